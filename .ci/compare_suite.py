@@ -1,0 +1,39 @@
+"""Holds a client suite's outcome on amqpd against RabbitMQ's: every test that passes there must pass here.
+
+    compare_suite.py BASELINE.tsv RESULTS.tsv
+
+Both files have a line a test: outcome, tab, name. Tests of what amqpd does not do yet are named in WAITING.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+WAITING: dict[str, str] = {}     # part of a test's name → what it waits for
+
+
+def outcomes(path: str) -> dict[str, set[str]]:
+    """What became of each test; one that ran several times may have several outcomes."""
+    found: dict[str, set[str]] = {}
+    for line in Path(path).read_text().splitlines():
+        outcome, _, name = line.partition("\t")
+        found.setdefault(name, set()).add(outcome)
+    return found
+
+
+def main() -> int:
+    """Print what is missing, and a last line with the counts."""
+    theirs, ours = outcomes(sys.argv[1]), outcomes(sys.argv[2])
+    wanted = [name for name, outcome in theirs.items() if outcome == {"passed"}]
+    missing = [name for name in wanted if ours.get(name, {"not run"}) != {"passed"}]
+    waiting = [name for name in missing if any(part in name for part in WAITING)]
+    for name in missing:
+        state = "waits for a later version" if name in waiting else "differs from RabbitMQ"
+        print(f"{name}: {', '.join(sorted(ours.get(name, {'not run'})))}, {state}")
+    print(f"{len(wanted) - len(missing)} of {len(wanted)} as on RabbitMQ, {len(waiting)} wait for a later version")
+    return int(len(missing) > len(waiting))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

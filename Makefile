@@ -1,0 +1,40 @@
+# The two commands of the README, and what CI and long runs add. Each sets up what it needs in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+N ?= 30
+
+.PHONY: run test check conformance kill9 clean
+
+run: $(VENV)/run.ok
+	$(BIN)/amqpd --config config/amqpd.toml
+
+test: check
+	$(BIN)/python -m pytest -n 2 tests --ignore tests/crash --ignore tests/examples
+	$(BIN)/python -m pytest tests/crash tests/examples
+
+check: $(VENV)/test.ok
+	$(BIN)/python -m flake8 amqpd tests conformance
+	$(BIN)/python -m mypy
+
+# Against a broker that is running: make conformance BROKER=amqp://guest:guest@127.0.0.1:5672/
+BROKER ?= amqp://guest:guest@127.0.0.1:5672/
+conformance: $(VENV)/test.ok
+	$(BIN)/python -m pytest conformance --broker $(BROKER)
+
+kill9: $(VENV)/test.ok
+	KILLS=$(N) $(BIN)/python -m pytest -s --timeout 0 tests/crash
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.ok: setup.cfg .ci/constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --editable .
+	touch $@
+
+$(VENV)/test.ok: setup.cfg .ci/constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --editable '.[test]'
+	touch $@ $(VENV)/run.ok
+
+clean:
+	rm -rf $(VENV)

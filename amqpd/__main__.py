@@ -1,0 +1,10 @@
+"""`python -m amqpd` is `amqpd`."""
+
+from __future__ import annotations
+
+import sys
+
+from amqpd.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

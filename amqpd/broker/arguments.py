@@ -1,0 +1,401 @@
+"""The rules of arguments: which a queue, exchange or consumer may be given, and when two declarations agree.
+
+Everything here is a check of values against values, with RabbitMQ's texts and in RabbitMQ's order. What needs
+knowledge of the living broker (permissions, limits, who owns an exclusive queue) is left to the caller, as
+is what the arguments do. Arguments that no queue type knows are kept and ignored.
+
+`x-delivery-limit` and `x-consumer-timeout` have to be integers and are taken on classic queues too; RabbitMQ
+3.10 refuses the one there, ignores the other, and checks neither. Streams are refused, once their names and
+properties are those of one.
+
+Sources: RabbitMQ docs/queues, docs/ttl, docs/maxlength, docs/dlx, docs/quorum-queues, docs/consumers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from decimal import Decimal
+from itertools import chain
+from typing import Any
+
+from amqpd.broker.definitions import Arguments, ExchangeDefinition, QueueDefinition
+from amqpd.errors import ChannelException, ReplyCode
+from amqpd.fields import Timestamp, type_name
+
+ALTERNATE_EXCHANGE = "alternate-exchange"
+DEAD_LETTER_EXCHANGE = "x-dead-letter-exchange"
+DEAD_LETTER_ROUTING_KEY = "x-dead-letter-routing-key"
+QUEUE_TYPE = "x-queue-type"
+
+CLASSIC = "classic"
+QUORUM = "quorum"
+_STREAM = "stream"
+
+LONGEST_EXPIRY_MS = 10 * 365 * 24 * 60 * 60 * 1000
+HIGHEST_MAX_PRIORITY = 255
+
+
+# Names in texts
+
+def describe_queue(name: str, vhost: str) -> str:
+    """A queue as reply texts write it: ``queue 'q' in vhost '/'``."""
+    return f"queue '{name}' in vhost '{vhost}'"
+
+
+def describe_exchange(name: str, vhost: str) -> str:
+    """An exchange as reply texts write it: ``exchange 'x' in vhost '/'``."""
+    return f"exchange '{name}' in vhost '{vhost}'"
+
+
+# What one declaration may say
+
+def type_of_queue(arguments: Arguments) -> str:
+    """The queue type that checked arguments ask for, `CLASSIC` or `QUORUM`."""
+    return str(arguments.get(QUEUE_TYPE, CLASSIC))
+
+
+def check_server_named(arguments: Arguments) -> None:
+    """Refuse an empty queue name, which leaves the choice to the broker, for a type that has no such queues.
+
+    Raises ChannelException: PRECONDITION_FAILED.
+    Source: RabbitMQ docs/quorum-queues.
+    """
+    if (queue_type := arguments.get(QUEUE_TYPE)) in (QUORUM, _STREAM):
+        raise _refusal(f"Cannot declare a server-named queue for type {_module(queue_type)}")
+
+
+def check_queue_arguments(definition: QueueDefinition) -> None:
+    """Refuse a new queue whose arguments make no sense, or whose properties do not go with its type.
+
+    Raises ChannelException: PRECONDITION_FAILED, naming the first fault.
+    Sources: RabbitMQ docs/queues, docs/quorum-queues.
+    """
+    arguments, owner = definition.arguments, describe_queue(definition.name, definition.vhost)
+    named_exchange(DEAD_LETTER_EXCHANGE, arguments, owner)
+    _check_value(QUEUE_TYPE, _queue_type, arguments, owner)
+    queue_type = type_of_queue(arguments)
+    if queue_type == _STREAM:
+        _check_replicated_properties(definition, owner)
+        fault = '"stream queues are not supported yet, use classic or quorum"'
+        raise _refusal(f"invalid arg '{QUEUE_TYPE}' for {owner}: {fault}")
+    rules = _QUEUE_RULES if DEAD_LETTER_EXCHANGE in arguments else _RULES_WITHOUT_EXCHANGE
+    _check_arguments(queue_type, arguments, owner, rules, _QUEUE_ARGUMENTS)
+    if queue_type == QUORUM:
+        _check_replicated_properties(definition, owner)
+
+
+def check_exchange_arguments(definition: ExchangeDefinition) -> None:
+    """Refuse a new exchange whose alternate exchange is not a name.
+
+    Raises ChannelException: PRECONDITION_FAILED.
+    Source: RabbitMQ docs/ae.
+    """
+    owner = describe_exchange(definition.name, definition.vhost)
+    named_exchange(ALTERNATE_EXCHANGE, definition.arguments, owner)
+
+
+def check_consumer_arguments(queue_name: str, vhost: str, arguments: Arguments, queue_type: str = CLASSIC) -> None:
+    """Refuse arguments of basic.consume that make no sense for a queue of this type.
+
+    Raises ChannelException: PRECONDITION_FAILED, naming the first fault.
+    Sources: RabbitMQ docs/consumer-priority, docs/consumers.
+    """
+    owner = describe_queue(queue_name, vhost)
+    _check_arguments(queue_type, arguments, owner, _CONSUMER_RULES, _CONSUMER_ARGUMENTS)
+
+
+def named_exchange(key: str, arguments: Arguments, owner: str) -> str | None:
+    """The exchange that an argument names, or None without that argument; "" is the default exchange.
+
+    `owner` is the queue or exchange declared with it, described.
+
+    Raises ChannelException: PRECONDITION_FAILED, for a value that is not text.
+    """
+    if key not in arguments:
+        return None
+    name = arguments[key]
+    if isinstance(name, str):
+        return name
+    raise _refusal(f"invalid type '{type_name(name)}' for arg '{key}' in {owner}")
+
+
+def _check_arguments(
+    queue_type: str, arguments: Arguments, owner: str, rules: Mapping[str, _Rule], known: Mapping[str, Collection[str]]
+) -> None:
+    for key, rule in rules.items():
+        if key in known[queue_type]:
+            _check_value(key, rule, arguments, owner)
+    elsewhere = set(chain.from_iterable(known.values())).difference(known[queue_type])
+    for key in arguments:
+        if key in elsewhere:
+            raise _refusal(f"invalid arg '{key}' for {owner} of queue type {_module(queue_type)}")
+
+
+def _check_value(key: str, rule: _Rule, arguments: Arguments, owner: str) -> None:
+    if key not in arguments:
+        return
+    try:
+        rule(arguments[key])
+    except _Invalid as fault:
+        raise _refusal(f"invalid arg '{key}' for {owner}: {fault}") from None
+
+
+def _check_replicated_properties(definition: QueueDefinition, owner: str) -> None:
+    for fault, is_present in (
+        ("auto-delete", definition.auto_delete),
+        ("exclusive-owner", definition.exclusive),
+        ("non-durable", not definition.durable),
+    ):
+        if is_present:
+            raise _refusal(f"invalid property '{fault}' for {owner}")
+
+
+def _module(queue_type: str) -> str:
+    """A queue type as RabbitMQ's texts call it."""
+    return f"rabbit_{queue_type}_queue"
+
+
+def _refusal(text: str) -> ChannelException:
+    return ChannelException(ReplyCode.PRECONDITION_FAILED, text)
+
+
+# The rules of single values. Each raises _Invalid.
+
+_Rule = Callable[[Any], None]
+
+
+class _Invalid(Exception):
+    """What is wrong with a value, as an Erlang term: what stands after `invalid arg '…' for …: `."""
+
+
+def _integer(value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, (bool, Timestamp)):
+        raise _Invalid(f'"expected integer, got {type_name(value)}"')
+
+
+def _not_negative(value: Any) -> None:
+    _integer(value)
+    if value < 0:
+        raise _Invalid(f"{{value_negative,{value}}}")
+
+
+def _positive(value: Any) -> None:
+    _not_negative(value)
+    if value == 0:
+        raise _Invalid("{value_zero,0}")
+
+
+def _message_ttl(value: Any) -> None:
+    _not_negative(value)
+    if value > LONGEST_EXPIRY_MS:
+        raise _Invalid(f"{{value_too_large,{value}}}")
+
+
+def _expires(value: Any) -> None:
+    _positive(value)
+    _message_ttl(value)
+
+
+def _max_priority(value: Any) -> None:
+    _not_negative(value)
+    if value > HIGHEST_MAX_PRIORITY:
+        raise _Invalid(f"{{max_value_exceeded,{value}}}")
+
+
+def _queue_version(value: Any) -> None:
+    _not_negative(value)
+    if value not in (1, 2):
+        raise _Invalid(f"\"unsupported queue version '{value}'\"")
+
+
+def _boolean(value: Any) -> None:
+    if not isinstance(value, bool):
+        raise _Invalid(f"{{unacceptable_type,{type_name(value)}}}")
+
+
+def _text(value: Any) -> None:
+    if not isinstance(value, str):
+        raise _Invalid(f"{{unacceptable_type,{type_name(value)}}}")
+
+
+def _one_of(*choices: str, otherwise: str) -> _Rule:
+    def rule(value: Any) -> None:
+        _text(value)
+        if value not in choices:
+            raise _Invalid(otherwise.format(value))
+    return rule
+
+
+def _without_exchange(value: Any) -> None:
+    _text(value)
+    raise _Invalid("routing_key_but_no_dlx_defined")
+
+
+_queue_type = _one_of(CLASSIC, QUORUM, _STREAM, otherwise="\"unsupported queue type '{}'\"")
+
+# In the order in which RabbitMQ checks them.
+_QUEUE_RULES: Mapping[str, _Rule] = {
+    "x-expires": _expires,
+    "x-message-ttl": _message_ttl,
+    DEAD_LETTER_ROUTING_KEY: _text,
+    "x-dead-letter-strategy": _one_of("at-most-once", "at-least-once", otherwise="invalid_dlx_strategy"),
+    "x-max-length": _not_negative,
+    "x-max-length-bytes": _not_negative,
+    "x-max-in-memory-length": _not_negative,
+    "x-max-in-memory-bytes": _not_negative,
+    "x-max-priority": _max_priority,
+    "x-overflow": _one_of("drop-head", "reject-publish", "reject-publish-dlx", otherwise="invalid_overflow"),
+    "x-queue-mode": _one_of("default", "lazy", otherwise="\"unsupported queue mode '{}'\""),
+    "x-queue-version": _queue_version,
+    "x-single-active-consumer": _boolean,
+    "x-quorum-initial-group-size": _positive,
+    "x-queue-leader-locator": _one_of(
+        "client-local", "balanced", "random", "least-leaders", otherwise="invalid_queue_locator_arg"
+    ),
+    "x-delivery-limit": _integer,
+    "x-consumer-timeout": _not_negative,
+}
+_RULES_WITHOUT_EXCHANGE: Mapping[str, _Rule] = {**_QUEUE_RULES, DEAD_LETTER_ROUTING_KEY: _without_exchange}
+# In the order in which a new declaration is held against an old one; those of streams only to be refused elsewhere.
+_QUEUE_ARGUMENTS: Mapping[str, Collection[str]] = {
+    CLASSIC: (
+        "x-expires", "x-message-ttl", DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, "x-max-length",
+        "x-max-length-bytes", "x-max-priority", "x-overflow", "x-queue-mode", "x-queue-version",
+        "x-single-active-consumer", QUEUE_TYPE, "x-queue-master-locator", "x-delivery-limit", "x-consumer-timeout",
+    ),
+    QUORUM: (
+        DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, "x-dead-letter-strategy", "x-expires", "x-max-length",
+        "x-max-length-bytes", "x-max-in-memory-length", "x-max-in-memory-bytes", "x-overflow",
+        "x-single-active-consumer", QUEUE_TYPE, "x-quorum-initial-group-size", "x-delivery-limit", "x-message-ttl",
+        "x-queue-leader-locator", "x-consumer-timeout",
+    ),
+    _STREAM: ("x-max-age", "x-stream-max-segment-size-bytes", "x-initial-cluster-size"),
+}
+_CONSUMER_RULES: Mapping[str, _Rule] = {
+    "x-priority": _integer,
+    "x-cancel-on-ha-failover": _boolean,
+    "x-consumer-timeout": _not_negative,
+}
+_CONSUMER_ARGUMENTS: Mapping[str, Collection[str]] = {
+    CLASSIC: ("x-priority", "x-cancel-on-ha-failover", "x-consumer-timeout"),
+    QUORUM: ("x-priority", "x-consumer-timeout"),
+    _STREAM: ("x-stream-offset",),
+}
+
+
+# Whether two declarations agree
+
+def check_queue_equivalence(current: QueueDefinition, declared: QueueDefinition) -> None:
+    """Refuse to declare an existing queue again with other properties, or other values of arguments its type knows.
+
+    Whether the declaring connection may use an exclusive queue is the caller's to check, before.
+
+    Raises ChannelException: PRECONDITION_FAILED, naming the first difference.
+    Sources: Spec: queue.declare; RabbitMQ docs/queues.
+    """
+    owner = describe_queue(current.name, current.vhost)
+    _check_same("durable", current.durable, declared.durable, owner)
+    _check_same("auto_delete", current.auto_delete, declared.auto_delete, owner)
+    for key in _QUEUE_ARGUMENTS[type_of_queue(current.arguments)]:
+        _check_same_argument(key, current.arguments, declared.arguments, owner)
+
+
+def check_exchange_equivalence(current: ExchangeDefinition, declared: ExchangeDefinition) -> None:
+    """Refuse to declare an existing exchange again with another type, other properties or alternate exchange.
+
+    Raises ChannelException: PRECONDITION_FAILED, naming the first difference.
+    Sources: Spec: exchange.declare; RabbitMQ docs/ae.
+    """
+    owner = describe_exchange(current.name, current.vhost)
+    _check_same("type", current.type, declared.type, owner)
+    _check_same("durable", current.durable, declared.durable, owner)
+    _check_same("auto_delete", current.auto_delete, declared.auto_delete, owner)
+    _check_same("internal", current.internal, declared.internal, owner)
+    _check_same_argument(ALTERNATE_EXCHANGE, current.arguments, declared.arguments, owner)
+
+
+def _check_same_argument(key: str, current: Arguments, declared: Arguments, owner: str) -> None:
+    if key in current and key in declared:
+        _check_same(key, current[key], declared[key], owner)
+    elif key in current or key in declared:
+        received, existing = _described(key, declared), _described(key, current)
+        if key != QUEUE_TYPE or CLASSIC not in (current.get(key), declared.get(key)):
+            raise _refusal(f"inequivalent arg '{key}' for {owner}: received {received} but current is {existing}")
+
+
+def _check_same(key: str, current: Any, declared: Any, owner: str) -> None:
+    if as_term(current) != as_term(declared):
+        received, existing = _quoted(declared), _quoted(current)
+        raise _refusal(f"inequivalent arg '{key}' for {owner}: received {received} but current is {existing}")
+
+
+def _described(key: str, arguments: Arguments) -> str:
+    if key not in arguments:
+        return "none"
+    value = arguments[key]
+    return f"the value '{_shown(value)}' of type '{type_name(value)}'"
+
+
+def _quoted(value: Any) -> str:
+    return "none" if value is None else f"'{_shown(value)}'"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    return value if isinstance(value, str) else as_term(value)
+
+
+# Values in texts
+
+def as_term(value: Any) -> str:
+    """A value of a field table as RabbitMQ prints it, an Erlang term: ``<<"text">>``, ``true``, ``undefined``.
+
+    Two values have the same term exactly where RabbitMQ calls two arguments equivalent: whatever the width of
+    an integer, but not 1000 and 1000.0, nor 1 and true.
+    """
+    match value:
+        case None:
+            return "undefined"
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return _float_term(value)
+        case Decimal():
+            places = -int(value.as_tuple().exponent)
+            return f"{{{places},{int(value.scaleb(places))}}}"
+        case str():
+            return _binary_term(value.encode())
+        case bytes():
+            return _binary_term(value)
+        case list():
+            return "[" + ",".join(f"{{{type_name(element)},{as_term(element)}}}" for element in value) + "]"
+        case dict():
+            return "[" + ",".join(
+                f"{{{as_term(name)},{type_name(field)},{as_term(field)}}}" for name, field in value.items()
+            ) + "]"
+        case _:
+            return f"{value:d}"
+
+
+def _float_term(value: float) -> str:
+    """The fewest digits that tell this number from all others, with an exponent where that is shorter."""
+    number = Decimal(str(value))
+    positional = f"{number:f}"
+    mantissa, exponent = f"{number.normalize():e}".split("e")
+    return min(_with_point(positional), f"{_with_point(mantissa)}e{int(exponent)}", key=len)
+
+
+def _with_point(digits: str) -> str:
+    return digits if "." in digits else digits + ".0"
+
+
+def _binary_term(octets: bytes) -> str:
+    try:
+        text = octets.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or not text.isprintable():
+        return f"<<{','.join(map(str, octets))}>>"
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'<<"{escaped}">>'

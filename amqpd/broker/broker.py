@@ -1,0 +1,224 @@
+"""The broker: its vhosts, its users, the connections it serves, and the numbers it gives out.
+
+Owns what is above a single vhost. Whoever changes users or vhosts, the control socket or the config file,
+comes through here, so that a rule stands once.
+
+Always true between calls: every stored user, permission and vhost has been recorded in the journal; message
+and queue numbers rise for ever and are used once.
+
+RabbitMQ docs/access-control, docs/vhosts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from amqpd.broker.access import Operator, User
+from amqpd.broker.clock import Clock
+from amqpd.broker.definitions import (
+    BindingDefinition,
+    Change,
+    Defined,
+    Definition,
+    Deleted,
+    ExchangeDefinition,
+    PermissionDefinition,
+    QueueDefinition,
+    UserDefinition,
+    VhostDefinition,
+)
+from amqpd.broker.ports import Journal
+from amqpd.broker.vhost import Vhost
+from amqpd.errors import AmqpException, ReplyCode
+from amqpd.message import Message
+
+OPERATOR = Operator()
+
+
+class NoSuchThing(AmqpException):
+    """The named user, vhost or connection does not exist."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(ReplyCode.NOT_FOUND, text)
+
+
+class AlreadyThere(AmqpException):
+    """The named user or vhost exists."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(ReplyCode.PRECONDITION_FAILED, text)
+
+
+class Connection(Protocol):
+    """A client's connection as the broker sees it: to be listed, and to be closed."""
+
+    @property
+    def user_name(self) -> str:
+        """Who logged in."""
+
+    @property
+    def vhost_name(self) -> str:
+        """Where to."""
+
+    def force_close(self, reason: str) -> None:
+        """Close it with 320 CONNECTION_FORCED and this reason."""
+
+    def statistics(self) -> dict[str, Any]:
+        """Its name, peer, tuning and counts."""
+
+    def channel_statistics(self) -> list[dict[str, Any]]:
+        """The same for each of its channels."""
+
+
+class Broker:
+    """Everything that is not a socket, a file or a clock. `first_number` starts the numbers of this run."""
+
+    def __init__(self, journal: Journal, *, first_number: int = 1, clock: Clock | None = None) -> None:
+        self.journal = journal
+        self.vhosts: dict[str, Vhost] = {}
+        self.users: dict[str, User] = {}
+        self.connections: dict[int, Connection] = {}
+        self.clock = clock or Clock()
+        self.next_message_number = first_number
+        self._next_queue_number = first_number
+        self.last_batch = 0
+        self.vhost_definitions: dict[str, VhostDefinition] = {}
+
+    # Vhosts
+
+    def add_vhost(self, definition: VhostDefinition) -> None:
+        """Raises AlreadyThere."""
+        if definition.name in self.vhosts:
+            raise AlreadyThere(f"vhost '{definition.name}' already exists")
+        self._build_vhost(definition)
+        self._record(Defined(definition))
+
+    def delete_vhost(self, name: str) -> None:
+        """Delete a vhost with all that is in it; its connections are closed. Raises NoSuchThing."""
+        vhost = self.vhost(name)
+        for connection in list(self.connections.values()):
+            if connection.vhost_name == name:
+                connection.force_close(f"vhost '{name}' is deleted")
+        for queue in list(vhost.queues.values()):
+            vhost.remove_queue(queue)
+        for user in self.users.values():
+            user.forbid(name)
+        del self.vhosts[name]
+        self._record(Deleted(self.vhost_definitions.pop(name)))
+
+    def vhost(self, name: str) -> Vhost:
+        """Raises NoSuchThing."""
+        try:
+            return self.vhosts[name]
+        except KeyError:
+            raise NoSuchThing(f"no vhost '{name}'") from None
+
+    def _build_vhost(self, definition: VhostDefinition) -> None:
+        self.vhosts[definition.name] = Vhost(
+            definition.name, self.journal, self._take_queue_number, self._take_message_number, self.clock)
+        self.vhost_definitions[definition.name] = definition
+
+    def bury_dead(self) -> None:
+        """Route what has died since this was last called; before anything is answered or committed."""
+        for vhost in self.vhosts.values():
+            if vhost.has_dead:
+                vhost.bury()
+
+    def _take_message_number(self) -> int:
+        number = self.next_message_number
+        self.next_message_number += 1
+        return number
+
+    def _take_queue_number(self) -> int:
+        self._next_queue_number += 1
+        return self._next_queue_number
+
+    # Users
+
+    def add_user(self, definition: UserDefinition) -> None:
+        """Raises AlreadyThere."""
+        if definition.name in self.users:
+            raise AlreadyThere(f"user '{definition.name}' already exists")
+        self.users[definition.name] = User(definition)
+        self._record(Defined(definition))
+
+    def delete_user(self, name: str) -> None:
+        """Delete a user with his permissions; his connections are closed. Raises NoSuchThing."""
+        user = self.user(name)
+        for connection in list(self.connections.values()):
+            if connection.user_name == name:
+                connection.force_close(f"user '{name}' is deleted")
+        del self.users[name]
+        self._record(Deleted(user.definition))
+
+    def change_password(self, name: str, password_hash: str, algorithm: str) -> None:
+        """Give a user a new password, as `access.hash_password` made it; running connections stay.
+
+        Raises NoSuchThing.
+        """
+        user = self.user(name)
+        user.definition = UserDefinition(name, password_hash, algorithm, user.definition.tags)
+        self._record(Defined(user.definition))
+
+    def set_permissions(self, permission: PermissionDefinition) -> None:
+        """Set what a user may do in a vhost. Raises NoSuchThing."""
+        self.vhost(permission.vhost).version += 1
+        self.user(permission.user).permit(permission)
+        self._record(Defined(permission))
+
+    def user(self, name: str) -> User:
+        """Raises NoSuchThing."""
+        try:
+            return self.users[name]
+        except KeyError:
+            raise NoSuchThing(f"no user '{name}'") from None
+
+    # What is there at start
+
+    def restore(self, definitions: Iterable[Definition]) -> None:
+        """Build what the store kept: vhosts first, then users, permissions, and what is in the vhosts."""
+        for definition in definitions:
+            if isinstance(definition, VhostDefinition):
+                self._build_vhost(definition)
+            elif isinstance(definition, UserDefinition):
+                self.users[definition.name] = User(definition)
+            elif isinstance(definition, PermissionDefinition):
+                self.users[definition.user].permit(definition)
+            else:
+                self.vhosts[definition.vhost].restore([definition])
+
+    def restore_messages(
+        self, queue_number: int, messages: list[Message], redelivered: set[int],
+        expiries: Mapping[int, int] | None = None, deliveries: Mapping[int, int] | None = None,
+    ) -> None:
+        """Put stored messages back into their queue; see `Queue.restore`."""
+        for vhost in self.vhosts.values():
+            for queue in vhost.queues.values():
+                if queue.definition.number == queue_number:
+                    queue.restore(messages, redelivered, expiries, deliveries)
+
+    def redelivered(self) -> dict[int, list[int]]:
+        """By durable queue: the messages that have been with somebody, to be stored at a clean stop.
+
+        Unacked messages must have been requeued by then.
+        """
+        return {
+            queue.definition.number: list(queue.redelivered)
+            for vhost in self.vhosts.values()
+            for queue in vhost.queues.values()
+            if queue.definition.durable and queue.redelivered
+        }
+
+    def ensure(self, definition: ExchangeDefinition | QueueDefinition | BindingDefinition) -> None:
+        """Declare on behalf of the config file: done if missing, fine if equivalent. Raises as the vhost does."""
+        vhost = self.vhost(definition.vhost)
+        if isinstance(definition, ExchangeDefinition):
+            vhost.declare_exchange(OPERATOR, definition)
+        elif isinstance(definition, QueueDefinition):
+            vhost.declare_queue(OPERATOR, definition, owner=OPERATOR)
+        else:
+            vhost.bind(OPERATOR, definition, owner=OPERATOR)
+
+    def _record(self, change: Change) -> None:
+        self.last_batch = self.journal.changed(change)

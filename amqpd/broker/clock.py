@@ -1,0 +1,58 @@
+"""The time as the broker knows it: two numbers that the server sets, and when to be woken.
+
+The broker never looks at a clock. While it runs, deadlines are on the monotonic one; the store keeps the wall
+clock's, since nothing else survives a restart, and the jumps of that one then matter only at recovery.
+
+Always true between calls: no wake-up is lost; a queue that asked for one is called at or after its time.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Protocol
+
+
+class Sleeper(Protocol):
+    """Whoever asks to be woken."""
+
+    def wake(self) -> None:
+        """The time that was asked for has come; a call too many does no harm."""
+
+
+class Clock:
+    """`now_ms` is milliseconds of the monotonic clock, `wall_ms` of the wall clock since 1970."""
+
+    def __init__(self, now_ms: int = 0, wall_ms: int = 0) -> None:
+        self.now_ms = now_ms
+        self._wall_ahead_ms = wall_ms - now_ms
+        self._asleep: list[tuple[int, int, Sleeper]] = []
+        self._asked = 0
+
+    def set_wall(self, wall_ms: int) -> None:
+        """Say what the wall clock shows at `now_ms`."""
+        self._wall_ahead_ms = wall_ms - self.now_ms
+
+    def to_wall(self, when_ms: int) -> int:
+        """What the wall clock will show then."""
+        return when_ms + self._wall_ahead_ms
+
+    @property
+    def wall_ms(self) -> int:
+        """What the wall clock shows now."""
+        return self.now_ms + self._wall_ahead_ms
+
+    def wake_at(self, when_ms: int, sleeper: Sleeper) -> None:
+        """Wake somebody at this time, or as soon after it as the server gets to it."""
+        self._asked += 1
+        heapq.heappush(self._asleep, (when_ms, self._asked, sleeper))
+
+    @property
+    def next_wake_ms(self) -> int | None:
+        """When somebody wants to be woken next."""
+        return self._asleep[0][0] if self._asleep else None
+
+    def advance(self, now_ms: int) -> None:
+        """It is this late; wake whoever's time has come."""
+        self.now_ms = now_ms
+        while self._asleep and self._asleep[0][0] <= now_ms:
+            heapq.heappop(self._asleep)[2].wake()

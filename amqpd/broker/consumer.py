@@ -1,0 +1,56 @@
+"""A consumer: a queue's view of somebody who takes its messages.
+
+Owns how many of its deliveries are unanswered. Which deliveries those are, the channel knows: it gave them
+their tags.
+
+Always true between calls: 0 ≤ in_flight, and in_flight ≤ prefetch where there is one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from amqpd.broker.definitions import Arguments
+
+if TYPE_CHECKING:
+    from amqpd.broker.ports import Subscriber
+    from amqpd.broker.queue import Queue
+
+NO_LIMIT = 1 << 62
+
+
+class Consumer(msgspec.Struct, eq=False):
+    """One basic.consume. `prefetch` 0 means `unacked_limit`; without acks nothing is counted."""
+
+    tag: str
+    queue: Queue
+    subscriber: Subscriber
+    no_ack: bool = False
+    exclusive: bool = False
+    prefetch: int = 0
+    unacked_limit: int = 50_000
+    arguments: Arguments = {}
+    in_flight: int = 0
+
+    @property
+    def credit(self) -> int:
+        """How many messages it may be given now, as far as acks go; the connection's room is asked apart."""
+        if self.no_ack:
+            return NO_LIMIT
+        return min((self.prefetch or self.unacked_limit) - self.in_flight, self.subscriber.credit)
+
+    def timeout_ms(self, default_ms: int | None) -> int | None:
+        """How long a delivery may stay unacked: its own argument, else the queue's rule, else the broker's setting."""
+        own: int | None = self.arguments.get("x-consumer-timeout")
+        if own is not None:
+            return own
+        rule = self.queue.rules.consumer_timeout_ms
+        return default_ms if rule is None else rule
+
+    @property
+    def priority(self) -> int:
+        """`x-priority`: consumers of a higher one are served first. RabbitMQ docs/consumer-priority."""
+        priority: int = self.arguments.get("x-priority", 0)
+        return priority

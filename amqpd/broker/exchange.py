@@ -1,0 +1,98 @@
+"""An exchange: its definition, the type that matches keys, and the bindings that leave it.
+
+Owns its outgoing bindings. It names destinations and never puts a message anywhere; `broker/vhost.py` walks
+from exchange to exchange.
+
+Always true between calls: the type knows exactly the destinations that `bindings` holds.
+
+Spec: §3.1.3; RabbitMQ docs/exchanges, docs/ae.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Union
+
+from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition
+from amqpd.broker.exchange_types import exchange_type
+from amqpd.broker.rules import PolicyRules, alternate_exchange
+from amqpd.errors import ConnectionException, ReplyCode
+from amqpd.fields import encode_table
+
+if TYPE_CHECKING:
+    from amqpd.broker.queue import Queue
+
+Destination = Union["Queue", "Exchange"]
+# What RabbitMQ knows as a word, though not as an exchange type: it says "invalid" instead of "unknown".
+OTHER_WORDS = frozenset(("", "classic", "quorum", "stream"))
+BindingKey = tuple[str, str, str, bytes]
+
+
+def binding_key(binding: BindingDefinition) -> BindingKey:
+    """What makes two bindings of one exchange the same: destination, routing key, and arguments to the octet."""
+    arguments = encode_table(dict(sorted(binding.arguments.items())))
+    return binding.destination_type, binding.destination, binding.routing_key, arguments
+
+
+class Exchange:
+    """One exchange of a vhost."""
+
+    def __init__(self, definition: ExchangeDefinition) -> None:
+        """Raises ConnectionException: COMMAND_INVALID for a type that does not exist (RabbitMQ 3.10)."""
+        kind = exchange_type(definition.type)
+        if kind is None:
+            fault = "invalid" if definition.type in OTHER_WORDS else "unknown"
+            raise ConnectionException(ReplyCode.COMMAND_INVALID, f"{fault} exchange type '{definition.type}'")
+        self.definition = definition
+        self.name = definition.name
+        self.alternate = alternate_exchange(definition.arguments)
+        self.bindings: dict[BindingKey, tuple[BindingDefinition, Destination]] = {}
+        self.published_total = 0
+        self._type = kind()
+
+    @property
+    def reads_headers(self) -> bool:
+        """Whether a route depends on the message's headers, not only on exchange and key."""
+        return self._type.reads_headers
+
+    def apply(self, policy: PolicyRules) -> None:
+        """Follow this policy's definition from now on, {} for none: `alternate` takes what it cannot route."""
+        self.alternate = alternate_exchange(self.definition.arguments, policy)
+
+    def bind(self, binding: BindingDefinition, destination: Destination) -> bool:
+        """Add a binding; False if it was there. Raises ChannelException for arguments the type refuses."""
+        self._type.check_binding(binding)
+        key = binding_key(binding)
+        if key in self.bindings:
+            return False
+        self.bindings[key] = binding, destination
+        self._type.bind(binding, destination)
+        return True
+
+    def unbind(self, binding: BindingDefinition) -> bool:
+        """Remove a binding; False if there was none."""
+        found = self.bindings.pop(binding_key(binding), None)
+        if found is None:
+            return False
+        self._type.unbind(*found)
+        return True
+
+    def route(self, routing_key: str, headers: Mapping[str, Any]) -> Iterable[Destination]:
+        """Where this key leads, by this exchange's own bindings."""
+        return self._type.route(routing_key, headers)
+
+
+class DefaultExchange(Exchange):
+    """The exchange without a name: every queue is bound to it by its own name, and no binding can be changed."""
+
+    def __init__(self, vhost: str, queues: Mapping[str, Queue]) -> None:
+        super().__init__(ExchangeDefinition(vhost, "", "direct", durable=True))
+        self._queues = queues
+
+    def apply(self, policy: PolicyRules) -> None:
+        """Nothing changes: what it cannot route has no other place to go. RabbitMQ docs/ae."""
+
+    def route(self, routing_key: str, headers: Mapping[str, Any]) -> Iterable[Destination]:
+        """The queue of that name, if there is one. Spec: §3.1.3.1."""
+        queue = self._queues.get(routing_key)
+        return () if queue is None else (queue,)

@@ -1,0 +1,84 @@
+"""Exchange types: each says where one exchange's bindings lead a message, and nothing else.
+
+A type is one module of this package behind one interface, `ExchangeType`; to add one, add a file. The
+exchange (`broker/exchange.py`) owns the bindings, their identity, alternate exchanges and the walk from
+exchange to exchange; what it hands in here as a destination is opaque.
+
+Invariants: a binding is bound once before it is unbound, and unbound at most once; a destination is led to
+exactly while some binding to it matches, however many do.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Mapping
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, ClassVar, Generic, TypeVar
+
+from amqpd.broker.definitions import BindingDefinition
+
+Destination = TypeVar("Destination", bound=Hashable)
+
+
+class ExchangeType(ABC, Generic[Destination]):
+    """The bindings of one exchange, arranged for matching."""
+
+    name: ClassVar[str]
+    reads_headers: ClassVar[bool] = False
+    """Whether `route` looks at the headers. If not, its answer to a routing key holds until the next bind or unbind."""
+
+    def check_binding(self, binding: BindingDefinition) -> None:
+        """Refuse a binding whose arguments this type cannot match by; most types take any.
+
+        Raises ChannelException: PRECONDITION_FAILED.
+        """
+
+    @abstractmethod
+    def bind(self, binding: BindingDefinition, destination: Destination) -> None:
+        """Lead messages that match this binding to this destination."""
+
+    @abstractmethod
+    def unbind(self, binding: BindingDefinition, destination: Destination) -> None:
+        """Forget a binding made by `bind`. Other bindings to the same destination stay."""
+
+    @abstractmethod
+    def route(self, routing_key: str, headers: Mapping[str, Any]) -> Iterable[Destination]:
+        """Say where a message goes: each destination once, in no promised order.
+
+        The answer may be a view of this object, so it is read before the next bind or unbind.
+        """
+
+
+class Destinations(dict[Destination, int]):
+    """Destinations, each with the number of bindings that join it. Iterates over each destination once."""
+
+    __slots__ = ()
+
+    def join(self, destination: Destination) -> None:
+        """Count one more binding to this destination."""
+        self[destination] = self.get(destination, 0) + 1
+
+    def part(self, destination: Destination) -> None:
+        """Count one binding less, and forget the destination with its last."""
+        self[destination] -= 1
+        if not self[destination]:
+            del self[destination]
+
+
+@cache
+def exchange_types() -> Mapping[str, type[ExchangeType[Any]]]:
+    """Every exchange type by its name, found once by walking this package's own modules."""
+    modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
+    found = [value for module in modules for value in vars(module).values() if _is_type_of(module.__name__, value)]
+    return {exchange_type.name: exchange_type for exchange_type in found}
+
+
+def exchange_type(name: str) -> type[ExchangeType[Any]] | None:
+    """The exchange type of this name, or None if there is none."""
+    return exchange_types().get(name)
+
+
+def _is_type_of(module_name: str, value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, ExchangeType) and value.__module__ == module_name

@@ -1,0 +1,311 @@
+"""Policies: what one may say, with RabbitMQ's texts where it may not, and which of them a queue or exchange gets.
+
+Owns the policies of a vhost, its users' and the operator's own: two sorts that are matched apart. How they combine
+with arguments is for `rules`; what happens when one is set, for `vhost`. Keys that mean nothing here (mirrors,
+streams, where messages are kept) are checked and taken, so that what was written for RabbitMQ can be used.
+
+Beyond RabbitMQ 3.10 these of 4.x are taken: the key `consumer-timeout`; `overflow` and `queue-version` for the
+operator; a negative `delivery-limit`, for none; `apply-to` one type of queues.
+
+Always true between calls:
+- every pattern is one that `patterns` lets pass;
+- of each sort, the policies stand in the order in which they are tried: by priority, highest first, then by name.
+
+RabbitMQ docs/policies, docs/parameters, docs/ha.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import msgspec
+
+from amqpd.broker.arguments import CLASSIC, QUORUM, as_term, type_of_queue
+from amqpd.broker.definitions import PolicyDefinition, QueueDefinition
+from amqpd.broker.patterns import LONGEST_NAME, PatternError, compile_pattern
+from amqpd.broker.rules import PolicyRules, merge_policies
+from amqpd.errors import AmqpException, ReplyCode
+
+HIGHEST_NUMBER = 1 << 53
+
+_EXCHANGE = "exchange"
+# What each `apply-to` means.
+_APPLY_TO: Mapping[str, Collection[str]] = {
+    "all": (_EXCHANGE, CLASSIC, QUORUM),
+    "queues": (CLASSIC, QUORUM),
+    "exchanges": (_EXCHANGE,),
+    "classic_queues": (CLASSIC,),
+    "quorum_queues": (QUORUM,),
+}
+
+
+class InvalidPolicy(AmqpException):
+    """A policy that makes no sense. `faults` has a text for each thing that is wrong."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__(ReplyCode.PRECONDITION_FAILED, "; ".join(faults))
+        self.faults = faults
+
+
+class NoSuchPolicy(AmqpException):
+    """The named policy does not exist."""
+
+    def __init__(self, name: str, vhost: str) -> None:
+        super().__init__(ReplyCode.NOT_FOUND, f"no policy '{name}' in vhost '{vhost}'")
+
+
+# What the keys of a definition may have as values
+
+class _Key(NamedTuple):
+    allows: Callable[[Any], bool]
+    fault: str
+
+
+def _is_number(least: int, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= HIGHEST_NUMBER
+
+
+def _is_short_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value.encode()) <= LONGEST_NAME
+
+
+def _is_age(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"0*[1-9]\d*[YMDhms]", value, re.ASCII) is not None
+
+
+def _number(what: str, *, least: int = 0) -> _Key:
+    return _Key(partial(_is_number, least), f"{{}} is not a valid {what}")
+
+
+def _text(what: str) -> _Key:
+    return _Key(_is_short_text, f"{{}} is not a valid {what}")
+
+
+def _one_of(*choices: Any, fault: str) -> _Key:
+    return _Key(lambda value: not isinstance(value, bool) and value in choices, fault)
+
+
+_OPERATOR_KEYS: Mapping[str, _Key] = {
+    "message-ttl": _number("message TTL"),
+    "expires": _number("queue expiry", least=1),
+    "max-length": _number("maximum length"),
+    "max-length-bytes": _number("maximum length in bytes"),
+    "max-in-memory-length": _number("maximum memory in bytes"),
+    "max-in-memory-bytes": _number("maximum memory in bytes"),
+    "delivery-limit": _number("delivery limit", least=-HIGHEST_NUMBER),
+    "overflow": _one_of(
+        "drop-head", "reject-publish", "reject-publish-dlx", fault="{} is not a valid overflow value"),
+    "queue-version": _one_of(1, 2, fault="{} is not a valid queue-version value"),
+}
+_STREAM_KEYS: Mapping[str, _Key] = {
+    "max-age": _Key(_is_age, "{} is not a valid max age"),
+    "stream-max-segment-size-bytes": _number("segment size"),
+    "initial-cluster-size": _number("cluster size"),
+}
+_PROMOTION = 'must be "always" or "when-synced", got {}'
+_MIRROR_KEYS: Mapping[str, _Key] = {
+    "ha-mode": _one_of("all", "exactly", "nodes", fault="{} is not a valid ha-mode value"),
+    "ha-params": _Key(lambda value: True, ""),      # depends on the mode, see _mirror_faults
+    "ha-sync-mode": _one_of("manual", "automatic", fault='ha-sync-mode must be "manual" or "automatic", got {}'),
+    "ha-sync-batch-size": _Key(
+        partial(_is_number, 1), "ha-sync-batch-size takes an integer greater than 0, {} given"),
+    "ha-promote-on-shutdown": _one_of("always", "when-synced", fault=f"ha-promote-on-shutdown {_PROMOTION}"),
+    "ha-promote-on-failure": _one_of("always", "when-synced", fault=f"ha-promote-on-failure {_PROMOTION}"),
+}
+_KEYS: Mapping[str, _Key] = {
+    **_OPERATOR_KEYS,
+    **_STREAM_KEYS,
+    **_MIRROR_KEYS,
+    "alternate-exchange": _text("alternate exchange name"),
+    "consumer-timeout": _number("consumer timeout"),
+    "dead-letter-exchange": _text("dead letter exchange name"),
+    "dead-letter-routing-key": _text("dead letter routing key"),
+    "dead-letter-strategy": _one_of(
+        "at-most-once", "at-least-once", fault="{} is not a valid dead letter strategy"),
+    "queue-mode": _one_of("default", "lazy", fault="{} is not a valid queue-mode value"),
+    "queue-leader-locator": _one_of(
+        "client-local", "balanced", "random", "least-leaders", fault="{} is not a valid queue leader locator value"),
+    "queue-master-locator": _one_of(
+        "min-masters", "client-local", "random", fault="{} invalid queue-master-locator value"),
+}
+# A policy with one of these keys does not match such a queue.
+_USELESS: Mapping[str, Collection[str]] = {
+    _EXCHANGE: (),
+    CLASSIC: (*_STREAM_KEYS, "queue-leader-locator", "dead-letter-strategy"),
+    QUORUM: (*_STREAM_KEYS, *_MIRROR_KEYS, "queue-mode", "queue-master-locator"),
+}
+
+
+# What a policy may say
+
+def check_policy(policy: PolicyDefinition) -> None:
+    """Refuse a policy that makes no sense, with all that is wrong, in RabbitMQ's order.
+
+    Numbers have to be within 0 and 2^53, exchanges and routing keys within 255 octets; RabbitMQ has no such limits.
+
+    Raises InvalidPolicy.
+    """
+    keys = _OPERATOR_KEYS if policy.is_operator else _KEYS
+    found = (
+        _definition_fault(policy.definition, keys),
+        _apply_to_fault(policy.apply_to),
+        _pattern_fault(policy.pattern),
+        _priority_fault(policy.priority),
+        _name_fault(policy.name),
+    )
+    if faults := [fault for fault in found if fault]:
+        raise InvalidPolicy(faults)
+
+
+def _definition_fault(definition: Mapping[str, Any], keys: Mapping[str, _Key]) -> str | None:
+    """The first wrong value, else what is wrong between values, else all unknown keys."""
+    if not definition:
+        return "no policy provided"
+    unknown = []
+    for key, value in sorted(definition.items()):
+        if key not in keys:
+            unknown.append(f"{{{_term(key)},{_term(value)}}}")
+        elif not keys[key].allows(value):
+            return keys[key].fault.format(_term(value))
+    if keys.keys() & _MIRROR_KEYS & definition.keys():
+        fault = _mirror_fault(definition.get("ha-mode"), definition.get("ha-params"))
+        if fault:
+            return fault
+    return f"[{','.join(unknown)}] are not recognised policy settings" if unknown else None
+
+
+def _mirror_fault(mode: str | None, parameters: Any) -> str | None:
+    given = "none" if parameters is None else _term(parameters)
+    if mode is None:
+        return "ha-mode must be specified to specify ha-params, ha-sync-mode or ha-promote-on-shutdown"
+    if mode == "all" and parameters is not None:
+        return 'ha-mode="all" does not take parameters'
+    if mode == "exactly" and not _is_number(1, parameters):
+        return f'ha-mode="exactly" takes an integer, {given} given'
+    if mode == "nodes" and not isinstance(parameters, list):
+        return f'ha-mode="nodes" takes a list, {given} given'
+    if mode == "nodes" and not parameters:
+        return 'ha-mode="nodes" list must be non-empty'
+    return None
+
+
+def _apply_to_fault(apply_to: str) -> str | None:
+    if apply_to in _APPLY_TO:
+        return None
+    return f"apply-to '{apply_to}' unrecognised; should be 'queues', 'exchanges' or 'all'"
+
+
+def _pattern_fault(pattern: str) -> str | None:
+    try:
+        compile_pattern(pattern)
+    except PatternError as error:
+        return f"pattern should be regular expression but is invalid: {error}"
+    return None
+
+
+def _priority_fault(priority: int) -> str | None:
+    if _is_number(-HIGHEST_NUMBER, priority):
+        return None
+    return f"priority should be number, actually was {_term(priority)}"
+
+
+def _name_fault(name: str) -> str | None:
+    return None if _is_short_text(name) else f"name should have at most {LONGEST_NAME} octets"
+
+
+def _term(value: Any) -> str:
+    """A value of JSON as RabbitMQ prints it, an Erlang term: ``#{<<"a">> => [1,null]}``."""
+    match value:
+        case None:
+            return "null"
+        case list():
+            return f"[{','.join(map(_term, value))}]"
+        case dict():
+            return f"#{{{','.join([f'{_term(key)} => {_term(inner)}' for key, inner in value.items()])}}}"
+        case str() | int() | float():
+            return as_term(value)
+        case _:
+            return str(value)       # a date, which a configuration file may hold
+
+
+# Which one holds
+
+class Applied(msgspec.Struct, frozen=True):
+    """The policies that hold for one queue or exchange: at most one of each sort."""
+
+    policy: PolicyDefinition | None = None
+    operator_policy: PolicyDefinition | None = None
+
+    @property
+    def definitions(self) -> tuple[PolicyRules | None, PolicyRules | None]:
+        """What each of them says."""
+        policy, operator_policy = self.policy, self.operator_policy
+        return policy.definition if policy else None, operator_policy.definition if operator_policy else None
+
+    @property
+    def effective(self) -> dict[str, Any]:
+        """What they say together."""
+        return merge_policies(*self.definitions)
+
+
+class _Candidate(NamedTuple):
+    definition: PolicyDefinition
+    pattern: re.Pattern[str]
+
+
+class Policies:
+    """The policies of a vhost. None of them knows the queues; `vhost` asks, and tells them."""
+
+    def __init__(self) -> None:
+        self._of_users: list[_Candidate] = []
+        self._of_operator: list[_Candidate] = []
+
+    def listed(self, *, is_operator: bool) -> Iterator[PolicyDefinition]:
+        """Those of one sort, the lowest priority first, as RabbitMQ lists them."""
+        for candidate in reversed(self._of_sort(is_operator=is_operator)):
+            yield candidate.definition
+
+    def set(self, definition: PolicyDefinition) -> None:
+        """Add a policy, in place of one of the same sort and name. Raises PatternError."""
+        added = _Candidate(definition, compile_pattern(definition.pattern))
+        candidates = self._of_sort(is_operator=definition.is_operator)
+        others = [other for other in candidates if other.definition.name != definition.name]
+        candidates[:] = sorted([*others, added], key=_order)
+
+    def clear(self, name: str, *, is_operator: bool) -> PolicyDefinition | None:
+        """Take a policy away and return it; None if there was none."""
+        candidates = self._of_sort(is_operator=is_operator)
+        for candidate in candidates:
+            if candidate.definition.name == name:
+                candidates.remove(candidate)
+                return candidate.definition
+        return None
+
+    def of_queue(self, queue: QueueDefinition) -> Applied:
+        """What holds for this queue: of each sort the first policy that finds its name and suits its type."""
+        return self._of(type_of_queue(queue.arguments), queue.name)
+
+    def of_exchange(self, name: str) -> Applied:
+        """What holds for the exchange of this name."""
+        return self._of(_EXCHANGE, name)
+
+    def _of(self, kind: str, name: str) -> Applied:
+        return Applied(_first(self._of_users, kind, name), _first(self._of_operator, kind, name))
+
+    def _of_sort(self, *, is_operator: bool) -> list[_Candidate]:
+        return self._of_operator if is_operator else self._of_users
+
+
+def _order(candidate: _Candidate) -> tuple[int, str]:
+    return -candidate.definition.priority, candidate.definition.name
+
+
+def _first(candidates: list[_Candidate], kind: str, name: str) -> PolicyDefinition | None:
+    for definition, pattern in candidates:
+        suits = kind in _APPLY_TO[definition.apply_to] and definition.definition.keys().isdisjoint(_USELESS[kind])
+        if suits and pattern.search(name):
+            return definition
+    return None

@@ -1,0 +1,75 @@
+"""The two doors out of the broker: where deliveries go, and what must outlive the process.
+
+Both only append to something that `server/` empties later, so nothing ever calls back into the broker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from amqpd.broker.consumer import Consumer
+    from amqpd.broker.definitions import Change, QueueDefinition
+    from amqpd.message import Message
+
+
+class Subscriber(Protocol):
+    """Where a queue puts deliveries: a session's channel in life, a list in tests."""
+
+    @property
+    def address(self) -> tuple[int, int]:
+        """The number of the connection, and of the channel on it."""
+
+    @property
+    def room(self) -> int:
+        """Octets that may still be delivered before the peer's connection counts as full; ≤ 0 means none."""
+
+    @property
+    def credit(self) -> int:
+        """Deliveries that the limit shared by all consumers of the channel still allows."""
+
+    def deliver(self, consumer: Consumer, run: Sequence[Message]) -> None:
+        """Send a run of messages, in order. The consumer's own prefetch allows them all."""
+
+    def cancelled(self, consumer: Consumer) -> None:
+        """The queue is gone: this consumer gets nothing more."""
+
+
+class Journal(Protocol):
+    """What must outlive the process. Recording is instant; nothing is safe until its batch commits.
+
+    Each method answers the number of the batch that the record joined; `server/committer.py` calls
+    `on_commit(number)` once that batch, and so every earlier one, is on disk. The number 0 means
+    "nothing to wait for". Only durable queues and persistent messages may be recorded.
+    """
+
+    def changed(self, change: Change) -> int:
+        """Record a change of the definitions."""
+
+    def published(
+        self, queue: QueueDefinition, run: Sequence[Message], expiries: Mapping[int, int] | None = None
+    ) -> int:
+        """Record that these persistent messages are in this durable queue.
+
+        `expiries` says when those of them that expire in it do, by message number, in milliseconds since 1970.
+        """
+
+    def requeued(self, queue: QueueDefinition, counts: Mapping[int, int]) -> int:
+        """Record how often each of these messages, back in this queue, has been delivered, by message number.
+
+        A count takes the place of the one before, and is forgotten when the message is settled.
+        """
+
+    def settled(self, queue: QueueDefinition, run: Sequence[Message]) -> int:
+        """Record that these messages have left this queue for good.
+
+        Of a message whose publish is still in the batch that fills, nothing is written at all.
+        """
+
+
+class ReplySubscriber(Protocol):
+    """A channel that waits for direct replies. RabbitMQ docs/direct-reply-to."""
+
+    def deliver_reply(self, message: Message) -> None:
+        """Send a reply; it counts for no delivery tag and no prefetch."""

@@ -1,0 +1,510 @@
+"""A queue: ready messages, consumers in turn, what has been handed out, and when messages must go.
+
+Owns the order of messages, the fairness between consumers, and the limits. It never sees a channel's delivery
+tags, an exchange, or another queue: messages that die are put on the vhost's list, which routes them on. What
+is durable it records in the journal.
+
+Always true between calls:
+- `ready` is in the order of dispatch: by priority where there are any, then by publish order, requeued
+  messages too;
+- no message waits while a consumer has credit and its connection has room;
+- `unacked` counts the messages handed out to consumers and getters that owe an answer;
+- every number in `redelivered` and `deliveries` belongs to a message that is ready or unacked here;
+- the ready messages are within the limits, and none is handed out after its end.
+
+Spec: §3.1.4, §4.7; RabbitMQ docs/queues, docs/consumers, docs/ttl, docs/maxlength, docs/priority.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from amqpd.broker.clock import Clock
+from amqpd.broker.consumer import Consumer
+from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED
+from amqpd.broker.deadlines import Deadlines
+from amqpd.broker.definitions import QueueDefinition
+from amqpd.broker.ports import Journal
+from amqpd.broker.ready import DELIVERY_OVERHEAD, Line, PriorityLines, Ready, body_octets
+from amqpd.broker.rules import QueueRules
+from amqpd.errors import ChannelException, ReplyCode
+from amqpd.message import Message
+
+NO_RULES = QueueRules()
+NO_END = 1 << 62
+DROP_HEAD, REJECT_PUBLISH_DLX = "drop-head", "reject-publish-dlx"
+
+
+class Mortuary(Protocol):
+    """Where a queue leaves its dead, and says that its own time is up; the vhost in life, a list in tests."""
+
+    def died(self, queue: Queue, run: Sequence[Message], reason: str) -> None:
+        """These left the queue for this reason, and its rules name a dead-letter exchange."""
+
+    def unused(self, queue: Queue) -> None:
+        """The queue's own time is up."""
+
+
+class Queue:
+    """One queue of a vhost. `owner` is the connection that declared it exclusive, or None."""
+
+    def __init__(
+        self, definition: QueueDefinition, journal: Journal, *, owner: object | None = None,
+        rules: QueueRules = NO_RULES, clock: Clock | None = None, mortuary: Mortuary | None = None,
+    ) -> None:
+        self.definition = definition
+        self.name = definition.name
+        self.owner = owner
+        self.rules = rules
+        self.ready: Ready = PriorityLines(rules.max_priority) if rules.max_priority else Line()
+        self.unacked = 0
+        self.redelivered: set[int] = set()
+        self.deliveries: dict[int, int] = {}        # by message number: failed deliveries, where there were any
+        self.consumers: list[Consumer] = []
+        self.active: Consumer | None = None         # the single active consumer, where the rules want one
+        self.had_consumer = False
+        self.deleted = False
+        self.refused: list[Message] = []            # what `publish` did not take, until `take_refused`
+        self.published_total = self.delivered_total = self.got_total = self.settled_total = 0
+        self.redelivered_total = 0
+        self._journal = journal
+        self._clock = clock or Clock()
+        self._mortuary = mortuary
+        self._deadlines = Deadlines()
+        self._wakes_at: int | None = None
+        self._last_used_ms = self._clock.now_ms
+        self._is_limited = False
+        self.apply(rules)
+
+    def apply(self, rules: QueueRules) -> None:
+        """Live by these rules from now on. Priorities and a single active consumer stay what they were declared."""
+        self.rules = rules
+        self._is_limited = rules.max_length is not None or rules.max_length_bytes is not None
+        self.use()
+        self._trim()
+
+    # Messages in
+
+    def publish(self, run: Sequence[Message], *, is_timed: bool = False) -> int:
+        """Take a run of messages, in publish order, and hand out what can be handed out.
+
+        `is_timed` says that some of them have an expiration. Returns the journal's batch that makes them safe;
+        0 if none of them needs to be. What the limits do not let in is left in `refused`. A queue that was
+        deleted since they were routed, in a transaction, takes nothing.
+        """
+        if self.deleted:
+            return 0
+        if self._is_limited and self.rules.overflow != DROP_HEAD:
+            return self._publish_within_limits(run, is_timed)
+        return self._take_in(run, is_timed)
+
+    def _take_in(self, run: Sequence[Message], is_timed: bool) -> int:
+        is_timed = is_timed or self.rules.message_ttl_ms is not None
+        ends = self._ends_of(run) if is_timed else {}
+        batch = 0
+        if self.definition.durable:
+            persistent = self._kept(run)
+            if persistent:
+                batch = self._journal.published(self.definition, persistent, self._to_wall(ends, persistent))
+        self.published_total += len(run)
+        if not self.ready and (taker := self._sole_taker(run)) is not None:
+            if ends and not taker.no_ack:
+                self._deadlines.add_out(ends)
+            self._hand_out(taker, run)
+            return batch
+        self.ready.extend(run)
+        if ends:
+            self._deadlines.add(ends)
+        self._dispatch()
+        if self._is_limited:
+            self._trim()
+        if ends:
+            self._expire()
+        return batch
+
+    def keeps(self, message: Message) -> bool:
+        """Whether this queue keeps the message on disk."""
+        return self.definition.durable and message.facts.persistent
+
+    def _kept(self, run: Iterable[Message]) -> list[Message]:
+        """Those that a durable queue keeps on disk."""
+        return [message for message in run if message.facts.persistent]
+
+    def _sole_taker(self, run: Sequence[Message]) -> Consumer | None:
+        """The consumer that takes all of this at once, where there is but one that could take any."""
+        takers = self._takers()
+        if len(takers) != 1 or takers[0].credit < len(run):
+            return None
+        size = body_octets(run) + DELIVERY_OVERHEAD * len(run)
+        return takers[0] if size <= takers[0].subscriber.room else None
+
+    def _ends_of(self, run: Iterable[Message]) -> dict[Message, int]:
+        """When each of these ends that does: the least of the queue's time to live and the message's own."""
+        ttl, now = self.rules.message_ttl_ms, self._clock.now_ms
+        ends = {}
+        for message in run:
+            own = message.facts.expiration_ms
+            if own is None:
+                own = ttl
+            elif ttl is not None and ttl < own:
+                own = ttl
+            if own is not None:
+                ends[message] = now + own
+        return ends
+
+    def _to_wall(self, ends: Mapping[Message, int], run: Iterable[Message]) -> dict[int, int] | None:
+        if not ends:
+            return None
+        return {message.number: self._clock.to_wall(ends[message]) for message in run if message in ends}
+
+    def _publish_within_limits(self, run: Sequence[Message], is_timed: bool) -> int:
+        """Take as many as there is room for, as often as handing out makes room; refuse what does not fit."""
+        batch, refused, rest = 0, [], run
+        while rest:
+            fits = self._that_fit(rest)
+            if fits:
+                batch = max(batch, self._take_in(rest[:fits], is_timed))
+            else:
+                fits = 1
+                refused.append(rest[0])
+            rest = rest[fits:]
+        self.refused += refused
+        if refused and self.rules.overflow == REJECT_PUBLISH_DLX:
+            self._bury(refused, MAXLEN)
+        return batch
+
+    def _that_fit(self, run: Sequence[Message]) -> int:
+        """How many of the first of these the limits let wait."""
+        rules = self.rules
+        most = len(run)
+        if rules.max_length is not None:
+            most = min(most, max(0, rules.max_length - len(self.ready)))
+        if rules.max_length_bytes is not None:
+            left = rules.max_length_bytes - self.ready.octets
+            for place, message in enumerate(run[:most]):
+                left -= message.body_size
+                if left < 0:
+                    return place
+        return most
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the limits let one more message in, or make room for it."""
+        rules = self.rules
+        if not self._is_limited or rules.overflow == DROP_HEAD:
+            return True
+        return (rules.max_length is None or len(self.ready) < rules.max_length) and (
+            rules.max_length_bytes is None or self.ready.octets < rules.max_length_bytes)
+
+    def take_refused(self) -> list[Message]:
+        """What was not let in since this was last asked."""
+        refused, self.refused = self.refused, []
+        return refused
+
+    def _trim(self) -> None:
+        """Drop the messages at the head that are too many. RabbitMQ docs/maxlength."""
+        rules = self.rules
+        if not self._is_limited or rules.overflow != DROP_HEAD:
+            return
+        dropped: list[Message] = []
+        if rules.max_length is not None and len(self.ready) > rules.max_length:
+            dropped += self.ready.take(len(self.ready) - rules.max_length, NO_END)
+        while rules.max_length_bytes is not None and self.ready and self.ready.octets > rules.max_length_bytes:
+            dropped += self.ready.take(1, NO_END)
+        if dropped:
+            self._die(dropped, MAXLEN)
+
+    def restore(
+        self, run: Sequence[Message], redelivered: set[int], expiries: Mapping[int, int] | None = None,
+        deliveries: Mapping[int, int] | None = None,
+    ) -> None:
+        """Take back what the store kept, at start: it is safe already and nobody consumes yet.
+
+        `expiries` are by the wall clock; what is left of a time to live is never more than the whole of it.
+        """
+        self.ready.extend(run)
+        self.redelivered |= redelivered
+        self.deliveries |= deliveries or {}
+        if expiries:
+            clock = self._clock
+            ends = self._ends_of(run)
+            for message in run:
+                if message.number in expiries:
+                    end = clock.now_ms + max(0, expiries[message.number] - clock.wall_ms)
+                    ends[message] = min(ends.get(message, end), end)
+            self._deadlines.add(ends)
+        self._trim()
+        self._expire()
+
+    def requeue(self, run: Sequence[Message]) -> None:
+        """Put unacked messages back to where they were published, marked as redelivered and counted.
+
+        One that has failed more often than the limit allows dies instead. The caller dispatches.
+        """
+        self.unacked -= len(run)
+        if self.deleted:
+            return
+        self._count_failures(run)
+        limit = self.rules.delivery_limit
+        if limit is not None:
+            poisonous = [message for message in run if self.deliveries[message.number] > limit]
+            run = [message for message in run if self.deliveries[message.number] <= limit]
+            if poisonous:
+                self._die(poisonous, DELIVERY_LIMIT)
+        if run:
+            self.ready.put_back(run)
+            if self._deadlines:
+                self._deadlines.take_back(run)
+        self._trim()
+        self._expire()
+
+    def _count_failures(self, run: Iterable[Message]) -> None:
+        deliveries = self.deliveries
+        for message in run:
+            deliveries[message.number] = deliveries.get(message.number, 0) + 1
+        self.redelivered.update([message.number for message in run])
+        if self.definition.durable:
+            counts = {message.number: deliveries[message.number] for message in self._kept(run)}
+            if counts:
+                self._journal.requeued(self.definition, counts)
+
+    # Messages out
+
+    def dispatch(self) -> None:
+        """Hand ready messages to consumers, in turn, until one side runs out. RabbitMQ docs/consumers."""
+        self._expire()
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        while self.ready:
+            takers = self._takers()
+            if not takers:
+                return
+            if len(takers) == 1:
+                self._hand_out(takers[0], self.ready.take(takers[0].credit, takers[0].subscriber.room))
+            else:
+                self._deal(takers)
+
+    def _takers(self) -> list[Consumer]:
+        """The consumers that can take a message now, of the highest priority that has any, next one first."""
+        consumers = [self.active] if self.active is not None else self.consumers
+        takers = [c for c in consumers if c.credit > 0 and c.subscriber.room > 0]
+        if len(takers) > 1:
+            highest = max([c.priority for c in takers])
+            takers = [c for c in takers if c.priority == highest]
+        return takers
+
+    def _deal(self, takers: list[Consumer]) -> None:
+        """One message each, in turn; then those who took go to the end of the line.
+
+        Where each taker has a connection of its own, as many rounds as all of them can take are dealt at once:
+        nobody can see the difference, and each is given one run.
+        """
+        subscribers = {id(c.subscriber) for c in takers}
+        rounds = 1
+        if len(subscribers) < len(takers):
+            # What one consumer of a channel takes may be the last that the channel's shared limit allows.
+            takers = takers[: max(1, min([c.subscriber.credit for c in takers]))]
+        else:
+            room = min([c.subscriber.room for c in takers])
+            if self.ready.octets + DELIVERY_OVERHEAD * len(self.ready) <= room:
+                rounds = max(1, min(len(self.ready) // len(takers), min([c.credit for c in takers])))
+        dealt = self.ready.take(rounds * len(takers), NO_END)
+        for turn, consumer in enumerate(takers):
+            self._hand_out(consumer, dealt[turn :: len(takers)])
+        served = takers[: len(dealt) % len(takers)] if len(dealt) % len(takers) else takers
+        for consumer in served:
+            self.consumers.remove(consumer)
+            self.consumers.append(consumer)
+
+    def _hand_out(self, consumer: Consumer, run: Sequence[Message]) -> None:
+        if not run:
+            return
+        self.delivered_total += len(run)
+        if consumer.no_ack:
+            consumer.subscriber.deliver(consumer, run)
+            self._settled(run)
+        else:
+            self.unacked += len(run)
+            consumer.in_flight += len(run)
+            if self._deadlines:
+                self._deadlines.hand_out(run)
+            consumer.subscriber.deliver(consumer, run)
+
+    def get(self, *, no_ack: bool) -> Message | None:
+        """Take the first ready message; unless `no_ack`, it is unacked from now on. Spec: basic.get."""
+        self.use()
+        self._expire()
+        taken = self.ready.take(1, NO_END)
+        if not taken:
+            return None
+        self.got_total += 1
+        if not no_ack:
+            self.unacked += 1
+            if self._deadlines:
+                self._deadlines.hand_out(taken)
+        return taken[0]
+
+    def reject(self, run: Sequence[Message]) -> int:
+        """Give up unacked messages: they go to the dead-letter exchange, or for good. Returns as `settle` does."""
+        self.unacked -= len(run)
+        return self._die(run, REJECTED)
+
+    def settle(self, run: Sequence[Message]) -> int:
+        """Forget unacked messages for good: they were acked.
+
+        Returns the journal's batch that makes it so for ever; 0 if nothing needed to be recorded.
+        """
+        self.unacked -= len(run)
+        return self._settled(run)
+
+    def forget(self, message: Message) -> None:
+        """Forget a message that `get` handed out without asking for an ack."""
+        self._settled([message])
+
+    def _settled(self, run: Sequence[Message]) -> int:
+        if self.deleted:
+            return 0
+        self.settled_total += len(run)
+        if self.redelivered:
+            self._forget_deliveries(run)
+        if self._deadlines:
+            self._deadlines.forget(run)
+        if self.definition.durable:
+            persistent = self._kept(run)
+            if persistent:
+                return self._journal.settled(self.definition, persistent)
+        return 0
+
+    def purge(self) -> tuple[int, int]:
+        """Drop every ready message; unacked ones stay. Spec: queue.purge.
+
+        Returns how many there were, and the journal's batch that makes it so for ever, or 0.
+        """
+        run = self.ready.clear()
+        return len(run), self._settled(run)
+
+    def _forget_deliveries(self, run: Iterable[Message]) -> None:
+        numbers = [message.number for message in run]
+        self.redelivered.difference_update(numbers)
+        if self.deliveries:
+            for number in numbers:
+                self.deliveries.pop(number, None)
+
+    # Messages that die
+
+    def _die(self, run: Sequence[Message], reason: str) -> int:
+        """These have left `ready` or `unacked`, and the queue; their copies go where the rules say."""
+        if self.deleted:
+            return 0
+        self._bury(run, reason)
+        if self.rules.is_at_least_once and self.rules.dead_letter_exchange is not None:
+            return 0        # the store keeps them until `buried`
+        return self._settled(run)
+
+    def buried(self, run: Sequence[Message]) -> None:
+        """The copies of these are in their queues: only now do they leave this one. RabbitMQ docs/quorum-queues."""
+        self._settled(run)
+
+    def _bury(self, run: Sequence[Message], reason: str) -> None:
+        if self.rules.dead_letter_exchange is not None and self._mortuary is not None:
+            self._mortuary.died(self, run, reason)
+
+    def _expire(self) -> None:
+        """Let those ready messages go whose end has come. RabbitMQ docs/ttl."""
+        if not self._deadlines:
+            return
+        due = self._deadlines.take_due(self._clock.now_ms)
+        if due:
+            self.ready.remove(due)
+            self._die(due, EXPIRED)
+        self._ask_to_be_woken(self._deadlines.next_ms)
+
+    # Time
+
+    def use(self) -> None:
+        """Somebody declared this queue, took from it, or stopped consuming: its own time begins anew."""
+        self._last_used_ms = self._clock.now_ms
+        if self.rules.expires_ms is not None:
+            self._ask_to_be_woken(self._last_used_ms + self.rules.expires_ms)
+
+    def _ask_to_be_woken(self, when_ms: int | None) -> None:
+        if when_ms is not None and (self._wakes_at is None or when_ms < self._wakes_at):
+            self._wakes_at = when_ms
+            self._clock.wake_at(when_ms, self)
+
+    def wake(self) -> None:
+        """The clock has come to where something may be due."""
+        self._wakes_at = None
+        if self.deleted:
+            return
+        expires = self.rules.expires_ms
+        if expires is not None and not self.consumers and self._mortuary is not None:
+            if self._clock.now_ms >= self._last_used_ms + expires:
+                self._mortuary.unused(self)
+                return
+            self._ask_to_be_woken(self._last_used_ms + expires)
+        self._expire()
+
+    # Consumers
+
+    def subscribe(self, consumer: Consumer) -> None:
+        """Add a consumer at the end of the line. The caller dispatches once it has answered the client.
+
+        Raises ChannelException: ACCESS_REFUSED where either side asks for the queue for itself.
+        """
+        if (self.consumers and (consumer.exclusive or self.consumers[0].exclusive)) or (
+                consumer.exclusive and self.rules.single_active_consumer):
+            raise ChannelException(
+                ReplyCode.ACCESS_REFUSED, f"queue '{self.name}' in vhost '{self.definition.vhost}' in exclusive use")
+        self.consumers.append(consumer)
+        self.had_consumer = True
+        if self.rules.single_active_consumer and self.active is None:
+            self.active = consumer
+
+    def unsubscribe(self, consumer: Consumer) -> None:
+        """Remove a consumer; what it has not answered stays unacked with its channel."""
+        self.consumers.remove(consumer)
+        if consumer is self.active:
+            self.active = max(self.consumers, key=_priority, default=None)
+        self.use()
+
+    @property
+    def is_unused(self) -> bool:
+        """An auto-delete queue goes when this is true: it had consumers, and the last one left."""
+        return self.had_consumer and not self.consumers
+
+    # Outlook
+
+    def statistics(self) -> dict[str, Any]:
+        """Counts as of now; `*_bytes` are octets of bodies."""
+        return {
+            "messages_ready": len(self.ready),
+            "messages_unacknowledged": self.unacked,
+            "messages": len(self.ready) + self.unacked,
+            "message_bytes_ready": self.ready.octets,
+            "consumers": len(self.consumers),
+            "published": self.published_total,
+            "delivered": self.delivered_total,
+            "got": self.got_total,
+            "settled": self.settled_total,
+            "redelivered": self.redelivered_total,
+        }
+
+    def check(self) -> None:
+        """Assert what must hold between calls."""
+        self.ready.check()
+        self._deadlines.check(self.ready)
+        rules = self.rules
+        assert rules.overflow != DROP_HEAD or rules.max_length is None or len(self.ready) <= rules.max_length
+        assert self.unacked >= 0, "more answers than deliveries"
+        assert len(self.redelivered) <= len(self.ready) + self.unacked, "a settled message counts as redelivered"
+        for consumer in self.consumers:
+            assert consumer.in_flight >= 0
+            assert not consumer.prefetch or consumer.in_flight <= consumer.prefetch, "prefetch exceeded"
+        assert not (len(self.ready) and self._takers()), "ready message, idle consumer"
+
+
+def _priority(consumer: Consumer) -> int:
+    return consumer.priority

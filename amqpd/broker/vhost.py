@@ -1,0 +1,553 @@
+"""A virtual host: its names, its bindings, and the walk from an exchange to queues.
+
+Owns exchanges, queues and what binds them, and every rule of who may declare, bind, delete what, in
+RabbitMQ's order of checks. Nothing here answers a client: a refusal is raised, anything else is done.
+
+Always true between calls:
+- both ends of a binding exist;
+- what is durable, and a binding between durable ends, has been recorded in the journal;
+- `version` has risen whenever an earlier answer of `route` might differ.
+
+Spec: §3.1; RabbitMQ docs/queues, docs/exchanges, docs/e2e, docs/ae, docs/access-control.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from amqpd.broker.access import User
+from amqpd.broker.arguments import (
+    DEAD_LETTER_EXCHANGE,
+    check_exchange_arguments,
+    check_exchange_equivalence,
+    check_queue_arguments,
+    check_queue_equivalence,
+    check_server_named,
+    describe_exchange,
+    describe_queue,
+    named_exchange,
+)
+from amqpd.broker.definitions import (
+    BindingDefinition,
+    Change,
+    Defined,
+    Definition,
+    Deleted,
+    ExchangeDefinition,
+    PolicyDefinition,
+    QueueDefinition,
+)
+from amqpd.broker.clock import Clock
+from amqpd.broker.dead_letter import REJECTED, Grave, dead_copy, deaths_of, is_cycle, routing_keys
+from amqpd.broker.exchange import BindingKey, DefaultExchange, Destination, Exchange, binding_key
+from amqpd.broker.policy import NoSuchPolicy, Policies, check_policy
+from amqpd.broker.ports import Journal, ReplySubscriber
+from amqpd.broker.queue import Queue
+from amqpd.broker.rules import QueueRules, queue_rules
+from amqpd.errors import ChannelException, ReplyCode
+from amqpd.fields import decode_table
+from amqpd.message import Message
+
+RESERVED_PREFIX = "amq."
+DEAD_LETTER_RETRY_MS = 1_000
+REPLY_TO = "amq.rabbitmq.reply-to"
+PREDECLARED = {
+    "amq.direct": "direct",
+    "amq.fanout": "fanout",
+    "amq.headers": "headers",
+    "amq.match": "headers",
+    "amq.topic": "topic",
+}
+
+
+def generated_name(prefix: str) -> str:
+    """A name nobody can guess or has taken: the prefix and 22 URL-safe characters."""
+    return prefix + base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
+
+
+def note_holders(queues: Sequence[Queue], messages: Sequence[Message]) -> None:
+    """Note on messages of equal properties how many queues keep them on disk, where it is more than one."""
+    holders = sum([queue.keeps(messages[0]) for queue in queues])
+    if holders > 1:
+        for message in messages:
+            message.holders = holders
+
+
+class Vhost:
+    """One virtual host. `next_queue_number` gives numbers that are never used twice, restarts included."""
+
+    def __init__(
+        self, name: str, journal: Journal, next_queue_number: Callable[[], int],
+        next_message_number: Callable[[], int] | None = None, clock: Clock | None = None,
+    ) -> None:
+        self.name = name
+        self.version = 0
+        self.queues: dict[str, Queue] = {}
+        self.exchanges: dict[str, Exchange] = {"": DefaultExchange(name, self.queues)}
+        self.reply_subscribers: dict[str, ReplySubscriber] = {}
+        self.policies = Policies()
+        self._incoming: dict[tuple[str, str], dict[tuple[str, BindingKey], BindingDefinition]] = {}
+        self._journal = journal
+        self._batch = 0
+        self._next_queue_number = next_queue_number
+        self._next_message_number = next_message_number or next_queue_number
+        self._clock = clock or Clock()
+        self._dead: deque[tuple[Queue, Grave, Sequence[Message]]] = deque()
+        self._refused_dead: list[tuple[Queue, Grave, Sequence[Message]]] = []
+        for exchange, kind in PREDECLARED.items():
+            self.exchanges[exchange] = Exchange(ExchangeDefinition(name, exchange, kind, durable=True))
+        trace = ExchangeDefinition(name, "amq.rabbitmq.trace", "topic", durable=True, internal=True)
+        self.exchanges[trace.name] = Exchange(trace)
+
+    # Looking up
+
+    def exchange(self, name: str) -> Exchange:
+        """Raises ChannelException: NOT_FOUND."""
+        try:
+            return self.exchanges[name]
+        except KeyError:
+            raise ChannelException(ReplyCode.NOT_FOUND, f"no {describe_exchange(name, self.name)}") from None
+
+    def queue(self, name: str, owner: object | None) -> Queue:
+        """A queue that this connection may use. Raises ChannelException: NOT_FOUND, RESOURCE_LOCKED."""
+        queue = self.queues.get(name)
+        if queue is None:
+            raise ChannelException(ReplyCode.NOT_FOUND, f"no {describe_queue(name, self.name)}")
+        self._check_owner(queue, owner, exclusive=queue.definition.exclusive)
+        return queue
+
+    def _check_owner(self, queue: Queue, owner: object | None, *, exclusive: bool) -> None:
+        if (queue.owner is not None and queue.owner is not owner) or exclusive != queue.definition.exclusive:
+            raise ChannelException(
+                ReplyCode.RESOURCE_LOCKED,
+                f"cannot obtain exclusive access to locked {describe_queue(queue.name, self.name)}. It could be "
+                "originally declared on another connection or the exclusive property value does not match that of "
+                "the original declaration.")
+
+    def bindings(self) -> Iterator[BindingDefinition]:
+        """Every binding but the default exchange's implicit ones."""
+        for incoming in self._incoming.values():
+            yield from incoming.values()
+
+    # Exchanges
+
+    def declare_exchange(self, user: User, definition: ExchangeDefinition) -> None:
+        """Make the exchange, or find that the one that exists is equivalent. RabbitMQ docs/exchanges.
+
+        Raises ConnectionException: COMMAND_INVALID for an unknown type. ChannelException: ACCESS_REFUSED for the
+        default exchange, a reserved name or a missing permission; PRECONDITION_FAILED where it exists otherwise.
+        """
+        name = definition.name
+        exchange = Exchange(definition)
+        self._refuse_default(name)
+        user.require(self.name, "configure", "exchange", name)
+        current = self.exchanges.get(name)
+        if current is not None:
+            check_exchange_equivalence(current.definition, definition)
+            return
+        if name.startswith(RESERVED_PREFIX):
+            raise ChannelException(
+                ReplyCode.ACCESS_REFUSED, f"exchange name '{name}' contains reserved prefix 'amq.*'")
+        check_exchange_arguments(definition)
+        if exchange.alternate is not None:
+            user.require(self.name, "read", "exchange", name)
+            user.require(self.name, "write", "exchange", exchange.alternate)
+        self._add_exchange(exchange)
+        if definition.durable:
+            self._record(Defined(definition))
+
+    def find_exchange(self, name: str) -> Exchange:
+        """What a passive declare asks. Raises ChannelException: NOT_FOUND, ACCESS_REFUSED for the default one."""
+        self._refuse_default(name)
+        return self.exchange(name)
+
+    def delete_exchange(self, user: User, name: str, *, if_unused: bool = False) -> None:
+        """Remove an exchange with its bindings; one that does not exist is fine.
+
+        Raises ChannelException: ACCESS_REFUSED; PRECONDITION_FAILED if it is to be unused and has bindings.
+        """
+        self._refuse_default(name)
+        user.require(self.name, "configure", "exchange", name)
+        if name.startswith(RESERVED_PREFIX):
+            raise ChannelException(
+                ReplyCode.ACCESS_REFUSED, f"deletion of system {describe_exchange(name, self.name)} not allowed")
+        exchange = self.exchanges.get(name)
+        if exchange is None:
+            return
+        if if_unused and exchange.bindings:
+            raise ChannelException(
+                ReplyCode.PRECONDITION_FAILED, f"{describe_exchange(name, self.name)} in use")
+        self._remove_exchange(exchange)
+
+    def _refuse_default(self, name: str) -> None:
+        if not name:
+            raise ChannelException(ReplyCode.ACCESS_REFUSED, "operation not permitted on the default exchange")
+
+    def _add_exchange(self, exchange: Exchange) -> None:
+        self._apply_to_exchange(exchange)
+        self.exchanges[exchange.name] = exchange
+        self.version += 1
+
+    def _remove_exchange(self, exchange: Exchange) -> None:
+        del self.exchanges[exchange.name]
+        for binding, _ in list(exchange.bindings.values()):
+            self._remove_binding(exchange, binding)
+        self._remove_incoming("exchange", exchange.name)
+        self.version += 1
+        if exchange.definition.durable:
+            self._record(Deleted(exchange.definition))
+
+    # Queues
+
+    def declare_queue(self, user: User, definition: QueueDefinition, owner: object) -> Queue:
+        """Make the queue, or find that the one that exists is equivalent; an empty name is given one.
+
+        An exclusive queue is never durable: it ends with its connection. Raises ChannelException:
+        ACCESS_REFUSED, RESOURCE_LOCKED, PRECONDITION_FAILED. RabbitMQ docs/queues.
+        """
+        name = definition.name
+        if not name:
+            check_server_named(definition.arguments)
+        if name.startswith(RESERVED_PREFIX):
+            raise ChannelException(ReplyCode.ACCESS_REFUSED, f"queue name '{name}' contains reserved prefix 'amq.*'")
+        name = name or generated_name("amq.gen-")
+        user.require(self.name, "configure", "queue", name)
+        current = self.queues.get(name)
+        if current is not None:
+            self._check_owner(current, owner, exclusive=definition.exclusive)
+            check_queue_equivalence(current.definition, self._as_stored(definition, name))
+            current.use()
+            return current
+        described = describe_queue(name, self.name)
+        dead_letter_exchange = named_exchange(DEAD_LETTER_EXCHANGE, definition.arguments, described)
+        if dead_letter_exchange is not None:
+            user.require(self.name, "read", "queue", name)
+            user.require(self.name, "write", "exchange", dead_letter_exchange)
+        check_queue_arguments(definition)
+        created = self._as_stored(definition, name, number=self._next_queue_number())
+        queue = self._new_queue(created, owner if created.exclusive else None)
+        self._add_queue(queue)
+        if created.durable:
+            self._record(Defined(created))
+        return queue
+
+    def _as_stored(self, definition: QueueDefinition, name: str, number: int = 0) -> QueueDefinition:
+        return QueueDefinition(
+            number=number, vhost=self.name, name=name, durable=definition.durable and not definition.exclusive,
+            exclusive=definition.exclusive, auto_delete=definition.auto_delete, arguments=definition.arguments)
+
+    def delete_queue(
+        self, user: User, name: str, owner: object, *, if_unused: bool = False, if_empty: bool = False
+    ) -> int:
+        """Remove a queue with its bindings and messages; says how many were ready, 0 if there is no such queue.
+
+        Raises ChannelException: ACCESS_REFUSED, RESOURCE_LOCKED; PRECONDITION_FAILED where it is in use or not
+        empty and should be. Unacked messages do not count. Spec: queue.delete.
+        """
+        user.require(self.name, "configure", "queue", name)
+        if name not in self.queues:
+            return 0
+        queue = self.queue(name, owner)
+        if if_empty and queue.ready:
+            raise ChannelException(ReplyCode.PRECONDITION_FAILED, f"{describe_queue(name, self.name)} not empty")
+        if if_unused and queue.consumers:
+            raise ChannelException(ReplyCode.PRECONDITION_FAILED, f"{describe_queue(name, self.name)} in use")
+        count = len(queue.ready)
+        self.remove_queue(queue)
+        return count
+
+    def purge_queue(self, user: User, name: str, owner: object) -> int:
+        """Drop the ready messages and say how many. Raises ChannelException: ACCESS_REFUSED, NOT_FOUND, …"""
+        user.require(self.name, "read", "queue", name)
+        count, batch = self.queue(name, owner).purge()
+        self._batch = batch or self._batch
+        return count
+
+    def _new_queue(self, definition: QueueDefinition, owner: object | None) -> Queue:
+        return Queue(
+            definition, self._journal, owner=owner, rules=self._rules_of(definition), clock=self._clock, mortuary=self)
+
+    def _add_queue(self, queue: Queue) -> None:
+        self.queues[queue.name] = queue
+        self.version += 1
+
+    def remove_queue(self, queue: Queue) -> None:
+        """Take a queue away with all that hangs on it, without asking anybody."""
+        if queue.deleted:
+            return
+        queue.deleted = True
+        del self.queues[queue.name]
+        self._remove_incoming("queue", queue.name)
+        self.version += 1
+        if queue.definition.durable:
+            self._record(Deleted(queue.definition))
+        queue.ready.clear()
+        for consumer in queue.consumers:
+            consumer.subscriber.cancelled(consumer)
+        queue.consumers.clear()
+
+    def connection_ended(self, owner: object) -> None:
+        """The exclusive queues of a connection end with it. Spec: queue.declare."""
+        for queue in [queue for queue in self.queues.values() if queue.owner is owner]:
+            self.remove_queue(queue)
+
+    def consumer_left(self, queue: Queue) -> None:
+        """An auto-delete queue goes with its last consumer. Spec: queue.declare."""
+        if queue.definition.auto_delete and queue.is_unused:
+            self.remove_queue(queue)
+
+    # Bindings
+
+    def bind(self, user: User, binding: BindingDefinition, owner: object) -> None:
+        """Add a binding; the same one again is fine. RabbitMQ docs/e2e for exchanges bound to exchanges.
+
+        Raises ChannelException: ACCESS_REFUSED, NOT_FOUND for a missing end, RESOURCE_LOCKED,
+        PRECONDITION_FAILED for arguments the exchange type refuses.
+        """
+        self._check_binding_rights(user, binding)
+        source = self.exchange(binding.source)
+        destination = self._destination(binding, owner)
+        if not source.bind(binding, destination):
+            return
+        self._note_binding(binding)
+        if self._is_durable(source, destination):
+            self._record(Defined(binding))
+
+    def unbind(self, user: User, binding: BindingDefinition, owner: object) -> None:
+        """Remove a binding; one that is not there is fine, also where an end of it is missing.
+
+        Raises ChannelException: ACCESS_REFUSED, RESOURCE_LOCKED.
+        """
+        self._check_binding_rights(user, binding)
+        source = self.exchanges.get(binding.source)
+        if source is None or binding_key(binding) not in source.bindings:
+            return
+        self._destination(binding, owner)
+        self._remove_binding(source, binding)
+
+    def _check_binding_rights(self, user: User, binding: BindingDefinition) -> None:
+        self._refuse_default(binding.source)
+        if binding.destination_type == "exchange":
+            self._refuse_default(binding.destination)
+        user.require(self.name, "write", binding.destination_type, binding.destination)
+        user.require(self.name, "read", "exchange", binding.source)
+
+    def _destination(self, binding: BindingDefinition, owner: object) -> Destination:
+        if binding.destination_type == "queue":
+            return self.queue(binding.destination, owner)
+        return self.exchange(binding.destination)
+
+    def _is_durable(self, source: Exchange, destination: Destination) -> bool:
+        return source.definition.durable and destination.definition.durable
+
+    def _note_binding(self, binding: BindingDefinition) -> None:
+        incoming = self._incoming.setdefault((binding.destination_type, binding.destination), {})
+        incoming[binding.source, binding_key(binding)] = binding
+        self.version += 1
+
+    def _remove_binding(self, source: Exchange, binding: BindingDefinition) -> None:
+        """Take one binding away, and an auto-delete source with its last one."""
+        _, destination = source.bindings[binding_key(binding)]
+        source.unbind(binding)
+        end = binding.destination_type, binding.destination
+        incoming = self._incoming[end]
+        del incoming[binding.source, binding_key(binding)]
+        if not incoming:
+            del self._incoming[end]
+        self.version += 1
+        if self._is_durable(source, destination):
+            self._record(Deleted(binding))
+        if source.definition.auto_delete and not source.bindings and source.name in self.exchanges:
+            self._remove_exchange(source)
+
+    def _remove_incoming(self, kind: str, name: str) -> None:
+        for binding in list(self._incoming.get((kind, name), {}).values()):
+            source = self.exchanges.get(binding.source)
+            if source is not None and binding_key(binding) in source.bindings:
+                self._remove_binding(source, binding)
+
+    # Routing
+
+    def route(self, exchange: Exchange, keys: Iterable[str], headers: Mapping[str, Any]) -> list[Queue]:
+        """The queues a message reaches from here, each once: through bindings, exchanges bound to exchanges,
+        and the alternate exchange of any that finds no destination at all. RabbitMQ docs/ae, docs/e2e.
+        """
+        queues: dict[Queue, None] = {}
+        walk = [exchange]
+        seen = {exchange}
+        for source in walk:
+            found = [destination for key in keys for destination in source.route(key, headers)]
+            if not found and source.alternate is not None and source.alternate in self.exchanges:
+                found = [self.exchanges[source.alternate]]
+            for destination in found:
+                if isinstance(destination, Queue):
+                    queues[destination] = None
+                elif destination not in seen:
+                    seen.add(destination)
+                    walk.append(destination)
+        return list(queues)
+
+    def route_reads_headers(self, exchange: Exchange) -> bool:
+        """Whether anything on a way from this exchange looks at headers, so that a route cannot be remembered."""
+        walk = [exchange]
+        seen = {exchange}
+        for source in walk:
+            if source.reads_headers:
+                return True
+            following = [d for _, d in source.bindings.values() if isinstance(d, Exchange)]
+            if source.alternate is not None and source.alternate in self.exchanges:
+                following.append(self.exchanges[source.alternate])
+            for destination in following:
+                if destination not in seen:
+                    seen.add(destination)
+                    walk.append(destination)
+        return False
+
+    # Policies
+
+    def set_policy(self, policy: PolicyDefinition) -> None:
+        """Set a policy, or an operator's, in place of one of this name; queues and exchanges follow at once.
+
+        Raises InvalidPolicy. RabbitMQ docs/policies.
+        """
+        check_policy(policy)
+        self.policies.set(policy)
+        self._record(Defined(policy))
+        self._apply_policies()
+
+    def clear_policy(self, name: str, *, is_operator: bool = False) -> None:
+        """Take a policy away, or an operator's; queues and exchanges follow at once. Raises NoSuchPolicy."""
+        policy = self.policies.clear(name, is_operator=is_operator)
+        if policy is None:
+            raise NoSuchPolicy(name, self.name)
+        self._record(Deleted(policy))
+        self._apply_policies()
+
+    def _apply_policies(self) -> None:
+        for exchange in self.exchanges.values():
+            self._apply_to_exchange(exchange)
+        for queue in self.queues.values():
+            rules = self._rules_of(queue.definition)
+            if rules != queue.rules:
+                queue.apply(rules)
+        self.version += 1
+        self.bury()
+
+    def _apply_to_exchange(self, exchange: Exchange) -> None:
+        exchange.apply(self.policies.of_exchange(exchange.name).effective)
+
+    def _rules_of(self, queue: QueueDefinition) -> QueueRules:
+        return queue_rules(queue.arguments, *self.policies.of_queue(queue).definitions)
+
+    # Dead letters
+
+    def died(self, queue: Queue, run: Sequence[Message], reason: str) -> None:
+        """Note messages that died; `bury` routes them. See broker/queue.py."""
+        rules = queue.rules
+        assert rules.dead_letter_exchange is not None
+        grave = Grave(
+            queue.name, reason, rules.dead_letter_exchange, rules.dead_letter_routing_key, rules.is_at_least_once)
+        self._dead.append((queue, grave, run))
+
+    def unused(self, queue: Queue) -> None:
+        """A queue that nobody has used for as long as it may be. RabbitMQ docs/ttl (queue TTL)."""
+        self.remove_queue(queue)
+
+    @property
+    def has_dead(self) -> bool:
+        """Whether `bury` has something to do."""
+        return bool(self._dead)
+
+    def bury(self) -> None:
+        """Publish the copies of all that died, and of what dies of that, until nothing is left to do.
+
+        Everything joins the batch that fills, as the deaths did, so a move is one on disk. RabbitMQ docs/dlx.
+        """
+        while self._dead:
+            self._bury(*self._dead.popleft())
+
+    def _bury(self, queue: Queue, grave: Grave, run: Sequence[Message]) -> None:
+        exchange = self.exchanges.get(grave.exchange)
+        runs: dict[Queue, list[Message]] = {}
+        for message in run:
+            copy = dead_copy(message, grave, number=self._next_message_number(), time_s=self._clock.wall_ms // 1000)
+            targets = [] if exchange is None else self._resting_places(exchange, message, copy, grave)
+            if grave.is_kept and not all(target.has_room for target in targets):
+                self._refused_dead.append((queue, grave, [message]))
+                self._clock.wake_at(self._clock.now_ms + DEAD_LETTER_RETRY_MS, self)
+                continue
+            note_holders(targets, [copy])
+            for target in targets:
+                runs.setdefault(target, []).append(copy)
+            if grave.is_kept:
+                queue.buried([message])
+        for target, copies in runs.items():
+            target.publish(copies)
+            target.take_refused()
+
+    def _resting_places(self, exchange: Exchange, message: Message, copy: Message, grave: Grave) -> list[Queue]:
+        """The queues that a copy reaches, but those it would come back to for ever."""
+        headers = decode_table(copy.facts.headers) if self.route_reads_headers(exchange) else {}
+        targets = self.route(exchange, routing_keys(message, grave), headers)
+        if grave.reason == REJECTED:
+            return targets
+        deaths = deaths_of(copy)
+        return [target for target in targets if not is_cycle(deaths, target.name)]
+
+    def wake(self) -> None:
+        """Try again what was refused where it should go at least once."""
+        again, self._refused_dead = self._refused_dead, []
+        self._dead.extend(again)
+        self.bury()
+
+    # What the store kept
+
+    def restore(self, definitions: Iterable[Definition]) -> None:
+        """Build what was durable, at start; nothing is recorded again. Exchanges and queues before bindings."""
+        for definition in definitions:
+            if isinstance(definition, PolicyDefinition):
+                self.policies.set(definition)
+                self._apply_policies()
+            elif isinstance(definition, ExchangeDefinition):
+                self._add_exchange(Exchange(definition))
+            elif isinstance(definition, QueueDefinition):
+                self._add_queue(self._new_queue(definition, None))
+            elif isinstance(definition, BindingDefinition):
+                ends: Mapping[str, Destination] = (
+                    self.queues if definition.destination_type == "queue" else self.exchanges)
+                self.exchanges[definition.source].bind(definition, ends[definition.destination])
+                self._note_binding(definition)
+
+    def _record(self, change: Change) -> None:
+        self._batch = self._journal.changed(change) or self._batch
+
+    @property
+    def awaited_batch(self) -> int:
+        """The journal's batch that holds the newest change of a definition, and the newest purge; 0 if on disk.
+
+        An answer waits for it whoever made the change: that something is there already, or gone already, is as
+        much of a promise.
+        """
+        return self._batch
+
+    def on_commit(self, batch: int) -> None:
+        """This batch and all before it are on disk."""
+        if batch >= self._batch:
+            self._batch = 0
+
+    def check(self) -> None:
+        """Assert what must hold between calls."""
+        for exchange in self.exchanges.values():
+            for binding, destination in exchange.bindings.values():
+                ends: Mapping[str, Destination] = (
+                    self.queues if binding.destination_type == "queue" else self.exchanges)
+                assert ends.get(binding.destination) is destination, "a binding leads to something deleted"
+        noted = sum(len(incoming) for incoming in self._incoming.values())
+        assert noted == sum(len(e.bindings) for e in self.exchanges.values()), "bindings known at one end only"
+        for queue in self.queues.values():
+            assert not queue.deleted
+            queue.check()

@@ -1,0 +1,161 @@
+"""The program `amqpd`: its commands, options and exit codes.
+
+Owns the way from arguments to a `Config` and from any failure to one line on stderr. Nothing else of amqpd is
+imported until a command needs it, so that `--version` and `check-config` answer at once. `run` does the same for
+`amqpctl`.
+
+Exit codes: 0 stopped cleanly, 64 usage, 65 data, 69 unavailable, 70 a bug, 74 input or output, 75 locked or timed
+out, 78 configuration. sysexits.h; RabbitMQ docs/cli.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from amqpd import __version__
+
+EXIT_USAGE, EXIT_BUG, EXIT_IO, EXIT_CONFIG = 64, 70, 74, 78
+EXIT_INTERRUPTED = 130
+DEFAULT_COMMAND = "serve"
+DECLARED = ("vhosts", "users", "policies", "operator_policies", "exchanges", "queues", "bindings")
+
+
+class Failure(Exception):
+    """What is wrong, in one line for the user or several, and the exit code."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+class AmqpdGroup(click.Group):
+    """`amqpd`, and `amqpd` with options only, mean `amqpd serve`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the command in front where it was left out."""
+        own = {option for parameter in self.get_params(ctx) for option in parameter.opts}
+        if not args or (args[0].startswith("-") and args[0] not in own):
+            args = [DEFAULT_COMMAND, *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=AmqpdGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="amqpd", message="%(prog)s %(version)s")
+def amqpd() -> None:
+    """An AMQP 0-9-1 message broker that keeps everything durable in one SQLite file.
+
+    \b
+    amqpd                                    loopback, port 5672, data in ./amqpd-data
+    amqpd --data-dir /var/lib/amqpd --listen 0.0.0.0:5672
+    amqpd --memory --listen :0               for tests: a free port, nothing on disk
+    amqpd --config amqpd.toml
+    """
+
+
+@amqpd.command()
+@click.option("--config", metavar="FILE", envvar="AMQPD_CONFIG_FILE", help="Read settings from this TOML file.")
+@click.option("--data-dir", metavar="DIR", help="Keep the database here.  [default: ./amqpd-data]")
+@click.option("--listen", metavar="HOST:PORT", multiple=True,
+              help="Serve clients here; may be repeated, port 0 takes a free one.  [default: 127.0.0.1:5672]")
+@click.option("--memory", is_flag=True, default=None, help="Keep everything in memory.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: info]")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="[default: text]")
+def serve(config: str | None, **options: Any) -> None:
+    """Run the broker until SIGTERM or SIGINT.
+
+    When clients are served, one line goes to stdout; the log goes to stderr.
+    """
+    from amqpd import logs
+    from amqpd.config import ConfigError, load
+
+    try:
+        settings = load(config, os.environ, _overrides(**options))
+    except ConfigError as error:
+        raise Failure(str(error), EXIT_CONFIG) from None
+    logs.configure(settings.log.level, settings.log.format)
+    from amqpd.server import run as server
+
+    try:
+        exit_code = server.serve(settings)
+    except server.StartError as error:
+        raise Failure(str(error), error.exit_code) from None
+    raise click.exceptions.Exit(exit_code)
+
+
+def _overrides(
+    data_dir: str | None, listen: Sequence[str], memory: bool | None, log_level: str | None, log_format: str | None
+) -> dict[str, Any]:
+    given = {
+        "data_dir": data_dir,
+        "listeners": list(listen) or None,
+        "memory": memory,
+        "log.level": log_level,
+        "log.format": log_format,
+    }
+    return {setting: value for setting, value in given.items() if value is not None}
+
+
+@amqpd.command("check-config")
+@click.argument("file")
+def check_config(file: str) -> None:
+    """Tell all that is wrong with a configuration file, and start nothing."""
+    from amqpd.config import ConfigError, load
+
+    try:
+        config = load(file, {})
+    except ConfigError as error:
+        raise Failure(str(error), EXIT_CONFIG) from None
+    counts = [f"{kind} {len(getattr(config, kind))}" for kind in DECLARED]
+    click.echo(f"{file}: fine; declares {', '.join(counts)}")
+
+
+def run(command: click.Command, arguments: Sequence[str] | None) -> int:
+    """Run a program and return its exit code; whatever goes wrong becomes lines on stderr, never a traceback."""
+    name = command.name or ""
+    try:
+        result = command.main(arguments, prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return EXIT_USAGE
+    except click.UsageError as error:
+        place = error.ctx.command_path if error.ctx else name
+        complain(name, f"{error.format_message().rstrip('.')}; try '{place} --help'")
+        return EXIT_USAGE
+    except Failure as failure:
+        complain(name, str(failure))
+        return failure.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever reads has seen enough. Nothing may be left for the interpreter to flush at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_IO
+    except Exception as error:
+        complain(name, f"internal error, please report it: {_describe(error)}")
+        return EXIT_BUG
+
+
+def complain(name: str, text: str) -> None:
+    """Say what is wrong, each line under the program's name."""
+    for line in text.splitlines():
+        click.echo(f"{name}: {line}", err=True)
+
+
+def _describe(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" ({trace.tb_frame.f_code.co_filename} line {trace.tb_lineno})" if trace else ""
+    return f"{type(error).__name__}: {error}{place}".replace("\n", " ")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program `amqpd`; returns the exit code."""
+    return run(amqpd, arguments)

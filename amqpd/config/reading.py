@@ -1,0 +1,160 @@
+"""From unchecked values to Structs: types, ranges, keys that are missing and keys that do not exist.
+
+Owns the words in which a single value is refused: the place, the value, what is allowed. What must hold between
+values is `loading`'s matter. Values that may hold a password are not shown: those of a `Secret`, and tables and
+lists where something else should be.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import msgspec
+from msgspec import Meta, Struct
+
+from amqpd.config.settings import SETTINGS, Declaration, Listener, Secret
+from amqpd.config.sources import KeyPath, Sources, bare_type, nearest
+
+LONGEST_SHOWN = 80      # characters of a wrong value
+LISTENER = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:/\s]*):\d{1,5}")
+
+WORDS = {
+    bool: "true or false",
+    dict: "a table",
+    str: "a text",
+    Path: "the path of a folder",
+    Secret: "a text that is not empty",
+    Listener: "HOST:PORT, such as '127.0.0.1:5672' or '[::1]:0'",
+}
+
+S = TypeVar("S", bound=Struct)
+
+
+class Reader:
+    """Reads Structs from sources. `problems` has the line of the file and the text of all that is wrong."""
+
+    def __init__(self, sources: Sources) -> None:
+        self.problems: list[tuple[int, str]] = []
+        self._sources = sources
+
+    def read(self, kind: type[S], table: Any, path: KeyPath) -> S | None:
+        """One Struct from the table found at `path`; None where that gave problems."""
+        if not isinstance(table, dict):
+            self._note(path, "has to be a table")
+            return None
+        already = len(self.problems)
+        fields = {field.name: field for field in msgspec.structs.fields(kind) if field.name != "where"}
+        for key in table:
+            if key not in fields:
+                self._refuse_key((*path, key), list(fields))
+        values: dict[str, Any] = {}
+        for name, field in fields.items():
+            if name in table:
+                values[name] = self._value(field.type, table[name], (*path, name))
+            elif field.required:
+                self._note(path, f"has no {name}")
+        if len(self.problems) > already:
+            return None
+        if issubclass(kind, Declaration):
+            values["where"] = self._sources.where(path)
+        return kind(**values)
+
+    def _value(self, kind: Any, value: Any, path: KeyPath) -> Any:
+        if _is_struct(kind):
+            return self.read(kind, value, path)
+        if get_origin(bare_type(kind)) is tuple:
+            return self._list(kind, value, path)
+        try:
+            return _convert(kind, value, is_text=path in self._sources.from_text)
+        except (ValueError, msgspec.ValidationError):
+            self._refuse(path, "***" if Secret in (kind, *get_args(kind)) else _shown(value), _allowed(kind))
+            return None
+
+    def _list(self, kind: Any, values: Any, path: KeyPath) -> tuple[Any, ...]:
+        item = get_args(bare_type(kind))[0]
+        if _is_struct(item) and not isinstance(values, list):
+            self._note(path, f"has to be a list of tables, each headed [[{self._sources.spell(path)}]]")
+            return ()
+        if not isinstance(values, list) or len(values) < (_meta(kind).min_length or 0):
+            self._refuse(path, _shown(values), _allowed(kind))
+            return ()
+        return tuple(self._value(item, value, (*path, index)) for index, value in enumerate(values))
+
+    def _refuse(self, path: KeyPath, shown: str, allowed: str) -> None:
+        self._note(path, f"is {shown}, allowed is {allowed}")
+
+    def _refuse_key(self, path: KeyPath, siblings: list[str]) -> None:
+        *parents, wrong = path
+        here = self._sources.spell(tuple(parents))
+        known = {name: f"{here}.{name}" if here else name for name in siblings}
+        if len(parents) < 2:
+            known = {setting.rpartition(".")[2]: setting for setting in SETTINGS} | known
+        near = nearest(str(wrong), known)
+        hint = f"did you mean {known[near]}?" if near else f"allowed are {', '.join(siblings)}"
+        self._note(path, f"is no setting; {hint}")
+
+    def _note(self, path: KeyPath, text: str) -> None:
+        self.problems.append((self._sources.line(path), f"{self._sources.where(path)} {text}"))
+
+
+def _convert(kind: Any, value: Any, *, is_text: bool) -> Any:
+    converted = msgspec.convert(value, kind, strict=not is_text, dec_hook=_decode)
+    longest = _meta(kind).max_length
+    if longest and isinstance(converted, str) and len(converted.encode()) > longest:
+        raise ValueError(f"more than {longest} octets")
+    return converted
+
+
+def _decode(kind: type, value: Any) -> Any:
+    """For msgspec: the types that it does not know."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("no text")
+    if kind is Path:
+        if "\0" in value:
+            raise ValueError("no path")
+        return Path(os.path.expanduser(value))
+    value.encode()      # a variable may hold octets that are not UTF-8
+    if kind is Listener and (not LISTENER.fullmatch(value) or Listener(value).port > 65_535):
+        raise ValueError("not HOST:PORT")
+    return kind(value)
+
+
+def _allowed(kind: Any) -> str:
+    meta, kind = _meta(kind), bare_type(kind)
+    if get_origin(kind) in (Union, UnionType):
+        return _allowed(get_args(kind)[0])
+    if get_origin(kind) is Literal:
+        *choices, last = map(repr, get_args(kind))
+        return f"{', '.join(choices)} or {last}"
+    if get_origin(kind) is tuple:
+        return f"a list, each entry {_allowed(get_args(kind)[0])}"
+    if kind in (int, float):
+        return f"a {'whole ' if kind is int else ''}number from {meta.ge} to {meta.le}"
+    if kind is str and meta.max_length:
+        return f"a text of {meta.min_length or 0} to {meta.max_length} octets"
+    return WORDS[get_origin(kind) or kind]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    if isinstance(value, str):
+        shown = repr(value)
+        return shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}…"
+    return str(value)
+
+
+def _meta(kind: Any) -> Meta:
+    return next(iter(getattr(kind, "__metadata__", ())), Meta())
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Struct)

@@ -1,0 +1,207 @@
+"""Every setting with its type, range and default, and everything that can be declared in the file.
+
+Owns the names: the fields below are the keys of the file, and `VARIABLES` derives those of the environment.
+Their meaning for users stands in config/amqpd.toml.
+
+Always true: neither the `repr` of a `Config` nor a `ConfigError` shows a password.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from amqpd.message import HARD_BODY_LIMIT
+
+CONFIG_FILE_VARIABLE = "AMQPD_CONFIG_FILE"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. `problems` has one line for each thing that is wrong."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class Secret:
+    """A text that is never shown; only `reveal` gives it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._text.encode(), other._text.encode())
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+class Listener(str):
+    """HOST:PORT, where clients connect. No host means loopback, port 0 a free port."""
+
+    @property
+    def host(self) -> str:
+        """A name or an address, that of IPv6 without its brackets."""
+        return self.rpartition(":")[0].strip("[]") or "127.0.0.1"
+
+    @property
+    def port(self) -> int:
+        """0 to 65,535."""
+        return int(self.rpartition(":")[2])
+
+
+Name = Annotated[str, Meta(min_length=1, max_length=255)]       # as everywhere here, lengths are in octets
+VhostOrDefault = Annotated[str, Meta(max_length=255)]
+Pattern = Annotated[str, Meta(max_length=1_024)]
+Octets = Annotated[int, Meta(ge=1, le=HARD_BODY_LIMIT)]
+
+
+class Log(Struct, frozen=True, kw_only=True):
+    """What is logged to stderr, and how it looks."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What a client may ask for, so that none harms another. RabbitMQ docs/configure."""
+
+    heartbeat_s: Annotated[int, Meta(ge=0, le=65_535)] = 60
+    frame_max: Annotated[int, Meta(ge=4_096, le=16 * 1024 * 1024)] = 131_072
+    channel_max: Annotated[int, Meta(ge=1, le=65_535)] = 2_047
+    max_connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
+    handshake_timeout_s: Annotated[float, Meta(ge=0.1, le=600)] = 10.0
+    login_failure_delay_s: Annotated[float, Meta(ge=0, le=60)] = 1.0
+    max_message_size: Octets = 128 * 1024 * 1024
+    outgoing_buffer_size: Octets = 1024 * 1024
+    consumer_timeout_s: Annotated[float, Meta(ge=0, le=86_400 * 365)] = 1_800.0
+    unacked_per_consumer: Annotated[int, Meta(ge=1, le=10_000_000)] = 50_000
+
+
+class Declaration(Struct, frozen=True, kw_only=True):
+    """Something the file declares. `where` reads like `amqpd.toml line 42: exchanges.orders`."""
+
+    where: str = ""
+
+
+class VhostDeclaration(Declaration, frozen=True, kw_only=True):
+    """A vhost."""
+
+    name: Name
+    description: str = ""
+    tags: tuple[Name, ...] = ()
+
+
+class Permission(Struct, frozen=True, kw_only=True):
+    """What a user may do in a vhost; an empty pattern allows nothing. RabbitMQ docs/access-control."""
+
+    vhost: VhostOrDefault = ""
+    configure: Pattern
+    write: Pattern
+    read: Pattern
+
+
+class UserDeclaration(Declaration, frozen=True, kw_only=True):
+    """A user, with either a password or the hash of one."""
+
+    name: Name
+    password: Secret | None = None
+    password_hash: Secret | None = None
+    hashing_algorithm: Literal["rabbit_password_hashing_sha256", "rabbit_password_hashing_sha512"] = (
+        "rabbit_password_hashing_sha256")
+    tags: tuple[Name, ...] = ()
+    permissions: tuple[Permission, ...] = ()
+
+
+class ExchangeDeclaration(Declaration, frozen=True, kw_only=True):
+    """A durable exchange."""
+
+    name: Name
+    vhost: VhostOrDefault = ""
+    type: Literal["direct", "fanout", "topic", "headers"] = "direct"
+    auto_delete: bool = False
+    internal: bool = False
+    arguments: dict[str, Any] = {}
+
+
+class QueueDeclaration(Declaration, frozen=True, kw_only=True):
+    """A durable queue."""
+
+    name: Name
+    vhost: VhostOrDefault = ""
+    auto_delete: bool = False
+    arguments: dict[str, Any] = {}
+
+
+class BindingDeclaration(Declaration, frozen=True, kw_only=True):
+    """A binding, durable as its two ends."""
+
+    source: Name
+    destination: Name
+    vhost: VhostOrDefault = ""
+    destination_type: Literal["queue", "exchange"] = "queue"
+    routing_key: Annotated[str, Meta(max_length=255)] = ""
+    arguments: dict[str, Any] = {}
+
+
+class PolicyDeclaration(Declaration, frozen=True, kw_only=True):
+    """A policy of a vhost, or an operator's; what its definition may hold is the broker's matter."""
+
+    name: Name
+    vhost: VhostOrDefault = ""
+    pattern: Pattern
+    definition: dict[str, Any]
+    priority: Annotated[int, Meta(ge=-(1 << 53), le=1 << 53)] = 0
+    apply_to: Literal["all", "queues", "classic_queues", "quorum_queues", "exchanges"] = "all"
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """Everything the server is told. Where a declaration named no vhost, `load` has put `default_vhost`."""
+
+    listeners: Annotated[tuple[Listener, ...], Meta(min_length=1)] = (Listener("127.0.0.1:5672"),)
+    data_dir: Path = Path("amqpd-data")
+    memory: bool = False
+    durability: Literal["power", "process"] = "power"
+    default_user: Name = "guest"
+    default_password: Secret = Secret("guest")
+    default_vhost: Name = "/"
+    loopback_users: tuple[Name, ...] = ("guest",)
+    log: Log = Log()
+    limits: Limits = Limits()
+    vhosts: tuple[VhostDeclaration, ...] = ()
+    users: tuple[UserDeclaration, ...] = ()
+    policies: tuple[PolicyDeclaration, ...] = ()
+    operator_policies: tuple[PolicyDeclaration, ...] = ()
+    exchanges: tuple[ExchangeDeclaration, ...] = ()
+    queues: tuple[QueueDeclaration, ...] = ()
+    bindings: tuple[BindingDeclaration, ...] = ()
+
+
+def _settings(kind: type[Struct], prefix: str = "") -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for field in msgspec.structs.fields(kind):
+        if isinstance(field.default, Struct):
+            settings |= _settings(type(field.default), f"{field.name}.")
+        elif field.default != ():
+            settings[prefix + field.name] = field.type
+    return settings
+
+
+# Key path → type, of all that is a single value; declarations are not. And variable → key path.
+SETTINGS = _settings(Config)
+VARIABLES = {"AMQPD_" + path.upper().replace(".", "_"): path for path in SETTINGS}

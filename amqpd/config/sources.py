@@ -1,0 +1,191 @@
+"""The values of a configuration as they were found, unchecked, and where each of them stood.
+
+Owns the order in which file, environment and command line cover each other, and the way places are named in
+errors. tomllib tells no line numbers, so `find_lines` lets it parse the file once more, statement by statement.
+
+Always true: a key path leads to the same value in `root` as in the source that `where` names for it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Union, get_origin
+
+from amqpd.config.settings import CONFIG_FILE_VARIABLE, SETTINGS, VARIABLES, ConfigError
+
+KeyPath = tuple[Union[str, int], ...]
+
+RABBITMQ_VARIABLES = {
+    "RABBITMQ_DEFAULT_USER": "default_user",
+    "RABBITMQ_DEFAULT_PASS": "default_password",
+    "RABBITMQ_DEFAULT_VHOST": "default_vhost",
+}
+# RabbitMQ's image refuses these too: to overlook them would leave the password of guest as it is.
+REFUSED_VARIABLES = {
+    "RABBITMQ_DEFAULT_USER_FILE": "RABBITMQ_DEFAULT_USER",
+    "RABBITMQ_DEFAULT_PASS_FILE": "RABBITMQ_DEFAULT_PASS",
+}
+# Kubernetes gives these to every container in the namespace of a service called "amqpd".
+KUBERNETES_VARIABLE = re.compile(r"AMQPD_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)")
+
+
+class Sources:
+    """What a file, if there is one, sets. `lay_environment` and `lay_overrides` cover parts of it."""
+
+    def __init__(self, path: str | None) -> None:
+        """Raises ConfigError for a file that cannot be read or is no TOML."""
+        self.root: dict[str, Any] = {}
+        self.from_text: set[KeyPath] = set()    # values that are texts only because a variable holds nothing else
+        self._path = path
+        self._lines: dict[KeyPath, int] = {}
+        self._elsewhere: dict[KeyPath, str] = {}
+        if path is not None:
+            text = _read(path)
+            self.root = _parse(path, text)
+            self._lines = find_lines(text)
+
+    def lay_environment(self, environ: Mapping[str, str]) -> Iterator[str]:
+        """Take over what the environment sets; an empty variable counts as not set. Yields what is wrong."""
+        for variable, setting in (RABBITMQ_VARIABLES | VARIABLES).items():
+            if environ.get(variable):
+                self._lay_text(setting, environ[variable], variable)
+        for variable, instead in REFUSED_VARIABLES.items():
+            if environ.get(variable):
+                yield f"{variable} is set, which is not read: put the value itself in {instead}"
+        for variable in environ:
+            if variable.startswith("AMQPD_") and not _is_known(variable):
+                near = nearest(variable, VARIABLES, prefix="AMQPD_")
+                yield f"{variable} is no setting; {f'did you mean {near}?' if near else 'unset it'}"
+
+    def lay_overrides(self, overrides: Mapping[str, Any]) -> None:
+        """Take over what the command line sets, by key path."""
+        for setting, value in overrides.items():
+            self._lay(tuple(setting.split(".")), value, f"command line: {setting}")
+
+    def _lay_text(self, setting: str, text: str, origin: str) -> None:
+        path = tuple(setting.split("."))
+        is_list = get_origin(bare_type(SETTINGS[setting])) is tuple
+        self._lay(path, [part.strip() for part in text.split(",")] if is_list else text, origin)
+        self.from_text.add(path)
+
+    def _lay(self, path: KeyPath, value: Any, origin: str) -> None:
+        table: Any = self.root
+        for key in path[:-1]:
+            table = table.setdefault(key, {}) if isinstance(table, dict) else None
+        if isinstance(table, dict):
+            table[path[-1]] = value
+            self._elsewhere[path] = origin
+            self.from_text.discard(path)
+
+    def where(self, path: KeyPath) -> str:
+        """In words: the variable, or the file with the line and the key path."""
+        for end in range(len(path), 0, -1):
+            if path[:end] in self._elsewhere:
+                return self._elsewhere[path[:end]]
+        line = self.line(path)
+        place = f"{self._path} line {line}" if line else str(self._path)
+        return f"{place}: {self.spell(path)}" if path else place
+
+    def line(self, path: KeyPath) -> int:
+        """The line of the file on which a value, or else what contains it, starts; 0 for the whole file."""
+        return next((self._lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self._lines), 0)
+
+    def spell(self, path: KeyPath) -> str:
+        """A key path as people say it: an element of a list goes by its name, if it has one."""
+        spelled, value = "", self.root
+        for key in path:
+            value = value[key] if isinstance(value, list) or key in value else {}
+            name = value.get("name") if isinstance(key, int) and isinstance(value, dict) else key
+            spelled += f".{_quoted(name)}" if isinstance(name, str) else f"[{key}]"
+        return spelled.removeprefix(".")
+
+
+def bare_type(kind: Any) -> Any:
+    """A type without what `Annotated` says about it."""
+    return getattr(kind, "__origin__", kind) if hasattr(kind, "__metadata__") else kind
+
+
+def nearest(wrong: str, known: Iterable[str], *, prefix: str = "") -> str | None:
+    """The one of the known names that is most like a wrong one, if any is; the prefix they share does not count."""
+    names = [name.removeprefix(prefix) for name in known]
+    near = difflib.get_close_matches(wrong.removeprefix(prefix), names, n=1)
+    return prefix + near[0] if near else None
+
+
+def find_lines(text: str) -> dict[KeyPath, int]:
+    """Of a text that is TOML: on which line each key path starts.
+
+    A line that does not parse by itself begins a statement that goes on below.
+    """
+    lines: dict[KeyPath, int] = {}
+    last_index: dict[KeyPath, int] = {}
+    table: KeyPath = ()
+    statement, start = "", 1
+    for number, line in enumerate(text.split("\n"), 1):
+        statement += line + "\n"
+        try:
+            parsed = tomllib.loads(statement)
+        except tomllib.TOMLDecodeError:
+            continue
+        if statement.lstrip().startswith("["):
+            table = _enter(parsed, last_index)
+            parsed = {}
+            lines[table] = start
+        for path in _paths(parsed, table):
+            lines.setdefault(path, start)
+        statement, start = "", number + 1
+    return lines
+
+
+def _enter(header: dict[str, Any], last_index: dict[KeyPath, int]) -> KeyPath:
+    """Which table a parsed `[header]` or `[[header]]` opens, where `last_index` tells how long lists are so far."""
+    path: KeyPath = ()
+    inner: Any = header
+    while inner:
+        ((key, inner),) = inner.items()
+        path = (*path, key)
+        if isinstance(inner, list):
+            last_index[path] = last_index.get(path, -1) + 1
+            return (*path, last_index[path])
+        if path in last_index:
+            path = (*path, last_index[path])
+    return path
+
+
+def _paths(value: Any, path: KeyPath) -> Iterator[KeyPath]:
+    yield path
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in inside:
+        yield from _paths(inner, (*path, key))
+
+
+def _is_known(variable: str) -> bool:
+    return variable in (*VARIABLES, CONFIG_FILE_VARIABLE) or KUBERNETES_VARIABLE.fullmatch(variable) is not None
+
+
+def _quoted(key: str) -> str:
+    return key if re.fullmatch(r"[\w-]+", key, re.ASCII) else repr(key)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return file.read()
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError([f"{path} line {line}: is not UTF-8"]) from None
+
+
+def _parse(path: str, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        what, _, place = str(error).rpartition(" (at ")
+        line = re.match(r"line (\d+)", place)
+        number = line[1] if line else text.rstrip().count("\n") + 1
+        raise ConfigError([f"{path} line {number}: is no TOML: {what}"]) from None

@@ -1,0 +1,67 @@
+"""The control socket, seen from amqpctl: one JSON object a line, a request and its answer.
+
+    {"command": "purge_queue", "arguments": {"vhost": "/", "queue": "orders"}}
+    {"ok": true, "result": null}
+    {"ok": false, "error": "Queue not found", "exit_code": 64}
+
+Whatever goes wrong is a `Failure` that says what to do. RabbitMQ docs/cli for the exit codes.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+from amqpd.cli import Failure
+
+EXIT_UNAVAILABLE, EXIT_TIMEOUT = 69, 75
+PIECE = 1 << 16
+
+
+def ask(path: Path, command: str, arguments: dict[str, Any], *, timeout_s: float, until_gone: bool = False) -> Any:
+    """Send one request and return the result; with `until_gone`, once the broker has ended.
+
+    Each wait takes at most `timeout_s`. Raises Failure: that of the answer, 69 where no broker answers, 75 when it
+    takes too long.
+    """
+    request = json.dumps({"command": command, "arguments": arguments}).encode() + b"\n"
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(timeout_s)
+            connection.connect(str(path))
+            connection.sendall(request)
+            answer = _read_line(connection)
+            if until_gone and answer:
+                _read_line(connection)
+    except TimeoutError:
+        raise Failure(f"no answer within {timeout_s:g} s from {path}", EXIT_TIMEOUT) from None
+    except OSError as error:
+        raise Failure(_remedy(path, error), EXIT_UNAVAILABLE) from None
+    if not answer.endswith(b"\n"):
+        raise Failure(f"amqpd ended before it answered at {path}", EXIT_UNAVAILABLE)
+    return _result(json.loads(answer))
+
+
+def _read_line(connection: socket.socket) -> bytes:
+    """All octets up to a line's end, or to the end of the connection."""
+    received = bytearray()
+    while not received.endswith(b"\n") and (piece := connection.recv(PIECE)):
+        received += piece
+    return bytes(received)
+
+
+def _result(answer: dict[str, Any]) -> Any:
+    if not answer["ok"]:
+        raise Failure(answer["error"], answer["exit_code"])
+    return answer["result"]
+
+
+def _remedy(path: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+        return f"no amqpd is running at {path}; start it, or name its folder with --data-dir"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"{path} belongs to another user; run amqpctl as the one that runs amqpd"
+    return f"cannot reach amqpd at {path}: {error.strerror or error}"

@@ -1,0 +1,238 @@
+"""The words of amqpctl and their texts, those of rabbitmqctl 3.10.
+
+What a command does, and which exit code its refusal has, is decided where it is carried out: in the broker's
+process. Unlike rabbitmqctl's, `stop` waits until the broker has ended.
+
+RabbitMQ docs/cli, docs/man/rabbitmqctl.8.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from amqpd import __version__
+from amqpd.cli import Failure, run
+from amqpd.ctl.lists import list_commands
+from amqpd.ctl.options import Options, common
+from amqpd.ctl.policies import policy_commands
+from amqpd.logs import escape
+
+EXIT_DATA = 65
+
+
+@click.group(context_settings={"help_option_names": ["-h", "-?", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="amqpctl", message="%(prog)s %(version)s")
+@common
+def amqpctl() -> None:
+    """Look into a running amqpd and tell it what to do.
+
+    \b
+    amqpctl list_queues name messages consumers
+    amqpctl --data-dir /var/lib/amqpd status
+    amqpctl -p shop purge_queue orders
+    """
+
+
+for _command in (*list_commands(), *policy_commands()):
+    amqpctl.add_command(_command)
+
+
+# Queues and connections
+
+@amqpctl.command("purge_queue")
+@click.argument("queue")
+@common
+@click.pass_obj
+def purge_queue(options: Options, queue: str) -> None:
+    """Drop the ready messages of a queue."""
+    options.announce(f"Purging queue '{queue}' in vhost '{options.vhost}' ...")
+    options.ask("purge_queue", vhost=options.vhost, queue=queue)
+
+
+@amqpctl.command("delete_queue")
+@click.argument("queue")
+@click.option("-e", "--if-empty", is_flag=True, help="Only if it has no ready messages.")
+@click.option("-u", "--if-unused", is_flag=True, help="Only if it has no consumers.")
+@common
+@click.pass_obj
+def delete_queue(options: Options, queue: str, *, if_empty: bool, if_unused: bool) -> None:
+    """Delete a queue with its messages."""
+    conditions = ["if queue is empty"] * if_empty + ["if queue is unused"] * if_unused
+    heading = " ".join([f"Deleting queue '{queue}' on vhost '{options.vhost}'", " and ".join(conditions)]).rstrip()
+    options.announce(f"{heading} ...")
+    count = options.ask("delete_queue", vhost=options.vhost, queue=queue, if_empty=if_empty, if_unused=if_unused)
+    options.report(f"Queue was successfully deleted with {count} ready messages")
+
+
+@amqpctl.command("close_connection")
+@click.argument("connection")
+@click.argument("explanation")
+@common
+@click.pass_obj
+def close_connection(options: Options, connection: str, explanation: str) -> None:
+    """Close a connection, named by the pid or the name that list_connections shows."""
+    options.announce(f"Closing connection {connection}, reason: {explanation}...")
+    options.ask("close_connection", connection=connection, explanation=explanation)
+
+
+# Users and vhosts
+
+@amqpctl.command("add_user")
+@click.argument("user")
+@click.argument("password", required=False)
+@common
+@click.pass_obj
+def add_user(options: Options, user: str, password: str | None) -> None:
+    """Add a user, who may do nothing yet. Without PASSWORD, it is read from stdin."""
+    options.announce(f'Adding user "{user}" ...')
+    options.ask("add_user", user=user, password=_password(password))
+    options.announce(
+        "Done. Don't forget to grant the user permissions to some virtual hosts! "
+        "See 'amqpctl set_permissions --help' to learn more.")
+
+
+@amqpctl.command("delete_user")
+@click.argument("user")
+@common
+@click.pass_obj
+def delete_user(options: Options, user: str) -> None:
+    """Delete a user; his connections are closed."""
+    options.announce(f'Deleting user "{user}" ...')
+    options.ask("delete_user", user=user)
+
+
+@amqpctl.command("change_password")
+@click.argument("user")
+@click.argument("password", required=False)
+@common
+@click.pass_obj
+def change_password(options: Options, user: str, password: str | None) -> None:
+    """Give a user a new password. Without PASSWORD, it is read from stdin."""
+    options.announce(f'Changing password for user "{user}" ...')
+    options.ask("change_password", user=user, password=_password(password))
+
+
+@amqpctl.command("set_permissions")
+@click.argument("user")
+@click.argument("configure")
+@click.argument("write")
+@click.argument("read")
+@common
+@click.pass_obj
+def set_permissions(options: Options, user: str, configure: str, write: str, read: str) -> None:
+    """Set what a user may do in a vhost: the names of queues and exchanges, as regular expressions.
+
+    An empty one allows nothing, '.*' everything.
+    """
+    options.announce(f'Setting permissions for user "{user}" in vhost "{options.vhost}" ...')
+    options.ask("set_permissions", vhost=options.vhost, user=user, configure=configure, write=write, read=read)
+
+
+@amqpctl.command("add_vhost")
+@click.argument("vhost_name", metavar="VHOST")
+@common
+@click.pass_obj
+def add_vhost(options: Options, vhost_name: str) -> None:
+    """Add a vhost; one that exists already is fine."""
+    options.announce(f'Adding vhost "{vhost_name}" ...')
+    options.ask("add_vhost", vhost=vhost_name)
+
+
+@amqpctl.command("delete_vhost")
+@click.argument("vhost_name", metavar="VHOST")
+@common
+@click.pass_obj
+def delete_vhost(options: Options, vhost_name: str) -> None:
+    """Delete a vhost with all that is in it; its connections are closed."""
+    options.announce(f'Deleting vhost "{vhost_name}" ...')
+    options.ask("delete_vhost", vhost=vhost_name)
+
+
+def _password(given: str | None) -> str:
+    if given is not None:
+        return given
+    if sys.stdin.isatty():
+        entered: str = click.prompt("Password", hide_input=True, default="", show_default=False, err=True)
+        return entered
+    line = sys.stdin.readline()
+    if not line:
+        raise Failure("Password is not provided via argument or stdin", EXIT_DATA)
+    return line.rstrip("\r\n")
+
+
+# The broker itself
+
+@amqpctl.command("ping")
+@common
+@click.pass_obj
+def ping(options: Options) -> None:
+    """See whether amqpd runs and answers."""
+    options.announce(f"Will ping amqpd at {options.path} ...")
+    options.ask("ping")
+    options.report("Ping succeeded")
+
+
+@amqpctl.command("status")
+@common
+@click.pass_obj
+def status(options: Options) -> None:
+    """Show what runs, where its data is, what it listens on and how much it holds."""
+    options.announce(f"Status of amqpd at {options.path} ...")
+    result = options.ask("status")
+    if options.formatter == "json":
+        click.echo(json.dumps(result))
+        return
+    for title, lines in _status_sections(result):
+        click.echo(f"{click.style(title, bold=True)}\n")
+        click.echo("".join(f"{escape(line)}\n" for line in lines))
+
+
+def _status_sections(status: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    files, totals = status["file_descriptors"], status["totals"]
+    return [
+        ("Runtime", [
+            f"OS PID: {status['pid']}",
+            f"OS: {status['os']}",
+            f"Uptime (seconds): {status['uptime']}",
+            f"amqpd version: {status['product_version']}",
+            f"RabbitMQ version: {status['rabbitmq_version']}",
+            f"Python version: {status['python_version']}",
+        ]),
+        ("Data directory", [f"Node data directory: {status['data_directory']}"]),
+        ("Memory", [f"Total memory used: {_gb(status['memory']['total']['rss'])} gb"]),
+        ("File Descriptors", [f"Total: {files['total_used']}, limit: {files['total_limit']}"]),
+        ("Free Disk Space", [f"Free disk space: {_gb(status['disk_free'])} gb"]),
+        ("Totals", [
+            f"Connection count: {totals['connection_count']}",
+            f"Queue count: {totals['queue_count']}",
+            f"Virtual host count: {totals['virtual_host_count']}",
+        ]),
+        ("Listeners", [
+            f"Interface: {listener['interface']}, port: {listener['port']}, protocol: {listener['protocol']}, "
+            f"purpose: {listener['purpose']}"
+            for listener in status["listeners"]
+        ]),
+    ]
+
+
+def _gb(octets: int) -> float:
+    return round(octets / 1e9, 4)
+
+
+@amqpctl.command("stop")
+@common
+@click.pass_obj
+def stop(options: Options) -> None:
+    """Stop amqpd cleanly, and wait until it has ended."""
+    options.announce(f"Stopping and halting amqpd at {options.path} ...")
+    options.ask("stop", until_gone=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program `amqpctl`; returns the exit code."""
+    return run(amqpctl, arguments)

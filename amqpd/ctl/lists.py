@@ -1,0 +1,87 @@
+"""The commands of amqpctl that list something: their columns and headings, those of rabbitmqctl 3.10.
+
+Of rabbitmqctl's columns those are left out that say nothing of amqpd, such as `slave_pids`; `operator_policy` and
+`effective_policy_definition` are those of later versions. Columns stand between spaces or commas. A vhost that does
+not exist is an error; rabbitmqctl shows an empty list of most things.
+
+RabbitMQ docs/man/rabbitmqctl.8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import click
+
+from amqpd.cli import EXIT_USAGE, Failure
+from amqpd.ctl.options import Options, common
+
+
+class Listing(NamedTuple):
+    """A command that lists: its heading, the columns shown unless others are named, and those others."""
+
+    heading: str
+    default: str
+    others: str = ""
+
+
+POLICY_COLUMNS = "vhost name pattern apply-to definition priority"
+
+LISTINGS = {
+    "list_queues": Listing(
+        "Listing queues for vhost {vhost} ...", "name messages",
+        "type state durable auto_delete exclusive arguments policy operator_policy effective_policy_definition "
+        "owner_pid exclusive_consumer_pid exclusive_consumer_tag messages_ready messages_unacknowledged "
+        "message_bytes_ready consumers"),
+    "list_exchanges": Listing(
+        "Listing exchanges for vhost {vhost} ...", "name type", "durable auto_delete internal arguments policy"),
+    "list_bindings": Listing(
+        "Listing bindings for vhost {vhost}...",
+        "source_name source_kind destination_name destination_kind routing_key arguments"),
+    "list_connections": Listing(
+        "Listing connections ...", "user peer_host peer_port state",
+        "pid name host port vhost protocol auth_mechanism ssl channels channel_max frame_max timeout connected_at "
+        "client_properties user_provided_name recv_oct send_oct"),
+    "list_channels": Listing(
+        "Listing channels ...", "pid user consumer_count messages_unacknowledged",
+        "name number connection vhost confirm transactional prefetch_count global_prefetch_count "
+        "messages_unconfirmed messages_uncommitted acks_uncommitted"),
+    "list_consumers": Listing(
+        "Listing consumers in vhost {vhost} ...",
+        "queue_name channel_pid consumer_tag ack_required prefetch_count active arguments", "activity_status"),
+    "list_users": Listing("Listing users ...", "user tags"),
+    "list_vhosts": Listing("Listing vhosts ...", "name", "description tags tracing"),
+    "list_permissions": Listing('Listing permissions for vhost "{vhost}" ...', "user configure write read"),
+    "list_policies": Listing('Listing policies for vhost "{vhost}" ...', POLICY_COLUMNS),
+    "list_operator_policies": Listing(
+        'Listing operator policy overrides for vhost "{vhost}" ...', POLICY_COLUMNS),
+}
+
+
+def list_commands() -> Iterator[click.Command]:
+    """The commands that list something."""
+    for name, listing in LISTINGS.items():
+        yield _list_command(name, listing)
+
+
+def _list_command(name: str, listing: Listing) -> click.Command:
+    more = f" More columns: {', '.join(listing.others.split())}." if listing.others else ""
+
+    @click.command(name, help=f"""List {name.removeprefix('list_')}.
+
+    Unless you name columns: {', '.join(listing.default.split())}.{more}""")
+    @click.argument("columns", metavar="[COLUMN]...", nargs=-1)
+    @common
+    @click.pass_obj
+    def show(options: Options, columns: tuple[str, ...]) -> None:
+        wanted = [column for given in columns for column in given.split(",") if column] or listing.default.split()
+        known = [*listing.default.split(), *listing.others.split()]
+        unknown = [column for column in wanted if column not in known]
+        if unknown:
+            raise Failure(f"Info key(s) {','.join(unknown)} are not supported, only {', '.join(known)}", EXIT_USAGE)
+        options.announce(listing.heading.format(vhost=options.vhost))
+        result = options.ask(name, vhost=options.vhost, columns=wanted)
+        options.show(result["columns"], result["rows"])
+
+    return show

@@ -1,0 +1,127 @@
+"""What a list looks like: rabbitmqctl's table, csv and json, and columns that line up for people at a terminal.
+
+A value is what JSON knows. Field tables come as rabbitmqctl's JSON has them, a list of [name, type, value], and are
+shown as Erlang terms elsewhere, as rabbitmqctl does: [{"x-max-length",5}].
+
+Always true: in tables nothing unprintable is left, so that a queue's name can neither break a line nor steer a
+terminal. csv and json are for programs and quote what they hold.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import click
+
+from amqpd.logs import escape
+
+FIELD_TABLES = ("arguments", "client_properties", "effective_policy_definition")
+GAP = "  "
+
+Row = Sequence[Any]
+Formatter = Literal["table", "pretty_table", "csv", "json"]
+
+
+def render(columns: Sequence[str], rows: Sequence[Row], formatter: Formatter, *, header: bool) -> Iterator[str]:
+    """The lines for programs: fields between tabs, csv, or json. `header` is a table's; csv always has one."""
+    if formatter == "json":
+        yield from _json(columns, rows)
+    elif formatter == "csv":
+        yield from _csv(columns, rows)
+    elif rows:
+        lines = [list(columns)] * header + [_texts(columns, row) for row in rows]
+        yield from ("\t".join(line) for line in lines)
+
+
+def render_aligned(columns: Sequence[str], rows: Sequence[Row], *, header: bool, width: int) -> Iterator[str]:
+    """The lines for people, columns aligned; a record below the other where that is wider than `width`."""
+    if not rows:
+        return
+    texts = [_texts(columns, row) for row in rows]
+    head = [list(columns)] * header
+    widths = [max(map(_width, column)) for column in zip(*head, *texts)]
+    if sum(widths) + len(GAP) * (len(widths) - 1) > width:
+        yield from _records(columns, texts)
+        return
+    right = [all(_is_number(row[index]) for row in rows) for index in range(len(columns))]
+    for line in head:
+        yield click.style(_line(line, widths, right), bold=True)
+    for line in texts:
+        yield _line(line, widths, right)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    filled = []
+    for cell, width, is_right in zip(cells, widths, right):
+        blank = " " * (width - _width(cell))
+        filled.append(blank + cell if is_right else cell + blank)
+    return GAP.join(filled).rstrip()
+
+
+def _records(columns: Sequence[str], texts: Sequence[Sequence[str]]) -> Iterator[str]:
+    longest = max(map(len, columns))
+    for number, cells in enumerate(texts):
+        if number:
+            yield ""
+        for column, cell in zip(columns, cells):
+            yield f"{click.style(column, bold=True)}{' ' * (longest - len(column))}{GAP}{cell}".rstrip()
+
+
+def _json(columns: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
+    yield "["
+    for number, row in enumerate(rows):
+        record = dict(zip(columns, row))
+        yield ("," if number else "") + json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+    yield "]"
+
+
+def _csv(columns: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
+    if not rows:
+        return
+    written = io.StringIO()
+    writer = csv.writer(written, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([text(column, value) for column, value in zip(columns, row)] for row in rows)
+    yield written.getvalue().removesuffix("\n")
+
+
+def _texts(columns: Sequence[str], row: Row) -> list[str]:
+    return [escape(text(column, value)) for column, value in zip(columns, row)]
+
+
+def text(column: str, value: Any) -> str:
+    """A value as rabbitmqctl's table shows it."""
+    if isinstance(value, list):
+        return _table_term(value) if column in FIELD_TABLES else f"[{', '.join(map(str, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
+
+
+def _table_term(entries: Sequence[tuple[str, str, Any]]) -> str:
+    terms = [f"{{{json.dumps(name, ensure_ascii=False)},{_term(kind, value)}}}" for name, kind, value in entries]
+    return f"[{','.join(terms)}]"
+
+
+def _term(kind: str, value: Any) -> str:
+    if kind == "table":
+        return _table_term(value)
+    if kind == "array":
+        return f"[{','.join(_term(*item) for item in value)}]"
+    return "undefined" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _width(cell: str) -> int:
+    """How many columns of a terminal a text takes."""
+    if cell.isascii():
+        return len(cell)
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in cell)

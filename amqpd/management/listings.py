@@ -1,0 +1,179 @@
+"""What there is in a broker, as records by RabbitMQ's names, for whoever lists it.
+
+Owns the names and the shapes, and no state: each record is made when it is asked for. A field table becomes a list
+of [name, type, value], as rabbitmqctl's JSON has it, since JSON alone would lose the types.
+
+RabbitMQ docs/man/rabbitmqctl.8 (the columns of the list commands).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from amqpd.broker.broker import Broker
+from amqpd.broker.queue import Queue
+from amqpd.broker.vhost import Vhost
+from amqpd.fields import Float, TypedInt, type_name
+
+Record = dict[str, Any]
+
+
+def pid(connection: int, channel: int = 0) -> str:
+    """The token that stands for a connection, or for a channel of it, in the shape of an Erlang process id."""
+    return f"<amqpd@localhost.1.{connection}.{channel}>"
+
+
+def queues(broker: Broker, vhost: Vhost) -> Iterator[Record]:
+    """The queues of a vhost."""
+    owners = {id(connection): pid(key) for key, connection in broker.connections.items()}
+    for queue in vhost.queues.values():
+        definition = queue.definition
+        applied = vhost.policies.of_queue(definition)
+        yield queue.statistics() | {
+            "name": queue.name,
+            "type": definition.arguments.get("x-queue-type", "classic"),
+            "state": "running",
+            "durable": definition.durable,
+            "auto_delete": definition.auto_delete,
+            "exclusive": definition.exclusive,
+            "arguments": field_table(definition.arguments),
+            "policy": applied.policy.name if applied.policy else "",
+            "operator_policy": applied.operator_policy.name if applied.operator_policy else "",
+            "effective_policy_definition": field_table(applied.effective),
+            "owner_pid": owners.get(id(queue.owner), ""),
+            "exclusive_consumer_tag": _exclusive_consumer_tag(queue),
+        }
+
+
+def _exclusive_consumer_tag(queue: Queue) -> str:
+    return next((consumer.tag for consumer in queue.consumers if consumer.exclusive), "")
+
+
+def exchanges(vhost: Vhost) -> Iterator[Record]:
+    """The exchanges of a vhost, the default one as "" among them."""
+    for exchange in vhost.exchanges.values():
+        definition = exchange.definition
+        policy = vhost.policies.of_exchange(exchange.name).policy
+        yield {
+            "name": exchange.name,
+            "type": definition.type,
+            "durable": definition.durable,
+            "auto_delete": definition.auto_delete,
+            "internal": definition.internal,
+            "arguments": field_table(definition.arguments),
+            "policy": policy.name if policy else "",
+        }
+
+
+def bindings(vhost: Vhost) -> Iterator[Record]:
+    """The bindings of a vhost, those of every queue to the default exchange first. Spec: §3.1.3.1."""
+    for name in vhost.queues:
+        yield _binding("", "queue", name, name, {})
+    for binding in vhost.bindings():
+        yield _binding(
+            binding.source, binding.destination_type, binding.destination, binding.routing_key, binding.arguments)
+
+
+def _binding(source: str, kind: str, destination: str, routing_key: str, arguments: Mapping[str, Any]) -> Record:
+    return {
+        "source_name": source,
+        "source_kind": "exchange",
+        "destination_name": destination,
+        "destination_kind": kind,
+        "routing_key": routing_key,
+        "arguments": field_table(arguments),
+    }
+
+
+def connections(broker: Broker) -> Iterator[Record]:
+    """Every connection that is open."""
+    for key, connection in broker.connections.items():
+        record = connection.statistics()
+        yield record | {"pid": pid(key), "client_properties": field_table(record["client_properties"])}
+
+
+def channels(broker: Broker) -> Iterator[Record]:
+    """Every channel that is open."""
+    for key, connection in broker.connections.items():
+        for record in connection.channel_statistics():
+            yield record | {"pid": pid(key, record["number"]), "connection": pid(key)}
+
+
+def consumers(vhost: Vhost) -> Iterator[Record]:
+    """The consumers of a vhost, queue by queue."""
+    for queue in vhost.queues.values():
+        for consumer in queue.consumers:
+            yield {
+                "queue_name": queue.name,
+                "channel_pid": pid(*consumer.subscriber.address),
+                "consumer_tag": consumer.tag,
+                "ack_required": not consumer.no_ack,
+                "prefetch_count": consumer.prefetch,
+                "active": True,
+                "activity_status": "up",
+                "arguments": field_table(consumer.arguments),
+            }
+
+
+def users(broker: Broker) -> Iterator[Record]:
+    """The users."""
+    for user in broker.users.values():
+        yield {"user": user.name, "tags": list(user.definition.tags)}
+
+
+def permissions(broker: Broker, vhost: Vhost) -> Iterator[Record]:
+    """What users may do in a vhost."""
+    for user in broker.users.values():
+        permission = user.permissions.get(vhost.name)
+        if permission is not None:
+            yield {
+                "user": user.name,
+                "configure": permission.configure,
+                "write": permission.write,
+                "read": permission.read,
+            }
+
+
+def policies(vhost: Vhost, *, is_operator: bool) -> Iterator[Record]:
+    """The policies of users, or the operator's, the lowest priority first; what they say is JSON."""
+    for policy in vhost.policies.listed(is_operator=is_operator):
+        yield {
+            "vhost": policy.vhost,
+            "name": policy.name,
+            "pattern": policy.pattern,
+            "apply-to": policy.apply_to,
+            "definition": json.dumps(
+                policy.definition, ensure_ascii=False, separators=(",", ":"), sort_keys=True),
+            "priority": policy.priority,
+        }
+
+
+def vhosts(broker: Broker) -> Iterator[Record]:
+    """The vhosts."""
+    for definition in broker.vhost_definitions.values():
+        yield {"name": definition.name, "description": definition.description, "tags": list(definition.tags)}
+
+
+def field_table(table: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
+    """A field table as JSON can hold it, with RabbitMQ's names of the types."""
+    return [(name, *_typed(value)) for name, value in table.items()]
+
+
+def _typed(value: Any) -> tuple[str, Any]:
+    shown: Any = value
+    if isinstance(value, Mapping):
+        shown = field_table(value)
+    elif isinstance(value, list):
+        shown = [_typed(item) for item in value]
+    elif isinstance(value, bytes):
+        shown = value.decode(errors="backslashreplace")
+    elif isinstance(value, TypedInt):
+        shown = int(value)
+    elif isinstance(value, Float):
+        shown = float(value)
+    elif isinstance(value, Decimal):
+        shown = str(value)
+    return type_name(value), shown

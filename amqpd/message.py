@@ -1,0 +1,120 @@
+"""The values that travel: a message, where it was published to, and what its properties ask of the broker.
+
+A message keeps its content (header frame and body frames) as the octets that arrived, so that a delivery
+writes them again without decoding anything. `Route` and `Facts` are shared by all messages that were
+published with equal method arguments or equal property octets, so a message is four references.
+
+Invariants: none of these values changes once it is in a queue; `Message.number` rises for ever, in publish
+order, and is used once, so it is the message's position in every queue it was routed to.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+FRAME_OVERHEAD = 8                      # frame head and end octet
+HARD_BODY_LIMIT = 512 * 1024 * 1024     # no setting goes beyond it
+_FRAME_HEAD = struct.Struct(">BHI")
+_HEADER_FRAME = struct.Struct(">BHIHHQ")
+_END = b"\xce"
+BODY_OFFSET_IN_HEADER_FRAME = _HEADER_FRAME.size
+
+
+class Route(msgspec.Struct, frozen=True, eq=False):
+    """Where a message was published: exchange and routing key, also as they stand in a delivery.
+
+    `octets` is both names as short strings; `channel` and `frame_max` say how the content frames of the
+    messages of this route are numbered and cut.
+    """
+
+    exchange: str
+    routing_key: str
+    octets: bytes
+    channel: int
+    frame_max: int
+
+
+class Facts(msgspec.Struct, frozen=True, eq=False):
+    """What the broker itself reads from a message's properties; all else is opaque.
+
+    `flaw` holds the reply text a publish with these properties is refused with, or "".
+    `expiration_ms` is None without an expiration; `headers` holds the octets of the header table, b"" without.
+    """
+
+    persistent: bool = False
+    priority: int | None = None
+    expiration_ms: int | None = None
+    reply_to: str | None = None
+    user_id: str | None = None
+    extra_keys: tuple[str, ...] = ()        # CC and BCC: routed to as if each were the routing key
+    has_bcc: bool = False
+    headers: bytes = b""
+    flaw: str = ""
+
+    @property
+    def is_special(self) -> bool:
+        """Whether a publish with these properties needs more than being put into its queues."""
+        return bool(self.extra_keys or self.has_bcc or self.flaw or self.reply_to or self.user_id is not None)
+
+
+class Message(msgspec.Struct, eq=False, gc=False):
+    """One published message.
+
+    `content` is its header frame and body frames, whole, as on `route.channel`; `body_size` is in octets.
+    """
+
+    number: int
+    route: Route
+    facts: Facts
+    content: bytes
+    body_size: int
+    holders: int = 0        # durable queues the store keeps it in, while that is more than one
+
+    @property
+    def properties(self) -> bytes:
+        """The property flags and values, as received."""
+        size = _HEADER_FRAME.unpack_from(self.content)[2]
+        # A content that was read into place is a bytearray.
+        return bytes(self.content[BODY_OFFSET_IN_HEADER_FRAME : 7 + size])
+
+    @property
+    def body(self) -> bytes:
+        """The body, put together from its frames."""
+        content, start = self.content, 7 + _HEADER_FRAME.unpack_from(self.content)[2] + 1
+        if start == len(content):
+            return b""
+        size = _FRAME_HEAD.unpack_from(content, start)[2]
+        if start + size + FRAME_OVERHEAD == len(content):
+            return content[start + 7 : -1]
+        parts = []
+        while start < len(content):
+            size = _FRAME_HEAD.unpack_from(content, start)[2]
+            parts.append(content[start + 7 : start + 7 + size])
+            start += size + FRAME_OVERHEAD
+        return b"".join(parts)
+
+
+def pack_short_string(text: str) -> bytes:
+    """A short string: one octet of length, then UTF-8. Raises ValueError beyond 255 octets. Spec: §4.2.5.3."""
+    octets = text.encode()
+    return bytes((len(octets),)) + octets
+
+
+def pack_content(channel: int, frame_max: int, properties: bytes, body: bytes) -> bytes:
+    """The header frame and body frames of a content, cut so that no frame is larger than `frame_max`.
+
+    `properties` is flags and values as octets. An empty body has no body frame. Spec: §4.2.6.
+    """
+    header = _HEADER_FRAME.pack(2, channel, 12 + len(properties), 60, 0, len(body)) + properties + _END
+    step = frame_max - FRAME_OVERHEAD
+    if not body:
+        return header
+    if len(body) <= step:
+        return b"".join((header, _FRAME_HEAD.pack(3, channel, len(body)), body, _END))
+    parts = [header]
+    for start in range(0, len(body), step):
+        piece = body[start : start + step]
+        parts += (_FRAME_HEAD.pack(3, channel, len(piece)), piece, _END)
+    return b"".join(parts)

@@ -1,0 +1,210 @@
+"""The properties of a content: reading what the broker must know, and changing a few without touching the rest.
+
+Takes properties as they stand in a content header: two octets of flags, then the values of the properties
+that are present, in order. What `Facts` does not name is opaque and travels as it came. As for RabbitMQ,
+strings need not be UTF-8, and the two lowest flags mean nothing.
+
+Whether a user-id may be claimed and where a direct reply-to leads is decided in `session/publishing.py`.
+
+Spec: §4.2.6.1, basic class; what is refused, in which order and words, is RabbitMQ's (`rabbit_basic`).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Collection, Mapping
+
+from amqpd import fields
+from amqpd.errors import ConnectionException, ReplyCode
+from amqpd.message import Facts, pack_short_string
+from amqpd.octets import erlang_string
+
+LONGEST_EXPIRATION_MS = 315_360_000_000     # ten years
+
+CONTENT_TYPE, CONTENT_ENCODING, HEADERS, DELIVERY_MODE, PRIORITY, CORRELATION_ID, REPLY_TO = (
+    1 << bit for bit in range(15, 8, -1))
+EXPIRATION, MESSAGE_ID, TIMESTAMP, TYPE, USER_ID, APP_ID, CLUSTER_ID = (1 << bit for bit in range(8, 1, -1))
+
+_ORDER = tuple(1 << bit for bit in range(15, 1, -1))
+_WIDTHS = {DELIVERY_MODE: 1, PRIORITY: 1, TIMESTAMP: 8}
+_OF_INTEREST = HEADERS | PRIORITY | REPLY_TO | EXPIRATION | USER_ID
+
+_FLAGS = struct.Struct(">H")
+_LENGTH = struct.Struct(">I")
+_flags_at = _FLAGS.unpack_from
+_length_at = _LENGTH.unpack_from
+_integer = re.compile(rb"([+-]?[0-9]+)(.*)", re.DOTALL).fullmatch
+
+# Most messages have no properties of interest but these; sharing them saves time and memory.
+_PLAIN = {1: Facts(), 2: Facts(persistent=True)}
+
+
+# Reading
+
+def read_facts(properties: bytes) -> Facts:
+    """What the broker needs to know of these properties; what RabbitMQ refuses a publish for is in `flaw`.
+
+    Raises ConnectionException: INTERNAL_ERROR without a text where they do not decode, as RabbitMQ does;
+    SYNTAX_ERROR for headers beyond the limits of `fields`.
+    """
+    # Flag by flag in one function: every publish whose properties were not seen before comes through here.
+    priority = expiration_ms = reply_to = user_id = expiration = None
+    extra_keys: tuple[str, ...] = ()
+    mode, has_bcc, headers, flaw = 1, False, b"", ""
+    try:
+        flags: int = _flags_at(properties)[0]
+        at = 2
+        if flags & CONTENT_TYPE:
+            at += 1 + properties[at]
+        if flags & CONTENT_ENCODING:
+            at += 1 + properties[at]
+        if flags & HEADERS:
+            start = at + 4
+            at = start + _length_at(properties, at)[0]
+            headers = properties[start:at]
+            fields.check_table(headers)
+        if flags & DELIVERY_MODE:
+            mode = properties[at]
+            at += 1
+        if flags & PRIORITY:
+            priority = properties[at]
+            at += 1
+        if flags & CORRELATION_ID:
+            at += 1 + properties[at]
+        if flags & REPLY_TO:
+            start, at = at + 1, at + 1 + properties[at]
+            reply_to = _text(properties[start:at])
+        if flags & EXPIRATION:
+            start, at = at + 1, at + 1 + properties[at]
+            expiration = properties[start:at]
+        if flags & MESSAGE_ID:
+            at += 1 + properties[at]
+        if flags & TIMESTAMP:
+            at += 8
+        if flags & TYPE:
+            at += 1 + properties[at]
+        if flags & USER_ID:
+            start, at = at + 1, at + 1 + properties[at]
+            user_id = _text(properties[start:at])
+        if flags & APP_ID:
+            at += 1 + properties[at]
+        if flags & CLUSTER_ID:
+            at += 1 + properties[at]
+    except fields.TableLimitError as error:
+        raise ConnectionException(ReplyCode.SYNTAX_ERROR, f"headers: {error}") from None
+    except (IndexError, struct.error, fields.FieldError):
+        at = -1
+    if at != len(properties):
+        raise ConnectionException(ReplyCode.INTERNAL_ERROR, method=(0, 0))
+    if not flags & _OF_INTEREST and mode in _PLAIN:
+        return _PLAIN[mode]
+    if expiration is not None:
+        expiration_ms, flaw = _read_expiration(expiration)
+    if headers.find(b"CC") >= 0:
+        extra_keys, has_bcc, copies_flaw = _read_copies(headers)
+        flaw = flaw or copies_flaw
+    if mode not in _PLAIN:
+        flaw = flaw or f"invalid message: {{delivery_mode_unknown,{mode}}}"
+    return Facts(mode == 2, priority, expiration_ms, reply_to, user_id, extra_keys, has_bcc, headers, flaw)
+
+
+def _text(octets: bytes) -> str:
+    return octets.decode(errors="backslashreplace")
+
+
+def _read_expiration(octets: bytes) -> tuple[int | None, str]:
+    """The milliseconds an expiration asks for, and what is wrong with it, or "". RabbitMQ docs/ttl."""
+    integer = _integer(octets)
+    if integer is None:
+        fault = "no_integer"
+    elif integer[2]:
+        fault = f"{{leftover_string,{erlang_string(integer[2])}}}"
+    elif (expiration_ms := int(integer[1])) < 0:
+        fault = f"{{value_negative,{expiration_ms}}}"
+    elif expiration_ms > LONGEST_EXPIRATION_MS:
+        fault = f"{{value_too_large,{expiration_ms}}}"
+    else:
+        return expiration_ms, ""
+    return None, f"invalid expiration '{_text(octets)}': {fault}"
+
+
+def _read_copies(headers: bytes) -> tuple[tuple[str, ...], bool, str]:
+    """The keys of CC and BCC, whether there is a BCC, and what is wrong with them, or "".
+
+    Elements that are no long strings are passed over, as RabbitMQ does. RabbitMQ docs/sender-selected.
+    """
+    keys: list[str] = []
+    for name in ("CC", "BCC"):
+        found = fields.find_type(headers, name)
+        if found not in ("array", None):
+            return (), False, f'invalid message: {{unacceptable_type_in_header,"{name}",{found}}}'
+        copies = fields.find(headers, name)
+        for key in copies if isinstance(copies, list) else ():
+            if isinstance(key, (str, fields.LongString)):
+                keys.append(key if isinstance(key, str) else _text(key))
+    return tuple(keys), found is not None, ""
+
+
+# Splicing; for properties that `read_facts` has let through
+
+def with_reply_to(properties: bytes, value: str) -> bytes:
+    """The properties with this reply-to, added or replaced. Raises ValueError beyond 255 octets."""
+    values = _values(properties)
+    values[REPLY_TO] = pack_short_string(value)
+    return _properties(values)
+
+
+def original_expiration(properties: bytes) -> str | None:
+    """The expiration a message was published with, or None."""
+    octets = _values(properties).get(EXPIRATION)
+    return None if octets is None else _text(octets[1:])
+
+
+def without_expiration(properties: bytes) -> bytes:
+    """The properties without an expiration."""
+    values = _values(properties)
+    values.pop(EXPIRATION, None)
+    return _properties(values)
+
+
+def without_headers(properties: bytes, names: Collection[str]) -> bytes:
+    """The properties without the headers of these names; the table stays, if empty, as on RabbitMQ."""
+    values = _values(properties)
+    if HEADERS in values:
+        remaining = fields.without_keys(values[HEADERS][4:], names)
+        values[HEADERS] = _LENGTH.pack(len(remaining)) + remaining
+    return _properties(values)
+
+
+def with_headers(properties: bytes, entries: Mapping[str, fields.Value]) -> bytes:
+    """The properties with these headers, each where one of its name was or at the end of the table.
+
+    Raises FieldError for what cannot be in a table.
+    """
+    values = _values(properties)
+    table = values.get(HEADERS, b"")[4:]
+    for name, value in entries.items():
+        table = fields.with_entry(table, name, value)
+    values[HEADERS] = _LENGTH.pack(len(table)) + table
+    return _properties(values)
+
+
+def _values(properties: bytes) -> dict[int, bytes]:
+    """The octets of the properties that are present, by flag."""
+    flags = _flags_at(properties)[0]
+    values = {}
+    at = 2
+    for flag in _ORDER:
+        if flags & flag:
+            if flag == HEADERS:
+                end = at + 4 + _length_at(properties, at)[0]
+            else:
+                end = at + (_WIDTHS.get(flag) or 1 + properties[at])
+            values[flag] = properties[at:end]
+            at = end
+    return values
+
+
+def _properties(values: Mapping[int, bytes]) -> bytes:
+    return _FLAGS.pack(sum(values)) + b"".join([values[flag] for flag in _ORDER if flag in values])

@@ -1,0 +1,1 @@
+"""The room that waits: sockets, clocks, signals and the thread that commits."""

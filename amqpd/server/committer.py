@@ -1,0 +1,103 @@
+"""Group commit: one thread writes a batch while the next one fills.
+
+Owns the thread that alone uses the store while the broker runs. There is no timer: a batch is taken whenever
+the thread is free and something is in it, so a lonely publish waits for one sync and a busy broker syncs
+thousands of messages at once.
+
+Always true between calls: at most one batch is in the thread's hands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+from amqpd.server.loop import Pass
+from amqpd.store.errors import StoreError
+from amqpd.store.journal import Batch, Journal
+from amqpd.store.store import Store
+
+MOST_WAITING = 50_000                   # changes, publishes and settles
+MOST_OCTETS_WAITING = 32 * 1024 * 1024
+
+
+class Committer:
+    """Writes the journal's batches. `on_failure` hears, in the loop, of the one error there is no way past."""
+
+    def __init__(
+        self, journal: Journal, store: Store, passes: Pass, loop: asyncio.AbstractEventLoop,
+        on_failure: Callable[[StoreError], None],
+    ) -> None:
+        self._journal = journal
+        self._store = store
+        self._passes = passes
+        self._loop = loop
+        self._on_failure = on_failure
+        self._is_busy = False
+        self._committed_number = 0
+        self._one_more = asyncio.Event()
+        self._batches: SimpleQueue[Batch | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._commit_forever, name="amqpd-store", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether publishers should not be read until more has been written."""
+        filling = self._journal.filling
+        return filling.count > MOST_WAITING or filling.weight > MOST_OCTETS_WAITING
+
+    def take(self) -> None:
+        """Give the filling batch to the thread, if that is free and there is something in it.
+
+        What died is buried before: a death and the copies that come of it belong in one batch. A batch out of
+        which everything was settled again needs no writing: it counts as committed.
+        """
+        if self._is_busy:
+            return
+        self._passes.bury_dead()
+        filling = self._journal.filling
+        if filling.is_empty:
+            self._one_more.set()
+            if self._passes.is_awaiting:
+                self._passes.on_commit(filling.number)
+            return
+        self._is_busy = True
+        self._batches.put(self._journal.take())
+
+    async def wait_committed(self) -> None:
+        """Return once all that has been recorded so far is on disk."""
+        self.take()
+        awaited = self._journal.filling.number
+        while self._is_busy or not self._journal.filling.is_empty:
+            if self._committed_number >= awaited:
+                return
+            self._one_more.clear()
+            await self._one_more.wait()
+
+    async def stop(self) -> None:
+        """Commit what is there and end the thread."""
+        await self.wait_committed()
+        self._batches.put(None)
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+
+    def _commit_forever(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            try:
+                self._store.commit(batch)
+                self._store.checkpoint_if_due()
+            except StoreError as error:
+                self._loop.call_soon_threadsafe(self._on_failure, error)
+                return
+            self._loop.call_soon_threadsafe(self._committed, batch.number)
+
+    def _committed(self, number: int) -> None:
+        self._is_busy = False
+        self._committed_number = number
+        self._one_more.set()
+        self._passes.on_commit(number)
+        self.take()

@@ -1,0 +1,162 @@
+"""One client's socket: octets to its session, octets of its session to the socket.
+
+Owns the transport. Reading goes through one buffer shared by all connections of the loop, since a read is
+taken apart before the next one begins.
+
+Back-pressure both ways: a transport that is full leaves the session without room, so its consumers have no
+credit; a journal that is full leaves publishers unread until it has been written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, cast
+
+from amqpd.server.loop import now_ms
+from amqpd.session.connection import Session
+from amqpd.session.credentials import LoginRequest
+
+if TYPE_CHECKING:
+    from amqpd.server.listener import Listeners
+
+SHARE = 512 * 1024          # octets one connection may bring in a pass
+LARGE_WRITE = 64 * 1024     # from here on, pieces are handed over one by one instead of being joined
+KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 30, 10, 6
+USER_TIMEOUT_MS = 90_000
+
+
+class ClientProtocol(asyncio.BufferedProtocol):
+    """The transport's callbacks for one client."""
+
+    def __init__(self, listeners: Listeners) -> None:
+        self.session: Session
+        self._listeners = listeners
+        self._passes = listeners.passes
+        self._buffer = listeners.buffer
+        self._view = memoryview(listeners.buffer)
+        self._transport: asyncio.Transport
+        self._is_direct = False     # whether the last buffer given out was not the shared one
+        self._size = 0              # of that buffer
+        self._taken = 0             # octets read since the socket was last found empty
+        self._login: LoginRequest | None = None     # the one that is looked at: once, however much more comes
+
+    # The transport's calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client came: begin its session, or turn it away."""
+        self._transport = cast(asyncio.Transport, transport)
+        set_socket_options(transport.get_extra_info("socket"))
+        limit = self._listeners.settings.outgoing_limit
+        self._transport.set_write_buffer_limits(high=limit, low=limit // 4)
+        peer, host = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        self.session = self._listeners.begin_session(self, peer, host)
+
+    def get_buffer(self, sizehint: int) -> bytearray | memoryview:
+        """The buffer all connections share; for a large body on its way in, the body's own place."""
+        room = self.session.direct_room()
+        self._is_direct = room is not None
+        self._size = len(self._buffer if room is None else room)
+        return self._buffer if room is None else room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Octets came: the session takes them, and the end of the pass sees to the rest."""
+        session = self.session
+        if self._is_direct:
+            session.receive_direct(nbytes, now_ms())
+        else:
+            session.receive(self._view[:nbytes], now_ms())
+        if session.login is not self._login:
+            self._login = session.login
+            if session.login is not None:
+                self._listeners.check_login(session)
+        self._taken += nbytes
+        if nbytes < self._size:
+            self._taken = 0
+        elif self._taken >= SHARE:
+            # There is more, and the loop would read on and on: let the others and the consumers have their turn.
+            self._taken = 0
+            self._pause_reading()
+            self._passes.read_again(self)
+        if self._passes.is_full and session.is_read:
+            self._pause_reading()
+            self._passes.read_later(self)
+        self._passes.schedule()
+
+    def _pause_reading(self) -> None:
+        self.session.is_read = False
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """The others had their turn, or the journal has been written."""
+        self.session.is_read = True
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        """The peer does not keep up."""
+        self.session.is_writable = False
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        self._passes.tell_time()
+        self.session.is_writable = True
+        self.session.resume()
+
+    def eof_received(self) -> None:
+        """The peer says no more; the transport closes."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        self._passes.tell_time()
+        self.session.lost()
+        self._listeners.end_session(self.session)
+        self._passes.schedule()
+
+    # The end of a pass, and of a connection
+
+    def flush(self, now: int) -> None:
+        """Write what the session has to say; then go on delivering, or close if that was all."""
+        session = self.session
+        was_full = session.room <= 0
+        pieces = session.take_output(now)
+        if pieces and not self._transport.is_closing():
+            size = sum(map(len, pieces))
+            session.sent_octets += size
+            if size >= LARGE_WRITE and size > len(pieces) * 4096:
+                self._transport.writelines(pieces)
+            else:
+                self._transport.write(b"".join(pieces))
+        if was_full and session.is_writable:
+            session.resume()
+        if session.is_finished:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """End what we say, unless that is the peer's to do; read on until the peer has closed, or its time is up.
+
+        To close at once would take our last words from a peer that is still sending: the kernel answers with a
+        reset, which overtakes them. Spec: connection.close-ok; RabbitMQ: rabbit_reader, state `closed`.
+        """
+        if self._transport.is_closing():
+            return
+        if not self.session.peer_closes:
+            self._transport.write_eof()
+        if not self.session.is_read:
+            self.resume_reading()
+
+    def drop(self) -> None:
+        """End the connection now, whatever is still unsent."""
+        self._transport.abort()
+
+
+def set_socket_options(connection: socket.socket) -> None:
+    """Send small answers at once, and notice a peer whose machine is gone. reliability: 90 s."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for option, value in (
+        ("TCP_KEEPIDLE", KEEPALIVE_IDLE_S), ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S),
+        ("TCP_KEEPCNT", KEEPALIVE_PROBES), ("TCP_USER_TIMEOUT", USER_TIMEOUT_MS),
+    ):
+        if hasattr(socket, option):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

@@ -1,0 +1,147 @@
+"""One pass of the event loop, gathered: what sessions have to say goes out once at its end, then a batch is taken.
+
+Owns the list of sessions with something to send and the set of those that wait for a commit. A session, a
+queue or the control socket may cause output on any connection; all of it is written at the end of the pass,
+in one write a connection, however many runs it came from.
+
+Always true between passes: no session on the list, and a batch is being written if anything waits for one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from amqpd.broker.broker import Broker
+from amqpd.session.connection import Session
+
+if TYPE_CHECKING:
+    from amqpd.server.committer import Committer
+    from amqpd.server.connection import ClientProtocol
+
+
+def now_ms() -> int:
+    """Milliseconds of the monotonic clock."""
+    return time.monotonic_ns() // 1_000_000
+
+
+class Pass:
+    """The end of the pass, and who is to be seen to at it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, broker: Broker) -> None:
+        self.protocols: dict[Session, ClientProtocol] = {}
+        self.committer: Committer | None = None
+        self._loop = loop
+        self._broker = broker
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_ms = 0
+        self._has_output: list[Session] = []
+        self._awaiting: set[Session] = set()
+        self._is_scheduled = False
+        self._read_again: list[ClientProtocol] = []
+        self._read_later: list[ClientProtocol] = []
+
+    # Signals of a session
+
+    def output_ready(self, session: Session) -> None:
+        """See session/connection.py."""
+        self._has_output.append(session)
+        self.schedule()
+
+    def commit_awaited(self, session: Session) -> None:
+        """See session/connection.py."""
+        self._awaiting.add(session)
+
+    def tell_time(self) -> None:
+        """Let the broker know how late it is, before something happens that is not said by a client."""
+        self._broker.clock.now_ms = now_ms()
+
+    def begin(self) -> None:
+        """Something happens that is not said by a client: tell the time, and see to what follows from it."""
+        self.tell_time()
+        self.schedule()
+
+    # Back-pressure
+
+    def read_again(self, protocol: ClientProtocol) -> None:
+        """This connection has had its share of the pass."""
+        self._read_again.append(protocol)
+
+    def read_later(self, protocol: ClientProtocol) -> None:
+        """This connection publishes more than the journal holds: it is read again after a commit."""
+        self._read_later.append(protocol)
+
+    # The pass
+
+    def schedule(self) -> None:
+        """Ask for the end of this pass to be seen to."""
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._end)
+
+    def _end(self) -> None:
+        self._is_scheduled = False
+        now = now_ms()
+        has_output, self._has_output = self._has_output, []
+        for session in has_output:
+            protocol = self.protocols.get(session)
+            if protocol is not None:
+                protocol.flush(now)
+        self._broker.bury_dead()
+        self._set_alarm(now)
+        if self.committer is not None:
+            self.committer.take()
+        if self._read_again:
+            protocols, self._read_again = self._read_again, []
+            for protocol in protocols:
+                if self.is_full:
+                    self._read_later.append(protocol)
+                else:
+                    protocol.resume_reading()
+
+    def bury_dead(self) -> None:
+        """Route what has died; see broker/broker.py."""
+        self._broker.bury_dead()
+
+    def _set_alarm(self, now: int) -> None:
+        """See to it that the broker's clock goes on when something of its is due."""
+        due = self._broker.clock.next_wake_ms
+        if due is None or (self._alarm is not None and self._alarm_ms <= due):
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_ms = due
+        self._alarm = self._loop.call_later(max(0, due - now) / 1000, self._wake)
+
+    def _wake(self) -> None:
+        self._alarm = None
+        self._broker.clock.advance(now_ms())
+        self.schedule()
+
+    def on_commit(self, batch: int) -> None:
+        """A batch is on disk: tell the sessions that wait for it."""
+        for session in list(self._awaiting):
+            session.on_commit(batch)
+            if not session.awaits_commit:
+                self._awaiting.discard(session)
+        if self._read_later and not self.is_full:
+            protocols, self._read_later = self._read_later, []
+            for protocol in protocols:
+                protocol.resume_reading()
+        self.schedule()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more waits for the disk than should."""
+        return self.committer is not None and self.committer.is_full
+
+    @property
+    def is_awaiting(self) -> bool:
+        """Whether any session waits for a commit."""
+        return bool(self._awaiting)
+
+    def forget(self, session: Session) -> None:
+        """The session's socket is gone."""
+        self.protocols.pop(session, None)
+        self._awaiting.discard(session)

@@ -1,0 +1,347 @@
+"""From a `Config` to a running broker, and to its clean end.
+
+Owns the order of starting and stopping. Everything that can be wrong with the configuration, the data
+directory or an address is found before a client is let in, and is a `StartError`: one line for the user.
+
+Start: store, what it kept, what the config declares, listeners, "ready". Stop: no new clients, 320 to those
+that are there, the last batch, the store closed as clean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import anyio
+from anyio.abc import TaskStatus
+
+from amqpd import __version__
+from amqpd.broker.access import hash_known_password, password_matches
+from amqpd.broker.broker import AlreadyThere, Broker
+from amqpd.broker.clock import Clock
+from amqpd.broker.definitions import (
+    BindingDefinition,
+    ExchangeDefinition,
+    PermissionDefinition,
+    PolicyDefinition,
+    QueueDefinition,
+    UserDefinition,
+    VhostDefinition,
+)
+from amqpd.config import Config, PolicyDeclaration, UserDeclaration
+from amqpd.errors import AmqpException
+from amqpd.management.commands import Commands, Node
+from amqpd.management.control import SOCKET_NAME, Control
+from amqpd.server.committer import Committer
+from amqpd.server.listener import Listeners, describe_address
+from amqpd.server.login import Logins
+from amqpd.server.loop import Pass, now_ms
+from amqpd.session.connection import SessionSettings
+from amqpd.store.errors import StoreError, StoreLocked
+from amqpd.store.journal import Journal, MemoryJournal
+from amqpd.store.store import Store
+from amqpd.properties import read_facts
+
+log = logging.getLogger("amqpd")
+
+RABBITMQ_VERSION = "3.10.8"     # whose behaviour and properties clients find
+CLOSE_OK_WAIT_S = 5.0
+SWITCH_INTERVAL_S = 0.0005      # a commit that needs the interpreter waits this long for a busy loop, not 5 ms
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3     # of <malloc.h>
+KEPT_OCTETS = 16 * 1024 * 1024
+OURS = "broker forced connection closure with reason 'shutdown'"
+
+EXIT_OK, EXIT_UNAVAILABLE, EXIT_IO, EXIT_LOCKED, EXIT_CONFIG = 0, 69, 74, 75, 78
+
+
+class StartError(Exception):
+    """The broker cannot start: one line that says what, where and the remedy, and the exit code."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+def serve(config: Config) -> int:
+    """Run the broker until a signal ends it; returns the exit code. Raises StartError."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    _keep_freed_memory()
+    return anyio.run(_Server(config).run, backend="asyncio", backend_options={"use_uvloop": _has_uvloop()})
+
+
+def _keep_freed_memory() -> None:
+    """Ask the C library not to give memory back to the kernel after each large message, only to take it again.
+
+    Bodies of a megabyte cost a quarter less. Elsewhere than on glibc nothing is changed.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, KEPT_OCTETS)
+        mallopt(M_TRIM_THRESHOLD, 2 * KEPT_OCTETS)
+
+
+def _has_uvloop() -> bool:
+    try:
+        import uvloop  # noqa: F401  (an import is the only way to know)
+    except ImportError:
+        return False
+    return True
+
+
+class _Server:
+    """One run of the broker."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._stop = asyncio.Event()
+        self._store: Store | None = None
+
+    async def run(self) -> int:
+        """Start, wait, stop."""
+        config = self._config
+        broker, journal = self._open()
+        passes = Pass(asyncio.get_running_loop(), broker)
+        if self._store is not None:
+            passes.committer = Committer(journal, self._store, passes, asyncio.get_running_loop(), self._fail)
+        self._declare(broker)
+        limits = config.limits
+        logins = Logins(broker, frozenset(config.loopback_users), limits.login_failure_delay_s)
+        listeners = Listeners(broker, _session_settings(config), passes, logins)
+        if passes.committer is not None:
+            passes.committer.start()
+            passes.committer.take()
+        addresses = await self._listen(listeners)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        async with self._control(broker, passes, addresses), anyio.create_task_group() as tasks:
+            tasks.start_soon(listeners.tick_forever)
+            await tasks.start(self._watch_signals)
+            _say_ready(addresses, None if self._store is None else config.data_dir)
+            await self._stop.wait()
+            await self._shut_down(broker, listeners, passes, logins)
+            tasks.cancel_scope.cancel()
+        return EXIT_OK
+
+    # Starting
+
+    def _open(self) -> tuple[Broker, Journal]:
+        """The broker as it was when it was last stopped, and the journal that its store is fed from."""
+        config = self._config
+        clock = Clock(now_ms(), time.time_ns() // 1_000_000)
+        journal = Journal()
+        if config.memory:
+            return Broker(MemoryJournal(), clock=clock), journal
+        try:
+            store = Store.open(config.data_dir, durability=config.durability, now=int(time.time()))
+            recovered = store.load(read_facts)
+        except StoreLocked as error:
+            raise StartError(str(error), EXIT_LOCKED) from None
+        except StoreError as error:
+            raise StartError(str(error), EXIT_IO) from None
+        broker = Broker(journal, first_number=store.first_number, clock=clock)
+        broker.restore(recovered.definitions)
+        for number, messages in recovered.messages.items():
+            broker.restore_messages(
+                number, messages, recovered.redelivered.get(number, set()), recovered.expiries.get(number),
+                recovered.deliveries.get(number))
+        broker.bury_dead()
+        self._store = store
+        return broker, journal
+
+    def _declare(self, broker: Broker) -> None:
+        """Vhosts, users, policies, exchanges, queues and bindings of the configuration. Raises StartError."""
+        config = self._config
+        if not broker.vhosts:
+            broker.add_vhost(VhostDefinition(config.default_vhost))
+        if not broker.users:
+            password_hash, algorithm = hash_known_password(config.default_password.reveal())
+            broker.add_user(UserDefinition(config.default_user, password_hash, algorithm, ("administrator",)))
+            broker.set_permissions(
+                PermissionDefinition(config.default_user, config.default_vhost, ".*", ".*", ".*"))
+        for vhost in config.vhosts:
+            if vhost.name not in broker.vhosts:
+                broker.add_vhost(VhostDefinition(vhost.name, vhost.description, vhost.tags))
+        for user in config.users:
+            _ensure(user.where, lambda: _declare_user(broker, user))
+        for policy in config.policies:
+            _ensure(policy.where, lambda: _declare_policy(broker, policy, is_operator=False))
+        for policy in config.operator_policies:
+            _ensure(policy.where, lambda: _declare_policy(broker, policy, is_operator=True))
+        for exchange in config.exchanges:
+            _ensure(exchange.where, lambda: broker.ensure(ExchangeDefinition(
+                exchange.vhost, exchange.name, exchange.type, True, exchange.auto_delete, exchange.internal,
+                exchange.arguments)))
+        for queue in config.queues:
+            _ensure(queue.where, lambda: broker.ensure(QueueDefinition(
+                0, queue.vhost, queue.name, True, False, queue.auto_delete, queue.arguments)))
+        for binding in config.bindings:
+            _ensure(binding.where, lambda: broker.ensure(BindingDefinition(
+                binding.vhost, binding.source, binding.destination_type, binding.destination, binding.routing_key,
+                binding.arguments)))
+
+    async def _listen(self, listeners: Listeners) -> list[tuple[str, int]]:
+        """Open every listener and say where it is. Raises StartError."""
+        addresses = []
+        for listener in self._config.listeners:
+            try:
+                addresses.append(await listeners.listen(listener.host, listener.port))
+            except OSError as error:
+                reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+                raise StartError(
+                    f"cannot listen on {listener}: {reason}; end what uses it or choose another address with "
+                    "--listen HOST:PORT", EXIT_UNAVAILABLE) from None
+        return addresses
+
+    @contextlib.asynccontextmanager
+    async def _control(
+        self, broker: Broker, passes: Pass, addresses: list[tuple[str, int]]
+    ) -> AsyncIterator[None]:
+        """The socket that amqpctl talks to. In memory only where a directory was asked for: no file otherwise."""
+        data_dir = self._config.data_dir
+        if self._store is None and data_dir == Config().data_dir:
+            yield
+            return
+        node = Node(
+            rabbitmq_version=RABBITMQ_VERSION, data_dir=None if self._store is None else data_dir,
+            listeners=addresses, stop=self._stop.set)
+        committer = passes.committer
+        control = Control(
+            Commands(broker, node), _nothing if committer is None else committer.wait_committed, passes.begin)
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(control.listening(data_dir / SOCKET_NAME))
+            except OSError as error:
+                log.warning("amqpctl cannot be used: no control socket in %s: %s", data_dir, error)
+            yield
+
+    # Running
+
+    async def _watch_signals(self, task_status: TaskStatus[None]) -> None:
+        """SIGTERM and SIGINT stop the broker; a second one ends it as a crash would, which is safe."""
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            task_status.started()
+            async for signum in signals:
+                if self._stop.is_set():
+                    os._exit(128 + signum)
+                log.info("stopping: %s", signal.Signals(signum).name)
+                self._stop.set()
+
+    def _fail(self, error: StoreError) -> None:
+        """A broker that cannot write may not confirm: it stops, and recovery decides what is true."""
+        log.critical("%s", error)
+        print(f"amqpd: {error}", file=sys.stderr, flush=True)
+        os._exit(EXIT_IO)
+
+    # Stopping
+
+    async def _shut_down(self, broker: Broker, listeners: Listeners, passes: Pass, logins: Logins) -> None:
+        listeners.stop_listening()
+        await listeners.close_all(OURS, CLOSE_OK_WAIT_S)
+        logins.close()
+        if passes.committer is not None and self._store is not None:
+            await passes.committer.stop()
+            try:
+                self._store.close(broker.redelivered())
+            except StoreError as error:
+                self._fail(error)
+        log.info("stopped")
+
+
+def _say_ready(addresses: list[tuple[str, int]], data_dir: Path | None) -> None:
+    """The one line on stdout that whoever started the broker waits for."""
+    listeners = " ".join(f"amqp={describe_address(address)}" for address in addresses)
+    print(f"amqpd {__version__} ready {listeners} data={data_dir or 'memory'}", flush=True)
+
+
+async def _nothing() -> None:
+    """What a commit takes where nothing is kept."""
+
+
+def _session_settings(config: Config) -> SessionSettings:
+    limits = config.limits
+    return SessionSettings(
+        server_properties=server_properties(),
+        heartbeat_s=limits.heartbeat_s,
+        frame_max=limits.frame_max,
+        channel_max=limits.channel_max,
+        max_body_size=limits.max_message_size,
+        unacked_limit=limits.unacked_per_consumer,
+        outgoing_limit=limits.outgoing_buffer_size,
+        handshake_timeout_ms=int(limits.handshake_timeout_s * 1000),
+        connection_limit=limits.max_connections,
+        consumer_timeout_ms=int(limits.consumer_timeout_s * 1000) or None,
+    )
+
+
+def server_properties() -> dict[str, object]:
+    """What a client is told of us. Clients choose by product and version, so these are RabbitMQ's; ours are beside.
+
+    RabbitMQ docs/specification (capabilities).
+    """
+    return {
+        "capabilities": dict.fromkeys((
+            "publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify",
+            "connection.blocked", "consumer_priorities", "authentication_failure_close", "per_consumer_qos",
+            "direct_reply_to",
+        ), True),
+        "cluster_name": "amqpd@localhost",
+        "copyright": "The amqpd authors",
+        "information": "amqpd speaks AMQP 0-9-1 as RabbitMQ does",
+        "platform": "Erlang/OTP 25.2.3",
+        "product": "RabbitMQ",
+        "version": RABBITMQ_VERSION,
+        "amqpd_product": "amqpd",
+        "amqpd_version": __version__,
+        "amqpd_platform": f"Python {sys.version.split()[0]}",
+    }
+
+
+def _ensure(where: str, declare: Callable[[], None]) -> None:
+    """Do what a declaration says; a refusal names its line."""
+    try:
+        declare()
+    except AmqpException as error:
+        raise StartError(
+            f"{where}: {error.text}; delete what is stored or change the line", EXIT_CONFIG) from None
+
+
+def _declare_user(broker: Broker, user: UserDeclaration) -> None:
+    """A user that is missing is made; of one that exists the permissions are set. Raises AmqpException."""
+    stored = broker.users.get(user.name)
+    if stored is not None:
+        if user.password is not None and not password_matches(stored.definition, user.password.reveal()):
+            raise AlreadyThere(f"user '{user.name}' is stored with another password")
+        if user.tags != stored.definition.tags:
+            raise AlreadyThere(f"user '{user.name}' is stored with the tags {', '.join(stored.definition.tags)}")
+    else:
+        if user.password is not None:
+            password_hash, algorithm = hash_known_password(user.password.reveal())
+        else:
+            password_hash = user.password_hash.reveal() if user.password_hash else ""
+            algorithm = user.hashing_algorithm
+        broker.add_user(UserDefinition(user.name, password_hash, algorithm, user.tags))
+    for permission in user.permissions:
+        wanted = PermissionDefinition(
+            user.name, permission.vhost, permission.configure, permission.write, permission.read)
+        if broker.user(user.name).permissions.get(permission.vhost) != wanted:
+            broker.set_permissions(wanted)
+
+
+def _declare_policy(broker: Broker, policy: PolicyDeclaration, *, is_operator: bool) -> None:
+    """A policy is set, whatever was stored under its name. Raises AmqpException."""
+    vhost = broker.vhost(policy.vhost)
+    wanted = PolicyDefinition(
+        policy.vhost, policy.name, policy.pattern, policy.definition, policy.priority, policy.apply_to, is_operator)
+    if wanted not in vhost.policies.listed(is_operator=is_operator):
+        vhost.set_policy(wanted)

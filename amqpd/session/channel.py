@@ -1,0 +1,203 @@
+"""A channel: which part of it answers which method, and how its errors become a close.
+
+Owns the channel's life: open until either side closes it. What it publishes, consumes, declares and commits is
+in the modules of those names; they reach the connection and the broker through here.
+
+Always true between calls: after our channel.close nothing is heard but close and close-ok, and the number is
+free only after close-ok.
+
+Spec: channel class, §2.2.5, §4.8; RabbitMQ docs/channels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pamqp.base import Frame
+from pamqp.commands import Channel as ChannelMethods
+
+from amqpd.errors import ChannelException, ConnectionException, ReplyCode
+from amqpd.session.consuming import Consuming
+from amqpd.session.publishing import Publishing
+from amqpd.session.table import Handlers
+from amqpd.session.topology import Topology
+from amqpd.session.transaction import Transaction
+from amqpd.wire.methods import AccessRequest, AccessRequestOk, encode_method, pack_close
+from amqpd.wire.reader import Acks, Publishes, TooLarge
+
+if TYPE_CHECKING:
+    from amqpd.broker.access import User
+    from amqpd.broker.broker import Broker
+    from amqpd.broker.vhost import Vhost
+    from amqpd.session.connection import Session
+    from amqpd.session.outbox import Outbox
+
+TOPOLOGY_CLASSES = (40, 50)     # exchange and queue
+
+
+class Channel:
+    """One channel of a session."""
+
+    def __init__(self, session: Session, number: int, vhost: Vhost, user: User) -> None:
+        self.number = number
+        self.vhost = vhost
+        self.user = user
+        self.owner = session
+        self.outbox: Outbox = session.outbox
+        self.frame_max = session.frame_max
+        self.unacked_limit = session.settings.unacked_limit
+        self.is_closing = False
+        self._is_answering = False
+        self._afterwards: list[bytes] = []      # what comes after the answer to the method at hand
+        self.publishing = Publishing(self)
+        self.consuming = Consuming(self)
+        self.topology = Topology(self)
+        self.transaction = Transaction(self)
+        self._handlers: Handlers = {
+            ChannelMethods.Open: self._on_second_open,
+            ChannelMethods.Flow: self._on_flow,
+            AccessRequest: self._on_access_request,
+            **self.publishing.handlers(),
+            **self.consuming.handlers(),
+            **self.topology.handlers(),
+            **self.transaction.handlers(),
+        }
+
+    # What its parts reach through it
+
+    @property
+    def broker(self) -> Broker:
+        """The broker this channel talks to."""
+        return self.owner.broker
+
+    @property
+    def room(self) -> int:
+        """Octets the connection takes before it counts as full."""
+        return self.owner.room
+
+    def client_can(self, capability: str) -> bool:
+        """Whether the client declared this capability."""
+        return self.owner.client_can(capability)
+
+    def queue_name(self, name: str) -> str:
+        """The queue a method means; see `Topology.queue_name`."""
+        return self.topology.queue_name(name)
+
+    def reply(self, method: Frame) -> None:
+        """Send a method on this channel."""
+        self.outbox.write(encode_method(self.number, method))
+
+    def notify(self, octets: bytes) -> None:
+        """Send what nobody asked for: after the answer to a method that is being handled, if one is."""
+        if self._is_answering:
+            self._afterwards.append(octets)
+        else:
+            self.outbox.write(octets)
+
+    def await_commit(self) -> None:
+        """Ask to be told of commits: a confirm waits for one."""
+        self.owner.await_commit()
+
+    def outbox_has_confirms(self) -> None:
+        """Ask for confirms to be written at the end of the pass."""
+        self.owner.has_confirms(self)
+
+    def hold_output_until(self, batch: int) -> None:
+        """Hold what the connection says from now on until this batch is on disk; 0 holds nothing."""
+        self.owner.hold_output_until(batch)
+
+    # Commands
+
+    def on_command(self, command: Publishes | Acks | TooLarge) -> None:
+        """Take a command of the hot path; an error closes the channel."""
+        if self.is_closing:
+            return
+        try:
+            if isinstance(command, Publishes):
+                self.publishing.on_publishes(command.groups)
+            elif isinstance(command, Acks):
+                self.consuming.on_acks(command.tags)
+            else:
+                limit = self.owner.settings.max_body_size
+                raise ChannelException(
+                    ReplyCode.PRECONDITION_FAILED,
+                    f"message size {command.body_size} is larger than configured max size {limit}")
+        except ChannelException as error:
+            self.close(error, (60, 80) if isinstance(command, Acks) else (60, 40))
+
+    def on_method(self, method: Frame) -> None:
+        """Take any other method; an error closes the channel. Close and close-ok are the session's to see."""
+        if self.is_closing:
+            return
+        handler = self._handlers.get(type(method))
+        if handler is None:
+            raise ConnectionException(ReplyCode.COMMAND_INVALID, "unimplemented method")
+        self._is_answering = True
+        try:
+            answer = handler(method)
+        except ChannelException as error:
+            self.close(error, (method.index >> 16, method.index & 0xFFFF))
+            return
+        finally:
+            self._is_answering = False
+        if answer is not None:
+            if method.index >> 16 in TOPOLOGY_CLASSES:
+                self.hold_output_until(self.vhost.awaited_batch)
+            self.outbox.write(answer if isinstance(answer, bytes) else encode_method(self.number, answer))
+        if self._afterwards:
+            afterwards, self._afterwards = self._afterwards, []
+            self.outbox.write(b"".join(afterwards))
+
+    def _on_second_open(self, method: ChannelMethods.Open) -> None:
+        raise ConnectionException(ReplyCode.CHANNEL_ERROR, "second 'channel.open' seen")
+
+    def _on_flow(self, method: ChannelMethods.Flow) -> ChannelMethods.FlowOk:
+        if not method.active:
+            raise ConnectionException(ReplyCode.NOT_IMPLEMENTED, "active=false")
+        return ChannelMethods.FlowOk(active=True)
+
+    def _on_access_request(self, method: AccessRequest) -> AccessRequestOk:
+        return AccessRequestOk(1)
+
+    # The end
+
+    def close(self, error: ChannelException, method: tuple[int, int]) -> None:
+        """Close the channel because of an error; consumers go and unacked messages go back first. Spec: §4.8."""
+        self.end()
+        self.is_closing = True
+        class_id, method_id = error.method or method
+        self.owner.log_channel_error(self.number, error)
+        self.outbox.write(pack_close(self.number, error.code, error.reply_text, class_id, method_id))
+
+    def stop(self) -> None:
+        """Let no more deliveries come."""
+        self.consuming.stop()
+
+    def end(self) -> None:
+        """Let go of everything the channel holds."""
+        self.publishing.end()
+        self.consuming.end()
+
+    def statistics(self) -> dict[str, Any]:
+        """Counts as of now."""
+        return {
+            "name": f"{self.owner.name} ({self.number})",
+            "number": self.number,
+            "user": self.user.name,
+            "vhost": self.vhost.name,
+            "connection": self.owner.name,
+            "consumer_count": len(self.consuming.consumers),
+            "prefetch_count": self.consuming.prefetch,
+            "global_prefetch_count": self.consuming.shared_prefetch,
+            "messages_unacknowledged": len(self.consuming.unacked),
+            "messages_unconfirmed": self.publishing.unconfirmed if self.publishing.confirms else 0,
+            "messages_uncommitted": self.transaction.held_publishes,
+            "acks_uncommitted": len(self.transaction.held_answers),
+            "confirm": self.publishing.confirms,
+            "transactional": self.transaction.active,
+        }
+
+    def check(self) -> None:
+        """Assert what must hold between calls."""
+        self.publishing.check()
+        self.consuming.check()

@@ -1,0 +1,620 @@
+"""A client's connection, sans I/O: octets and the time come in, octets to send come out.
+
+Owns the phase of the talk, what was tuned, the channels, heartbeats and the outbox. Sockets, clocks and
+passwords are the server's: it hands in octets, calls `tick`, and answers `login`.
+
+Always true between calls:
+- after our close only close and close-ok are heard, after the end nothing;
+- a channel is in `channels` from its open until close-ok has been exchanged;
+- once ended, nothing in the broker knows this connection.
+
+Spec: §2.2.4, §4.2, §4.8; connection class; RabbitMQ docs/heartbeats, docs/connection-blocked.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import msgspec
+from pamqp.base import Frame
+from pamqp.commands import Channel as ChannelMethods
+from pamqp.commands import Connection
+
+from amqpd.broker.access import User
+from amqpd.broker.broker import Broker
+from amqpd.broker.vhost import Vhost
+from amqpd.errors import ChannelException, ConnectionException, ReplyCode
+from amqpd.session.channel import Channel
+from amqpd.session.credentials import LoginRequest, read_amqplain, read_plain
+from amqpd.session.outbox import Outbox
+from amqpd.session.phases import TRANSITIONS, Phase
+from amqpd.wire.methods import decode_method, encode_method, pack_channel_open_ok, pack_close, pack_start
+from amqpd.wire.reader import Acks, Command, Method, Reader
+from amqpd.wire.writer import HEARTBEAT_FRAME
+
+log = logging.getLogger("amqpd.connection")
+
+HEADER_0_9_1 = b"AMQP\x00\x00\x09\x01"
+ACCEPTED_HEADERS = (HEADER_0_9_1, b"AMQP\x01\x01\x00\x09")
+MECHANISMS = "AMQPLAIN PLAIN"
+SMALLEST_FRAME_MAX = 4_096
+FRAME_MAX_BEFORE_TUNING = 8_192
+EARLY_COMMANDS = 100
+CLOSE_OK_WAIT_MS = 5_000
+LAST_WORDS_MS = 1_000       # how long a peer may read our last words before the socket goes
+TICK_SLACK_MS = 50
+CHANNEL_OPEN = b"\x00\x14\x00\x0a"
+CONNECTION_CLOSE = b"\x00\x0a\x00\x32"
+CONNECTION_CLOSE_OK = b"\x00\x0a\x00\x33"
+CLOSE_OK_FRAME = b"\x01\x00\x00\x00\x00\x00\x04" + CONNECTION_CLOSE_OK + b"\xce"
+
+
+class SessionSettings(msgspec.Struct, frozen=True):
+    """What a session needs of the configuration. Sizes in octets; `heartbeat_s` 0 offers none."""
+
+    server_properties: dict[str, Any]
+    heartbeat_s: int = 60
+    frame_max: int = 131_072
+    channel_max: int = 2_047
+    max_body_size: int = 128 * 1024 * 1024
+    unacked_limit: int = 50_000
+    outgoing_limit: int = 1024 * 1024
+    handshake_timeout_ms: int = 10_000
+    connection_limit: int = 20_000
+    consumer_timeout_ms: int | None = 1_800_000
+
+
+class Signals(Protocol):
+    """What a session asks of whoever drives it; each only makes a note for the end of the pass."""
+
+    def output_ready(self, session: Session) -> None:
+        """There is something to send."""
+
+    def commit_awaited(self, session: Session) -> None:
+        """Something waits for a batch to be on disk."""
+
+
+class Session:
+    """One client's talk. `name` is `peer:port -> host:port`, `number` its own; times are in ms of a monotonic clock."""
+
+    def __init__(
+        self, broker: Broker, settings: SessionSettings, signals: Signals, name: str, now_ms: int, number: int = 1
+    ) -> None:
+        self.broker = broker
+        self.settings = settings
+        self.name = name
+        self.number = number
+        self.phase = Phase.AWAIT_HEADER
+        self.channels: dict[int, Channel] = {}
+        self.outbox = Outbox(self._note_output)
+        self.login: LoginRequest | None = None
+        self.frame_max = FRAME_MAX_BEFORE_TUNING
+        self.channel_max = settings.channel_max
+        self.heartbeat_s = 0
+        self.user: User | None = None
+        self.vhost: Vhost | None = None
+        self.client_properties: dict[str, Any] = {}
+        self.mechanism = ""
+        self.drop_at_ms: int | None = now_ms + settings.handshake_timeout_ms
+        self.is_writable = True         # the transport's word: False while its buffer is full
+        self.is_read = True             # False while the server takes nothing from this client
+        self.peer_closes = False        # the peer got close-ok: closing the socket is left to it for a while
+        self.blocked_reason = ""
+        self.received_octets = self.sent_octets = 0
+        self.connected_at_ms = broker.clock.to_wall(now_ms)
+        self._signals = signals
+        self._log = logging.LoggerAdapter(log, {"connection": number})
+        self._now_ms = self._last_heard_ms = self._last_sent_ms = now_ms
+        self._header = b""
+        self._early: list[Command] = []     # what came while the password was looked at
+        self._is_deaf = False           # framing is lost: what comes cannot be understood any more
+        self._has_ended = False
+        self._is_over = False           # our last words have been written
+        self._confirming: dict[Channel, None] = {}
+        self._reader = Reader(FRAME_MAX_BEFORE_TUNING, settings.max_body_size, self.channels)
+
+    # Octets in
+
+    def direct_room(self) -> memoryview | None:
+        """Where the socket may write the next octets itself; see wire/reader.py."""
+        return self._reader.direct_room() if self.phase is Phase.OPEN and not self._is_deaf else None
+
+    def receive_direct(self, size: int, now_ms: int) -> None:
+        """As `receive`, after the socket has written that many octets into `direct_room`."""
+        self._now_ms = self._last_heard_ms = self.broker.clock.now_ms = now_ms
+        self.received_octets += size
+        self._take(self._reader.direct_commands(size))
+
+    def receive(self, data: bytes | memoryview, now_ms: int) -> None:
+        """Take octets from the socket. Never raises: what is wrong with them becomes a close."""
+        self._now_ms = self._last_heard_ms = self.broker.clock.now_ms = now_ms
+        self.received_octets += len(data)
+        if self.phase is Phase.CLOSED:
+            return
+        if self._is_deaf:
+            if bytes(data).endswith(CLOSE_OK_FRAME):
+                self._finish()
+            return
+        if self.phase is Phase.AWAIT_HEADER:
+            data = self._take_header(bytes(data))
+            if not data:
+                return
+        self._take(self._reader.commands(data))
+
+    def _take(self, commands: Iterable[Command]) -> None:
+        """Take commands until there are no more or the talk is over."""
+        try:
+            for command in commands:
+                self._on_command(command)
+                self.broker.bury_dead()
+                if self.phase is Phase.CLOSED:
+                    return
+        except ConnectionException as error:
+            self._close_unreadable(error)
+        except Exception:
+            self._log.exception("%s: internal error", self.name)
+            self._close_unreadable(ConnectionException(ReplyCode.INTERNAL_ERROR, method=(0, 0)))
+
+    def _take_header(self, data: bytes) -> bytes:
+        """The protocol header, Spec: §4.2.2; what follows it is returned."""
+        self._header += data
+        header, rest = self._header[:8], self._header[8:]
+        if len(header) < 8 and HEADER_0_9_1.startswith(header[:4]):
+            return b""
+        if header not in ACCEPTED_HEADERS:
+            self._log.warning("%s: not an AMQP 0-9-1 client: it began with %r", self.name, header)
+            self.outbox.write(HEADER_0_9_1)
+            self._finish()
+            return b""
+        self.phase = Phase.AWAIT_START_OK
+        self.outbox.write(pack_start(self.settings.server_properties, MECHANISMS, "en_US"))
+        return rest
+
+    def _on_command(self, command: Command) -> None:
+        """One command, whatever the phase."""
+        channel = self.channels.get(command.channel)
+        if self.phase is Phase.AUTHENTICATING:
+            self._keep_for_later(command)
+        elif isinstance(command, Method):
+            self._on_method(command, channel)
+        elif self.phase is not Phase.OPEN:
+            if self.phase is not Phase.CLOSING:
+                self._refuse_silently("content during the handshake")
+        else:
+            try:
+                if channel is None:
+                    raise _not_open(command)
+                channel.on_command(command)
+            except ConnectionException as error:
+                self.close(error)
+
+    def _keep_for_later(self, command: Command) -> None:
+        """A client need not wait for the answer to its password, but it may not go on for ever either."""
+        self._early.append(command)
+        if len(self._early) > EARLY_COMMANDS:
+            self._refuse_silently("too much was said before the password had been looked at")
+
+    def _on_method(self, command: Method, channel: Channel | None) -> None:
+        if self.phase is not Phase.OPEN:
+            if self.phase is Phase.CLOSING:
+                self._on_method_while_closing(command)
+            else:
+                self._on_handshake(command)
+            return
+        method = None
+        try:
+            if channel is None and command.channel and command.payload[:4] != CHANNEL_OPEN:
+                raise _not_open(command)
+            method = decode_method(command.payload)
+            if command.channel == 0:
+                self._on_connection_method(method)
+            elif channel is None:
+                self._open_channel(command.channel)
+            elif isinstance(method, (ChannelMethods.Close, ChannelMethods.CloseOk)):
+                self._on_channel_close(channel, method)
+            else:
+                channel.on_method(method)
+        except ConnectionException as error:
+            if error.method is None:
+                error.method = _ids(command.payload)
+            self.close(error)
+
+    # The handshake
+
+    def _on_handshake(self, command: Method) -> None:
+        """A method before the connection is open: the right one, or the end without a word, as on RabbitMQ."""
+        try:
+            method = decode_method(command.payload)
+        except ConnectionException as error:
+            self._refuse_silently(error.reply_text)
+            return
+        following = TRANSITIONS.get(self.phase, {}).get(type(method))
+        if command.channel or following is None:
+            self._refuse_silently(f"unexpected {method.name} during the handshake")
+            return
+        self.phase = following
+        if isinstance(method, Connection.StartOk):
+            self._on_start_ok(method)
+        elif isinstance(method, Connection.TuneOk):
+            self._on_tune_ok(method)
+        elif isinstance(method, Connection.Open):
+            self._on_open(method)
+
+    def _on_start_ok(self, method: Connection.StartOk) -> None:
+        """Who is it? The answer comes from the server, through `logged_in` or `login_failed`."""
+        self.client_properties = method.client_properties
+        self.mechanism = method.mechanism
+        response = method.response.encode() if isinstance(method.response, str) else bytes(method.response)
+        if method.mechanism == "PLAIN":
+            self.login = read_plain(response)
+        elif method.mechanism == "AMQPLAIN":
+            self.login = read_amqplain(response)
+        else:
+            self._refuse_silently(f"unknown authentication mechanism '{method.mechanism}'")
+            return
+        if self.login is None:
+            self._refuse_silently(f"malformed {method.mechanism} response")
+
+    def logged_in(self, user: User) -> None:
+        """The password was right: go on to tuning, and to what the client may have said meanwhile."""
+        self.login = None
+        if self.phase is not Phase.AUTHENTICATING:
+            return
+        self.user = user
+        self.phase = Phase.AWAIT_TUNE_OK
+        settings = self.settings
+        self._send(Connection.Tune(settings.channel_max, settings.frame_max, settings.heartbeat_s))
+        early, self._early = self._early, []
+        self._take(early)
+
+    def login_failed(self) -> None:
+        """The user does not exist, may not log in from there, or the password was wrong: nobody learns which."""
+        assert self.login is not None
+        self._log.warning("%s: login of user '%s' refused", self.name, self.login.user)
+        self.login = None
+        if self.phase is not Phase.AUTHENTICATING:
+            return
+        if self.client_can("authentication_failure_close"):
+            self.outbox.write(pack_close(
+                0, ReplyCode.ACCESS_REFUSED,
+                f"ACCESS_REFUSED - Login was refused using authentication mechanism {self.mechanism}. "
+                "For details see the broker logfile.", 0, 0))
+            self.phase = Phase.CLOSING
+            self.drop_at_ms = self._now_ms + LAST_WORDS_MS
+        else:
+            self._finish()
+
+    def _on_tune_ok(self, method: Connection.TuneOk) -> None:
+        settings = self.settings
+        for field, value, least, most in (
+            ("channel_max", method.channel_max, 1, settings.channel_max),
+            ("frame_max", method.frame_max, SMALLEST_FRAME_MAX, settings.frame_max),
+        ):
+            if least <= value <= most:
+                continue
+            side, bound = ("lower than the minimum", least) if value < least else ("higher than the maximum", most)
+            text = f"negotiated {field} = {value} is {side} allowed value ({bound})"
+            self._log.warning("%s: %s", self.name, text)
+            self.close(ConnectionException(ReplyCode.NOT_ALLOWED, text, method=(10, 31)))
+            return
+        self.channel_max = method.channel_max
+        self.frame_max = self._reader.frame_max = method.frame_max
+        self.heartbeat_s = method.heartbeat
+
+    def _on_open(self, method: Connection.Open) -> None:
+        assert self.user is not None
+        name, user = method.virtual_host, self.user
+        refusal = ""
+        if name not in self.broker.vhosts:
+            refusal = f"vhost {name} not found"
+        elif not user.may_enter(name):
+            refusal = f"access to vhost '{name}' refused for user '{user.name}'"
+        elif len(self.broker.connections) >= self.settings.connection_limit:
+            refusal = f"connection refused: node connection limit ({self.settings.connection_limit}) is reached"
+        if refusal:
+            self._log.warning("%s: %s", self.name, refusal)
+            self.close(ConnectionException(ReplyCode.NOT_ALLOWED, refusal, method=(10, 40)))
+            return
+        self.vhost = self.broker.vhosts[name]
+        self.drop_at_ms = None
+        self.broker.connections[self.number] = self
+        self._log.info("%s: user '%s' authenticated and granted access to vhost '%s'", self.name, user.name, name)
+        self._send(Connection.OpenOk())
+
+    def _refuse_silently(self, reason: str) -> None:
+        """End without a method, after a pause that slows down whoever guesses. RabbitMQ: rabbit_reader."""
+        self._log.warning("%s: closing: %s", self.name, reason)
+        self.phase = Phase.CLOSED
+        self.drop_at_ms = self._now_ms + LAST_WORDS_MS
+
+    # The open connection
+
+    def _on_connection_method(self, method: Frame) -> None:
+        if isinstance(method, Connection.Close):
+            self._send_after_end(Connection.CloseOk())
+        elif isinstance(method, Connection.UpdateSecret):
+            self._send(Connection.UpdateSecretOk())
+        else:
+            raise ConnectionException(ReplyCode.CHANNEL_ERROR, "unexpected method in connection state running")
+
+    def _send_after_end(self, method: Frame) -> None:
+        self.end()
+        self._send(method)
+        self._finish(peer_closes=True)
+
+    def _on_method_while_closing(self, command: Method) -> None:
+        """After our close only the peer's close and close-ok matter, whatever channel they claim."""
+        method = command.payload[:4]
+        if command.channel == 0 and method == CONNECTION_CLOSE:
+            self._send(Connection.CloseOk())
+            self._finish(peer_closes=True)
+        elif command.channel == 0 and method == CONNECTION_CLOSE_OK:
+            self._finish()
+
+    def _open_channel(self, number: int) -> None:
+        assert self.vhost is not None and self.user is not None
+        if len(self.channels) >= self.channel_max:
+            raise ConnectionException(
+                ReplyCode.NOT_ALLOWED, f"number of channels opened ({len(self.channels)}) has reached the "
+                f"negotiated channel_max ({self.channel_max})", method=(0, 0))
+        self.channels[number] = Channel(self, number, self.vhost, self.user)
+        self.outbox.write(pack_channel_open_ok(number))
+
+    def _on_channel_close(self, channel: Channel, method: Frame) -> None:
+        if isinstance(method, ChannelMethods.CloseOk):
+            if not channel.is_closing:
+                raise ConnectionException(ReplyCode.COMMAND_INVALID, "unimplemented method")
+            del self.channels[channel.number]
+            return
+        if channel.is_closing:      # both sides closed at once: ours still wants its close-ok
+            self.outbox.write(encode_method(channel.number, ChannelMethods.CloseOk()))
+            return
+        channel.end()
+        del self.channels[channel.number]
+        self.outbox.write(encode_method(channel.number, ChannelMethods.CloseOk()))
+
+    # Closing
+
+    def close(self, error: ConnectionException) -> None:
+        """Close the connection because of an error, and wait a while for close-ok. Spec: §2.2.4."""
+        if self.phase in (Phase.CLOSING, Phase.CLOSED):
+            return
+        self._log.warning("%s: closing: %s", self.name, error)
+        self.end()
+        class_id, method_id = error.method or (0, 0)
+        self.outbox.write(pack_close(0, error.code, error.reply_text, class_id, method_id))
+        self.phase = Phase.CLOSING
+        self.drop_at_ms = self._now_ms + CLOSE_OK_WAIT_MS
+
+    def _close_unreadable(self, error: ConnectionException) -> None:
+        """Close because the octets themselves make no sense; nothing after them can be understood."""
+        self._is_deaf = True
+        if self.phase in (Phase.OPEN, Phase.AWAIT_OPEN, Phase.AWAIT_TUNE_OK, Phase.AWAIT_START_OK):
+            self.close(error)
+            self.drop_at_ms = self._now_ms + LAST_WORDS_MS
+        elif self.phase is not Phase.CLOSING:
+            self._finish()
+
+    def force_close(self, reason: str) -> None:
+        """Close it with 320 CONNECTION_FORCED: an operator, a deleted user, or the end of the broker."""
+        if self.phase is Phase.OPEN:
+            self.close(ConnectionException(ReplyCode.CONNECTION_FORCED, reason, method=(0, 0)))
+        else:
+            self._finish()
+
+    def _finish(self, *, peer_closes: bool = False) -> None:
+        """Nothing more is heard; the socket goes once the last octets are out, or once the peer closes it."""
+        self.end()
+        self.phase = Phase.CLOSED
+        self.peer_closes = peer_closes
+        self._is_over = True
+        self.drop_at_ms = self._now_ms + LAST_WORDS_MS
+        self.outbox.note()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the socket may go with the next output: the last words do not wait for a commit any more."""
+        return self._is_over and not self.outbox.awaited_batch
+
+    def lost(self) -> None:
+        """The socket is gone."""
+        if self.phase not in (Phase.CLOSED, Phase.CLOSING):
+            self._log.warning("%s: client unexpectedly closed the TCP connection", self.name)
+        self.end()
+        self.phase = Phase.CLOSED
+
+    def end(self) -> None:
+        """Let go of everything in the broker: channels first, then exclusive queues."""
+        if self._has_ended:
+            return
+        self._has_ended = True
+        going = [channel for channel in self.channels.values() if not channel.is_closing]
+        for channel in going:
+            channel.stop()      # all of them first: what one gives back is not for another
+        for channel in going:
+            channel.end()
+        self.channels.clear()
+        self._confirming.clear()
+        if self.vhost is not None:
+            self.vhost.connection_ended(self)
+            del self.broker.connections[self.number]
+            self._log.info("%s: closing AMQP connection", self.name)
+
+    # Octets out
+
+    @property
+    def room(self) -> int:
+        """Octets that may be delivered before the connection counts as full; 0 while the transport is full."""
+        return self.settings.outgoing_limit - self.outbox.size if self.is_writable else 0
+
+    def take_output(self, now_ms: int) -> list[bytes]:
+        """Everything that may be sent now, confirms last."""
+        for channel in self._confirming:
+            channel.publishing.write_confirms()
+        self._confirming.clear()
+        pieces = self.outbox.take()
+        if pieces:
+            self._last_sent_ms = now_ms
+        return pieces
+
+    def resume(self) -> None:
+        """There is room again: deliver what waited for it."""
+        for channel in list(self.channels.values()):
+            channel.consuming.dispatch_all()
+
+    def _send(self, method: Frame) -> None:
+        self.outbox.write(encode_method(0, method))
+
+    def _note_output(self) -> None:
+        self._signals.output_ready(self)
+
+    def has_confirms(self, channel: Channel) -> None:
+        """Write this channel's confirms at the end of the pass."""
+        self._confirming[channel] = None
+        self.outbox.note()
+
+    # Commits
+
+    def await_commit(self) -> None:
+        """Ask to be told of commits."""
+        self._signals.commit_awaited(self)
+
+    def hold_output_until(self, batch: int) -> None:
+        """Hold what is said from now on until this batch is on disk; 0 holds nothing."""
+        if batch > self.outbox.awaited_batch:
+            self.outbox.hold_until(batch)
+            self.await_commit()
+
+    def on_commit(self, batch: int) -> None:
+        """This batch and all before it are on disk."""
+        if self.vhost is not None:
+            self.vhost.on_commit(batch)
+        self.outbox.on_commit(batch)
+        for channel in self.channels.values():
+            if channel.publishing.awaits_commit:
+                channel.publishing.on_commit(batch)
+
+    @property
+    def awaits_commit(self) -> bool:
+        """Whether anything still waits for a batch."""
+        return bool(self.outbox.awaited_batch) or any(
+            channel.publishing.awaits_commit for channel in self.channels.values())
+
+    # Time
+
+    def tick(self, now_ms: int) -> bool:
+        """See to heartbeats and deadlines; False means the socket must go now. RabbitMQ docs/heartbeats."""
+        self._now_ms = now_ms
+        if self.drop_at_ms is not None and now_ms >= self.drop_at_ms:
+            if self.phase not in (Phase.CLOSING, Phase.CLOSED):
+                self._log.warning("%s: closing: the handshake took too long", self.name)
+            return False
+        self._check_timeouts(now_ms)
+        if not self.heartbeat_s or self.phase is Phase.CLOSED:
+            return True
+        if self.is_read and now_ms - self._last_heard_ms > 2_000 * self.heartbeat_s + TICK_SLACK_MS:
+            self._log.warning("%s: closing: missed heartbeats from client, timeout: %ss", self.name, self.heartbeat_s)
+            return False
+        if now_ms - self._last_sent_ms >= 500 * self.heartbeat_s - TICK_SLACK_MS:
+            self.outbox.write(HEARTBEAT_FRAME)
+        return True
+
+    def _check_timeouts(self, now_ms: int) -> None:
+        """Close the channels on which a delivery has been unacked for too long. RabbitMQ docs/consumers."""
+        for channel in list(self.channels.values()):
+            overdue = None if channel.is_closing else channel.consuming.overdue(
+                now_ms, self.settings.consumer_timeout_ms)
+            if overdue is not None:
+                channel.close(ChannelException(
+                    ReplyCode.PRECONDITION_FAILED, f"delivery acknowledgement on channel {channel.number} timed out. "
+                    f"Timeout value used: {overdue} ms. This timeout value can be configured, see consumers doc guide "
+                    "to learn more"), (0, 0))
+
+    def block(self, reason: str) -> None:
+        """Tell the client that what it publishes is not taken for now, if it can hear that."""
+        if not self.blocked_reason and self.client_can("connection.blocked"):
+            self._send(Connection.Blocked(reason))
+        self.blocked_reason = reason
+
+    def unblock(self) -> None:
+        """Tell the client that its publishes are taken again."""
+        if self.blocked_reason and self.client_can("connection.blocked"):
+            self._send(Connection.Unblocked())
+        self.blocked_reason = ""
+
+    # Outlook
+
+    @property
+    def user_name(self) -> str:
+        """Who logged in."""
+        return self.user.name if self.user else ""
+
+    @property
+    def vhost_name(self) -> str:
+        """Where to."""
+        return self.vhost.name if self.vhost else ""
+
+    def client_can(self, capability: str) -> bool:
+        """Whether the client declared this capability; anything but a true boolean means no."""
+        capabilities = self.client_properties.get("capabilities")
+        return isinstance(capabilities, dict) and capabilities.get(capability) is True
+
+    def log_channel_error(self, number: int, error: ChannelException) -> None:
+        """Note in the log why a channel was closed."""
+        self._log.warning("%s: channel %d error: %s", self.name, number, error)
+
+    def statistics(self) -> dict[str, Any]:
+        """Name, peer, tuning and counts, by RabbitMQ's names."""
+        peer, _, host = self.name.partition(" -> ")
+        return {
+            "name": self.name,
+            "user": self.user_name,
+            "vhost": self.vhost_name,
+            "peer_host": peer.rpartition(":")[0],
+            "peer_port": int(peer.rpartition(":")[2] or 0),
+            "host": host.rpartition(":")[0],
+            "port": int(host.rpartition(":")[2] or 0),
+            "protocol": "AMQP 0-9-1",
+            "auth_mechanism": self.mechanism,
+            "ssl": False,
+            "state": "blocked" if self.blocked_reason else self._state_name(),
+            "channels": len(self.channels),
+            "channel_max": self.channel_max,
+            "frame_max": self.frame_max,
+            "timeout": self.heartbeat_s,
+            "client_properties": self.client_properties,
+            "user_provided_name": self.client_properties.get("connection_name", ""),
+            "connected_at": self.connected_at_ms,
+            "recv_oct": self.received_octets,
+            "send_oct": self.sent_octets,
+        }
+
+    def _state_name(self) -> str:
+        return "running" if self.phase is Phase.OPEN else self.phase.name.lower()
+
+    def channel_statistics(self) -> list[dict[str, Any]]:
+        """The same for each channel."""
+        return [channel.statistics() for channel in self.channels.values()]
+
+    def check(self) -> None:
+        """Assert what must hold between calls."""
+        assert not (self._has_ended and self.channels), "ended with channels"
+        for channel in self.channels.values():
+            channel.check()
+
+
+def _ids(payload: bytes) -> tuple[int, int]:
+    """Class and method id of a method's payload."""
+    return int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:4], "big")
+
+
+def _not_open(command: Command) -> ConnectionException:
+    """The refusal of a command on a number that is no open channel; channel 0 is the connection's own."""
+    if isinstance(command, Method):
+        ids = _ids(command.payload)
+    else:
+        ids = (60, 80) if isinstance(command, Acks) else (60, 40)
+    text = "expected 'channel.open'" if command.channel else "unexpected method in connection state running"
+    return ConnectionException(ReplyCode.CHANNEL_ERROR, text, method=ids)

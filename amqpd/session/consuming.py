@@ -1,0 +1,499 @@
+"""What a client takes from queues on one channel: consumers, gets, and the answers to what it was given.
+
+Owns delivery tags, the unacked deliveries and the channel's consumers. It is the `Subscriber` that queues
+deliver to.
+
+Always true between calls: tags rise from 1; each tag in `unacked` names one message and the consumer it was
+given to; `unacked` is in the order of its tags.
+
+Spec: basic.qos, basic.consume, basic.get, basic.ack; RabbitMQ docs/consumer-prefetch, docs/confirms,
+docs/direct-reply-to.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import repeat, takewhile
+from typing import TYPE_CHECKING
+
+from pamqp.commands import Basic
+
+from amqpd.broker.arguments import check_consumer_arguments, type_of_queue
+from amqpd.broker.consumer import NO_LIMIT, Consumer
+from amqpd.broker.queue import Queue
+from amqpd.broker.vhost import REPLY_TO, generated_name
+from amqpd.errors import ChannelException, ConnectionException, ReplyCode
+from amqpd.fields import Long
+from amqpd.message import Message, Route, pack_content, pack_short_string
+from amqpd.properties import with_headers
+from amqpd.session.table import Handlers
+from amqpd.session.transaction import Unacked, Verdict, by_consumer
+from amqpd.wire.methods import pack_cancel, pack_cancel_ok, pack_consume_ok
+from amqpd.wire.writer import (
+    DeliveryHead,
+    delivery_head,
+    pack_get_ok,
+    pack_tag,
+    refit_content,
+)
+
+if TYPE_CHECKING:
+    from amqpd.session.channel import Channel
+
+REMEMBERED = 2_000      # delivery heads a consumer; beyond it, remembering starts anew
+
+
+class _Heads:
+    """The ready-made octets of one consumer's deliveries, by route."""
+
+    __slots__ = ("tag", "by_route")
+
+    def __init__(self, tag: str) -> None:
+        self.tag = pack_short_string(tag)
+        self.by_route: dict[Route, DeliveryHead] = {}
+
+
+class Consuming:
+    """The consuming side of one channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.consumers: dict[str, Consumer] = {}
+        self.unacked: dict[int, Unacked] = {}
+        self.prefetch = 0
+        self.shared_prefetch = 0
+        self.reply_tag: str | None = None
+        self.delivered_total = self.acknowledged_total = 0
+        self._reply_token = ""
+        self._channel = channel
+        self._next_tag = 1
+        self._in_flight = 0         # deliveries to consumers, gets not among them, that are not answered
+        self._heads: dict[str, _Heads] = {}
+        self._left: list[Consumer] = []     # consumers of a channel that is going
+        self._given: deque[tuple[int, int]] = deque()   # (tag after a run, when it was given), for timeouts
+
+    def handlers(self) -> Handlers:
+        """The methods this part of a channel answers."""
+        return {
+            Basic.Qos: self.on_qos,
+            Basic.Consume: self.on_consume,
+            Basic.Cancel: self.on_cancel,
+            Basic.Get: self.on_get,
+            Basic.Ack: self.on_ack,
+            Basic.Nack: self.on_nack,
+            Basic.Reject: self.on_reject,
+            Basic.Recover: self.on_recover,
+            Basic.RecoverAsync: self.on_recover_async,
+        }
+
+    # Subscriber
+
+    @property
+    def address(self) -> tuple[int, int]:
+        """Connection and channel, by number; see broker/ports.py."""
+        return self._channel.owner.number, self._channel.number
+
+    @property
+    def room(self) -> int:
+        """Octets the connection still takes; see broker/ports.py."""
+        return self._channel.room
+
+    @property
+    def credit(self) -> int:
+        """What the limit shared by the channel's consumers leaves. RabbitMQ docs/consumer-prefetch."""
+        return self.shared_prefetch - self._in_flight if self.shared_prefetch else NO_LIMIT
+
+    def deliver(self, consumer: Consumer, run: Sequence[Message]) -> None:
+        """Send a run of messages to one consumer of this channel."""
+        tags = range(self._next_tag, self._next_tag + len(run))
+        self._next_tag += len(run)
+        self._given.append((self._next_tag, self._channel.broker.clock.now_ms))
+        self.delivered_total += len(run)
+        if not consumer.no_ack:
+            self._in_flight += len(run)
+            self.unacked.update(zip(tags, zip(run, repeat(consumer))))
+        heads = self._heads[consumer.tag]
+        known = heads.by_route
+        pieces: list[bytes] = []
+        if consumer.queue.redelivered:
+            self._deliver_some_again(heads, consumer.queue, zip(tags, run), pieces)
+        else:
+            route = None
+            for tag, message in zip(tags, run):
+                if message.route is not route:
+                    route = message.route
+                    front, back, _, fits = known.get(route) or self._head(heads, route)
+                pieces += (front, pack_tag(tag), back, message.content if fits else self._refit(message))
+        self._channel.outbox.extend(pieces, sum(map(len, pieces)))
+
+    def _deliver_some_again(
+        self, heads: _Heads, queue: Queue, run: Iterable[tuple[int, Message]], pieces: list[bytes]
+    ) -> None:
+        """The slow twin of `deliver`'s loop, for queues where some message has been handed out before."""
+        for tag, message in run:
+            route = message.route
+            head = heads.by_route.get(route) or self._head(heads, route)
+            again = message.number in queue.redelivered
+            queue.redelivered_total += again
+            failures = queue.deliveries.get(message.number)
+            if failures:
+                content = self._counted(message, failures)
+            else:
+                content = message.content if head.content_fits else self._refit(message)
+            pieces += (head.front, pack_tag(tag), head.back_redelivered if again else head.back, content)
+
+    def _counted(self, message: Message, failures: int) -> bytes:
+        """The content frames with the count of failed deliveries. RabbitMQ docs/quorum-queues (poison messages)."""
+        properties = with_headers(message.properties, {"x-delivery-count": Long(failures)})
+        return pack_content(self._channel.number, self._channel.frame_max, properties, message.body)
+
+    def _head(self, heads: _Heads, route: Route) -> DeliveryHead:
+        if len(heads.by_route) >= REMEMBERED:
+            heads.by_route.clear()
+        head = delivery_head(self._channel.number, self._channel.frame_max, heads.tag, route)
+        heads.by_route[route] = head
+        return head
+
+    def _refit(self, message: Message) -> bytes:
+        return refit_content(message, self._channel.number, self._channel.frame_max)
+
+    def cancelled(self, consumer: Consumer) -> None:
+        """The consumer's queue is gone. Only clients that asked to be told are told, after any delete-ok."""
+        del self.consumers[consumer.tag]
+        del self._heads[consumer.tag]
+        if self._channel.client_can("consumer_cancel_notify"):
+            self._channel.notify(pack_cancel(self._channel.number, consumer.tag, nowait=True))
+
+    # Consumers
+
+    def on_qos(self, method: Basic.Qos) -> Basic.QosOk:
+        """A limit for consumers started from now on, or with `global` one for all of the channel together."""
+        if method.prefetch_size:
+            raise ConnectionException(ReplyCode.NOT_IMPLEMENTED, f"prefetch_size!=0 ({method.prefetch_size})")
+        if method.global_:
+            self.shared_prefetch = method.prefetch_count
+            self.dispatch_all()
+        else:
+            self.prefetch = method.prefetch_count
+        return Basic.QosOk()
+
+    def on_consume(self, method: Basic.Consume) -> None:
+        """Start a consumer; consume-ok goes out before its first delivery. Spec: basic.consume, §4.6."""
+        channel = self._channel
+        name = channel.queue_name(method.queue)
+        tag = method.consumer_tag or generated_name("amq.ctag-")
+        if name == REPLY_TO:
+            self._consume_replies(tag, method)
+            return
+        self._check_tag(tag)
+        channel.user.require(channel.vhost.name, "read", "queue", name)
+        queue = channel.vhost.queue(name, channel.owner)
+        check_consumer_arguments(
+            name, channel.vhost.name, method.arguments, type_of_queue(queue.definition.arguments))
+        consumer = Consumer(
+            tag, queue, self, no_ack=method.no_ack,
+            exclusive=method.exclusive and not queue.rules.is_quorum,      # RabbitMQ docs/quorum-queues
+            prefetch=self.prefetch,
+            unacked_limit=channel.unacked_limit, arguments=method.arguments)
+        queue.subscribe(consumer)
+        self.consumers[tag] = consumer
+        self._heads[tag] = _Heads(tag)
+        self._answer_consume(tag, method)
+        queue.dispatch()
+
+    def _check_tag(self, tag: str) -> None:
+        if tag in self.consumers or tag == self.reply_tag:
+            raise ConnectionException(ReplyCode.NOT_ALLOWED, f"attempt to reuse consumer tag '{tag}'")
+
+    def _answer_consume(self, tag: str, method: Basic.Consume) -> None:
+        if not method.nowait:
+            self._channel.outbox.write(pack_consume_ok(self._channel.number, tag))
+
+    def on_cancel(self, method: Basic.Cancel) -> bytes | None:
+        """Stop a consumer; an unknown tag is fine. What it has not answered stays unacked."""
+        tag = str(method.consumer_tag)
+        consumer = self.consumers.pop(tag, None)
+        if consumer is not None:
+            del self._heads[tag]
+            self._leave(consumer)
+        elif tag == self.reply_tag:
+            self._stop_replies()
+        return None if method.nowait else pack_cancel_ok(self._channel.number, tag)
+
+    def _leave(self, consumer: Consumer) -> None:
+        consumer.queue.unsubscribe(consumer)
+        self._channel.vhost.consumer_left(consumer.queue)
+        consumer.queue.dispatch()
+
+    # Direct replies
+
+    @property
+    def reply_address(self) -> str:
+        """What `amq.rabbitmq.reply-to` becomes in a request. Raises ChannelException without a reply consumer."""
+        if self.reply_tag is None:
+            raise ChannelException(ReplyCode.PRECONDITION_FAILED, "fast reply consumer does not exist")
+        return self._reply_token
+
+    def _consume_replies(self, tag: str, method: Basic.Consume) -> None:
+        if self.reply_tag is not None:
+            raise ChannelException(ReplyCode.PRECONDITION_FAILED, "reply consumer already set")
+        self._check_tag(tag)
+        if not method.no_ack:
+            raise ChannelException(ReplyCode.PRECONDITION_FAILED, "reply consumer cannot acknowledge")
+        self.reply_tag = tag
+        self._reply_token = generated_name(REPLY_TO + ".")
+        vhost = self._channel.vhost
+        vhost.reply_subscribers[self._reply_token] = self
+        vhost.version += 1
+        self._answer_consume(tag, method)
+
+    def _stop_replies(self) -> None:
+        vhost = self._channel.vhost
+        del vhost.reply_subscribers[self._reply_token]
+        vhost.version += 1
+        self.reply_tag = None
+
+    def deliver_reply(self, message: Message) -> None:
+        """Send a direct reply; see broker/ports.py."""
+        assert self.reply_tag is not None
+        channel = self._channel
+        head = delivery_head(channel.number, channel.frame_max, pack_short_string(self.reply_tag), message.route)
+        pieces = (head.front, pack_tag(self._next_tag), head.back, self._refit(message))
+        channel.outbox.extend(pieces, sum(map(len, pieces)))
+
+    # Getting
+
+    def on_get(self, method: Basic.Get) -> bytes:
+        """One message if there is one. Spec: basic.get."""
+        channel = self._channel
+        name = channel.queue_name(method.queue)
+        channel.user.require(channel.vhost.name, "read", "queue", name)
+        queue = channel.vhost.queue(name, channel.owner)
+        message = queue.get(no_ack=method.no_ack)
+        if message is None:
+            return GET_EMPTY % channel.number.to_bytes(2, "big")
+        tag = self._next_tag
+        self._next_tag += 1
+        self._given.append((self._next_tag, channel.broker.clock.now_ms))
+        again = message.number in queue.redelivered
+        queue.redelivered_total += again
+        failures = queue.deliveries.get(message.number)
+        if method.no_ack:
+            queue.forget(message)
+        else:
+            self.unacked[tag] = message, Consumer("", queue, self)
+        answer = pack_get_ok(
+            channel.number, tag, redelivered=again, route=message.route, left=len(queue.ready))
+        return answer + (self._counted(message, failures) if failures else self._refit(message))
+
+    # Answers
+
+    def on_acks(self, tags: list[tuple[int, int]]) -> None:
+        """Take a run of acks. If one is refused, those before it hold. Spec: basic.ack."""
+        if self._channel.transaction.active:
+            for tag, multiple in tags:
+                self._channel.transaction.hold_answers(self._take(tag, multiple=bool(multiple)), Verdict.ACK)
+            return
+        taken: dict[Consumer, list[Message]] = {}
+        unacked = self.unacked
+        try:
+            for tag, multiple in tags:
+                if multiple:
+                    answered: Iterable[Unacked] = self._take(tag, multiple=True).values()
+                elif tag in unacked:
+                    answered = (unacked.pop(tag),)
+                else:
+                    raise unknown_tag(tag)
+                for message, consumer in answered:
+                    run = taken.get(consumer)
+                    if run is None:
+                        taken[consumer] = [message]
+                    else:
+                        run.append(message)
+        finally:
+            self.settle(taken)
+            self.dispatch_after(taken)
+
+    def on_ack(self, method: Basic.Ack) -> None:
+        """One ack that did not come in a run."""
+        self.on_acks([(int(method.delivery_tag or 0), bool(method.multiple))])
+
+    def on_nack(self, method: Basic.Nack) -> None:
+        """Give back or give up one or several. RabbitMQ docs/nack."""
+        self._give_back(self._take(method.delivery_tag, multiple=method.multiple), requeue=method.requeue)
+
+    def on_reject(self, method: Basic.Reject) -> None:
+        """Give back or give up one. Spec: basic.reject."""
+        self._give_back(self._take(int(method.delivery_tag or 0), multiple=False), requeue=method.requeue)
+
+    def on_recover(self, method: Basic.Recover) -> None:
+        """Requeue all that is unacked; recover-ok goes out before anything comes back. Spec: basic.recover."""
+        if not method.requeue:
+            raise ConnectionException(ReplyCode.NOT_IMPLEMENTED, "requeue=false")
+        self._channel.reply(Basic.RecoverOk())
+        self.on_recover_async(method)
+
+    def on_recover_async(self, method: Basic.RecoverAsync | Basic.Recover) -> None:
+        """The same without an answer."""
+        if not method.requeue:
+            raise ConnectionException(ReplyCode.NOT_IMPLEMENTED, "requeue=false")
+        self.requeue(by_consumer(self.take_all()))
+
+    def _take(self, tag: int, *, multiple: bool) -> dict[int, Unacked]:
+        """Take one delivery out of `unacked`, or every one up to this tag; tag 0 then stands for all.
+
+        Raises ChannelException where no such tag is outstanding. Spec: basic.ack.
+        """
+        unacked = self.unacked
+        if multiple and tag == 0:
+            return self.take_all()
+        if tag not in unacked:
+            raise unknown_tag(tag)
+        if not multiple:
+            return {tag: unacked.pop(tag)}
+        tags = list(takewhile(tag.__ge__, unacked))
+        return {tag: unacked.pop(tag) for tag in tags}
+
+    def take_all(self) -> dict[int, Unacked]:
+        """Take all that is unacked."""
+        taken = dict(self.unacked)
+        self.unacked.clear()
+        return taken
+
+    def unanswer(self, answered: dict[int, Unacked]) -> None:
+        """Undo a take: these are unacked again."""
+        unacked = sorted((self.unacked | answered).items())
+        self.unacked.clear()
+        self.unacked.update(unacked)
+
+    def _give_back(self, answered: dict[int, Unacked], *, requeue: bool) -> None:
+        verdict = Verdict.REQUEUE if requeue else Verdict.REJECT
+        transaction = self._channel.transaction
+        if transaction.active:
+            transaction.hold_answers(answered, verdict)
+        else:
+            self.carry_out(verdict, by_consumer(answered))
+
+    def carry_out(self, verdict: Verdict, taken: dict[Consumer, list[Message]]) -> int:
+        """Do with these deliveries as was said; returns the journal's batch that makes it so, or 0."""
+        if verdict is Verdict.REQUEUE:
+            self.requeue(taken)
+            return 0
+        batch = self.settle(taken) if verdict is Verdict.ACK else self._reject(taken)
+        self.dispatch_after(taken)
+        return batch
+
+    def _reject(self, taken: dict[Consumer, list[Message]]) -> int:
+        batch = 0
+        for consumer, run in taken.items():
+            self._answered(consumer, len(run))
+            batch = max(batch, consumer.queue.reject(run))
+        return batch
+
+    def settle(self, taken: dict[Consumer, list[Message]]) -> int:
+        """These deliveries are done with; the journal's batch that makes it so, or 0. The caller dispatches."""
+        batch = 0
+        for consumer, run in taken.items():
+            self._answered(consumer, len(run))
+            self.acknowledged_total += len(run)
+            batch = max(batch, consumer.queue.settle(run))
+        return batch
+
+    def requeue(self, taken: dict[Consumer, list[Message]]) -> None:
+        """These go back to where they were in their queues."""
+        by_queue: dict[Queue, list[Message]] = {}
+        for consumer, run in taken.items():
+            self._answered(consumer, len(run))
+            by_queue.setdefault(consumer.queue, []).extend(run)
+        for queue, run in by_queue.items():
+            queue.requeue(run)
+        self.dispatch_after(taken)
+
+    def _answered(self, consumer: Consumer, count: int) -> None:
+        if consumer.tag:
+            consumer.in_flight -= count
+            self._in_flight -= count
+
+    def dispatch_after(self, taken: Iterable[Consumer]) -> None:
+        """Hand out again what answers made room for."""
+        if self.shared_prefetch:
+            self.dispatch_all()
+        for queue in {consumer.queue: None for consumer in taken}:
+            queue.dispatch()
+
+    def dispatch_all(self) -> None:
+        """Let every queue that this channel consumes from look for takers."""
+        for queue in {consumer.queue: None for consumer in self.consumers.values()}:
+            queue.dispatch()
+
+    # Timeouts
+
+    def overdue(self, now_ms: int, default_ms: int | None) -> int | None:
+        """The timeout in ms that some delivery has been unacked for longer than, or None. RabbitMQ docs/consumers."""
+        if not self.unacked:
+            self._given.clear()
+            return None
+        oldest = next(iter(self.unacked))
+        while self._given[0][0] <= oldest:
+            self._given.popleft()
+        looks_further = self._has_own_timeouts
+        seen: set[Consumer] = set()
+        given = iter(self._given)
+        tag_after = when_ms = 0
+        for tag, (_, consumer) in self.unacked.items():
+            while tag >= tag_after:
+                tag_after, when_ms = next(given)
+            if consumer in seen:
+                continue
+            seen.add(consumer)
+            timeout = consumer.timeout_ms(default_ms)
+            if timeout is not None and now_ms - when_ms > timeout:
+                return timeout
+            if not looks_further:
+                break
+        return None
+
+    @property
+    def _has_own_timeouts(self) -> bool:
+        """Whether a later delivery may be due before the oldest one."""
+        return any(
+            consumer.queue.rules.consumer_timeout_ms is not None or "x-consumer-timeout" in consumer.arguments
+            for consumer in self.consumers.values())
+
+    # The end
+
+    def stop(self) -> None:
+        """Let nothing more come to this channel: its consumers leave their queues."""
+        if self.reply_tag is not None:
+            self._stop_replies()
+        for consumer in self.consumers.values():
+            consumer.queue.unsubscribe(consumer)
+        self._left += self.consumers.values()
+        self.consumers.clear()
+        self._heads.clear()
+
+    def end(self) -> None:
+        """The channel is going: its consumers leave, and what is unacked goes back. Spec: channel.close."""
+        self._channel.transaction.roll_back()
+        self.stop()
+        self.shared_prefetch = 0
+        self.requeue(by_consumer(self.take_all()))
+        for consumer in self._left:
+            self._channel.vhost.consumer_left(consumer.queue)
+            consumer.queue.dispatch()
+
+    def check(self) -> None:
+        """Assert what must hold between calls."""
+        assert list(self.unacked) == sorted(self.unacked), "unacked is out of order"
+        owed = [*self.unacked.values(), *self._channel.transaction.held_answers]
+        for tag, consumer in self.consumers.items():
+            held = sum(owner is consumer for _, owner in owed)
+            assert consumer.in_flight == held, f"in_flight of {tag} is off"
+
+
+GET_EMPTY = b"\x01%b\x00\x00\x00\x05\x00\x3c\x00\x48\x00\xce"
+
+
+def unknown_tag(tag: int) -> ChannelException:
+    """The refusal of an answer to a delivery that is not outstanding."""
+    return ChannelException(ReplyCode.PRECONDITION_FAILED, f"unknown delivery tag {tag}")

@@ -1,0 +1,79 @@
+"""What a connection still has to say: octets in order, some of them held until a batch is on disk.
+
+Owns the outgoing octets of one connection. A declaration's answer must not go out before the declaration is
+safe; everything said after it waits behind it, so the order a client sees is the order things happened in.
+
+Always true between calls: `size` is the octets in `_free` and in every held part together; held parts wait
+for rising batch numbers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+
+class Outbox:
+    """`on_output` is called when the first octets come in after it was emptied."""
+
+    def __init__(self, on_output: Callable[[], None]) -> None:
+        self.size = 0
+        self._on_output = on_output
+        self._is_noted = False
+        self._free: list[bytes] = []
+        self._held: deque[tuple[int, list[bytes]]] = deque()
+        self._last = self._free
+
+    def write(self, octets: bytes) -> None:
+        """Say this after everything else."""
+        self.size += len(octets)
+        self._last.append(octets)
+        if not self._is_noted:
+            self.note()
+
+    def extend(self, pieces: Iterable[bytes], size: int) -> None:
+        """Say all these, `size` octets together."""
+        self.size += size
+        self._last += pieces
+        if not self._is_noted:
+            self.note()
+
+    def note(self) -> None:
+        """Ask to be emptied at the end of the pass."""
+        self._is_noted = True
+        self._on_output()
+
+    def hold_until(self, batch: int) -> None:
+        """Hold everything said from now on until this batch is on disk."""
+        self._last = []
+        self._held.append((batch, self._last))
+
+    def on_commit(self, batch: int) -> bool:
+        """Free what waited for this batch or an earlier one; whether there was any."""
+        freed = False
+        while self._held and self._held[0][0] <= batch:
+            self._free += self._held.popleft()[1]
+            freed = True
+        if freed:
+            if not self._held:
+                self._last = self._free
+            if not self._is_noted:
+                self.note()
+        return freed
+
+    @property
+    def awaited_batch(self) -> int:
+        """The batch the newest held part waits for; 0 if nothing is held."""
+        return self._held[-1][0] if self._held else 0
+
+    def take(self) -> list[bytes]:
+        """All that may be said now."""
+        self._is_noted = False
+        pieces = self._free
+        self._free = []
+        if not self._held:
+            self._last = self._free
+            self.size = 0
+        else:
+            self.size -= sum(map(len, pieces))
+        return pieces

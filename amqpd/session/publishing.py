@@ -1,0 +1,293 @@
+"""What a client publishes on one channel: from octets to messages in queues, and the confirms back.
+
+Owns the publish sequence and what is not confirmed yet. A run of publishes is resolved group by group, handed
+to each queue it reaches as one run, and confirmed as one.
+
+A target is remembered by the octets of the publish's arguments, and facts by the octets of the properties:
+publishers repeat themselves, and permission, exchange, routing and decoding are then one look-up. Any change
+of topology or permissions in the vhost empties the targets.
+
+Always true between calls: `_pending` waits for rising batches and rising sequence numbers; each publish on a
+confirm channel is answered once, in order; a return goes out before its confirm.
+
+Spec: basic.publish, basic.return; RabbitMQ docs/confirms, docs/direct-reply-to, docs/validated-user-id.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from pamqp.commands import Confirm
+
+from amqpd import fields
+from amqpd.broker.exchange import Exchange
+from amqpd.broker.ports import ReplySubscriber
+from amqpd.broker.queue import Queue
+from amqpd.broker.vhost import REPLY_TO, note_holders
+from amqpd.errors import ChannelException, ConnectionException, ReplyCode
+from amqpd.message import Facts, Message, Route, pack_content
+from amqpd.session.table import Handlers
+from amqpd.properties import read_facts, with_reply_to, without_headers
+from amqpd.wire.publish import read_publish
+from amqpd.wire.reader import PublishGroup
+from amqpd.wire.writer import pack_confirm, pack_refusal, pack_return, refit_content
+
+if TYPE_CHECKING:
+    from amqpd.session.channel import Channel
+
+REMEMBERED = 2_000      # targets or facts a channel; beyond it, remembering starts anew
+
+
+class Target(NamedTuple):
+    """What a publish with these arguments leads to."""
+
+    route: Route
+    exchange: Exchange
+    queues: list[Queue]
+    mandatory: bool
+    by_headers: bool                        # the queues depend on each message's headers
+    replies_to: ReplySubscriber | None      # a direct reply, not a queue
+
+
+# What is remembered of a target: its route, its queue where it is but one, and the rest.
+Resolved = tuple[Route, "Queue | None", Target]
+
+
+class Publishing:
+    """The publishing side of one channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.confirms = False
+        self.published_total = 0
+        self._channel = channel
+        self._sequence = 0          # of the last publish since confirm.select
+        self._confirmed = 0         # the last sequence number that went out
+        self._ready = 0             # the last one that may go out
+        self._refused: set[int] = set()     # those among the rest that a queue would not take
+        self._pending: deque[tuple[int, int]] = deque()     # (batch, last sequence number that waits for it)
+        self._targets: dict[bytes, Resolved] = {}
+        self._targets_version = -1
+        self._facts: dict[bytes, tuple[Facts, bool]] = {}    # with whether they ask for more than a queue
+
+    def handlers(self) -> Handlers:
+        """The methods this part of a channel answers."""
+        return {Confirm.Select: self.on_confirm_select}
+
+    @property
+    def unconfirmed(self) -> int:
+        """Publishes that still wait for their confirm."""
+        return self._sequence - self._confirmed
+
+    # Publishing
+
+    def on_publishes(self, groups: list[PublishGroup]) -> None:
+        """Take a run of publishes. If one is refused, those before it have been published."""
+        channel = self._channel
+        if self._targets_version != channel.vhost.version:
+            self._targets.clear()
+            self._targets_version = channel.vhost.version
+        broker, targets, known = channel.broker, self._targets, self._facts
+        runs: dict[Queue, list[Message]] = {}
+        first_number = number = broker.next_message_number
+        is_timed = False
+        try:
+            for arguments, properties, body_size, contents in groups:
+                route, only_queue, target = targets.get(arguments) or self._resolve(arguments)
+                facts, is_special = known.get(properties) or self._read(properties)
+                if facts.expiration_ms is not None:
+                    is_timed = True
+                if only_queue is not None and not is_special:
+                    run = runs.get(only_queue)
+                    if run is None:
+                        run = runs[only_queue] = []
+                else:
+                    run = []
+                if len(contents) == 1:
+                    run.append(Message(number, route, facts, contents[0], body_size))
+                else:
+                    run += [Message(n, route, facts, content, body_size) for n, content in enumerate(contents, number)]
+                if only_queue is None or is_special:
+                    self._spread(runs, target, facts, run, is_special)
+                number += len(contents)     # not before: what is refused is not confirmed
+        finally:
+            broker.next_message_number = number
+            self._place(runs, number - first_number, first_number, is_timed)
+
+    def _spread(
+        self, runs: dict[Queue, list[Message]], target: Target, facts: Facts, messages: list[Message], is_special: bool
+    ) -> None:
+        """Add messages to the runs of the queues they reach, however many, or give them back."""
+        queues = target.queues
+        if is_special or target.by_headers or target.replies_to is not None:
+            messages, queues = self._examine(target, facts, messages)
+        if not queues:
+            self._unroutable(target, messages)
+            return
+        if len(queues) > 1:
+            note_holders(queues, messages)
+        for queue in queues:
+            runs.setdefault(queue, []).extend(messages)
+
+    def _place(self, runs: dict[Queue, list[Message]], count: int, first_number: int, is_timed: bool) -> None:
+        """Put the runs into their queues and see to the confirms; in a transaction, keep them for the commit."""
+        self.published_total += count
+        transaction = self._channel.transaction
+        if transaction.active:
+            transaction.hold_publishes(runs)
+            return
+        batch = 0
+        for queue, run in runs.items():
+            batch = max(batch, queue.publish(run, is_timed=is_timed))
+            if queue.refused:
+                refused = queue.take_refused()
+                if self.confirms:
+                    ahead = self._sequence + 1 - first_number
+                    self._refused.update([message.number + ahead for message in refused])
+        if self.confirms and count:
+            self._sequence += count
+            self._wait_for(batch)
+
+    def _resolve(self, arguments: bytes) -> Resolved:
+        """Find out where such a publish goes, and whether it may. RabbitMQ's order of checks."""
+        channel = self._channel
+        vhost = channel.vhost
+        asked = read_publish(arguments)
+        if asked.immediate:
+            raise ConnectionException(ReplyCode.NOT_IMPLEMENTED, "immediate=true", method=(60, 40))
+        channel.user.require(vhost.name, "write", "exchange", asked.exchange)
+        exchange = vhost.exchange(asked.exchange)
+        if exchange.definition.internal:
+            raise ChannelException(
+                ReplyCode.ACCESS_REFUSED, f"cannot publish to internal exchange '{exchange.name}' "
+                f"in vhost '{vhost.name}'")
+        by_headers = vhost.route_reads_headers(exchange)
+        queues = [] if by_headers else vhost.route(exchange, (asked.routing_key,), {})
+        route = Route(asked.exchange, asked.routing_key, asked.names, channel.number, channel.frame_max)
+        replies_to = None if asked.exchange else vhost.reply_subscribers.get(asked.routing_key)
+        target = Target(route, exchange, queues, asked.mandatory, by_headers, replies_to)
+        only_queue = queues[0] if len(queues) == 1 and replies_to is None else None
+        if len(self._targets) >= REMEMBERED:
+            self._targets.clear()
+        self._targets[arguments] = known = (route, only_queue, target)
+        return known
+
+    def _read(self, properties: bytes) -> tuple[Facts, bool]:
+        facts = read_facts(properties)
+        if len(self._facts) >= REMEMBERED:
+            self._facts.clear()
+        self._facts[properties] = known = (facts, facts.is_special)
+        return known
+
+    def _examine(self, target: Target, facts: Facts, messages: list[Message]) -> tuple[list[Message], list[Queue]]:
+        """What only some publishes need: checks of properties, routing by content, rewritten properties."""
+        channel = self._channel
+        if facts.reply_to == REPLY_TO:
+            messages = [self._rewritten(m, reply_to=channel.consuming.reply_address) for m in messages]
+        if facts.user_id is not None and facts.user_id != channel.user.name:
+            if "impersonator" not in channel.user.definition.tags:
+                raise ChannelException(
+                    ReplyCode.PRECONDITION_FAILED, f"user_id property set to '{facts.user_id}' "
+                    f"but authenticated user was '{channel.user.name}'")
+        if facts.flaw:
+            raise ChannelException(ReplyCode.PRECONDITION_FAILED, facts.flaw)
+        if target.replies_to is not None:
+            for message in messages:
+                target.replies_to.deliver_reply(message)
+            return messages, []
+        queues = target.queues
+        if target.by_headers or facts.extra_keys:
+            keys = dict.fromkeys((target.route.routing_key, *facts.extra_keys))
+            headers = fields.decode_table(facts.headers) if target.by_headers else {}
+            queues = channel.vhost.route(target.exchange, keys, headers)
+        if facts.has_bcc:
+            messages = [self._rewritten(m) for m in messages]
+        return messages, queues
+
+    def _rewritten(self, message: Message, *, reply_to: str | None = None) -> Message:
+        """The message with its reply-to replaced, or without its BCC header."""
+        properties = message.properties
+        if reply_to is not None:
+            properties = with_reply_to(properties, reply_to)
+        else:
+            properties = without_headers(properties, ("BCC",))
+        route = message.route
+        content = pack_content(route.channel, route.frame_max, properties, message.body)
+        return Message(message.number, route, read_facts(properties), content, message.body_size)
+
+    def _unroutable(self, target: Target, messages: list[Message]) -> None:
+        """Nobody gets these; a mandatory one goes back, before its confirm. Spec: basic.return."""
+        if not target.mandatory or target.replies_to is not None:
+            return
+        transaction = self._channel.transaction
+        if transaction.active:
+            transaction.hold_returns(messages)
+        else:
+            self.send_returns(messages)
+
+    def send_returns(self, messages: list[Message]) -> None:
+        """Give mandatory messages that reached no queue back to the client."""
+        channel = self._channel
+        for message in messages:
+            channel.outbox.write(pack_return(channel.number, message.route))
+            channel.outbox.write(refit_content(message, channel.number, channel.frame_max))
+
+    # Confirms
+
+    def on_confirm_select(self, method: Confirm.Select) -> Confirm.SelectOk | None:
+        """Spec: confirm.select, RabbitMQ's extension. A second one changes nothing."""
+        if self._channel.transaction.active:
+            raise ChannelException(ReplyCode.PRECONDITION_FAILED, "cannot switch from tx to confirm mode")
+        self.confirms = True
+        return None if method.nowait else Confirm.SelectOk()
+
+    def _wait_for(self, batch: int) -> None:
+        """Everything published so far may be confirmed once this batch, and what waits already, is on disk."""
+        if batch:
+            if self._pending and self._pending[-1][0] == batch:
+                self._pending.pop()
+            self._pending.append((batch, self._sequence))
+            self._channel.await_commit()
+        elif self._pending:
+            self._pending[-1] = self._pending[-1][0], self._sequence
+        else:
+            self._ready = self._sequence
+            self._channel.outbox_has_confirms()
+
+    def on_commit(self, batch: int) -> None:
+        """This batch is on disk: what waited for it may be confirmed."""
+        while self._pending and self._pending[0][0] <= batch:
+            self._ready = self._pending.popleft()[1]
+        if self._ready > self._confirmed:
+            self._channel.outbox_has_confirms()
+
+    @property
+    def awaits_commit(self) -> bool:
+        """Whether any confirm waits for a batch."""
+        return bool(self._pending)
+
+    def write_confirms(self) -> None:
+        """Say what may be confirmed, in as few words as possible."""
+        if self._ready > self._confirmed:
+            for sequence in sorted([one for one in self._refused if one <= self._ready]):
+                self._refused.discard(sequence)
+                self._confirm(sequence - 1)
+                self._channel.outbox.write(pack_refusal(self._channel.number, sequence))
+                self._confirmed = sequence
+            self._confirm(self._ready)
+
+    def _confirm(self, sequence: int) -> None:
+        if sequence > self._confirmed:
+            multiple = sequence - self._confirmed > 1
+            self._confirmed = sequence
+            self._channel.outbox.write(pack_confirm(self._channel.number, sequence, multiple=multiple))
+
+    def end(self) -> None:
+        """The channel is going: what may be confirmed is, and what is not on disk yet never will be."""
+        self.write_confirms()
+        self._pending.clear()
+
+    def check(self) -> None:
+        """Assert what must hold between calls."""
+        assert list(self._pending) == sorted(self._pending), "confirms wait out of order"
+        assert self._confirmed <= self._ready <= self._sequence

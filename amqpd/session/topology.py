@@ -1,0 +1,158 @@
+"""Exchanges, queues and bindings as one channel declares, binds and deletes them.
+
+Owns the name of the queue this channel declared last. The rules are the vhost's; here is only what belongs to
+the talk: passive and nowait, default names, and the answer.
+
+Spec: exchange class, queue class; RabbitMQ docs/queues, docs/e2e.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pamqp.commands import Exchange, Queue
+
+from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition
+from amqpd.broker.vhost import REPLY_TO
+from amqpd.errors import ChannelException, ReplyCode
+from amqpd.session.table import Handlers
+from amqpd.wire.methods import pack_declare_ok
+
+if TYPE_CHECKING:
+    from amqpd.session.channel import Channel
+
+
+class Topology:
+    """The declaring side of one channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._last_queue: str | None = None
+
+    def handlers(self) -> Handlers:
+        """The methods this part of a channel answers."""
+        return {
+            Exchange.Declare: self.on_exchange_declare,
+            Exchange.Delete: self.on_exchange_delete,
+            Exchange.Bind: self.on_exchange_bind,
+            Exchange.Unbind: self.on_exchange_unbind,
+            Queue.Declare: self.on_queue_declare,
+            Queue.Delete: self.on_queue_delete,
+            Queue.Bind: self.on_queue_bind,
+            Queue.Unbind: self.on_queue_unbind,
+            Queue.Purge: self.on_queue_purge,
+        }
+
+    def queue_name(self, name: str) -> str:
+        """The queue a method means; an empty name is the queue declared last on this channel.
+
+        Raises ChannelException: NOT_FOUND where none was.
+        """
+        if name:
+            return name
+        if self._last_queue is None:
+            raise ChannelException(ReplyCode.NOT_FOUND, "no previously declared queue")
+        return self._last_queue
+
+    # Exchanges
+
+    def on_exchange_declare(self, method: Exchange.Declare) -> Exchange.DeclareOk | None:
+        """Spec: exchange.declare."""
+        vhost = self._channel.vhost
+        name = without_line_breaks(method.exchange)
+        if method.passive:
+            vhost.find_exchange(name)
+        else:
+            vhost.declare_exchange(self._channel.user, ExchangeDefinition(
+                vhost.name, name, method.exchange_type, durable=method.durable, auto_delete=method.auto_delete,
+                internal=method.internal, arguments=method.arguments))
+        return None if method.nowait else Exchange.DeclareOk()
+
+    def on_exchange_delete(self, method: Exchange.Delete) -> Exchange.DeleteOk | None:
+        """Spec: exchange.delete."""
+        name = without_line_breaks(method.exchange)
+        self._channel.vhost.delete_exchange(self._channel.user, name, if_unused=method.if_unused)
+        return None if method.nowait else Exchange.DeleteOk()
+
+    def on_exchange_bind(self, method: Exchange.Bind) -> Exchange.BindOk | None:
+        """RabbitMQ docs/e2e."""
+        self._bind("exchange", method.destination, method)
+        return None if method.nowait else Exchange.BindOk()
+
+    def on_exchange_unbind(self, method: Exchange.Unbind) -> Exchange.UnbindOk | None:
+        """RabbitMQ docs/e2e."""
+        self._unbind("exchange", method.destination, method)
+        return None if method.nowait else Exchange.UnbindOk()
+
+    # Queues
+
+    def on_queue_declare(self, method: Queue.Declare) -> bytes | None:
+        """Spec: queue.declare. The answer counts ready messages and all consumers."""
+        name = without_line_breaks(method.queue)
+        if name.startswith(REPLY_TO):
+            messages, consumers = 0, self._reply_consumers(name)
+        else:
+            channel = self._channel
+            if method.passive:
+                queue = channel.vhost.queue(name, channel.owner)
+                queue.use()
+            else:
+                queue = channel.vhost.declare_queue(channel.user, QueueDefinition(
+                    0, channel.vhost.name, name, durable=method.durable, exclusive=method.exclusive,
+                    auto_delete=method.auto_delete, arguments=method.arguments), channel.owner)
+            name = self._last_queue = queue.name
+            messages, consumers = len(queue.ready), len(queue.consumers)
+        return None if method.nowait else pack_declare_ok(self._channel.number, name, messages, consumers)
+
+    def _reply_consumers(self, name: str) -> int:
+        """How many wait behind a direct reply-to name. Raises ChannelException where nobody does any more."""
+        if name == REPLY_TO:
+            return 1
+        if name not in self._channel.vhost.reply_subscribers:
+            raise ChannelException(
+                ReplyCode.NOT_FOUND, f"no queue '{name}' in vhost '{self._channel.vhost.name}'")
+        return 1
+
+    def on_queue_delete(self, method: Queue.Delete) -> Queue.DeleteOk | None:
+        """Spec: queue.delete. Says how many ready messages went with it."""
+        channel = self._channel
+        count = channel.vhost.delete_queue(
+            channel.user, self.queue_name(method.queue), channel.owner,
+            if_unused=method.if_unused, if_empty=method.if_empty)
+        return None if method.nowait else Queue.DeleteOk(count)
+
+    def on_queue_purge(self, method: Queue.Purge) -> Queue.PurgeOk | None:
+        """Spec: queue.purge."""
+        channel = self._channel
+        count = channel.vhost.purge_queue(channel.user, self.queue_name(method.queue), channel.owner)
+        return None if method.nowait else Queue.PurgeOk(count)
+
+    def on_queue_bind(self, method: Queue.Bind) -> Queue.BindOk | None:
+        """Spec: queue.bind. With neither queue nor key, the key is the name of the queue declared last."""
+        self._bind("queue", self.queue_name(method.queue), method, default_key=not method.queue)
+        return None if method.nowait else Queue.BindOk()
+
+    def on_queue_unbind(self, method: Queue.Unbind) -> Queue.UnbindOk:
+        """Spec: queue.unbind."""
+        self._unbind("queue", self.queue_name(method.queue), method, default_key=not method.queue)
+        return Queue.UnbindOk()
+
+    # Bindings
+
+    def _bind(self, kind: Any, destination: str, method: Any, *, default_key: bool = False) -> None:
+        self._channel.vhost.bind(
+            self._channel.user, self._binding(kind, destination, method, default_key), self._channel.owner)
+
+    def _unbind(self, kind: Any, destination: str, method: Any, *, default_key: bool = False) -> None:
+        self._channel.vhost.unbind(
+            self._channel.user, self._binding(kind, destination, method, default_key), self._channel.owner)
+
+    def _binding(self, kind: Any, destination: str, method: Any, default_key: bool) -> BindingDefinition:
+        source = method.exchange if kind == "queue" else method.source
+        key = destination if default_key and not method.routing_key else method.routing_key
+        return BindingDefinition(self._channel.vhost.name, source, kind, destination, key, method.arguments)
+
+
+def without_line_breaks(name: str) -> str:
+    """A name as RabbitMQ keeps it: carriage returns and line feeds are taken out."""
+    return name.replace("\r", "").replace("\n", "")

@@ -1,0 +1,42 @@
+"""Why the store cannot be opened, or cannot go on: each text is one line that says what, where, and what to do.
+
+Not for clients: `server/` ends the process with such a line, or raises the disk alarm and tries again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+_PRIMARY_CODE = 0xFF        # SQLite's extended codes carry the general one in their lowest octet
+
+
+class StoreError(Exception):
+    """The store cannot be opened, or has failed for good and must not be tried again."""
+
+
+class StoreLocked(StoreError):
+    """Another process has the store open."""
+
+
+class StoreFull(StoreError):
+    """The disk is full: nothing of the batch was written, and the same batch may be committed again."""
+
+
+def from_sqlite(error: sqlite3.Error, path: Path) -> StoreError:
+    """The error of the store that an error of SQLite on this file means."""
+    code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+    if code == sqlite3.SQLITE_FULL:
+        return StoreFull(f"no space left for {path}: free some on its disk")
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreLocked(f"{path} is in use by another program: end that, or choose another directory")
+    if code == sqlite3.SQLITE_NOTADB:
+        return StoreError(f"{path} is not an SQLite database: move it away, or choose another directory")
+    if code == sqlite3.SQLITE_CORRUPT:
+        return StoreError(f"{path} is damaged ({error}): restore a backup of its directory")
+    return StoreError(f"cannot use {path} ({error}): check its disk and its permissions")
+
+
+def from_mistake(error: Exception, path: Path) -> StoreError:
+    """The error of the store that any other exception means: one that only our own mistake can cause."""
+    return StoreError(f"cannot use {path} ({type(error).__name__}: {error}): this is a mistake in amqpd, report it")

@@ -1,0 +1,59 @@
+"""What can be known of a store without changing it, asked before it is opened for writing.
+
+Whatever is refused here is left as it was, log included: a connection that may write would fold the log into
+the file when it closes.
+
+Spec: sqlite.org/wal.html#readonly, sqlite.org/pragma.html#pragma_quick_check.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from amqpd.store import files
+from amqpd.store.errors import StoreError, from_sqlite
+from amqpd.store.schema import APPLICATION_ID, newest_format
+
+
+def check_ours(path: Path) -> None:
+    """See that the file says it is a store, by its header alone. Raises StoreError."""
+    if not path.is_file():
+        raise StoreError(f"{path} is not a file: move it away, or choose another directory")
+    # Immutable: not even the index of a log is made beside another program's file.
+    with _reading(path, "mode=ro&immutable=1") as connection:
+        application_id, = connection.execute("PRAGMA application_id").fetchone()
+    if application_id != APPLICATION_ID:
+        raise StoreError(f"{path} belongs to another program: move it away, or choose another directory")
+
+
+def examine(path: Path) -> bool:
+    """Whether the last stop was a clean one; if not, the whole store is checked.
+
+    Raises StoreError for a format this program does not read, and for damage.
+    """
+    try:
+        with _reading(path, "mode=ro") as connection:
+            found, = connection.execute("PRAGMA user_version").fetchone()
+            if not 1 <= found <= newest_format():
+                raise StoreError(
+                    f"{path} has format {found}, this amqpd reads 1 to {newest_format()}: use the amqpd that wrote it")
+            was_clean, = connection.execute("SELECT value FROM meta WHERE key = 'clean'").fetchone()
+            finding = "ok" if was_clean else connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    finally:
+        path.with_name(path.name + "-shm").unlink(missing_ok=True)      # the log's index, of no use to a writer
+    if finding != "ok":
+        raise StoreError(f"{path} is damaged ({finding.splitlines()[-1]}): restore a backup of its directory")
+    return bool(was_clean)
+
+
+@contextmanager
+def _reading(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+    try:
+        connection = sqlite3.connect(f"{files.uri_of(path)}?{mode}", uri=True, timeout=files.BUSY_WAIT_S)
+        with closing(connection):
+            yield connection
+    except sqlite3.Error as error:
+        raise from_sqlite(error, path) from error

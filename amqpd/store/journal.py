@@ -1,0 +1,209 @@
+"""What the broker recorded since the last commit: the batch that fills while another one is written.
+
+Owns the numbers of batches, which rise from 1 by one, and what of a batch still needs to be written. Records
+take no time and cannot fail. When a batch is taken, and what its number means to publishers, is for
+`server/committer.py`; how it is written, for `store/store.py`.
+
+Always true of a batch:
+- no message is both published and settled: one that was settled before it was written is in neither;
+- only what is published has an expiry, and nothing that is settled has a delivery count;
+- nothing is published, requeued or settled in a queue that a later change of the batch deleted;
+- `count` is the number of changes, publishes, delivery counts and settles it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
+
+from amqpd.broker.definitions import (
+    Change,
+    Deleted,
+    ExchangeDefinition,
+    QueueDefinition,
+    VhostDefinition,
+)
+from amqpd.message import Message
+
+
+class Batch:
+    """What one commit makes safe, all of it or nothing.
+
+    By queue number, `published` holds messages by number, and `settled` message numbers; `expiries`, in ms since
+    1970, and `deliveries`, by message number, are of those that have one. `weight` is the octets of content that
+    wait in it, about.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.changes: list[Change] = []
+        self.published: dict[int, dict[int, Message]] = {}
+        self.expiries: dict[int, dict[int, int]] = {}
+        self.deliveries: dict[int, dict[int, int]] = {}
+        self.settled: dict[int, list[int]] = {}
+        self.count = 0
+        self.weight = 0
+        self._vhosts: dict[int, str] = {}       # of the queues above
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write; there may be confirms that wait for it all the same."""
+        return not self.count
+
+    def change(self, change: Change) -> None:
+        """Note a change; what waits in a queue that it deletes is forgotten."""
+        self.changes.append(change)
+        self.count += 1
+        if not isinstance(change, Deleted):
+            return
+        definition = change.definition
+        if isinstance(definition, QueueDefinition):
+            self._forget(definition.number)
+        elif isinstance(definition, VhostDefinition):
+            for number in [number for number, vhost in self._vhosts.items() if vhost == definition.name]:
+                self._forget(number)
+
+    def _forget(self, queue_number: int) -> None:
+        dropped = self.published.pop(queue_number, {})
+        self.weight -= _weight(dropped.values())
+        self.count -= len(dropped) + len(self.settled.pop(queue_number, ()))
+        self.count -= len(self.deliveries.pop(queue_number, ()))
+        self.expiries.pop(queue_number, None)
+        self._vhosts.pop(queue_number, None)
+
+    def publish(
+        self, queue: QueueDefinition, run: Sequence[Message], expiries: Mapping[int, int] | None = None
+    ) -> None:
+        """Note that these messages are in this queue, and when they expire in it, if they do."""
+        pending = self.published.setdefault(queue.number, {})
+        pending.update(zip([message.number for message in run], run))
+        if expiries:
+            self.expiries.setdefault(queue.number, {}).update(expiries)
+        self._vhosts[queue.number] = queue.vhost
+        self.count += len(run)
+        self.weight += _weight(run)
+
+    def requeue(self, queue: QueueDefinition, counts: Mapping[int, int]) -> None:
+        """Note how often these messages, which are in this queue again, have been delivered."""
+        deliveries = self.deliveries.setdefault(queue.number, {})
+        self.count -= len(deliveries)
+        deliveries.update(counts)
+        self.count += len(deliveries)
+        self._vhosts[queue.number] = queue.vhost
+
+    def settle(self, queue: QueueDefinition, run: Sequence[Message]) -> None:
+        """Note that these messages have left this queue, or forget that they were ever put there."""
+        numbers = [message.number for message in run]
+        if self.expiries or self.deliveries:
+            _drop(self.expiries, queue.number, numbers)
+            self.count -= _drop(self.deliveries, queue.number, numbers)
+        pending = self.published.get(queue.number)
+        if pending:
+            unwritten = [message for message in map(pending.pop, numbers, repeat(None)) if message is not None]
+            self.count -= len(unwritten)
+            self.weight -= _weight(unwritten)
+            if len(unwritten) == len(numbers):
+                return
+            done = {message.number for message in unwritten}
+            numbers = [number for number in numbers if number not in done]
+        self.settled.setdefault(queue.number, []).extend(numbers)
+        self._vhosts[queue.number] = queue.vhost
+        self.count += len(numbers)
+
+    def check(self) -> None:
+        """Assert what must hold between calls."""
+        published = {(queue, number) for queue, pending in self.published.items() for number in pending}
+        settled = [(queue, number) for queue, numbers in self.settled.items() for number in numbers]
+        expiring = {(queue, number) for queue, ends in self.expiries.items() for number in ends}
+        counted = [(queue, number) for queue, counts in self.deliveries.items() for number in counts]
+        assert published.isdisjoint(settled), "a message is both published and settled"
+        assert expiring <= published, "a message that is not published expires"
+        assert not {*counted} & {*settled}, "a settled message has a delivery count"
+        assert self.count == len(self.changes) + len(published) + len(counted) + len(settled), "the count is off"
+        assert self.weight == sum(_weight(pending.values()) for pending in self.published.values())
+        assert self.published.keys() | self.deliveries.keys() | self.settled.keys() == self._vhosts.keys()
+
+
+def _drop(values: dict[int, dict[int, int]], queue_number: int, numbers: list[int]) -> int:
+    """Forget the values of these messages; says how many had one."""
+    held = values.get(queue_number)
+    if not held:
+        return 0
+    before = len(held)
+    for number in numbers:
+        held.pop(number, None)
+    return before - len(held)
+
+
+def _weight(messages: Iterable[Message]) -> int:
+    # A message of several queues is written once, and comes here once for each of them.
+    return sum([len(message.content) // (message.holders or 1) for message in messages])
+
+
+class Journal:
+    """The journal of a broker with a store: `broker.ports.Journal` on one side, batches on the other."""
+
+    def __init__(self) -> None:
+        self._filling = Batch(1)
+
+    @property
+    def filling(self) -> Batch:
+        """The batch that records join now, to look at."""
+        return self._filling
+
+    def changed(self, change: Change) -> int:
+        """Record a change of the definitions; of an exchange or queue that is not durable nothing is kept."""
+        definition = change.definition
+        if isinstance(definition, (ExchangeDefinition, QueueDefinition)) and not definition.durable:
+            return 0
+        self._filling.change(change)
+        return self._filling.number
+
+    def published(
+        self, queue: QueueDefinition, run: Sequence[Message], expiries: Mapping[int, int] | None = None
+    ) -> int:
+        """Record that these persistent messages are in this durable queue, and when they expire in it, if they do.
+
+        A message of several durable queues has `holders` set before, and is recorded for each of them before
+        the next batch is taken.
+        """
+        self._filling.publish(queue, run, expiries)
+        return self._filling.number
+
+    def requeued(self, queue: QueueDefinition, counts: Mapping[int, int]) -> int:
+        """Record how often these messages, back in this queue, have been delivered."""
+        self._filling.requeue(queue, counts)
+        return self._filling.number
+
+    def settled(self, queue: QueueDefinition, run: Sequence[Message]) -> int:
+        """Record that these messages have left this queue for good."""
+        self._filling.settle(queue, run)
+        return self._filling.number
+
+    def take(self) -> Batch:
+        """The batch so far, which nothing joins any more; the next one fills from now on."""
+        batch = self._filling
+        self._filling = Batch(batch.number + 1)
+        return batch
+
+
+class MemoryJournal:
+    """The journal of a broker that keeps everything in memory: there is never anything to wait for."""
+
+    def changed(self, change: Change) -> int:
+        """Nothing is kept."""
+        return 0
+
+    def published(
+        self, queue: QueueDefinition, run: Sequence[Message], expiries: Mapping[int, int] | None = None
+    ) -> int:
+        """Nothing is kept."""
+        return 0
+
+    def requeued(self, queue: QueueDefinition, counts: Mapping[int, int]) -> int:
+        """Nothing is kept."""
+        return 0
+
+    def settled(self, queue: QueueDefinition, run: Sequence[Message]) -> int:
+        """Nothing is kept."""
+        return 0

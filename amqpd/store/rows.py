@@ -1,0 +1,241 @@
+"""Values as rows and back: definitions, their arguments, and messages on their way in.
+
+Owns which columns hold what, and the text that arguments are kept as. The columns of a definition are named
+as its fields; only what is durable is kept, so being durable needs no column.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from binascii import crc32
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from math import isfinite
+from typing import Any
+
+import msgspec
+
+from amqpd.broker.definitions import (
+    Arguments,
+    BindingDefinition,
+    Definition,
+    ExchangeDefinition,
+    PermissionDefinition,
+    PolicyDefinition,
+    QueueDefinition,
+    UserDefinition,
+    VhostDefinition,
+)
+from amqpd.fields import Byte, Float, Long, LongString, Short, Timestamp, UnsignedByte, UnsignedInt, UnsignedShort
+from amqpd.message import BODY_OFFSET_IN_HEADER_FRAME, FRAME_OVERHEAD, Message
+
+MessageRow = tuple[int, "int | None", str, str, bytes, bytes, int]
+EntryRow = tuple[int, int]
+Marks = tuple["int | None", int]
+
+MESSAGE_COLUMNS = ("number", "queue", "exchange", "routing_key", "properties", "body", "checksum")
+ENTRY_COLUMNS = ("queue", "number")
+MARK_COLUMNS = ("expires_at", "deliveries")     # of a message in a queue; most have neither
+
+
+# Arguments
+
+_TAGS: dict[type, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
+    Byte: ("byte", int, Byte),
+    UnsignedByte: ("unsignedbyte", int, UnsignedByte),
+    Short: ("short", int, Short),
+    UnsignedShort: ("unsignedshort", int, UnsignedShort),
+    UnsignedInt: ("unsignedint", int, UnsignedInt),
+    Long: ("long", int, Long),
+    Timestamp: ("timestamp", int, Timestamp),
+    Float: ("float", float, Float),
+    LongString: ("longstr", LongString.hex, lambda text: LongString(bytes.fromhex(text))),
+    bytes: ("binary", bytes.hex, bytes.fromhex),
+    Decimal: ("decimal", str, Decimal),
+}
+_UNTAG = {name: read for name, _, read in _TAGS.values()} | {"double": float}
+
+
+def pack_arguments(arguments: Arguments) -> str:
+    """Arguments as JSON, equal for arguments equal in value and type in whatever order; nothing is lost.
+
+    What JSON lacks stands as ``{"$type": …, "value": …}``: numbers of other types than signedint, long beyond
+    32 bits and double, a double that is no number, timestamp, decimal, and longstr and binary in hexadecimal
+    digits; so does a table that has a name ``$type`` itself.
+    """
+    plain = {name: _to_json(value) for name, value in sorted(arguments.items())}
+    return json.dumps(_guarded(plain), ensure_ascii=False)
+
+
+def unpack_arguments(text: str) -> Arguments:
+    """The arguments that `pack_arguments` made this text of."""
+    arguments: Arguments = _from_json(json.loads(text))
+    return arguments
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _guarded({name: _to_json(inner) for name, inner in value.items()})
+    if isinstance(value, list):
+        return [_to_json(inner) for inner in value]
+    if isinstance(value, float) and not isfinite(value):
+        return _tagged("double", repr(value))
+    tag = _TAGS.get(type(value))
+    return value if tag is None else _tagged(tag[0], tag[1](value))
+
+
+def _guarded(table: dict[str, Any]) -> dict[str, Any]:
+    return _tagged("table", table) if "$type" in table else table
+
+
+def _tagged(name: str, value: Any) -> dict[str, Any]:
+    return {"$type": name, "value": value}
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_from_json(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    kind = value.get("$type")
+    if kind not in (None, "table"):
+        return _UNTAG[kind](value["value"])
+    table = value["value"] if kind else value
+    return {name: _from_json(inner) for name, inner in table.items()}
+
+
+# Definitions
+
+class Table(msgspec.Struct, frozen=True):
+    """Where one kind of definition is kept. `implied` fields are the same for every row, and have no column."""
+
+    kind: Callable[..., Definition]
+    name: str
+    key: tuple[str, ...]
+    others: tuple[str, ...] = ()
+    implied: Mapping[str, Any] = {}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of a row, in order."""
+        return self.key + self.others
+
+    @property
+    def upsert(self) -> str:
+        """The statement that keeps a definition, in the place of one with the same identity."""
+        updates = ", ".join([f"{column} = excluded.{column}" for column in self.others])
+        return (
+            f"INSERT INTO {self.name} ({', '.join(self.columns)}) VALUES ({', '.join('?' * len(self.columns))}) "
+            f"ON CONFLICT ({', '.join(self.key)}) DO " + (f"UPDATE SET {updates}" if updates else "NOTHING"))
+
+    @property
+    def delete(self) -> str:
+        """The statement that deletes the definition with this key."""
+        return f"DELETE FROM {self.name} WHERE " + " AND ".join([f"{column} = ?" for column in self.key])
+
+    @property
+    def select(self) -> str:
+        """The query for all of them."""
+        return f"SELECT {', '.join(self.columns)} FROM {self.name} ORDER BY {', '.join(self.key)}"
+
+    def key_of(self, definition: Definition) -> list[Any]:
+        """What identifies this definition."""
+        return [_to_column(definition, column) for column in self.key]
+
+    def row_of(self, definition: Definition) -> list[Any]:
+        """The row of this definition."""
+        return [_to_column(definition, column) for column in self.columns]
+
+    def definition_of(self, row: Iterable[Any]) -> Definition:
+        """The definition in this row."""
+        values = {
+            column: _FROM_COLUMN[column](value) if column in _FROM_COLUMN else value
+            for column, value in zip(self.columns, row)}
+        return self.kind(**values, **self.implied)
+
+
+_TO_COLUMN: dict[str, Callable[[Any], str]] = {
+    "arguments": pack_arguments,
+    "definition": pack_arguments,
+    "tags": json.dumps,
+}
+_FROM_COLUMN: dict[str, Callable[[Any], Any]] = {
+    "arguments": unpack_arguments,
+    "definition": unpack_arguments,
+    "tags": lambda text: tuple(json.loads(text)),
+    "auto_delete": bool,
+    "internal": bool,
+    "is_operator": bool,
+}
+
+
+def _to_column(definition: Definition, column: str) -> Any:
+    value = getattr(definition, column)
+    return _TO_COLUMN[column](value) if column in _TO_COLUMN else value
+
+
+_DURABLE = {"durable": True}
+
+# In the order that `Broker.restore` needs: what hangs on something comes after it.
+TABLES: dict[type, Table] = {
+    VhostDefinition: Table(VhostDefinition, "vhosts", ("name",), ("description", "tags")),
+    UserDefinition: Table(UserDefinition, "users", ("name",), ("password_hash", "hashing_algorithm", "tags")),
+    PermissionDefinition: Table(
+        PermissionDefinition, "permissions", ("user", "vhost"), ("configure", "write", "read")),
+    PolicyDefinition: Table(
+        PolicyDefinition, "policies", ("vhost", "is_operator", "name"),
+        ("pattern", "definition", "priority", "apply_to")),
+    ExchangeDefinition: Table(
+        ExchangeDefinition, "exchanges", ("vhost", "name"), ("type", "auto_delete", "internal", "arguments"), _DURABLE),
+    QueueDefinition: Table(
+        QueueDefinition, "queues", ("number",), ("vhost", "name", "auto_delete", "arguments"), _DURABLE),
+    BindingDefinition: Table(
+        BindingDefinition, "bindings",
+        ("vhost", "source", "destination_type", "destination", "routing_key", "arguments")),
+}
+
+
+# Messages
+
+_sizes_at = struct.Struct(">3xI4xQ").unpack_from      # of a header frame: its payload's, and the body's
+
+
+def message_rows(published: Mapping[int, Mapping[int, Message]]) -> tuple[list[MessageRow], list[EntryRow]]:
+    """The rows of messages, which are given by queue and number: one each, and an entry per queue if in several."""
+    rows: list[MessageRow] = []
+    entries: list[EntryRow] = []
+    shared: dict[int, Message] = {}
+    for queue, pending in published.items():
+        rows += [_message_row(message, queue) for message in pending.values() if not message.holders]
+        several = [message for message in pending.values() if message.holders]
+        shared.update([(message.number, message) for message in several])
+        entries += [(queue, message.number) for message in several]
+    rows += [_message_row(message, None) for message in shared.values()]
+    return rows, entries
+
+
+def with_marks(
+    rows: Iterable[MessageRow], entries: Iterable[EntryRow],
+    expiries: Mapping[int, Mapping[int, int]], deliveries: Mapping[int, Mapping[int, int]],
+) -> tuple[list[tuple[*MessageRow, *Marks]], list[tuple[*EntryRow, *Marks]]]:
+    """The same rows with MARK_COLUMNS as well, from what is known by queue and number."""
+    none: Mapping[int, int] = {}
+
+    def marks(queue: int | None, number: int) -> Marks:
+        if queue is None:       # in several: its entries have them
+            return None, 0
+        return expiries.get(queue, none).get(number), deliveries.get(queue, none).get(number, 0)
+
+    return [(*row, *marks(row[1], row[0])) for row in rows], [(*entry, *marks(*entry)) for entry in entries]
+
+
+def _message_row(message: Message, queue: int | None) -> MessageRow:
+    content, route = message.content, message.route
+    size, body_size = _sizes_at(content)
+    properties = content[BODY_OFFSET_IN_HEADER_FRAME : size + 7]
+    body = content[size + 7 + FRAME_OVERHEAD : -1]
+    if len(body) != body_size:      # not in one frame
+        body = message.body
+    checksum = crc32(body, crc32(properties, crc32(route.octets)))
+    return message.number, queue, route.exchange, route.routing_key, properties, body, checksum

@@ -1,0 +1,144 @@
+"""The tables of the store, how one is made, and how an older file becomes one of today.
+
+Owns the format number, which the file carries as `user_version`, and the steps from each format to the next.
+A store is made beside its place and renamed into it, so a file by the store's name is whole, or foreign.
+
+What each table holds, readable with any SQLite tool while no broker has it open:
+- `vhosts`, `users`, `permissions`, `policies`, `exchanges`, `queues`, `bindings`: what is durable; tags,
+  arguments and what policies say as JSON, in which ``{"$type": …, "value": …}`` stands for what JSON cannot say;
+- `messages`: a row a message; `queue` is the number of the one queue it is in, or NULL where it is in several,
+  which `entries` then names. `checksum` is the CRC-32 of exchange and routing key as short strings, properties
+  and body; properties are flags and values as they stand in a content header (Spec: §4.2.6.1);
+- both, of a message in a queue (that of several has it in `entries` only): `redelivered`, 1 if it has been with
+  somebody; `expires_at`, in milliseconds since 1970, or NULL; `deliveries`, how many there were when it was last
+  put back;
+- `damaged`: rows of `messages` that did not pass that check, and when it was noticed, in seconds since 1970;
+- `meta`: `epoch`, one more at each start, the upper bits of all numbers that start gives; `clean`, 1 while the
+  file is as a clean stop left it; `created`, in seconds since 1970.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from amqpd.store.errors import StoreError, from_sqlite
+from amqpd.store.files import make_empty, sync_directory
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+    from sqlite_utils.db import Table
+
+APPLICATION_ID = 0x616D7164     # "amqd"
+
+
+def _format_1(db: Database) -> None:
+    _create(db, "meta", {"key": str, "value": int}, "key")
+    _create(db, "vhosts", {"name": str, "description": str, "tags": str}, "name")
+    _create(db, "users", {"name": str, "password_hash": str, "hashing_algorithm": str, "tags": str}, "name")
+    _create(
+        db, "permissions", {"user": str, "vhost": str, "configure": str, "write": str, "read": str}, "user", "vhost")
+    _create(
+        db, "policies",
+        {"vhost": str, "is_operator": int, "name": str, "pattern": str, "definition": str, "priority": int,
+         "apply_to": str},
+        "vhost", "is_operator", "name")
+    _create(
+        db, "exchanges",
+        {"vhost": str, "name": str, "type": str, "auto_delete": int, "internal": int, "arguments": str},
+        "vhost", "name")
+    queues = _create(
+        db, "queues", {"number": int, "vhost": str, "name": str, "auto_delete": int, "arguments": str}, "number")
+    queues.create_index(["vhost", "name"], unique=True)
+    binding = ["vhost", "source", "destination_type", "destination", "routing_key", "arguments"]
+    _create(db, "bindings", dict.fromkeys(binding, str), *binding)
+    message = {
+        "number": int, "queue": int, "exchange": str, "routing_key": str, "properties": bytes, "body": bytes,
+        "checksum": int, "redelivered": int, "expires_at": int, "deliveries": int}
+    messages = _create(
+        db, "messages", message, "number", nullable=("queue", "expires_at"),
+        defaults={"redelivered": 0, "deliveries": 0})
+    # By hand, as sqlite-utils makes neither a partial index nor a table that is its own index.
+    db.execute(f"CREATE INDEX messages_of_queue ON {messages.name} (queue) WHERE queue IS NOT NULL")
+    db.execute("""
+        CREATE TABLE entries (
+            queue INTEGER NOT NULL, number INTEGER NOT NULL, redelivered INTEGER NOT NULL DEFAULT 0,
+            expires_at INTEGER, deliveries INTEGER NOT NULL DEFAULT 0,
+            PRIMARY KEY (queue, number)
+        ) WITHOUT ROWID""")
+    db.execute("CREATE INDEX entries_of_message ON entries (number)")
+    db.table("damaged").create({**message, "noticed": int}, pk="number")      # of such rows anything may be missing
+
+
+def _create(
+    db: Database, name: str, columns: dict[str, type], *key: str, nullable: tuple[str, ...] = (),
+    defaults: dict[str, int] | None = None,
+) -> Table:
+    return db.table(name).create(
+        columns, pk=key[0] if len(key) == 1 else key, not_null=columns.keys() - {*nullable}, defaults=defaults or {})
+
+
+# The step at index n leads from format n to format n + 1; format 0 is an empty file.
+STEPS: tuple[Callable[[Database], None], ...] = (_format_1,)
+
+
+def newest_format() -> int:
+    """The format this program writes, and the newest it reads."""
+    return len(STEPS)
+
+
+def create(path: Path, now: int) -> None:
+    """Make an empty store at this path, where nothing is. Raises StoreError."""
+    making = path.with_name(path.name + ".new")
+    try:
+        for leftover in (making, making.with_name(making.name + "-journal")):
+            leftover.unlink(missing_ok=True)
+        make_empty(making)
+        with closing(sqlite3.connect(making, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            _take_steps(connection, 0)
+            connection.executemany(
+                "INSERT INTO meta (key, value) VALUES (?, ?)", [("epoch", 0), ("clean", 1), ("created", now)])
+            connection.execute("COMMIT")
+        os.rename(making, path)
+        sync_directory(path.parent)
+    except sqlite3.Error as error:
+        raise from_sqlite(error, making) from error
+    except OSError as error:
+        raise StoreError(f"cannot make {path} ({error.strerror}): check its disk and its permissions") from error
+
+
+def upgrade(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring an older store to today's format; a copy of it as it was stays beside it.
+
+    Raises StoreError, sqlite3.Error.
+    """
+    found, = connection.execute("PRAGMA user_version").fetchone()
+    if found == newest_format():
+        return
+    copy = path.with_name(f"{path.name}.format-{found}")
+    try:
+        copy.unlink(missing_ok=True)
+        make_empty(copy)
+    except OSError as error:
+        raise StoreError(f"cannot make {copy} ({error.strerror}): check its permissions") from error
+    connection.execute("VACUUM INTO ?", (str(copy),))
+    connection.execute("BEGIN IMMEDIATE")
+    _take_steps(connection, found)
+    connection.execute("COMMIT")
+
+
+def _take_steps(connection: sqlite3.Connection, found: int) -> None:
+    # Importing it takes 0.1 s, and most starts have nothing to make.
+    from sqlite_utils import Database
+
+    db = Database(connection, execute_plugins=False)
+    for step in STEPS[found:]:
+        step(db)
+    connection.execute(f"PRAGMA user_version = {newest_format()}")

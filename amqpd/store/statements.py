@@ -1,0 +1,67 @@
+"""Many rows by few statements.
+
+Each statement that runs in a thread hands the interpreter lock to a busy event loop and waits to get it back,
+so what a batch costs the confirms is the number of its statements, not of its rows. Tables and columns are
+constants of this room; whatever came from outside is bound.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain, pairwise
+from typing import Any
+
+MOST_ROWS = 512             # of one statement, a power of two
+_MOST_OCTETS = 4 << 20      # bound to one statement, about: SQLite keeps them until the statement is used again
+_FEW_RANGES = 4
+
+
+def insert_rows(
+    connection: sqlite3.Connection, table: str, columns: tuple[str, ...], rows: Sequence[Sequence[Any]], octets: int = 0
+) -> None:
+    """Insert rows of `octets` in all, by statements of 512, 256, … 1 rows. Raises sqlite3.Error."""
+    affordable = max(1, _MOST_OCTETS * len(rows) // octets) if octets else MOST_ROWS
+    at, left = 0, len(rows)
+    while left:
+        size = min(MOST_ROWS, _power_of_two_within(min(left, affordable)))
+        connection.execute(_insert(table, columns, size), list(chain.from_iterable(rows[at : at + size])))
+        at += size
+        left -= size
+
+
+def _power_of_two_within(number: int) -> int:
+    return 1 << (number.bit_length() - 1)
+
+
+@lru_cache
+def _insert(table: str, columns: tuple[str, ...], size: int) -> str:
+    row = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * size)}"
+
+
+def change_numbers(
+    connection: sqlite3.Connection, statement: str, numbers: Sequence[int], *parameters: int
+) -> int:
+    """Change the rows with these numbers, which rise; says how many there were.
+
+    The statement is a DELETE or an UPDATE that ends in a condition, which they must meet too.
+
+    Raises sqlite3.Error.
+    """
+    head = f"{statement} AND number"
+    ranges = _ranges(numbers)
+    if len(ranges) <= _FEW_RANGES:
+        return sum([connection.execute(f"{head} BETWEEN ? AND ?", (*parameters, *ends)).rowcount for ends in ranges])
+    listed = f"{head} IN (SELECT value FROM json_each(?))"
+    return connection.execute(listed, (*parameters, json.dumps(numbers))).rowcount
+
+
+def _ranges(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last of each range without a gap."""
+    if not numbers:
+        return []
+    starts = [at for at, (before, after) in enumerate(pairwise(numbers), 1) if after - before != 1]
+    return [(numbers[start], numbers[end - 1]) for start, end in zip((0, *starts), (*starts, len(numbers)))]

@@ -1,0 +1,316 @@
+"""The store: one SQLite file in one directory, opened, read at start, and written a batch at a time.
+
+Owns the rows, and which numbers a run may give. Only one thread at a time may call it: the main one at start
+and stop, the committer's in between; `info` may be asked at any time.
+
+Always true between calls:
+- what `commit` returned from is on disk, whatever happens next (`durability="process"`: unless power is lost);
+- a message row exists exactly while some queue's entry points at it: its own column or a row of `entries`;
+- `meta.clean` is 1 only after `close`, so a run that ended otherwise is known as such;
+- after a failure other than a full disk nothing is written any more: a sync that failed once may be reported
+  as done the next time, without being so.
+
+Spec: sqlite.org/wal.html, sqlite.org/atomiccommit.html; RabbitMQ docs/persistence-conf.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from amqpd.broker.definitions import Change, Defined, QueueDefinition, UserDefinition, VhostDefinition
+from amqpd.message import Facts
+from amqpd.store import files, inspection, schema
+from amqpd.store.errors import StoreError, StoreFull, from_mistake, from_sqlite
+from amqpd.store.journal import Batch
+from amqpd.store.recovery import Recovered, recover
+from amqpd.store.rows import ENTRY_COLUMNS, MARK_COLUMNS, MESSAGE_COLUMNS, TABLES, message_rows, with_marks
+from amqpd.store.statements import change_numbers, insert_rows
+
+Durability = Literal["power", "process"]
+
+LARGEST_LOG = 16 << 20      # octets of the write-ahead log before it is written back
+_EPOCH_SHIFT = 40           # a run may give a million million numbers
+
+logger = logging.getLogger(__name__)
+
+
+class StoreInfo(msgspec.Struct, frozen=True):
+    """What the store says of itself. `octets` are those of the file, `log_octets` those of its write-ahead log."""
+
+    path: str
+    durability: Durability
+    format: int
+    octets: int
+    log_octets: int
+    messages: int
+    damaged: int
+
+
+class Store:
+    """The store of a running broker: `open`, `load`, then `commit` and `checkpoint_if_due`, at last `close`."""
+
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, durability: Durability, *, was_clean: bool, now: int
+    ) -> None:
+        self.first_number = 0
+        self._path = path
+        self._log_path = path.with_name(path.name + "-wal")
+        self._connection = connection
+        self._held = ExitStack()        # the connection and the lock, let go of in this order
+        self._durability: Durability = durability
+        self._was_clean = was_clean
+        self._now = now
+        self._messages = self._damaged = 0
+        self._failure: StoreError | None = None
+
+    # Opening
+
+    @classmethod
+    def open(cls, directory: str | Path, *, durability: Durability = "power", now: int) -> Store:
+        """Open the store in this directory, or make one; `now` is the wall clock, in seconds since 1970.
+
+        After an unclean stop the file is examined first. From here on all message and queue numbers start at
+        `first_number`, which no earlier run of this store has reached.
+
+        Raises StoreLocked while another broker has it; StoreError for a directory others can write, another
+        program's file, a newer format or damage, and leaves such a file as it is.
+        """
+        directory = Path(directory)
+        files.prepare_directory(directory)
+        path = directory / files.DATABASE
+        with ExitStack() as undo:
+            lock = files.take_lock(directory)
+            undo.callback(os.close, lock)
+            if not os.path.lexists(path):
+                schema.create(path, now)
+            inspection.check_ours(path)
+            was_clean = inspection.examine(path)
+            connection = files.connect(path)
+            undo.callback(connection.close)
+            store = cls(path, connection, durability, was_clean=was_clean, now=now)
+            store._begin_run()
+            store._held = undo.pop_all()
+        return store
+
+    def _begin_run(self) -> None:
+        with self._guarded() as connection:
+            schema.upgrade(connection, self._path)
+        with self._transaction() as connection:
+            epoch, = connection.execute("SELECT value + 1 FROM meta WHERE key = 'epoch'").fetchone()
+            connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (epoch,))
+            connection.execute("UPDATE meta SET value = 0 WHERE key = 'clean'")
+        self.first_number = epoch << _EPOCH_SHIFT
+        # Not before: the start of a run must be known after a power cut, whatever confirms are promised.
+        if self._durability == "process":
+            with self._guarded() as connection:
+                files.change_setting(connection, self._path, "synchronous", 1)
+
+    def load(self, read_facts: Callable[[bytes], Facts]) -> Recovered:
+        """Read everything back, once, before the first commit. `read_facts` reads the octets of properties.
+
+        After an unclean stop every message counts as redelivered, after a clean one those that `close` was told
+        of. Damaged messages are set aside and logged. Raises StoreError.
+        """
+        with self._transaction() as connection:
+            recovered = recover(connection, read_facts, was_clean=self._was_clean, now=self._now)
+            self._messages, = connection.execute("SELECT count(*) FROM messages").fetchone()
+            self._damaged, = connection.execute("SELECT count(*) FROM damaged").fetchone()
+        if recovered.damaged:
+            logger.warning(
+                "%d damaged messages will not be delivered: moved to the table 'damaged' of %s",
+                recovered.damaged, self._path)
+        return recovered
+
+    # Writing
+
+    def commit(self, batch: Batch) -> None:
+        """Make a batch safe, whole.
+
+        Raises StoreFull, when nothing of it was written and it may be committed again; StoreError, after which
+        nobody knows, and every later call raises the same.
+        """
+        if batch.is_empty:
+            return
+        with self._transaction():
+            gone = [number for change in batch.changes for number in self._apply(change)]
+            removed = self._drop_queues(gone) if gone else 0
+            added = self._insert(batch)
+            removed += self._settle(batch.settled)
+            self._count_deliveries(batch)
+        self._messages += added - removed
+
+    def _apply(self, change: Change) -> list[int]:
+        """Write a change; the numbers of the queues whose messages go with it."""
+        execute, definition = self._connection.execute, change.definition
+        table = TABLES[type(definition)]
+        if isinstance(change, Defined):
+            execute(table.upsert, table.row_of(definition))
+            return []
+        execute(table.delete, table.key_of(definition))
+        if isinstance(definition, QueueDefinition):
+            return [definition.number]
+        if isinstance(definition, UserDefinition):
+            execute("DELETE FROM permissions WHERE user = ?", (definition.name,))
+        if not isinstance(definition, VhostDefinition):
+            return []
+        gone = execute("SELECT number FROM queues WHERE vhost = ?", (definition.name,)).fetchall()
+        for name in ("permissions", "policies", "exchanges", "queues", "bindings"):
+            execute(f"DELETE FROM {name} WHERE vhost = ?", (definition.name,))
+        return [number for number, in gone]
+
+    def _drop_queues(self, queues: list[int]) -> int:
+        """Delete all messages of these queues, but for those that are in others too; says how many."""
+        execute, listed = self._connection.execute, (json.dumps(queues),)
+        of_queues = "queue IN (SELECT value FROM json_each(?))"
+        removed = execute(f"DELETE FROM messages WHERE {of_queues}", listed).rowcount
+        shared = execute(f"SELECT DISTINCT number FROM entries WHERE {of_queues} ORDER BY number", listed).fetchall()
+        execute(f"DELETE FROM entries WHERE {of_queues}", listed)
+        return removed + self._drop_unheld([number for number, in shared])
+
+    def _insert(self, batch: Batch) -> int:
+        """Write what is published, with its expiries and delivery counts; says how many messages that is."""
+        connection = self._connection
+        rows, entries = message_rows(batch.published)
+        if not (batch.expiries or batch.deliveries):
+            insert_rows(connection, "messages", MESSAGE_COLUMNS, rows, batch.weight)
+            insert_rows(connection, "entries", ENTRY_COLUMNS, entries)
+        else:
+            marked_rows, marked_entries = with_marks(rows, entries, batch.expiries, batch.deliveries)
+            insert_rows(connection, "messages", MESSAGE_COLUMNS + MARK_COLUMNS, marked_rows, batch.weight)
+            insert_rows(connection, "entries", ENTRY_COLUMNS + MARK_COLUMNS, marked_entries)
+        return len(rows)
+
+    def _count_deliveries(self, batch: Batch) -> None:
+        """Write the delivery counts of messages that were there before this batch."""
+        for queue, counts in batch.deliveries.items():
+            alike: dict[int, list[int]] = {}
+            for number in sorted(counts.keys() - batch.published.get(queue, {}).keys()):
+                alike.setdefault(counts[number], []).append(number)
+            for count, numbers in alike.items():
+                for table in ("messages", "entries"):
+                    update = f"UPDATE {table} SET deliveries = ? WHERE queue = ?"
+                    change_numbers(self._connection, update, numbers, count, queue)
+
+    def _settle(self, settled: Mapping[int, list[int]]) -> int:
+        """Delete what has left its queue; says how many messages went with it."""
+        numbers = sorted({*chain.from_iterable(settled.values())})
+        # Such a message is in one queue, so whoever settled it was the only one who could.
+        removed = change_numbers(self._connection, "DELETE FROM messages WHERE queue IS NOT NULL", numbers)
+        if removed == sum(map(len, settled.values())):
+            return removed
+        for queue, left in settled.items():
+            change_numbers(self._connection, "DELETE FROM entries WHERE queue = ?", sorted(left), queue)
+        return removed + self._drop_unheld(numbers)
+
+    def _drop_unheld(self, numbers: list[int]) -> int:
+        """Delete those of these messages, kept for several queues, that no queue has any more; says how many."""
+        unheld = "queue IS NULL AND NOT EXISTS (SELECT * FROM entries WHERE entries.number = messages.number)"
+        return change_numbers(self._connection, f"DELETE FROM messages WHERE {unheld}", numbers)
+
+    def checkpoint_if_due(self) -> None:
+        """Write the log back into the file when it has passed 16 MiB. Raises StoreFull, StoreError."""
+        if self._size_of(self._log_path) > LARGEST_LOG:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        with self._guarded() as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    # Ending
+
+    def close(self, redelivered: Mapping[int, Collection[int]]) -> None:
+        """Stop cleanly. `redelivered` has the numbers, by queue, of messages that have been with somebody.
+
+        Raises StoreFull, StoreError; `abandon` is what is left to do then.
+        """
+        with self._transaction() as connection:
+            for queue, numbers in redelivered.items():
+                for table in ("messages", "entries"):
+                    connection.execute(
+                        f"UPDATE {table} SET redelivered = 1 WHERE queue = ? AND redelivered = 0 "
+                        "AND number IN (SELECT value FROM json_each(?))", (queue, json.dumps(list(numbers))))
+            connection.execute("UPDATE meta SET value = 1 WHERE key = 'clean'")
+        self._checkpoint()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the files as a crash would: the next start takes this for an unclean stop. Twice is fine."""
+        self._held.close()
+
+    # Looking
+
+    def info(self) -> StoreInfo:
+        """What there is, from memory and the sizes of the files; from any thread, and after `load`."""
+        return StoreInfo(
+            str(self._path), self._durability, schema.newest_format(), self._size_of(self._path),
+            self._size_of(self._log_path), self._messages, self._damaged)
+
+    @staticmethod
+    def _size_of(path: Path) -> int:
+        try:
+            return path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def check(self) -> None:
+        """Assert what must hold between calls."""
+        astray = self._connection.execute("""
+            SELECT number, 'is in no queue there is' FROM messages
+            WHERE queue NOT IN (SELECT number FROM queues)
+            UNION ALL SELECT number, 'is kept for no queue' FROM messages
+            WHERE queue IS NULL AND number NOT IN (SELECT number FROM entries)
+            UNION ALL SELECT number, 'expires or counts deliveries in no one queue' FROM messages
+            WHERE queue IS NULL AND (expires_at IS NOT NULL OR deliveries)
+            UNION ALL SELECT number, 'has an entry, but is not kept for several queues' FROM entries
+            WHERE number NOT IN (SELECT number FROM messages WHERE queue IS NULL)
+            UNION ALL SELECT number, 'has an entry in no queue there is' FROM entries
+            WHERE queue NOT IN (SELECT number FROM queues)""").fetchall()
+        assert not astray, f"message rows and entries disagree: {astray}"
+        assert self._messages == self._connection.execute("SELECT count(*) FROM messages").fetchone()[0]
+
+    # Failing
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: committed at the end, or rolled back whatever went wrong."""
+        with self._guarded() as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    with suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
+
+    @contextmanager
+    def _guarded(self) -> Iterator[sqlite3.Connection]:
+        """The connection, unless something failed before; what fails now is remembered, but for a full disk.
+
+        Everything becomes a StoreError: whatever it was, a batch was not written, and nobody may go on.
+        """
+        if self._failure is not None:
+            raise self._failure
+        try:
+            yield self._connection
+        except sqlite3.Error as error:
+            raise self._failed(from_sqlite(error, self._path)) from error
+        except StoreError:
+            raise
+        except Exception as error:
+            raise self._failed(from_mistake(error, self._path)) from error
+
+    def _failed(self, failure: StoreError) -> StoreError:
+        if not isinstance(failure, StoreFull):
+            self._failure = failure
+        return failure

@@ -1,0 +1,44 @@
+"""The arguments of basic.publish, decoded once for each that is not remembered.
+
+Owns nothing. `wire/reader.py` cuts the octets out; `session/publishing.py` asks what they say when it has not seen
+them before.
+
+Spec: basic.publish; the refusals are RabbitMQ's (`rabbit_framing`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from amqpd.errors import ConnectionException, ReplyCode
+from amqpd.octets import erlang_octets
+
+
+class PublishArguments(NamedTuple):
+    """The arguments of a basic.publish; `names` is exchange and routing key as octets, ready for a delivery."""
+
+    exchange: str
+    routing_key: str
+    mandatory: bool
+    immediate: bool
+    names: bytes
+
+
+def read_publish(arguments: bytes) -> PublishArguments:
+    """Decode the arguments of a basic.publish, from the ticket on. Spec: basic.publish.
+
+    Raises ConnectionException: FRAME_ERROR where they do not decode.
+    """
+    try:
+        key_at = 3 + arguments[2]
+        bits_at = key_at + 1 + arguments[key_at]
+        bits, = arguments[bits_at:]
+        exchange = arguments[3:key_at].decode()
+        routing_key = arguments[key_at + 1 : bits_at].decode()
+    except UnicodeDecodeError:
+        raise ConnectionException(
+            ReplyCode.FRAME_ERROR, "Malformed UTF-8 in shortstr", method=(0, 0)) from None
+    except (IndexError, ValueError):
+        raise ConnectionException(
+            ReplyCode.FRAME_ERROR, f"cannot decode {erlang_octets(arguments[:128])}", method=(60, 40)) from None
+    return PublishArguments(exchange, routing_key, bool(bits & 1), bool(bits & 2), arguments[2:bits_at])

@@ -1,0 +1,91 @@
+"""Commands out, octets: the frames of the hot path, packed without pamqp and without its limits on names.
+
+Owns nothing. A delivery is a ready-made front per consumer and route, the delivery tag, a ready-made back,
+and the content as it arrived. The rare methods are packed in `wire/methods.py`.
+
+Spec: §4.2; basic.deliver, basic.get-ok, basic.return, basic.ack.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from amqpd.message import FRAME_OVERHEAD, Message, Route, pack_content
+
+HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
+_METHOD_HEAD = struct.Struct(">BHIHH")
+_ANSWER = struct.Struct(">BHIHHQBB")
+_FRAME_HEAD = struct.Struct(">BHI")
+_RETURN_CODE = struct.Struct(">H")
+_TAG = struct.Struct(">Q")
+_COUNT = struct.Struct(">I")
+_NO_ROUTE = _RETURN_CODE.pack(312) + b"\x08NO_ROUTE"
+
+pack_tag = _TAG.pack
+
+
+class DeliveryHead(NamedTuple):
+    """The octets of a basic.deliver around its delivery tag, for one consumer and one route."""
+
+    front: bytes
+    back: bytes
+    back_redelivered: bytes
+    content_fits: bool          # the content frames can be sent as they are
+
+
+def delivery_head(channel: int, frame_max: int, consumer_tag: bytes, route: Route) -> DeliveryHead:
+    """The head of every delivery of this route to this consumer; `consumer_tag` is a packed short string."""
+    size = 4 + len(consumer_tag) + 9 + len(route.octets)
+    back = route.octets + b"\xce"
+    return DeliveryHead(
+        _METHOD_HEAD.pack(1, channel, size, 60, 60) + consumer_tag,
+        b"\x00" + back,
+        b"\x01" + back,
+        channel == route.channel and route.frame_max <= frame_max,
+    )
+
+
+def refit_content(message: Message, channel: int, frame_max: int) -> bytes:
+    """The content frames of a message, numbered for this channel and cut for this frame-max."""
+    content, route = message.content, message.route
+    if len(content) > frame_max and route.frame_max > frame_max:
+        return pack_content(channel, frame_max, message.properties, message.body)
+    if channel == route.channel:
+        return content
+    parts: list[bytes] = []
+    start = 0
+    while start < len(content):
+        kind, _, size = _FRAME_HEAD.unpack_from(content, start)
+        stop = start + size + FRAME_OVERHEAD
+        parts += (_FRAME_HEAD.pack(kind, channel, size), content[start + 7 : stop])
+        start = stop
+    return b"".join(parts)
+
+
+def pack_get_ok(channel: int, tag: int, *, redelivered: bool, route: Route, left: int) -> bytes:
+    """The method frame of a basic.get-ok; `left` is how many messages are still ready. The content follows."""
+    return b"".join((
+        _METHOD_HEAD.pack(1, channel, 4 + 9 + len(route.octets) + 4, 60, 71),
+        _TAG.pack(tag),
+        b"\x01" if redelivered else b"\x00",
+        route.octets,
+        _COUNT.pack(left),
+        b"\xce",
+    ))
+
+
+def pack_return(channel: int, route: Route) -> bytes:
+    """The method frame of a basic.return with NO_ROUTE. The content follows."""
+    size = 4 + len(_NO_ROUTE) + len(route.octets)
+    return b"".join((_METHOD_HEAD.pack(1, channel, size, 60, 50), _NO_ROUTE, route.octets, b"\xce"))
+
+
+def pack_confirm(channel: int, sequence: int, *, multiple: bool) -> bytes:
+    """A basic.ack to a publisher."""
+    return _ANSWER.pack(1, channel, 13, 60, 80, sequence, multiple, 0xCE)
+
+
+def pack_refusal(channel: int, sequence: int) -> bytes:
+    """A basic.nack to a publisher. RabbitMQ sets the requeue bit, and so do we; clients ignore it."""
+    return _ANSWER.pack(1, channel, 13, 60, 120, sequence, 2, 0xCE)

@@ -1,0 +1,28 @@
+"""A clean restart of the broker, as the connections it ends live through it."""
+from __future__ import annotations
+
+import contextlib
+import subprocess
+
+from conformance.client import Client, Closed, Method
+from conformance.methods import CONNECTION_CLOSE, CONNECTION_CLOSE_OK
+
+RESTART_S = 180
+
+
+def restart(command: str, clients: list[Client]) -> list[Method]:
+    """Run the command, and meanwhile say goodbye on these connections; returns what the broker said."""
+    restarting = subprocess.Popen(command, shell=True)
+    farewells = [say_goodbye(client) for client in clients]
+    assert restarting.wait(RESTART_S) == 0, f"{command!r} failed"
+    return farewells
+
+
+def say_goodbye(client: Client) -> Method:
+    """Await the broker's close, answer it, and await the end."""
+    client.timeout = RESTART_S
+    farewell = client.await_method(0, [CONNECTION_CLOSE])
+    with contextlib.suppress(Closed):
+        client.send_method(0, *CONNECTION_CLOSE_OK)
+    client.drop()
+    return farewell

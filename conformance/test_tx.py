@@ -1,0 +1,375 @@
+"""§15 The tx class: what is held until commit and what is not, and what rollback and a close undo.
+
+That a refused message fails a commit as `partial tx completion` belongs to length limits, which are not asked here.
+"""
+from __future__ import annotations
+
+from typing import Callable
+
+import pytest
+
+from conformance.channel import Channel
+from conformance.client import Client
+from conformance.conftest import Broker, Names
+from conformance.fields import Properties
+from conformance.methods import (
+    BASIC_ACK, BASIC_NACK, BASIC_PUBLISH, BASIC_REJECT, BASIC_RETURN, TX_COMMIT, TX_COMMIT_OK, TX_ROLLBACK)
+from conformance.texts import Texts
+
+NOWHERE = "nobody.declares.this"
+NOT_TRANSACTIONAL = "PRECONDITION_FAILED - channel is not transactional"
+
+
+@pytest.fixture
+def tx(ch: Channel) -> Channel:
+    """A transactional channel."""
+    ch.tx_select()
+    return ch
+
+
+@pytest.fixture
+def other(broker: Broker) -> Channel:
+    """A channel elsewhere, not transactional."""
+    return broker.channel()
+
+
+@pytest.fixture
+def queue(tx: Channel, queue_name: str) -> str:
+    """An empty queue."""
+    tx.declare_queue(queue_name)
+    return queue_name
+
+
+@pytest.fixture
+def filled(queue: str, other: Channel) -> str:
+    """A queue with three messages."""
+    for body in (b"0", b"1", b"2"):
+        other.publish("", queue, body)
+    other.sync()
+    return queue
+
+
+def ready(channel: Channel, queue: str) -> int:
+    """How many messages are ready."""
+    return channel.declare_queue(queue, passive=True)[1]
+
+
+# The methods
+
+
+def test_selecting_again_is_fine(tx: Channel) -> None:
+    tx.tx_select()
+
+
+def test_selecting_again_keeps_what_is_held(tx: Channel, queue: str) -> None:
+    tx.publish("", queue)
+    tx.tx_select()
+    assert ready(tx, queue) == 0
+    tx.tx_commit()
+    assert ready(tx, queue) == 1
+
+
+def test_committing_without_select_fails(ch: Channel) -> None:
+    ch.send_tx_commit()
+    ch.fails(406, NOT_TRANSACTIONAL, *TX_COMMIT)
+
+
+def test_rolling_back_without_select_fails(ch: Channel) -> None:
+    ch.send_tx_rollback()
+    ch.fails(406, NOT_TRANSACTIONAL, *TX_ROLLBACK)
+
+
+def test_a_confirming_channel_is_not_transactional(ch: Channel) -> None:
+    ch.confirm_select()
+    ch.send_tx_commit()
+    ch.fails(406, NOT_TRANSACTIONAL, *TX_COMMIT)
+
+
+def test_nothing_may_be_committed_and_rolled_back(tx: Channel) -> None:
+    for _ in range(3):
+        tx.tx_commit()
+        tx.tx_rollback()
+
+
+def test_a_channel_opened_again_is_not_transactional(tx: Channel) -> None:
+    tx.close()
+    tx.open()
+    tx.send_tx_commit()
+    tx.fails(406, NOT_TRANSACTIONAL, *TX_COMMIT)
+
+
+# Publishes
+
+
+def test_a_publish_is_held_until_commit(tx: Channel, other: Channel, queue: str) -> None:
+    tx.publish("", queue, b"held")
+    tx.sync()
+    assert other.get(queue) is None
+    tx.tx_commit()
+    assert other.get(queue).body == b"held"
+
+
+def test_a_publish_is_held_from_consumers_too(tx: Channel, other: Channel, queue: str) -> None:
+    other.consume(queue)
+    tx.publish("", queue)
+    tx.sync()
+    assert other.delivered(queue) == []
+    tx.tx_commit()
+    assert len(other.deliveries(1)) == 1
+
+
+def test_all_publishes_of_a_transaction_are_there_at_commit_ok(tx: Channel, other: Channel, names: Names) -> None:
+    queues = [names.queue() for _ in range(3)]
+    for queue in queues:
+        tx.declare_queue(queue, durable=True)
+    for number in range(30):
+        tx.publish("", queues[number % 3], b"%d" % number, properties=Properties(delivery_mode=2))
+    tx.tx_commit()
+    assert [ready(other, queue) for queue in queues] == [10, 10, 10]
+
+
+def test_messages_of_a_transaction_keep_their_order(tx: Channel, queue: str) -> None:
+    for number in range(50):
+        tx.publish("", queue, b"%d" % number)
+    tx.tx_commit()
+    assert [int(tx.get(queue, no_ack=True).body) for _ in range(50)] == list(range(50))
+
+
+def test_a_rolled_back_publish_never_happened(tx: Channel, queue: str) -> None:
+    tx.publish("", queue)
+    tx.tx_rollback()
+    tx.tx_commit()
+    assert ready(tx, queue) == 0
+
+
+@pytest.mark.parametrize("end", [Channel.tx_commit, Channel.tx_rollback], ids=["commit", "rollback"])
+def test_the_next_transaction_begins_by_itself(tx: Channel, queue: str, end: Callable[[Channel], None]) -> None:
+    end(tx)
+    tx.publish("", queue)
+    assert ready(tx, queue) == 0
+    tx.tx_commit()
+    assert ready(tx, queue) == 1
+
+
+def test_a_committed_publish_is_not_committed_again(tx: Channel, queue: str) -> None:
+    tx.publish("", queue)
+    tx.tx_commit()
+    tx.tx_commit()
+    assert ready(tx, queue) == 1
+
+
+def test_a_publish_is_routed_when_it_is_sent_not_when_it_is_committed(tx: Channel, queue: str) -> None:
+    tx.publish("amq.direct", queue, b"too early")
+    tx.bind_queue(queue, "amq.direct", queue)
+    tx.publish("amq.direct", queue, b"bound")
+    tx.unbind_queue(queue, "amq.direct", queue)
+    tx.publish("amq.direct", queue, b"too late")
+    tx.tx_commit()
+    assert tx.get(queue).body == b"bound"
+    assert tx.get(queue) is None
+
+
+def test_a_publish_to_a_queue_deleted_before_commit_is_lost(tx: Channel, queue: str) -> None:
+    tx.publish("", queue)
+    tx.delete_queue(queue)
+    tx.tx_commit()
+    tx.declare_queue(queue)
+    assert ready(tx, queue) == 0
+
+
+def test_a_return_comes_during_commit(client: Client, tx: Channel) -> None:
+    tx.publish("", NOWHERE, b"body", mandatory=True)
+    assert tx.sync() == []
+    tx.send_tx_commit()
+    client.expect(1, *BASIC_RETURN)
+    client.expect(1, *TX_COMMIT_OK)
+
+
+def test_a_rolled_back_publish_does_not_come_back(tx: Channel) -> None:
+    tx.publish("", NOWHERE, mandatory=True)
+    tx.tx_rollback()
+    tx.tx_commit()
+    assert tx.sync() == []
+
+
+def test_a_bad_publish_fails_at_once(tx: Channel, texts: Texts) -> None:
+    tx.publish("nonesuch", NOWHERE)
+    tx.fails(404, texts.no_exchange("nonesuch"), *BASIC_PUBLISH)
+
+
+def test_a_publish_to_an_internal_exchange_fails_at_once(tx: Channel, texts: Texts) -> None:
+    tx.publish("amq.rabbitmq.trace", NOWHERE)
+    tx.fails(403, texts.internal("amq.rabbitmq.trace"), *BASIC_PUBLISH)
+
+
+def test_a_bad_expiration_fails_at_once(tx: Channel) -> None:
+    tx.publish("", NOWHERE, properties=Properties(expiration="abc"))
+    tx.fails(406, "PRECONDITION_FAILED - invalid expiration 'abc': no_integer", *BASIC_PUBLISH)
+
+
+def test_a_failure_rolls_back(tx: Channel, texts: Texts, filled: str) -> None:
+    tx.publish("", filled, b"lost")
+    tx.ack(tx.get(filled).tag)
+    tx.publish("nonesuch", NOWHERE)
+    tx.fails(404, texts.no_exchange("nonesuch"), *BASIC_PUBLISH)
+    assert ready(tx.open(), filled) == 3
+
+
+# Acks
+
+
+def test_an_ack_is_held_until_commit(tx: Channel, broker: Broker, filled: str) -> None:
+    tx.ack(tx.get(filled).tag)
+    tx.tx_commit()
+    tx.ack(tx.get(filled).tag)
+    tx.close()
+    assert ready(broker.channel(), filled) == 2
+
+
+def test_a_held_ack_gives_no_credit(tx: Channel, filled: str) -> None:
+    tx.qos(1)
+    tx.consume(filled)
+    tx.ack(tx.deliveries(1)[0].tag)
+    assert tx.delivered(filled) == []
+    tx.tx_commit()
+    assert tx.deliveries(1)[0].body == b"1"
+
+
+@pytest.mark.parametrize("refuse", [Channel.nack, Channel.reject], ids=["nack", "reject"])
+def test_a_requeue_is_held_until_commit(
+        tx: Channel, other: Channel, filled: str, refuse: Callable[..., None]) -> None:
+    refuse(tx, tx.get(filled).tag, requeue=True)
+    assert ready(tx, filled) == 2
+    tx.tx_commit()
+    assert ready(other, filled) == 3
+
+
+@pytest.mark.parametrize("refuse", [Channel.nack, Channel.reject], ids=["nack", "reject"])
+def test_a_drop_is_held_until_commit(
+        tx: Channel, other: Channel, filled: str, refuse: Callable[..., None]) -> None:
+    refuse(tx, tx.get(filled).tag, requeue=False)
+    tx.close()
+    assert ready(other, filled) == 3
+
+
+def test_a_rolled_back_ack_leaves_the_message_unacked(tx: Channel, other: Channel, filled: str) -> None:
+    """It is neither ready nor delivered again, and may be acked anew."""
+    got = tx.get(filled)
+    tx.ack(got.tag)
+    tx.tx_rollback()
+    assert ready(other, filled) == 2
+    tx.ack(got.tag)
+    tx.tx_commit()
+    tx.close()
+    assert ready(other, filled) == 2
+
+
+def test_a_rolled_back_requeue_leaves_the_message_unacked(tx: Channel, other: Channel, filled: str) -> None:
+    got = tx.get(filled)
+    tx.nack(got.tag)
+    tx.tx_rollback()
+    assert ready(other, filled) == 2
+    tx.nack(got.tag)
+    tx.tx_commit()
+    assert ready(other, filled) == 3
+
+
+def test_a_rolled_back_ack_of_several_leaves_them_unacked(tx: Channel, other: Channel, filled: str) -> None:
+    for _ in range(3):
+        tx.get(filled)
+    tx.ack(2, multiple=True)
+    tx.tx_rollback()
+    tx.ack(3, multiple=True)
+    tx.tx_commit()
+    tx.close()
+    assert ready(other, filled) == 0
+
+
+def test_a_tag_acked_in_the_transaction_is_no_longer_known(tx: Channel, filled: str) -> None:
+    tx.ack(tx.get(filled).tag)
+    tx.ack(1)
+    tx.fails(406, "PRECONDITION_FAILED - unknown delivery tag 1", *BASIC_ACK)
+
+
+@pytest.mark.parametrize("settle, ids", [
+    (Channel.ack, BASIC_ACK), (Channel.nack, BASIC_NACK), (Channel.reject, BASIC_REJECT)],
+    ids=["ack", "nack", "reject"])
+def test_an_unknown_tag_fails_at_once(
+        tx: Channel, settle: Callable[[Channel, int], None], ids: tuple[int, int]) -> None:
+    settle(tx, 42)
+    tx.fails(406, "PRECONDITION_FAILED - unknown delivery tag 42", *ids)
+
+
+def test_publishes_and_acks_are_committed_together(tx: Channel, other: Channel, filled: str, names: Names) -> None:
+    target = names.queue()
+    tx.declare_queue(target)
+    for _ in range(3):
+        got = tx.get(filled)
+        tx.publish("", target, got.body)
+        tx.ack(got.tag)
+    assert ready(other, target) == 0
+    tx.tx_commit()
+    tx.close()
+    assert (ready(other, filled), ready(other, target)) == (0, 3)
+
+
+# Not held
+
+
+def test_declares_and_binds_are_not_held(tx: Channel, broker: Broker, queue: str) -> None:
+    tx.bind_queue(queue, "amq.direct", queue)
+    tx.tx_rollback()
+    tx.publish("amq.direct", queue)
+    tx.tx_commit()
+    assert ready(broker.channel(), queue) == 1
+
+
+def test_getting_is_not_held(tx: Channel, other: Channel, filled: str) -> None:
+    assert tx.get(filled).body == b"0"
+    tx.tx_rollback()
+    assert ready(other, filled) == 2
+
+
+def test_getting_without_ack_is_not_held(tx: Channel, other: Channel, filled: str) -> None:
+    assert tx.get(filled, no_ack=True).body == b"0"
+    tx.tx_rollback()
+    tx.close()
+    assert ready(other, filled) == 2
+
+
+def test_consuming_is_not_held(tx: Channel, filled: str) -> None:
+    tx.consume(filled)
+    assert [delivery.body for delivery in tx.deliveries(3)] == [b"0", b"1", b"2"]
+
+
+def test_a_purge_is_not_held(tx: Channel, filled: str) -> None:
+    assert tx.purge(filled) == 3
+    tx.tx_rollback()
+    assert ready(tx, filled) == 0
+
+
+# A channel's end
+
+
+def test_closing_the_channel_rolls_back_and_requeues(tx: Channel, other: Channel, filled: str) -> None:
+    tx.ack(tx.get(filled).tag)
+    tx.publish("", filled, b"lost")
+    tx.close()
+    assert [(got.body, got.redelivered) for got in (other.get(filled) for _ in range(3))] == [
+        (b"0", True), (b"1", False), (b"2", False)]
+    assert other.get(filled) is None
+
+
+def test_closing_the_connection_rolls_back_and_requeues(
+        client: Client, tx: Channel, other: Channel, filled: str) -> None:
+    tx.ack(tx.get(filled).tag)
+    tx.publish("", filled, b"lost")
+    client.close()
+    assert ready(other, filled) == 3
+
+
+def test_other_channels_are_not_transactional(client: Client, tx: Channel, queue: str) -> None:
+    client.channel().publish("", queue, b"plain")
+    tx.publish("", queue, b"held")
+    client.channel(7).delivered(queue)
+    assert tx.get(queue).body == b"plain"

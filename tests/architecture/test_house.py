@@ -1,0 +1,223 @@
+"""The house as it is drawn: who may import whom, what never stands in a file, and what always does.
+
+Whoever needs an import that fails here either puts code into another room, or changes the picture: the table below
+and the README's map, with a reason.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "amqpd"
+
+# The modules that belong to no room: values and rules that import nothing but each other.
+BASE = {"errors", "fields", "message", "octets", "properties"}
+ROOMS = {"broker", "config", "logs", "management", "session", "store", "wire"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "fields": set(),
+    "message": set(),
+    "octets": set(),
+    "properties": {"errors", "fields", "message", "octets"},
+    "logs": set(),
+    "wire": BASE,
+    "broker": BASE,
+    "store": BASE | {"broker"},
+    "session": BASE | {"broker", "wire"},
+    "management": BASE | {"broker"},
+    "config": BASE,
+    "server": BASE | ROOMS,
+    "cli": {"config", "logs", "server"},
+    "ctl": {"cli", "logs"},         # the second program shares the first one's exit codes and way to complain
+    "__main__": {"cli"},
+}
+# All the thinking is plain and synchronous: what these rooms know of time and of the world is handed to them.
+THINKING = BASE | {"broker", "session", "wire"}
+WAITING = {
+    "anyio", "asyncio", "concurrent", "multiprocessing", "selectors", "socket", "ssl", "subprocess", "threading",
+    "time", "uvloop"}
+ONLY_IN = {"sqlite3": {"store"}, "sqlite_utils": {"store"}, "pamqp": {"wire", "session"}, "click": {"cli", "ctl"}}
+# pamqp's classes are ours to use, its codec is not: see wire/methods.py.
+CODEC = {"pamqp.body", "pamqp.decode", "pamqp.encode", "pamqp.frame", "pamqp.header"}
+# Who may catch whatever it is, and why nobody else need.
+CATCHES_ALL = {
+    ("cli.py", "run"): "a bug becomes a line on stderr and an exit code",
+    ("management/control.py", "answer"): "a bug becomes an answer, and the socket lives on",
+    ("session/connection.py", "_take"): "a bug becomes 541 for one client, and the others live on",
+    ("store/store.py", "_guarded"): "whatever kept a batch from being written, nobody may go on",
+}
+# Bases that say nothing of their heirs' methods; of other bases those inherit what they do, docstring and all.
+PLAIN_BASES = {
+    "ABC", "Enum", "Exception", "Frame", "Generic", "IntEnum", "NamedTuple", "Protocol", "Struct", "StrEnum"}
+MARKERS = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b")
+EXCUSE = re.compile(r"#\s*(type: ignore\[[\w, -]+\]|noqa: \w+)\s+(#|\().{8,}")
+
+
+def sources(*folders: str) -> list[Path]:
+    """Every Python file below these folders, by its name in the repository."""
+    return sorted(path.relative_to(ROOT) for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    """The room, or the module of no room, that a file of the package belongs to."""
+    return path.with_suffix("").parts[1]
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """A file's syntax."""
+    return ast.parse((ROOT / path).read_text(), str(path))
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """The full names of all that a file imports, wherever it stands."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} line {node.lineno}: a relative import hides the room it comes from"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+PACKAGE_FILES = sources("amqpd")
+ALL_FILES = sources("amqpd", "tests", "conformance")
+every_package_file = pytest.mark.parametrize("path", PACKAGE_FILES, ids=str)
+every_file = pytest.mark.parametrize("path", ALL_FILES, ids=str)
+
+
+# Imports
+
+def test_every_room_is_in_the_picture() -> None:
+    assert {room_of(path) for path in PACKAGE_FILES} == MAY_IMPORT.keys() | {"__init__"}
+
+
+@every_package_file
+def test_a_room_imports_only_what_it_may(path: Path) -> None:
+    room = room_of(path)
+    for name in imports_of(path):
+        first, _, rest = name.partition(".")
+        if first != "amqpd" or rest == "__version__":
+            continue
+        target = rest.split(".")[0]
+        assert target == room or target in MAY_IMPORT.get(room, set()), f"{room} may not import {name}"
+
+
+@every_package_file
+def test_whoever_thinks_does_not_wait(path: Path) -> None:
+    if room_of(path) in THINKING:
+        assert not WAITING & {name.partition(".")[0] for name in imports_of(path)}
+
+
+@every_package_file
+def test_some_libraries_belong_to_some_rooms(path: Path) -> None:
+    for name in imports_of(path):
+        rooms = ONLY_IN.get(name.partition(".")[0])
+        assert rooms is None or room_of(path) in rooms, f"{room_of(path)} may not import {name}"
+        assert not any(name == module or name.startswith(module + ".") for module in CODEC), f"{name} is pamqp's codec"
+
+
+def test_conformance_knows_nothing_of_amqpd() -> None:
+    for path in sources("conformance"):
+        assert not [name for name in imports_of(path) if name.split(".")[0] in ("amqpd", "tests")], path
+
+
+# What never stands in a file
+
+@every_file
+def test_nothing_is_left_to_be_done(path: Path) -> None:
+    found = MARKERS.search((ROOT / path).read_text())
+    assert found is None, f"{path} has a marker: {found and found[0]}"
+
+
+@every_package_file
+def test_nobody_catches_everything_but_who_must(path: Path) -> None:
+    for function in ast.walk(tree_of(path)):
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            for handler in ast.walk(function):
+                if isinstance(handler, ast.ExceptHandler) and catches_all(handler):
+                    place = str(path.relative_to("amqpd")), function.name
+                    assert place in CATCHES_ALL, f"{path} line {handler.lineno} catches everything"
+
+
+def catches_all(handler: ast.ExceptHandler) -> bool:
+    """Whether a handler swallows whatever comes: it names no error, or every one, and does not pass it on."""
+    named = ast.walk(handler.type) if handler.type else [ast.Name("Exception")]
+    names = {node.id for node in named if isinstance(node, ast.Name)}
+    passes_on = isinstance(handler.body[-1], ast.Raise) and handler.body[-1].exc is None
+    return bool(names & {"Exception", "BaseException"}) and not passes_on
+
+
+def test_everybody_who_may_catch_everything_still_does() -> None:
+    for file, function in CATCHES_ALL:
+        names = [node.name for node in ast.walk(tree_of(Path("amqpd", file))) if isinstance(
+            node, (ast.FunctionDef, ast.AsyncFunctionDef)) and any(
+            isinstance(handler, ast.ExceptHandler) and catches_all(handler) for handler in ast.walk(node))]
+        assert function in names, f"{file} has no such {function} any more"
+
+
+@every_package_file
+def test_a_rule_is_broken_only_with_a_reason(path: Path) -> None:
+    for number, line in enumerate((ROOT / path).read_text().splitlines(), 1):
+        if re.search(r"#\s*(type: ignore|noqa)", line):
+            assert EXCUSE.search(line), f"{path} line {number} gives no reason"
+
+
+@every_file
+def test_no_file_knows_the_machine_it_was_written_on(path: Path) -> None:
+    assert "/wo" "rk/" not in (ROOT / path).read_text()
+
+
+@every_package_file
+def test_asserts_have_no_effects(path: Path) -> None:
+    """Python leaves them out when it is asked to."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Assert):
+            effects = [part for part in ast.walk(node.test) if isinstance(part, (ast.NamedExpr, ast.Await, ast.Yield))]
+            assert not effects, f"{path} line {node.lineno} does something in an assert"
+
+
+# What always stands in a file
+
+@every_file
+def test_every_module_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(tree_of(path)), f"{path} has no docstring"
+
+
+@every_file
+def test_every_module_has_lazy_annotations(path: Path) -> None:
+    annotates = any(isinstance(node, (ast.arg, ast.AnnAssign)) for node in ast.walk(tree_of(path)))
+    assert not annotates or "__future__.annotations" in imports_of(path)
+
+
+@every_package_file
+def test_everything_public_says_what_it_does(path: Path) -> None:
+    for name, node in public(tree_of(path)):
+        assert ast.get_docstring(node), f"{path} line {node.lineno}: {name} has no docstring"
+
+
+def base_name(base: ast.expr) -> str:
+    """`Struct` for `msgspec.Struct`, `Generic` for `Generic[T]`."""
+    if isinstance(base, ast.Subscript):
+        return base_name(base.value)
+    return base.attr if isinstance(base, ast.Attribute) else base.id if isinstance(base, ast.Name) else ""
+
+
+def public(module: ast.Module) -> Iterator[tuple[str, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """The public classes and functions of a module, and those methods that no base class tells of."""
+    for node in module.body:
+        if not isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) or node.name.startswith("_"):
+            continue
+        yield node.name, node
+        if isinstance(node, ast.ClassDef) and {base_name(base) for base in node.bases} <= PLAIN_BASES:
+            for member in node.body:
+                if isinstance(member, (ast.FunctionDef, ast.AsyncFunctionDef)) and not member.name.startswith("_"):
+                    marks = member.decorator_list
+                    if not any(isinstance(mark, ast.Attribute) and mark.attr == "setter" for mark in marks):
+                        yield f"{node.name}.{member.name}", member

@@ -1,0 +1,179 @@
+"""Vhosts, users, and what is built again at start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from amqpd.broker.broker import AlreadyThere, Broker, NoSuchThing
+from amqpd.broker.definitions import (
+    BindingDefinition,
+    Deleted,
+    ExchangeDefinition,
+    PermissionDefinition,
+    QueueDefinition,
+    UserDefinition,
+    VhostDefinition,
+)
+from amqpd.errors import ChannelException
+from tests.support.journals import RecordingJournal
+from tests.support.samples import message, messages
+
+
+class FakeConnection:
+    """A client's connection that only counts how it was closed."""
+
+    def __init__(self, user_name: str, vhost_name: str) -> None:
+        self.user_name = user_name
+        self.vhost_name = vhost_name
+        self.reasons: list[str] = []
+
+    def force_close(self, reason: str) -> None:
+        self.reasons.append(reason)
+
+    def statistics(self) -> dict[str, Any]:
+        return {}
+
+    def channel_statistics(self) -> list[dict[str, Any]]:
+        return []
+
+
+@pytest.fixture
+def journal() -> RecordingJournal:
+    return RecordingJournal()
+
+
+@pytest.fixture
+def broker(journal: RecordingJournal) -> Broker:
+    """A broker with the vhosts `/` and `other`, and the user `somebody` who may read in `/`."""
+    broker = Broker(journal)
+    broker.add_vhost(VhostDefinition("/"))
+    broker.add_vhost(VhostDefinition("other"))
+    broker.add_user(UserDefinition("somebody", "hash"))
+    broker.set_permissions(PermissionDefinition("somebody", "/", read=".*"))
+    return broker
+
+
+def connect(broker: Broker, user: str, vhost: str) -> FakeConnection:
+    connection = FakeConnection(user, vhost)
+    broker.connections[len(broker.connections) + 1] = connection
+    return connection
+
+
+@pytest.mark.parametrize("act", [
+    lambda broker: broker.add_vhost(VhostDefinition("/")), lambda broker: broker.add_user(UserDefinition("somebody"))])
+def test_what_is_there_cannot_be_added(broker: Broker, act: Callable[[Broker], None]) -> None:
+    with pytest.raises(AlreadyThere, match="'(/|somebody)' already exists"):
+        act(broker)
+
+
+@pytest.mark.parametrize("act", [
+    lambda broker: broker.delete_vhost("none"), lambda broker: broker.delete_user("none"),
+    lambda broker: broker.set_permissions(PermissionDefinition("none", "/")),
+    lambda broker: broker.set_permissions(PermissionDefinition("somebody", "none")),
+    lambda broker: broker.change_password("none", "", ""),
+])
+def test_what_is_not_there_is_refused_by_name(broker: Broker, act: Callable[[Broker], None]) -> None:
+    with pytest.raises(NoSuchThing, match="'none'"):
+        act(broker)
+
+
+def test_all_of_it_is_recorded(broker: Broker, journal: RecordingJournal) -> None:
+    broker.change_password("somebody", "new hash", "scrypt")
+    assert journal.now.in_order() == [
+        VhostDefinition("/"), VhostDefinition("other"), UserDefinition("somebody", "new hash"),
+        PermissionDefinition("somebody", "/", read=".*")]
+    assert broker.last_batch == journal.batch
+
+
+def test_a_deleted_user_leaves_nothing_behind(broker: Broker, journal: RecordingJournal) -> None:
+    broker.delete_user("somebody")
+    assert journal.now.in_order() == [VhostDefinition("/"), VhostDefinition("other")]
+
+
+def test_a_deleted_user_s_connections_are_closed(broker: Broker) -> None:
+    his, other = connect(broker, "somebody", "/"), connect(broker, "other", "/")
+    broker.delete_user("somebody")
+    assert (his.reasons, other.reasons) == (["user 'somebody' is deleted"], [])
+
+
+def test_a_deleted_vhost_takes_everything_with_it(broker: Broker, journal: RecordingJournal) -> None:
+    broker.ensure(QueueDefinition(0, "/", "orders", durable=True))
+    broker.vhosts["/"].queues["orders"].publish(messages(1, persistent=True))
+    there, elsewhere = connect(broker, "somebody", "/"), connect(broker, "somebody", "other")
+    broker.delete_vhost("/")
+    assert (there.reasons, elsewhere.reasons) == (["vhost '/' is deleted"], [])
+    assert journal.now.in_order() == [VhostDefinition("other"), UserDefinition("somebody", "hash")]
+    assert not broker.users["somebody"].may_enter("/")
+    assert isinstance(journal.changes[-1], Deleted) and journal.changes[-1].definition == VhostDefinition("/")
+
+
+def test_a_vhost_that_is_made_again_is_empty_and_nobody_s(broker: Broker) -> None:
+    broker.ensure(QueueDefinition(0, "/", "orders", durable=True))
+    broker.delete_vhost("/")
+    broker.add_vhost(VhostDefinition("/"))
+    assert not broker.vhosts["/"].queues and not broker.users["somebody"].may_enter("/")
+
+
+def test_new_permissions_make_publishers_look_again(broker: Broker) -> None:
+    version = broker.vhosts["/"].version
+    broker.set_permissions(PermissionDefinition("somebody", "/"))
+    assert broker.vhosts["/"].version > version
+
+
+def test_what_a_config_declares_is_made_once(broker: Broker, journal: RecordingJournal) -> None:
+    declared = (
+        ExchangeDefinition("/", "x", "topic", durable=True), QueueDefinition(0, "/", "orders", durable=True),
+        BindingDefinition("/", "x", "queue", "orders", "#"))
+    for definition in declared:
+        broker.ensure(definition)
+    before = list(journal.changes)
+    for definition in declared:
+        broker.ensure(definition)
+    assert journal.changes == before
+    with pytest.raises(ChannelException, match="inequivalent arg 'type'"):
+        broker.ensure(ExchangeDefinition("/", "x", "direct", durable=True))
+
+
+def test_a_new_broker_is_built_from_what_was_kept(broker: Broker, journal: RecordingJournal) -> None:
+    for name in ("orders", "others"):
+        broker.ensure(QueueDefinition(0, "/", name, durable=True))
+    broker.ensure(ExchangeDefinition("/", "x", "topic", durable=True))
+    broker.ensure(BindingDefinition("/", "x", "queue", "orders", "#"))
+    broker.ensure(BindingDefinition("/", "amq.direct", "exchange", "x", "k"))
+    number = broker.vhosts["/"].queues["orders"].definition.number
+
+    recorded = RecordingJournal(journal.now.copy())
+    reborn = Broker(recorded, first_number=1 << 40)
+    reborn.restore(journal.now.in_order())
+    reborn.restore_messages(number, messages(5, 9, persistent=True), {9})
+    vhost = reborn.vhosts["/"]
+    vhost.check()
+    assert recorded.is_empty, "nothing is recorded again"
+    assert [one.number for one in vhost.queues["orders"].ready] == [5, 9]
+    assert vhost.queues["orders"].redelivered == {9} and not vhost.queues["others"].ready
+    assert vhost.route(vhost.exchanges["amq.direct"], ("k",), {}) == [vhost.queues["orders"]]
+    assert reborn.users["somebody"].may("/", "read", "anything")
+
+
+def test_numbers_of_a_run_begin_where_it_was_told(journal: RecordingJournal) -> None:
+    broker = Broker(journal, first_number=1 << 40)
+    broker.add_vhost(VhostDefinition("/"))
+    for name in ("a", "b"):
+        broker.ensure(QueueDefinition(0, "/", name))
+    numbers = {queue.definition.number for queue in broker.vhosts["/"].queues.values()}
+    assert len(numbers) == 2 and min(numbers) >= 1 << 40 and broker.next_message_number == 1 << 40
+
+
+def test_what_was_redelivered_in_durable_queues_is_told_at_the_end(broker: Broker) -> None:
+    broker.ensure(QueueDefinition(0, "/", "durable", durable=True))
+    broker.ensure(QueueDefinition(0, "/", "transient"))
+    for name in ("durable", "transient"):
+        queue = broker.vhosts["/"].queues[name]
+        run = [message(1, persistent=True), message(2)]
+        queue.publish(run)
+        queue.get(no_ack=False)
+        queue.requeue(run[:1])
+    assert broker.redelivered() == {broker.vhosts["/"].queues["durable"].definition.number: [1]}

@@ -1,0 +1,85 @@
+"""An exchange by itself: its bindings, and what makes two of them the same."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition
+from amqpd.broker.exchange import DefaultExchange, Exchange, binding_key
+from amqpd.broker.queue import Queue
+from amqpd.errors import ConnectionException, ReplyCode
+from tests.support.journals import RefusingJournal
+from tests.support.samples import binding, queue_definition
+
+ORDERS, OTHER = (Queue(queue_definition(name), RefusingJournal()) for name in ("orders", "other"))
+
+
+def exchange(kind: str = "direct", **arguments: object) -> Exchange:
+    return Exchange(ExchangeDefinition("/", "x", kind, arguments=arguments))
+
+
+def test_a_message_goes_where_bindings_lead() -> None:
+    x = exchange()
+    assert x.bind(binding("x", "orders", "k"), ORDERS)
+    assert x.bind(binding("x", "other", "l"), OTHER)
+    assert (list(x.route("k", {})), list(x.route("m", {}))) == ([ORDERS], [])
+
+
+def test_the_same_binding_is_made_once() -> None:
+    x = exchange()
+    assert x.bind(binding("x", "orders", "k"), ORDERS)
+    assert not x.bind(binding("x", "orders", "k"), ORDERS)
+    assert len(x.bindings) == 1
+    assert x.unbind(binding("x", "orders", "k"))
+    assert list(x.route("k", {})) == []
+
+
+def test_a_binding_that_is_not_there_cannot_be_taken_away() -> None:
+    x = exchange()
+    x.bind(binding("x", "orders", "k"), ORDERS)
+    assert not x.unbind(binding("x", "orders", "other key"))
+    assert not x.unbind(BindingDefinition("/", "x", "exchange", "orders", "k"))
+    assert list(x.route("k", {})) == [ORDERS]
+
+
+@pytest.mark.parametrize(("one", "other", "same"), [
+    ({}, {}, True), ({"a": 1}, {}, False), ({"a": 1}, {"a": 2}, False), ({"a": 1, "b": 2}, {"b": 2, "a": 1}, True),
+    ({"a": 1}, {"a": True}, False), ({"a": 1}, {"a": 1.0}, False), ({"a": "1"}, {"a": 1}, False),
+    ({"a": None}, {}, False), ({"a": [1, {"b": 2}]}, {"a": [1, {"b": 2}]}, True),
+    ({"a": Decimal("1.0")}, {"a": Decimal("1.00")}, False),
+])
+def test_arguments_are_part_of_what_a_binding_is(
+    one: dict[str, object], other: dict[str, object], same: bool
+) -> None:
+    keys = [binding_key(BindingDefinition("/", "x", "queue", "orders", "k", arguments)) for arguments in (one, other)]
+    assert (keys[0] == keys[1]) is same
+
+
+@pytest.mark.parametrize(("kind", "text"), [
+    ("x-delayed-message", "unknown exchange type 'x-delayed-message'"), ("", "invalid exchange type ''"),
+    ("quorum", "invalid exchange type 'quorum'"),
+])
+def test_an_unknown_type_is_refused(kind: str, text: str) -> None:
+    with pytest.raises(ConnectionException) as refused:
+        exchange(kind)
+    assert (refused.value.code, refused.value.text) == (ReplyCode.COMMAND_INVALID, text)
+
+
+def test_an_exchange_knows_its_alternate() -> None:
+    assert exchange().alternate is None
+    assert exchange(**{"alternate-exchange": "other"}).alternate == "other"
+
+
+@pytest.mark.parametrize(("kind", "reads"), [("direct", False), ("fanout", False), ("topic", False), ("headers", True)])
+def test_only_headers_exchanges_read_headers(kind: str, reads: bool) -> None:
+    assert exchange(kind).reads_headers is reads
+
+
+def test_the_default_exchange_leads_to_every_queue_by_its_name() -> None:
+    queues = {"orders": ORDERS}
+    default = DefaultExchange("/", queues)
+    assert list(default.route("orders", {})) == [ORDERS]
+    del queues["orders"]
+    assert list(default.route("orders", {})) == []

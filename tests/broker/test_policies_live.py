@@ -1,0 +1,231 @@
+"""Policies on a vhost that lives: queues and exchanges follow at once, at declaration, and after a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from amqpd.broker.broker import OPERATOR, Broker
+from amqpd.broker.clock import Clock
+from amqpd.broker.definitions import (
+    BindingDefinition,
+    Defined,
+    Deleted,
+    ExchangeDefinition,
+    PolicyDefinition,
+    QueueDefinition,
+    VhostDefinition,
+)
+from amqpd.broker.policy import InvalidPolicy, NoSuchPolicy
+from amqpd.broker.queue import Queue
+from amqpd.broker.rules import QueueRules
+from amqpd.broker.vhost import Vhost
+from tests.support.journals import RecordingJournal
+from tests.support.samples import messages
+
+
+@pytest.fixture
+def journal() -> RecordingJournal:
+    """A journal that knows nothing yet."""
+    return RecordingJournal()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands still."""
+    return Clock()
+
+
+@pytest.fixture
+def broker(journal: RecordingJournal, clock: Clock) -> Broker:
+    """A broker with one vhost."""
+    broker = Broker(journal, first_number=1_000, clock=clock)
+    broker.add_vhost(VhostDefinition("/"))
+    return broker
+
+
+@pytest.fixture
+def vhost(broker: Broker) -> Iterator[Vhost]:
+    """That vhost."""
+    yield broker.vhosts["/"]
+    broker.vhosts["/"].check()
+
+
+def queue(vhost: Vhost, name: str = "q", **properties: Any) -> Queue:
+    return vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", name, **properties), "me")
+
+
+def set_policy(
+    vhost: Vhost, name: str = "p", pattern: str = "", priority: int = 0, *, is_operator: bool = False, **said: Any
+) -> PolicyDefinition:
+    """Keys are written with _ for the hyphens."""
+    definition = {key.replace("_", "-"): value for key, value in said.items()}
+    policy = PolicyDefinition("/", name, pattern, definition, priority, is_operator=is_operator)
+    vhost.set_policy(policy)
+    return policy
+
+
+def ready(queue: Queue) -> list[int]:
+    return [message.number for message in queue.ready]
+
+
+def routed(vhost: Vhost, exchange: str, key: str = "k") -> list[str]:
+    return [found.name for found in vhost.route(vhost.exchanges[exchange], [key], {})]
+
+
+# Queues
+
+def test_a_queue_follows_when_a_policy_is_set_changed_and_cleared(vhost: Vhost) -> None:
+    found = queue(vhost)
+    set_policy(vhost, max_length=5)
+    assert found.rules == QueueRules(max_length=5)
+    set_policy(vhost, expires=1_000)
+    assert found.rules == QueueRules(expires_ms=1_000)
+    vhost.clear_policy("p")
+    assert found.rules == QueueRules()
+
+
+def test_a_queue_declared_later_follows_too(vhost: Vhost) -> None:
+    set_policy(vhost, max_length=5)
+    assert queue(vhost).rules.max_length == 5
+    assert queue(vhost, "exclusive", exclusive=True).rules.max_length == 5
+
+
+def test_the_next_policy_takes_over_when_the_highest_goes(vhost: Vhost) -> None:
+    found = queue(vhost)
+    set_policy(vhost, "low", priority=1, max_length=1)
+    set_policy(vhost, "high", priority=2, max_length=2)
+    assert found.rules.max_length == 2
+    vhost.clear_policy("high")
+    assert found.rules.max_length == 1
+
+
+def test_an_operators_policy_comes_on_top(vhost: Vhost) -> None:
+    found = queue(vhost, arguments={"x-max-length": 9})
+    set_policy(vhost, max_length=5)
+    set_policy(vhost, max_length=3, is_operator=True)
+    assert found.rules.max_length == 3
+    vhost.clear_policy("p")
+    assert found.rules.max_length == 3
+    vhost.clear_policy("p", is_operator=True)
+    assert found.rules.max_length == 9
+
+
+def test_a_queue_is_cut_to_a_new_limit_at_once_and_the_dead_are_buried(vhost: Vhost) -> None:
+    dead = queue(vhost, "dead")
+    found = queue(vhost, arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"})
+    found.publish(messages(1, 2, 3, 4))
+    set_policy(vhost, pattern="^q$", max_length=1)
+    assert ready(found) == [4]
+    assert len(dead.ready) == 3
+    assert not vhost.has_dead
+
+
+def test_the_dead_follow_the_policys_exchange(vhost: Vhost) -> None:
+    dead, found = queue(vhost, "dead"), queue(vhost, arguments={"x-max-length": 1})
+    set_policy(vhost, pattern="^q$", dead_letter_exchange="", dead_letter_routing_key="dead")
+    found.publish(messages(1, 2))
+    vhost.bury()
+    assert (len(dead.ready), ready(found)) == (1, [2])
+
+
+def test_an_unused_queue_expires_by_policy(vhost: Vhost, clock: Clock) -> None:
+    queue(vhost)
+    clock.advance(10_000)
+    set_policy(vhost, expires=1_000)
+    clock.advance(10_999)
+    assert "q" in vhost.queues
+    clock.advance(11_000)
+    assert "q" not in vhost.queues
+
+
+def test_a_policy_that_changes_nothing_for_a_queue_leaves_its_time_running(vhost: Vhost, clock: Clock) -> None:
+    queue(vhost)
+    set_policy(vhost, expires=1_000)
+    clock.advance(900)
+    set_policy(vhost, "other", pattern="^x$", max_length=5)
+    clock.advance(1_000)
+    assert "q" not in vhost.queues
+
+
+# Exchanges
+
+@pytest.fixture
+def lost(vhost: Vhost) -> str:
+    """The name of a queue that gets all that is published to amq.fanout."""
+    queue(vhost, "lost")
+    vhost.bind(OPERATOR, BindingDefinition("/", "amq.fanout", "queue", "lost"), "me")
+    return "lost"
+
+
+def test_an_exchange_gets_and_loses_its_alternate_at_once(vhost: Vhost, lost: str) -> None:
+    before = vhost.version
+    set_policy(vhost, pattern=r"^amq\.direct$", alternate_exchange="amq.fanout")
+    assert routed(vhost, "amq.direct") == [lost]
+    assert vhost.version > before
+    before = vhost.version
+    vhost.clear_policy("p")
+    assert routed(vhost, "amq.direct") == []
+    assert vhost.version > before
+
+
+def test_an_exchange_declared_later_has_its_alternate(vhost: Vhost, lost: str) -> None:
+    set_policy(vhost, pattern="^x$", alternate_exchange="amq.fanout")
+    vhost.declare_exchange(OPERATOR, ExchangeDefinition("/", "x", "direct"))
+    assert routed(vhost, "x") == [lost]
+
+
+def test_the_argument_of_an_exchange_goes_first(vhost: Vhost, lost: str) -> None:
+    vhost.declare_exchange(
+        OPERATOR, ExchangeDefinition("/", "x", "direct", arguments={"alternate-exchange": "amq.direct"}))
+    set_policy(vhost, pattern="^x$", alternate_exchange="amq.fanout")
+    assert routed(vhost, "x") == []
+
+
+def test_the_default_exchange_never_has_an_alternate(vhost: Vhost, lost: str) -> None:
+    set_policy(vhost, alternate_exchange="amq.fanout")
+    assert routed(vhost, "", "nowhere") == []
+    policy = vhost.policies.of_exchange("").policy
+    assert policy is not None and policy.name == "p"        # though it is listed with the policy, as in RabbitMQ
+
+
+# Refusals, and what is recorded
+
+def test_a_policy_that_makes_no_sense_changes_nothing(vhost: Vhost, journal: RecordingJournal) -> None:
+    found, changes = queue(vhost), len(journal.changes)
+    set_policy(vhost, max_length=5)
+    with pytest.raises(InvalidPolicy):
+        set_policy(vhost, max_length=-1)
+    assert found.rules.max_length == 5
+    assert len(journal.changes) == changes + 1
+
+
+@pytest.mark.parametrize("name, is_operator", [("none", False), ("p", True)])
+def test_a_policy_that_does_not_exist_cannot_be_cleared(vhost: Vhost, name: str, is_operator: bool) -> None:
+    set_policy(vhost, max_length=5)
+    with pytest.raises(NoSuchPolicy, match=f"NOT_FOUND - no policy '{name}' in vhost '/'"):
+        vhost.clear_policy(name, is_operator=is_operator)
+
+
+def test_a_policy_is_recorded_and_its_end_too(vhost: Vhost, journal: RecordingJournal) -> None:
+    policy = set_policy(vhost, max_length=5)
+    assert vhost.awaited_batch == journal.batch
+    vhost.clear_policy("p")
+    assert journal.changes[-2:] == [Defined(policy), Deleted(policy)]
+
+
+def test_policies_hold_after_a_restart(vhost: Vhost, journal: RecordingJournal, lost: str) -> None:
+    queue(vhost, "orders", durable=True)
+    vhost.declare_exchange(OPERATOR, ExchangeDefinition("/", "x", "direct", durable=True))
+    set_policy(vhost, max_length=5, alternate_exchange="amq.fanout")
+    set_policy(vhost, "ceiling", max_length=3, is_operator=True)
+    set_policy(vhost, "gone", priority=9, max_length=1)
+    vhost.clear_policy("gone")
+    restarted = Broker(journal)
+    restarted.restore(journal.now.in_order())
+    again = restarted.vhosts["/"]
+    assert again.queues["orders"].rules.max_length == 3
+    assert again.exchanges["x"].alternate == "amq.fanout"
+    assert again.exchanges["amq.direct"].alternate == "amq.fanout"

@@ -1,0 +1,371 @@
+"""A queue by itself: order, turns, prefetch, room, and what is recorded of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from amqpd.broker.queue import Queue
+from amqpd.errors import ChannelException
+from tests.support.journals import RecordingJournal, RefusingJournal
+from tests.support.samples import message, messages, queue_definition
+from tests.support.subscribers import Line, ListSubscriber, requeue, settle, subscribe
+from amqpd.broker.definitions import Defined
+
+
+@pytest.fixture
+def queue() -> Iterator[Queue]:
+    """A transient queue, which has no business with the journal."""
+    queue = Queue(queue_definition(), RefusingJournal())
+    yield queue
+    queue.check()
+
+
+@pytest.fixture
+def journal() -> RecordingJournal:
+    """A journal that knows the queue `orders`."""
+    journal = RecordingJournal()
+    journal.changed(Defined(queue_definition(durable=True)))
+    journal.commit()
+    return journal
+
+
+@pytest.fixture
+def durable(journal: RecordingJournal) -> Iterator[Queue]:
+    """A durable queue."""
+    queue = Queue(queue_definition(durable=True), journal)
+    yield queue
+    queue.check()
+
+
+@pytest.fixture
+def subscriber() -> ListSubscriber:
+    return ListSubscriber()
+
+
+def ready(queue: Queue) -> list[int]:
+    return [one.number for one in queue.ready]
+
+
+# Order
+
+def test_messages_wait_in_publish_order(queue: Queue) -> None:
+    queue.publish(messages(1, 2))
+    queue.publish(messages(5))
+    assert ready(queue) == [1, 2, 5]
+    assert queue.ready.octets == 15
+
+
+def test_a_consumer_gets_what_waits_in_order_and_in_one_run(queue: Queue, subscriber: ListSubscriber) -> None:
+    queue.publish(messages(1, 2, 3))
+    subscribe(queue, subscriber)
+    assert subscriber.runs == [[1, 2, 3]]
+    queue.publish(messages(4, 5))
+    assert subscriber.runs == [[1, 2, 3], [4, 5]]
+
+
+def test_get_takes_the_first(queue: Queue) -> None:
+    run = messages(1, 2)
+    queue.publish(run)
+    assert queue.get(no_ack=False) is run[0]
+    assert (ready(queue), queue.unacked) == ([2], 1)
+    assert queue.get(no_ack=True) is run[1]
+    assert (ready(queue), queue.unacked) == ([], 1)
+    assert queue.get(no_ack=False) is None
+
+
+@pytest.mark.parametrize("back", [(1,), (3,), (5,), (1, 3), (5, 1), (3, 5, 1), (1, 2, 3, 4, 5)])
+def test_requeued_messages_go_back_to_their_places(queue: Queue, back: tuple[int, ...]) -> None:
+    run = messages(1, 2, 3, 4, 5)
+    queue.publish(run)
+    for _ in run:
+        queue.get(no_ack=False)
+    queue.publish(messages(6, 7))
+    queue.requeue([run[number - 1] for number in back])
+    assert ready(queue) == [*sorted(back), 6, 7]
+    assert queue.unacked == 5 - len(back)
+
+
+def test_a_message_requeued_behind_others_that_wait_sorts_in(queue: Queue) -> None:
+    run = messages(1, 2, 3, 4)
+    queue.publish(run)
+    for _ in run:
+        queue.get(no_ack=False)
+    queue.requeue([run[2], run[0]])
+    queue.requeue([run[1]])
+    queue.requeue([run[3]])
+    assert ready(queue) == [1, 2, 3, 4]
+
+
+def test_what_was_handed_out_is_redelivered_until_it_is_settled(queue: Queue) -> None:
+    run = messages(1, 2)
+    queue.publish(run)
+    first = queue.get(no_ack=False)
+    assert first is not None and queue.redelivered == set()
+    queue.requeue([first])
+    assert queue.redelivered == {1}
+    queue.get(no_ack=False)
+    assert queue.redelivered == {1}
+    queue.settle([first])
+    assert queue.redelivered == set()
+
+
+def test_purge_forgets_what_was_redelivered(queue: Queue) -> None:
+    run = messages(1, 2)
+    queue.publish(run)
+    queue.get(no_ack=False)
+    queue.requeue(run[:1])
+    assert queue.purge()[0] == 2
+    assert (queue.redelivered, queue.ready.octets) == (set(), 0)
+
+
+def test_restored_messages_wait_as_they_were(queue: Queue) -> None:
+    queue.restore(messages(3, 7), {7})
+    assert (ready(queue), queue.redelivered, queue.ready.octets) == ([3, 7], {7}, 10)
+
+
+# Turns
+
+def test_consumers_of_one_channel_get_one_each_in_turn(queue: Queue, subscriber: ListSubscriber) -> None:
+    for tag in "abc":
+        subscribe(queue, subscriber, tag)
+    queue.publish(messages(1, 2, 3, 4, 5))
+    queue.publish(messages(6, 7))
+    assert subscriber.delivered == [("a", 1), ("b", 2), ("c", 3), ("a", 4), ("b", 5), ("c", 6), ("a", 7)]
+
+
+def test_consumers_of_several_channels_get_the_same_turns_in_runs(queue: Queue) -> None:
+    one, two, three = (ListSubscriber() for _ in range(3))
+    for tag, subscriber in zip("abc", (one, two, three)):
+        subscribe(queue, subscriber, tag)
+    queue.publish(messages(1, 2, 3, 4, 5, 6, 7))
+    queue.publish(messages(8))
+    assert (one.numbers(), two.numbers(), three.numbers()) == ([1, 4, 7], [2, 5, 8], [3, 6])
+    assert one.runs[0] == [1, 4]
+
+
+def test_a_new_consumer_is_the_last_in_turn(queue: Queue, subscriber: ListSubscriber) -> None:
+    subscribe(queue, subscriber, "a")
+    subscribe(queue, subscriber, "b")
+    queue.publish(messages(1))
+    subscribe(queue, subscriber, "c")
+    queue.publish(messages(2, 3, 4))
+    assert [tag for tag, _ in subscriber.delivered] == ["a", "b", "a", "c"]
+
+
+def test_a_consumer_that_left_is_passed_over(queue: Queue, subscriber: ListSubscriber) -> None:
+    consumers = [subscribe(queue, subscriber, tag) for tag in "abc"]
+    queue.unsubscribe(consumers[1])
+    queue.publish(messages(1, 2, 3))
+    assert [tag for tag, _ in subscriber.delivered] == ["a", "c", "a"]
+
+
+def test_a_consumer_without_credit_is_passed_over_until_it_answers(queue: Queue, subscriber: ListSubscriber) -> None:
+    run = messages(1, 2, 3, 4, 5)
+    first = subscribe(queue, subscriber, "a", prefetch=1)
+    subscribe(queue, subscriber, "b", prefetch=2)
+    queue.publish(run)
+    assert subscriber.delivered == [("a", 1), ("b", 2), ("b", 3)]
+    settle(first, run[0])
+    assert subscriber.delivered[3:] == [("a", 4)]
+
+
+def test_a_higher_priority_goes_first(queue: Queue, subscriber: ListSubscriber) -> None:
+    subscribe(queue, subscriber, "low", prefetch=1, priority=-5)
+    subscribe(queue, subscriber, "none", prefetch=1)
+    subscribe(queue, subscriber, "high", prefetch=2, priority=7)
+    subscribe(queue, subscriber, "also high", prefetch=1, priority=7)
+    queue.publish(messages(1, 2, 3, 4, 5, 6))
+    assert [tag for tag, _ in subscriber.delivered] == ["high", "also high", "high", "none", "low"]
+
+
+# Prefetch
+
+def test_in_flight_counts_what_was_not_answered(queue: Queue, subscriber: ListSubscriber) -> None:
+    run = messages(1, 2, 3, 4)
+    consumer = subscribe(queue, subscriber, prefetch=3)
+    queue.publish(run)
+    assert (consumer.in_flight, consumer.credit, queue.unacked, ready(queue)) == (3, 0, 3, [4])
+    settle(consumer, run[0], run[1])
+    assert (consumer.in_flight, consumer.credit, queue.unacked, ready(queue)) == (2, 1, 2, [])
+
+
+def test_a_requeued_message_comes_straight_back(queue: Queue, subscriber: ListSubscriber) -> None:
+    run = messages(1, 2)
+    consumer = subscribe(queue, subscriber, prefetch=2)
+    queue.publish(run)
+    requeue(consumer, run[0])
+    assert subscriber.numbers() == [1, 2, 1]
+    assert (consumer.in_flight, queue.unacked) == (2, 2)
+
+
+def test_without_acks_nothing_counts(queue: Queue, subscriber: ListSubscriber) -> None:
+    consumer = subscribe(queue, subscriber, prefetch=1, no_ack=True)
+    queue.publish(messages(1, 2, 3))
+    assert (subscriber.numbers(), consumer.in_flight, queue.unacked) == ([1, 2, 3], 0, 0)
+    assert queue.statistics()["settled"] == 3
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_a_shared_limit_holds_for_all_consumers_of_a_channel(queue: Queue, limit: int) -> None:
+    subscriber = ListSubscriber(shared_prefetch=limit)
+    for tag in "ab":
+        subscribe(queue, subscriber, tag)
+    queue.publish(messages(1, 2, 3, 4, 5))
+    assert subscriber.numbers() == [1, 2, 3, 4, 5][:limit]
+
+
+def test_a_consumer_without_acks_takes_what_a_shared_limit_keeps_from_others(queue: Queue) -> None:
+    subscriber = ListSubscriber(shared_prefetch=1)
+    subscribe(queue, subscriber, "a")
+    subscribe(queue, subscriber, "b", no_ack=True)
+    queue.publish(messages(1, 2, 3, 4))
+    assert subscriber.numbers() == [1, 2, 3, 4]
+    assert subscriber.outstanding == 1
+
+
+# Room
+
+def test_a_connection_that_is_full_gets_nothing(queue: Queue) -> None:
+    line = Line(0)
+    subscriber = ListSubscriber(line)
+    subscribe(queue, subscriber)
+    queue.publish(messages(1, 2))
+    assert subscriber.numbers() == []
+    line.room = 10_000
+    queue.dispatch()
+    assert subscriber.numbers() == [1, 2]
+
+
+def test_a_run_ends_about_where_the_room_ends(queue: Queue) -> None:
+    line = Line(10_000)
+    subscriber = ListSubscriber(line)
+    queue.publish([message(number, bytes(1_000)) for number in range(1, 101)])
+    subscribe(queue, subscriber)
+    assert line.room <= 0 and len(subscriber.numbers()) == 10
+    line.room = 10_000
+    queue.dispatch()
+    assert len(subscriber.numbers()) == 20
+
+
+def test_one_message_goes_out_however_large_if_there_is_any_room(queue: Queue) -> None:
+    subscriber = ListSubscriber(Line(1))
+    subscribe(queue, subscriber)
+    queue.publish([message(1, bytes(100_000)), message(2)])
+    assert (subscriber.numbers(), ready(queue)) == ([1], [2])
+
+
+def test_two_channels_of_a_connection_share_its_room(queue: Queue) -> None:
+    line = Line(5_000)
+    one, two = ListSubscriber(line), ListSubscriber(line)
+    subscribe(queue, one, "a")
+    subscribe(queue, two, "b")
+    queue.publish([message(number, bytes(1_000)) for number in range(1, 101)])
+    assert 4 <= len(one.numbers()) + len(two.numbers()) <= 6
+    assert abs(len(one.numbers()) - len(two.numbers())) <= 1
+
+
+# Exclusive and deleted
+
+def test_an_exclusive_consumer_is_alone(queue: Queue, subscriber: ListSubscriber) -> None:
+    consumer = subscribe(queue, subscriber, "a", exclusive=True)
+    for exclusive in (False, True):
+        with pytest.raises(ChannelException, match="queue 'orders' in vhost '/' in exclusive use"):
+            subscribe(queue, subscriber, "b", exclusive=exclusive)
+    queue.unsubscribe(consumer)
+    subscribe(queue, subscriber, "b")
+    with pytest.raises(ChannelException):
+        subscribe(queue, subscriber, "a", exclusive=True)
+
+
+def test_a_queue_is_unused_once_its_last_consumer_has_left(queue: Queue, subscriber: ListSubscriber) -> None:
+    assert not queue.is_unused
+    consumer = subscribe(queue, subscriber)
+    assert not queue.is_unused
+    queue.unsubscribe(consumer)
+    assert queue.is_unused
+
+
+def test_answers_to_a_deleted_queue_change_nothing(durable: Queue, journal: RecordingJournal) -> None:
+    run = messages(1, 2, 3, persistent=True)
+    durable.publish(run)
+    for _ in run:
+        durable.get(no_ack=False)
+    durable.deleted = True
+    assert durable.settle(run[:1]) == 0
+    durable.requeue(run[1:])
+    assert ready(durable) == []
+
+
+def test_a_deleted_queue_takes_nothing(durable: Queue, journal: RecordingJournal) -> None:
+    durable.deleted = True
+    assert durable.publish(messages(1, persistent=True)) == 0
+    assert journal.is_empty and ready(durable) == []
+
+
+# The journal
+
+def test_persistent_messages_of_a_durable_queue_are_recorded(durable: Queue, journal: RecordingJournal) -> None:
+    assert durable.publish([message(1, persistent=True), message(2), message(3, persistent=True)]) == journal.batch
+    assert list(journal.now.messages[1]) == [1, 3]
+
+
+def test_transient_messages_are_not_recorded(durable: Queue, journal: RecordingJournal) -> None:
+    assert durable.publish(messages(1, 2)) == 0
+    assert durable.purge() == (2, 0)
+    assert journal.is_empty
+
+
+def test_settling_is_recorded(durable: Queue, subscriber: ListSubscriber, journal: RecordingJournal) -> None:
+    run = messages(1, 2, persistent=True)
+    consumer = subscribe(durable, subscriber)
+    durable.publish(run)
+    assert settle(consumer, run[0]) == journal.batch
+    assert list(journal.now.messages[1]) == [2]
+
+
+def test_a_delivery_without_ack_settles(durable: Queue, subscriber: ListSubscriber, journal: RecordingJournal) -> None:
+    subscribe(durable, subscriber, no_ack=True)
+    assert durable.publish(messages(1, persistent=True)) == journal.batch
+    assert journal.now.messages[1] == {}
+
+
+def test_a_get_without_ack_settles(durable: Queue, journal: RecordingJournal) -> None:
+    durable.publish(messages(1, persistent=True))
+    found = durable.get(no_ack=True)
+    assert found is not None
+    durable.forget(found)
+    assert journal.now.messages[1] == {} and durable.statistics()["settled"] == 1
+
+
+def test_how_often_a_message_was_given_back_is_recorded(durable: Queue, journal: RecordingJournal) -> None:
+    run = [message(1, persistent=True), message(2)]
+    durable.publish(run)
+    for count in (1, 2):
+        for _ in run:
+            durable.get(no_ack=False)
+        durable.requeue(run)
+        assert durable.deliveries == {1: count, 2: count} and journal.now.deliveries[1] == {1: count}
+    durable.purge()
+    assert durable.deliveries == {} and journal.now.deliveries[1] == {}
+
+
+def test_a_purge_is_recorded(durable: Queue, journal: RecordingJournal) -> None:
+    durable.publish(messages(1, 2, persistent=True))
+    durable.get(no_ack=False)
+    assert durable.purge() == (1, journal.batch)
+    assert list(journal.now.messages[1]) == [1]
+
+
+# Outlook
+
+def test_statistics_add_up(queue: Queue, subscriber: ListSubscriber) -> None:
+    run = messages(1, 2, 3, 4)
+    queue.publish(run)
+    queue.get(no_ack=False)
+    consumer = subscribe(queue, subscriber, prefetch=2)
+    settle(consumer, run[1])
+    assert queue.statistics() == {
+        "messages_ready": 0, "messages_unacknowledged": 3, "messages": 3, "message_bytes_ready": 0, "consumers": 1,
+        "published": 4, "delivered": 3, "got": 1, "settled": 1, "redelivered": 0}

@@ -1,0 +1,88 @@
+"""A broker as a process of its own: started as a user starts it, and ended in every way there is.
+
+Owns the process, its port and its log. The data directory is the caller's and outlives it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = (sys.executable, "-m", "amqpd")
+SABOTAGED = (sys.executable, str(Path(__file__).with_name("sabotaged.py")))
+START_LIMIT_S = 20.0
+STOP_LIMIT_S = 15.0
+_READY = re.compile(r"amqpd \S+ ready amqp=127\.0\.0\.1:(\d+) data=")
+
+
+class BrokerProcess:
+    """One run of a broker on a directory. Its log is appended to `log_path`."""
+
+    def __init__(
+        self, data_dir: Path, log_path: Path, *, command: tuple[str, ...] = COMMAND, listen: str = "127.0.0.1:0"
+    ) -> None:
+        self.port = 0
+        self.start_s = 0.0
+        self.log_path = log_path
+        self._started_at = time.monotonic()
+        settings = {name: value for name, value in os.environ.items() if not name.startswith("AMQPD_")}
+        with log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "serve", "--listen", listen, "--data-dir", str(data_dir), "--log-level", "warning"],
+                cwd=ROOT, env=settings | {"PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=log, text=True)
+
+    def __enter__(self) -> BrokerProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def wait_until_ready(self) -> BrokerProcess:
+        """Read the ready line and learn the port from it; AssertionError if the broker says something else."""
+        assert self._process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            assert selector.select(START_LIMIT_S), f"the broker was not ready within {START_LIMIT_S} s"
+        line = self._process.stdout.readline()
+        ready = _READY.match(line)
+        assert ready, f"the broker said {line!r} instead of being ready"
+        self.port = int(ready[1])
+        self.start_s = time.monotonic() - self._started_at
+        return self
+
+    def kill(self) -> None:
+        """SIGKILL, whatever it is doing; harmless when it has ended."""
+        self._process.kill()
+        self.wait()
+
+    def stop(self, signum: int = signal.SIGTERM) -> int:
+        """Ask it to stop and return its exit code."""
+        self.signal(signum)
+        return self.wait()
+
+    def signal(self, signum: int) -> None:
+        """Send a signal and do not wait."""
+        self._process.send_signal(signum)
+
+    def wait(self, limit_s: float = STOP_LIMIT_S) -> int:
+        """The exit code. Raises subprocess.TimeoutExpired."""
+        code = self._process.wait(limit_s)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        return code
+
+    def has_ended_within(self, seconds: float) -> bool:
+        """Whether it ends by itself within this time."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True

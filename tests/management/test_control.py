@@ -1,0 +1,543 @@
+"""The commands of amqpctl, carried out on a broker, and the socket they come through."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import stat
+from collections.abc import Callable, Coroutine, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amqpd.broker.access import hash_known_password, password_matches
+from amqpd.broker.broker import OPERATOR, Broker
+from amqpd.broker.consumer import Consumer
+from amqpd.broker.definitions import (
+    BindingDefinition,
+    Change,
+    ExchangeDefinition,
+    PermissionDefinition,
+    QueueDefinition,
+    UserDefinition,
+    VhostDefinition,
+)
+from amqpd.broker.queue import Queue
+from amqpd.fields import LongString, Timestamp
+from amqpd.management import commands, listings
+from amqpd.management.commands import Commands, Node
+from amqpd.management.control import SOCKET_NAME, Control, bind_private
+from amqpd.message import Facts, Message, Route, pack_content
+
+NAME = "127.0.0.1:40000 -> 127.0.0.1:5672"
+
+
+class ListJournal:
+    """A journal that keeps what it is told in a list."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+
+    def changed(self, change: Change) -> int:
+        self.changes.append(change)
+        return len(self.changes)
+
+    def published(self, queue: QueueDefinition, run: object) -> int:
+        return 0
+
+    def settled(self, queue: QueueDefinition, run: object) -> int:
+        return 0
+
+
+class FakeConnection:
+    """A connection with one channel."""
+
+    user_name = "guest"
+    vhost_name = "/"
+
+    def __init__(self) -> None:
+        self.closed_for: str | None = None
+
+    def force_close(self, reason: str) -> None:
+        self.closed_for = reason
+
+    def statistics(self) -> dict[str, Any]:
+        return {"name": NAME, "user": "guest", "client_properties": {"product": "test"}}
+
+    def channel_statistics(self) -> list[dict[str, Any]]:
+        return [{"name": f"{NAME} (3)", "number": 3, "user": "guest"}]
+
+
+class FakeSubscriber:
+    """A channel that takes no deliveries."""
+
+    room = credit = 0
+    address = (7, 1)
+
+    def deliver(self, consumer: Consumer, run: object) -> None:
+        raise AssertionError("there is no room")
+
+    def cancelled(self, consumer: Consumer) -> None:
+        pass
+
+
+class Desk:
+    """A broker with vhost "/" and user guest, and whoever commands it."""
+
+    def __init__(self) -> None:
+        self.journal = ListJournal()
+        self.broker = Broker(self.journal)
+        self.broker.add_vhost(VhostDefinition("/"))
+        self.broker.add_user(UserDefinition("guest", *hash_known_password("guest"), ("administrator",)))
+        self.vhost = self.broker.vhosts["/"]
+        self.stops = 0
+        self.log: list[str] = []
+        node = Node(rabbitmq_version="3.10.8", data_dir=None, listeners=[("127.0.0.1", 5672)], stop=self._stop)
+        self.control = Control(Commands(self.broker, node), self._wait_committed)
+
+    def _stop(self) -> None:
+        self.stops += 1
+
+    async def _wait_committed(self) -> None:
+        self.log.append(f"committed {len(self.journal.changes)}")
+
+    def answer(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """What a request is answered with, through JSON."""
+        request = json.dumps({"command": command, "arguments": arguments}).encode()
+        return asyncio.run(self.control.answer(request))
+
+    def ask(self, command: str, **arguments: Any) -> Any:
+        """The result of a command that is carried out."""
+        answer = self.answer(command, **arguments)
+        assert answer["ok"], answer
+        return answer["result"]
+
+    def refusal(self, command: str, **arguments: Any) -> tuple[str, int]:
+        """Text and exit code of a command that is refused."""
+        answer = self.answer(command, **arguments)
+        assert not answer["ok"], answer
+        return answer["error"], answer["exit_code"]
+
+    def rows(self, command: str, *columns: str, vhost: str = "/") -> list[list[Any]]:
+        """The rows of a list."""
+        rows: list[list[Any]] = self.ask(command, vhost=vhost, columns=columns)["rows"]
+        return rows
+
+    def queue(self, name: str, *, owner: object = OPERATOR, messages: int = 0, **fields: Any) -> Queue:
+        """Declare a queue and put messages into it."""
+        queue = self.vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", name, **fields), owner)
+        route = Route("", name, b"", 1, 131_072)
+        content = pack_content(1, 131_072, b"\0\0", b"body")
+        queue.publish([Message(number, route, Facts(), content, 4) for number in range(1, messages + 1)])
+        return queue
+
+
+@pytest.fixture
+def desk() -> Desk:
+    """A broker to command."""
+    return Desk()
+
+
+# Lists
+
+def test_queues_are_listed_with_their_counts(desk: Desk) -> None:
+    desk.queue("orders", durable=True, messages=2, arguments={"x-max-length": 5})
+    assert desk.rows("list_queues", "name", "messages", "messages_ready", "durable", "type", "arguments") == [
+        ["orders", 2, 2, True, "classic", [("x-max-length", "signedint", 5)]]]
+
+
+def test_an_exclusive_queue_names_its_owner_as_list_connections_does(desk: Desk) -> None:
+    connection = desk.broker.connections[7] = FakeConnection()
+    desk.queue("mine", owner=connection, exclusive=True)
+    assert desk.rows("list_queues", "owner_pid", "exclusive") == [["<amqpd@localhost.1.7.0>", True]]
+    assert desk.rows("list_connections", "pid") == [["<amqpd@localhost.1.7.0>"]]
+
+
+def test_the_default_exchange_and_its_bindings_are_listed(desk: Desk) -> None:
+    desk.queue("orders")
+    assert ["", "direct"] in desk.rows("list_exchanges", "name", "type")
+    assert desk.rows("list_bindings", "source_name", "destination_name", "destination_kind", "routing_key") == [
+        ["", "orders", "queue", "orders"]]
+
+
+def test_bindings_are_listed_with_their_arguments(desk: Desk) -> None:
+    desk.vhost.declare_exchange(OPERATOR, ExchangeDefinition("/", "a", "topic"))
+    desk.vhost.bind(OPERATOR, BindingDefinition("/", "amq.topic", "exchange", "a", "k.*", {"x": 1}), OPERATOR)
+    assert desk.rows("list_bindings", "source_name", "source_kind", "destination_name", "destination_kind",
+                     "routing_key", "arguments") == [
+        ["amq.topic", "exchange", "a", "exchange", "k.*", [("x", "signedint", 1)]]]
+
+
+def test_connections_and_channels_are_listed_with_their_pids(desk: Desk) -> None:
+    desk.broker.connections[7] = FakeConnection()
+    assert desk.rows("list_connections", "name", "client_properties") == [[NAME, [("product", "longstr", "test")]]]
+    assert desk.rows("list_channels", "pid", "connection", "number") == [
+        ["<amqpd@localhost.1.7.3>", "<amqpd@localhost.1.7.0>", 3]]
+
+
+def test_consumers_are_listed_queue_by_queue(desk: Desk) -> None:
+    queue = desk.queue("orders")
+    queue.subscribe(Consumer("tag", queue, FakeSubscriber(), no_ack=True, exclusive=True, prefetch=5))
+    assert desk.rows("list_consumers", "queue_name", "consumer_tag", "ack_required", "prefetch_count", "active") == [
+        ["orders", "tag", False, 5, True]]
+    assert desk.rows("list_queues", "consumers", "exclusive_consumer_tag") == [[1, "tag"]]
+
+
+def test_users_vhosts_and_permissions_are_listed(desk: Desk) -> None:
+    desk.broker.set_permissions(PermissionDefinition("guest", "/", "a", "b", "c"))
+    desk.broker.add_vhost(VhostDefinition("shop"))
+    assert desk.rows("list_users", "user", "tags") == [["guest", ["administrator"]]]
+    assert desk.rows("list_vhosts", "name") == [["/"], ["shop"]]
+    assert desk.rows("list_permissions", "user", "configure", "write", "read") == [["guest", "a", "b", "c"]]
+    assert desk.rows("list_permissions", "user", vhost="shop") == []
+
+
+@pytest.mark.parametrize("command", [
+    "list_queues", "list_exchanges", "list_bindings", "list_consumers", "list_permissions", "list_policies",
+    "list_operator_policies",
+])
+def test_a_vhost_that_does_not_exist_is_an_error_to_every_list(desk: Desk, command: str) -> None:
+    assert desk.refusal(command, vhost="nope", columns=[]) == ("Virtual host 'nope' does not exist", 65)
+
+
+def test_an_unknown_column_is_refused(desk: Desk) -> None:
+    assert desk.refusal("list_vhosts", vhost="/", columns=["nope"]) == ("Info key(s) nope are not supported", 64)
+
+
+def test_a_field_table_keeps_its_types_in_json() -> None:
+    table = {"i": 2**40, "t": Timestamp(5), "b": b"\xff", "s": LongString(b"\xff"), "d": Decimal("1.5"),
+             "a": [1, None, {"x": True}]}
+    assert listings.field_table(table) == [
+        ("i", "long", 2**40), ("t", "timestamp", 5), ("b", "binary", "\\xff"), ("s", "longstr", "\\xff"),
+        ("d", "decimal", "1.5"),
+        ("a", "array", [("signedint", 1), ("void", None), ("table", [("x", "bool", True)])])]
+
+
+# Queues and connections
+
+def test_a_purge_drops_the_ready_messages(desk: Desk) -> None:
+    queue = desk.queue("orders", messages=3)
+    assert desk.ask("purge_queue", vhost="/", queue="orders") is None
+    assert not queue.ready
+
+
+def test_to_purge_or_delete_what_does_not_exist_is_refused_as_rabbitmqctl_does(desk: Desk) -> None:
+    assert desk.refusal("purge_queue", vhost="/", queue="q") == ("not_found: no queue 'q' in vhost '/'", 69)
+    assert desk.refusal("delete_queue", vhost="/", queue="q") == ("Queue not found", 64)
+
+
+def test_a_deleted_queue_tells_how_many_messages_were_ready(desk: Desk) -> None:
+    desk.queue("orders", messages=3)
+    assert desk.ask("delete_queue", vhost="/", queue="orders", if_empty=False, if_unused=True) == 3
+    assert not desk.vhost.queues
+
+
+def test_a_queue_is_kept_unless_it_is_as_asked(desk: Desk) -> None:
+    queue = desk.queue("orders", messages=1)
+    queue.subscribe(Consumer("tag", queue, FakeSubscriber()))
+    assert desk.refusal("delete_queue", vhost="/", queue="orders", if_unused=True) == ("Queue is in use", 64)
+    assert desk.refusal("delete_queue", vhost="/", queue="orders", if_empty=True) == ("Queue is not empty", 64)
+    assert "orders" in desk.vhost.queues
+
+
+def test_another_connections_exclusive_queue_can_be_purged_and_deleted(desk: Desk) -> None:
+    desk.queue("mine", owner=FakeConnection(), exclusive=True, messages=1)
+    desk.ask("purge_queue", vhost="/", queue="mine")
+    assert desk.ask("delete_queue", vhost="/", queue="mine") == 0
+
+
+@pytest.mark.parametrize("token", [NAME, "<amqpd@localhost.1.7.0>"])
+def test_a_connection_is_closed_by_its_name_or_pid(desk: Desk, token: str) -> None:
+    connection = desk.broker.connections[7] = FakeConnection()
+    desk.ask("close_connection", connection=token, explanation="bye")
+    assert connection.closed_for == "bye"
+
+
+def test_a_connection_that_does_not_exist_is_refused(desk: Desk) -> None:
+    assert desk.refusal("close_connection", connection="x", explanation="") == ("no connection 'x'", 69)
+
+
+# Users and vhosts
+
+def test_a_new_user_can_log_in_and_do_nothing(desk: Desk) -> None:
+    desk.ask("add_user", user="till", password="secret")
+    user = desk.broker.users["till"]
+    assert password_matches(user.definition, "secret")
+    assert not user.permissions and not user.definition.tags
+
+
+def test_an_empty_password_lets_nobody_in(desk: Desk) -> None:
+    desk.ask("add_user", user="till", password="")
+    assert not password_matches(desk.broker.users["till"].definition, "")
+
+
+def test_a_password_is_changed(desk: Desk) -> None:
+    desk.ask("change_password", user="guest", password="new")
+    assert password_matches(desk.broker.users["guest"].definition, "new")
+
+
+def test_a_deleted_user_is_gone(desk: Desk) -> None:
+    desk.ask("delete_user", user="guest")
+    assert not desk.broker.users
+
+
+def test_permissions_are_set(desk: Desk) -> None:
+    desk.ask("set_permissions", vhost="/", user="guest", configure="", write="^a", read=".*")
+    assert desk.broker.users["guest"].may("/", "write", "ab")
+    assert not desk.broker.users["guest"].may("/", "configure", "ab")
+
+
+def test_a_vhost_is_added_once_and_deleted(desk: Desk) -> None:
+    desk.ask("add_vhost", vhost="shop")
+    desk.ask("add_vhost", vhost="shop")
+    assert list(desk.broker.vhosts) == ["/", "shop"]
+    desk.ask("delete_vhost", vhost="shop")
+    assert list(desk.broker.vhosts) == ["/"]
+
+
+NO_TILL = ('User "till" does not exist', 67)
+RIGHTS = {"configure": "", "write": "", "read": ""}
+
+
+@pytest.mark.parametrize("command, arguments, refusal", [
+    ("add_user", {"user": "guest", "password": "x"}, ('User "guest" already exists', 70)),
+    ("add_user", {"user": "", "password": "x"}, ("Bad argument: user cannot be an empty string", 65)),
+    ("add_user", {"user": "é" * 128, "password": "x"}, ("Bad argument: user cannot be longer than 255 octets", 65)),
+    ("delete_user", {"user": "till"}, NO_TILL),
+    ("change_password", {"user": "till", "password": "x"}, NO_TILL),
+    ("change_password", {"user": "guest", "password": ""},
+     ("Bad argument: password cannot be an empty string", 65)),
+    ("set_permissions", {"vhost": "/", "user": "till", **RIGHTS}, NO_TILL),
+    ("set_permissions", {"vhost": "x", "user": "guest", **RIGHTS}, ("Virtual host 'x' does not exist", 65)),
+    ("set_permissions", {"vhost": "/", "user": "guest", **RIGHTS, "read": "a" * 1025},
+     ("a regular expression may have 1024 octets", 69)),
+    ("add_vhost", {"vhost": ""}, ("Bad argument: vhost cannot be an empty string", 65)),
+    ("delete_vhost", {"vhost": "x"}, ("Virtual host 'x' does not exist", 65)),
+])
+def test_a_refusal_has_rabbitmqctls_text_and_exit_code(
+    desk: Desk, command: str, arguments: dict[str, str], refusal: tuple[str, int]
+) -> None:
+    changes = len(desk.journal.changes)
+    assert desk.refusal(command, **arguments) == refusal
+    assert len(desk.journal.changes) == changes
+
+
+def test_a_pattern_that_is_no_regular_expression_is_refused(desk: Desk) -> None:
+    text, exit_code = desk.refusal("set_permissions", vhost="/", user="guest", configure="(", write="", read="")
+    assert text.startswith("regular expression '(' is invalid: missing )")
+    assert exit_code == 69
+
+
+# Policies
+
+POLICY_COLUMNS = ("vhost", "name", "pattern", "apply-to", "definition", "priority")
+
+
+def test_policies_are_set_listed_and_cleared(desk: Desk) -> None:
+    said = '{"max-length": 5, "dead-letter-exchange": "ü/"}'
+    desk.ask("set_policy", vhost="/", name="p", pattern="^q", definition=said, priority=3, apply_to="queues")
+    desk.ask("set_policy", vhost="/", name="low", pattern="", definition='{"expires":1}')
+    desk.ask("set_operator_policy", vhost="/", name="o", pattern="", definition='{"max-length":3}')
+    assert desk.rows("list_policies", *POLICY_COLUMNS) == [
+        ["/", "low", "", "all", '{"expires":1}', 0],
+        ["/", "p", "^q", "queues", '{"dead-letter-exchange":"ü/","max-length":5}', 3]]
+    assert desk.rows("list_operator_policies", *POLICY_COLUMNS) == [["/", "o", "", "all", '{"max-length":3}', 0]]
+    desk.ask("clear_policy", vhost="/", name="p")
+    desk.ask("clear_operator_policy", vhost="/", name="o")
+    assert desk.rows("list_policies", "name") == [["low"]]
+    assert desk.rows("list_operator_policies", "name") == []
+
+
+def test_queues_and_exchanges_tell_which_policies_hold(desk: Desk) -> None:
+    desk.queue("q")
+    desk.ask("set_policy", vhost="/", name="p", pattern="^q$", definition='{"max-length":5,"overflow":"drop-head"}')
+    desk.ask("set_policy", vhost="/", name="x", pattern="direct", definition='{"alternate-exchange":"e"}')
+    desk.ask("set_operator_policy", vhost="/", name="o", pattern="", definition='{"max-length":3}', apply_to="queues")
+    assert desk.rows("list_queues", "policy", "operator_policy", "effective_policy_definition") == [
+        ["p", "o", [("max-length", "signedint", 3), ("overflow", "longstr", "drop-head")]]]
+    policies = dict(desk.rows("list_exchanges", "name", "policy"))
+    assert (policies["amq.direct"], policies["amq.topic"]) == ("x", "")
+
+
+@pytest.mark.parametrize("sort", ["policy", "operator_policy"])
+@pytest.mark.parametrize("changed, refusal", [
+    ({"definition": '{"max-length":-1}'}, ("Validation failed\n\n-1 is not a valid maximum length\n", 69)),
+    ({"definition": "{}", "apply_to": "x"}, (
+        "Validation failed\n\nno policy provided\n"
+        "apply-to 'x' unrecognised; should be 'queues', 'exchanges' or 'all'\n", 69)),
+    ({"definition": "[]"}, ("Validation failed\n\ndefinition must be a dictionary\n", 69)),
+    ({"definition": '{"max-length":5'}, ("JSON decoding error. Reason: Input data was truncated", 69)),
+    ({"vhost": "x"}, ("Virtual host 'x' does not exist", 65)),
+])
+def test_a_policy_that_makes_no_sense_has_rabbitmqctls_text(
+    desk: Desk, sort: str, changed: dict[str, str], refusal: tuple[str, int]
+) -> None:
+    arguments = {"vhost": "/", "name": "p", "pattern": "", "definition": '{"max-length":5}', **changed}
+    assert desk.refusal(f"set_{sort}", **arguments) == refusal
+    assert desk.rows("list_policies", "name") == desk.rows("list_operator_policies", "name") == []
+
+
+@pytest.mark.parametrize("definition", ["[" * 50_000, '{"a":1e999}', '{"a":NaN}', '{"a":"\\ud800"}'])
+def test_a_definition_that_is_no_json_is_refused(desk: Desk, definition: str) -> None:
+    text, exit_code = desk.refusal("set_policy", vhost="/", name="p", pattern="", definition=definition)
+    assert text.startswith("JSON decoding error. Reason: ")
+    assert exit_code == 69
+
+
+@pytest.mark.parametrize("sort", ["policy", "operator_policy"])
+def test_to_clear_a_policy_that_does_not_exist_is_refused(desk: Desk, sort: str) -> None:
+    assert desk.refusal(f"clear_{sort}", vhost="/", name="p") == ("Parameter does not exist", 69)
+
+
+# Answers
+
+def test_a_change_is_answered_once_it_is_committed(desk: Desk) -> None:
+    desk.ask("add_vhost", vhost="shop")
+    assert desk.log == [f"committed {len(desk.journal.changes)}"]
+
+
+def test_looking_waits_for_no_commit(desk: Desk) -> None:
+    desk.ask("ping")
+    desk.ask("status")
+    assert not desk.log
+
+
+def test_stop_begins_a_stop(desk: Desk) -> None:
+    desk.ask("stop")
+    assert desk.stops == 1
+
+
+def test_status_tells_what_there_is(desk: Desk) -> None:
+    desk.queue("orders")
+    status = desk.ask("status")
+    assert status["totals"] == {"connection_count": 0, "queue_count": 1, "virtual_host_count": 1}
+    assert status["pid"] == os.getpid()
+    assert status["memory"]["total"]["rss"] > 1_000_000
+    assert status["listeners"] == [
+        {"interface": "127.0.0.1", "port": 5672, "protocol": "amqp", "purpose": "AMQP 0-9-1"}]
+
+
+@pytest.mark.parametrize("request_, text, exit_code", [
+    (b"no json\n", "not understood: JSON is malformed: ", 65),
+    (b"{}\n", "not understood: Object missing required field `command`", 65),
+    (b'{"command": "__init__"}\n', "this amqpd has no command '__init__'", 64),
+    (b'{"command": "purge_queue", "arguments": {"vhost": "/"}}\n',
+     "purge_queue: missing a required argument: 'queue'", 64),
+])
+def test_a_request_that_makes_no_sense_is_refused(desk: Desk, request_: bytes, text: str, exit_code: int) -> None:
+    answer = asyncio.run(desk.control.answer(request_))
+    assert answer["error"].startswith(text)
+    assert answer["exit_code"] == exit_code
+
+
+def test_a_bug_is_answered_and_logged(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    assert desk.refusal("add_vhost", vhost=["no", "text"]) == ("internal error: AttributeError", 70)
+    assert "internal error" in caplog.text
+
+
+def test_memory_is_told_where_the_system_has_no_proc(monkeypatch: pytest.MonkeyPatch, desk: Desk) -> None:
+    monkeypatch.setattr(commands, "STATM", Path("/nowhere"))
+    assert desk.ask("status")["memory"]["total"]["rss"] > 1_000_000
+
+
+# The socket
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a path short enough for sockets."""
+    yield tmp_path_factory.mktemp("s")
+
+
+def while_listening(desk: Desk, path: Path, do: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    async def listen() -> Any:
+        async with desk.control.listening(path):
+            return await asyncio.wait_for(do(), 5)
+
+    return asyncio.run(listen())
+
+
+def test_requests_on_one_connection_are_answered_in_order(desk: Desk, folder: Path) -> None:
+    path = folder / "data" / SOCKET_NAME
+
+    async def talk() -> list[dict[str, Any]]:
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b'{"command": "ping"}\n{"command": "nope"}\n')
+        answers = [json.loads(await reader.readline()) for _ in range(2)]
+        writer.close()
+        return answers
+
+    assert [answer["ok"] for answer in while_listening(desk, path, talk)] == [True, False]
+
+
+def test_nobody_but_the_owner_may_open_the_socket(desk: Desk, folder: Path) -> None:
+    path = folder / SOCKET_NAME
+
+    async def look() -> int:
+        return stat.S_IMODE(path.stat().st_mode)
+
+    assert while_listening(desk, path, look) == 0o600
+
+
+def test_talks_end_and_the_socket_goes_when_listening_ends(desk: Desk, folder: Path) -> None:
+    path = folder / SOCKET_NAME
+
+    async def listen() -> bytes:
+        async with desk.control.listening(path):
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(b'{"command": "ping"}\n')
+            await reader.readline()
+        rest = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        return rest
+
+    assert asyncio.run(listen()) == b""
+    assert not path.exists()
+
+
+def test_a_request_without_end_is_broken_off(desk: Desk, folder: Path) -> None:
+    path = folder / SOCKET_NAME
+
+    async def flood() -> bytes:
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b"x" * 200_000)
+        try:
+            return await reader.read()
+        except ConnectionResetError:
+            return b""
+        finally:
+            writer.close()
+
+    assert while_listening(desk, path, flood) == b""
+
+
+def test_a_socket_that_a_crash_has_left_is_replaced(desk: Desk, folder: Path) -> None:
+    path = folder / SOCKET_NAME
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+
+    async def connect() -> None:
+        _, writer = await asyncio.open_unix_connection(path)
+        writer.close()
+
+    while_listening(desk, path, connect)
+
+
+def test_the_socket_of_a_running_broker_is_left_alone(folder: Path) -> None:
+    path = folder / SOCKET_NAME
+    with bind_private(path) as running:
+        running.listen()
+        with pytest.raises(OSError, match="another amqpd answers"):
+            bind_private(path)
+    assert path.exists()
+
+
+def test_a_file_in_the_sockets_place_is_left_alone(folder: Path) -> None:
+    path = folder / SOCKET_NAME
+    path.write_text("precious")
+    with pytest.raises(OSError, match="in use"):
+        bind_private(path)
+    assert path.read_text() == "precious"

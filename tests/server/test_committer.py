@@ -1,0 +1,220 @@
+"""Group commit: one batch at a time in the thread's hands, the next one filling meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from amqpd.broker.definitions import Defined, VhostDefinition
+from amqpd.server import committer as committer_module
+from amqpd.server.committer import Committer
+from amqpd.store.errors import StoreError
+from amqpd.store.journal import Batch, Journal
+from tests.support.samples import messages, queue_definition
+
+QUEUE = queue_definition(durable=True)
+
+
+class GatedStore:
+    """A store whose commits wait for the test, if it wants them to."""
+
+    def __init__(self) -> None:
+        self.committed: list[int] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.begun = threading.Semaphore(0)
+        self.failure: StoreError | None = None
+        self.checkpoints = 0
+
+    def commit(self, batch: Batch) -> None:
+        self.begun.release()
+        assert self.gate.wait(10)
+        if self.failure is not None:
+            raise self.failure
+        self.committed.append(batch.number)
+
+    def checkpoint_if_due(self) -> None:
+        self.checkpoints += 1
+
+
+class FakePasses:
+    """Counts what it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+        self.is_awaiting = False
+        self.buried = 0
+
+    def on_commit(self, batch: int) -> None:
+        self.heard.append(batch)
+
+    def bury_dead(self) -> None:
+        self.buried += 1
+
+
+class Bench:
+    """A committer with its thread, and all that it works with."""
+
+    def __init__(self) -> None:
+        self.journal = Journal()
+        self.store = GatedStore()
+        self.passes = FakePasses()
+        self.failures: list[StoreError] = []
+        self.failed = asyncio.Event()
+        self.committer = Committer(
+            self.journal, self.store, self.passes, asyncio.get_running_loop(),  # type: ignore[arg-type]  # stand-ins
+            self.fail)
+        self.committer.start()
+
+    def fail(self, error: StoreError) -> None:
+        self.failures.append(error)
+        self.failed.set()
+
+    def record(self, *numbers: int) -> None:
+        self.journal.published(QUEUE, messages(*numbers, persistent=True))
+
+
+def run(talk: Callable[[Bench], Awaitable[Any]]) -> Bench:
+    """Let a test talk to a committer, and stop it afterwards."""
+    async def main() -> Bench:
+        bench = Bench()
+        await asyncio.wait_for(talk(bench), 10)
+        if not bench.failures:
+            await asyncio.wait_for(bench.committer.stop(), 10)
+        return bench
+
+    return asyncio.run(main())
+
+
+def test_a_batch_is_committed_and_then_told() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.record(1, 2)
+        bench.committer.take()
+        await bench.committer.wait_committed()
+        assert bench.passes.heard == [1]
+
+    bench = run(talk)
+    assert (bench.store.committed, bench.store.checkpoints) == ([1], 1)
+
+
+def test_one_batch_fills_while_another_is_written() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.store.gate.clear()
+        bench.record(1)
+        bench.committer.take()
+        assert bench.store.begun.acquire(timeout=10)
+        for number in (2, 3, 4):
+            bench.record(number)
+            bench.committer.take()
+        assert bench.journal.filling.count == 3
+        bench.store.gate.set()
+
+    assert run(talk).store.committed == [1, 2]
+
+
+def test_nothing_is_written_where_nothing_is_recorded() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.committer.take()
+        assert bench.passes.heard == []
+
+    assert run(talk).store.committed == []
+
+
+def test_those_who_wait_for_a_batch_that_became_empty_are_told() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.passes.is_awaiting = True
+        run_ = messages(1, persistent=True)
+        bench.journal.published(QUEUE, run_)
+        bench.journal.settled(QUEUE, run_)
+        bench.committer.take()
+        assert bench.passes.heard == [1]
+        bench.passes.is_awaiting = False
+
+    assert run(talk).store.committed == []
+
+
+def test_what_died_is_buried_before_a_batch_is_taken() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.passes.bury_dead = lambda: bench.record(7)  # type: ignore[method-assign]  # the death of something
+        bench.committer.take()
+        del bench.passes.bury_dead
+        await bench.committer.wait_committed()
+
+    assert run(talk).store.committed == [1]
+
+
+def test_whoever_waits_until_all_is_committed_waits_for_what_fills_too() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.store.gate.clear()
+        bench.record(1)
+        bench.committer.take()
+        bench.record(2)
+        waiting = asyncio.ensure_future(bench.committer.wait_committed())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        bench.store.gate.set()
+        await waiting
+        assert bench.store.committed == [1, 2]
+
+    run(talk)
+
+
+def test_nobody_waits_where_nothing_is_to_be_committed() -> None:
+    async def talk(bench: Bench) -> None:
+        await bench.committer.wait_committed()
+        await bench.committer.wait_committed()
+
+    run(talk)
+
+
+def test_stopping_commits_what_is_there_and_ends_the_thread() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.record(1)
+
+    bench = run(talk)
+    assert bench.store.committed == [1]
+    assert not bench.committer._thread.is_alive()
+
+
+def test_a_failure_is_told_once_and_nothing_is_written_after_it() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.store.failure = StoreError("the disk is gone")
+        bench.record(1)
+        bench.committer.take()
+        await bench.failed.wait()
+        bench.record(2)
+        bench.committer.take()
+
+    bench = run(talk)
+    assert [str(failure) for failure in bench.failures] == ["the disk is gone"]
+    assert (bench.store.committed, bench.passes.heard) == ([], [])
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MOST_WAITING", 3), ("MOST_OCTETS_WAITING", 100)])
+def test_a_journal_that_holds_too_much_is_full_until_it_was_taken(
+    limit: str, value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committer_module, limit, value)
+
+    async def talk(bench: Bench) -> None:
+        bench.record(1)
+        assert not bench.committer.is_full
+        bench.record(2, 3, 4)
+        assert bench.committer.is_full
+        bench.committer.take()
+        assert not bench.committer.is_full
+
+    run(talk)
+
+
+def test_changes_are_committed_as_messages_are() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.journal.changed(Defined(VhostDefinition("/")))
+        await bench.committer.wait_committed()
+
+    assert run(talk).store.committed == [1]

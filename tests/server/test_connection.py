@@ -1,0 +1,323 @@
+"""A client's transport: what is read when, what is written how, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pamqp import frame
+from pamqp.commands import Basic, Channel, Connection, Queue
+from pamqp.header import ProtocolHeader
+
+from amqpd.broker.broker import Broker
+from amqpd.broker.definitions import PermissionDefinition, UserDefinition, VhostDefinition
+from amqpd.server import connection as connection_module
+from amqpd.server.connection import ClientProtocol
+from amqpd.server.listener import Listeners
+from amqpd.server.loop import Pass
+from amqpd.session.connection import SessionSettings
+from amqpd.session.phases import Phase
+from amqpd.store.journal import MemoryJournal
+from tests.support.loops import FakeLoop
+from tests.support.talk import content_frames
+
+HANDSHAKE = b"".join((
+    ProtocolHeader().marshal(),
+    frame.marshal(Connection.StartOk({}, "PLAIN", "\0guest\0guest", "en_US"), 0),
+    frame.marshal(Connection.TuneOk(2_047, 131_072, 0), 0),
+    frame.marshal(Connection.Open("/"), 0),
+    frame.marshal(Channel.Open(), 1),
+))
+CLOSE = frame.marshal(Connection.Close(200, "bye", 0, 0), 0)
+CLOSE_OK = frame.marshal(Connection.CloseOk(), 0)
+
+
+class FakeTransport(asyncio.Transport):
+    """A transport that keeps what is written, in the pieces that it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.socket = socket.socket()
+        self.writes: list[bytes] = []
+        self.calls: list[str] = []
+        self.is_closed = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return {"socket": self.socket, "peername": ("10.0.0.1", 40_000), "sockname": ("10.0.0.2", 5_672)}[name]
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.calls.append(f"limits {high} {low}")
+
+    def write(self, data: Any) -> None:
+        assert "eof" not in self.calls, "nothing can be written after the end"
+        self.writes.append(bytes(data))
+
+    def writelines(self, list_of_data: Any) -> None:
+        self.calls.append(f"writelines {len(list(list_of_data))}")
+        self.write(b"".join(list_of_data))
+
+    def write_eof(self) -> None:
+        self.calls.append("eof")
+
+    def pause_reading(self) -> None:
+        self.calls.append("pause")
+
+    def resume_reading(self) -> None:
+        self.calls.append("resume")
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def abort(self) -> None:
+        self.is_closed = True
+        self.calls.append("abort")
+
+
+class WatchedPass(Pass):
+    """A pass that ends when the test says so, and tells who was not to be read on."""
+
+    is_full = False
+
+    def __init__(self, broker: Broker) -> None:
+        self.turns = FakeLoop()
+        super().__init__(self.turns, broker)  # type: ignore[arg-type]  # it is all that a pass needs of a loop
+        self.again: list[ClientProtocol] = []
+        self.later: list[ClientProtocol] = []
+
+    def read_again(self, protocol: ClientProtocol) -> None:
+        self.again.append(protocol)
+
+    def read_later(self, protocol: ClientProtocol) -> None:
+        self.later.append(protocol)
+
+
+class FakeLogins:
+    """Lets everybody in as `guest`, when the test says so."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.asked: list[Any] = []
+        self.answers_at_once = True
+
+    def check(self, session: Any, peer_host: str) -> None:
+        self.asked.append(peer_host)
+        if self.answers_at_once:
+            session.logged_in(self.broker.users["guest"])
+
+
+class Client:
+    """A client on a socket that is none."""
+
+    def __init__(self, limit: int = 1 << 20) -> None:
+        self.broker = Broker(MemoryJournal())
+        self.broker.add_vhost(VhostDefinition("/"))
+        self.broker.add_user(UserDefinition("guest"))
+        self.broker.set_permissions(PermissionDefinition("guest", "/", ".*", ".*", ".*"))
+        self.passes = WatchedPass(self.broker)
+        self.logins = FakeLogins(self.broker)
+        settings = SessionSettings(server_properties={}, outgoing_limit=limit)
+        self.listeners = Listeners(self.broker, settings, self.passes, self.logins)  # type: ignore[arg-type]  # a fake
+        self.transport = FakeTransport()
+        self.protocol = ClientProtocol(self.listeners)
+        self.protocol.connection_made(self.transport)
+
+    def say(self, octets: bytes) -> None:
+        """Let the transport read these, as an event loop would, in as many reads as it takes."""
+        while octets:
+            buffer = self.protocol.get_buffer(-1)
+            size = min(len(buffer), len(octets))
+            memoryview(buffer)[:size] = octets[:size]
+            self.protocol.buffer_updated(size)
+            octets = octets[size:]
+
+    def say_all(self, octets: bytes) -> None:
+        """Say it, and let the pass end."""
+        self.say(octets)
+        self.passes.turns.run_out()
+
+    @property
+    def session(self) -> Any:
+        return self.protocol.session
+
+    def heard(self) -> bytes:
+        octets = b"".join(self.transport.writes)
+        self.transport.writes.clear()
+        return octets
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    """A client that has connected."""
+    client = Client()
+    yield client
+    client.transport.socket.close()
+
+
+@pytest.fixture
+def open_client(client: Client) -> Client:
+    """A client whose channel 1 is open."""
+    client.say_all(HANDSHAKE)
+    assert client.session.phase is Phase.OPEN
+    client.heard()
+    return client
+
+
+def test_a_pass_ends_in_one_write(client: Client) -> None:
+    client.say_all(HANDSHAKE)
+    assert len(client.transport.writes) == 1
+    assert client.session.sent_octets == len(client.heard())
+
+
+def test_sockets_are_told_to_send_at_once_and_to_notice_the_dead(client: Client) -> None:
+    options = client.transport.socket
+    assert options.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert options.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert options.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 90_000
+
+
+def test_a_password_is_looked_at_once_however_much_is_said_meanwhile(client: Client) -> None:
+    client.logins.answers_at_once = False
+    for start in range(0, len(HANDSHAKE), 3):
+        client.say_all(HANDSHAKE[start : start + 3])
+    assert client.logins.asked == ["10.0.0.1"]
+    client.session.logged_in(client.broker.users["guest"])
+    assert client.session.phase is Phase.OPEN
+
+
+def test_a_large_body_is_read_into_its_own_place(open_client: Client) -> None:
+    publish = frame.marshal(Basic.Publish(routing_key="q"), 1) + content_frames(1, bytes(400_000))
+    open_client.say_all(frame.marshal(Queue.Declare(queue="q"), 1) + publish[:70_000])
+    shared = open_client.listeners.buffer
+    assert open_client.protocol.get_buffer(-1) is not shared
+    open_client.say_all(publish[70_000:])
+    assert open_client.protocol.get_buffer(-1) is shared
+    message, = open_client.broker.vhosts["/"].queues["q"].ready
+    assert message.body == bytes(400_000)
+
+
+def test_who_says_a_lot_lets_others_have_their_turn(open_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(open_client.listeners.buffer)
+    monkeypatch.setattr(connection_module, "SHARE", 2 * size)
+    publish = frame.marshal(Basic.Publish(routing_key="q"), 1) + content_frames(1, bytes(1_000))
+    run = publish * (3 * size // len(publish))
+    open_client.say(run[:size])
+    assert open_client.passes.again == [] and open_client.session.is_read
+    open_client.say(run[size : 2 * size])
+    assert open_client.passes.again == [open_client.protocol] and not open_client.session.is_read
+    assert open_client.transport.calls[-1] == "pause"
+    open_client.protocol.resume_reading()
+    assert open_client.session.is_read and open_client.transport.calls[-1] == "resume"
+
+
+def test_a_full_journal_stops_the_reading(open_client: Client) -> None:
+    open_client.passes.is_full = True
+    open_client.say(frame.marshal(Basic.Qos(), 1))
+    open_client.say(frame.marshal(Basic.Qos(), 1))
+    assert open_client.passes.later == [open_client.protocol] and not open_client.session.is_read
+
+
+def test_a_full_transport_stops_deliveries_until_it_has_drained(open_client: Client) -> None:
+    declare = frame.marshal(Queue.Declare(queue="q"), 1) + frame.marshal(Basic.Consume(queue="q", no_ack=True), 1)
+    open_client.say_all(declare)
+    open_client.heard()
+    open_client.protocol.pause_writing()
+    open_client.say_all(frame.marshal(Basic.Publish(routing_key="q"), 1) + content_frames(1, b"body"))
+    assert open_client.heard() == b""
+    open_client.protocol.resume_writing()
+    open_client.passes.turns.run_out()
+    assert b"body" in open_client.heard()
+
+
+def test_more_than_the_outbox_holds_is_delivered_pass_by_pass() -> None:
+    client = Client(limit=10_000)
+    client.say_all(HANDSHAKE)
+    publish = frame.marshal(Basic.Publish(routing_key="q"), 1) + content_frames(1, bytes(1_000))
+    client.say_all(frame.marshal(Queue.Declare(queue="q"), 1) + publish * 100)
+    client.heard()
+    client.say(frame.marshal(Basic.Consume(queue="q", no_ack=True), 1))
+    client.passes.turns.turn()
+    assert 9_000 < len(client.heard()) < 13_000
+    client.passes.turns.run_out()
+    assert len(client.heard()) > 80_000
+    client.transport.socket.close()
+
+
+def test_large_pieces_are_not_joined_before_they_are_written(open_client: Client) -> None:
+    publish = frame.marshal(Basic.Publish(routing_key="nowhere", mandatory=True), 1) + content_frames(1, bytes(120_000))
+    open_client.say_all(publish)
+    assert open_client.transport.calls[-1].startswith("writelines")
+    assert len(open_client.heard()) > 120_000
+
+
+# The end
+
+def test_a_client_that_closes_hears_so_and_closes_its_socket_itself(open_client: Client) -> None:
+    open_client.say_all(CLOSE)
+    assert open_client.heard().endswith(CLOSE_OK)
+    assert "eof" not in open_client.transport.calls and not open_client.transport.is_closed
+
+
+def test_a_client_that_agreed_to_our_close_hears_the_end(open_client: Client) -> None:
+    open_client.session.force_close("enough")
+    open_client.passes.turns.run_out()
+    assert b"CONNECTION_FORCED - enough" in open_client.heard()
+    open_client.say_all(CLOSE_OK)
+    assert open_client.transport.calls[-1] == "eof"
+
+
+def test_another_protocol_hears_ours_and_then_the_end(client: Client) -> None:
+    client.say_all(b"GET / HTTP/1.1\r\n\r\n")
+    assert client.heard() == ProtocolHeader().marshal() and client.transport.calls[-1] == "eof"
+    client.say_all(b"Host: nobody\r\n")
+    assert client.heard() == b""
+
+
+def test_an_end_that_is_due_is_read_for_even_if_reading_was_stopped(open_client: Client) -> None:
+    open_client.passes.is_full = True
+    open_client.say(CLOSE)
+    assert not open_client.session.is_read
+    open_client.passes.turns.run_out()
+    assert open_client.session.is_read and open_client.transport.calls[-1] == "resume"
+
+
+def test_nothing_is_written_to_a_socket_that_is_closing(open_client: Client) -> None:
+    open_client.transport.is_closed = True
+    open_client.say_all(frame.marshal(Basic.Qos(), 1))
+    assert open_client.heard() == b""
+    open_client.protocol.resume_reading()
+    assert "resume" not in open_client.transport.calls
+
+
+def test_a_lost_socket_ends_the_session(open_client: Client) -> None:
+    open_client.say_all(frame.marshal(Queue.Declare(queue="mine", exclusive=True), 1))
+    open_client.protocol.connection_lost(None)
+    assert open_client.session.phase is Phase.CLOSED and not open_client.passes.protocols
+    assert not open_client.broker.connections and not open_client.broker.vhosts["/"].queues
+
+
+def test_a_client_is_dropped_whatever_it_has_still_to_hear(open_client: Client) -> None:
+    open_client.protocol.drop()
+    assert open_client.transport.calls[-1] == "abort"
+
+
+# Strangers
+
+def test_too_many_strangers_from_one_address_are_turned_away(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("amqpd.server.listener.STRANGERS_PER_HOST", 2)
+    others = [FakeTransport() for _ in range(2)]
+    for transport in others:
+        ClientProtocol(client.listeners).connection_made(transport)
+    assert [transport.is_closed for transport in others] == [False, True]
+    for transport in others:
+        transport.socket.close()
+
+
+def test_who_has_logged_in_is_no_stranger(open_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("amqpd.server.listener.STRANGERS", 1)
+    transport = FakeTransport()
+    ClientProtocol(open_client.listeners).connection_made(transport)
+    assert not transport.is_closed
+    transport.socket.close()

@@ -1,0 +1,196 @@
+"""The end of a pass: who is written to, when a batch is taken, who is read again, and when the clock goes on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from amqpd.broker.broker import Broker
+from amqpd.broker.clock import Clock
+from amqpd.server import loop as loop_module
+from amqpd.server.loop import Pass
+from amqpd.store.journal import MemoryJournal
+from tests.support.loops import FakeLoop
+
+
+class FakeSession:
+    """A session that waits for one batch, or for none."""
+
+    def __init__(self, batch: int = 0) -> None:
+        self.batch = batch
+        self.heard: list[int] = []
+
+    def on_commit(self, batch: int) -> None:
+        self.heard.append(batch)
+
+    @property
+    def awaits_commit(self) -> bool:
+        return bool(self.batch) and self.batch not in self.heard
+
+
+class FakeProtocol:
+    def __init__(self, log: list[str], name: str = "protocol") -> None:
+        self.log = log
+        self.name = name
+
+    def flush(self, now: int) -> None:
+        self.log.append(f"flush {self.name}")
+
+    def resume_reading(self) -> None:
+        self.log.append(f"read {self.name}")
+
+
+class FakeCommitter:
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+        self.is_full = False
+
+    def take(self) -> None:
+        self.log.append("take")
+
+
+class Sleeper:
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    def wake(self) -> None:
+        self.log.append("wake")
+
+
+@pytest.fixture
+def log() -> list[str]:
+    """What happened, in order."""
+    return []
+
+
+@pytest.fixture
+def loop() -> FakeLoop:
+    return FakeLoop()
+
+
+@pytest.fixture
+def broker() -> Broker:
+    return Broker(MemoryJournal(), clock=Clock(1_000))
+
+
+@pytest.fixture
+def passes(loop: FakeLoop, broker: Broker, log: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A pass with a committer, at 1,000 ms."""
+    monkeypatch.setattr(loop_module, "now_ms", lambda: 1_000)
+    passes = Pass(loop, broker)  # type: ignore[arg-type]  # it is all that a pass needs of a loop
+    passes.committer = FakeCommitter(log)  # type: ignore[assignment]  # likewise
+    return passes
+
+
+def test_sessions_with_output_are_flushed_once_and_then_a_batch_is_taken(
+    passes: Any, loop: FakeLoop, log: list[str]
+) -> None:
+    one, two = FakeSession(), FakeSession()
+    passes.protocols |= {one: FakeProtocol(log, "one"), two: FakeProtocol(log, "two")}
+    passes.output_ready(two)
+    passes.output_ready(one)
+    assert log == [] and len(loop.soon) == 1
+    loop.turn()
+    assert log == ["flush two", "flush one", "take"]
+    passes.schedule()
+    loop.turn()
+    assert log[3:] == ["take"]
+
+
+def test_output_that_comes_of_flushing_is_seen_to_in_another_pass(passes: Any, loop: FakeLoop, log: list[str]) -> None:
+    session = FakeSession()
+
+    class TalkativeProtocol(FakeProtocol):
+        def flush(self, now: int) -> None:
+            if not log:
+                passes.output_ready(session)
+            log.append("flush")
+
+    passes.protocols[session] = TalkativeProtocol(log)
+    passes.output_ready(session)
+    loop.turn()
+    assert log == ["flush", "take"] and len(loop.soon) == 1
+    loop.turn()
+    assert log == ["flush", "take", "flush", "take"] and not loop.soon
+
+
+def test_a_session_that_is_gone_is_not_flushed(passes: Any, loop: FakeLoop, log: list[str]) -> None:
+    session = FakeSession()
+    passes.protocols[session] = FakeProtocol(log)
+    passes.output_ready(session)
+    passes.commit_awaited(session)
+    passes.forget(session)
+    loop.turn()
+    passes.on_commit(1)
+    assert log == ["take"] and session.heard == []
+
+
+def test_a_commit_is_told_to_those_who_wait_until_they_wait_no_more(passes: Any) -> None:
+    first, second = FakeSession(1), FakeSession(2)
+    passes.commit_awaited(first)
+    passes.commit_awaited(second)
+    passes.on_commit(1)
+    passes.on_commit(2)
+    assert (first.heard, second.heard, passes.is_awaiting) == ([1], [1, 2], False)
+
+
+def test_who_had_his_share_is_read_again_after_the_pass(passes: Any, loop: FakeLoop, log: list[str]) -> None:
+    passes.read_again(FakeProtocol(log))
+    passes.schedule()
+    loop.turn()
+    assert log == ["take", "read protocol"]
+    passes.schedule()
+    loop.turn()
+    assert log == ["take", "read protocol", "take"]
+
+
+def test_nobody_is_read_while_the_journal_is_full(passes: Any, loop: FakeLoop, log: list[str]) -> None:
+    passes.committer.is_full = True
+    passes.read_again(FakeProtocol(log, "one"))
+    passes.read_later(FakeProtocol(log, "two"))
+    passes.schedule()
+    loop.turn()
+    passes.on_commit(1)
+    assert not any(line.startswith("read") for line in log)
+    passes.committer.is_full = False
+    passes.on_commit(2)
+    assert sorted(line for line in log if line.startswith("read")) == ["read one", "read two"]
+
+
+def test_without_a_store_nothing_is_taken_and_nothing_is_full(passes: Any, loop: FakeLoop, log: list[str]) -> None:
+    passes.committer = None
+    passes.read_again(FakeProtocol(log))
+    passes.schedule()
+    loop.turn()
+    assert log == ["read protocol"] and not passes.is_full
+
+
+def test_the_broker_s_clock_is_woken_when_something_is_due(
+    passes: Any, loop: FakeLoop, broker: Broker, log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.clock.wake_at(1_500, Sleeper(log))
+    passes.schedule()
+    loop.turn()
+    timer, = loop.timers
+    assert timer.delay_s == 0.5
+    monkeypatch.setattr(loop_module, "now_ms", lambda: 1_500)
+    timer.call()
+    assert log == ["take", "wake"] and broker.clock.now_ms == 1_500 and loop.soon
+
+
+def test_an_earlier_alarm_takes_the_place_of_a_later_one(
+    passes: Any, loop: FakeLoop, broker: Broker, log: list[str]
+) -> None:
+    for due in (5_000, 9_000, 2_000):
+        broker.clock.wake_at(due, Sleeper(log))
+        passes.schedule()
+        loop.turn()
+    assert [(timer.delay_s, timer.is_cancelled) for timer in loop.timers] == [(4.0, True), (1.0, False)]
+
+
+def test_what_is_due_already_is_woken_at_once(passes: Any, loop: FakeLoop, broker: Broker, log: list[str]) -> None:
+    broker.clock.wake_at(10, Sleeper(log))
+    passes.schedule()
+    loop.turn()
+    assert loop.timers[0].delay_s == 0

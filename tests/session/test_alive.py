@@ -1,0 +1,155 @@
+"""Heartbeats both ways, blocked clients, and what a session tells of itself."""
+
+from __future__ import annotations
+
+import pytest
+from pamqp.commands import Basic, Connection, Queue
+from pamqp.heartbeat import Heartbeat
+
+from tests.support.talk import Stage, Talk, counted
+
+
+# Heartbeats
+
+def test_a_heartbeat_goes_out_after_half_the_interval_of_silence(stage: Stage) -> None:
+    talk = stage.client(heartbeat=10)
+    stage.pass_time(4.75)
+    talk.nothing()
+    stage.pass_time(0.25)
+    talk.broker(Heartbeat())
+    stage.pass_time(5)
+    talk.broker(Heartbeat())
+
+
+def test_the_shortest_interval_has_two_heartbeats_a_second(stage: Stage) -> None:
+    talk = stage.client(heartbeat=1)
+    stage.pass_time(1)
+    talk.broker(Heartbeat(), Heartbeat())
+
+
+def test_whatever_is_said_counts_as_a_heartbeat(stage: Stage) -> None:
+    talk = stage.client(heartbeat=10)
+    stage.pass_time(4)
+    talk.open_channel()
+    stage.pass_time(4.75)
+    talk.nothing()
+    stage.pass_time(0.25)
+    talk.broker(Heartbeat())
+
+
+def test_a_client_that_is_silent_for_two_intervals_is_dropped(stage: Stage) -> None:
+    talk = stage.client(heartbeat=10)
+    stage.pass_time(20)
+    assert not talk.is_dropped
+    stage.pass_time(0.25)
+    assert talk.is_dropped
+    assert {type(heard.said) for heard in talk.hear_all()} == {Heartbeat}
+
+
+def test_what_a_dropped_client_held_goes_to_others(stage: Stage) -> None:
+    talk, other = stage.client(heartbeat=2).open_channel(), stage.client().open_channel()
+    talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0)).publish("q", b"a")
+    talk.client(Basic.Get(queue="q")).broker(Basic.GetOk(1, False, "", "q", 0), content=b"a")
+    stage.pass_time(5)
+    talk.hear_all()
+    other.client(Basic.Get(queue="q")).broker(Basic.GetOk(1, True, "", "q", 0), content=b"a", properties=counted(1))
+
+
+def test_heartbeats_keep_a_client_alive(stage: Stage) -> None:
+    talk = stage.client(heartbeat=10)
+    for _ in range(10):
+        stage.pass_time(15)
+        talk.client(Heartbeat())
+    assert not talk.is_dropped and {type(heard.said) for heard in talk.hear_all()} == {Heartbeat}
+
+
+def test_half_a_frame_keeps_a_client_alive(stage: Stage) -> None:
+    talk = stage.client(heartbeat=10)
+    for octet in b"\x08\0\0\0\0\0\0":
+        stage.pass_time(15)
+        talk.octets(bytes((octet,)))
+    assert not talk.is_dropped
+    talk.hear_all()
+
+
+def test_without_heartbeats_nothing_is_sent_and_nobody_dropped(stage: Stage) -> None:
+    talk = stage.client(heartbeat=0)
+    stage.pass_time(600)
+    assert not talk.nothing().is_dropped
+
+
+def test_a_client_that_is_not_read_is_not_held_to_its_heartbeats(stage: Stage) -> None:
+    talk = stage.client(heartbeat=10)
+    talk.session.is_read = False
+    stage.pass_time(60)
+    assert not talk.is_dropped and len(talk.hear_all()) == 12
+
+
+def test_no_heartbeat_follows_the_last_words(stage: Stage) -> None:
+    talk = stage.client(heartbeat=1)
+    talk.client(Connection.Close(200, "bye", 0, 0)).broker(Connection.CloseOk())
+    stage.pass_time(1)
+    assert talk.nothing().is_dropped
+
+
+def test_heartbeats_go_on_while_a_close_is_not_answered(stage: Stage) -> None:
+    talk = stage.client(heartbeat=1)
+    talk.session.force_close("enough")
+    stage.end_pass()
+    stage.pass_time(1)
+    talk.broker(Connection.Close(320, "CONNECTION_FORCED - enough", 0, 0), Heartbeat(), Heartbeat())
+
+
+# Blocked
+
+def test_a_blocked_client_is_told_once_and_once_when_it_is_over(talk: Talk) -> None:
+    session = talk.session
+    session.block("low on disk")
+    session.block("low on memory & disk")
+    talk.stage.end_pass()
+    talk.broker(Connection.Blocked("low on disk")).nothing()
+    assert session.statistics()["state"] == "blocked"
+    session.unblock()
+    session.unblock()
+    talk.stage.end_pass()
+    talk.broker(Connection.Unblocked()).nothing()
+    assert session.statistics()["state"] == "running"
+
+
+def test_a_client_that_does_not_know_blocking_is_not_told(stage: Stage) -> None:
+    talk = stage.client(capabilities={})
+    talk.session.block("low on disk")
+    talk.session.unblock()
+    stage.end_pass()
+    talk.nothing()
+
+
+# What else goes over channel 0
+
+def test_a_new_secret_is_accepted(talk: Talk) -> None:
+    payload = b"\0\x0a\0\x46" + b"\0\0\0\x05token" + b"\x05later"
+    talk.octets(b"\x01\0\0\0\0\0" + bytes((len(payload),)) + payload + b"\xce")
+    talk.broker(Connection.UpdateSecretOk())
+
+
+# Outlook
+
+def test_a_session_tells_of_itself(stage: Stage) -> None:
+    talk = stage.client("bob", channel_max=7, frame_max=8_192, heartbeat=30).open_channel(3)
+    statistics = talk.session.statistics()
+    assert {name: statistics[name] for name in (
+        "name", "user", "vhost", "peer_host", "peer_port", "host", "port", "auth_mechanism", "state", "channels",
+        "channel_max", "frame_max", "timeout",
+    )} == {
+        "name": "10.0.0.1:40000 -> 10.0.0.2:5672", "user": "bob", "vhost": "/", "peer_host": "10.0.0.1",
+        "peer_port": 40_000, "host": "10.0.0.2", "port": 5_672, "auth_mechanism": "PLAIN", "state": "running",
+        "channels": 1, "channel_max": 7, "frame_max": 8_192, "timeout": 30,
+    }
+    channel, = talk.session.channel_statistics()
+    assert (channel["name"], channel["number"], channel["user"]) == ("10.0.0.1:40000 -> 10.0.0.2:5672 (3)", 3, "bob")
+
+
+@pytest.mark.parametrize("piece", [0])
+def test_a_session_counts_the_octets_it_takes(stranger: Talk) -> None:
+    stranger.greet()
+    assert stranger.session.statistics()["recv_oct"] == 8

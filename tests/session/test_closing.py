@@ -1,0 +1,314 @@
+"""The ends: channels and connections closed by either side, errors of both levels, and what is let go of."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue, Tx
+from pamqp.heartbeat import Heartbeat
+
+from amqpd.session.phases import Phase
+from tests.support.journals import FailingJournal
+from tests.support.talk import Stage, Talk, counted
+
+NO_QUEUE = "NOT_FOUND - no queue 'missing' in vhost '/'"
+NOT_OPEN = "CHANNEL_ERROR - expected 'channel.open'"
+RUNNING = "CHANNEL_ERROR - unexpected method in connection state running"
+UNIMPLEMENTED = "COMMAND_INVALID - unimplemented method"
+
+
+# Channels
+
+def test_a_channel_opens_and_closes(talk: Talk) -> None:
+    talk.client(Channel.Open()).hear(Channel.OpenOk)
+    talk.close_channel()
+    assert not talk.session.channels
+
+
+def test_a_closed_channel_can_be_opened_again(talk: Talk) -> None:
+    talk.open_channel().close_channel().open_channel()
+
+
+def test_a_channel_that_is_open_cannot_be_opened(talk: Talk) -> None:
+    talk.open_channel().client(Channel.Open())
+    talk.hung_up(504, "CHANNEL_ERROR - second 'channel.open' seen", 20, 10)
+
+
+def test_the_number_of_a_channel_may_be_any(talk: Talk) -> None:
+    talk.open_channel(65_535).close_channel(65_535)
+
+
+def test_channel_max_limits_how_many_are_open_not_their_numbers(stage: Stage) -> None:
+    talk = stage.client(channel_max=1).open_channel(7)
+    talk.client(Channel.Open(), channel=1)
+    talk.hung_up(
+        530, "NOT_ALLOWED - number of channels opened (1) has reached the negotiated channel_max (1)", 0, 0)
+
+
+def test_a_closed_channel_makes_room_under_channel_max(stage: Stage) -> None:
+    stage.client(channel_max=1).open_channel(7).close_channel(7).open_channel(8)
+
+
+@pytest.mark.parametrize("method", [
+    Queue.Declare(queue="q"), Basic.Qos(), Channel.Close(200, "", 0, 0), Channel.CloseOk(), Basic.Ack(1),
+    Basic.Get(queue="q"), Tx.Select(), Connection.Open("/"),
+], ids=lambda method: method.name)
+def test_a_method_on_a_number_that_is_not_open_closes_the_connection(talk: Talk, method: Queue.Declare) -> None:
+    talk.client(method, channel=3)
+    talk.hung_up(504, NOT_OPEN, method.index >> 16, method.index & 0xFFFF)
+
+
+def test_a_publish_on_a_number_that_is_not_open_closes_the_connection(talk: Talk) -> None:
+    talk.publish("q", b"lost", channel=3).hung_up(504, NOT_OPEN, 60, 40)
+
+
+@pytest.mark.parametrize("method", [Channel.Open(), Queue.Declare(queue="q"), Basic.Ack(1), Tx.Select()],
+                         ids=lambda method: method.name)
+def test_a_channel_s_method_on_channel_0_closes_the_connection(talk: Talk, method: Queue.Declare) -> None:
+    talk.client(method, channel=0)
+    talk.hung_up(504, RUNNING, method.index >> 16, method.index & 0xFFFF)
+
+
+@pytest.mark.parametrize("method", [
+    Connection.StartOk(), Connection.TuneOk(), Connection.Open("/"), Connection.Tune(), Connection.CloseOk(),
+    Connection.Blocked("x"),
+], ids=lambda method: method.name)
+def test_a_connection_s_method_out_of_turn_closes_the_connection(talk: Talk, method: Connection.Open) -> None:
+    talk.client(method).hung_up(504, RUNNING, method.index >> 16, method.index & 0xFFFF)
+
+
+@pytest.mark.parametrize("method", [
+    Channel.OpenOk(), Channel.CloseOk(), Queue.DeclareOk("q", 0, 0), Basic.ConsumeOk("c"), Basic.GetEmpty(),
+    Confirm.SelectOk(), Connection.Blocked("x"), Connection.Close(200, "", 0, 0), Exchange.UnbindOk(),
+], ids=lambda method: method.name)
+def test_a_method_that_is_not_a_client_s_closes_the_connection(talk: Talk, method: Channel.OpenOk) -> None:
+    talk.open_channel().client(method, channel=1)
+    talk.hung_up(503, UNIMPLEMENTED, method.index >> 16, method.index & 0xFFFF)
+
+
+def test_a_channel_error_names_the_method_at_fault(talk: Talk) -> None:
+    talk.open_channel().client(Queue.Purge(queue="missing")).closed(404, NO_QUEUE, 50, 30)
+
+
+def test_other_channels_live_on_after_a_channel_error(talk: Talk) -> None:
+    talk.open_channel(1).open_channel(2)
+    talk.client(Queue.Purge(queue="missing"), channel=1).closed(404, NO_QUEUE, 50, 30)
+    talk.client(Tx.Select(), channel=2).broker(Tx.SelectOk(), channel=2)
+
+
+def test_a_channel_can_be_opened_again_after_an_error(talk: Talk) -> None:
+    talk.open_channel().client(Queue.Purge(queue="missing")).closed(404, NO_QUEUE, 50, 30)
+    talk.open_channel().client(Tx.Select()).broker(Tx.SelectOk())
+
+
+def test_nothing_is_heard_on_a_channel_between_its_error_and_close_ok(talk: Talk) -> None:
+    talk.open_channel()
+    talk.client(Queue.Purge(queue="missing"), Queue.Declare(queue="q"), Channel.Open(), Basic.Ack(5))
+    talk.publish("q", b"lost").closed(404, NO_QUEUE, 50, 30)
+    assert not talk.stage.broker.vhosts["/"].queues
+
+
+def test_a_number_is_not_free_before_close_ok(stage: Stage) -> None:
+    talk = stage.client(channel_max=1).open_channel()
+    talk.client(Queue.Purge(queue="missing")).hear(Channel.Close)
+    talk.client(Channel.Open(), channel=2).hear(Connection.Close)
+
+
+def test_both_sides_may_close_a_channel_at_once(talk: Talk) -> None:
+    talk.open_channel().client(Queue.Purge(queue="missing"), Channel.Close(200, "bye", 0, 0))
+    talk.broker(Channel.Close(404, NO_QUEUE, 50, 30), Channel.CloseOk())
+    talk.client(Channel.CloseOk()).open_channel()
+
+
+def test_a_long_reply_text_is_cut(talk: Talk) -> None:
+    talk.open_channel().client(Queue.Declare(queue="q" * 250, passive=True))
+    close = talk.hear(Channel.Close)
+    assert (len(close.reply_text), close.reply_text[-4:]) == (255, "q...")
+    talk.client(Channel.CloseOk())
+
+
+def test_closing_a_channel_requeues_what_is_unacked_and_ends_consumers(stage: Stage) -> None:
+    talk, other = stage.client().open_channel(), stage.client().open_channel()
+    talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0))
+    talk.publish("q", b"one", b"two")
+    talk.client(Basic.Consume(queue="q", consumer_tag="c")).broker(Basic.ConsumeOk("c"))
+    talk.broker(Basic.Deliver("c", 1, False, "", "q"), content=b"one")
+    talk.broker(Basic.Deliver("c", 2, False, "", "q"), content=b"two")
+    talk.close_channel()
+    other.client(Queue.Declare(queue="q", passive=True)).broker(Queue.DeclareOk("q", 2, 0))
+    other.client(Basic.Get(queue="q", no_ack=True))
+    other.broker(Basic.GetOk(1, True, "", "q", 1), content=b"one", properties=counted(1))
+
+
+def test_a_channel_error_requeues_before_the_close_is_sent(stage: Stage) -> None:
+    talk, other = stage.client().open_channel(), stage.client().open_channel()
+    talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0)).publish("q", b"one")
+    talk.client(Basic.Get(queue="q")).broker(Basic.GetOk(1, False, "", "q", 0), content=b"one")
+    other.client(Basic.Consume(queue="q", consumer_tag="c")).broker(Basic.ConsumeOk("c"))
+    talk.client(Queue.Purge(queue="missing")).broker(Channel.Close(404, NO_QUEUE, 50, 30))
+    other.broker(Basic.Deliver("c", 1, True, "", "q"), content=b"one", properties=counted(1))
+
+
+def test_an_unsent_confirm_is_not_sent_after_the_channel_was_closed(stage: Stage) -> None:
+    stage.commits_at_once = False
+    talk = stage.client().open_channel()
+    talk.client(Queue.Declare(queue="q", durable=True))
+    stage.commit()
+    talk.hear(Queue.DeclareOk)
+    talk.client(Confirm.Select()).broker(Confirm.SelectOk()).publish("q", b"one", persistent=True)
+    talk.client(Queue.Purge(queue="missing")).broker(Channel.Close(404, NO_QUEUE, 50, 30))
+    stage.commit()
+    talk.nothing().client(Channel.CloseOk())
+
+
+# Connections
+
+def test_a_client_closes_its_connection(talk: Talk) -> None:
+    talk.open_channel().client(Connection.Close(200, "bye", 0, 0)).broker(Connection.CloseOk())
+    assert talk.session.is_finished
+    assert not talk.stage.broker.connections
+
+
+def test_nothing_is_heard_after_the_end(talk: Talk) -> None:
+    talk.client(Connection.Close(200, "bye", 0, 0), Connection.Close(200, "bye", 0, 0)).broker(Connection.CloseOk())
+    talk.client(Channel.Open()).nothing()
+
+
+def test_a_finished_connection_that_stays_is_dropped(talk: Talk) -> None:
+    talk.client(Connection.Close(200, "bye", 0, 0)).broker(Connection.CloseOk()).stage.pass_time(1)
+    assert talk.is_dropped
+
+
+def test_after_our_close_only_close_and_close_ok_are_heard(talk: Talk) -> None:
+    talk.client(Channel.Open(), channel=0).hear(Connection.Close)
+    talk.client(Channel.Open(), channel=1).publish("q", b"x").client(Basic.Ack(1)).client(Heartbeat()).nothing()
+    talk.client(Connection.CloseOk())
+    assert talk.session.is_finished
+
+
+def test_both_sides_may_close_a_connection_at_once(talk: Talk) -> None:
+    talk.client(Channel.Open(), channel=0).hear(Connection.Close)
+    talk.client(Connection.Close(200, "bye", 0, 0)).broker(Connection.CloseOk())
+    assert talk.session.is_finished
+
+
+def test_a_client_that_does_not_answer_our_close_is_dropped(talk: Talk) -> None:
+    talk.client(Channel.Open(), channel=0).hear(Connection.Close)
+    talk.stage.pass_time(4.75)
+    assert not talk.is_dropped
+    talk.stage.pass_time(0.25)
+    assert talk.is_dropped
+
+
+def test_an_exclusive_queue_ends_with_its_connection_before_close_ok(talk: Talk) -> None:
+    talk.open_channel().client(Queue.Declare(queue="mine", exclusive=True)).broker(Queue.DeclareOk("mine", 0, 0))
+    talk.client(Connection.Close(200, "bye", 0, 0)).broker(Connection.CloseOk())
+    assert not talk.stage.broker.vhosts["/"].queues
+
+
+def test_an_exclusive_queue_ends_when_the_socket_is_lost(talk: Talk) -> None:
+    talk.open_channel().client(Queue.Declare(queue="mine", exclusive=True)).hear(Queue.DeclareOk)
+    talk.lose()
+    assert not talk.stage.broker.vhosts["/"].queues
+    assert not talk.stage.broker.connections
+
+
+def test_a_lost_connection_gives_its_unacked_messages_to_others(stage: Stage) -> None:
+    talk, other = stage.client().open_channel(), stage.client().open_channel()
+    talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0)).publish("q", b"one")
+    talk.client(Basic.Consume(queue="q", consumer_tag="c")).broker(Basic.ConsumeOk("c"))
+    talk.broker(Basic.Deliver("c", 1, False, "", "q"), content=b"one")
+    other.client(Basic.Consume(queue="q", consumer_tag="d")).broker(Basic.ConsumeOk("d"))
+    talk.lose()
+    other.broker(Basic.Deliver("d", 1, True, "", "q"), content=b"one", properties=counted(1))
+
+
+def test_a_connection_error_lets_go_of_everything_before_it_is_told(talk: Talk) -> None:
+    talk.open_channel().client(Queue.Declare(queue="mine", exclusive=True)).hear(Queue.DeclareOk)
+    talk.client(Channel.Open(), channel=0).hear(Connection.Close)
+    assert not talk.stage.broker.vhosts["/"].queues
+
+
+def test_what_a_held_answer_waits_for_is_waited_for_at_the_end_too(stage: Stage) -> None:
+    stage.commits_at_once = False
+    talk = stage.client().open_channel()
+    talk.client(Queue.Declare(queue="q", durable=True), channel=1).client(Connection.Close(200, "bye", 0, 0)).nothing()
+    assert not talk.session.is_finished
+    stage.commit()
+    talk.broker(Queue.DeclareOk("q", 0, 0), Connection.CloseOk())
+    assert talk.session.is_finished
+
+
+def test_the_broker_closes_by_force(talk: Talk) -> None:
+    talk.open_channel().session.force_close("Closed via amqpctl")
+    talk.stage.end_pass()
+    talk.hung_up(320, "CONNECTION_FORCED - Closed via amqpctl", 0, 0)
+
+
+def test_a_talk_that_is_not_open_is_ended_by_force_without_a_word(stranger: Talk) -> None:
+    stranger.greet().session.force_close("shutdown")
+    assert stranger.session.is_finished
+
+
+def test_a_deleted_user_s_connections_are_closed(stage: Stage) -> None:
+    talk, other = stage.client("bob"), stage.client()
+    stage.broker.delete_user("bob")
+    stage.end_pass()
+    talk.hung_up(320, "CONNECTION_FORCED - user 'bob' is deleted", 0, 0)
+    other.open_channel()
+
+
+def test_a_deleted_vhost_s_connections_are_closed(stage: Stage) -> None:
+    talk = stage.client().open_channel()
+    talk.client(Queue.Declare(queue="q", durable=True)).broker(Queue.DeclareOk("q", 0, 0))
+    stage.broker.delete_vhost("/")
+    stage.end_pass()
+    talk.hung_up(320, "CONNECTION_FORCED - vhost '/' is deleted", 0, 0)
+    assert not stage.journal.now.messages
+
+
+# Octets that are no talk
+
+@pytest.mark.parametrize(("octets", "code", "text"), [
+    (b"\x01\0\1\0\0\0\x04\0\x14\0\x0a\0", 501, "FRAME_ERROR - type 1"),
+    (b"\x09\0\1\0\0\0\x03abc\xce", 501, 'FRAME_ERROR - type 9, all octets = <<"abc">>: unknown_frame'),
+    (b"\x08\0\0\0\0\0\x01x\xce", 501, 'FRAME_ERROR - type 8, all octets = <<"x">>: unknown_frame'),
+    (b"\x08\0\1\0\0\0\0\xce", 505, "UNEXPECTED_FRAME - type 8, all octets = <<>>"),
+    (b"\x03\0\0\0\0\0\1x\xce", 505, 'UNEXPECTED_FRAME - type 3, all octets = <<"x">>'),
+    (b"\x01\0\1\0\x02\0\x01", 501, "FRAME_ERROR - type 1, all octets = <<>>: {frame_too_large,131073,131064}"),
+    (b"\x03\0\1\0\0\0\1x\xce", 505, "UNEXPECTED_FRAME - expected method frame, got non method frame instead"),
+])
+def test_octets_out_of_frame_close_the_connection_and_nothing_more_is_understood(
+    talk: Talk, octets: bytes, code: int, text: str
+) -> None:
+    talk.open_channel().octets(octets)
+    close = talk.hear(Connection.Close)
+    assert (close.reply_code, close.reply_text[: len(text)]) == (code, text)
+    talk.octets(b"\x01\0\0\0\0\0\x04\0\x0a").nothing()
+    talk.stage.pass_time(1)
+    assert talk.is_dropped
+
+
+def test_arguments_that_do_not_decode_name_their_method(talk: Talk) -> None:
+    talk.open_channel().octets(b"\x01\0\1\0\0\0\x0a\0\x3c\0\x46\0\0\x20abc\xce")
+    talk.hung_up(501, "FRAME_ERROR - cannot decode <<0,0,32,97,98,99>>", 60, 70)
+
+
+def test_an_unknown_method_is_told_so(talk: Talk) -> None:
+    talk.open_channel().octets(b"\x01\0\1\0\0\0\x04\0\x3c\x01\x00\xce")
+    talk.hung_up(540, "NOT_IMPLEMENTED - unknown method 256 of class 60", 60, 256)
+
+
+def test_a_bug_of_ours_ends_one_connection_and_no_other(piece: int, caplog: pytest.LogCaptureFixture) -> None:
+    journal = FailingJournal()
+    stage = Stage(piece=piece, journal=journal)
+    talk, other = stage.client().open_channel(), stage.client().open_channel()
+    journal.is_broken = True
+    with caplog.at_level(logging.ERROR):
+        talk.client(Queue.Declare(queue="q", durable=True))
+    talk.broker(Connection.Close(541, "INTERNAL_ERROR", 0, 0))
+    assert "internal error" in caplog.text and "the journal is broken" in caplog.text
+    journal.is_broken = False
+    other.client(Queue.Declare(queue="other", durable=True)).broker(Queue.DeclareOk("other", 0, 0))
+    assert talk.session.phase is not Phase.OPEN

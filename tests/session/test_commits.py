@@ -1,0 +1,242 @@
+"""What waits for the disk: confirms, the answers to declarations, and all that is said after them."""
+
+from __future__ import annotations
+
+import pytest
+from pamqp.commands import Basic, Confirm, Connection, Exchange, Queue, Tx
+from pamqp.heartbeat import Heartbeat
+
+from tests.support.journals import RecordingJournal
+from tests.support.talk import Stage, Talk
+
+PERSISTENT = Basic.Properties(delivery_mode=2)
+
+
+@pytest.fixture
+def confirming(stage: Stage) -> Talk:
+    """A confirm channel 1, a durable queue `d`, a transient queue `t`, and a journal that commits when told to."""
+    talk = stage.client().open_channel()
+    talk.client(Queue.Declare(queue="d", durable=True)).broker(Queue.DeclareOk("d", 0, 0))
+    talk.client(Queue.Declare(queue="t")).broker(Queue.DeclareOk("t", 0, 0))
+    talk.client(Confirm.Select()).broker(Confirm.SelectOk())
+    stage.commits_at_once = False
+    return talk
+
+
+# Confirms
+
+def test_a_persistent_message_is_confirmed_once_it_is_on_disk(confirming: Talk) -> None:
+    confirming.publish("d", b"x", persistent=True).nothing()
+    assert confirming.stage.journal.safe.bodies("d") == []
+    confirming.stage.commit()
+    assert confirming.stage.journal.safe.bodies("d") == [b"x"]
+    confirming.broker(Basic.Ack(1))
+
+
+def test_publishes_of_several_passes_that_one_batch_saves_are_confirmed_together(confirming: Talk) -> None:
+    for body in (b"a", b"b", b"c"):
+        confirming.publish("d", body, persistent=True).nothing()
+    confirming.stage.commit()
+    confirming.broker(Basic.Ack(3, True))
+
+
+def test_each_batch_confirms_its_own(confirming: Talk) -> None:
+    confirming.publish("d", b"a", b"b", persistent=True).stage.commit()
+    confirming.publish("d", b"c", persistent=True).broker(Basic.Ack(2, True)).stage.commit()
+    confirming.broker(Basic.Ack(3))
+
+
+@pytest.mark.parametrize(("queue", "persistent"), [("d", False), ("t", False), ("t", True), ("nowhere", True)])
+def test_what_needs_no_disk_is_confirmed_at_once(confirming: Talk, queue: str, persistent: bool) -> None:
+    confirming.publish(queue, b"x", persistent=persistent).broker(Basic.Ack(1))
+
+
+def test_a_transient_message_behind_a_persistent_one_waits_for_it(confirming: Talk) -> None:
+    confirming.publish("d", b"a", persistent=True).publish("t", b"b").publish("t", b"c").nothing().stage.commit()
+    confirming.broker(Basic.Ack(3, True))
+
+
+def test_a_transient_message_before_a_persistent_one_does_not_wait(confirming: Talk) -> None:
+    confirming.publish("t", b"a").broker(Basic.Ack(1)).publish("d", b"b", persistent=True).nothing().stage.commit()
+    confirming.broker(Basic.Ack(2))
+
+
+def test_a_return_does_not_wait_but_its_confirm_does(confirming: Talk) -> None:
+    confirming.publish("d", b"a", persistent=True).publish("nowhere", b"b", mandatory=True)
+    confirming.broker(Basic.Return(312, "NO_ROUTE", "", "nowhere"), content=b"b").nothing().stage.commit()
+    confirming.broker(Basic.Ack(2, True))
+
+
+def test_delivery_does_not_wait_for_the_disk(confirming: Talk) -> None:
+    confirming.client(Basic.Consume(queue="d", consumer_tag="c")).broker(Basic.ConsumeOk("c"))
+    confirming.publish("d", b"a", persistent=True)
+    confirming.broker(Basic.Deliver("c", 1, False, "", "d"), content=b"a", properties=PERSISTENT).nothing()
+    confirming.stage.commit()
+    confirming.broker(Basic.Ack(1))
+
+
+def test_what_was_consumed_before_it_was_written_is_confirmed_with_its_batch(confirming: Talk) -> None:
+    confirming.client(Basic.Consume(queue="d", consumer_tag="c", no_ack=True)).broker(Basic.ConsumeOk("c"))
+    confirming.publish("d", b"a", persistent=True)
+    confirming.broker(Basic.Deliver("c", 1, False, "", "d"), content=b"a", properties=PERSISTENT).stage.commit()
+    confirming.broker(Basic.Ack(1))
+    assert confirming.stage.journal.safe.bodies("d") == []
+
+
+def test_a_message_is_on_disk_in_all_its_durable_queues_before_its_confirm(confirming: Talk) -> None:
+    stage = confirming.stage
+    stage.commits_at_once = True
+    confirming.client(Queue.Declare(queue="e", durable=True)).broker(Queue.DeclareOk("e", 0, 0))
+    for queue in ("d", "e", "t"):
+        confirming.client(Queue.Bind(queue=queue, exchange="amq.fanout")).broker(Queue.BindOk())
+    stage.commits_at_once = False
+    confirming.publish("", b"x", exchange="amq.fanout", persistent=True).nothing().stage.commit()
+    assert [stage.journal.safe.bodies(queue) for queue in ("d", "e", "t")] == [[b"x"], [b"x"], []]
+    confirming.broker(Basic.Ack(1))
+    message, = stage.broker.vhosts["/"].queues["d"].ready
+    assert message.holders == 2
+
+
+def test_two_channels_are_confirmed_by_one_commit(confirming: Talk) -> None:
+    confirming.open_channel(2).client(Confirm.Select(), channel=2).broker(Confirm.SelectOk(), channel=2)
+    confirming.publish("d", b"a", persistent=True, channel=2).publish("d", b"b", persistent=True)
+    confirming.stage.commit()
+    confirming.broker(Basic.Ack(1), channel=1).broker(Basic.Ack(1), channel=2)
+
+
+def test_a_message_in_a_queue_that_was_deleted_meanwhile_is_confirmed(confirming: Talk) -> None:
+    confirming.publish("d", b"a", persistent=True).client(Queue.Delete(queue="d")).nothing().stage.commit()
+    heard = confirming.hear_all()
+    assert {type(one.said) for one in heard} == {Queue.DeleteOk, Basic.Ack} and len(heard) == 2
+
+
+def test_a_connection_that_goes_before_the_commit_is_not_missed(confirming: Talk) -> None:
+    confirming.publish("d", b"a", persistent=True).lose().stage.commit()
+    confirming.nothing()
+    assert confirming.stage.journal.safe.bodies("d") == [b"a"]
+
+
+# Declarations
+
+DECLARATIONS = [
+    (Queue.Declare(queue="new", durable=True), Queue.DeclareOk("new", 0, 0)),
+    (Exchange.Declare(exchange="new", durable=True), Exchange.DeclareOk()),
+    (Queue.Bind(queue="d", exchange="amq.direct", routing_key="k"), Queue.BindOk()),
+    (Exchange.Bind(destination="amq.fanout", source="amq.direct"), Exchange.BindOk()),
+    (Queue.Unbind(queue="d", exchange="amq.topic", routing_key="old"), Queue.UnbindOk()),
+    (Exchange.Unbind(destination="amq.headers", source="amq.topic"), Exchange.UnbindOk()),
+    (Queue.Delete(queue="d"), Queue.DeleteOk(0)),
+    (Exchange.Delete(exchange="old"), Exchange.DeleteOk()),
+]
+
+
+@pytest.fixture
+def declaring(confirming: Talk) -> Talk:
+    """As `confirming`, with bindings and an exchange to take away again."""
+    confirming.stage.commits_at_once = True
+    confirming.client(Queue.Bind(queue="d", exchange="amq.topic", routing_key="old")).broker(Queue.BindOk())
+    confirming.client(Exchange.Bind(destination="amq.headers", source="amq.topic")).broker(Exchange.BindOk())
+    confirming.client(Exchange.Declare(exchange="old", durable=True)).broker(Exchange.DeclareOk())
+    confirming.stage.commits_at_once = False
+    return confirming
+
+
+@pytest.mark.parametrize(("method", "answer"), DECLARATIONS, ids=lambda method: method.name)
+def test_a_durable_declaration_is_answered_once_it_is_on_disk(
+    declaring: Talk, method: Queue.Declare, answer: Queue.DeclareOk
+) -> None:
+    before = declaring.stage.journal.safe.definitions
+    declaring.client(method).nothing().stage.commit()
+    assert declaring.stage.journal.safe.definitions != before
+    declaring.broker(answer)
+
+
+@pytest.mark.parametrize("method", [
+    Queue.Declare(queue="new"), Queue.Declare(queue="new", durable=True, exclusive=True),
+    Queue.Declare(queue="d", durable=True), Queue.Declare(queue="d", passive=True), Queue.Delete(queue="t"),
+    Exchange.Declare(exchange="new"), Exchange.Declare(exchange="old", durable=True), Exchange.Delete(exchange="no"),
+    Queue.Bind(queue="t", exchange="amq.direct"), Queue.Bind(queue="d", exchange="amq.topic", routing_key="old"),
+    Queue.Unbind(queue="d", exchange="amq.topic", routing_key="other"), Queue.Purge(queue="t"), Basic.Qos(),
+    Basic.Get(queue="d"), Tx.Select(),
+], ids=lambda method: method.name)
+def test_what_changes_nothing_durable_is_answered_at_once(declaring: Talk, method: Queue.Declare) -> None:
+    declaring.open_channel(2).client(method, channel=2)
+    answer, = declaring.hear_all()
+    assert answer.channel == 2 and declaring.stage.journal.is_empty
+
+
+def test_what_is_said_after_a_held_answer_waits_behind_it(declaring: Talk) -> None:
+    declaring.client(Queue.Declare(queue="new", durable=True)).client(Basic.Qos()).publish("t", b"x").nothing()
+    declaring.stage.commit()
+    declaring.broker(Queue.DeclareOk("new", 0, 0), Basic.QosOk(), Basic.Ack(1))
+
+
+def test_a_declaration_without_an_answer_holds_nothing(declaring: Talk) -> None:
+    declaring.client(Queue.Declare(queue="new", durable=True, nowait=True)).client(Basic.Qos()).broker(Basic.QosOk())
+
+
+def test_answers_of_two_batches_come_out_batch_by_batch(declaring: Talk) -> None:
+    stage = declaring.stage
+    declaring.client(Queue.Declare(queue="one", durable=True))
+    first = stage.journal.commit()
+    declaring.client(Queue.Declare(queue="two", durable=True))
+    declaring.session.on_commit(first)
+    stage.end_pass()
+    declaring.broker(Queue.DeclareOk("one", 0, 0)).nothing().stage.commit()
+    declaring.broker(Queue.DeclareOk("two", 0, 0))
+
+
+def test_one_client_s_wait_does_not_hold_up_another(declaring: Talk) -> None:
+    other = declaring.stage.client().open_channel()
+    declaring.client(Queue.Declare(queue="new", durable=True)).nothing()
+    other.client(Basic.Qos()).broker(Basic.QosOk())
+    declaring.stage.commit()
+    declaring.broker(Queue.DeclareOk("new", 0, 0))
+
+
+def test_a_queue_may_be_used_while_its_declaration_waits(declaring: Talk) -> None:
+    other = declaring.stage.client().open_channel()
+    declaring.client(Queue.Declare(queue="new", durable=True)).nothing()
+    other.publish("new", b"x").client(Basic.Get(queue="new", no_ack=True))
+    other.broker(Basic.GetOk(1, False, "", "new", 0), content=b"x")
+    declaring.stage.commit()
+    declaring.broker(Queue.DeclareOk("new", 0, 0))
+
+
+def test_heartbeats_go_on_behind_what_is_held(stage: Stage) -> None:
+    talk = stage.client(heartbeat=10).open_channel()
+    stage.commits_at_once = False
+    talk.client(Queue.Declare(queue="new", durable=True))
+    stage.pass_time(5)
+    stage.commit()
+    talk.broker(Queue.DeclareOk("new", 0, 0), Heartbeat())
+
+
+def test_an_answer_waits_for_what_somebody_else_declared_just_before(declaring: Talk) -> None:
+    other = declaring.stage.client().open_channel()
+    declaring.client(Queue.Declare(queue="new", durable=True))
+    other.client(Queue.Declare(queue="new", durable=True)).nothing()
+    declaring.stage.commit()
+    declaring.broker(Queue.DeclareOk("new", 0, 0))
+    other.broker(Queue.DeclareOk("new", 0, 0))
+
+
+def test_a_purge_is_answered_once_it_is_on_disk(declaring: Talk) -> None:
+    declaring.publish("d", b"x", persistent=True).stage.commit()
+    declaring.broker(Basic.Ack(1)).client(Queue.Purge(queue="d")).nothing().stage.commit()
+    assert declaring.stage.journal.safe.bodies("d") == []
+    declaring.broker(Queue.PurgeOk(1))
+
+
+# Afterwards
+
+def test_a_new_broker_finds_what_was_answered_and_confirmed(confirming: Talk) -> None:
+    stage = confirming.stage
+    confirming.publish("d", b"safe", persistent=True).stage.commit()
+    confirming.broker(Basic.Ack(1)).publish("d", b"too late", persistent=True).publish("d", b"transient")
+    reborn = Stage(piece=stage.piece, journal=RecordingJournal(stage.journal.safe.copy()))
+    talk = reborn.client().open_channel()
+    talk.client(Queue.Declare(queue="d", passive=True)).broker(Queue.DeclareOk("d", 1, 0))
+    talk.client(Basic.Get(queue="d", no_ack=True))
+    talk.broker(Basic.GetOk(1, True, "", "d", 0), content=b"safe", properties=PERSISTENT)
+    confirming.client(Connection.Close(200, "bye", 0, 0)).broker(Connection.CloseOk())

@@ -1,0 +1,154 @@
+"""Prefetch: a limit for each consumer, a limit for a channel, and both together. RabbitMQ docs/consumer-prefetch."""
+
+from __future__ import annotations
+
+import pytest
+from pamqp.commands import Basic, Queue, Tx
+
+from amqpd.session.connection import SessionSettings
+from tests.support.talk import Stage, Talk, counted
+
+
+@pytest.fixture
+def ten(talk: Talk) -> Talk:
+    """An open channel 1, and ten messages in the queue `q`."""
+    talk.open_channel().client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0))
+    return talk.publish("q", *b"0 1 2 3 4 5 6 7 8 9".split())
+
+
+def qos(talk: Talk, count: int, *, for_all: bool = False) -> Talk:
+    return talk.client(Basic.Qos(prefetch_count=count, global_=for_all))
+
+
+def consume(talk: Talk, tag: str, *, queue: str = "q", no_ack: bool = False) -> Talk:
+    return talk.client(Basic.Consume(queue=queue, consumer_tag=tag, no_ack=no_ack))
+
+
+def taken(talk: Talk) -> list[str]:
+    """Who was delivered to, by consumer tags, since this was last asked; answers are passed over."""
+    return [str(heard.said.consumer_tag) for heard in talk.hear_all() if isinstance(heard.said, Basic.Deliver)]
+
+
+def test_a_consumer_has_no_more_unacked_than_its_prefetch(ten: Talk) -> None:
+    consume(qos(ten, 3), "c")
+    assert taken(ten) == ["c"] * 3
+    ten.client(Basic.Ack(2))
+    assert taken(ten) == ["c"]
+    ten.client(Basic.Ack(4, True))
+    assert taken(ten) == ["c"] * 3
+
+
+def test_a_prefetch_of_zero_is_no_limit(ten: Talk) -> None:
+    consume(qos(ten, 0), "c")
+    assert len(taken(ten)) == 10
+
+
+def test_the_prefetch_holds_for_consumers_that_start_afterwards(ten: Talk) -> None:
+    consume(qos(ten, 2), "two")
+    consume(qos(ten, 3), "three")
+    consume(qos(ten, 1), "one")
+    assert sorted(taken(ten)) == ["one"] + ["three"] * 3 + ["two"] * 2
+
+
+def test_the_prefetch_of_one_channel_does_not_hold_for_another(ten: Talk) -> None:
+    qos(ten, 1).broker(Basic.QosOk()).open_channel(2)
+    ten.client(Basic.Consume(queue="q", consumer_tag="c"), channel=2).broker(Basic.ConsumeOk("c"), channel=2)
+    assert len(taken(ten)) == 10
+
+
+def test_a_prefetch_in_octets_is_not_implemented(ten: Talk) -> None:
+    ten.client(Basic.Qos(prefetch_size=100)).hung_up(540, "NOT_IMPLEMENTED - prefetch_size!=0 (100)", 60, 10)
+
+
+def test_consumers_without_acks_are_not_limited(ten: Talk) -> None:
+    consume(qos(ten, 1), "c", no_ack=True)
+    assert len(taken(ten)) == 10
+
+
+def test_a_limit_for_the_channel_is_shared_by_its_consumers(ten: Talk) -> None:
+    qos(ten, 3, for_all=True)
+    consume(consume(ten, "a"), "b")
+    assert len(taken(ten)) == 3
+    ten.client(Basic.Ack(3, True))
+    assert sorted(set(taken(ten))) == ["a", "b"]
+
+
+def test_two_idle_consumers_do_not_take_one_each_of_a_limit_of_one(ten: Talk) -> None:
+    ten.client(Queue.Purge(queue="q")).broker(Queue.PurgeOk(10))
+    qos(ten, 1, for_all=True)
+    consume(consume(ten, "a"), "b").publish("q", b"x", b"y", b"z")
+    assert len(taken(ten)) == 1
+    ten.client(Basic.Ack(1))
+    assert len(taken(ten)) == 1
+
+
+def test_a_limit_for_the_channel_is_shared_by_consumers_of_several_queues(ten: Talk) -> None:
+    ten.client(Queue.Declare(queue="r")).broker(Queue.DeclareOk("r", 0, 0)).publish("r", b"x", b"y", b"z")
+    qos(ten, 2, for_all=True)
+    consume(consume(ten, "q"), "r", queue="r")
+    assert taken(ten) == ["q", "q"]
+    ten.client(Basic.Cancel("q")).broker(Basic.CancelOk("q")).client(Basic.Ack(2, True))
+    assert taken(ten) == ["r", "r"]
+
+
+def test_a_limit_for_the_channel_holds_for_consumers_there_are(ten: Talk) -> None:
+    consume(qos(ten, 2, for_all=True), "c")
+    assert len(taken(ten)) == 2
+    qos(ten, 5, for_all=True)
+    assert len(taken(ten)) == 3
+
+
+def test_a_limit_for_the_channel_that_is_taken_away_lets_everything_out(ten: Talk) -> None:
+    consume(qos(ten, 2, for_all=True), "c")
+    assert len(taken(ten)) == 2
+    qos(ten, 0, for_all=True)
+    assert len(taken(ten)) == 8
+
+
+def test_a_limit_for_the_channel_below_what_is_unacked_waits(ten: Talk) -> None:
+    consume(qos(ten, 4, for_all=True), "c")
+    assert len(taken(ten)) == 4
+    qos(ten, 2, for_all=True).client(Basic.Ack(2, True)).broker(Basic.QosOk()).nothing()
+    ten.client(Basic.Ack(3))
+    assert len(taken(ten)) == 1
+
+
+def test_both_limits_must_allow_a_delivery(ten: Talk) -> None:
+    qos(qos(ten, 3), 4, for_all=True)
+    consume(consume(ten, "a"), "b")
+    assert sorted(taken(ten)) == ["a", "a", "a", "b"]
+
+
+def test_gets_do_not_count_against_any_limit(ten: Talk) -> None:
+    qos(ten, 1, for_all=True).broker(Basic.QosOk())
+    for left in (9, 8):
+        assert ten.client(Basic.Get(queue="q")).hear(Basic.GetOk).message_count == left
+    consume(ten, "c")
+    assert taken(ten) == ["c"]
+    ten.client(Basic.Get(queue="q")).hear(Basic.GetOk)
+
+
+def test_answers_of_a_transaction_make_room_at_its_commit(ten: Talk) -> None:
+    ten.client(Tx.Select()).broker(Tx.SelectOk())
+    consume(qos(ten, 2, for_all=True), "c")
+    assert len(taken(ten)) == 2
+    ten.client(Basic.Ack(2, True)).publish("q", b"held").nothing()
+    ten.client(Tx.Commit())
+    assert len(taken(ten)) == 2
+
+
+def test_what_is_requeued_makes_room_and_comes_back(ten: Talk) -> None:
+    consume(qos(ten, 1), "c").broker(Basic.QosOk(), Basic.ConsumeOk("c"))
+    ten.broker(Basic.Deliver("c", 1, False, "", "q"), content=b"0")
+    ten.client(Basic.Reject(1, True))
+    ten.broker(Basic.Deliver("c", 2, True, "", "q"), content=b"0", properties=counted(1))
+
+
+def test_no_consumer_has_more_unacked_than_the_broker_s_own_limit(piece: int) -> None:
+    stage = Stage(piece=piece, settings=SessionSettings(server_properties={}, unacked_limit=4))
+    talk = stage.client().open_channel()
+    talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0)).publish("q", *[b"x"] * 10)
+    consume(talk, "c")
+    assert len(taken(talk)) == 4
+    talk.client(Basic.Ack(4, True))
+    assert len(taken(talk)) == 4

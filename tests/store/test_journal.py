@@ -1,0 +1,237 @@
+"""The journal and its batches, without a store."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amqpd.broker import ports
+from amqpd.broker.definitions import (
+    Defined,
+    Deleted,
+    ExchangeDefinition,
+    QueueDefinition,
+    UserDefinition,
+    VhostDefinition,
+)
+from amqpd.store.journal import Batch, Journal, MemoryJournal
+from tests.store.store_samples import message, queue
+
+ORDERS, INVOICES = queue(1), queue(2)
+
+
+def test_the_journals_are_what_the_broker_asks_for():
+    journals: list[ports.Journal] = [Journal(), MemoryJournal()]
+    assert journals
+
+
+def test_a_record_answers_the_number_of_the_filling_batch():
+    journal = Journal()
+    assert journal.published(ORDERS, [message(1)]) == 1
+    assert journal.requeued(ORDERS, {8: 1}) == 1
+    assert journal.settled(ORDERS, [message(9)]) == 1
+    assert journal.take().number == 1
+    assert journal.changed(Defined(ORDERS)) == 2
+
+
+def test_a_taken_batch_is_joined_by_nothing_more():
+    journal = Journal()
+    journal.published(ORDERS, [message(1)])
+    batch = journal.take()
+    journal.published(ORDERS, [message(2)])
+    assert list(batch.published[ORDERS.number]) == [1]
+
+
+def test_a_message_settled_before_it_was_written_is_forgotten():
+    journal = Journal()
+    run = [message(1), message(2)]
+    journal.published(ORDERS, run)
+    assert journal.settled(ORDERS, run) == 1
+    assert journal.filling.is_empty
+    assert journal.filling.weight == 0
+
+
+def test_a_message_of_an_earlier_batch_is_recorded_as_settled():
+    journal = Journal()
+    journal.published(ORDERS, [message(1)])
+    journal.take()
+    journal.settled(ORDERS, [message(1)])
+    assert journal.filling.settled == {ORDERS.number: [1]}
+
+
+def test_a_run_may_hold_written_and_unwritten_messages():
+    journal = Journal()
+    journal.published(ORDERS, [message(1), message(2)])
+    journal.take()
+    journal.published(ORDERS, [message(3), message(4)])
+    journal.settled(ORDERS, [message(3), message(1)])
+    batch = journal.take()
+    assert list(batch.published[ORDERS.number]) == [4]
+    assert batch.settled == {ORDERS.number: [1]}
+    batch.check()
+
+
+def test_a_message_settled_in_one_queue_still_waits_in_the_other():
+    journal = Journal()
+    shared = message(1, holders=2)
+    journal.published(ORDERS, [shared])
+    journal.published(INVOICES, [shared])
+    journal.settled(ORDERS, [shared])
+    assert list(journal.filling.published[INVOICES.number]) == [1]
+    assert not journal.filling.published[ORDERS.number]
+
+
+def test_when_messages_expire_waits_with_them_for_each_queue():
+    journal = Journal()
+    run = [message(1, holders=2), message(2, holders=2)]
+    journal.published(ORDERS, run, {1: 5_000})
+    journal.published(INVOICES, run, {1: 7_000, 2: 8_000})
+    journal.settled(INVOICES, run[:1])
+    batch = journal.take()
+    assert batch.expiries == {ORDERS.number: {1: 5_000}, INVOICES.number: {2: 8_000}}
+    batch.check()
+
+
+def test_without_expiries_a_batch_has_none():
+    journal = Journal()
+    journal.published(ORDERS, [message(1)])
+    journal.published(ORDERS, [message(2)], {})
+    assert not journal.filling.expiries
+
+
+def test_a_delivery_count_is_something_to_write():
+    journal = Journal()
+    journal.requeued(ORDERS, {1: 1, 2: 1})
+    assert journal.filling.deliveries == {ORDERS.number: {1: 1, 2: 1}}
+    assert journal.filling.count == 2
+
+
+def test_the_last_delivery_count_is_the_one_that_counts():
+    journal = Journal()
+    journal.requeued(ORDERS, {1: 1})
+    journal.requeued(ORDERS, {1: 2, 2: 1})
+    assert journal.filling.deliveries == {ORDERS.number: {1: 2, 2: 1}}
+    journal.filling.check()
+
+
+def test_a_delivery_count_is_forgotten_when_its_message_is_settled():
+    journal = Journal()
+    journal.published(ORDERS, [message(1)])
+    journal.requeued(ORDERS, {1: 1, 8: 3, 9: 4})
+    journal.settled(ORDERS, [message(1), message(8)])
+    batch = journal.take()
+    batch.check()
+    assert batch.deliveries == {ORDERS.number: {9: 4}}
+    assert batch.settled == {ORDERS.number: [8]}
+
+
+def test_a_message_requeued_and_settled_before_it_was_written_leaves_nothing_to_write():
+    journal = Journal()
+    journal.published(ORDERS, [message(1)], {1: 5_000})
+    journal.requeued(ORDERS, {1: 1})
+    journal.settled(ORDERS, [message(1)])
+    assert journal.filling.is_empty
+
+
+def test_deleting_a_queue_forgets_what_waits_in_it():
+    journal = Journal()
+    journal.published(ORDERS, [message(1)], {1: 5_000})
+    journal.requeued(ORDERS, {1: 1, 8: 2})
+    journal.settled(ORDERS, [message(9)])
+    journal.published(INVOICES, [message(2)], {2: 5_000})
+    journal.changed(Deleted(ORDERS))
+    batch = journal.take()
+    batch.check()
+    assert list(batch.published) == list(batch.expiries) == [INVOICES.number]
+    assert not batch.deliveries
+    assert not batch.settled
+
+
+def test_deleting_a_vhost_forgets_what_waits_in_its_queues_and_no_others():
+    journal = Journal()
+    elsewhere = queue(3, vhost="elsewhere")
+    journal.published(ORDERS, [message(1)])
+    journal.published(elsewhere, [message(2)], {2: 5_000})
+    journal.requeued(elsewhere, {8: 2})
+    journal.settled(elsewhere, [message(9)])
+    journal.changed(Deleted(VhostDefinition("elsewhere")))
+    batch = journal.take()
+    batch.check()
+    assert list(batch.published) == [ORDERS.number]
+    assert not batch.expiries
+    assert not batch.deliveries
+    assert not batch.settled
+
+
+def test_a_queue_of_a_vhost_made_anew_keeps_its_messages():
+    journal = Journal()
+    journal.changed(Deleted(VhostDefinition("elsewhere")))
+    journal.published(queue(4, vhost="elsewhere"), [message(1)])
+    assert journal.filling.published
+
+
+def test_what_is_not_durable_is_not_recorded():
+    journal = Journal()
+    for definition in (QueueDefinition(5, "/", "transient"), ExchangeDefinition("/", "transient", "fanout")):
+        assert journal.changed(Defined(definition)) == 0
+        assert journal.changed(Deleted(definition)) == 0
+    assert journal.filling.is_empty
+    assert journal.changed(Defined(UserDefinition("ann"))) == 1
+
+
+def test_the_weight_of_a_batch_is_about_the_octets_of_its_messages():
+    journal = Journal()
+    journal.published(ORDERS, [message(1, bytes(1000)), message(2, bytes(3000))])
+    assert 4000 <= journal.filling.weight < 4200
+
+
+def test_a_message_of_many_queues_weighs_about_once():
+    journal = Journal()
+    shared = message(1, bytes(10_000), holders=10)
+    for number in range(1, 11):
+        journal.published(queue(number), [shared])
+    assert 9_900 <= journal.filling.weight < 10_200
+
+
+def test_in_memory_there_is_nothing_to_wait_for():
+    journal = MemoryJournal()
+    assert journal.changed(Defined(ORDERS)) == 0
+    assert journal.published(ORDERS, [message(1)], {1: 5_000}) == 0
+    assert journal.requeued(ORDERS, {1: 1}) == 0
+    assert journal.settled(ORDERS, [message(1)]) == 0
+
+
+RUNS = st.tuples(
+    st.sampled_from(["publish", "expiring", "requeue", "settle", "delete"]), st.integers(1, 3), st.integers(1, 4))
+
+
+@given(st.lists(RUNS, max_size=40))
+def test_a_batch_holds_what_is_left_of_its_records(steps):
+    batch = Batch(1)
+    expected: dict[int, dict[int, tuple[int | None, int]]] = {1: {}, 2: {}, 3: {}}      # expiry, deliveries
+    next_number = 1
+    for act, queue_number, size in steps:
+        held = expected[queue_number]
+        some = list(held)[:size]
+        if act in ("publish", "expiring"):
+            run = [message(number) for number in range(next_number, next_number + size)]
+            next_number += size
+            expiries = {m.number: 1_000 * m.number for m in run[::2]} if act == "expiring" else None
+            batch.publish(queue(queue_number), run, expiries)
+            held.update((m.number, ((expiries or {}).get(m.number), 0)) for m in run)
+        elif act == "requeue":
+            held.update((number, (held[number][0], held[number][1] + 1)) for number in some)
+            batch.requeue(queue(queue_number), {number: held[number][1] for number in some})
+        elif act == "settle":
+            batch.settle(queue(queue_number), [message(number) for number in some])
+            for number in some:
+                del held[number]
+        else:
+            batch.change(Deleted(queue(queue_number)))
+            held.clear()
+        batch.check()
+    assert not any(batch.settled.values())
+    for number, held in expected.items():
+        assert list(batch.published.get(number, ())) == list(held)
+        assert batch.expiries.get(number, {}) == {n: end for n, (end, _) in held.items() if end is not None}
+        assert batch.deliveries.get(number, {}) == {n: count for n, (_, count) in held.items() if count}

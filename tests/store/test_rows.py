@@ -1,0 +1,106 @@
+"""Definitions and their arguments as rows and back."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amqpd.broker.definitions import (
+    BindingDefinition,
+    ExchangeDefinition,
+    PermissionDefinition,
+    PolicyDefinition,
+    QueueDefinition,
+    UserDefinition,
+    VhostDefinition,
+)
+from amqpd.fields import Byte, Float, Long, LongString, Short, Timestamp, UnsignedByte, UnsignedInt, UnsignedShort
+from amqpd.store.rows import TABLES, pack_arguments, unpack_arguments
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+NUMBER_TYPES = st.sampled_from([Byte, UnsignedByte, Short, UnsignedShort, UnsignedInt, Long, Float])
+VALUES = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-(1 << 63), (1 << 63) - 1), st.floats(allow_nan=False), TEXTS,
+        st.binary(max_size=20), st.binary(max_size=20).map(LongString),
+        st.decimals(allow_nan=False, allow_infinity=False), st.integers(0, (1 << 64) - 1).map(Timestamp),
+        st.builds(lambda kind, number: kind(number), NUMBER_TYPES, st.integers(0, 127))),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS | st.just("$type"), inner, max_size=4),
+    max_leaves=10)
+
+
+def shape(value):
+    """A value with the type of everything in it, since 1 == 1.0 == True."""
+    if isinstance(value, dict):
+        return {name: shape(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [shape(inner) for inner in value]
+    return type(value), str(value)
+
+
+@given(st.dictionaries(TEXTS | st.sampled_from(["$type", "value"]), VALUES, max_size=5))
+def test_arguments_come_back_as_they_were(arguments):
+    back = unpack_arguments(pack_arguments(arguments))
+    assert back == arguments
+    assert shape(back) == shape(arguments)
+
+
+def test_a_float_that_is_no_number_comes_back():
+    back = unpack_arguments(pack_arguments({"a": float("nan"), "b": float("-inf")}))
+    assert str(back["a"]) == "nan"
+    assert back["b"] == float("-inf")
+
+
+def test_equal_arguments_are_equal_text():
+    assert pack_arguments({"a": 1, "b": [2]}) == pack_arguments({"b": [2], "a": 1})
+
+
+def test_arguments_equal_but_for_their_types_are_different_text():
+    """As bindings that differ in them are two."""
+    assert pack_arguments({"a": 1}) != pack_arguments({"a": Long(1)})
+
+
+def test_arguments_can_be_read_in_a_query():
+    text = pack_arguments({"x-message-ttl": 60_000, "x-dead-letter-exchange": "Überlauf"})
+    assert text == '{"x-dead-letter-exchange": "Überlauf", "x-message-ttl": 60000}'
+
+
+def test_what_json_lacks_is_tagged():
+    text = pack_arguments({
+        "binary": b"\x00\xff", "decimal": Decimal("1.50"), "float": Float(0.5), "longstr": LongString(b"\xff"),
+        "since": Timestamp(7), "unsignedbyte": UnsignedByte(255)})
+    assert json.loads(text) == {
+        "binary": {"$type": "binary", "value": "00ff"},
+        "decimal": {"$type": "decimal", "value": "1.50"},
+        "float": {"$type": "float", "value": 0.5},
+        "longstr": {"$type": "longstr", "value": "ff"},
+        "since": {"$type": "timestamp", "value": 7},
+        "unsignedbyte": {"$type": "unsignedbyte", "value": 255},
+    }
+
+
+@pytest.mark.parametrize("definition", [
+    VhostDefinition("/", "the default", ("a", "b")),
+    UserDefinition("ann", "hash", "scrypt", ("administrator",)),
+    PermissionDefinition("ann", "/", "^a", "", ".*"),
+    PolicyDefinition("/", "p", "^q", {"max-length": 5, "dead-letter-exchange": "Überlauf"}, -3, "queues", True),
+    ExchangeDefinition("/", "e", "topic", True, True, True, {"alternate-exchange": "f"}),
+    QueueDefinition(7, "/", "q", True, False, True, {"x-max-length": 5}),
+    BindingDefinition("/", "e", "queue", "q", "a.#", {"x": Timestamp(1)}),
+], ids=lambda definition: type(definition).__name__)
+def test_a_definition_comes_back_from_its_row(definition):
+    table = TABLES[type(definition)]
+    assert table.definition_of(table.row_of(definition)) == definition
+
+
+@pytest.mark.parametrize("kind", TABLES, ids=lambda kind: kind.__name__)
+def test_every_field_of_a_definition_is_kept_or_implied(kind):
+    table = TABLES[kind]
+    fields = {field.name for field in msgspec.structs.fields(kind)}
+    # A durable queue is never exclusive: an exclusive one ends with its connection.
+    assert fields - {"exclusive"} == {*table.columns, *table.implied}

@@ -1,0 +1,249 @@
+"""Journal and store against a plain model, with commits that succeed and fail, clean stops and crashes as steps."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from amqpd.broker.definitions import Defined, Deleted, QueueDefinition, VhostDefinition
+from amqpd.message import Message
+from amqpd.store.errors import StoreFull
+from amqpd.store.journal import Journal
+from amqpd.store.store import Store
+from tests.store.store_samples import NOW, contents, crash, message, queue, read_facts
+
+VHOSTS = ["/", "other"]
+MOST_PAGES = 1_000_000
+SIZES = st.sampled_from([0, 1, 300])        # of a body, in copies of its message's number
+EXPIRIES = st.none() | st.integers(0, 1 << 62)
+
+
+class Held(NamedTuple):
+    """A message in a queue."""
+
+    message: Message
+    expires_at: int | None
+    deliveries: int = 0
+
+
+State = dict[int, dict[int, Held]]      # what each queue holds
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """`live` is what the broker sees, `safe` what the last commit wrote; a crash makes the second the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Path(tempfile.mkdtemp(prefix="amqpd-"))
+        self.generation = 0
+        self.definitions: dict[int, QueueDefinition] = {}
+        self.safe_definitions: dict[int, QueueDefinition] = {}
+        self.live: State = {}
+        self.safe: State = {}
+        self.delivered: dict[int, set[int]] = {}
+        self.given: set[int] = set()
+        self.open(self.root / "0")
+
+    def open(self, directory: Path) -> None:
+        self.directory = directory
+        self.store = Store.open(directory, now=NOW)
+        self.journal = Journal()
+        self.next_number = self.store.first_number
+        assert not self.given or self.next_number > max(self.given), "a number might be used twice"
+        self.recovered = self.store.load(read_facts)
+
+    def teardown(self) -> None:
+        self.store.abandon()
+        shutil.rmtree(self.root)
+
+    def take_number(self) -> int:
+        self.next_number += 1
+        self.given.add(self.next_number)
+        return self.next_number
+
+    def save(self) -> None:
+        self.store.commit(self.journal.take())
+        self.remember()
+
+    def remember(self) -> None:
+        self.safe = {number: dict(held) for number, held in self.live.items()}
+        self.safe_definitions = dict(self.definitions)
+
+    # Steps
+
+    @initialize(data=st.data())
+    def begin(self, data):
+        for vhost in VHOSTS * 2:
+            self.declare(vhost)
+        for size in (0, 1, 300):
+            self.publish_somewhere(data, 5, size)
+
+    @rule(vhost=st.sampled_from(VHOSTS))
+    def declare(self, vhost):
+        number = self.take_number()
+        self.definitions[number] = queue(number, vhost=vhost)
+        self.live[number], self.delivered[number] = {}, set()
+        self.journal.changed(Defined(self.definitions[number]))
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data(), count=st.integers(1, 20), size=SIZES)
+    def publish(self, data, count, size):
+        self.publish_somewhere(data, count, size)
+
+    def publish_somewhere(self, data, count: int, size: int) -> None:
+        numbers = data.draw(st.lists(st.sampled_from(sorted(self.live)), min_size=1, max_size=3, unique=True))
+        holders = len(numbers) if len(numbers) > 1 else 0
+        run = [message(n, b"%d" % n * size, holders=holders) for n in (self.take_number() for _ in range(count))]
+        for number in numbers:
+            ends = data.draw(EXPIRIES), data.draw(EXPIRIES)
+            expiries = {m.number: end for m, end in zip((run[0], run[-1]), ends) if end is not None}
+            self.journal.published(self.definitions[number], run, expiries or None)
+            self.live[number].update((m.number, Held(m, expiries.get(m.number))) for m in run)
+
+    @precondition(lambda self: any(self.live.values()))
+    @rule(data=st.data())
+    def deliver(self, data):
+        number, run = self.some_of_a_queue(data)
+        self.delivered[number].update(m.number for m in run)
+
+    @precondition(lambda self: any(self.live.values()))
+    @rule(data=st.data(), more=st.integers(1, 3))
+    def requeue(self, data, more):
+        number, run = self.some_of_a_queue(data)
+        held = self.live[number]
+        held.update((m.number, held[m.number]._replace(deliveries=held[m.number].deliveries + more)) for m in run)
+        self.delivered[number].update(m.number for m in run)
+        self.journal.requeued(self.definitions[number], {m.number: held[m.number].deliveries for m in run})
+
+    @precondition(lambda self: any(self.live.values()))
+    @rule(data=st.data())
+    def settle(self, data):
+        number, run = self.some_of_a_queue(data)
+        self.journal.settled(self.definitions[number], run)
+        for m in run:
+            del self.live[number][m.number]
+
+    @precondition(lambda self: any(self.live.values()))
+    @rule(data=st.data(), size=SIZES)
+    def dead_letter(self, data, size):
+        """What dies in a queue lives on in others, or in the same, and it is all one batch."""
+        number, run = self.some_of_a_queue(data)
+        self.journal.settled(self.definitions[number], run)
+        for m in run:
+            del self.live[number][m.number]
+        self.publish_somewhere(data, len(run), size)
+
+    def some_of_a_queue(self, data) -> tuple[int, list[Message]]:
+        number = data.draw(st.sampled_from([number for number, held in self.live.items() if held]))
+        held = [held.message for held in self.live[number].values()]
+        first, step = data.draw(st.integers(0, len(held) - 1)), data.draw(st.integers(1, 3))
+        return number, held[first::step][: data.draw(st.integers(1, 30))]
+
+    # Enough queues are left for the other steps to have something to do.
+
+    @precondition(lambda self: len(self.live) > 2)
+    @rule(data=st.data())
+    def delete_queue(self, data):
+        number = data.draw(st.sampled_from(sorted(self.live)))
+        self.journal.changed(Deleted(self.definitions[number]))
+        self.forget(number)
+
+    @precondition(lambda self: len(self.live) > 3)
+    @rule(vhost=st.sampled_from(VHOSTS))
+    def delete_vhost(self, vhost):
+        self.journal.changed(Deleted(VhostDefinition(vhost)))
+        for number in [number for number, definition in self.definitions.items() if definition.vhost == vhost]:
+            self.forget(number)
+
+    def forget(self, number: int) -> None:
+        del self.live[number], self.definitions[number], self.delivered[number]
+
+    @rule()
+    def commit(self):
+        self.save()
+        self.look()
+
+    def look(self) -> None:
+        """See that the rows are what was committed."""
+        self.store.check()
+        rows = self.store._connection.execute("""
+            SELECT queue, number, expires_at, deliveries FROM messages WHERE queue IS NOT NULL
+            UNION ALL SELECT queue, number, expires_at, deliveries FROM entries ORDER BY 1, 2""")
+        assert rows.fetchall() == [
+            (queue, number, held.expires_at, held.deliveries)
+            for queue, messages in sorted(self.safe.items()) for number, held in sorted(messages.items())]
+
+    @precondition(lambda self: not self.journal.filling.is_empty)
+    @rule(is_killed=st.booleans())
+    def commit_on_a_full_disk(self, is_killed):
+        """What does not fit is committed again when there is room, unless the process is killed before."""
+        batch = self.journal.take()
+        self.limit_pages(1)
+        try:
+            self.store.commit(batch)
+        except StoreFull:
+            self.look()
+            if is_killed:
+                return self.crash_and_start()
+            self.limit_pages(MOST_PAGES)
+            self.store.commit(batch)
+        self.limit_pages(MOST_PAGES)
+        self.remember()
+        self.look()
+
+    def limit_pages(self, pages: int) -> None:
+        """Let the file have so many pages, or as many as it has."""
+        self.store._connection.execute(f"PRAGMA max_page_count = {pages}").fetchall()
+
+    @rule()
+    def stop_and_start(self):
+        self.save()
+        told = {number: numbers & self.live[number].keys() for number, numbers in self.delivered.items()}
+        self.store.close(told)
+        self.open(self.directory)
+        assert self.recovered.redelivered == told
+        self.compare()
+
+    @rule()
+    def crash_and_start(self):
+        self.generation += 1
+        crashed = crash(self.directory, self.root / str(self.generation))
+        self.store.abandon()
+        self.open(crashed)
+        self.live = {number: dict(held) for number, held in self.safe.items()}
+        self.definitions = dict(self.safe_definitions)
+        self.delivered = {number: set(held) for number, held in self.live.items()}
+        assert self.recovered.redelivered == self.delivered
+        self.compare()
+
+    def compare(self) -> None:
+        found = self.recovered
+        assert found.damaged == 0
+        assert [d for d in found.definitions if isinstance(d, QueueDefinition)] == list(self.definitions.values())
+        assert {number: contents(run) for number, run in found.messages.items()} == {
+            number: contents([held.message for held in messages.values()]) for number, messages in self.live.items()}
+        assert found.expiries == self.known(lambda held: held.expires_at)
+        assert found.deliveries == self.known(lambda held: held.deliveries or None)
+        self.store.check()
+
+    def known(self, value_of: Callable[[Held], int | None]) -> dict[int, dict[int, int]]:
+        """The values of those messages that have one, by queue and number."""
+        values = {
+            queue: {number: value for number, held in messages.items() if (value := value_of(held)) is not None}
+            for queue, messages in self.live.items()}
+        return {queue: of_queue for queue, of_queue in values.items() if of_queue}
+
+    @invariant()
+    def the_batch_is_in_order(self):
+        self.journal.filling.check()
+
+
+TestStore = StoreMachine.TestCase
+TestStore.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

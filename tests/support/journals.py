@@ -1,0 +1,209 @@
+"""Journals for tests: one that remembers and knows what would survive, one that refuses, one that breaks.
+
+`RecordingJournal` also holds the broker to what `broker/ports.py` says of a journal's callers: only durable
+queues and persistent messages come here, what is settled or requeued was published, what expires is published
+with that, delivery counts rise, and nothing is said of a queue that is not declared, or not any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from amqpd.broker.definitions import (
+    BindingDefinition,
+    Change,
+    Defined,
+    Definition,
+    ExchangeDefinition,
+    PermissionDefinition,
+    PolicyDefinition,
+    QueueDefinition,
+    UserDefinition,
+    VhostDefinition,
+)
+from amqpd.fields import encode_table
+from amqpd.message import Message
+
+_ORDER = (
+    VhostDefinition, UserDefinition, PermissionDefinition, PolicyDefinition, ExchangeDefinition, QueueDefinition,
+    BindingDefinition)
+_OF_VHOST = (PermissionDefinition, PolicyDefinition, ExchangeDefinition, QueueDefinition, BindingDefinition)
+
+
+class Kept:
+    """What the disk would hold: definitions by identity, and messages by the number of their queue.
+
+    `expiries` and `deliveries` are by queue and message number, of the messages that have one.
+    """
+
+    def __init__(self) -> None:
+        self.definitions: dict[tuple[object, ...], Definition] = {}
+        self.messages: dict[int, dict[int, Message]] = {}
+        self.expiries: dict[int, dict[int, int]] = {}
+        self.deliveries: dict[int, dict[int, int]] = {}
+
+    @property
+    def _by_queue(self) -> tuple[dict[int, dict[int, Any]], ...]:
+        return self.messages, self.expiries, self.deliveries
+
+    def copy(self) -> Kept:
+        """The same, to be changed on its own."""
+        other = Kept()
+        other.definitions = dict(self.definitions)
+        other.messages = {number: dict(kept) for number, kept in self.messages.items()}
+        other.expiries = {number: dict(kept) for number, kept in self.expiries.items()}
+        other.deliveries = {number: dict(kept) for number, kept in self.deliveries.items()}
+        return other
+
+    def change(self, change: Change) -> None:
+        """Take a change of the definitions, as `broker/definitions.py` tells what it means."""
+        definition = change.definition
+        if isinstance(change, Defined):
+            self.definitions[_identity(definition)] = definition
+            if isinstance(definition, QueueDefinition):
+                for kept in self._by_queue:
+                    kept[definition.number] = {}
+            return
+        assert self.definitions.pop(_identity(definition), None) is not None, f"{definition} was not there to delete"
+        if isinstance(definition, QueueDefinition):
+            for kept in self._by_queue:
+                del kept[definition.number]
+        elif isinstance(definition, VhostDefinition):
+            self._forget(lambda other: isinstance(other, _OF_VHOST) and other.vhost == definition.name)
+        elif isinstance(definition, UserDefinition):
+            self._forget(lambda other: isinstance(other, PermissionDefinition) and other.user == definition.name)
+
+    def _forget(self, is_gone: Any) -> None:
+        self.definitions = {key: value for key, value in self.definitions.items() if not is_gone(value)}
+
+    def bodies(self, queue: str) -> list[bytes]:
+        """The bodies in a queue, in order."""
+        return [
+            message.body
+            for definition in self.definitions.values()
+            if isinstance(definition, QueueDefinition) and definition.name == queue
+            for _, message in sorted(self.messages[definition.number].items())
+        ]
+
+    def in_order(self) -> list[Definition]:
+        """The definitions, in the order in which a broker takes them back."""
+        return sorted(self.definitions.values(), key=lambda definition: _ORDER.index(type(definition)))
+
+
+def _identity(definition: Definition) -> tuple[object, ...]:
+    match definition:
+        case VhostDefinition() | UserDefinition():
+            return type(definition), definition.name
+        case PermissionDefinition():
+            return type(definition), definition.user, definition.vhost
+        case PolicyDefinition():
+            return type(definition), definition.vhost, definition.is_operator, definition.name
+        case ExchangeDefinition():
+            return type(definition), definition.vhost, definition.name
+        case QueueDefinition():
+            return type(definition), definition.number
+        case _:
+            return (
+                type(definition), definition.vhost, definition.source, definition.destination_type,
+                definition.destination, definition.routing_key, encode_table(definition.arguments))
+
+
+class RecordingJournal:
+    """Remembers everything; `commit` ends a batch. `now` is what was recorded, `safe` what was committed of it."""
+
+    def __init__(self, kept: Kept | None = None) -> None:
+        self.batch = 1
+        self.now = kept or Kept()
+        self.safe = self.now.copy()
+        self.changes: list[Change] = []
+        self.is_empty = True
+
+    def changed(self, change: Change) -> int:
+        """See broker/ports.py."""
+        definition = change.definition
+        if isinstance(definition, (ExchangeDefinition, QueueDefinition)):
+            assert definition.durable, f"{definition} is not durable"
+        self.changes.append(change)
+        self.now.change(change)
+        return self._joined()
+
+    def published(
+        self, queue: QueueDefinition, run: Sequence[Message], expiries: Mapping[int, int] | None = None
+    ) -> int:
+        """See broker/ports.py."""
+        kept = self._kept(queue)
+        for message in run:
+            assert message.facts.persistent, f"message {message.number} is not persistent"
+            assert message.number not in kept, f"message {message.number} is published twice"
+            kept[message.number] = message
+        assert (expiries or {}).keys() <= {message.number for message in run}, "what is not published cannot expire"
+        self.now.expiries[queue.number].update(expiries or {})
+        return self._joined()
+
+    def requeued(self, queue: QueueDefinition, counts: Mapping[int, int]) -> int:
+        """See broker/ports.py."""
+        assert counts.keys() <= self._kept(queue).keys(), f"messages were requeued that are not in {queue}"
+        deliveries = self.now.deliveries[queue.number]
+        for number, count in counts.items():
+            assert count > deliveries.get(number, 0), f"message {number} was requeued with a count of {count} again"
+        deliveries.update(counts)
+        return self._joined()
+
+    def settled(self, queue: QueueDefinition, run: Sequence[Message]) -> int:
+        """See broker/ports.py."""
+        kept = self._kept(queue)
+        for message in run:
+            assert kept.pop(message.number, None) is message, f"message {message.number} was not there to settle"
+            self.now.expiries[queue.number].pop(message.number, None)
+            self.now.deliveries[queue.number].pop(message.number, None)
+        return self._joined()
+
+    def _kept(self, queue: QueueDefinition) -> dict[int, Message]:
+        assert queue.durable, f"{queue} is not durable"
+        assert queue.number in self.now.messages, f"{queue} is not declared, or not any more"
+        return self.now.messages[queue.number]
+
+    def _joined(self) -> int:
+        self.is_empty = False
+        return self.batch
+
+    def commit(self) -> int:
+        """End the batch and say which it was."""
+        self.safe = self.now.copy()
+        self.is_empty = True
+        self.batch += 1
+        return self.batch - 1
+
+
+class RefusingJournal:
+    """For what must not be recorded at all."""
+
+    def changed(self, change: Change) -> int:
+        """Refuse."""
+        raise AssertionError(f"{change} was recorded")
+
+    def published(
+        self, queue: QueueDefinition, run: Sequence[Message], expiries: Mapping[int, int] | None = None
+    ) -> int:
+        """Refuse."""
+        raise AssertionError(f"messages of {queue} were recorded")
+
+    def requeued(self, queue: QueueDefinition, counts: Mapping[int, int]) -> int:
+        """Refuse."""
+        raise AssertionError(f"requeued messages of {queue} were recorded")
+
+    def settled(self, queue: QueueDefinition, run: Sequence[Message]) -> int:
+        """Refuse."""
+        raise AssertionError(f"settled messages of {queue} were recorded")
+
+
+class FailingJournal(RecordingJournal):
+    """Has a bug that shows itself when `is_broken` is set: the next record raises what nobody expects."""
+
+    is_broken = False
+
+    def _joined(self) -> int:
+        if self.is_broken:
+            raise RuntimeError("the journal is broken")
+        return super()._joined()

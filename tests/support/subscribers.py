@@ -1,0 +1,92 @@
+"""Subscribers for queues that are tested by themselves: they keep what they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from amqpd.broker.consumer import NO_LIMIT, Consumer
+from amqpd.broker.queue import Queue
+from amqpd.message import Message
+
+PLENTY = 1 << 40
+
+
+class Line:
+    """A connection: the room that its channels share."""
+
+    def __init__(self, room: int = PLENTY) -> None:
+        self.room = room
+
+
+class ListSubscriber:
+    """A channel that keeps its deliveries in a list, and never answers by itself."""
+
+    def __init__(self, line: Line | None = None, shared_prefetch: int = 0, address: tuple[int, int] = (1, 1)) -> None:
+        self.line = line or Line()
+        self.address = address
+        self.shared_prefetch = shared_prefetch
+        self.delivered: list[tuple[str, int]] = []
+        self.runs: list[list[int]] = []
+        self.cancelled_tags: list[str] = []
+        self.outstanding = 0
+
+    @property
+    def room(self) -> int:
+        """See broker/ports.py."""
+        return self.line.room
+
+    @property
+    def credit(self) -> int:
+        """See broker/ports.py."""
+        return self.shared_prefetch - self.outstanding if self.shared_prefetch else NO_LIMIT
+
+    def deliver(self, consumer: Consumer, run: Sequence[Message]) -> None:
+        """See broker/ports.py."""
+        assert run, "a delivery of nothing"
+        self.runs.append([message.number for message in run])
+        self.delivered += [(consumer.tag, message.number) for message in run]
+        self.line.room -= sum(len(message.content) + 60 for message in run)
+        if not consumer.no_ack:
+            self.outstanding += len(run)
+
+    def cancelled(self, consumer: Consumer) -> None:
+        """See broker/ports.py."""
+        self.cancelled_tags.append(consumer.tag)
+
+    def numbers(self) -> list[int]:
+        """The numbers of all that was delivered, in order."""
+        return [number for _, number in self.delivered]
+
+
+def subscribe(
+    queue: Queue, subscriber: ListSubscriber, tag: str = "c", *, prefetch: int = 0, no_ack: bool = False,
+    exclusive: bool = False, priority: int = 0,
+) -> Consumer:
+    """Subscribe a consumer and dispatch, as a session does once it has answered."""
+    consumer = Consumer(
+        tag, queue, subscriber, no_ack=no_ack, exclusive=exclusive, prefetch=prefetch,
+        arguments={"x-priority": priority} if priority else {})
+    queue.subscribe(consumer)
+    queue.dispatch()
+    return consumer
+
+
+def settle(consumer: Consumer, *answered: Message) -> int:
+    """Answer deliveries for good and dispatch, as a session does."""
+    _answer(consumer, len(answered))
+    batch = consumer.queue.settle(answered)
+    consumer.queue.dispatch()
+    return batch
+
+
+def requeue(consumer: Consumer, *answered: Message) -> None:
+    """Give deliveries back and dispatch, as a session does."""
+    _answer(consumer, len(answered))
+    consumer.queue.requeue(answered)
+    consumer.queue.dispatch()
+
+
+def _answer(consumer: Consumer, count: int) -> None:
+    assert isinstance(consumer.subscriber, ListSubscriber)
+    consumer.in_flight -= count
+    consumer.subscriber.outstanding -= count

@@ -1,0 +1,199 @@
+"""The program `amqpd`: arguments, exit codes, and one line for whatever goes wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+
+from amqpd import __version__, cli, logs
+from amqpd.config import Config
+
+
+class StartError(Exception):
+    """What amqpd.server.run raises."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Config]:
+    """What a server in place of amqpd's is told to serve; it ends at once with exit code 0."""
+    configs: list[Config] = []
+
+    def serve(config: Config) -> int:
+        configs.append(config)
+        return 0
+
+    use_server(monkeypatch, serve)
+    monkeypatch.chdir(tmp_path)
+    return configs
+
+
+def use_server(monkeypatch: pytest.MonkeyPatch, serve: Callable[[Config], int]) -> None:
+    package, module = ModuleType("amqpd.server"), ModuleType("amqpd.server.run")
+    module.serve, module.StartError = serve, StartError     # type: ignore[attr-defined]  # a stand-in has no types
+    package.run = module                                    # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "amqpd.server", package)
+    monkeypatch.setitem(sys.modules, "amqpd.server.run", module)
+    monkeypatch.setattr(logs, "configure", lambda level, style: None)
+    for variable in ("AMQPD_CONFIG_FILE", "AMQPD_DATA_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+# Serving
+
+@pytest.mark.parametrize("arguments", [[], ["serve"]])
+def test_without_arguments_it_serves_the_defaults(served: list[Config], arguments: list[str]) -> None:
+    assert cli.main(arguments) == 0
+    assert served == [Config()]
+
+
+def test_options_without_a_command_are_those_of_serve(served: list[Config]) -> None:
+    assert cli.main(["--memory", "--listen", ":0", "--listen", "[::1]:0", "--data-dir", "d", "--log-level", "debug",
+                     "--log-format", "json"]) == 0
+    config, = served
+    assert config.listeners == (":0", "[::1]:0")
+    assert (config.memory, str(config.data_dir), config.log.level, config.log.format) == (True, "d", "debug", "json")
+
+
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_the_config_file_is_named_by_option_or_variable(
+    served: list[Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_variable: bool
+) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text("limits.heartbeat_s = 7")
+    if by_variable:
+        monkeypatch.setenv("AMQPD_CONFIG_FILE", str(path))
+    assert cli.main([] if by_variable else ["--config", str(path)]) == 0
+    assert served[0].limits.heartbeat_s == 7
+
+
+def test_options_cover_the_environment(served: list[Config], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMQPD_DATA_DIR", "environment")
+    monkeypatch.setenv("AMQPD_MEMORY", "true")
+    assert cli.main(["--data-dir", "option"]) == 0
+    assert (str(served[0].data_dir), served[0].memory) == ("option", True)
+
+
+def test_the_exit_code_is_the_servers(served: list[Config], monkeypatch: pytest.MonkeyPatch) -> None:
+    use_server(monkeypatch, lambda config: 74)
+    assert cli.main([]) == 74
+
+
+def test_a_failed_start_is_one_line_and_its_exit_code(
+    served: list[Config], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def serve(config: Config) -> int:
+        raise StartError("cannot listen on 127.0.0.1:5672: address in use", 69)
+
+    use_server(monkeypatch, serve)
+    assert cli.main([]) == 69
+    assert capsys.readouterr() == ("", "amqpd: cannot listen on 127.0.0.1:5672: address in use\n")
+
+
+def test_a_bug_is_one_line_and_70(
+    served: list[Config], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def serve(config: Config) -> int:
+        raise ValueError("two\nlines")
+
+    use_server(monkeypatch, serve)
+    assert cli.main([]) == 70
+    line, = capsys.readouterr().err.splitlines()
+    assert line.startswith("amqpd: internal error, please report it: ValueError: two lines (")
+    assert "test_cli.py line " in line
+
+
+def test_a_wrong_variable_stops_the_start(
+    served: list[Config], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AMQPD_MEMRY", "1")
+    assert cli.main([]) == 78
+    assert capsys.readouterr().err == "amqpd: AMQPD_MEMRY is no setting; did you mean AMQPD_MEMORY?\n"
+    assert not served
+
+
+# Checking a file
+
+def test_check_config_says_that_a_file_is_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text('queues = [{name = "a"}, {name = "b"}]\nvhosts = [{name = "v"}]')
+    assert cli.main(["check-config", str(path)]) == 0
+    assert capsys.readouterr().out == (
+        f"{path}: fine; declares vhosts 1, users 0, policies 0, operator_policies 0, exchanges 0, queues 2, "
+        "bindings 0\n")
+
+
+def test_check_config_tells_every_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text("memory = 1\nlog.level = 2\n")
+    assert cli.main(["check-config", str(path)]) == 78
+    assert capsys.readouterr().err.splitlines() == [
+        f"amqpd: {path} line 1: memory is 1, allowed is true or false",
+        f"amqpd: {path} line 2: log.level is 2, allowed is 'debug', 'info', 'warning' or 'error'",
+    ]
+
+
+def test_check_config_looks_at_the_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.toml"
+    path.touch()
+    monkeypatch.setenv("AMQPD_NO_SUCH_SETTING", "1")
+    assert cli.main(["check-config", str(path)]) == 0
+
+
+# Usage
+
+@pytest.mark.parametrize("arguments, complaint", [
+    (["bogus"], "amqpd: No such command 'bogus'; try 'amqpd --help'"),
+    (["--bogus"], "amqpd: No such option '--bogus'; try 'amqpd serve --help'"),
+    (["serve", "x"], "amqpd: Got unexpected extra argument (x); try 'amqpd serve --help'"),
+    (["check-config"], "amqpd: Missing argument 'FILE'; try 'amqpd check-config --help'"),
+])
+def test_wrong_usage_is_one_line_and_64(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 64
+    assert capsys.readouterr().err == f"{complaint}\n"
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"amqpd {__version__}\n"
+
+
+def test_help_shows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    assert "check-config" in capsys.readouterr().out
+
+
+def test_an_interrupt_is_130() -> None:
+    @click.command("x")
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    assert cli.run(interrupted, []) == 130
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["check-config", "config/amqpd.toml"]])
+def test_questions_are_answered_without_loading_the_broker(arguments: list[str]) -> None:
+    program = "import sys; from amqpd.cli import main; main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True,
+        cwd=Path(__file__).parent.parent)
+    loaded = {name for name in done.stderr.split() if name.startswith("amqpd.")}
+    assert not loaded & {"amqpd.broker", "amqpd.server", "amqpd.store", "amqpd.session", "amqpd.wire"}
+
+
+def test_a_reader_that_has_seen_enough_causes_no_traceback() -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{sys.executable} -m amqpd --help | :"], capture_output=True, text=True, check=True,
+        cwd=Path(__file__).parent.parent)
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr

@@ -1,0 +1,419 @@
+"""The program `amqpctl`, against a socket that answers as it is told."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amqpd import ctl
+from amqpd.ctl import tables
+
+ORDERS: dict[str, Any] = {
+    "columns": ["name", "messages", "durable", "arguments"],
+    "rows": [
+        ["orders", 12, True, [["x-max-length", "signedint", 5], ["x-dead-letter-exchange", "longstr", "dlx"]]],
+        ["tab\t", 0, False, []],
+    ],
+}
+
+
+class FakeBroker:
+    """Answers each connection once with `answer`, and remembers what it was asked.
+
+    With `answer` None it ends the talk without one; with `silent` it says nothing until it is closed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "control.sock"
+        self.answer: dict[str, Any] | None = {"ok": True, "result": None}
+        self.silent = False
+        self.asked: list[dict[str, Any]] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self.path))
+        self._listener.listen()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def gives(self, result: Any) -> None:
+        """Answer with this result."""
+        self.answer = {"ok": True, "result": result}
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._closed.set()
+        with socket.socket(socket.AF_UNIX) as last:
+            last.connect(str(self.path))
+        self._thread.join()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while not self._closed.is_set():
+            client, _ = self._listener.accept()
+            with client, client.makefile("rb") as lines:
+                line = b"" if self._closed.is_set() else lines.readline()
+                if line:
+                    self.asked.append(json.loads(line))
+                if line and self.silent:
+                    lines.readline()
+                elif line and self.answer is not None:
+                    client.sendall(json.dumps(self.answer).encode() + b"\n")
+
+
+@pytest.fixture
+def broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBroker]:
+    """A fake broker in the data directory that amqpctl looks into."""
+    monkeypatch.setenv("AMQPD_DATA_DIR", str(tmp_path))
+    fake = FakeBroker(tmp_path)
+    yield fake
+    fake.close()
+
+
+# Lists
+
+def test_a_list_is_a_heading_and_fields_between_tabs(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    broker.gives(ORDERS)
+    assert ctl.main(["list_queues", "name", "messages", "durable", "arguments"]) == 0
+    assert capsys.readouterr().out == (
+        "Listing queues for vhost / ...\n"
+        "name\tmessages\tdurable\targuments\n"
+        'orders\t12\ttrue\t[{"x-max-length",5},{"x-dead-letter-exchange","dlx"}]\n'
+        "tab\\t\t0\tfalse\t[]\n")
+
+
+@pytest.mark.parametrize("command, columns, heading", [
+    ("list_queues", ["name", "messages"], "Listing queues for vhost / ..."),
+    ("list_exchanges", ["name", "type"], "Listing exchanges for vhost / ..."),
+    ("list_bindings",
+     ["source_name", "source_kind", "destination_name", "destination_kind", "routing_key", "arguments"],
+     "Listing bindings for vhost /..."),
+    ("list_connections", ["user", "peer_host", "peer_port", "state"], "Listing connections ..."),
+    ("list_channels", ["pid", "user", "consumer_count", "messages_unacknowledged"], "Listing channels ..."),
+    ("list_consumers",
+     ["queue_name", "channel_pid", "consumer_tag", "ack_required", "prefetch_count", "active", "arguments"],
+     "Listing consumers in vhost / ..."),
+    ("list_users", ["user", "tags"], "Listing users ..."),
+    ("list_vhosts", ["name"], "Listing vhosts ..."),
+    ("list_permissions", ["user", "configure", "write", "read"], 'Listing permissions for vhost "/" ...'),
+    ("list_policies", ["vhost", "name", "pattern", "apply-to", "definition", "priority"],
+     'Listing policies for vhost "/" ...'),
+    ("list_operator_policies", ["vhost", "name", "pattern", "apply-to", "definition", "priority"],
+     'Listing operator policy overrides for vhost "/" ...'),
+])
+def test_columns_and_headings_are_those_of_rabbitmqctl(
+    broker: FakeBroker, capsys: pytest.CaptureFixture[str], command: str, columns: list[str], heading: str
+) -> None:
+    broker.gives({"columns": columns, "rows": []})
+    assert ctl.main([command]) == 0
+    assert broker.asked == [{"command": command, "arguments": {"vhost": "/", "columns": columns}}]
+    assert capsys.readouterr().out == f"{heading}\n"
+
+
+@pytest.mark.parametrize("arguments", [["name", "consumers"], ["name,consumers"]])
+def test_columns_stand_between_spaces_or_commas(broker: FakeBroker, arguments: list[str]) -> None:
+    broker.gives({"columns": ["name", "consumers"], "rows": []})
+    assert ctl.main(["list_queues", *arguments]) == 0
+    assert broker.asked[0]["arguments"]["columns"] == ["name", "consumers"]
+
+
+def test_an_unknown_column_is_64_and_nobody_is_asked(
+    broker: FakeBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ctl.main(["list_queues", "name", "foo", "bar"]) == 64
+    assert capsys.readouterr().err.startswith("amqpctl: Info key(s) foo,bar are not supported, only name, messages, ")
+    assert not broker.asked
+
+
+@pytest.mark.parametrize("arguments", [
+    ["-p", "shop", "-q", "list_queues"],
+    ["list_queues", "-p", "shop", "-q"],
+    ["-p", "x", "list_queues", "--vhost=shop", "--quiet"],
+])
+def test_options_stand_before_or_after_the_command(
+    broker: FakeBroker, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    broker.gives({"columns": ["name", "messages"], "rows": [["a", 1]]})
+    assert ctl.main(arguments) == 0
+    assert broker.asked[0]["arguments"]["vhost"] == "shop"
+    assert capsys.readouterr().out == "name\tmessages\na\t1\n"
+
+
+@pytest.mark.parametrize("options, expected", [
+    (["-q"], "name\na\n"), (["-s"], "a\n"), (["-q", "--no-table-headers"], "a\n"),
+])
+def test_headings_and_column_names_can_be_left_out(
+    broker: FakeBroker, capsys: pytest.CaptureFixture[str], options: list[str], expected: str
+) -> None:
+    broker.gives({"columns": ["name"], "rows": [["a"]]})
+    assert ctl.main(["list_queues", "name", *options]) == 0
+    assert capsys.readouterr().out == expected
+
+
+def test_json_is_a_list_of_objects_without_a_heading(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    broker.gives(ORDERS)
+    assert ctl.main(["list_queues", "--formatter", "json"]) == 0
+    assert capsys.readouterr().out == (
+        "[\n"
+        '{"name":"orders","messages":12,"durable":true,"arguments":[["x-max-length","signedint",5],'
+        '["x-dead-letter-exchange","longstr","dlx"]]}\n'
+        ',{"name":"tab\\t","messages":0,"durable":false,"arguments":[]}\n'
+        "]\n")
+
+
+def test_an_empty_list_is_valid_json(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    broker.gives({"columns": ["name"], "rows": []})
+    assert ctl.main(["list_vhosts", "--formatter=json"]) == 0
+    assert capsys.readouterr().out == "[\n]\n"
+
+
+def test_csv_quotes_every_field(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    broker.gives({"columns": ["user", "tags"], "rows": [['a "b"', ["administrator", "monitoring"]]]})
+    assert ctl.main(["list_users", "--formatter", "csv"]) == 0
+    assert capsys.readouterr().out == '"user","tags"\n"a ""b""","[administrator, monitoring]"\n'
+
+
+def test_nested_field_tables_are_shown_as_erlang_terms() -> None:
+    value = [["l", "array", [["signedint", 1], ["longstr", "2"], ["bool", True], ["void", None],
+                             ["table", [["a", "signedint", 2]]]]]]
+    assert tables.text("arguments", value) == '[{"l",[1,"2",true,undefined,[{"a",2}]]}]'
+
+
+def test_what_holds_by_policy_is_shown_as_arguments_are(
+    broker: FakeBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    column = "effective_policy_definition"
+    broker.gives({"columns": [column], "rows": [[[["max-length", "signedint", 5]]]]})
+    assert ctl.main(["list_queues", "-q", column]) == 0
+    assert capsys.readouterr().out == f'{column}\n[{{"max-length",5}}]\n'
+
+
+# Tables for people
+
+def aligned(columns: list[str], rows: list[list[Any]], *, width: int = 80) -> list[str]:
+    return list(tables.render_aligned(columns, rows, header=False, width=width))
+
+
+def test_columns_line_up_and_numbers_to_the_right() -> None:
+    assert aligned(["name", "messages"], [["a", 5], ["orders", 12]]) == ["a        5", "orders  12"]
+
+
+def test_wide_characters_take_two_places() -> None:
+    assert aligned(["name", "durable"], [["名前", True], ["abcd", False]]) == ["名前  true", "abcd  false"]
+
+
+def test_column_names_are_bold() -> None:
+    first, *_ = tables.render_aligned(["name"], [["a"]], header=True, width=80)
+    assert first == "\x1b[1mname\x1b[0m"
+
+
+def test_what_is_too_wide_for_the_terminal_goes_below_each_other() -> None:
+    lines = aligned(["name", "messages"], [["a" * 20, 5], ["b", 7]], width=20)
+    assert [line.replace("\x1b[1m", "").replace("\x1b[0m", "") for line in lines] == [
+        f"name      {'a' * 20}", "messages  5", "", "name      b", "messages  7"]
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=2), max_leaves=4)
+
+
+@given(st.lists(st.lists(anything, min_size=2, max_size=2), max_size=4), st.integers(1, 60))
+def test_a_table_has_nothing_unprintable_in_it(rows: list[list[Any]], width: int) -> None:
+    columns = ["name", "tags"]
+    plain = list(tables.render(columns, rows, "table", header=True))
+    assert len(plain) == (len(rows) + 1 if rows else 0)
+    assert all(line.replace("\t", "", 1).isprintable() for line in plain)
+    for line in tables.render_aligned(columns, rows, header=False, width=width):
+        assert line.replace("\x1b[1m", "").replace("\x1b[0m", "").isprintable()
+
+
+@given(st.lists(st.tuples(st.text(), st.text()), max_size=4))
+def test_csv_and_json_give_back_every_text(rows: list[tuple[str, str]]) -> None:
+    written = "\n".join(tables.render(["a", "b"], rows, "csv", header=True))
+    assert list(csv.reader(io.StringIO(written, newline="")))[1:] == [list(row) for row in rows]
+    written = "\n".join(tables.render(["a", "b"], rows, "json", header=True))
+    assert json.loads(written) == [{"a": a, "b": b} for a, b in rows]
+
+
+# Acts
+
+@pytest.mark.parametrize("arguments, command, given_to_it, heading", [
+    (["purge_queue", "q"], "purge_queue", {"vhost": "/", "queue": "q"}, "Purging queue 'q' in vhost '/' ..."),
+    (["close_connection", "<x>", "why"], "close_connection", {"connection": "<x>", "explanation": "why"},
+     "Closing connection <x>, reason: why..."),
+    (["delete_user", "u"], "delete_user", {"user": "u"}, 'Deleting user "u" ...'),
+    (["change_password", "u", "p"], "change_password", {"user": "u", "password": "p"},
+     'Changing password for user "u" ...'),
+    (["set_permissions", "-p", "v", "u", "a", "", ".*"], "set_permissions",
+     {"vhost": "v", "user": "u", "configure": "a", "write": "", "read": ".*"},
+     'Setting permissions for user "u" in vhost "v" ...'),
+    (["add_vhost", "v"], "add_vhost", {"vhost": "v"}, 'Adding vhost "v" ...'),
+    (["delete_vhost", "v"], "delete_vhost", {"vhost": "v"}, 'Deleting vhost "v" ...'),
+    (["set_policy", "-p", "v", "n", "^q", "{}"], "set_policy",
+     {"vhost": "v", "name": "n", "pattern": "^q", "definition": "{}", "priority": 0, "apply_to": "all"},
+     'Setting policy "n" for pattern "^q" to "{}" with priority "0" for vhost "v" ...'),
+    (["set_operator_policy", "n", "", "{}", "--priority", "-3", "--apply-to", "queues"], "set_operator_policy",
+     {"vhost": "/", "name": "n", "pattern": "", "definition": "{}", "priority": -3, "apply_to": "queues"},
+     'Setting operator policy override "n" for pattern "" to "{}" with priority "-3" for vhost "/" ...'),
+    (["clear_policy", "n"], "clear_policy", {"vhost": "/", "name": "n"}, 'Clearing policy "n" on vhost "/" ...'),
+    (["clear_operator_policy", "n"], "clear_operator_policy", {"vhost": "/", "name": "n"},
+     'Clearing operator policy "n" on vhost "/" ...'),
+])
+def test_an_act_says_what_it_does(
+    broker: FakeBroker, capsys: pytest.CaptureFixture[str], arguments: list[str], command: str,
+    given_to_it: dict[str, Any], heading: str
+) -> None:
+    assert ctl.main(arguments) == 0
+    assert broker.asked == [{"command": command, "arguments": given_to_it}]
+    assert capsys.readouterr().out == f"{heading}\n"
+
+
+@pytest.mark.parametrize("options, conditions", [
+    ([], ""), (["--if-empty"], " if queue is empty"), (["-u"], " if queue is unused"),
+    (["-u", "-e"], " if queue is empty and if queue is unused"),
+])
+def test_a_deleted_queue_tells_its_messages(
+    broker: FakeBroker, capsys: pytest.CaptureFixture[str], options: list[str], conditions: str
+) -> None:
+    broker.gives(3)
+    assert ctl.main(["delete_queue", "q", *options]) == 0
+    assert capsys.readouterr().out == (
+        f"Deleting queue 'q' on vhost '/'{conditions} ...\n"
+        "Queue was successfully deleted with 3 ready messages\n")
+    assert broker.asked[0]["arguments"] == {
+        "vhost": "/", "queue": "q", "if_empty": "empty" in conditions, "if_unused": "unused" in conditions}
+
+
+def test_a_new_user_is_told_to_need_permissions(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ctl.main(["add_user", "u", "p"]) == 0
+    assert "Don't forget to grant the user permissions" in capsys.readouterr().out
+
+
+def test_quiet_acts_print_nothing(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ctl.main(["-q", "add_user", "u", "p"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("typed, password", [
+    ("secret\n", "secret"), ("secret", "secret"), (" s \r\n", " s "), ("\n", ""),
+])
+def test_a_password_is_read_from_stdin(
+    broker: FakeBroker, monkeypatch: pytest.MonkeyPatch, typed: str, password: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed, newline=""))
+    assert ctl.main(["add_user", "u"]) == 0
+    assert broker.asked[0]["arguments"]["password"] == password
+
+
+def test_no_password_at_all_is_65(
+    broker: FakeBroker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert ctl.main(["change_password", "u"]) == 65
+    assert capsys.readouterr().err == "amqpctl: Password is not provided via argument or stdin\n"
+    assert not broker.asked
+
+
+# The broker itself
+
+@pytest.mark.parametrize("options, expected", [
+    (["-q"], "Ping succeeded\n"), (["--formatter", "json"], '{"message": "Ping succeeded"}\n'),
+])
+def test_ping_succeeds(
+    broker: FakeBroker, capsys: pytest.CaptureFixture[str], options: list[str], expected: str
+) -> None:
+    assert ctl.main(["ping", *options]) == 0
+    assert capsys.readouterr().out == expected
+
+
+STATUS = {
+    "pid": 7, "os": "Linux", "uptime": 12, "product_version": "0.1.0", "rabbitmq_version": "3.10.8",
+    "python_version": "3.11.2", "data_directory": "/var/lib/amqpd", "memory": {"total": {"rss": 45_600_000}},
+    "file_descriptors": {"total_used": 20, "total_limit": 1024}, "disk_free": 85_000_000_000,
+    "totals": {"connection_count": 1, "queue_count": 2, "virtual_host_count": 3},
+    "listeners": [{"interface": "127.0.0.1", "port": 5672, "protocol": "amqp", "purpose": "AMQP 0-9-1"}],
+}
+
+
+def test_status_is_told_in_sections(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    broker.gives(STATUS)
+    assert ctl.main(["status", "-q"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("Runtime\n\nOS PID: 7\nOS: Linux\nUptime (seconds): 12\n")
+    assert "\n\nTotals\n\nConnection count: 1\nQueue count: 2\nVirtual host count: 3\n\n" in told
+    assert "Total memory used: 0.0456 gb\n" in told
+    assert "Interface: 127.0.0.1, port: 5672, protocol: amqp, purpose: AMQP 0-9-1\n" in told
+
+
+def test_status_as_json_is_what_the_broker_said(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    broker.gives(STATUS)
+    assert ctl.main(["status", "--formatter", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == STATUS
+
+
+def test_stop_returns_once_the_broker_has_closed_the_talk(broker: FakeBroker) -> None:
+    assert ctl.main(["-q", "stop"]) == 0
+    assert broker.asked == [{"command": "stop", "arguments": {}}]
+
+
+# What goes wrong
+
+def test_a_refusal_is_its_text_and_exit_code(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    broker.answer = {"ok": False, "error": 'User "u" does not exist', "exit_code": 67}
+    assert ctl.main(["-q", "delete_user", "u"]) == 67
+    assert capsys.readouterr() == ("", 'amqpctl: User "u" does not exist\n')
+
+
+def test_without_a_broker_it_is_69_with_the_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ctl.main(["--data-dir", str(tmp_path), "-q", "ping"]) == 69
+    assert capsys.readouterr().err == (
+        f"amqpctl: no amqpd is running at {tmp_path}/control.sock; start it, or name its folder with --data-dir\n")
+
+
+def test_a_socket_that_a_crash_has_left_is_69(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "control.sock"))
+    assert ctl.main(["--socket", str(tmp_path / "control.sock"), "ping"]) == 69
+
+
+def test_a_path_longer_than_a_socket_may_have_is_69(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ctl.main(["-q", "ping", "--socket", "/" + "x" * 200]) == 69
+    assert capsys.readouterr().err.endswith("AF_UNIX path too long\n")
+
+
+def test_a_broker_that_ends_before_it_answers_is_69(
+    broker: FakeBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker.answer = None
+    assert ctl.main(["-q", "ping"]) == 69
+    assert capsys.readouterr().err == f"amqpctl: amqpd ended before it answered at {broker.path}\n"
+
+
+def test_a_broker_that_does_not_answer_is_75(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    broker.silent = True
+    assert ctl.main(["-q", "ping", "-t", "0.05"]) == 75
+    assert capsys.readouterr().err == f"amqpctl: no answer within 0.05 s from {broker.path}\n"
+
+
+@pytest.mark.parametrize("arguments", [
+    [], ["bogus"], ["list_queues", "--bogus"], ["purge_queue"], ["purge_queue", "a", "b"], ["close_connection", "x"],
+    ["list_queues", "-t", "x"], ["list_queues", "-t", "0"], ["list_queues", "--formatter", "xml"],
+    ["set_permissions", "u", "a", "b"], ["set_policy", "n", "p"], ["set_policy", "n", "p", "{}", "--priority", "abc"],
+    ["clear_policy"],
+])
+def test_wrong_usage_is_64(arguments: list[str]) -> None:
+    assert ctl.main(arguments) == 64
+
+
+def test_the_data_dir_option_covers_the_variable(broker: FakeBroker, tmp_path: Path) -> None:
+    assert ctl.main(["--data-dir", str(tmp_path / "elsewhere"), "ping"]) == 69
+    assert not broker.asked
