@@ -91,9 +91,12 @@ class Publishing:
         runs: dict[Queue, list[Message]] = {}
         first_number = number = broker.next_message_number
         is_timed = False
+        resolved: bytes | None = None
         try:
             for arguments, properties, body_size, contents in groups:
-                route, only_queue, target = targets.get(arguments) or self._resolve(arguments)
+                if arguments is not resolved:
+                    route, only_queue, target = targets.get(arguments) or self._resolve(arguments)
+                    resolved = arguments
                 facts, is_special = known.get(properties) or self._read(properties)
                 if facts.expiration_ms is not None:
                     is_timed = True

@@ -82,6 +82,8 @@ Command = Publishes | Acks | Method | TooLarge
 
 # What follows from the octets of a content's head: its properties, the size of its body, and its length.
 _Head = tuple[bytes, int, int]
+# The same for a whole publish: its channel, method frame and arguments, and what follows for its content.
+_Turn = tuple[int, bytes, bytes, bytes, int, int]
 
 
 class _Content:
@@ -135,7 +137,8 @@ class Reader:
         self._open_channels = open_channels
         self._tail = bytearray()
         self._needed = 0
-        self._heads: dict[bytes, _Head] = {}
+        self._heads: dict[bytes, _Head] = {}        # of contents
+        self._turns: dict[bytes, _Turn] = {}        # heads of whole publishes that take turns
         self._remembers = True
         self._repeats = 0           # contents whose head was remembered, since the heads were last forgotten
         self._contents: dict[int, _Content] = {}
@@ -224,7 +227,7 @@ class Reader:
         groups: list[PublishGroup] = []
         limit, misses = self.frame_max, 0
         frame = arguments = b""     # of the publish before
-        heads = self._heads
+        heads, turns = self._heads, self._turns
         try:
             while True:
                 if frame and octets.startswith(frame, position):
@@ -253,7 +256,21 @@ class Reader:
                 contents = [octets[header:stop]]
                 groups.append((arguments, properties, body_size, contents))
                 if misses > MOST_MISSES:
-                    position = stop
+                    # Heads that take turns are mostly equally long: then one look tells all of a publish.
+                    head = octets[position : stop - body_size - 1]
+                    if body_size and self._remembers:
+                        if len(turns) >= MOST_HEADS:
+                            turns.clear()
+                        turns[head] = channel, frame, arguments, properties, body_size, length
+                    size, position = len(head), stop
+                    while (turn := turns.get(octets[position : position + size])) is not None and turn[0] == channel:
+                        _, frame, arguments, properties, body_size, length = turn
+                        header = position + len(frame)
+                        stop = header + length
+                        if octets[stop - 1] != FRAME_END:
+                            break
+                        groups.append((arguments, properties, body_size, [octets[header:stop]]))
+                        position = stop
                     continue
                 # The whole publish again, but for its body? Then a comparison is all it takes.
                 head = octets[position : stop - body_size - 1 if body_size else stop]

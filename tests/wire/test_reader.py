@@ -224,6 +224,36 @@ def test_heads_that_take_turns_are_remembered_and_read_the_same() -> None:
     assert read([octets], reader) == expected
 
 
+def test_heads_that_take_turns_stay_with_their_channel() -> None:
+    kinds = [b"\x08\x00" + bytes((level,)) for level in range(10)]
+    reader = new_reader()
+    for channel in (1, 2, 1):
+        octets = b"".join(publish(channel, b"%3d" % n, properties=kinds[n % 10]) for n in range(50))
+        expected = [published(channel, b"%3d" % n, properties=kinds[n % 10]) for n in range(50)]
+        assert read([octets], reader) == expected
+    both = [publish(1 + n // 25 % 2, b"%3d" % n, properties=kinds[n % 10]) for n in range(100)]
+    expected = [published(1 + n // 25 % 2, b"%3d" % n, properties=kinds[n % 10]) for n in range(100)]
+    assert read([b"".join(both)], reader) == expected
+
+
+def test_heads_that_take_turns_keep_their_keys() -> None:
+    keys = [names("", "q"), names("", "r"), names("x", "q", 1)]
+    octets = b"".join(publish(1, b"%3d" % n, keys[n % 3]) for n in range(60))
+    expected = [published(1, b"%3d" % n, keys[n % 3]) for n in range(60)]
+    reader = new_reader()
+    assert read([octets], reader) == expected
+    assert read([octets], reader) == expected
+
+
+def test_a_fault_behind_heads_that_take_turns_is_found() -> None:
+    kinds = [b"\x08\x00" + bytes((level,)) for level in range(10)]
+    octets = b"".join(publish(1, b"%3d" % number, properties=kinds[number % 10]) for number in range(50))
+    reader = new_reader()
+    read([octets], reader)
+    with pytest.raises(ConnectionException, match="invalid_frame_end_marker"):
+        read([octets[:-1] + b"x"], reader)
+
+
 def test_a_fault_behind_a_remembered_head_is_found() -> None:
     first, second = publish(1, b"one", properties=PERSISTENT), publish(1, b"two")
     reader = new_reader()
