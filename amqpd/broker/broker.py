@@ -28,12 +28,15 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
-from amqpd.broker.ports import Journal
+from amqpd.broker.pages import FEWEST_OCTETS, StoredMessages
+from amqpd.broker.ports import Journal, Shelf
+from amqpd.broker.shelf import MemoryShelf
 from amqpd.broker.vhost import Vhost
 from amqpd.errors import AmqpException, ReplyCode
 from amqpd.message import Message
 
 OPERATOR = Operator()
+PAGED_OUT_A_TURN = 4 << 20      # octets: what takes a few milliseconds
 
 
 class NoSuchThing(AmqpException):
@@ -74,8 +77,11 @@ class Connection(Protocol):
 class Broker:
     """Everything that is not a socket, a file or a clock. `first_number` starts the numbers of this run."""
 
-    def __init__(self, journal: Journal, *, first_number: int = 1, clock: Clock | None = None) -> None:
+    def __init__(
+        self, journal: Journal, *, first_number: int = 1, clock: Clock | None = None, shelf: Shelf | None = None
+    ) -> None:
         self.journal = journal
+        self.shelf: Shelf = shelf or MemoryShelf()
         self.vhosts: dict[str, Vhost] = {}
         self.users: dict[str, User] = {}
         self.connections: dict[int, Connection] = {}
@@ -116,7 +122,7 @@ class Broker:
 
     def _build_vhost(self, definition: VhostDefinition) -> None:
         self.vhosts[definition.name] = Vhost(
-            definition.name, self.journal, self._take_queue_number, self._take_message_number, self.clock)
+            definition.name, self.journal, self._take_queue_number, self._take_message_number, self.clock, self.shelf)
         self.vhost_definitions[definition.name] = definition
 
     def bury_dead(self) -> None:
@@ -124,6 +130,25 @@ class Broker:
         for vhost in self.vhosts.values():
             if vhost.has_dead:
                 vhost.bury()
+
+    def page_out(self) -> None:
+        """Let the contents of waiting messages go to disk, where memory has room for no more, some at a time.
+
+        Those queues that have most in memory are asked first, and of these the messages that are last to be served.
+        """
+        budget = self.shelf.budget
+        if budget.used <= budget.limit:
+            return
+        wanted = min(PAGED_OUT_A_TURN, budget.used - budget.limit * 3 // 4)
+        costs = [
+            (cost, queue.definition.number, queue) for vhost in self.vhosts.values() for queue in vhost.queues.values()
+            if (cost := queue.ready.cost) > FEWEST_OCTETS]
+        for _, _, queue in sorted(costs, reverse=True):
+            before = budget.used
+            queue.paging.page_out(wanted)
+            wanted -= before - budget.used
+            if wanted <= 0:
+                return
 
     def _take_message_number(self) -> int:
         number = self.next_message_number
@@ -189,14 +214,15 @@ class Broker:
                 self.vhosts[definition.vhost].restore([definition])
 
     def restore_messages(
-        self, queue_number: int, messages: list[Message], redelivered: set[int],
-        expiries: Mapping[int, int] | None = None, deliveries: Mapping[int, int] | None = None,
+        self, messages: Mapping[int, StoredMessages], redelivered: Mapping[int, set[int]],
+        deliveries: Mapping[int, Mapping[int, int]],
     ) -> None:
-        """Put stored messages back into their queue; see `Queue.restore`."""
+        """Put stored messages back into their queues, all by queue number; see `Queue.restore`."""
         for vhost in self.vhosts.values():
             for queue in vhost.queues.values():
-                if queue.definition.number == queue_number:
-                    queue.restore(messages, redelivered, expiries, deliveries)
+                number = queue.definition.number
+                if number in messages:
+                    queue.restore(messages[number], redelivered.get(number, set()), deliveries.get(number, {}))
 
     def redelivered(self) -> dict[int, list[int]]:
         """By durable queue: the messages that have been with somebody, to be stored at a clean stop.

@@ -1,10 +1,11 @@
 """When the messages of one queue end: what has a time to live, and which of it is due.
 
-Owns the ends of all messages of a queue that have one, ready or unacked. What is handed out does not end
-while it is out. Costs nothing for messages without an end, and the same for each that has one, however many
-wait: an end is one entry in a heap, and one that no longer matters is passed over when its time comes.
+Owns the ends of all messages of a queue that are in memory and have one, ready or unacked; those on disk have
+theirs in their pages. What is handed out does not end while it is out. Costs nothing for messages without an end,
+and the same for each that has one, however many wait: an end is one entry in a heap, and one that no longer
+matters is passed over when its time comes.
 
-Always true between calls: a message that is ready and has an end is in the heap with it.
+Always true between calls: a message that is ready, in no page, and has an end is in the heap with it.
 
 RabbitMQ docs/ttl.
 """
@@ -40,8 +41,7 @@ class Deadlines:
         for message, end in ends.items():
             self._ends[message.number] = end
             heapq.heappush(self._waiting, (end, message.number, message))
-        if len(self._waiting) > max(FEWEST_ENTRIES, 2 * len(self._ends)):
-            self._sweep()
+        self._sweep_if_due()
 
     def add_out(self, ends: dict[Message, int]) -> None:
         """These messages have an end and were handed out as soon as they came."""
@@ -68,6 +68,16 @@ class Deadlines:
             self._ends.pop(number, None)
         self._out.difference_update(numbers)
 
+    def page_out(self, run: Iterable[Message]) -> dict[int, int]:
+        """These go to a page, which sees to their ends from now on: the ends of those that have one, by number."""
+        if not self._ends:
+            return {}
+        ends = self._ends
+        paged = {message.number: ends.pop(message.number) for message in run if message.number in ends}
+        self._out.difference_update(paged)
+        self._sweep_if_due()
+        return paged
+
     @property
     def next_ms(self) -> int | None:
         """When the next ready message ends, or a little earlier."""
@@ -83,6 +93,10 @@ class Deadlines:
                 del ends[number]
                 due.append(message)
         return due
+
+    def _sweep_if_due(self) -> None:
+        if len(self._waiting) > max(FEWEST_ENTRIES, 2 * len(self._ends)):
+            self._sweep()
 
     def _sweep(self) -> None:
         self._waiting = [

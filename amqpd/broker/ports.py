@@ -1,6 +1,7 @@
-"""The two doors out of the broker: where deliveries go, and what must outlive the process.
+"""The doors out of the broker: where deliveries go, what must outlive the process, where contents are that wait.
 
-Both only append to something that `server/` empties later, so nothing ever calls back into the broker.
+The first two only append to something that `server/` empties later, so nothing ever calls back into the broker;
+the third answers at once, or calls when it can.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from amqpd.broker.consumer import Consumer
     from amqpd.broker.definitions import Change, QueueDefinition
+    from amqpd.broker.pages import Page, Unread
+    from amqpd.broker.paging import Paging
+    from amqpd.broker.stretch import Budget
     from amqpd.message import Message
 
 
@@ -61,11 +65,44 @@ class Journal(Protocol):
         A count takes the place of the one before, and is forgotten when the message is settled.
         """
 
-    def settled(self, queue: QueueDefinition, run: Sequence[Message]) -> int:
-        """Record that these messages have left this queue for good.
+    def settled(self, queue: QueueDefinition, numbers: Sequence[int]) -> int:
+        """Record that the messages of these numbers have left this queue for good.
 
         Of a message whose publish is still in the batch that fills, nothing is written at all.
         """
+
+
+class Shelf(Protocol):
+    """Where the contents of waiting messages are that memory has no room for.
+
+    `budget` is what memory has room for. `safe_number`: whatever was published durably with a number up to it, and
+    has not been settled, can be fetched.
+    """
+
+    @property
+    def budget(self) -> Budget:
+        """Shared by all queues."""
+
+    @property
+    def safe_number(self) -> int:
+        """The highest number that has been committed."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything can be fetched now: not while the store is being written."""
+
+    @property
+    def can_spill(self) -> bool:
+        """Whether there is a disk for what the store does not keep."""
+
+    def call(self, paging: Paging) -> None:
+        """Call its `read_on` when the shelf is open, and not from within this call."""
+
+    def fetch(self, unread: Unread) -> list[Message]:
+        """Read these messages, in order. Those that are missing are damaged, and never to be had."""
+
+    def spill(self, page: Page, run: Sequence[Message]) -> None:
+        """Write down these messages of a page, which the store does not keep; then tell it that it may let go."""
 
 
 class ReplySubscriber(Protocol):

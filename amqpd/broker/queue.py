@@ -17,6 +17,7 @@ Spec: §3.1.4, §4.7; RabbitMQ docs/queues, docs/consumers, docs/ttl, docs/maxle
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -25,14 +26,17 @@ from amqpd.broker.consumer import Consumer
 from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED
 from amqpd.broker.deadlines import Deadlines
 from amqpd.broker.definitions import QueueDefinition
-from amqpd.broker.ports import Journal
-from amqpd.broker.ready import DELIVERY_OVERHEAD, Line, PriorityLines, Ready, body_octets
+from amqpd.broker.pages import NO_END, Left, StoredMessages, Unread, pages_of
+from amqpd.broker.paging import NotAtHand, Paging
+from amqpd.broker.ports import Journal, Shelf
+from amqpd.broker.ready import NO_LIMIT, Line, PriorityLines, Ready
 from amqpd.broker.rules import QueueRules
+from amqpd.broker.shelf import MemoryShelf
+from amqpd.broker.stretch import DELIVERY_OVERHEAD, body_octets
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message
 
 NO_RULES = QueueRules()
-NO_END = 1 << 62
 DROP_HEAD, REJECT_PUBLISH_DLX = "drop-head", "reject-publish-dlx"
 
 
@@ -52,12 +56,18 @@ class Queue:
     def __init__(
         self, definition: QueueDefinition, journal: Journal, *, owner: object | None = None,
         rules: QueueRules = NO_RULES, clock: Clock | None = None, mortuary: Mortuary | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         self.definition = definition
         self.name = definition.name
         self.owner = owner
         self.rules = rules
-        self.ready: Ready = PriorityLines(rules.max_priority) if rules.max_priority else Line()
+        shelf = shelf or MemoryShelf()
+        self._deadlines = Deadlines()
+        self.paging = Paging(self, shelf)
+        self.ready: Ready = (
+            PriorityLines(rules.max_priority, shelf.budget, self._deadlines) if rules.max_priority
+            else Line(shelf.budget, self._deadlines))
         self.unacked = 0
         self.redelivered: set[int] = set()
         self.deliveries: dict[int, int] = {}        # by message number: failed deliveries, where there were any
@@ -71,7 +81,6 @@ class Queue:
         self._journal = journal
         self._clock = clock or Clock()
         self._mortuary = mortuary
-        self._deadlines = Deadlines()
         self._wakes_at: int | None = None
         self._last_used_ms = self._clock.now_ms
         self._is_limited = False
@@ -207,35 +216,39 @@ class Queue:
         rules = self.rules
         if not self._is_limited or rules.overflow != DROP_HEAD:
             return
-        dropped: list[Message] = []
-        if rules.max_length is not None and len(self.ready) > rules.max_length:
-            dropped += self.ready.take(len(self.ready) - rules.max_length, NO_END)
-        while rules.max_length_bytes is not None and self.ready and self.ready.octets > rules.max_length_bytes:
-            dropped += self.ready.take(1, NO_END)
-        if dropped:
-            self._die(dropped, MAXLEN)
+        most = NO_LIMIT if rules.max_length is None else rules.max_length
+        most_octets = NO_LIMIT if rules.max_length_bytes is None else rules.max_length_bytes
+        if len(self.ready) > most or self.ready.octets > most_octets:
+            self._die_unread(self.ready.trim(most, most_octets), MAXLEN)
 
-    def restore(
-        self, run: Sequence[Message], redelivered: set[int], expiries: Mapping[int, int] | None = None,
-        deliveries: Mapping[int, int] | None = None,
-    ) -> None:
+    def restore(self, stored: StoredMessages, redelivered: set[int], deliveries: Mapping[int, int]) -> None:
         """Take back what the store kept, at start: it is safe already and nobody consumes yet.
 
-        `expiries` are by the wall clock; what is left of a time to live is never more than the whole of it.
+        What is left of a time to live, by the wall clock, is never more than the whole of it.
         """
-        self.ready.extend(run)
         self.redelivered |= redelivered
-        self.deliveries |= deliveries or {}
-        if expiries:
-            clock = self._clock
-            ends = self._ends_of(run)
-            for message in run:
-                if message.number in expiries:
-                    end = clock.now_ms + max(0, expiries[message.number] - clock.wall_ms)
-                    ends[message] = min(ends.get(message, end), end)
-            self._deadlines.add(ends)
+        self.deliveries |= deliveries
+        ends = self._ends_of_stored(stored)
+        if stored.priorities is None or not self.rules.max_priority:
+            self.ready.restore(0, pages_of(stored.numbers, stored.sizes, ends))
+        else:
+            for level in sorted({*stored.priorities}):
+                places = [place for place, own in enumerate(stored.priorities) if own == level]
+                self.ready.restore(level, pages_of(
+                    array("q", [stored.numbers[place] for place in places]),
+                    array("I", [stored.sizes[place] for place in places]),
+                    None if ends is None else array("q", [ends[place] for place in places])))
         self._trim()
         self._expire()
+
+    def _ends_of_stored(self, stored: StoredMessages) -> array[int] | None:
+        ttl, now, wall = self.rules.message_ttl_ms, self._clock.now_ms, self._clock.wall_ms
+        longest = NO_END if ttl is None else ttl
+        if stored.expiries is None or stored.lifetimes is None:
+            return None if ttl is None else array("q", [now + ttl]) * len(stored.numbers)
+        return array("q", [
+            min(NO_END, now + min(longest, lifetime, max(0, expiry - wall) if expiry != NO_END else NO_END))
+            for expiry, lifetime in zip(stored.expiries, stored.lifetimes)])
 
     def requeue(self, run: Sequence[Message]) -> None:
         """Put unacked messages back to where they were published, marked as redelivered and counted.
@@ -279,12 +292,13 @@ class Queue:
     def _dispatch(self) -> None:
         while self.ready:
             takers = self._takers()
-            if not takers:
-                return
+            if not takers or not self.paging.see_to_next():
+                break
             if len(takers) == 1:
                 self._hand_out(takers[0], self.ready.take(takers[0].credit, takers[0].subscriber.room))
             else:
                 self._deal(takers)
+        self.paging.read_ahead()
 
     def _takers(self) -> list[Consumer]:
         """The consumers that can take a message now, of the highest priority that has any, next one first."""
@@ -333,9 +347,14 @@ class Queue:
             consumer.subscriber.deliver(consumer, run)
 
     def get(self, *, no_ack: bool) -> Message | None:
-        """Take the first ready message; unless `no_ack`, it is unacked from now on. Spec: basic.get."""
+        """Take the first ready message; unless `no_ack`, it is unacked from now on. Spec: basic.get.
+
+        Raises NotAtHand where it has to be read, and cannot be just now.
+        """
         self.use()
         self._expire()
+        if not self.paging.see_to_next():
+            raise NotAtHand(self.paging)
         taken = self.ready.take(1, NO_END)
         if not taken:
             return None
@@ -368,25 +387,44 @@ class Queue:
             return 0
         self.settled_total += len(run)
         if self.redelivered:
-            self._forget_deliveries(run)
+            self._forget_deliveries([message.number for message in run])
         if self._deadlines:
             self._deadlines.forget(run)
-        if self.definition.durable:
-            persistent = self._kept(run)
-            if persistent:
-                return self._journal.settled(self.definition, persistent)
-        return 0
+        return self._record_settled([message.number for message in run if message.facts.persistent])
+
+    def settle_unread(self, unread: Unread) -> int:
+        """Forget messages that were on disk, and left the line unread. Returns as `settle` does."""
+        if unread.slip is not None:
+            unread.slip.forget(unread.numbers)
+        if self.deleted:
+            return 0
+        self.settled_total += len(unread.numbers)
+        if self.redelivered:
+            self._forget_deliveries(unread.numbers)
+        return self._record_settled(unread.stored)
+
+    def _record_settled(self, numbers: list[int]) -> int:
+        return self._journal.settled(self.definition, numbers) if numbers and self.definition.durable else 0
 
     def purge(self) -> tuple[int, int]:
         """Drop every ready message; unacked ones stay. Spec: queue.purge.
 
         Returns how many there were, and the journal's batch that makes it so for ever, or 0.
         """
-        run = self.ready.clear()
-        return len(run), self._settled(run)
+        count = len(self.ready)
+        left = self.ready.clear()
+        return count, max([self._settled(left.messages), *map(self.settle_unread, left.unread)])
 
-    def _forget_deliveries(self, run: Iterable[Message]) -> None:
-        numbers = [message.number for message in run]
+    def end(self) -> None:
+        """The queue is deleted: its messages go with it, and its consumers are told."""
+        self.deleted = True
+        for unread in self.ready.clear().unread:
+            self.settle_unread(unread)
+        for consumer in self.consumers:
+            consumer.subscriber.cancelled(consumer)
+        self.consumers.clear()
+
+    def _forget_deliveries(self, numbers: Sequence[int]) -> None:
         self.redelivered.difference_update(numbers)
         if self.deliveries:
             for number in numbers:
@@ -403,6 +441,23 @@ class Queue:
             return 0        # the store keeps them until `buried`
         return self._settled(run)
 
+    def _die_unread(self, left: Left, reason: str) -> None:
+        """The same of what left the line: with a dead-letter exchange, what is on disk is read first."""
+        if left.messages:
+            self._die(left.messages, reason)
+        if self.rules.dead_letter_exchange is not None and self._mortuary is not None:
+            self.paging.die(left.unread, reason)
+            return
+        for unread in left.unread:
+            self.settle_unread(unread)
+
+    def bury_read(self, run: Sequence[Message], unread: Unread, reason: str) -> None:
+        """These were read to let them die; those that were not found are lost already."""
+        self._die(run, reason)
+        lost = {*unread.numbers}.difference([message.number for message in run])
+        if lost:
+            self.settle_unread(Unread(sorted(lost)))
+
     def buried(self, run: Sequence[Message]) -> None:
         """The copies of these are in their queues: only now do they leave this one. RabbitMQ docs/quorum-queues."""
         self._settled(run)
@@ -413,13 +468,16 @@ class Queue:
 
     def _expire(self) -> None:
         """Let those ready messages go whose end has come. RabbitMQ docs/ttl."""
-        if not self._deadlines:
-            return
-        due = self._deadlines.take_due(self._clock.now_ms)
-        if due:
-            self.ready.remove(due)
-            self._die(due, EXPIRED)
-        self._ask_to_be_woken(self._deadlines.next_ms)
+        if self._deadlines:
+            due = self._deadlines.take_due(self._clock.now_ms)
+            if due:
+                self.ready.remove(due)
+                self._die(due, EXPIRED)
+            self._ask_to_be_woken(self._deadlines.next_ms)
+        if (next_end := self.ready.next_end) is not None:
+            if next_end <= self._clock.now_ms:
+                self._die_unread(self.ready.take_due(self._clock.now_ms), EXPIRED)
+            self._ask_to_be_woken(self.ready.next_end)
 
     # Time
 
@@ -484,6 +542,7 @@ class Queue:
             "messages_unacknowledged": self.unacked,
             "messages": len(self.ready) + self.unacked,
             "message_bytes_ready": self.ready.octets,
+            "message_bytes_ram": self.ready.cost,
             "consumers": len(self.consumers),
             "published": self.published_total,
             "delivered": self.delivered_total,

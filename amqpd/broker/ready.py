@@ -3,30 +3,40 @@
 A `Line` is first in, first out by message number; `PriorityLines` has one a level and serves the highest first.
 Both own which messages wait and how many octets of body they hold; why a message comes or goes is the queue's.
 
-Always true between calls:
-- within a line, message numbers rise from head to tail, also of messages that were put back;
-- `octets` is the sum of the bodies that wait;
-- a message taken out of the middle is gone for every caller, even while its place in the line is still there.
+A line has a head in memory, then pages that are on disk, then a tail in memory, where new messages come. As long
+as memory has room there is the head alone. Whoever wants to take first sees to `next_page`.
 
-RabbitMQ docs/priority, docs/semantics (requeueing).
+Always true between calls:
+- numbers rise from the head through the pages to the tail;
+- a message with an end is in the queue's deadlines while it is in the head or tail, and has it in its page
+  otherwise; `_ends` knows of the next end of each page.
+
+RabbitMQ docs/priority, docs/semantics (requeueing), docs/lazy-queues.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain
-from operator import attrgetter
 from typing import Protocol
 
+from amqpd.broker.deadlines import Deadlines
+from amqpd.broker.pages import (
+    FEWEST_MESSAGES,
+    FEWEST_OCTETS,
+    PAGE_MESSAGES,
+    PAGE_OCTETS,
+    Left,
+    Page,
+    Unread,
+)
+from amqpd.broker.stretch import DELIVERY_OVERHEAD, Budget, Stretch, body_octets, number_of
 from amqpd.message import Message
 
-# Counted against a connection's room for each message besides its body.
-DELIVERY_OVERHEAD = 100
-# A line is cleared of places that were left in its middle once these are the larger part of it, and at least so many.
-FEWEST_LEFT_PLACES = 64
-
-_number: Callable[[Message], int] = attrgetter("number")
+NO_LIMIT = 1 << 62
+PAGE = PAGE_MESSAGES, PAGE_OCTETS
 
 
 class Ready(Protocol):
@@ -34,26 +44,61 @@ class Ready(Protocol):
 
     @property
     def octets(self) -> int:
-        """Octets of the bodies that wait."""
+        """Octets of the bodies that wait, wherever they are."""
+
+    @property
+    def cost(self) -> int:
+        """What the messages in memory cost of the budget."""
+
+    @property
+    def next_page(self) -> Page | None:
+        """The page that must be read before anything can be taken."""
+
+    @property
+    def page_ahead(self) -> Page | None:
+        """The page that should be read, since less than a page's worth of messages is at the head in memory."""
+
+    @property
+    def next_end(self) -> int | None:
+        """When the next message of a page ends, or a little earlier."""
 
     def __len__(self) -> int: ...
 
-    def __iter__(self) -> Iterator[Message]: ...
+    def __iter__(self) -> Iterator[Message]:
+        """The messages in memory, in order."""
 
     def extend(self, run: Collection[Message]) -> None:
         """Add messages behind all others; their numbers are the highest."""
+
+    def restore(self, level: int, pages: Iterable[Page]) -> None:
+        """Put pages of this level behind all others, at start."""
 
     def put_back(self, run: Collection[Message]) -> None:
         """Put messages to where their numbers belong."""
 
     def take(self, limit: int, room: int) -> list[Message]:
-        """Take the next messages: at most `limit`, and no more once `room` octets are used up."""
+        """Take the next messages: at most `limit`, and no more once `room` octets are used up. May be fewer."""
 
-    def clear(self) -> list[Message]:
+    def load(self, found: Collection[Message]) -> list[int]:
+        """`page_ahead` was read: these are its messages. The numbers of those that are missing, and now gone."""
+
+    def clear(self) -> Left:
         """Take all."""
 
+    def trim(self, most: int, most_octets: int) -> Left:
+        """Take from the head what is beyond so many messages, or octets of body."""
+
     def remove(self, run: Collection[Message]) -> None:
-        """Take out these messages, all of which wait here, wherever they stand."""
+        """Take out these messages, all of which are in memory and no page, wherever they stand."""
+
+    def take_due(self, now_ms: int) -> Left:
+        """Take out of pages the messages whose end has come."""
+
+    def page_out(self, octets: int, may_go: Callable[[Message], bool]) -> list[Page]:
+        """Make pages of messages that are not next, up to so many octets.
+
+        Returns all pages that have their content still, and are not about to lose it.
+        """
 
     def check(self) -> None:
         """Assert what must hold between calls."""
@@ -62,95 +107,317 @@ class Ready(Protocol):
 class Line:
     """First in, first out."""
 
-    def __init__(self) -> None:
-        self.octets = 0
-        self._messages: deque[Message] = deque()
-        self._gone: set[int] = set()        # numbers of messages whose place is still in the line
+    def __init__(self, budget: Budget, deadlines: Deadlines) -> None:
+        self._budget = budget
+        self._deadlines = deadlines
+        self._head = Stretch(budget)
+        self._pages: deque[Page] = deque()
+        self._tail: Stretch | None = None       # there while there are pages
+        self._paged = self._paged_octets = 0
+        self._ends: list[tuple[int, int, Page]] = []    # a heap; entries of pages that have none left are passed over
 
     def __len__(self) -> int:
-        return len(self._messages) - len(self._gone)
+        return len(self._head) + (self._paged + len(self._tail) if self._tail is not None else 0)
 
     def __iter__(self) -> Iterator[Message]:
-        gone = self._gone
-        return (message for message in self._messages if message.number not in gone)
+        contents = [[m for m in page.content if page.has(m.number)] for page in self._pages if page.content]
+        return chain(self._head, *contents, self._tail or ())
+
+    @property
+    def octets(self) -> int:
+        """See `Ready`."""
+        return self._head.octets + (self._paged_octets + self._tail.octets if self._tail is not None else 0)
+
+    @property
+    def cost(self) -> int:
+        """See `Ready`."""
+        contents = sum([page.cost for page in self._pages])
+        return self._head.cost + contents + (self._tail.cost if self._tail is not None else 0)
+
+    @property
+    def next_page(self) -> Page | None:
+        """See `Ready`."""
+        return self._pages[0] if self._pages and not self._head else None
+
+    @property
+    def page_ahead(self) -> Page | None:
+        """See `Ready`."""
+        is_short = len(self._head) < PAGE_MESSAGES and self._head.octets < PAGE_OCTETS
+        return self._pages[0] if self._pages and is_short else None
+
+    # Messages in
 
     def extend(self, run: Collection[Message]) -> None:
         """See `Ready`."""
-        self._messages.extend(run)
-        self.octets += body_octets(run)
+        (self._head if self._tail is None else self._tail).extend(run)
+
+    def restore(self, level: int, pages: Iterable[Page]) -> None:
+        """See `Ready`; there is one level."""
+        for page in pages:
+            self._add_page(page)
+            self._pages.append(page)
 
     def put_back(self, run: Collection[Message]) -> None:
-        """See `Ready`. Costs what stands before the last of them, which is little: they were at the head once."""
-        self._sweep()
-        back = list(run)
-        last = max(map(_number, back))
-        messages = self._messages
-        while messages and messages[0].number < last:
-            back.append(messages.popleft())
-        back.sort(key=_number)
-        messages.extendleft(reversed(back))
-        self.octets += body_octets(run)
+        """See `Ready`."""
+        if self._tail is None:
+            self._head.put_back(run)
+            return
+        first, last = self._pages[0].first, self._pages[-1].last
+        for stretch, part in (
+            (self._head, [message for message in run if message.number < first]),
+            (self._tail, [message for message in run if message.number > last]),
+        ):
+            if part:
+                stretch.put_back(part)
+        between = [message for message in run if first < message.number < last]
+        if between:
+            self._put_between(deque(sorted(between, key=number_of)))
+
+    def _put_between(self, run: deque[Message]) -> None:
+        """Put messages, in order, between those of the pages: as pages of their own, which are in memory."""
+        pages: deque[Page] = deque()
+        for page in self._pages:
+            last = page.last
+            rest: Page | None = page
+            while run and rest is not None and run[0].number < last:
+                self._remove_page(rest)
+                lower, rest = rest.split(run[0].number)
+                bound = last if rest is None else rest.first
+                middle = []
+                while run and run[0].number < bound:
+                    middle.append(run.popleft())
+                for part in (lower, self._new_page(middle), rest):
+                    if part is not None:
+                        self._add_page(part)
+                        pages.append(part)
+                if rest is not None:
+                    pages.pop()
+            if rest is not None:
+                pages.append(rest)
+        self._pages = pages
+
+    # Messages out
 
     def take(self, limit: int, room: int) -> list[Message]:
         """See `Ready`."""
-        messages = self._messages
-        if len(messages) <= limit and self.octets + DELIVERY_OVERHEAD * len(messages) <= room:
-            return self.clear()
-        run: list[Message] = []
-        used = octets = 0
-        gone = self._gone
-        while messages and len(run) < limit and used < room:
-            message = messages.popleft()
-            if message.number in gone:
-                gone.discard(message.number)
-                continue
-            octets += message.body_size
-            used = octets + DELIVERY_OVERHEAD * len(run)
-            run.append(message)
-        self.octets -= octets
-        return run
+        return self._head.take(limit, room)
 
-    def clear(self) -> list[Message]:
+    def load(self, found: Collection[Message]) -> list[int]:
         """See `Ready`."""
-        run = list(self) if self._gone else list(self._messages)
-        self._messages.clear()
-        self._gone.clear()
-        self.octets = 0
-        return run
+        page = self._pages.popleft()
+        self._remove_page(page)
+        numbers = page.numbers
+        messages = [message for message in found if page.has(message.number)]
+        self._head.extend(messages)
+        self._deadlines.add(page.ends_of(messages))
+        if page.slip is not None:
+            page.slip.forget(numbers)
+        page.count = 0
+        self._join()
+        if len(messages) == len(numbers):
+            return []
+        return sorted({*numbers} - {message.number for message in messages})
+
+    def clear(self) -> Left:
+        """See `Ready`."""
+        messages, unread = self._head.clear(), []
+        for page in self._pages:
+            if page.content is None:
+                unread.append(page.unread)
+            else:
+                messages += [message for message in page.content if page.has(message.number)]
+                self._budget.used -= page.cost
+            page.count = 0
+        if self._tail is not None:
+            messages += self._tail.clear()
+        self._pages.clear()
+        self._ends.clear()
+        self._paged = self._paged_octets = 0
+        self._tail = None
+        return Left(messages, unread)
+
+    def trim(self, most: int, most_octets: int) -> Left:
+        """See `Ready`."""
+        messages: list[Message] = []
+        unread: list[Unread] = []
+        while len(self) > most or self.octets > most_octets:
+            page = self.next_page
+            if page is None:
+                messages += self._head.take(max(1, len(self) - most), NO_LIMIT)
+                self._join()
+            elif page.content is not None:
+                self.load(page.content)
+            else:
+                unread.append(self._drop_of(page, most, most_octets))
+        return Left(messages, unread)
+
+    def _drop_of(self, page: Page, most: int, most_octets: int) -> Unread:
+        """Let go of the first messages of the first page."""
+        numbers = []
+        slip = page.slip
+        self._remove_page(page)
+        left, left_octets = len(self), self.octets
+        while page.count and (left + page.count > most or left_octets + page.octets > most_octets):
+            numbers.append(page.drop_first())
+        if page.count:
+            self._add_page(page)
+        else:
+            self._pages.popleft()
+            self._join()
+        return Unread(numbers, slip)
 
     def remove(self, run: Collection[Message]) -> None:
-        """See `Ready`. Their places are left empty, and cleared away when that is worth a walk along the line."""
-        messages, gone = self._messages, self._gone
-        gone.update(map(_number, run))
-        self.octets -= body_octets(run)
-        while messages and messages[0].number in gone:
-            gone.discard(messages.popleft().number)
-        if len(gone) > max(FEWEST_LEFT_PLACES, len(self)):
-            self._sweep()
+        """See `Ready`."""
+        if self._tail is None:
+            self._head.remove(run)
+            return
+        first = self._pages[0].first
+        for stretch, part in (
+            (self._head, [message for message in run if message.number < first]),
+            (self._tail, [message for message in run if message.number > first]),
+        ):
+            if part:
+                stretch.remove(part)
 
-    def _sweep(self) -> None:
-        if self._gone:
-            self._messages = deque(self)
-            self._gone.clear()
+    @property
+    def next_end(self) -> int | None:
+        """See `Ready`."""
+        return self._ends[0][0] if self._ends else None
+
+    def take_due(self, now_ms: int) -> Left:
+        """See `Ready`."""
+        messages: list[Message] = []
+        unread: list[Unread] = []
+        while self._ends and self._ends[0][0] <= now_ms:
+            page = heapq.heappop(self._ends)[2]
+            if not page.count:
+                continue
+            self._remove_page(page)
+            due = page.take_due(now_ms)
+            if page.content is not None:
+                ended = {*due}
+                messages += [message for message in page.content if message.number in ended]
+            elif due:
+                unread.append(Unread(due, page.slip))
+            if page.count:
+                self._add_page(page)
+                continue
+            self._pages.remove(page)
+        self._join()
+        return Left(messages, unread)
+
+    # Between memory and disk
+
+    def page_out(self, octets: int, may_go: Callable[[Message], bool]) -> list[Page]:
+        """See `Ready`. A page's worth of messages stays at the head."""
+        tail = self._tail
+        if tail is None:
+            kept = self._head.take(PAGE_MESSAGES, PAGE_OCTETS)
+            tail, self._head = self._head, Stretch(self._budget)
+            self._head.extend(kept)
+            self._tail = tail
+        made = [page for page in self._pages if page.content is not None and not page.is_leaving]
+        while octets > 0 and (page := self._page_of(tail.take_first(*PAGE, may_go), tail.put_back)) is not None:
+            self._pages.append(page)
+            made.append(page)
+            octets -= page.octets
+        while octets > 0 and self._pages and len(self._head) > 2 * PAGE_MESSAGES and (
+                page := self._page_of(self._head.take_last(*PAGE, may_go), self._head.extend)) is not None:
+            self._pages.appendleft(page)
+            made.append(page)
+            octets -= page.octets
+        self._join()
+        return made
+
+    def _page_of(self, run: list[Message], give_back: Callable[[list[Message]], None]) -> Page | None:
+        """A page of what was taken for it; None, and all is given back, where that is too little."""
+        if len(run) >= FEWEST_MESSAGES or body_octets(run) >= FEWEST_OCTETS:
+            page = self._new_page(run)
+            self._add_page(page)
+            return page
+        if run:
+            give_back(run)
+        return None
+
+    def _new_page(self, run: list[Message]) -> Page:
+        return Page.of(run, self._deadlines.page_out(run))
+
+    def _add_page(self, page: Page) -> None:
+        """Count a page that is to be among the others."""
+        if self._tail is None:
+            self._tail = Stretch(self._budget)
+        self._paged += page.count
+        self._paged_octets += page.octets
+        self._budget.used += page.cost
+        end = page.next_end
+        if end is not None:
+            heapq.heappush(self._ends, (end, id(page), page))
+
+    def _remove_page(self, page: Page) -> None:
+        self._paged -= page.count
+        self._paged_octets -= page.octets
+        self._budget.used -= page.cost
+
+    def _join(self) -> None:
+        """Without pages there is but one stretch."""
+        if self._tail is None or self._pages:
+            return
+        if not self._head:
+            self._head = self._tail
+        elif self._tail:
+            self._tail.put_back(self._head.clear())
+            self._head = self._tail
+        self._tail = None
+        self._ends.clear()
 
     def check(self) -> None:
         """See `Ready`."""
-        numbers = [message.number for message in self]
+        for stretch in (self._head, self._tail):
+            if stretch is not None:
+                stretch.check()
+        for page in self._pages:
+            page.check()
+        parts = [[message.number for message in self._head], *[page.numbers for page in self._pages]]
+        numbers = [*chain(*parts), *[message.number for message in self._tail or ()]]
         assert numbers == sorted(set(numbers)), "ready is out of publish order"
         assert len(numbers) == len(self), "the length is off"
-        assert self.octets == body_octets(list(self)), "octets is off"
+        assert (self._tail is not None) == bool(self._pages), "pages without a tail, or a tail without pages"
+        waking = {(end, id(page)) for end, _, page in self._ends}
+        for page in self._pages:
+            assert page.next_end is None or (page.next_end, id(page)) in waking, "a page has an end that never comes"
 
 
 class PriorityLines:
     """A line for each level from 0 to `highest`; the highest level that has messages is served first."""
 
-    def __init__(self, highest: int) -> None:
-        self._lines = [Line() for _ in range(highest + 1)]
+    def __init__(self, highest: int, budget: Budget, deadlines: Deadlines) -> None:
+        self._lines = [Line(budget, deadlines) for _ in range(highest + 1)]
 
     @property
     def octets(self) -> int:
-        """Octets of body on all levels."""
+        """See `Ready`."""
         return sum([line.octets for line in self._lines])
+
+    @property
+    def cost(self) -> int:
+        """See `Ready`."""
+        return sum([line.cost for line in self._lines])
+
+    @property
+    def next_page(self) -> Page | None:
+        """See `Ready`."""
+        serving = self._serving
+        return None if serving is None else serving.next_page
+
+    @property
+    def page_ahead(self) -> Page | None:
+        """See `Ready`."""
+        serving = self._serving
+        return None if serving is None else serving.page_ahead
+
+    @property
+    def _serving(self) -> Line | None:
+        return next((line for line in reversed(self._lines) if line), None)
 
     def __len__(self) -> int:
         return sum(map(len, self._lines))
@@ -171,6 +438,10 @@ class PriorityLines:
         for level, messages in self._by_level(run).items():
             self._lines[level].extend(messages)
 
+    def restore(self, level: int, pages: Iterable[Page]) -> None:
+        """See `Ready`."""
+        self._lines[min(level, len(self._lines) - 1)].restore(0, pages)
+
     def put_back(self, run: Collection[Message]) -> None:
         """See `Ready`."""
         for level, messages in self._by_level(run).items():
@@ -186,16 +457,56 @@ class PriorityLines:
                 taken = line.take(limit - len(run), room)
                 room -= body_octets(taken) + DELIVERY_OVERHEAD * len(taken)
                 run += taken
+                if line:
+                    break       # no lower level before this one has been read
         return run
 
-    def clear(self) -> list[Message]:
+    def load(self, found: Collection[Message]) -> list[int]:
         """See `Ready`."""
-        return [message for line in reversed(self._lines) for message in line.clear()]
+        serving = self._serving
+        return [] if serving is None else serving.load(found)
+
+    def clear(self) -> Left:
+        """See `Ready`."""
+        return _together([line.clear() for line in reversed(self._lines)])
+
+    def trim(self, most: int, most_octets: int) -> Left:
+        """See `Ready`. The head is that of the highest level."""
+        left = []
+        below, below_octets = len(self), self.octets
+        for line in reversed(self._lines):
+            if below <= most and below_octets <= most_octets:
+                break
+            below -= len(line)
+            below_octets -= line.octets
+            left.append(line.trim(max(0, most - below), max(0, most_octets - below_octets)))
+        return _together(left)
 
     def remove(self, run: Collection[Message]) -> None:
         """See `Ready`."""
         for level, messages in self._by_level(run).items():
             self._lines[level].remove(messages)
+
+    @property
+    def next_end(self) -> int | None:
+        """See `Ready`."""
+        return min([line.next_end for line in self._lines if line.next_end is not None], default=None)
+
+    def take_due(self, now_ms: int) -> Left:
+        """See `Ready`."""
+        return _together([line.take_due(now_ms) for line in self._lines if line.next_end is not None])
+
+    def page_out(self, octets: int, may_go: Callable[[Message], bool]) -> list[Page]:
+        """See `Ready`. The lowest levels go first."""
+        made: list[Page] = []
+        for line in self._lines:
+            if octets <= 0:
+                break
+            if line:
+                pages = line.page_out(octets, may_go)
+                octets -= sum([page.octets for page in pages])
+                made += pages
+        return made
 
     def check(self) -> None:
         """See `Ready`."""
@@ -203,6 +514,10 @@ class PriorityLines:
             line.check()
 
 
-def body_octets(run: Iterable[Message]) -> int:
-    """Octets of the bodies of these messages."""
-    return sum([message.body_size for message in run])
+def _together(left: Iterable[Left]) -> Left:
+    """As one."""
+    together = Left([], [])
+    for messages, unread in left:
+        together.messages.extend(messages)
+        together.unread.extend(unread)
+    return together

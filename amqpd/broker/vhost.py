@@ -45,7 +45,7 @@ from amqpd.broker.clock import Clock
 from amqpd.broker.dead_letter import REJECTED, Grave, dead_copy, deaths_of, is_cycle, routing_keys
 from amqpd.broker.exchange import BindingKey, DefaultExchange, Destination, Exchange, binding_key
 from amqpd.broker.policy import NoSuchPolicy, Policies, check_policy
-from amqpd.broker.ports import Journal, ReplySubscriber
+from amqpd.broker.ports import Journal, ReplySubscriber, Shelf
 from amqpd.broker.queue import Queue
 from amqpd.broker.rules import QueueRules, queue_rules
 from amqpd.errors import ChannelException, ReplyCode
@@ -83,6 +83,7 @@ class Vhost:
     def __init__(
         self, name: str, journal: Journal, next_queue_number: Callable[[], int],
         next_message_number: Callable[[], int] | None = None, clock: Clock | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         self.name = name
         self.version = 0
@@ -92,6 +93,7 @@ class Vhost:
         self.policies = Policies()
         self._incoming: dict[tuple[str, str], dict[tuple[str, BindingKey], BindingDefinition]] = {}
         self._journal = journal
+        self._shelf = shelf
         self._batch = 0
         self._next_queue_number = next_queue_number
         self._next_message_number = next_message_number or next_queue_number
@@ -269,7 +271,8 @@ class Vhost:
 
     def _new_queue(self, definition: QueueDefinition, owner: object | None) -> Queue:
         return Queue(
-            definition, self._journal, owner=owner, rules=self._rules_of(definition), clock=self._clock, mortuary=self)
+            definition, self._journal, owner=owner, rules=self._rules_of(definition), clock=self._clock, mortuary=self,
+            shelf=self._shelf)
 
     def _add_queue(self, queue: Queue) -> None:
         self.queues[queue.name] = queue
@@ -279,16 +282,12 @@ class Vhost:
         """Take a queue away with all that hangs on it, without asking anybody."""
         if queue.deleted:
             return
-        queue.deleted = True
         del self.queues[queue.name]
         self._remove_incoming("queue", queue.name)
         self.version += 1
         if queue.definition.durable:
             self._record(Deleted(queue.definition))
-        queue.ready.clear()
-        for consumer in queue.consumers:
-            consumer.subscriber.cancelled(consumer)
-        queue.consumers.clear()
+        queue.end()
 
     def connection_ended(self, owner: object) -> None:
         """The exclusive queues of a connection end with it. Spec: queue.declare."""

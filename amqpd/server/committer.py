@@ -1,6 +1,6 @@
 """Group commit: one thread writes a batch while the next one fills.
 
-Owns the thread that alone uses the store while the broker runs. There is no timer: a batch is taken whenever
+Owns the thread that writes the store while the broker runs; while it does not, the loop may read. There is no timer: a batch is taken whenever
 the thread is free and something is in it, so a lonely publish waits for one sync and a busy broker syncs
 thousands of messages at once.
 
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 
 from amqpd.server.loop import Pass
+from amqpd.server.shelf import StoreShelf
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Batch, Journal
 from amqpd.store.store import Store
@@ -28,9 +29,10 @@ class Committer:
 
     def __init__(
         self, journal: Journal, store: Store, passes: Pass, loop: asyncio.AbstractEventLoop,
-        on_failure: Callable[[StoreError], None],
+        on_failure: Callable[[StoreError], None], shelf: StoreShelf,
     ) -> None:
         self._journal = journal
+        self._shelf = shelf
         self._store = store
         self._passes = passes
         self._loop = loop
@@ -67,6 +69,7 @@ class Committer:
                 self._passes.on_commit(filling.number)
             return
         self._is_busy = True
+        self._shelf.close()
         self._batches.put(self._journal.take())
 
     async def wait_committed(self) -> None:
@@ -100,4 +103,5 @@ class Committer:
         self._committed_number = number
         self._one_more.set()
         self._passes.on_commit(number)
+        self._shelf.open()
         self.take()

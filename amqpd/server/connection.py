@@ -73,7 +73,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self._taken += nbytes
         if nbytes < self._size:
             self._taken = 0
-        elif self._taken >= SHARE:
+        if self._taken >= SHARE or session.is_held:
             # There is more, and the loop would read on and on: let the others and the consumers have their turn.
             self._taken = 0
             self._pause_reading()

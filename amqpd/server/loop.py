@@ -19,6 +19,7 @@ from amqpd.session.connection import Session
 if TYPE_CHECKING:
     from amqpd.server.committer import Committer
     from amqpd.server.connection import ClientProtocol
+    from amqpd.server.shelf import StoreShelf
 
 
 def now_ms() -> int:
@@ -32,6 +33,7 @@ class Pass:
     def __init__(self, loop: asyncio.AbstractEventLoop, broker: Broker) -> None:
         self.protocols: dict[Session, ClientProtocol] = {}
         self.committer: Committer | None = None
+        self.shelf: StoreShelf | None = None
         self._loop = loop
         self._broker = broker
         self._alarm: asyncio.TimerHandle | None = None
@@ -90,6 +92,9 @@ class Pass:
                 protocol.flush(now)
         self._broker.bury_dead()
         self._set_alarm(now)
+        self._broker.page_out()
+        if self.shelf is not None:
+            self.shelf.serve()
         if self.committer is not None:
             self.committer.take()
         if self._read_again:
@@ -97,6 +102,8 @@ class Pass:
             for protocol in protocols:
                 if self.is_full:
                     self._read_later.append(protocol)
+                elif protocol.session.is_held:
+                    self._read_again.append(protocol)
                 else:
                     protocol.resume_reading()
 

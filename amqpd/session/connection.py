@@ -6,6 +6,7 @@ passwords are the server's: it hands in octets, calls `tick`, and answers `login
 Always true between calls:
 - after our close only close and close-ok are heard, after the end nothing;
 - a channel is in `channels` from its open until close-ok has been exchanged;
+- while a get waits for its message to be read from disk, all that came after it waits too, in order;
 - once ended, nothing in the broker knows this connection.
 
 Spec: §2.2.4, §4.2, §4.8; connection class; RabbitMQ docs/heartbeats, docs/connection-blocked.
@@ -14,6 +15,7 @@ Spec: §2.2.4, §4.2, §4.8; connection class; RabbitMQ docs/heartbeats, docs/co
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -24,6 +26,7 @@ from pamqp.commands import Connection
 
 from amqpd.broker.access import User
 from amqpd.broker.broker import Broker
+from amqpd.broker.paging import NotAtHand
 from amqpd.broker.vhost import Vhost
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.session.channel import Channel
@@ -109,6 +112,7 @@ class Session:
         self._now_ms = self._last_heard_ms = self._last_sent_ms = now_ms
         self._header = b""
         self._early: list[Command] = []     # what came while the password was looked at
+        self._held: deque[Command] = deque()    # a get that waits for the disk, and what came after it
         self._is_deaf = False           # framing is lost: what comes cannot be understood any more
         self._has_ended = False
         self._is_over = False           # our last words have been written
@@ -147,6 +151,9 @@ class Session:
         """Take commands until there are no more or the talk is over."""
         try:
             for command in commands:
+                if self._held:
+                    self._held.append(command)
+                    continue
                 self._on_command(command)
                 self.broker.bury_dead()
                 if self.phase is Phase.CLOSED:
@@ -156,6 +163,21 @@ class Session:
         except Exception:
             self._log.exception("%s: internal error", self.name)
             self._close_unreadable(ConnectionException(ReplyCode.INTERNAL_ERROR, method=(0, 0)))
+
+    @property
+    def is_held(self) -> bool:
+        """Whether commands wait for the disk, so that no more should come."""
+        return bool(self._held)
+
+    def _hold(self, command: Command, reason: NotAtHand) -> None:
+        self._held.append(command)
+        reason.call(self._go_on)
+
+    def _go_on(self) -> None:
+        """The disk has been read: take what was held."""
+        held, self._held = self._held, deque()
+        if self.phase is not Phase.CLOSED:
+            self._take(held)
 
     def _take_header(self, data: bytes) -> bytes:
         """The protocol header, Spec: §4.2.2; what follows it is returned."""
@@ -216,6 +238,8 @@ class Session:
                 self._on_channel_close(channel, method)
             else:
                 channel.on_method(method)
+        except NotAtHand as reason:
+            self._hold(command, reason)
         except ConnectionException as error:
             if error.method is None:
                 error.method = _ids(command.payload)

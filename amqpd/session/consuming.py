@@ -264,7 +264,7 @@ class Consuming:
     # Getting
 
     def on_get(self, method: Basic.Get) -> bytes:
-        """One message if there is one. Spec: basic.get."""
+        """One message if there is one. Raises NotAtHand where it is still on disk. Spec: basic.get."""
         channel = self._channel
         name = channel.queue_name(method.queue)
         channel.user.require(channel.vhost.name, "read", "queue", name)

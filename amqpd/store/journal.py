@@ -91,9 +91,8 @@ class Batch:
         self.count += len(deliveries)
         self._vhosts[queue.number] = queue.vhost
 
-    def settle(self, queue: QueueDefinition, run: Sequence[Message]) -> None:
-        """Note that these messages have left this queue, or forget that they were ever put there."""
-        numbers = [message.number for message in run]
+    def settle(self, queue: QueueDefinition, numbers: Sequence[int]) -> None:
+        """Note that the messages of these numbers have left this queue, or forget that they were ever put there."""
         if self.expiries or self.deliveries:
             _drop(self.expiries, queue.number, numbers)
             self.count -= _drop(self.deliveries, queue.number, numbers)
@@ -124,7 +123,7 @@ class Batch:
         assert self.published.keys() | self.deliveries.keys() | self.settled.keys() == self._vhosts.keys()
 
 
-def _drop(values: dict[int, dict[int, int]], queue_number: int, numbers: list[int]) -> int:
+def _drop(values: dict[int, dict[int, int]], queue_number: int, numbers: Sequence[int]) -> int:
     """Forget the values of these messages; says how many had one."""
     held = values.get(queue_number)
     if not held:
@@ -175,9 +174,9 @@ class Journal:
         self._filling.requeue(queue, counts)
         return self._filling.number
 
-    def settled(self, queue: QueueDefinition, run: Sequence[Message]) -> int:
-        """Record that these messages have left this queue for good."""
-        self._filling.settle(queue, run)
+    def settled(self, queue: QueueDefinition, numbers: Sequence[int]) -> int:
+        """Record that the messages of these numbers have left this queue for good."""
+        self._filling.settle(queue, numbers)
         return self._filling.number
 
     def take(self) -> Batch:
@@ -204,6 +203,6 @@ class MemoryJournal:
         """Nothing is kept."""
         return 0
 
-    def settled(self, queue: QueueDefinition, run: Sequence[Message]) -> int:
+    def settled(self, queue: QueueDefinition, numbers: Sequence[int]) -> int:
         """Nothing is kept."""
         return 0

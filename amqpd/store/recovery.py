@@ -1,166 +1,168 @@
-"""What the store holds, read back at start: definitions, and the messages of each durable queue.
+"""What the store holds, read back at start: definitions, and what waits in each durable queue.
 
-Nothing damaged passes: a message whose checksum does not fit, or that no queue's entry leads to, is moved to
-the table `damaged` and counted, and never delivered.
+Of messages only numbers, sizes and ends are read, so that a start costs little however much there is; contents are
+read when their turn comes, and checked then. A row that no queue leads to, or an entry that leads to no row, is of
+no use to anybody: the one is moved to the table `damaged` and counted, the other dropped.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from binascii import crc32
-from collections.abc import Callable, Iterable
-from operator import attrgetter
+from array import array
+from collections.abc import Iterable
+from itertools import islice
+from operator import gt
 
 import msgspec
 
 from amqpd.broker.definitions import Definition, QueueDefinition
-from amqpd.message import Facts, Message, Route, pack_content
+from amqpd.broker.pages import NO_END, StoredMessages
+from amqpd.store.reading import MessageReader
 from amqpd.store.rows import TABLES
 
-_CHANNEL = 1
-_FRAME_MAX = 131_072
-_REMEMBERED = 10_000        # different routes, and different properties
-
 # A flipped bit can make another type of a value: then it is as if there were none.
-_MARKS = "redelivered, CASE typeof(expires_at) WHEN 'integer' THEN expires_at END, CAST(deliveries AS INTEGER)"
-_SELECT_MESSAGES = f"""
-    SELECT number, queue, CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, body, checksum, {_MARKS}
-    FROM messages ORDER BY number"""
-_SELECT_ENTRIES = f"SELECT queue, number, {_MARKS} FROM entries"
+_MARKS = "{0}.redelivered, CASE typeof({0}.expires_at) WHEN 'integer' THEN {0}.expires_at END, " \
+    "CAST({0}.deliveries AS INTEGER)"
+# Properties are read where they matter before the message does: for its priority, and for its time to live.
+_PROPERTIES = "CASE WHEN {0}.expires_at IS NOT NULL OR {0}.queue IN (SELECT value FROM json_each(?)) " \
+    "THEN CAST(m.properties AS BLOB) END"
+_SELECT_OWN = f"""
+    SELECT m.queue, m.number, length(m.body), {_MARKS.format("m")}, {_PROPERTIES.format("m")}
+    FROM message_rows AS m WHERE m.queue IS NOT NULL ORDER BY m.number"""
+_SELECT_SHARED = f"""
+    SELECT e.queue, e.number, length(m.body), {_MARKS.format("e")}, {_PROPERTIES.format("e")}
+    FROM entries AS e CROSS JOIN message_rows AS m ON m.number = e.number AND m.queue IS NULL
+    ORDER BY e.queue, e.number"""
+_UNHELD = """
+    SELECT number FROM message_rows WHERE queue IS NULL
+    AND NOT EXISTS (SELECT * FROM entries WHERE entries.number = message_rows.number)"""
+_STRAY_ENTRIES = """
+    FROM entries WHERE queue NOT IN (SELECT number FROM queue_rows)
+    OR NOT EXISTS (SELECT * FROM message_rows AS m WHERE m.number = entries.number AND m.queue IS NULL)"""
+_COLUMNS = "number, queue, redelivered, expires_at, deliveries, exchange, routing_key, properties, checksum, body"
 
-_number = attrgetter("number")
+Row = tuple[int, int, "int | None", int, "int | None", int, "bytes | None"]
 
 
 class Recovered(msgspec.Struct, frozen=True):
     """What the last run left.
 
-    `definitions` come in an order in which they can be restored. `messages` has an item for each durable queue,
-    by number, its messages in order; `redelivered` the numbers of those that may have been delivered before.
-    `expiries` and `deliveries` have, by queue and message number, when a message expires in ms since 1970, and how
-    often it had been delivered when it was last put back; only of those that do, and were. `damaged` is how many
-    rows did not pass their check this time.
+    `definitions` come in an order in which they can be restored. By queue number, `messages` has what waits in each
+    durable queue; `redelivered` the numbers of messages that have been delivered before, `redelivered_to` a number
+    up to which any may have been; `deliveries` how often a message had been delivered when it was last put back, if
+    it was. `damaged` is how many rows were of no use this time.
     """
 
     definitions: list[Definition]
-    messages: dict[int, list[Message]]
+    messages: dict[int, StoredMessages]
     redelivered: dict[int, set[int]]
-    expiries: dict[int, dict[int, int]]
+    redelivered_to: dict[int, int]
     deliveries: dict[int, dict[int, int]]
     damaged: int
     was_clean: bool
 
 
-def recover(
-    connection: sqlite3.Connection, read_facts: Callable[[bytes], Facts], *, was_clean: bool, now: int
-) -> Recovered:
-    """Read everything, within a transaction. After an unclean stop any message may have been delivered before.
+def recover(connection: sqlite3.Connection, reader: MessageReader, *, was_clean: bool, now: int) -> Recovered:
+    """Read everything but contents, within a transaction. After an unclean stop any message may have been delivered.
 
-    Raises sqlite3.Error, and what `read_facts` raises.
+    Raises sqlite3.Error, and what reading facts raises.
     """
     definitions = [
         table.definition_of(row) for table in TABLES.values() for row in connection.execute(table.select)]
-    queues = [definition.number for definition in definitions if isinstance(definition, QueueDefinition)]
-    reading = _Reading(queues, read_facts)
-    reading.read_messages(connection)
-    reading.read_entries(connection)
-    if reading.damaged or reading.has_stray_entries:
-        _set_aside(connection, reading.damaged, now)
-    messages = reading.messages
-    redelivered = reading.redelivered
+    queues = [definition for definition in definitions if isinstance(definition, QueueDefinition)]
+    waiting = {queue.number: _Waiting(reader) for queue in queues}
+    by_priority = json.dumps([queue.number for queue in queues if "x-max-priority" in queue.arguments])
+    damaged: list[int] = []
+    for select in (_SELECT_OWN, _SELECT_SHARED):
+        damaged += _gather(waiting, connection.execute(select, (by_priority,)))
+    damaged += [number for number, in connection.execute(_UNHELD)]
+    has_strays = connection.execute(f"SELECT 1 {_STRAY_ENTRIES} LIMIT 1").fetchone() is not None
+    if damaged or has_strays:
+        set_aside(connection, damaged, now)
+    leases = dict(connection.execute("SELECT number, leased_to FROM queue_rows WHERE leased_to > 0").fetchall())
     if not was_clean:
-        redelivered = {queue: {message.number for message in run} for queue, run in messages.items()}
+        leases = {queue: one.numbers[-1] for queue, one in waiting.items() if one.numbers}
     return Recovered(
-        definitions, messages, redelivered, reading.expiries, reading.deliveries, len(reading.damaged), was_clean)
+        definitions, {queue: one.messages() for queue, one in waiting.items()},
+        {queue: one.redelivered for queue, one in waiting.items() if one.redelivered}, leases,
+        {queue: one.deliveries for queue, one in waiting.items() if one.deliveries}, len(damaged), was_clean)
 
 
-class _Reading:
-    """The messages that have been read so far, and what was wrong with others."""
+def _gather(waiting: dict[int, _Waiting], rows: Iterable[Row]) -> list[int]:
+    """Add what is in these rows to what waits in the queues; the numbers of rows that are of no use."""
+    useless = []
+    for queue, number, size, redelivered, expires_at, deliveries, properties in rows:
+        here = waiting.get(queue)
+        if here is None or type(size) is not int:
+            useless.append(number)
+            continue
+        here.numbers.append(number)
+        here.sizes.append(size)
+        if redelivered or deliveries:
+            here.mark(number, redelivered, deliveries)
+        if properties is not None:
+            here.note(properties, expires_at)
+    return useless
 
-    def __init__(self, queues: Iterable[int], read_facts: Callable[[bytes], Facts]) -> None:
-        self.messages: dict[int, list[Message]] = {queue: [] for queue in queues}
-        self.redelivered: dict[int, set[int]] = {queue: set() for queue in self.messages}
-        self.expiries: dict[int, dict[int, int]] = {}
-        self.deliveries: dict[int, dict[int, int]] = {}
-        self.damaged: list[int] = []
-        self.has_stray_entries = False
-        self._shared: dict[int, Message] = {}
-        self._read_facts = read_facts
-        self._routes: dict[tuple[bytes, bytes], tuple[Route, int]] = {}
-        self._facts: dict[bytes, Facts] = {}
 
-    def read_messages(self, connection: sqlite3.Connection) -> None:
-        """Read every row of `messages`."""
-        routes, facts, messages = self._routes, self._facts, self.messages
-        for (number, queue, exchange, routing_key, properties, body, checksum,
-             redelivered, expires_at, deliveries) in connection.execute(_SELECT_MESSAGES):
-            try:
-                route, names_sum = routes.get((exchange, routing_key)) or self._route(exchange, routing_key)
-                is_sound = crc32(body, crc32(properties, names_sum)) == checksum
-            except (TypeError, ValueError):     # a flipped bit can make another type of a value, or no text of a name
-                is_sound = False
-            if not is_sound or not (queue is None or queue in messages):
-                self.damaged.append(number)
-                continue
-            message = Message(
-                number, route, facts.get(properties) or self._remember_facts(properties),
-                pack_content(_CHANNEL, _FRAME_MAX, properties, body), len(body))
-            if queue is None:
-                self._shared[number] = message
-            else:
-                messages[queue].append(message)
-                if redelivered or expires_at is not None or deliveries:
-                    self._mark(queue, number, redelivered, expires_at, deliveries)
+class _Waiting:
+    """What is known of the messages of one queue; the columns that few need are as long as they have to be."""
 
-    def _route(self, exchange: bytes, routing_key: bytes) -> tuple[Route, int]:
-        """The route of these names, and the checksum to go on from. Raises TypeError, ValueError for no such names."""
-        octets = bytes((len(exchange),)) + exchange + bytes((len(routing_key),)) + routing_key
-        route = Route(exchange.decode(), routing_key.decode(), octets, _CHANNEL, _FRAME_MAX)
-        if len(self._routes) >= _REMEMBERED:
-            self._routes.clear()
-        self._routes[exchange, routing_key] = found = route, crc32(octets)
-        return found
+    def __init__(self, reader: MessageReader) -> None:
+        self.numbers = array("q")
+        self.sizes = array("I")
+        self.redelivered: set[int] = set()
+        self.deliveries: dict[int, int] = {}
+        self._reader = reader
+        self._expiries = array("q")
+        self._lifetimes = array("q")
+        self._priorities = bytearray()
 
-    def _remember_facts(self, properties: bytes) -> Facts:
-        facts = self._read_facts(properties)
-        if len(self._facts) >= _REMEMBERED:
-            self._facts.clear()
-        self._facts[properties] = facts
-        return facts
-
-    def read_entries(self, connection: sqlite3.Connection) -> None:
-        """Put the messages of several queues into each of them."""
-        touched: set[int] = set()
-        for queue, number, *marks in connection.execute(_SELECT_ENTRIES):
-            message, run = self._shared.get(number), self.messages.get(queue)
-            if message is None or run is None:
-                self.has_stray_entries = True
-                continue
-            message.holders += 1
-            run.append(message)
-            touched.add(queue)
-            self._mark(queue, number, *marks)
-        for queue in touched:
-            self.messages[queue].sort(key=_number)
-        self.damaged += [number for number, message in self._shared.items() if not message.holders]
-
-    def _mark(self, queue: int, number: int, redelivered: int, expires_at: int | None, deliveries: int) -> None:
+    def mark(self, number: int, redelivered: int, deliveries: int) -> None:
+        """A message that has been delivered."""
         if redelivered:
-            self.redelivered[queue].add(number)
-        if expires_at is not None:
-            self.expiries.setdefault(queue, {})[number] = expires_at
+            self.redelivered.add(number)
         if deliveries:
-            self.deliveries.setdefault(queue, {})[number] = deliveries
+            self.deliveries[number] = deliveries
+
+    def note(self, properties: bytes, expires_at: int | None) -> None:
+        """What the properties of the last message say of it, and when it ends."""
+        facts = self._reader.facts(properties)
+        before = len(self.numbers) - 1
+        if expires_at is not None:
+            self._fill(before)
+            self._expiries.append(expires_at)
+            self._lifetimes.append(NO_END if facts.expiration_ms is None else facts.expiration_ms)
+        if facts.priority:
+            self._priorities += bytes(before - len(self._priorities))
+            self._priorities.append(min(facts.priority, 255))
+
+    def _fill(self, length: int) -> None:
+        for column in (self._expiries, self._lifetimes):
+            column.extend([NO_END] * (length - len(column)))
+
+    def messages(self) -> StoredMessages:
+        """All, in order: those of several queues came after those of this one alone."""
+        count = len(self.numbers)
+        if self._expiries:
+            self._fill(count)
+        if self._priorities:
+            self._priorities += bytes(count - len(self._priorities))
+        if any(map(gt, self.numbers, islice(self.numbers, 1, None))):
+            order = sorted(range(count), key=self.numbers.__getitem__)
+            for column in (self.numbers, self.sizes, self._expiries, self._lifetimes):
+                column[:] = array(column.typecode, [column[place] for place in order] if column else ())
+            self._priorities = bytearray([self._priorities[place] for place in order] if self._priorities else ())
+        return StoredMessages(
+            self.numbers, self.sizes, self._expiries or None, self._lifetimes or None, self._priorities or None)
 
 
-def _set_aside(connection: sqlite3.Connection, damaged: list[int], now: int) -> None:
-    """Move damaged rows out of the way, and drop the entries that lead nowhere."""
-    columns = "number, queue, exchange, routing_key, properties, body, checksum, redelivered, expires_at, deliveries"
+def set_aside(connection: sqlite3.Connection, damaged: list[int], now: int) -> None:
+    """Move damaged rows out of the way, and drop the entries that lead nowhere. Raises sqlite3.Error."""
     numbers = json.dumps(damaged)
     connection.execute(
-        f"INSERT INTO damaged ({columns}, noticed) SELECT {columns}, ? FROM messages "
+        f"INSERT INTO damaged ({_COLUMNS}, noticed) SELECT {_COLUMNS}, ? FROM message_rows "
         "WHERE number IN (SELECT value FROM json_each(?))", (now, numbers))
-    connection.execute("DELETE FROM messages WHERE number IN (SELECT value FROM json_each(?))", (numbers,))
-    connection.execute(
-        "DELETE FROM entries WHERE number NOT IN (SELECT number FROM messages) "
-        "OR queue NOT IN (SELECT number FROM queues)")
+    connection.execute("DELETE FROM message_rows WHERE number IN (SELECT value FROM json_each(?))", (numbers,))
+    connection.execute(f"DELETE {_STRAY_ENTRIES}")

@@ -19,7 +19,7 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -28,11 +28,12 @@ from typing import Literal
 import msgspec
 
 from amqpd.broker.definitions import Change, Defined, QueueDefinition, UserDefinition, VhostDefinition
-from amqpd.message import Facts
+from amqpd.message import Facts, Message
 from amqpd.store import files, inspection, schema
 from amqpd.store.errors import StoreError, StoreFull, from_mistake, from_sqlite
 from amqpd.store.journal import Batch
-from amqpd.store.recovery import Recovered, recover
+from amqpd.store.reading import MessageReader
+from amqpd.store.recovery import Recovered, recover, set_aside
 from amqpd.store.rows import ENTRY_COLUMNS, MARK_COLUMNS, MESSAGE_COLUMNS, TABLES, message_rows, with_marks
 from amqpd.store.statements import change_numbers, insert_rows
 
@@ -71,6 +72,7 @@ class Store:
         self._was_clean = was_clean
         self._now = now
         self._messages = self._damaged = 0
+        self._reader: MessageReader | None = None
         self._failure: StoreError | None = None
 
     # Opening
@@ -116,20 +118,39 @@ class Store:
                 files.change_setting(connection, self._path, "synchronous", 1)
 
     def load(self, read_facts: Callable[[bytes], Facts]) -> Recovered:
-        """Read everything back, once, before the first commit. `read_facts` reads the octets of properties.
+        """Read back all but contents, once, before the first commit. `read_facts` reads the octets of properties.
 
         After an unclean stop every message counts as redelivered, after a clean one those that `close` was told
-        of. Damaged messages are set aside and logged. Raises StoreError.
+        of. What is of no use to any queue is set aside and logged. Raises StoreError.
         """
+        self._reader = MessageReader(read_facts)
         with self._transaction() as connection:
-            recovered = recover(connection, read_facts, was_clean=self._was_clean, now=self._now)
+            recovered = recover(connection, self._reader, was_clean=self._was_clean, now=self._now)
             self._messages, = connection.execute("SELECT count(*) FROM messages").fetchone()
             self._damaged, = connection.execute("SELECT count(*) FROM damaged").fetchone()
-        if recovered.damaged:
-            logger.warning(
-                "%d damaged messages will not be delivered: moved to the table 'damaged' of %s",
-                recovered.damaged, self._path)
+        self._warn_of_damage(recovered.damaged)
         return recovered
+
+    def _warn_of_damage(self, count: int) -> None:
+        if count:
+            logger.warning(
+                "%d damaged messages will not be delivered: moved to the table 'damaged' of %s", count, self._path)
+
+    def fetch(self, numbers: Sequence[int]) -> list[Message]:
+        """The messages of these numbers, which rise, in order; after `load`, and not while a batch is written.
+
+        Damaged ones are set aside and logged; whoever settled them in all queues, they are missing. Raises StoreError.
+        """
+        assert self._reader is not None
+        with self._guarded() as connection:
+            messages, damaged = self._reader.fetch(connection, numbers)
+        if damaged:
+            with self._transaction() as connection:
+                set_aside(connection, damaged, int(time.time()))
+            self._messages -= len(damaged)
+            self._damaged += len(damaged)
+            self._warn_of_damage(len(damaged))
+        return messages
 
     # Writing
 

@@ -1,0 +1,253 @@
+"""Waiting messages whose contents are on disk only: pages, of which memory keeps numbers, sizes and ends.
+
+A page stands for consecutive messages of a line, about sixteen octets each, until they are about to be handed
+out; then it is read and gives way to them. Owns which of its messages are still there. A page that is on its way
+to the disk still has its messages as `content`.
+
+Always true between calls: numbers rise; `count` and `octets` are of the messages that are left; a page that is in
+a line has at least one; `content`, where there is one, has all that the page was made of.
+
+RabbitMQ docs/persistence-conf, docs/lazy-queues.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from amqpd.broker.stretch import MESSAGE_COST, Budget, body_octets
+from amqpd.message import Message
+
+NO_END = 1 << 62
+# How much is read at once, and how little is not worth a page of its own.
+PAGE_MESSAGES, PAGE_OCTETS = 1_024, 1 << 20
+FEWEST_MESSAGES, FEWEST_OCTETS = 64, 64 << 10
+
+
+class Slip(Protocol):
+    """Messages that the store does not keep, written down beside it; see `store/spill.py`."""
+
+    @property
+    def numbers(self) -> Collection[int]:
+        """Their numbers."""
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """Those of these that it has are wanted no more; with the last one it is gone."""
+
+
+class Unread(NamedTuple):
+    """Messages that are on disk only: their numbers, and where those are that the store does not keep."""
+
+    numbers: list[int]
+    slip: Slip | None = None
+
+    @property
+    def stored(self) -> list[int]:
+        """The numbers of those that the store keeps."""
+        return self.numbers if self.slip is None else [n for n in self.numbers if n not in self.slip.numbers]
+
+
+class StoredMessages(NamedTuple):
+    """What the store kept of a queue, by number: the sizes of bodies, and what is known of ends and priorities.
+
+    `expiries` are in ms since 1970, `lifetimes` in ms, NO_END for none; None stands for none at all.
+    """
+
+    numbers: array[int]
+    sizes: array[int]
+    expiries: array[int] | None = None
+    lifetimes: array[int] | None = None
+    priorities: bytearray | None = None
+
+
+class Left(NamedTuple):
+    """What has left a line: messages that were in memory, and such as were not."""
+
+    messages: list[Message]
+    unread: list[Unread]
+
+
+class Page:
+    """Consecutive messages of a line. `ends` are in ms of the broker's clock, NO_END for a message without one."""
+
+    __slots__ = (
+        "content", "count", "is_leaving", "octets", "slip", "_numbers", "_sizes", "_ends", "_by_end", "_next_by_end", "_start",
+        "_gone")
+
+    def __init__(
+        self, numbers: array[int], sizes: array[int], ends: array[int] | None = None,
+        content: list[Message] | None = None,
+    ) -> None:
+        self.content = content
+        self.count = len(numbers)
+        self.is_leaving = False         # its content is being written down
+        self.octets = sum(sizes)
+        self.slip: Slip | None = None
+        self._numbers = numbers
+        self._sizes = sizes
+        self._ends = ends
+        self._by_end: array[int] | None = None      # places of those that end, the first to end first
+        self._next_by_end = 0
+        self._start = 0
+        self._gone: set[int] = set()
+        if ends is not None:
+            places = [place for place, end in enumerate(ends) if end != NO_END]
+            self._by_end = array("I", sorted(places, key=ends.__getitem__))
+
+    @classmethod
+    def of(cls, run: Sequence[Message], ends: Mapping[int, int]) -> Page:
+        """A page of these messages, which it has as `content`; `ends` are by number, of those that end."""
+        numbers = [message.number for message in run]
+        return cls(
+            array("q", numbers), array("I", [message.body_size for message in run]),
+            array("q", [ends.get(number, NO_END) for number in numbers]) if ends else None, list(run))
+
+    @property
+    def first(self) -> int:
+        """The lowest number it was made with."""
+        return self._numbers[self._start]
+
+    @property
+    def last(self) -> int:
+        """The highest number it was made with."""
+        return self._numbers[-1]
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of the messages that are left."""
+        numbers = self._numbers[self._start:].tolist()
+        return [number for number in numbers if number not in self._gone] if self._gone else numbers
+
+    def has(self, number: int) -> bool:
+        """Whether the message of this number, which the page was made with, is left."""
+        return number >= self.first and number not in self._gone
+
+    @property
+    def cost(self) -> int:
+        """What its content costs of the budget; nothing any more once it is leaving."""
+        return 0 if self.content is None or self.is_leaving else cost(self.content)
+
+    @property
+    def unread(self) -> Unread:
+        """The messages that are left, as they are on disk."""
+        return Unread(self.numbers, self.slip)
+
+    def let_go(self, budget: Budget, slip: Slip | None = None) -> None:
+        """Drop the content, which is on disk by now: in the store, and on this slip what the store does not keep."""
+        if not self.count:      # read back meanwhile, or gone
+            if slip is not None:
+                slip.forget(slip.numbers)
+            return
+        budget.used -= self.cost
+        self.is_leaving = False
+        self.content, self.slip = None, slip
+
+    def leave(self, budget: Budget) -> None:
+        """The content is about to be written down."""
+        budget.used -= self.cost
+        self.is_leaving = True
+
+    def stay(self, budget: Budget) -> None:
+        """It could not be."""
+        self.is_leaving = False
+        if self.count:
+            budget.used += self.cost
+
+    def ends_of(self, run: Sequence[Message]) -> dict[Message, int]:
+        """When those of these messages end that do."""
+        if self._ends is None:
+            return {}
+        ends = {message: self._ends[bisect_left(self._numbers, message.number)] for message in run}
+        return {message: end for message, end in ends.items() if end != NO_END}
+
+    # Messages out
+
+    def drop_first(self) -> int:
+        """Let go of the first message that is left; its number. It is not the last one, or the page goes too."""
+        while (number := self._numbers[self._start]) in self._gone:
+            self._gone.discard(number)
+            self._start += 1
+        self.count -= 1
+        self.octets -= self._sizes[self._start]
+        self._start += 1
+        return number
+
+    @property
+    def next_end(self) -> int | None:
+        """When the next message ends, of those that are left."""
+        if self._by_end is None or self._ends is None:
+            return None
+        while self._next_by_end < len(self._by_end):
+            place = self._by_end[self._next_by_end]
+            if place >= self._start and self._numbers[place] not in self._gone:
+                return self._ends[place]
+            self._next_by_end += 1
+        return None
+
+    def take_due(self, now_ms: int) -> list[int]:
+        """Let go of the messages whose end has come; their numbers, first things first."""
+        due = []
+        while (end := self.next_end) is not None and end <= now_ms:
+            assert self._by_end is not None
+            place = self._by_end[self._next_by_end]
+            number = self._numbers[place]
+            self._gone.add(number)
+            self.count -= 1
+            self.octets -= self._sizes[place]
+            due.append(number)
+        return due
+
+    def split(self, number: int) -> tuple[Page | None, Page | None]:
+        """What is left below this number, and above it; None where nothing is. This page is not to be used then."""
+        numbers = self.numbers
+        place = bisect_left(numbers, number)
+        self.count = 0
+        return self._part(numbers[:place]), self._part(numbers[place:])
+
+    def _part(self, numbers: list[int]) -> Page | None:
+        if not numbers:
+            return None
+        places = [bisect_left(self._numbers, number) for number in numbers]
+        kept = set(numbers)
+        part = Page(
+            array("q", numbers), array("I", [self._sizes[place] for place in places]),
+            None if self._ends is None else array("q", [self._ends[place] for place in places]),
+            None if self.content is None else [message for message in self.content if message.number in kept])
+        part.slip = self.slip
+        return part
+
+    def check(self) -> None:
+        """Assert what must hold between calls."""
+        numbers = self.numbers
+        assert numbers and numbers == sorted(set(numbers)), "a page is empty or out of order"
+        assert self.count == len(numbers), "a page's count is off"
+        sizes = [self._sizes[bisect_left(self._numbers, number)] for number in numbers]
+        assert self.octets == sum(sizes), "a page's octets are off"
+        if self.content is not None:
+            assert {*numbers} <= {message.number for message in self.content}, "a page has lost its content"
+
+
+def cost(run: Collection[Message]) -> int:
+    """What messages in memory cost of the budget."""
+    return body_octets(run) + MESSAGE_COST * len(run)
+
+
+def pages_of(numbers: array[int], sizes: array[int], ends: array[int] | None) -> Iterator[Page]:
+    """Pages of reasonable size for these messages."""
+    start = octets = 0
+    for place, size in enumerate(sizes):
+        octets += size
+        if place + 1 - start >= PAGE_MESSAGES or octets >= PAGE_OCTETS:
+            yield _page(numbers, sizes, ends, start, place + 1)
+            start, octets = place + 1, 0
+    if start < len(numbers):
+        yield _page(numbers, sizes, ends, start, len(numbers))
+
+
+def _page(numbers: array[int], sizes: array[int], ends: array[int] | None, start: int, end: int) -> Page:
+    own_ends = None if ends is None else ends[start:end]
+    if own_ends is not None and min(own_ends) == NO_END:
+        own_ends = None
+    return Page(numbers[start:end], sizes[start:end], own_ends)

@@ -1,0 +1,138 @@
+"""A queue's traffic with the shelf: contents that go there when memory has no room, and come back before their turn.
+
+Owns nothing of the line itself. While the shelf is closed, since the store is being written, what needs it waits
+and goes on when it opens; nothing ever waits for the disk here.
+
+Always true between calls: whoever waits, a consumer, a getter or a dead message, has a call ordered.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from amqpd.broker.pages import PAGE_MESSAGES, Page, Unread
+from amqpd.broker.ports import Shelf
+from amqpd.message import Message
+
+if TYPE_CHECKING:
+    from amqpd.broker.queue import Queue
+
+PAGES_A_TURN = 2        # read for one queue before others have their turn
+
+
+class NotAtHand(Exception):
+    """The next message of a queue is on disk, and cannot be read just now: `call` says when it can."""
+
+    def __init__(self, paging: Paging) -> None:
+        super().__init__("the next message is on disk")
+        self._paging = paging
+
+    def call(self, go_on: Callable[[], None]) -> None:
+        """Call back when the message can be had."""
+        self._paging.call(go_on)
+
+
+class Paging:
+    """What one queue has on the shelf, and wants from it."""
+
+    def __init__(self, queue: Queue, shelf: Shelf) -> None:
+        self._queue = queue
+        self._shelf = shelf
+        self._is_called = False
+        self._callers: list[Callable[[], None]] = []
+        self._dying: deque[tuple[Unread, str]] = deque()
+
+    # In
+
+    def see_to_next(self) -> bool:
+        """See that the next message is in memory; if that cannot be now, the queue hears when it can."""
+        ready = self._queue.ready
+        while (page := ready.next_page) is not None:
+            if page.content is None and not self._shelf.is_open:
+                self._order_call()
+                return False
+            self._load(page)
+        return True
+
+    def read_ahead(self) -> None:
+        """Have a page read soon, if little is left in memory that consumers could be given."""
+        if self._queue.ready.page_ahead is not None and self._queue.consumers:
+            self._order_call()
+
+    def call(self, go_on: Callable[[], None]) -> None:
+        """Call back when the shelf is open."""
+        self._callers.append(go_on)
+        self._order_call()
+
+    def _order_call(self) -> None:
+        if not self._is_called:
+            self._is_called = True
+            self._shelf.call(self)
+
+    def read_on(self) -> None:
+        """The shelf is open: read what is wanted of it, and go on."""
+        self._is_called = False
+        queue = self._queue
+        self._bury()
+        if queue.consumers:
+            for _ in range(PAGES_A_TURN):
+                page = queue.ready.page_ahead
+                if page is not None:
+                    self._load(page)
+        if not queue.deleted:
+            queue.dispatch()
+        callers, self._callers = self._callers, []
+        for go_on in callers:
+            go_on()
+
+    def _load(self, page: Page) -> None:
+        found = self._shelf.fetch(page.unread) if page.content is None else page.content
+        lost = self._queue.ready.load(found)
+        if lost:
+            self._queue.settle_unread(Unread(lost))
+
+    # Out
+
+    def page_out(self, octets: int) -> None:
+        """Let go of up to so many octets of messages that are not next, as far as they are, or can be put, on disk."""
+        shelf, queue = self._shelf, self._queue
+        safe = shelf.safe_number
+
+        def may_go(message: Message) -> bool:
+            return message.number <= safe if queue.keeps(message) else shelf.can_spill
+
+        for page in queue.ready.page_out(octets, may_go):
+            content = page.content or []
+            unsafe = [message for message in content if queue.keeps(message) and message.number > safe]
+            unkept = [message for message in content if not queue.keeps(message)]
+            if unsafe:
+                continue        # it was put back in between, and its batch is not on disk yet
+            if unkept:
+                page.leave(shelf.budget)
+                shelf.spill(page, unkept)
+            else:
+                page.let_go(shelf.budget)
+
+    # Dead
+
+    def die(self, unread: Sequence[Unread], reason: str) -> None:
+        """These left the line unread, and copies of them are to go elsewhere: read them, then let them die."""
+        for numbers, slip in unread:
+            for start in range(0, len(numbers), PAGE_MESSAGES):
+                self._dying.append((Unread(numbers[start : start + PAGE_MESSAGES], slip), reason))
+        self._bury()
+
+    def _bury(self) -> None:
+        """Read some of the dying and bury them, as far as that can be done now."""
+        for _ in range(PAGES_A_TURN):
+            if not self._dying or not self._shelf.is_open:
+                break
+            unread, reason = self._dying.popleft()
+            if not self._queue.deleted:
+                self._queue.bury_read(self._shelf.fetch(unread), unread, reason)
+            if unread.slip is not None:
+                unread.slip.forget(unread.numbers)
+        if self._dying:
+            self._order_call()

@@ -1,0 +1,33 @@
+"""The shelf of a broker that keeps everything in memory: nothing ever goes there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from amqpd.broker.pages import Page, Unread
+from amqpd.broker.stretch import Budget
+from amqpd.message import Message
+
+if TYPE_CHECKING:
+    from amqpd.broker.paging import Paging
+
+
+class MemoryShelf:
+    """See `broker/ports.py`."""
+
+    def __init__(self) -> None:
+        self.budget = Budget()
+        self.safe_number = 0
+        self.is_open = True
+        self.can_spill = False
+
+    def call(self, paging: Paging) -> None:
+        """There is nothing to be read."""
+
+    def fetch(self, unread: Unread) -> list[Message]:
+        """There is nothing here."""
+        return []
+
+    def spill(self, page: Page, run: Sequence[Message]) -> None:
+        """Nothing may go."""

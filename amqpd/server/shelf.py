@@ -1,0 +1,136 @@
+"""The shelf: contents of waiting messages, read from the store between two commits, and from slips.
+
+Owns who waits for it, and the thread that writes slips. The store is used by one thread at a time: the committer's
+while it writes a batch, the loop's in between. So a read never stands in the way of a commit, and no row that is
+read has to fight for the interpreter with a busy loop.
+
+Always true between calls: whoever ordered a call is called when the shelf is open, a few at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from amqpd.broker.broker import Broker
+from amqpd.broker.pages import Page, Unread
+from amqpd.broker.paging import Paging
+from amqpd.broker.stretch import Budget
+from amqpd.message import Message
+from amqpd.store.errors import StoreError
+from amqpd.store.spill import Slip, Spill
+from amqpd.store.store import Store
+
+TURN_S = 0.004      # how long is read before the rest of the loop has its turn
+
+log = logging.getLogger("amqpd")
+
+
+class StoreShelf:
+    """See `broker/ports.py`. `on_failure` hears of a store that cannot be read any more."""
+
+    def __init__(self, store: Store, spill: Spill, budget: Budget, on_failure: Callable[[StoreError], None]) -> None:
+        self.budget = budget
+        self.safe_number = 0
+        self.is_open = True
+        self.can_spill = True
+        self.schedule: Callable[[], None] = _nothing
+        self._store = store
+        self._spill = spill
+        self._on_failure = on_failure
+        self._called: deque[Paging] = deque()
+        self._numbers: Callable[[], int] = _zero
+        self._closing_number = 0
+        self._writer = ThreadPoolExecutor(1, "amqpd-spill")
+
+    def begin(self, broker: Broker, schedule: Callable[[], None]) -> None:
+        """Serve this broker from now on; `schedule` asks for `serve` to be called soon."""
+        self.schedule = schedule
+        self._numbers = lambda: broker.next_message_number - 1
+        self.safe_number = self._numbers()
+
+    # Open and closed
+
+    def close(self) -> None:
+        """The store is going to be written, with all that has been published up to now."""
+        self.is_open = False
+        self._closing_number = self._numbers()
+
+    def open(self) -> None:
+        """It has been written."""
+        self.is_open = True
+        self.safe_number = self._closing_number
+        self.serve()
+
+    def call(self, paging: Paging) -> None:
+        """See `broker/ports.py`."""
+        self._called.append(paging)
+        self.schedule()
+
+    def serve(self) -> None:
+        """Let those read who wait for it, as far as there is time in this turn."""
+        if not self.is_open or not self._called:
+            return
+        end = time.monotonic() + TURN_S
+        for _ in range(len(self._called)):
+            self._called.popleft().read_on()
+            if time.monotonic() > end:
+                break
+        if self._called:
+            self.schedule()
+
+    # Contents
+
+    def fetch(self, unread: Unread) -> list[Message]:
+        """See `broker/ports.py`."""
+        slip = unread.slip
+        try:
+            found = self._store.fetch(unread.stored)
+        except StoreError as error:
+            self._on_failure(error)
+            return []
+        if isinstance(slip, Slip):
+            wanted = {*unread.numbers}
+            found += [message for message in slip.read() if message.number in wanted]
+            found.sort(key=_number)
+        return found
+
+    def spill(self, page: Page, run: Sequence[Message]) -> None:
+        """See `broker/ports.py`. A page that cannot be written down stays in memory."""
+        loop = asyncio.get_running_loop()
+
+        def written(future: Future[Slip]) -> None:
+            loop.call_soon_threadsafe(self._spilled, page, future)
+
+        self._writer.submit(self._spill.write, list(run)).add_done_callback(written)
+
+    def _spilled(self, page: Page, future: Future[Slip]) -> None:
+        error = future.exception()
+        if error is None:
+            page.let_go(self.budget, future.result())
+            return
+        page.stay(self.budget)
+        if self.can_spill:
+            log.error("messages stay in memory: %s", error)
+        self.can_spill = False      # until there is a slip of somebody's to try again with
+
+    def end(self) -> None:
+        """The broker stops: nothing more is written down, and what was is of no use to the next run."""
+        self._writer.shutdown(cancel_futures=True)
+        self._spill.clear()
+
+
+def _number(message: Message) -> int:
+    return message.number
+
+
+def _nothing() -> None:
+    """Nobody is there yet to be served."""
+
+
+def _zero() -> int:
+    return 0

@@ -1,0 +1,79 @@
+"""Rows of messages, read back as messages; what does not fit its checksum is no message."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from binascii import crc32
+from collections.abc import Callable, Iterable, Sequence
+
+from amqpd.message import Facts, Message, Route, pack_content
+
+_CHANNEL = 1
+_FRAME_MAX = 131_072
+_REMEMBERED = 10_000        # different routes, and different properties
+
+_COLUMNS = "number, CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, checksum, body"
+_IN_RANGE = f"SELECT {_COLUMNS} FROM message_rows WHERE number BETWEEN ? AND ?"
+_LISTED = f"SELECT {_COLUMNS} FROM json_each(?) AS wanted CROSS JOIN message_rows ON number = wanted.value"
+
+Row = tuple[int, bytes, bytes, bytes, int, bytes]
+
+
+class MessageReader:
+    """Reads messages; remembers the routes and facts that many have in common."""
+
+    def __init__(self, read_facts: Callable[[bytes], Facts]) -> None:
+        self._read_facts = read_facts
+        self._routes: dict[tuple[bytes, bytes], tuple[Route, int]] = {}
+        self._facts: dict[bytes, Facts] = {}
+
+    def fetch(self, connection: sqlite3.Connection, numbers: Sequence[int]) -> tuple[list[Message], list[int]]:
+        """The messages of these numbers, which rise, and the numbers of those that are damaged. Others are missing.
+
+        Raises sqlite3.Error.
+        """
+        if not numbers:
+            return [], []
+        if numbers[-1] - numbers[0] == len(numbers) - 1:
+            rows = connection.execute(_IN_RANGE, (numbers[0], numbers[-1]))
+        else:
+            rows = connection.execute(_LISTED, (json.dumps(numbers),))
+        return self._read(rows)
+
+    def _read(self, rows: Iterable[Row]) -> tuple[list[Message], list[int]]:
+        routes, facts = self._routes, self._facts
+        messages: list[Message] = []
+        damaged: list[int] = []
+        for number, exchange, routing_key, properties, checksum, body in rows:
+            try:
+                route, names_sum = routes.get((exchange, routing_key)) or self._route(exchange, routing_key)
+                is_sound = crc32(body, crc32(properties, names_sum)) == checksum
+            except (TypeError, ValueError):     # a flipped bit can make another type of a value, or no text of a name
+                is_sound = False
+            if not is_sound:
+                damaged.append(number)
+                continue
+            messages.append(Message(
+                number, route, facts.get(properties) or self.facts(properties),
+                pack_content(_CHANNEL, _FRAME_MAX, properties, body), len(body)))
+        return messages, damaged
+
+    def _route(self, exchange: bytes, routing_key: bytes) -> tuple[Route, int]:
+        """The route of these names, and the checksum to go on from. Raises TypeError, ValueError for no such names."""
+        octets = bytes((len(exchange),)) + exchange + bytes((len(routing_key),)) + routing_key
+        route = Route(exchange.decode(), routing_key.decode(), octets, _CHANNEL, _FRAME_MAX)
+        if len(self._routes) >= _REMEMBERED:
+            self._routes.clear()
+        self._routes[exchange, routing_key] = found = route, crc32(octets)
+        return found
+
+    def facts(self, properties: bytes) -> Facts:
+        """What the broker reads from these properties. Raises what `read_facts` raises."""
+        known = self._facts.get(properties)
+        if known is None:
+            known = self._read_facts(properties)
+            if len(self._facts) >= _REMEMBERED:
+                self._facts.clear()
+            self._facts[properties] = known
+        return known

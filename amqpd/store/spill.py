@@ -1,0 +1,112 @@
+"""Slips: messages that no store keeps, and memory has no room for, written down until their turn comes.
+
+One file a slip, in a directory of their own beside the store. Nothing here is synced or outlives the run: what was
+transient is gone after a restart, and the directory is emptied at start.
+
+Always true: a slip's file is there until the last of its messages is read back or forgotten.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+from pathlib import Path
+
+from amqpd.message import Facts, Message, Route
+from amqpd.store import files
+from amqpd.store.errors import StoreError
+
+DIRECTORY = "spill"
+_HEAD = struct.Struct(">qHHIII")    # number, length of names, channel, frame-max, body size, length of content
+
+
+class Slip:
+    """Some messages in a file. `numbers` are those it was written with."""
+
+    def __init__(self, path: Path, run: Sequence[Message], read_facts: Callable[[bytes], Facts]) -> None:
+        self.numbers = frozenset([message.number for message in run])
+        self._path = path
+        self._read_facts = read_facts
+        self._left = set(self.numbers)
+
+    def read(self) -> list[Message]:
+        """All messages it was written with, in the order they were given. Raises StoreError."""
+        try:
+            octets = self._path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"cannot read {self._path} ({error.strerror}): check its disk") from error
+        routes: dict[bytes, Route] = {}
+        facts: dict[bytes, Facts] = {}
+        messages = []
+        at = 0
+        while at < len(octets):
+            number, names_size, channel, frame_max, body_size, size = _HEAD.unpack_from(octets, at)
+            at += _HEAD.size
+            names = octets[at : at + names_size]
+            at += names_size
+            route = routes.get(names)
+            if route is None or (route.channel, route.frame_max) != (channel, frame_max):
+                route = routes[names] = _route(names, channel, frame_max)
+            message = Message(number, route, _NO_FACTS, octets[at : at + size], body_size)
+            at += size
+            properties = message.properties
+            known = facts.get(properties)
+            if known is None:
+                known = facts[properties] = self._read_facts(properties)
+            message.facts = known
+            messages.append(message)
+        return messages
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """Those of these that it has are wanted no more; with the last one the file goes."""
+        if self._left:
+            self._left.difference_update(numbers)
+            if not self._left:
+                self._path.unlink(missing_ok=True)
+
+
+_NO_FACTS = Facts()
+
+
+def _route(names: bytes, channel: int, frame_max: int) -> Route:
+    exchange = names[1 : 1 + names[0]]
+    routing_key = names[2 + names[0] :]
+    return Route(exchange.decode(), routing_key.decode(), names, channel, frame_max)
+
+
+class Spill:
+    """The directory of the slips of a run. `read_facts` reads the octets of properties."""
+
+    def __init__(self, directory: Path, read_facts: Callable[[bytes], Facts]) -> None:
+        self._directory = directory / DIRECTORY
+        self._read_facts = read_facts
+        self._names = count(1)
+        self.clear()
+
+    def clear(self) -> None:
+        """Drop all there is, of whatever run."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def write(self, run: Sequence[Message]) -> Slip:
+        """Write messages down; from any thread, one at a time. Raises StoreError, and leaves no file then."""
+        path = self._directory / f"{next(self._names)}.slip"
+        pieces: list[bytes] = []
+        for message in run:
+            route, content = message.route, message.content
+            pieces += (
+                _HEAD.pack(
+                    message.number, len(route.octets), route.channel, route.frame_max, message.body_size,
+                    len(content)), route.octets, content)
+        try:
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            files.make_empty(path)
+            with open(path, "wb") as file:
+                file.write(b"".join(pieces))
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise StoreError(
+                f"cannot write {path} ({os.strerror(error.errno or 0)}): free some space on its disk") from error
+        return Slip(path, run, self._read_facts)
