@@ -26,7 +26,7 @@ _REMEMBERED = 10_000        # different routes, and different properties
 _MARKS = "redelivered, CASE typeof(expires_at) WHEN 'integer' THEN expires_at END, CAST(deliveries AS INTEGER)"
 _SELECT_MESSAGES = f"""
     SELECT number, queue, CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, body, checksum, {_MARKS}
-    FROM messages ORDER BY number"""
+    FROM message_rows ORDER BY number"""
 _SELECT_ENTRIES = f"SELECT queue, number, {_MARKS} FROM entries"
 
 _number = attrgetter("number")
@@ -158,9 +158,9 @@ def _set_aside(connection: sqlite3.Connection, damaged: list[int], now: int) -> 
     columns = "number, queue, exchange, routing_key, properties, body, checksum, redelivered, expires_at, deliveries"
     numbers = json.dumps(damaged)
     connection.execute(
-        f"INSERT INTO damaged ({columns}, noticed) SELECT {columns}, ? FROM messages "
+        f"INSERT INTO damaged ({columns}, noticed) SELECT {columns}, ? FROM message_rows "
         "WHERE number IN (SELECT value FROM json_each(?))", (now, numbers))
-    connection.execute("DELETE FROM messages WHERE number IN (SELECT value FROM json_each(?))", (numbers,))
+    connection.execute("DELETE FROM message_rows WHERE number IN (SELECT value FROM json_each(?))", (numbers,))
     connection.execute(
-        "DELETE FROM entries WHERE number NOT IN (SELECT number FROM messages) "
-        "OR queue NOT IN (SELECT number FROM queues)")
+        "DELETE FROM entries WHERE number NOT IN (SELECT number FROM message_rows) "
+        "OR queue NOT IN (SELECT number FROM queue_rows)")

@@ -174,7 +174,7 @@ class StoreMachine(RuleBasedStateMachine):
         """See that the rows are what was committed."""
         self.store.check()
         rows = self.store._connection.execute("""
-            SELECT queue, number, expires_at, deliveries FROM messages WHERE queue IS NOT NULL
+            SELECT queue, number, expires_at, deliveries FROM message_rows WHERE queue IS NOT NULL
             UNION ALL SELECT queue, number, expires_at, deliveries FROM entries ORDER BY 1, 2""")
         assert rows.fetchall() == [
             (queue, number, held.expires_at, held.deliveries)

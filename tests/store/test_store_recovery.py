@@ -225,7 +225,7 @@ def test_an_expiry_that_is_no_number_any_more_is_none(store, journal, directory,
     journal.published(TWO, [both], {2: 3_000})
     save(store, journal)
     store.close({})
-    query(directory, f"UPDATE messages SET expires_at = {value} WHERE number = 1")
+    query(directory, f"UPDATE message_rows SET expires_at = {value} WHERE number = 1")
     query(directory, f"UPDATE entries SET expires_at = {value} WHERE queue = 1")
     found = opened().load(read_facts)
     assert [m.number for m in found.messages[1]] == [1, 2]
@@ -237,7 +237,7 @@ def test_a_delivery_count_that_is_no_number_any_more_is_none(store, journal, dir
     journal.requeued(ONE, {1: 1, 2: 2})
     save(store, journal)
     store.close({})
-    query(directory, "UPDATE messages SET deliveries = 'many' WHERE number = 1")
+    query(directory, "UPDATE message_rows SET deliveries = 'many' WHERE number = 1")
     assert opened().load(read_facts).deliveries == {1: {2: 2}}
 
 
@@ -270,14 +270,14 @@ def test_only_so_many_different_routes_and_properties_are_remembered(store, jour
 # Damage
 
 DAMAGES = {
-    "body": "UPDATE messages SET body = x'68656c6c70' WHERE number = 2",
-    "properties": "UPDATE messages SET properties = x'100001' WHERE number = 2",
-    "routing key": "UPDATE messages SET routing_key = 'orderz' WHERE number = 2",
-    "no text": "UPDATE messages SET routing_key = CAST(x'ff' AS TEXT) WHERE number = 2",
-    "type": "UPDATE messages SET body = 'hello' WHERE number = 2",
-    "checksum": "UPDATE messages SET checksum = checksum + 1 WHERE number = 2",
-    "queue": "UPDATE messages SET queue = 77 WHERE number = 2",
-    "no queue": "UPDATE messages SET queue = NULL WHERE number = 2",
+    "body": "UPDATE message_rows SET body = x'68656c6c70' WHERE number = 2",
+    "properties": "UPDATE message_rows SET properties = x'100001' WHERE number = 2",
+    "routing key": "UPDATE message_rows SET routing_key = 'orderz' WHERE number = 2",
+    "no text": "UPDATE message_rows SET routing_key = CAST(x'ff' AS TEXT) WHERE number = 2",
+    "type": "UPDATE message_rows SET body = 'hello' WHERE number = 2",
+    "checksum": "UPDATE message_rows SET checksum = checksum + 1 WHERE number = 2",
+    "queue": "UPDATE message_rows SET queue = 77 WHERE number = 2",
+    "no queue": "UPDATE message_rows SET queue = NULL WHERE number = 2",
 }
 
 
@@ -344,5 +344,5 @@ def test_a_value_the_table_should_not_hold_is_damage_too(store, journal, directo
     journal.published(ONE, [message(1)])
     save(store, journal)
     store.close({})
-    query(directory, "UPDATE messages SET body = zeroblob(5), properties = '', exchange = 0, checksum = 'x'")
+    query(directory, "UPDATE message_rows SET body = zeroblob(5), properties = '', exchange = 0, checksum = 'x'")
     assert opened().load(read_facts).damaged == 1
