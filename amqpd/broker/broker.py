@@ -11,7 +11,7 @@ RabbitMQ docs/access-control, docs/vhosts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from amqpd.broker.access import Operator, User
@@ -30,10 +30,10 @@ from amqpd.broker.definitions import (
 )
 from amqpd.broker.pages import FEWEST_OCTETS, StoredMessages
 from amqpd.broker.ports import Journal, Shelf
+from amqpd.broker.queue import Queue
 from amqpd.broker.shelf import MemoryShelf
 from amqpd.broker.vhost import Vhost
 from amqpd.errors import AmqpException, ReplyCode
-from amqpd.message import Message
 
 OPERATOR = Operator()
 PAGED_OUT_A_TURN = 4 << 20      # octets: what takes a few milliseconds
@@ -215,14 +215,15 @@ class Broker:
 
     def restore_messages(
         self, messages: Mapping[int, StoredMessages], redelivered: Mapping[int, set[int]],
-        deliveries: Mapping[int, Mapping[int, int]],
+        redelivered_to: Mapping[int, int], deliveries: Mapping[int, Mapping[int, int]],
     ) -> None:
         """Put stored messages back into their queues, all by queue number; see `Queue.restore`."""
-        for vhost in self.vhosts.values():
-            for queue in vhost.queues.values():
-                number = queue.definition.number
-                if number in messages:
-                    queue.restore(messages[number], redelivered.get(number, set()), deliveries.get(number, {}))
+        for queue in self._durable_queues():
+            number = queue.definition.number
+            if number in messages:
+                queue.restore(
+                    messages[number], redelivered.get(number, set()), redelivered_to.get(number, 0),
+                    deliveries.get(number, {}))
 
     def redelivered(self) -> dict[int, list[int]]:
         """By durable queue: the messages that have been with somebody, to be stored at a clean stop.
@@ -230,11 +231,16 @@ class Broker:
         Unacked messages must have been requeued by then.
         """
         return {
-            queue.definition.number: list(queue.redelivered)
-            for vhost in self.vhosts.values()
-            for queue in vhost.queues.values()
-            if queue.definition.durable and queue.redelivered
-        }
+            queue.definition.number: list(queue.redelivered) for queue in self._durable_queues() if queue.redelivered}
+
+    def redelivered_to(self) -> dict[int, int]:
+        """The same of those of which only a bound is known, since the last stop was none."""
+        return {
+            queue.definition.number: queue.redelivered_to for queue in self._durable_queues() if queue.redelivered_to}
+
+    def _durable_queues(self) -> Iterator[Queue]:
+        for vhost in self.vhosts.values():
+            yield from [queue for queue in vhost.queues.values() if queue.definition.durable]
 
     def ensure(self, definition: ExchangeDefinition | QueueDefinition | BindingDefinition) -> None:
         """Declare on behalf of the config file: done if missing, fine if equivalent. Raises as the vhost does."""

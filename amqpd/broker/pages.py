@@ -46,7 +46,9 @@ class Unread(NamedTuple):
     @property
     def stored(self) -> list[int]:
         """The numbers of those that the store keeps."""
-        return self.numbers if self.slip is None else [n for n in self.numbers if n not in self.slip.numbers]
+        if self.slip is None:
+            return self.numbers
+        return [number for number in self.numbers if number not in self.slip.numbers]
 
 
 class StoredMessages(NamedTuple):
@@ -62,11 +64,8 @@ class StoredMessages(NamedTuple):
     priorities: bytearray | None = None
 
 
-class Left(NamedTuple):
-    """What has left a line: messages that were in memory, and such as were not."""
-
-    messages: list[Message]
-    unread: list[Unread]
+# What has left a line, in order: messages that were in memory, and such as were not.
+Left = list["list[Message] | Unread"]
 
 
 class Page:
@@ -119,6 +118,11 @@ class Page:
         """The numbers of the messages that are left."""
         numbers = self._numbers[self._start:].tolist()
         return [number for number in numbers if number not in self._gone] if self._gone else numbers
+
+    @property
+    def messages(self) -> list[Message]:
+        """Those that are left, as far as they are in memory."""
+        return [message for message in self.content or () if self.has(message.number)]
 
     def has(self, number: int) -> bool:
         """Whether the message of this number, which the page was made with, is left."""

@@ -9,10 +9,10 @@ Always true between calls: whoever waits, a consumer, a getter or a dead message
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from amqpd.broker.pages import PAGE_MESSAGES, Page, Unread
+from amqpd.broker.pages import PAGE_MESSAGES, Left, Page, Unread
 from amqpd.broker.ports import Shelf
 from amqpd.message import Message
 
@@ -42,7 +42,7 @@ class Paging:
         self._shelf = shelf
         self._is_called = False
         self._callers: list[Callable[[], None]] = []
-        self._dying: deque[tuple[Unread, str]] = deque()
+        self._dying: deque[tuple[list[Message] | Unread, str]] = deque()
 
     # In
 
@@ -117,22 +117,31 @@ class Paging:
 
     # Dead
 
-    def die(self, unread: Sequence[Unread], reason: str) -> None:
-        """These left the line unread, and copies of them are to go elsewhere: read them, then let them die."""
-        for numbers, slip in unread:
-            for start in range(0, len(numbers), PAGE_MESSAGES):
-                self._dying.append((Unread(numbers[start : start + PAGE_MESSAGES], slip), reason))
+    def die(self, left: Left, reason: str) -> None:
+        """These left the line, and copies of them are to go elsewhere: in order, what is on disk once it is read."""
+        for part in left:
+            if not isinstance(part, Unread):
+                if part:
+                    self._dying.append((part, reason))
+                continue
+            for start in range(0, len(part.numbers), PAGE_MESSAGES):
+                self._dying.append((Unread(part.numbers[start : start + PAGE_MESSAGES], part.slip), reason))
         self._bury()
 
     def _bury(self) -> None:
-        """Read some of the dying and bury them, as far as that can be done now."""
-        for _ in range(PAGES_A_TURN):
-            if not self._dying or not self._shelf.is_open:
-                break
-            unread, reason = self._dying.popleft()
+        """Bury the dying, as far as they can be read now."""
+        pages = 0
+        while self._dying:
+            part, reason = self._dying[0]
+            if isinstance(part, Unread) and (not self._shelf.is_open or pages == PAGES_A_TURN):
+                self._order_call()
+                return
+            self._dying.popleft()
+            if not isinstance(part, Unread):
+                self._queue.die(part, reason)
+                continue
+            pages += 1
             if not self._queue.deleted:
-                self._queue.bury_read(self._shelf.fetch(unread), unread, reason)
-            if unread.slip is not None:
-                unread.slip.forget(unread.numbers)
-        if self._dying:
-            self._order_call()
+                self._queue.bury_read(self._shelf.fetch(part), part, reason)
+            if part.slip is not None:
+                part.slip.forget(part.numbers)

@@ -32,7 +32,7 @@ from amqpd.broker.ports import Journal, Shelf
 from amqpd.broker.ready import NO_LIMIT, Line, PriorityLines, Ready
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.shelf import MemoryShelf
-from amqpd.broker.stretch import DELIVERY_OVERHEAD, body_octets
+from amqpd.broker.stretch import DELIVERY_OVERHEAD, body_octets, number_of
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message
 
@@ -70,6 +70,7 @@ class Queue:
             else Line(shelf.budget, self._deadlines))
         self.unacked = 0
         self.redelivered: set[int] = set()
+        self.redelivered_to = 0     # a number up to which any message may have been handed out, before a restart
         self.deliveries: dict[int, int] = {}        # by message number: failed deliveries, where there were any
         self.consumers: list[Consumer] = []
         self.active: Consumer | None = None         # the single active consumer, where the rules want one
@@ -219,14 +220,25 @@ class Queue:
         most = NO_LIMIT if rules.max_length is None else rules.max_length
         most_octets = NO_LIMIT if rules.max_length_bytes is None else rules.max_length_bytes
         if len(self.ready) > most or self.ready.octets > most_octets:
-            self._die_unread(self.ready.trim(most, most_octets), MAXLEN)
+            self._die_in_order(self.ready.trim(most, most_octets), MAXLEN)
 
-    def restore(self, stored: StoredMessages, redelivered: set[int], deliveries: Mapping[int, int]) -> None:
+    def is_redelivered(self, message: Message) -> bool:
+        """Whether the message has been with somebody before, or may have been."""
+        return message.number <= self.redelivered_to or message.number in self.redelivered
+
+    def may_have_redelivered(self, run: Sequence[Message]) -> bool:
+        """Whether any of these may have been with somebody before."""
+        return bool(self.redelivered) or bool(self.redelivered_to) and min(map(number_of, run)) <= self.redelivered_to
+
+    def restore(
+        self, stored: StoredMessages, redelivered: set[int], redelivered_to: int, deliveries: Mapping[int, int]
+    ) -> None:
         """Take back what the store kept, at start: it is safe already and nobody consumes yet.
 
         What is left of a time to live, by the wall clock, is never more than the whole of it.
         """
         self.redelivered |= redelivered
+        self.redelivered_to = redelivered_to
         self.deliveries |= deliveries
         ends = self._ends_of_stored(stored)
         if stored.priorities is None or not self.rules.max_priority:
@@ -264,7 +276,7 @@ class Queue:
             poisonous = [message for message in run if self.deliveries[message.number] > limit]
             run = [message for message in run if self.deliveries[message.number] <= limit]
             if poisonous:
-                self._die(poisonous, DELIVERY_LIMIT)
+                self.die(poisonous, DELIVERY_LIMIT)
         if run:
             self.ready.put_back(run)
             if self._deadlines:
@@ -368,7 +380,7 @@ class Queue:
     def reject(self, run: Sequence[Message]) -> int:
         """Give up unacked messages: they go to the dead-letter exchange, or for good. Returns as `settle` does."""
         self.unacked -= len(run)
-        return self._die(run, REJECTED)
+        return self.die(run, REJECTED)
 
     def settle(self, run: Sequence[Message]) -> int:
         """Forget unacked messages for good: they were acked.
@@ -412,14 +424,16 @@ class Queue:
         Returns how many there were, and the journal's batch that makes it so for ever, or 0.
         """
         count = len(self.ready)
-        left = self.ready.clear()
-        return count, max([self._settled(left.messages), *map(self.settle_unread, left.unread)])
+        return count, max([
+            self.settle_unread(part) if isinstance(part, Unread) else self._settled(part)
+            for part in self.ready.clear()])
 
     def end(self) -> None:
         """The queue is deleted: its messages go with it, and its consumers are told."""
         self.deleted = True
-        for unread in self.ready.clear().unread:
-            self.settle_unread(unread)
+        for part in self.ready.clear():
+            if isinstance(part, Unread):
+                self.settle_unread(part)
         for consumer in self.consumers:
             consumer.subscriber.cancelled(consumer)
         self.consumers.clear()
@@ -432,7 +446,7 @@ class Queue:
 
     # Messages that die
 
-    def _die(self, run: Sequence[Message], reason: str) -> int:
+    def die(self, run: Sequence[Message], reason: str) -> int:
         """These have left `ready` or `unacked`, and the queue; their copies go where the rules say."""
         if self.deleted:
             return 0
@@ -441,19 +455,20 @@ class Queue:
             return 0        # the store keeps them until `buried`
         return self._settled(run)
 
-    def _die_unread(self, left: Left, reason: str) -> None:
-        """The same of what left the line: with a dead-letter exchange, what is on disk is read first."""
-        if left.messages:
-            self._die(left.messages, reason)
+    def _die_in_order(self, left: Left, reason: str) -> None:
+        """These have left the line. With a dead-letter exchange, what is on disk only is read before it dies."""
         if self.rules.dead_letter_exchange is not None and self._mortuary is not None:
-            self.paging.die(left.unread, reason)
+            self.paging.die(left, reason)
             return
-        for unread in left.unread:
-            self.settle_unread(unread)
+        for part in left:
+            if isinstance(part, Unread):
+                self.settle_unread(part)
+            else:
+                self.die(part, reason)
 
     def bury_read(self, run: Sequence[Message], unread: Unread, reason: str) -> None:
         """These were read to let them die; those that were not found are lost already."""
-        self._die(run, reason)
+        self.die(run, reason)
         lost = {*unread.numbers}.difference([message.number for message in run])
         if lost:
             self.settle_unread(Unread(sorted(lost)))
@@ -472,11 +487,11 @@ class Queue:
             due = self._deadlines.take_due(self._clock.now_ms)
             if due:
                 self.ready.remove(due)
-                self._die(due, EXPIRED)
+                self.die(due, EXPIRED)
             self._ask_to_be_woken(self._deadlines.next_ms)
         if (next_end := self.ready.next_end) is not None:
             if next_end <= self._clock.now_ms:
-                self._die_unread(self.ready.take_due(self._clock.now_ms), EXPIRED)
+                self._die_in_order(self.ready.take_due(self._clock.now_ms), EXPIRED)
             self._ask_to_be_woken(self.ready.next_end)
 
     # Time
@@ -542,7 +557,6 @@ class Queue:
             "messages_unacknowledged": self.unacked,
             "messages": len(self.ready) + self.unacked,
             "message_bytes_ready": self.ready.octets,
-            "message_bytes_ram": self.ready.cost,
             "consumers": len(self.consumers),
             "published": self.published_total,
             "delivered": self.delivered_total,

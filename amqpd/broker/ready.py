@@ -19,7 +19,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from itertools import chain
+from itertools import chain, count
 from typing import Protocol
 
 from amqpd.broker.deadlines import Deadlines
@@ -66,6 +66,9 @@ class Ready(Protocol):
 
     def __iter__(self) -> Iterator[Message]:
         """The messages in memory, in order."""
+
+    def numbers(self) -> list[int]:
+        """The numbers of all messages, in order."""
 
     def extend(self, run: Collection[Message]) -> None:
         """Add messages behind all others; their numbers are the highest."""
@@ -114,14 +117,20 @@ class Line:
         self._pages: deque[Page] = deque()
         self._tail: Stretch | None = None       # there while there are pages
         self._paged = self._paged_octets = 0
-        self._ends: list[tuple[int, int, Page]] = []    # a heap; entries of pages that have none left are passed over
+        # A heap of ends, first numbers, and serial numbers; entries of pages that have none left are passed over.
+        self._ends: list[tuple[int, int, int, Page]] = []
+        self._serials = count()
 
     def __len__(self) -> int:
         return len(self._head) + (self._paged + len(self._tail) if self._tail is not None else 0)
 
     def __iter__(self) -> Iterator[Message]:
-        contents = [[m for m in page.content if page.has(m.number)] for page in self._pages if page.content]
-        return chain(self._head, *contents, self._tail or ())
+        return chain(self._head, *[page.messages for page in self._pages], self._tail or ())
+
+    def numbers(self) -> list[int]:
+        """See `Ready`."""
+        paged = [page.numbers for page in self._pages]
+        return [*map(number_of, self._head), *chain(*paged), *map(number_of, self._tail or ())]
 
     @property
     def octets(self) -> int:
@@ -220,51 +229,45 @@ class Line:
 
     def clear(self) -> Left:
         """See `Ready`."""
-        messages, unread = self._head.clear(), []
+        left: Left = [self._head.clear()]
         for page in self._pages:
-            if page.content is None:
-                unread.append(page.unread)
-            else:
-                messages += [message for message in page.content if page.has(message.number)]
-                self._budget.used -= page.cost
+            left.append(page.unread if page.content is None else page.messages)
+            self._budget.used -= page.cost
             page.count = 0
         if self._tail is not None:
-            messages += self._tail.clear()
+            left.append(self._tail.clear())
         self._pages.clear()
         self._ends.clear()
         self._paged = self._paged_octets = 0
         self._tail = None
-        return Left(messages, unread)
+        return left
 
     def trim(self, most: int, most_octets: int) -> Left:
         """See `Ready`."""
-        messages: list[Message] = []
-        unread: list[Unread] = []
+        left: Left = []
         while len(self) > most or self.octets > most_octets:
             page = self.next_page
             if page is None:
-                messages += self._head.take(max(1, len(self) - most), NO_LIMIT)
-                self._join()
+                left.append(self._head.take(max(1, len(self) - most), NO_LIMIT))
             elif page.content is not None:
                 self.load(page.content)
             else:
-                unread.append(self._drop_of(page, most, most_octets))
-        return Left(messages, unread)
+                left.append(self._drop_of(page, most, most_octets))
+        return left
 
     def _drop_of(self, page: Page, most: int, most_octets: int) -> Unread:
         """Let go of the first messages of the first page."""
         numbers = []
-        slip = page.slip
         self._remove_page(page)
-        left, left_octets = len(self), self.octets
-        while page.count and (left + page.count > most or left_octets + page.octets > most_octets):
+        others, other_octets = len(self), self.octets
+        while page.count and (others + page.count > most or other_octets + page.octets > most_octets):
             numbers.append(page.drop_first())
         if page.count:
             self._add_page(page)
         else:
             self._pages.popleft()
             self._join()
-        return Unread(numbers, slip)
+        return Unread(numbers, page.slip)
 
     def remove(self, run: Collection[Message]) -> None:
         """See `Ready`."""
@@ -286,25 +289,24 @@ class Line:
 
     def take_due(self, now_ms: int) -> Left:
         """See `Ready`."""
-        messages: list[Message] = []
-        unread: list[Unread] = []
+        left: Left = []
         while self._ends and self._ends[0][0] <= now_ms:
-            page = heapq.heappop(self._ends)[2]
+            page = heapq.heappop(self._ends)[-1]
             if not page.count:
                 continue
             self._remove_page(page)
             due = page.take_due(now_ms)
-            if page.content is not None:
+            if page.content is None:
+                left.append(Unread(due, page.slip))
+            else:
                 ended = {*due}
-                messages += [message for message in page.content if message.number in ended]
-            elif due:
-                unread.append(Unread(due, page.slip))
+                left.append([message for message in page.content if message.number in ended])
             if page.count:
                 self._add_page(page)
-                continue
-            self._pages.remove(page)
+            else:
+                self._pages.remove(page)
         self._join()
-        return Left(messages, unread)
+        return left
 
     # Between memory and disk
 
@@ -320,12 +322,12 @@ class Line:
         while octets > 0 and (page := self._page_of(tail.take_first(*PAGE, may_go), tail.put_back)) is not None:
             self._pages.append(page)
             made.append(page)
-            octets -= page.octets
+            octets -= page.cost
         while octets > 0 and self._pages and len(self._head) > 2 * PAGE_MESSAGES and (
                 page := self._page_of(self._head.take_last(*PAGE, may_go), self._head.extend)) is not None:
             self._pages.appendleft(page)
             made.append(page)
-            octets -= page.octets
+            octets -= page.cost
         self._join()
         return made
 
@@ -351,7 +353,7 @@ class Line:
         self._budget.used += page.cost
         end = page.next_end
         if end is not None:
-            heapq.heappush(self._ends, (end, id(page), page))
+            heapq.heappush(self._ends, (end, page.first, next(self._serials), page))
 
     def _remove_page(self, page: Page) -> None:
         self._paged -= page.count
@@ -377,12 +379,11 @@ class Line:
                 stretch.check()
         for page in self._pages:
             page.check()
-        parts = [[message.number for message in self._head], *[page.numbers for page in self._pages]]
-        numbers = [*chain(*parts), *[message.number for message in self._tail or ()]]
+        numbers = self.numbers()
         assert numbers == sorted(set(numbers)), "ready is out of publish order"
         assert len(numbers) == len(self), "the length is off"
         assert (self._tail is not None) == bool(self._pages), "pages without a tail, or a tail without pages"
-        waking = {(end, id(page)) for end, _, page in self._ends}
+        waking = {(end, id(page)) for end, _, _, page in self._ends}
         for page in self._pages:
             assert page.next_end is None or (page.next_end, id(page)) in waking, "a page has an end that never comes"
 
@@ -424,6 +425,10 @@ class PriorityLines:
 
     def __iter__(self) -> Iterator[Message]:
         return chain.from_iterable(reversed(self._lines))
+
+    def numbers(self) -> list[int]:
+        """See `Ready`."""
+        return [number for line in reversed(self._lines) for number in line.numbers()]
 
     def _by_level(self, run: Iterable[Message]) -> dict[int, list[Message]]:
         """A message without a priority counts as 0, one above the highest as the highest."""
@@ -504,7 +509,7 @@ class PriorityLines:
                 break
             if line:
                 pages = line.page_out(octets, may_go)
-                octets -= sum([page.octets for page in pages])
+                octets -= sum([page.cost for page in pages])
                 made += pages
         return made
 
@@ -516,8 +521,4 @@ class PriorityLines:
 
 def _together(left: Iterable[Left]) -> Left:
     """As one."""
-    together = Left([], [])
-    for messages, unread in left:
-        together.messages.extend(messages)
-        together.unread.extend(unread)
-    return together
+    return list(chain.from_iterable(left))

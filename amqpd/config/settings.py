@@ -91,6 +91,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     outgoing_buffer_size: Octets = 1024 * 1024
     consumer_timeout_s: Annotated[float, Meta(ge=0, le=86_400 * 365)] = 1_800.0
     unacked_per_consumer: Annotated[int, Meta(ge=1, le=10_000_000)] = 50_000
+    message_memory: Annotated[int, Meta(ge=1_048_576, le=1 << 50)] = 64 * 1024 * 1024
 
 
 class Declaration(Struct, frozen=True, kw_only=True):

@@ -1,8 +1,8 @@
 """Group commit: one thread writes a batch while the next one fills.
 
-Owns the thread that writes the store while the broker runs; while it does not, the loop may read. There is no timer: a batch is taken whenever
-the thread is free and something is in it, so a lonely publish waits for one sync and a busy broker syncs
-thousands of messages at once.
+Owns the thread that writes the store while the broker runs; in between, the loop may read it. There is no timer: a
+batch is taken whenever the thread is free and something is in it, so a lonely publish waits for one sync and a busy
+broker syncs thousands of messages at once.
 
 Always true between calls: at most one batch is in the thread's hands.
 """

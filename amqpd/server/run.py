@@ -29,6 +29,7 @@ from amqpd import __version__
 from amqpd.broker.access import hash_known_password, password_matches
 from amqpd.broker.broker import AlreadyThere, Broker
 from amqpd.broker.clock import Clock
+from amqpd.broker.stretch import Budget
 from amqpd.broker.definitions import (
     BindingDefinition,
     ExchangeDefinition,
@@ -46,9 +47,11 @@ from amqpd.server.committer import Committer
 from amqpd.server.listener import Listeners, describe_address
 from amqpd.server.login import Logins
 from amqpd.server.loop import Pass, now_ms
+from amqpd.server.shelf import StoreShelf
 from amqpd.session.connection import SessionSettings
 from amqpd.store.errors import StoreError, StoreLocked
 from amqpd.store.journal import Journal, MemoryJournal
+from amqpd.store.spill import Spill
 from amqpd.store.store import Store
 from amqpd.properties import read_facts
 
@@ -105,14 +108,18 @@ class _Server:
         self._config = config
         self._stop = asyncio.Event()
         self._store: Store | None = None
+        self._shelf: StoreShelf | None = None
 
     async def run(self) -> int:
         """Start, wait, stop."""
         config = self._config
         broker, journal = self._open()
         passes = Pass(asyncio.get_running_loop(), broker)
-        if self._store is not None:
-            passes.committer = Committer(journal, self._store, passes, asyncio.get_running_loop(), self._fail)
+        if self._store is not None and self._shelf is not None:
+            passes.shelf = self._shelf
+            self._shelf.begin(broker, passes.schedule)
+            passes.committer = Committer(
+                journal, self._store, passes, asyncio.get_running_loop(), self._fail, self._shelf)
         self._declare(broker)
         limits = config.limits
         logins = Logins(broker, frozenset(config.loopback_users), limits.login_failure_delay_s)
@@ -149,12 +156,12 @@ class _Server:
             raise StartError(str(error), EXIT_LOCKED) from None
         except StoreError as error:
             raise StartError(str(error), EXIT_IO) from None
-        broker = Broker(journal, first_number=store.first_number, clock=clock)
+        budget = Budget(config.limits.message_memory)
+        self._shelf = StoreShelf(store, Spill(Path(config.data_dir), read_facts), budget, self._fail)
+        broker = Broker(journal, first_number=store.first_number, clock=clock, shelf=self._shelf)
         broker.restore(recovered.definitions)
-        for number, messages in recovered.messages.items():
-            broker.restore_messages(
-                number, messages, recovered.redelivered.get(number, set()), recovered.expiries.get(number),
-                recovered.deliveries.get(number))
+        broker.restore_messages(
+            recovered.messages, recovered.redelivered, recovered.redelivered_to, recovered.deliveries)
         broker.bury_dead()
         self._store = store
         return broker, journal
@@ -249,10 +256,11 @@ class _Server:
         listeners.stop_listening()
         await listeners.close_all(OURS, CLOSE_OK_WAIT_S)
         logins.close()
-        if passes.committer is not None and self._store is not None:
+        if passes.committer is not None and self._store is not None and self._shelf is not None:
             await passes.committer.stop()
+            self._shelf.end()
             try:
-                self._store.close(broker.redelivered())
+                self._store.close(broker.redelivered(), broker.redelivered_to())
             except StoreError as error:
                 self._fail(error)
         log.info("stopped")

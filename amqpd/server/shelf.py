@@ -25,6 +25,7 @@ from amqpd.store.errors import StoreError
 from amqpd.store.spill import Slip, Spill
 from amqpd.store.store import Store
 
+RETRY_S = 1.0
 TURN_S = 0.004      # how long is read before the rest of the loop has its turn
 
 log = logging.getLogger("amqpd")
@@ -37,7 +38,6 @@ class StoreShelf:
         self.budget = budget
         self.safe_number = 0
         self.is_open = True
-        self.can_spill = True
         self.schedule: Callable[[], None] = _nothing
         self._store = store
         self._spill = spill
@@ -45,6 +45,7 @@ class StoreShelf:
         self._called: deque[Paging] = deque()
         self._numbers: Callable[[], int] = _zero
         self._closing_number = 0
+        self._spills_from = 0.0     # of the monotonic clock: when to try again after a disk was full
         self._writer = ThreadPoolExecutor(1, "amqpd-spill")
 
     def begin(self, broker: Broker, schedule: Callable[[], None]) -> None:
@@ -52,6 +53,11 @@ class StoreShelf:
         self.schedule = schedule
         self._numbers = lambda: broker.next_message_number - 1
         self.safe_number = self._numbers()
+
+    @property
+    def can_spill(self) -> bool:
+        """See `broker/ports.py`: not for a while after a disk was full."""
+        return time.monotonic() >= self._spills_from
 
     # Open and closed
 
@@ -116,7 +122,7 @@ class StoreShelf:
         page.stay(self.budget)
         if self.can_spill:
             log.error("messages stay in memory: %s", error)
-        self.can_spill = False      # until there is a slip of somebody's to try again with
+        self._spills_from = time.monotonic() + RETRY_S
 
     def end(self) -> None:
         """The broker stops: nothing more is written down, and what was is of no use to the next run."""

@@ -115,7 +115,7 @@ class Consuming:
         heads = self._heads[consumer.tag]
         known = heads.by_route
         pieces: list[bytes] = []
-        if consumer.queue.redelivered:
+        if consumer.queue.may_have_redelivered(run):
             self._deliver_some_again(heads, consumer.queue, zip(tags, run), pieces)
         else:
             route = None
@@ -133,7 +133,7 @@ class Consuming:
         for tag, message in run:
             route = message.route
             head = heads.by_route.get(route) or self._head(heads, route)
-            again = message.number in queue.redelivered
+            again = queue.is_redelivered(message)
             queue.redelivered_total += again
             failures = queue.deliveries.get(message.number)
             if failures:
@@ -275,7 +275,7 @@ class Consuming:
         tag = self._next_tag
         self._next_tag += 1
         self._given.append((self._next_tag, channel.broker.clock.now_ms))
-        again = message.number in queue.redelivered
+        again = queue.is_redelivered(message)
         queue.redelivered_total += again
         failures = queue.deliveries.get(message.number)
         if method.no_ack:

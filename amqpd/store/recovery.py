@@ -81,10 +81,11 @@ def recover(connection: sqlite3.Connection, reader: MessageReader, *, was_clean:
     if damaged or has_strays:
         set_aside(connection, damaged, now)
     leases = dict(connection.execute("SELECT number, leased_to FROM queue_rows WHERE leased_to > 0").fetchall())
+    messages = {queue: one.messages() for queue, one in waiting.items()}
     if not was_clean:
-        leases = {queue: one.numbers[-1] for queue, one in waiting.items() if one.numbers}
+        leases = {queue: found.numbers[-1] for queue, found in messages.items() if found.numbers}
     return Recovered(
-        definitions, {queue: one.messages() for queue, one in waiting.items()},
+        definitions, messages,
         {queue: one.redelivered for queue, one in waiting.items() if one.redelivered}, leases,
         {queue: one.deliveries for queue, one in waiting.items() if one.deliveries}, len(damaged), was_clean)
 

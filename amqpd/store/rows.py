@@ -189,7 +189,7 @@ TABLES: dict[type, Table] = {
     ExchangeDefinition: Table(
         ExchangeDefinition, "exchanges", ("vhost", "name"), ("type", "auto_delete", "internal", "arguments"), _DURABLE),
     QueueDefinition: Table(
-        QueueDefinition, "queues", ("number",), ("vhost", "name", "auto_delete", "arguments"), _DURABLE),
+        QueueDefinition, "queue_rows", ("number",), ("vhost", "name", "auto_delete", "arguments"), _DURABLE),
     BindingDefinition: Table(
         BindingDefinition, "bindings",
         ("vhost", "source", "destination_type", "destination", "routing_key", "arguments")),

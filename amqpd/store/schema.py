@@ -3,16 +3,17 @@
 Owns the format number, which the file carries as `user_version`, and the steps from each format to the next.
 A store is made beside its place and renamed into it, so a file by the store's name is whole, or foreign.
 
-What each table holds, readable with any SQLite tool while no broker has it open:
-- `vhosts`, `users`, `permissions`, `policies`, `exchanges`, `queues`, `bindings`: what is durable; tags,
+What each table holds; `views.py` has what others may rely on:
+- `vhosts`, `users`, `permissions`, `policies`, `exchanges`, `queue_rows`, `bindings`: what is durable; tags,
   arguments and what policies say as JSON, in which ``{"$type": …, "value": …}`` stands for what JSON cannot say;
-- `messages`: a row a message; `queue` is the number of the one queue it is in, or NULL where it is in several,
+- `queue_rows` also `leased_to`: messages with numbers up to it may have been delivered;
+- `message_rows`: a row a message; `queue` is the number of the one queue it is in, or NULL where it is in several,
   which `entries` then names. `checksum` is the CRC-32 of exchange and routing key as short strings, properties
-  and body; properties are flags and values as they stand in a content header (Spec: §4.2.6.1);
+  and body. The body comes last: what is before it can be read without the pages that a large one runs over to;
 - both, of a message in a queue (that of several has it in `entries` only): `redelivered`, 1 if it has been with
   somebody; `expires_at`, in milliseconds since 1970, or NULL; `deliveries`, how many there were when it was last
   put back;
-- `damaged`: rows of `messages` that did not pass that check, and when it was noticed, in seconds since 1970;
+- `damaged`: rows of `message_rows` that did not pass that check, and when it was noticed, in seconds since 1970;
 - `meta`: `epoch`, one more at each start, the upper bits of all numbers that start gives; `clean`, 1 while the
   file is as a clean stop left it; `created`, in seconds since 1970.
 """
@@ -26,8 +27,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from amqpd.store.copying import copy_whole
 from amqpd.store.errors import StoreError, from_sqlite
 from amqpd.store.files import make_empty, sync_directory
+from amqpd.store.views import VIEWS
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -74,6 +77,26 @@ def _format_1(db: Database) -> None:
     db.table("damaged").create({**message, "noticed": int}, pk="number")      # of such rows anything may be missing
 
 
+def _format_2(db: Database) -> None:
+    """The names `messages` and `queues` are for views, bodies come last in their rows, and queues have leases."""
+    db.execute("DROP INDEX idx_queues_vhost_name")
+    db.execute("ALTER TABLE queues RENAME TO queue_rows")
+    db.execute("ALTER TABLE queue_rows ADD COLUMN leased_to INTEGER NOT NULL DEFAULT 0")
+    db.execute("CREATE UNIQUE INDEX queue_rows_by_name ON queue_rows (vhost, name)")
+    db.execute("""
+        CREATE TABLE message_rows (
+            number INTEGER PRIMARY KEY NOT NULL, queue INTEGER, redelivered INTEGER NOT NULL DEFAULT 0,
+            expires_at INTEGER, deliveries INTEGER NOT NULL DEFAULT 0, exchange TEXT NOT NULL,
+            routing_key TEXT NOT NULL, properties BLOB NOT NULL, checksum INTEGER NOT NULL, body BLOB NOT NULL
+        )""")
+    columns = "number, queue, redelivered, expires_at, deliveries, exchange, routing_key, properties, checksum, body"
+    db.execute(f"INSERT INTO message_rows ({columns}) SELECT {columns} FROM messages ORDER BY number")
+    db.execute("DROP TABLE messages")
+    db.execute("CREATE INDEX message_rows_of_queue ON message_rows (queue) WHERE queue IS NOT NULL")
+    for view in VIEWS:
+        db.execute(view)
+
+
 def _create(
     db: Database, name: str, columns: dict[str, type], *key: str, nullable: tuple[str, ...] = (),
     defaults: dict[str, int] | None = None,
@@ -83,7 +106,7 @@ def _create(
 
 
 # The step at index n leads from format n to format n + 1; format 0 is an empty file.
-STEPS: tuple[Callable[[Database], None], ...] = (_format_1,)
+STEPS: tuple[Callable[[Database], None], ...] = (_format_1, _format_2)
 
 
 def newest_format() -> int:
@@ -122,13 +145,7 @@ def upgrade(connection: sqlite3.Connection, path: Path) -> None:
     found, = connection.execute("PRAGMA user_version").fetchone()
     if found == newest_format():
         return
-    copy = path.with_name(f"{path.name}.format-{found}")
-    try:
-        copy.unlink(missing_ok=True)
-        make_empty(copy)
-    except OSError as error:
-        raise StoreError(f"cannot make {copy} ({error.strerror}): check its permissions") from error
-    connection.execute("VACUUM INTO ?", (str(copy),))
+    copy_whole(connection, path.with_name(f"{path.name}.format-{found}"))
     connection.execute("BEGIN IMMEDIATE")
     _take_steps(connection, found)
     connection.execute("COMMIT")

@@ -19,10 +19,12 @@ import json
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
@@ -126,7 +128,7 @@ class Store:
         self._reader = MessageReader(read_facts)
         with self._transaction() as connection:
             recovered = recover(connection, self._reader, was_clean=self._was_clean, now=self._now)
-            self._messages, = connection.execute("SELECT count(*) FROM messages").fetchone()
+            self._messages, = connection.execute("SELECT count(*) FROM message_rows").fetchone()
             self._damaged, = connection.execute("SELECT count(*) FROM damaged").fetchone()
         self._warn_of_damage(recovered.damaged)
         return recovered
@@ -184,8 +186,8 @@ class Store:
             execute("DELETE FROM permissions WHERE user = ?", (definition.name,))
         if not isinstance(definition, VhostDefinition):
             return []
-        gone = execute("SELECT number FROM queues WHERE vhost = ?", (definition.name,)).fetchall()
-        for name in ("permissions", "policies", "exchanges", "queues", "bindings"):
+        gone = execute("SELECT number FROM queue_rows WHERE vhost = ?", (definition.name,)).fetchall()
+        for name in ("permissions", "policies", "exchanges", "queue_rows", "bindings"):
             execute(f"DELETE FROM {name} WHERE vhost = ?", (definition.name,))
         return [number for number, in gone]
 
@@ -193,7 +195,7 @@ class Store:
         """Delete all messages of these queues, but for those that are in others too; says how many."""
         execute, listed = self._connection.execute, (json.dumps(queues),)
         of_queues = "queue IN (SELECT value FROM json_each(?))"
-        removed = execute(f"DELETE FROM messages WHERE {of_queues}", listed).rowcount
+        removed = execute(f"DELETE FROM message_rows WHERE {of_queues}", listed).rowcount
         shared = execute(f"SELECT DISTINCT number FROM entries WHERE {of_queues} ORDER BY number", listed).fetchall()
         execute(f"DELETE FROM entries WHERE {of_queues}", listed)
         return removed + self._drop_unheld([number for number, in shared])
@@ -203,11 +205,11 @@ class Store:
         connection = self._connection
         rows, entries = message_rows(batch.published)
         if not (batch.expiries or batch.deliveries):
-            insert_rows(connection, "messages", MESSAGE_COLUMNS, rows, batch.weight)
+            insert_rows(connection, "message_rows", MESSAGE_COLUMNS, rows, batch.weight)
             insert_rows(connection, "entries", ENTRY_COLUMNS, entries)
         else:
             marked_rows, marked_entries = with_marks(rows, entries, batch.expiries, batch.deliveries)
-            insert_rows(connection, "messages", MESSAGE_COLUMNS + MARK_COLUMNS, marked_rows, batch.weight)
+            insert_rows(connection, "message_rows", MESSAGE_COLUMNS + MARK_COLUMNS, marked_rows, batch.weight)
             insert_rows(connection, "entries", ENTRY_COLUMNS + MARK_COLUMNS, marked_entries)
         return len(rows)
 
@@ -218,7 +220,7 @@ class Store:
             for number in sorted(counts.keys() - batch.published.get(queue, {}).keys()):
                 alike.setdefault(counts[number], []).append(number)
             for count, numbers in alike.items():
-                for table in ("messages", "entries"):
+                for table in ("message_rows", "entries"):
                     update = f"UPDATE {table} SET deliveries = ? WHERE queue = ?"
                     change_numbers(self._connection, update, numbers, count, queue)
 
@@ -226,7 +228,7 @@ class Store:
         """Delete what has left its queue; says how many messages went with it."""
         numbers = sorted({*chain.from_iterable(settled.values())})
         # Such a message is in one queue, so whoever settled it was the only one who could.
-        removed = change_numbers(self._connection, "DELETE FROM messages WHERE queue IS NOT NULL", numbers)
+        removed = change_numbers(self._connection, "DELETE FROM message_rows WHERE queue IS NOT NULL", numbers)
         if removed == sum(map(len, settled.values())):
             return removed
         for queue, left in settled.items():
@@ -235,8 +237,8 @@ class Store:
 
     def _drop_unheld(self, numbers: list[int]) -> int:
         """Delete those of these messages, kept for several queues, that no queue has any more; says how many."""
-        unheld = "queue IS NULL AND NOT EXISTS (SELECT * FROM entries WHERE entries.number = messages.number)"
-        return change_numbers(self._connection, f"DELETE FROM messages WHERE {unheld}", numbers)
+        unheld = "queue IS NULL AND NOT EXISTS (SELECT * FROM entries WHERE entries.number = message_rows.number)"
+        return change_numbers(self._connection, f"DELETE FROM message_rows WHERE {unheld}", numbers)
 
     def checkpoint_if_due(self) -> None:
         """Write the log back into the file when it has passed 16 MiB. Raises StoreFull, StoreError."""
@@ -249,17 +251,23 @@ class Store:
 
     # Ending
 
-    def close(self, redelivered: Mapping[int, Collection[int]]) -> None:
-        """Stop cleanly. `redelivered` has the numbers, by queue, of messages that have been with somebody.
+    def close(
+        self, redelivered: Mapping[int, Collection[int]], redelivered_to: Mapping[int, int] = MappingProxyType({})
+    ) -> None:
+        """Stop cleanly. By queue number: the numbers of messages that have been with somebody, and the number up to
+        which any may have been, where that is all that is known.
 
         Raises StoreFull, StoreError; `abandon` is what is left to do then.
         """
         with self._transaction() as connection:
             for queue, numbers in redelivered.items():
-                for table in ("messages", "entries"):
+                for table in ("message_rows", "entries"):
                     connection.execute(
                         f"UPDATE {table} SET redelivered = 1 WHERE queue = ? AND redelivered = 0 "
                         "AND number IN (SELECT value FROM json_each(?))", (queue, json.dumps(list(numbers))))
+            connection.execute("UPDATE queue_rows SET leased_to = 0 WHERE leased_to > 0")
+            for queue, number in redelivered_to.items():
+                connection.execute("UPDATE queue_rows SET leased_to = ? WHERE number = ?", (number, queue))
             connection.execute("UPDATE meta SET value = 1 WHERE key = 'clean'")
         self._checkpoint()
         self.abandon()
@@ -286,18 +294,18 @@ class Store:
     def check(self) -> None:
         """Assert what must hold between calls."""
         astray = self._connection.execute("""
-            SELECT number, 'is in no queue there is' FROM messages
-            WHERE queue NOT IN (SELECT number FROM queues)
-            UNION ALL SELECT number, 'is kept for no queue' FROM messages
+            SELECT number, 'is in no queue there is' FROM message_rows
+            WHERE queue NOT IN (SELECT number FROM queue_rows)
+            UNION ALL SELECT number, 'is kept for no queue' FROM message_rows
             WHERE queue IS NULL AND number NOT IN (SELECT number FROM entries)
-            UNION ALL SELECT number, 'expires or counts deliveries in no one queue' FROM messages
+            UNION ALL SELECT number, 'expires or counts deliveries in no one queue' FROM message_rows
             WHERE queue IS NULL AND (expires_at IS NOT NULL OR deliveries)
             UNION ALL SELECT number, 'has an entry, but is not kept for several queues' FROM entries
-            WHERE number NOT IN (SELECT number FROM messages WHERE queue IS NULL)
+            WHERE number NOT IN (SELECT number FROM message_rows WHERE queue IS NULL)
             UNION ALL SELECT number, 'has an entry in no queue there is' FROM entries
-            WHERE queue NOT IN (SELECT number FROM queues)""").fetchall()
+            WHERE queue NOT IN (SELECT number FROM queue_rows)""").fetchall()
         assert not astray, f"message rows and entries disagree: {astray}"
-        assert self._messages == self._connection.execute("SELECT count(*) FROM messages").fetchone()[0]
+        assert self._messages == self._connection.execute("SELECT count(*) FROM message_rows").fetchone()[0]
 
     # Failing
 

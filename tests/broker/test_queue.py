@@ -9,6 +9,7 @@ import pytest
 from amqpd.broker.queue import Queue
 from amqpd.errors import ChannelException
 from tests.support.journals import RecordingJournal, RefusingJournal
+from tests.support.shelves import stored
 from tests.support.samples import message, messages, queue_definition
 from tests.support.subscribers import Line, ListSubscriber, requeue, settle, subscribe
 from amqpd.broker.definitions import Defined
@@ -121,8 +122,8 @@ def test_purge_forgets_what_was_redelivered(queue: Queue) -> None:
 
 
 def test_restored_messages_wait_as_they_were(queue: Queue) -> None:
-    queue.restore(messages(3, 7), {7})
-    assert (ready(queue), queue.redelivered, queue.ready.octets) == ([3, 7], {7}, 10)
+    queue.restore(stored(messages(3, 7)), {7}, 0, {})
+    assert (len(queue.ready), queue.redelivered, queue.ready.octets) == (2, {7}, 10)
 
 
 # Turns

@@ -21,10 +21,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from amqpd.broker import pages, ready
 from amqpd.broker.access import Operator
 from amqpd.broker.clock import Clock
 from amqpd.broker.consumer import Consumer
@@ -34,6 +36,7 @@ from amqpd.broker.definitions import (
     PolicyDefinition,
     QueueDefinition,
 )
+from amqpd.broker.pages import Left, Unread
 from amqpd.broker.ports import Journal as JournalPort
 from amqpd.broker.queue import Queue
 from amqpd.broker.vhost import Vhost, note_holders
@@ -46,6 +49,7 @@ from amqpd.store.store import Store
 from tests.support.journals import RecordingJournal
 from tests.support.profiles import PROFILE
 from tests.support.samples import FRAME_MAX, route
+from tests.support.shelves import ShelfInMemory, stored
 from tests.support.subscribers import PLENTY, Line, ListSubscriber
 
 START_MS = 1_800_000_000_000
@@ -53,6 +57,14 @@ DROP_HEAD, REJECT_PUBLISH, REJECT_PUBLISH_DLX = "drop-head", "reject-publish", "
 NAMES = ("source", "target", "other")
 OPERATOR = Operator()
 FANOUT = ("target", "other")            # what the exchange `graves` is bound to
+
+
+@pytest.fixture(autouse=True)
+def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two messages are a page, so that a few make several."""
+    for name, value in (("PAGE_MESSAGES", 2), ("PAGE", (2, 1 << 20)), ("FEWEST_MESSAGES", 1)):
+        monkeypatch.setattr(ready, name, value)
+    monkeypatch.setattr(pages, "PAGE_MESSAGES", 2)
 
 
 # What is drawn
@@ -227,6 +239,17 @@ class WatchedQueue(Queue):
         self.machine.dies(self, run, reason)
         super()._bury(run, reason)
 
+    def settle_unread(self, unread: Unread) -> int:
+        """See `Queue`: these die without having been read, or are purged."""
+        if self.machine.reason is not None:
+            self.machine.dies(self, self.machine.messages(self, unread.numbers), self.machine.reason)
+        return super().settle_unread(unread)
+
+    def _die_in_order(self, left: Left, reason: str) -> None:
+        self.machine.reason = reason
+        super()._die_in_order(left, reason)
+        self.machine.reason = None
+
 
 class WatchedVhost(Vhost):
     """Makes such queues."""
@@ -235,7 +258,8 @@ class WatchedVhost(Vhost):
 
     def _new_queue(self, definition: QueueDefinition, owner: object | None) -> Queue:
         queue = WatchedQueue(
-            definition, self._journal, owner=owner, rules=self._rules_of(definition), clock=self._clock, mortuary=self)
+            definition, self._journal, owner=owner, rules=self._rules_of(definition), clock=self._clock, mortuary=self,
+            shelf=self._shelf)
         queue.machine = self.machine
         return queue
 
@@ -265,19 +289,26 @@ class Double:
         """What was recorded is safe."""
         self.recording.commit()
 
-    def restart(self, last_number: int, redelivered: dict[int, list[int]] | None) -> Recovered:
+    def restart(
+        self, last_number: int, redelivered: dict[int, list[int]] | None, bounds: dict[int, int]
+    ) -> Recovered:
         """Start again; `redelivered` None is after a crash."""
         kept = self.recording.safe
         self.recording = RecordingJournal(kept)
         self.journal = self.recording
         self.first_number = last_number + 1
-        numbers = {queue: set(held) for queue, held in kept.messages.items()}
-        if redelivered is not None:
-            numbers = {queue: held & set(redelivered.get(queue, ())) for queue, held in numbers.items()}
+        told = {queue: set(numbers) & kept.messages[queue].keys() for queue, numbers in (redelivered or {}).items()}
+        if redelivered is None:
+            bounds = {queue: max(held) for queue, held in kept.messages.items() if held}
         return Recovered(
-            kept.in_order(),
-            {queue: [held[number] for number in sorted(held)] for queue, held in kept.messages.items()},
-            numbers, kept.expiries, kept.deliveries, 0, redelivered is not None)
+            kept.in_order(), {
+                queue: stored([held[number] for number in sorted(held)], kept.expiries[queue])
+                for queue, held in kept.messages.items()},
+            told, bounds, kept.deliveries, 0, redelivered is not None)
+
+    def read(self, numbers: list[int]) -> list[Message]:
+        """The messages of these numbers."""
+        return self.recording.read(numbers)
 
     def end(self) -> None:
         """Nothing to let go of."""
@@ -304,14 +335,20 @@ class Disk:
         self.store.commit(batch)
         self.store.check()
 
-    def restart(self, last_number: int, redelivered: dict[int, list[int]] | None) -> Recovered:
+    def restart(
+        self, last_number: int, redelivered: dict[int, list[int]] | None, bounds: dict[int, int]
+    ) -> Recovered:
         """Start again; `redelivered` None is after a crash."""
         if redelivered is None:
             self.store.abandon()
         else:
-            self.store.close(redelivered)
+            self.store.close(redelivered, bounds)
         self._open()
         return self.recovered
+
+    def read(self, numbers: list[int]) -> list[Message]:
+        """The messages of these numbers."""
+        return self.store.fetch(numbers)
 
     def end(self) -> None:
         """Let go of the files."""
@@ -339,6 +376,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         self.poisonous: set[int] = set()
         self.arriving: set[int] = set()
         self.steps_before_burial = 0
+        self.reason: str | None = None      # why what is not in memory dies just now
         self.next_number = self.disk.first_number
         self.start([])
 
@@ -350,8 +388,10 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
     def start(self, definitions: Iterable[Any]) -> None:
         """A vhost of these definitions, as a new process has it: with a monotonic clock of its own."""
         self.clock = Clock(self.wall % 1_000, self.wall)
+        self.shelf = ShelfInMemory(self.disk.read)
+        self.shelf.safe_number = self.next_number
         self.vhost = WatchedVhost(
-            "/", self.disk.journal, self.take_number, self.take_number, self.clock)
+            "/", self.disk.journal, self.take_number, self.take_number, self.clock, self.shelf)
         self.vhost.machine = self
         self.vhost.restore(definitions)
         self.channels = [WatchedSubscriber(self, line, number) for number, line in enumerate(self.lines)]
@@ -390,6 +430,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         """A commit, as the committer does it."""
         self.bury()
         self.disk.commit()
+        self.shelf.safe_number = self.next_number
         self.safe = {
             name: {number: copy(held) for number, held in held_here.items() if self.survives(name, held)}
             for name, held_here in self.held.items()}
@@ -407,6 +448,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         """What a step made room for is handed out; the dead are buried, unless the server's pass goes on."""
         for queue in self.queues.values():
             queue.dispatch()
+        self.shelf.serve()
         if self.steps_before_burial:
             self.steps_before_burial -= 1
         else:
@@ -428,31 +470,31 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         for name in NAMES:
             self.give_back(name, [number for queue, number in self.owed if queue == name])
         self.save()
-        told = {queue.definition.number: list(queue.redelivered) for queue in self.queues.values()
-                if queue.definition.durable and queue.redelivered}
-        self.restart(downtime, told)
+        durable = [queue for queue in self.queues.values() if queue.definition.durable]
+        told = {queue.definition.number: list(queue.redelivered) for queue in durable}
+        self.restart(downtime, told, {queue.definition.number: queue.redelivered_to for queue in durable})
 
     @rule(downtime=st.sampled_from([0, 0, 25, 2_000, -20]))
     def crash_and_start(self, downtime: int) -> None:
         for held_here in self.safe.values():
             for held in held_here.values():
                 held.was_out = True
-        self.restart(downtime, None)
+        self.restart(downtime, None, {})
 
-    def restart(self, downtime: int, told: dict[int, list[int]] | None) -> None:
+    def restart(self, downtime: int, told: dict[int, list[int]] | None, bounds: dict[int, int]) -> None:
         self.wall += downtime
-        recovered = self.disk.restart(self.next_number, told)
+        recovered = self.disk.restart(self.next_number, told, bounds)
         assert recovered.damaged == 0
         self.next_number = max(self.next_number, self.disk.first_number)
         self.start(recovered.definitions)
         self.held, self.safe = self.safe, {}
         for queue in self.queues.values():
-            messages = recovered.messages[queue.definition.number]
-            self.comes_back(queue, messages)
             number = queue.definition.number
+            found = recovered.messages[number]
+            self.comes_back(queue, self.disk.read(found.numbers.tolist()))
             queue.restore(
-                messages, recovered.redelivered.get(number, set()), recovered.expiries.get(number),
-                recovered.deliveries.get(number))
+                found, recovered.redelivered.get(number, set()), recovered.redelivered_to.get(number, 0),
+                recovered.deliveries.get(number, {}))
         self.vhost.bury()
         self.declare()
         self.save()
@@ -606,6 +648,15 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         self.end_step()
 
     # What else happens
+
+    @rule(disk=st.sampled_from(["takes", "takes", "is slow", "is full"]))
+    def run_out_of_memory(self, disk: str) -> None:
+        """All that can go to disk does, whether the disk takes what it is given now, later, or not at all."""
+        for queue in self.queues.values():
+            queue.paging.page_out(1 << 20)
+        if disk != "is slow":
+            self.shelf.write_slips(fails=disk == "is full")
+        self.end_step()
 
     @rule(milliseconds=st.sampled_from([1, 5, 29, 40, 1_000, 6_000]))
     def let_time_pass(self, milliseconds: int) -> None:
@@ -769,17 +820,19 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         places = [self.place(queue, message) for message in run]
         came_just_now = {message.number for message in run} <= self.arriving
         assert places == sorted(places) or (came_just_now and not queue.ready), "out of order"
-        assert not queue.ready or max(places) < min(self.place(queue, message) for message in queue.ready)
+        waiting = self.messages(queue, queue.ready.numbers())
+        assert not waiting or max(places) < min(self.place(queue, message) for message in waiting)
         for message in run:
             self.goes_out(queue, message, consumer)
 
     def goes_out(self, queue: Queue, message: Message, consumer: Consumer) -> None:
         held = self.held[queue.name][message.number]
-        assert held.message is message
+        assert (held.message.content, held.message.facts.headers) == (message.content, message.facts.headers)
+        held.message = message
         assert held.state is State.READY, "delivered twice"
         is_new = message.number in self.arriving
         assert held.end is None or self.wall < held.end or (is_new and held.end == self.wall), "delivered after its end"
-        assert (message.number in queue.redelivered) == held.was_out, "redelivered is wrong"
+        assert queue.is_redelivered(message) == held.was_out, "redelivered is wrong"
         assert queue.deliveries.get(message.number, 0) == held.failures
         if consumer.no_ack:
             del self.held[queue.name][message.number]
@@ -788,6 +841,10 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         self.owed[queue.name, message.number] = consumer
 
     # What always holds
+
+    def messages(self, queue: Queue, numbers: Iterable[int]) -> list[Message]:
+        """Messages of a queue, as the model has them."""
+        return [self.held[queue.name][number].message for number in numbers]
 
     def place(self, queue: Queue, message: Message) -> tuple[int, int]:
         """Where in the order of a queue a message stands."""
@@ -806,7 +863,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
     def nothing_is_lost_or_doubled(self) -> None:
         for name, queue in self.queues.items():
             ready = self.in_line(queue)
-            assert [message.number for message in queue.ready] == [held.message.number for held in ready]
+            assert queue.ready.numbers() == [held.message.number for held in ready]
             unacked = [number for number, held in self.held[name].items() if held.state is State.UNACKED]
             assert queue.unacked == len(unacked)
             assert sorted(unacked) == sorted(number for owing, number in self.owed if owing == name)

@@ -56,6 +56,19 @@ class FakePasses:
         self.buried += 1
 
 
+class FakeShelf:
+    """Knows when it was open."""
+
+    def __init__(self) -> None:
+        self.acts: list[str] = []
+
+    def close(self) -> None:
+        self.acts.append("close")
+
+    def open(self) -> None:
+        self.acts.append("open")
+
+
 class Bench:
     """A committer with its thread, and all that it works with."""
 
@@ -63,11 +76,12 @@ class Bench:
         self.journal = Journal()
         self.store = GatedStore()
         self.passes = FakePasses()
+        self.shelf = FakeShelf()
         self.failures: list[StoreError] = []
         self.failed = asyncio.Event()
         self.committer = Committer(
             self.journal, self.store, self.passes, asyncio.get_running_loop(),  # type: ignore[arg-type]  # stand-ins
-            self.fail)
+            self.fail, self.shelf)
         self.committer.start()
 
     def fail(self, error: StoreError) -> None:
@@ -129,7 +143,7 @@ def test_those_who_wait_for_a_batch_that_became_empty_are_told() -> None:
         bench.passes.is_awaiting = True
         run_ = messages(1, persistent=True)
         bench.journal.published(QUEUE, run_)
-        bench.journal.settled(QUEUE, run_)
+        bench.journal.settled(QUEUE, [message.number for message in run_])
         bench.committer.take()
         assert bench.passes.heard == [1]
         bench.passes.is_awaiting = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ class FakeProtocol:
     def __init__(self, log: list[str], name: str = "protocol") -> None:
         self.log = log
         self.name = name
+        self.session = SimpleNamespace(is_held=False)
 
     def flush(self, now: int) -> None:
         self.log.append(f"flush {self.name}")

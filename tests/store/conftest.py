@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from amqpd.store.journal import Journal
-from amqpd.store.recovery import Recovered
 from amqpd.store.store import Store
-from tests.store.store_samples import NOW, crash, define, query, queue, read_facts
+from tests.store.store_samples import NOW, Whole, crash, define, load, query, queue
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def opened(directory: Path) -> Iterator[Callable[..., Store]]:
 def store(opened: Callable[..., Store]) -> Store:
     """An open store with nothing in it."""
     store = opened()
-    store.load(read_facts)
+    load(store)
     return store
 
 
@@ -52,12 +51,12 @@ def journal() -> Journal:
 @pytest.fixture
 def after_crash(
     directory: Path, tmp_path: Path, opened: Callable[..., Store]
-) -> Callable[[], Recovered]:
+) -> Callable[[], Whole]:
     """What a new broker finds if the one at hand is killed now."""
     crashes = iter(range(100))
 
-    def recover() -> Recovered:
-        return opened(crash(directory, tmp_path / f"crash-{next(crashes)}")).load(read_facts)
+    def recover() -> Whole:
+        return load(opened(crash(directory, tmp_path / f"crash-{next(crashes)}")))
 
     return recover
 

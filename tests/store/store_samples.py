@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from amqpd.broker.definitions import Defined, Definition, QueueDefinition
+from amqpd.broker.pages import NO_END
 from amqpd.message import Facts, Message, Route, pack_content
 from amqpd.store.journal import Journal
 from amqpd.store.store import Store
@@ -47,6 +48,11 @@ def define(journal: Journal, *definitions: Definition) -> None:
         journal.changed(Defined(definition))
 
 
+def settle(journal: Journal, definition: QueueDefinition, run: Iterable[Message]) -> None:
+    """Record that these messages have left this queue."""
+    journal.settled(definition, [message.number for message in run])
+
+
 def crash(directory: Path, to: Path) -> Path:
     """A directory with what the disk would hold, had the process been killed now."""
     to.mkdir(mode=0o700)
@@ -65,3 +71,40 @@ def query(directory: Path, sql: str, parameters: Iterable[Any] = ()) -> list[tup
 def contents(messages: Iterable[Message]) -> list[tuple[int, str, str, bytes, bytes]]:
     """What must come back of messages."""
     return [(m.number, m.route.exchange, m.route.routing_key, m.properties, m.body) for m in messages]
+
+
+class Whole(NamedTuple):
+    """What a store gives back, with the contents; by queue number, and of messages only those that have a value."""
+
+    definitions: list[Definition]
+    messages: dict[int, list[Message]]
+    redelivered: dict[int, set[int]]
+    expiries: dict[int, dict[int, int]]
+    deliveries: dict[int, dict[int, int]]
+    damaged: int
+    was_clean: bool
+
+
+def load(store: Store, facts_of: Callable[[bytes], Facts] = read_facts) -> Whole:
+    """Load a store, and fetch all that waits in it."""
+    found = store.load(facts_of)
+    before = store.info().damaged - found.damaged
+    messages = {queue: store.fetch(waiting.numbers.tolist()) for queue, waiting in found.messages.items()}
+    redelivered, expiries, deliveries = {}, {}, {}
+    for queue, run in messages.items():
+        numbers = {message.number for message in run}
+        bound = found.redelivered_to.get(queue, 0)
+        redelivered[queue] = {
+            number for number in numbers if number <= bound or number in found.redelivered.get(queue, set())}
+        waiting = found.messages[queue]
+        ends = {
+            number: end for number, end in zip(waiting.numbers, waiting.expiries or ())
+            if end != NO_END and number in numbers}
+        if ends:
+            expiries[queue] = ends
+        counts = {number: n for number, n in found.deliveries.get(queue, {}).items() if number in numbers}
+        if counts:
+            deliveries[queue] = counts
+    return Whole(
+        found.definitions, messages, redelivered, expiries, deliveries, store.info().damaged - before,
+        found.was_clean)

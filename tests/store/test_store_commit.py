@@ -21,7 +21,7 @@ from amqpd.broker.definitions import (
 from amqpd.store import store as store_module
 from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Batch
-from tests.store.store_samples import contents, define, message, queue, read_facts, save
+from tests.store.store_samples import contents, define, load, message, queue, save, settle
 
 ONE, TWO = queue(1), queue(2)
 
@@ -73,15 +73,15 @@ def test_a_message_of_one_queue_is_one_row(store, journal, on_disk):
     journal.published(ONE, [message(1, b"readable", exchange="e", routing_key="k")])
     save(store, journal)
     columns = "number, queue, exchange, routing_key, properties, body, redelivered"
-    assert on_disk(f"SELECT {columns} FROM messages") == [(1, 1, "e", "k", b"\x10\x00\x02", b"readable", 0)]
+    assert on_disk(f"SELECT {columns} FROM message_rows") == [(1, 1, "e", "k", b"\x10\x00\x02", b"readable", 0)]
     assert on_disk("SELECT * FROM entries") == []
 
 
 def test_a_message_settled_before_its_batch_is_taken_leaves_no_row(store, journal, on_disk):
     journal.published(ONE, [message(1), message(2)])
-    journal.settled(ONE, [message(1)])
+    settle(journal, ONE, [message(1)])
     save(store, journal)
-    assert on_disk("SELECT number FROM messages") == [(2,)]
+    assert on_disk("SELECT number FROM message_rows") == [(2,)]
 
 
 @pytest.mark.parametrize("settled", [
@@ -91,9 +91,9 @@ def test_settled_messages_go_and_the_others_stay(store, journal, on_disk, settle
     run = [message(number) for number in range(1, 101)]
     journal.published(ONE, run)
     save(store, journal)
-    journal.settled(ONE, [run[number - 1] for number in settled])
+    settle(journal, ONE, [run[number - 1] for number in settled])
     save(store, journal)
-    left = on_disk("SELECT number FROM messages")
+    left = on_disk("SELECT number FROM message_rows")
     assert left == [(number,) for number in range(1, 101) if number not in settled]
     assert store.info().messages == len(left)
 
@@ -103,17 +103,17 @@ def test_settles_in_several_queues_are_one_commit(store, journal, on_disk):
     journal.published(ONE, odd)
     journal.published(TWO, even)
     save(store, journal)
-    journal.settled(ONE, odd[:40])
-    journal.settled(TWO, even[10:])
+    settle(journal, ONE, odd[:40])
+    settle(journal, TWO, even[10:])
     save(store, journal)
     left = [m.number for m in odd[40:]] + [m.number for m in even[:10]]
-    assert on_disk("SELECT number FROM messages") == [(number,) for number in sorted(left)]
+    assert on_disk("SELECT number FROM message_rows") == [(number,) for number in sorted(left)]
 
 
 def test_a_move_between_queues_is_one_commit(store, journal, after_crash):
     journal.published(ONE, [message(1)])
     save(store, journal)
-    journal.settled(ONE, [message(1)])
+    settle(journal, ONE, [message(1)])
     journal.published(TWO, [message(2)])
     assert [len(run) for run in after_crash().messages.values()] == [1, 0]
     save(store, journal)
@@ -140,32 +140,30 @@ def shared(store, journal):
 
 
 def test_a_message_of_several_queues_is_stored_once(shared, on_disk):
-    assert on_disk("SELECT number, queue FROM messages") == [(1, None), (2, None)]
+    assert on_disk("SELECT number, queue FROM message_rows") == [(1, None), (2, None)]
     assert on_disk("SELECT queue, number FROM entries ORDER BY queue, number") == [(1, 1), (1, 2), (2, 1), (2, 2)]
 
 
-def test_a_message_of_several_queues_comes_back_as_one(shared, after_crash):
+def test_a_message_of_several_queues_comes_back_in_each(shared, after_crash):
     messages = after_crash().messages
-    assert messages[1] == messages[2]
-    assert messages[1][0] is messages[2][0]
-    assert messages[1][0].holders == 2
+    assert contents(messages[1]) == contents(messages[2]) == contents(shared)
 
 
 def test_a_message_of_several_queues_goes_with_the_last_of_them(store, journal, shared, on_disk):
-    journal.settled(ONE, shared)
+    settle(journal, ONE, shared)
     save(store, journal)
-    assert on_disk("SELECT count(*) FROM messages") == [(2,)]
-    journal.settled(TWO, shared[:1])
+    assert on_disk("SELECT count(*) FROM message_rows") == [(2,)]
+    settle(journal, TWO, shared[:1])
     save(store, journal)
-    assert on_disk("SELECT number FROM messages") == [(2,)]
+    assert on_disk("SELECT number FROM message_rows") == [(2,)]
     assert on_disk("SELECT queue, number FROM entries ORDER BY queue, number") == [(2, 2)]
 
 
 def test_a_message_settled_everywhere_in_one_batch_goes_at_once(store, journal, shared, on_disk):
-    journal.settled(ONE, shared)
-    journal.settled(TWO, shared)
+    settle(journal, ONE, shared)
+    settle(journal, TWO, shared)
     save(store, journal)
-    assert on_disk("SELECT * FROM messages") == on_disk("SELECT * FROM entries") == []
+    assert on_disk("SELECT * FROM message_rows") == on_disk("SELECT * FROM entries") == []
     assert store.info().messages == 0
 
 
@@ -173,12 +171,12 @@ def test_a_message_settled_in_one_queue_before_its_batch_is_in_the_others_only(s
     run = [message(1, holders=2)]
     journal.published(ONE, run)
     journal.published(TWO, run)
-    journal.settled(ONE, run)
+    settle(journal, ONE, run)
     save(store, journal)
     assert on_disk("SELECT queue, number FROM entries ORDER BY queue, number") == [(2, 1)]
-    journal.settled(TWO, run)
+    settle(journal, TWO, run)
     save(store, journal)
-    assert on_disk("SELECT * FROM messages") == []
+    assert on_disk("SELECT * FROM message_rows") == []
 
 
 def test_runs_may_mix_messages_of_one_queue_and_of_several(store, journal, on_disk):
@@ -186,9 +184,9 @@ def test_runs_may_mix_messages_of_one_queue_and_of_several(store, journal, on_di
     journal.published(ONE, [alone, both])
     journal.published(TWO, [both])
     save(store, journal)
-    journal.settled(ONE, [alone, both])
+    settle(journal, ONE, [alone, both])
     save(store, journal)
-    assert on_disk("SELECT number, queue FROM messages") == [(2, None)]
+    assert on_disk("SELECT number, queue FROM message_rows") == [(2, None)]
     assert on_disk("SELECT queue, number FROM entries ORDER BY queue, number") == [(2, 2)]
 
 
@@ -198,7 +196,7 @@ def test_when_a_message_expires_is_in_its_row(store, journal, on_disk):
     journal.published(ONE, [message(1), message(2)], {2: 1_800_000_000_123})
     journal.published(TWO, [message(3)])
     save(store, journal)
-    assert on_disk("SELECT number, expires_at, deliveries FROM messages") == [
+    assert on_disk("SELECT number, expires_at, deliveries FROM message_rows") == [
         (1, None, 0), (2, 1_800_000_000_123, 0), (3, None, 0)]
 
 
@@ -217,7 +215,7 @@ def test_requeued_messages_have_their_delivery_counts_and_the_others_none(store,
     save(store, journal)
     journal.requeued(ONE, counts := {number: number % 3 + 1 for number in requeued})
     save(store, journal)
-    found = on_disk("SELECT number, deliveries FROM messages")
+    found = on_disk("SELECT number, deliveries FROM message_rows")
     assert found == [(number, counts.get(number, 0)) for number in range(1, 101)]
 
 
@@ -227,7 +225,7 @@ def test_a_delivery_count_takes_the_place_of_the_one_before(store, journal, on_d
     for count in (1, 2, 300):
         journal.requeued(ONE, {1: count})
         save(store, journal)
-    assert on_disk("SELECT expires_at, deliveries FROM messages") == [(5_000, 300)]
+    assert on_disk("SELECT expires_at, deliveries FROM message_rows") == [(5_000, 300)]
 
 
 def test_a_message_of_several_queues_is_counted_in_each(store, journal, shared, on_disk):
@@ -248,7 +246,7 @@ def test_a_message_requeued_before_it_was_written_is_written_once(store, journal
     said = listen(store)
     save(store, journal)
     assert not [statement for statement in said if statement.startswith("UPDATE")]
-    assert on_disk("SELECT number, deliveries FROM messages") == [(1, 2), (2, 0)]
+    assert on_disk("SELECT number, deliveries FROM message_rows") == [(1, 2), (2, 0)]
     assert on_disk("SELECT queue, deliveries FROM entries ORDER BY queue") == [(1, 1), (2, 0)]
 
 
@@ -256,9 +254,9 @@ def test_requeued_and_then_settled_in_one_batch_is_settled(store, journal, share
     journal.published(ONE, [message(3)])
     save(store, journal)
     journal.requeued(ONE, {1: 1, 3: 1})
-    journal.settled(ONE, [shared[0], message(3)])
+    settle(journal, ONE, [shared[0], message(3)])
     save(store, journal)
-    assert on_disk("SELECT number FROM messages") == [(1,), (2,)]
+    assert on_disk("SELECT number FROM message_rows") == [(1,), (2,)]
     assert on_disk("SELECT queue, number, deliveries FROM entries ORDER BY queue, number") == [
         (1, 2, 0), (2, 1, 0), (2, 2, 0)]
 
@@ -272,7 +270,7 @@ def moves(store, journal, shared):
     journal.published(ONE, [message(3), message(4), message(5)], {3: 5_000, 4: 6_000})
     journal.requeued(ONE, {4: 2})
     save(store, journal)
-    journal.settled(ONE, [message(3), message(4), shared[0]])
+    settle(journal, ONE, [message(3), message(4), shared[0]])
     journal.published(TWO, [message(6), message(7, holders=2), message(8, bytes(100_000))])
     journal.published(queue(3), [message(7, holders=2)], {7: 9_000})
     journal.requeued(ONE, {5: 1})
@@ -301,7 +299,8 @@ def test_moves_are_one_transaction(store, moves, after_crash):
 
 
 @pytest.mark.parametrize("act", [
-    "INSERT ON messages", "INSERT ON entries", "DELETE ON messages", "DELETE ON entries", "UPDATE ON messages"])
+    "INSERT ON message_rows", "INSERT ON entries", "DELETE ON message_rows", "DELETE ON entries",
+    "UPDATE ON message_rows"])
 def test_moves_that_fail_at_whatever_step_leave_everything_where_it_was(store, moves, after_crash, act):
     # RAISE(FAIL) undoes nothing by itself: what the statements before have done is still there.
     store._connection.execute(
@@ -335,8 +334,8 @@ def test_the_messages_of_a_deleted_queue_go_with_it(store, journal, on_disk):
     save(store, journal)
     journal.changed(Deleted(ONE))
     save(store, journal)
-    assert on_disk("SELECT number FROM messages") == [(2,)]
-    assert on_disk("SELECT number FROM queues") == [(2,)]
+    assert on_disk("SELECT number FROM message_rows") == [(2,)]
+    assert on_disk("SELECT number FROM queue_rows") == [(2,)]
     assert store.info().messages == 1
 
 
@@ -344,29 +343,29 @@ def test_a_queue_made_published_to_and_deleted_in_one_batch_leaves_nothing(store
     run = [message(1, holders=2), message(2, holders=2)]
     for definition in (ONE, TWO):
         journal.published(definition, run)
-    journal.settled(TWO, run[:1])
+    settle(journal, TWO, run[:1])
     journal.changed(Deleted(ONE))
     save(store, journal)
-    assert on_disk("SELECT number FROM messages") == [(2,)]
+    assert on_disk("SELECT number FROM message_rows") == [(2,)]
     journal.changed(Deleted(TWO))
     save(store, journal)
-    assert on_disk("SELECT * FROM messages") == on_disk("SELECT * FROM queues") == []
+    assert on_disk("SELECT * FROM message_rows") == on_disk("SELECT * FROM queue_rows") == []
 
 
 def test_messages_stay_for_the_queues_that_are_left(store, journal, shared, on_disk):
-    journal.settled(ONE, shared[:1])
+    settle(journal, ONE, shared[:1])
     journal.changed(Deleted(TWO))
     save(store, journal)
-    assert on_disk("SELECT number FROM messages") == [(2,)]
+    assert on_disk("SELECT number FROM message_rows") == [(2,)]
     assert on_disk("SELECT queue, number FROM entries ORDER BY queue, number") == [(1, 2)]
 
 
 def test_settling_after_another_queue_was_deleted_leaves_nothing(store, journal, shared, on_disk):
     journal.changed(Deleted(TWO))
     save(store, journal)
-    journal.settled(ONE, shared)
+    settle(journal, ONE, shared)
     save(store, journal)
-    assert on_disk("SELECT * FROM messages") == on_disk("SELECT * FROM entries") == []
+    assert on_disk("SELECT * FROM message_rows") == on_disk("SELECT * FROM entries") == []
 
 
 def test_everything_in_a_vhost_goes_with_it(store, journal, on_disk):
@@ -384,8 +383,8 @@ def test_everything_in_a_vhost_goes_with_it(store, journal, on_disk):
     save(store, journal)
     journal.changed(Deleted(VhostDefinition("elsewhere")))
     save(store, journal)
-    assert on_disk("SELECT number FROM messages") == [(1,)]
-    assert on_disk("SELECT number FROM queues") == [(1,), (2,)]
+    assert on_disk("SELECT number FROM message_rows") == [(1,)]
+    assert on_disk("SELECT number FROM queue_rows") == [(1,), (2,)]
     for table in ("entries", "policies", "exchanges", "bindings"):
         assert on_disk(f"SELECT * FROM {table}") == []
     assert on_disk("SELECT vhost FROM permissions") == [("/",)]
@@ -405,7 +404,7 @@ def test_changes_are_written_in_order(store, journal, on_disk):
         journal.changed(Deleted(queue(number, "again")))
     journal.changed(Defined(queue(6, "again")))
     save(store, journal)
-    assert on_disk("SELECT number FROM queues WHERE name = 'again'") == [(6,)]
+    assert on_disk("SELECT number FROM queue_rows WHERE name = 'again'") == [(6,)]
 
 
 # Failures
@@ -437,7 +436,7 @@ def test_after_any_other_failure_nothing_is_written_any_more(store, journal, on_
         store.commit(journal.take())
     with pytest.raises(StoreError, match="UNIQUE constraint failed"):
         store.close({})
-    assert on_disk("SELECT number FROM messages") == [(1,)]
+    assert on_disk("SELECT number FROM message_rows") == [(1,)]
     assert on_disk("SELECT value FROM meta WHERE key = 'clean'") == [(0,)]
 
 
@@ -464,7 +463,7 @@ def test_another_thread_may_commit_and_the_first_one_close(store, journal, opene
     thread.start()
     thread.join()
     store.close({})
-    assert len(opened().load(read_facts).messages[1]) == 1
+    assert len(load(opened()).messages[1]) == 1
 
 
 def test_the_log_is_written_back_when_it_has_grown(store, journal, monkeypatch):
@@ -489,7 +488,7 @@ def test_large_messages_leave_little_to_write_when_they_go(store, journal):
     journal.published(ONE, run)
     save(store, journal)
     store._checkpoint()
-    journal.settled(ONE, run)
+    settle(journal, ONE, run)
     save(store, journal)
     assert store.info().log_octets < 100_000
 
@@ -498,7 +497,7 @@ def test_info_says_what_there_is(store, journal, directory):
     journal.published(ONE, [message(1), message(2)])
     save(store, journal)
     info = store.info()
-    assert (info.path, info.durability, info.format) == (f"{directory}/amqpd.db", "power", 1)
+    assert (info.path, info.durability, info.format) == (f"{directory}/amqpd.db", "power", 2)
     assert (info.messages, info.damaged) == (2, 0)
     assert info.octets > 0
     assert info.log_octets > 0
@@ -516,7 +515,7 @@ def test_a_tool_can_check_a_checksum(store, journal, on_disk):
 
     journal.published(ONE, [message(1, b"body", exchange="ex", routing_key="key")])
     save(store, journal)
-    assert on_disk("SELECT checksum FROM messages") == [(crc32(b"\x02ex\x03key" + b"\x10\x00\x02" + b"body"),)]
+    assert on_disk("SELECT checksum FROM message_rows") == [(crc32(b"\x02ex\x03key" + b"\x10\x00\x02" + b"body"),)]
 
 
 def test_the_files_are_whole_for_sqlite(store, journal, on_disk):

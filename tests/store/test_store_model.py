@@ -17,7 +17,7 @@ from amqpd.message import Message
 from amqpd.store.errors import StoreFull
 from amqpd.store.journal import Journal
 from amqpd.store.store import Store
-from tests.store.store_samples import NOW, contents, crash, message, queue, read_facts
+from tests.store.store_samples import NOW, contents, crash, load, message, queue, settle
 
 VHOSTS = ["/", "other"]
 MOST_PAGES = 1_000_000
@@ -57,7 +57,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.journal = Journal()
         self.next_number = self.store.first_number
         assert not self.given or self.next_number > max(self.given), "a number might be used twice"
-        self.recovered = self.store.load(read_facts)
+        self.recovered = load(self.store)
 
     def teardown(self) -> None:
         self.store.abandon()
@@ -126,7 +126,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def settle(self, data):
         number, run = self.some_of_a_queue(data)
-        self.journal.settled(self.definitions[number], run)
+        settle(self.journal, self.definitions[number], run)
         for m in run:
             del self.live[number][m.number]
 
@@ -135,7 +135,7 @@ class StoreMachine(RuleBasedStateMachine):
     def dead_letter(self, data, size):
         """What dies in a queue lives on in others, or in the same, and it is all one batch."""
         number, run = self.some_of_a_queue(data)
-        self.journal.settled(self.definitions[number], run)
+        settle(self.journal, self.definitions[number], run)
         for m in run:
             del self.live[number][m.number]
         self.publish_somewhere(data, len(run), size)
@@ -174,7 +174,7 @@ class StoreMachine(RuleBasedStateMachine):
         """See that the rows are what was committed."""
         self.store.check()
         rows = self.store._connection.execute("""
-            SELECT queue, number, expires_at, deliveries FROM messages WHERE queue IS NOT NULL
+            SELECT queue, number, expires_at, deliveries FROM message_rows WHERE queue IS NOT NULL
             UNION ALL SELECT queue, number, expires_at, deliveries FROM entries ORDER BY 1, 2""")
         assert rows.fetchall() == [
             (queue, number, held.expires_at, held.deliveries)

@@ -15,7 +15,7 @@ from amqpd.store import files, schema
 from amqpd.store.errors import StoreError, StoreLocked
 from amqpd.store.journal import Journal
 from amqpd.store.store import Store
-from tests.store.store_samples import NOW, crash, define, message, query, queue, read_facts, save
+from tests.store.store_samples import NOW, crash, define, load, message, query, queue, save
 
 
 def mode_of(path: Path) -> int:
@@ -140,7 +140,7 @@ def test_no_run_starts_at_a_number_that_an_earlier_one_may_have_given(directory,
 # Formats
 
 def add_colour(db):
-    db.table("queues").add_column("colour", str)
+    db.table("queue_rows").add_column("colour", str)
 
 
 def fail(db):
@@ -152,12 +152,12 @@ def test_an_older_format_is_brought_up_to_date_and_a_copy_kept(directory, opened
     opened().close({})
     monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, add_colour))
     opened().close({})
-    assert query(directory, "PRAGMA user_version") == [(2,)]
-    assert query(directory, "SELECT colour FROM queues") == []
-    copy = directory / "amqpd.db.format-1"
+    assert query(directory, "PRAGMA user_version") == [(schema.newest_format(),)]
+    assert query(directory, "SELECT colour FROM queue_rows") == []
+    copy = directory / f"amqpd.db.format-{schema.newest_format() - 1}"
     assert mode_of(copy) == 0o600
     with closing(sqlite3.connect(copy)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (schema.newest_format() - 1,)
 
 
 def test_a_step_that_fails_leaves_the_older_format(directory, opened, monkeypatch):
@@ -166,15 +166,15 @@ def test_a_step_that_fails_leaves_the_older_format(directory, opened, monkeypatc
     for _ in range(2):
         with pytest.raises(StoreError, match="out of paint"):
             opened()
-    assert query(directory, "PRAGMA user_version") == [(1,)]
-    assert "colour" not in query(directory, "SELECT sql FROM sqlite_master WHERE name = 'queues'")[0][0]
+    assert query(directory, "PRAGMA user_version") == [(schema.newest_format() - 1,)]
+    assert "colour" not in query(directory, "SELECT sql FROM sqlite_master WHERE name = 'queue_rows'")[0][0]
 
 
 def test_a_copy_that_cannot_be_made_stops_the_change_of_format(directory, opened, monkeypatch):
     opened().close({})
-    (directory / "amqpd.db.format-1").mkdir()
+    (directory / f"amqpd.db.format-{schema.newest_format()}").mkdir()
     monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, add_colour))
-    with pytest.raises(StoreError, match="cannot make .*amqpd.db.format-1"):
+    with pytest.raises(StoreError, match="cannot make .*amqpd.db.format-"):
         opened()
 
 
@@ -242,7 +242,7 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(directory, opened, oc
 def test_a_newer_format_that_only_the_log_tells_of_is_refused(directory, tmp_path, opened):
     opened()._connection.execute("PRAGMA user_version = 99")
     before = tree(crashed := crash(directory, tmp_path / "crash"))
-    with pytest.raises(StoreError, match="has format 99, this amqpd reads 1 to 1"):
+    with pytest.raises(StoreError, match="has format 99, this amqpd reads 1 to 2"):
         opened(crashed)
     assert tree(crashed) == before
 
@@ -284,4 +284,4 @@ def test_damage_met_while_reading_is_an_error(directory, opened):
     store.close({})
     spoil(directory)
     with pytest.raises(StoreError, match="is damaged"):
-        opened().load(read_facts)
+        load(opened())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 
 import pytest
@@ -18,8 +19,8 @@ from amqpd.broker.definitions import (
 )
 from amqpd.fields import LongString, Timestamp
 from amqpd.message import Facts
-from amqpd.store import recovery
-from tests.store.store_samples import contents, crash, define, message, query, queue, read_facts, save
+from amqpd.store import reading
+from tests.store.store_samples import contents, crash, define, load, message, query, queue, save
 
 ONE, TWO = queue(1), queue(2)
 ODD_NAMES = ["", "é" * 127, "a" * 255, "nul \x00 inside", "'; DROP TABLE queues; --", "\u202e🐇\n\t", "$type"]
@@ -27,7 +28,7 @@ ODD_NAMES = ["", "é" * 127, "a" * 255, "nul \x00 inside", "'; DROP TABLE queues
 
 def reopen(store, opened):
     store.close({})
-    return opened().load(read_facts)
+    return load(opened())
 
 
 # Definitions
@@ -137,7 +138,7 @@ def test_after_a_clean_stop_only_what_was_delivered_counts_as_redelivered(store,
     journal.published(TWO, both)
     save(store, journal)
     store.close({1: {2, 3}, 2: [1], 99: [7]})
-    found = opened().load(read_facts)
+    found = load(opened())
     assert found.was_clean
     assert found.redelivered == {1: {2, 3}, 2: {1}}
 
@@ -147,7 +148,7 @@ def test_redelivered_is_not_forgotten_by_later_stops(store, journal, opened):
     save(store, journal)
     store.close({1: [1]})
     second = opened()
-    second.load(read_facts)
+    load(second)
     assert reopen(second, opened).redelivered[1] == {1}
 
 
@@ -174,9 +175,9 @@ def test_what_crashed_and_then_stopped_cleanly_is_as_it_was_told(store, journal,
     save(store, journal)
     crashed = crash(directory, tmp_path / "crash")
     second = opened(crashed)
-    second.load(read_facts)
+    load(second)
     second.close({})
-    assert opened(crashed).load(read_facts).redelivered[1] == set()
+    assert load(opened(crashed)).redelivered[1] == set()
 
 
 def test_uncommitted_messages_are_gone_after_a_crash(store, journal, after_crash):
@@ -225,9 +226,9 @@ def test_an_expiry_that_is_no_number_any_more_is_none(store, journal, directory,
     journal.published(TWO, [both], {2: 3_000})
     save(store, journal)
     store.close({})
-    query(directory, f"UPDATE messages SET expires_at = {value} WHERE number = 1")
+    query(directory, f"UPDATE message_rows SET expires_at = {value} WHERE number = 1")
     query(directory, f"UPDATE entries SET expires_at = {value} WHERE queue = 1")
-    found = opened().load(read_facts)
+    found = load(opened())
     assert [m.number for m in found.messages[1]] == [1, 2]
     assert found.expiries == {2: {2: 3_000}}
 
@@ -237,8 +238,8 @@ def test_a_delivery_count_that_is_no_number_any_more_is_none(store, journal, dir
     journal.requeued(ONE, {1: 1, 2: 2})
     save(store, journal)
     store.close({})
-    query(directory, "UPDATE messages SET deliveries = 'many' WHERE number = 1")
-    assert opened().load(read_facts).deliveries == {1: {2: 2}}
+    query(directory, "UPDATE message_rows SET deliveries = 'many' WHERE number = 1")
+    assert load(opened()).deliveries == {1: {2: 2}}
 
 
 # What messages share
@@ -253,14 +254,14 @@ def test_equal_routes_and_properties_are_one_object_each(store, journal, opened)
         asked.append(properties)
         return Facts(persistent=True)
 
-    one, two, three = opened().load(read).messages[1]
+    one, two, three = load(opened(), read).messages[1]
     assert one.route is two.route is not three.route
     assert one.facts is two.facts is not three.facts
     assert asked == [b"\x10\x00\x02", b"\x00\x00"]
 
 
 def test_only_so_many_different_routes_and_properties_are_remembered(store, journal, opened, monkeypatch):
-    monkeypatch.setattr(recovery, "_REMEMBERED", 2)
+    monkeypatch.setattr(reading, "_REMEMBERED", 2)
     run = [message(n, routing_key=f"key-{n % 5}", properties=b"\x08\x00" + bytes((n % 7,))) for n in range(1, 40)]
     journal.published(ONE, run)
     save(store, journal)
@@ -270,14 +271,14 @@ def test_only_so_many_different_routes_and_properties_are_remembered(store, jour
 # Damage
 
 DAMAGES = {
-    "body": "UPDATE messages SET body = x'68656c6c70' WHERE number = 2",
-    "properties": "UPDATE messages SET properties = x'100001' WHERE number = 2",
-    "routing key": "UPDATE messages SET routing_key = 'orderz' WHERE number = 2",
-    "no text": "UPDATE messages SET routing_key = CAST(x'ff' AS TEXT) WHERE number = 2",
-    "type": "UPDATE messages SET body = 'hello' WHERE number = 2",
-    "checksum": "UPDATE messages SET checksum = checksum + 1 WHERE number = 2",
-    "queue": "UPDATE messages SET queue = 77 WHERE number = 2",
-    "no queue": "UPDATE messages SET queue = NULL WHERE number = 2",
+    "body": "UPDATE message_rows SET body = x'68656c6c70' WHERE number = 2",
+    "properties": "UPDATE message_rows SET properties = x'100001' WHERE number = 2",
+    "routing key": "UPDATE message_rows SET routing_key = 'orderz' WHERE number = 2",
+    "no text": "UPDATE message_rows SET routing_key = CAST(x'ff' AS TEXT) WHERE number = 2",
+    "type": "UPDATE message_rows SET body = 'hello' WHERE number = 2",
+    "checksum": "UPDATE message_rows SET checksum = checksum + 1 WHERE number = 2",
+    "queue": "UPDATE message_rows SET queue = 77 WHERE number = 2",
+    "no queue": "UPDATE message_rows SET queue = NULL WHERE number = 2",
 }
 
 
@@ -288,7 +289,7 @@ def test_a_damaged_message_is_set_aside(store, journal, directory, opened, caplo
     store.close({})
     query(directory, statement)
     again = opened()
-    found = again.load(read_facts)
+    found = load(again)
     again.check()
     assert [m.number for m in found.messages[1]] == [1, 3]
     assert found.damaged == again.info().damaged == 1
@@ -296,7 +297,8 @@ def test_a_damaged_message_is_set_aside(store, journal, directory, opened, caplo
     assert [record.getMessage() for record in caplog.records] == [
         f"1 damaged messages will not be delivered: moved to the table 'damaged' of {directory}/amqpd.db"]
     again.close({})
-    assert query(directory, "SELECT number, noticed FROM damaged") == [(2, 1_800_000_000)]
+    (number, noticed), = query(directory, "SELECT number, noticed FROM damaged")
+    assert number == 2 and abs(noticed - time.time()) < 60
 
 
 def test_of_a_damaged_message_everything_is_kept_and_nothing_told(store, journal, directory, opened):
@@ -306,7 +308,7 @@ def test_of_a_damaged_message_everything_is_kept_and_nothing_told(store, journal
     store.close({})
     query(directory, DAMAGES["body"])
     again = opened()
-    found = again.load(read_facts)
+    found = load(again)
     assert found.expiries == found.deliveries == {}
     again.close({})
     assert query(directory, "SELECT number, expires_at, deliveries FROM damaged") == [(2, 5_000, 3)]
@@ -318,11 +320,11 @@ def test_damage_is_told_of_once_but_counted_for_ever(store, journal, directory, 
     store.close({})
     query(directory, DAMAGES["body"])
     second = opened()
-    second.load(read_facts)
+    load(second)
     second.close({})
     caplog.clear()
     third = opened()
-    assert third.load(read_facts).damaged == 0
+    assert load(third).damaged == 0
     assert third.info().damaged == 1
     assert not caplog.records
 
@@ -335,7 +337,7 @@ def test_a_damaged_message_of_several_queues_leaves_them_all(store, journal, dir
     store.close({})
     query(directory, DAMAGES["body"])
     again = opened()
-    found = again.load(read_facts)
+    found = load(again)
     again.check()
     assert {number: [m.number for m in run] for number, run in found.messages.items()} == {1: [1], 2: [1]}
 
@@ -344,5 +346,5 @@ def test_a_value_the_table_should_not_hold_is_damage_too(store, journal, directo
     journal.published(ONE, [message(1)])
     save(store, journal)
     store.close({})
-    query(directory, "UPDATE messages SET body = zeroblob(5), properties = '', exchange = 0, checksum = 'x'")
-    assert opened().load(read_facts).damaged == 1
+    query(directory, "UPDATE message_rows SET body = zeroblob(5), properties = '', exchange = 0, checksum = 'x'")
+    assert load(opened()).damaged == 1

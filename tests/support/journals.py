@@ -150,13 +150,13 @@ class RecordingJournal:
         deliveries.update(counts)
         return self._joined()
 
-    def settled(self, queue: QueueDefinition, run: Sequence[Message]) -> int:
+    def settled(self, queue: QueueDefinition, numbers: Sequence[int]) -> int:
         """See broker/ports.py."""
         kept = self._kept(queue)
-        for message in run:
-            assert kept.pop(message.number, None) is message, f"message {message.number} was not there to settle"
-            self.now.expiries[queue.number].pop(message.number, None)
-            self.now.deliveries[queue.number].pop(message.number, None)
+        for number in numbers:
+            assert kept.pop(number, None) is not None, f"message {number} was not there to settle"
+            self.now.expiries[queue.number].pop(number, None)
+            self.now.deliveries[queue.number].pop(number, None)
         return self._joined()
 
     def _kept(self, queue: QueueDefinition) -> dict[int, Message]:
@@ -167,6 +167,11 @@ class RecordingJournal:
     def _joined(self) -> int:
         self.is_empty = False
         return self.batch
+
+    def read(self, numbers: Sequence[int]) -> list[Message]:
+        """The messages of these numbers, as a store would give them back once it has been written."""
+        kept = {number: message for queue in self.safe.messages.values() for number, message in queue.items()}
+        return [kept[number] for number in numbers if number in kept]
 
     def commit(self) -> int:
         """End the batch and say which it was."""
@@ -193,7 +198,7 @@ class RefusingJournal:
         """Refuse."""
         raise AssertionError(f"requeued messages of {queue} were recorded")
 
-    def settled(self, queue: QueueDefinition, run: Sequence[Message]) -> int:
+    def settled(self, queue: QueueDefinition, numbers: Sequence[int]) -> int:
         """Refuse."""
         raise AssertionError(f"settled messages of {queue} were recorded")
 

@@ -28,6 +28,7 @@ from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import PermissionDefinition, UserDefinition, VhostDefinition
 from amqpd.session.connection import Session, SessionSettings
 from tests.support.journals import RecordingJournal
+from tests.support.shelves import ShelfInMemory, stored
 
 CAPABILITIES: dict[str, Any] = {
     "authentication_failure_close": True,
@@ -78,17 +79,20 @@ class Stage:
         self.looks_at_passwords = True
         self.lines: list[str] = []
         self.talks: dict[Session, Talk] = {}
-        self.broker = Broker(self.journal, clock=Clock(START_MS, START_WALL_MS))
+        self.shelf = ShelfInMemory(self.journal.read)
+        self.broker = Broker(self.journal, clock=Clock(START_MS, START_WALL_MS), shelf=self.shelf)
         self._has_output: list[Session] = []
         self._awaiting: dict[Session, None] = {}
         if not self.journal.now.definitions:
             self._furnish()
         else:
             self.broker.restore(self.journal.now.in_order())
-            for number, messages in self.journal.now.messages.items():
-                self.broker.restore_messages(
-                    number, [messages[key] for key in sorted(messages)], set(messages),
-                    self.journal.now.expiries[number], self.journal.now.deliveries[number])
+            kept = self.journal.now
+            self.broker.restore_messages(
+                {number: stored([messages[key] for key in sorted(messages)], kept.expiries[number])
+                 for number, messages in kept.messages.items()},
+                {}, {number: max(messages) for number, messages in kept.messages.items() if messages},
+                kept.deliveries)
 
     def _furnish(self) -> None:
         self.broker.add_vhost(VhostDefinition("/"))
@@ -125,6 +129,7 @@ class Stage:
         while True:
             self._check_logins()
             self.broker.bury_dead()
+            self.shelf.serve()
             self._send()
             if not (self.commits_at_once and (self._awaiting or not self.journal.is_empty)):
                 break
@@ -152,6 +157,7 @@ class Stage:
     def commit(self) -> None:
         """Write what the journal holds, and tell those who wait for it."""
         number = self.journal.commit()
+        self.shelf.safe_number = self.broker.next_message_number - 1
         for session in list(self._awaiting):
             session.on_commit(number)
             if not session.awaits_commit:

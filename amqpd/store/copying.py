@@ -1,0 +1,75 @@
+"""A copy of a whole store, page by page, while its connection may go on writing between the steps.
+
+Always true: a copy by its final name is whole and on disk. It is made beside that under another name, which a
+later attempt replaces, and what this connection commits between two steps is in the copy too.
+
+Spec: sqlite.org/backup.html, sqlite.org/c3ref/backup_finish.html.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+
+from amqpd.store import files
+from amqpd.store.errors import StoreError, from_sqlite
+
+ALL_PAGES = -1
+
+
+def copy_whole(connection: sqlite3.Connection, to: Path) -> None:
+    """Make a copy at this path, in the place of any older one. Raises StoreError, and leaves no half of one then."""
+    making = to.with_name(to.name + ".new")
+    try:
+        copy_pages(connection, making)
+        put_in_place(making, to)
+    except BaseException:
+        with suppress(OSError):
+            making.unlink(missing_ok=True)
+        raise
+
+
+def copy_pages(
+    connection: sqlite3.Connection, to: Path, *, pages: int = ALL_PAGES,
+    between: Callable[[int, int], None] | None = None,
+) -> None:
+    """Copy so many pages a step into a new file. `between` is called after each, with the pages left and in all.
+
+    The file is not synced. Raises StoreError, and what `between` raises.
+    """
+    try:
+        to.unlink(missing_ok=True)
+        files.make_empty(to)
+    except OSError as error:
+        raise StoreError(f"cannot make {to} ({error.strerror}): check its permissions") from error
+    try:
+        with closing(sqlite3.connect(f"{files.uri_of(to)}?mode=rw", uri=True, isolation_level=None)) as copy:
+            # Half a copy is never used, so it needs no journal, and it is synced once, when it is whole.
+            copy.execute("PRAGMA journal_mode = OFF").fetchall()
+            copy.execute("PRAGMA synchronous = OFF")
+            connection.backup(
+                copy, pages=pages, progress=between and (lambda _, left, total: between(left, total)), sleep=0)
+    except sqlite3.Error as error:
+        raise from_sqlite(error, to) from error
+
+
+def put_in_place(making: Path, to: Path) -> None:
+    """Give a finished copy its name, once it is on disk. Raises StoreError."""
+    try:
+        sync_file(making)
+        os.rename(making, to)
+        files.sync_directory(to.parent)
+    except OSError as error:
+        raise StoreError(f"cannot make {to} ({error.strerror}): check its disk and its permissions") from error
+
+
+def sync_file(path: Path) -> None:
+    """Make a file that no connection has open survive a power cut. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

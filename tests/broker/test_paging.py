@@ -1,0 +1,315 @@
+"""A queue whose messages are on disk: what is read when, what waits while it cannot be, and what goes there at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from amqpd.broker.broker import Broker
+from amqpd.broker.clock import Clock
+from amqpd.broker.definitions import Defined, QueueDefinition, VhostDefinition
+from amqpd.broker.pages import PAGE_MESSAGES
+from amqpd.broker.paging import PAGES_A_TURN, NotAtHand
+from amqpd.broker.queue import Queue
+from amqpd.broker.rules import QueueRules
+from amqpd.broker.stretch import MESSAGE_COST
+from amqpd.message import Message
+from tests.support.journals import RecordingJournal
+from tests.support.samples import message, messages, queue_definition
+from tests.support.shelves import ShelfInMemory
+from tests.support.subscribers import ListSubscriber, subscribe
+
+COUNT = 4 * PAGE_MESSAGES
+ALL = range(1, COUNT + 1)
+
+
+class Graveyard:
+    """Remembers who died, and of what."""
+
+    def __init__(self) -> None:
+        self.dead: list[tuple[int, str]] = []
+
+    def died(self, queue: Queue, run: Sequence[Message], reason: str) -> None:
+        self.dead += [(one.number, reason) for one in run]
+
+    def unused(self, queue: Queue) -> None:
+        raise AssertionError("no queue expires here")
+
+
+@pytest.fixture
+def journal() -> RecordingJournal:
+    """A journal that knows the queue `orders`."""
+    journal = RecordingJournal()
+    journal.changed(Defined(queue_definition(durable=True)))
+    journal.commit()
+    return journal
+
+
+@pytest.fixture
+def shelf(journal: RecordingJournal) -> ShelfInMemory:
+    return ShelfInMemory(journal.read)
+
+
+def make(journal: RecordingJournal, shelf: ShelfInMemory, **rules: object) -> Queue:
+    """A durable queue under these rules."""
+    return Queue(
+        queue_definition(durable=True), journal, shelf=shelf, mortuary=Graveyard(), clock=Clock(1_000, 1_000_000),
+        rules=QueueRules(**rules))  # type: ignore[arg-type]  # by name, whatever a test asks for
+
+
+@pytest.fixture
+def queue(journal: RecordingJournal, shelf: ShelfInMemory) -> Iterator[Queue]:
+    """A durable queue with four pages of persistent messages, three of them on disk only."""
+    queue = make(journal, shelf)
+    fill(queue, journal, shelf)
+    yield queue
+    queue.check()
+
+
+def fill(queue: Queue, journal: RecordingJournal, shelf: ShelfInMemory, *, is_timed: bool = False) -> None:
+    queue.publish(messages(*ALL, persistent=True), is_timed=is_timed)
+    journal.commit()
+    shelf.safe_number = COUNT
+    queue.paging.page_out(1 << 30)
+
+
+def test_what_is_not_next_is_on_disk_only(queue: Queue, shelf: ShelfInMemory) -> None:
+    assert len(list(queue.ready)) == PAGE_MESSAGES
+    assert (len(queue.ready), queue.ready.octets) == (COUNT, 5 * COUNT)
+    assert shelf.budget.used == PAGE_MESSAGES * (5 + MESSAGE_COST)
+
+
+def test_what_is_not_committed_stays_in_memory(journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    queue = make(journal, shelf)
+    queue.publish(messages(*ALL, persistent=True))
+    journal.commit()
+    shelf.safe_number = 2 * PAGE_MESSAGES
+    queue.paging.page_out(1 << 30)
+    assert len(list(queue.ready)) == 3 * PAGE_MESSAGES
+    queue.check()
+
+
+def test_little_is_not_worth_a_page(journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    queue = make(journal, shelf)
+    queue.publish(messages(1, 2, 3, persistent=True))
+    shelf.safe_number = 3
+    queue.paging.page_out(1 << 30)
+    assert len(list(queue.ready)) == 3
+    queue.check()
+
+
+def test_a_consumer_gets_all_in_order(queue: Queue, shelf: ShelfInMemory) -> None:
+    subscriber = ListSubscriber()
+    subscribe(queue, subscriber, no_ack=True)
+    queue.dispatch()
+    assert subscriber.numbers() == list(ALL)
+
+
+def test_a_consumer_waits_for_a_shelf_that_is_closed(queue: Queue, shelf: ShelfInMemory) -> None:
+    subscriber = ListSubscriber()
+    shelf.is_open = False
+    subscribe(queue, subscriber, no_ack=True)
+    queue.dispatch()
+    assert subscriber.numbers() == list(ALL)[:PAGE_MESSAGES]
+    shelf.is_open = True
+    shelf.serve()
+    assert subscriber.numbers() == list(ALL)
+
+
+def test_pages_are_read_ahead_of_a_slow_consumer(queue: Queue, shelf: ShelfInMemory) -> None:
+    subscribe(queue, ListSubscriber(), prefetch=1)
+    queue.dispatch()
+    assert shelf.fetched == 0
+    shelf.serve()
+    assert shelf.fetched == PAGE_MESSAGES, "one page is enough to have a page in memory again"
+
+
+def test_nobody_reads_ahead_for_nobody(queue: Queue, shelf: ShelfInMemory) -> None:
+    queue.get(no_ack=False)
+    queue.dispatch()
+    shelf.serve()
+    assert shelf.fetched == 0
+
+
+def test_a_get_reads_what_it_needs(queue: Queue) -> None:
+    got = [queue.get(no_ack=False) for _ in range(PAGE_MESSAGES + 1)]
+    assert [one.number for one in got if one] == list(ALL)[: PAGE_MESSAGES + 1]
+
+
+def test_a_get_that_cannot_be_answered_now_is_called_when_it_can(queue: Queue, shelf: ShelfInMemory) -> None:
+    for _ in range(PAGE_MESSAGES):
+        queue.get(no_ack=False)
+    shelf.is_open = False
+    with pytest.raises(NotAtHand) as caught:
+        queue.get(no_ack=False)
+    got: list[Message | None] = []
+    caught.value.call(lambda: got.append(queue.get(no_ack=False)))
+    assert not got
+    shelf.is_open = True
+    shelf.serve()
+    assert got[0] is not None and got[0].number == PAGE_MESSAGES + 1
+
+
+def test_what_is_damaged_is_passed_over_and_forgotten(
+    queue: Queue, journal: RecordingJournal, shelf: ShelfInMemory
+) -> None:
+    damaged = PAGE_MESSAGES + 7
+    queue.deliveries[damaged] = 3
+    queue.redelivered.add(damaged)
+    shelf._read = lambda numbers: journal.read([number for number in numbers if number != damaged])
+    subscriber = ListSubscriber()
+    subscribe(queue, subscriber, no_ack=True)
+    queue.dispatch()
+    assert subscriber.numbers() == [number for number in ALL if number != damaged]
+    assert not queue.deliveries and not queue.redelivered and not journal.now.messages[1]
+
+
+def test_a_purge_reads_nothing(queue: Queue, journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    assert queue.purge()[0] == COUNT
+    assert shelf.fetched == 0 and not journal.now.messages[1] and shelf.budget.used == 0
+
+
+def test_what_is_requeued_goes_back_between_pages(queue: Queue, shelf: ShelfInMemory) -> None:
+    given: list[Message] = []
+    for _ in range(3 * PAGE_MESSAGES):
+        one = queue.get(no_ack=False)
+        assert one is not None
+        given.append(one)
+    queue.requeue(given[:PAGE_MESSAGES] + given[2 * PAGE_MESSAGES :])
+    queue.paging.page_out(1 << 30)
+    queue.requeue(given[PAGE_MESSAGES : 2 * PAGE_MESSAGES])
+    assert queue.ready.numbers() == list(ALL)
+
+
+# Ends
+
+def test_messages_end_in_their_pages(journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    queue = make(journal, shelf, message_ttl_ms=5_000)
+    fill(queue, journal, shelf)
+    queue._clock.advance(5_999)
+    assert len(queue.ready) == COUNT
+    queue._clock.advance(6_000)
+    assert not queue.ready and shelf.fetched == 0 and not journal.now.messages[1]
+    queue.check()
+
+
+def test_what_ends_on_disk_is_read_to_be_buried(journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    queue = make(journal, shelf, message_ttl_ms=5_000, dead_letter_exchange="dlx")
+    fill(queue, journal, shelf)
+    shelf.is_open = False
+    queue._clock.advance(6_000)
+    assert not queue.ready
+    assert len(queue._mortuary.dead) == PAGE_MESSAGES, "what was in memory"  # type: ignore[union-attr]  # a Graveyard
+    assert len(journal.now.messages[1]) == COUNT - PAGE_MESSAGES, "it is kept until it can be moved"
+    shelf.is_open = True
+    shelf.serve()
+    assert queue._mortuary.dead == [(number, "expired") for number in ALL]  # type: ignore[union-attr]  # a Graveyard
+    assert not journal.now.messages[1]
+    queue.check()
+
+
+def test_the_dead_of_a_deleted_queue_go_nowhere(journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    queue = make(journal, shelf, message_ttl_ms=5_000, dead_letter_exchange="dlx")
+    fill(queue, journal, shelf)
+    shelf.is_open = False
+    queue._clock.advance(6_000)
+    queue.end()
+    shelf.is_open = True
+    shelf.serve()
+    assert len(queue._mortuary.dead) == PAGE_MESSAGES  # type: ignore[union-attr]  # a Graveyard
+
+
+def test_a_limit_that_comes_later_drops_without_reading(journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    queue = make(journal, shelf)
+    fill(queue, journal, shelf)
+    queue.apply(QueueRules(max_length=10))
+    assert queue.ready.numbers() == list(ALL)[-10:] and shelf.fetched == 0
+    assert sorted(journal.now.messages[1]) == list(ALL)[-10:]
+    queue.check()
+
+
+def test_many_dead_are_read_a_few_pages_a_turn(journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    queue = make(journal, shelf, dead_letter_exchange="dlx")
+    fill(queue, journal, shelf)
+    queue.apply(QueueRules(max_length=0, dead_letter_exchange="dlx"))
+    assert shelf.fetched == PAGES_A_TURN * PAGE_MESSAGES
+    shelf.serve()
+    assert queue._mortuary.dead == [(number, "maxlen") for number in ALL]  # type: ignore[union-attr]  # a Graveyard
+
+
+# Slips
+
+def test_transient_messages_are_written_down(journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    queue = make(journal, shelf)
+    queue.publish(messages(*ALL))
+    queue.paging.page_out(1 << 30)
+    assert len(list(queue.ready)) == COUNT, "until they are on disk, they are in memory"
+    assert shelf.budget.used == PAGE_MESSAGES * (5 + MESSAGE_COST), "but they are about to go"
+    shelf.write_slips()
+    assert len(list(queue.ready)) == PAGE_MESSAGES
+    subscriber = ListSubscriber()
+    subscribe(queue, subscriber, no_ack=True)
+    queue.dispatch()
+    assert subscriber.numbers() == list(ALL) and not any(slip.left for slip in shelf.slips)
+    queue.check()
+
+
+def test_transient_messages_stay_where_there_is_no_disk(journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    queue = make(journal, shelf)
+    queue.publish(messages(*ALL))
+    shelf.can_spill = False
+    queue.paging.page_out(1 << 30)
+    assert len(list(queue.ready)) == COUNT and shelf.budget.used == COUNT * (5 + MESSAGE_COST)
+    queue.check()
+
+
+def test_what_could_not_be_written_down_is_tried_again(journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    queue = make(journal, shelf)
+    queue.publish(messages(*ALL))
+    queue.paging.page_out(1 << 30)
+    shelf.write_slips(fails=True)
+    assert shelf.budget.used == COUNT * (5 + MESSAGE_COST)
+    queue.paging.page_out(1 << 30)
+    shelf.write_slips()
+    assert shelf.budget.used == PAGE_MESSAGES * (5 + MESSAGE_COST)
+    queue.check()
+
+
+def test_a_slip_that_comes_too_late_is_dropped(journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    queue = make(journal, shelf)
+    queue.publish(messages(*ALL))
+    queue.paging.page_out(1 << 30)
+    queue.purge()
+    shelf.write_slips()
+    assert shelf.slips and not any(slip.left for slip in shelf.slips) and shelf.budget.used == 0
+    queue.check()
+
+
+def test_slips_go_with_their_queue(journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    queue = make(journal, shelf)
+    queue.publish(messages(*ALL))
+    queue.paging.page_out(1 << 30)
+    shelf.write_slips()
+    queue.end()
+    assert not any(slip.left for slip in shelf.slips)
+
+
+# All queues together
+
+def test_the_queue_that_has_most_goes_first_and_only_as_far_as_it_must(journal: RecordingJournal) -> None:
+    shelf = ShelfInMemory(journal.read, limit=COUNT * (5 + MESSAGE_COST))
+    broker = Broker(journal, shelf=shelf)
+    broker.add_vhost(VhostDefinition("/"))
+    for name in ("large", "small"):
+        broker.ensure(QueueDefinition(0, "/", name, durable=True))
+    large, small = broker.vhosts["/"].queues.values()
+    large.publish(messages(*ALL, persistent=True))
+    broker.page_out()
+    assert len(list(large.ready)) == COUNT, "it is within the budget"
+    small.publish([message(COUNT + 1, persistent=True)])
+    journal.commit()
+    shelf.safe_number = COUNT + 1
+    broker.page_out()
+    assert shelf.budget.used <= shelf.budget.limit and len(list(small.ready)) == 1
+    assert len(list(large.ready)) > PAGE_MESSAGES, "more than had to go has gone"

@@ -1,0 +1,179 @@
+"""A line in memory and on disk, against a sorted list: whatever goes to disk and comes back, the order is as it was."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from amqpd.broker import ready
+from amqpd.broker.deadlines import Deadlines
+from amqpd.broker.pages import Left, Page, Unread
+from amqpd.broker.ready import Line
+from amqpd.broker.stretch import Budget
+from amqpd.message import Message
+from tests.support.samples import message
+from tests.support.shelves import SlipInMemory
+
+NO_LIMIT = 1 << 62
+
+
+@pytest.fixture(autouse=True)
+def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three messages are a page."""
+    for name, value in (("PAGE_MESSAGES", 3), ("PAGE", (3, 1 << 20)), ("FEWEST_MESSAGES", 1)):
+        monkeypatch.setattr(ready, name, value)
+
+
+class LineMachine(RuleBasedStateMachine):
+    """`waiting` is what the line should hold by number, `out` what was taken and may be put back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.budget = Budget()
+        self.deadlines = Deadlines()
+        self.line = Line(self.budget, self.deadlines)
+        self.waiting: dict[int, Message] = {}
+        self.out: dict[int, Message] = {}
+        self.ends: dict[int, int] = {}
+        self.slips: list[SlipInMemory] = []
+        self.leaving: list[Page] = []
+        self.last = 0
+        self.now = 0
+
+    def goes(self, left: Left) -> list[int]:
+        """Numbers of what left the line, which has to be as it was."""
+        numbers: list[int] = []
+        for part in left:
+            if isinstance(part, Unread):
+                if part.slip is not None:
+                    part.slip.forget(part.numbers)
+                numbers += part.numbers
+            else:
+                numbers += [one.number for one in part]
+                self.deadlines.forget(part)
+        for number in numbers:
+            del self.waiting[number]
+        return numbers
+
+    def read(self, page: Page) -> list[Message]:
+        """What a shelf would find."""
+        if page.content is not None:
+            return page.content
+        if page.slip is not None:
+            assert isinstance(page.slip, SlipInMemory) and page.slip.left, "the slip is gone"
+        return [self.waiting[number] for number in page.numbers]
+
+    def see_to_next(self) -> None:
+        while (page := self.line.next_page) is not None:
+            assert self.line.load(self.read(page)) == []
+
+    @rule(sizes=st.lists(st.sampled_from([0, 5, 30]), min_size=1, max_size=8), life=st.sampled_from([None, 3, 9]))
+    def extend(self, sizes: list[int], life: int | None) -> None:
+        run = [message(self.last + place, b"x" * size) for place, size in enumerate(sizes, 1)]
+        self.last += len(run)
+        self.line.extend(run)
+        self.waiting.update((one.number, one) for one in run)
+        if life is not None:
+            self.deadlines.add({one: self.now + life for one in run[::2]})
+            self.ends.update((one.number, self.now + life) for one in run[::2])
+
+    @rule(limit=st.integers(1, 7), room=st.sampled_from([1, 250, NO_LIMIT]))
+    def take(self, limit: int, room: int) -> None:
+        self.see_to_next()
+        run = self.line.take(limit, room)
+        numbers = [one.number for one in run]
+        assert numbers == sorted(self.waiting)[: len(run)] and len(run) <= limit
+        assert run or not self.waiting
+        self.deadlines.hand_out(run)
+        for one in run:
+            self.out[one.number] = self.waiting.pop(one.number)
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data())
+    def put_back(self, data: st.DataObject) -> None:
+        numbers = data.draw(st.lists(st.sampled_from(sorted(self.out)), min_size=1, unique=True))
+        run = [self.out.pop(number) for number in numbers]
+        self.waiting.update((one.number, one) for one in run)
+        self.line.put_back(run)
+        self.deadlines.take_back(run)
+
+    @rule(octets=st.sampled_from([1, 10_000]), bound=st.sampled_from([0, 10, 10_000]), parity=st.sampled_from([1, 2]))
+    def page_out(self, octets: int, bound: int, parity: int) -> None:
+        """Odd numbers are kept by the store up to a bound, even ones need a slip, if there is a disk for slips."""
+        for page in self.line.page_out(octets, lambda one: one.number <= bound and one.number % parity == 0):
+            unkept = [one for one in page.content or () if one.number % 2 == 0]
+            if unkept:
+                page.leave(self.budget)
+                self.leaving.append(page)
+            else:
+                page.let_go(self.budget)
+
+    @rule(fails=st.booleans())
+    def write_slips(self, fails: bool) -> None:
+        for page in self.leaving:
+            if fails:
+                page.stay(self.budget)
+                continue
+            self.slips.append(SlipInMemory([one for one in page.content or () if one.number % 2 == 0]))
+            page.let_go(self.budget, self.slips[-1])
+        self.leaving.clear()
+
+    @rule()
+    def read_ahead(self) -> None:
+        page = self.line.page_ahead
+        if page is not None:
+            assert self.line.load(self.read(page)) == []
+
+    @precondition(lambda self: self.line.page_ahead is not None and self.line.page_ahead.content is None)
+    @rule()
+    def lose_one(self) -> None:
+        """A damaged message is missing when its page is read."""
+        page = self.line.page_ahead
+        assert page is not None
+        found = self.read(page)
+        lost = found.pop(len(found) // 2)
+        assert self.line.load(found) == [lost.number]
+        del self.waiting[lost.number]
+
+    @rule(most=st.sampled_from([0, 2, 6, NO_LIMIT]), octets=st.sampled_from([0, 40, NO_LIMIT]))
+    def trim(self, most: int, octets: int) -> None:
+        before = sorted(self.waiting)
+        went = self.goes(self.line.trim(most, octets))
+        assert went == before[: len(went)]
+        assert len(self.line) <= most and self.line.octets <= octets
+        if went:
+            last = self.line.octets + 30
+            assert len(self.line) + 1 > most or last >= octets, "more went than had to"
+
+    @rule(milliseconds=st.sampled_from([1, 3, 10]))
+    def let_time_pass(self, milliseconds: int) -> None:
+        self.now += milliseconds
+        due = {number for number in self.waiting if self.ends.get(number, NO_LIMIT) <= self.now}
+        loaded = self.deadlines.take_due(self.now)
+        if loaded:
+            self.line.remove(loaded)
+        went = self.goes([loaded])
+        if self.line.next_end is not None and self.line.next_end <= self.now:
+            went += self.goes(self.line.take_due(self.now))
+        assert {*went} == due and len(went) == len(due)
+
+    @rule()
+    def clear(self) -> None:
+        before = sorted(self.waiting)
+        assert self.goes(self.line.clear()) == before
+
+    @invariant()
+    def all_is_as_the_model_says(self) -> None:
+        self.line.check()
+        self.deadlines.check(self.line)
+        assert self.line.numbers() == sorted(self.waiting)
+        assert self.line.octets == sum(one.body_size for one in self.waiting.values())
+        assert self.budget.used == self.line.cost, "the budget is off"
+        on_slips = {n for page in self.line._pages if page.slip for n in page.numbers if n in page.slip.numbers}
+        assert {number for slip in self.slips for number in slip.left} == on_slips, "a slip is kept too long"
+
+
+TestLine = LineMachine.TestCase
+TestLine.settings = settings(max_examples=200, stateful_step_count=40)

@@ -1,0 +1,81 @@
+"""Slips: transient messages on disk, octet for octet, and no file longer than it is needed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
+
+from amqpd.message import Message, Route, pack_content
+from amqpd.properties import read_facts
+from amqpd.store.errors import StoreError
+from amqpd.store.spill import DIRECTORY, Spill
+from tests.support.samples import short_string
+
+
+def sample(number: int, body: bytes, *, key: str = "kéy", priority: int | None = None, channel: int = 3) -> Message:
+    header = ContentHeader(body_size=len(body), properties=Basic.Properties(priority=priority, headers={"a": number}))
+    properties = header.marshal()[12:]
+    route = Route("ex", key, short_string("ex") + short_string(key), channel, 4_096)
+    return Message(number, route, read_facts(properties), pack_content(channel, 4_096, properties, body), len(body))
+
+
+@pytest.fixture
+def spill(tmp_path: Path) -> Spill:
+    return Spill(tmp_path, read_facts)
+
+
+def files(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / DIRECTORY).glob("*")) if (tmp_path / DIRECTORY).exists() else []
+
+
+def test_what_was_written_comes_back_as_it_was(spill: Spill) -> None:
+    run = [
+        sample(7, b""), sample(9, b"x" * 10_000, priority=4), sample(1 << 60, b"\xce\x00", key=""),
+        sample((1 << 60) + 1, b"y", channel=9)]
+    back = spill.write(run).read()
+    assert [(m.number, m.body_size, m.content) for m in back] == [(m.number, m.body_size, m.content) for m in run]
+    assert [(m.facts.priority, m.facts.headers) for m in back] == [(m.facts.priority, m.facts.headers) for m in run]
+    assert [(m.route.exchange, m.route.routing_key, m.route.octets, m.route.channel, m.route.frame_max) for m in back] \
+        == [(m.route.exchange, m.route.routing_key, m.route.octets, m.route.channel, m.route.frame_max) for m in run]
+
+
+def test_a_file_goes_with_the_last_of_its_messages(spill: Spill, tmp_path: Path) -> None:
+    slip = spill.write([sample(1, b"a"), sample(2, b"b")])
+    slip.forget([1, 99])
+    assert len(files(tmp_path)) == 1
+    slip.forget([2])
+    slip.forget([2])
+    assert not files(tmp_path)
+
+
+def test_only_the_owner_can_read_a_slip(spill: Spill, tmp_path: Path) -> None:
+    spill.write([sample(1, b"a")])
+    assert files(tmp_path)[0].stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / DIRECTORY).stat().st_mode & 0o777 == 0o700
+
+
+def test_what_an_earlier_run_left_is_dropped(spill: Spill, tmp_path: Path) -> None:
+    spill.write([sample(1, b"a")])
+    Spill(tmp_path, read_facts)
+    assert not files(tmp_path)
+
+
+def test_a_disk_that_is_full_leaves_no_half_slip(spill: Spill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr("builtins.open", full)
+    with pytest.raises(StoreError, match=r"cannot write .*1\.slip \(No space left on device\): free some space"):
+        spill.write([sample(1, b"a")])
+    assert not files(tmp_path)
+
+
+def test_a_slip_that_is_gone_is_a_failure_with_a_name(spill: Spill, tmp_path: Path) -> None:
+    slip = spill.write([sample(1, b"a")])
+    files(tmp_path)[0].unlink()
+    with pytest.raises(StoreError, match=r"cannot read .*1\.slip \(No such file"):
+        slip.read()

@@ -1,0 +1,303 @@
+"""A store of an earlier format becomes one of today: all of it comes over, whatever happens on the way."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from amqpd.broker.definitions import (
+    BindingDefinition,
+    ExchangeDefinition,
+    PermissionDefinition,
+    PolicyDefinition,
+    QueueDefinition,
+    UserDefinition,
+    VhostDefinition,
+)
+from amqpd.fields import LongString, Timestamp
+from amqpd.store import files, schema
+from amqpd.store.errors import StoreError
+from amqpd.store.recovery import Recovered
+from amqpd.store.store import Store
+from tests.store.store_samples import NOW, PERSISTENT, contents, load, query
+
+FORMAT_1 = Path(__file__).with_name("format_1.sql").read_text()
+
+# What is in that file.
+DEFINITIONS = [
+    VhostDefinition("/", "the default", ("x",)),
+    VhostDefinition("nul \x00"),
+    UserDefinition("ann", "hash", "scrypt", ("administrator",)),
+    PermissionDefinition("ann", "/", ".*", "^a", ""),
+    PolicyDefinition("/", "p", "^q", {"max-length": 5}, 3, "queues"),
+    PolicyDefinition("/", "p", "", {"max-length": 9}, is_operator=True),
+    ExchangeDefinition("/", "e", "topic", True, False, True, {"alternate-exchange": "f"}),
+    QueueDefinition(1, "/", "orders", True, arguments={"x-queue-type": "quorum", "x-max-length": 5}),
+    QueueDefinition(2, "/", "copies", True, False, True),
+    QueueDefinition(
+        3, "nul \x00", "Ü \x00", True, arguments={"time": Timestamp(1 << 63), "octets": LongString(b"\xff")}),
+    BindingDefinition("/", "e", "queue", "orders", "a.#", {"x-match": "all"}),
+]
+MESSAGES = {
+    1: (1, "", "orders", PERSISTENT, "grüße".encode()),
+    2: (2, "e", "a.b", PERSISTENT, b"to two"),
+    3: (3, "", "orders", PERSISTENT, bytes(10_000)),
+    4: (4, "", "orders", b"\x90\x00\x0atext/plain\x02", b"\xff\x00"),
+    5: (5, "e", "a", PERSISTENT, b""),
+    6: (6, "", "nul \x00", PERSISTENT, b"odd"),
+}
+PLACES = {1: [1, 2, 3, 4, 5], 2: [2, 5], 3: [6]}
+
+
+@pytest.fixture
+def old(directory: Path) -> Path:
+    """The directory of a store of format 1, stopped cleanly."""
+    directory.mkdir(mode=0o700)
+    return make_old(directory)
+
+
+def make_old(directory: Path) -> Path:
+    with closing(sqlite3.connect(directory / "amqpd.db")) as connection:
+        connection.executescript(FORMAT_1)
+        connection.execute("PRAGMA journal_mode = WAL")
+    return directory
+
+
+def expect_all(found: Recovered) -> None:
+    """See that what was in the old store is in the new one, and nothing else."""
+    assert found.was_clean and not found.damaged
+    assert found.definitions == DEFINITIONS
+    assert {queue: contents(run) for queue, run in found.messages.items()} == {
+        queue: [MESSAGES[number] for number in numbers] for queue, numbers in PLACES.items()}
+    assert found.redelivered == {1: {2, 3}, 2: {5}, 3: set()}
+    assert found.expiries == {1: {1: 1_900_000_000_123, 2: 1_900_000_000_456}}
+    assert found.deliveries == {1: {3: 3, 2: 1}}
+
+
+def expect_whole_copy(copy: Path) -> None:
+    """See that it is the old store, row for row."""
+    with closing(sqlite3.connect(":memory:")) as original, closing(sqlite3.connect(copy)) as copied:
+        original.executescript(FORMAT_1)
+        assert copied.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        for name, in original.execute("SELECT name FROM sqlite_master WHERE type = 'table'"):
+            assert copied.execute(f"SELECT * FROM {name}").fetchall() == original.execute(
+                f"SELECT * FROM {name}").fetchall()
+        for fact in ("application_id", "user_version"):
+            assert copied.execute(f"PRAGMA {fact}").fetchall() == original.execute(f"PRAGMA {fact}").fetchall()
+
+
+# All of it comes over
+
+def test_everything_comes_over_and_the_copy_is_the_old_file(old, opened):
+    store = opened()
+    expect_all(load(store))
+    store.check()
+    assert store.info().damaged == 1
+    store.close({})
+    assert query(old, "PRAGMA user_version") == [(2,)]
+    assert query(old, "SELECT number, body, noticed FROM damaged") == [(7, b"damaged", 1_800_000_000)]
+    assert query(old, "SELECT number, leased_to FROM queue_rows") == [(1, 0), (2, 0), (3, 0)]
+    expect_whole_copy(old / "amqpd.db.format-1")
+
+
+def test_an_old_store_becomes_what_a_new_one_is(old, tmp_path, opened):
+    opened().close({})
+    opened(tmp_path / "new").close({})
+    objects = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY 1, 2"
+    assert query(old, objects) == query(tmp_path / "new", objects)
+
+
+def test_bodies_come_last_in_their_rows(old, opened):
+    """So that the marks of a message are read without the pages of its body."""
+    opened().close({})
+    assert [name for _, name, *_ in query(old, "PRAGMA table_info(message_rows)")] == [
+        "number", "queue", "redelivered", "expires_at", "deliveries", "exchange", "routing_key", "properties",
+        "checksum", "body"]
+
+
+def test_what_an_unclean_stop_left_stays_an_unclean_stop(old, opened):
+    query(old, "UPDATE meta SET value = 0 WHERE key = 'clean'")
+    found = load(opened())
+    assert not found.was_clean
+    assert found.redelivered == {queue: set(numbers) for queue, numbers in PLACES.items()}
+
+
+# Whatever happens on the way
+
+@pytest.mark.parametrize("at", range(1, 11))
+def test_a_step_that_fails_at_any_statement_changes_nothing(old, opened, monkeypatch, at):
+    def failing_step(db):
+        done = iter(range(1, at))
+        schema._format_2(SimpleNamespace(execute=lambda sql: db.execute(sql) if next(done, 0) else fail()))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "STEPS", (schema._format_1, failing_step))
+        for _ in range(2):
+            with pytest.raises(StoreError, match="out of paint"):
+                opened()
+    assert query(old, "PRAGMA user_version") == [(1,)]
+    expect_whole_copy(old / "amqpd.db")
+    expect_all(load(opened()))
+
+
+def fail() -> None:
+    raise sqlite3.OperationalError("out of paint")
+
+
+def test_the_step_has_no_more_statements_than_were_tried():
+    count = []
+    schema._format_2(SimpleNamespace(execute=count.append))
+    assert len(count) == 10
+
+
+FILE_EVENTS = ("open", "os.rename", "os.remove", "os.truncate", "sqlite3.connect")
+
+
+def kill_at(directory: Path, nth: int) -> bool:
+    """Open the store in a process that is killed at its nth statement or act on a file; False if it got through."""
+    child = os.fork()
+    if not child:
+        try:
+            die_at(nth)
+            Store.open(directory, now=NOW)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    assert status in (0, signal.SIGKILL)
+    return status != 0
+
+
+def die_at(nth: int) -> None:
+    left, plain = iter(range(nth)), sqlite3.connect
+
+    def count(*_: object) -> None:
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def connect(*arguments: object, **settings: object) -> sqlite3.Connection:
+        connection = plain(*arguments, **settings)
+        connection.set_trace_callback(count)
+        return connection
+
+    sqlite3.connect = connect
+    sys.addaudithook(lambda event, _: count() if event in FILE_EVENTS else None)
+
+
+def kill_at_every_point(root: Path, opened: Callable[..., Store]) -> int:
+    """Kill an upgrade at each point in turn, and see that the next start makes it good; how many there are."""
+    nth, is_killed = 0, True
+    while is_killed:
+        directory = root / f"killed-{nth}"
+        directory.mkdir(mode=0o700)
+        is_killed = kill_at(make_old(directory), nth)
+        copy = directory / "amqpd.db.format-1"
+        if copy.exists():
+            expect_whole_copy(copy)
+        again = opened(directory)
+        found = load(again)
+        again.check()
+        if found.was_clean:
+            expect_all(found)
+        else:       # it had begun its run, and could have delivered
+            assert contents(found.messages[1]) == [MESSAGES[number] for number in PLACES[1]]
+        again.abandon()
+        expect_whole_copy(copy)
+        assert {path.name for path in directory.iterdir()} == {"amqpd.db", "amqpd.db.format-1", "amqpd.lock"}
+        nth += 1
+    return nth - 1
+
+
+def test_a_start_killed_at_any_point_of_the_upgrade_is_made_good_by_the_next(tmp_path, opened):
+    points = kill_at_every_point(tmp_path, opened)
+    print(f"\nkilled at {points} points of an upgrade, lost nothing")
+    assert points > 50
+
+
+def test_an_upgrade_that_commits_halfway_would_be_caught(tmp_path, opened, monkeypatch):
+    """Teeth of the test above."""
+    def halfway(db):
+        schema._format_2(SimpleNamespace(execute=lambda sql: [db.execute(act) for act in (sql, "COMMIT", "BEGIN")]))
+
+    monkeypatch.setattr(schema, "STEPS", (schema._format_1, halfway))
+    with pytest.raises(StoreError, match="no such index"):
+        kill_at_every_point(tmp_path, opened)
+
+
+def test_a_half_made_copy_of_an_earlier_attempt_does_no_harm(old, opened):
+    for name in ("amqpd.db.format-1", "amqpd.db.format-1.new"):
+        (old / name).write_bytes(b"half of a page")
+    expect_all(load(opened()))
+    expect_whole_copy(old / "amqpd.db.format-1")
+    assert not (old / "amqpd.db.format-1.new").exists()
+
+
+# No room
+
+@contextmanager
+def largest_file(octets: int) -> Iterator[None]:
+    """No file may become larger: a write beyond it fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (octets, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def few_pages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The disk is full when a copy has got eight pages."""
+    plain = sqlite3.connect
+
+    def connect(file: str, **settings: object) -> sqlite3.Connection:
+        connection = plain(file, **settings)
+        if ".format-1.new" in file:
+            connection.execute("PRAGMA max_page_count = 8")
+        return connection
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", connect)
+        yield
+
+
+@pytest.mark.parametrize("shortage, complaint", [
+    (lambda _: largest_file(40_000), r"cannot use .*/amqpd.db.format-1.new \(disk I/O error\): check its disk"),
+    (few_pages, "no space left for .*/amqpd.db.format-1.new: free some on its disk"),
+], ids=["a write that fails", "full"])
+def test_a_copy_that_does_not_fit_is_an_error_and_changes_nothing(
+    old, opened, monkeypatch, shortage: Callable[[pytest.MonkeyPatch], Iterator[None]], complaint
+):
+    before = (old / "amqpd.db").read_bytes()
+    assert len(before) > 40_000
+    with shortage(monkeypatch), pytest.raises(StoreError, match=complaint):
+        opened()
+    assert (old / "amqpd.db").read_bytes() == before
+    assert not [path.name for path in old.iterdir() if "format-1" in path.name]
+    expect_all(load(opened()))
+
+
+def test_a_disk_that_is_full_while_the_rows_are_changed_changes_nothing(old, opened, monkeypatch):
+    plain = files.connect
+
+    def connect(path: Path) -> sqlite3.Connection:
+        connection = plain(path)
+        pages, = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+        return connection
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "connect", connect)
+        with pytest.raises(StoreError, match="no space left for .*/amqpd.db: free some"):
+            opened()
+    expect_whole_copy(old / "amqpd.db")
+    expect_all(load(opened()))

@@ -1,0 +1,88 @@
+"""A shelf for tests: it reads from where the test says, opens and closes as it is told, keeps slips in memory."""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from amqpd.broker.pages import NO_END, Page, StoredMessages, Unread
+from amqpd.broker.paging import Paging
+from amqpd.broker.stretch import Budget
+from amqpd.message import Message
+
+
+class SlipInMemory:
+    """Messages that were written down; `left` are the numbers of those that somebody may still want."""
+
+    def __init__(self, run: Sequence[Message]) -> None:
+        self.run = list(run)
+        self.numbers = frozenset(message.number for message in run)
+        self.left = set(self.numbers)
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """See broker/pages.py."""
+        self.left.difference_update(numbers)
+
+
+class ShelfInMemory:
+    """See broker/ports.py. `read` is asked for what a store would keep."""
+
+    def __init__(self, read: Callable[[list[int]], list[Message]], *, limit: int = 1 << 62) -> None:
+        self.budget = Budget(limit)
+        self.safe_number = 0
+        self.is_open = True
+        self.can_spill = True
+        self.slips: list[SlipInMemory] = []
+        self.fetched = 0
+        self._read = read
+        self._called: deque[Paging] = deque()
+        self._spilling: deque[tuple[Page, list[Message]]] = deque()
+
+    def call(self, paging: Paging) -> None:
+        """See broker/ports.py."""
+        self._called.append(paging)
+
+    def serve(self) -> None:
+        """Let all read who wait for it."""
+        while self.is_open and self._called:
+            self._called.popleft().read_on()
+
+    def fetch(self, unread: Unread) -> list[Message]:
+        """See broker/ports.py."""
+        assert self.is_open, "the shelf is closed"
+        found = self._read(unread.stored)
+        if unread.slip is not None:
+            assert isinstance(unread.slip, SlipInMemory)
+            assert unread.slip.left, "the slip is gone"
+            wanted = {*unread.numbers}
+            found = found + [message for message in unread.slip.run if message.number in wanted]
+        self.fetched += len(found)
+        return sorted(found, key=lambda message: message.number)
+
+    def spill(self, page: Page, run: Sequence[Message]) -> None:
+        """See broker/ports.py."""
+        self._spilling.append((page, list(run)))
+
+    def write_slips(self, *, fails: bool = False) -> None:
+        """The disk has taken what was to be written down, or not."""
+        while self._spilling:
+            page, run = self._spilling.popleft()
+            if fails:
+                page.stay(self.budget)
+                continue
+            self.slips.append(SlipInMemory(run))
+            page.let_go(self.budget, self.slips[-1])
+
+
+def stored(
+    messages: Sequence[Message], expiries: Mapping[int, int] | None = None
+) -> StoredMessages:
+    """These messages as a store gives them back; `expiries` by number, in ms since 1970."""
+    ends = [(expiries or {}).get(message.number, NO_END) for message in messages]
+    lifetimes = [m.facts.expiration_ms for m in messages]
+    return StoredMessages(
+        array("q", [message.number for message in messages]), array("I", [m.body_size for m in messages]),
+        array("q", ends) if expiries else None,
+        array("q", [NO_END if life is None else life for life in lifetimes]) if expiries else None,
+        bytearray([min(m.facts.priority or 0, 255) for m in messages]))
