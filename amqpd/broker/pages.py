@@ -72,8 +72,8 @@ class Page:
     """Consecutive messages of a line. `ends` are in ms of the broker's clock, NO_END for a message without one."""
 
     __slots__ = (
-        "content", "count", "is_leaving", "octets", "slip", "_numbers", "_sizes", "_ends", "_by_end", "_next_by_end", "_start",
-        "_gone")
+        "content", "count", "is_leaving", "octets", "slip",
+        "_numbers", "_sizes", "_ends", "_by_end", "_next_by_end", "_start", "_gone")
 
     def __init__(
         self, numbers: array[int], sizes: array[int], ends: array[int] | None = None,

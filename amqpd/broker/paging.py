@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from amqpd.broker.lease import BLOCK
 from amqpd.broker.pages import PAGE_MESSAGES, Left, Page, Unread
 from amqpd.broker.ports import Shelf
 from amqpd.message import Message
@@ -23,10 +24,10 @@ PAGES_A_TURN = 2        # read for one queue before others have their turn
 
 
 class NotAtHand(Exception):
-    """The next message of a queue is on disk, and cannot be read just now: `call` says when it can."""
+    """The next message of a queue cannot be had just now, since the disk is busy: `call` says when it can."""
 
     def __init__(self, paging: Paging) -> None:
-        super().__init__("the next message is on disk")
+        super().__init__("the next message has to wait for the disk")
         self._paging = paging
 
     def call(self, go_on: Callable[[], None]) -> None:
@@ -44,17 +45,27 @@ class Paging:
         self._callers: list[Callable[[], None]] = []
         self._dying: deque[tuple[list[Message] | Unread, str]] = deque()
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for the disk."""
+        return self._is_called
+
     # In
 
     def see_to_next(self) -> bool:
-        """See that the next message is in memory; if that cannot be now, the queue hears when it can."""
+        """See that the next message is in memory and may be handed out; if not now, the queue hears when it may."""
         ready = self._queue.ready
         while (page := ready.next_page) is not None:
             if page.content is None and not self._shelf.is_open:
                 self._order_call()
                 return False
             self._load(page)
-        return True
+        lease = self._queue.lease
+        if lease is None or not ready or lease.bound(ready.first_number):
+            return True
+        lease.ask(ready.number_at(BLOCK))
+        self._order_call()
+        return False
 
     def read_ahead(self) -> None:
         """Have a page read soon, if little is left in memory that consumers could be given."""

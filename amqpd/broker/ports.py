@@ -65,6 +65,9 @@ class Journal(Protocol):
         A count takes the place of the one before, and is forgotten when the message is settled.
         """
 
+    def leased(self, queue: QueueDefinition, number: int) -> int:
+        """Record that messages of this durable queue, up to this number, may be handed out from now on."""
+
     def settled(self, queue: QueueDefinition, numbers: Sequence[int]) -> int:
         """Record that the messages of these numbers have left this queue for good.
 
@@ -86,6 +89,14 @@ class Shelf(Protocol):
     @property
     def safe_number(self) -> int:
         """The highest number that has been committed."""
+
+    @property
+    def taken_number(self) -> int:
+        """The highest number that has been taken to be committed: higher ones are in the batch that fills."""
+
+    @property
+    def committed_batch(self) -> int:
+        """The journal's last batch that has been committed."""
 
     @property
     def is_open(self) -> bool:

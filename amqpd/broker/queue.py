@@ -7,7 +7,7 @@ is durable it records in the journal.
 Always true between calls:
 - `ready` is in the order of dispatch: by priority where there are any, then by publish order, requeued
   messages too;
-- no message waits while a consumer has credit and its connection has room;
+- no message waits while a consumer has credit and its connection has room, but for the disk;
 - `unacked` counts the messages handed out to consumers and getters that owe an answer;
 - every number in `redelivered` and `deliveries` belongs to a message that is ready or unacked here;
 - the ready messages are within the limits, and none is handed out after its end.
@@ -26,6 +26,7 @@ from amqpd.broker.consumer import Consumer
 from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED
 from amqpd.broker.deadlines import Deadlines
 from amqpd.broker.definitions import QueueDefinition
+from amqpd.broker.lease import BLOCK, Lease
 from amqpd.broker.pages import NO_END, Left, StoredMessages, Unread, pages_of
 from amqpd.broker.paging import NotAtHand, Paging
 from amqpd.broker.ports import Journal, Shelf
@@ -58,11 +59,11 @@ class Queue:
         rules: QueueRules = NO_RULES, clock: Clock | None = None, mortuary: Mortuary | None = None,
         shelf: Shelf | None = None,
     ) -> None:
+        shelf = shelf or MemoryShelf()
         self.definition = definition
         self.name = definition.name
         self.owner = owner
         self.rules = rules
-        shelf = shelf or MemoryShelf()
         self._deadlines = Deadlines()
         self.paging = Paging(self, shelf)
         self.ready: Ready = (
@@ -71,6 +72,7 @@ class Queue:
         self.unacked = 0
         self.redelivered: set[int] = set()
         self.redelivered_to = 0     # a number up to which any message may have been handed out, before a restart
+        self.lease = Lease(definition, journal, shelf) if definition.durable else None
         self.deliveries: dict[int, int] = {}        # by message number: failed deliveries, where there were any
         self.consumers: list[Consumer] = []
         self.active: Consumer | None = None         # the single active consumer, where the rules want one
@@ -115,7 +117,8 @@ class Queue:
         batch = 0
         if self.definition.durable:
             persistent = self._kept(run)
-            if persistent:
+            if persistent and self.lease is not None:
+                self.lease.published(persistent[-1].number)
                 batch = self._journal.published(self.definition, persistent, self._to_wall(ends, persistent))
         self.published_total += len(run)
         if not self.ready and (taker := self._sole_taker(run)) is not None:
@@ -240,6 +243,8 @@ class Queue:
         self.redelivered |= redelivered
         self.redelivered_to = redelivered_to
         self.deliveries |= deliveries
+        if self.lease is not None and stored.numbers:
+            self.lease.restore(redelivered_to, stored.numbers[-1])
         ends = self._ends_of_stored(stored)
         if stored.priorities is None or not self.rules.max_priority:
             self.ready.restore(0, pages_of(stored.numbers, stored.sizes, ends))
@@ -307,7 +312,7 @@ class Queue:
             if not takers or not self.paging.see_to_next():
                 break
             if len(takers) == 1:
-                self._hand_out(takers[0], self.ready.take(takers[0].credit, takers[0].subscriber.room))
+                self._hand_out(takers[0], self._take(takers[0].credit, takers[0].subscriber.room))
             else:
                 self._deal(takers)
         self.paging.read_ahead()
@@ -336,7 +341,7 @@ class Queue:
             room = min([c.subscriber.room for c in takers])
             if self.ready.octets + DELIVERY_OVERHEAD * len(self.ready) <= room:
                 rounds = max(1, min(len(self.ready) // len(takers), min([c.credit for c in takers])))
-        dealt = self.ready.take(rounds * len(takers), NO_END)
+        dealt = self._take(rounds * len(takers), NO_LIMIT)
         for turn, consumer in enumerate(takers):
             self._hand_out(consumer, dealt[turn :: len(takers)])
         served = takers[: len(dealt) % len(takers)] if len(dealt) % len(takers) else takers
@@ -344,9 +349,18 @@ class Queue:
             self.consumers.remove(consumer)
             self.consumers.append(consumer)
 
+    def _take(self, limit: int, room: int) -> list[Message]:
+        return self.ready.take(limit, room) if self.lease is None else self.ready.take(limit, room, self.lease.bound)
+
+    def _note_handed_out(self, run: Sequence[Message]) -> None:
+        if self.lease is not None:
+            last = max(map(number_of, run)) if self.rules.max_priority else run[-1].number
+            self.lease.handed_out(last, self.ready.number_at(BLOCK))
+
     def _hand_out(self, consumer: Consumer, run: Sequence[Message]) -> None:
         if not run:
             return
+        self._note_handed_out(run)
         self.delivered_total += len(run)
         if consumer.no_ack:
             consumer.subscriber.deliver(consumer, run)
@@ -367,9 +381,10 @@ class Queue:
         self._expire()
         if not self.paging.see_to_next():
             raise NotAtHand(self.paging)
-        taken = self.ready.take(1, NO_END)
+        taken = self._take(1, NO_LIMIT)
         if not taken:
             return None
+        self._note_handed_out(taken)
         self.got_total += 1
         if not no_ack:
             self.unacked += 1
@@ -576,7 +591,7 @@ class Queue:
         for consumer in self.consumers:
             assert consumer.in_flight >= 0
             assert not consumer.prefetch or consumer.in_flight <= consumer.prefetch, "prefetch exceeded"
-        assert not (len(self.ready) and self._takers()), "ready message, idle consumer"
+        assert not (len(self.ready) and self._takers()) or self.paging.is_waiting, "ready message, idle consumer"
 
 
 def _priority(consumer: Consumer) -> int:

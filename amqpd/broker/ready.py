@@ -32,11 +32,17 @@ from amqpd.broker.pages import (
     Page,
     Unread,
 )
-from amqpd.broker.stretch import DELIVERY_OVERHEAD, Budget, Stretch, body_octets, number_of
+from amqpd.broker.stretch import DELIVERY_OVERHEAD, NO_BOUND, Budget, Stretch, body_octets, number_of
 from amqpd.message import Message
 
 NO_LIMIT = 1 << 62
+Bound = Callable[[int], int]
 PAGE = PAGE_MESSAGES, PAGE_OCTETS
+
+
+def without_bound(first: int) -> int:
+    """All may go."""
+    return NO_BOUND
 
 
 class Ready(Protocol):
@@ -79,8 +85,18 @@ class Ready(Protocol):
     def put_back(self, run: Collection[Message]) -> None:
         """Put messages to where their numbers belong."""
 
-    def take(self, limit: int, room: int) -> list[Message]:
-        """Take the next messages: at most `limit`, and no more once `room` octets are used up. May be fewer."""
+    @property
+    def first_number(self) -> int:
+        """The number of the next message in memory; 0 where there is none."""
+
+    def number_at(self, place: int) -> int:
+        """The number of the message at about this place from the head in memory, or 0."""
+
+    def take(self, limit: int, room: int, bound: Bound = without_bound) -> list[Message]:
+        """Take the next messages: at most `limit`, and no more once `room` octets are used up. May be fewer.
+
+        `bound` says, by the number of the first one, up to which others may go with it.
+        """
 
     def load(self, found: Collection[Message]) -> list[int]:
         """`page_ahead` was read: these are its messages. The numbers of those that are missing, and now gone."""
@@ -207,9 +223,18 @@ class Line:
 
     # Messages out
 
-    def take(self, limit: int, room: int) -> list[Message]:
+    @property
+    def first_number(self) -> int:
         """See `Ready`."""
-        return self._head.take(limit, room)
+        return self._head.first_number
+
+    def number_at(self, place: int) -> int:
+        """See `Ready`."""
+        return self._head.number_at(place)
+
+    def take(self, limit: int, room: int, bound: Bound = without_bound) -> list[Message]:
+        """See `Ready`."""
+        return self._head.take(limit, room, bound(self._head.first_number))
 
     def load(self, found: Collection[Message]) -> list[int]:
         """See `Ready`."""
@@ -452,14 +477,24 @@ class PriorityLines:
         for level, messages in self._by_level(run).items():
             self._lines[level].put_back(messages)
 
-    def take(self, limit: int, room: int) -> list[Message]:
+    @property
+    def first_number(self) -> int:
+        """See `Ready`."""
+        serving = self._serving
+        return 0 if serving is None else serving.first_number
+
+    def number_at(self, place: int) -> int:
+        """See `Ready`."""
+        return max([line.number_at(place) for line in self._lines])
+
+    def take(self, limit: int, room: int, bound: Bound = without_bound) -> list[Message]:
         """See `Ready`."""
         run: list[Message] = []
         for line in reversed(self._lines):
             if limit <= len(run) or room <= 0:
                 break
             if line:
-                taken = line.take(limit - len(run), room)
+                taken = line.take(limit - len(run), room, bound)
                 room -= body_octets(taken) + DELIVERY_OVERHEAD * len(taken)
                 run += taken
                 if line:

@@ -18,7 +18,7 @@ class MemoryShelf:
 
     def __init__(self) -> None:
         self.budget = Budget()
-        self.safe_number = 0
+        self.safe_number = self.taken_number = self.committed_batch = 0
         self.is_open = True
         self.can_spill = False
 

@@ -25,6 +25,7 @@ DELIVERY_OVERHEAD = 100
 MESSAGE_COST = 300
 # A stretch is cleared of places left in its middle once these are the larger part of it, and at least so many.
 FEWEST_LEFT_PLACES = 64
+NO_BOUND = 1 << 62
 
 number_of: Callable[[Message], int] = attrgetter("number")
 
@@ -60,8 +61,13 @@ class Stretch:
 
     @property
     def first_number(self) -> int:
-        """The lowest number in it, or one below; not of an empty stretch."""
-        return self._messages[0].number
+        """The lowest number in it; of an empty stretch 0."""
+        return self._messages[0].number if self._messages else 0
+
+    def number_at(self, place: int) -> int:
+        """The number of the message at about this place, or of the last one; of an empty stretch 0."""
+        messages = self._messages
+        return messages[min(place, len(messages) - 1)].number if messages else 0
 
     def _charge(self, octets: int, count: int) -> None:
         self.octets += octets
@@ -87,15 +93,16 @@ class Stretch:
         messages.extendleft(reversed(back))
         self._charge(body_octets(run), len(run))
 
-    def take(self, limit: int, room: int) -> list[Message]:
-        """Take the first messages: at most `limit`, and no more once `room` octets are used up."""
+    def take(self, limit: int, room: int, bound: int = NO_BOUND) -> list[Message]:
+        """Take the first messages: at most `limit`, up to the number `bound`, and no more once `room` is used up."""
         messages = self._messages
-        if len(messages) <= limit and self.octets + DELIVERY_OVERHEAD * len(messages) <= room:
+        if len(messages) <= limit and self.octets + DELIVERY_OVERHEAD * len(messages) <= room and (
+                not messages or messages[-1].number <= bound):
             return self.clear()
         run: list[Message] = []
         used = octets = 0
         gone = self._gone
-        while messages and len(run) < limit and used < room:
+        while messages and len(run) < limit and used < room and messages[0].number <= bound:
             message = messages.popleft()
             if message.number in gone:
                 gone.discard(message.number)

@@ -103,5 +103,5 @@ class Committer:
         self._committed_number = number
         self._one_more.set()
         self._passes.on_commit(number)
-        self._shelf.open()
+        self._shelf.open(number)
         self.take()

@@ -36,7 +36,7 @@ class StoreShelf:
 
     def __init__(self, store: Store, spill: Spill, budget: Budget, on_failure: Callable[[StoreError], None]) -> None:
         self.budget = budget
-        self.safe_number = 0
+        self.safe_number = self.taken_number = self.committed_batch = 0
         self.is_open = True
         self.schedule: Callable[[], None] = _nothing
         self._store = store
@@ -44,7 +44,6 @@ class StoreShelf:
         self._on_failure = on_failure
         self._called: deque[Paging] = deque()
         self._numbers: Callable[[], int] = _zero
-        self._closing_number = 0
         self._spills_from = 0.0     # of the monotonic clock: when to try again after a disk was full
         self._writer = ThreadPoolExecutor(1, "amqpd-spill")
 
@@ -52,7 +51,8 @@ class StoreShelf:
         """Serve this broker from now on; `schedule` asks for `serve` to be called soon."""
         self.schedule = schedule
         self._numbers = lambda: broker.next_message_number - 1
-        self.safe_number = self._numbers()
+        # Not with what was published while the store was read: that is to be written yet.
+        self.safe_number = self.taken_number = self._store.first_number - 1
 
     @property
     def can_spill(self) -> bool:
@@ -64,12 +64,13 @@ class StoreShelf:
     def close(self) -> None:
         """The store is going to be written, with all that has been published up to now."""
         self.is_open = False
-        self._closing_number = self._numbers()
+        self.taken_number = self._numbers()
 
-    def open(self) -> None:
-        """It has been written."""
+    def open(self, batch: int) -> None:
+        """It has been written, up to this batch."""
         self.is_open = True
-        self.safe_number = self._closing_number
+        self.safe_number = self.taken_number
+        self.committed_batch = batch
         self.serve()
 
     def call(self, paging: Paging) -> None:

@@ -8,7 +8,7 @@ Always true of a batch:
 - no message is both published and settled: one that was settled before it was written is in neither;
 - only what is published has an expiry, and nothing that is settled has a delivery count;
 - nothing is published, requeued or settled in a queue that a later change of the batch deleted;
-- `count` is the number of changes, publishes, delivery counts and settles it holds.
+- `count` is the number of changes, publishes, delivery counts, leases and settles it holds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Batch:
     """What one commit makes safe, all of it or nothing.
 
     By queue number, `published` holds messages by number, and `settled` message numbers; `expiries`, in ms since
-    1970, and `deliveries`, by message number, are of those that have one. `weight` is the octets of content that
+    1970, and `deliveries`, by message number, are of those that have one; `leases` say up to which number messages
+    may have been handed out. `weight` is the octets of content that
     wait in it, about.
     """
 
@@ -41,6 +42,7 @@ class Batch:
         self.expiries: dict[int, dict[int, int]] = {}
         self.deliveries: dict[int, dict[int, int]] = {}
         self.settled: dict[int, list[int]] = {}
+        self.leases: dict[int, int] = {}
         self.count = 0
         self.weight = 0
         self._vhosts: dict[int, str] = {}       # of the queues above
@@ -68,6 +70,7 @@ class Batch:
         self.weight -= _weight(dropped.values())
         self.count -= len(dropped) + len(self.settled.pop(queue_number, ()))
         self.count -= len(self.deliveries.pop(queue_number, ()))
+        self.count -= self.leases.pop(queue_number, None) is not None
         self.expiries.pop(queue_number, None)
         self._vhosts.pop(queue_number, None)
 
@@ -89,6 +92,12 @@ class Batch:
         self.count -= len(deliveries)
         deliveries.update(counts)
         self.count += len(deliveries)
+        self._vhosts[queue.number] = queue.vhost
+
+    def lease(self, queue: QueueDefinition, number: int) -> None:
+        """Note up to which number messages of this queue may have been handed out."""
+        self.count += queue.number not in self.leases
+        self.leases[queue.number] = number
         self._vhosts[queue.number] = queue.vhost
 
     def settle(self, queue: QueueDefinition, numbers: Sequence[int]) -> None:
@@ -118,9 +127,11 @@ class Batch:
         assert published.isdisjoint(settled), "a message is both published and settled"
         assert expiring <= published, "a message that is not published expires"
         assert not {*counted} & {*settled}, "a settled message has a delivery count"
-        assert self.count == len(self.changes) + len(published) + len(counted) + len(settled), "the count is off"
+        assert self.count == len(
+            self.changes) + len(published) + len(counted) + len(settled) + len(self.leases), "the count is off"
         assert self.weight == sum(_weight(pending.values()) for pending in self.published.values())
-        assert self.published.keys() | self.deliveries.keys() | self.settled.keys() == self._vhosts.keys()
+        noted = self.published.keys() | self.deliveries.keys() | self.settled.keys() | self.leases.keys()
+        assert noted == self._vhosts.keys()
 
 
 def _drop(values: dict[int, dict[int, int]], queue_number: int, numbers: Sequence[int]) -> int:
@@ -174,6 +185,11 @@ class Journal:
         self._filling.requeue(queue, counts)
         return self._filling.number
 
+    def leased(self, queue: QueueDefinition, number: int) -> int:
+        """Record that messages of this queue, up to this number, may have been handed out."""
+        self._filling.lease(queue, number)
+        return self._filling.number
+
     def settled(self, queue: QueueDefinition, numbers: Sequence[int]) -> int:
         """Record that the messages of these numbers have left this queue for good."""
         self._filling.settle(queue, numbers)
@@ -200,6 +216,10 @@ class MemoryJournal:
         return 0
 
     def requeued(self, queue: QueueDefinition, counts: Mapping[int, int]) -> int:
+        """Nothing is kept."""
+        return 0
+
+    def leased(self, queue: QueueDefinition, number: int) -> int:
         """Nothing is kept."""
         return 0
 

@@ -64,7 +64,7 @@ class Recovered(msgspec.Struct, frozen=True):
 
 
 def recover(connection: sqlite3.Connection, reader: MessageReader, *, was_clean: bool, now: int) -> Recovered:
-    """Read everything but contents, within a transaction. After an unclean stop any message may have been delivered.
+    """Read everything but contents, within a transaction.
 
     Raises sqlite3.Error, and what reading facts raises.
     """
@@ -81,11 +81,8 @@ def recover(connection: sqlite3.Connection, reader: MessageReader, *, was_clean:
     if damaged or has_strays:
         set_aside(connection, damaged, now)
     leases = dict(connection.execute("SELECT number, leased_to FROM queue_rows WHERE leased_to > 0").fetchall())
-    messages = {queue: one.messages() for queue, one in waiting.items()}
-    if not was_clean:
-        leases = {queue: found.numbers[-1] for queue, found in messages.items() if found.numbers}
     return Recovered(
-        definitions, messages,
+        definitions, {queue: one.messages() for queue, one in waiting.items()},
         {queue: one.redelivered for queue, one in waiting.items() if one.redelivered}, leases,
         {queue: one.deliveries for queue, one in waiting.items() if one.deliveries}, len(damaged), was_clean)
 

@@ -42,6 +42,9 @@ from amqpd.store.statements import change_numbers, insert_rows
 Durability = Literal["power", "process"]
 
 LARGEST_LOG = 16 << 20      # octets of the write-ahead log before it is written back
+_RAISE_LEASES = """
+    UPDATE queue_rows SET leased_to = json_extract(lease.value, '$[1]') FROM json_each(?) AS lease
+    WHERE queue_rows.number = json_extract(lease.value, '$[0]')"""
 _EPOCH_SHIFT = 40           # a run may give a million million numbers
 
 logger = logging.getLogger(__name__)
@@ -122,8 +125,8 @@ class Store:
     def load(self, read_facts: Callable[[bytes], Facts]) -> Recovered:
         """Read back all but contents, once, before the first commit. `read_facts` reads the octets of properties.
 
-        After an unclean stop every message counts as redelivered, after a clean one those that `close` was told
-        of. What is of no use to any queue is set aside and logged. Raises StoreError.
+        Those messages count as redelivered that `close` was told of, or that the leases of the last run cover. What
+        is of no use to any queue is set aside and logged. Raises StoreError.
         """
         self._reader = MessageReader(read_facts)
         with self._transaction() as connection:
@@ -170,6 +173,8 @@ class Store:
             added = self._insert(batch)
             removed += self._settle(batch.settled)
             self._count_deliveries(batch)
+            if batch.leases:
+                self._connection.execute(_RAISE_LEASES, (json.dumps(list(batch.leases.items())),))
         self._messages += added - removed
 
     def _apply(self, change: Change) -> list[int]:

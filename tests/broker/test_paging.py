@@ -204,6 +204,7 @@ def test_what_ends_on_disk_is_read_to_be_buried(journal: RecordingJournal, shelf
     assert len(journal.now.messages[1]) == COUNT - PAGE_MESSAGES, "it is kept until it can be moved"
     shelf.is_open = True
     shelf.serve()
+    shelf.serve()
     assert queue._mortuary.dead == [(number, "expired") for number in ALL]  # type: ignore[union-attr]  # a Graveyard
     assert not journal.now.messages[1]
     queue.check()

@@ -37,6 +37,7 @@ from amqpd.broker.definitions import (
     QueueDefinition,
 )
 from amqpd.broker.pages import Left, Unread
+from amqpd.broker.paging import NotAtHand
 from amqpd.broker.ports import Journal as JournalPort
 from amqpd.broker.queue import Queue
 from amqpd.broker.vhost import Vhost, note_holders
@@ -285,9 +286,9 @@ class Double:
         self.journal: JournalPort = self.recording
         self.first_number = 1
 
-    def commit(self) -> None:
-        """What was recorded is safe."""
-        self.recording.commit()
+    def commit(self) -> int:
+        """What was recorded is safe; the batch it was in."""
+        return self.recording.commit()
 
     def restart(
         self, last_number: int, redelivered: dict[int, list[int]] | None, bounds: dict[int, int]
@@ -299,7 +300,7 @@ class Double:
         self.first_number = last_number + 1
         told = {queue: set(numbers) & kept.messages[queue].keys() for queue, numbers in (redelivered or {}).items()}
         if redelivered is None:
-            bounds = {queue: max(held) for queue, held in kept.messages.items() if held}
+            bounds = dict(kept.leases)
         return Recovered(
             kept.in_order(), {
                 queue: stored([held[number] for number in sorted(held)], kept.expiries[queue])
@@ -328,12 +329,13 @@ class Disk:
         self.first_number = self.store.first_number
         self.recovered = self.store.load(read_facts)
 
-    def commit(self) -> None:
-        """Write the batch."""
+    def commit(self) -> int:
+        """Write the batch, and say which it was."""
         batch = self.filling.take()
         batch.check()
         self.store.commit(batch)
         self.store.check()
+        return batch.number
 
     def restart(
         self, last_number: int, redelivered: dict[int, list[int]] | None, bounds: dict[int, int]
@@ -389,7 +391,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         """A vhost of these definitions, as a new process has it: with a monotonic clock of its own."""
         self.clock = Clock(self.wall % 1_000, self.wall)
         self.shelf = ShelfInMemory(self.disk.read)
-        self.shelf.safe_number = self.next_number
+        self.shelf.safe_number = self.shelf.taken_number = self.next_number
         self.vhost = WatchedVhost(
             "/", self.disk.journal, self.take_number, self.take_number, self.clock, self.shelf)
         self.vhost.machine = self
@@ -429,8 +431,8 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
     def save(self) -> None:
         """A commit, as the committer does it."""
         self.bury()
-        self.disk.commit()
-        self.shelf.safe_number = self.next_number
+        self.shelf.committed_batch = self.disk.commit()
+        self.shelf.safe_number = self.shelf.taken_number = self.next_number
         self.safe = {
             name: {number: copy(held) for number, held in held_here.items() if self.survives(name, held)}
             for name, held_here in self.held.items()}
@@ -476,9 +478,6 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
 
     @rule(downtime=st.sampled_from([0, 0, 25, 2_000, -20]))
     def crash_and_start(self, downtime: int) -> None:
-        for held_here in self.safe.values():
-            for held in held_here.values():
-                held.was_out = True
         self.restart(downtime, None, {})
 
     def restart(self, downtime: int, told: dict[int, list[int]] | None, bounds: dict[int, int]) -> None:
@@ -492,6 +491,8 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
             number = queue.definition.number
             found = recovered.messages[number]
             self.comes_back(queue, self.disk.read(found.numbers.tolist()))
+            if told is None:
+                self.looks_delivered(queue, recovered.redelivered_to.get(number, 0))
             queue.restore(
                 found, recovered.redelivered.get(number, set()), recovered.redelivered_to.get(number, 0),
                 recovered.deliveries.get(number, {}))
@@ -511,6 +512,12 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
             if held.stored_end is not None:
                 held.end = self.end_of(queue, message)
                 held.end = held.stored_end if held.end is None else min(held.stored_end, held.end)
+
+    def looks_delivered(self, queue: Queue, bound: int) -> None:
+        """After a crash: all that was delivered must look so, and little else."""
+        for number, held in self.held[queue.name].items():
+            assert number <= bound or not held.was_out, "it was delivered, and nobody knows"
+            held.was_out = number <= bound
 
     def end_of(self, queue: Queue, message: Message) -> int | None:
         """When a message that comes now ends."""
@@ -577,7 +584,12 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
     def get(self, name: str, no_ack: bool) -> None:
         queue = self.queues[name]
         first = next(iter(self.in_line(queue)), None)
-        message = queue.get(no_ack=no_ack)
+        try:
+            message = queue.get(no_ack=no_ack)
+        except NotAtHand:
+            self.save()     # a lease has to be on disk first
+            first = next(iter(self.in_line(queue)), None)
+            message = queue.get(no_ack=no_ack)
         assert (message and message.number) == (first and first.message.number)
         if message is not None:
             self.goes_out(queue, message, Consumer("", queue, self.channels[0], no_ack=no_ack))

@@ -65,8 +65,8 @@ class FakeShelf:
     def close(self) -> None:
         self.acts.append("close")
 
-    def open(self) -> None:
-        self.acts.append("open")
+    def open(self, batch: int) -> None:
+        self.acts.append(f"open {batch}")
 
 
 class Bench:

@@ -238,5 +238,5 @@ def test_a_new_broker_finds_what_was_answered_and_confirmed(confirming: Talk) ->
     talk = reborn.client().open_channel()
     talk.client(Queue.Declare(queue="d", passive=True)).broker(Queue.DeclareOk("d", 1, 0))
     talk.client(Basic.Get(queue="d", no_ack=True))
-    talk.broker(Basic.GetOk(1, True, "", "d", 0), content=b"safe", properties=PERSISTENT)
+    talk.broker(Basic.GetOk(1, False, "", "d", 0), content=b"safe", properties=PERSISTENT)
     confirming.client(Connection.Close(200, "bye", 0, 0)).broker(Connection.CloseOk())

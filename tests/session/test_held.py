@@ -23,6 +23,9 @@ def getter(stage: Stage, talk: Talk) -> Talk:
         talk.publish("q", *bodies, properties=properties)
     stage.commit()
     queue.paging.page_out(1 << 30)
+    assert queue.lease is not None
+    queue.lease.ask(COUNT)
+    stage.commit()
     for message in [queue.get(no_ack=True) for _ in range(PAGE_MESSAGES)]:
         assert message is not None
         queue.forget(message)

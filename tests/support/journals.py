@@ -42,6 +42,7 @@ class Kept:
         self.messages: dict[int, dict[int, Message]] = {}
         self.expiries: dict[int, dict[int, int]] = {}
         self.deliveries: dict[int, dict[int, int]] = {}
+        self.leases: dict[int, int] = {}
 
     @property
     def _by_queue(self) -> tuple[dict[int, dict[int, Any]], ...]:
@@ -53,6 +54,7 @@ class Kept:
         other.definitions = dict(self.definitions)
         other.messages = {number: dict(kept) for number, kept in self.messages.items()}
         other.expiries = {number: dict(kept) for number, kept in self.expiries.items()}
+        other.leases = dict(self.leases)
         other.deliveries = {number: dict(kept) for number, kept in self.deliveries.items()}
         return other
 
@@ -168,6 +170,13 @@ class RecordingJournal:
         self.is_empty = False
         return self.batch
 
+    def leased(self, queue: QueueDefinition, number: int) -> int:
+        """See broker/ports.py."""
+        self._kept(queue)
+        assert number > self.now.leases.get(queue.number, 0), f"the lease of {queue} does not rise"
+        self.now.leases[queue.number] = number
+        return self._joined()
+
     def read(self, numbers: Sequence[int]) -> list[Message]:
         """The messages of these numbers, as a store would give them back once it has been written."""
         kept = {number: message for queue in self.safe.messages.values() for number, message in queue.items()}
@@ -197,6 +206,10 @@ class RefusingJournal:
     def requeued(self, queue: QueueDefinition, counts: Mapping[int, int]) -> int:
         """Refuse."""
         raise AssertionError(f"requeued messages of {queue} were recorded")
+
+    def leased(self, queue: QueueDefinition, number: int) -> int:
+        """Refuse."""
+        raise AssertionError(f"a lease of {queue} was recorded")
 
     def settled(self, queue: QueueDefinition, numbers: Sequence[int]) -> int:
         """Refuse."""

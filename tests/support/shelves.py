@@ -30,7 +30,7 @@ class ShelfInMemory:
 
     def __init__(self, read: Callable[[list[int]], list[Message]], *, limit: int = 1 << 62) -> None:
         self.budget = Budget(limit)
-        self.safe_number = 0
+        self.safe_number = self.taken_number = self.committed_batch = 0
         self.is_open = True
         self.can_spill = True
         self.slips: list[SlipInMemory] = []
@@ -45,8 +45,9 @@ class ShelfInMemory:
 
     def serve(self) -> None:
         """Let all read who wait for it."""
-        while self.is_open and self._called:
-            self._called.popleft().read_on()
+        for _ in range(len(self._called)):
+            if self.is_open:
+                self._called.popleft().read_on()
 
     def fetch(self, unread: Unread) -> list[Message]:
         """See broker/ports.py."""

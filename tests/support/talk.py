@@ -91,8 +91,7 @@ class Stage:
             self.broker.restore_messages(
                 {number: stored([messages[key] for key in sorted(messages)], kept.expiries[number])
                  for number, messages in kept.messages.items()},
-                {}, {number: max(messages) for number, messages in kept.messages.items() if messages},
-                kept.deliveries)
+                {}, kept.leases, kept.deliveries)
 
     def _furnish(self) -> None:
         self.broker.add_vhost(VhostDefinition("/"))
@@ -157,7 +156,8 @@ class Stage:
     def commit(self) -> None:
         """Write what the journal holds, and tell those who wait for it."""
         number = self.journal.commit()
-        self.shelf.safe_number = self.broker.next_message_number - 1
+        self.shelf.safe_number = self.shelf.taken_number = self.broker.next_message_number - 1
+        self.shelf.committed_batch = number
         for session in list(self._awaiting):
             session.on_commit(number)
             if not session.awaits_commit:

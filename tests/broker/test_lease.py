@@ -1,0 +1,152 @@
+"""Leases: nothing is handed out before it is on disk that it may have been, and deliveries seldom wait for that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from amqpd.broker.definitions import Defined
+from amqpd.broker.lease import BLOCK
+from amqpd.broker.paging import NotAtHand
+from amqpd.broker.queue import Queue
+from amqpd.broker.rules import QueueRules
+from tests.support.journals import RecordingJournal
+from tests.support.samples import message, messages, queue_definition
+from tests.support.shelves import ShelfInMemory, stored
+from tests.support.subscribers import ListSubscriber, settle, subscribe
+
+ORDERS = queue_definition(durable=True)
+
+
+@pytest.fixture
+def journal() -> RecordingJournal:
+    """A journal that knows the queue `orders`."""
+    journal = RecordingJournal()
+    journal.changed(Defined(ORDERS))
+    journal.commit()
+    return journal
+
+
+@pytest.fixture
+def shelf(journal: RecordingJournal) -> ShelfInMemory:
+    return ShelfInMemory(journal.read)
+
+
+@pytest.fixture
+def queue(journal: RecordingJournal, shelf: ShelfInMemory) -> Iterator[Queue]:
+    """A durable queue."""
+    queue = Queue(ORDERS, journal, shelf=shelf)
+    yield queue
+    queue.check()
+
+
+def commit(journal: RecordingJournal, shelf: ShelfInMemory, number: int) -> None:
+    """All up to this number is on disk, and whoever waited for that goes on."""
+    shelf.committed_batch = journal.commit()
+    shelf.safe_number = shelf.taken_number = number
+    shelf.serve()
+
+
+def lease(journal: RecordingJournal) -> int:
+    return journal.now.leases.get(ORDERS.number, 0)
+
+
+def test_what_is_delivered_at_once_is_leased_in_its_own_batch(queue: Queue, journal: RecordingJournal) -> None:
+    subscriber = ListSubscriber()
+    subscribe(queue, subscriber)
+    batch = queue.publish(messages(1, 2, persistent=True))
+    assert subscriber.numbers() == [1, 2]
+    assert lease(journal) >= 2 and journal.batch == batch
+
+
+def test_what_was_committed_before_waits_for_its_lease(
+    queue: Queue, journal: RecordingJournal, shelf: ShelfInMemory
+) -> None:
+    queue.publish(messages(1, 2, persistent=True))
+    assert lease(journal) == 0, "nobody has had anything"
+    commit(journal, shelf, 2)
+    subscriber = ListSubscriber()
+    subscribe(queue, subscriber)
+    queue.dispatch()
+    assert subscriber.numbers() == [] and lease(journal) == 2
+    shelf.serve()
+    assert subscriber.numbers() == []
+    commit(journal, shelf, 2)
+    assert subscriber.numbers() == [1, 2]
+
+
+def test_a_get_waits_as_well(queue: Queue, journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    queue.publish(messages(1, persistent=True))
+    commit(journal, shelf, 1)
+    with pytest.raises(NotAtHand):
+        queue.get(no_ack=True)
+    commit(journal, shelf, 1)
+    assert queue.get(no_ack=False) is not None
+
+
+def test_a_lease_covers_a_block_and_little_more(
+    queue: Queue, journal: RecordingJournal, shelf: ShelfInMemory
+) -> None:
+    many = 5 * BLOCK
+    queue.publish(messages(*range(1, many + 1), persistent=True))
+    commit(journal, shelf, many)
+    subscribe(queue, ListSubscriber(), prefetch=1)
+    queue.dispatch()
+    assert BLOCK <= lease(journal) <= BLOCK + 1
+
+
+def test_a_slow_consumer_waits_once_only(queue: Queue, journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    """The next block is asked for before the last one is used up."""
+    many = 5 * BLOCK
+    run = messages(*range(1, many + 1), persistent=True)
+    queue.publish(run)
+    commit(journal, shelf, many)
+    subscriber = ListSubscriber()
+    consumer = subscribe(queue, subscriber, prefetch=100)
+    queue.dispatch()
+    commit(journal, shelf, many)
+    for start in range(0, many - 100, 100):
+        assert len(subscriber.delivered) == start + 100, "it had to wait"
+        settle(consumer, *run[start : start + 100])
+        queue.dispatch()
+        commit(journal, shelf, many)
+    assert lease(journal) < many + 2 * BLOCK
+
+
+def test_transient_messages_need_no_lease(queue: Queue, journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    queue.publish(messages(1, 2))
+    shelf.taken_number = 2
+    subscriber = ListSubscriber()
+    subscribe(queue, subscriber)
+    queue.dispatch()
+    assert subscriber.numbers() == [1, 2] and lease(journal) == 0
+
+
+def test_by_priority_each_message_is_covered_as_well(journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    queue = Queue(ORDERS, journal, shelf=shelf, rules=QueueRules(max_priority=5))
+    queue.publish([message(1, persistent=True)])
+    commit(journal, shelf, 1)
+    subscriber = ListSubscriber()
+    subscribe(queue, subscriber, prefetch=1)
+    queue.dispatch()
+    commit(journal, shelf, 1)
+    assert subscriber.numbers() == [1] and lease(journal) >= 1
+
+
+def test_after_a_restart_what_the_lease_covers_looks_delivered(
+    journal: RecordingJournal, shelf: ShelfInMemory
+) -> None:
+    run = messages(1, 2, 3, persistent=True)
+    journal.published(ORDERS, run)
+    journal.leased(ORDERS, 2)
+    queue = Queue(ORDERS, journal, shelf=shelf)
+    queue.restore(stored(run), set(), 2, {})
+    assert [queue.is_redelivered(one) for one in run] == [True, True, False]
+    commit(journal, shelf, 3)
+    subscriber = ListSubscriber()
+    subscribe(queue, subscriber)
+    queue.dispatch()
+    assert subscriber.numbers() == [1, 2], "the third has to wait for a lease that covers it"
+    commit(journal, shelf, 3)
+    assert subscriber.numbers() == [1, 2, 3]
