@@ -85,6 +85,8 @@ class Listeners:
             now = now_ms()
             self.passes.tell_time()
             for session, protocol in list(self.passes.protocols.items()):
+                if session.is_unheard:
+                    session.peer_is_alive(now - protocol.acknowledged_ms_ago())
                 if not session.tick(now):
                     protocol.drop()
 
@@ -94,6 +96,15 @@ class Listeners:
         """Close every connection with 320, and give the clients a while to answer."""
         for session in list(self.passes.protocols):
             session.force_close(reason)
+        await self._wait_until_gone(within_s)
+
+    async def fail_all(self, text: str, within_s: float) -> None:
+        """Close every connection with 541, as nothing more can be kept, and give the clients a while to hear it."""
+        for session in list(self.passes.protocols):
+            session.fail(text)
+        await self._wait_until_gone(within_s)
+
+    async def _wait_until_gone(self, within_s: float) -> None:
         deadline = asyncio.get_running_loop().time() + within_s
         while self.passes.protocols and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)
