@@ -13,6 +13,7 @@ RabbitMQ docs/alarms, docs/memory, docs/disk-alarms; rabbit_alarm, vm_memory_mon
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ log = logging.getLogger("amqpd.alarms")
 NODE = "amqpd@localhost"
 MEMORY, DISK = "memory", "disk"
 ENDS_AT = 0.95                      # of the memory watermark
-MEMORY_S = 1.0
-NEAR, NEAR_S = 0.5, 0.1             # beyond this part of the watermark, memory is looked at so often
+MEMORY_MIN_S, MEMORY_MAX_S = 0.02, 1.0      # between two looks
+FAST_MEMORY = 1_000_000_000         # octets a second that might be published
+RAISED_S = 0.5                      # between two looks while there is an alarm
 DISK_MIN_S, DISK_MAX_S = 0.1, 10.0
 FAST_DISK = 250_000_000             # octets a second that might be written
 
@@ -46,6 +48,7 @@ class Alarms:
         self._data_dir = data_dir
         self._ballast = ballast
         self._raised: set[str] = set()
+        self._memory_limit_set, self._disk_limit_set = asyncio.Event(), asyncio.Event()
         if memory_absolute:
             self._set_memory_limit(None, memory_absolute)
         else:
@@ -56,14 +59,14 @@ class Alarms:
     async def watch_memory_forever(self) -> None:
         """Look at the memory, more often near its limit."""
         while True:
-            await asyncio.sleep(self.check_memory())
+            await _sleep(self.check_memory(), self._memory_limit_set)
 
     async def watch_disk_forever(self) -> None:
         """Look at the disk, the more often the nearer it is to its limit; rebuild the ballast when there is room."""
         while self._data_dir is not None:
             if self._ballast is not None and self._ballast.is_spent:
                 await asyncio.to_thread(self._ballast.ensure)
-            await asyncio.sleep(self.check_disk())
+            await _sleep(self.check_disk(), self._disk_limit_set)
 
     def check_memory(self) -> float:
         """Look at memory now; says in how many seconds that should be done again."""
@@ -76,7 +79,9 @@ class Alarms:
             log.info("vm_memory_high_watermark %s. Memory used:%d allowed:%d", "set" if is_high else "clear", used,
                      limit)
         self._change(MEMORY, is_high)
-        return NEAR_S if not is_high and used > limit * NEAR else MEMORY_S
+        if is_high:
+            return RAISED_S
+        return min(MEMORY_MAX_S, max(MEMORY_MIN_S, (limit - used) / FAST_MEMORY))
 
     def check_disk(self) -> float:
         """Look at the disk now; says in how many seconds that should be done again."""
@@ -121,6 +126,7 @@ class Alarms:
     def set_disk_free_limit(self, octets: int) -> None:
         """Set how much should be free, and look at once."""
         self._disk_free_limit = octets
+        self._disk_limit_set.set()
         log.info("Disk free limit set to %d bytes", octets)
         self.check_disk()
 
@@ -132,6 +138,7 @@ class Alarms:
         available = available_octets()
         self._memory_fraction = fraction
         self._memory_limit = octets if fraction is None else int(available * fraction)
+        self._memory_limit_set.set()
         log.info("Memory high watermark set to %d MiB (%d bytes) of %d MiB (%d bytes) total",
                  self._memory_limit >> 20, self._memory_limit, available >> 20, available)
 
@@ -149,3 +156,11 @@ class Alarms:
             "disk_free": free_octets(self._data_dir or Path.cwd()),
             "disk_free_limit": self._disk_free_limit,
         }
+
+
+async def _sleep(seconds: float, limit_set: asyncio.Event) -> None:
+    """Wait so long, but not beyond a change of the limit."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await limit_set.wait()
+    limit_set.clear()

@@ -27,7 +27,8 @@ LARGE_WRITE = 64 * 1024     # from here on, pieces are handed over one by one in
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 30, 10, 6
 USER_TIMEOUT_MS = 90_000
 READ_WHILE_BLOCKED = 4 * 1024           # octets at a time
-LAST_ACK_RECEIVED = struct.Struct("=56xI")      # of struct tcp_info, <linux/tcp.h>, in ms
+TCP_FACTS = struct.Struct("=B55xI")     # of struct tcp_info, <linux/tcp.h>: the state, ms since the last ack came
+TCP_ESTABLISHED = 1
 
 
 class ClientProtocol(asyncio.BufferedProtocol):
@@ -124,15 +125,17 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self._listeners.end_session(self.session)
         self._passes.schedule()
 
-    def acknowledged_ms_ago(self) -> int:
-        """How long ago the peer's machine acknowledged anything; 0 where the system does not tell."""
+    def acknowledged_ms_ago(self) -> int | None:
+        """How long ago the peer's machine acknowledged anything; None if the peer has closed.
+
+        For a peer that is not read, of which nothing else tells. Where the system does not either, it is 0.
+        """
         try:
-            info = self._transport.get_extra_info("socket").getsockopt(
-                socket.IPPROTO_TCP, socket.TCP_INFO, LAST_ACK_RECEIVED.size)
-            age, = LAST_ACK_RECEIVED.unpack(info)
+            state, age = TCP_FACTS.unpack(self._transport.get_extra_info("socket").getsockopt(
+                socket.IPPROTO_TCP, socket.TCP_INFO, TCP_FACTS.size))
         except (AttributeError, OSError, struct.error):
             return 0
-        return int(age)
+        return int(age) if state == TCP_ESTABLISHED else None
 
     # The end of a pass, and of a connection
 

@@ -85,10 +85,18 @@ class Listeners:
             now = now_ms()
             self.passes.tell_time()
             for session, protocol in list(self.passes.protocols.items()):
-                if session.is_unheard:
-                    session.peer_is_alive(now - protocol.acknowledged_ms_ago())
-                if not session.tick(now):
+                if not (self._is_there(session, protocol, now) and session.tick(now)):
                     protocol.drop()
+
+    @staticmethod
+    def _is_there(session: Session, protocol: ClientProtocol, now: int) -> bool:
+        """Whether a client that is blocked, and not read, has not closed its socket; its machine may speak for it."""
+        if session.is_unheard:
+            age = protocol.acknowledged_ms_ago()
+            if age is None:
+                return False
+            session.peer_is_alive(now - age)
+        return True
 
     # The end
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from pathlib import Path
@@ -79,12 +80,13 @@ def test_what_is_free_in_the_process_is_given_back_while_there_is_an_alarm(bench
     assert bench.given_back == 1
 
 
-def test_memory_is_looked_at_more_often_near_the_watermark(bench: Bench) -> None:
-    assert bench.alarms.check_memory() == 1
-    bench.used = 4 * GB
-    assert bench.alarms.check_memory() == 0.1
-    bench.used = 7 * GB
-    assert bench.alarms.check_memory() == 1
+@pytest.mark.parametrize("used, seconds", [
+    (GB, 1.0), (int(5.9 * GB), 0.1), (6 * GB - 1, 0.02), (7 * GB, 0.5)])
+def test_memory_is_looked_at_the_more_often_the_nearer_the_watermark_is(
+    bench: Bench, used: int, seconds: float
+) -> None:
+    bench.used = used
+    assert bench.alarms.check_memory() == pytest.approx(seconds)
 
 
 def test_an_absolute_watermark_goes_before_the_fraction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,6 +174,28 @@ def test_the_log_says_what_rabbitmq_s_does(bench: Bench, caplog: pytest.LogCaptu
         "Free disk space is sufficient. Free bytes: 2000000000. Limit: 1000000000",
         "disk resource limit alarm cleared on node amqpd@localhost",
     ]
+
+
+def test_who_waits_for_the_next_look_does_not_wait_with_an_old_limit(bench: Bench) -> None:
+    """Far from the old limits the next look would be in a second, and in ten."""
+    bench.free = 100 * GB
+
+    async def watch() -> None:
+        watches = [asyncio.ensure_future(watch) for watch in (
+            bench.alarms.watch_memory_forever(), bench.alarms.watch_disk_forever())]
+        await asyncio.sleep(0)
+        bench.used = bench.free = GB
+        bench.alarms.set_memory_watermark_absolute(GB)
+        bench.alarms.set_disk_free_limit(GB)
+        await asyncio.sleep(0.01)
+        bench.used, bench.free = GB + 1, GB - 1
+        async with asyncio.timeout(0.9):
+            while bench.passes.reasons[-1:] != ["low on disk & memory"]:
+                await asyncio.sleep(0.01)
+        for task in watches:
+            task.cancel()
+
+    asyncio.run(watch())
 
 
 # What the system says

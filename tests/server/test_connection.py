@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -286,7 +287,7 @@ def test_the_shared_buffer_may_be_used_by_others_while_a_client_is_blocked(open_
     assert [message.body for message in open_client.broker.vhosts["/"].queues["q"].ready] == bodies
 
 
-def test_the_kernel_tells_whether_the_peer_s_machine_answers(open_client: Client) -> None:
+def test_the_kernel_tells_whether_a_peer_that_is_not_read_is_there(open_client: Client) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         with socket.create_connection(server.getsockname()) as peer:
             connection, _ = server.accept()
@@ -294,7 +295,13 @@ def test_the_kernel_tells_whether_the_peer_s_machine_answers(open_client: Client
                 open_client.transport.socket.close()
                 open_client.transport.socket = connection
                 peer.send(b"octet")
-                assert connection.recv(5) and open_client.protocol.acknowledged_ms_ago() < 5_000
+                age = connection.recv(5) and open_client.protocol.acknowledged_ms_ago()
+                assert isinstance(age, int) and age < 5_000
+                peer.send(b"unread")
+                peer.close()
+                assert select.select([connection], [], [], 5)[0] and connection.recv(6)
+                assert select.select([connection], [], [], 5)[0]
+                assert open_client.protocol.acknowledged_ms_ago() is None
 
 
 def test_where_the_kernel_does_not_tell_the_peer_counts_as_alive(open_client: Client) -> None:
