@@ -104,7 +104,8 @@ def test_a_broker_that_listens_nowhere_is_refused(load_text: Loader) -> None:
 @pytest.mark.parametrize("variable, setting", VARIABLES.items())
 def test_every_setting_has_a_variable(variable: str, setting: str) -> None:
     default = value_at(Config(), setting)
-    text = "true" if isinstance(default, bool) else "5" if isinstance(default, float) else {
+    number = "0.5" if setting == "limits.memory_high_watermark" else "5"
+    text = "true" if isinstance(default, bool) else number if isinstance(default, float) else {
         "listeners": "0.0.0.0:1,[::]:2", "loopback_users": "a, b", "durability": "process", "log.level": "error",
         "log.format": "json",
     }.get(setting, "5000")

@@ -339,6 +339,8 @@ STATUS = {
     "pid": 7, "os": "Linux", "uptime": 12, "product_version": "0.1.0", "rabbitmq_version": "3.10.8",
     "python_version": "3.11.2", "data_directory": "/var/lib/amqpd", "memory": {"total": {"rss": 45_600_000}},
     "file_descriptors": {"total_used": 20, "total_limit": 1024}, "disk_free": 85_000_000_000,
+    "disk_free_limit": 128_000_000, "vm_memory_high_watermark_setting": {"relative": 0.6},
+    "vm_memory_high_watermark_limit": 9_000_000_000, "alarms": [], "durability": "process",
     "totals": {"connection_count": 1, "queue_count": 2, "virtual_host_count": 3},
     "listeners": [{"interface": "127.0.0.1", "port": 5672, "protocol": "amqp", "purpose": "AMQP 0-9-1"}],
 }
@@ -351,7 +353,50 @@ def test_status_is_told_in_sections(broker: FakeBroker, capsys: pytest.CaptureFi
     assert told.startswith("Runtime\n\nOS PID: 7\nOS: Linux\nUptime (seconds): 12\n")
     assert "\n\nTotals\n\nConnection count: 1\nQueue count: 2\nVirtual host count: 3\n\n" in told
     assert "Total memory used: 0.0456 gb\n" in told
+    assert "Memory high watermark setting: 0.6 of available memory, computed to: 9.0 gb\n" in told
+    assert "\n\nAlarms\n\n(none)\n\n" in told
+    assert "A confirmed message survives: the end of the process only, not the loss of power\n" in told
     assert "Interface: 127.0.0.1, port: 5672, protocol: amqp, purpose: AMQP 0-9-1\n" in told
+
+
+def test_status_tells_of_alarms_as_rabbitmqctl_does(
+    broker: FakeBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alarms = [{"type": "resource_limit", "resource": name, "node": "amqpd@localhost"} for name in ("disk", "memory")]
+    broker.gives(STATUS | {"alarms": alarms, "vm_memory_high_watermark_setting": {"absolute": 9_000_000_000}})
+    assert ctl.main(["status", "-q"]) == 0
+    told = capsys.readouterr().out
+    assert "Free disk space alarm on node amqpd@localhost\nMemory alarm on node amqpd@localhost\n" in told
+    assert "Memory high watermark setting: 9.0 gb\n" in told
+
+
+@pytest.mark.parametrize("words, command, arguments", [
+    (["set_vm_memory_high_watermark", "0.4"], "set_vm_memory_high_watermark", {"fraction": 0.4}),
+    (["set_vm_memory_high_watermark", "absolute", "1GB"], "set_vm_memory_high_watermark", {"absolute": 10 ** 9}),
+    (["set_disk_free_limit", "50000"], "set_disk_free_limit", {"octets": 50_000}),
+    (["set_disk_free_limit", "50MiB"], "set_disk_free_limit", {"octets": 50 << 20}),
+    (["set_disk_free_limit", "mem_relative", "1.5"], "set_disk_free_limit", {"mem_relative": 1.5}),
+])
+def test_limits_may_be_written_as_for_rabbitmqctl(
+    broker: FakeBroker, words: list[str], command: str, arguments: dict[str, Any]
+) -> None:
+    assert ctl.main(words) == 0
+    assert broker.asked == [{"command": command, "arguments": arguments}]
+
+
+@pytest.mark.parametrize("words, exit_code", [
+    (["set_vm_memory_high_watermark"], 64),
+    (["set_vm_memory_high_watermark", "2"], 65),
+    (["set_vm_memory_high_watermark", "nan"], 65),
+    (["set_vm_memory_high_watermark", "0.1", "0.2"], 64),
+    (["set_vm_memory_high_watermark", "absolute"], 64),
+    (["set_vm_memory_high_watermark", "absolute", "5 apples"], 65),
+    (["set_disk_free_limit", "zz"], 65),
+    (["set_disk_free_limit", "mem_relative", "x"], 65),
+])
+def test_limits_that_are_none_are_refused(broker: FakeBroker, words: list[str], exit_code: int) -> None:
+    assert ctl.main(words) == exit_code
+    assert not broker.asked
 
 
 def test_status_as_json_is_what_the_broker_said(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,6 +69,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=255)]       # as everywhere 
 VhostOrDefault = Annotated[str, Meta(max_length=255)]
 Pattern = Annotated[str, Meta(max_length=1_024)]
 Octets = Annotated[int, Meta(ge=1, le=HARD_BODY_LIMIT)]
+DiskOctets = Annotated[int, Meta(ge=0, le=1 << 50)]
 
 
 class Log(Struct, frozen=True, kw_only=True):
@@ -79,7 +80,7 @@ class Log(Struct, frozen=True, kw_only=True):
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """What a client may ask for, so that none harms another. RabbitMQ docs/configure."""
+    """What a client may ask for, so that none harms another, and what all may use. RabbitMQ docs/configure."""
 
     heartbeat_s: Annotated[int, Meta(ge=0, le=65_535)] = 60
     frame_max: Annotated[int, Meta(ge=4_096, le=16 * 1024 * 1024)] = 131_072
@@ -91,7 +92,11 @@ class Limits(Struct, frozen=True, kw_only=True):
     outgoing_buffer_size: Octets = 1024 * 1024
     consumer_timeout_s: Annotated[float, Meta(ge=0, le=86_400 * 365)] = 1_800.0
     unacked_per_consumer: Annotated[int, Meta(ge=1, le=10_000_000)] = 50_000
-    message_memory: Annotated[int, Meta(ge=1_048_576, le=1 << 50)] = 64 * 1024 * 1024
+    message_memory: Annotated[int, Meta(ge=1, le=1 << 50)] = 64 * 1024 * 1024
+    memory_high_watermark: Annotated[float, Meta(ge=0, le=1)] = 0.6
+    memory_high_watermark_absolute: DiskOctets = 0
+    disk_free_limit: DiskOctets = 128 * 1024 * 1024
+    ballast_size: DiskOctets = 64 * 1024 * 1024
 
 
 class Declaration(Struct, frozen=True, kw_only=True):

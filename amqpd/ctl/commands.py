@@ -17,12 +17,19 @@ import click
 
 from amqpd import __version__
 from amqpd.cli import Failure, run
+from amqpd.ctl.limits import limit_commands
 from amqpd.ctl.lists import list_commands
 from amqpd.ctl.options import Options, common
 from amqpd.ctl.policies import policy_commands
 from amqpd.logs import escape
 
 EXIT_DATA = 65
+SURVIVES = {
+    "power": "the loss of power",
+    "process": "the end of the process only, not the loss of power",
+    "none": "nothing: all is in memory",
+}
+ALARMS = {"disk": "Free disk space alarm on node {}", "memory": "Memory alarm on node {}"}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "-?", "--help"], "max_content_width": 100})
@@ -38,7 +45,7 @@ def amqpctl() -> None:
     """
 
 
-for _command in (*list_commands(), *policy_commands()):
+for _command in (*list_commands(), *policy_commands(), *limit_commands()):
     amqpctl.add_command(_command)
 
 
@@ -203,10 +210,20 @@ def _status_sections(status: dict[str, Any]) -> list[tuple[str, list[str]]]:
             f"RabbitMQ version: {status['rabbitmq_version']}",
             f"Python version: {status['python_version']}",
         ]),
-        ("Data directory", [f"Node data directory: {status['data_directory']}"]),
-        ("Memory", [f"Total memory used: {_gb(status['memory']['total']['rss'])} gb"]),
+        ("Data directory", [
+            f"Node data directory: {status['data_directory']}",
+            f"A confirmed message survives: {SURVIVES[status['durability']]}",
+        ]),
+        ("Alarms", [ALARMS[alarm["resource"]].format(alarm["node"]) for alarm in status["alarms"]] or ["(none)"]),
+        ("Memory", [
+            f"Total memory used: {_gb(status['memory']['total']['rss'])} gb",
+            f"Memory high watermark setting: {_watermark(status)}",
+        ]),
         ("File Descriptors", [f"Total: {files['total_used']}, limit: {files['total_limit']}"]),
-        ("Free Disk Space", [f"Free disk space: {_gb(status['disk_free'])} gb"]),
+        ("Free Disk Space", [
+            f"Low free disk space watermark: {_gb(status['disk_free_limit'])} gb",
+            f"Free disk space: {_gb(status['disk_free'])} gb",
+        ]),
         ("Totals", [
             f"Connection count: {totals['connection_count']}",
             f"Queue count: {totals['queue_count']}",
@@ -218,6 +235,12 @@ def _status_sections(status: dict[str, Any]) -> list[tuple[str, list[str]]]:
             for listener in status["listeners"]
         ]),
     ]
+
+
+def _watermark(status: dict[str, Any]) -> str:
+    fraction = status["vm_memory_high_watermark_setting"].get("relative")
+    computed = f"{_gb(status['vm_memory_high_watermark_limit'])} gb"
+    return computed if fraction is None else f"{fraction} of available memory, computed to: {computed}"
 
 
 def _gb(octets: int) -> float:

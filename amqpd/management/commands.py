@@ -15,12 +15,10 @@ import os
 import platform
 import re
 import resource
-import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -35,8 +33,6 @@ from amqpd.management import listings
 EXIT_USAGE, EXIT_DATA, EXIT_NO_USER, EXIT_UNAVAILABLE, EXIT_EXISTS = 64, 65, 67, 69, 70
 LONGEST_NAME, LONGEST_PATTERN = 255, 1_024      # octets
 
-STATM = Path("/proc/self/statm")
-
 Table = dict[str, Any]
 
 
@@ -48,11 +44,35 @@ class Refusal(Exception):
         self.exit_code = exit_code
 
 
+class Alarms(Protocol):
+    """The server's alarms, as far as operators have to do with them."""
+
+    def set_memory_watermark(self, fraction: float) -> None:
+        """The process may have this part of the memory there is."""
+
+    def set_memory_watermark_absolute(self, octets: int) -> None:
+        """The process may have so much memory."""
+
+    def set_disk_free_limit(self, octets: int) -> None:
+        """So much of the disk should be free."""
+
+    def set_disk_free_limit_relative(self, fraction: float) -> None:
+        """So many times the memory there is should be free on the disk."""
+
+    def statistics(self) -> dict[str, Any]:
+        """Alarms, limits and use, under the names of `rabbitmqctl status --formatter json`."""
+
+
 class Node(msgspec.Struct, kw_only=True):
-    """What the broker itself does not know. `data_dir` is None in memory; `listeners` are addresses and ports."""
+    """What the broker itself does not know. `data_dir` is None in memory; `listeners` are addresses and ports.
+
+    `durability` is what a confirmed message survives: "power", "process", or in memory "none".
+    """
 
     rabbitmq_version: str
     data_dir: Path | None
+    durability: str
+    alarms: Alarms
     listeners: list[tuple[str, int]]
     stop: Callable[[], None]
 
@@ -67,7 +87,8 @@ class Commands:
         self.lookups: dict[str, Callable[..., Any]] = _by_name(
             self.ping, self.status, self.stop, self.list_queues, self.list_exchanges, self.list_bindings,
             self.list_connections, self.list_channels, self.list_consumers, self.list_users, self.list_vhosts,
-            self.list_permissions, self.list_policies, self.list_operator_policies)
+            self.list_permissions, self.list_policies, self.list_operator_policies, self.set_vm_memory_high_watermark,
+            self.set_disk_free_limit)
         self.changes: dict[str, Callable[..., Any]] = _by_name(
             self.purge_queue, self.delete_queue, self.close_connection, self.add_user, self.delete_user,
             self.change_password, self.set_permissions, self.add_vhost, self.delete_vhost, self.set_policy,
@@ -81,7 +102,6 @@ class Commands:
     def status(self) -> dict[str, Any]:
         """What runs and how much there is, under the names of `rabbitmqctl status --formatter json`."""
         node, broker = self._node, self._broker
-        folder = node.data_dir or Path.cwd()
         return {
             "pid": os.getpid(),
             "os": platform.system(),
@@ -91,12 +111,12 @@ class Commands:
             "rabbitmq_version": node.rabbitmq_version,
             "python_version": platform.python_version(),
             "data_directory": str(node.data_dir.absolute()) if node.data_dir else "(memory)",
-            "memory": {"total": {"rss": _resident_octets()}},
+            "durability": node.durability,
+            **node.alarms.statistics(),
             "file_descriptors": {
                 "total_used": len(os.listdir("/dev/fd")),
                 "total_limit": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
             },
-            "disk_free": shutil.disk_usage(folder).free,
             "totals": {
                 "connection_count": len(broker.connections),
                 "queue_count": sum(len(vhost.queues) for vhost in broker.vhosts.values()),
@@ -111,6 +131,22 @@ class Commands:
     def stop(self) -> None:
         """Begin a clean stop. The connection of whoever asked stays until the process ends."""
         self._node.stop()
+
+    def set_vm_memory_high_watermark(self, fraction: float | None = None, absolute: int = 0) -> None:
+        """Set when the memory alarm begins, until the next start: a part of the memory there is, or octets."""
+        if fraction is None:
+            self._node.alarms.set_memory_watermark_absolute(absolute)
+        elif not 0 <= fraction <= 1:
+            raise Refusal("Bad argument: The threshold should be a fraction between 0.0 and 1.0", EXIT_DATA)
+        else:
+            self._node.alarms.set_memory_watermark(fraction)
+
+    def set_disk_free_limit(self, octets: int = 0, mem_relative: float | None = None) -> None:
+        """Set when the disk alarm begins, until the next start: octets, or how many times the memory there is."""
+        if mem_relative is None:
+            self._node.alarms.set_disk_free_limit(octets)
+        else:
+            self._node.alarms.set_disk_free_limit_relative(mem_relative)
 
     # Lists
 
@@ -320,12 +356,3 @@ def _parse_definition(text: str) -> dict[str, Any]:
     if not isinstance(definition, dict):
         raise Refusal("Validation failed\n\ndefinition must be a dictionary\n", EXIT_UNAVAILABLE)
     return definition
-
-
-def _resident_octets() -> int:
-    """How much memory the process has; where the system does not tell, how much it had at most."""
-    try:
-        return int(STATM.read_text().split()[1]) * resource.getpagesize()
-    except OSError:
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if sys.platform == "darwin" else most * 1024

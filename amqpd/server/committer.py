@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 
 from amqpd.server.loop import Pass
@@ -24,12 +25,21 @@ MOST_WAITING = 50_000                   # changes, publishes and settles
 MOST_OCTETS_WAITING = 32 * 1024 * 1024
 
 
+def just_do(step: Callable[[], None]) -> None:
+    """What is done about a full disk where nothing can be done."""
+    step()
+
+
 class Committer:
-    """Writes the journal's batches. `on_failure` hears, in the loop, of the one error there is no way past."""
+    """Writes the journal's batches. `on_failure` hears, in the loop, of the one error there is no way past.
+
+    `with_room` does what it is given, in the thread, and may do it again after a StoreFull; see store/ballast.py.
+    """
 
     def __init__(
         self, journal: Journal, store: Store, passes: Pass, loop: asyncio.AbstractEventLoop,
         on_failure: Callable[[StoreError], None], shelf: StoreShelf,
+        with_room: Callable[[Callable[[], None]], None] = just_do,
     ) -> None:
         self._journal = journal
         self._shelf = shelf
@@ -37,6 +47,7 @@ class Committer:
         self._passes = passes
         self._loop = loop
         self._on_failure = on_failure
+        self._with_room = with_room
         self._is_busy = False
         self._committed_number = 0
         self._one_more = asyncio.Event()
@@ -91,8 +102,8 @@ class Committer:
     def _commit_forever(self) -> None:
         while (batch := self._batches.get()) is not None:
             try:
-                self._store.commit(batch)
-                self._store.checkpoint_if_due()
+                self._with_room(partial(self._store.commit, batch))
+                self._with_room(self._store.checkpoint_if_due)
             except StoreError as error:
                 self._loop.call_soon_threadsafe(self._on_failure, error)
                 return

@@ -4,13 +4,15 @@ Owns the transport. Reading goes through one buffer shared by all connections of
 taken apart before the next one begins.
 
 Back-pressure both ways: a transport that is full leaves the session without room, so its consumers have no
-credit; a journal that is full leaves publishers unread until it has been written.
+credit; a journal that is full leaves publishers unread until it has been written. A client that is blocked by
+an alarm is read a little further, so that its heartbeats are heard; then the kernel tells whether its machine lives.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from typing import TYPE_CHECKING, cast
 
 from amqpd.server.loop import now_ms
@@ -24,6 +26,9 @@ SHARE = 512 * 1024          # octets one connection may bring in a pass
 LARGE_WRITE = 64 * 1024     # from here on, pieces are handed over one by one instead of being joined
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 30, 10, 6
 USER_TIMEOUT_MS = 90_000
+READ_WHILE_BLOCKED = 4 * 1024           # octets at a time
+TCP_FACTS = struct.Struct("=B55xI")     # of struct tcp_info, <linux/tcp.h>: the state, ms since the last ack came
+TCP_ESTABLISHED = 1
 
 
 class ClientProtocol(asyncio.BufferedProtocol):
@@ -54,6 +59,9 @@ class ClientProtocol(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> bytearray | memoryview:
         """The buffer all connections share; for a large body on its way in, the body's own place."""
+        if self.session.is_blocked:
+            self._is_direct, self._size = False, READ_WHILE_BLOCKED
+            return self._view[:READ_WHILE_BLOCKED]
         room = self.session.direct_room()
         self._is_direct = room is not None
         self._size = len(self._buffer if room is None else room)
@@ -81,6 +89,8 @@ class ClientProtocol(asyncio.BufferedProtocol):
         if self._passes.is_full and session.is_read:
             self._pause_reading()
             self._passes.read_later(self)
+        if session.is_unheard and session.is_read:
+            self._pause_reading()
         self._passes.schedule()
 
     def _pause_reading(self) -> None:
@@ -88,7 +98,9 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """The others had their turn, or the journal has been written."""
+        """The others had their turn, the journal has been written, or an alarm has ended."""
+        if self.session.is_unheard:
+            return
         self.session.is_read = True
         if not self._transport.is_closing():
             self._transport.resume_reading()
@@ -112,6 +124,18 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self.session.lost()
         self._listeners.end_session(self.session)
         self._passes.schedule()
+
+    def acknowledged_ms_ago(self) -> int | None:
+        """How long ago the peer's machine acknowledged anything; None if the peer has closed.
+
+        For a peer that is not read, of which nothing else tells. Where the system does not either, it is 0.
+        """
+        try:
+            state, age = TCP_FACTS.unpack(self._transport.get_extra_info("socket").getsockopt(
+                socket.IPPROTO_TCP, socket.TCP_INFO, TCP_FACTS.size))
+        except (AttributeError, OSError, struct.error):
+            return 0
+        return int(age) if state == TCP_ESTABLISHED else None
 
     # The end of a pass, and of a connection
 

@@ -85,8 +85,18 @@ class Listeners:
             now = now_ms()
             self.passes.tell_time()
             for session, protocol in list(self.passes.protocols.items()):
-                if not session.tick(now):
+                if not (self._is_there(session, protocol, now) and session.tick(now)):
                     protocol.drop()
+
+    @staticmethod
+    def _is_there(session: Session, protocol: ClientProtocol, now: int) -> bool:
+        """Whether a client that is blocked, and not read, has not closed its socket; its machine may speak for it."""
+        if session.is_unheard:
+            age = protocol.acknowledged_ms_ago()
+            if age is None:
+                return False
+            session.peer_is_alive(now - age)
+        return True
 
     # The end
 
@@ -94,6 +104,15 @@ class Listeners:
         """Close every connection with 320, and give the clients a while to answer."""
         for session in list(self.passes.protocols):
             session.force_close(reason)
+        await self._wait_until_gone(within_s)
+
+    async def fail_all(self, text: str, within_s: float) -> None:
+        """Close every connection with 541, as nothing more can be kept, and give the clients a while to hear it."""
+        for session in list(self.passes.protocols):
+            session.fail(text)
+        await self._wait_until_gone(within_s)
+
+    async def _wait_until_gone(self, within_s: float) -> None:
         deadline = asyncio.get_running_loop().time() + within_s
         while self.passes.protocols and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)

@@ -34,6 +34,7 @@ class Pass:
         self.protocols: dict[Session, ClientProtocol] = {}
         self.committer: Committer | None = None
         self.shelf: StoreShelf | None = None
+        self.alarm = ""         # see session/connection.py; changed by `set_alarm` alone
         self._loop = loop
         self._broker = broker
         self._alarm: asyncio.TimerHandle | None = None
@@ -55,6 +56,13 @@ class Pass:
         """See session/connection.py."""
         self._awaiting.add(session)
 
+    def heard_out(self, session: Session) -> None:
+        """See session/connection.py."""
+        protocol = self.protocols.get(session)
+        if protocol is not None and not session.is_read:
+            self.read_again(protocol)
+            self.schedule()
+
     def tell_time(self) -> None:
         """Let the broker know how late it is, before something happens that is not said by a client."""
         self._broker.clock.now_ms = now_ms()
@@ -73,6 +81,14 @@ class Pass:
     def read_later(self, protocol: ClientProtocol) -> None:
         """This connection publishes more than the journal holds: it is read again after a commit."""
         self._read_later.append(protocol)
+
+    def set_alarm(self, reason: str) -> None:
+        """From now on nothing may be published, for this reason; with an empty one everything may be again."""
+        self.alarm = reason
+        if not reason:
+            self.begin()
+            for session in list(self.protocols):
+                session.unblock(now_ms())
 
     # The pass
 

@@ -4,7 +4,8 @@ Owns the order of starting and stopping. Everything that can be wrong with the c
 directory or an address is found before a client is let in, and is a `StartError`: one line for the user.
 
 Start: store, what it kept, what the config declares, listeners, "ready". Stop: no new clients, 320 to those
-that are there, the last batch, the store closed as clean.
+that are there, the last batch, the store closed as clean. A stop that takes too long, and a store that fails, end as
+a crash does; in the latter case the clients that can be told quickly are told.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -43,12 +45,14 @@ from amqpd.config import Config, PolicyDeclaration, UserDeclaration
 from amqpd.errors import AmqpException
 from amqpd.management.commands import Commands, Node
 from amqpd.management.control import SOCKET_NAME, Control
+from amqpd.server.alarms import Alarms
 from amqpd.server.committer import Committer
 from amqpd.server.listener import Listeners, describe_address
 from amqpd.server.login import Logins
 from amqpd.server.loop import Pass, now_ms
 from amqpd.server.shelf import StoreShelf
 from amqpd.session.connection import SessionSettings
+from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError, StoreLocked
 from amqpd.store.journal import Journal, MemoryJournal
 from amqpd.store.spill import Spill
@@ -59,6 +63,8 @@ log = logging.getLogger("amqpd")
 
 RABBITMQ_VERSION = "3.10.8"     # whose behaviour and properties clients find
 CLOSE_OK_WAIT_S = 5.0
+STOP_LIMIT_S = 30.0             # then a stop ends as a crash would
+LAST_WORDS_S, FAIL_LIMIT_S = 1.0, 3.0           # after the store has failed: to tell the clients; in any case
 SWITCH_INTERVAL_S = 0.0005      # a commit that needs the interpreter waits this long for a busy loop, not 5 ms
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3     # of <malloc.h>
 KEPT_OCTETS = 16 * 1024 * 1024
@@ -109,21 +115,25 @@ class _Server:
         self._stop = asyncio.Event()
         self._store: Store | None = None
         self._shelf: StoreShelf | None = None
+        self._ballast = Ballast(config.data_dir, config.limits.ballast_size)
+        self._listeners: Listeners | None = None
+        self._last_words: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
         """Start, wait, stop."""
         config = self._config
         broker, journal = self._open()
-        passes = Pass(asyncio.get_running_loop(), broker)
+        loop = asyncio.get_running_loop()
+        passes = Pass(loop, broker)
+        alarms = self._alarms(passes)
         if self._store is not None and self._shelf is not None:
             passes.shelf = self._shelf
             self._shelf.begin(broker, passes.schedule)
             passes.committer = Committer(
-                journal, self._store, passes, asyncio.get_running_loop(), self._fail, self._shelf)
+                journal, self._store, passes, loop, self._fail, self._shelf, self._ballast.with_room)
         self._declare(broker)
-        limits = config.limits
-        logins = Logins(broker, frozenset(config.loopback_users), limits.login_failure_delay_s)
-        listeners = Listeners(broker, _session_settings(config), passes, logins)
+        logins = Logins(broker, frozenset(config.loopback_users), config.limits.login_failure_delay_s)
+        self._listeners = listeners = Listeners(broker, _session_settings(config), passes, logins)
         if passes.committer is not None:
             passes.committer.start()
             passes.committer.take()
@@ -131,12 +141,15 @@ class _Server:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
-        async with self._control(broker, passes, addresses), anyio.create_task_group() as tasks:
-            tasks.start_soon(listeners.tick_forever)
+        async with self._control(broker, passes, addresses, alarms), anyio.create_task_group() as tasks:
+            for task in (listeners.tick_forever, alarms.watch_memory_forever, alarms.watch_disk_forever):
+                tasks.start_soon(task)
             await tasks.start(self._watch_signals)
             _say_ready(addresses, None if self._store is None else config.data_dir)
             await self._stop.wait()
+            crash = _crash_after(STOP_LIMIT_S, 128 + signal.SIGTERM, "the stop takes too long")
             await self._shut_down(broker, listeners, passes, logins)
+            crash.cancel()
             tasks.cancel_scope.cancel()
         return EXIT_OK
 
@@ -149,9 +162,14 @@ class _Server:
         journal = Journal()
         if config.memory:
             return Broker(MemoryJournal(), clock=clock), journal
+        if config.durability == "process":
+            log.warning('durability = "process": confirmed messages survive the end of the process, but not the loss '
+                        "of power")
+        with_room = self._ballast.with_room
         try:
-            store = Store.open(config.data_dir, durability=config.durability, now=int(time.time()))
-            recovered = store.load(read_facts)
+            store = with_room(lambda: Store.open(
+                config.data_dir, durability=config.durability, now=int(time.time())), is_start=True)
+            recovered = with_room(lambda: store.load(read_facts), is_start=True)
         except StoreLocked as error:
             raise StartError(str(error), EXIT_LOCKED) from None
         except StoreError as error:
@@ -164,7 +182,22 @@ class _Server:
             recovered.messages, recovered.redelivered, recovered.redelivered_to, recovered.deliveries)
         broker.bury_dead()
         self._store = store
+        if not self._ballast.ensure() and not self._ballast.is_spent:
+            log.warning("no ballast: less than twice limits.ballast_size is free in %s", config.data_dir)
         return broker, journal
+
+    def _alarms(self, passes: Pass) -> Alarms:
+        """The alarms, that of a full disk known from the start."""
+        limits, is_stored = self._config.limits, self._store is not None
+        alarms = Alarms(
+            passes, memory_fraction=limits.memory_high_watermark,
+            memory_absolute=limits.memory_high_watermark_absolute, disk_free_limit=limits.disk_free_limit,
+            data_dir=self._config.data_dir if is_stored else None, ballast=self._ballast if is_stored else None)
+        loop = asyncio.get_running_loop()
+        self._ballast.on_spent = lambda: loop.call_soon_threadsafe(alarms.check_disk)
+        alarms.check_memory()
+        alarms.check_disk()
+        return alarms
 
     def _declare(self, broker: Broker) -> None:
         """Vhosts, users, policies, exchanges, queues and bindings of the configuration. Raises StartError."""
@@ -212,7 +245,7 @@ class _Server:
 
     @contextlib.asynccontextmanager
     async def _control(
-        self, broker: Broker, passes: Pass, addresses: list[tuple[str, int]]
+        self, broker: Broker, passes: Pass, addresses: list[tuple[str, int]], alarms: Alarms
     ) -> AsyncIterator[None]:
         """The socket that amqpctl talks to. In memory only where a directory was asked for: no file otherwise."""
         data_dir = self._config.data_dir
@@ -221,6 +254,7 @@ class _Server:
             return
         node = Node(
             rabbitmq_version=RABBITMQ_VERSION, data_dir=None if self._store is None else data_dir,
+            durability="none" if self._store is None else self._config.durability, alarms=alarms,
             listeners=addresses, stop=self._stop.set)
         committer = passes.committer
         control = Control(
@@ -245,9 +279,19 @@ class _Server:
                 self._stop.set()
 
     def _fail(self, error: StoreError) -> None:
-        """A broker that cannot write may not confirm: it stops, and recovery decides what is true."""
+        """A broker that cannot write may not confirm: it stops, and recovery decides what is true.
+
+        Nothing is confirmed from here on. Clients that listen hear 541; nobody is waited for longer than a moment.
+        """
         log.critical("%s", error)
         print(f"amqpd: {error}", file=sys.stderr, flush=True)
+        _crash_after(FAIL_LIMIT_S, EXIT_IO, "the store has failed")
+        self._last_words = asyncio.ensure_future(self._end_failed())
+
+    async def _end_failed(self) -> None:
+        if self._listeners is not None:
+            self._listeners.stop_listening()
+            await self._listeners.fail_all("the store has failed", LAST_WORDS_S)
         os._exit(EXIT_IO)
 
     # Stopping
@@ -259,11 +303,25 @@ class _Server:
         if passes.committer is not None and self._store is not None and self._shelf is not None:
             await passes.committer.stop()
             self._shelf.end()
+            store, redelivered, bounds = self._store, broker.redelivered(), broker.redelivered_to()
             try:
-                self._store.close(broker.redelivered(), broker.redelivered_to())
+                self._ballast.with_room(lambda: store.close(redelivered, bounds))
             except StoreError as error:
                 self._fail(error)
+                await asyncio.Event().wait()
         log.info("stopped")
+
+
+def _crash_after(seconds: float, exit_code: int, reason: str) -> threading.Timer:
+    """End the process then, whatever it is doing, unless that is cancelled; nothing is lost that was promised."""
+    def crash() -> None:
+        log.critical("%s: ending as a crash would", reason)
+        os._exit(exit_code)
+
+    timer = threading.Timer(seconds, crash)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _say_ready(addresses: list[tuple[str, int]], data_dir: Path | None) -> None:

@@ -7,6 +7,7 @@ Always true between calls:
 - after our close only close and close-ok are heard, after the end nothing;
 - a channel is in `channels` from its open until close-ok has been exchanged;
 - while a get waits for its message to be read from disk, all that came after it waits too, in order;
+- while it is blocked, nothing the client said after its first publish has been looked at;
 - once ended, nothing in the broker knows this connection.
 
 Spec: §2.2.4, §4.2, §4.8; connection class; RabbitMQ docs/heartbeats, docs/connection-blocked.
@@ -16,7 +17,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, Protocol
 
 import msgspec
@@ -34,7 +36,7 @@ from amqpd.session.credentials import LoginRequest, read_amqplain, read_plain
 from amqpd.session.outbox import Outbox
 from amqpd.session.phases import TRANSITIONS, Phase
 from amqpd.wire.methods import decode_method, encode_method, pack_channel_open_ok, pack_close, pack_start
-from amqpd.wire.reader import Acks, Command, Method, Reader
+from amqpd.wire.reader import Acks, Command, Method, Publishes, Reader, TooLarge
 from amqpd.wire.writer import HEARTBEAT_FRAME
 
 log = logging.getLogger("amqpd.connection")
@@ -47,6 +49,7 @@ FRAME_MAX_BEFORE_TUNING = 8_192
 EARLY_COMMANDS = 100
 CLOSE_OK_WAIT_MS = 5_000
 LAST_WORDS_MS = 1_000       # how long a peer may read our last words before the socket goes
+UNHEARD_OCTETS = 16 * 1024  # of a blocked client, from which on it is not read any more
 TICK_SLACK_MS = 50
 CHANNEL_OPEN = b"\x00\x14\x00\x0a"
 CONNECTION_CLOSE = b"\x00\x0a\x00\x32"
@@ -70,13 +73,21 @@ class SessionSettings(msgspec.Struct, frozen=True):
 
 
 class Signals(Protocol):
-    """What a session asks of whoever drives it; each only makes a note for the end of the pass."""
+    """What a session asks of whoever drives it; each only makes a note for the end of the pass.
+
+    `alarm` is why nothing may be published now, in the words for `connection.blocked`, or empty.
+    """
+
+    alarm: str
 
     def output_ready(self, session: Session) -> None:
         """There is something to send."""
 
     def commit_awaited(self, session: Session) -> None:
         """Something waits for a batch to be on disk."""
+
+    def heard_out(self, session: Session) -> None:
+        """What a blocked client said has been looked at: it may be read again."""
 
 
 class Session:
@@ -104,7 +115,8 @@ class Session:
         self.is_writable = True         # the transport's word: False while its buffer is full
         self.is_read = True             # False while the server takes nothing from this client
         self.peer_closes = False        # the peer got close-ok: closing the socket is left to it for a while
-        self.blocked_reason = ""
+        self._unheard: Iterator[Command] | None = None      # while blocked: what comes after the first publish
+        self._unheard_octets = bytearray()                  # and what came after that
         self.received_octets = self.sent_octets = 0
         self.connected_at_ms = broker.clock.to_wall(now_ms)
         self._signals = signals
@@ -123,7 +135,9 @@ class Session:
 
     def direct_room(self) -> memoryview | None:
         """Where the socket may write the next octets itself; see wire/reader.py."""
-        return self._reader.direct_room() if self.phase is Phase.OPEN and not self._is_deaf else None
+        if self.phase is not Phase.OPEN or self._is_deaf or self.is_blocked:
+            return None
+        return self._reader.direct_room()
 
     def receive_direct(self, size: int, now_ms: int) -> None:
         """As `receive`, after the socket has written that many octets into `direct_room`."""
@@ -135,11 +149,17 @@ class Session:
         """Take octets from the socket. Never raises: what is wrong with them becomes a close."""
         self._now_ms = self._last_heard_ms = self.broker.clock.now_ms = now_ms
         self.received_octets += len(data)
+        self._hear(data)
+
+    def _hear(self, data: bytes | memoryview) -> None:
         if self.phase is Phase.CLOSED:
             return
         if self._is_deaf:
             if bytes(data).endswith(CLOSE_OK_FRAME):
                 self._finish()
+            return
+        if self.is_blocked:
+            self._unheard_octets += data
             return
         if self.phase is Phase.AWAIT_HEADER:
             data = self._take_header(bytes(data))
@@ -148,16 +168,22 @@ class Session:
         self._take(self._reader.commands(data))
 
     def _take(self, commands: Iterable[Command]) -> None:
-        """Take commands until there are no more or the talk is over."""
+        """Take commands until there are no more, the talk is over, or one publishes while an alarm is on."""
+        commands = iter(commands)
         try:
             for command in commands:
                 if self._held:
                     self._held.append(command)
                     continue
+                if self._signals.alarm and self.phase is Phase.OPEN and isinstance(command, (Publishes, TooLarge)):
+                    self._block(chain([command], commands))
+                    return
                 self._on_command(command)
                 self.broker.bury_dead()
                 if self.phase is Phase.CLOSED:
                     return
+            if self._signals.alarm and self.phase is Phase.OPEN and self._reader.is_inside_content:
+                self._block(iter(()))       # no need to take all of a large body first
         except ConnectionException as error:
             self._close_unreadable(error)
         except Exception:
@@ -411,6 +437,8 @@ class Session:
         self.outbox.write(pack_close(0, error.code, error.reply_text, class_id, method_id))
         self.phase = Phase.CLOSING
         self.drop_at_ms = self._now_ms + CLOSE_OK_WAIT_MS
+        if self.is_blocked:
+            self._hear_out()        # only for the answer to our close: what it published is not taken any more
 
     def _close_unreadable(self, error: ConnectionException) -> None:
         """Close because the octets themselves make no sense; nothing after them can be understood."""
@@ -425,6 +453,14 @@ class Session:
         """Close it with 320 CONNECTION_FORCED: an operator, a deleted user, or the end of the broker."""
         if self.phase is Phase.OPEN:
             self.close(ConnectionException(ReplyCode.CONNECTION_FORCED, reason, method=(0, 0)))
+        else:
+            self._finish()
+
+    def fail(self, text: str) -> None:
+        """Close it with 541 INTERNAL_ERROR: what still waits for a batch is never said."""
+        self.outbox.forget_held()
+        if self.phase is Phase.OPEN:
+            self.close(ConnectionException(ReplyCode.INTERNAL_ERROR, text, method=(0, 0)))
         else:
             self._finish()
 
@@ -448,6 +484,7 @@ class Session:
             self._log.warning("%s: client unexpectedly closed the TCP connection", self.name)
         self.end()
         self.phase = Phase.CLOSED
+        self._unheard = None
 
     def end(self) -> None:
         """Let go of everything in the broker: channels first, then exclusive queues."""
@@ -538,7 +575,8 @@ class Session:
         self._check_timeouts(now_ms)
         if not self.heartbeat_s or self.phase is Phase.CLOSED:
             return True
-        if self.is_read and now_ms - self._last_heard_ms > 2_000 * self.heartbeat_s + TICK_SLACK_MS:
+        silence_ms = now_ms - self._last_heard_ms
+        if (self.is_read or self.is_unheard) and silence_ms > 2_000 * self.heartbeat_s + TICK_SLACK_MS:
             self._log.warning("%s: closing: missed heartbeats from client, timeout: %ss", self.name, self.heartbeat_s)
             return False
         if now_ms - self._last_sent_ms >= 500 * self.heartbeat_s - TICK_SLACK_MS:
@@ -556,17 +594,46 @@ class Session:
                     f"Timeout value used: {overdue} ms. This timeout value can be configured, see consumers doc guide "
                     "to learn more"), (0, 0))
 
-    def block(self, reason: str) -> None:
-        """Tell the client that what it publishes is not taken for now, if it can hear that."""
-        if not self.blocked_reason and self.client_can("connection.blocked"):
-            self._send(Connection.Blocked(reason))
-        self.blocked_reason = reason
+    # Alarms
 
-    def unblock(self) -> None:
-        """Tell the client that its publishes are taken again."""
-        if self.blocked_reason and self.client_can("connection.blocked"):
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the client published while an alarm was on. RabbitMQ docs/connection-blocked."""
+        return self._unheard is not None
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether so much of a blocked client waits that no more should be read from it."""
+        return len(self._unheard_octets) >= UNHEARD_OCTETS
+
+    def _block(self, unheard: Iterator[Command]) -> None:
+        """Look at nothing more that the client says, and tell it, if it can hear that."""
+        self._unheard = unheard
+        self._log.info("%s: blocked: %s", self.name, self._signals.alarm)
+        if self.client_can("connection.blocked"):
+            self._send(Connection.Blocked(self._signals.alarm))
+
+    def unblock(self, now_ms: int) -> None:
+        """All alarms have ended: tell a blocked client, and look at what it said meanwhile."""
+        if not self.is_blocked:
+            return
+        self._now_ms = now_ms
+        if self.client_can("connection.blocked"):
             self._send(Connection.Unblocked())
-        self.blocked_reason = ""
+        self._hear_out()
+
+    def _hear_out(self) -> None:
+        unheard, octets = self._unheard, bytes(self._unheard_octets)
+        assert unheard is not None
+        self._unheard = None
+        self._unheard_octets.clear()
+        self._take(unheard)
+        self._hear(octets)
+        self._signals.heard_out(self)
+
+    def peer_is_alive(self, at_ms: int) -> None:
+        """The server knows that the peer was alive then, though nothing is read from it."""
+        self._last_heard_ms = max(self._last_heard_ms, at_ms)
 
     # Outlook
 
@@ -603,7 +670,7 @@ class Session:
             "protocol": "AMQP 0-9-1",
             "auth_mechanism": self.mechanism,
             "ssl": False,
-            "state": "blocked" if self.blocked_reason else self._state_name(),
+            "state": self._state_name(),
             "channels": len(self.channels),
             "channel_max": self.channel_max,
             "frame_max": self.frame_max,
@@ -616,7 +683,9 @@ class Session:
         }
 
     def _state_name(self) -> str:
-        return "running" if self.phase is Phase.OPEN else self.phase.name.lower()
+        if self.phase is not Phase.OPEN:
+            return self.phase.name.lower()
+        return "blocked" if self.is_blocked else "blocking" if self._signals.alarm else "running"
 
     def channel_statistics(self) -> list[dict[str, Any]]:
         """The same for each channel."""

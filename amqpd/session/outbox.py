@@ -61,6 +61,12 @@ class Outbox:
                 self.note()
         return freed
 
+    def forget_held(self) -> None:
+        """The batches will never be on disk: nothing that waits for them is said."""
+        self.size = sum(map(len, self._free))
+        self._held.clear()
+        self._last = self._free
+
     @property
     def awaited_batch(self) -> int:
         """The batch the newest held part waits for; 0 if nothing is held."""

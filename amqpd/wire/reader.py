@@ -154,10 +154,15 @@ class Reader:
         """
         if self._body_missing:
             taken, command = self._body_pieces(data)
-            data = data[taken:]
+            data = bytes(data[taken:])      # whoever asked may go on later, when the buffer has been used again
             if command is not None:
                 yield command
         yield from self._commands(data)
+
+    @property
+    def is_inside_content(self) -> bool:
+        """Whether a content has begun and is not whole."""
+        return bool(self._contents)
 
     def direct_room(self) -> memoryview | None:
         """Where the socket may write the next octets itself, while most of a large body is still to come.

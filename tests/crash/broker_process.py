@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,10 +24,11 @@ _READY = re.compile(r"amqpd \S+ ready amqp=127\.0\.0\.1:(\d+) data=")
 
 
 class BrokerProcess:
-    """One run of a broker on a directory. Its log is appended to `log_path`."""
+    """One run of a broker on a directory, with these variables set. Its log is appended to `log_path`."""
 
     def __init__(
-        self, data_dir: Path, log_path: Path, *, command: tuple[str, ...] = COMMAND, listen: str = "127.0.0.1:0"
+        self, data_dir: Path, log_path: Path, *, command: tuple[str, ...] = COMMAND, listen: str = "127.0.0.1:0",
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.port = 0
         self.start_s = 0.0
@@ -36,7 +38,7 @@ class BrokerProcess:
         with log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "serve", "--listen", listen, "--data-dir", str(data_dir), "--log-level", "warning"],
-                cwd=ROOT, env=settings | {"PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL,
+                cwd=ROOT, env=settings | {"PYTHONPATH": str(ROOT), **(variables or {})}, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=log, text=True)
 
     def __enter__(self) -> BrokerProcess:
@@ -57,6 +59,11 @@ class BrokerProcess:
         self.port = int(ready[1])
         self.start_s = time.monotonic() - self._started_at
         return self
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     def kill(self) -> None:
         """SIGKILL, whatever it is doing; harmless when it has ended."""

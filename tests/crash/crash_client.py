@@ -49,8 +49,12 @@ class Arrived(NamedTuple):
 class Client:
     """An open connection with channel 1 open."""
 
-    def __init__(self, port: int, *, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, port: int, *, timeout_s: float = 10.0, hears_blocked: bool = False, heartbeat_s: int = 0
+    ) -> None:
         self._timeout_s = timeout_s
+        self._capabilities = {"connection.blocked": hears_blocked}
+        self._heartbeat_s = heartbeat_s
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = bytearray()
@@ -71,9 +75,10 @@ class Client:
     def _shake_hands(self) -> None:
         self._write(frame.marshal(header.ProtocolHeader(), 0))
         self._expect("Connection.Start")
-        self._send(0, Connection.StartOk({"product": "amqpd crash test"}, "PLAIN", "\0guest\0guest", "en_US"))
+        properties = {"product": "amqpd crash test", "capabilities": self._capabilities}
+        self._send(0, Connection.StartOk(properties, "PLAIN", "\0guest\0guest", "en_US"))
         self._expect("Connection.Tune")
-        self._send(0, Connection.TuneOk(2047, FRAME_MAX, 0))
+        self._send(0, Connection.TuneOk(2047, FRAME_MAX, self._heartbeat_s))
         self._send(0, Connection.Open("/"))
         self._expect("Connection.OpenOk")
         self.open_channel()

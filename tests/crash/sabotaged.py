@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -17,8 +18,11 @@ from amqpd.broker.definitions import Deleted
 from amqpd.cli import main
 from amqpd.message import Facts
 from amqpd.properties import read_facts
+from amqpd.server import alarms
+from amqpd.server import run as running
 from amqpd.server.committer import Committer
 from amqpd.session import publishing
+from amqpd.store.errors import StoreError
 from amqpd.store.journal import Batch
 from amqpd.store.recovery import Recovered
 from amqpd.store.store import Store
@@ -68,6 +72,49 @@ def slow_disk() -> None:
         commit(batch)
 
     around_commit(commit_late)
+
+
+@fault
+def broken_disk() -> None:
+    """Nothing is wrong but the disk: what is published cannot be written, a moment after it was tried."""
+    def break_down(commit: Commit, batch: Batch) -> None:
+        if batch.published:
+            time.sleep(SLOW_COMMIT_S)
+            raise StoreError("cannot use /data/amqpd.db (disk I/O error): check its disk and its permissions")
+        commit(batch)
+
+    around_commit(break_down)
+
+
+@fault
+def broken_disk_goes_on() -> None:
+    """Promise 1: an error of the disk is passed over, and what was not written is confirmed."""
+    broken_disk()
+    commit = Store.commit
+
+    def swallow(self: Store, batch: Batch) -> None:
+        with suppress(StoreError):
+            commit(self, batch)
+
+    patch(Store, "commit", swallow)
+
+
+@fault
+def hanging_disk() -> None:
+    """Nothing is wrong but the disk: a commit of what is published never ends. A stop has a second for all."""
+    def hang(commit: Commit, batch: Batch) -> None:
+        if batch.published:
+            time.sleep(1_000)
+        commit(batch)
+
+    around_commit(hang)
+    running.STOP_LIMIT_S = 1.0
+
+
+@fault
+def looks_at_memory_rarely() -> None:
+    """The memory alarm comes late."""
+    alarms.MEMORY_MIN_S = alarms.MEMORY_MAX_S = 8.0
 
 
 @fault

@@ -28,7 +28,7 @@ from amqpd.broker.definitions import (
 )
 from amqpd.broker.queue import Queue
 from amqpd.fields import LongString, Timestamp
-from amqpd.management import commands, listings
+from amqpd.management import listings
 from amqpd.management.commands import Commands, Node
 from amqpd.management.control import SOCKET_NAME, Control, bind_private
 from amqpd.message import Facts, Message, Route, pack_content
@@ -85,6 +85,28 @@ class FakeSubscriber:
         pass
 
 
+class FakeAlarms:
+    """Notes what is set."""
+
+    def __init__(self) -> None:
+        self.set: list[tuple[str, float]] = []
+
+    def set_memory_watermark(self, fraction: float) -> None:
+        self.set.append(("memory", fraction))
+
+    def set_memory_watermark_absolute(self, octets: int) -> None:
+        self.set.append(("memory, absolute", octets))
+
+    def set_disk_free_limit(self, octets: int) -> None:
+        self.set.append(("disk", octets))
+
+    def set_disk_free_limit_relative(self, fraction: float) -> None:
+        self.set.append(("disk, relative", fraction))
+
+    def statistics(self) -> dict[str, Any]:
+        return {"alarms": [], "disk_free_limit": 7}
+
+
 class Desk:
     """A broker with vhost "/" and user guest, and whoever commands it."""
 
@@ -96,7 +118,10 @@ class Desk:
         self.vhost = self.broker.vhosts["/"]
         self.stops = 0
         self.log: list[str] = []
-        node = Node(rabbitmq_version="3.10.8", data_dir=None, listeners=[("127.0.0.1", 5672)], stop=self._stop)
+        self.alarms = FakeAlarms()
+        node = Node(
+            rabbitmq_version="3.10.8", data_dir=None, durability="none", alarms=self.alarms,
+            listeners=[("127.0.0.1", 5672)], stop=self._stop)
         self.control = Control(Commands(self.broker, node), self._wait_committed)
 
     def _stop(self) -> None:
@@ -416,7 +441,7 @@ def test_status_tells_what_there_is(desk: Desk) -> None:
     status = desk.ask("status")
     assert status["totals"] == {"connection_count": 0, "queue_count": 1, "virtual_host_count": 1}
     assert status["pid"] == os.getpid()
-    assert status["memory"]["total"]["rss"] > 1_000_000
+    assert (status["alarms"], status["disk_free_limit"], status["durability"]) == ([], 7, "none")
     assert status["listeners"] == [
         {"interface": "127.0.0.1", "port": 5672, "protocol": "amqp", "purpose": "AMQP 0-9-1"}]
 
@@ -439,9 +464,14 @@ def test_a_bug_is_answered_and_logged(desk: Desk, caplog: pytest.LogCaptureFixtu
     assert "internal error" in caplog.text
 
 
-def test_memory_is_told_where_the_system_has_no_proc(monkeypatch: pytest.MonkeyPatch, desk: Desk) -> None:
-    monkeypatch.setattr(commands, "STATM", Path("/nowhere"))
-    assert desk.ask("status")["memory"]["total"]["rss"] > 1_000_000
+def test_the_limits_of_alarms_are_set(desk: Desk) -> None:
+    desk.ask("set_vm_memory_high_watermark", fraction=0.5)
+    desk.ask("set_vm_memory_high_watermark", absolute=1_000)
+    desk.ask("set_disk_free_limit", octets=2_000)
+    desk.ask("set_disk_free_limit", mem_relative=1.5)
+    assert desk.alarms.set == [("memory", 0.5), ("memory, absolute", 1_000), ("disk", 2_000), ("disk, relative", 1.5)]
+    assert desk.refusal("set_vm_memory_high_watermark", fraction=1.5) == (
+        "Bad argument: The threshold should be a fraction between 0.0 and 1.0", 65)
 
 
 # The socket

@@ -209,6 +209,24 @@ def test_a_failure_is_told_once_and_nothing_is_written_after_it() -> None:
     assert (bench.store.committed, bench.passes.heard) == ([], [])
 
 
+def test_a_batch_and_the_writing_back_of_the_log_get_room_each_by_itself() -> None:
+    """What is written is not written again because there was no room to write the log back."""
+    async def talk(bench: Bench) -> None:
+        tries: list[int] = []
+
+        def with_room(step: Callable[[], None]) -> None:
+            tries.append(len(bench.store.committed))
+            step()
+
+        bench.committer._with_room = with_room
+        bench.record(1)
+        bench.committer.take()
+        await bench.committer.wait_committed()
+        assert tries == [0, 1]
+
+    run(talk)
+
+
 @pytest.mark.parametrize(("limit", "value"), [("MOST_WAITING", 3), ("MOST_OCTETS_WAITING", 100)])
 def test_a_journal_that_holds_too_much_is_full_until_it_was_taken(
     limit: str, value: int, monkeypatch: pytest.MonkeyPatch

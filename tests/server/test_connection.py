@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -250,6 +251,62 @@ def test_large_pieces_are_not_joined_before_they_are_written(open_client: Client
     open_client.say_all(publish)
     assert open_client.transport.calls[-1].startswith("writelines")
     assert len(open_client.heard()) > 120_000
+
+
+# Alarms
+
+PUBLISH = frame.marshal(Basic.Publish(routing_key="q"), 1) + content_frames(1, bytes(1_000))
+
+
+def test_a_blocked_client_is_read_in_small_pieces_and_then_not_at_all(open_client: Client) -> None:
+    open_client.passes.set_alarm("low on disk")
+    open_client.say(PUBLISH)
+    assert len(open_client.protocol.get_buffer(-1)) == connection_module.READ_WHILE_BLOCKED
+    open_client.say_all(PUBLISH * 15)
+    assert open_client.session.is_read
+    open_client.say_all(PUBLISH)
+    assert not open_client.session.is_read and open_client.transport.calls[-1] == "pause"
+    open_client.protocol.resume_reading()
+    assert not open_client.session.is_read and open_client.transport.calls[-1] == "pause"
+    open_client.passes.set_alarm("")
+    open_client.passes.again.pop().resume_reading()
+    assert open_client.session.is_read and open_client.transport.calls[-1] == "resume"
+
+
+def test_the_shared_buffer_may_be_used_by_others_while_a_client_is_blocked(open_client: Client) -> None:
+    """What was read together with the publish that blocked is still what it was afterwards."""
+    bodies = [bytes((number,)) * 100_000 for number in range(3)]
+    publishes = [frame.marshal(Basic.Publish(routing_key="q"), 1) + content_frames(1, body) for body in bodies]
+    open_client.say_all(frame.marshal(Queue.Declare(queue="q"), 1) + publishes[0][:50_000])
+    open_client.protocol.session.receive(publishes[0][50_000:60_000], 0)
+    open_client.passes.set_alarm("low on disk")
+    open_client.say(publishes[0][60_000:] + publishes[1] + publishes[2])
+    assert open_client.session.is_blocked
+    open_client.listeners.buffer[:] = bytes(len(open_client.listeners.buffer))
+    open_client.passes.set_alarm("")
+    assert [message.body for message in open_client.broker.vhosts["/"].queues["q"].ready] == bodies
+
+
+def test_the_kernel_tells_whether_a_peer_that_is_not_read_is_there(open_client: Client) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_connection(server.getsockname()) as peer:
+            connection, _ = server.accept()
+            with connection:
+                open_client.transport.socket.close()
+                open_client.transport.socket = connection
+                peer.send(b"octet")
+                age = connection.recv(5) and open_client.protocol.acknowledged_ms_ago()
+                assert isinstance(age, int) and age < 5_000
+                peer.send(b"unread")
+                peer.close()
+                assert select.select([connection], [], [], 5)[0] and connection.recv(6)
+                assert select.select([connection], [], [], 5)[0]
+                assert open_client.protocol.acknowledged_ms_ago() is None
+
+
+def test_where_the_kernel_does_not_tell_the_peer_counts_as_alive(open_client: Client) -> None:
+    open_client.transport.socket.close()
+    assert open_client.protocol.acknowledged_ms_ago() == 0
 
 
 # The end

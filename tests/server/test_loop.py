@@ -20,6 +20,7 @@ class FakeSession:
 
     def __init__(self, batch: int = 0) -> None:
         self.batch = batch
+        self.is_read = True
         self.heard: list[int] = []
 
     def on_commit(self, batch: int) -> None:
@@ -158,6 +159,29 @@ def test_nobody_is_read_while_the_journal_is_full(passes: Any, loop: FakeLoop, l
     passes.committer.is_full = False
     passes.on_commit(2)
     assert sorted(line for line in log if line.startswith("read")) == ["read one", "read two"]
+
+
+def test_an_alarm_that_ends_unblocks_everybody(passes: Any, log: list[str]) -> None:
+    class BlockedSession(FakeSession):
+        def unblock(self, now: int) -> None:
+            log.append(f"unblock {now}")
+
+    passes.protocols |= {BlockedSession(): FakeProtocol(log), BlockedSession(): FakeProtocol(log)}
+    passes.set_alarm("low on disk")
+    passes.set_alarm("low on memory")
+    assert (passes.alarm, log) == ("low on memory", [])
+    passes.set_alarm("")
+    assert (passes.alarm, log) == ("", ["unblock 1000", "unblock 1000"])
+
+
+def test_who_has_been_heard_out_is_read_again(passes: Any, loop: FakeLoop, log: list[str]) -> None:
+    session = FakeSession()
+    passes.heard_out(session)
+    passes.protocols[session] = FakeProtocol(log)
+    for session.is_read in (True, False):
+        passes.heard_out(session)
+    loop.turn()
+    assert log == ["take", "read protocol"]
 
 
 def test_without_a_store_nothing_is_taken_and_nothing_is_full(passes: Any, loop: FakeLoop, log: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Heartbeats both ways, blocked clients, and what a session tells of itself."""
+"""Heartbeats both ways, and what a session tells of itself."""
 
 from __future__ import annotations
 
@@ -98,30 +98,6 @@ def test_heartbeats_go_on_while_a_close_is_not_answered(stage: Stage) -> None:
     stage.end_pass()
     stage.pass_time(1)
     talk.broker(Connection.Close(320, "CONNECTION_FORCED - enough", 0, 0), Heartbeat(), Heartbeat())
-
-
-# Blocked
-
-def test_a_blocked_client_is_told_once_and_once_when_it_is_over(talk: Talk) -> None:
-    session = talk.session
-    session.block("low on disk")
-    session.block("low on memory & disk")
-    talk.stage.end_pass()
-    talk.broker(Connection.Blocked("low on disk")).nothing()
-    assert session.statistics()["state"] == "blocked"
-    session.unblock()
-    session.unblock()
-    talk.stage.end_pass()
-    talk.broker(Connection.Unblocked()).nothing()
-    assert session.statistics()["state"] == "running"
-
-
-def test_a_client_that_does_not_know_blocking_is_not_told(stage: Stage) -> None:
-    talk = stage.client(capabilities={})
-    talk.session.block("low on disk")
-    talk.session.unblock()
-    stage.end_pass()
-    talk.nothing()
 
 
 # What else goes over channel 0

@@ -77,6 +77,7 @@ class Stage:
         self.now_ms = START_MS
         self.commits_at_once = True
         self.looks_at_passwords = True
+        self.alarm = ""
         self.lines: list[str] = []
         self.talks: dict[Session, Talk] = {}
         self.shelf = ShelfInMemory(self.journal.read)
@@ -122,6 +123,18 @@ class Stage:
     def commit_awaited(self, session: Session) -> None:
         """See session/connection.py."""
         self._awaiting[session] = None
+
+    def heard_out(self, session: Session) -> None:
+        """See session/connection.py."""
+        session.is_read = True
+
+    def set_alarm(self, reason: str) -> None:
+        """An alarm begins, changes its reason, or, with an empty one, ends."""
+        self.alarm = reason
+        if not reason:
+            for session in self.talks:
+                session.unblock(self.now_ms)
+        self.end_pass()
 
     def end_pass(self) -> None:
         """Look at passwords, send what is to be sent, and commit, until nothing more comes of it."""

@@ -1,0 +1,166 @@
+"""The memory alarm and the disk alarm: when they are on, and who is told.
+
+Owns the limits, which operators may change while the broker runs, and what is looked at when. What an alarm does to
+a client is in `session/connection.py`.
+
+Always true between calls: the pass has a reason exactly while an alarm is on. The disk's is on while less than the
+limit is free, and while the ballast is spent: until that is whole again nothing stands between the store and a full
+disk.
+
+RabbitMQ docs/alarms, docs/memory, docs/disk-alarms; rabbit_alarm, vm_memory_monitor, rabbit_disk_monitor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from pathlib import Path
+from typing import Any
+
+from amqpd.server.loop import Pass
+from amqpd.server.resources import available_octets, give_back_memory, resident_octets
+from amqpd.store.ballast import Ballast, free_octets
+
+log = logging.getLogger("amqpd.alarms")
+
+NODE = "amqpd@localhost"
+MEMORY, DISK = "memory", "disk"
+ENDS_AT = 0.95                      # of the memory watermark
+MEMORY_MIN_S, MEMORY_MAX_S = 0.02, 1.0      # between two looks
+FAST_MEMORY = 1_000_000_000         # octets a second that might be published
+RAISED_S = 0.5                      # between two looks while there is an alarm
+DISK_MIN_S, DISK_MAX_S = 0.1, 10.0
+FAST_DISK = 250_000_000             # octets a second that might be written
+
+
+class Alarms:
+    """`data_dir` is None where nothing is stored: then there is no disk alarm."""
+
+    def __init__(
+        self, passes: Pass, *, memory_fraction: float, memory_absolute: int, disk_free_limit: int,
+        data_dir: Path | None = None, ballast: Ballast | None = None,
+    ) -> None:
+        self._passes = passes
+        self._memory_fraction: float | None = None
+        self._memory_limit = 0
+        self._disk_free_limit = disk_free_limit
+        self._data_dir = data_dir
+        self._ballast = ballast
+        self._raised: set[str] = set()
+        self._memory_limit_set, self._disk_limit_set = asyncio.Event(), asyncio.Event()
+        if memory_absolute:
+            self._set_memory_limit(None, memory_absolute)
+        else:
+            self._set_memory_limit(memory_fraction, 0)
+
+    # The watch
+
+    async def watch_memory_forever(self) -> None:
+        """Look at the memory, more often near its limit."""
+        while True:
+            await _sleep(self.check_memory(), self._memory_limit_set)
+
+    async def watch_disk_forever(self) -> None:
+        """Look at the disk, the more often the nearer it is to its limit; rebuild the ballast when there is room."""
+        while self._data_dir is not None:
+            if self._ballast is not None and self._ballast.is_spent:
+                await asyncio.to_thread(self._ballast.ensure)
+            await _sleep(self.check_disk(), self._disk_limit_set)
+
+    def check_memory(self) -> float:
+        """Look at memory now; says in how many seconds that should be done again."""
+        used, limit = resident_octets(), self._memory_limit
+        if MEMORY in self._raised:
+            give_back_memory()
+            used = resident_octets()
+        is_high = used > (limit * ENDS_AT if MEMORY in self._raised else limit)
+        if is_high != (MEMORY in self._raised):
+            log.info("vm_memory_high_watermark %s. Memory used:%d allowed:%d", "set" if is_high else "clear", used,
+                     limit)
+        self._change(MEMORY, is_high)
+        if is_high:
+            return RAISED_S
+        return min(MEMORY_MAX_S, max(MEMORY_MIN_S, (limit - used) / FAST_MEMORY))
+
+    def check_disk(self) -> float:
+        """Look at the disk now; says in how many seconds that should be done again."""
+        if self._data_dir is None:
+            return DISK_MAX_S
+        try:
+            free = free_octets(self._data_dir)
+        except OSError as error:
+            log.warning("free disk space of %s is not known: %s", self._data_dir, error.strerror)
+            return DISK_MAX_S
+        is_low = free < self._disk_free_limit or (self._ballast is not None and self._ballast.is_spent)
+        if is_low != (DISK in self._raised):
+            log.info("Free disk space is %s. Free bytes: %d. Limit: %d",
+                     "insufficient" if is_low else "sufficient", free, self._disk_free_limit)
+        self._change(DISK, is_low)
+        return min(DISK_MAX_S, max(DISK_MIN_S, 2 * (free - self._disk_free_limit) / FAST_DISK))
+
+    def _change(self, resource: str, is_on: bool) -> None:
+        if is_on == (resource in self._raised):
+            return
+        if is_on:
+            self._raised.add(resource)
+            log.warning("%s resource limit alarm set on node %s. Publishers will be blocked until this alarm clears",
+                        resource, NODE)
+        else:
+            self._raised.discard(resource)
+            log.warning("%s resource limit alarm cleared on node %s", resource, NODE)
+        self._passes.set_alarm("low on " + " & ".join(sorted(self._raised)) if self._raised else "")
+
+    # What operators do
+
+    def set_memory_watermark(self, fraction: float) -> None:
+        """Set the limit to a part of the memory there is, and look at once."""
+        self._set_memory_limit(fraction, 0)
+        self.check_memory()
+
+    def set_memory_watermark_absolute(self, octets: int) -> None:
+        """Set the limit in octets, and look at once."""
+        self._set_memory_limit(None, octets)
+        self.check_memory()
+
+    def set_disk_free_limit(self, octets: int) -> None:
+        """Set how much should be free, and look at once."""
+        self._disk_free_limit = octets
+        self._disk_limit_set.set()
+        log.info("Disk free limit set to %d bytes", octets)
+        self.check_disk()
+
+    def set_disk_free_limit_relative(self, fraction: float) -> None:
+        """Set how much should be free to so many times the memory there is, and look at once."""
+        self.set_disk_free_limit(int(available_octets() * fraction))
+
+    def _set_memory_limit(self, fraction: float | None, octets: int) -> None:
+        available = available_octets()
+        self._memory_fraction = fraction
+        self._memory_limit = octets if fraction is None else int(available * fraction)
+        self._memory_limit_set.set()
+        log.info("Memory high watermark set to %d MiB (%d bytes) of %d MiB (%d bytes) total",
+                 self._memory_limit >> 20, self._memory_limit, available >> 20, available)
+
+    def statistics(self) -> dict[str, Any]:
+        """Alarms, limits and use, under the names of `rabbitmqctl status --formatter json`."""
+        setting: dict[str, Any] = {"absolute": self._memory_limit}
+        if self._memory_fraction is not None:
+            setting = {"relative": self._memory_fraction}
+        return {
+            "alarms": [
+                {"type": "resource_limit", "resource": raised, "node": NODE} for raised in sorted(self._raised)],
+            "memory": {"total": {"rss": resident_octets()}},
+            "vm_memory_high_watermark_setting": setting,
+            "vm_memory_high_watermark_limit": self._memory_limit,
+            "disk_free": free_octets(self._data_dir or Path.cwd()),
+            "disk_free_limit": self._disk_free_limit,
+        }
+
+
+async def _sleep(seconds: float, limit_set: asyncio.Event) -> None:
+    """Wait so long, but not beyond a change of the limit."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await limit_set.wait()
+    limit_set.clear()

@@ -1,0 +1,181 @@
+"""A disk that fills up: the alarm comes first, everything is drained while it is full, and a restart works meanwhile.
+
+The disk is a small one, and another program takes what the broker leaves free. The teeth: without its ballast the
+broker cannot drain, nor start again, and says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pamqp.commands import Basic, Confirm, Connection, Queue
+
+from tests.crash.broker_process import COMMAND, BrokerProcess
+from tests.crash.crash_client import Client, Refused, pack_content
+from tests.crash.small_disk import SmallDisk
+
+MIB = 1 << 20
+DISK, LEFT, BALLAST, LIMIT = 160 * MIB, 96 * MIB, 32 * MIB, 40 * MIB
+PERSISTENT = Basic.Properties(delivery_mode=2)
+WINDOW = 32             # publishes that wait for their confirm
+PAD = bytes(32_768)
+PATIENCE_S, STAYS_S = 30.0, 0.5
+EXIT_IO = 74
+
+
+class Publisher:
+    """Publishes numbered messages, a window at a time, until it is blocked."""
+
+    def __init__(self, port: int) -> None:
+        self.client = Client(port, hears_blocked=True)
+        self.client.call(Queue.Declare(0, "orders", durable=True))
+        self.client.call(Confirm.Select())
+        self.published = self.confirmed = 0
+
+    def run(self) -> str:
+        """Publish until blocked for more than a moment; returns the reason. Raises Refused when closed instead.
+
+        While the log is written back it takes its room twice, so that a first alarm may end at once.
+        """
+        reason, is_blocked = "", False
+        while True:
+            while not is_blocked and self.published - self.confirmed < WINDOW:
+                self.published += 1
+                self.client.publish("", "orders", pack_content(PERSISTENT, b"%08d" % self.published + PAD)[0])
+            heard = self.client.take(STAYS_S if is_blocked else PATIENCE_S)
+            if heard is None:
+                assert is_blocked, "neither a confirm nor an alarm"
+                return reason
+            is_blocked = isinstance(heard.method, Connection.Blocked) or (
+                is_blocked and not isinstance(heard.method, Connection.Unblocked))
+            if isinstance(heard.method, Connection.Blocked):
+                reason = str(heard.method.reason)
+            elif isinstance(heard.method, Basic.Ack):
+                self.on_ack(heard.method)
+
+    def on_ack(self, ack: Basic.Ack) -> None:
+        """So many are safe."""
+        assert ack.delivery_tag is not None
+        self.confirmed = ack.delivery_tag
+
+    def wait_unblocked(self) -> None:
+        """Hear that the alarm has ended, and all confirms."""
+        heard = self.client.take(PATIENCE_S)
+        while heard is not None and not isinstance(heard.method, Connection.Unblocked):
+            self.on_ack(heard.method)       # of what was written when the alarm came
+            heard = self.client.take(PATIENCE_S)
+        assert heard is not None, "the alarm does not end"
+        while self.confirmed < self.published:
+            heard = self.client.take(PATIENCE_S)
+            assert heard is not None, "what was published before the alarm is not confirmed after it"
+            self.on_ack(heard.method)
+
+
+class Place:
+    """A small disk, and the broker on it."""
+
+    def __init__(self, disk: SmallDisk, log: Path) -> None:
+        self.disk = disk
+        self.log = log
+        self.ballast = disk.path / "data" / "amqpd.ballast"
+        self.clients: list[Client] = []
+
+    def start(self, ballast: int = BALLAST) -> BrokerProcess:
+        """Start the broker, the first time or again."""
+        return BrokerProcess(
+            self.disk.inside / "data", self.log, command=self.disk.command(*COMMAND),
+            variables={"AMQPD_LIMITS_BALLAST_SIZE": str(ballast), "AMQPD_LIMITS_DISK_FREE_LIMIT": str(LIMIT)})
+
+    def fill_up(self, broker: BrokerProcess, ballast: int = BALLAST) -> Publisher:
+        """Publish until the alarm comes; then nothing has failed, and another program takes the rest of the disk."""
+        publisher = Publisher(broker.port)
+        self.clients.append(publisher.client)
+        assert publisher.run() == "low on disk"
+        free = self.disk.free()
+        assert publisher.confirmed > 300 and 0 < free < LIMIT
+        assert self.ballast.exists() == bool(ballast) and "was freed" not in self.log.read_text()
+        print(f"{self.disk.kind} with {LEFT // MIB} MiB: blocked after {publisher.confirmed} confirmed messages, "
+              f"{free / MIB:.1f} MiB free")
+        self.disk.fill()
+        return publisher
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """A small disk."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    with SmallDisk(folder, DISK) as disk:
+        disk.fill(leave=LEFT)
+        place = Place(disk, tmp_path / "log")
+        yield place
+        for client in place.clients:
+            client.drop()
+
+
+def drain(port: int) -> list[int]:
+    """Consume and ack all there is; the numbers that came. Returns when that is on disk."""
+    numbers: list[int] = []
+    with Client(port) as client:
+        client.call(Basic.Qos(0, 200))
+        waiting = client.call(Queue.Declare(0, "orders", passive=True)).message_count
+        client.call(Basic.Consume(0, "orders", "drain"))
+        while len(numbers) < waiting:
+            arrived = client.take(PATIENCE_S)
+            assert arrived is not None, f"only {len(numbers)} of {waiting} messages came"
+            numbers.append(int(arrived.body[:8]))
+            client.send(Basic.Ack(arrived.method.delivery_tag))
+        client.call(Queue.Declare(0, "done", durable=True))
+    return numbers
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["running on", "killed and started again"])
+def test_everything_is_drained_while_the_disk_is_full(place: Place, *, is_killed: bool) -> None:
+    with place.start().wait_until_ready() as broker:
+        publisher = place.fill_up(broker)
+        if is_killed:
+            broker.kill()
+            broker = place.start().wait_until_ready()
+        with broker:
+            assert place.disk.free() < (LIMIT if is_killed else 1)
+            numbers = drain(broker.port)
+            assert sorted(numbers)[:publisher.confirmed] == list(range(1, publisher.confirmed + 1))
+            assert not place.ballast.exists() and "was freed" in place.log.read_text()
+            broker.kill()
+        with place.start().wait_until_ready() as again, Client(again.port) as client:
+            assert client.call(Queue.Declare(0, "orders", passive=True)).message_count == 0
+            assert client.call(Queue.Declare(0, "done", passive=True))
+    print(f"drained {len(numbers)} messages, lost 0")
+
+
+def test_the_alarm_ends_when_there_is_room_again(place: Place) -> None:
+    with place.start().wait_until_ready() as broker:
+        publisher = place.fill_up(broker)
+        assert drain(broker.port) and not place.ballast.exists()
+        place.disk.make_room()
+        publisher.wait_unblocked()
+        assert place.ballast.stat().st_size == BALLAST
+        assert drain(broker.port)[-1] == publisher.published
+        assert broker.stop() == 0
+
+
+def test_without_a_ballast_nothing_can_be_drained_and_the_broker_says_so(place: Place) -> None:
+    with place.start(ballast=0).wait_until_ready() as broker:
+        place.fill_up(broker, ballast=0)
+        watcher = Client(broker.port)
+        place.clients.append(watcher)
+        with pytest.raises((Refused, OSError)):
+            drain(broker.port)
+        assert broker.wait() == EXIT_IO
+        with pytest.raises(Refused, match="541 INTERNAL_ERROR - the store has failed"):
+            watcher.take(PATIENCE_S)
+        line = f"amqpd: no space left for {place.disk.inside}/data/amqpd.db: free some on its disk"
+        assert line in place.log.read_text().splitlines()
+    started_at = time.monotonic()
+    with place.start(ballast=0) as broker:
+        assert broker.wait() == EXIT_IO
+    assert time.monotonic() - started_at < PATIENCE_S
+    assert "Traceback" not in place.log.read_text()

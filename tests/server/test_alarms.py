@@ -1,0 +1,240 @@
+"""When the alarms are on: limits in all their forms, where they end, and how often anybody looks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amqpd.server import alarms as alarms_module
+from amqpd.server import resources
+from amqpd.server.alarms import Alarms
+
+GB = 10 ** 9
+
+
+class FakePasses:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def set_alarm(self, reason: str) -> None:
+        self.reasons.append(reason)
+
+
+class FakeBallast:
+    is_spent = False
+
+
+class Bench:
+    """Alarms on a machine with 10 GB of memory, of which the process has 1, and 10 GB of free disk."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.used = GB
+        self.free = 10 * GB
+        self.given_back = 0
+        self.passes = FakePasses()
+        self.ballast = FakeBallast()
+        given: dict[str, Any] = {
+            "memory_fraction": 0.6, "memory_absolute": 0, "disk_free_limit": GB, "data_dir": folder,
+            "ballast": self.ballast} | settings
+        self.alarms = Alarms(self.passes, **given)  # type: ignore[arg-type]  # it is all that is needed of a pass
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return make(tmp_path, monkeypatch)
+
+
+def make(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Bench:
+    monkeypatch.setattr(alarms_module, "available_octets", lambda: 10 * GB)
+    bench = Bench(folder, **settings)
+
+    def give_back() -> None:
+        bench.given_back += 1
+
+    monkeypatch.setattr(alarms_module, "resident_octets", lambda: bench.used)
+    monkeypatch.setattr(alarms_module, "free_octets", lambda directory: bench.free)
+    monkeypatch.setattr(alarms_module, "give_back_memory", give_back)
+    return bench
+
+
+def test_memory_alarms_beyond_the_watermark_and_ends_at_95_percent_of_it(bench: Bench) -> None:
+    for used in (6 * GB, 6 * GB + 1, int(5.71 * GB), int(5.7 * GB)):
+        bench.used = used
+        bench.alarms.check_memory()
+    assert bench.passes.reasons == ["low on memory", ""]
+
+
+def test_what_is_free_in_the_process_is_given_back_while_there_is_an_alarm(bench: Bench) -> None:
+    bench.alarms.check_memory()
+    assert bench.given_back == 0
+    bench.used = 7 * GB
+    bench.alarms.check_memory()
+    bench.alarms.check_memory()
+    assert bench.given_back == 1
+
+
+@pytest.mark.parametrize("used, seconds", [
+    (GB, 1.0), (int(5.9 * GB), 0.1), (6 * GB - 1, 0.02), (7 * GB, 0.5)])
+def test_memory_is_looked_at_the_more_often_the_nearer_the_watermark_is(
+    bench: Bench, used: int, seconds: float
+) -> None:
+    bench.used = used
+    assert bench.alarms.check_memory() == pytest.approx(seconds)
+
+
+def test_an_absolute_watermark_goes_before_the_fraction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = make(tmp_path, monkeypatch, memory_absolute=GB - 1)
+    bench.alarms.check_memory()
+    assert bench.passes.reasons == ["low on memory"]
+    assert bench.alarms.statistics()["vm_memory_high_watermark_setting"] == {"absolute": GB - 1}
+
+
+def test_a_watermark_that_is_set_holds_at_once(bench: Bench) -> None:
+    bench.alarms.set_memory_watermark(0.00001)
+    bench.alarms.set_memory_watermark_absolute(2 * GB)
+    bench.alarms.set_memory_watermark(0)
+    bench.alarms.set_memory_watermark(0.6)
+    assert bench.passes.reasons == ["low on memory", "", "low on memory", ""]
+    assert bench.alarms.statistics()["vm_memory_high_watermark_setting"] == {"relative": 0.6}
+    assert bench.alarms.statistics()["vm_memory_high_watermark_limit"] == 6 * GB
+
+
+def test_the_disk_alarms_below_its_limit(bench: Bench) -> None:
+    for free in (GB, GB - 1, GB):
+        bench.free = free
+        bench.alarms.check_disk()
+    assert bench.passes.reasons == ["low on disk", ""]
+
+
+def test_the_disk_alarms_while_the_ballast_is_spent(bench: Bench) -> None:
+    bench.ballast.is_spent = True
+    bench.alarms.check_disk()
+    bench.alarms.check_disk()
+    bench.ballast.is_spent = False
+    bench.alarms.check_disk()
+    assert bench.passes.reasons == ["low on disk", ""]
+
+
+@pytest.mark.parametrize("free, seconds", [(10 * GB, 10.0), (GB + 250_000_000, 2.0), (GB, 0.1), (0, 0.1)])
+def test_the_disk_is_looked_at_the_more_often_the_nearer_the_limit_is(
+    bench: Bench, free: int, seconds: float
+) -> None:
+    bench.free = free
+    assert bench.alarms.check_disk() == pytest.approx(seconds)
+
+
+def test_a_disk_limit_that_is_set_holds_at_once(bench: Bench) -> None:
+    bench.alarms.set_disk_free_limit(11 * GB)
+    bench.alarms.set_disk_free_limit(0)
+    bench.alarms.set_disk_free_limit_relative(1.5)
+    assert bench.passes.reasons == ["low on disk", "", "low on disk"]
+    assert bench.alarms.statistics()["disk_free_limit"] == 15 * GB
+
+
+def test_a_broker_in_memory_has_no_disk_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = make(tmp_path, monkeypatch, data_dir=None, ballast=None)
+    bench.free = 0
+    bench.alarms.check_disk()
+    assert bench.passes.reasons == []
+
+
+def test_one_of_two_alarms_may_end(bench: Bench) -> None:
+    bench.alarms.set_memory_watermark(0)
+    bench.alarms.set_disk_free_limit(11 * GB)
+    assert [alarm["resource"] for alarm in bench.alarms.statistics()["alarms"]] == ["disk", "memory"]
+    bench.alarms.set_memory_watermark(1)
+    bench.alarms.set_disk_free_limit(1)
+    assert bench.passes.reasons == ["low on memory", "low on disk & memory", "low on disk", ""]
+
+
+def test_the_log_says_what_rabbitmq_s_does(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "amqpd.alarms"):
+        bench.alarms.set_memory_watermark(0.01)
+        bench.alarms.set_memory_watermark(0.5)
+        bench.free = 5
+        bench.alarms.check_disk()
+        bench.free = 2 * GB
+        bench.alarms.check_disk()
+    assert [record.message for record in caplog.records] == [
+        "Memory high watermark set to 95 MiB (100000000 bytes) of 9536 MiB (10000000000 bytes) total",
+        "vm_memory_high_watermark set. Memory used:1000000000 allowed:100000000",
+        "memory resource limit alarm set on node amqpd@localhost. Publishers will be blocked until this alarm clears",
+        "Memory high watermark set to 4768 MiB (5000000000 bytes) of 9536 MiB (10000000000 bytes) total",
+        "vm_memory_high_watermark clear. Memory used:1000000000 allowed:5000000000",
+        "memory resource limit alarm cleared on node amqpd@localhost",
+        "Free disk space is insufficient. Free bytes: 5. Limit: 1000000000",
+        "disk resource limit alarm set on node amqpd@localhost. Publishers will be blocked until this alarm clears",
+        "Free disk space is sufficient. Free bytes: 2000000000. Limit: 1000000000",
+        "disk resource limit alarm cleared on node amqpd@localhost",
+    ]
+
+
+def test_who_waits_for_the_next_look_does_not_wait_with_an_old_limit(bench: Bench) -> None:
+    """Far from the old limits the next look would be in a second, and in ten."""
+    bench.free = 100 * GB
+
+    async def watch() -> None:
+        watches = [asyncio.ensure_future(watch) for watch in (
+            bench.alarms.watch_memory_forever(), bench.alarms.watch_disk_forever())]
+        await asyncio.sleep(0)
+        bench.used = bench.free = GB
+        bench.alarms.set_memory_watermark_absolute(GB)
+        bench.alarms.set_disk_free_limit(GB)
+        await asyncio.sleep(0.01)
+        bench.used, bench.free = GB + 1, GB - 1
+        async with asyncio.timeout(0.9):
+            while bench.passes.reasons[-1:] != ["low on disk & memory"]:
+                await asyncio.sleep(0.01)
+        for task in watches:
+            task.cancel()
+
+    asyncio.run(watch())
+
+
+# What the system says
+
+def test_memory_is_told_by_the_system() -> None:
+    assert 1_000_000 < resources.resident_octets() < resources.available_octets()
+
+
+def test_memory_is_told_where_the_system_has_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "STATM", Path("/nowhere"))
+    monkeypatch.setattr(resources, "CGROUPS", Path("/nowhere"))
+    assert 1_000_000 < resources.resident_octets() < resources.available_octets()
+
+
+@pytest.mark.parametrize("line, file", [
+    ("0::/shop/till", "shop/memory.max"), ("0::/shop/till", "memory.max"),
+    ("9:memory:/shop/till", "memory/shop/till/memory.limit_in_bytes"),
+    ("9:memory:/shop/till", "memory/memory.limit_in_bytes"),
+])
+def test_a_container_s_limit_counts_wherever_it_is_set(
+    line: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups, root = tmp_path / "cgroup", tmp_path / "sys"
+    groups.write_text(f"8:pids:/other\n{line}\n")
+    (root / file).parent.mkdir(parents=True)
+    (root / file).write_text("1000000\n")
+    (root / "shop/till").mkdir(parents=True, exist_ok=True)
+    (root / "shop/till/memory.max").write_text("max\n")
+    monkeypatch.setattr(resources, "CGROUPS", groups)
+    monkeypatch.setattr(resources, "CGROUP_ROOT", root)
+    assert resources.available_octets() == 1_000_000
+
+
+def test_memory_that_was_freed_is_given_back() -> None:
+    size = 64 << 20
+    resources.give_back_memory()
+    before = resources.resident_octets()
+    pieces = [os.urandom(1 << 16) for _ in range(size >> 16)]
+    assert resources.resident_octets() > before + size // 2
+    pieces.clear()
+    resources.give_back_memory()
+    assert resources.resident_octets() < before + size // 2
