@@ -18,7 +18,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,18 @@ class Refusal(Exception):
 
 
 class Node(msgspec.Struct, kw_only=True):
-    """What the broker itself does not know. `data_dir` is None in memory; `listeners` are addresses and ports."""
+    """What the broker itself does not know. `listeners` are addresses and ports.
+
+    `data_dir`, `store_info` and `backup` are None in memory. `backup` copies the store to a new file, and raises
+    Refusal.
+    """
 
     rabbitmq_version: str
     data_dir: Path | None
     listeners: list[tuple[str, int]]
     stop: Callable[[], None]
+    store_info: Callable[[], Any] | None = None
+    backup: Callable[[Path], Awaitable[None]] | None = None
 
 
 class Commands:
@@ -65,9 +71,9 @@ class Commands:
         self._node = node
         self._started_s = time.monotonic()
         self.lookups: dict[str, Callable[..., Any]] = _by_name(
-            self.ping, self.status, self.stop, self.list_queues, self.list_exchanges, self.list_bindings,
-            self.list_connections, self.list_channels, self.list_consumers, self.list_users, self.list_vhosts,
-            self.list_permissions, self.list_policies, self.list_operator_policies)
+            self.ping, self.status, self.stop, self.store_info, self.backup_store, self.list_queues,
+            self.list_exchanges, self.list_bindings, self.list_connections, self.list_channels, self.list_consumers,
+            self.list_users, self.list_vhosts, self.list_permissions, self.list_policies, self.list_operator_policies)
         self.changes: dict[str, Callable[..., Any]] = _by_name(
             self.purge_queue, self.delete_queue, self.close_connection, self.add_user, self.delete_user,
             self.change_password, self.set_permissions, self.add_vhost, self.delete_vhost, self.set_policy,
@@ -111,6 +117,18 @@ class Commands:
     def stop(self) -> None:
         """Begin a clean stop. The connection of whoever asked stays until the process ends."""
         self._node.stop()
+
+    def store_info(self) -> Any:
+        """What the store says of itself."""
+        if self._node.store_info is None:
+            raise _in_memory()
+        return self._node.store_info()
+
+    async def backup_store(self, to: str) -> None:
+        """Copy the store, as it is when that ends, to a new file, which is not synced yet."""
+        if self._node.backup is None:
+            raise _in_memory()
+        await self._node.backup(Path(to))
 
     # Lists
 
@@ -283,6 +301,10 @@ class Commands:
             return self._broker.vhosts[name]
         except KeyError:
             raise Refusal(f"Virtual host '{name}' does not exist", EXIT_DATA) from None
+
+
+def _in_memory() -> Refusal:
+    return Refusal("this amqpd keeps everything in memory: it has no store", EXIT_UNAVAILABLE)
 
 
 def _by_name(*methods: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
