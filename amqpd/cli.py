@@ -1,36 +1,23 @@
 """The program `amqpd`: its commands, options and exit codes.
 
-Owns the way from arguments to a `Config` and from any failure to one line on stderr. Nothing else of amqpd is
-imported until a command needs it, so that `--version` and `check-config` answer at once. `run` does the same for
-`amqpctl`.
-
-Exit codes: 0 stopped cleanly, 64 usage, 65 data, 69 unavailable, 70 a bug, 74 input or output, 75 locked or timed
-out, 78 configuration. sysexits.h; RabbitMQ docs/cli.
+Owns the way from arguments to a `Config`. Nothing else of amqpd is imported until a command needs it, so that
+`--version` and `check-config` answer at once. `store_commands.py` has those on a store.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from amqpd import __version__
+from amqpd.program import EXIT_CONFIG, Failure, run
+from amqpd.store_commands import store
 
-EXIT_USAGE, EXIT_BUG, EXIT_IO, EXIT_CONFIG = 64, 70, 74, 78
-EXIT_INTERRUPTED = 130
 DEFAULT_COMMAND = "serve"
 DECLARED = ("vhosts", "users", "policies", "operator_policies", "exchanges", "queues", "bindings")
-
-
-class Failure(Exception):
-    """What is wrong, in one line for the user or several, and the exit code."""
-
-    def __init__(self, text: str, exit_code: int) -> None:
-        super().__init__(text)
-        self.exit_code = exit_code
 
 
 class AmqpdGroup(click.Group):
@@ -55,6 +42,9 @@ def amqpd() -> None:
     amqpd --memory --listen :0               for tests: a free port, nothing on disk
     amqpd --config amqpd.toml
     """
+
+
+amqpd.add_command(store)
 
 
 @amqpd.command()
@@ -112,48 +102,6 @@ def check_config(file: str) -> None:
         raise Failure(str(error), EXIT_CONFIG) from None
     counts = [f"{kind} {len(getattr(config, kind))}" for kind in DECLARED]
     click.echo(f"{file}: fine; declares {', '.join(counts)}")
-
-
-def run(command: click.Command, arguments: Sequence[str] | None) -> int:
-    """Run a program and return its exit code; whatever goes wrong becomes lines on stderr, never a traceback."""
-    name = command.name or ""
-    try:
-        result = command.main(arguments, prog_name=name, standalone_mode=False)
-        sys.stdout.flush()
-        return result if isinstance(result, int) else 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        return EXIT_USAGE
-    except click.UsageError as error:
-        place = error.ctx.command_path if error.ctx else name
-        complain(name, f"{error.format_message().rstrip('.')}; try '{place} --help'")
-        return EXIT_USAGE
-    except Failure as failure:
-        complain(name, str(failure))
-        return failure.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Whoever reads has seen enough. Nothing may be left for the interpreter to flush at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_IO
-    except Exception as error:
-        complain(name, f"internal error, please report it: {_describe(error)}")
-        return EXIT_BUG
-
-
-def complain(name: str, text: str) -> None:
-    """Say what is wrong, each line under the program's name."""
-    for line in text.splitlines():
-        click.echo(f"{name}: {line}", err=True)
-
-
-def _describe(error: Exception) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f" ({trace.tb_frame.f_code.co_filename} line {trace.tb_lineno})" if trace else ""
-    return f"{type(error).__name__}: {error}{place}".replace("\n", " ")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

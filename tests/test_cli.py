@@ -11,7 +11,7 @@ from types import ModuleType
 import click
 import pytest
 
-from amqpd import __version__, cli, logs
+from amqpd import __version__, cli, logs, program
 from amqpd.config import Config
 
 
@@ -179,7 +179,7 @@ def test_an_interrupt_is_130() -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    assert cli.run(interrupted, []) == 130
+    assert program.run(interrupted, []) == 130
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["check-config", "config/amqpd.toml"]])

@@ -12,20 +12,26 @@ from __future__ import annotations
 import errno
 import json
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from select import select
 from typing import Any
 
-from amqpd.cli import Failure
+from amqpd.program import EXIT_TEMPORARY, EXIT_UNAVAILABLE, Failure
 
-EXIT_UNAVAILABLE, EXIT_TIMEOUT = 69, 75
 PIECE = 1 << 16
+LOOK_S = 0.2
 
 
-def ask(path: Path, command: str, arguments: dict[str, Any], *, timeout_s: float, until_gone: bool = False) -> Any:
+def ask(
+    path: Path, command: str, arguments: dict[str, Any], *, timeout_s: float, until_gone: bool = False,
+    meanwhile: Callable[[], None] | None = None,
+) -> Any:
     """Send one request and return the result; with `until_gone`, once the broker has ended.
 
-    Each wait takes at most `timeout_s`. Raises Failure: that of the answer, 69 where no broker answers, 75 when it
-    takes too long.
+    Each wait takes at most `timeout_s`; with `meanwhile`, which is called five times a second, that for the answer
+    takes as long as it takes. Raises Failure: that of the answer, 69 where no broker answers, 75 when it takes too
+    long.
     """
     request = json.dumps({"command": command, "arguments": arguments}).encode() + b"\n"
     try:
@@ -33,11 +39,13 @@ def ask(path: Path, command: str, arguments: dict[str, Any], *, timeout_s: float
             connection.settimeout(timeout_s)
             connection.connect(str(path))
             connection.sendall(request)
+            while meanwhile is not None and not select([connection], [], [], LOOK_S)[0]:
+                meanwhile()
             answer = _read_line(connection)
             if until_gone and answer:
                 _read_line(connection)
     except TimeoutError:
-        raise Failure(f"no answer within {timeout_s:g} s from {path}", EXIT_TIMEOUT) from None
+        raise Failure(f"no answer within {timeout_s:g} s from {path}", EXIT_TEMPORARY) from None
     except OSError as error:
         raise Failure(_remedy(path, error), EXIT_UNAVAILABLE) from None
     if not answer.endswith(b"\n"):

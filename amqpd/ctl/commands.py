@@ -16,8 +16,8 @@ from typing import Any
 import click
 
 from amqpd import __version__
-from amqpd.cli import Failure, run
 from amqpd.ctl.limits import limit_commands
+from amqpd.program import Failure, run
 from amqpd.ctl.lists import list_commands
 from amqpd.ctl.options import Options, common
 from amqpd.ctl.policies import policy_commands

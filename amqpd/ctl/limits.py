@@ -11,7 +11,7 @@ import re
 
 import click
 
-from amqpd.cli import Failure
+from amqpd.program import Failure, run
 from amqpd.ctl.options import Options, common
 
 EXIT_USAGE, EXIT_DATA = 64, 65

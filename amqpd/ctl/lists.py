@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import click
 
-from amqpd.cli import EXIT_USAGE, Failure
+from amqpd.program import EXIT_USAGE, Failure
 from amqpd.ctl.options import Options, common
 
 

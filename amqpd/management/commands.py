@@ -16,7 +16,7 @@ import platform
 import re
 import resource
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -64,9 +64,10 @@ class Alarms(Protocol):
 
 
 class Node(msgspec.Struct, kw_only=True):
-    """What the broker itself does not know. `data_dir` is None in memory; `listeners` are addresses and ports.
+    """What the broker itself does not know. `listeners` are addresses and ports.
 
-    `durability` is what a confirmed message survives: "power", "process", or in memory "none".
+    `data_dir`, `store_info` and `backup` are None in memory. `backup` copies the store to a new file, and raises
+    Refusal. `durability` is what a confirmed message survives: "power", "process", or in memory "none".
     """
 
     rabbitmq_version: str
@@ -75,6 +76,8 @@ class Node(msgspec.Struct, kw_only=True):
     alarms: Alarms
     listeners: list[tuple[str, int]]
     stop: Callable[[], None]
+    store_info: Callable[[], Any] | None = None
+    backup: Callable[[Path], Awaitable[None]] | None = None
 
 
 class Commands:
@@ -85,10 +88,10 @@ class Commands:
         self._node = node
         self._started_s = time.monotonic()
         self.lookups: dict[str, Callable[..., Any]] = _by_name(
-            self.ping, self.status, self.stop, self.list_queues, self.list_exchanges, self.list_bindings,
-            self.list_connections, self.list_channels, self.list_consumers, self.list_users, self.list_vhosts,
-            self.list_permissions, self.list_policies, self.list_operator_policies, self.set_vm_memory_high_watermark,
-            self.set_disk_free_limit)
+            self.ping, self.status, self.stop, self.store_info, self.backup_store, self.list_queues,
+            self.list_exchanges, self.list_bindings, self.list_connections, self.list_channels, self.list_consumers,
+            self.list_users, self.list_vhosts, self.list_permissions, self.list_policies, self.list_operator_policies,
+            self.set_vm_memory_high_watermark, self.set_disk_free_limit)
         self.changes: dict[str, Callable[..., Any]] = _by_name(
             self.purge_queue, self.delete_queue, self.close_connection, self.add_user, self.delete_user,
             self.change_password, self.set_permissions, self.add_vhost, self.delete_vhost, self.set_policy,
@@ -147,6 +150,18 @@ class Commands:
             self._node.alarms.set_disk_free_limit(octets)
         else:
             self._node.alarms.set_disk_free_limit_relative(mem_relative)
+
+    def store_info(self) -> Any:
+        """What the store says of itself."""
+        if self._node.store_info is None:
+            raise _in_memory()
+        return self._node.store_info()
+
+    async def backup_store(self, to: str) -> None:
+        """Copy the store, as it is when that ends, to a new file, which is not synced yet."""
+        if self._node.backup is None:
+            raise _in_memory()
+        await self._node.backup(Path(to))
 
     # Lists
 
@@ -319,6 +334,10 @@ class Commands:
             return self._broker.vhosts[name]
         except KeyError:
             raise Refusal(f"Virtual host '{name}' does not exist", EXIT_DATA) from None
+
+
+def _in_memory() -> Refusal:
+    return Refusal("this amqpd keeps everything in memory: it has no store", EXIT_UNAVAILABLE)
 
 
 def _by_name(*methods: Callable[..., Any]) -> dict[str, Callable[..., Any]]:

@@ -12,8 +12,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from amqpd.server.loop import Pass
 from amqpd.server.shelf import StoreShelf
@@ -28,6 +30,10 @@ MOST_OCTETS_WAITING = 32 * 1024 * 1024
 def just_do(step: Callable[[], None]) -> None:
     """What is done about a full disk where nothing can be done."""
     step()
+
+
+class _Ended(Exception):
+    """The thread has nothing to do any more."""
 
 
 class Committer:
@@ -51,7 +57,7 @@ class Committer:
         self._is_busy = False
         self._committed_number = 0
         self._one_more = asyncio.Event()
-        self._batches: SimpleQueue[Batch | None] = SimpleQueue()
+        self._work: SimpleQueue[Batch | Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._commit_forever, name="amqpd-store", daemon=True)
 
     def start(self) -> None:
@@ -81,7 +87,7 @@ class Committer:
             return
         self._is_busy = True
         self._shelf.close()
-        self._batches.put(self._journal.take())
+        self._work.put(self._journal.take())
 
     async def wait_committed(self) -> None:
         """Return once all that has been recorded so far is on disk."""
@@ -96,18 +102,53 @@ class Committer:
     async def stop(self) -> None:
         """Commit what is there and end the thread."""
         await self.wait_committed()
-        self._batches.put(None)
+        self._work.put(None)
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
 
+    async def run_between(self, job: Callable[[Callable[[], None]], None]) -> None:
+        """Run a long job in the store's thread. What it is called with it calls often: batches that wait are written.
+
+        Raises what the job raises; StoreError if the thread ends before.
+        """
+        done: Future[None] = Future()
+        self._work.put(partial(self._run, job, done))
+        await asyncio.wrap_future(done)
+
     def _commit_forever(self) -> None:
-        while (batch := self._batches.get()) is not None:
-            try:
-                self._with_room(partial(self._store.commit, batch))
-                self._with_room(self._store.checkpoint_if_due)
-            except StoreError as error:
-                self._loop.call_soon_threadsafe(self._on_failure, error)
-                return
-            self._loop.call_soon_threadsafe(self._committed, batch.number)
+        with suppress(_Ended):
+            while True:
+                self._do(self._work.get())
+
+    def _do(self, work: Batch | Callable[[], None] | None) -> None:
+        if work is None:
+            raise _Ended
+        if callable(work):
+            return work()
+        try:
+            self._with_room(partial(self._store.commit, work))
+            self._with_room(self._store.checkpoint_if_due)
+        except StoreError as error:
+            self._loop.call_soon_threadsafe(self._on_failure, error)
+            raise _Ended from error
+        self._loop.call_soon_threadsafe(self._committed, work.number)
+
+    def _run(self, job: Callable[[Callable[[], None]], None], done: Future[None]) -> None:
+        if not done.set_running_or_notify_cancel():
+            return
+        try:
+            job(self._do_what_waits)
+        except _Ended:
+            done.set_exception(StoreError("the broker stops: try again when it is back"))
+            raise
+        except Exception as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    def _do_what_waits(self) -> None:
+        with suppress(Empty):
+            while True:
+                self._do(self._work.get_nowait())
 
     def _committed(self, number: int) -> None:
         self._is_busy = False

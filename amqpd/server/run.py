@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -43,7 +44,7 @@ from amqpd.broker.definitions import (
 )
 from amqpd.config import Config, PolicyDeclaration, UserDeclaration
 from amqpd.errors import AmqpException
-from amqpd.management.commands import Commands, Node
+from amqpd.management.commands import Commands, Node, Refusal
 from amqpd.management.control import SOCKET_NAME, Control
 from amqpd.server.alarms import Alarms
 from amqpd.server.committer import Committer
@@ -257,6 +258,9 @@ class _Server:
             durability="none" if self._store is None else self._config.durability, alarms=alarms,
             listeners=addresses, stop=self._stop.set)
         committer = passes.committer
+        if self._store is not None and committer is not None:
+            node.store_info = self._store.info
+            node.backup = partial(_back_up, self._store, committer)
         control = Control(
             Commands(broker, node), _nothing if committer is None else committer.wait_committed, passes.begin)
         async with contextlib.AsyncExitStack() as stack:
@@ -328,6 +332,14 @@ def _say_ready(addresses: list[tuple[str, int]], data_dir: Path | None) -> None:
     """The one line on stdout that whoever started the broker waits for."""
     listeners = " ".join(f"amqp={describe_address(address)}" for address in addresses)
     print(f"amqpd {__version__} ready {listeners} data={data_dir or 'memory'}", flush=True)
+
+
+async def _back_up(store: Store, committer: Committer, to: Path) -> None:
+    """Copy the store to a new file between commits. Raises Refusal."""
+    try:
+        await committer.run_between(lambda between: store.backup(to, lambda left, total: between()))
+    except StoreError as error:
+        raise Refusal(str(error), EXIT_IO) from None
 
 
 async def _nothing() -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sqlite_utils.db import Table
 
 APPLICATION_ID = 0x616D7164     # "amqd"
+EPOCH_SHIFT = 40                # a run may give a million million numbers
 
 
 def _format_1(db: Database) -> None:

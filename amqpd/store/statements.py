@@ -14,6 +14,19 @@ from functools import lru_cache
 from itertools import chain, pairwise
 from typing import Any
 
+# What must not be: messages and entries that lead nowhere, or twice.
+ASTRAY = """
+    SELECT number, 'is in no queue there is' FROM message_rows
+    WHERE queue NOT IN (SELECT number FROM queue_rows)
+    UNION ALL SELECT number, 'is kept for no queue' FROM message_rows
+    WHERE queue IS NULL AND number NOT IN (SELECT number FROM entries)
+    UNION ALL SELECT number, 'expires or counts deliveries in no one queue' FROM message_rows
+    WHERE queue IS NULL AND (expires_at IS NOT NULL OR deliveries)
+    UNION ALL SELECT number, 'has an entry, but is not kept for several queues' FROM entries
+    WHERE number NOT IN (SELECT number FROM message_rows WHERE queue IS NULL)
+    UNION ALL SELECT number, 'has an entry in no queue there is' FROM entries
+    WHERE queue NOT IN (SELECT number FROM queue_rows)"""
+
 MOST_ROWS = 512             # of one statement, a power of two
 _MOST_OCTETS = 4 << 20      # bound to one statement, about: SQLite keeps them until the statement is used again
 _FEW_RANGES = 4

@@ -31,17 +31,18 @@ import msgspec
 
 from amqpd.broker.definitions import Change, Defined, QueueDefinition, UserDefinition, VhostDefinition
 from amqpd.message import Facts, Message
-from amqpd.store import files, inspection, schema
+from amqpd.store import copying, files, inspection, schema
 from amqpd.store.errors import StoreError, StoreFull, from_mistake, from_sqlite
 from amqpd.store.journal import Batch
 from amqpd.store.reading import MessageReader
 from amqpd.store.recovery import Recovered, recover, set_aside
 from amqpd.store.rows import ENTRY_COLUMNS, MARK_COLUMNS, MESSAGE_COLUMNS, TABLES, message_rows, with_marks
-from amqpd.store.statements import change_numbers, insert_rows
+from amqpd.store.statements import ASTRAY, change_numbers, insert_rows
 
 Durability = Literal["power", "process"]
 
 LARGEST_LOG = 16 << 20      # octets of the write-ahead log before it is written back
+BACKUP_PAGES = 128          # of 4 KiB, between two commits: about a millisecond
 _RAISE_LEASES = """
     UPDATE queue_rows SET leased_to = json_extract(lease.value, '$[1]') FROM json_each(?) AS lease
     WHERE queue_rows.number = json_extract(lease.value, '$[0]')"""
@@ -116,7 +117,7 @@ class Store:
             epoch, = connection.execute("SELECT value + 1 FROM meta WHERE key = 'epoch'").fetchone()
             connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (epoch,))
             connection.execute("UPDATE meta SET value = 0 WHERE key = 'clean'")
-        self.first_number = epoch << _EPOCH_SHIFT
+        self.first_number = epoch << schema.EPOCH_SHIFT
         # Not before: the start of a run must be known after a power cut, whatever confirms are promised.
         if self._durability == "process":
             with self._guarded() as connection:
@@ -283,6 +284,14 @@ class Store:
 
     # Looking
 
+    def backup(self, to: Path, between: Callable[[int, int], None]) -> None:
+        """Copy all to a new file, in steps; `between` is called after each and may commit, which is in the copy too.
+
+        What comes out is as a crash would leave it, and is not synced. Raises StoreError, which is the copy's only,
+        and what `between` raises.
+        """
+        copying.copy_pages(self._connection, to, pages=BACKUP_PAGES, between=between)
+
     def info(self) -> StoreInfo:
         """What there is, from memory and the sizes of the files; from any thread, and after `load`."""
         return StoreInfo(
@@ -298,17 +307,7 @@ class Store:
 
     def check(self) -> None:
         """Assert what must hold between calls."""
-        astray = self._connection.execute("""
-            SELECT number, 'is in no queue there is' FROM message_rows
-            WHERE queue NOT IN (SELECT number FROM queue_rows)
-            UNION ALL SELECT number, 'is kept for no queue' FROM message_rows
-            WHERE queue IS NULL AND number NOT IN (SELECT number FROM entries)
-            UNION ALL SELECT number, 'expires or counts deliveries in no one queue' FROM message_rows
-            WHERE queue IS NULL AND (expires_at IS NOT NULL OR deliveries)
-            UNION ALL SELECT number, 'has an entry, but is not kept for several queues' FROM entries
-            WHERE number NOT IN (SELECT number FROM message_rows WHERE queue IS NULL)
-            UNION ALL SELECT number, 'has an entry in no queue there is' FROM entries
-            WHERE queue NOT IN (SELECT number FROM queue_rows)""").fetchall()
+        astray = self._connection.execute(ASTRAY).fetchall()
         assert not astray, f"message rows and entries disagree: {astray}"
         assert self._messages == self._connection.execute("SELECT count(*) FROM message_rows").fetchone()[0]
 

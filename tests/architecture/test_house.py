@@ -34,8 +34,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "management": BASE | {"broker"},
     "config": BASE,
     "server": BASE | ROOMS,
-    "cli": {"config", "logs", "server"},
-    "ctl": {"cli", "logs"},         # the second program shares the first one's exit codes and way to complain
+    "program": set(),               # exit codes, and the way to complain, of both programs
+    "cli": {"config", "logs", "program", "server", "store_commands"},
+    "store_commands": {"config", "ctl", "program", "store"},    # of a running broker they ask as amqpctl does
+    "ctl": {"logs", "program"},
     "__main__": {"cli"},
 }
 # All the thinking is plain and synchronous: what these rooms know of time and of the world is handed to them.
@@ -43,13 +45,16 @@ THINKING = BASE | {"broker", "session", "wire"}
 WAITING = {
     "anyio", "asyncio", "concurrent", "multiprocessing", "selectors", "socket", "ssl", "subprocess", "threading",
     "time", "uvloop"}
-ONLY_IN = {"sqlite3": {"store"}, "sqlite_utils": {"store"}, "pamqp": {"wire", "session"}, "click": {"cli", "ctl"}}
+ONLY_IN = {
+    "sqlite3": {"store"}, "sqlite_utils": {"store"}, "pamqp": {"wire", "session"},
+    "click": {"cli", "ctl", "program", "store_commands"}}
 # pamqp's classes are ours to use, its codec is not: see wire/methods.py.
 CODEC = {"pamqp.body", "pamqp.decode", "pamqp.encode", "pamqp.frame", "pamqp.header"}
 # Who may catch whatever it is, and why nobody else need.
 CATCHES_ALL = {
-    ("cli.py", "run"): "a bug becomes a line on stderr and an exit code",
+    ("program.py", "run"): "a bug becomes a line on stderr and an exit code",
     ("management/control.py", "answer"): "a bug becomes an answer, and the socket lives on",
+    ("server/committer.py", "_run"): "a bug becomes the failure of one job, and commits go on",
     ("session/connection.py", "_take"): "a bug becomes 541 for one client, and the others live on",
     ("store/store.py", "_guarded"): "whatever kept a batch from being written, nobody may go on",
 }

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import msgspec
 
@@ -62,6 +63,15 @@ def around_load(change: Callable[[Recovered], Recovered]) -> None:
         return change(load(self, read_facts))
 
     patch(Store, "load", changed)
+
+
+@fault
+def backup_without_log() -> None:
+    """A backup has what was confirmed before: but here only what has been written back from the log."""
+    def copy(self: Store, to: Path, between: Callable[[int, int], None]) -> None:
+        to.write_bytes(Path(self.info().path).read_bytes())
+
+    patch(Store, "backup", copy)
 
 
 @fault

@@ -122,6 +122,7 @@ class Desk:
         node = Node(
             rabbitmq_version="3.10.8", data_dir=None, durability="none", alarms=self.alarms,
             listeners=[("127.0.0.1", 5672)], stop=self._stop)
+        self.node = node
         self.control = Control(Commands(self.broker, node), self._wait_committed)
 
     def _stop(self) -> None:
@@ -168,6 +169,23 @@ def desk() -> Desk:
 
 
 # Lists
+
+def test_the_store_is_told_of_and_copied_where_there_is_one(desk: Desk) -> None:
+    copies: list[Path] = []
+
+    async def backup(to: Path) -> None:
+        copies.append(to)
+
+    desk.node.store_info, desk.node.backup = lambda: {"messages": 3}, backup
+    assert desk.ask("store_info") == {"messages": 3}
+    assert desk.ask("backup_store", to="/tmp/copy.db") is None
+    assert copies == [Path("/tmp/copy.db")]
+
+
+@pytest.mark.parametrize("command, arguments", [("store_info", {}), ("backup_store", {"to": "/tmp/copy.db"})])
+def test_in_memory_there_is_no_store(desk: Desk, command: str, arguments: dict[str, Any]) -> None:
+    assert desk.refusal(command, **arguments) == ("this amqpd keeps everything in memory: it has no store", 69)
+
 
 def test_queues_are_listed_with_their_counts(desk: Desk) -> None:
     desk.queue("orders", durable=True, messages=2, arguments={"x-max-length": 5})

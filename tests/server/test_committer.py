@@ -250,3 +250,97 @@ def test_changes_are_committed_as_messages_are() -> None:
         await bench.committer.wait_committed()
 
     assert run(talk).store.committed == [1]
+
+
+# A long job in the same thread
+
+def test_batches_are_written_while_a_job_is_at_work() -> None:
+    async def talk(bench: Bench) -> None:
+        def job(between: Callable[[], None]) -> None:
+            seen.append([*bench.store.committed])
+            bench.committer._loop.call_soon_threadsafe(begin_next)
+            while not bench.store.committed:
+                between()
+            seen.append([*bench.store.committed])
+
+        def begin_next() -> None:
+            bench.record(1)
+            bench.committer.take()
+
+        await bench.committer.run_between(job)
+        await bench.committer.wait_committed()
+        assert bench.passes.heard == [1]
+
+    seen: list[list[int]] = []
+    run(talk)
+    assert seen == [[], [1]]
+
+
+@pytest.mark.parametrize("error", [StoreError("no room for the copy"), ZeroDivisionError()])
+def test_what_a_job_fails_with_is_the_jobs_and_commits_go_on(error: Exception) -> None:
+    async def talk(bench: Bench) -> None:
+        def job(between: Callable[[], None]) -> None:
+            raise error
+
+        with pytest.raises(type(error)):
+            await bench.committer.run_between(job)
+        bench.record(1)
+        await bench.committer.wait_committed()
+
+    bench = run(talk)
+    assert (bench.store.committed, bench.failures) == ([1], [])
+
+
+def test_a_commit_that_fails_during_a_job_is_the_brokers_failure_and_ends_the_job() -> None:
+    async def talk(bench: Bench) -> None:
+        def job(between: Callable[[], None]) -> None:
+            bench.store.failure = StoreError("the disk is on fire")
+            bench.committer._loop.call_soon_threadsafe(begin)
+            while True:
+                between()
+
+        def begin() -> None:
+            bench.record(1)
+            bench.committer.take()
+
+        with pytest.raises(StoreError, match="the broker stops"):
+            await bench.committer.run_between(job)
+        await bench.failed.wait()
+        assert [str(failure) for failure in bench.failures] == ["the disk is on fire"]
+
+    run(talk)
+
+
+def test_a_stop_ends_a_job() -> None:
+    async def talk(bench: Bench) -> None:
+        def job(between: Callable[[], None]) -> None:
+            while True:
+                between()
+
+        running = asyncio.ensure_future(bench.committer.run_between(job))
+        await asyncio.sleep(0)
+        bench.record(1)
+        await bench.committer.stop()
+        with pytest.raises(StoreError, match="the broker stops: try again"):
+            await running
+        bench.failures.append(StoreError("it was stopped already"))
+
+    assert run(talk).store.committed == [1]
+
+
+def test_a_job_that_nobody_waits_for_any_more_is_not_begun() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.store.gate.clear()
+        bench.record(1)
+        bench.committer.take()
+        assert bench.store.begun.acquire(timeout=10)
+        waiting = asyncio.ensure_future(bench.committer.run_between(lambda between: begun.append(1)))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        bench.store.gate.set()
+
+    begun: list[int] = []
+    assert run(talk).store.committed == [1]
+    assert begun == []

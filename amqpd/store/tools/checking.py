@@ -1,0 +1,89 @@
+"""All that can be checked of a store without changing it.
+
+Owns the findings, a line each: pages and indexes as SQLite sees them, definitions that can be read, messages and
+entries that fit together, and every message's own checksum, which alone finds a flipped bit in a body.
+
+Spec: sqlite.org/pragma.html#pragma_integrity_check.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from binascii import crc32
+from collections.abc import Iterator
+
+from amqpd.store.rows import TABLES
+from amqpd.store.statements import ASTRAY
+from amqpd.store.tools.stopped import Progress, nothing
+
+MOST_FINDINGS = 100         # of one kind
+_EVERY = 1_000              # messages between two steps of progress
+_COLUMNS = "number, CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, body, checksum"
+
+
+def findings(connection: sqlite3.Connection, progress: Progress = nothing) -> Iterator[str]:
+    """What is wrong, a line each. Raises sqlite3.Error where the disk is at fault, and not what is on it."""
+    yield from _or_unreadable("the file", _of_pages(connection))
+    yield from _or_unreadable("definitions", _of_definitions(connection))
+    yield from _or_unreadable("messages and entries", _of_places(connection))
+    yield from _or_unreadable("messages", _of_messages(connection, progress))
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether an error of reading is in the file, not in the disk below it."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in (
+        sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
+
+
+def _or_unreadable(what: str, part: Iterator[str]) -> Iterator[str]:
+    try:
+        yield from part
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise
+        yield f"{what} cannot be read to their end: {error}"
+
+
+def _of_pages(connection: sqlite3.Connection) -> Iterator[str]:
+    for text, in connection.execute(f"PRAGMA integrity_check({MOST_FINDINGS})"):
+        yield from (line for line in str(text).splitlines() if line != "ok" and not line.startswith("*** in database"))
+
+
+def _of_definitions(connection: sqlite3.Connection) -> Iterator[str]:
+    for table in TABLES.values():
+        for row in connection.execute(table.select):
+            try:
+                table.definition_of(row)
+            except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+                yield f"{table.name} {row[:len(table.key)]} is no definition: {type(error).__name__}"
+
+
+def _of_places(connection: sqlite3.Connection) -> Iterator[str]:
+    for number, text in connection.execute(f"{ASTRAY} LIMIT {MOST_FINDINGS}"):
+        yield f"message {number} {text}"
+
+
+def _of_messages(connection: sqlite3.Connection, progress: Progress) -> Iterator[str]:
+    total: int = connection.execute("SELECT count(*) FROM message_rows").fetchone()[0]
+    found = 0
+    for done, (number, *parts) in enumerate(connection.execute(f"SELECT {_COLUMNS} FROM message_rows"), 1):
+        if done % _EVERY == 0 or done == total:
+            progress(done, total)
+        if not is_sound(*parts):
+            found += 1
+            if found <= MOST_FINDINGS:
+                yield f"message {number} does not fit its checksum"
+    if found > MOST_FINDINGS:
+        yield f"{found - MOST_FINDINGS} more messages do not fit their checksums"
+
+
+def is_sound(exchange: object, routing_key: object, properties: object, body: object, checksum: object) -> bool:
+    """Whether a row is the message it was written as; names as octets."""
+    if not (isinstance(exchange, bytes) and isinstance(routing_key, bytes)
+            and isinstance(properties, bytes) and isinstance(body, bytes)):
+        return False
+    try:
+        names = b"".join([bytes((len(name.decode().encode()),)) + name for name in (exchange, routing_key)])
+    except ValueError:      # no text, or too long for a short string
+        return False
+    return crc32(body, crc32(properties, crc32(names))) == checksum

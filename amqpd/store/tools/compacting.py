@@ -1,0 +1,60 @@
+"""A store made as small as what is in it, by writing it anew beside the old file, which it replaces when it is whole.
+
+Spec: sqlite.org/lang_vacuum.html.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from amqpd.store import files, inspection
+from amqpd.store.copying import put_in_place
+from amqpd.store.errors import StoreError, from_sqlite
+from amqpd.store.tools.copies import expect_sound
+from amqpd.store.tools.stopped import Progress, held, nothing
+
+_STEPS = 200_000        # of SQLite's machine, between two of progress
+_SPARE = 1 << 20        # octets that a full disk should still have
+
+
+def compact(directory: Path, progress: Progress = nothing) -> tuple[int, int]:
+    """Write the store anew, without the room that is free in it; says its octets before and after.
+
+    Raises StoreError, and leaves the store as it was: where the disk has no room for both, for example.
+    """
+    with held(directory) as path:
+        inspection.check_ours(path)
+        inspection.examine(path)
+        making = path.with_name(path.name + ".new")
+        before = path.stat().st_size
+        try:
+            making.unlink(missing_ok=True)
+            # Closing it takes the log away, which must not be applied to the new file.
+            with closing(files.connect(path)) as connection:
+                _write_anew(connection, path, making, progress)
+            if path.with_name(path.name + "-wal").exists():
+                raise StoreError(f"{path} is in use by another program: end that")
+            expect_sound(making)
+            put_in_place(making, path)
+        except sqlite3.Error as error:
+            raise from_sqlite(error, making) from error
+        finally:
+            making.unlink(missing_ok=True)
+        return before, path.stat().st_size
+
+
+def _write_anew(connection: sqlite3.Connection, path: Path, to: Path, progress: Progress) -> None:
+    facts = {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in (
+        "page_count", "freelist_count", "page_size")}
+    needed = (facts["page_count"] - facts["freelist_count"]) * facts["page_size"] + _SPARE
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise StoreError(
+            f"{path} needs {needed >> 20} MiB beside it to be written anew, {free >> 20} MiB are free: free some")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    files.make_empty(to)
+    connection.set_progress_handler(lambda: progress(to.stat().st_size, needed), _STEPS)
+    connection.execute("VACUUM INTO ?", (str(to),))

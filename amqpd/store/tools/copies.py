@@ -1,0 +1,119 @@
+"""Copies of a store: backups, and what is made of them again.
+
+A backup is a directory that a broker can be started on. It gets its name when it is whole, on disk and checked.
+
+Always true: in a copy everything counts as delivered before, since the original may go on and deliver it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from itertools import islice
+from pathlib import Path
+
+from amqpd.store import files
+from amqpd.store.copying import copy_pages, put_in_place, sync_file
+from amqpd.store.errors import StoreError, from_sqlite
+from amqpd.store.tools.checking import findings
+from amqpd.store.tools.stopped import Progress, file_of, held, nothing, reading
+
+_PAGES = 1_024      # copied between two steps of progress
+_TOLD = 3           # findings
+
+
+class StoreDamaged(StoreError):
+    """There is a store, and it is damaged: what was to be made of it was not."""
+
+
+@contextmanager
+def new_directory(target: Path) -> Iterator[Path]:
+    """The file to make a store in; its directory gets its name at the end, and is gone if anything went wrong.
+
+    Raises StoreError, also where there is something by that name.
+    """
+    if os.path.lexists(target):
+        raise StoreError(f"{target} is there already: choose another name")
+    try:
+        making = Path(tempfile.mkdtemp(prefix=f"{target.name}.", suffix=".new", dir=target.absolute().parent))
+    except OSError as error:
+        raise StoreError(f"cannot make {target} ({error.strerror}): check its permissions") from error
+    try:
+        yield making / files.DATABASE
+        sync_file(making / files.DATABASE)
+        files.sync_directory(making)
+        os.rename(making, target)
+        files.sync_directory(target.absolute().parent)
+    except OSError as error:
+        raise StoreError(f"cannot make {target} ({error.strerror}): check its disk and its permissions") from error
+    finally:
+        shutil.rmtree(making, ignore_errors=True)       # where it has its name by now, nothing is here
+
+
+def backup(directory: Path, target: Path, progress: Progress = nothing) -> int:
+    """Copy a stopped store to a new directory; says how many messages it has. Raises StoreError."""
+    with held(directory) as path, new_directory(target) as copy:
+        with reading(path) as (connection, _):
+            copy_pages(connection, copy, pages=_PAGES, between=_copied(progress))
+        return finish(copy)
+
+
+def _copied(progress: Progress) -> Progress:
+    return lambda left, total: progress(total - left, total)
+
+
+def finish(copy: Path) -> int:
+    """Make a store of its own of a copy, and check it; says how many messages it has. Raises StoreError."""
+    try:
+        with closing(sqlite3.connect(f"{files.uri_of(copy)}?mode=rw", uri=True, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("UPDATE meta SET value = 0 WHERE key = 'clean'")
+            if connection.execute("PRAGMA user_version").fetchone()[0] >= 2:
+                connection.execute(
+                    "UPDATE queue_rows SET leased_to = (SELECT coalesce(max(number), 0) FROM message_rows)")
+            connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise from_sqlite(error, copy) from error
+    return expect_sound(copy)
+
+
+def expect_sound(path: Path, progress: Progress = nothing) -> int:
+    """Check all of a store; says how many messages it has. Raises StoreDamaged."""
+    with reading(path) as (connection, _):
+        found = list(islice(findings(connection, progress), _TOLD + 1))
+        if found:
+            told = "; ".join(found[:_TOLD]) + ("; …" if len(found) > _TOLD else "")
+            raise StoreDamaged(f"{path} is damaged ({told}): save what can be read with 'amqpd store salvage'")
+        count: int = connection.execute("SELECT count(*) FROM message_rows").fetchone()[0]
+    return count
+
+
+def restore(backup: Path, directory: Path, progress: Progress = nothing) -> int:
+    """Make a store of a backup, in a directory that has none; says how many messages it has.
+
+    Raises StoreError: StoreDamaged where the backup is.
+    """
+    source = file_of(backup)
+    path = directory / files.DATABASE
+    files.prepare_directory(directory)
+    lock = files.take_lock(directory)
+    try:
+        for name in (path, path.with_name(path.name + "-wal")):
+            if os.path.lexists(name):
+                raise StoreError(f"{name} is there already: move it away, or choose another directory")
+        making = path.with_name(path.name + ".new")
+        try:
+            expect_sound(source, progress)
+            with reading(source) as (connection, _):
+                copy_pages(connection, making)
+            count = finish(making)
+            put_in_place(making, path)
+        finally:
+            making.unlink(missing_ok=True)
+        return count
+    finally:
+        os.close(lock)

@@ -1,0 +1,38 @@
+"""What a store that no broker has open says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from amqpd.store.tools.stopped import held, name_in, reading
+
+_COUNTED = ("vhosts", "users", "policies", "exchanges", "queue_rows", "bindings", "message_rows", "damaged")
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """`free_octets` are those of the file that are not in use; `counts` are by table."""
+
+    path: Path
+    format: int
+    was_clean: bool
+    octets: int
+    free_octets: int
+    log_octets: int
+    counts: dict[str, int]
+
+
+def facts(directory: Path) -> Facts:
+    """Tell of the store in this directory. Raises StoreError: StoreLocked while a broker has it."""
+    with held(directory) as path, reading(path) as (connection, found):
+        page_size, free = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in (
+            "page_size", "freelist_count")]
+        was_clean, = connection.execute("SELECT value FROM meta WHERE key = 'clean'").fetchone()
+        counts = {
+            table: connection.execute(f"SELECT count(*) FROM {name_in(found, table)}").fetchone()[0]
+            for table in _COUNTED}
+        log = path.with_name(path.name + "-wal")
+        return Facts(
+            path, found, bool(was_clean), path.stat().st_size, page_size * free,
+            log.stat().st_size if log.exists() else 0, counts)

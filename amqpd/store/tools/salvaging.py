@@ -1,0 +1,290 @@
+"""What can be read of a damaged store, in a new one; the damaged one is left as it is.
+
+Owns the way around what cannot be read. Rows are read in the order of their numbers. Where that ends at a damaged
+page, the numbers that an index or the entries still know are tried one by one, and then larger and larger steps are
+taken until something can be read again.
+
+Only what is sound comes over as a message: its checksum fits. What does not goes to the table `damaged`, as it would
+at a start. A message whose queue cannot be read gets one in its place, so that it can be looked at.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from amqpd.broker.definitions import QueueDefinition
+from amqpd.store import schema
+from amqpd.store.errors import from_sqlite
+from amqpd.store.rows import TABLES, Table
+from amqpd.store.tools.checking import is_damage, is_sound
+from amqpd.store.tools.copies import finish, new_directory
+from amqpd.store.tools.stopped import Progress, held, name_in, nothing, reading
+
+_LARGEST = (1 << 63) - 1
+_EVERY = 1_000      # messages between two steps of progress
+_CHECKED = "CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, body, checksum"
+_MESSAGE = ("number", "queue", "redelivered", "expires_at", "deliveries", "exchange", "routing_key", "properties",
+            "checksum", "body")
+
+Row = tuple[Any, ...]
+
+
+class Salvaged(msgspec.Struct):
+    """What came over, by table, and what did not: `damaged` messages were set aside, `lost` ones cannot be read.
+
+    Of each of the `gaps` nobody can say what was there, but for the lost messages that are known.
+    """
+
+    saved: dict[str, int] = {}
+    damaged: int = 0
+    lost: int = 0
+    definitions_lost: int = 0
+    gaps: int = 0
+
+
+def salvage(directory: Path, target: Path, now: int, progress: Progress = nothing) -> Salvaged:
+    """Make a new store of what can be read of this one. `now` is in seconds since 1970.
+
+    Raises StoreError where nothing can be read, or the new store cannot be written.
+    """
+    with held(directory) as path, new_directory(target) as copy:
+        schema.create(copy, now)
+        try:
+            with reading(path) as (source, found), closing(sqlite3.connect(copy, isolation_level=None)) as out:
+                out.execute("PRAGMA synchronous = OFF")     # synced when it is whole
+                out.execute("BEGIN IMMEDIATE")
+                rescue = _Rescue(source, found, out)
+                rescue.definitions()
+                rescue.messages(now, progress)
+                rescue.tidy()
+                out.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise from_sqlite(error, copy) from error
+        finish(copy)
+    return rescue.result
+
+
+class _Rescue:
+    """One salvage: what is read, what is written, and what was said of it."""
+
+    def __init__(self, source: sqlite3.Connection, format_: int, out: sqlite3.Connection) -> None:
+        self.result = Salvaged()
+        self._source = source
+        self._format = format_
+        self._out = out
+        self._entries: dict[int, list[Row]] = {}        # by message number: queue and marks
+        self._queues: set[int] = set()
+
+    # Definitions
+
+    def definitions(self) -> None:
+        """Bring over what is durable, and can be read."""
+        for table in TABLES.values():
+            self.result.saved[table.name] = sum([
+                self._define(table, row) for row in self._rows(table.name, ", ".join(table.columns))])
+        self._queues = {number for number, in self._out.execute("SELECT number FROM queue_rows")}
+
+    def _define(self, table: Table, row: Row) -> bool:
+        try:
+            self._out.execute(table.upsert, table.row_of(table.definition_of(row)))
+        except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError, sqlite3.IntegrityError):
+            self.result.definitions_lost += 1
+            return False
+        return True
+
+    # Messages
+
+    def messages(self, now: int, progress: Progress) -> None:
+        """Bring over messages that are sound, each into its queues."""
+        self._read_entries()
+        total = self._count()
+        known = self._numbers()
+        for done, row in enumerate(self._rows("message_rows", f"{_CHECKED}, {', '.join(_MESSAGE)}", known), 1):
+            if done % _EVERY == 0:
+                progress(done, total)
+            self._save(row[5:], now, is_good=is_sound(*row[:5]))
+        saved = {number for number, in self._out.execute("SELECT number FROM message_rows")}
+        seen = saved | {number for number, in self._out.execute("SELECT number FROM damaged")}
+        self.result.lost = len(set(known) - seen)
+        self.result.saved["message_rows"] = len(saved)
+        for row in self._rows("damaged", f"{', '.join(_MESSAGE)}, noticed"):
+            self._set_aside(row)
+
+    def _save(self, row: Row, now: int, *, is_good: bool) -> None:
+        number, queue = row[:2]
+        if not is_good:
+            self.result.damaged += 1
+            self._set_aside((*row, now))
+            return
+        if queue is None:
+            places = self._entries.get(number) or [(self._queue_for(number), 1, None, 0)]
+            self._insert("message_rows", (number, None, 0, None, 0, *row[5:]))
+            for place, *marks in places:
+                self._insert("entries", (self._queue_for(place), number, *_sound_marks(*marks)))
+        else:
+            self._insert("message_rows", (number, self._queue_for(queue), *_sound_marks(*row[2:5]), *row[5:]))
+
+    def _queue_for(self, number: object) -> int:
+        """The queue with this number; where that cannot be read, one in its place."""
+        number = number if isinstance(number, int) else 0
+        if number not in self._queues:
+            definition = QueueDefinition(number, "/", f"salvaged-{number}", durable=True)
+            table = TABLES[QueueDefinition]
+            self._out.execute(table.upsert, table.row_of(definition))
+            self._queues.add(number)
+        return number
+
+    def _insert(self, table: str, row: Row) -> None:
+        self._out.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+
+    def _set_aside(self, row: Row) -> None:
+        self._out.execute(
+            f"INSERT OR IGNORE INTO damaged ({', '.join(_MESSAGE)}, noticed) VALUES ({', '.join('?' * len(row))})", row)
+
+    def _read_entries(self) -> None:
+        """The entries of messages in several queues; those that only the index still has are without marks."""
+        found: dict[tuple[int, int], Row] = {}
+        for query in (
+            "SELECT queue, number, redelivered, expires_at, deliveries FROM entries",
+            "SELECT queue, number, redelivered, expires_at, deliveries FROM entries ORDER BY queue DESC, number DESC",
+            "SELECT queue, number, 1, NULL, 0 FROM entries INDEXED BY entries_of_message",
+        ):
+            try:
+                for queue, number, *marks in self._source.execute(query):
+                    found.setdefault((queue, number), (queue, *marks))
+                break
+            except sqlite3.Error as error:
+                self._note_gap(error)
+        for (_, number), row in found.items():
+            self._entries.setdefault(number, []).append(row)
+
+    def _numbers(self) -> list[int]:
+        """The numbers of messages that an index or the entries know, whatever their rows are like."""
+        known = set(self._entries)
+        index = {1: "messages_of_queue"}.get(self._format, "message_rows_of_queue")
+        table = name_in(self._format, "message_rows")
+        with suppress(sqlite3.Error):
+            known.update(number for number, in self._source.execute(
+                f"SELECT number FROM main.{table} INDEXED BY {index} WHERE queue IS NOT NULL"))
+        return sorted(number for number in known if isinstance(number, int))
+
+    def _count(self) -> int:
+        try:
+            return int(self._source.execute("SELECT count(*) FROM message_rows").fetchone()[0])
+        except sqlite3.Error:
+            return 0
+
+    # What holds together
+
+    def tidy(self) -> None:
+        """Leave nothing that hangs on what is not there, and give no number a second time."""
+        execute, bindings = self._out.execute, "bindings AS binding"
+        execute("""
+            INSERT OR IGNORE INTO vhosts (name, description, tags) SELECT vhost, '', '[]' FROM (
+                SELECT vhost FROM exchanges UNION SELECT vhost FROM queue_rows UNION SELECT vhost FROM policies
+                UNION SELECT vhost FROM permissions)""")
+        self.result.definitions_lost += execute(
+            "DELETE FROM permissions WHERE user NOT IN (SELECT name FROM users)").rowcount
+        self.result.definitions_lost += execute(f"""
+            DELETE FROM {bindings} WHERE NOT EXISTS (
+                SELECT * FROM queue_rows WHERE destination_type = 'queue'
+                AND vhost = binding.vhost AND name = destination
+            ) AND NOT EXISTS (
+                SELECT * FROM exchanges WHERE destination_type = 'exchange'
+                AND vhost = binding.vhost AND name = destination
+            ) AND NOT (destination_type = 'exchange' AND destination GLOB 'amq.*') OR NOT EXISTS (
+                SELECT * FROM exchanges WHERE vhost = binding.vhost AND name = source
+            ) AND source NOT GLOB 'amq.*'""").rowcount
+        largest = max([execute(f"SELECT coalesce(max(number), 0) FROM {table}").fetchone()[0] for table in (
+            "message_rows", "damaged", "queue_rows")])
+        epoch = largest >> schema.EPOCH_SHIFT
+        for row in self._rows("meta", "key, value"):
+            if row[0] == "epoch" and isinstance(row[1], int):
+                epoch = max(epoch, row[1])
+        execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (epoch,))
+
+    # Reading
+
+    def _rows(self, table: str, columns: str, known: Sequence[int] = ()) -> Iterator[Row]:
+        """Every row that can be read, in the order of its number."""
+        search = _Search(self._source, f"main.{name_in(self._format, table)}", columns)
+        at: int | None = 0
+        while at is not None:
+            try:
+                row = search.next_row(at)
+            except sqlite3.Error as error:
+                self._note_gap(error)
+                at = search.beyond(at, known)
+                continue
+            if row is None:
+                return
+            at = row[0] + 1
+            yield row[1:]
+
+    def _note_gap(self, error: sqlite3.Error) -> None:
+        if not is_damage(error):
+            raise error
+        self.result.gaps += 1
+
+
+class _Search:
+    """Looks for where a table can be read, and where it can be again.
+
+    Row by row: of a query for many Python does not give the last row before one that cannot be read.
+    """
+
+    def __init__(self, source: sqlite3.Connection, name: str, columns: str) -> None:
+        self._source = source
+        self._query = f"SELECT rowid, {columns} FROM {name} WHERE rowid"
+
+    def next_row(self, at: int) -> Row | None:
+        """The first row from this number on. Raises sqlite3.Error where it cannot be read."""
+        row: Row | None = self._source.execute(f"{self._query} >= ? ORDER BY rowid LIMIT 1", (at,)).fetchone()
+        if row is not None and row[0] < at:
+            raise sqlite3.DatabaseError("a damaged page leads back")
+        return row
+
+    def beyond(self, at: int, known: Sequence[int]) -> int | None:
+        """The first number from `at` on that the table can be read from, as far as is known; None if there is none."""
+        for place in range(bisect_left(known, at), len(known)):
+            at = known[place]
+            if self._has(at):
+                return at
+        step = 1
+        while not self._can_go_on(at + step):
+            step *= 2
+            if at + step > _LARGEST:
+                return None
+        bad, good = at + step // 2, at + step
+        while good - bad > 1:
+            middle = (bad + good) // 2
+            if self._can_go_on(middle):
+                good = middle
+            else:
+                bad = middle
+        return good
+
+    def _has(self, number: int) -> bool:
+        with suppress(sqlite3.Error):
+            return self._source.execute(f"{self._query} = ?", (number,)).fetchone() is not None
+        return False
+
+    def _can_go_on(self, at: int) -> bool:
+        with suppress(sqlite3.Error):
+            self.next_row(at)
+            return True
+        return False
+
+
+def _sound_marks(redelivered: object, expires_at: object, deliveries: object) -> Row:
+    """Marks as they should be; of others a message stays rather than goes."""
+    return (
+        1 if redelivered else 0, expires_at if isinstance(expires_at, int) else None,
+        deliveries if isinstance(deliveries, int) else 0)

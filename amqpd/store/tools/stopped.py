@@ -1,0 +1,86 @@
+"""The store of a broker that does not run: kept from starting meanwhile, and read without a change."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from amqpd.store import files, inspection
+from amqpd.store.errors import StoreError, from_sqlite
+from amqpd.store.schema import newest_format
+
+Progress = Callable[[int, int], None]       # what is done, and what there is in all
+
+# What tables of an earlier format are called today.
+_RENAMED: dict[int, dict[str, str]] = {1: {"message_rows": "messages", "queue_rows": "queues"}}
+
+
+def nothing(done: int, total: int) -> None:
+    """Nobody looks on."""
+
+
+@contextmanager
+def held(directory: Path) -> Iterator[Path]:
+    """The file of the store in this directory, which no broker opens until the end.
+
+    Raises StoreLocked where one has it open; StoreError where there is none.
+    """
+    path = directory / files.DATABASE
+    if not os.path.lexists(path):
+        raise StoreError(f"there is no store in {directory}: name its directory with --data-dir")
+    lock = files.take_lock(directory)
+    try:
+        yield path
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[tuple[sqlite3.Connection, int]]:
+    """A connection that cannot write, with what the log has, and the format; tables have the names of today.
+
+    Raises StoreError: for another program's file, a newer format, and whatever SQLite says.
+    """
+    inspection.check_ours(path)
+    log = path.with_name(path.name + "-wal")
+    has_log = log.exists() and log.stat().st_size > 0
+    try:
+        with closing(sqlite3.connect(
+            f"{files.uri_of(path)}?mode=ro{'' if has_log else '&immutable=1'}", uri=True, isolation_level=None,
+            timeout=files.BUSY_WAIT_S,
+        )) as connection:
+            for setting in ("trusted_schema = OFF", "cell_size_check = ON"):
+                connection.execute(f"PRAGMA {setting}")
+            yield connection, _format_of(connection, path)
+    except sqlite3.Error as error:
+        raise from_sqlite(error, path) from error
+    finally:
+        if has_log:
+            path.with_name(path.name + "-shm").unlink(missing_ok=True)
+
+
+def _format_of(connection: sqlite3.Connection, path: Path) -> int:
+    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if not 1 <= found <= newest_format():
+        raise StoreError(
+            f"{path} has format {found}, this amqpd reads 1 to {newest_format()}: use the amqpd that wrote it")
+    for today in _RENAMED.get(found, {}):
+        then = name_in(found, today)
+        connection.execute(f"CREATE TEMP VIEW {today} AS SELECT * FROM main.{then}")
+    return found
+
+
+def name_in(format_: int, table: str) -> str:
+    """What a table of today is called in an earlier format."""
+    return _RENAMED.get(format_, {}).get(table, table)
+
+
+def file_of(place: Path) -> Path:
+    """The file of a store that is named by its directory, or by the file itself. Raises StoreError."""
+    path = place / files.DATABASE if place.is_dir() else place
+    if not path.exists():
+        raise StoreError(f"there is no store in {place}: name the directory of a backup")
+    return path

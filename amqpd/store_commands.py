@@ -1,0 +1,244 @@
+"""The commands `amqpd store …`: what is done to a data directory while no broker has it, and a backup at any time.
+
+Owns what they print, and their exit codes: 0 done, 65 the store or the backup is damaged, 74 the disk or a file, 75 a
+running broker has the directory, 78 configuration. The work is in `amqpd/store/tools/`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from amqpd.program import EXIT_CONFIG, EXIT_DATA, EXIT_IO, EXIT_TEMPORARY, Failure
+
+if TYPE_CHECKING:
+    from amqpd.config import Config
+
+SOCKET_NAME = "control.sock"
+_PATIENCE_S = 24 * 3600.0       # for a large backup
+_ANSWER_S = 10.0
+_BAR = 1_000                    # steps of a progress bar
+_KINDS = {"queue_rows": "queues", "message_rows": "messages"}
+
+Progress = Callable[[int, int], None]
+
+
+@click.group(context_settings={"max_content_width": 100})
+def store() -> None:
+    """Look after a data directory.
+
+    All but 'backup' and 'info' need the broker stopped. Exit codes: 0 done, 65 damaged, 74 the disk or a file, 75 a
+    running broker has the directory.
+    """
+
+
+def _on_directory(command: Callable[..., None]) -> Callable[..., None]:
+    config = click.option(
+        "--config", metavar="FILE", envvar="AMQPD_CONFIG_FILE", help="Take the data directory from this TOML file.")
+    data_dir = click.option("--data-dir", metavar="DIR", help="The data directory.  [default: ./amqpd-data]")
+    return config(data_dir(command))
+
+
+@store.command()
+@_on_directory
+def info(config: str | None, data_dir: str | None) -> None:
+    """Tell what there is: format, sizes, counts, how it was stopped.
+
+    Changes nothing. A running broker is asked.
+    """
+    settings = _settings(config, data_dir)
+    from amqpd.store.errors import StoreLocked
+    from amqpd.store.tools.facts import facts
+
+    with _complaining():
+        try:
+            told = facts(settings.data_dir)
+        except StoreLocked:
+            if not _socket(settings).exists():
+                raise
+        else:
+            state = "stopped cleanly" if told.was_clean else "ended without a clean stop: the next start checks it"
+            _say(store=told.path, state=state, format=told.format,
+                 file=f"{_size(told.octets)}, {_size(told.free_octets)} of it free", log=_size(told.log_octets),
+                 durability=settings.durability,
+                 **{_KINDS.get(table, table): count for table, count in told.counts.items()})
+            return
+    told = _ask(settings, "store_info", {}, _ANSWER_S)
+    _say(store=told["path"], state="in use by a running broker", format=told["format"], file=_size(told["octets"]),
+         log=_size(told["log_octets"]), durability=told["durability"], messages=told["messages"],
+         damaged=told["damaged"])
+
+
+@store.command()
+@_on_directory
+def check(config: str | None, data_dir: str | None) -> None:
+    """Check all that can be checked: the file, definitions, every message's checksum.
+
+    Changes nothing. One line for each finding, and exit code 65 if there is any.
+    """
+    directory = _settings(config, data_dir).data_dir
+    from amqpd.store.tools.checking import findings
+    from amqpd.store.tools.stopped import held, reading
+
+    count = 0
+    with _complaining(), held(directory) as path, reading(path) as (connection, _), _bar("checking") as progress:
+        for finding in findings(connection, progress):
+            count += 1
+            click.echo(finding)
+        total = None if count else connection.execute("SELECT count(*) FROM message_rows").fetchone()[0]
+    if count:
+        raise Failure(
+            f"{directory} is damaged, {count} findings; save what can be read with 'amqpd store salvage'", EXIT_DATA)
+    click.echo(f"{directory}: fine; messages {total}")
+
+
+@store.command()
+@_on_directory
+@click.argument("target", type=click.Path(path_type=Path))
+def backup(target: Path, config: str | None, data_dir: str | None) -> None:
+    """Copy the store to TARGET, a new directory that a broker can be started on.
+
+    Works while the broker runs: what was confirmed before is in it. Changes nothing in the data directory. In the
+    copy every message counts as delivered before.
+    """
+    settings = _settings(config, data_dir)
+    from amqpd.store.errors import StoreLocked
+    from amqpd.store.tools import copies
+
+    with _complaining(), _bar("copying") as progress:
+        try:
+            count = copies.backup(settings.data_dir, target, progress)
+        except StoreLocked:
+            if not _socket(settings).exists():
+                raise
+            with copies.new_directory(target) as copy:
+                _ask_for_copy(settings, copy.absolute(), progress)
+                count = copies.finish(copy)
+    click.echo(f"{target}: fine; messages {count}")
+
+
+def _ask_for_copy(settings: Config, to: Path, progress: Progress) -> None:
+    octets = _ask(settings, "store_info", {}, _ANSWER_S)["octets"]
+
+    def look() -> None:
+        if to.exists():
+            progress(min(to.stat().st_size, octets), octets)
+
+    _ask(settings, "backup_store", {"to": str(to)}, _PATIENCE_S, look)
+
+
+@store.command()
+@_on_directory
+@click.argument("backup", type=click.Path(path_type=Path))
+def restore(backup: Path, config: str | None, data_dir: str | None) -> None:
+    """Make a store of BACKUP in a data directory that has none.
+
+    BACKUP is checked first, and left as it is. Every message counts as delivered before.
+    """
+    directory = _settings(config, data_dir).data_dir
+    from amqpd.store.tools import copies
+
+    with _complaining(), _bar("checking") as progress:
+        count = copies.restore(backup, directory, progress)
+    click.echo(f"{directory}: restored; messages {count}")
+
+
+@store.command()
+@_on_directory
+@click.argument("target", type=click.Path(path_type=Path))
+def salvage(target: Path, config: str | None, data_dir: str | None) -> None:
+    """Save what can be read of a damaged store to TARGET, a new directory that a broker can be started on.
+
+    The damaged store is left as it is. Messages whose checksum does not fit go to the table 'damaged'; those whose
+    queue cannot be read to queues named 'salvaged-…'. All count as delivered before.
+    """
+    directory = _settings(config, data_dir).data_dir
+    from amqpd.store.tools.salvaging import salvage as save
+
+    with _complaining(), _bar("reading") as progress:
+        result = save(directory, target, int(time.time()), progress)
+    saved = ", ".join([f"{_KINDS.get(table, table)} {count}" for table, count in result.saved.items()])
+    click.echo(f"{target}: saved {saved}")
+    click.echo(f"lost: messages {result.lost}, damaged ones set aside {result.damaged}, "
+               f"definitions {result.definitions_lost}; places that cannot be read {result.gaps}")
+
+
+@store.command()
+@_on_directory
+def compact(config: str | None, data_dir: str | None) -> None:
+    """Write the store anew, as small as what is in it.
+
+    If that fails, for want of room say, everything is left as it was.
+    """
+    directory = _settings(config, data_dir).data_dir
+    from amqpd.store.tools import compacting
+
+    with _complaining(), _bar("writing") as progress:
+        before, after = compacting.compact(directory, progress)
+    click.echo(f"{directory}: {_size(before)} before, {_size(after)} now")
+
+
+# What they share
+
+def _settings(config: str | None, data_dir: str | None) -> Config:
+    from amqpd.config import ConfigError, load
+
+    try:
+        return load(config, os.environ, {} if data_dir is None else {"data_dir": data_dir})
+    except ConfigError as error:
+        raise Failure(str(error), EXIT_CONFIG) from None
+
+
+@contextmanager
+def _complaining() -> Iterator[None]:
+    from amqpd.store.errors import StoreError, StoreLocked
+    from amqpd.store.tools.copies import StoreDamaged
+
+    try:
+        yield
+    except StoreLocked as error:
+        raise Failure(str(error), EXIT_TEMPORARY) from None
+    except StoreDamaged as error:
+        raise Failure(str(error), EXIT_DATA) from None
+    except StoreError as error:
+        raise Failure(str(error), EXIT_IO) from None
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Progress]:
+    """What shows progress on a terminal, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    with click.progressbar(length=_BAR, label=label, file=sys.stderr) as bar:
+        yield lambda done, total: bar.update(_BAR * done // max(total, 1) - bar.pos)
+
+
+def _socket(settings: Config) -> Path:
+    return settings.data_dir / SOCKET_NAME
+
+
+def _ask(
+    settings: Config, command: str, arguments: dict[str, Any], timeout_s: float,
+    meanwhile: Callable[[], None] | None = None,
+) -> Any:
+    from amqpd.ctl.client import ask
+
+    return ask(_socket(settings), command, arguments, timeout_s=timeout_s, meanwhile=meanwhile)
+
+
+def _say(**facts: object) -> None:
+    width = max(map(len, facts)) + 2
+    for name, value in facts.items():
+        click.echo(f"{name}:".ljust(width) + str(value))
+
+
+def _size(octets: int) -> str:
+    return f"{octets / (1 << 20):.1f} MiB"
