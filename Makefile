@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 30
 
-.PHONY: run test check conformance kill9 clean
+.PHONY: run test check conformance kill9 powercut clean
 
 run: $(VENV)/run.ok
 	$(BIN)/amqpd --config config/amqpd.toml
@@ -24,6 +24,9 @@ conformance: $(VENV)/test.ok
 
 kill9: $(VENV)/test.ok
 	KILLS=$(N) $(BIN)/python -m pytest -s --timeout 0 tests/crash
+
+powercut: $(VENV)/test.ok
+	STATES=$(N) $(BIN)/python -m pytest -s --timeout 0 tests/disk/test_power_cut.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -11,7 +11,7 @@ import re
 
 import click
 
-from amqpd.program import Failure, run
+from amqpd.program import Failure
 from amqpd.ctl.options import Options, common
 
 EXIT_USAGE, EXIT_DATA = 64, 65

@@ -37,6 +37,11 @@ def from_sqlite(error: sqlite3.Error, path: Path) -> StoreError:
     return StoreError(f"cannot use {path} ({error}): check its disk and its permissions")
 
 
+def from_system(error: OSError, path: Path) -> StoreError:
+    """The error of the store that a failed system call on this file, or on one beside it, means."""
+    return StoreError(f"cannot use {error.filename or path} ({error.strerror}): check its disk and its permissions")
+
+
 def from_mistake(error: Exception, path: Path) -> StoreError:
     """The error of the store that any other exception means: one that only our own mistake can cause."""
     return StoreError(f"cannot use {path} ({type(error).__name__}: {error}): this is a mistake in amqpd, report it")

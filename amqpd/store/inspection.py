@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from amqpd.store import files
+from amqpd.store import files, log_scan
 from amqpd.store.errors import StoreError, from_sqlite
 from amqpd.store.schema import APPLICATION_ID, newest_format
 
@@ -24,13 +24,27 @@ def check_ours(path: Path) -> None:
         raise StoreError(f"{path} is not a file: move it away, or choose another directory")
     # Immutable: not even the index of a log is made beside another program's file.
     with _reading(path, "mode=ro&immutable=1") as connection:
+        # Whoever died while the log was written back may have left a header that tells of more pages than there are
+        # without the log; it is refused but for those who may repair by hand.
+        connection.execute("PRAGMA writable_schema = ON")
         application_id, = connection.execute("PRAGMA application_id").fetchone()
     if application_id != APPLICATION_ID:
         raise StoreError(f"{path} belongs to another program: move it away, or choose another directory")
 
 
+def finish_rollback(path: Path) -> None:
+    """Let SQLite undo what a crash has cut off where the file had no log yet: when one was first to be used.
+
+    Nobody who only reads could open the file before that. Raises StoreError.
+    """
+    journal = path.with_name(path.name + "-journal")
+    if journal.exists():
+        with _reading(path, "mode=rw") as connection:
+            connection.execute("PRAGMA user_version").fetchone()
+
+
 def examine(path: Path) -> bool:
-    """Whether the last stop was a clean one; if not, the whole store is checked.
+    """Whether the last stop was a clean one; if not, the whole store is checked, and its log before that.
 
     Raises StoreError for a format this program does not read, and for damage.
     """
@@ -40,7 +54,11 @@ def examine(path: Path) -> bool:
             if not 1 <= found <= newest_format():
                 raise StoreError(
                     f"{path} has format {found}, this amqpd reads 1 to {newest_format()}: use the amqpd that wrote it")
-            was_clean, = connection.execute("SELECT value FROM meta WHERE key = 'clean'").fetchone()
+            meta = dict(connection.execute("SELECT key, value FROM meta"))
+            was_clean = meta.get("clean", 0)
+            if meta.get("synced", 1):
+                page_size, = connection.execute("PRAGMA page_size").fetchone()
+                log_scan.check_log(path.with_name(path.name + "-wal"), page_size)
             finding = "ok" if was_clean else connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     finally:
         path.with_name(path.name + "-shm").unlink(missing_ok=True)      # the log's index, of no use to a writer

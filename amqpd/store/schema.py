@@ -15,7 +15,8 @@ What each table holds; `views.py` has what others may rely on:
   put back;
 - `damaged`: rows of `message_rows` that did not pass that check, and when it was noticed, in seconds since 1970;
 - `meta`: `epoch`, one more at each start, the upper bits of all numbers that start gives; `clean`, 1 while the
-  file is as a clean stop left it; `created`, in seconds since 1970.
+  file is as a clean stop left it; `synced`, 0 where the last run did not sync its commits; `created`, in seconds
+  since 1970.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ import msgspec
 from amqpd.broker.definitions import Change, Defined, QueueDefinition, UserDefinition, VhostDefinition
 from amqpd.message import Facts, Message
 from amqpd.store import copying, files, inspection, schema
-from amqpd.store.errors import StoreError, StoreFull, from_mistake, from_sqlite
+from amqpd.store.errors import StoreError, StoreFull, from_mistake, from_sqlite, from_system
 from amqpd.store.journal import Batch
 from amqpd.store.reading import MessageReader
 from amqpd.store.recovery import Recovered, recover, set_aside
@@ -46,7 +46,6 @@ BACKUP_PAGES = 128          # of 4 KiB, between two commits: about a millisecond
 _RAISE_LEASES = """
     UPDATE queue_rows SET leased_to = json_extract(lease.value, '$[1]') FROM json_each(?) AS lease
     WHERE queue_rows.number = json_extract(lease.value, '$[0]')"""
-_EPOCH_SHIFT = 40           # a run may give a million million numbers
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +101,7 @@ class Store:
             if not os.path.lexists(path):
                 schema.create(path, now)
             inspection.check_ours(path)
+            inspection.finish_rollback(path)
             was_clean = inspection.examine(path)
             connection = files.connect(path)
             undo.callback(connection.close)
@@ -111,12 +111,16 @@ class Store:
         return store
 
     def _begin_run(self) -> None:
+        if self._size_of(self._log_path):
+            self._checkpoint()      # what two crashes leave in one log, the log scan could not tell from damage
         with self._guarded() as connection:
             schema.upgrade(connection, self._path)
         with self._transaction() as connection:
             epoch, = connection.execute("SELECT value + 1 FROM meta WHERE key = 'epoch'").fetchone()
             connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (epoch,))
             connection.execute("UPDATE meta SET value = 0 WHERE key = 'clean'")
+            connection.execute(
+                "INSERT OR REPLACE INTO meta (key, value) VALUES ('synced', ?)", (self._durability == "power",))
         self.first_number = epoch << schema.EPOCH_SHIFT
         # Not before: the start of a run must be known after a power cut, whatever confirms are promised.
         if self._durability == "process":
@@ -254,6 +258,8 @@ class Store:
     def _checkpoint(self) -> None:
         with self._guarded() as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            # SQLite does not, and a log that is written over an older one cannot be told from a damaged one.
+            files.sync_file(self._log_path)
 
     # Ending
 
@@ -340,6 +346,8 @@ class Store:
             raise self._failed(from_sqlite(error, self._path)) from error
         except StoreError:
             raise
+        except OSError as error:
+            raise self._failed(from_system(error, self._path)) from error
         except Exception as error:
             raise self._failed(from_mistake(error, self._path)) from error
 

@@ -1,0 +1,232 @@
+"""A broker's work on the store, small and random, and what has to be found of it afterwards.
+
+A `Workload` keeps what it has confirmed and what it was about to, as values that can be compared with what a later
+start finds. On a recording disk it marks both, so that for any moment it is known what may be there.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from amqpd.broker.definitions import BindingDefinition, Defined, Definition, Deleted, QueueDefinition
+from amqpd.message import Message
+from amqpd.store.errors import StoreFull
+from amqpd.store.journal import Journal
+from amqpd.store.recovery import Recovered
+from amqpd.store.store import Durability, Store
+from tests.store.store_samples import NOW, contents, message, queue, read_facts
+from tests.support.disk import Act, Disk
+
+MOST_QUEUES = 4
+SIZES = (0, 20, 20, 300, 300, 3_000, 15_000)
+
+
+class Held(NamedTuple):
+    """A message in a queue, as it must come back."""
+
+    message: tuple[int, str, str, bytes, bytes]
+    expires_at: int | None
+    deliveries: int
+
+
+class State(NamedTuple):
+    """What a start must find: `redelivered` is None where everything may have been delivered."""
+
+    definitions: tuple[Definition, ...] = ()
+    messages: tuple[tuple[tuple[int, int], Held], ...] = ()
+    redelivered: frozenset[tuple[int, int]] | None = frozenset()
+
+    def as_found(self) -> State:
+        """The same, with each redelivered message named."""
+        return self if self.redelivered is not None else self._replace(
+            redelivered=frozenset(place for place, _ in self.messages))
+
+
+EMPTY = State()
+
+
+class Begun(NamedTuple):
+    """Something was asked of the store that leads to this state; None for a start, which changes no message."""
+
+    state: State | None
+
+
+class Confirmed(NamedTuple):
+    """The store has said that this is so."""
+
+    state: State
+
+
+def found_by(recovered: Recovered) -> State:
+    """What a start found."""
+    assert recovered.damaged == 0, "a message was set aside"
+    held = {}
+    for number, run in recovered.messages.items():
+        assert [m.number for m in run] == sorted({m.number for m in run}), "out of order, or twice in a queue"
+        for m, content in zip(run, contents(run)):
+            held[number, m.number] = Held(
+                content, recovered.expiries.get(number, {}).get(m.number),
+                recovered.deliveries.get(number, {}).get(m.number, 0))
+    redelivered = {(number, one) for number, numbers in recovered.redelivered.items() for one in numbers}
+    return State(_in_order(recovered.definitions), tuple(sorted(held.items())), frozenset(redelivered))
+
+
+def _in_order(definitions: Iterable[Definition]) -> tuple[Definition, ...]:
+    return tuple(sorted(definitions, key=lambda definition: (type(definition).__name__, str(definition))))
+
+
+def acceptable(acts: Iterable[Act], before: State = EMPTY) -> list[State]:
+    """What may be found after these acts: what was confirmed last, and what was begun since."""
+    states = [before]
+    for act in acts:
+        if act.kind == "mark":
+            state = act.value.state or states[0]._replace(redelivered=None)
+            states = [state] if isinstance(act.value, Confirmed) else [*states, state]
+    return [state.as_found() for state in states]
+
+
+class Workload:
+    """One broker after the other on a directory; `random` says what they do. `state` is what is confirmed."""
+
+    def __init__(self, directory: Path, seed: object, disk: Disk | None = None) -> None:
+        self.directory = directory
+        self.random = random.Random(repr(seed))
+        self.state = EMPTY
+        self.begun: State | None = None
+        self.batches = 0
+        self._disk = disk
+        self._queues: dict[int, QueueDefinition] = {}
+        self._bindings: list[BindingDefinition] = []
+        self._held: dict[tuple[int, int], Held] = {}
+        self._messages: dict[int, Message] = {}
+
+    # Start and stop
+
+    def open(self, durability: Durability = "power") -> State:
+        """Start a broker; what it found, from which the work goes on."""
+        self._begin(None)
+        self.store = Store.open(self.directory, durability=durability, now=NOW)
+        recovered = self.store.load(read_facts)
+        found = found_by(recovered)
+        assert all(number < self.store.first_number for number in self._messages), "a number might be used twice"
+        self._queues = {d.number: d for d in found.definitions if isinstance(d, QueueDefinition)}
+        self._bindings = [d for d in found.definitions if isinstance(d, BindingDefinition)]
+        self._held = dict(found.messages)
+        self._seen = found.redelivered or frozenset()
+        self._messages = {m.number: m for run in recovered.messages.values() for m in run}
+        self._next_number = self.store.first_number
+        self.journal = Journal()
+        self._confirm(found._replace(redelivered=None))
+        return found
+
+    def close(self) -> None:
+        """Stop cleanly; some messages have been with somebody."""
+        told = frozenset(place for place in self._held if place in self._seen or self.random.random() < 0.3)
+        self._begin(self.state._replace(redelivered=told))
+        self.store.close({number: {one for queue, one in told if queue == number} for number in self._queues})
+        self._confirm(self.state._replace(redelivered=told))
+
+    # Work
+
+    def commit_some(self, count: int) -> None:
+        """Record and commit so many batches; after a full disk the same one again."""
+        for _ in range(count):
+            self.fill()
+            self.commit()
+
+    def commit(self) -> None:
+        """Commit what the journal holds."""
+        self._begin(self._now())
+        batch = self.journal.take()
+        try:
+            self.store.commit(batch)
+        except StoreFull:
+            self.store.commit(batch)
+        self._confirm(self._now())
+        self.batches += 1
+        self.store.checkpoint_if_due()
+
+    def fill(self) -> None:
+        """Record a batch: something of each kind, or of some."""
+        while len(self._queues) < 2:
+            self._declare()
+        choose = self.random.random
+        if choose() < 0.15:
+            self._declare() if len(self._queues) < MOST_QUEUES else self._delete()
+        self._publish(self.random.randint(1, 4))
+        if self._held and choose() < 0.6:
+            self._settle()
+        if self._held and choose() < 0.4:
+            self._requeue()
+
+    def _now(self) -> State:
+        return State(_in_order([*self._queues.values(), *self._bindings]), tuple(sorted(self._held.items())), None)
+
+    def _begin(self, state: State | None) -> None:
+        self.begun = state
+        if self._disk is not None:
+            self._disk.mark(Begun(state))
+
+    def _confirm(self, state: State) -> None:
+        self.state, self.begun = state, None
+        if self._disk is not None:
+            self._disk.mark(Confirmed(state))
+
+    def _take_number(self) -> int:
+        self._next_number += 1
+        return self._next_number
+
+    def _declare(self) -> None:
+        definition = queue(self._take_number())
+        binding = BindingDefinition("/", "amq.topic", "queue", definition.name, f"key-{definition.number}")
+        self._queues[definition.number] = definition
+        self._bindings.append(binding)
+        self.journal.changed(Defined(definition))
+        self.journal.changed(Defined(binding))
+
+    def _delete(self) -> None:
+        gone = self._queues.pop(self.random.choice(sorted(self._queues)))
+        binding = next(binding for binding in self._bindings if binding.destination == gone.name)
+        self._bindings.remove(binding)
+        self.journal.changed(Deleted(binding))
+        self.journal.changed(Deleted(gone))
+        self._held = {place: held for place, held in self._held.items() if place[0] != gone.number}
+
+    def _publish(self, count: int) -> None:
+        numbers = self.random.sample(sorted(self._queues), self.random.choice((1, 1, 2)))
+        holders = len(numbers) if len(numbers) > 1 else 0
+        run = [self._message(holders) for _ in range(count)]
+        for number in numbers:
+            expiries = {m.number: NOW * 1000 + m.number % 1000 for m in run if self.random.random() < 0.2}
+            self.journal.published(self._queues[number], run, expiries or None)
+            for m, content in zip(run, contents(run)):
+                self._held[number, m.number] = Held(content, expiries.get(m.number), 0)
+
+    def _message(self, holders: int) -> Message:
+        body = self.random.randbytes(self.random.choice(SIZES))
+        made = message(self._take_number(), body, holders=holders)
+        self._messages[made.number] = made
+        return made
+
+    def _some(self) -> tuple[QueueDefinition, list[Message]]:
+        number, _ = self.random.choice(sorted(self._held))
+        numbers = [one for queue_number, one in sorted(self._held) if queue_number == number]
+        first = self.random.randrange(len(numbers))
+        return self._queues[number], [self._messages[one] for one in numbers[first : first + 4]]
+
+    def _settle(self) -> None:
+        definition, run = self._some()
+        self.journal.settled(definition, run)
+        for m in run:
+            del self._held[definition.number, m.number]
+
+    def _requeue(self) -> None:
+        definition, run = self._some()
+        for m in run:
+            held = self._held[definition.number, m.number]
+            self._held[definition.number, m.number] = held._replace(deliveries=held.deliveries + 1)
+        self.journal.requeued(
+            definition, {m.number: self._held[definition.number, m.number].deliveries for m in run})
