@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from pamqp import frame, header
 from pamqp.base import Frame
-from pamqp.commands import Basic, Channel, Connection
+from pamqp.commands import Basic, Channel, Connection, Exchange, Queue
 
 CHANNEL = 1
 FRAME_MAX = 131_072
@@ -49,8 +49,9 @@ class Arrived(NamedTuple):
 class Client:
     """An open connection with channel 1 open."""
 
-    def __init__(self, port: int, *, timeout_s: float = 10.0) -> None:
+    def __init__(self, port: int, *, timeout_s: float = 10.0, heartbeat_s: int = 0) -> None:
         self._timeout_s = timeout_s
+        self._heartbeat_s = heartbeat_s
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = bytearray()
@@ -73,7 +74,7 @@ class Client:
         self._expect("Connection.Start")
         self._send(0, Connection.StartOk({"product": "amqpd crash test"}, "PLAIN", "\0guest\0guest", "en_US"))
         self._expect("Connection.Tune")
-        self._send(0, Connection.TuneOk(2047, FRAME_MAX, 0))
+        self._send(0, Connection.TuneOk(2047, FRAME_MAX, self._heartbeat_s))
         self._send(0, Connection.Open("/"))
         self._expect("Connection.OpenOk")
         self.open_channel()
@@ -83,12 +84,15 @@ class Client:
         self._send(CHANNEL, Channel.Open())
         self._expect("Channel.OpenOk")
 
-    def close(self) -> None:
-        """Close the connection politely, if there is still somebody to talk to."""
+    def close(self) -> bool:
+        """Close the connection politely, if there is still somebody to talk to; whether that was answered."""
+        is_answered = False
         with contextlib.suppress(OSError, Refused):
             self._send(0, Connection.Close(200, "bye", 0, 0))
             self._expect("Connection.CloseOk")
+            is_answered = True
         self._socket.close()
+        return is_answered
 
     def drop(self) -> None:
         """Close the socket without a word."""
@@ -132,6 +136,12 @@ class Client:
         with contextlib.suppress(TimeoutError):
             return self._read(time.monotonic() + timeout_s)
         return None
+
+    def left(self) -> list[Arrived]:
+        """What has been read and not taken."""
+        left = list(self._arrived)
+        self._arrived.clear()
+        return left
 
     def _expect(self, *names: str) -> Arrived:
         deadline = time.monotonic() + self._timeout_s
@@ -182,6 +192,25 @@ class Client:
             if not octets:
                 raise ConnectionResetError("the broker is gone")
             self._received += octets
+
+
+def exists(client: Client, passive_declare: Queue.Declare | Exchange.Declare) -> bool:
+    """Whether there is such a queue or exchange."""
+    try:
+        client.call(passive_declare)
+    except Refused as refusal:
+        assert refusal.code == 404, refusal
+        client.open_channel()
+        return False
+    return True
+
+
+def routes(client: Client, exchange: str, routing_key: str) -> bool:
+    """Whether a publish with this key reaches a queue; what it leaves there is transient."""
+    content, _ = pack_content(Basic.Properties(message_id="0"), b"")
+    client.publish(exchange, routing_key, content, mandatory=True)
+    client.call(Basic.Qos())
+    return client.take() is None
 
 
 def pack_content(properties: Basic.Properties, body: bytes) -> tuple[bytes, bytes]:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import msgspec
 
+from amqpd.broker.consumer import Consumer
 from amqpd.broker.definitions import Deleted
+from amqpd.broker.queue import Queue
+from amqpd.broker.vhost import Vhost
 from amqpd.cli import main
-from amqpd.message import Facts
+from amqpd.message import Facts, Message
 from amqpd.properties import read_facts
 from amqpd.server.committer import Committer
 from amqpd.session import publishing
@@ -34,7 +38,7 @@ def fault(sabotage: Callable[[], None]) -> Callable[[], None]:
     return sabotage
 
 
-def patch(owner: object, name: str, replacement: Callable[..., object]) -> None:
+def patch(owner: object, name: str, replacement: object) -> None:
     """Put something in the place of what is there."""
     assert hasattr(owner, name), f"{owner} has no {name} any more"
     setattr(owner, name, replacement)
@@ -96,6 +100,19 @@ def forgets_acks() -> None:
 
 
 @fault
+def writes_acks_late() -> None:
+    """Promise 6: each batch has the acks of the one before; the last ones are lost, also at a clean stop."""
+    held: list[Any] = [None]
+
+    def commit_older(commit: Commit, batch: Batch) -> None:
+        older, held[0] = held[0], batch.settled
+        batch.settled = older if older is not None else type(batch.settled)()
+        commit(batch)
+
+    around_commit(commit_older)
+
+
+@fault
 def forgets_deletions() -> None:
     """Promise 8: what was deleted is back after a restart."""
     def commit_without(commit: Commit, batch: Batch) -> None:
@@ -123,6 +140,68 @@ def commits_in_halves() -> None:
 def calls_nothing_redelivered() -> None:
     """Promise 5: after a restart everything looks as if it had never been with anybody."""
     around_load(lambda recovered: msgspec.structs.replace(recovered, redelivered={}))
+
+
+@fault
+def requeue_forgets_redelivered() -> None:
+    """Promise 5: what was given back looks as if it had never been with anybody."""
+    requeue = Queue.requeue
+
+    def requeue_as_new(self: Queue, run: Sequence[Message]) -> None:
+        requeue(self, run)
+        self.redelivered.difference_update([message.number for message in run])
+
+    patch(Queue, "requeue", requeue_as_new)
+
+
+@fault
+def gives_time_again() -> None:
+    """Promise 12: after a restart every message has all its time again."""
+    around_load(lambda recovered: msgspec.structs.replace(recovered, expiries={}))
+
+
+@fault
+def buries_twice() -> None:
+    """Promise 11: of what dies there are two copies in every place it goes to."""
+    bury = Vhost._bury
+
+    def bury_twice(self: Vhost, *grave: Any) -> None:
+        bury(self, *grave)
+        bury(self, *grave)
+
+    patch(Vhost, "_bury", bury_twice)
+
+
+@fault
+def ignores_priority() -> None:
+    """Promise 7: all messages count as equally urgent."""
+    def as_usual(properties: bytes) -> Facts:
+        return msgspec.structs.replace(read_facts(properties), priority=0)
+
+    patch(publishing, "read_facts", as_usual)
+
+
+@fault
+def ignores_prefetch() -> None:
+    """A consumer gets twice as much as it asked for."""
+    credit = Consumer.credit.fget
+    assert credit is not None
+    patch(Consumer, "credit", property(lambda self: credit(self) + self.prefetch))
+
+
+@fault
+def serves_all() -> None:
+    """Of several consumers none is the only active one."""
+    takers = Queue._takers
+
+    def takers_of_all(self: Queue) -> list[Consumer]:
+        active, self.active = self.active, None
+        try:
+            return takers(self)
+        finally:
+            self.active = active
+
+    patch(Queue, "_takers", takers_of_all)
 
 
 @fault

@@ -126,9 +126,14 @@ class History:
         self._encode = msgspec.json.Encoder().encode
         self._lock = threading.Lock()
 
+    @property
+    def now(self) -> int:
+        """The time, as events have it."""
+        return time.monotonic_ns() // 1000
+
     def note(self, type: Type, act: str, **what: object) -> Event:
         """One more event, now."""
-        event = Event(time=time.monotonic_ns() // 1000, type=type, act=act, process=self._process, **what)
+        event = Event(time=self.now, type=type, act=act, process=self._process, **what)
         self.events.append(event)
         return event
 

@@ -43,8 +43,9 @@ def fate(book: Book, publish: Publish, name: str, deaths: int = 0) -> Fate:
         return Fate.EXCUSED
     if any(asked > publish.event.time for asked, _ in queue.losses):
         return Fate.EXCUSED
-    if deliveries:
-        last = deliveries[-1]
+    kept = [delivery for delivery in deliveries if delivery.outcome or not delivery.is_late]    # others are back
+    if kept:
+        last = kept[-1]
         if last.outcome in ("ack", "auto"):
             return Fate.SETTLED
         if last.outcome == "nack":

@@ -46,5 +46,9 @@ def line(number: int, words: str) -> Callable[[Check], Check]:
 
 def judge(events: Iterable[Event]) -> list[Finding]:
     """Everything that is wrong with a history, line by line."""
-    book = Book(events)
+    return judge_book(Book(events))
+
+
+def judge_book(book: Book) -> list[Finding]:
+    """Everything that is wrong with a history that has been put together."""
     return [Finding(number, text) for number in sorted(LINES) for text in LINES[number].check(book)]

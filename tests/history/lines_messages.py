@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 
 from tests.history.book import NEVER, Book, CopyKey, Delivery, Publish
-from tests.history.fates import Fate, deliveries_of, fate, is_safe, outlived
+from tests.history.events import Event
+from tests.history.fates import Fate, deliveries_of, fate, is_safe, may_die, outlived
 from tests.history.lines import line
 
 
@@ -31,6 +33,33 @@ def confirmed_is_delivered(book: Book) -> Iterator[str]:
     for publish in book.publishes.values():
         if not publish.event.in_tx and is_safe(book, publish):
             yield from lost_in(book, publish)
+    yield from missing_at_rest(book)
+
+
+def missing_at_rest(book: Book) -> Iterator[str]:
+    """What was not there when somebody took all there was, and came later."""
+    published: dict[str, list[Publish]] = defaultdict(list)
+    for publish in book.publishes.values():
+        for name in publish.event.to:
+            published[name].append(publish)
+    for event in book.events:
+        if event.act != "count" or not event.is_at_rest:
+            continue
+        channel = book.channels[event.connection, event.channel]
+        taken = {delivery.event.id for delivery in channel.deliveries if delivery.time > event.time}
+        for publish in published[event.queue]:
+            if publish.answered < event.time and publish.answer == "ok" and publish.event.id not in taken:
+                if has_come_back(book, publish, event):
+                    yield f"{publish.event.id} is missing from queue {event.queue!r} in life {channel.life.number}"
+
+
+def has_come_back(book: Book, publish: Publish, event: Event) -> bool:
+    """Whether a message that was not there had no reason to be gone, and comes later."""
+    if may_die(book, publish, book.queue(event.queue)):
+        return False
+    deliveries = book.copies.get((publish.event.id, event.queue, 0), ())
+    before = [delivery.outcome for delivery in deliveries if delivery.time < event.time]
+    return len(before) < len(deliveries) and not {"ack", "auto", "nack"} & set(before)
 
 
 @line(2, "delivered was published, unaltered")
@@ -107,13 +136,13 @@ def precedes(key: CopyKey, one: Delivery, delivery: Delivery) -> bool:
 def done_before(book: Book, outcomes: tuple[str, ...]) -> Iterator[tuple[Delivery, Delivery]]:
     """A delivery that was answered like this for good, and the one that came nevertheless."""
     for deliveries in book.copies.values():
-        for first, second in pairwise(deliveries):
+        for first, second in pairwise(delivery for delivery in deliveries if not delivery.is_late):
             if first.outcome not in outcomes or first.commit:
                 continue
             if first.life is not second.life:
                 holds = first.is_sure
             else:
-                holds = not second.is_late and (first.received < NEVER or second.time < first.channel.ended)
+                holds = first.received < NEVER or second.time < first.channel.ended
             if holds:
                 yield first, second
 

@@ -64,6 +64,18 @@ def seen_after_a_restart_and_gone_with_the_next(story: Story) -> None:
     story.restart()
 
 
+@breaks(1)
+def missing_after_a_restart_and_back_after_the_next(story: Story) -> None:
+    id = story.connect().publish("jobs")
+    for is_there in (False, True):
+        story.restart()
+        taker = story.connect()
+        taker.note("ok", "count", queue="jobs", count=int(is_there), is_at_rest=True)
+        taker.consume("jobs")
+        if is_there:
+            taker.take(id, "jobs", redelivered=True)
+
+
 @breaks(2)
 def never_published(story: Story) -> None:
     taker = story.connect()
