@@ -25,6 +25,7 @@ FRAME_MAX = 131_072
 METHOD, HEADER, BODY = 1, 2, 3
 FRAME_OVERHEAD = 8
 FRAME_END = b"\xce"
+HEARTBEAT = b"\x08\0\0\0\0\0\0\xce"
 WITH_CONTENT = (Basic.Deliver, Basic.GetOk, Basic.Return)
 _HEAD = struct.Struct(">BHI")
 
@@ -103,6 +104,10 @@ class Client:
     def send(self, method: Frame) -> None:
         """Send a method on the channel."""
         self._send(CHANNEL, method)
+
+    def beat(self) -> None:
+        """Send a heartbeat."""
+        self._write(HEARTBEAT)
 
     def call(self, method: Frame) -> Any:
         """Send a method and return its answer; what comes before that stays to be taken. Raises Refused."""

@@ -27,12 +27,11 @@ from pamqp.commands import Queue
 from tests.crash.broker_process import COMMAND, BrokerProcess
 from tests.crash.crash_client import Client, routes
 from tests.crash.witness import Witness
-from tests.crash.workers import DEAD, QUEUES, TRANSIENT_QUEUE, Definer, Key, Work, declare_static, workers
+from tests.crash.workers import DEAD, MORTAL, QUEUES, TRANSIENT_QUEUE, Definer, Key, Work, declare_static, workers
 from tests.history import Finding, History, judge_book
 from tests.history.book import Book
 
 KILLS_A_HISTORY = 30
-TAKEN_WITHIN_S = 20.0
 FIRST_SHOWN = 20
 EXCHANGES = ("both", "by topic", "dead letters", *Definer.NAMES)
 
@@ -231,7 +230,7 @@ class Driver:
         witness.sees("queue", TRANSIENT_QUEUE)
         if takes_census:
             for name in queues:
-                self._take_all(witness, name)
+                witness.take_all(name, is_mortal=name in MORTAL)
         self._there = there | self._look_for_bindings(port, there)
         declare_static(witness)
         backlog = sum(witness.count(name, is_at_rest=False) for name in QUEUES)
@@ -250,26 +249,6 @@ class Driver:
                     found |= {("binding", name)} if is_there else set()
         return found
 
-    def _take_all(self, witness: Witness, queue: str, *, settles: bool = False) -> None:
-        """Take every message of a queue; all go back to it, unless they are to be settled."""
-        expected = witness.count(queue, is_at_rest=True)
-        witness.consume(queue)
-        last, taken = 0, 0
-        deadline = time.monotonic() + TAKEN_WITHIN_S
-        is_mortal = queue in ("short", "mortal")
-        while taken < expected and time.monotonic() < deadline:
-            event = witness.take(0.1 if is_mortal else 1)
-            if event and event.act == "deliver":
-                last, taken = event.tag, taken + 1
-            elif is_mortal:
-                break
-        while event := witness.take(0.02):
-            last = event.tag
-        if settles and last:
-            witness.ack(last, multiple=True)
-            witness.ask()
-        witness.close_channel()
-
     def _drain(self) -> None:
         """Take everything out, delete what came and went, stop, start, and find nothing."""
         with self._started() as process:
@@ -280,10 +259,7 @@ class Driver:
                     witness.change("delete", Queue.Delete(0, name), kind, name)
             self._there = {key for key in self._there if key[0] == "exchange" or key[1] in QUEUES}
             for name in (*(name for name in QUEUES if name not in DEAD), *DEAD):
-                self._history.note("invoke", "drain", queue=name)
-                self._take_all(witness, name, settles=True)
-                if not witness.count(name, is_at_rest=False):
-                    self._history.note("ok", "drain", queue=name)
+                witness.drain(name, is_mortal=name in MORTAL)
             witness.close()
             self._end(process, is_clean=True)
         with self._started() as process:

@@ -23,6 +23,7 @@ from amqpd.message import Facts, Message
 from amqpd.properties import read_facts
 from amqpd.server.committer import Committer
 from amqpd.session import publishing
+from amqpd.session.connection import Session
 from amqpd.store.journal import Batch
 from amqpd.store.recovery import Recovered
 from amqpd.store.store import Store
@@ -202,6 +203,18 @@ def serves_all() -> None:
             self.active = active
 
     patch(Queue, "_takers", takers_of_all)
+
+
+@fault
+def never_misses_a_heartbeat() -> None:
+    """Promise 13: who fell silent stays, with all that it was given."""
+    tick = Session.tick
+
+    def tick_as_if_heard(self: Session, now_ms: int) -> bool:
+        self._last_heard_ms = now_ms
+        return tick(self, now_ms)
+
+    patch(Session, "tick", tick_as_if_heard)
 
 
 @fault

@@ -7,6 +7,8 @@ of the channel and sequence: as its message id, and at the beginning of its body
 from __future__ import annotations
 
 import hashlib
+import time
+from collections import deque
 from typing import Any
 
 from pamqp.base import Frame
@@ -17,6 +19,7 @@ from tests.crash.crash_client import Arrived, Client, Refused, exists, pack_cont
 from tests.history.events import Death, Event, History, Rules, Type
 
 PERSISTENT, TRANSIENT = 2, 1
+TAKEN_WITHIN_S = 20.0
 DELIVERY_COUNT = "x-delivery-count"
 OF_THE_DEAD = ("x-death", *(
     f"x-{end}-death-{what}" for end in ("first", "last") for what in ("queue", "reason", "exchange")))
@@ -25,11 +28,14 @@ OF_THE_DEAD = ("x-death", *(
 class Witness:
     """A connection with one channel in confirm mode. Raises what its `client` does, and notes how it ended."""
 
-    def __init__(self, history: History, name: str, port: int, *, heartbeat_s: int = 0) -> None:
+    def __init__(
+        self, history: History, name: str, port: int, *, heartbeat_s: int = 0, timeout_s: float = 10
+    ) -> None:
         self.name = name
-        self.client = Client(port, heartbeat_s=heartbeat_s)
+        self.client = Client(port, heartbeat_s=heartbeat_s, timeout_s=timeout_s)
         self.unconfirmed: dict[int, None] = {}
         self._history = history
+        self._heard_before: deque[Event] = deque()      # while an answer was awaited
         self._openings = 0
         self._sequence = 0
         self._subscriptions: dict[str, str] = {}        # consumer, queue
@@ -53,6 +59,7 @@ class Witness:
     def _opened(self) -> None:
         self._openings += 1
         self._sequence = 0
+        self._heard_before.clear()
         self.unconfirmed.clear()
         self._subscriptions.clear()
         self.note("ok", "channel")
@@ -153,6 +160,7 @@ class Witness:
         """Take one message and owe an answer; None from an empty queue."""
         self.note("invoke", "get", queue=queue)
         arrived = self.client.get(queue)
+        self._heard_before.extend(self._heard(one) for one in self.client.left())
         if arrived is None:
             self.note("fail", "get", queue=queue)
             return None
@@ -173,10 +181,43 @@ class Witness:
         self.note("invoke", "reject", tag=tag, requeue=requeue)
         self.client.send(Basic.Reject(tag, requeue))
 
+    # Everything
+
+    def take_all(self, queue: str, *, settles: bool = False, is_mortal: bool = False) -> None:
+        """Take every message of a queue while nobody else works; all go back, unless they are to be settled.
+
+        With `is_mortal` some may end meanwhile. A new channel is open afterwards.
+        """
+        expected = self.count(queue, is_at_rest=True)
+        self.consume(queue)
+        last, taken = 0, 0
+        deadline = time.monotonic() + TAKEN_WITHIN_S
+        while taken < expected and time.monotonic() < deadline:
+            event = self.take(0.1 if is_mortal else 1)
+            if event:
+                last, taken = event.tag, taken + 1
+            elif is_mortal:
+                break
+        while event := self.take(0.02):
+            last = event.tag
+        if settles and last:
+            self.ack(last, multiple=True)
+            self.ask()
+        self.close_channel()
+
+    def drain(self, queue: str, *, is_mortal: bool = False) -> None:
+        """Empty a queue for good."""
+        self._history.note("invoke", "drain", queue=queue)
+        self.take_all(queue, settles=True, is_mortal=is_mortal)
+        if not self.count(queue, is_at_rest=False):
+            self._history.note("ok", "drain", queue=queue)
+
     # Hearing
 
     def take(self, timeout_s: float = 0.0) -> Event | None:
         """What comes next, if it comes in time."""
+        if self._heard_before:
+            return self._heard_before.popleft()
         arrived = self.client.take(timeout_s)
         return self._heard(arrived) if arrived else None
 

@@ -41,6 +41,7 @@ QUEUES: dict[str, dict[str, Any]] = {
     "mortal": DYING,
     **{name: {} for name in DEAD},
 }
+MORTAL = ("short", "mortal")            # where messages end by themselves
 TRANSIENT_QUEUE = "transient"
 
 Way = tuple[str, str, tuple[str, ...]]      # exchange, routing key, the queues it leads to

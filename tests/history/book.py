@@ -226,6 +226,10 @@ class Book:
     def _on_silence(self, event: Event) -> None:
         self.faults[event.connection].append(event.time)
 
+    def _on_gone(self, event: Event) -> None:
+        for channel in self._connections[event.connection]:
+            channel.gone = min(channel.gone, event.time)
+
     # Connections and channels
 
     def _on_connection(self, event: Event) -> None:
@@ -460,15 +464,12 @@ class Book:
 
     def _conclude_channel(self, channel: Channel) -> None:
         life = channel.life
-        asked, failed = channel.asked_to_close, channel.failed
         if life is not self.life:
             channel.gone = min(channel.gone, self.over(life))
-        if failed < asked:
-            faults = [time for time in self.faults[channel.key[0]] + self.faults[""] if time <= failed]
-            known = [time for time in (life.ended, *faults) if time <= failed]
-            channel.ended = min(known, default=channel.opened)
-        else:
-            channel.ended = min(asked, life.ended)
+        fault = min(self.faults[channel.key[0]] + self.faults[""], default=NEVER)
+        channel.ended = min(channel.asked_to_close, life.ended, fault)
+        if channel.failed < channel.ended:
+            channel.ended = channel.opened      # nobody knows why, so nobody knows since when
 
     def _conclude_delivery(self, delivery: Delivery) -> None:
         channel, life = delivery.channel, delivery.life
