@@ -1,4 +1,4 @@
-"""A broker with one thing wrong with it, or with a slow disk: `python sabotaged.py FAULT serve …`.
+"""A broker with one thing wrong with it, or in a bad place: `python sabotaged.py FAULT[=VALUE][+FAULT …] serve …`.
 
 The crash tests have to catch every one of these faults. Each is patched into this process from outside, so that the
 broker itself knows nothing of them. A fault's docstring says which promise it breaks.
@@ -6,6 +6,7 @@ broker itself knows nothing of them. A fault's docstring says which promise it b
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,10 +31,10 @@ from amqpd.store.store import Store
 
 Commit = Callable[[Batch], None]
 SLOW_COMMIT_S = 0.15
-FAULTS: dict[str, Callable[[], None]] = {}
+FAULTS: dict[str, Callable[..., None]] = {}
 
 
-def fault(sabotage: Callable[[], None]) -> Callable[[], None]:
+def fault(sabotage: Callable[..., None]) -> Callable[..., None]:
     """Make a fault known by its function's name."""
     FAULTS[sabotage.__name__] = sabotage
     return sabotage
@@ -162,6 +163,28 @@ def gives_time_again() -> None:
 
 
 @fault
+def ends_at_restart() -> None:
+    """Promise 12: at a restart everything that has an end has come to it."""
+    around_load(lambda recovered: msgspec.structs.replace(recovered, expiries={
+        queue: dict.fromkeys(ends, 0) for queue, ends in recovered.expiries.items()}))
+
+
+@fault
+def shifted_clock(shift_ms: str) -> None:
+    """Nothing is wrong: the wall clock shows another time."""
+    tell, shift_ns = time.time_ns, int(shift_ms) * 1_000_000
+    patch(time, "time_ns", lambda: tell() + shift_ns)
+    patch(time, "time", lambda: time.time_ns() / 1e9)
+
+
+@fault
+def restless_clock() -> None:
+    """Nothing is wrong: the wall clock jumps to and fro by hours."""
+    tell, asked = time.time_ns, itertools.count()
+    patch(time, "time_ns", lambda: tell() + (next(asked) % 5 - 2) * 3_600_000_000_000)
+
+
+@fault
 def buries_twice() -> None:
     """Promise 11: of what dies there are two copies in every place it goes to."""
     bury = Vhost._bury
@@ -255,5 +278,6 @@ def keeps_transient_messages() -> None:
 
 
 if __name__ == "__main__":
-    FAULTS[sys.argv[1]]()
+    for name, _, value in [argument.partition("=") for argument in sys.argv[1].split("+")]:
+        FAULTS[name](*filter(None, [value]))
     sys.exit(main(sys.argv[2:]))

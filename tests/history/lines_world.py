@@ -149,14 +149,23 @@ def back_from_deletion(book: Book) -> Iterator[str]:
 @line(26, "counts agree at rest")
 def counts_agree(book: Book) -> Iterator[str]:
     """Who counts, and then takes all there is, finds as many."""
-    mortal = {name for publish in book.publishes.values() if publish.event.ttl_ms is not None
-              for name in publish.event.to} | {queue.name for queue in book.queues.values() if queue.rules.ttl_ms}
+    restless = restless_queues(book)
     for event in book.events:
-        if event.act == "count" and event.is_at_rest and event.queue not in mortal:
+        if event.act == "count" and event.is_at_rest and event.queue not in restless:
             channel = book.channels[event.connection, event.channel]
             found = taken_after(channel, event)
             if found != event.count and channel.failed == NEVER:
                 yield f"queue {event.queue!r} says {event.count}, and gives {found} in life {channel.life.number}"
+
+
+def restless_queues(book: Book) -> set[str]:
+    """Those whose messages may end at any time, and those where these go."""
+    restless = {name for publish in book.publishes.values() if publish.event.ttl_ms is not None
+                for name in publish.event.to}
+    restless |= {queue.name for queue in book.queues.values() if queue.rules.ttl_ms is not None}
+    while more := {target for name in restless for target in book.queue(name).dead_to} - restless:
+        restless |= more
+    return restless
 
 
 def taken_after(channel: Channel, event: Event) -> int:
