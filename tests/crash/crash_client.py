@@ -18,13 +18,14 @@ from typing import Any, NamedTuple
 
 from pamqp import frame, header
 from pamqp.base import Frame
-from pamqp.commands import Basic, Channel, Connection
+from pamqp.commands import Basic, Channel, Connection, Exchange, Queue
 
 CHANNEL = 1
 FRAME_MAX = 131_072
 METHOD, HEADER, BODY = 1, 2, 3
 FRAME_OVERHEAD = 8
 FRAME_END = b"\xce"
+HEARTBEAT = b"\x08\0\0\0\0\0\0\xce"
 WITH_CONTENT = (Basic.Deliver, Basic.GetOk, Basic.Return)
 _HEAD = struct.Struct(">BHI")
 
@@ -88,12 +89,15 @@ class Client:
         self._send(CHANNEL, Channel.Open())
         self._expect("Channel.OpenOk")
 
-    def close(self) -> None:
-        """Close the connection politely, if there is still somebody to talk to."""
+    def close(self) -> bool:
+        """Close the connection politely, if there is still somebody to talk to; whether that was answered."""
+        is_answered = False
         with contextlib.suppress(OSError, Refused):
             self._send(0, Connection.Close(200, "bye", 0, 0))
             self._expect("Connection.CloseOk")
+            is_answered = True
         self._socket.close()
+        return is_answered
 
     def drop(self) -> None:
         """Close the socket without a word."""
@@ -104,6 +108,10 @@ class Client:
     def send(self, method: Frame) -> None:
         """Send a method on the channel."""
         self._send(CHANNEL, method)
+
+    def beat(self) -> None:
+        """Send a heartbeat."""
+        self._write(HEARTBEAT)
 
     def call(self, method: Frame) -> Any:
         """Send a method and return its answer; what comes before that stays to be taken. Raises Refused."""
@@ -137,6 +145,12 @@ class Client:
         with contextlib.suppress(TimeoutError):
             return self._read(time.monotonic() + timeout_s)
         return None
+
+    def left(self) -> list[Arrived]:
+        """What has been read and not taken."""
+        left = list(self._arrived)
+        self._arrived.clear()
+        return left
 
     def _expect(self, *names: str) -> Arrived:
         deadline = time.monotonic() + self._timeout_s
@@ -187,6 +201,25 @@ class Client:
             if not octets:
                 raise ConnectionResetError("the broker is gone")
             self._received += octets
+
+
+def exists(client: Client, passive_declare: Queue.Declare | Exchange.Declare) -> bool:
+    """Whether there is such a queue or exchange."""
+    try:
+        client.call(passive_declare)
+    except Refused as refusal:
+        assert refusal.code == 404, refusal
+        client.open_channel()
+        return False
+    return True
+
+
+def routes(client: Client, exchange: str, routing_key: str) -> bool:
+    """Whether a publish with this key reaches a queue; what it leaves there is transient."""
+    content, _ = pack_content(Basic.Properties(message_id="0"), b"")
+    client.publish(exchange, routing_key, content, mandatory=True)
+    client.call(Basic.Qos())
+    return client.take() is None
 
 
 def pack_content(properties: Basic.Properties, body: bytes) -> tuple[bytes, bytes]:

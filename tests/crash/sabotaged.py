@@ -1,4 +1,4 @@
-"""A broker with one thing wrong with it, or with a slow disk: `python sabotaged.py FAULT serve …`.
+"""A broker with one thing wrong with it, or in a bad place: `python sabotaged.py FAULT[=VALUE][+FAULT …] serve …`.
 
 The crash tests have to catch every one of these faults. Each is patched into this process from outside, so that the
 broker itself knows nothing of them. A fault's docstring says which promise it breaks.
@@ -6,23 +6,31 @@ broker itself knows nothing of them. A fault's docstring says which promise it b
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from amqpd.broker.consumer import Consumer
 from amqpd.broker.definitions import Deleted
+from amqpd.broker.pages import NO_END
+from amqpd.broker.queue import Queue
+from amqpd.broker.vhost import Vhost
 from amqpd.cli import main
-from amqpd.message import Facts
+from amqpd.message import Facts, Message
 from amqpd.properties import read_facts
 from amqpd.server import alarms
 from amqpd.server import run as running
 from amqpd.server.committer import Committer
 from amqpd.session import publishing
+from amqpd.session.connection import Session
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Batch
 from amqpd.store.recovery import Recovered
@@ -30,16 +38,16 @@ from amqpd.store.store import Store
 
 Commit = Callable[[Batch], None]
 SLOW_COMMIT_S = 0.15
-FAULTS: dict[str, Callable[[], None]] = {}
+FAULTS: dict[str, Callable[..., None]] = {}
 
 
-def fault(sabotage: Callable[[], None]) -> Callable[[], None]:
+def fault(sabotage: Callable[..., None]) -> Callable[..., None]:
     """Make a fault known by its function's name."""
     FAULTS[sabotage.__name__] = sabotage
     return sabotage
 
 
-def patch(owner: object, name: str, replacement: Callable[..., object]) -> None:
+def patch(owner: object, name: str, replacement: object) -> None:
     """Put something in the place of what is there."""
     assert hasattr(owner, name), f"{owner} has no {name} any more"
     setattr(owner, name, replacement)
@@ -63,6 +71,20 @@ def around_load(change: Callable[[Recovered], Recovered]) -> None:
         return change(load(self, read_facts))
 
     patch(Store, "load", changed)
+
+
+def around_fetch(change: Callable[[list[Message]], list[Message]]) -> None:
+    """Have the messages changed that are read from the store."""
+    fetch = Store.fetch
+    patch(Store, "fetch", lambda self, numbers: change(fetch(self, numbers)))
+
+
+def with_ends(recovered: Recovered, wall_ms: int) -> Recovered:
+    """What was read back at start, with another end for all that has one."""
+    return msgspec.structs.replace(recovered, messages={
+        queue: found._replace(expiries=found.expiries and array("q", [
+            end if end == NO_END else wall_ms for end in found.expiries]))
+        for queue, found in recovered.messages.items()})
 
 
 @fault
@@ -153,6 +175,19 @@ def forgets_acks() -> None:
 
 
 @fault
+def writes_acks_late() -> None:
+    """Promise 6: each batch has the acks of the one before; the last ones are lost, also at a clean stop."""
+    held: list[Any] = [None]
+
+    def commit_older(commit: Commit, batch: Batch) -> None:
+        older, held[0] = held[0], batch.settled
+        batch.settled = older if older is not None else type(batch.settled)()
+        commit(batch)
+
+    around_commit(commit_older)
+
+
+@fault
 def forgets_deletions() -> None:
     """Promise 8: what was deleted is back after a restart."""
     def commit_without(commit: Commit, batch: Batch) -> None:
@@ -179,35 +214,127 @@ def commits_in_halves() -> None:
 @fault
 def calls_nothing_redelivered() -> None:
     """Promise 5: after a restart everything looks as if it had never been with anybody."""
-    around_load(lambda recovered: msgspec.structs.replace(recovered, redelivered={}))
+    around_load(lambda recovered: msgspec.structs.replace(recovered, redelivered={}, redelivered_to={}))
+
+
+@fault
+def requeue_forgets_redelivered() -> None:
+    """Promise 5: what was given back looks as if it had never been with anybody."""
+    requeue = Queue.requeue
+
+    def requeue_as_new(self: Queue, run: Sequence[Message]) -> None:
+        requeue(self, run)
+        self.redelivered.difference_update([message.number for message in run])
+
+    patch(Queue, "requeue", requeue_as_new)
+
+
+@fault
+def gives_time_again() -> None:
+    """Promise 12: after a restart every message has all its time again."""
+    around_load(lambda recovered: with_ends(recovered, NO_END - 1))
+
+
+@fault
+def ends_at_restart() -> None:
+    """Promise 12: at a restart everything that has an end has come to it."""
+    around_load(lambda recovered: with_ends(recovered, 0))
+
+
+@fault
+def shifted_clock(shift_ms: str) -> None:
+    """Nothing is wrong: the wall clock shows another time."""
+    tell, shift_ns = time.time_ns, int(shift_ms) * 1_000_000
+    patch(time, "time_ns", lambda: tell() + shift_ns)
+    patch(time, "time", lambda: time.time_ns() / 1e9)
+
+
+@fault
+def restless_clock() -> None:
+    """Nothing is wrong: the wall clock jumps to and fro by hours."""
+    tell, asked = time.time_ns, itertools.count()
+    patch(time, "time_ns", lambda: tell() + (next(asked) % 5 - 2) * 3_600_000_000_000)
+
+
+@fault
+def buries_twice() -> None:
+    """Promise 11: of what dies there are two copies in every place it goes to."""
+    bury = Vhost._bury
+
+    def bury_twice(self: Vhost, *grave: Any) -> None:
+        bury(self, *grave)
+        bury(self, *grave)
+
+    patch(Vhost, "_bury", bury_twice)
+
+
+@fault
+def ignores_priority() -> None:
+    """Promise 7: all messages count as equally urgent."""
+    def as_usual(properties: bytes) -> Facts:
+        return msgspec.structs.replace(read_facts(properties), priority=0)
+
+    patch(publishing, "read_facts", as_usual)
+
+
+@fault
+def ignores_prefetch() -> None:
+    """A consumer gets twice as much as it asked for."""
+    credit = Consumer.credit.fget
+    assert credit is not None
+    patch(Consumer, "credit", property(lambda self: credit(self) + self.prefetch))
+
+
+@fault
+def serves_all() -> None:
+    """Of several consumers none is the only active one."""
+    takers = Queue._takers
+
+    def takers_of_all(self: Queue) -> list[Consumer]:
+        active, self.active = self.active, None
+        try:
+            return takers(self)
+        finally:
+            self.active = active
+
+    patch(Queue, "_takers", takers_of_all)
+
+
+@fault
+def never_misses_a_heartbeat() -> None:
+    """Promise 13: who fell silent stays, with all that it was given."""
+    tick = Session.tick
+
+    def tick_as_if_heard(self: Session, now_ms: int) -> bool:
+        self._last_heard_ms = now_ms
+        return tick(self, now_ms)
+
+    patch(Session, "tick", tick_as_if_heard)
 
 
 @fault
 def flips_a_bit() -> None:
     """Promise 2: the last octet of a body is not what it was."""
-    def flip(recovered: Recovered) -> Recovered:
-        for run in recovered.messages.values():
-            for message in run:
-                if message.body_size:
-                    octet = message.content[-2] ^ 1
-                    message.content = message.content[:-2] + bytes((octet,)) + message.content[-1:]
-        return recovered
+    def flip(run: list[Message]) -> list[Message]:
+        for message in run:
+            if message.body_size:
+                octet = message.content[-2] ^ 1
+                message.content = message.content[:-2] + bytes((octet,)) + message.content[-1:]
+        return run
 
-    around_load(flip)
+    around_fetch(flip)
 
 
 @fault
 def recovers_twice() -> None:
     """Promise 4: every message is in its queue twice."""
-    around_load(lambda recovered: msgspec.structs.replace(
-        recovered, messages={queue: run + run for queue, run in recovered.messages.items()}))
+    around_fetch(lambda run: [message for message in run for _ in range(2)])
 
 
 @fault
 def recovers_backwards() -> None:
     """Promise 7: the youngest message is first."""
-    around_load(lambda recovered: msgspec.structs.replace(
-        recovered, messages={queue: run[::-1] for queue, run in recovered.messages.items()}))
+    around_fetch(lambda run: run[::-1])
 
 
 @fault
@@ -220,5 +347,6 @@ def keeps_transient_messages() -> None:
 
 
 if __name__ == "__main__":
-    FAULTS[sys.argv[1]]()
+    for name, _, value in [argument.partition("=") for argument in sys.argv[1].split("+")]:
+        FAULTS[name](*filter(None, [value]))
     sys.exit(main(sys.argv[2:]))

@@ -14,8 +14,7 @@ from pamqp.base import Frame
 from pamqp.commands import Basic, Confirm, Exchange, Queue, Tx
 
 from tests.crash.broker_process import SABOTAGED, BrokerProcess
-from tests.crash.crash_client import Client, pack_content
-from tests.crash.driver import exists, routes
+from tests.crash.crash_client import Client, exists, pack_content, routes
 
 SLOW = (*SABOTAGED, "slow_disk")
 PERSISTENT = Basic.Properties(delivery_mode=2)

@@ -14,8 +14,7 @@ import pytest
 from pamqp.commands import Basic, Confirm, Exchange, Queue, Tx
 
 from tests.crash.broker_process import BrokerProcess
-from tests.crash.crash_client import Client, Refused, pack_content
-from tests.crash.driver import exists, routes
+from tests.crash.crash_client import Client, Refused, exists, pack_content, routes
 
 EXIT_UNAVAILABLE, EXIT_LOCKED = 69, 75
 PERSISTENT, TRANSIENT = Basic.Properties(delivery_mode=2), Basic.Properties(delivery_mode=1)

@@ -21,7 +21,7 @@ from amqpd.store.errors import StoreError
 from amqpd.store.store import Durability, Store
 from tests.disk.power import FATES, Fate, Image, Platter, cuts_of, everything, write_out
 from tests.disk.workload import EMPTY, Confirmed, State, Workload, acceptable, found_by
-from tests.store.store_samples import NOW, read_facts
+from tests.store.store_samples import NOW, load
 from tests.support.disk import Act, Disk, Fault
 
 STATES = int(os.environ.get("STATES", 1_000))
@@ -198,7 +198,7 @@ def test_teeth_a_store_that_does_not_sync_its_commits_is_caught_and_still_not_in
         directory = write_out(image, tmp_path / f"{cut}")
         with Disk(directory).at_work():
             store = Store.open(directory, durability="process", now=NOW)
-            found = found_by(store.load(read_facts))
+            found = found_by(load(store))
             store.abandon()
         once = [act.value.state.as_found() for act in acts[:cut] if act.kind == "mark" and act.value.state]
         assert found in once, f"seed {SEED}: {story}"

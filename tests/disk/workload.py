@@ -15,9 +15,8 @@ from amqpd.broker.definitions import BindingDefinition, Defined, Definition, Del
 from amqpd.message import Message
 from amqpd.store.errors import StoreFull
 from amqpd.store.journal import Journal
-from amqpd.store.recovery import Recovered
 from amqpd.store.store import Durability, Store
-from tests.store.store_samples import NOW, contents, message, queue, read_facts
+from tests.store.store_samples import NOW, Whole, contents, load, message, queue
 from tests.support.disk import Act, Disk
 
 MOST_QUEUES = 4
@@ -60,7 +59,7 @@ class Confirmed(NamedTuple):
     state: State
 
 
-def found_by(recovered: Recovered) -> State:
+def found_by(recovered: Whole) -> State:
     """What a start found."""
     assert recovered.damaged == 0, "a message was set aside"
     held = {}
@@ -109,7 +108,7 @@ class Workload:
         """Start a broker; what it found, from which the work goes on."""
         self._begin(None)
         self.store = Store.open(self.directory, durability=durability, now=NOW)
-        recovered = self.store.load(read_facts)
+        recovered = load(self.store)
         found = found_by(recovered)
         assert all(number < self.store.first_number for number in self._messages), "a number might be used twice"
         self._queues = {d.number: d for d in found.definitions if isinstance(d, QueueDefinition)}
