@@ -21,7 +21,7 @@ from pamqp.header import ContentHeader
 from tests.crash.broker_process import COMMAND, SABOTAGED, BrokerProcess
 from tests.crash.crash_client import Client, Refused, pack_content
 
-KILLS = int(os.environ.get("KILLS", 15))
+KILLS = int(os.environ.get("KILLS", 50))
 SEED = int(os.environ.get("SEED") or random.SystemRandom().getrandbits(32))
 LONGEST_RUN_S = 0.5
 WINDOW = 50
