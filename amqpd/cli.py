@@ -100,8 +100,13 @@ def check_config(file: str) -> None:
         config = load(file, {})
     except ConfigError as error:
         raise Failure(str(error), EXIT_CONFIG) from None
-    counts = [f"{kind} {len(getattr(config, kind))}" for kind in DECLARED]
-    click.echo(f"{file}: fine; declares {', '.join(counts)}")
+    declared = {kind: len(getattr(config, kind)) for kind in DECLARED}
+    if any(declared.values()):      # the broker, which takes its time to load, is asked only then
+        from amqpd.server.declarations import faults
+
+        if lines := faults(config):
+            raise Failure("\n".join(lines), EXIT_CONFIG)
+    click.echo(f"{file}: fine; declares {', '.join(f'{kind} {count}' for kind, count in declared.items())}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

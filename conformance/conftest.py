@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                      "returns when it serves clients; without it the tests of restarts are left out")
     parser.addoption("--ctl", metavar="COMMAND",
                      help="shell command that takes rabbitmqctl's words, such as `set_policy …`; without it the tests "
-                     "of policies and alarms are left out")
+                     "of policies, permissions and alarms are left out")
     parser.addoption("--consumer-timeout", metavar="MS", type=int,
                      help="the consumer timeout that the broker was started with, some seconds; without it the tests "
                      "of that timeout are left out")
@@ -38,6 +38,7 @@ NEEDED_OPTIONS: dict[str, list[str]] = {
     "test_durability.py": ["--restart"],
     "test_durability_of_queue_features.py": ["--restart"],
     "test_alarms.py": ["--ctl"],
+    "test_permissions.py": ["--ctl"],
     "test_policy.py": ["--ctl"],
     "test_policy_queues.py": ["--ctl"],
     "test_policy_durability.py": ["--ctl", "--restart"],

@@ -4,6 +4,7 @@ Names are §9's, arguments those of `test_queue_arguments`.
 """
 from __future__ import annotations
 
+import re
 from typing import Any, Callable
 
 import pytest
@@ -12,7 +13,7 @@ from conformance.channel import Channel
 from conformance.client import Client
 from conformance.conftest import Broker, Names
 from conformance.methods import (
-    BASIC_CONSUME, BASIC_GET, QUEUE_BIND, QUEUE_DECLARE, QUEUE_DELETE, QUEUE_PURGE, QUEUE_UNBIND)
+    BASIC_CONSUME, BASIC_GET, CHANNEL_CLOSE, QUEUE_BIND, QUEUE_DECLARE, QUEUE_DELETE, QUEUE_PURGE, QUEUE_UNBIND)
 from conformance.texts import NO_PREVIOUS_QUEUE, Texts
 from conformance.waiting import wait_until
 
@@ -89,6 +90,21 @@ def test_a_declare_without_waiting_is_not_answered(ch: Channel, queue_name: str)
 def test_a_server_named_queue_declared_without_waiting_is_the_last_declared(ch: Channel) -> None:
     ch.declare_queue("", exclusive=True, nowait=True)
     assert ch.get("") is None
+
+
+@pytest.mark.parametrize("argument, told", [
+    ({"x-message-ttl": -1}, "invalid arg 'x-message-ttl' for queue '{name}' in vhost '{vhost}': {{value_negative,-1}}"),
+    ({"x-overflow": "no"}, "invalid arg 'x-overflow' for queue '{name}' in vhost '{vhost}': invalid_overflow"),
+    ({"x-dead-letter-exchange": True}, "invalid type 'bool' for arg 'x-dead-letter-exchange' in queue '{name}' in "
+                                       "vhost '{vhost}'"),
+], ids=str)
+def test_a_refusal_of_a_server_named_queue_tells_the_name_that_was_made(
+        ch: Channel, vhost: str, argument: dict[str, Any], told: str) -> None:
+    ch.send_declare_queue("", arguments=argument)
+    code, text, *ids = ch.client.await_method(ch.number, [CHANNEL_CLOSE]).decode("2s22")
+    name, = re.findall(r"'(amq\.gen-[\w-]{22})'", text)
+    assert (code, text) == (406, f"PRECONDITION_FAILED - {told.format(name=name, vhost=vhost)}")
+    assert tuple(ids) == QUEUE_DECLARE
 
 
 # Equality

@@ -9,11 +9,12 @@ from typing import Callable
 import pytest
 
 from conformance.channel import Channel
-from conformance.client import Client
+from conformance.client import Client, method_frame
 from conformance.conftest import Broker, Names
 from conformance.fields import Properties
 from conformance.methods import (
-    BASIC_ACK, BASIC_NACK, BASIC_PUBLISH, BASIC_REJECT, BASIC_RETURN, TX_COMMIT, TX_COMMIT_OK, TX_ROLLBACK)
+    BASIC_ACK, BASIC_NACK, BASIC_PUBLISH, BASIC_REJECT, BASIC_RETURN, QUEUE_PURGE_OK, TX_COMMIT, TX_COMMIT_OK,
+    TX_ROLLBACK)
 from conformance.texts import Texts
 
 NOWHERE = "nobody.declares.this"
@@ -311,6 +312,35 @@ def test_publishes_and_acks_are_committed_together(tx: Channel, other: Channel, 
     tx.tx_commit()
     tx.close()
     assert (ready(other, filled), ready(other, target)) == (0, 3)
+
+
+# While the disk works: a publish to a durable queue, its commit, and more in the same write
+
+
+def commit_and_go_on(tx: Channel, queue: str) -> None:
+    """Commit a persistent message, and commit once more without waiting for the answer."""
+    tx.publish("", queue, properties=Properties(delivery_mode=2))
+    tx.client.send(method_frame(tx.number, *TX_COMMIT) + method_frame(tx.number, *TX_COMMIT))
+
+
+@pytest.mark.only("rabbitmq", reason="amqpd takes what follows once the commit is answered")
+def test_a_command_while_a_commit_is_processed_ends_the_connection(client: Client, tx: Channel, names: Names) -> None:
+    queue = names.queue()
+    tx.declare_queue(queue, durable=True)
+    commit_and_go_on(tx, queue)
+    text = "CHANNEL_ERROR - unexpected command while processing 'tx.commit'"
+    client.expect_connection_close(504, text, *TX_COMMIT)
+
+
+@pytest.mark.only("amqpd", reason="RabbitMQ ends the connection with 504 instead")
+def test_a_command_while_a_commit_is_processed_waits_for_its_turn(tx: Channel, names: Names) -> None:
+    queue = names.queue()
+    tx.declare_queue(queue, durable=True)
+    commit_and_go_on(tx, queue)
+    tx.send_purge(queue)
+    tx.answer(TX_COMMIT_OK)
+    tx.answer(TX_COMMIT_OK)
+    assert tx.answer(QUEUE_PURGE_OK, "4") == (1,)
 
 
 # Not held

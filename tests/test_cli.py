@@ -142,6 +142,19 @@ def test_check_config_tells_every_mistake(tmp_path: Path, capsys: pytest.Capture
     ]
 
 
+def test_check_config_tells_what_no_broker_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text('[[queues]]\nname = "q"\narguments = {x-message-ttl = -5}\n'
+                    '[[policies]]\nname = "p"\npattern = ""\ndefinition = {max-lenght = 5}')
+    assert cli.main(["check-config", str(path)]) == 78
+    assert capsys.readouterr().err.splitlines() == [
+        f"amqpd: {path} line 4: policies.p: [{{<<\"max-lenght\">>,5}}] are not recognised policy settings; "
+        "change the line",
+        f"amqpd: {path} line 1: queues.q: invalid arg 'x-message-ttl' for queue 'q' in vhost '/': "
+        "{value_negative,-5}; change the line",
+    ]
+
+
 def test_check_config_looks_at_the_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.toml"
     path.touch()

@@ -19,6 +19,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from amqpd.broker.access import User
 from amqpd.broker.arguments import (
     DEAD_LETTER_EXCHANGE,
@@ -229,7 +231,7 @@ class Vhost:
         if dead_letter_exchange is not None:
             user.require(self.name, "read", "queue", name)
             user.require(self.name, "write", "exchange", dead_letter_exchange)
-        check_queue_arguments(definition)
+        check_queue_arguments(definition if definition.name else msgspec.structs.replace(definition, name=name))
         created = self._as_stored(definition, name, number=self._next_queue_number())
         queue = self._new_queue(created, owner if created.exclusive else None)
         self._add_queue(queue)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import re
 import resource
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -26,12 +25,13 @@ from amqpd import __version__
 from amqpd.broker.access import SCRYPT, hash_password
 from amqpd.broker.broker import OPERATOR, AlreadyThere, Broker
 from amqpd.broker.definitions import PermissionDefinition, PolicyDefinition, UserDefinition, VhostDefinition
+from amqpd.broker.patterns import PatternError, compile_pattern
 from amqpd.broker.policy import InvalidPolicy, NoSuchPolicy
 from amqpd.broker.vhost import Vhost
 from amqpd.management import listings
 
 EXIT_USAGE, EXIT_DATA, EXIT_NO_USER, EXIT_UNAVAILABLE, EXIT_EXISTS = 64, 65, 67, 69, 70
-LONGEST_NAME, LONGEST_PATTERN = 255, 1_024      # octets
+LONGEST_NAME = 255      # octets
 
 Table = dict[str, Any]
 
@@ -359,11 +359,9 @@ def _check_name(kind: str, name: str) -> None:
 
 
 def _check_pattern(pattern: str) -> None:
-    if len(pattern.encode()) > LONGEST_PATTERN:
-        raise Refusal(f"a regular expression may have {LONGEST_PATTERN} octets", EXIT_UNAVAILABLE)
     try:
-        re.compile(pattern)
-    except re.error as error:
+        compile_pattern(pattern)
+    except PatternError as error:
         raise Refusal(f"regular expression '{pattern}' is invalid: {error}", EXIT_UNAVAILABLE) from None
 
 

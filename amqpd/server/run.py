@@ -21,7 +21,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
@@ -29,25 +29,15 @@ import anyio
 from anyio.abc import TaskStatus
 
 from amqpd import __version__
-from amqpd.broker.access import hash_known_password, password_matches
-from amqpd.broker.broker import AlreadyThere, Broker
+from amqpd.broker.broker import Broker
 from amqpd.broker.clock import Clock
 from amqpd.broker.stretch import Budget
-from amqpd.broker.definitions import (
-    BindingDefinition,
-    ExchangeDefinition,
-    PermissionDefinition,
-    PolicyDefinition,
-    QueueDefinition,
-    UserDefinition,
-    VhostDefinition,
-)
-from amqpd.config import Config, PolicyDeclaration, UserDeclaration
-from amqpd.errors import AmqpException
+from amqpd.config import Config
 from amqpd.management.commands import Commands, Node, Refusal
 from amqpd.management.control import SOCKET_NAME, Control
 from amqpd.server.alarms import Alarms
 from amqpd.server.committer import Committer
+from amqpd.server.declarations import Undeclared, declare
 from amqpd.server.listener import Listeners, describe_address
 from amqpd.server.login import Logins
 from amqpd.server.loop import Pass, now_ms
@@ -202,34 +192,10 @@ class _Server:
 
     def _declare(self, broker: Broker) -> None:
         """Vhosts, users, policies, exchanges, queues and bindings of the configuration. Raises StartError."""
-        config = self._config
-        if not broker.vhosts:
-            broker.add_vhost(VhostDefinition(config.default_vhost))
-        if not broker.users:
-            password_hash, algorithm = hash_known_password(config.default_password.reveal())
-            broker.add_user(UserDefinition(config.default_user, password_hash, algorithm, ("administrator",)))
-            broker.set_permissions(
-                PermissionDefinition(config.default_user, config.default_vhost, ".*", ".*", ".*"))
-        for vhost in config.vhosts:
-            if vhost.name not in broker.vhosts:
-                broker.add_vhost(VhostDefinition(vhost.name, vhost.description, vhost.tags))
-        for user in config.users:
-            _ensure(user.where, lambda: _declare_user(broker, user))
-        for policy in config.policies:
-            _ensure(policy.where, lambda: _declare_policy(broker, policy, is_operator=False))
-        for policy in config.operator_policies:
-            _ensure(policy.where, lambda: _declare_policy(broker, policy, is_operator=True))
-        for exchange in config.exchanges:
-            _ensure(exchange.where, lambda: broker.ensure(ExchangeDefinition(
-                exchange.vhost, exchange.name, exchange.type, True, exchange.auto_delete, exchange.internal,
-                exchange.arguments)))
-        for queue in config.queues:
-            _ensure(queue.where, lambda: broker.ensure(QueueDefinition(
-                0, queue.vhost, queue.name, True, False, queue.auto_delete, queue.arguments)))
-        for binding in config.bindings:
-            _ensure(binding.where, lambda: broker.ensure(BindingDefinition(
-                binding.vhost, binding.source, binding.destination_type, binding.destination, binding.routing_key,
-                binding.arguments)))
+        try:
+            declare(self._config, broker)
+        except Undeclared as error:
+            raise StartError(str(error), EXIT_CONFIG) from None
 
     async def _listen(self, listeners: Listeners) -> list[tuple[str, int]]:
         """Open every listener and say where it is. Raises StartError."""
@@ -383,43 +349,3 @@ def server_properties() -> dict[str, object]:
         "amqpd_version": __version__,
         "amqpd_platform": f"Python {sys.version.split()[0]}",
     }
-
-
-def _ensure(where: str, declare: Callable[[], None]) -> None:
-    """Do what a declaration says; a refusal names its line."""
-    try:
-        declare()
-    except AmqpException as error:
-        raise StartError(
-            f"{where}: {error.text}; delete what is stored or change the line", EXIT_CONFIG) from None
-
-
-def _declare_user(broker: Broker, user: UserDeclaration) -> None:
-    """A user that is missing is made; of one that exists the permissions are set. Raises AmqpException."""
-    stored = broker.users.get(user.name)
-    if stored is not None:
-        if user.password is not None and not password_matches(stored.definition, user.password.reveal()):
-            raise AlreadyThere(f"user '{user.name}' is stored with another password")
-        if user.tags != stored.definition.tags:
-            raise AlreadyThere(f"user '{user.name}' is stored with the tags {', '.join(stored.definition.tags)}")
-    else:
-        if user.password is not None:
-            password_hash, algorithm = hash_known_password(user.password.reveal())
-        else:
-            password_hash = user.password_hash.reveal() if user.password_hash else ""
-            algorithm = user.hashing_algorithm
-        broker.add_user(UserDefinition(user.name, password_hash, algorithm, user.tags))
-    for permission in user.permissions:
-        wanted = PermissionDefinition(
-            user.name, permission.vhost, permission.configure, permission.write, permission.read)
-        if broker.user(user.name).permissions.get(permission.vhost) != wanted:
-            broker.set_permissions(wanted)
-
-
-def _declare_policy(broker: Broker, policy: PolicyDeclaration, *, is_operator: bool) -> None:
-    """A policy is set, whatever was stored under its name. Raises AmqpException."""
-    vhost = broker.vhost(policy.vhost)
-    wanted = PolicyDefinition(
-        policy.vhost, policy.name, policy.pattern, policy.definition, policy.priority, policy.apply_to, is_operator)
-    if wanted not in vhost.policies.listed(is_operator=is_operator):
-        vhost.set_policy(wanted)

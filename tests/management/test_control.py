@@ -357,7 +357,7 @@ RIGHTS = {"configure": "", "write": "", "read": ""}
     ("set_permissions", {"vhost": "/", "user": "till", **RIGHTS}, NO_TILL),
     ("set_permissions", {"vhost": "x", "user": "guest", **RIGHTS}, ("Virtual host 'x' does not exist", 65)),
     ("set_permissions", {"vhost": "/", "user": "guest", **RIGHTS, "read": "a" * 1025},
-     ("a regular expression may have 1024 octets", 69)),
+     (f"regular expression '{'a' * 1025}' is invalid: longer than 1024 octets", 69)),
     ("add_vhost", {"vhost": ""}, ("Bad argument: vhost cannot be an empty string", 65)),
     ("delete_vhost", {"vhost": "x"}, ("Virtual host 'x' does not exist", 65)),
 ])
@@ -372,6 +372,12 @@ def test_a_refusal_has_rabbitmqctls_text_and_exit_code(
 def test_a_pattern_that_is_no_regular_expression_is_refused(desk: Desk) -> None:
     text, exit_code = desk.refusal("set_permissions", vhost="/", user="guest", configure="(", write="", read="")
     assert text.startswith("regular expression '(' is invalid: missing )")
+    assert exit_code == 69
+
+
+def test_a_pattern_that_might_search_for_ever_is_refused(desk: Desk) -> None:
+    text, exit_code = desk.refusal("set_permissions", vhost="/", user="guest", configure="(a+)+$", write="", read="")
+    assert text.startswith("regular expression '(a+)+$' is invalid: what it repeats can match in several ways")
     assert exit_code == 69
 
 

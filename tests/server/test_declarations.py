@@ -1,0 +1,121 @@
+"""What the configuration declares, made in a broker; what is refused, and the remedy that is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from amqpd.broker.access import password_matches
+from amqpd.broker.broker import Broker
+from amqpd.config import Config, load
+from amqpd.server.declarations import Undeclared, declare, faults
+from tests.support.journals import RecordingJournal
+
+Loader = Callable[[str], Config]
+USER = '[[users]]\nname = "{}"\npassword = "p"\n[[users.permissions]]\nconfigure = "{}"\nwrite = ""\nread = ""\n'
+QUEUE = 'queues = [{{name = "q", arguments = {{{}}}}}]'
+BINDING = 'bindings = [{{source = "{}", destination = "{}"}}]'
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Loader:
+    """Reads a configuration's text."""
+    path = tmp_path / "amqpd.toml"
+
+    def read(text: str) -> Config:
+        path.write_text(text)
+        return load(str(path), {})
+
+    return read
+
+
+@pytest.fixture
+def broker() -> Broker:
+    """A broker at its first start."""
+    return Broker(RecordingJournal())
+
+
+def refusal(config: Config, broker: Broker) -> str:
+    """What is said instead of the declarations; the path's folder is left out."""
+    with pytest.raises(Undeclared) as refused:
+        declare(config, broker)
+    return str(refused.value).rpartition("/amqpd.toml ")[2]
+
+
+# At a start
+
+def test_at_the_first_start_there_are_a_vhost_and_a_user_with_all_rights(config: Loader, broker: Broker) -> None:
+    declare(config(""), broker)
+    assert list(broker.vhosts) == ["/"]
+    assert broker.users["guest"].may("/", "configure", "anything")
+
+
+def test_the_default_user_may_be_declared_with_another_password_and_fewer_rights(
+    config: Loader, broker: Broker
+) -> None:
+    declare(config(USER.format("guest", "^a")), broker)
+    guest = broker.users["guest"]
+    assert password_matches(guest.definition, "p") and not password_matches(guest.definition, "guest")
+    assert guest.may("/", "configure", "a") and not guest.may("/", "configure", "b")
+
+
+def test_the_same_declarations_change_nothing_at_the_next_start(config: Loader) -> None:
+    journal = RecordingJournal()
+    broker = Broker(journal)
+    declared = config("\n".join([
+        QUEUE.format("x-max-length = 5"), BINDING.format("amq.topic", "q"), USER.format("u", "a")]))
+    declare(declared, broker)
+    changes = len(journal.changes)
+    declare(declared, broker)
+    assert len(journal.changes) == changes
+
+
+def test_a_queue_that_is_stored_otherwise_is_to_be_deleted_or_changed(config: Loader, broker: Broker) -> None:
+    declare(config(QUEUE.format("x-max-length = 5")), broker)
+    assert refusal(config(QUEUE.format("x-max-length = 6")), broker) == (
+        "line 1: queues.q: inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received '6' but current is '5'"
+        "; delete what is stored or change the line")
+
+
+def test_a_user_who_is_stored_with_another_password_is_to_be_deleted_or_changed(
+    config: Loader, broker: Broker
+) -> None:
+    declare(config(USER.format("u", "")), broker)
+    assert refusal(config(USER.format("u", "").replace('"p"', '"other"')), broker) == (
+        "line 1: users.u: user 'u' is stored with another password; delete what is stored or change the line")
+
+
+@pytest.mark.parametrize("text, told", [
+    (BINDING.format("amq.topic", "q"), "no queue 'q' in vhost '/'"),
+    (QUEUE.format("") + "\n" + BINDING.format("nope", "q"), "no exchange 'nope' in vhost '/'"),
+    ('queues = [{name = "q", vhost = "none"}]', "no vhost 'none'"),
+])
+def test_what_a_line_refers_to_has_to_be_there(config: Loader, broker: Broker, text: str, told: str) -> None:
+    assert refusal(config(text), broker).endswith(f": {told}; declare it too or change the line")
+
+
+def test_what_makes_no_sense_is_to_be_changed(config: Loader, broker: Broker) -> None:
+    assert refusal(config(QUEUE.format("x-expires = 0")), broker) == (
+        "line 1: queues.q: invalid arg 'x-expires' for queue 'q' in vhost '/': {value_zero,0}; change the line")
+
+
+# Trying them out
+
+def test_every_line_that_no_broker_takes_is_told(config: Loader) -> None:
+    told = faults(config(
+        QUEUE.format("x-queue-type = 'stream'") + "\n" + USER.format("u", "(a+)+$")
+        + '[[policies]]\nname = "p"\npattern = ""\ndefinition = {expires = 0}\n'))
+    assert [line.rpartition("/amqpd.toml ")[2].partition(":")[0] for line in told] == [
+        "line 2", "line 9", "line 1"]
+    assert all(line.endswith("; change the line") for line in told)
+
+
+def test_what_may_be_stored_is_not_asked_for(config: Loader) -> None:
+    assert faults(config(
+        'bindings = [{source = "stored", destination = "stored"}]\nqueues = [{name = "q", vhost = "stored"}]')) == []
+
+
+def test_a_declared_default_user_is_no_contradiction(config: Loader) -> None:
+    assert faults(config(USER.format("guest", ".*"))) == []
