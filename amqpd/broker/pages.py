@@ -17,6 +17,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from amqpd.broker.clock import Clock
 from amqpd.broker.stretch import MESSAGE_COST, Budget, body_octets
 from amqpd.message import Message
 
@@ -62,6 +63,31 @@ class StoredMessages(NamedTuple):
     expiries: array[int] | None = None
     lifetimes: array[int] | None = None
     priorities: bytearray | None = None
+
+    def ends(self, ttl_ms: int | None, clock: Clock) -> array[int] | None:
+        """When they end, in a queue of this time to live, by the broker's clock; None where none does.
+
+        What is left of a time to live, by the wall clock, is never more than the whole of it.
+        """
+        now, wall = clock.now_ms, clock.wall_ms
+        if self.expiries is None or self.lifetimes is None:
+            return None if ttl_ms is None else array("q", [now + ttl_ms]) * len(self.numbers)
+        longest = NO_END if ttl_ms is None else ttl_ms
+        return array("q", [
+            min(NO_END, now + min(longest, lifetime, max(0, expiry - wall) if expiry != NO_END else NO_END))
+            for expiry, lifetime in zip(self.expiries, self.lifetimes)])
+
+    def pages(self, ends: array[int] | None, *, by_priority: bool) -> Iterator[tuple[int, Iterator[Page]]]:
+        """They in pages, by level of priority, or all on level 0."""
+        if self.priorities is None or not by_priority:
+            yield 0, _pages_of(self.numbers, self.sizes, ends)
+            return
+        for level in sorted({*self.priorities}):
+            places = [place for place, own in enumerate(self.priorities) if own == level]
+            yield level, _pages_of(
+                array("q", [self.numbers[place] for place in places]),
+                array("I", [self.sizes[place] for place in places]),
+                None if ends is None else array("q", [ends[place] for place in places]))
 
 
 # What has left a line, in order: messages that were in memory, and such as were not.
@@ -238,7 +264,7 @@ def cost(run: Collection[Message]) -> int:
     return body_octets(run) + MESSAGE_COST * len(run)
 
 
-def pages_of(numbers: array[int], sizes: array[int], ends: array[int] | None) -> Iterator[Page]:
+def _pages_of(numbers: array[int], sizes: array[int], ends: array[int] | None) -> Iterator[Page]:
     """Pages of reasonable size for these messages."""
     start = octets = 0
     for place, size in enumerate(sizes):

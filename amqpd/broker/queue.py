@@ -17,7 +17,6 @@ Spec: §3.1.4, §4.7; RabbitMQ docs/queues, docs/consumers, docs/ttl, docs/maxle
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -27,7 +26,7 @@ from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED
 from amqpd.broker.deadlines import Deadlines
 from amqpd.broker.definitions import QueueDefinition
 from amqpd.broker.lease import BLOCK, Lease
-from amqpd.broker.pages import NO_END, Left, StoredMessages, Unread, pages_of
+from amqpd.broker.pages import Left, StoredMessages, Unread
 from amqpd.broker.paging import NotAtHand, Paging
 from amqpd.broker.ports import Journal, Shelf
 from amqpd.broker.ready import NO_LIMIT, Line, PriorityLines, Ready
@@ -245,27 +244,11 @@ class Queue:
         self.deliveries |= deliveries
         if self.lease is not None and stored.numbers:
             self.lease.restore(redelivered_to, stored.numbers[-1])
-        ends = self._ends_of_stored(stored)
-        if stored.priorities is None or not self.rules.max_priority:
-            self.ready.restore(0, pages_of(stored.numbers, stored.sizes, ends))
-        else:
-            for level in sorted({*stored.priorities}):
-                places = [place for place, own in enumerate(stored.priorities) if own == level]
-                self.ready.restore(level, pages_of(
-                    array("q", [stored.numbers[place] for place in places]),
-                    array("I", [stored.sizes[place] for place in places]),
-                    None if ends is None else array("q", [ends[place] for place in places])))
+        ends = stored.ends(self.rules.message_ttl_ms, self._clock)
+        for level, pages in stored.pages(ends, by_priority=bool(self.rules.max_priority)):
+            self.ready.restore(level, pages)
         self._trim()
         self._expire()
-
-    def _ends_of_stored(self, stored: StoredMessages) -> array[int] | None:
-        ttl, now, wall = self.rules.message_ttl_ms, self._clock.now_ms, self._clock.wall_ms
-        longest = NO_END if ttl is None else ttl
-        if stored.expiries is None or stored.lifetimes is None:
-            return None if ttl is None else array("q", [now + ttl]) * len(stored.numbers)
-        return array("q", [
-            min(NO_END, now + min(longest, lifetime, max(0, expiry - wall) if expiry != NO_END else NO_END))
-            for expiry, lifetime in zip(stored.expiries, stored.lifetimes)])
 
     def requeue(self, run: Sequence[Message]) -> None:
         """Put unacked messages back to where they were published, marked as redelivered and counted.
