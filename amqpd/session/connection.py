@@ -182,7 +182,7 @@ class Session:
                 self.broker.bury_dead()
                 if self.phase is Phase.CLOSED:
                     return
-            if self._signals.alarm and self.phase is Phase.OPEN and self._reader.is_inside_content:
+            if self._signals.alarm and self.phase is Phase.OPEN and self._reader.is_inside_content and not self._held:
                 self._block(iter(()))       # no need to take all of a large body first
         except ConnectionException as error:
             self._close_unreadable(error)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from pamqp import frame
 from pamqp.commands import Basic, Channel, Connection, Queue
 
 from amqpd.broker.pages import PAGE_MESSAGES
-from tests.support.talk import Stage, Talk
+from tests.support.talk import Stage, Talk, content_frames
 
 COUNT = 2 * PAGE_MESSAGES
 
@@ -84,3 +85,31 @@ def test_a_queue_that_is_deleted_meanwhile_is_not_found(stage: Stage, getter: Ta
     other.client(Queue.Delete(queue="q")).hear(Queue.DeleteOk)
     open_shelf(stage)
     getter.closed(404, "NOT_FOUND - no queue 'q' in vhost '/'", 60, 70)
+
+
+# While an alarm is on
+
+def test_a_publish_that_waits_behind_a_get_is_blocked_in_its_turn(stage: Stage, getter: Talk) -> None:
+    getter.client(Queue.Declare(queue="r")).broker(Queue.DeclareOk("r", 0, 0))
+    stage.set_alarm("low on disk")
+    getter.client(Basic.Get(queue="q")).publish("r", b"late").client(Queue.Declare(queue="other")).nothing()
+    open_shelf(stage)
+    got(getter, 1, PAGE_MESSAGES).broker(Connection.Blocked("low on disk")).nothing()
+    stage.set_alarm("")
+    getter.broker(Connection.Unblocked(), Queue.DeclareOk("other", 0, 0))
+    assert len(stage.broker.vhosts["/"].queues["r"].ready) == 1
+
+
+def test_a_client_that_is_blocked_inside_a_content_meanwhile_is_told_once(stage: Stage, getter: Talk) -> None:
+    getter.client(Queue.Declare(queue="r")).broker(Queue.DeclareOk("r", 0, 0))
+    whole = frame.marshal(Basic.Publish(routing_key="r"), 1) + content_frames(1, b"whole")
+    half = frame.marshal(Basic.Publish(routing_key="r"), 1) + content_frames(1, b"half")
+    getter.client(Basic.Get(queue="q")).octets(whole)
+    stage.set_alarm("low on disk")
+    getter.octets(half[:-3]).nothing()
+    open_shelf(stage)
+    got(getter, 1, PAGE_MESSAGES).broker(Connection.Blocked("low on disk")).nothing()
+    getter.octets(half[-3:]).nothing()
+    stage.set_alarm("")
+    getter.broker(Connection.Unblocked())
+    assert [bytes(message.body) for message in stage.broker.vhosts["/"].queues["r"].ready] == [b"whole", b"half"]
