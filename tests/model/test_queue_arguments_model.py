@@ -21,6 +21,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -841,6 +842,7 @@ class StoreArgumentsMachine(QueueArgumentsMachine):
     survivor = Disk
 
 
+pytestmark = pytest.mark.timeout(300)       # 400 programs on a busy machine
 TestQueueArguments = QueueArgumentsMachine.TestCase
 TestQueueArgumentsOnDisk = StoreArgumentsMachine.TestCase
 if PROFILE == "fast":
