@@ -910,6 +910,7 @@ class StoreArgumentsMachine(QueueArgumentsMachine):
     survivor = Disk
 
 
+pytestmark = pytest.mark.timeout(300)       # 400 programs on a busy machine
 TestQueueArguments = QueueArgumentsMachine.TestCase
 TestQueueArgumentsOnDisk = StoreArgumentsMachine.TestCase
 if PROFILE == "fast":
