@@ -29,7 +29,11 @@ def findings(connection: sqlite3.Connection, progress: Progress = nothing) -> It
     yield from _or_unreadable("messages", _of_messages(connection, progress))
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+# Where SQLite quotes damaged text in a message, Python cannot read even that.
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+
+
+def is_damage(error: Exception) -> bool:
     """Whether an error of reading is in the file, not in the disk below it."""
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in (
         sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
@@ -38,7 +42,7 @@ def is_damage(error: sqlite3.Error) -> bool:
 def _or_unreadable(what: str, part: Iterator[str]) -> Iterator[str]:
     try:
         yield from part
-    except sqlite3.Error as error:
+    except UNREADABLE as error:
         if not is_damage(error):
             raise
         yield f"{what} cannot be read to their end: {error}"
