@@ -143,7 +143,11 @@ def test_a_store_of_an_earlier_format_can_be_checked(directory):
     ("UPDATE message_rows SET queue = 9 WHERE number = 7", "message 7 is in no queue there is"),
     ("DELETE FROM entries WHERE number = 100", "message 100 is kept for no queue"),
     ("DELETE FROM message_rows WHERE number = 100", "message 100 has an entry, but is not kept for several queues"),
-    ("UPDATE queue_rows SET arguments = '{' WHERE number = 2", "queue_rows (2,) is no definition: JSONDecodeError"),
+    ("UPDATE message_rows SET expires_at = 'soon' WHERE number = 7", "message 7 has marks that are no numbers"),
+    ("UPDATE entries SET deliveries = 'x' WHERE number = 101", "message 101 has marks that are no numbers"),
+    ("UPDATE queue_rows SET arguments = '{' WHERE number = 2", "queue_rows (2,) is no definition"),
+    ("UPDATE queue_rows SET arguments = '5' WHERE number = 2", "queue_rows (2,) is no definition"),
+    ("UPDATE queue_rows SET name = x'ff' WHERE number = 2", "queue_rows (2,) is no definition"),
     ("DELETE FROM queue_rows WHERE number = 2", "message 100 has an entry in no queue there is"),
 ])
 def test_whatever_does_not_fit_is_found(kept, damage, found):

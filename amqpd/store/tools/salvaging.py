@@ -24,7 +24,7 @@ from amqpd.broker.definitions import QueueDefinition
 from amqpd.store import schema
 from amqpd.store.errors import from_sqlite
 from amqpd.store.rows import TABLES, Table
-from amqpd.store.tools.checking import UNREADABLE, is_damage, is_sound
+from amqpd.store.tools.checking import UNREADABLE, definition_of, is_damage, is_sound
 from amqpd.store.tools.copies import finish, new_directory
 from amqpd.store.tools.stopped import Progress, held, name_in, nothing, reading
 
@@ -93,12 +93,13 @@ class _Rescue:
         self._queues = {number for number, in self._out.execute("SELECT number FROM queue_rows")}
 
     def _define(self, table: Table, row: Row) -> bool:
-        try:
-            self._out.execute(table.upsert, table.row_of(table.definition_of(row)))
-        except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError, sqlite3.IntegrityError):
-            self.result.definitions_lost += 1
-            return False
-        return True
+        definition = definition_of(table, row)
+        if definition is not None:
+            with suppress(sqlite3.IntegrityError):      # a second queue of that name: damage has many faces
+                self._out.execute(table.upsert, table.row_of(definition))
+                return True
+        self.result.definitions_lost += 1
+        return False
 
     # Messages
 
