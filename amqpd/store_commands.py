@@ -125,11 +125,18 @@ def backup(target: Path, config: str | None, data_dir: str | None) -> None:
 
 
 def _ask_for_copy(settings: Config, to: Path, progress: Progress) -> None:
+    from amqpd.store.copying import sync_file
+    from amqpd.store.errors import StoreError
+
     octets = _ask(settings, "store_info", {}, _ANSWER_S)["octets"]
 
     def look() -> None:
         if to.exists():
             progress(min(to.stat().st_size, octets), octets)
+            try:
+                sync_file(to)       # little by little, or the broker's next sync might wait for all of it
+            except OSError as error:
+                raise StoreError(f"cannot write {to} ({error.strerror}): check its disk") from error
 
     _ask(settings, "backup_store", {"to": str(to)}, _PATIENCE_S, look)
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpd import ctl
-from amqpd.ctl import tables
+from amqpd.ctl import client, tables
 
 ORDERS: dict[str, Any] = {
     "columns": ["name", "messages", "durable", "arguments"],
@@ -37,6 +37,8 @@ class FakeBroker:
         self.path = folder / "control.sock"
         self.answer: dict[str, Any] | None = {"ok": True, "result": None}
         self.silent = False
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         self.asked: list[dict[str, Any]] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.path))
@@ -66,7 +68,7 @@ class FakeBroker:
                     self.asked.append(json.loads(line))
                 if line and self.silent:
                     lines.readline()
-                elif line and self.answer is not None:
+                elif line and self.may_answer.wait(10) and self.answer is not None:
                     client.sendall(json.dumps(self.answer).encode() + b"\n")
 
 
@@ -408,6 +410,13 @@ def test_status_as_json_is_what_the_broker_said(broker: FakeBroker, capsys: pyte
 def test_stop_returns_once_the_broker_has_closed_the_talk(broker: FakeBroker) -> None:
     assert ctl.main(["-q", "stop"]) == 0
     assert broker.asked == [{"command": "stop", "arguments": {}}]
+
+
+def test_whoever_waits_for_long_may_look_on_meanwhile(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "LOOK_S", 0.001)
+    broker.may_answer.clear()
+    broker.gives("at last")
+    assert client.ask(broker.path, "ping", {}, timeout_s=10, meanwhile=broker.may_answer.set) == "at last"
 
 
 # What goes wrong

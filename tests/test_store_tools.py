@@ -15,11 +15,11 @@ import pytest
 from amqpd import cli
 from amqpd.broker.definitions import VhostDefinition
 from amqpd.store.journal import Journal
-from amqpd.store.store import Store
+from amqpd.store.store import LARGEST_LOG, Store
 from tests.crash.broker_process import COMMAND, ROOT, SABOTAGED, BrokerProcess
-from tests.store.store_samples import NOW, define, message, query, queue, read_facts
+from tests.store.store_samples import NOW, define, load, message, query, queue
 
-LARGE = 40      # messages of a mebibyte
+LARGE = 33      # messages of a mebibyte: the log has just been written back, and holds what comes then
 PERSISTENT = pika.BasicProperties(delivery_mode=2)
 
 
@@ -31,7 +31,7 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     directory = Path("amqpd-data")
     store = Store.open(directory, now=NOW)
-    store.load(read_facts)
+    load(store)
     journal = Journal()
     define(journal, VhostDefinition("/"), queue(1))
     journal.published(queue(1), [message(1), message(2)])
@@ -151,9 +151,11 @@ def test_help_says_what_is_left_untouched(command: str, said: str, capsys: pytes
 # A running broker
 
 class Load:
-    """Publishers with confirms and a consumer, which go on until they are told to stop."""
+    """Publishers with confirms and consumers, one of which never answers, until they are told to stop."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, log: Path) -> None:
+        self._log = log
+        self.largest_log = 0
         self._parameters = pika.ConnectionParameters("127.0.0.1", port)
         self._stop = threading.Event()
         self.confirmed: list[str] = []
@@ -195,6 +197,7 @@ class Load:
 
     def _consume(self) -> None:
         with pika.BlockingConnection(self._parameters) as connection:
+            connection.channel().basic_get("first")     # and is never answered
             channel = connection.channel()
             while not self._stop.is_set():
                 method, _, body = channel.basic_get("drained")
@@ -207,6 +210,7 @@ class Load:
         limit = time.monotonic() + 30
         while len(self.confirmed) < count:
             assert time.monotonic() < limit and all(thread.is_alive() for thread in self._threads)
+            self.largest_log = max(self.largest_log, self._log.stat().st_size)
             self._stop.wait(0.05)
 
     def stop(self) -> None:
@@ -235,7 +239,7 @@ def drain(port: int) -> dict[str, list[tuple[str, bool]]]:
 def back_up_under_load(tmp_path: Path, command: tuple[str, ...]) -> tuple[Load, list[str]]:
     """Make `backup` of a broker that is busy; the load, which has ended, and what was confirmed before."""
     with BrokerProcess(tmp_path / "data", tmp_path / "log", command=command).wait_until_ready() as broker:
-        load = Load(broker.port)
+        load = Load(broker.port, tmp_path / "data" / "amqpd.db-wal")
         try:
             load.wait_for(600)
             before = [*load.confirmed]
@@ -273,6 +277,7 @@ def test_a_backup_under_load_has_all_that_was_confirmed_before(tmp_path: Path) -
         found = drain(broker.port)
         expect_whole(found, load, before)
         assert broker.stop() == 0
+    assert 0 < load.largest_log <= LARGEST_LOG + (2 << 20)
     print(f"\n{len(before)} confirmed before the backup, {len(load.confirmed)} in all, {sum(map(len, found.values()))} "
           f"messages restored, lost 0; the slowest confirm meanwhile took {load.slowest_s * 1000:.0f} ms")
 

@@ -19,12 +19,13 @@ from queue import Empty, SimpleQueue
 
 from amqpd.server.loop import Pass
 from amqpd.server.shelf import StoreShelf
-from amqpd.store.errors import StoreError
+from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Batch, Journal
 from amqpd.store.store import Store
 
 MOST_WAITING = 50_000                   # changes, publishes and settles
 MOST_OCTETS_WAITING = 32 * 1024 * 1024
+IDLE_S = 0.1                            # without a batch, before the store's file shrinks by a piece
 
 
 def just_do(step: Callable[[], None]) -> None:
@@ -117,7 +118,30 @@ class Committer:
     def _commit_forever(self) -> None:
         with suppress(_Ended):
             while True:
-                self._do(self._work.get())
+                self._do(self._next())
+
+    def _next(self) -> Batch | Callable[[], None] | None:
+        """What is to be done next. While there is nothing, the store's file shrinks if it can, a piece at a time."""
+        wait_s: float | None = IDLE_S
+        while True:
+            try:
+                return self._work.get(timeout=wait_s)
+            except Empty:
+                wait_s = IDLE_S if self._shrink() else None
+
+    def _shrink(self) -> bool:
+        self._shelf.is_in_use = True
+        try:
+            return self._store.shrink()
+        except StoreFull:
+            return False        # there will be another time
+        except StoreError as error:
+            self._loop.call_soon_threadsafe(self._on_failure, error)
+            raise _Ended from error
+        finally:
+            self._shelf.is_in_use = False
+            with suppress(RuntimeError):        # the loop has ended, and nobody waits any more
+                self._loop.call_soon_threadsafe(self._shelf.serve)
 
     def _do(self, work: Batch | Callable[[], None] | None) -> None:
         if work is None:

@@ -37,7 +37,8 @@ class StoreShelf:
     def __init__(self, store: Store, spill: Spill, budget: Budget, on_failure: Callable[[StoreError], None]) -> None:
         self.budget = budget
         self.safe_number = self.taken_number = self.committed_batch = 0
-        self.is_open = True
+        self.is_in_use = False      # by the committer's thread, for something that is no commit
+        self._is_closed = False
         self.schedule: Callable[[], None] = _nothing
         self._store = store
         self._spill = spill
@@ -55,6 +56,11 @@ class StoreShelf:
         self.safe_number = self.taken_number = self._store.first_number - 1
 
     @property
+    def is_open(self) -> bool:
+        """See `broker/ports.py`."""
+        return not (self._is_closed or self.is_in_use)
+
+    @property
     def can_spill(self) -> bool:
         """See `broker/ports.py`: not for a while after a disk was full."""
         return time.monotonic() >= self._spills_from
@@ -63,12 +69,12 @@ class StoreShelf:
 
     def close(self) -> None:
         """The store is going to be written, with all that has been published up to now."""
-        self.is_open = False
+        self._is_closed = True
         self.taken_number = self._numbers()
 
     def open(self, batch: int) -> None:
         """It has been written, up to this batch."""
-        self.is_open = True
+        self._is_closed = False
         self.safe_number = self.taken_number
         self.committed_batch = batch
         self.serve()

@@ -33,7 +33,8 @@ def from_sqlite(error: sqlite3.Error, path: Path) -> StoreError:
     if code == sqlite3.SQLITE_NOTADB:
         return StoreError(f"{path} is not an SQLite database: move it away, or choose another directory")
     if code == sqlite3.SQLITE_CORRUPT:
-        return StoreError(f"{path} is damaged ({error}): restore a backup of its directory")
+        return StoreError(
+            f"{path} is damaged ({error}): restore a backup, or save what can be read with 'amqpd store salvage'")
     return StoreError(f"cannot use {path} ({error}): check its disk and its permissions")
 
 

@@ -125,6 +125,9 @@ def create(path: Path, now: int) -> None:
         make_empty(making)
         with closing(sqlite3.connect(making, isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = FULL")
+            # So that a file can shrink again. To fill and drain 100,000 messages took the same time with it and without
+            # it, within what two runs of the same differ by; the price is a page of pointers for 800 others.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             _take_steps(connection, 0)

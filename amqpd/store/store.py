@@ -42,7 +42,10 @@ from amqpd.store.statements import ASTRAY, change_numbers, insert_rows
 Durability = Literal["power", "process"]
 
 LARGEST_LOG = 16 << 20      # octets of the write-ahead log before it is written back
+KEPT_FREE_PAGES = 4_096     # 16 MiB of the file that are not given back
+SHRINK_PAGES = 1_024        # at once: some milliseconds and a sync
 BACKUP_PAGES = 128          # of 4 KiB, between two commits: about a millisecond
+_INCREMENTAL = 2            # as SQLite says it
 _RAISE_LEASES = """
     UPDATE queue_rows SET leased_to = json_extract(lease.value, '$[1]') FROM json_each(?) AS lease
     WHERE queue_rows.number = json_extract(lease.value, '$[0]')"""
@@ -260,6 +263,30 @@ class Store:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             # SQLite does not, and a log that is written over an older one cannot be told from a damaged one.
             files.sync_file(self._log_path)
+
+    def shrink(self) -> bool:
+        """Give a piece of the file's free room back to the disk; says whether there is more to give.
+
+        As much as is in use stays free, and 16 MiB at least, so that a backlog that comes and goes finds its room.
+        A store that was made in format 1 only shrinks once it was compacted. Raises StoreFull, StoreError.
+        """
+        spare = self._spare_pages()
+        if spare <= 0:
+            return False
+        with self._guarded() as connection:
+            # As a script: of a single statement that gives no rows Python takes one step, which frees one page.
+            connection.executescript(f"PRAGMA incremental_vacuum({min(spare, SHRINK_PAGES)})")
+        if spare > SHRINK_PAGES:
+            self.checkpoint_if_due()
+            return True
+        self._checkpoint()      # not before is the file cut
+        return False
+
+    def _spare_pages(self) -> int:
+        with self._guarded() as connection:
+            mode, free, pages = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in (
+                "auto_vacuum", "freelist_count", "page_count")]
+            return free - max(KEPT_FREE_PAGES, pages - free) if mode == _INCREMENTAL else 0
 
     # Ending
 

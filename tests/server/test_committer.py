@@ -12,7 +12,7 @@ import pytest
 from amqpd.broker.definitions import Defined, VhostDefinition
 from amqpd.server import committer as committer_module
 from amqpd.server.committer import Committer
-from amqpd.store.errors import StoreError
+from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Batch, Journal
 from tests.support.samples import messages, queue_definition
 
@@ -29,6 +29,16 @@ class GatedStore:
         self.begun = threading.Semaphore(0)
         self.failure: StoreError | None = None
         self.checkpoints = 0
+        self.shrinks = iter([False] * 1_000)
+        self.has_shrunk = threading.Event()
+
+    def shrink(self) -> bool:
+        step = next(self.shrinks)
+        if isinstance(step, StoreError):
+            raise step
+        if not step:
+            self.has_shrunk.set()
+        return step
 
     def commit(self, batch: Batch) -> None:
         self.begun.release()
@@ -61,6 +71,10 @@ class FakeShelf:
 
     def __init__(self) -> None:
         self.acts: list[str] = []
+        self.is_in_use = False
+
+    def serve(self) -> None:
+        """Nobody waits."""
 
     def close(self) -> None:
         self.acts.append("close")
@@ -250,6 +264,41 @@ def test_changes_are_committed_as_messages_are() -> None:
         await bench.committer.wait_committed()
 
     assert run(talk).store.committed == [1]
+
+
+# While there is nothing to write
+
+def test_an_idle_store_shrinks_until_there_is_no_more_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def talk(bench: Bench) -> None:
+        bench.store.shrinks = iter([True, True, False])      # asked once more it would raise StopIteration
+        await asyncio.to_thread(bench.store.has_shrunk.wait, 10)
+        bench.record(1)
+        bench.committer.take()
+
+    monkeypatch.setattr(committer_module, "IDLE_S", 0.001)
+    run(talk)
+
+
+def test_a_disk_that_is_full_keeps_the_file_from_shrinking_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def talk(bench: Bench) -> None:
+        bench.store.shrinks = iter([StoreFull("full"), False])
+        bench.record(1)
+        await bench.committer.wait_committed()
+        bench.record(2)
+        await bench.committer.wait_committed()
+
+    monkeypatch.setattr(committer_module, "IDLE_S", 0.001)
+    assert run(talk).failures == []
+
+
+def test_a_store_that_fails_while_it_shrinks_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def talk(bench: Bench) -> None:
+        bench.store.shrinks = iter([StoreError("the disk is on fire")])
+        await bench.failed.wait()
+        assert [str(failure) for failure in bench.failures] == ["the disk is on fire"]
+
+    monkeypatch.setattr(committer_module, "IDLE_S", 0.001)
+    run(talk)
 
 
 # A long job in the same thread

@@ -13,7 +13,7 @@ from amqpd.store.errors import StoreError
 from amqpd.store.journal import Journal
 from amqpd.store.log_scan import check_log
 from amqpd.store.store import LARGEST_LOG, Store
-from tests.store.store_samples import crash, define, message, queue, read_facts
+from tests.store.store_samples import crash, define, load, message, queue
 
 PAGE = 4096
 HEADER, FRAME = 32, 24 + PAGE
@@ -174,7 +174,7 @@ def test_a_store_with_a_damaged_log_is_refused_and_left_alone(directory, tmp_pat
 def test_it_is_scanned_even_if_the_file_without_its_log_was_stopped_cleanly(directory, tmp_path, opened, store):
     store.close({})
     store = opened()
-    store.load(read_facts)
+    load(store)
     fill(store)
     crashed = crash(directory, tmp_path / "crash")
     wal = crashed / "amqpd.db-wal"
@@ -185,12 +185,12 @@ def test_it_is_scanned_even_if_the_file_without_its_log_was_stopped_cleanly(dire
 
 def test_a_store_whose_commits_were_not_synced_may_have_lost_any_of_them(directory, tmp_path, opened):
     store = opened(durability="process")
-    store.load(read_facts)
+    load(store)
     fill(store)
     crashed = crash(directory, tmp_path / "crash")
     wal = crashed / "amqpd.db-wal"
     wal.write_bytes(flip(wal.read_bytes(), in_frame(commits_of(wal.read_bytes())[3], 1_000)))
-    assert 0 < sum(map(len, opened(crashed).load(read_facts).messages.values())) < COMMITS
+    assert 0 < sum(map(len, load(opened(crashed)).messages.values())) < COMMITS
 
 
 def test_a_run_does_not_go_on_with_the_log_of_another(directory, tmp_path, opened, log):

@@ -10,15 +10,24 @@ from __future__ import annotations
 
 import sqlite3
 from binascii import crc32
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from amqpd.store.rows import TABLES
+from amqpd.broker.definitions import Definition
+from amqpd.store.rows import TABLES, Table
 from amqpd.store.statements import ASTRAY
 from amqpd.store.tools.stopped import Progress, nothing
 
 MOST_FINDINGS = 100         # of one kind
 _EVERY = 1_000              # messages between two steps of progress
 _COLUMNS = "number, CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, body, checksum"
+
+_NUMBERS = {"number", "auto_delete", "internal", "is_operator", "priority"}     # of definitions; the rest is text
+_ODD_MARK = (
+    "typeof(redelivered) <> 'integer' OR typeof(expires_at) NOT IN ('integer', 'null') "
+    "OR typeof(deliveries) <> 'integer'")
+_ODD_MARKS = " UNION ALL ".join([
+    f"SELECT number, 'has marks that are no numbers' FROM {table} WHERE {_ODD_MARK}"
+    for table in ("message_rows", "entries")])
 
 
 def findings(connection: sqlite3.Connection, progress: Progress = nothing) -> Iterator[str]:
@@ -29,7 +38,11 @@ def findings(connection: sqlite3.Connection, progress: Progress = nothing) -> It
     yield from _or_unreadable("messages", _of_messages(connection, progress))
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+# Where SQLite quotes damaged text in a message, Python cannot read even that.
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+
+
+def is_damage(error: Exception) -> bool:
     """Whether an error of reading is in the file, not in the disk below it."""
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in (
         sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
@@ -38,7 +51,7 @@ def is_damage(error: sqlite3.Error) -> bool:
 def _or_unreadable(what: str, part: Iterator[str]) -> Iterator[str]:
     try:
         yield from part
-    except sqlite3.Error as error:
+    except UNREADABLE as error:
         if not is_damage(error):
             raise
         yield f"{what} cannot be read to their end: {error}"
@@ -52,15 +65,27 @@ def _of_pages(connection: sqlite3.Connection) -> Iterator[str]:
 def _of_definitions(connection: sqlite3.Connection) -> Iterator[str]:
     for table in TABLES.values():
         for row in connection.execute(table.select):
-            try:
-                table.definition_of(row)
-            except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
-                yield f"{table.name} {row[:len(table.key)]} is no definition: {type(error).__name__}"
+            if definition_of(table, row) is None:
+                yield f"{table.name} {row[:len(table.key)]} is no definition"
+
+
+def definition_of(table: Table, row: Sequence[object]) -> Definition | None:
+    """The definition in a row, if there is one."""
+    if any(isinstance(value, int) != (column in _NUMBERS) or not isinstance(value, (int, str))
+           for column, value in zip(table.columns, row)):
+        return None
+    try:
+        definition = table.definition_of(row)
+    except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError):
+        return None
+    tables = [getattr(definition, name, {}) for name in ("arguments", "definition")]
+    return definition if all(isinstance(value, dict) for value in tables) else None
 
 
 def _of_places(connection: sqlite3.Connection) -> Iterator[str]:
-    for number, text in connection.execute(f"{ASTRAY} LIMIT {MOST_FINDINGS}"):
-        yield f"message {number} {text}"
+    for query in (ASTRAY, _ODD_MARKS):
+        for number, text in connection.execute(f"{query} LIMIT {MOST_FINDINGS}"):
+            yield f"message {number} {text}"
 
 
 def _of_messages(connection: sqlite3.Connection, progress: Progress) -> Iterator[str]:

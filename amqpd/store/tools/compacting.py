@@ -56,5 +56,7 @@ def _write_anew(connection: sqlite3.Connection, path: Path, to: Path, progress: 
             f"{path} needs {needed >> 20} MiB beside it to be written anew, {free >> 20} MiB are free: free some")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     files.make_empty(to)
+    if not connection.execute("PRAGMA auto_vacuum").fetchone()[0]:      # else it would be written to the old file
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.set_progress_handler(lambda: progress(to.stat().st_size, needed), _STEPS)
     connection.execute("VACUUM INTO ?", (str(to),))

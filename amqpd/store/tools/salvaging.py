@@ -14,6 +14,7 @@ import sqlite3
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from amqpd.broker.definitions import QueueDefinition
 from amqpd.store import schema
 from amqpd.store.errors import from_sqlite
 from amqpd.store.rows import TABLES, Table
-from amqpd.store.tools.checking import is_damage, is_sound
+from amqpd.store.tools.checking import UNREADABLE, definition_of, is_damage, is_sound
 from amqpd.store.tools.copies import finish, new_directory
 from amqpd.store.tools.stopped import Progress, held, name_in, nothing, reading
 
@@ -92,12 +93,13 @@ class _Rescue:
         self._queues = {number for number, in self._out.execute("SELECT number FROM queue_rows")}
 
     def _define(self, table: Table, row: Row) -> bool:
-        try:
-            self._out.execute(table.upsert, table.row_of(table.definition_of(row)))
-        except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError, sqlite3.IntegrityError):
-            self.result.definitions_lost += 1
-            return False
-        return True
+        definition = definition_of(table, row)
+        if definition is not None:
+            with suppress(sqlite3.IntegrityError):      # a second queue of that name: damage has many faces
+                self._out.execute(table.upsert, table.row_of(definition))
+                return True
+        self.result.definitions_lost += 1
+        return False
 
     # Messages
 
@@ -105,15 +107,14 @@ class _Rescue:
         """Bring over messages that are sound, each into its queues."""
         self._read_entries()
         total = self._count()
-        known = self._numbers()
-        for done, row in enumerate(self._rows("message_rows", f"{_CHECKED}, {', '.join(_MESSAGE)}", known), 1):
+        for done, row in enumerate(self._rows("message_rows", f"{_CHECKED}, {', '.join(_MESSAGE)}"), 1):
             if done % _EVERY == 0:
                 progress(done, total)
             self._save(row[5:], now, is_good=is_sound(*row[:5]))
-        saved = {number for number, in self._out.execute("SELECT number FROM message_rows")}
-        seen = saved | {number for number, in self._out.execute("SELECT number FROM damaged")}
-        self.result.lost = len(set(known) - seen)
-        self.result.saved["message_rows"] = len(saved)
+        if self.result.gaps:
+            self.result.lost = len(set(self._known).difference([number for number, in self._out.execute(
+                "SELECT number FROM message_rows UNION ALL SELECT number FROM damaged")]))
+        self.result.saved["message_rows"] = self._out.execute("SELECT count(*) FROM message_rows").fetchone()[0]
         for row in self._rows("damaged", f"{', '.join(_MESSAGE)}, noticed"):
             self._set_aside(row)
 
@@ -160,17 +161,18 @@ class _Rescue:
                 for queue, number, *marks in self._source.execute(query):
                     found.setdefault((queue, number), (queue, *marks))
                 break
-            except sqlite3.Error as error:
+            except UNREADABLE as error:
                 self._note_gap(error)
         for (_, number), row in found.items():
             self._entries.setdefault(number, []).append(row)
 
-    def _numbers(self) -> list[int]:
+    @cached_property
+    def _known(self) -> list[int]:
         """The numbers of messages that an index or the entries know, whatever their rows are like."""
         known = set(self._entries)
         index = {1: "messages_of_queue"}.get(self._format, "message_rows_of_queue")
         table = name_in(self._format, "message_rows")
-        with suppress(sqlite3.Error):
+        with suppress(*UNREADABLE):
             known.update(number for number, in self._source.execute(
                 f"SELECT number FROM main.{table} INDEXED BY {index} WHERE queue IS NOT NULL"))
         return sorted(number for number in known if isinstance(number, int))
@@ -178,7 +180,7 @@ class _Rescue:
     def _count(self) -> int:
         try:
             return int(self._source.execute("SELECT count(*) FROM message_rows").fetchone()[0])
-        except sqlite3.Error:
+        except UNREADABLE:
             return 0
 
     # What holds together
@@ -212,23 +214,23 @@ class _Rescue:
 
     # Reading
 
-    def _rows(self, table: str, columns: str, known: Sequence[int] = ()) -> Iterator[Row]:
+    def _rows(self, table: str, columns: str) -> Iterator[Row]:
         """Every row that can be read, in the order of its number."""
         search = _Search(self._source, f"main.{name_in(self._format, table)}", columns)
         at: int | None = 0
         while at is not None:
             try:
                 row = search.next_row(at)
-            except sqlite3.Error as error:
+            except UNREADABLE as error:
                 self._note_gap(error)
-                at = search.beyond(at, known)
+                at = search.beyond(at, self._known if table == "message_rows" else ())
                 continue
             if row is None:
                 return
             at = row[0] + 1
             yield row[1:]
 
-    def _note_gap(self, error: sqlite3.Error) -> None:
+    def _note_gap(self, error: Exception) -> None:
         if not is_damage(error):
             raise error
         self.result.gaps += 1
@@ -272,12 +274,12 @@ class _Search:
         return good
 
     def _has(self, number: int) -> bool:
-        with suppress(sqlite3.Error):
+        with suppress(*UNREADABLE):
             return self._source.execute(f"{self._query} = ?", (number,)).fetchone() is not None
         return False
 
     def _can_go_on(self, at: int) -> bool:
-        with suppress(sqlite3.Error):
+        with suppress(*UNREADABLE):
             self.next_row(at)
             return True
         return False

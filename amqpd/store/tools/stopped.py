@@ -54,12 +54,21 @@ def reading(path: Path) -> Iterator[tuple[sqlite3.Connection, int]]:
         )) as connection:
             for setting in ("trusted_schema = OFF", "cell_size_check = ON"):
                 connection.execute(f"PRAGMA {setting}")
+            _see_schema(connection, path)
             yield connection, _format_of(connection, path)
     except sqlite3.Error as error:
         raise from_sqlite(error, path) from error
     finally:
         if has_log:
             path.with_name(path.name + "-shm").unlink(missing_ok=True)
+
+
+def _see_schema(connection: sqlite3.Connection, path: Path) -> None:
+    """See that SQLite can tell which tables there are, without which nothing can be read."""
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except UnicodeDecodeError as error:     # damaged names, quoted in SQLite's complaint
+        raise StoreError(f"{path} is damaged (its schema is no text): restore a backup of its directory") from error
 
 
 def _format_of(connection: sqlite3.Connection, path: Path) -> int:

@@ -1,0 +1,182 @@
+"""The room a store takes: it is used again, given back, and the log stays bounded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from amqpd.message import Message
+from amqpd.store import store as store_module
+from amqpd.store.journal import Journal
+from amqpd.store.store import KEPT_FREE_PAGES, LARGEST_LOG, Store
+from amqpd.store.tools.compacting import compact
+from tests.store.store_samples import contents, crash, define, load, message, queue
+from tests.store.test_store_upgrade import make_old
+
+ONE = queue(1)
+PAGE = 4096
+RUN = 500           # messages of a batch
+
+
+@pytest.fixture
+def store(opened: Callable[..., Store]) -> Store:
+    """An open store with nothing in it, which spares the disk the syncs: here only room counts."""
+    store = opened(durability="process")
+    load(store)
+    return store
+
+
+@pytest.fixture
+def journal() -> Journal:
+    journal = Journal()
+    define(journal, ONE)
+    return journal
+
+
+def write(store: Store, journal: Journal) -> None:
+    """What the committer's thread does with a batch."""
+    store.commit(journal.take())
+    store.checkpoint_if_due()
+
+
+def fill(store: Store, journal: Journal, count: int, first: int, size: int = 1_000) -> list[list[Message]]:
+    body = os.urandom(size)
+    backlog = []
+    for start in range(first, first + count, RUN):
+        backlog.append([message(number, body) for number in range(start, start + RUN)])
+        journal.published(ONE, backlog[-1])
+        write(store, journal)
+    return backlog
+
+
+def drain(store: Store, journal: Journal, backlog: list[list[Message]]) -> None:
+    for run in backlog:
+        journal.settled(ONE, run)
+        write(store, journal)
+
+
+def size(store: Store) -> int:
+    """The octets of the file, once all of the log is in it."""
+    store._checkpoint()
+    return store.info().octets
+
+
+@pytest.mark.parametrize("octets, count", [(20, 20_000), (1_000, 20_000), (30_000, 1_000)])
+def test_the_room_of_a_drained_backlog_is_used_again(store, journal, octets, count):
+    drain(store, journal, fill(store, journal, count, 1, octets))
+    first = size(store)
+    for round_ in range(1, 4):
+        drain(store, journal, fill(store, journal, count, 1 + round_ * count, octets))
+    print(f"\n{count} messages of {octets} octets: {first} octets after the first time, {size(store)} after the fourth")
+    assert size(store) <= 1.02 * first + 32 * PAGE
+
+
+def test_a_backlog_that_moves_on_takes_no_more_room(store, journal):
+    backlog = fill(store, journal, 10_000, 1)
+    first = size(store)
+    for start in range(10_001, 60_001, RUN):
+        backlog += fill(store, journal, RUN, start)
+        drain(store, journal, [backlog.pop(0)])
+    # One batch of twenty more is there at times.
+    assert size(store) <= 1.07 * first
+
+
+def shrink(store: Store) -> int:
+    """What the committer's thread does while it has nothing to write; how many pieces that were."""
+    pieces = 1
+    while store.shrink():
+        pieces += 1
+        assert pieces < 1_000
+    return pieces
+
+
+def test_an_idle_store_gives_back_what_a_backlog_took(store, journal, directory, tmp_path, opened):
+    drain(store, journal, fill(store, journal, 60_000, 1))
+    left = fill(store, journal, RUN, 100_001)
+    before = size(store)
+    pieces = shrink(store)
+    print(f"\n{before >> 20} MiB before, {size(store) >> 20} MiB after {pieces} pieces")
+    assert size(store) <= (KEPT_FREE_PAGES + 400) * PAGE < before / 3
+    store.check()
+    found = load(opened(crash(directory, tmp_path / "crash")))
+    assert contents(found.messages[1]) == contents([m for run in left for m in run])
+
+
+def test_a_store_killed_while_it_shrinks_has_lost_nothing(store, journal, directory, tmp_path, opened):
+    backlog = fill(store, journal, 60_000, 1)
+    drain(store, journal, backlog[:-2])
+    size(store)
+    pieces = 0
+    while store.shrink():
+        pieces += 1
+        if pieces % 4 == 1:
+            again = opened(crash(directory, tmp_path / f"crash-{pieces}"))
+            assert contents(load(again).messages[1]) == contents([m for run in backlog[-2:] for m in run])
+            again.check()
+            again.abandon()
+    assert pieces > 4
+
+
+def test_what_is_in_use_keeps_as_much_room_beside_it(store, journal):
+    backlog = fill(store, journal, 60_000, 1)
+    drain(store, journal, backlog[:50])
+    before = size(store)
+    shrink(store)
+    assert size(store) == before, "less than half was free"
+
+
+def test_a_small_store_is_left_alone(store, journal):
+    drain(store, journal, fill(store, journal, 5_000, 1))
+    before = size(store)
+    assert not store.shrink()
+    assert size(store) == before
+
+
+def test_a_store_that_was_made_in_format_1_shrinks_once_it_was_compacted(directory: Path, opened: Callable[..., Store]):
+    directory.mkdir(mode=0o700)
+    old = opened(make_old(directory))
+    load(old)
+    assert old._connection.execute("PRAGMA auto_vacuum").fetchone() == (0,)
+    assert not old.shrink()
+    old.close({})
+    compact(directory)
+    assert opened()._connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+
+
+# The log
+
+def test_the_log_stays_bounded_under_endless_load(store, journal):
+    largest, backlog = 0, [[message(0)]]
+    journal.published(ONE, backlog[0])
+    for start in range(1, 50_001, RUN):
+        backlog += fill(store, journal, RUN, start)
+        drain(store, journal, [backlog.pop(0)])
+        largest = max(largest, store.info().log_octets)
+    print(f"\n50,000 messages of 1,000 octets: the log had {largest / (1 << 20):.1f} MiB at most")
+    assert LARGEST_LOG / 2 < largest <= LARGEST_LOG + (1 << 20), f"the log had {largest} octets"
+
+
+def test_a_log_that_is_never_written_back_would_be_caught(store, journal, monkeypatch):
+    """Teeth of the test above."""
+    monkeypatch.setattr(store_module, "LARGEST_LOG", 1 << 40)
+    with pytest.raises(AssertionError, match="the log had"):
+        test_the_log_stays_bounded_under_endless_load(store, journal)
+
+
+def test_a_backup_that_takes_long_does_not_let_the_log_grow(store, journal, tmp_path):
+    backlog = fill(store, journal, 20_000, 1)
+    largest = 0
+    numbers = iter(range(100_001, 10_000_000, RUN))
+
+    def between(left: int, total: int) -> None:
+        nonlocal largest
+        backlog.extend(fill(store, journal, RUN, next(numbers)))
+        drain(store, journal, [backlog.pop(0)])
+        largest = max(largest, store.info().log_octets)
+
+    store.backup(tmp_path / "copy.db", between)
+    assert next(numbers) > 110_000
+    assert largest <= LARGEST_LOG + (1 << 20)
