@@ -12,7 +12,7 @@ import pytest
 from amqpd.broker.definitions import Defined, VhostDefinition
 from amqpd.server import committer as committer_module
 from amqpd.server.committer import Committer
-from amqpd.store.errors import StoreError
+from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Batch, Journal
 from tests.support.samples import messages, queue_definition
 
@@ -223,6 +223,23 @@ def test_a_batch_and_the_writing_back_of_the_log_get_room_each_by_itself() -> No
         bench.committer.take()
         await bench.committer.wait_committed()
         assert tries == [0, 1]
+
+    run(talk)
+
+
+def test_a_log_that_cannot_be_written_back_for_want_of_room_is_left_for_later() -> None:
+    async def talk(bench: Bench) -> None:
+        def with_room(step: Callable[[], None]) -> None:
+            if step == bench.store.checkpoint_if_due:
+                raise StoreFull("full")
+            step()
+
+        bench.committer._with_room = with_room
+        for number in (1, 2):
+            bench.record(number)
+            bench.committer.take()
+            await bench.committer.wait_committed()
+        assert bench.store.committed == [1, 2] and not bench.failures
 
     run(talk)
 
