@@ -150,7 +150,8 @@ class Committer:
             return work()
         try:
             self._with_room(partial(self._store.commit, work))
-            self._with_room(self._store.checkpoint_if_due)
+            with suppress(StoreFull):       # what is in the log is safe there: another time, then
+                self._with_room(self._store.checkpoint_if_due)
         except StoreError as error:
             self._loop.call_soon_threadsafe(self._on_failure, error)
             raise _Ended from error

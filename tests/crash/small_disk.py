@@ -134,7 +134,7 @@ def fill_up(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA max_page_count = {pages}").fetchall()
     try:
         connection.execute("CREATE TABLE more (octets)")
-        connection.execute("INSERT INTO more VALUES (zeroblob(1000000000))")
+        connection.execute("INSERT INTO more VALUES (zeroblob(500000000))")
     finally:
         connection.execute("PRAGMA max_page_count = 4294967294").fetchall()
 

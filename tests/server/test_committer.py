@@ -241,6 +241,23 @@ def test_a_batch_and_the_writing_back_of_the_log_get_room_each_by_itself() -> No
     run(talk)
 
 
+def test_a_log_that_cannot_be_written_back_for_want_of_room_is_left_for_later() -> None:
+    async def talk(bench: Bench) -> None:
+        def with_room(step: Callable[[], None]) -> None:
+            if step == bench.store.checkpoint_if_due:
+                raise StoreFull("full")
+            step()
+
+        bench.committer._with_room = with_room
+        for number in (1, 2):
+            bench.record(number)
+            bench.committer.take()
+            await bench.committer.wait_committed()
+        assert bench.store.committed == [1, 2] and not bench.failures
+
+    run(talk)
+
+
 @pytest.mark.parametrize(("limit", "value"), [("MOST_WAITING", 3), ("MOST_OCTETS_WAITING", 100)])
 def test_a_journal_that_holds_too_much_is_full_until_it_was_taken(
     limit: str, value: int, monkeypatch: pytest.MonkeyPatch
