@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pamqp.commands import Queue
@@ -48,7 +49,7 @@ LINES = (
     Line("slow, then silent", rate=4_000, slice=100, breaks_after=5_013, breaks_by="silence"),
     Line("one octet at a time, then cut", slice=1, breaks_after=5_014),
 )
-QUEUES = {"jobs": {}, "timed": {"x-message-ttl": 300}}
+QUEUES: dict[str, dict[str, Any]] = {"jobs": {}, "timed": {"x-message-ttl": 300}}
 AT_ONCE = 11
 
 

@@ -196,12 +196,10 @@ def declared_and_gone(story: Story) -> None:
 
 @breaks(19)
 def deleted_and_back(story: Story) -> None:
-    for act, there in (("declare", True), ("delete", False)):
-        for type in ("invoke", "ok"):
-            story.note(type, act, kind="exchange", name="shop")
-        if there:
-            for type in ("invoke", "ok"):
-                story.note(type, "bind", kind="binding", name="shop -> jobs")
+    for act, kind, name in (
+            ("declare", "exchange", "shop"), ("bind", "binding", "shop -> jobs"), ("delete", "exchange", "shop")):
+        story.note("invoke", act, kind=kind, name=name)
+        story.note("ok", act, kind=kind, name=name)
     story.restart()
     story.note("ok", "see", kind="binding", name="shop -> jobs")
 
