@@ -119,7 +119,7 @@ class _Server:
         alarms = self._alarms(passes)
         if self._store is not None and self._shelf is not None:
             passes.shelf = self._shelf
-            self._shelf.begin(broker, passes.schedule)
+            self._shelf.begin(broker, passes.schedule, lambda: "disk" not in passes.alarm)
             passes.committer = Committer(
                 journal, self._store, passes, loop, self._fail, self._shelf, self._ballast.with_room)
         self._declare(broker)

@@ -45,12 +45,17 @@ class StoreShelf:
         self._on_failure = on_failure
         self._called: deque[Paging] = deque()
         self._numbers: Callable[[], int] = _zero
+        self._has_disk: Callable[[], bool] = bool
         self._spills_from = 0.0     # of the monotonic clock: when to try again after a disk was full
         self._writer = ThreadPoolExecutor(1, "amqpd-spill")
 
-    def begin(self, broker: Broker, schedule: Callable[[], None]) -> None:
-        """Serve this broker from now on; `schedule` asks for `serve` to be called soon."""
+    def begin(self, broker: Broker, schedule: Callable[[], None], has_disk: Callable[[], bool]) -> None:
+        """Serve this broker from now on; `schedule` asks for `serve` to be called soon.
+
+        `has_disk` says whether there is room on the disk: what was freed for the store is not for slips.
+        """
         self.schedule = schedule
+        self._has_disk = has_disk
         self._numbers = lambda: broker.next_message_number - 1
         # Not with what was published while the store was read: that is to be written yet.
         self.safe_number = self.taken_number = self._store.first_number - 1
@@ -62,8 +67,8 @@ class StoreShelf:
 
     @property
     def can_spill(self) -> bool:
-        """See `broker/ports.py`: not for a while after a disk was full."""
-        return time.monotonic() >= self._spills_from
+        """See `broker/ports.py`: not while there is a disk alarm, nor for a while after a disk was full."""
+        return self._has_disk() and time.monotonic() >= self._spills_from
 
     # Open and closed
 

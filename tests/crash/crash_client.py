@@ -50,6 +50,8 @@ class Arrived(NamedTuple):
 class Client:
     """An open connection with channel 1 open."""
 
+    password = "guest"
+
     def __init__(
         self, port: int, *, timeout_s: float = 10.0, hears_blocked: bool = False, heartbeat_s: int = 0
     ) -> None:
@@ -58,14 +60,17 @@ class Client:
         self._heartbeat_s = heartbeat_s
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._received = bytearray()
-        self._arrived: deque[Arrived] = deque()
-        self._incomplete: list[Any] = []        # method, header payload, body octets, body size
+        self._begin()
         try:
             self._shake_hands()
         except BaseException:
-            self._socket.close()
+            self._hang_up()
             raise
+
+    def _begin(self) -> None:
+        self._received = bytearray()
+        self._arrived: deque[Arrived] = deque()
+        self._incomplete: list[Any] = []        # method, header payload, body octets, body size
 
     def __enter__(self) -> Client:
         return self
@@ -77,7 +82,8 @@ class Client:
         self._write(frame.marshal(header.ProtocolHeader(), 0))
         self._expect("Connection.Start")
         properties = {"product": "amqpd crash test", "capabilities": self._capabilities}
-        self._send(0, Connection.StartOk(properties, "PLAIN", "\0guest\0guest", "en_US"))
+        login = f"\0guest\0{self.password}"
+        self._send(0, Connection.StartOk(properties, "PLAIN", login, "en_US"))
         self._expect("Connection.Tune")
         self._send(0, Connection.TuneOk(2047, FRAME_MAX, self._heartbeat_s))
         self._send(0, Connection.Open("/"))
@@ -96,11 +102,14 @@ class Client:
             self._send(0, Connection.Close(200, "bye", 0, 0))
             self._expect("Connection.CloseOk")
             is_answered = True
-        self._socket.close()
+        self._hang_up()
         return is_answered
 
     def drop(self) -> None:
         """Close the socket without a word."""
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         self._socket.close()
 
     # Out

@@ -222,7 +222,7 @@ class Driver:
 
     def _look(self, port: int, *, takes_census: bool) -> int:
         """Find out what is declared, and how much waits; with a census every message is seen, too."""
-        witness = Witness(self._history, f"census/{self._history.now}", port)
+        witness = Witness.connect(self._history, f"census/{self._history.now}", port)
         names = [*reversed(QUEUES), *Definer.NAMES]
         queues = [name for name in names if witness.sees("queue", name)]
         there = {("queue", name) for name in queues}
@@ -253,7 +253,7 @@ class Driver:
         """Take everything out, delete what came and went, stop, start, and find nothing."""
         with self._started() as process:
             self._look(process.port, takes_census=True)
-            witness = Witness(self._history, f"drain/{self._history.now}", process.port)
+            witness = Witness.connect(self._history, f"drain/{self._history.now}", process.port)
             for kind, name in sorted(self._there):
                 if kind == "queue" and name in Definer.NAMES:
                     witness.change("delete", Queue.Delete(0, name), kind, name)

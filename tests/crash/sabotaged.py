@@ -280,8 +280,7 @@ def ignores_priority() -> None:
 @fault
 def ignores_prefetch() -> None:
     """A consumer gets twice as much as it asked for."""
-    credit = Consumer.credit.fget
-    assert credit is not None
+    credit = Consumer.__dict__["credit"].fget
     patch(Consumer, "credit", property(lambda self: credit(self) + self.prefetch))
 
 

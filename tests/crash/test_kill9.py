@@ -65,7 +65,7 @@ def test_a_broken_broker_is_caught(tmp_path: Path, fault: str) -> None:
     for number in range(MOST_TRIES):
         directory = tmp_path / str(number)
         directory.mkdir()
-        driver = Driver(directory, seed=SEED + number, command=(*SABOTAGED, fault), longest_life_s=0.6)
+        driver = Driver(directory, seed=SEED + number, command=(*SABOTAGED, fault), longest_life_s=0.5)
         driver.live_and_kill(KILLS_OF_FAULTY)
         print(driver.report())
         found |= driver.lines

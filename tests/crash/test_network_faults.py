@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pamqp.commands import Queue
@@ -48,7 +49,7 @@ LINES = (
     Line("slow, then silent", rate=4_000, slice=100, breaks_after=5_013, breaks_by="silence"),
     Line("one octet at a time, then cut", slice=1, breaks_after=5_014),
 )
-QUEUES = {"jobs": {}, "timed": {"x-message-ttl": 300}}
+QUEUES: dict[str, dict[str, Any]] = {"jobs": {}, "timed": {"x-message-ttl": 300}}
 AT_ONCE = 11
 
 
@@ -82,7 +83,7 @@ class Network:
             time.sleep(AFTER_S)
             self._ended.set()
             join(good)
-            drainer = Witness(self.history, "drain", port)
+            drainer = Witness.connect(self.history, "drain", port)
             for name in QUEUES:
                 drainer.drain(name, is_mortal=name == "timed")
             drainer.close()
@@ -90,7 +91,7 @@ class Network:
         return Book(self.history.events)
 
     def _declare(self, port: int) -> None:
-        witness = Witness(self.history, "declare", port)
+        witness = Witness.connect(self.history, "declare", port)
         for name, arguments in QUEUES.items():
             declare = Queue.Declare(0, name, durable=True, arguments=arguments)
             witness.change("declare", declare, "queue", name, rules=rules_of(declare))
@@ -98,7 +99,7 @@ class Network:
 
     def _work(self, port: int, name: str) -> None:
         """On a good line: publish, take, answer, and never be disturbed."""
-        witness = Witness(self.history, name, port, heartbeat_s=HEARTBEAT_S)
+        witness = Witness.connect(self.history, name, port, heartbeat_s=HEARTBEAT_S)
         try:
             witness.consume("jobs", prefetch=20)
             while not self._ended.is_set():
@@ -120,7 +121,8 @@ class Network:
         self.runs += 1
         until = time.monotonic() + ROUND_S
         try:
-            witness = Witness(self.history, line.name, proxy.port, heartbeat_s=HEARTBEAT_S, timeout_s=PATIENCE_S)
+            witness = Witness.connect(
+                self.history, line.name, proxy.port, heartbeat_s=HEARTBEAT_S, timeout_s=PATIENCE_S)
             try:
                 witness.consume("jobs", prefetch=5)
                 while time.monotonic() < until:

@@ -46,15 +46,15 @@ def test_nothing_is_lost_in_a_chain_of_crashes(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(("fault", "line"), [("calls_nothing_redelivered", 6), ("confirms_before_commit", 1)])
-def test_a_broken_broker_is_caught_in_a_chain(tmp_path: Path, fault: str, line: int) -> None:
+def test_a_broken_broker_is_caught_in_a_chain(tmp_path: Path) -> None:
     rng = random.Random(SEED)
     for number in range(8):
         directory = tmp_path / str(number)
         directory.mkdir()
-        driver = Driver(directory, seed=rng.getrandbits(32), census_rate=1, command=(*SABOTAGED, fault))
+        driver = Driver(
+            directory, seed=rng.getrandbits(32), census_rate=1, command=(*SABOTAGED, "calls_nothing_redelivered"))
         crash_in_a_row(driver, rng)
         driver.judge()
-        if line in driver.lines:
+        if 6 in driver.lines:
             return
-    pytest.fail(f"line {line} was never broken")
+    pytest.fail("line 6 was never broken")

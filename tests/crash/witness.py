@@ -26,13 +26,11 @@ OF_THE_DEAD = ("x-death", *(
 
 
 class Witness:
-    """A connection with one channel in confirm mode. Raises what its `client` does, and notes how it ended."""
+    """A connection with one channel in confirm mode. Raises what its `client` does, which is open and all its own."""
 
-    def __init__(
-        self, history: History, name: str, port: int, *, heartbeat_s: int = 0, timeout_s: float = 10
-    ) -> None:
+    def __init__(self, history: History, name: str, client: Client, *, heartbeat_s: int = 0) -> None:
         self.name = name
-        self.client = Client(port, heartbeat_s=heartbeat_s, timeout_s=timeout_s)
+        self.client = client
         self.unconfirmed: dict[int, None] = {}
         self._history = history
         self._heard_before: deque[Event] = deque()      # while an answer was awaited
@@ -45,6 +43,14 @@ class Witness:
         except BaseException:
             self.client.drop()
             raise
+
+    @classmethod
+    def connect(
+        cls, history: History, name: str, port: int, *, heartbeat_s: int = 0, timeout_s: float = 10
+    ) -> Witness:
+        """A new connection to a broker on this port."""
+        client = Client(port, heartbeat_s=heartbeat_s, timeout_s=timeout_s)
+        return cls(history, name, client, heartbeat_s=heartbeat_s)
 
     def note(self, type: Type, act: str, **what: object) -> Event:
         """One more event of this channel."""

@@ -119,7 +119,7 @@ class Worker(threading.Thread):
         """Work on one connection after the other; only the end of the broker excuses the end of one."""
         while not self.work.ended.is_set():
             try:
-                witness = Witness(self.work.history, f"{self.name}/{next(self._numbers)}", self.work.port)
+                witness = Witness.connect(self.work.history, f"{self.name}/{next(self._numbers)}", self.work.port)
             except (OSError, Refused) as error:
                 return self.excuse(error)
             try:

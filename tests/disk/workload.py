@@ -16,7 +16,7 @@ from amqpd.message import Message
 from amqpd.store.errors import StoreFull
 from amqpd.store.journal import Journal
 from amqpd.store.store import Durability, Store
-from tests.store.store_samples import NOW, Whole, contents, load, message, queue
+from tests.store.store_samples import NOW, contents, load, message, queue, settle, Whole
 from tests.support.disk import Act, Disk
 
 MOST_QUEUES = 4
@@ -218,7 +218,7 @@ class Workload:
 
     def _settle(self) -> None:
         definition, run = self._some()
-        self.journal.settled(definition, run)
+        settle(self.journal, definition, run)
         for m in run:
             del self._held[definition.number, m.number]
 

@@ -39,7 +39,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -131,7 +131,7 @@ class History:
         """The time, as events have it."""
         return time.monotonic_ns() // 1000
 
-    def note(self, type: Type, act: str, **what: object) -> Event:
+    def note(self, type: Type, act: str, **what: Any) -> Event:
         """One more event, now."""
         event = Event(time=self.now, type=type, act=act, process=self._process, **what)
         self.events.append(event)

@@ -13,7 +13,7 @@ from amqpd.store import store as store_module
 from amqpd.store.journal import Journal
 from amqpd.store.store import KEPT_FREE_PAGES, LARGEST_LOG, Store
 from amqpd.store.tools.compacting import compact
-from tests.store.store_samples import contents, crash, define, load, message, queue
+from tests.store.store_samples import contents, crash, define, load, message, queue, settle
 from tests.store.test_store_upgrade import make_old
 
 ONE = queue(1)
@@ -54,7 +54,7 @@ def fill(store: Store, journal: Journal, count: int, first: int, size: int = 1_0
 
 def drain(store: Store, journal: Journal, backlog: list[list[Message]]) -> None:
     for run in backlog:
-        journal.settled(ONE, run)
+        settle(journal, ONE, run)
         write(store, journal)
 
 

@@ -42,6 +42,8 @@ def kept(store: Store, directory: Path) -> Path:
     run[149] = message(150, large_body())
     journal.published(ONE, run[:200], {5: 1_900_000_000_000})
     journal.published(TWO, [run[number - 1] for number in BOTH])
+    for one in (ONE, TWO):
+        journal.leased(one, len(BODIES))
     save(store, journal)
     store._checkpoint()
     journal.published(ONE, run[200:])

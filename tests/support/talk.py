@@ -69,7 +69,8 @@ class Stage:
     """A broker with a vhost `/`, the users `guest` and `bob` who may do everything, and their clients."""
 
     def __init__(
-        self, *, piece: int = 0, journal: RecordingJournal | None = None, settings: SessionSettings = SETTINGS
+        self, *, piece: int = 0, journal: RecordingJournal | None = None, settings: SessionSettings = SETTINGS,
+        first_number: int = 1,
     ) -> None:
         self.piece = piece              # octets a client says at a time; 0 for all at once
         self.journal = journal if journal is not None else RecordingJournal()
@@ -81,7 +82,8 @@ class Stage:
         self.lines: list[str] = []
         self.talks: dict[Session, Talk] = {}
         self.shelf = ShelfInMemory(self.journal.read)
-        self.broker = Broker(self.journal, clock=Clock(START_MS, START_WALL_MS), shelf=self.shelf)
+        self.broker = Broker(
+            self.journal, first_number=first_number, clock=Clock(START_MS, START_WALL_MS), shelf=self.shelf)
         self._has_output: list[Session] = []
         self._awaiting: dict[Session, None] = {}
         if not self.journal.now.definitions:
