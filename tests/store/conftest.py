@@ -10,6 +10,7 @@ import pytest
 
 from amqpd.store.journal import Journal
 from amqpd.store.store import Store
+from tests.store.kept_store import keep
 from tests.store.store_samples import NOW, Whole, crash, define, load, query, queue
 
 
@@ -46,6 +47,12 @@ def journal() -> Journal:
     journal = Journal()
     define(journal, queue(1), queue(2))
     return journal
+
+
+@pytest.fixture
+def kept(store: Store, directory: Path) -> Path:
+    """The directory of a store with three hundred messages, which was not stopped cleanly."""
+    return keep(store, directory)
 
 
 @pytest.fixture

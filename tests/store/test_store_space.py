@@ -64,7 +64,7 @@ def size(store: Store) -> int:
     return store.info().octets
 
 
-@pytest.mark.parametrize("octets, count", [(20, 20_000), (1_000, 20_000), (30_000, 1_000)])
+@pytest.mark.parametrize("octets, count", [(20, 20_000), (1_000, 10_000), (30_000, 500)])
 def test_the_room_of_a_drained_backlog_is_used_again(store, journal, octets, count):
     drain(store, journal, fill(store, journal, count, 1, octets))
     first = size(store)
@@ -75,13 +75,13 @@ def test_the_room_of_a_drained_backlog_is_used_again(store, journal, octets, cou
 
 
 def test_a_backlog_that_moves_on_takes_no_more_room(store, journal):
-    backlog = fill(store, journal, 10_000, 1)
+    backlog = fill(store, journal, 5_000, 1)
     first = size(store)
-    for start in range(10_001, 60_001, RUN):
+    for start in range(5_001, 30_001, RUN):
         backlog += fill(store, journal, RUN, start)
         drain(store, journal, [backlog.pop(0)])
-    # One batch of twenty more is there at times.
-    assert size(store) <= 1.07 * first
+    # One batch of ten more is there at times.
+    assert size(store) <= 1.15 * first
 
 
 def shrink(store: Store) -> int:
@@ -94,19 +94,19 @@ def shrink(store: Store) -> int:
 
 
 def test_an_idle_store_gives_back_what_a_backlog_took(store, journal, directory, tmp_path, opened):
-    drain(store, journal, fill(store, journal, 60_000, 1))
+    drain(store, journal, fill(store, journal, 36_000, 1))
     left = fill(store, journal, RUN, 100_001)
     before = size(store)
     pieces = shrink(store)
     print(f"\n{before >> 20} MiB before, {size(store) >> 20} MiB after {pieces} pieces")
-    assert size(store) <= (KEPT_FREE_PAGES + 400) * PAGE < before / 3
+    assert size(store) <= (KEPT_FREE_PAGES + 400) * PAGE < before / 2
     store.check()
     found = load(opened(crash(directory, tmp_path / "crash")))
     assert contents(found.messages[1]) == contents([m for run in left for m in run])
 
 
 def test_a_store_killed_while_it_shrinks_has_lost_nothing(store, journal, directory, tmp_path, opened):
-    backlog = fill(store, journal, 60_000, 1)
+    backlog = fill(store, journal, 36_000, 1)
     drain(store, journal, backlog[:-2])
     size(store)
     pieces = 0
@@ -121,8 +121,8 @@ def test_a_store_killed_while_it_shrinks_has_lost_nothing(store, journal, direct
 
 
 def test_what_is_in_use_keeps_as_much_room_beside_it(store, journal):
-    backlog = fill(store, journal, 60_000, 1)
-    drain(store, journal, backlog[:50])
+    backlog = fill(store, journal, 36_000, 1)
+    drain(store, journal, backlog[:30])
     before = size(store)
     shrink(store)
     assert size(store) == before, "less than half was free"

@@ -1,0 +1,182 @@
+"""Salvage: what can be read of a damaged store, in a new one."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from amqpd.broker.definitions import QueueDefinition
+from amqpd.store.errors import StoreError
+from amqpd.store.tools.salvaging import salvage
+from tests.store.kept_store import BODIES, BOTH, checked, expect_kept, large_body, page_of, spoil, stop, tree
+from tests.store.store_samples import NOW, contents, load, query
+from tests.store.test_store_upgrade import DEFINITIONS, MESSAGES, PLACES, make_old
+
+
+def test_all_of_a_sound_store_is_salvaged(kept, tmp_path, opened):
+    before = tree(kept)
+    result = salvage(kept, tmp_path / "saved", NOW)
+    assert (result.saved["message_rows"], result.lost, result.damaged, result.gaps) == (300, 0, 0, 0)
+    assert tree(kept) == before
+    expect_kept(tmp_path / "saved", opened)
+    assert query(tmp_path / "saved", "SELECT expires_at FROM message_rows WHERE number = 5") == [(1_900_000_000_000,)]
+
+
+def test_a_damaged_message_is_set_aside(kept, tmp_path, opened):
+    query(stop(kept), "UPDATE message_rows SET body = x'00' WHERE number IN (7, 8)")
+    result = salvage(kept, tmp_path / "saved", NOW)
+    assert (result.saved["message_rows"], result.damaged, result.lost) == (298, 2, 0)
+    expect_kept(tmp_path / "saved", opened, without=frozenset({7, 8}))
+    assert query(tmp_path / "saved", "SELECT number, body, noticed FROM damaged") == [
+        (7, b"\0", NOW), (8, b"\0", NOW)]
+
+
+def on_page(kept: Path, page: int) -> frozenset[int]:
+    """The numbers of messages on a page of the table, read by the file format's rules."""
+    octets = (kept / "amqpd.db").read_bytes()[(page - 1) * 4096:page * 4096]
+    assert octets[0] == 13, "no leaf"
+    numbers = set()
+    for cell in range(int.from_bytes(octets[3:5])):
+        at = int.from_bytes(octets[8 + 2 * cell:10 + 2 * cell])
+        while octets[at] >= 0x80:       # the length of the row
+            at += 1
+        number = 0
+        for octet in octets[at + 1:]:
+            number = number << 7 | octet & 0x7F
+            if octet < 0x80:
+                break
+        numbers.add(number)
+    return frozenset(numbers)
+
+
+def test_around_a_page_that_cannot_be_read_everything_is_saved(kept, tmp_path, opened):
+    page = page_of(stop(kept), "message_rows")
+    gone = on_page(kept, page)
+    spoil(kept, page)
+    before = tree(kept)
+    result = salvage(kept, tmp_path / "saved", NOW)
+    assert tree(kept) == before
+    assert 0 < len(gone) < 100
+    assert (result.saved["message_rows"], result.lost) == (300 - len(gone), len(gone))
+    assert result.gaps
+    expect_kept(tmp_path / "saved", opened, without=gone)
+
+
+def test_without_an_index_the_rest_is_found_by_larger_and_larger_steps(kept, tmp_path, opened):
+    query(stop(kept), "DROP INDEX message_rows_of_queue")
+    query(kept, "VACUUM")
+    page = page_of(kept, "message_rows")
+    gone = on_page(kept, page)
+    spoil(kept, page)
+    result = salvage(kept, tmp_path / "saved", NOW)
+    assert result.saved["message_rows"] == 300 - len(gone)
+    expect_kept(tmp_path / "saved", opened, without=gone)
+
+
+def test_where_a_queue_cannot_be_read_its_messages_get_another(kept, tmp_path, opened):
+    query(stop(kept), "UPDATE queue_rows SET arguments = '{' WHERE number = 2")
+    result = salvage(kept, tmp_path / "saved", NOW)
+    assert (result.definitions_lost, result.saved["message_rows"]) == (1, 300)
+    found = load(opened(tmp_path / "saved"))
+    assert [d.name for d in found.definitions if isinstance(d, QueueDefinition)] == ["queue-1", "salvaged-2"]
+    assert [m.number for m in found.messages[2]] == [*BOTH]
+
+
+def test_where_entries_cannot_be_read_messages_of_several_queues_get_another(kept, tmp_path, opened):
+    query(stop(kept), "DELETE FROM entries")
+    salvage(kept, tmp_path / "saved", NOW)
+    found = load(opened(tmp_path / "saved"))
+    assert len(found.messages[1]) == 280
+    assert {tuple(m.number for m in run) for number, run in found.messages.items() if number > 2} == {
+        (number,) for number in BOTH}
+
+
+def test_what_hangs_on_what_is_lost_is_lost(kept, tmp_path):
+    query(stop(kept), "DELETE FROM exchanges")
+    query(kept, "DELETE FROM vhosts")
+    assert salvage(kept, tmp_path / "saved", NOW).definitions_lost == 1
+    assert query(tmp_path / "saved", "SELECT name FROM vhosts") == [("/",)]
+    assert query(tmp_path / "saved", "SELECT * FROM bindings") == []
+
+
+def test_an_earlier_format_is_salvaged_into_todays(directory, tmp_path, opened):
+    directory.mkdir()
+    result = salvage(make_old(directory), tmp_path / "saved", NOW)
+    assert (result.saved["message_rows"], result.lost, result.gaps) == (6, 0, 0)
+    assert query(tmp_path / "saved", "SELECT number, noticed FROM damaged") == [(7, 1_800_000_000)]
+    found = load(opened(tmp_path / "saved"))
+    assert found.definitions == DEFINITIONS
+    assert {queue: contents(run) for queue, run in found.messages.items()} == {
+        queue: [MESSAGES[number] for number in numbers] for queue, numbers in PLACES.items()}
+    assert found.expiries[1] == {1: 1_900_000_000_123, 2: 1_900_000_000_456}
+
+
+def test_a_salvaged_store_gives_no_number_a_second_time(kept, tmp_path, opened):
+    before = opened(kept)
+    before.abandon()
+    salvage(kept, tmp_path / "saved", NOW)
+    assert opened(tmp_path / "saved").first_number > before.first_number
+
+
+def damages(kept: Path, count: int, seed: int) -> Iterator[tuple[int, bytes]]:
+    """Files with a page, or a stretch of one, overwritten; not the first page, without which nothing is known."""
+    sound, chance = (kept / "amqpd.db").read_bytes(), random.Random(seed)
+    for _ in range(count):
+        octets = bytearray(sound)
+        start = chance.randrange(4096, len(sound) - 8)
+        length = chance.choice((1, 8, 200, 4096, 3 * 4096))
+        octets[start:start + length] = chance.randbytes(min(length, len(sound) - start))
+        yield start, bytes(octets)
+
+
+def test_whatever_is_damaged_nothing_wrong_is_saved_and_most_is(kept, tmp_path, opened):
+    seed = 20261125
+    print(f"\nseed {seed}")
+    whole = {number: large_body() if number == 150 else body for number, body in BODIES.items()}
+    saved: list[int] = []
+    for round_, (_, octets) in enumerate(damages(stop(kept), 40, seed)):
+        (kept / "amqpd.db").write_bytes(octets)
+        target = tmp_path / f"saved-{round_}"
+        try:
+            result = salvage(kept, target, NOW)
+        except StoreError as error:
+            assert "is damaged" in str(error) and not target.exists()
+            saved.append(0)
+            continue
+        finally:
+            assert (kept / "amqpd.db").read_bytes() == octets
+        store = opened(target)
+        found = load(store)
+        store.check()
+        store.abandon()
+        for run in found.messages.values():
+            assert all(m.number in whole and m.body == whole[m.number] for m in run)
+        saved.append(len({m.number for run in found.messages.values() for m in run}))
+        assert saved[-1] == result.saved["message_rows"] and saved[-1] + result.damaged + result.lost <= 301
+        shutil.rmtree(target)
+    average = sum(saved) / len(saved)
+    print(f"{len(saved)} damaged stores: at least {min(saved)} of 300 messages saved, {average:.1f} on average")
+    # Nothing can be read where the page that leads to all others is gone, or those that say which tables there are.
+    assert average > 200
+
+
+def test_a_store_that_cannot_say_what_is_in_it_is_refused(kept, tmp_path):
+    octets = stop(kept).joinpath("amqpd.db").read_bytes()
+    spoilt = octets.replace(b"CREATE TABLE message_rows", b"CREATE TABLE \xff\xfe\xfd\xfcsage_rows")
+    (kept / "amqpd.db").write_bytes(spoilt)
+    with pytest.raises(StoreError, match=r"amqpd.db is damaged \("):
+        salvage(kept, tmp_path / "saved", NOW)
+    with pytest.raises(StoreError, match=r"amqpd.db is damaged \("):
+        checked(kept)
+    assert not (tmp_path / "saved").exists()
+
+
+def test_what_is_no_store_cannot_be_salvaged(tmp_path):
+    (tmp_path / "amqpd.db").write_bytes(b"no database at all, " * 500)
+    with pytest.raises(StoreError, match="is not an SQLite database"):
+        salvage(tmp_path, tmp_path / "saved", NOW)
+    assert not (tmp_path / "saved").exists()
