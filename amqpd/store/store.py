@@ -47,7 +47,7 @@ SHRINK_PAGES = 1_024        # at once: some milliseconds and a sync
 BACKUP_PAGES = 128          # of 4 KiB, between two commits: about a millisecond
 _INCREMENTAL = 2            # as SQLite says it
 _RAISE_LEASES = """
-    UPDATE queue_rows SET leased_to = json_extract(lease.value, '$[1]') FROM json_each(?) AS lease
+    UPDATE queue_rows SET leased_to = max(leased_to, json_extract(lease.value, '$[1]')) FROM json_each(?) AS lease
     WHERE queue_rows.number = json_extract(lease.value, '$[0]')"""
 
 logger = logging.getLogger(__name__)

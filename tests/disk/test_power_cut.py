@@ -200,7 +200,7 @@ def test_teeth_a_store_that_does_not_sync_its_commits_is_caught_and_still_not_in
             store = Store.open(directory, durability="process", now=NOW)
             found = found_by(load(store))
             store.abandon()
-        once = [act.value.state.as_found() for act in acts[:cut] if act.kind == "mark" and act.value.state]
+        once = [act.value.state for act in acts[:cut] if act.kind == "mark" and act.value.state]
         assert found in once, f"seed {SEED}: {story}"
         lost += found not in acceptable(acts[:cut])
     print(f"\npowercut without sync: seed {SEED}, {len(cuts)} cuts after a confirm, {lost} lost something confirmed")

@@ -32,16 +32,11 @@ class Held(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a start must find: `redelivered` is None where everything may have been delivered."""
+    """What a start must find; `redelivered` are the places of what may have been delivered."""
 
     definitions: tuple[Definition, ...] = ()
     messages: tuple[tuple[tuple[int, int], Held], ...] = ()
-    redelivered: frozenset[tuple[int, int]] | None = frozenset()
-
-    def as_found(self) -> State:
-        """The same, with each redelivered message named."""
-        return self if self.redelivered is not None else self._replace(
-            redelivered=frozenset(place for place, _ in self.messages))
+    redelivered: frozenset[tuple[int, int]] = frozenset()
 
 
 EMPTY = State()
@@ -82,9 +77,9 @@ def acceptable(acts: Iterable[Act], before: State = EMPTY) -> list[State]:
     states = [before]
     for act in acts:
         if act.kind == "mark":
-            state = act.value.state or states[0]._replace(redelivered=None)
+            state = act.value.state or states[0]
             states = [state] if isinstance(act.value, Confirmed) else [*states, state]
-    return [state.as_found() for state in states]
+    return states
 
 
 class Workload:
@@ -101,6 +96,8 @@ class Workload:
         self._bindings: list[BindingDefinition] = []
         self._held: dict[tuple[int, int], Held] = {}
         self._messages: dict[int, Message] = {}
+        self._seen: frozenset[tuple[int, int]] = frozenset()
+        self._leases: dict[int, int] = {}
 
     # Start and stop
 
@@ -114,11 +111,11 @@ class Workload:
         self._queues = {d.number: d for d in found.definitions if isinstance(d, QueueDefinition)}
         self._bindings = [d for d in found.definitions if isinstance(d, BindingDefinition)]
         self._held = dict(found.messages)
-        self._seen = found.redelivered or frozenset()
+        self._seen, self._leases = found.redelivered, {}
         self._messages = {m.number: m for run in recovered.messages.values() for m in run}
         self._next_number = self.store.first_number
         self.journal = Journal()
-        self._confirm(found._replace(redelivered=None))
+        self._confirm(found)
         return found
 
     def close(self) -> None:
@@ -160,9 +157,15 @@ class Workload:
             self._settle()
         if self._held and choose() < 0.4:
             self._requeue()
+        if self._held and choose() < 0.3:
+            self._lease()
 
     def _now(self) -> State:
-        return State(_in_order([*self._queues.values(), *self._bindings]), tuple(sorted(self._held.items())), None)
+        definitions = _in_order([*self._queues.values(), *self._bindings])
+        redelivered = frozenset(
+            (queue, number) for queue, number in self._held
+            if (queue, number) in self._seen or number <= self._leases.get(queue, 0))
+        return State(definitions, tuple(sorted(self._held.items())), redelivered)
 
     def _begin(self, state: State | None) -> None:
         self.begun = state
@@ -221,6 +224,12 @@ class Workload:
         settle(self.journal, definition, run)
         for m in run:
             del self._held[definition.number, m.number]
+
+    def _lease(self) -> None:
+        number, last = self.random.choice(sorted(self._held))
+        if last > self._leases.get(number, 0):
+            self._leases[number] = last
+            self.journal.leased(self._queues[number], last)
 
     def _requeue(self) -> None:
         definition, run = self._some()

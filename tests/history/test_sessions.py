@@ -34,7 +34,7 @@ class TalkingClient(Client):
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._heartbeat_s, self._timeout_s = 0, 0.0
+        self._heartbeat_s, self._timeout_s, self._capabilities = 0, 0.0, {"connection.blocked": False}
         self._is_patient = True
         self._taken = 0
         self.talk = stage.stranger()

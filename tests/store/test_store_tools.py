@@ -220,7 +220,7 @@ def test_a_backup_has_what_was_committed_while_it_was_made(store, directory, tmp
     def between(left: int, total: int) -> None:
         number = next(numbers)
         journal.published(ONE, [message(number, bytes(3_000))])
-        journal.settled(ONE, [message(number - 2_000)])
+        journal.settled(ONE, [number - 2_000])
         save(store, journal)
         store.checkpoint_if_due()
 
