@@ -58,6 +58,11 @@ class BrokerProcess:
         self.start_s = time.monotonic() - self._started_at
         return self
 
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
     def kill(self) -> None:
         """SIGKILL, whatever it is doing; harmless when it has ended."""
         self._process.kill()

@@ -506,6 +506,7 @@ def test_info_says_what_there_is(store, journal, directory):
 
 def test_confirms_for_the_process_survive_the_process(opened, journal, after_crash):
     store = opened(durability="process")
+    store.load(read_facts)
     journal.published(ONE, [message(1)])
     save(store, journal)
     assert len(after_crash().messages[1]) == 1
