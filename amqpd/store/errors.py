@@ -33,9 +33,20 @@ def from_sqlite(error: sqlite3.Error, path: Path) -> StoreError:
     if code == sqlite3.SQLITE_NOTADB:
         return StoreError(f"{path} is not an SQLite database: move it away, or choose another directory")
     if code == sqlite3.SQLITE_CORRUPT:
-        return StoreError(
-            f"{path} is damaged ({error}): restore a backup, or save what can be read with 'amqpd store salvage'")
-    return StoreError(f"cannot use {path} ({error}): check its disk and its permissions")
+        return from_damage(error, path)
+    return StoreError(f"cannot use {path} ({_text_of(error)}): check its disk and its permissions")
+
+
+def from_damage(error: Exception, path: Path) -> StoreError:
+    """The error of the store that an exception means which only what nobody has written there can cause."""
+    return from_finding(_text_of(error), path)
+
+
+def from_finding(finding: str, path: Path) -> StoreError:
+    """The error of the store for damage that was looked for and found."""
+    return StoreError(
+        f"{path} is damaged ({_in_a_line(finding)}): restore a backup, or save what can be read with "
+        "'amqpd store salvage'")
 
 
 def from_system(error: OSError, path: Path) -> StoreError:
@@ -45,4 +56,13 @@ def from_system(error: OSError, path: Path) -> StoreError:
 
 def from_mistake(error: Exception, path: Path) -> StoreError:
     """The error of the store that any other exception means: one that only our own mistake can cause."""
-    return StoreError(f"cannot use {path} ({type(error).__name__}: {error}): this is a mistake in amqpd, report it")
+    return StoreError(f"cannot use {path} ({_text_of(error)}): this is a mistake in amqpd, report it")
+
+
+def _text_of(error: Exception) -> str:
+    return _in_a_line(str(error) if isinstance(error, sqlite3.Error) else f"{type(error).__name__}: {error}")
+
+
+def _in_a_line(text: str) -> str:
+    """SQLite quotes what it has read, whatever that is."""
+    return " ".join("".join([character if character.isprintable() else " " for character in text]).split())

@@ -21,6 +21,7 @@ LOCK = "amqpd.lock"
 OWNER_ONLY = 0o600
 _WRITABLE_BY_OTHERS = 0o022
 BUSY_WAIT_S = 1.0
+_OCTETS_AT_ONCE = 1 << 20
 
 # In the order they must be made in; `secure_delete` would write every page of a settled message once more.
 SETTINGS: tuple[tuple[str, str | int], ...] = (
@@ -86,6 +87,23 @@ def sync_file(path: Path) -> None:
     """Make what a file is now survive a power cut. Not for the database itself. Raises OSError."""
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_again(path: Path) -> None:
+    """Write a file over itself and sync it; none is fine too. Not for the database itself. Raises OSError.
+
+    When a sync has failed the system may show what it has not written, and call it written. Now it has to be.
+    """
+    if not path.exists():
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        offset = 0
+        while octets := os.pread(descriptor, _OCTETS_AT_ONCE, offset):
+            offset += os.pwrite(descriptor, octets, offset)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -8,20 +8,23 @@ Spec: sqlite.org/wal.html#readonly, sqlite.org/pragma.html#pragma_quick_check.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from amqpd.store import files, log_scan
-from amqpd.store.errors import StoreError, from_sqlite
+from amqpd.store.errors import StoreError, from_finding, from_sqlite
 from amqpd.store.schema import APPLICATION_ID, newest_format
 
 
 def check_ours(path: Path) -> None:
-    """See that the file says it is a store, by its header alone. Raises StoreError."""
+    """See that the file can be used and says that it is a store, by its header alone. Raises StoreError."""
     if not path.is_file():
         raise StoreError(f"{path} is not a file: move it away, or choose another directory")
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise StoreError(f"this user cannot read and write {path}: check its permissions, or choose another directory")
     # Immutable: not even the index of a log is made beside another program's file.
     with _reading(path, "mode=ro&immutable=1") as connection:
         # Whoever died while the log was written back may have left a header that tells of more pages than there are
@@ -44,27 +47,37 @@ def finish_rollback(path: Path) -> None:
 
 
 def examine(path: Path) -> bool:
-    """Whether the last stop was a clean one; if not, the whole store is checked, and its log before that.
+    """Whether the last stop was a clean one. Log and file are checked in any case: disks also forget at rest.
 
     Raises StoreError for a format this program does not read, and for damage.
     """
+    log = path.with_name(path.name + "-wal")
+    had_log = log.exists()
     try:
         with _reading(path, "mode=ro") as connection:
-            found, = connection.execute("PRAGMA user_version").fetchone()
-            if not 1 <= found <= newest_format():
-                raise StoreError(
-                    f"{path} has format {found}, this amqpd reads 1 to {newest_format()}: use the amqpd that wrote it")
-            meta = dict(connection.execute("SELECT key, value FROM meta"))
-            was_clean = meta.get("clean", 0)
-            if meta.get("synced", 1):
-                page_size, = connection.execute("PRAGMA page_size").fetchone()
-                log_scan.check_log(path.with_name(path.name + "-wal"), page_size)
-            finding = "ok" if was_clean else connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            return _examine(connection, path, log)
     finally:
-        path.with_name(path.name + "-shm").unlink(missing_ok=True)      # the log's index, of no use to a writer
+        with suppress(OSError):         # neither does harm
+            path.with_name(path.name + "-shm").unlink(missing_ok=True)      # the log's index, of no use to a writer
+            if not had_log:
+                log.unlink(missing_ok=True)     # an empty one
+
+
+def _examine(connection: sqlite3.Connection, path: Path, log: Path) -> bool:
+    found, = connection.execute("PRAGMA user_version").fetchone()
+    if not 1 <= found <= newest_format():
+        raise StoreError(
+            f"{path} has format {found}, this amqpd reads 1 to {newest_format()}: use the amqpd that wrote it")
+    meta = dict(connection.execute("SELECT key, value FROM meta"))
+    if not isinstance(meta.get("epoch"), int):
+        raise from_finding("there is no epoch in meta", path)
+    if meta.get("synced", 1):
+        page_size, = connection.execute("PRAGMA page_size").fetchone()
+        log_scan.check_log(log, page_size)
+    finding, = connection.execute("PRAGMA quick_check(1)").fetchone()
     if finding != "ok":
-        raise StoreError(f"{path} is damaged ({finding.splitlines()[-1]}): restore a backup of its directory")
-    return bool(was_clean)
+        raise from_finding(finding, path)
+    return bool(meta.get("clean", 0))
 
 
 @contextmanager

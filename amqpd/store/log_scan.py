@@ -7,7 +7,8 @@ of a log is cut off in the same way, and with it all that was confirmed since.
 What tells them apart is what comes behind: a power cut leaves one commit there at most, so two of them that are whole
 tell of damage. This holds because every commit is synced, because a log that was written back is cut to nothing, and
 that is synced, before it is written again (`Store._checkpoint`), and because no run goes on with the log of another
-(`Store.open`). What happened to the last commit or two of a log cannot be known.
+(`Store.open`). Of a run that does not sync its commits, `meta.synced` says so, and its log is not scanned. What
+happened to the last commit or two of a log cannot be known.
 
 Spec: sqlite.org/fileformat2.html#the_write_ahead_log.
 """

@@ -32,7 +32,7 @@ import msgspec
 from amqpd.broker.definitions import Change, Defined, QueueDefinition, UserDefinition, VhostDefinition
 from amqpd.message import Facts, Message
 from amqpd.store import copying, files, inspection, schema
-from amqpd.store.errors import StoreError, StoreFull, from_mistake, from_sqlite, from_system
+from amqpd.store.errors import StoreError, StoreFull, from_damage, from_mistake, from_sqlite, from_system
 from amqpd.store.journal import Batch
 from amqpd.store.reading import MessageReader
 from amqpd.store.recovery import Recovered, recover, set_aside
@@ -89,7 +89,7 @@ class Store:
     def open(cls, directory: str | Path, *, durability: Durability = "power", now: int) -> Store:
         """Open the store in this directory, or make one; `now` is the wall clock, in seconds since 1970.
 
-        After an unclean stop the file is examined first. From here on all message and queue numbers start at
+        The files are examined first. Once it is loaded all message and queue numbers start at
         `first_number`, which no earlier run of this store has reached.
 
         Raises StoreLocked while another broker has it; StoreError for a directory others can write, another
@@ -109,26 +109,19 @@ class Store:
             connection = files.connect(path)
             undo.callback(connection.close)
             store = cls(path, connection, durability, was_clean=was_clean, now=now)
-            store._begin_run()
+            store._prepare()
             store._held = undo.pop_all()
         return store
 
-    def _begin_run(self) -> None:
+    def _prepare(self) -> None:
         if self._size_of(self._log_path):
+            with self._guarded():
+                files.write_again(self._log_path)   # the last run may have ended because it could not sync it
             self._checkpoint()      # what two crashes leave in one log, the log scan could not tell from damage
         with self._guarded() as connection:
             schema.upgrade(connection, self._path)
-        with self._transaction() as connection:
             epoch, = connection.execute("SELECT value + 1 FROM meta WHERE key = 'epoch'").fetchone()
-            connection.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (epoch,))
-            connection.execute("UPDATE meta SET value = 0 WHERE key = 'clean'")
-            connection.execute(
-                "INSERT OR REPLACE INTO meta (key, value) VALUES ('synced', ?)", (self._durability == "power",))
         self.first_number = epoch << schema.EPOCH_SHIFT
-        # Not before: the start of a run must be known after a power cut, whatever confirms are promised.
-        if self._durability == "process":
-            with self._guarded() as connection:
-                files.change_setting(connection, self._path, "synchronous", 1)
 
     def load(self, read_facts: Callable[[bytes], Facts]) -> Recovered:
         """Read back all but contents, once, before the first commit. `read_facts` reads the octets of properties.
@@ -138,11 +131,25 @@ class Store:
         """
         self._reader = MessageReader(read_facts)
         with self._transaction() as connection:
-            recovered = recover(connection, self._reader, was_clean=self._was_clean, now=self._now)
+            try:
+                recovered = recover(connection, self._reader, was_clean=self._was_clean, now=self._now)
+            except (KeyError, TypeError, ValueError) as error:
+                raise self._failed(from_damage(error, self._path)) from error
             self._messages, = connection.execute("SELECT count(*) FROM message_rows").fetchone()
             self._damaged, = connection.execute("SELECT count(*) FROM damaged").fetchone()
+            self._begin_run(connection)     # not before: a file that turns out to be damaged is left as it was
+        # Nor this: the start of a run must be known after a power cut, whatever confirms are promised.
+        if self._durability == "process":
+            with self._guarded() as connection:
+                files.change_setting(connection, self._path, "synchronous", 1)
         self._warn_of_damage(recovered.damaged)
         return recovered
+
+    def _begin_run(self, connection: sqlite3.Connection) -> None:
+        """Write that the file is in use, and that no later run may give the numbers of this one."""
+        epoch = self.first_number >> schema.EPOCH_SHIFT
+        values = ("epoch", epoch), ("clean", 0), ("synced", self._durability == "power")
+        connection.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", values)
 
     def _warn_of_damage(self, count: int) -> None:
         if count:

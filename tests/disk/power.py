@@ -2,7 +2,8 @@
 
 What was synced is there. Of what was not, each write is there, or not, or half of it, whatever came after it; a file
 may have got its new size and not the octets; a new, changed or deleted name is there or not, but nothing that was
-done to a name before what is. That is more than most disks and file systems do to anybody.
+done to a name before what is. What was not synced when a sync failed is lost. That is more than most disks and file
+systems do to anybody.
 """
 
 from __future__ import annotations
@@ -41,11 +42,12 @@ def everything(chance: random.Random, at: int, count: int) -> str:
     return "kept"
 
 
-def _none(chance: random.Random, at: int, count: int) -> str:
+def nothing(chance: random.Random, at: int, count: int) -> str:
+    """Nothing of what was not synced is there."""
     return "dropped"
 
 
-FATES: tuple[Fate, ...] = (_each_its_own, _mostly_kept, _first_ones, _last_ones, everything, _none)
+FATES: tuple[Fate, ...] = (_each_its_own, _mostly_kept, _first_ones, _last_ones, everything, nothing)
 
 
 class Platter:
@@ -73,6 +75,8 @@ class Platter:
                 content = self._synced.setdefault(act.file, bytearray())
                 for waiting in self._waiting.pop(act.file, ()):
                     _apply(content, waiting)
+            elif act.kind == "lost":
+                self._waiting.pop(act.file, None)
             elif act.kind == "sync":
                 for waiting in self._waiting_names:
                     _rename(self._names, waiting)

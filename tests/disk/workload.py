@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,8 @@ from amqpd.message import Message
 from amqpd.store.errors import StoreFull
 from amqpd.store.journal import Journal
 from amqpd.store.store import Durability, Store
-from tests.store.store_samples import NOW, contents, load, message, queue, settle, Whole
+from tests.store.store_samples import load as load_whole
+from tests.store.store_samples import NOW, contents, message, queue, settle
 from tests.support.disk import Act, Disk
 
 MOST_QUEUES = 4
@@ -54,9 +56,9 @@ class Confirmed(NamedTuple):
     state: State
 
 
-def found_by(recovered: Whole) -> State:
-    """What a start found."""
-    assert recovered.damaged == 0, "a message was set aside"
+def load(store: Store) -> tuple[State, int]:
+    """What a start finds, and how many messages it sets aside."""
+    recovered = load_whole(store)
     held = {}
     for number, run in recovered.messages.items():
         assert [m.number for m in run] == sorted({m.number for m in run}), "out of order, or twice in a queue"
@@ -65,7 +67,8 @@ def found_by(recovered: Whole) -> State:
                 content, recovered.expiries.get(number, {}).get(m.number),
                 recovered.deliveries.get(number, {}).get(m.number, 0))
     redelivered = {(number, one) for number, numbers in recovered.redelivered.items() for one in numbers}
-    return State(_in_order(recovered.definitions), tuple(sorted(held.items())), frozenset(redelivered))
+    found = State(_in_order(recovered.definitions), tuple(sorted(held.items())), frozenset(redelivered))
+    return found, recovered.damaged
 
 
 def _in_order(definitions: Iterable[Definition]) -> tuple[Definition, ...]:
@@ -83,19 +86,22 @@ def acceptable(acts: Iterable[Act], before: State = EMPTY) -> list[State]:
 
 
 class Workload:
-    """One broker after the other on a directory; `random` says what they do. `state` is what is confirmed."""
+    """One broker after the other on a directory; `random` says what they do.
+
+    `state` is what is confirmed; `published` has, by number, all messages there ever were since the last start.
+    """
 
     def __init__(self, directory: Path, seed: object, disk: Disk | None = None) -> None:
         self.directory = directory
         self.random = random.Random(repr(seed))
         self.state = EMPTY
         self.begun: State | None = None
-        self.batches = 0
+        self.is_open = self.is_loaded = False
         self._disk = disk
         self._queues: dict[int, QueueDefinition] = {}
         self._bindings: list[BindingDefinition] = []
         self._held: dict[tuple[int, int], Held] = {}
-        self._messages: dict[int, Message] = {}
+        self.published: dict[int, Message] = {}
         self._seen: frozenset[tuple[int, int]] = frozenset()
         self._leases: dict[int, int] = {}
 
@@ -104,18 +110,21 @@ class Workload:
     def open(self, durability: Durability = "power") -> State:
         """Start a broker; what it found, from which the work goes on."""
         self._begin(None)
+        self.is_loaded = False
         self.store = Store.open(self.directory, durability=durability, now=NOW)
-        recovered = load(self.store)
-        found = found_by(recovered)
-        assert all(number < self.store.first_number for number in self._messages), "a number might be used twice"
+        self.is_open = True
+        found, set_aside = load(self.store)
+        assert not set_aside, "a message was set aside"
+        assert all(number < self.store.first_number for number in self.published), "a number might be used twice"
         self._queues = {d.number: d for d in found.definitions if isinstance(d, QueueDefinition)}
         self._bindings = [d for d in found.definitions if isinstance(d, BindingDefinition)]
         self._held = dict(found.messages)
         self._seen, self._leases = found.redelivered, {}
-        self._messages = {m.number: m for run in recovered.messages.values() for m in run}
+        self.published = {held.message[0]: message(held.message[0], held.message[4]) for held in self._held.values()}
         self._next_number = self.store.first_number
         self.journal = Journal()
         self._confirm(found)
+        self.is_loaded = True
         return found
 
     def close(self) -> None:
@@ -123,7 +132,13 @@ class Workload:
         told = frozenset(place for place in self._held if place in self._seen or self.random.random() < 0.3)
         self._begin(self.state._replace(redelivered=told))
         self.store.close({number: {one for queue, one in told if queue == number} for number in self._queues})
+        self.is_open = self.is_loaded = False
         self._confirm(self.state._replace(redelivered=told))
+
+    def abandon(self) -> None:
+        """End as after a failure."""
+        self.is_open = self.is_loaded = False
+        self.store.abandon()
 
     # Work
 
@@ -142,8 +157,8 @@ class Workload:
         except StoreFull:
             self.store.commit(batch)
         self._confirm(self._now())
-        self.batches += 1
-        self.store.checkpoint_if_due()
+        with suppress(StoreFull):
+            self.store.checkpoint_if_due()
 
     def fill(self) -> None:
         """Record a batch: something of each kind, or of some."""
@@ -210,14 +225,14 @@ class Workload:
     def _message(self, holders: int) -> Message:
         body = self.random.randbytes(self.random.choice(SIZES))
         made = message(self._take_number(), body, holders=holders)
-        self._messages[made.number] = made
+        self.published[made.number] = made
         return made
 
     def _some(self) -> tuple[QueueDefinition, list[Message]]:
         number, _ = self.random.choice(sorted(self._held))
         numbers = [one for queue_number, one in sorted(self._held) if queue_number == number]
         first = self.random.randrange(len(numbers))
-        return self._queues[number], [self._messages[one] for one in numbers[first : first + 4]]
+        return self._queues[number], [self.published[one] for one in numbers[first : first + 4]]
 
     def _settle(self) -> None:
         definition, run = self._some()

@@ -505,6 +505,7 @@ def test_info_says_what_there_is(store, journal, directory):
 
 def test_confirms_for_the_process_survive_the_process(opened, journal, after_crash):
     store = opened(durability="process")
+    load(store)
     journal.published(ONE, [message(1)])
     save(store, journal)
     assert len(after_crash().messages[1]) == 1

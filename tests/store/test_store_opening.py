@@ -6,7 +6,7 @@ import os
 import sqlite3
 import stat
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -115,6 +115,7 @@ def test_settings_hold(store, name, value):
 
 def test_confirms_may_be_promised_for_the_process_only(opened):
     store = opened(durability="process")
+    load(store)
     assert store._connection.execute("PRAGMA synchronous").fetchone() == (1,)
     assert store.info().durability == "process"
 
@@ -129,6 +130,7 @@ def test_a_setting_that_sqlite_does_not_take_is_refused(opened, monkeypatch):
 
 def test_no_run_starts_at_a_number_that_an_earlier_one_may_have_given(directory, tmp_path, opened):
     first = opened()
+    load(first)
     killed = opened(crash(directory, tmp_path / "killed"))
     first.close({})
     stopped = opened()
@@ -263,8 +265,16 @@ def spoil(directory: Path) -> None:
         file.write(b"\xa5" * 4096)
 
 
-def test_damage_is_looked_for_after_an_unclean_stop(directory, tmp_path, opened):
+def start_and_end(directory: Path) -> None:
+    with ExitStack() as undo:
+        store = Store.open(directory, now=NOW)
+        undo.callback(store.abandon)
+        load(store)
+
+
+def test_damage_is_looked_for(directory, tmp_path, opened):
     store = opened()
+    load(store)
     fill(store)
     store._checkpoint()
     journal = Journal()
@@ -278,10 +288,29 @@ def test_damage_is_looked_for_after_an_unclean_stop(directory, tmp_path, opened)
     assert tree(crashed) == before
 
 
-def test_damage_met_while_reading_is_an_error(directory, opened):
+def test_damage_is_looked_for_after_a_clean_stop_too(directory, opened):
     store = opened()
     fill(store)
     store.close({})
     spoil(directory)
+    before = tree(directory)
     with pytest.raises(StoreError, match="is damaged"):
-        load(opened())
+        start_and_end(directory)
+    assert tree(directory) == before
+
+
+@pytest.mark.parametrize("change", [
+    "DELETE FROM meta WHERE key = 'epoch'",
+    "UPDATE meta SET value = 'x' WHERE key = 'epoch'",
+    "UPDATE queue_rows SET arguments = '{'",
+])
+def test_values_that_nobody_wrote_are_damage(directory, opened, change):
+    store = opened()
+    load(store)
+    fill(store)
+    store.close({})
+    query(directory, change)
+    before = tree(directory)
+    with pytest.raises(StoreError, match="is damaged .*restore a backup"):
+        start_and_end(directory)
+    assert tree(directory) == before

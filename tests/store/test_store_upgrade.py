@@ -27,9 +27,8 @@ from amqpd.broker.definitions import (
 from amqpd.fields import LongString, Timestamp
 from amqpd.store import files, schema
 from amqpd.store.errors import StoreError
-from amqpd.store.recovery import Recovered
 from amqpd.store.store import Store
-from tests.store.store_samples import NOW, PERSISTENT, contents, load, query
+from tests.store.store_samples import NOW, PERSISTENT, Whole, contents, load, query
 
 FORMAT_1 = Path(__file__).with_name("format_1.sql").read_text()
 
@@ -73,7 +72,7 @@ def make_old(directory: Path) -> Path:
     return directory
 
 
-def expect_all(found: Recovered) -> None:
+def expect_all(found: Whole) -> None:
     """See that what was in the old store is in the new one, and nothing else."""
     assert found.was_clean and not found.damaged
     assert found.definitions == DEFINITIONS

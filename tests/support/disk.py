@@ -30,7 +30,7 @@ NAME = "amqpd-recording-disk"
 
 OK, IOERR, FULL, CANTOPEN = 0, 10, 13, 14
 SHORT_READ = 522
-OPEN_CREATE = 0x4
+OPEN_READ_ONLY, OPEN_READ_WRITE, OPEN_CREATE = 0x1, 0x2, 0x4
 OPEN_JOURNAL = 0x800 | 0x4000 | 0x80000     # the main one, a super-journal, a log: SQLite syncs the directory of these
 # What SQLite's own VFS answers when the system call behind an operation fails.
 SYSTEM_ERRORS = {
@@ -43,7 +43,9 @@ class Act(NamedTuple):
     """One change of the disk: what, of which file (0 for the directory), and with what.
 
     `create` and `delete` have a name as `value`, `rename` the old and the new one; `write` its offset and octets,
-    `truncate` the new size; `sync` nothing. `mark` is not the disk's: somebody wants to know when it was.
+    `truncate` the new size; `sync` nothing. After a `lost`, a sync that failed, the system may have forgotten what
+    was not synced, and the next sync will succeed without it. `mark` is not the disk's: somebody wants to know when
+    it was.
     """
 
     kind: str
@@ -127,6 +129,8 @@ class Disk:
         self.has_failed = False
         self.names: dict[str, int] = {}
         self.is_off = False             # what is done then goes nowhere: the process has been ended
+        self.read_only: set[str] = set()        # files that nobody may write,
+        self.unreadable: set[str] = set()       # or open at all
         self._numbers = iter(range(1, 1 << 30))
         for path in sorted(directory.iterdir()) if directory.is_dir() else ():
             if path.is_file():
@@ -147,7 +151,7 @@ class Disk:
         """Be the disk that every new connection and `os` find."""
         with ExitStack() as undo:
             undo.enter_context(_vfs().under(self))
-            for name in ("open", "rename", "replace", "unlink", "fsync"):
+            for name in ("open", "pwrite", "rename", "replace", "unlink", "fsync"):
                 undo.enter_context(patch.object(os, name, _OsCall(self, name, getattr(os, name))))
             yield self
 
@@ -201,8 +205,10 @@ class _OsCall:
             return self._real(target, *others, **named)
         if self._disk.is_off:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        kind = {"replace": "rename", "unlink": "delete", "fsync": "sync"}.get(self._name, self._name)
+        kind = {"pwrite": "write", "replace": "rename", "unlink": "delete", "fsync": "sync"}.get(self._name, self._name)
         if how := self._disk.verdict(kind):
+            if kind == "sync" and path != str(self._disk.directory):
+                self._disk.acts.append(Act("lost", self._disk.names[os.path.basename(path)]))
             code = errno.EIO if how == "EIO" else errno.ENOSPC
             raise OSError(code, os.strerror(code), path)
         existed = os.path.lexists(path)
@@ -214,6 +220,8 @@ class _OsCall:
         disk, name = self._disk, os.path.basename(path)
         if kind == "sync":
             disk.acts.append(Act("sync", 0 if path == str(disk.directory) else disk.names[name]))
+        elif kind == "write":
+            disk.acts.append(Act("write", disk.names[name], (others[1], bytes(others[0]))))
         elif kind == "rename":
             disk.renamed(name, os.path.basename(others[0]))
         elif kind == "delete" and name in disk.names:
@@ -270,9 +278,11 @@ class _RecordingVfs:
         if disk is None or not disk.holds(path):
             return self._real_open(vfs, name, file, flags, flags_out)
         opened = _File.from_address(file)
-        if disk.is_off or disk.verdict("open"):
+        if disk.is_off or os.path.basename(path) in disk.unreadable or disk.verdict("open"):
             opened.methods = POINTER(_Methods)()
             return CANTOPEN
+        if os.path.basename(path) in disk.read_only:
+            flags = flags & ~(OPEN_READ_WRITE | OPEN_CREATE) | OPEN_READ_ONLY
         code = self._real_open(vfs, name, file, flags, flags_out)
         if code == OK:
             name = os.path.basename(path)
@@ -355,9 +365,11 @@ class _RecordingVfs:
         return code
 
     def _sync(self, file: int, flags: int) -> int:
-        if self._begin("sync"):
-            return SYSTEM_ERRORS["sync"]
         handle = self._handles[file]
+        if self._begin("sync"):
+            if self._disk is not None:
+                self._disk.acts.append(Act("lost", handle.file))
+            return SYSTEM_ERRORS["sync"]
         if self._disk is not None:
             self._disk.acts.append(Act("sync", handle.file))
             if handle.syncs_directory:

@@ -1,0 +1,166 @@
+"""A disk that fails at its first write, its second, its third, …; or sync, truncation, open, deletion, or read.
+
+`CASES=100000 SEED=7 pytest -s tests/disk/test_failing_disk.py` looks at every failure there is of a small run. Each
+ends as the store promises: what is confirmed is there, a full disk may be tried again, anything else is the end.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from amqpd.store import store as store_module
+from amqpd.store.errors import StoreError, StoreFull
+from amqpd.store.store import Store
+from tests.disk.power import Platter, nothing, write_out
+from tests.disk.workload import State, Workload, acceptable, load
+from tests.store.store_samples import NOW
+from tests.support.disk import Act, Disk, Fault
+
+CASES = int(os.environ.get("CASES", 400))
+SEED = int(os.environ.get("SEED") or random.SystemRandom().getrandbits(32))
+
+
+@pytest.fixture(autouse=True)
+def small_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a checkpoint within a few batches."""
+    monkeypatch.setattr(store_module, "LARGEST_LOG", 50_000)
+
+
+class Run:
+    """A store that is made, used, killed, recovered, used and stopped on a disk with a fault, until that is met."""
+
+    def __init__(self, directory: Path, fault: Fault | None) -> None:
+        directory.mkdir(mode=0o700)
+        self.disk = Disk(directory, fault)
+        self.work = Workload(directory, SEED, self.disk)
+        self.failure: StoreError | None = None
+        with self.disk.at_work():
+            try:
+                self._go_on()
+            except StoreError as failure:
+                self.failure = failure
+            self.is_full = isinstance(self.failure, StoreFull)
+            self.was_loaded = self.work.is_loaded
+            if self.failure is not None and self.work.is_open:
+                self._see_that_it_is_the_end()
+                # What the broker does is to end at once; what a start that failed does is to let go of the files.
+                self.disk.is_off = fault is not None and fault.nth % 2 == 0
+                self.work.abandon()
+
+    def _go_on(self) -> None:
+        work, disk = self.work, self.disk
+        work.open()
+        work.commit_some(5)
+        disk.is_off = True
+        work.abandon()
+        disk.is_off = False
+        work.open()
+        work.commit_some(2)
+        work.close()
+
+    def _see_that_it_is_the_end(self) -> None:
+        """Nothing is written or confirmed any more, and the text stays the same; unless the disk was only full."""
+        if self.is_full or not self.work.is_loaded:
+            return
+        changes = self.changes()
+        self.disk.fault = None          # not even if the disk were well again
+        for _ in range(2):
+            self.work.fill()
+            with pytest.raises(StoreError) as refusal:
+                self.work.commit()
+            assert str(refusal.value) == str(self.failure)
+        assert self.changes() == changes
+
+    def changes(self) -> list[Act]:
+        """What was done to the disk."""
+        return [act for act in self.disk.acts if act.kind != "mark"]
+
+
+def faults_of(counts: Mapping[str, int]) -> list[Fault]:
+    """Every failure that a run with so many operations can meet."""
+    ways = {"write": ("EIO", "ENOSPC", "short"), "rename": ("EIO",), "read": ("EIO",)}
+    return [
+        Fault(kind, nth, how, for_good)
+        for kind, count in counts.items() for how in ways.get(kind, ("EIO", "ENOSPC"))
+        for for_good in (False, True) for nth in range(1, count + 1)]
+
+
+def chosen_faults(root: Path) -> list[Fault]:
+    """As many of them as asked for."""
+    sound = Run(root / "sound", None)
+    assert sound.failure is None and len(acceptable(sound.disk.acts)) == 1
+    faults = faults_of(sound.disk.counts)
+    return random.Random(SEED).sample(faults, min(CASES, len(faults)))
+
+
+def look(directory: Path) -> State:
+    """What a start on a disk that is well again finds."""
+    with Disk(directory).at_work():
+        store = Store.open(directory, now=NOW)
+        found, set_aside = load(store)
+        assert not set_aside
+        store.check()
+        store.abandon()
+    return found
+
+
+def see_what_is_left(run: Run, root: Path, story: str) -> None:
+    """Start on the files as they were left, and as a power cut leaves them that takes all that was not synced."""
+    text = str(run.failure or "")
+    assert len(text.splitlines()) <= 1 and "mistake" not in text, f"{story}: {text}"
+    states = acceptable(run.disk.acts)
+    assert look(run.disk.directory) in states, f"{story}: {text}"
+    platter = Platter()
+    platter.do(run.disk.acts)
+    cut = write_out(platter.after_cut(random.Random(0), nothing), root / "cut")
+    assert look(cut) in states, f"{story}, and then the power: {text}"
+    shutil.rmtree(run.disk.directory)
+    shutil.rmtree(cut)
+
+
+@pytest.mark.timeout(120 + CASES)
+def test_whatever_fails_nothing_confirmed_is_lost_and_nothing_is_confirmed_after(tmp_path: Path) -> None:
+    outcomes: Counter[str] = Counter()
+    faults = chosen_faults(tmp_path)
+    for number, fault in enumerate(faults):
+        story = f"seed {SEED}: {fault} ({tmp_path / str(number)})"
+        run = Run(tmp_path / f"{number}", fault)
+        see_what_is_left(run, tmp_path, story)
+        outcomes["full" if run.is_full else "failed" if run.failure else "went on"] += 1
+    print(f"\nio-sweep: seed {SEED}, {len(faults)} failures, {dict(outcomes)}, lost 0")
+    assert min(outcomes[outcome] for outcome in ("full", "failed", "went on")) > len(faults) / 20
+
+
+def test_a_batch_that_found_the_disk_full_once_is_committed_again(tmp_path: Path) -> None:
+    """At every write of a run; those that make the store are a start that is refused."""
+    sound = Run(tmp_path / "sound", None)
+    went_on = 0
+    for nth in range(1, sound.disk.counts["write"] + 1):
+        run = Run(tmp_path / f"{nth}", Fault("write", nth, "ENOSPC"))
+        assert run.failure is None or run.is_full or not run.was_loaded
+        went_on += run.failure is None
+        see_what_is_left(run, tmp_path, f"seed {SEED}: write {nth}")
+    print(f"\ndisk full once: seed {SEED}, {sound.disk.counts['write']} writes, {went_on} times committed again")
+    assert went_on > sound.disk.counts["write"] / 4
+
+
+def test_teeth_a_store_that_goes_on_after_a_failed_sync_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = Run(tmp_path / "sound", None)
+    monkeypatch.setattr(Store, "_failed", lambda self, failure: failure)
+    caught = 0
+    for nth in range(1, sound.disk.counts["sync"] + 1):
+        try:
+            Run(tmp_path / f"{nth}", Fault("sync", nth))
+        except (AssertionError, pytest.fail.Exception):
+            caught += 1
+    print(f"\nio-sweep of a sabotaged store: {caught} of {sound.disk.counts['sync']} failed syncs noticed")
+    assert caught > sound.disk.counts["sync"] / 3
