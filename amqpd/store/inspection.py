@@ -69,7 +69,8 @@ def _examine(connection: sqlite3.Connection, path: Path, log: Path) -> bool:
         raise StoreError(
             f"{path} has format {found}, this amqpd reads 1 to {newest_format()}: use the amqpd that wrote it")
     meta = dict(connection.execute("SELECT key, value FROM meta"))
-    if not isinstance(meta.get("epoch"), int):
+    epoch = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()     # its index may be damaged
+    if not epoch or not isinstance(epoch[0], int):
         raise from_finding("there is no epoch in meta", path)
     if meta.get("synced", 1):
         page_size, = connection.execute("PRAGMA page_size").fetchone()

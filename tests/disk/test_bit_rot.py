@@ -54,7 +54,9 @@ class Files(NamedTuple):
 
 
 def read(directory: Path) -> Image:
-    return {path.name: path.read_bytes() for path in directory.iterdir() if path.suffix != ".lock"}
+    """What there is in a directory. An empty log is none: SQLite takes it away when it ends."""
+    return {
+        path.name: octets for path in directory.iterdir() if path.suffix != ".lock" and (octets := path.read_bytes())}
 
 
 def make(root: Path, *, commits: int, commits_in_log: int = 0, is_stopped: bool = False) -> Files:

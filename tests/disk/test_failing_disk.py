@@ -72,7 +72,8 @@ class Run:
         changes = self.changes()
         self.disk.fault = None          # not even if the disk were well again
         for _ in range(2):
-            self.work.fill()
+            while self.work.journal.filling.is_empty:   # all may be settled again
+                self.work.fill()
             with pytest.raises(StoreError) as refusal:
                 self.work.commit()
             assert str(refusal.value) == str(self.failure)
