@@ -234,7 +234,8 @@ def findings_of(seed: int, steps: int) -> list[str]:
     return [str(finding) for finding in judge(simulation.history.events)]
 
 
-@settings(max_examples=settings().max_examples // 2)
+@pytest.mark.timeout(180)
+@settings(max_examples=settings().max_examples // 4)
 @given(seed=st.integers(0, 2**32 - 1), steps=st.integers(1, 300))
 def test_clients_are_told_nothing_that_breaks_a_promise(seed: int, steps: int) -> None:
     assert not findings_of(seed, steps)
