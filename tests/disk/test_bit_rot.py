@@ -73,7 +73,7 @@ def make(root: Path, *, commits: int, commits_in_log: int = 0, is_stopped: bool 
             work.close()
         image = read(crash(directory, root / "left"))
         work.store.abandon()
-    return Files(image, work.state.as_found(), {content[1:] for content in contents(work.published.values())})
+    return Files(image, work.state, {content[1:] for content in contents(work.published.values())})
 
 
 def flip(octets: bytes, at: int, bit: int) -> bytes:
