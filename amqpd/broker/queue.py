@@ -245,7 +245,7 @@ class Queue:
         if self.lease is not None and stored.numbers:
             self.lease.restore(redelivered_to, stored.numbers[-1])
         ends = stored.ends(self.rules.message_ttl_ms, self._clock)
-        for level, pages in stored.pages(ends, by_priority=bool(self.rules.max_priority)):
+        for level, pages in stored.pages(ends, self.rules.max_priority):
             self.ready.restore(level, pages)
         self._trim()
         self._expire()

@@ -17,7 +17,7 @@ from amqpd.broker.stretch import MESSAGE_COST
 from amqpd.message import Message
 from tests.support.journals import RecordingJournal
 from tests.support.samples import message, messages, queue_definition
-from tests.support.shelves import ShelfInMemory
+from tests.support.shelves import ShelfInMemory, stored
 from tests.support.subscribers import ListSubscriber, subscribe
 
 COUNT = 4 * PAGE_MESSAGES
@@ -314,3 +314,11 @@ def test_the_queue_that_has_most_goes_first_and_only_as_far_as_it_must(journal: 
     broker.page_out()
     assert shelf.budget.used <= shelf.budget.limit and len(list(small.ready)) == 1
     assert len(list(large.ready)) > PAGE_MESSAGES, "more than had to go has gone"
+
+
+def test_priorities_above_the_highest_come_back_as_one_level(journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    queue = make(journal, shelf, max_priority=2)
+    run = messages(*range(1, 7), persistent=True)
+    queue.restore(stored(run)._replace(priorities=bytearray([9, 0, 3, 2, 200, 1])), set(), 0, {})
+    assert queue.ready.numbers() == [1, 3, 4, 5, 6, 2]
+    queue.check()

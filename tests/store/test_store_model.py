@@ -22,7 +22,7 @@ from tests.store.store_samples import NOW, contents, crash, load, message, queue
 VHOSTS = ["/", "other"]
 MOST_PAGES = 1_000_000
 SIZES = st.sampled_from([0, 1, 300])        # of a body, in copies of its message's number
-EXPIRIES = st.none() | st.integers(0, 1 << 62)
+EXPIRIES = st.none() | st.integers(0, (1 << 62) - 1)
 
 
 class Held(NamedTuple):
