@@ -25,7 +25,7 @@ from amqpd.broker.consumer import Consumer
 from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED
 from amqpd.broker.deadlines import Deadlines
 from amqpd.broker.definitions import QueueDefinition
-from amqpd.broker.lease import BLOCK, Lease
+from amqpd.broker.lease import Lease
 from amqpd.broker.pages import Left, StoredMessages, Unread
 from amqpd.broker.paging import NotAtHand, Paging
 from amqpd.broker.ports import Journal, Shelf
@@ -80,6 +80,7 @@ class Queue:
         self.refused: list[Message] = []            # what `publish` did not take, until `take_refused`
         self.published_total = self.delivered_total = self.got_total = self.settled_total = 0
         self.redelivered_total = 0
+        self._came = self._went = 0         # totals when `keeps_up` was last asked
         self._journal = journal
         self._clock = clock or Clock()
         self._mortuary = mortuary
@@ -338,7 +339,8 @@ class Queue:
     def _note_handed_out(self, run: Sequence[Message]) -> None:
         if self.lease is not None:
             last = max(map(number_of, run)) if self.rules.max_priority else run[-1].number
-            self.lease.handed_out(last, self.ready.number_at(BLOCK))
+            if self.lease.handed_out(last):
+                self.lease.ask(max(last + self.lease.block, self.ready.number_at(self.lease.block)))
 
     def _hand_out(self, consumer: Consumer, run: Sequence[Message]) -> None:
         if not run:
@@ -547,6 +549,13 @@ class Queue:
         return self.had_consumer and not self.consumers
 
     # Outlook
+
+    def keeps_up(self) -> bool:
+        """Whether, since this was last asked, a quarter as many messages were handed out as came, and any at all."""
+        came, went = self.published_total, self.delivered_total + self.got_total
+        does = went > self._went and 4 * (went - self._went) >= came - self._came
+        self._came, self._went = came, went
+        return does
 
     def statistics(self) -> dict[str, Any]:
         """Counts as of now; `*_bytes` are octets of bodies."""

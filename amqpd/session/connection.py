@@ -118,6 +118,7 @@ class Session:
         self._unheard: Iterator[Command] | None = None      # while blocked: what comes after the first publish
         self._unheard_octets = bytearray()                  # and what came after that
         self.received_octets = self.sent_octets = 0
+        self.published_runs = 0
         self.connected_at_ms = broker.clock.to_wall(now_ms)
         self._signals = signals
         self._log = logging.LoggerAdapter(log, {"connection": number})

@@ -322,3 +322,24 @@ def test_priorities_above_the_highest_come_back_as_one_level(journal: RecordingJ
     queue.restore(stored(run)._replace(priorities=bytearray([9, 0, 3, 2, 200, 1])), set(), 0, {})
     assert queue.ready.numbers() == [1, 3, 4, 5, 6, 2]
     queue.check()
+
+
+def test_a_queue_whose_consumers_keep_up_is_spared_and_its_publishers_wait(journal: RecordingJournal) -> None:
+    shelf = ShelfInMemory(journal.read, limit=COUNT * MESSAGE_COST // 2)
+    clock = Clock(1_000, 1_000_000)
+    broker = Broker(journal, shelf=shelf, clock=clock)
+    broker.add_vhost(VhostDefinition("/"))
+    broker.ensure(QueueDefinition(0, "/", "q"))
+    queue, = broker.vhosts["/"].queues.values()
+    consumer = subscribe(queue, ListSubscriber(), prefetch=COUNT // 2)
+    queue.publish(messages(*range(1, 2 * COUNT + 1)))
+    broker.page_out()
+    assert broker.is_behind and len(list(queue.ready)) == len(queue.ready), "it took a quarter of what came"
+    broker.page_out()
+    assert broker.is_behind, "it is not asked again at once"
+    clock.advance(1_100)
+    broker.page_out()
+    assert not broker.is_behind, "it took nothing meanwhile"
+    shelf.write_slips()
+    assert len(list(queue.ready)) < len(queue.ready)
+    queue.unsubscribe(consumer)
