@@ -47,10 +47,21 @@ def amqpd() -> None:
 amqpd.add_command(store)
 
 
+def _check_listeners(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """A wrong option is wrong usage, and named as it was given, not as the setting that it sets."""
+    from amqpd.config.reading import WORDS, is_listener
+    from amqpd.config.settings import Listener
+
+    for text in given:
+        if not is_listener(text):
+            raise click.BadParameter(f"{text!r}, allowed is {WORDS[Listener]}")
+    return given
+
+
 @amqpd.command()
 @click.option("--config", metavar="FILE", envvar="AMQPD_CONFIG_FILE", help="Read settings from this TOML file.")
 @click.option("--data-dir", metavar="DIR", help="Keep the database here.  [default: ./amqpd-data]")
-@click.option("--listen", metavar="HOST:PORT", multiple=True,
+@click.option("--listen", metavar="HOST:PORT", multiple=True, callback=_check_listeners,
               help="Serve clients here; may be repeated, port 0 takes a free one.  [default: 127.0.0.1:5672]")
 @click.option("--memory", is_flag=True, default=None, help="Keep everything in memory.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: info]")

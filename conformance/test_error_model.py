@@ -292,6 +292,14 @@ def test_opening_a_channel_twice_closes_the_connection(client: Client, ch: Chann
     client.expect_connection_close(504, "CHANNEL_ERROR - second 'channel.open' seen", *CHANNEL_OPEN)
 
 
+def test_opening_a_channel_that_awaits_close_ok_closes_the_connection(
+        client: Client, ch: Channel, texts: Texts) -> None:
+    fail(ch)
+    expect_failure(ch, texts)
+    ch.send(CHANNEL_OPEN, "s", "")
+    client.expect_connection_close(504, "CHANNEL_ERROR - second 'channel.open' seen", *CHANNEL_OPEN)
+
+
 def end_connection(client: Client) -> None:
     """Do what closes a connection with 504, and read that close."""
     client.send_method(0, *CONNECTION_OPEN, pack("sso", "/", "", 0))

@@ -169,6 +169,12 @@ def test_check_config_looks_at_the_file_alone(tmp_path: Path, monkeypatch: pytes
     (["--bogus"], "amqpd: No such option '--bogus'; try 'amqpd serve --help'"),
     (["serve", "x"], "amqpd: Got unexpected extra argument (x); try 'amqpd serve --help'"),
     (["check-config"], "amqpd: Missing argument 'FILE'; try 'amqpd check-config --help'"),
+    (["--listen", ":0", "--listen", "5672"],
+     "amqpd: Invalid value for '--listen': '5672', allowed is HOST:PORT, such as '127.0.0.1:5672' or '[::1]:0'; "
+     "try 'amqpd serve --help'"),
+    (["serve", "--listen="],
+     "amqpd: Invalid value for '--listen': '', allowed is HOST:PORT, such as '127.0.0.1:5672' or '[::1]:0'; "
+     "try 'amqpd serve --help'"),
 ])
 def test_wrong_usage_is_one_line_and_64(
     arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]

@@ -118,9 +118,14 @@ def _decode(kind: type, value: Any) -> Any:
             raise ValueError("no path")
         return Path(os.path.expanduser(value))
     value.encode()      # a variable may hold octets that are not UTF-8
-    if kind is Listener and (not LISTENER.fullmatch(value) or Listener(value).port > 65_535):
+    if kind is Listener and not is_listener(value):
         raise ValueError("not HOST:PORT")
     return kind(value)
+
+
+def is_listener(text: str) -> bool:
+    """Whether this is HOST:PORT; what that may look like is in `WORDS`."""
+    return bool(LISTENER.fullmatch(text)) and Listener(text).port <= 65_535
 
 
 def _allowed(kind: Any) -> str:

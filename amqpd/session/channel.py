@@ -4,7 +4,7 @@ Owns the channel's life: open until either side closes it. What it publishes, co
 in the modules of those names; they reach the connection and the broker through here.
 
 Always true between calls: after our channel.close nothing is heard but close and close-ok, and the number is
-free only after close-ok.
+free only after close-ok: to open it before that is an error of the connection.
 
 Spec: channel class, §2.2.5, §4.8; RabbitMQ docs/channels.
 """
@@ -127,7 +127,7 @@ class Channel:
 
     def on_method(self, method: Frame) -> None:
         """Take any other method; an error closes the channel. Close and close-ok are the session's to see."""
-        if self.is_closing:
+        if self.is_closing and not isinstance(method, ChannelMethods.Open):
             return
         handler = self._handlers.get(type(method))
         if handler is None:

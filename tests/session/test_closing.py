@@ -35,6 +35,12 @@ def test_a_channel_that_is_open_cannot_be_opened(talk: Talk) -> None:
     talk.hung_up(504, "CHANNEL_ERROR - second 'channel.open' seen", 20, 10)
 
 
+def test_a_channel_that_awaits_close_ok_cannot_be_opened(talk: Talk) -> None:
+    talk.open_channel().client(Queue.Purge(queue="missing"), Channel.Open(), Channel.CloseOk())
+    talk.broker(Channel.Close(404, NO_QUEUE, 50, 30))
+    talk.hung_up(504, "CHANNEL_ERROR - second 'channel.open' seen", 20, 10)
+
+
 def test_the_number_of_a_channel_may_be_any(talk: Talk) -> None:
     talk.open_channel(65_535).close_channel(65_535)
 
@@ -104,7 +110,7 @@ def test_a_channel_can_be_opened_again_after_an_error(talk: Talk) -> None:
 
 def test_nothing_is_heard_on_a_channel_between_its_error_and_close_ok(talk: Talk) -> None:
     talk.open_channel()
-    talk.client(Queue.Purge(queue="missing"), Queue.Declare(queue="q"), Channel.Open(), Basic.Ack(5))
+    talk.client(Queue.Purge(queue="missing"), Queue.Declare(queue="q"), Basic.Qos(), Basic.Ack(5))
     talk.publish("q", b"lost").closed(404, NO_QUEUE, 50, 30)
     assert not talk.stage.broker.vhosts["/"].queues
 
