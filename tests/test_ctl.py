@@ -258,6 +258,11 @@ def test_csv_and_json_give_back_every_text(rows: list[tuple[str, str]]) -> None:
     (["set_permissions", "-p", "v", "u", "a", "", ".*"], "set_permissions",
      {"vhost": "v", "user": "u", "configure": "a", "write": "", "read": ".*"},
      'Setting permissions for user "u" in vhost "v" ...'),
+    (["clear_permissions", "-p", "v", "u"], "clear_permissions", {"vhost": "v", "user": "u"},
+     'Clearing permissions for user "u" in vhost "v" ...'),
+    (["set_user_tags", "u"], "set_user_tags", {"user": "u", "tags": []}, 'Setting tags for user "u" to [] ...'),
+    (["set_user_tags", "u", "a", "b"], "set_user_tags", {"user": "u", "tags": ["a", "b"]},
+     'Setting tags for user "u" to [a, b] ...'),
     (["add_vhost", "v"], "add_vhost", {"vhost": "v"}, 'Adding vhost "v" ...'),
     (["delete_vhost", "v"], "delete_vhost", {"vhost": "v"}, 'Deleting vhost "v" ...'),
     (["set_policy", "-p", "v", "n", "^q", "{}"], "set_policy",
@@ -298,6 +303,20 @@ def test_a_deleted_queue_tells_its_messages(
 def test_a_new_user_is_told_to_need_permissions(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
     assert ctl.main(["add_user", "u", "p"]) == 0
     assert "Don't forget to grant the user permissions" in capsys.readouterr().out
+
+
+def test_a_right_password_is_a_success(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ctl.main(["authenticate_user", "u", "p"]) == 0
+    assert broker.asked == [{"command": "authenticate_user", "arguments": {"user": "u", "password": "p"}}]
+    assert capsys.readouterr().out == 'Authenticating user "u" ...\nSuccess\n'
+
+
+def test_what_a_user_may_do_is_a_table(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    broker.gives({"columns": ["vhost", "configure", "write", "read"], "rows": [["/", ".*", "", "^a"]]})
+    assert ctl.main(["list_user_permissions", "u"]) == 0
+    assert broker.asked == [{"command": "list_user_permissions", "arguments": {"user": "u"}}]
+    assert capsys.readouterr().out == (
+        'Listing permissions for user "u" ...\nvhost\tconfigure\twrite\tread\n/\t.*\t\t^a\n')
 
 
 def test_quiet_acts_print_nothing(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
@@ -462,7 +481,7 @@ def test_a_broker_that_does_not_answer_is_75(broker: FakeBroker, capsys: pytest.
     [], ["bogus"], ["list_queues", "--bogus"], ["purge_queue"], ["purge_queue", "a", "b"], ["close_connection", "x"],
     ["list_queues", "-t", "x"], ["list_queues", "-t", "0"], ["list_queues", "--formatter", "xml"],
     ["set_permissions", "u", "a", "b"], ["set_policy", "n", "p"], ["set_policy", "n", "p", "{}", "--priority", "abc"],
-    ["clear_policy"],
+    ["clear_policy"], ["clear_permissions", "u", "x"], ["list_user_permissions"], ["set_user_tags"],
 ])
 def test_wrong_usage_is_64(arguments: list[str]) -> None:
     assert ctl.main(arguments) == 64

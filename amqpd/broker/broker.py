@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from amqpd.broker.access import Operator, User
 from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import (
@@ -196,7 +198,13 @@ class Broker:
         Raises NoSuchThing.
         """
         user = self.user(name)
-        user.definition = UserDefinition(name, password_hash, algorithm, user.definition.tags)
+        user.definition = replace(user.definition, password_hash=password_hash, hashing_algorithm=algorithm)
+        self._record(Defined(user.definition))
+
+    def set_user_tags(self, name: str, tags: tuple[str, ...]) -> None:
+        """Give a user these tags in place of those he had, on running connections too. Raises NoSuchThing."""
+        user = self.user(name)
+        user.definition = replace(user.definition, tags=tags)
         self._record(Defined(user.definition))
 
     def set_permissions(self, permission: PermissionDefinition) -> None:
@@ -204,6 +212,15 @@ class Broker:
         self.vhost(permission.vhost).version += 1
         self.user(permission.user).permit(permission)
         self._record(Defined(permission))
+
+    def clear_permissions(self, user_name: str, vhost_name: str) -> None:
+        """Take away all a user may do in a vhost; his connections stay, and are refused. Raises NoSuchThing."""
+        vhost, user = self.vhost(vhost_name), self.user(user_name)
+        permission = user.permissions.get(vhost_name)
+        if permission is not None:
+            vhost.version += 1
+            user.forbid(vhost_name)
+            self._record(Deleted(permission))
 
     def user(self, name: str) -> User:
         """Raises NoSuchThing."""

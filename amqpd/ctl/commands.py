@@ -124,6 +124,29 @@ def change_password(options: Options, user: str, password: str | None) -> None:
     options.ask("change_password", user=user, password=_password(password))
 
 
+@amqpctl.command("authenticate_user")
+@click.argument("user")
+@click.argument("password", required=False)
+@common
+@click.pass_obj
+def authenticate_user(options: Options, user: str, password: str | None) -> None:
+    """See whether this is the user's password. Without PASSWORD, it is read from stdin."""
+    options.announce(f'Authenticating user "{user}" ...')
+    options.ask("authenticate_user", user=user, password=_password(password))
+    options.report("Success")
+
+
+@amqpctl.command("set_user_tags")
+@click.argument("user")
+@click.argument("tags", nargs=-1, metavar="[TAG]...")
+@common
+@click.pass_obj
+def set_user_tags(options: Options, user: str, tags: tuple[str, ...]) -> None:
+    """Give a user these tags in place of those he had; without TAG he has none."""
+    options.announce(f'Setting tags for user "{user}" to [{", ".join(tags)}] ...')
+    options.ask("set_user_tags", user=user, tags=tags)
+
+
 @amqpctl.command("set_permissions")
 @click.argument("user")
 @click.argument("configure")
@@ -138,6 +161,27 @@ def set_permissions(options: Options, user: str, configure: str, write: str, rea
     """
     options.announce(f'Setting permissions for user "{user}" in vhost "{options.vhost}" ...')
     options.ask("set_permissions", vhost=options.vhost, user=user, configure=configure, write=write, read=read)
+
+
+@amqpctl.command("clear_permissions")
+@click.argument("user")
+@common
+@click.pass_obj
+def clear_permissions(options: Options, user: str) -> None:
+    """Take away all a user may do in a vhost. His connections stay, but are refused what they ask."""
+    options.announce(f'Clearing permissions for user "{user}" in vhost "{options.vhost}" ...')
+    options.ask("clear_permissions", vhost=options.vhost, user=user)
+
+
+@amqpctl.command("list_user_permissions")
+@click.argument("user")
+@common
+@click.pass_obj
+def list_user_permissions(options: Options, user: str) -> None:
+    """List what a user may do, vhost by vhost."""
+    options.announce(f'Listing permissions for user "{user}" ...')
+    result = options.ask("list_user_permissions", user=user)
+    options.show(result["columns"], result["rows"])
 
 
 @amqpctl.command("add_vhost")

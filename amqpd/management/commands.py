@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import msgspec
 
 from amqpd import __version__
-from amqpd.broker.access import SCRYPT, hash_password
+from amqpd.broker.access import RIGHTS, SCRYPT, hash_password, password_matches
 from amqpd.broker.broker import OPERATOR, AlreadyThere, Broker
 from amqpd.broker.definitions import PermissionDefinition, PolicyDefinition, UserDefinition, VhostDefinition
 from amqpd.broker.patterns import PatternError, compile_pattern
@@ -90,12 +90,14 @@ class Commands:
         self.lookups: dict[str, Callable[..., Any]] = _by_name(
             self.ping, self.status, self.stop, self.store_info, self.backup_store, self.list_queues,
             self.list_exchanges, self.list_bindings, self.list_connections, self.list_channels, self.list_consumers,
-            self.list_users, self.list_vhosts, self.list_permissions, self.list_policies, self.list_operator_policies,
-            self.set_vm_memory_high_watermark, self.set_disk_free_limit)
+            self.list_users, self.list_vhosts, self.list_permissions, self.list_user_permissions, self.list_policies,
+            self.list_operator_policies, self.authenticate_user, self.set_vm_memory_high_watermark,
+            self.set_disk_free_limit)
         self.changes: dict[str, Callable[..., Any]] = _by_name(
             self.purge_queue, self.delete_queue, self.close_connection, self.add_user, self.delete_user,
-            self.change_password, self.set_permissions, self.add_vhost, self.delete_vhost, self.set_policy,
-            self.clear_policy, self.set_operator_policy, self.clear_operator_policy)
+            self.change_password, self.set_user_tags, self.set_permissions, self.clear_permissions, self.add_vhost,
+            self.delete_vhost, self.set_policy, self.clear_policy, self.set_operator_policy,
+            self.clear_operator_policy)
 
     # The broker itself
 
@@ -185,6 +187,13 @@ class Commands:
         """What users may do in a vhost."""
         return _table(listings.permissions(self._broker, self._vhost(vhost)), columns)
 
+    def list_user_permissions(self, user: str) -> Table:
+        """What a user may do, vhost by vhost."""
+        found = self._broker.users.get(user)
+        if found is None:
+            raise Refusal(f'{{:no_such_user, "{user}"}}', EXIT_UNAVAILABLE)
+        return _table(listings.user_permissions(found), ["vhost", *RIGHTS])
+
     def list_policies(self, vhost: str, columns: list[str]) -> Table:
         """The policies of a vhost."""
         return _table(listings.policies(self._vhost(vhost), is_operator=False), columns)
@@ -267,6 +276,18 @@ class Commands:
         self._check_user(user)
         self._broker.change_password(user, password_hash, algorithm)
 
+    async def authenticate_user(self, user: str, password: str) -> None:
+        """See whether this is the user's password."""
+        found = self._broker.users.get(user)
+        if not await asyncio.to_thread(password_matches, found.definition if found else None, password):
+            raise Refusal(
+                f"Error: failed to authenticate user \"{user}\"\nuser '{user}' - invalid credentials", EXIT_DATA)
+
+    def set_user_tags(self, user: str, tags: list[str]) -> None:
+        """Give a user these tags in place of those he had."""
+        self._check_user(user)
+        self._broker.set_user_tags(user, tuple(tags))
+
     def set_permissions(self, vhost: str, user: str, configure: str, write: str, read: str) -> None:
         """Set what a user may do in a vhost."""
         self._check_user(user)
@@ -274,6 +295,14 @@ class Commands:
         for pattern in (configure, write, read):
             _check_pattern(pattern)
         self._broker.set_permissions(PermissionDefinition(user, vhost, configure, write, read))
+
+    def clear_permissions(self, vhost: str, user: str) -> None:
+        """Take away all a user may do in a vhost; that he may nothing there already is fine."""
+        if user not in self._broker.users:
+            raise Refusal(f"User {user} does not exist", EXIT_NO_USER)
+        if vhost not in self._broker.vhosts:
+            raise Refusal(f"Virtual host {vhost} does not exist", EXIT_UNAVAILABLE)
+        self._broker.clear_permissions(user, vhost)
 
     def _check_user(self, name: str) -> None:
         if name not in self._broker.users:

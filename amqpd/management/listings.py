@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
+from amqpd.broker.access import RIGHTS, User
 from amqpd.broker.broker import Broker
 from amqpd.broker.queue import Queue
 from amqpd.broker.vhost import Vhost
@@ -129,12 +130,13 @@ def permissions(broker: Broker, vhost: Vhost) -> Iterator[Record]:
     for user in broker.users.values():
         permission = user.permissions.get(vhost.name)
         if permission is not None:
-            yield {
-                "user": user.name,
-                "configure": permission.configure,
-                "write": permission.write,
-                "read": permission.read,
-            }
+            yield {name: getattr(permission, name) for name in ("user", *RIGHTS)}
+
+
+def user_permissions(user: User) -> Iterator[Record]:
+    """What a user may do, vhost by vhost."""
+    for permission in user.permissions.values():
+        yield {name: getattr(permission, name) for name in ("vhost", *RIGHTS)}
 
 
 def policies(vhost: Vhost, *, is_operator: bool) -> Iterator[Record]:

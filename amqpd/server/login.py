@@ -59,7 +59,8 @@ class Logins:
         user = self._broker.users.get(request.user)
         if session.login is not request:
             return
-        if not matches or user is None or user.definition is not definition:
+        if (not matches or definition is None or user is None
+                or user.definition.password_hash != definition.password_hash):
             asyncio.get_running_loop().call_later(self._failure_delay_s, self._refuse, session, request)
             return
         if len(self._right) >= REMEMBERED:

@@ -10,6 +10,7 @@ import pytest
 from amqpd.broker.broker import AlreadyThere, Broker, NoSuchThing
 from amqpd.broker.definitions import (
     BindingDefinition,
+    Defined,
     Deleted,
     ExchangeDefinition,
     PermissionDefinition,
@@ -75,6 +76,9 @@ def test_what_is_there_cannot_be_added(broker: Broker, act: Callable[[Broker], N
     lambda broker: broker.set_permissions(PermissionDefinition("none", "/")),
     lambda broker: broker.set_permissions(PermissionDefinition("somebody", "none")),
     lambda broker: broker.change_password("none", "", ""),
+    lambda broker: broker.set_user_tags("none", ("administrator",)),
+    lambda broker: broker.clear_permissions("none", "/"),
+    lambda broker: broker.clear_permissions("somebody", "none"),
 ])
 def test_what_is_not_there_is_refused_by_name(broker: Broker, act: Callable[[Broker], None]) -> None:
     with pytest.raises(NoSuchThing, match="'none'"):
@@ -122,6 +126,28 @@ def test_new_permissions_make_publishers_look_again(broker: Broker) -> None:
     version = broker.vhosts["/"].version
     broker.set_permissions(PermissionDefinition("somebody", "/"))
     assert broker.vhosts["/"].version > version
+
+
+def test_permissions_that_are_cleared_make_publishers_look_again(broker: Broker, journal: RecordingJournal) -> None:
+    version = broker.vhosts["/"].version
+    broker.clear_permissions("somebody", "/")
+    assert broker.vhosts["/"].version > version
+    assert not broker.users["somebody"].may_enter("/")
+    assert journal.changes[-1] == Deleted(PermissionDefinition("somebody", "/", read=".*"))
+
+
+def test_to_clear_permissions_that_are_not_there_changes_nothing(broker: Broker, journal: RecordingJournal) -> None:
+    recorded = len(journal.changes)
+    broker.clear_permissions("somebody", "other")
+    assert len(journal.changes) == recorded
+
+
+def test_tags_are_set_and_a_password_is_changed_each_by_itself(broker: Broker, journal: RecordingJournal) -> None:
+    broker.set_user_tags("somebody", ("administrator", "policymaker"))
+    broker.change_password("somebody", "new", "scrypt")
+    wanted = UserDefinition("somebody", "new", "scrypt", ("administrator", "policymaker"))
+    assert broker.users["somebody"].definition == wanted
+    assert journal.changes[-1] == Defined(wanted)
 
 
 def test_what_a_config_declares_is_made_once(broker: Broker, journal: RecordingJournal) -> None:

@@ -239,6 +239,14 @@ def test_users_vhosts_and_permissions_are_listed(desk: Desk) -> None:
     assert desk.rows("list_permissions", "user", vhost="shop") == []
 
 
+def test_what_a_user_may_do_is_listed_vhost_by_vhost(desk: Desk) -> None:
+    desk.broker.add_vhost(VhostDefinition("shop"))
+    desk.broker.set_permissions(PermissionDefinition("guest", "/", "a", "b", "c"))
+    desk.broker.set_permissions(PermissionDefinition("guest", "shop", "", "", "^x"))
+    assert desk.ask("list_user_permissions", user="guest") == {
+        "columns": ["vhost", "configure", "write", "read"], "rows": [["/", "a", "b", "c"], ["shop", "", "", "^x"]]}
+
+
 @pytest.mark.parametrize("command", [
     "list_queues", "list_exchanges", "list_bindings", "list_consumers", "list_permissions", "list_policies",
     "list_operator_policies",
@@ -334,6 +342,24 @@ def test_permissions_are_set(desk: Desk) -> None:
     assert not desk.broker.users["guest"].may("/", "configure", "ab")
 
 
+def test_permissions_are_cleared_and_may_have_been(desk: Desk) -> None:
+    desk.ask("set_permissions", vhost="/", user="guest", configure=".*", write=".*", read=".*")
+    for _ in range(2):
+        desk.ask("clear_permissions", vhost="/", user="guest")
+        assert not desk.broker.users["guest"].may_enter("/")
+
+
+@pytest.mark.parametrize("tags", [[], ["monitoring", "policymaker"]])
+def test_a_user_has_the_tags_he_was_given_last(desk: Desk, tags: list[str]) -> None:
+    desk.ask("set_user_tags", user="guest", tags=tags)
+    assert desk.rows("list_users", "user", "tags") == [["guest", tags]]
+
+
+def test_a_password_is_tried(desk: Desk) -> None:
+    assert desk.ask("authenticate_user", user="guest", password="guest") is None
+    assert desk.log == []
+
+
 def test_a_vhost_is_added_once_and_deleted(desk: Desk) -> None:
     desk.ask("add_vhost", vhost="shop")
     desk.ask("add_vhost", vhost="shop")
@@ -344,6 +370,10 @@ def test_a_vhost_is_added_once_and_deleted(desk: Desk) -> None:
 
 NO_TILL = ('User "till" does not exist', 67)
 RIGHTS = {"configure": "", "write": "", "read": ""}
+
+
+def wrong_password(user: str) -> tuple[str, int]:
+    return f"Error: failed to authenticate user \"{user}\"\nuser '{user}' - invalid credentials", 65
 
 
 @pytest.mark.parametrize("command, arguments, refusal", [
@@ -358,11 +388,17 @@ RIGHTS = {"configure": "", "write": "", "read": ""}
     ("set_permissions", {"vhost": "x", "user": "guest", **RIGHTS}, ("Virtual host 'x' does not exist", 65)),
     ("set_permissions", {"vhost": "/", "user": "guest", **RIGHTS, "read": "a" * 1025},
      (f"regular expression '{'a' * 1025}' is invalid: longer than 1024 octets", 69)),
+    ("clear_permissions", {"vhost": "x", "user": "till"}, ("User till does not exist", 67)),
+    ("clear_permissions", {"vhost": "x", "user": "guest"}, ("Virtual host x does not exist", 69)),
+    ("list_user_permissions", {"user": "till"}, ('{:no_such_user, "till"}', 69)),
+    ("set_user_tags", {"user": "till", "tags": []}, NO_TILL),
+    ("authenticate_user", {"user": "guest", "password": "x"}, wrong_password("guest")),
+    ("authenticate_user", {"user": "till", "password": "x"}, wrong_password("till")),
     ("add_vhost", {"vhost": ""}, ("Bad argument: vhost cannot be an empty string", 65)),
     ("delete_vhost", {"vhost": "x"}, ("Virtual host 'x' does not exist", 65)),
 ])
 def test_a_refusal_has_rabbitmqctls_text_and_exit_code(
-    desk: Desk, command: str, arguments: dict[str, str], refusal: tuple[str, int]
+    desk: Desk, command: str, arguments: dict[str, Any], refusal: tuple[str, int]
 ) -> None:
     changes = len(desk.journal.changes)
     assert desk.refusal(command, **arguments) == refusal

@@ -159,6 +159,22 @@ def test_a_user_deleted_meanwhile_is_refused(broker: Broker, computed: list[str]
     assert run(broker, talk) is None
 
 
+@pytest.mark.parametrize(("change", "expected"), [
+    (lambda broker: broker.change_password("slow", "hash of new", SLOW), None),
+    (lambda broker: broker.set_user_tags("slow", ("monitoring",)), "slow"),
+], ids=["a new password", "new tags"])
+def test_only_another_password_makes_an_answer_worthless_that_comes_later(
+    broker: Broker, computed: list[str], change: Callable[[Broker], None], expected: str | None
+) -> None:
+    async def talk(logins: Logins) -> Any:
+        session = FakeSession("slow", "right")
+        logins.check(session, "127.0.0.1")  # type: ignore[arg-type]  # it is all that a login needs of a session
+        change(broker)
+        return await session.answer
+
+    assert run(broker, talk) == expected
+
+
 def test_a_refusal_takes_its_time(broker: Broker, computed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     async def talk(logins: Logins) -> list[float]:
         loop = asyncio.get_running_loop()

@@ -151,6 +151,14 @@ def test_a_permission_that_is_taken_away_holds_from_the_next_publish_on(open_tal
     assert_got(open_talk, b"kept")
 
 
+def test_permissions_that_are_cleared_refuse_the_next_publish(open_talk: Talk) -> None:
+    open_talk.publish("q", b"kept")
+    open_talk.stage.broker.clear_permissions("guest", "/")
+    open_talk.publish("q", b"refused")
+    open_talk.closed(
+        403, "ACCESS_REFUSED - access to exchange 'amq.default' in vhost '/' refused for user 'guest'", 60, 40)
+
+
 def test_an_internal_exchange_is_refused(open_talk: Talk) -> None:
     open_talk.client(Basic.Publish(exchange="amq.rabbitmq.trace"), content=b"x")
     open_talk.closed(

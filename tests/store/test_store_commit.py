@@ -390,6 +390,15 @@ def test_everything_in_a_vhost_goes_with_it(store, journal, on_disk):
     assert on_disk("SELECT vhost FROM permissions") == [("/",)]
 
 
+def test_permissions_of_one_vhost_are_cleared(store, journal, on_disk):
+    define(journal, UserDefinition("ann"), UserDefinition("bob"), VhostDefinition("other"))
+    ours = PermissionDefinition("ann", "/")
+    define(journal, ours, PermissionDefinition("ann", "other"), PermissionDefinition("bob", "/"))
+    journal.changed(Deleted(ours))
+    save(store, journal)
+    assert on_disk("SELECT user, vhost FROM permissions ORDER BY user") == [("ann", "other"), ("bob", "/")]
+
+
 def test_permissions_go_with_their_user(store, journal, on_disk):
     define(journal, UserDefinition("ann"), UserDefinition("bob"))
     define(journal, PermissionDefinition("ann", "/"), PermissionDefinition("bob", "/"))
