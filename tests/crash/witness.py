@@ -199,7 +199,7 @@ class Witness:
         last, taken = 0, 0
         deadline = time.monotonic() + TAKEN_WITHIN_S
         while taken < expected and time.monotonic() < deadline:
-            event = self.take(0.1 if is_mortal else 1)
+            event = self.take(0.1 if is_mortal and taken else 1)     # the first one may wait for a commit
             if event:
                 last, taken = event.tag, taken + 1
             elif is_mortal:
