@@ -40,6 +40,7 @@ from amqpd.message import Message
 
 OPERATOR = Operator()
 PAGED_OUT_A_TURN = 4 << 20      # octets: what takes a few milliseconds
+LOOK_MS = 10                    # over which it is judged whether consumers keep up
 
 
 class NoSuchThing(AmqpException):
@@ -95,6 +96,8 @@ class Broker:
         self.next_message_number = first_number
         self._next_queue_number = first_number
         self.last_batch = 0
+        self.is_behind = False      # whether publishers should wait until consumers have taken more
+        self._looks_again_ms = 0
         self.vhost_definitions: dict[str, VhostDefinition] = {}
 
     # Vhosts
@@ -141,15 +144,25 @@ class Broker:
         """Let the contents of waiting messages go to disk, where memory has room for no more, some at a time.
 
         Those queues that have most in memory are asked first, and of these the messages that are last to be served.
+        But a queue whose consumers nearly keep up is spared: to make its publishers wait a little costs less than to
+        write what is wanted back at once. `is_behind` says that they should.
         """
         budget = self.shelf.budget
         if budget.used <= budget.limit:
+            self.is_behind = False
             return
+        if self.clock.now_ms < self._looks_again_ms:
+            return
+        self._looks_again_ms = self.clock.now_ms + LOOK_MS
+        self.is_behind = False
         wanted = min(PAGED_OUT_A_TURN, budget.used - budget.limit * 3 // 4)
         costs = [
             (cost, queue.definition.number, queue) for vhost in self.vhosts.values() for queue in vhost.queues.values()
             if (cost := queue.ready.cost) > FEWEST_OCTETS]
         for _, _, queue in sorted(costs, reverse=True):
+            if queue.consumers and queue.keeps_up():
+                self.is_behind = True
+                continue
             before = budget.used
             queue.paging.page_out(wanted)
             wanted -= before - budget.used

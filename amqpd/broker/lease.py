@@ -2,7 +2,8 @@
 
 What lies up to the lease counts as delivered before, should the process die. So a message is handed out only when
 the lease that covers it is on disk, or goes to disk in one batch with the message itself. It is asked for ahead, a
-block at a time, so that deliveries seldom wait, and few messages are marked that nobody had.
+block at a time, so that deliveries seldom wait, and few messages are marked that nobody had. A block is a thousand
+messages, and more of a queue that moves more than that between two commits.
 
 Always true between calls: leases rise; whatever was handed out is covered by one that is recorded in the journal.
 """
@@ -14,7 +15,7 @@ from collections import deque
 from amqpd.broker.definitions import QueueDefinition
 from amqpd.broker.ports import Journal, Shelf
 
-BLOCK = 1_000
+BLOCK, LARGEST_BLOCK = 1_000, 64_000
 ALL = 1 << 62
 
 
@@ -25,6 +26,7 @@ class Lease:
         self._definition = definition
         self._journal = journal
         self._shelf = shelf
+        self.block = BLOCK
         self._reached = self._asked = self._last_kept = 0
         self._pending: deque[tuple[int, int]] = deque()     # (batch, number) of leases that may not be on disk
 
@@ -45,10 +47,15 @@ class Lease:
             self._reached = self._pending.popleft()[1]
         return self._reached if first <= self._reached else 0
 
-    def handed_out(self, last: int, ahead: int) -> None:
-        """Messages up to the number `last` have been handed out; that of those that may soon be is `ahead`."""
-        if last > self._asked - BLOCK // 2 and self._last_kept > self._reached:
-            self.ask(max(last + BLOCK, ahead))
+    def wait(self, ahead: int) -> None:
+        """The next message has to wait for its lease, which is to reach up to the number `ahead`."""
+        if self._pending:
+            self.block = min(2 * self.block, LARGEST_BLOCK)     # it had been asked for, and that was too little
+        self.ask(ahead)
+
+    def handed_out(self, last: int) -> bool:
+        """Messages up to the number `last` have been handed out; says whether more should be asked for."""
+        return last > self._asked - self.block // 2 and self._last_kept > self._reached
 
     def ask(self, number: int) -> None:
         """Record that messages up to this number may be handed out."""

@@ -77,13 +77,14 @@ class StoredMessages(NamedTuple):
             min(NO_END, now + min(longest, lifetime, max(0, expiry - wall) if expiry != NO_END else NO_END))
             for expiry, lifetime in zip(self.expiries, self.lifetimes)])
 
-    def pages(self, ends: array[int] | None, *, by_priority: bool) -> Iterator[tuple[int, Iterator[Page]]]:
-        """They in pages, by level of priority, or all on level 0."""
-        if self.priorities is None or not by_priority:
+    def pages(self, ends: array[int] | None, highest: int) -> Iterator[tuple[int, Iterator[Page]]]:
+        """They in pages, by level of priority up to the highest; a priority above that counts as it."""
+        if self.priorities is None or not highest:
             yield 0, _pages_of(self.numbers, self.sizes, ends)
             return
-        for level in sorted({*self.priorities}):
-            places = [place for place, own in enumerate(self.priorities) if own == level]
+        levels = [min(own, highest) for own in self.priorities]
+        for level in sorted({*levels}):
+            places = [place for place, own in enumerate(levels) if own == level]
             yield level, _pages_of(
                 array("q", [self.numbers[place] for place in places]),
                 array("I", [self.sizes[place] for place in places]),

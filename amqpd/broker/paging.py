@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from amqpd.broker.lease import BLOCK
 from amqpd.broker.pages import PAGE_MESSAGES, Left, Page, Unread
 from amqpd.broker.ports import Shelf
 from amqpd.message import Message
@@ -64,7 +63,7 @@ class Paging:
         lease = self._queue.lease
         if lease is None or not ready or lease.bound(ready.first_number):
             return True
-        lease.ask(ready.number_at(BLOCK))
+        lease.wait(ready.number_at(lease.block))
         self._order_call()
         return False
 

@@ -25,7 +25,7 @@ from amqpd.broker.consumer import Consumer
 from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED
 from amqpd.broker.deadlines import Deadlines
 from amqpd.broker.definitions import QueueDefinition
-from amqpd.broker.lease import BLOCK, Lease
+from amqpd.broker.lease import Lease
 from amqpd.broker.pages import Left, StoredMessages, Unread
 from amqpd.broker.paging import NotAtHand, Paging
 from amqpd.broker.ports import Journal, Shelf
@@ -81,6 +81,7 @@ class Queue:
         self.published_total = self.delivered_total = self.got_total = self.settled_total = 0
         self.redelivered_total = 0
         self.kept_on_disk = 0       # messages, ready, unacked or dying, that the store keeps or is about to
+        self._came = self._went = 0         # totals when `keeps_up` was last asked
         self._journal = journal
         self._clock = clock or Clock()
         self._mortuary = mortuary
@@ -248,7 +249,7 @@ class Queue:
         if self.lease is not None and stored.numbers:
             self.lease.restore(redelivered_to, stored.numbers[-1])
         ends = stored.ends(self.rules.message_ttl_ms, self._clock)
-        for level, pages in stored.pages(ends, by_priority=bool(self.rules.max_priority)):
+        for level, pages in stored.pages(ends, self.rules.max_priority):
             self.ready.restore(level, pages)
         self._trim()
         self._expire()
@@ -341,7 +342,8 @@ class Queue:
     def _note_handed_out(self, run: Sequence[Message]) -> None:
         if self.lease is not None:
             last = max(map(number_of, run)) if self.rules.max_priority else run[-1].number
-            self.lease.handed_out(last, self.ready.number_at(BLOCK))
+            if self.lease.handed_out(last):
+                self.lease.ask(max(last + self.lease.block, self.ready.number_at(self.lease.block)))
 
     def _hand_out(self, consumer: Consumer, run: Sequence[Message]) -> None:
         if not run:
@@ -553,6 +555,13 @@ class Queue:
         return self.had_consumer and not self.consumers
 
     # Outlook
+
+    def keeps_up(self) -> bool:
+        """Whether, since this was last asked, a quarter as many messages were handed out as came, and any at all."""
+        came, went = self.published_total, self.delivered_total + self.got_total
+        does = went > self._went and 4 * (went - self._went) >= came - self._came
+        self._came, self._went = came, went
+        return does
 
     def statistics(self) -> dict[str, Any]:
         """Counts as of now; `*_bytes` are octets of bodies."""

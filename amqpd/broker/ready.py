@@ -486,7 +486,7 @@ class PriorityLines:
 
     def restore(self, level: int, pages: Iterable[Page]) -> None:
         """See `Ready`."""
-        self._lines[min(level, len(self._lines) - 1)].restore(0, pages)
+        self._lines[level].restore(0, pages)
 
     def put_back(self, run: Collection[Message]) -> None:
         """See `Ready`."""

@@ -136,12 +136,16 @@ class Committer:
         except StoreFull:
             return False        # there will be another time
         except StoreError as error:
-            self._loop.call_soon_threadsafe(self._on_failure, error)
+            self._tell(self._on_failure, error)
             raise _Ended from error
         finally:
             self._shelf.is_in_use = False
-            with suppress(RuntimeError):        # the loop has ended, and nobody waits any more
-                self._loop.call_soon_threadsafe(self._shelf.serve)
+            self._tell(self._shelf.serve)
+
+    def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
+        """Say something in the loop; where that has ended, a start that failed, nobody is left to hear it."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback, *arguments)
 
     def _do(self, work: Batch | Callable[[], None] | None) -> None:
         if work is None:
@@ -153,9 +157,9 @@ class Committer:
             with suppress(StoreFull):       # what is in the log is safe there: another time, then
                 self._with_room(self._store.checkpoint_if_due)
         except StoreError as error:
-            self._loop.call_soon_threadsafe(self._on_failure, error)
+            self._tell(self._on_failure, error)
             raise _Ended from error
-        self._loop.call_soon_threadsafe(self._committed, work.number)
+        self._tell(self._committed, work.number)
 
     def _run(self, job: Callable[[Callable[[], None]], None], done: Future[None]) -> None:
         if not done.set_running_or_notify_cancel():

@@ -71,6 +71,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Octets came: the session takes them, and the end of the pass sees to the rest."""
         session = self.session
+        runs = session.published_runs
         if self._is_direct:
             session.receive_direct(nbytes, now_ms())
         else:
@@ -87,7 +88,8 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self._taken = 0
             self._pause_reading()
             self._passes.read_again(self)
-        if self._passes.is_full and session.is_read:
+        has_published = session.published_runs > runs
+        if (self._passes.is_full or has_published and self._passes.is_behind) and session.is_read:
             self._pause_reading()
             self._passes.read_later(self)
         if session.is_unheard and session.is_read:

@@ -83,7 +83,7 @@ class Listeners:
         while True:
             await asyncio.sleep(TICK_S)
             now = now_ms()
-            self.passes.tell_time()
+            self.passes.begin()
             for session, protocol in list(self.passes.protocols.items()):
                 if not (self._is_there(session, protocol, now) and session.tick(now)):
                     protocol.drop()

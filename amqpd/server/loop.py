@@ -79,7 +79,7 @@ class Pass:
         self._read_again.append(protocol)
 
     def read_later(self, protocol: ClientProtocol) -> None:
-        """This connection publishes more than the journal holds: it is read again after a commit."""
+        """This connection publishes more than can be taken now: it is read again after a commit, or deliveries."""
         self._read_later.append(protocol)
 
     def set_alarm(self, reason: str) -> None:
@@ -113,6 +113,9 @@ class Pass:
             self.shelf.serve()
         if self.committer is not None:
             self.committer.take()
+        if self._read_later and not self.is_full and not self.is_behind:
+            self._read_again += self._read_later
+            self._read_later = []
         if self._read_again:
             protocols, self._read_again = self._read_again, []
             for protocol in protocols:
@@ -148,16 +151,17 @@ class Pass:
             session.on_commit(batch)
             if not session.awaits_commit:
                 self._awaiting.discard(session)
-        if self._read_later and not self.is_full:
-            protocols, self._read_later = self._read_later, []
-            for protocol in protocols:
-                protocol.resume_reading()
         self.schedule()
 
     @property
     def is_full(self) -> bool:
         """Whether more waits for the disk than should."""
         return self.committer is not None and self.committer.is_full
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more waits in memory than should, and consumers are about to take it."""
+        return self._broker.is_behind
 
     @property
     def is_awaiting(self) -> bool:

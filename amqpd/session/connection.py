@@ -122,6 +122,7 @@ class Session:
         self.received_octets = self.sent_octets = 0
         self.received_count = self.sent_count = 0           # of reads and writes
         self.unsent: Callable[[], int] = int                # octets the transport could not send yet
+        self.published_runs = 0
         self.connected_at_ms = broker.clock.to_wall(now_ms)
         self._signals = signals
         self._log = logging.LoggerAdapter(log, {"connection": number})

@@ -135,6 +135,7 @@ class Publishing:
     def _place(self, runs: dict[Queue, list[Message]], count: int, first_number: int, is_timed: bool) -> None:
         """Put the runs into their queues and see to the confirms; in a transaction, keep them for the commit."""
         self.published_total += count
+        self._channel.owner.published_runs += 1
         transaction = self._channel.transaction
         if transaction.active:
             transaction.hold_publishes(runs)

@@ -95,6 +95,10 @@ def _format_2(db: Database) -> None:
     db.execute(f"INSERT INTO message_rows ({columns}) SELECT {columns} FROM messages ORDER BY number")
     db.execute("DROP TABLE messages")
     db.execute("CREATE INDEX message_rows_of_queue ON message_rows (queue) WHERE queue IS NOT NULL")
+    # Of what a crash left, any message may have been delivered.
+    db.execute("""
+        UPDATE queue_rows SET leased_to = (SELECT coalesce(max(number), 0) FROM message_rows)
+        WHERE (SELECT value FROM meta WHERE key = 'clean') = 0""")
     for view in VIEWS:
         db.execute(view)
 

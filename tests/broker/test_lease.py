@@ -150,3 +150,19 @@ def test_after_a_restart_what_the_lease_covers_looks_delivered(
     assert subscriber.numbers() == [1, 2], "the third has to wait for a lease that covers it"
     commit(journal, shelf, 3)
     assert subscriber.numbers() == [1, 2, 3]
+
+
+def test_a_queue_that_moves_quickly_is_leased_in_larger_blocks(
+    queue: Queue, journal: RecordingJournal, shelf: ShelfInMemory
+) -> None:
+    many = 40 * BLOCK
+    queue.publish(messages(*range(1, many + 1), persistent=True))
+    commit(journal, shelf, many)
+    subscriber = ListSubscriber()
+    subscribe(queue, subscriber, no_ack=True)
+    queue.dispatch()
+    commits = 0
+    while len(subscriber.delivered) < many:
+        commit(journal, shelf, many)
+        commits += 1
+    assert commits < 10 and lease(journal) < 2 * many

@@ -17,7 +17,7 @@ from amqpd.broker.stretch import MESSAGE_COST
 from amqpd.message import Message
 from tests.support.journals import RecordingJournal
 from tests.support.samples import message, messages, queue_definition
-from tests.support.shelves import ShelfInMemory
+from tests.support.shelves import ShelfInMemory, stored
 from tests.support.subscribers import ListSubscriber, subscribe
 
 COUNT = 4 * PAGE_MESSAGES
@@ -331,3 +331,32 @@ def test_the_queue_that_has_most_goes_first_and_only_as_far_as_it_must(journal: 
     broker.page_out()
     assert shelf.budget.used <= shelf.budget.limit and len(list(small.ready)) == 1
     assert len(list(large.ready)) > PAGE_MESSAGES, "more than had to go has gone"
+
+
+def test_priorities_above_the_highest_come_back_as_one_level(journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    queue = make(journal, shelf, max_priority=2)
+    run = messages(*range(1, 7), persistent=True)
+    queue.restore(stored(run)._replace(priorities=bytearray([9, 0, 3, 2, 200, 1])), set(), 0, {})
+    assert queue.ready.numbers() == [1, 3, 4, 5, 6, 2]
+    queue.check()
+
+
+def test_a_queue_whose_consumers_keep_up_is_spared_and_its_publishers_wait(journal: RecordingJournal) -> None:
+    shelf = ShelfInMemory(journal.read, limit=COUNT * MESSAGE_COST // 2)
+    clock = Clock(1_000, 1_000_000)
+    broker = Broker(journal, shelf=shelf, clock=clock)
+    broker.add_vhost(VhostDefinition("/"))
+    broker.ensure(QueueDefinition(0, "/", "q"))
+    queue, = broker.vhosts["/"].queues.values()
+    consumer = subscribe(queue, ListSubscriber(), prefetch=COUNT // 2)
+    queue.publish(messages(*range(1, 2 * COUNT + 1)))
+    broker.page_out()
+    assert broker.is_behind and len(list(queue.ready)) == len(queue.ready), "it took a quarter of what came"
+    broker.page_out()
+    assert broker.is_behind, "it is not asked again at once"
+    clock.advance(1_100)
+    broker.page_out()
+    assert not broker.is_behind, "it took nothing meanwhile"
+    shelf.write_slips()
+    assert len(list(queue.ready)) < len(queue.ready)
+    queue.unsubscribe(consumer)

@@ -79,14 +79,6 @@ def around_fetch(change: Callable[[list[Message]], list[Message]]) -> None:
     patch(Store, "fetch", lambda self, numbers: change(fetch(self, numbers)))
 
 
-def with_ends(recovered: Recovered, wall_ms: int) -> Recovered:
-    """What was read back at start, with another end for all that has one."""
-    return msgspec.structs.replace(recovered, messages={
-        queue: found._replace(expiries=found.expiries and array("q", [
-            end if end == NO_END else wall_ms for end in found.expiries]))
-        for queue, found in recovered.messages.items()})
-
-
 @fault
 def backup_without_log() -> None:
     """A backup has what was confirmed before: but here only what has been written back from the log."""
@@ -231,14 +223,18 @@ def requeue_forgets_redelivered() -> None:
 
 @fault
 def gives_time_again() -> None:
-    """Promise 12: after a restart every message has all its time again."""
-    around_load(lambda recovered: with_ends(recovered, NO_END - 1))
+    """Promise 12: after a restart what had an end of its own has none, and a queue's time begins anew."""
+    around_load(lambda recovered: msgspec.structs.replace(recovered, messages={
+        queue: found._replace(expiries=None, lifetimes=None) for queue, found in recovered.messages.items()}))
 
 
 @fault
 def ends_at_restart() -> None:
     """Promise 12: at a restart everything that has an end has come to it."""
-    around_load(lambda recovered: with_ends(recovered, 0))
+    around_load(lambda recovered: msgspec.structs.replace(recovered, messages={
+        queue: found._replace(expiries=found.expiries and array("q", [
+            end if end == NO_END else 0 for end in found.expiries]))
+        for queue, found in recovered.messages.items()}))
 
 
 @fault

@@ -60,12 +60,12 @@ class TalkingClient(Client):
         self.talk.octets(octets)
 
     def _fill(self, size: int, deadline: float) -> None:
-        for may_commit in (self._is_patient, False):
+        for may_commit in (True, True, False):
             self._received += self.talk.sent[self._taken:]
             self._taken = len(self.talk.sent)
             if len(self._received) >= size:
                 return
-            if may_commit:
+            if may_commit and (self._is_patient or self._stage.shelf.is_waited_for):
                 self._stage.commit()
         raise TimeoutError("the session says nothing")
 

@@ -166,6 +166,8 @@ class ChannelMachine(RuleBasedStateMachine):
     def get(self, number: int, queue: str, no_ack: bool) -> None:
         expected = min((one.turn for one in self.at(queue, Place.READY)), default=None)
         self.client.client(Basic.Get(queue=queue, no_ack=no_ack), channel=number)
+        if self.client.session.is_held:
+            self.stage.commit()     # that it may be handed out has to be on disk first
         answer, = [heard for heard in self.client.hear_all() if isinstance(heard.said, (Basic.GetOk, Basic.GetEmpty))]
         if expected is None:
             assert isinstance(answer.said, Basic.GetEmpty)

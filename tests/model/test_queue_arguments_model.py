@@ -299,8 +299,9 @@ class Double:
         self.journal = self.recording
         self.first_number = last_number + 1
         told = {queue: set(numbers) & kept.messages[queue].keys() for queue, numbers in (redelivered or {}).items()}
-        if redelivered is None:
-            bounds = dict(kept.leases)
+        if redelivered is not None:
+            kept.leases = dict(bounds)
+        bounds = dict(kept.leases)
         return Recovered(
             kept.in_order(), {
                 queue: stored([held[number] for number in sorted(held)], kept.expiries[queue])

@@ -410,3 +410,25 @@ def test_a_job_that_nobody_waits_for_any_more_is_not_begun() -> None:
     begun: list[int] = []
     assert run(talk).store.committed == [1]
     assert begun == []
+
+
+def test_a_loop_that_has_ended_is_told_nothing() -> None:
+    """A start that fails, the address being in use, must not end in a traceback of the store's thread."""
+    async def main() -> Bench:
+        bench = Bench()
+        bench.store.gate.clear()
+        bench.record(1)
+        bench.committer.take()
+        bench.store.begun.acquire(timeout=10)
+        return bench
+
+    failed: list[threading.ExceptHookArgs] = []
+    before, threading.excepthook = threading.excepthook, failed.append
+    try:
+        bench = asyncio.run(main())
+        bench.store.gate.set()
+        bench.committer._work.put(None)
+        bench.committer._thread.join(10)
+    finally:
+        threading.excepthook = before
+    assert bench.store.committed == [1] and not failed

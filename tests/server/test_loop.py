@@ -155,10 +155,26 @@ def test_nobody_is_read_while_the_journal_is_full(passes: Any, loop: FakeLoop, l
     passes.schedule()
     loop.turn()
     passes.on_commit(1)
+    loop.turn()
     assert not any(line.startswith("read") for line in log)
     passes.committer.is_full = False
     passes.on_commit(2)
+    loop.turn()
     assert sorted(line for line in log if line.startswith("read")) == ["read one", "read two"]
+
+
+def test_nobody_who_publishes_is_read_while_consumers_are_behind(passes: Any, loop: FakeLoop, log: list[str]) -> None:
+    passes._broker.is_behind = True
+    passes._broker.shelf.budget.used, passes._broker.shelf.budget.limit = 2, 1
+    passes._broker._looks_again_ms = 1 << 62
+    passes.read_later(FakeProtocol(log, "one"))
+    passes.schedule()
+    loop.turn()
+    assert not any(line.startswith("read") for line in log)
+    passes._broker.shelf.budget.used = 1
+    passes.schedule()
+    loop.turn()
+    assert [line for line in log if line.startswith("read")] == ["read one"]
 
 
 def test_an_alarm_that_ends_unblocks_everybody(passes: Any, log: list[str]) -> None:

@@ -22,7 +22,7 @@ from tests.store.store_samples import NOW, contents, crash, load, message, queue
 VHOSTS = ["/", "other"]
 MOST_PAGES = 1_000_000
 SIZES = st.sampled_from([0, 1, 300])        # of a body, in copies of its message's number
-EXPIRIES = st.none() | st.integers(0, 1 << 62)
+EXPIRIES = st.none() | st.integers(0, (1 << 62) - 1)
 
 
 class Held(NamedTuple):
@@ -47,7 +47,10 @@ class StoreMachine(RuleBasedStateMachine):
         self.safe_definitions: dict[int, QueueDefinition] = {}
         self.live: State = {}
         self.safe: State = {}
-        self.delivered: dict[int, set[int]] = {}
+        self.delivered: dict[int, set[int]] = {}        # as a clean stop tells
+        self.marked: dict[int, set[int]] = {}       # as the last one told
+        self.leases: dict[int, int] = {}
+        self.safe_leases: dict[int, int] = {}
         self.given: set[int] = set()
         self.open(self.root / "0")
 
@@ -75,6 +78,7 @@ class StoreMachine(RuleBasedStateMachine):
     def remember(self) -> None:
         self.safe = {number: dict(held) for number, held in self.live.items()}
         self.safe_definitions = dict(self.definitions)
+        self.safe_leases = dict(self.leases)
 
     # Steps
 
@@ -112,6 +116,13 @@ class StoreMachine(RuleBasedStateMachine):
     def deliver(self, data):
         number, run = self.some_of_a_queue(data)
         self.delivered[number].update(m.number for m in run)
+
+    @precondition(lambda self: any(self.live.values()))
+    @rule(data=st.data())
+    def lease(self, data):
+        number, run = self.some_of_a_queue(data)
+        self.leases[number] = max(run[-1].number, self.leases.get(number, 0))
+        self.journal.leased(self.definitions[number], self.leases[number])
 
     @precondition(lambda self: any(self.live.values()))
     @rule(data=st.data(), more=st.integers(1, 3))
@@ -207,6 +218,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.save()
         told = {number: numbers & self.live[number].keys() for number, numbers in self.delivered.items()}
         self.store.close(told)
+        self.marked, self.leases, self.safe_leases = told, {}, {}
         self.open(self.directory)
         assert self.recovered.redelivered == told
         self.compare()
@@ -219,7 +231,10 @@ class StoreMachine(RuleBasedStateMachine):
         self.open(crashed)
         self.live = {number: dict(held) for number, held in self.safe.items()}
         self.definitions = dict(self.safe_definitions)
-        self.delivered = {number: set(held) for number, held in self.live.items()}
+        self.leases = dict(self.safe_leases)
+        self.delivered = {
+            number: {one for one in held if one in self.marked.get(number, ()) or one <= self.leases.get(number, 0)}
+            for number, held in self.live.items()}
         assert self.recovered.redelivered == self.delivered
         self.compare()
 

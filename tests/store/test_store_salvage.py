@@ -117,6 +117,7 @@ def test_an_earlier_format_is_salvaged_into_todays(directory, tmp_path, opened):
 
 def test_a_salvaged_store_gives_no_number_a_second_time(kept, tmp_path, opened):
     before = opened(kept)
+    load(before)
     before.abandon()
     salvage(kept, tmp_path / "saved", NOW)
     assert opened(tmp_path / "saved").first_number > before.first_number

@@ -156,7 +156,7 @@ def fail() -> None:
 def test_the_step_has_no_more_statements_than_were_tried():
     statements = []
     schema._format_2(SimpleNamespace(execute=statements.append))
-    assert len(statements) == 10
+    assert len(statements) == 11
 
 
 FILE_EVENTS = ("open", "os.rename", "os.remove", "os.truncate", "sqlite3.connect")

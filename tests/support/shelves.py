@@ -43,6 +43,11 @@ class ShelfInMemory:
         """See broker/ports.py."""
         self._called.append(paging)
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether anybody goes on when it is open."""
+        return bool(self._called)
+
     def serve(self) -> None:
         """Let all read who wait for it."""
         for _ in range(len(self._called)):

@@ -177,6 +177,7 @@ class Stage:
             session.on_commit(number)
             if not session.awaits_commit:
                 del self._awaiting[session]
+        self.shelf.serve()
         self._send()
 
     def check(self) -> None:
