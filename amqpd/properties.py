@@ -161,6 +161,12 @@ def original_expiration(properties: bytes) -> str | None:
     return None if octets is None else _text(octets[1:])
 
 
+def read_timestamp(properties: bytes) -> int | None:
+    """When the publisher says that it was, in seconds since 1970, or None."""
+    octets = _values(properties).get(TIMESTAMP)
+    return None if octets is None else int.from_bytes(octets, "big")
+
+
 def without_expiration(properties: bytes) -> bytes:
     """The properties without an expiration."""
     values = _values(properties)

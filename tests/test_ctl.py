@@ -121,6 +121,34 @@ def test_columns_and_headings_are_those_of_rabbitmqctl(
     assert capsys.readouterr().out == f"{heading}\n"
 
 
+@pytest.mark.parametrize("command, columns", [
+    ("list_queues",
+     "arguments auto_delete consumer_capacity consumer_utilisation consumers disk_reads disk_writes durable exclusive "
+     "exclusive_consumer_pid exclusive_consumer_tag head_message_timestamp leader members memory message_bytes "
+     "message_bytes_persistent message_bytes_ram message_bytes_ready message_bytes_unacknowledged messages "
+     "messages_persistent messages_ram messages_ready messages_ready_ram messages_unacknowledged "
+     "messages_unacknowledged_ram name online owner_pid pid policy slave_pids state synchronised_slave_pids type"),
+    ("list_exchanges", "arguments auto_delete durable internal name policy type"),
+    ("list_bindings", "arguments destination_kind destination_name routing_key source_kind source_name"),
+    ("list_connections",
+     "auth_mechanism channel_max channels client_properties connected_at frame_max host name peer_cert_issuer "
+     "peer_cert_subject peer_cert_validity peer_host peer_port pid port protocol recv_cnt recv_oct send_cnt send_oct "
+     "send_pend ssl ssl_cipher ssl_hash ssl_key_exchange ssl_protocol state timeout user vhost"),
+    ("list_channels",
+     "acks_uncommitted confirm connection consumer_count global_prefetch_count messages_unacknowledged "
+     "messages_uncommitted messages_unconfirmed name number pid prefetch_count transactional user vhost"),
+    ("list_consumers",
+     "ack_required active activity_status arguments channel_pid consumer_tag prefetch_count queue_name"),
+    ("list_vhosts", "cluster_state default_queue_type description name tags tracing"),
+    ("list_users", "user tags"),
+    ("list_permissions", "user configure write read"),
+])
+def test_every_column_of_rabbitmqctls_is_one(broker: FakeBroker, command: str, columns: str) -> None:
+    """They are those of the help texts of rabbitmqctl 3.10.8."""
+    broker.gives({"columns": columns.split(), "rows": []})
+    assert ctl.main([command, *columns.split()]) == 0
+
+
 @pytest.mark.parametrize("arguments", [["name", "consumers"], ["name,consumers"]])
 def test_columns_stand_between_spaces_or_commas(broker: FakeBroker, arguments: list[str]) -> None:
     broker.gives({"columns": ["name", "consumers"], "rows": []})
@@ -188,6 +216,11 @@ def test_nested_field_tables_are_shown_as_erlang_terms() -> None:
     value = [["l", "array", [["signedint", 1], ["longstr", "2"], ["bool", True], ["void", None],
                              ["table", [["a", "signedint", 2]]]]]]
     assert tables.text("arguments", value) == '[{"l",[1,"2",true,undefined,[{"a",2}]]}]'
+
+
+def test_the_state_of_nodes_is_shown_as_an_erlang_term() -> None:
+    assert tables.text("cluster_state", {"a@b": "running"}) == "[{'a@b', running}]"
+    assert tables.text("cluster_state", {}) == "[]"
 
 
 def test_what_holds_by_policy_is_shown_as_arguments_are(

@@ -19,7 +19,7 @@ from amqpd.errors import ConnectionException, ReplyCode
 from amqpd.fields import decode_table, encode_table
 from amqpd.message import Facts
 from amqpd.octets import describe_frame, erlang_binary, erlang_octets, erlang_string
-from amqpd.properties import read_facts, with_headers, with_reply_to, without_headers
+from amqpd.properties import read_facts, read_timestamp, with_headers, with_reply_to, without_headers
 
 EVERYTHING: dict[str, Any] = {
     "content_type": "application/json", "content_encoding": "gzip", "headers": {"a": "b"}, "delivery_mode": 2,
@@ -242,6 +242,12 @@ def test_flaws_are_found_in_rabbitmqs_order() -> None:
     assert "expiration" in read_facts(b"\x31\x00" + table + b"\x03\x03abc").flaw
     assert '"CC"' in read_facts(b"\x30\x00" + table + b"\x03").flaw
     assert "delivery_mode" in read_facts(b"\x30\x00\x00\x00\x00\x00\x03").flaw
+
+
+@given(PROPERTIES)
+def test_a_timestamp_is_read_wherever_it_stands(properties: dict[str, Any]) -> None:
+    stamp = properties.get("timestamp")
+    assert read_timestamp(packed(**properties)) == (stamp and int(stamp.timestamp()))
 
 
 # Splicing

@@ -36,6 +36,7 @@ from amqpd.broker.queue import Queue
 from amqpd.broker.shelf import MemoryShelf
 from amqpd.broker.vhost import Vhost
 from amqpd.errors import AmqpException, ReplyCode
+from amqpd.message import Message
 
 OPERATOR = Operator()
 PAGED_OUT_A_TURN = 4 << 20      # octets: what takes a few milliseconds
@@ -72,6 +73,9 @@ class Connection(Protocol):
 
     def statistics(self) -> dict[str, Any]:
         """Its name, peer, tuning and counts."""
+
+    def unacked_runs(self) -> Iterable[tuple[Queue, list[Message]]]:
+        """What it was given and has not answered for good, in runs of one queue each."""
 
     def channel_statistics(self) -> list[dict[str, Any]]:
         """The same for each of its channels."""

@@ -38,6 +38,7 @@ class Paging:
     """What one queue has on the shelf, and wants from it."""
 
     def __init__(self, queue: Queue, shelf: Shelf) -> None:
+        self.read_total = 0
         self._queue = queue
         self._shelf = shelf
         self._is_called = False
@@ -98,10 +99,15 @@ class Paging:
             go_on()
 
     def _load(self, page: Page) -> None:
-        found = self._shelf.fetch(page.unread) if page.content is None else page.content
+        found = self._fetch(page.unread) if page.content is None else page.content
         lost = self._queue.ready.load(found)
         if lost:
-            self._queue.settle_unread(Unread(lost))
+            self._queue.settle_unread(Unread(lost, page.slip))
+
+    def _fetch(self, unread: Unread) -> list[Message]:
+        found = self._shelf.fetch(unread)
+        self.read_total += len(found)
+        return found
 
     # Out
 
@@ -152,6 +158,6 @@ class Paging:
                 continue
             pages += 1
             if not self._queue.deleted:
-                self._queue.bury_read(self._shelf.fetch(part), part, reason)
+                self._queue.bury_read(self._fetch(part), part, reason)
             if part.slip is not None:
                 part.slip.forget(part.numbers)

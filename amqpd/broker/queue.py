@@ -80,6 +80,7 @@ class Queue:
         self.refused: list[Message] = []            # what `publish` did not take, until `take_refused`
         self.published_total = self.delivered_total = self.got_total = self.settled_total = 0
         self.redelivered_total = 0
+        self.kept_on_disk = 0       # messages, ready, unacked or dying, that the store keeps or is about to
         self._came = self._went = 0         # totals when `keeps_up` was last asked
         self._journal = journal
         self._clock = clock or Clock()
@@ -119,6 +120,7 @@ class Queue:
             persistent = self._kept(run)
             if persistent and self.lease is not None:
                 self.lease.published(persistent[-1].number)
+                self.kept_on_disk += len(persistent)
                 batch = self._journal.published(self.definition, persistent, self._to_wall(ends, persistent))
         self.published_total += len(run)
         if not self.ready and (taker := self._sole_taker(run)) is not None:
@@ -243,6 +245,7 @@ class Queue:
         self.redelivered |= redelivered
         self.redelivered_to = redelivered_to
         self.deliveries |= deliveries
+        self.kept_on_disk += len(stored.numbers)
         if self.lease is not None and stored.numbers:
             self.lease.restore(redelivered_to, stored.numbers[-1])
         ends = stored.ends(self.rules.message_ttl_ms, self._clock)
@@ -416,7 +419,10 @@ class Queue:
         return self._record_settled(unread.stored)
 
     def _record_settled(self, numbers: list[int]) -> int:
-        return self._journal.settled(self.definition, numbers) if numbers and self.definition.durable else 0
+        if not numbers or not self.definition.durable:
+            return 0
+        self.kept_on_disk -= len(numbers)
+        return self._journal.settled(self.definition, numbers)
 
     def purge(self) -> tuple[int, int]:
         """Drop every ready message; unacked ones stay. Spec: queue.purge.
@@ -471,7 +477,7 @@ class Queue:
         self.die(run, reason)
         lost = {*unread.numbers}.difference([message.number for message in run])
         if lost:
-            self.settle_unread(Unread(sorted(lost)))
+            self.settle_unread(Unread(sorted(lost), unread.slip))
 
     def buried(self, run: Sequence[Message]) -> None:
         """The copies of these are in their queues: only now do they leave this one. RabbitMQ docs/quorum-queues."""
@@ -579,6 +585,7 @@ class Queue:
         rules = self.rules
         assert rules.overflow != DROP_HEAD or rules.max_length is None or len(self.ready) <= rules.max_length
         assert self.unacked >= 0, "more answers than deliveries"
+        assert self.kept_on_disk >= sum(map(self.keeps, self.ready)), "more is on disk than is known of"
         assert len(self.redelivered) <= len(self.ready) + self.unacked, "a settled message counts as redelivered"
         for consumer in self.consumers:
             assert consumer.in_flight >= 0

@@ -57,6 +57,10 @@ class Ready(Protocol):
         """What the messages in memory cost of the budget."""
 
     @property
+    def on_disk_only(self) -> tuple[int, int]:
+        """How many messages have their contents on disk only, and the octets of their bodies. Walks the pages."""
+
+    @property
     def next_page(self) -> Page | None:
         """The page that must be read before anything can be taken."""
 
@@ -158,6 +162,12 @@ class Line:
         """See `Ready`."""
         contents = sum([page.cost for page in self._pages])
         return self._head.cost + contents + (self._tail.cost if self._tail is not None else 0)
+
+    @property
+    def on_disk_only(self) -> tuple[int, int]:
+        """See `Ready`."""
+        away = [page for page in self._pages if page.content is None]
+        return sum([page.count for page in away]), sum([page.octets for page in away])
 
     @property
     def next_page(self) -> Page | None:
@@ -428,6 +438,12 @@ class PriorityLines:
     def cost(self) -> int:
         """See `Ready`."""
         return sum([line.cost for line in self._lines])
+
+    @property
+    def on_disk_only(self) -> tuple[int, int]:
+        """See `Ready`."""
+        counts, octets = zip(*[line.on_disk_only for line in self._lines])
+        return sum(counts), sum(octets)
 
     @property
     def next_page(self) -> Page | None:

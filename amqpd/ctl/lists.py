@@ -1,8 +1,9 @@
 """The commands of amqpctl that list something: their columns and headings, those of rabbitmqctl 3.10.
 
-Of rabbitmqctl's columns those are left out that say nothing of amqpd, such as `slave_pids`; `operator_policy` and
-`effective_policy_definition` are those of later versions. Columns stand between spaces or commas. A vhost that does
-not exist is an error; rabbitmqctl shows an empty list of most things.
+All of rabbitmqctl's columns are there; those that say nothing of amqpd, such as `slave_pids`, are empty. Later versions
+have `operator_policy`, `effective_policy_definition`, `single_active_consumer_tag`, `…_paged_out`, and of connections
+`user_provided_name`. Columns stand between spaces or commas. A vhost that does not exist is an error; rabbitmqctl
+shows an empty list of most things.
 
 RabbitMQ docs/man/rabbitmqctl.8.
 """
@@ -31,9 +32,13 @@ POLICY_COLUMNS = "vhost name pattern apply-to definition priority"
 LISTINGS = {
     "list_queues": Listing(
         "Listing queues for vhost {vhost} ...", "name messages",
-        "type state durable auto_delete exclusive arguments policy operator_policy effective_policy_definition "
-        "owner_pid exclusive_consumer_pid exclusive_consumer_tag messages_ready messages_unacknowledged "
-        "message_bytes_ready consumers"),
+        "type state durable auto_delete exclusive arguments policy operator_policy effective_policy_definition pid "
+        "owner_pid exclusive_consumer_pid exclusive_consumer_tag single_active_consumer_tag consumers "
+        "consumer_capacity consumer_utilisation messages_ready messages_unacknowledged messages_ram "
+        "messages_ready_ram messages_unacknowledged_ram messages_persistent messages_paged_out message_bytes "
+        "message_bytes_ready message_bytes_unacknowledged message_bytes_ram message_bytes_persistent "
+        "message_bytes_paged_out head_message_timestamp disk_reads disk_writes memory leader members online "
+        "slave_pids synchronised_slave_pids"),
     "list_exchanges": Listing(
         "Listing exchanges for vhost {vhost} ...", "name type", "durable auto_delete internal arguments policy"),
     "list_bindings": Listing(
@@ -42,7 +47,8 @@ LISTINGS = {
     "list_connections": Listing(
         "Listing connections ...", "user peer_host peer_port state",
         "pid name host port vhost protocol auth_mechanism ssl channels channel_max frame_max timeout connected_at "
-        "client_properties user_provided_name recv_oct send_oct"),
+        "client_properties user_provided_name recv_oct recv_cnt send_oct send_cnt send_pend ssl_protocol "
+        "ssl_key_exchange ssl_cipher ssl_hash peer_cert_issuer peer_cert_subject peer_cert_validity"),
     "list_channels": Listing(
         "Listing channels ...", "pid user consumer_count messages_unacknowledged",
         "name number connection vhost confirm transactional prefetch_count global_prefetch_count "
@@ -51,7 +57,7 @@ LISTINGS = {
         "Listing consumers in vhost {vhost} ...",
         "queue_name channel_pid consumer_tag ack_required prefetch_count active arguments", "activity_status"),
     "list_users": Listing("Listing users ...", "user tags"),
-    "list_vhosts": Listing("Listing vhosts ...", "name", "description tags tracing"),
+    "list_vhosts": Listing("Listing vhosts ...", "name", "description tags default_queue_type tracing cluster_state"),
     "list_permissions": Listing('Listing permissions for vhost "{vhost}" ...', "user configure write read"),
     "list_policies": Listing('Listing policies for vhost "{vhost}" ...', POLICY_COLUMNS),
     "list_operator_policies": Listing(

@@ -98,6 +98,8 @@ def text(column: str, value: Any) -> str:
     """A value as rabbitmqctl's table shows it."""
     if isinstance(value, list):
         return _table_term(value) if column in FIELD_TABLES else f"[{', '.join(map(str, value))}]"
+    if isinstance(value, dict):
+        return f"[{', '.join([f'{{{name!r}, {state}}}' for name, state in value.items()])}]"
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else str(value)

@@ -169,7 +169,7 @@ class Commands:
 
     def list_queues(self, vhost: str, columns: list[str]) -> Table:
         """Columns: see `listings`, here and below."""
-        return _table(listings.queues(self._broker, self._vhost(vhost)), columns)
+        return _table(listings.queues(self._broker, self._vhost(vhost), columns), columns)
 
     def list_exchanges(self, vhost: str, columns: list[str]) -> Table:
         """The exchanges of a vhost."""

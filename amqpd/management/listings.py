@@ -9,32 +9,50 @@ RabbitMQ docs/man/rabbitmqctl.8 (the columns of the list commands).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
 from amqpd.broker.access import RIGHTS, User
 from amqpd.broker.broker import Broker
+from amqpd.broker.consumer import Consumer
 from amqpd.broker.queue import Queue
 from amqpd.broker.vhost import Vhost
 from amqpd.fields import Float, TypedInt, type_name
+from amqpd.management import holdings
 
 Record = dict[str, Any]
 
 
+NODE = "amqpd@localhost"
+# What RabbitMQ has columns for and amqpd has not, or does not count: empty, as where RabbitMQ knows nothing.
+NOT_OF_QUEUES = dict.fromkeys(
+    ("slave_pids", "synchronised_slave_pids", "leader", "online", "members", "disk_writes"), "")
+NOT_OF_CONNECTIONS = dict.fromkeys(
+    ("peer_cert_issuer", "peer_cert_subject", "peer_cert_validity", "ssl_protocol", "ssl_key_exchange", "ssl_cipher",
+     "ssl_hash"), "")
+
+
 def pid(connection: int, channel: int = 0) -> str:
-    """The token that stands for a connection, or for a channel of it, in the shape of an Erlang process id."""
-    return f"<amqpd@localhost.1.{connection}.{channel}>"
+    """The token that stands for a connection, or for a channel of it, in the shape of an Erlang process id.
+
+    That of a queue has its number in the place of a channel's, and no connection.
+    """
+    return f"<{NODE}.1.{connection}.{channel}>"
 
 
-def queues(broker: Broker, vhost: Vhost) -> Iterator[Record]:
-    """The queues of a vhost."""
+def queues(broker: Broker, vhost: Vhost, columns: Collection[str]) -> Iterator[Record]:
+    """The queues of a vhost; those of `holdings.COLUMNS` that nobody wants are left out."""
+    wants_holdings = not holdings.COLUMNS.isdisjoint(columns)
+    runs = holdings.unacked_runs(broker, vhost) if wants_holdings else None
     owners = {id(connection): pid(key) for key, connection in broker.connections.items()}
     for queue in vhost.queues.values():
         definition = queue.definition
         applied = vhost.policies.of_queue(definition)
-        yield queue.statistics() | {
+        held = holdings.holdings(queue, runs) if wants_holdings else {}
+        yield queue.statistics() | held | _consumers_of(queue) | NOT_OF_QUEUES | {
             "name": queue.name,
+            "pid": pid(0, definition.number),
             "type": definition.arguments.get("x-queue-type", "classic"),
             "state": "running",
             "durable": definition.durable,
@@ -45,12 +63,21 @@ def queues(broker: Broker, vhost: Vhost) -> Iterator[Record]:
             "operator_policy": applied.operator_policy.name if applied.operator_policy else "",
             "effective_policy_definition": field_table(applied.effective),
             "owner_pid": owners.get(id(queue.owner), ""),
-            "exclusive_consumer_tag": _exclusive_consumer_tag(queue),
+            "disk_reads": queue.paging.read_total,
         }
 
 
-def _exclusive_consumer_tag(queue: Queue) -> str:
-    return next((consumer.tag for consumer in queue.consumers if consumer.exclusive), "")
+def _consumers_of(queue: Queue) -> Record:
+    """What is known of a queue's consumers. For which part of the time they take what comes is not measured."""
+    exclusive = next((consumer for consumer in queue.consumers if consumer.exclusive), None)
+    capacity = "" if queue.consumers else 0
+    return {
+        "exclusive_consumer_pid": pid(*exclusive.subscriber.address) if exclusive else "",
+        "exclusive_consumer_tag": exclusive.tag if exclusive else "",
+        "single_active_consumer_tag": queue.active.tag if queue.active else "",
+        "consumer_capacity": capacity,
+        "consumer_utilisation": capacity,
+    }
 
 
 def exchanges(vhost: Vhost) -> Iterator[Record]:
@@ -93,7 +120,8 @@ def connections(broker: Broker) -> Iterator[Record]:
     """Every connection that is open."""
     for key, connection in broker.connections.items():
         record = connection.statistics()
-        yield record | {"pid": pid(key), "client_properties": field_table(record["client_properties"])}
+        yield record | NOT_OF_CONNECTIONS | {
+            "pid": pid(key), "client_properties": field_table(record["client_properties"])}
 
 
 def channels(broker: Broker) -> Iterator[Record]:
@@ -113,10 +141,16 @@ def consumers(vhost: Vhost) -> Iterator[Record]:
                 "consumer_tag": consumer.tag,
                 "ack_required": not consumer.no_ack,
                 "prefetch_count": consumer.prefetch,
-                "active": True,
-                "activity_status": "up",
+                "active": queue.active in (None, consumer),
+                "activity_status": _activity_status(queue, consumer),
                 "arguments": field_table(consumer.arguments),
             }
+
+
+def _activity_status(queue: Queue, consumer: Consumer) -> str:
+    if queue.active is None:
+        return "up"
+    return "single_active" if consumer is queue.active else "waiting"
 
 
 def users(broker: Broker) -> Iterator[Record]:
@@ -156,7 +190,14 @@ def policies(vhost: Vhost, *, is_operator: bool) -> Iterator[Record]:
 def vhosts(broker: Broker) -> Iterator[Record]:
     """The vhosts."""
     for definition in broker.vhost_definitions.values():
-        yield {"name": definition.name, "description": definition.description, "tags": list(definition.tags)}
+        yield {
+            "name": definition.name,
+            "description": definition.description,
+            "tags": list(definition.tags),
+            "default_queue_type": "undefined",
+            "tracing": False,
+            "cluster_state": {NODE: "running"},
+        }
 
 
 def field_table(table: Mapping[str, Any]) -> list[tuple[str, str, Any]]:

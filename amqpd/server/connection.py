@@ -56,6 +56,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=limit, low=limit // 4)
         peer, host = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         self.session = self._listeners.begin_session(self, peer, host)
+        self.session.unsent = self._transport.get_write_buffer_size
 
     def get_buffer(self, sizehint: int) -> bytearray | memoryview:
         """The buffer all connections share; for a large body on its way in, the body's own place."""
@@ -149,6 +150,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         if pieces and not self._transport.is_closing():
             size = sum(map(len, pieces))
             session.sent_octets += size
+            session.sent_count += 1
             if size >= LARGE_WRITE and size > len(pieces) * 4096:
                 self._transport.writelines(pieces)
             else:

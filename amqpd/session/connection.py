@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, Protocol
 
@@ -29,8 +29,10 @@ from pamqp.commands import Connection
 from amqpd.broker.access import User
 from amqpd.broker.broker import Broker
 from amqpd.broker.paging import NotAtHand
+from amqpd.broker.queue import Queue
 from amqpd.broker.vhost import Vhost
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
+from amqpd.message import Message
 from amqpd.session.channel import Channel
 from amqpd.session.credentials import LoginRequest, read_amqplain, read_plain
 from amqpd.session.outbox import Outbox
@@ -118,6 +120,8 @@ class Session:
         self._unheard: Iterator[Command] | None = None      # while blocked: what comes after the first publish
         self._unheard_octets = bytearray()                  # and what came after that
         self.received_octets = self.sent_octets = 0
+        self.received_count = self.sent_count = 0           # of reads and writes
+        self.unsent: Callable[[], int] = int                # octets the transport could not send yet
         self.published_runs = 0
         self.connected_at_ms = broker.clock.to_wall(now_ms)
         self._signals = signals
@@ -144,12 +148,14 @@ class Session:
         """As `receive`, after the socket has written that many octets into `direct_room`."""
         self._now_ms = self._last_heard_ms = self.broker.clock.now_ms = now_ms
         self.received_octets += size
+        self.received_count += 1
         self._take(self._reader.direct_commands(size))
 
     def receive(self, data: bytes | memoryview, now_ms: int) -> None:
         """Take octets from the socket. Never raises: what is wrong with them becomes a close."""
         self._now_ms = self._last_heard_ms = self.broker.clock.now_ms = now_ms
         self.received_octets += len(data)
+        self.received_count += 1
         self._hear(data)
 
     def _hear(self, data: bytes | memoryview) -> None:
@@ -681,12 +687,23 @@ class Session:
             "connected_at": self.connected_at_ms,
             "recv_oct": self.received_octets,
             "send_oct": self.sent_octets,
+            "recv_cnt": self.received_count,
+            "send_cnt": self.sent_count,
+            "send_pend": self.outbox.size + self.unsent(),
         }
 
     def _state_name(self) -> str:
         if self.phase is not Phase.OPEN:
             return self.phase.name.lower()
         return "blocked" if self.is_blocked else "blocking" if self._signals.alarm else "running"
+
+    def unacked_runs(self) -> Iterator[tuple[Queue, list[Message]]]:
+        """See broker/broker.py."""
+        for channel in self.channels.values():
+            runs: dict[Queue, list[Message]] = {}
+            for message, consumer in channel.consuming.owed:
+                runs.setdefault(consumer.queue, []).append(message)
+            yield from runs.items()
 
     def channel_statistics(self) -> list[dict[str, Any]]:
         """The same for each channel."""

@@ -426,6 +426,11 @@ class Consuming:
         for queue in {consumer.queue: None for consumer in self.consumers.values()}:
             queue.dispatch()
 
+    @property
+    def owed(self) -> list[Unacked]:
+        """The deliveries that are not answered for good: what a transaction holds is among them."""
+        return [*self.unacked.values(), *self._channel.transaction.held_answers]
+
     # Timeouts
 
     def overdue(self, now_ms: int, default_ms: int | None) -> int | None:
@@ -485,7 +490,7 @@ class Consuming:
     def check(self) -> None:
         """Assert what must hold between calls."""
         assert list(self.unacked) == sorted(self.unacked), "unacked is out of order"
-        owed = [*self.unacked.values(), *self._channel.transaction.held_answers]
+        owed = self.owed
         for tag, consumer in self.consumers.items():
             held = sum(owner is consumer for _, owner in owed)
             assert consumer.in_flight == held, f"in_flight of {tag} is off"

@@ -65,6 +65,7 @@ def queue(journal: RecordingJournal, shelf: ShelfInMemory) -> Iterator[Queue]:
     fill(queue, journal, shelf)
     yield queue
     queue.check()
+    assert queue.kept_on_disk == len(journal.now.messages[1])
 
 
 def fill(queue: Queue, journal: RecordingJournal, shelf: ShelfInMemory, *, is_timed: bool = False) -> None:
@@ -163,6 +164,22 @@ def test_what_is_damaged_is_passed_over_and_forgotten(
     queue.dispatch()
     assert subscriber.numbers() == [number for number in ALL if number != damaged]
     assert not queue.deliveries and not queue.redelivered and not journal.now.messages[1]
+
+
+def test_a_slip_that_is_damaged_takes_nothing_from_what_the_store_keeps(
+    queue: Queue, journal: RecordingJournal, shelf: ShelfInMemory
+) -> None:
+    transient = range(COUNT + 1, COUNT + 2 * PAGE_MESSAGES + 1)
+    queue.publish(messages(*transient))
+    queue.paging.page_out(1 << 30)
+    shelf.write_slips()
+    for slip in shelf.slips:
+        slip.run = slip.run[1:]
+    subscriber = ListSubscriber()
+    subscribe(queue, subscriber, no_ack=True)
+    queue.dispatch()
+    assert len(subscriber.numbers()) == COUNT + len(transient) - len(shelf.slips)
+    assert queue.kept_on_disk == 0
 
 
 def test_a_purge_reads_nothing(queue: Queue, journal: RecordingJournal, shelf: ShelfInMemory) -> None:

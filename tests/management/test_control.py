@@ -68,6 +68,9 @@ class FakeConnection:
     def statistics(self) -> dict[str, Any]:
         return {"name": NAME, "user": "guest", "client_properties": {"product": "test"}}
 
+    def unacked_runs(self) -> list[tuple[Queue, list[Message]]]:
+        return []
+
     def channel_statistics(self) -> list[dict[str, Any]]:
         return [{"name": f"{NAME} (3)", "number": 3, "user": "guest"}]
 

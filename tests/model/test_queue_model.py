@@ -213,6 +213,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert sorted(kept) == sorted(
             number for number, place in self.places.items()
             if place is not Place.GONE and self.queue.definition.durable and self.messages[number].facts.persistent)
+        assert self.queue.kept_on_disk == len(kept)
 
     @invariant()
     def the_totals_add_up(self) -> None:

@@ -45,6 +45,7 @@ class FakeTransport(asyncio.Transport):
         self.writes: list[bytes] = []
         self.calls: list[str] = []
         self.is_closed = False
+        self.unsent = 0
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return {"socket": self.socket, "peername": ("10.0.0.1", 40_000), "sockname": ("10.0.0.2", 5_672)}[name]
@@ -71,6 +72,9 @@ class FakeTransport(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self.is_closed
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def abort(self) -> None:
         self.is_closed = True
@@ -170,6 +174,13 @@ def test_a_pass_ends_in_one_write(client: Client) -> None:
     client.say_all(HANDSHAKE)
     assert len(client.transport.writes) == 1
     assert client.session.sent_octets == len(client.heard())
+    statistics = client.session.statistics()
+    assert (statistics["recv_cnt"], statistics["send_cnt"], statistics["send_pend"]) == (1, 1, 0)
+
+
+def test_what_the_peer_has_not_taken_yet_is_pending(open_client: Client) -> None:
+    open_client.transport.unsent = 5_000
+    assert open_client.session.statistics()["send_pend"] == 5_000
 
 
 def test_sockets_are_told_to_send_at_once_and_to_notice_the_dead(client: Client) -> None:

@@ -128,4 +128,5 @@ def test_a_session_tells_of_itself(stage: Stage) -> None:
 @pytest.mark.parametrize("piece", [0])
 def test_a_session_counts_the_octets_it_takes(stranger: Talk) -> None:
     stranger.greet()
-    assert stranger.session.statistics()["recv_oct"] == 8
+    statistics = stranger.session.statistics()
+    assert (statistics["recv_oct"], statistics["recv_cnt"], statistics["send_pend"]) == (8, 1, 0)

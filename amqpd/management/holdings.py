@@ -1,0 +1,87 @@
+"""What the messages of queues take, in memory and on disk: the columns of `list_queues` that cost more than a look.
+
+Waiting messages are counted page by page. Those that are unacknowledged have to be looked at one by one, and so they
+are up to `MOST_COUNTED` in a vhost; beyond that it would hold up clients, and what depends on their sizes is not known.
+
+Always true: what is not known is empty, as with RabbitMQ, and never a guess.
+
+RabbitMQ docs/man/rabbitmqctl.8 (list_queues), docs/lazy-queues.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+from amqpd.broker.broker import Broker
+from amqpd.broker.queue import Queue
+from amqpd.broker.stretch import MESSAGE_COST, body_octets, number_of
+from amqpd.broker.vhost import Vhost
+from amqpd.message import Message
+from amqpd.properties import read_timestamp
+
+COLUMNS = frozenset((
+    "memory", "message_bytes", "message_bytes_unacknowledged", "messages_ram", "messages_ready_ram",
+    "messages_unacknowledged_ram", "message_bytes_ram", "messages_paged_out", "message_bytes_paged_out",
+    "messages_persistent", "message_bytes_persistent", "head_message_timestamp"))
+MOST_COUNTED = 50_000
+PAGED_COST = 20         # octets of memory for a message that is on disk only, about; see broker/pages.py
+NOT_KNOWN = ""
+
+Runs = dict[Queue, list[Message]]
+
+
+def unacked_runs(broker: Broker, vhost: Vhost) -> Runs | None:
+    """The unacknowledged messages of the vhost's queues; None if there are too many to look at."""
+    if sum([queue.unacked for queue in vhost.queues.values()]) > MOST_COUNTED:
+        return None
+    runs: Runs = {}
+    for connection in broker.connections.values():
+        if connection.vhost_name == vhost.name:
+            for queue, run in connection.unacked_runs():
+                runs.setdefault(queue, []).extend(run)
+    return runs
+
+
+def holdings(queue: Queue, runs: Runs | None) -> dict[str, Any]:
+    """`COLUMNS` of a queue. All that is unacknowledged is in memory."""
+    unacked = runs.get(queue, []) if runs is not None else None if queue.unacked else []
+    away, away_octets = queue.ready.on_disk_only
+    in_memory, octets = len(queue.ready) - away, queue.ready.octets
+    record = {
+        "messages_ready_ram": in_memory,
+        "messages_unacknowledged_ram": queue.unacked,
+        "messages_ram": in_memory + queue.unacked,
+        "messages_paged_out": away,
+        "message_bytes_paged_out": away_octets,
+        "messages_persistent": queue.kept_on_disk,
+    }
+    if unacked is None:
+        return record | dict.fromkeys(COLUMNS - record.keys(), NOT_KNOWN)
+    unacked_octets = body_octets(unacked)
+    return record | {
+        "memory": queue.ready.cost + PAGED_COST * away + unacked_octets + MESSAGE_COST * len(unacked),
+        "message_bytes": octets + unacked_octets,
+        "message_bytes_unacknowledged": unacked_octets,
+        "message_bytes_ram": octets - away_octets + unacked_octets,
+        "message_bytes_persistent": _persistent_octets(queue, octets + unacked_octets),
+        "head_message_timestamp": _head_timestamp(queue, unacked),
+    }
+
+
+def _persistent_octets(queue: Queue, octets: int) -> int | str:
+    """Known where all messages are persistent, or none: they are counted, their octets are not."""
+    if not queue.kept_on_disk:
+        return 0
+    is_all = queue.kept_on_disk == len(queue.ready) + queue.unacked and not queue.rules.is_at_least_once
+    return octets if is_all else NOT_KNOWN
+
+
+def _head_timestamp(queue: Queue, unacked: list[Message]) -> int | str:
+    """Of the first message that waits, if it is in memory, and the first that is unacknowledged: the earlier one."""
+    page = queue.ready.next_page
+    heads = [] if page is not None and page.content is None else [*islice(queue.ready, 1)]
+    if unacked:
+        heads.append(min(unacked, key=number_of))
+    stamps = [stamp for head in heads if (stamp := read_timestamp(head.properties)) is not None]
+    return min(stamps, default=NOT_KNOWN)
