@@ -285,6 +285,7 @@ class Double:
         self.recording = RecordingJournal()
         self.journal: JournalPort = self.recording
         self.first_number = 1
+        self.marks: dict[int, set[int]] = {}        # as the last clean stop was told
 
     def commit(self) -> int:
         """What was recorded is safe; the batch it was in."""
@@ -298,9 +299,11 @@ class Double:
         self.recording = RecordingJournal(kept)
         self.journal = self.recording
         self.first_number = last_number + 1
-        told = {queue: set(numbers) & kept.messages[queue].keys() for queue, numbers in (redelivered or {}).items()}
         if redelivered is not None:
+            self.marks = {queue: set(numbers) for queue, numbers in redelivered.items()}
             kept.leases = dict(bounds)
+        told = {queue: marks & kept.messages[queue].keys() for queue, marks in self.marks.items()
+                if queue in kept.messages}
         bounds = dict(kept.leases)
         return Recovered(
             kept.in_order(), {
@@ -493,7 +496,8 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
             found = recovered.messages[number]
             self.comes_back(queue, self.disk.read(found.numbers.tolist()))
             if told is None:
-                self.looks_delivered(queue, recovered.redelivered_to.get(number, 0))
+                self.looks_delivered(
+                    queue, recovered.redelivered_to.get(number, 0), recovered.redelivered.get(number, set()))
             queue.restore(
                 found, recovered.redelivered.get(number, set()), recovered.redelivered_to.get(number, 0),
                 recovered.deliveries.get(number, {}))
@@ -514,11 +518,11 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
                 held.end = self.end_of(queue, message)
                 held.end = held.stored_end if held.end is None else min(held.stored_end, held.end)
 
-    def looks_delivered(self, queue: Queue, bound: int) -> None:
+    def looks_delivered(self, queue: Queue, bound: int, marks: set[int]) -> None:
         """After a crash: all that was delivered must look so, and little else."""
         for number, held in self.held[queue.name].items():
-            assert number <= bound or not held.was_out, "it was delivered, and nobody knows"
-            held.was_out = number <= bound
+            assert number <= bound or number in marks or not held.was_out, "it was delivered, and nobody knows"
+            held.was_out = number <= bound or number in marks
 
     def end_of(self, queue: Queue, message: Message) -> int | None:
         """When a message that comes now ends."""
