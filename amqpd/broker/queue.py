@@ -515,6 +515,8 @@ class Queue:
 
     def wake(self) -> None:
         """The clock has come to where something may be due."""
+        if self._wakes_at is None or self._clock.now_ms < self._wakes_at:
+            return      # it was asked for before something sooner was; to ask anew for each would breed calls
         self._wakes_at = None
         if self.deleted:
             return
