@@ -360,16 +360,3 @@ def test_a_queue_whose_consumers_keep_up_is_spared_and_its_publishers_wait(journ
     shelf.write_slips()
     assert len(list(queue.ready)) < len(queue.ready)
     queue.unsubscribe(consumer)
-
-
-def test_calls_of_the_clock_do_not_breed(journal: RecordingJournal, shelf: ShelfInMemory) -> None:
-    queue = make(journal, shelf, message_ttl_ms=50)
-    for number in range(1, 400):
-        queue.publish([message(number, persistent=True)])
-        journal.commit()
-        shelf.safe_number = number
-        if number % 100 == 0:
-            queue.paging.page_out(1 << 30)
-        queue._clock.advance(1_000 + number)
-    assert len(queue._clock._asleep) < 10
-    queue.check()
