@@ -243,7 +243,15 @@ def test_a_step_of_the_readmes_map_leads_to_a_function_there_is(place: str) -> N
 
 @pytest.mark.parametrize("path", re.findall(r"\]\(([^):]+)\)", README.read_text()))
 def test_a_link_of_the_readme_leads_to_what_there_is(path: str) -> None:
-    assert (ROOT / path).exists()
+    file, _, heading = path.partition("#")
+    assert (ROOT / file).exists()
+    assert not heading or heading in _anchors((ROOT / file if file else README).read_text())
+
+
+def _anchors(text: str) -> list[str]:
+    """What a heading of Markdown is linked to by: its words in small letters, with hyphens between them."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 def _blocks(language: str) -> list[str]:
