@@ -15,6 +15,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import compress
 from typing import NamedTuple, Protocol
 
 from amqpd.broker.clock import Clock
@@ -32,7 +33,7 @@ class Slip(Protocol):
 
     @property
     def numbers(self) -> Collection[int]:
-        """Their numbers."""
+        """The numbers it was written with; they rise."""
 
     def forget(self, numbers: Iterable[int]) -> None:
         """Those of these that it has are wanted no more; with the last one it is gone."""
@@ -49,7 +50,8 @@ class Unread(NamedTuple):
         """The numbers of those that the store keeps."""
         if self.slip is None:
             return self.numbers
-        return [number for number in self.numbers if number not in self.slip.numbers]
+        slipped = {*self.slip.numbers}
+        return [number for number in self.numbers if number not in slipped]
 
 
 class StoredMessages(NamedTuple):
@@ -65,16 +67,17 @@ class StoredMessages(NamedTuple):
     priorities: bytearray | None = None
 
     def ends(self, ttl_ms: int | None, clock: Clock) -> array[int] | None:
-        """When they end, in a queue of this time to live, by the broker's clock; None where none does.
+        """When they end, by the broker's clock, in a queue of this time to live now; None where none does.
 
-        What is left of a time to live, by the wall clock, is never more than the whole of it.
+        What is left of a time to live, by the wall clock, is never more than the whole of it. What came without an
+        end has none, whatever the queue has been told since.
         """
-        now, wall = clock.now_ms, clock.wall_ms
         if self.expiries is None or self.lifetimes is None:
-            return None if ttl_ms is None else array("q", [now + ttl_ms]) * len(self.numbers)
+            return None
+        now, wall = clock.now_ms, clock.wall_ms
         longest = NO_END if ttl_ms is None else ttl_ms
         return array("q", [
-            min(NO_END, now + min(longest, lifetime, max(0, expiry - wall) if expiry != NO_END else NO_END))
+            NO_END if expiry == NO_END else min(NO_END, now + min(longest, lifetime, max(0, expiry - wall)))
             for expiry, lifetime in zip(self.expiries, self.lifetimes)])
 
     def pages(self, ends: array[int] | None, highest: int) -> Iterator[tuple[int, Iterator[Page]]]:
@@ -100,7 +103,7 @@ class Page:
 
     __slots__ = (
         "content", "count", "is_leaving", "octets", "slip",
-        "_numbers", "_sizes", "_ends", "_by_end", "_next_by_end", "_start", "_gone")
+        "_numbers", "_sizes", "_ends", "_by_end", "_next_by_end", "_start", "_left")
 
     def __init__(
         self, numbers: array[int], sizes: array[int], ends: array[int] | None = None,
@@ -116,8 +119,8 @@ class Page:
         self._ends = ends
         self._by_end: array[int] | None = None      # places of those that end, the first to end first
         self._next_by_end = 0
-        self._start = 0
-        self._gone: set[int] = set()
+        self._start = 0                 # the place of the first that is left
+        self._left: bytearray | None = None     # by place, whether the message is left; None while all behind it are
         if ends is not None:
             places = [place for place, end in enumerate(ends) if end != NO_END]
             self._by_end = array("I", sorted(places, key=ends.__getitem__))
@@ -132,7 +135,7 @@ class Page:
 
     @property
     def first(self) -> int:
-        """The lowest number it was made with."""
+        """The lowest number that is left, or one below it."""
         return self._numbers[self._start]
 
     @property
@@ -144,16 +147,19 @@ class Page:
     def numbers(self) -> list[int]:
         """The numbers of the messages that are left."""
         numbers = self._numbers[self._start:].tolist()
-        return [number for number in numbers if number not in self._gone] if self._gone else numbers
+        return numbers if self._left is None else list(compress(numbers, self._left[self._start:]))
 
     @property
     def messages(self) -> list[Message]:
         """Those that are left, as far as they are in memory."""
-        return [message for message in self.content or () if self.has(message.number)]
+        return self.left_of(self.content or ())
 
-    def has(self, number: int) -> bool:
-        """Whether the message of this number, which the page was made with, is left."""
-        return number >= self.first and number not in self._gone
+    def left_of(self, run: Collection[Message]) -> list[Message]:
+        """Those of these messages, all of which the page was made with, that are left."""
+        if self.count == len(self._numbers):
+            return list(run)
+        left = {*self.numbers}
+        return [message for message in run if message.number in left]
 
     @property
     def cost(self) -> int:
@@ -197,38 +203,41 @@ class Page:
 
     def drop_first(self) -> int:
         """Let go of the first message that is left; its number. It is not the last one, or the page goes too."""
-        while (number := self._numbers[self._start]) in self._gone:
-            self._gone.discard(number)
-            self._start += 1
-        self.count -= 1
-        self.octets -= self._sizes[self._start]
+        if self._left is not None:
+            self._start = self._left.index(1, self._start)
+        place = self._start
         self._start += 1
-        return number
+        self.count -= 1
+        self.octets -= self._sizes[place]
+        return self._numbers[place]
 
     @property
     def next_end(self) -> int | None:
         """When the next message ends, of those that are left."""
         if self._by_end is None or self._ends is None:
             return None
-        while self._next_by_end < len(self._by_end):
-            place = self._by_end[self._next_by_end]
-            if place >= self._start and self._numbers[place] not in self._gone:
+        by_end, left, start = self._by_end, self._left, self._start
+        for at in range(self._next_by_end, len(by_end)):
+            place = by_end[at]
+            if place >= start and (left is None or left[place]):
+                self._next_by_end = at
                 return self._ends[place]
-            self._next_by_end += 1
+        self._next_by_end = len(by_end)
         return None
 
     def take_due(self, now_ms: int) -> list[int]:
-        """Let go of the messages whose end has come; their numbers, first things first."""
+        """Let go of the messages whose end has come; their numbers, which rise."""
         due = []
         while (end := self.next_end) is not None and end <= now_ms:
             assert self._by_end is not None
             place = self._by_end[self._next_by_end]
-            number = self._numbers[place]
-            self._gone.add(number)
+            if self._left is None:
+                self._left = bytearray(b"\1") * len(self._numbers)
+            self._left[place] = 0
             self.count -= 1
             self.octets -= self._sizes[place]
-            due.append(number)
-        return due
+            due.append(self._numbers[place])
+        return sorted(due)
 
     def split(self, number: int) -> tuple[Page | None, Page | None]:
         """What is left below this number, and above it; None where nothing is. This page is not to be used then."""

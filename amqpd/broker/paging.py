@@ -50,6 +50,11 @@ class Paging:
         """Whether it waits for the disk."""
         return self._is_called
 
+    @property
+    def dying(self) -> int:
+        """How many messages have left the line, and die once they are read."""
+        return sum([len(part.numbers) if isinstance(part, Unread) else len(part) for part, _ in self._dying])
+
     # In
 
     def see_to_next(self) -> bool:
@@ -114,20 +119,19 @@ class Paging:
     def page_out(self, octets: int) -> None:
         """Let go of up to so many octets of messages that are not next, as far as they are, or can be put, on disk."""
         shelf, queue = self._shelf, self._queue
-        safe = shelf.safe_number
+        safe, can_spill, is_durable = shelf.safe_number, shelf.can_spill, queue.definition.durable
 
         def may_go(message: Message) -> bool:
-            return message.number <= safe if queue.keeps(message) else shelf.can_spill
+            return message.number <= safe if is_durable and message.facts.persistent else can_spill
 
         for page in queue.ready.page_out(octets, may_go):
             content = page.content or []
-            unsafe = [message for message in content if queue.keeps(message) and message.number > safe]
-            unkept = [message for message in content if not queue.keeps(message)]
-            if unsafe:
+            kept = queue.kept(content)
+            if kept and kept[-1].number > safe:
                 continue        # it was put back in between, and its batch is not on disk yet
-            if unkept:
+            if len(kept) < len(content):
                 page.leave(shelf.budget)
-                shelf.spill(page, unkept)
+                shelf.spill(page, [message for message in content if not queue.keeps(message)])
             else:
                 page.let_go(shelf.budget)
 

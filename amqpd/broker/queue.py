@@ -9,7 +9,7 @@ Always true between calls:
   messages too;
 - no message waits while a consumer has credit and its connection has room, but for the disk;
 - `unacked` counts the messages handed out to consumers and getters that owe an answer;
-- every number in `redelivered` and `deliveries` belongs to a message that is ready or unacked here;
+- every number in `redelivered` and `deliveries` belongs to a message that is ready, unacked or dying here;
 - the ready messages are within the limits, and none is handed out after its end.
 
 Spec: §3.1.4, §4.7; RabbitMQ docs/queues, docs/consumers, docs/ttl, docs/maxlength, docs/priority.
@@ -81,6 +81,7 @@ class Queue:
         self.published_total = self.delivered_total = self.got_total = self.settled_total = 0
         self.redelivered_total = 0
         self.kept_on_disk = 0       # messages, ready, unacked or dying, that the store keeps or is about to
+        self._dying = 0             # messages that the store keeps until their copies are in other queues
         self._came = self._went = 0         # totals when `keeps_up` was last asked
         self._journal = journal
         self._clock = clock or Clock()
@@ -116,12 +117,11 @@ class Queue:
         is_timed = is_timed or self.rules.message_ttl_ms is not None
         ends = self._ends_of(run) if is_timed else {}
         batch = 0
-        if self.definition.durable:
-            persistent = self._kept(run)
-            if persistent and self.lease is not None:
-                self.lease.published(persistent[-1].number)
-                self.kept_on_disk += len(persistent)
-                batch = self._journal.published(self.definition, persistent, self._to_wall(ends, persistent))
+        persistent = self.kept(run)
+        if persistent and self.lease is not None:
+            self.lease.published(persistent[-1].number)
+            self.kept_on_disk += len(persistent)
+            batch = self._journal.published(self.definition, persistent, self._to_wall(ends, persistent))
         self.published_total += len(run)
         if not self.ready and (taker := self._sole_taker(run)) is not None:
             if ends and not taker.no_ack:
@@ -142,9 +142,9 @@ class Queue:
         """Whether this queue keeps the message on disk."""
         return self.definition.durable and message.facts.persistent
 
-    def _kept(self, run: Iterable[Message]) -> list[Message]:
-        """Those that a durable queue keeps on disk."""
-        return [message for message in run if message.facts.persistent]
+    def kept(self, run: Iterable[Message]) -> list[Message]:
+        """Those of these messages that this queue keeps on disk."""
+        return [message for message in run if message.facts.persistent] if self.definition.durable else []
 
     def _sole_taker(self, run: Sequence[Message]) -> Consumer | None:
         """The consumer that takes all of this at once, where there is but one that could take any."""
@@ -203,14 +203,9 @@ class Queue:
                     return place
         return most
 
-    @property
-    def has_room(self) -> bool:
-        """Whether the limits let one more message in, or make room for it."""
-        rules = self.rules
-        if not self._is_limited or rules.overflow == DROP_HEAD:
-            return True
-        return (rules.max_length is None or len(self.ready) < rules.max_length) and (
-            rules.max_length_bytes is None or self.ready.octets < rules.max_length_bytes)
+    def has_room_for(self, message: Message) -> bool:
+        """Whether the limits let this message in, or make room for it."""
+        return not self._is_limited or self.rules.overflow == DROP_HEAD or self._that_fit([message]) == 1
 
     def take_refused(self) -> list[Message]:
         """What was not let in since this was last asked."""
@@ -281,10 +276,9 @@ class Queue:
         for message in run:
             deliveries[message.number] = deliveries.get(message.number, 0) + 1
         self.redelivered.update([message.number for message in run])
-        if self.definition.durable:
-            counts = {message.number: deliveries[message.number] for message in self._kept(run)}
-            if counts:
-                self._journal.requeued(self.definition, counts)
+        counts = {message.number: deliveries[message.number] for message in self.kept(run)}
+        if counts:
+            self._journal.requeued(self.definition, counts)
 
     # Messages out
 
@@ -458,12 +452,19 @@ class Queue:
             return 0
         self._bury(run, reason)
         if self.rules.is_at_least_once and self.rules.dead_letter_exchange is not None:
-            return 0        # the store keeps them until `buried`
+            self._dying += len(run)
+            if reason == REJECTED:
+                self.redelivered.update(map(number_of, run))
+            return 0        # the store keeps them until `buried`, and after a stop before that they are ready again
         return self._settled(run)
 
     def _die_in_order(self, left: Left, reason: str) -> None:
         """These have left the line. With a dead-letter exchange, what is on disk only is read before it dies."""
         if self.rules.dead_letter_exchange is not None and self._mortuary is not None:
+            if self._deadlines:
+                for part in left:
+                    if not isinstance(part, Unread):
+                        self._deadlines.forget(part)    # it may have to wait for what dies before it
             self.paging.die(left, reason)
             return
         for part in left:
@@ -481,6 +482,7 @@ class Queue:
 
     def buried(self, run: Sequence[Message]) -> None:
         """The copies of these are in their queues: only now do they leave this one. RabbitMQ docs/quorum-queues."""
+        self._dying -= len(run)
         self._settled(run)
 
     def _bury(self, run: Sequence[Message], reason: str) -> None:
@@ -588,7 +590,9 @@ class Queue:
         assert rules.overflow != DROP_HEAD or rules.max_length is None or len(self.ready) <= rules.max_length
         assert self.unacked >= 0, "more answers than deliveries"
         assert self.kept_on_disk >= sum(map(self.keeps, self.ready)), "more is on disk than is known of"
-        assert len(self.redelivered) <= len(self.ready) + self.unacked, "a settled message counts as redelivered"
+        assert self._dying >= 0, "more are buried than died"
+        here = len(self.ready) + self.unacked + self._dying + self.paging.dying
+        assert len(self.redelivered) <= here, "a settled message counts as redelivered"
         for consumer in self.consumers:
             assert consumer.in_flight >= 0
             assert not consumer.prefetch or consumer.in_flight <= consumer.prefetch, "prefetch exceeded"

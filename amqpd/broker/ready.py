@@ -251,7 +251,7 @@ class Line:
         page = self._pages.popleft()
         self._remove_page(page)
         numbers = page.numbers
-        messages = [message for message in found if page.has(message.number)]
+        messages = page.left_of(found)
         self._head.extend(messages)
         self._deadlines.add(page.ends_of(messages))
         if page.slip is not None:
@@ -325,21 +325,29 @@ class Line:
     def take_due(self, now_ms: int) -> Left:
         """See `Ready`."""
         left: Left = []
+        unread: list[int] = []
+        has_empty = False
         while self._ends and self._ends[0][0] <= now_ms:
             page = heapq.heappop(self._ends)[-1]
             if not page.count:
                 continue
             self._remove_page(page)
             due = page.take_due(now_ms)
-            if page.content is None:
-                left.append(Unread(due, page.slip))
-            else:
+            if page.content is not None:
                 ended = {*due}
                 left.append([message for message in page.content if message.number in ended])
+            elif page.slip is not None:
+                left.append(Unread(due, page.slip))
+            else:
+                unread += due       # together: one of each page may be due
             if page.count:
                 self._add_page(page)
             else:
-                self._pages.remove(page)
+                has_empty = True
+        if unread:
+            left.append(Unread(sorted(unread)))
+        if has_empty:
+            self._pages = deque([page for page in self._pages if page.count])
         self._join()
         return left
 

@@ -477,7 +477,7 @@ class Vhost:
         for message in run:
             copy = dead_copy(message, grave, number=self._next_message_number(), time_s=self._clock.wall_ms // 1000)
             targets = [] if exchange is None else self._resting_places(exchange, message, copy, grave)
-            if grave.is_kept and not all(target.has_room for target in targets):
+            if grave.is_kept and not all(target.has_room_for(copy) for target in targets):
                 self._refused_dead.append((queue, grave, [message]))
                 self._clock.wake_at(self._clock.now_ms + DEAD_LETTER_RETRY_MS, self)
                 continue

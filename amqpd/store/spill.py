@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import shutil
 import struct
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from pathlib import Path
@@ -24,13 +26,14 @@ _HEAD = struct.Struct(">qHHIII")    # number, length of names, channel, frame-ma
 
 
 class Slip:
-    """Some messages in a file. `numbers` are those it was written with."""
+    """Some messages in a file. `numbers` are those it was written with, and rise."""
 
     def __init__(self, path: Path, run: Sequence[Message], read_facts: Callable[[bytes], Facts]) -> None:
-        self.numbers = frozenset([message.number for message in run])
+        self.numbers = array("q", [message.number for message in run])
         self._path = path
         self._read_facts = read_facts
-        self._left = set(self.numbers)
+        self._is_left = bytearray(b"\1") * len(run)     # by place: many slips can be waiting
+        self._left = len(run)
 
     def read(self) -> list[Message]:
         """All messages it was written with, in the order they were given. Raises StoreError."""
@@ -62,10 +65,14 @@ class Slip:
 
     def forget(self, numbers: Iterable[int]) -> None:
         """Those of these that it has are wanted no more; with the last one the file goes."""
-        if self._left:
-            self._left.difference_update(numbers)
-            if not self._left:
-                self._path.unlink(missing_ok=True)
+        own, is_left = self.numbers, self._is_left
+        for number in numbers:
+            place = bisect_left(own, number)
+            if place < len(own) and own[place] == number and is_left[place]:
+                is_left[place] = 0
+                self._left -= 1
+                if not self._left:
+                    self._path.unlink(missing_ok=True)
 
 
 _NO_FACTS = Facts()

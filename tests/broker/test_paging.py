@@ -256,6 +256,35 @@ def test_many_dead_are_read_a_few_pages_a_turn(journal: RecordingJournal, shelf:
     assert queue._mortuary.dead == [(number, "maxlen") for number in ALL]  # type: ignore[union-attr]  # a Graveyard
 
 
+def test_the_dead_that_wait_for_others_do_not_end_as_well(journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    rules = {"message_ttl_ms": 5_000, "dead_letter_exchange": "dlx"}
+    queue = make(journal, shelf, **rules)
+    fill(queue, journal, shelf)
+    queue.publish(messages(COUNT + 1))
+    shelf.is_open = False
+    queue.apply(QueueRules(max_length=0, **rules))  # type: ignore[arg-type]  # by name
+    queue._clock.advance(6_000)
+    queue.check()
+    shelf.is_open = True
+    shelf.serve()
+    shelf.serve()
+    assert queue._mortuary.dead == [  # type: ignore[union-attr]  # a Graveyard
+        (number, "maxlen") for number in [*ALL, COUNT + 1]]
+
+
+def test_the_rejected_count_as_delivered_until_they_are_buried(journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    queue = make(journal, shelf, dead_letter_exchange="dlx", is_at_least_once=True)
+    queue.publish(messages(1, persistent=True))
+    rejected = queue.get(no_ack=False)
+    assert rejected is not None
+    queue.reject([rejected])
+    assert queue.redelivered == {1}, "a stop now would have it ready again"
+    queue.check()
+    queue.buried([rejected])
+    assert not queue.redelivered
+    queue.check()
+
+
 # Slips
 
 def test_transient_messages_are_written_down(journal: RecordingJournal, shelf: ShelfInMemory) -> None:

@@ -6,13 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from amqpd.broker.clock import Clock, Sleeper
+from amqpd.broker.definitions import Defined
 from amqpd.broker.queue import Queue
+from amqpd.broker.rules import QueueRules
 from amqpd.errors import ChannelException
+from amqpd.message import Facts
 from tests.support.journals import RecordingJournal, RefusingJournal
 from tests.support.shelves import stored
 from tests.support.samples import message, messages, queue_definition
 from tests.support.subscribers import Line, ListSubscriber, requeue, settle, subscribe
-from amqpd.broker.definitions import Defined
 
 
 @pytest.fixture
@@ -124,6 +127,39 @@ def test_purge_forgets_what_was_redelivered(queue: Queue) -> None:
 def test_restored_messages_wait_as_they_were(queue: Queue) -> None:
     queue.restore(stored(messages(3, 7)), {7}, 0, {})
     assert (len(queue.ready), queue.redelivered, queue.ready.octets) == (2, {7}, 10)
+
+
+def test_what_came_without_an_end_has_none_after_a_restart_either() -> None:
+    clock = Clock(1_000, 5_000_000)
+    queue = Queue(queue_definition(), RefusingJournal(), rules=QueueRules(message_ttl_ms=0), clock=clock)
+    queue.restore(stored(messages(3, 4, 5), {4: 5_000_000}), set(), 0, {})
+    clock.advance(100_000)
+    assert queue.ready.numbers() == [3, 5]
+
+
+class CountingClock(Clock):
+    """Knows how often it was asked to wake somebody."""
+
+    asked = 0
+
+    def wake_at(self, when_ms: int, sleeper: Sleeper) -> None:
+        """See `Clock`."""
+        self.asked += 1
+        super().wake_at(when_ms, sleeper)
+
+
+def test_a_wake_up_that_something_sooner_replaced_does_not_ask_for_another() -> None:
+    clock = CountingClock()
+    queue = Queue(queue_definition(), RefusingJournal(), clock=clock)
+    ends = range(100, 0, -1)
+    for number, end in enumerate(ends, 1):
+        ending = message(number)
+        ending.facts = Facts(expiration_ms=end)
+        queue.publish([ending], is_timed=True)
+    for now in range(1, 101):
+        clock.advance(now)
+    assert not queue.ready
+    assert clock.asked < 2 * len(ends)
 
 
 # Turns

@@ -23,6 +23,7 @@ from amqpd.broker.queue import Queue
 from amqpd.broker.vhost import Vhost, generated_name
 from amqpd.errors import AmqpException, ChannelException, ReplyCode
 from tests.support.journals import RecordingJournal
+from tests.support.samples import message
 from tests.support.samples import messages
 from tests.support.subscribers import ListSubscriber, subscribe
 
@@ -420,3 +421,19 @@ def test_a_refused_declaration_changes_nothing(vhost: Vhost, journal: RecordingJ
 def test_an_alternate_that_is_no_name_is_refused_as_an_argument(vhost: Vhost) -> None:
     with pytest.raises(ChannelException, match="invalid type 'signedint' for arg 'alternate-exchange' in exchange 'x'"):
         exchange(vhost, arguments={"alternate-exchange": 5})
+
+
+def test_a_sure_dead_letter_waits_until_it_fits(journal: RecordingJournal) -> None:
+    numbers = iter(range(1, 1_000))
+    vhost = Vhost("/", journal, lambda: next(numbers), lambda: next(numbers))
+    target = queue(vhost, "target", durable=True, arguments={"x-max-length-bytes": 4, "x-overflow": "reject-publish"})
+    source = queue(vhost, "source", durable=True, arguments={
+        "x-queue-type": "quorum", "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "target",
+        "x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"})
+    source.publish([message(1_001, b"12345", persistent=True)])
+    rejected = source.get(no_ack=False)
+    assert rejected is not None
+    source.reject([rejected])
+    vhost.bury()
+    assert not target.ready and [*journal.now.messages[source.definition.number]] == [1_001]
+    vhost.check()

@@ -298,7 +298,7 @@ class Double:
         kept = self.recording.safe
         self.recording = RecordingJournal(kept)
         self.journal = self.recording
-        self.first_number = last_number + 1
+        self.first_number = max([last_number, *kept.leases.values()]) + 1      # as a store's numbers begin
         if redelivered is not None:
             self.marks = {queue: set(numbers) for queue, numbers in redelivered.items()}
             kept.leases = dict(bounds)
@@ -454,11 +454,18 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         """What a step made room for is handed out; the dead are buried, unless the server's pass goes on."""
         for queue in self.queues.values():
             queue.dispatch()
-        self.shelf.serve()
+        self.read_on()
         if self.steps_before_burial:
             self.steps_before_burial -= 1
         else:
             self.bury()
+
+    def read_on(self) -> None:
+        """All who wait for the shelf read, in turns, until nobody finds anything more to read."""
+        fetched = -1
+        while fetched != self.shelf.fetched:
+            fetched = self.shelf.fetched
+            self.shelf.serve()
 
     @rule(steps=st.integers(1, 3))
     def make_the_pass_longer(self, steps: int) -> None:
@@ -501,6 +508,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
             queue.restore(
                 found, recovered.redelivered.get(number, set()), recovered.redelivered_to.get(number, 0),
                 recovered.deliveries.get(number, {}))
+        self.read_on()
         self.vhost.bury()
         self.declare()
         self.save()
@@ -545,7 +553,8 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
             content = pack_content(1, FRAME_MAX, draft.properties(), body.ljust(draft.size))
             run.append(Message(self.take_number(), where, read_facts(draft.properties()), content, draft.size))
         queues = [self.queues[name] for name in names]
-        note_holders(queues, run)
+        for message in run:
+            note_holders(queues, [message])
         for queue in queues:
             batch = queue.publish(run, is_timed=any(draft.expiration_ms is not None for draft in drafts))
             refused = queue.take_refused()

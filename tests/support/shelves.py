@@ -17,7 +17,7 @@ class SlipInMemory:
 
     def __init__(self, run: Sequence[Message]) -> None:
         self.run = list(run)
-        self.numbers = frozenset(message.number for message in run)
+        self.numbers = [message.number for message in run]
         self.left = set(self.numbers)
 
     def forget(self, numbers: Iterable[int]) -> None:
