@@ -2,10 +2,11 @@
 
 Owns the ends of all messages of a queue that are in memory and have one, ready or unacked; those on disk have
 theirs in their pages. What is handed out does not end while it is out. Costs nothing for messages without an end,
-and the same for each that has one, however many wait: an end is one entry in a heap, and one that no longer
-matters is passed over when its time comes.
+and about the same for each that has one, however many wait: what comes is put aside, with the soonest of its ends,
+and goes to a heap only when that has come; most have left by then. An entry of the heap that no longer matters is
+passed over when its time comes.
 
-Always true between calls: a message that is ready, in no page, and has an end is in the heap with it.
+Always true between calls: a message that is ready, in no page, and has an end is put aside or in the heap with it.
 
 RabbitMQ docs/ttl.
 """
@@ -17,6 +18,7 @@ from collections.abc import Iterable
 
 from amqpd.message import Message
 
+NEVER = 1 << 62
 # The heap is made anew once this share of it matters no longer, and it has at least so many entries.
 FEWEST_ENTRIES = 256
 
@@ -27,6 +29,8 @@ class Deadlines:
     def __init__(self) -> None:
         self._ends: dict[int, int] = {}         # by message number, ready and unacked ones
         self._out: set[int] = set()             # numbers of those that are unacked
+        self._aside: dict[int, Message] = {}    # by number, those that came since the heap was last added to
+        self._soonest_aside = NEVER             # of their ends, or something before it
         self._waiting: list[tuple[int, int, Message]] = []
 
     def __bool__(self) -> bool:
@@ -38,10 +42,14 @@ class Deadlines:
 
     def add(self, ends: dict[Message, int]) -> None:
         """These messages are ready, and end then."""
-        for message, end in ends.items():
-            self._ends[message.number] = end
-            heapq.heappush(self._waiting, (end, message.number, message))
-        self._sweep_if_due()
+        if ends:
+            numbers = [message.number for message in ends]
+            self._ends.update(zip(numbers, ends.values()))
+            self._put_aside(numbers, ends, min(ends.values()))
+
+    def _put_aside(self, numbers: Iterable[int], run: Iterable[Message], soonest: int) -> None:
+        self._aside.update(zip(numbers, run))
+        self._soonest_aside = min(self._soonest_aside, soonest)
 
     def add_out(self, ends: dict[Message, int]) -> None:
         """These messages have an end and were handed out as soon as they came."""
@@ -55,36 +63,52 @@ class Deadlines:
 
     def take_back(self, run: Iterable[Message]) -> None:
         """These are ready again; their ends are what they were."""
-        for message in run:
-            end = self._ends.get(message.number)
-            if end is not None:
-                self._out.discard(message.number)
-                heapq.heappush(self._waiting, (end, message.number, message))
+        ends = self._ends
+        back = [message for message in run if message.number in ends]
+        if back:
+            numbers = [message.number for message in back]
+            self._out.difference_update(numbers)
+            self._put_aside(numbers, back, min([ends[number] for number in numbers]))
 
     def forget(self, run: Iterable[Message]) -> None:
         """These have left the queue."""
-        numbers = [message.number for message in run]
-        for number in numbers:
-            self._ends.pop(number, None)
-        self._out.difference_update(numbers)
+        self._drop([message.number for message in run])
 
     def page_out(self, run: Iterable[Message]) -> dict[int, int]:
         """These go to a page, which sees to their ends from now on: the ends of those that have one, by number."""
-        if not self._ends:
-            return {}
         ends = self._ends
-        paged = {message.number: ends.pop(message.number) for message in run if message.number in ends}
-        self._out.difference_update(paged)
-        self._sweep_if_due()
+        paged = {message.number: ends[message.number] for message in run if message.number in ends} if ends else {}
+        self._drop(paged)
         return paged
+
+    def _drop(self, numbers: Iterable[int]) -> None:
+        ends, aside = self._ends, self._aside
+        for number in numbers:
+            ends.pop(number, None)
+            aside.pop(number, None)
+        if not aside:
+            self._soonest_aside = NEVER
+        self._out.difference_update(numbers)
+        if len(self._waiting) > max(FEWEST_ENTRIES, 2 * len(ends)):
+            self._waiting = self._that_matter([(number, message) for _, number, message in self._waiting])
+
+    def _that_matter(self, messages: Iterable[tuple[int, Message]]) -> list[tuple[int, int, Message]]:
+        """A heap of those of these, by number, that are ready."""
+        ends, out = self._ends, self._out
+        heap = [(ends[number], number, message) for number, message in messages if number in ends and number not in out]
+        heapq.heapify(heap)
+        return heap
 
     @property
     def next_ms(self) -> int | None:
         """When the next ready message ends, or a little earlier."""
-        return self._waiting[0][0] if self._waiting else None
+        soonest = min(self._soonest_aside, self._waiting[0][0]) if self._waiting else self._soonest_aside
+        return None if soonest == NEVER else soonest
 
     def take_due(self, now_ms: int) -> list[Message]:
         """The ready messages whose end has come, first things first; they are forgotten."""
+        if self._soonest_aside <= now_ms:
+            self._take_in_those_aside()
         due = []
         waiting, ends, out = self._waiting, self._ends, self._out
         while waiting and waiting[0][0] <= now_ms:
@@ -94,18 +118,22 @@ class Deadlines:
                 due.append(message)
         return due
 
-    def _sweep_if_due(self) -> None:
-        if len(self._waiting) > max(FEWEST_ENTRIES, 2 * len(self._ends)):
-            self._sweep()
-
-    def _sweep(self) -> None:
-        self._waiting = [
-            entry for entry in self._waiting if entry[1] in self._ends and entry[1] not in self._out]
-        heapq.heapify(self._waiting)
+    def _take_in_those_aside(self) -> None:
+        more = self._that_matter(self._aside.items())
+        self._aside.clear()
+        self._soonest_aside = NEVER
+        if 4 * len(more) > len(self._waiting):
+            self._waiting += more
+            heapq.heapify(self._waiting)
+        else:
+            for entry in more:
+                heapq.heappush(self._waiting, entry)
 
     def check(self, ready: Iterable[Message]) -> None:
         """Assert what must hold between calls."""
         waiting = {(number, end) for end, number, _ in self._waiting}
+        waiting |= {(number, self._ends[number]) for number in self._aside}
+        assert self._soonest_aside <= min([self._ends[number] for number in self._aside], default=NEVER)
         for message in ready:
             end = self._ends.get(message.number)
             assert end is None or (message.number, end) in waiting, "a message has an end that never comes"
