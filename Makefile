@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 30
 
-.PHONY: run test check conformance kill9 powercut clean
+.PHONY: run test check conformance kill9 powercut million clean
 
 run: $(VENV)/run.ok
 	$(BIN)/amqpd --config config/amqpd.toml
@@ -28,6 +28,10 @@ kill9: $(VENV)/test.ok
 
 powercut: $(VENV)/test.ok
 	STATES=$(N) $(BIN)/python -m pytest -s --timeout 0 tests/disk/test_power_cut.py
+
+# A backlog of a million messages of 1 KiB, or of MESSAGES of SIZE octets, with its figures.
+million: $(VENV)/test.ok
+	MESSAGES=$(or $(MESSAGES),1000000) $(BIN)/python -m pytest -s --timeout 0 tests/crash/test_backlog.py -k whole
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -107,14 +107,22 @@ def pack_content(channel: int, frame_max: int, properties: bytes, body: bytes) -
 
     `properties` is flags and values as octets. An empty body has no body frame. Spec: §4.2.6.
     """
-    header = _HEADER_FRAME.pack(2, channel, 12 + len(properties), 60, 0, len(body)) + properties + _END
     step = frame_max - FRAME_OVERHEAD
-    if not body:
-        return header
     if len(body) <= step:
-        return b"".join((header, _FRAME_HEAD.pack(3, channel, len(body)), body, _END))
-    parts = [header]
+        before, after = frames_around(channel, properties, len(body))
+        return b"".join((before, body, after))
+    parts = [_header_frame(channel, properties, len(body))]
     for start in range(0, len(body), step):
         piece = body[start : start + step]
         parts += (_FRAME_HEAD.pack(3, channel, len(piece)), piece, _END)
     return b"".join(parts)
+
+
+def frames_around(channel: int, properties: bytes, body_size: int) -> tuple[bytes, bytes]:
+    """What stands before and after a body of this size that fits one frame; see `pack_content`."""
+    header = _header_frame(channel, properties, body_size)
+    return (header + _FRAME_HEAD.pack(3, channel, body_size), _END) if body_size else (header, b"")
+
+
+def _header_frame(channel: int, properties: bytes, body_size: int) -> bytes:
+    return _HEADER_FRAME.pack(2, channel, 12 + len(properties), 60, 0, body_size) + properties + _END

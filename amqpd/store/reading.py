@@ -7,10 +7,11 @@ import sqlite3
 from binascii import crc32
 from collections.abc import Callable, Iterable, Sequence
 
-from amqpd.message import Facts, Message, Route, pack_content
+from amqpd.message import FRAME_OVERHEAD, Facts, Message, Route, frames_around, pack_content
 
 _CHANNEL = 1
 _FRAME_MAX = 131_072
+_ONE_FRAME = _FRAME_MAX - FRAME_OVERHEAD    # octets of a body that are not cut
 _REMEMBERED = 10_000        # different routes, and different properties
 
 _COLUMNS = "number, CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, checksum, body"
@@ -42,21 +43,32 @@ class MessageReader:
         return self._read(rows)
 
     def _read(self, rows: Iterable[Row]) -> tuple[list[Message], list[int]]:
-        routes, facts = self._routes, self._facts
+        # Most rows are like the one before them, but for number and body: what follows from the rest is kept.
         messages: list[Message] = []
         damaged: list[int] = []
+        last_exchange = last_key = last_properties = None
+        last_size = -1
         for number, exchange, routing_key, properties, checksum, body in rows:
             try:
-                route, names_sum = routes.get((exchange, routing_key)) or self._route(exchange, routing_key)
-                is_sound = crc32(body, crc32(properties, names_sum)) == checksum
+                if properties != last_properties or routing_key != last_key or exchange != last_exchange:
+                    last_properties = None      # should this fail half way
+                    route, names_sum = self._routes.get((exchange, routing_key)) or self._route(exchange, routing_key)
+                    sum_before = crc32(properties, names_sum)
+                    last_exchange, last_key, last_properties, last_size = exchange, routing_key, properties, -1
+                is_sound = crc32(body, sum_before) == checksum
             except (TypeError, ValueError):     # a flipped bit can make another type of a value, or no text of a name
                 is_sound = False
             if not is_sound:
                 damaged.append(number)
                 continue
-            messages.append(Message(
-                number, route, facts.get(properties) or self.facts(properties),
-                pack_content(_CHANNEL, _FRAME_MAX, properties, body), len(body)))
+            size = len(body)
+            if size != last_size:
+                last_size = size
+                facts = self._facts.get(properties) or self.facts(properties)
+                before, after = frames_around(_CHANNEL, properties, size)
+            content = b"".join((before, body, after)) if size <= _ONE_FRAME else pack_content(
+                _CHANNEL, _FRAME_MAX, properties, body)
+            messages.append(Message(number, route, facts, content, size))
         return messages, damaged
 
     def _route(self, exchange: bytes, routing_key: bytes) -> tuple[Route, int]:

@@ -207,11 +207,14 @@ def message_rows(published: Mapping[int, Mapping[int, Message]]) -> tuple[list[M
     entries: list[EntryRow] = []
     shared: dict[int, Message] = {}
     for queue, pending in published.items():
-        rows += [_message_row(message, queue) for message in pending.values() if not message.holders]
         several = [message for message in pending.values() if message.holders]
+        if not several:
+            rows += _rows_of(pending.values(), queue)
+            continue
+        rows += _rows_of([message for message in pending.values() if not message.holders], queue)
         shared.update([(message.number, message) for message in several])
         entries += [(queue, message.number) for message in several]
-    rows += [_message_row(message, None) for message in shared.values()]
+    rows += _rows_of(shared.values(), None)
     return rows, entries
 
 
@@ -230,12 +233,19 @@ def with_marks(
     return [(*row, *marks(row[1], row[0])) for row in rows], [(*entry, *marks(*entry)) for entry in entries]
 
 
-def _message_row(message: Message, queue: int | None) -> MessageRow:
-    content, route = message.content, message.route
-    size, body_size = _sizes_at(content)
-    properties = content[BODY_OFFSET_IN_HEADER_FRAME : size + 7]
-    body = content[size + 7 + FRAME_OVERHEAD : -1]
-    if len(body) != body_size:      # not in one frame
-        body = message.body
-    checksum = crc32(body, crc32(properties, crc32(route.octets)))
-    return message.number, queue, route.exchange, route.routing_key, properties, body, checksum
+def _rows_of(messages: Iterable[Message], queue: int | None) -> list[MessageRow]:
+    rows: list[MessageRow] = []
+    last_route = last_properties = None
+    for message in messages:
+        content, route = message.content, message.route
+        size, body_size = _sizes_at(content)
+        properties = content[BODY_OFFSET_IN_HEADER_FRAME : size + 7]
+        body = content[size + 7 + FRAME_OVERHEAD : -1]
+        if len(body) != body_size:      # not in one frame
+            body = message.body
+        if route is not last_route or properties != last_properties:    # most are as the one before them
+            sum_before = crc32(properties, crc32(route.octets))
+            last_route, last_properties = route, properties
+        rows.append((
+            message.number, queue, route.exchange, route.routing_key, properties, body, crc32(body, sum_before)))
+    return rows

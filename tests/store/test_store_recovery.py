@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from decimal import Decimal
+from itertools import product
 
 import pytest
 
@@ -123,6 +124,19 @@ def test_messages_come_back_in_publish_order(store, journal, opened):
     found = reopen(store, opened).messages
     assert [m.number for m in found[1]] == [1, 2, 3, 4, 5, 6]
     assert [m.number for m in found[2]] == [2, 3, 5]
+
+
+def test_messages_that_differ_in_one_thing_from_those_before_them_come_back(store, journal, opened):
+    kinds = [
+        {}, {"body": b""}, {"body": b"other"}, {"body": b"longer than one frame" * 7_000}, {"routing_key": "invoices"},
+        {"exchange": "orders"}, {"properties": b"\x18\x00\x02\x05"}]
+    pairs = [kind for pair in product(kinds, repeat=2) for kind in pair]
+    run = [message(number, **kind) for number, kind in enumerate(pairs, 1)]
+    journal.published(ONE, run)
+    save(store, journal)
+    found = reopen(store, opened).messages[1]
+    assert contents(found) == contents(run)
+    assert [m.content for m in found] == [m.content for m in run]
 
 
 def test_every_durable_queue_has_its_messages_if_only_none(store, journal, opened):
