@@ -180,6 +180,8 @@ class Page:
         budget.used -= self.cost
         self.is_leaving = False
         self.content, self.slip = None, slip
+        if slip is not None and self._left is not None:
+            slip.forget({*slip.numbers}.difference(self.numbers))   # those that ended while it was written
 
     def leave(self, budget: Budget) -> None:
         """The content is about to be written down."""

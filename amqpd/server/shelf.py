@@ -105,16 +105,16 @@ class StoreShelf:
 
     def fetch(self, unread: Unread) -> list[Message]:
         """See `broker/ports.py`."""
-        slip = unread.slip
+        slip, stored = unread.slip, unread.stored
         try:
-            found = self._store.fetch(unread.stored)
+            found = self._store.fetch(stored)
+            if isinstance(slip, Slip) and len(stored) < len(unread.numbers):     # else it may be gone
+                wanted = {*unread.numbers}
+                found += [message for message in slip.read() if message.number in wanted]
+                found.sort(key=_number)
         except StoreError as error:
             self._on_failure(error)
             return []
-        if isinstance(slip, Slip):
-            wanted = {*unread.numbers}
-            found += [message for message in slip.read() if message.number in wanted]
-            found.sort(key=_number)
         return found
 
     def spill(self, page: Page, run: Sequence[Message]) -> None:

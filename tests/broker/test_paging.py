@@ -14,7 +14,7 @@ from amqpd.broker.paging import PAGES_A_TURN, NotAtHand
 from amqpd.broker.queue import Queue
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.stretch import MESSAGE_COST
-from amqpd.message import Message
+from amqpd.message import Facts, Message
 from tests.support.journals import RecordingJournal
 from tests.support.samples import message, messages, queue_definition
 from tests.support.shelves import ShelfInMemory, stored
@@ -330,6 +330,19 @@ def test_a_slip_that_comes_too_late_is_dropped(journal: RecordingJournal, shelf:
     queue.purge()
     shelf.write_slips()
     assert shelf.slips and not any(slip.left for slip in shelf.slips) and shelf.budget.used == 0
+    queue.check()
+
+
+def test_what_ends_while_it_is_written_down_is_not_kept(journal: RecordingJournal, shelf: ShelfInMemory) -> None:
+    queue = make(journal, shelf)
+    run = messages(*ALL)
+    for one in run[::2]:
+        one.facts = Facts(expiration_ms=50)
+    queue.publish(run, is_timed=True)
+    queue.paging.page_out(1 << 30)
+    queue._clock.advance(1_050)
+    shelf.write_slips()
+    assert {number for slip in shelf.slips for number in slip.left} == {*ALL[PAGE_MESSAGES + 1 :: 2]}
     queue.check()
 
 

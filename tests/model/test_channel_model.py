@@ -123,15 +123,26 @@ class ChannelMachine(RuleBasedStateMachine):
 
     @rule()
     def commit(self) -> None:
-        for one in self.sent.values():
-            one.was_written |= one.place is not Place.HELD
-        self.stage.commit()
+        before = self.kept()
+        self.write()
         self.stage.end_pass()
         self.listen()
         assert self.confirmed == len(self.sequence), "something is safe, and its confirm does not come"
+        # What had to be on disk to be handed out, and is gone with that, is there until the next commit.
+        gone = {*before}.difference(self.kept())
+        safe = [int(body) for body in self.stage.journal.safe.bodies(DURABLE)]
+        assert safe == [body for body in before if body not in gone or body in safe]
+
+    def kept(self) -> list[int]:
+        """What the disk should hold, in order."""
         kept = [one for one in self.sent.values() if one.must_survive and one.place in (Place.READY, Place.UNACKED)]
-        in_order = [one.body for one in sorted(kept, key=lambda one: one.turn)]
-        assert [int(body) for body in self.stage.journal.safe.bodies(DURABLE)] == in_order
+        return [one.body for one in sorted(kept, key=lambda one: one.turn)]
+
+    def write(self) -> None:
+        """The disk has all that was published."""
+        for one in self.sent.values():
+            one.was_written |= one.place is not Place.HELD
+        self.stage.commit()
 
     # The consumer
 
@@ -164,10 +175,12 @@ class ChannelMachine(RuleBasedStateMachine):
 
     @rule(number=channels, queue=queues, no_ack=st.booleans())
     def get(self, number: int, queue: str, no_ack: bool) -> None:
+        if any(one.queue == queue for channel in self.channels.values() for one in channel.consumers.values()):
+            self.commit()       # a consumer that waits for what may be handed out comes first
         expected = min((one.turn for one in self.at(queue, Place.READY)), default=None)
         self.client.client(Basic.Get(queue=queue, no_ack=no_ack), channel=number)
         if self.client.session.is_held:
-            self.stage.commit()     # that it may be handed out has to be on disk first
+            self.write()        # that it may be handed out has to be on disk first
         answer, = [heard for heard in self.client.hear_all() if isinstance(heard.said, (Basic.GetOk, Basic.GetEmpty))]
         if expected is None:
             assert isinstance(answer.said, Basic.GetEmpty)

@@ -61,7 +61,7 @@ class LineMachine(RuleBasedStateMachine):
         """What a shelf would find."""
         if page.content is not None:
             return page.content
-        if page.slip is not None:
+        if len(page.unread.stored) < page.count:
             assert isinstance(page.slip, SlipInMemory) and page.slip.left, "the slip is gone"
         return [self.waiting[number] for number in page.numbers]
 

@@ -154,7 +154,12 @@ def test_what_the_store_does_not_keep_comes_back_from_its_slip(bench: Bench) -> 
         await until(lambda: page.content is None)
 
     asyncio.run(main())
-    assert [m.number for m in bench.shelf.fetch(page.unread)] == [1, 2, 3]
+    unread = page.unread
+    assert [m.number for m in bench.shelf.fetch(unread)] == [1, 2, 3]
+    assert unread.slip is not None
+    unread.slip.forget([2, 3])
+    assert [m.number for m in bench.shelf.fetch(Unread([1], unread.slip))] == [1], "the slip is gone, and not needed"
+    assert bench.shelf.fetch(unread) == [] and "cannot read" in str(bench.failures[0])
     bench.shelf.end()
 
 

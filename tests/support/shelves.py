@@ -57,8 +57,9 @@ class ShelfInMemory:
     def fetch(self, unread: Unread) -> list[Message]:
         """See broker/ports.py."""
         assert self.is_open, "the shelf is closed"
-        found = self._read(unread.stored)
-        if unread.slip is not None:
+        stored = unread.stored
+        found = self._read(stored)
+        if len(stored) < len(unread.numbers):
             assert isinstance(unread.slip, SlipInMemory)
             assert unread.slip.left, "the slip is gone"
             wanted = {*unread.numbers}
