@@ -6,7 +6,7 @@ import pytest
 from conformance.channel import Channel
 from conformance.conftest import Broker, Names
 from conformance.policies import Policies
-from conformance.queues import drained, fill
+from conformance.queues import drained, fill, let_pass
 from conformance.restarting import restart
 
 
@@ -27,3 +27,19 @@ def test_policies_are_kept(ch: Channel, broker: Broker, names: Names, policies: 
     policies.clear("high")
     fill(after, queue, *"01234")
     assert drained(after, queue) == ["1", "2", "3", "4"]
+
+
+def test_what_came_before_a_time_to_live_does_not_end(
+        ch: Channel, broker: Broker, names: Names, policies: Policies, request: pytest.FixtureRequest) -> None:
+    """Nor after a restart; what comes later does."""
+    queue = names.queue()
+    ch.declare_queue(queue, durable=True)
+    fill(ch, queue, "before", delivery_mode=2)
+    policies.set({"message-ttl": 100})
+    restart(request.config.getoption("--restart"), [ch.client])
+    after = broker.channel()
+    let_pass(300)
+    assert drained(after, queue) == ["before"]
+    fill(after, queue, "later", delivery_mode=2)
+    let_pass(300)
+    assert drained(after, queue) == []
