@@ -14,11 +14,11 @@ RabbitMQ docs/ttl.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
+from amqpd.broker.pages import NO_END
 from amqpd.message import Message
 
-NEVER = 1 << 62
 # The heap is made anew once this share of it matters no longer, and it has at least so many entries.
 FEWEST_ENTRIES = 256
 
@@ -30,7 +30,7 @@ class Deadlines:
         self._ends: dict[int, int] = {}         # by message number, ready and unacked ones
         self._out: set[int] = set()             # numbers of those that are unacked
         self._aside: dict[int, Message] = {}    # by number, those that came since the heap was last added to
-        self._soonest_aside = NEVER             # of their ends, or something before it
+        self._soonest_aside = NO_END            # of their ends, or something before it
         self._waiting: list[tuple[int, int, Message]] = []
 
     def __bool__(self) -> bool:
@@ -81,29 +81,28 @@ class Deadlines:
         self._drop(paged)
         return paged
 
-    def _drop(self, numbers: Iterable[int]) -> None:
+    def _drop(self, numbers: Collection[int]) -> None:
         ends, aside = self._ends, self._aside
         for number in numbers:
             ends.pop(number, None)
             aside.pop(number, None)
         if not aside:
-            self._soonest_aside = NEVER
+            self._soonest_aside = NO_END
         self._out.difference_update(numbers)
         if len(self._waiting) > max(FEWEST_ENTRIES, 2 * len(ends)):
             self._waiting = self._that_matter([(number, message) for _, number, message in self._waiting])
+            heapq.heapify(self._waiting)
 
     def _that_matter(self, messages: Iterable[tuple[int, Message]]) -> list[tuple[int, int, Message]]:
-        """A heap of those of these, by number, that are ready."""
+        """Entries for the heap, of those of these, by number, that are ready."""
         ends, out = self._ends, self._out
-        heap = [(ends[number], number, message) for number, message in messages if number in ends and number not in out]
-        heapq.heapify(heap)
-        return heap
+        return [(ends[number], number, message) for number, message in messages if number in ends and number not in out]
 
     @property
     def next_ms(self) -> int | None:
         """When the next ready message ends, or a little earlier."""
         soonest = min(self._soonest_aside, self._waiting[0][0]) if self._waiting else self._soonest_aside
-        return None if soonest == NEVER else soonest
+        return None if soonest == NO_END else soonest
 
     def take_due(self, now_ms: int) -> list[Message]:
         """The ready messages whose end has come, first things first; they are forgotten."""
@@ -121,7 +120,7 @@ class Deadlines:
     def _take_in_those_aside(self) -> None:
         more = self._that_matter(self._aside.items())
         self._aside.clear()
-        self._soonest_aside = NEVER
+        self._soonest_aside = NO_END
         if 4 * len(more) > len(self._waiting):
             self._waiting += more
             heapq.heapify(self._waiting)
@@ -133,7 +132,7 @@ class Deadlines:
         """Assert what must hold between calls."""
         waiting = {(number, end) for end, number, _ in self._waiting}
         waiting |= {(number, self._ends[number]) for number in self._aside}
-        assert self._soonest_aside <= min([self._ends[number] for number in self._aside], default=NEVER)
+        assert self._soonest_aside <= min([self._ends[number] for number in self._aside], default=NO_END)
         for message in ready:
             end = self._ends.get(message.number)
             assert end is None or (message.number, end) in waiting, "a message has an end that never comes"

@@ -180,7 +180,7 @@ class Page:
         budget.used -= self.cost
         self.is_leaving = False
         self.content, self.slip = None, slip
-        if slip is not None and self._left is not None:
+        if slip is not None and self.count < len(self._numbers):
             slip.forget({*slip.numbers}.difference(self.numbers))   # those that ended while it was written
 
     def leave(self, budget: Budget) -> None:

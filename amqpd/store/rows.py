@@ -208,10 +208,7 @@ def message_rows(published: Mapping[int, Mapping[int, Message]]) -> tuple[list[M
     shared: dict[int, Message] = {}
     for queue, pending in published.items():
         several = [message for message in pending.values() if message.holders]
-        if not several:
-            rows += _rows_of(pending.values(), queue)
-            continue
-        rows += _rows_of([message for message in pending.values() if not message.holders], queue)
+        rows += _rows_of([m for m in pending.values() if not m.holders] if several else pending.values(), queue)
         shared.update([(message.number, message) for message in several])
         entries += [(queue, message.number) for message in several]
     rows += _rows_of(shared.values(), None)
