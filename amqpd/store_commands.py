@@ -25,7 +25,7 @@ SOCKET_NAME = "control.sock"
 _PATIENCE_S = 24 * 3600.0       # for a large backup
 _ANSWER_S = 10.0
 _BAR = 1_000                    # steps of a progress bar
-_KINDS = {"queue_rows": "queues", "message_rows": "messages"}
+_KINDS = {"queue_rows": "queues"}
 
 Progress = Callable[[int, int], None]
 
@@ -84,6 +84,7 @@ def check(config: str | None, data_dir: str | None) -> None:
     Changes nothing. One line for each finding, and exit code 65 if there is any.
     """
     directory = _settings(config, data_dir).data_dir
+    from amqpd.store.statements import COUNT_MESSAGES
     from amqpd.store.tools.checking import findings
     from amqpd.store.tools.stopped import held, reading
 
@@ -92,7 +93,7 @@ def check(config: str | None, data_dir: str | None) -> None:
         for finding in findings(connection, progress):
             count += 1
             click.echo(finding)
-        total = None if count else connection.execute("SELECT count(*) FROM message_rows").fetchone()[0]
+        total = None if count else connection.execute(COUNT_MESSAGES).fetchone()[0]
     if count:
         raise Failure(
             f"{directory} is damaged, {count} findings; save what can be read with 'amqpd store salvage'", EXIT_DATA)

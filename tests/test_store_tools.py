@@ -55,7 +55,7 @@ def test_info_tells_what_there_is(data_dir: Path, capsys: pytest.CaptureFixture[
     assert run("info") == 0
     told = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
     assert {name: value.strip() for name, value in told.items()} == {
-        "store": "amqpd-data/amqpd.db", "state": "stopped cleanly", "format": "2",
+        "store": "amqpd-data/amqpd.db", "state": "stopped cleanly", "format": "3",
         "file": "0.1 MiB, 0.0 MiB of it free", "log": "0.0 MiB", "durability": "power", "vhosts": "1", "users": "0",
         "policies": "0", "exchanges": "0", "queues": "1", "bindings": "0", "messages": "2", "damaged": "0"}
     assert tree(data_dir) == before

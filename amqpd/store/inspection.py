@@ -16,7 +16,7 @@ from pathlib import Path
 
 from amqpd.store import files, log_scan
 from amqpd.store.errors import StoreError, from_finding, from_sqlite
-from amqpd.store.schema import APPLICATION_ID, newest_format
+from amqpd.store.schema import APPLICATION_ID, format_of_tables, newest_format
 
 
 def check_ours(path: Path) -> None:
@@ -68,6 +68,9 @@ def _examine(connection: sqlite3.Connection, path: Path, log: Path) -> bool:
     if not 1 <= found <= newest_format():
         raise StoreError(
             f"{path} has format {found}, this amqpd reads 1 to {newest_format()}: use the amqpd that wrote it")
+    by_tables = format_of_tables(connection)
+    if by_tables != found:
+        raise from_finding(f"its header says format {found}, its tables are of format {by_tables}", path)
     meta = dict(connection.execute("SELECT key, value FROM meta"))
     epoch = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()     # its index may be damaged
     if not epoch or not isinstance(epoch[0], int):

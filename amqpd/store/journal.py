@@ -52,6 +52,10 @@ class Batch:
         """Whether there is nothing to write; there may be confirms that wait for it all the same."""
         return not self.count
 
+    def marked(self, queue_number: int) -> set[int]:
+        """The messages of this queue that have an expiry or a delivery count."""
+        return {*self.expiries.get(queue_number, ()), *self.deliveries.get(queue_number, ())}
+
     def change(self, change: Change) -> None:
         """Note a change; what waits in a queue that it deletes is forgotten."""
         self.changes.append(change)

@@ -1,4 +1,4 @@
-"""Rows of messages, read back as messages; what does not fit its checksum is no message."""
+"""Rows of messages and of runs, read back as messages; what does not fit its checksum is no message."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ import sqlite3
 from binascii import crc32
 from collections.abc import Callable, Iterable, Sequence
 
-from amqpd.message import FRAME_OVERHEAD, Facts, Message, Route, frames_around, pack_content
+from amqpd.message import (
+    BODY_OFFSET_IN_HEADER_FRAME,
+    FRAME_OVERHEAD,
+    Facts,
+    Message,
+    Route,
+    frames_around,
+    pack_content,
+)
+from amqpd.store.run_rows import SPAN, are_sizes_of, iter_heads
 
 _CHANNEL = 1
 _FRAME_MAX = 131_072
@@ -27,6 +36,7 @@ class MessageReader:
     def __init__(self, read_facts: Callable[[bytes], Facts]) -> None:
         self._read_facts = read_facts
         self._routes: dict[tuple[bytes, bytes], tuple[Route, int]] = {}
+        self._run_routes: dict[bytes, Route] = {}
         self._facts: dict[bytes, Facts] = {}
 
     def fetch(self, connection: sqlite3.Connection, numbers: Sequence[int]) -> tuple[list[Message], list[int]]:
@@ -70,6 +80,42 @@ class MessageReader:
                 _CHANNEL, _FRAME_MAX, properties, body)
             messages.append(Message(number, route, facts, content, size))
         return messages, damaged
+
+    def read_run(self, first: int, heads: bytes, contents: bytes, bits: int) -> list[Message]:
+        """The messages with these bits of the run with this first number; damaged ones are missing."""
+        messages: list[Message] = []
+        view = memoryview(contents)
+        wanted = f"{bits:b}"[::-1].ljust(SPAN, "0")
+        last_before = None
+        for place, start, exchange_size, key_size, properties_size, size, checksum in iter_heads(heads):
+            if place >= SPAN or wanted[place] == "0":
+                continue
+            names_end = start + exchange_size + key_size + 2
+            properties_end = names_end + properties_size + BODY_OFFSET_IN_HEADER_FRAME
+            end = properties_end + (1 + FRAME_OVERHEAD + size if size else 1)
+            if crc32(view[start:end], place) != checksum:
+                continue
+            before = contents[start:properties_end]
+            if before != last_before:       # most are as the one before them
+                if not are_sizes_of(before, exchange_size, key_size, properties_size, size):
+                    continue
+                route, facts = self._before(before, exchange_size, properties_size)
+                last_before, names_size = before, names_end - start
+            messages.append(Message(first + place, route, facts, contents[start + names_size : end], size))
+        return messages
+
+    def _before(self, octets: bytes, exchange_size: int, properties_size: int) -> tuple[Route, Facts]:
+        """What the names, the header frame and the properties of a message in a run say of it."""
+        header = len(octets) - properties_size - BODY_OFFSET_IN_HEADER_FRAME
+        key = octets[: header + 3]      # with the channel
+        route = self._run_routes.get(key)
+        if route is None:
+            exchange, routing_key = octets[1 : 1 + exchange_size].decode(), octets[2 + exchange_size : header].decode()
+            route = Route(exchange, routing_key, octets[:header], int.from_bytes(key[-2:], "big"), _FRAME_MAX)
+            if len(self._run_routes) >= _REMEMBERED:
+                self._run_routes.clear()
+            self._run_routes[key] = route
+        return route, self.facts(octets[len(octets) - properties_size :])
 
     def _route(self, exchange: bytes, routing_key: bytes) -> tuple[Route, int]:
         """The route of these names, and the checksum to go on from. Raises TypeError, ValueError for no such names."""

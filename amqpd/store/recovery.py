@@ -20,6 +20,7 @@ from amqpd.broker.definitions import Definition, QueueDefinition
 from amqpd.broker.pages import NO_END, StoredMessages
 from amqpd.store.reading import MessageReader
 from amqpd.store.rows import TABLES
+from amqpd.store.runs import SELECT_RUNS, Runs, parse_run
 
 # A flipped bit can make another type of a value: then it is as if there were none.
 _MARKS = "{0}.redelivered, CASE typeof({0}.expires_at) WHEN 'integer' THEN {0}.expires_at END, " \
@@ -63,8 +64,10 @@ class Recovered(msgspec.Struct, frozen=True):
     was_clean: bool
 
 
-def recover(connection: sqlite3.Connection, reader: MessageReader, *, was_clean: bool, now: int) -> Recovered:
-    """Read everything but contents, within a transaction.
+def recover(
+    connection: sqlite3.Connection, reader: MessageReader, runs: Runs, *, was_clean: bool, now: int
+) -> Recovered:
+    """Read everything but contents, within a transaction; `runs` learns of those there are.
 
     Raises sqlite3.Error, and what reading facts raises.
     """
@@ -73,6 +76,7 @@ def recover(connection: sqlite3.Connection, reader: MessageReader, *, was_clean:
     queues = [definition for definition in definitions if isinstance(definition, QueueDefinition)]
     waiting = {queue.number: _Waiting(reader) for queue in queues}
     by_priority = json.dumps([queue.number for queue in queues if "x-max-priority" in queue.arguments])
+    damaged_in_runs = _gather_runs(connection, runs, waiting, now)
     damaged: list[int] = []
     for select in (_SELECT_OWN, _SELECT_SHARED):
         damaged += _gather(waiting, connection.execute(select, (by_priority,)))
@@ -84,7 +88,8 @@ def recover(connection: sqlite3.Connection, reader: MessageReader, *, was_clean:
     return Recovered(
         definitions, {queue: one.messages() for queue, one in waiting.items()},
         {queue: one.redelivered for queue, one in waiting.items() if one.redelivered}, leases,
-        {queue: one.deliveries for queue, one in waiting.items() if one.deliveries}, len(damaged), was_clean)
+        {queue: one.deliveries for queue, one in waiting.items() if one.deliveries}, damaged_in_runs + len(damaged),
+        was_clean)
 
 
 def _gather(waiting: dict[int, _Waiting], rows: Iterable[Row]) -> list[int]:
@@ -104,6 +109,26 @@ def _gather(waiting: dict[int, _Waiting], rows: Iterable[Row]) -> list[int]:
     return useless
 
 
+def _gather_runs(connection: sqlite3.Connection, runs: Runs, waiting: dict[int, _Waiting], now: int) -> int:
+    """Add what waits in runs to what waits in the queues; says how many messages were of no use.
+
+    A run with anything odd about it becomes rows of their own, which are gathered next.
+    """
+    odd = []
+    for row in connection.execute(SELECT_RUNS):
+        try:
+            found, here, redelivered = parse_run(row)
+            waiting[row[1]].add_run(row[0], found, here, redelivered)
+        except (KeyError, TypeError, ValueError):
+            odd.append(row[0])
+        else:
+            runs.know(row[0], here, redelivered)
+    damaged = sum([runs.dissolve(first, now) for first in odd])
+    runs.write()
+    connection.execute("DELETE FROM run_marks WHERE first NOT IN (SELECT first FROM run_rows)")
+    return damaged
+
+
 class _Waiting:
     """What is known of the messages of one queue; the columns that few need are as long as they have to be."""
 
@@ -116,6 +141,15 @@ class _Waiting:
         self._expiries = array("q")
         self._lifetimes = array("q")
         self._priorities = bytearray()
+
+    def add_run(self, first: int, found: list[tuple[int, int]], waiting: int, redelivered: int) -> None:
+        """The messages with these bits of a run, by their places and sizes."""
+        if waiting.bit_count() < len(found):
+            found = [one for one in found if waiting >> one[0] & 1]
+        self.numbers.extend([first + place for place, _ in found])
+        self.sizes.extend([size for _, size in found])
+        if redelivered:
+            self.redelivered.update([first + place for place, _ in found if redelivered >> place & 1])
 
     def mark(self, number: int, redelivered: int, deliveries: int) -> None:
         """A message that has been delivered."""
@@ -141,7 +175,7 @@ class _Waiting:
             column.extend([NO_END] * (length - len(column)))
 
     def messages(self) -> StoredMessages:
-        """All, in order: those of several queues came after those of this one alone."""
+        """All, in order: those in runs came first, and those of several queues last."""
         count = len(self.numbers)
         if self._expiries:
             self._fill(count)

@@ -13,7 +13,10 @@ What each table holds; `views.py` has what others may rely on:
 - both, of a message in a queue (that of several has it in `entries` only): `redelivered`, 1 if it has been with
   somebody; `expires_at`, in milliseconds since 1970, or NULL; `deliveries`, how many there were when it was last
   put back;
-- `damaged`: rows of `message_rows` that did not pass that check, and when it was noticed, in seconds since 1970;
+- `run_rows`: messages that share a row: the numbers of the first and the last, their queue, how many there are and
+  the octets of all bodies when it was written, and what `run_rows.py` says; none of them ends or was counted;
+- `run_marks`: which messages of a run have left since, and which have been with somebody; of most there are none;
+- `damaged`: messages that did not pass their check, and when it was noticed, in seconds since 1970;
 - `meta`: `epoch`, one more at each start, the upper bits of all numbers that start gives; `clean`, 1 while the
   file is as a clean stop left it; `synced`, 0 where the last run did not sync its commits; `created`, in seconds
   since 1970.
@@ -99,6 +102,20 @@ def _format_2(db: Database) -> None:
     db.execute("""
         UPDATE queue_rows SET leased_to = (SELECT coalesce(max(number), 0) FROM message_rows)
         WHERE (SELECT value FROM meta WHERE key = 'clean') = 0""")
+
+
+def _format_3(db: Database) -> None:
+    """Several messages may share a row."""
+    db.execute("""
+        CREATE TABLE run_rows (
+            first INTEGER PRIMARY KEY NOT NULL, last INTEGER NOT NULL, queue INTEGER NOT NULL, count INTEGER NOT NULL,
+            octets INTEGER NOT NULL, heads BLOB NOT NULL, contents BLOB NOT NULL
+        )""")
+    # With what tells how much is lost where a row itself cannot be read.
+    db.execute("CREATE INDEX run_rows_of_queue ON run_rows (queue, last, count)")
+    db.execute("CREATE TABLE run_marks (first INTEGER PRIMARY KEY NOT NULL, marks BLOB NOT NULL)")
+    for view in ("messages", "queues"):
+        db.execute(f"DROP VIEW IF EXISTS {view}")
     for view in VIEWS:
         db.execute(view)
 
@@ -112,12 +129,22 @@ def _create(
 
 
 # The step at index n leads from format n to format n + 1; format 0 is an empty file.
-STEPS: tuple[Callable[[Database], None], ...] = (_format_1, _format_2)
+STEPS: tuple[Callable[[Database], None], ...] = (_format_1, _format_2, _format_3)
+
+
+# A table that each format was the first to have.
+_NEW_TABLES = {2: "message_rows", 3: "run_rows"}
 
 
 def newest_format() -> int:
     """The format this program writes, and the newest it reads."""
     return len(STEPS)
+
+
+def format_of_tables(connection: sqlite3.Connection) -> int:
+    """The format whose tables there are, whatever the number in the header says. Raises sqlite3.Error."""
+    names = {name for name, in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return max([1, *(format_ for format_, table in _NEW_TABLES.items() if table in names)])
 
 
 def create(path: Path, now: int) -> None:

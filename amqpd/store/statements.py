@@ -25,7 +25,16 @@ ASTRAY = """
     UNION ALL SELECT number, 'has an entry, but is not kept for several queues' FROM entries
     WHERE number NOT IN (SELECT number FROM message_rows WHERE queue IS NULL)
     UNION ALL SELECT number, 'has an entry in no queue there is' FROM entries
-    WHERE queue NOT IN (SELECT number FROM queue_rows)"""
+    WHERE queue NOT IN (SELECT number FROM queue_rows)
+    UNION ALL SELECT first, 'begins a run in no queue there is' FROM run_rows
+    WHERE queue NOT IN (SELECT number FROM queue_rows)
+    UNION ALL SELECT first, 'has marks, but begins no run' FROM run_marks
+    WHERE first NOT IN (SELECT first FROM run_rows)"""
+
+COUNT_MESSAGES = """
+    SELECT (SELECT count(*) FROM message_rows) + (
+        SELECT coalesce(sum(CASE WHEN marks IS NULL THEN count ELSE length(replace(marks, '-', '')) END), 0)
+        FROM run_rows LEFT JOIN run_marks USING (first))"""
 
 MOST_ROWS = 512             # of one statement, a power of two
 _MOST_OCTETS = 4 << 20      # bound to one statement, about: SQLite keeps them until the statement is used again

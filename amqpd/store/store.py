@@ -6,6 +6,7 @@ and stop, the committer's in between; `info` may be asked at any time.
 Always true between calls:
 - what `commit` returned from is on disk, whatever happens next (`durability="process"`: unless power is lost);
 - a message row exists exactly while some queue's entry points at it: its own column or a row of `entries`;
+- a run exists while one of its messages is in its queue;
 - `meta.clean` is 1 only after `close`, so a run that ended otherwise is known as such;
 - after a failure other than a full disk nothing is written any more: a sync that failed once may be reported
   as done the next time, without being so.
@@ -37,7 +38,9 @@ from amqpd.store.journal import Batch
 from amqpd.store.reading import MessageReader
 from amqpd.store.recovery import Recovered, recover, set_aside
 from amqpd.store.rows import ENTRY_COLUMNS, MARK_COLUMNS, MESSAGE_COLUMNS, TABLES, message_rows, with_marks
-from amqpd.store.statements import ASTRAY, change_numbers, insert_rows
+from amqpd.store.run_rows import RunRow, pack_runs
+from amqpd.store.runs import Runs
+from amqpd.store.statements import ASTRAY, COUNT_MESSAGES, change_numbers, insert_rows
 
 Durability = Literal["power", "process"]
 
@@ -79,6 +82,7 @@ class Store:
         self._durability: Durability = durability
         self._was_clean = was_clean
         self._now = now
+        self._runs = Runs(connection)
         self._messages = self._damaged = 0
         self._reader: MessageReader | None = None
         self._failure: StoreError | None = None
@@ -132,11 +136,10 @@ class Store:
         self._reader = MessageReader(read_facts)
         with self._transaction() as connection:
             try:
-                recovered = recover(connection, self._reader, was_clean=self._was_clean, now=self._now)
+                recovered = recover(connection, self._reader, self._runs, was_clean=self._was_clean, now=self._now)
             except (KeyError, TypeError, ValueError) as error:
                 raise self._failed(from_damage(error, self._path)) from error
-            self._messages, = connection.execute("SELECT count(*) FROM message_rows").fetchone()
-            self._damaged, = connection.execute("SELECT count(*) FROM damaged").fetchone()
+            self._count_all()
             self._begin_run(connection)     # not before: a file that turns out to be damaged is left as it was
         # Nor this: the start of a run must be known after a power cut, whatever confirms are promised.
         if self._durability == "process":
@@ -163,14 +166,33 @@ class Store:
         """
         assert self._reader is not None
         with self._guarded() as connection:
-            messages, damaged = self._reader.fetch(connection, numbers)
-        if damaged:
-            with self._transaction() as connection:
-                set_aside(connection, damaged, int(time.time()))
-            self._messages -= len(damaged)
-            self._damaged += len(damaged)
-            self._warn_of_damage(len(damaged))
+            in_runs, alone = self._runs.split(numbers)
+            messages, damaged = self._reader.fetch(connection, alone)
+            damaged_runs = []
+            for first, bits in in_runs.items():
+                found = self._reader.read_run(first, *self._runs.read(first)[1:], bits)
+                messages += found
+                if len(found) < bits.bit_count():
+                    damaged_runs.append(first)
+        if len(in_runs) + bool(alone) > 1:
+            messages.sort(key=_number)
+        if damaged or damaged_runs:
+            self._set_aside(damaged, damaged_runs)
         return messages
+
+    def _set_aside(self, damaged: list[int], damaged_runs: list[int]) -> None:
+        now, before = int(time.time()), self._damaged
+        with self._transaction() as connection:
+            set_aside(connection, damaged, now)
+            for first in damaged_runs:
+                self._runs.dissolve(first, now)
+            self._runs.write()
+            self._count_all()
+        self._warn_of_damage(self._damaged - before)
+
+    def _count_all(self) -> None:
+        self._messages, = self._connection.execute(COUNT_MESSAGES).fetchone()
+        self._damaged, = self._connection.execute("SELECT count(*) FROM damaged").fetchone()
 
     # Writing
 
@@ -188,6 +210,7 @@ class Store:
             added = self._insert(batch)
             removed += self._settle(batch.settled)
             self._count_deliveries(batch)
+            self._runs.write()
             if batch.leases:
                 self._connection.execute(_RAISE_LEASES, (json.dumps(list(batch.leases.items())),))
         self._messages += added - removed
@@ -215,7 +238,8 @@ class Store:
         """Delete all messages of these queues, but for those that are in others too; says how many."""
         execute, listed = self._connection.execute, (json.dumps(queues),)
         of_queues = "queue IN (SELECT value FROM json_each(?))"
-        removed = execute(f"DELETE FROM message_rows WHERE {of_queues}", listed).rowcount
+        removed = self._runs.drop_queues(queues)
+        removed += execute(f"DELETE FROM message_rows WHERE {of_queues}", listed).rowcount
         shared = execute(f"SELECT DISTINCT number FROM entries WHERE {of_queues} ORDER BY number", listed).fetchall()
         execute(f"DELETE FROM entries WHERE {of_queues}", listed)
         return removed + self._drop_unheld([number for number, in shared])
@@ -223,7 +247,13 @@ class Store:
     def _insert(self, batch: Batch) -> int:
         """Write what is published, with its expiries and delivery counts; says how many messages that is."""
         connection = self._connection
-        rows, entries = message_rows(batch.published)
+        runs: list[RunRow] = []
+        alone: dict[int, Mapping[int, Message]] = {}
+        for queue, messages in batch.published.items():
+            more, alone[queue] = pack_runs(queue, messages, batch.marked(queue))
+            runs += more
+        added = self._runs.add(runs)
+        rows, entries = message_rows(alone)
         if not (batch.expiries or batch.deliveries):
             insert_rows(connection, "message_rows", MESSAGE_COLUMNS, rows, batch.weight)
             insert_rows(connection, "entries", ENTRY_COLUMNS, entries)
@@ -231,13 +261,15 @@ class Store:
             marked_rows, marked_entries = with_marks(rows, entries, batch.expiries, batch.deliveries)
             insert_rows(connection, "message_rows", MESSAGE_COLUMNS + MARK_COLUMNS, marked_rows, batch.weight)
             insert_rows(connection, "entries", ENTRY_COLUMNS + MARK_COLUMNS, marked_entries)
-        return len(rows)
+        return added + len(rows)
 
     def _count_deliveries(self, batch: Batch) -> None:
         """Write the delivery counts of messages that were there before this batch."""
         for queue, counts in batch.deliveries.items():
             alike: dict[int, list[int]] = {}
-            for number in sorted(counts.keys() - batch.published.get(queue, {}).keys()):
+            numbers = sorted(counts.keys() - batch.published.get(queue, {}).keys())
+            self._runs.take_out(numbers)
+            for number in numbers:
                 alike.setdefault(counts[number], []).append(number)
             for count, numbers in alike.items():
                 for table in ("message_rows", "entries"):
@@ -246,13 +278,16 @@ class Store:
 
     def _settle(self, settled: Mapping[int, list[int]]) -> int:
         """Delete what has left its queue; says how many messages went with it."""
-        numbers = sorted({*chain.from_iterable(settled.values())})
+        alone = {queue: self._runs.settle(sorted(left)) for queue, left in settled.items()}
+        count = sum(map(len, settled.values()))
+        numbers = sorted({*chain.from_iterable(alone.values())})
         # Such a message is in one queue, so whoever settled it was the only one who could.
-        removed = change_numbers(self._connection, "DELETE FROM message_rows WHERE queue IS NOT NULL", numbers)
-        if removed == sum(map(len, settled.values())):
+        removed = count - sum(map(len, alone.values()))
+        removed += change_numbers(self._connection, "DELETE FROM message_rows WHERE queue IS NOT NULL", numbers)
+        if removed == count:
             return removed
-        for queue, left in settled.items():
-            change_numbers(self._connection, "DELETE FROM entries WHERE queue = ?", sorted(left), queue)
+        for queue, left in alone.items():
+            change_numbers(self._connection, "DELETE FROM entries WHERE queue = ?", left, queue)
         return removed + self._drop_unheld(numbers)
 
     def _drop_unheld(self, numbers: list[int]) -> int:
@@ -307,10 +342,12 @@ class Store:
         """
         with self._transaction() as connection:
             for queue, numbers in redelivered.items():
+                self._runs.mark_redelivered(sorted(numbers))
                 for table in ("message_rows", "entries"):
                     connection.execute(
                         f"UPDATE {table} SET redelivered = 1 WHERE queue = ? AND redelivered = 0 "
                         "AND number IN (SELECT value FROM json_each(?))", (queue, json.dumps(list(numbers))))
+            self._runs.write()
             connection.execute("UPDATE queue_rows SET leased_to = 0 WHERE leased_to > 0")
             for queue, number in redelivered_to.items():
                 connection.execute("UPDATE queue_rows SET leased_to = ? WHERE number = ?", (number, queue))
@@ -349,7 +386,8 @@ class Store:
         """Assert what must hold between calls."""
         astray = self._connection.execute(ASTRAY).fetchall()
         assert not astray, f"message rows and entries disagree: {astray}"
-        assert self._messages == self._connection.execute("SELECT count(*) FROM message_rows").fetchone()[0]
+        assert self._messages == self._connection.execute(COUNT_MESSAGES).fetchone()[0]
+        self._runs.check()
 
     # Failing
 
@@ -361,7 +399,9 @@ class Store:
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
+                self._runs.keep()
             finally:
+                self._runs.forget()
                 if connection.in_transaction:
                     with suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")
@@ -389,3 +429,7 @@ class Store:
         if not isinstance(failure, StoreFull):
             self._failure = failure
         return failure
+
+
+def _number(message: Message) -> int:
+    return message.number

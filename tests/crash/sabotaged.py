@@ -31,6 +31,7 @@ from amqpd.server import run as running
 from amqpd.server.committer import Committer
 from amqpd.session import publishing
 from amqpd.session.connection import Session
+from amqpd.store import run_rows
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Batch
 from amqpd.store.recovery import Recovered
@@ -96,6 +97,12 @@ def slow_disk() -> None:
         commit(batch)
 
     around_commit(commit_late)
+
+
+@fault
+def short_runs() -> None:
+    """Nothing is wrong: two messages of a batch share a row already, so that more do than in a life."""
+    patch(run_rows, "FEWEST", 2)
 
 
 @fault

@@ -202,7 +202,7 @@ class Witness:
             event = self.take(0.1 if is_mortal and taken else 1)     # the first one may wait for a commit
             if event:
                 last, taken = event.tag, taken + 1
-            elif is_mortal:
+            elif is_mortal and not self.count(queue, is_at_rest=False):     # else the next ones do
                 break
         while event := self.take(0.02):
             last = event.tag

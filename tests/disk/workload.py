@@ -167,7 +167,7 @@ class Workload:
         choose = self.random.random
         if choose() < 0.15:
             self._declare() if len(self._queues) < MOST_QUEUES else self._delete()
-        self._publish(self.random.randint(1, 4))
+        self._publish(self.random.choice((1, 2, 3, 4, 20)))
         if self._held and choose() < 0.6:
             self._settle()
         if self._held and choose() < 0.4:

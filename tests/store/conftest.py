@@ -50,9 +50,9 @@ def journal() -> Journal:
 
 
 @pytest.fixture
-def kept(store: Store, directory: Path) -> Path:
-    """The directory of a store with three hundred messages, which was not stopped cleanly."""
-    return keep(store, directory)
+def kept(request: pytest.FixtureRequest, store: Store, directory: Path) -> Path:
+    """The directory of a store with three hundred messages, which was not stopped cleanly; a row each, or in runs."""
+    return keep(store, directory, in_runs=getattr(request, "param", "rows") == "runs")
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition, VhostDefinition
-from amqpd.store import files
+from amqpd.store import files, run_rows
 from amqpd.store.journal import Journal
 from amqpd.store.store import Store
 from amqpd.store.tools.checking import findings
@@ -21,8 +22,16 @@ BODIES = {number: b"%d " % number * (number % 40) for number in range(1, 301)}
 BOTH = range(100, 120)      # in both queues, the others in the first
 
 
-def keep(store: Store, directory: Path) -> Path:
-    """Fill a store, and the directory as a crash leaves it: some of it is in the log only."""
+def keep(store: Store, directory: Path, *, in_runs: bool) -> Path:
+    """Fill a store, and the directory as a crash leaves it: some of it is in the log only.
+
+    All messages but those of both queues, one that ends and a large one can be in runs; or else none is.
+    """
+    with patch.object(run_rows, "FEWEST", run_rows.FEWEST if in_runs else len(BODIES) + 1):
+        return _keep(store, directory)
+
+
+def _keep(store: Store, directory: Path) -> Path:
     journal = Journal()
     define(journal, VhostDefinition("/"), ONE, TWO, EXCHANGE, BINDING)
     run = [message(number, BODIES[number], holders=2 * (number in BOTH)) for number in BODIES]

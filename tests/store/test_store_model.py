@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from amqpd.broker.definitions import Defined, Deleted, QueueDefinition, VhostDefinition
 from amqpd.message import Message
+from amqpd.store import run_rows
 from amqpd.store.errors import StoreFull
 from amqpd.store.journal import Journal
 from amqpd.store.store import Store
@@ -42,6 +44,9 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.root = Path(tempfile.mkdtemp(prefix="amqpd-"))
+        # Short runs, so that many steps meet their ends.
+        self.short_runs = patch.multiple(run_rows, FEWEST=2, SPAN=24, MOST_OCTETS=2_000)
+        self.short_runs.start()
         self.generation = 0
         self.definitions: dict[int, QueueDefinition] = {}
         self.safe_definitions: dict[int, QueueDefinition] = {}
@@ -63,6 +68,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.recovered = load(self.store)
 
     def teardown(self) -> None:
+        self.short_runs.stop()
         self.store.abandon()
         shutil.rmtree(self.root)
 
@@ -186,10 +192,19 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.check()
         rows = self.store._connection.execute("""
             SELECT queue, number, expires_at, deliveries FROM message_rows WHERE queue IS NOT NULL
-            UNION ALL SELECT queue, number, expires_at, deliveries FROM entries ORDER BY 1, 2""")
+            UNION ALL SELECT queue, number, expires_at, deliveries FROM entries
+            UNION ALL SELECT queue, number, NULL, 0 FROM run_heads ORDER BY 1, 2""")
         assert rows.fetchall() == [
             (queue, number, held.expires_at, held.deliveries)
             for queue, messages in sorted(self.safe.items()) for number, held in sorted(messages.items())]
+
+    @precondition(lambda self: any(self.safe.values()))
+    @rule(data=st.data())
+    def fetch(self, data):
+        held = data.draw(st.sampled_from([held for held in self.safe.values() if held]))
+        first, step = data.draw(st.integers(0, len(held) - 1)), data.draw(st.integers(1, 3))
+        numbers = sorted(held)[first::step]
+        assert contents(self.store.fetch(numbers)) == contents([held[number].message for number in numbers])
 
     @precondition(lambda self: not self.journal.filling.is_empty)
     @rule(is_killed=st.booleans())

@@ -15,6 +15,8 @@ from amqpd.store import files, schema
 from amqpd.store.errors import StoreError, StoreLocked
 from amqpd.store.journal import Journal
 from amqpd.store.store import Store
+from amqpd.store.tools.salvaging import salvage
+from tests.store.kept_store import checked
 from tests.store.store_samples import NOW, crash, define, load, message, query, queue, save
 
 
@@ -244,7 +246,7 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(directory, opened, oc
 def test_a_newer_format_that_only_the_log_tells_of_is_refused(directory, tmp_path, opened):
     opened()._connection.execute("PRAGMA user_version = 99")
     before = tree(crashed := crash(directory, tmp_path / "crash"))
-    with pytest.raises(StoreError, match="has format 99, this amqpd reads 1 to 2"):
+    with pytest.raises(StoreError, match="has format 99, this amqpd reads 1 to 3"):
         opened(crashed)
     assert tree(crashed) == before
 
@@ -314,3 +316,16 @@ def test_values_that_nobody_wrote_are_damage(directory, opened, change):
     with pytest.raises(StoreError, match="is damaged .*restore a backup"):
         start_and_end(directory)
     assert tree(directory) == before
+
+
+@pytest.mark.parametrize("flipped", [1, 2])
+def test_a_format_that_is_not_that_of_the_tables_is_damage(directory, opened, flipped):
+    """A flipped bit makes it an earlier one, and a step to today's would be taken a second time."""
+    opened().close({})
+    query(directory, f"PRAGMA user_version = {flipped}")
+    before = tree(directory)
+    with pytest.raises(StoreError, match=f"its header says format {flipped}, its tables are of format 3"):
+        opened()
+    assert checked(directory) == [f"the header says format {flipped}, the tables are of format 3"]
+    assert tree(directory) == before
+    assert salvage(directory, directory.with_name("saved"), NOW).gaps == 0

@@ -14,13 +14,15 @@ from amqpd.store.errors import StoreError
 from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import BODIES, BOTH, checked, expect_kept, large_body, page_of, spoil, stop, tree
 from tests.store.store_samples import NOW, contents, load, query
+from tests.store.test_store_tools import ROWS_AND_RUNS
 from tests.store.test_store_upgrade import DEFINITIONS, MESSAGES, PLACES, make_old
 
 
+@ROWS_AND_RUNS
 def test_all_of_a_sound_store_is_salvaged(kept, tmp_path, opened):
     before = tree(kept)
     result = salvage(kept, tmp_path / "saved", NOW)
-    assert (result.saved["message_rows"], result.lost, result.damaged, result.gaps) == (300, 0, 0, 0)
+    assert (result.saved["messages"], result.lost, result.damaged, result.gaps) == (300, 0, 0, 0)
     assert tree(kept) == before
     expect_kept(tmp_path / "saved", opened)
     assert query(tmp_path / "saved", "SELECT expires_at FROM message_rows WHERE number = 5") == [(1_900_000_000_000,)]
@@ -29,7 +31,7 @@ def test_all_of_a_sound_store_is_salvaged(kept, tmp_path, opened):
 def test_a_damaged_message_is_set_aside(kept, tmp_path, opened):
     query(stop(kept), "UPDATE message_rows SET body = x'00' WHERE number IN (7, 8)")
     result = salvage(kept, tmp_path / "saved", NOW)
-    assert (result.saved["message_rows"], result.damaged, result.lost) == (298, 2, 0)
+    assert (result.saved["messages"], result.damaged, result.lost) == (298, 2, 0)
     expect_kept(tmp_path / "saved", opened, without=frozenset({7, 8}))
     assert query(tmp_path / "saved", "SELECT number, body, noticed FROM damaged") == [
         (7, b"\0", NOW), (8, b"\0", NOW)]
@@ -61,7 +63,7 @@ def test_around_a_page_that_cannot_be_read_everything_is_saved(kept, tmp_path, o
     result = salvage(kept, tmp_path / "saved", NOW)
     assert tree(kept) == before
     assert 0 < len(gone) < 100
-    assert (result.saved["message_rows"], result.lost) == (300 - len(gone), len(gone))
+    assert (result.saved["messages"], result.lost) == (300 - len(gone), len(gone))
     assert result.gaps
     expect_kept(tmp_path / "saved", opened, without=gone)
 
@@ -73,19 +75,21 @@ def test_without_an_index_the_rest_is_found_by_larger_and_larger_steps(kept, tmp
     gone = on_page(kept, page)
     spoil(kept, page)
     result = salvage(kept, tmp_path / "saved", NOW)
-    assert result.saved["message_rows"] == 300 - len(gone)
+    assert result.saved["messages"] == 300 - len(gone)
     expect_kept(tmp_path / "saved", opened, without=gone)
 
 
+@ROWS_AND_RUNS
 def test_where_a_queue_cannot_be_read_its_messages_get_another(kept, tmp_path, opened):
     query(stop(kept), "UPDATE queue_rows SET arguments = '{' WHERE number = 2")
     result = salvage(kept, tmp_path / "saved", NOW)
-    assert (result.definitions_lost, result.saved["message_rows"]) == (1, 300)
+    assert (result.definitions_lost, result.saved["messages"]) == (1, 300)
     found = load(opened(tmp_path / "saved"))
     assert [d.name for d in found.definitions if isinstance(d, QueueDefinition)] == ["queue-1", "salvaged-2"]
     assert [m.number for m in found.messages[2]] == [*BOTH]
 
 
+@ROWS_AND_RUNS
 def test_where_entries_cannot_be_read_messages_of_several_queues_get_another(kept, tmp_path, opened):
     query(stop(kept), "DELETE FROM entries")
     salvage(kept, tmp_path / "saved", NOW)
@@ -95,6 +99,7 @@ def test_where_entries_cannot_be_read_messages_of_several_queues_get_another(kep
         (number,) for number in BOTH}
 
 
+@ROWS_AND_RUNS
 def test_what_hangs_on_what_is_lost_is_lost(kept, tmp_path):
     query(stop(kept), "DELETE FROM exchanges")
     query(kept, "DELETE FROM vhosts")
@@ -105,8 +110,8 @@ def test_what_hangs_on_what_is_lost_is_lost(kept, tmp_path):
 
 def test_an_earlier_format_is_salvaged_into_todays(directory, tmp_path, opened):
     directory.mkdir()
-    result = salvage(make_old(directory), tmp_path / "saved", NOW)
-    assert (result.saved["message_rows"], result.lost, result.gaps) == (6, 0, 0)
+    result = salvage(make_old(directory, 1), tmp_path / "saved", NOW)
+    assert (result.saved["messages"], result.lost, result.gaps) == (6, 0, 0)
     assert query(tmp_path / "saved", "SELECT number, noticed FROM damaged") == [(7, 1_800_000_000)]
     found = load(opened(tmp_path / "saved"))
     assert found.definitions == DEFINITIONS
@@ -134,6 +139,7 @@ def damages(kept: Path, count: int, seed: int) -> Iterator[tuple[int, bytes]]:
         yield start, bytes(octets)
 
 
+@ROWS_AND_RUNS
 def test_whatever_is_damaged_nothing_wrong_is_saved_and_most_is(kept, tmp_path, opened):
     seed = 20261125
     print(f"\nseed {seed}")
@@ -157,7 +163,7 @@ def test_whatever_is_damaged_nothing_wrong_is_saved_and_most_is(kept, tmp_path, 
         for run in found.messages.values():
             assert all(m.number in whole and m.body == whole[m.number] for m in run)
         saved.append(len({m.number for run in found.messages.values() for m in run}))
-        assert saved[-1] == result.saved["message_rows"] and saved[-1] + result.damaged + result.lost <= 301
+        assert saved[-1] == result.saved["messages"] and saved[-1] + result.damaged + result.lost <= 301
         shutil.rmtree(target)
     average = sum(saved) / len(saved)
     print(f"{len(saved)} damaged stores: at least {min(saved)} of 300 messages saved, {average:.1f} on average")

@@ -106,7 +106,7 @@ def test_an_idle_store_gives_back_what_a_backlog_took(store, journal, directory,
 
 
 def test_a_store_killed_while_it_shrinks_has_lost_nothing(store, journal, directory, tmp_path, opened):
-    backlog = fill(store, journal, 36_000, 1)
+    backlog = fill(store, journal, 48_000, 1)
     drain(store, journal, backlog[:-2])
     size(store)
     pieces = 0
@@ -137,7 +137,7 @@ def test_a_small_store_is_left_alone(store, journal):
 
 def test_a_store_that_was_made_in_format_1_shrinks_once_it_was_compacted(directory: Path, opened: Callable[..., Store]):
     directory.mkdir(mode=0o700)
-    old = opened(make_old(directory))
+    old = opened(make_old(directory, 1))
     load(old)
     assert old._connection.execute("PRAGMA auto_vacuum").fetchone() == (0,)
     assert not old.shrink()

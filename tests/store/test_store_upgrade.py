@@ -30,9 +30,9 @@ from amqpd.store.errors import StoreError
 from amqpd.store.store import Store
 from tests.store.store_samples import NOW, PERSISTENT, Whole, contents, load, query
 
-FORMAT_1 = Path(__file__).with_name("format_1.sql").read_text()
+FORMATS = {number: Path(__file__).with_name(f"format_{number}.sql").read_text() for number in (1, 2)}
 
-# What is in that file.
+# What is in those files.
 DEFINITIONS = [
     VhostDefinition("/", "the default", ("x",)),
     VhostDefinition("nul \x00"),
@@ -58,16 +58,22 @@ MESSAGES = {
 PLACES = {1: [1, 2, 3, 4, 5], 2: [2, 5], 3: [6]}
 
 
+@pytest.fixture(params=FORMATS)
+def format_(request: pytest.FixtureRequest) -> int:
+    """Each of the earlier formats."""
+    return request.param
+
+
 @pytest.fixture
-def old(directory: Path) -> Path:
-    """The directory of a store of format 1, stopped cleanly."""
+def old(directory: Path, format_: int) -> Path:
+    """The directory of a store of an earlier format, stopped cleanly."""
     directory.mkdir(mode=0o700)
-    return make_old(directory)
+    return make_old(directory, format_)
 
 
-def make_old(directory: Path) -> Path:
+def make_old(directory: Path, format_: int) -> Path:
     with closing(sqlite3.connect(directory / "amqpd.db")) as connection:
-        connection.executescript(FORMAT_1)
+        connection.executescript(FORMATS[format_])
         connection.execute("PRAGMA journal_mode = WAL")
     return directory
 
@@ -83,10 +89,10 @@ def expect_all(found: Whole) -> None:
     assert found.deliveries == {1: {3: 3, 2: 1}}
 
 
-def expect_whole_copy(copy: Path) -> None:
+def expect_whole_copy(copy: Path, format_: int) -> None:
     """See that it is the old store, row for row."""
     with closing(sqlite3.connect(":memory:")) as original, closing(sqlite3.connect(copy)) as copied:
-        original.executescript(FORMAT_1)
+        original.executescript(FORMATS[format_])
         assert copied.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         for name, in original.execute("SELECT name FROM sqlite_master WHERE type = 'table'"):
             assert copied.execute(f"SELECT * FROM {name}").fetchall() == original.execute(
@@ -97,16 +103,16 @@ def expect_whole_copy(copy: Path) -> None:
 
 # All of it comes over
 
-def test_everything_comes_over_and_the_copy_is_the_old_file(old, opened):
+def test_everything_comes_over_and_the_copy_is_the_old_file(old, format_, opened):
     store = opened()
     expect_all(load(store))
     store.check()
     assert store.info().damaged == 1
     store.close({})
-    assert query(old, "PRAGMA user_version") == [(2,)]
+    assert query(old, "PRAGMA user_version") == [(3,)]
     assert query(old, "SELECT number, body, noticed FROM damaged") == [(7, b"damaged", 1_800_000_000)]
     assert query(old, "SELECT number, leased_to FROM queue_rows") == [(1, 0), (2, 0), (3, 0)]
-    expect_whole_copy(old / "amqpd.db.format-1")
+    expect_whole_copy(old / f"amqpd.db.format-{format_}", format_)
 
 
 def test_an_old_store_becomes_what_a_new_one_is(old, tmp_path, opened):
@@ -124,39 +130,52 @@ def test_bodies_come_last_in_their_rows(old, opened):
         "checksum", "body"]
 
 
-def test_what_an_unclean_stop_left_stays_an_unclean_stop(old, opened):
+@pytest.mark.parametrize("format_, redelivered", [
+    (1, {queue: set(numbers) for queue, numbers in PLACES.items()}),    # which had no leases: any may have been
+    (2, {1: {1, 2, 3}, 2: {5}, 3: set()}),
+])
+def test_what_an_unclean_stop_left_stays_an_unclean_stop(old, format_, opened, redelivered):
     query(old, "UPDATE meta SET value = 0 WHERE key = 'clean'")
+    if format_ > 1:
+        query(old, "UPDATE queue_rows SET leased_to = 1 WHERE number = 1")
     found = load(opened())
     assert not found.was_clean
-    assert found.redelivered == {queue: set(numbers) for queue, numbers in PLACES.items()}
+    assert found.redelivered == redelivered
 
 
 # Whatever happens on the way
 
-@pytest.mark.parametrize("at", range(1, 11))
-def test_a_step_that_fails_at_any_statement_changes_nothing(old, opened, monkeypatch, at):
-    def failing_step(db):
-        done = iter(range(1, at))
-        schema._format_2(SimpleNamespace(execute=lambda sql: db.execute(sql) if next(done, 0) else fail()))
+def acts_of(step: Callable[[object], None]) -> list[str]:
+    acts: list[str] = []
+    step(SimpleNamespace(execute=acts.append))
+    return acts
+
+
+ACTS = {number: [act for step in schema.STEPS[number:] for act in acts_of(step)] for number in FORMATS}
+
+
+@pytest.mark.parametrize("format_, at", [(number, at) for number, acts in ACTS.items() for at in range(len(acts))])
+def test_a_step_that_fails_at_any_statement_changes_nothing(directory, opened, monkeypatch, format_, at):
+    directory.mkdir(mode=0o700)
+    make_old(directory, format_)
+    left = iter(())
+
+    def failing(step: Callable[[object], None]) -> Callable[[object], None]:
+        return lambda db: step(SimpleNamespace(execute=lambda sql: db.execute(sql) if next(left, None) else fail()))
 
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "STEPS", (schema._format_1, failing_step))
+        patch.setattr(schema, "STEPS", tuple(map(failing, schema.STEPS)))
         for _ in range(2):
+            left = iter([True] * at)
             with pytest.raises(StoreError, match="out of paint"):
                 opened()
-    assert query(old, "PRAGMA user_version") == [(1,)]
-    expect_whole_copy(old / "amqpd.db")
+    assert query(directory, "PRAGMA user_version") == [(format_,)]
+    expect_whole_copy(directory / "amqpd.db", format_)
     expect_all(load(opened()))
 
 
 def fail() -> None:
     raise sqlite3.OperationalError("out of paint")
-
-
-def test_the_step_has_no_more_statements_than_were_tried():
-    statements = []
-    schema._format_2(SimpleNamespace(execute=statements.append))
-    assert len(statements) == 11
 
 
 FILE_EVENTS = ("open", "os.rename", "os.remove", "os.truncate", "sqlite3.connect")
@@ -193,16 +212,16 @@ def die_at(nth: int) -> None:
     sys.addaudithook(lambda event, _: strike() if event in FILE_EVENTS else None)
 
 
-def kill_at_points(root: Path, opened: Callable[..., Store], first: int, step: int = 1) -> int:
+def kill_at_points(root: Path, opened: Callable[..., Store], format_: int, first: int, step: int = 1) -> int:
     """Kill an upgrade at each of these points, and see that the next start makes it good; how many there are."""
     for nth in count(first, step):
         directory = root / f"killed-{nth}"
         directory.mkdir(mode=0o700)
-        if not kill_at(make_old(directory), nth):
+        if not kill_at(make_old(directory, format_), nth):
             return nth // step
-        copy = directory / "amqpd.db.format-1"
+        copy = directory / f"amqpd.db.format-{format_}"
         if copy.exists():
-            expect_whole_copy(copy)
+            expect_whole_copy(copy, format_)
         again = opened(directory)
         found = load(again)
         again.check()
@@ -211,14 +230,14 @@ def kill_at_points(root: Path, opened: Callable[..., Store], first: int, step: i
         else:       # it had begun its run, and could have delivered
             assert contents(found.messages[1]) == [MESSAGES[number] for number in PLACES[1]]
         again.abandon()
-        expect_whole_copy(copy)
-        assert {path.name for path in directory.iterdir()} == {"amqpd.db", "amqpd.db.format-1", "amqpd.lock"}
+        expect_whole_copy(copy, format_)
+        assert {path.name for path in directory.iterdir()} == {"amqpd.db", copy.name, "amqpd.lock"}
     raise AssertionError
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_a_start_killed_at_any_point_of_the_upgrade_is_made_good_by_the_next(tmp_path, opened, part):
-    points = kill_at_points(tmp_path, opened, part, 4)
+def test_a_start_killed_at_any_point_of_the_upgrade_is_made_good_by_the_next(tmp_path, opened, format_, part):
+    points = kill_at_points(tmp_path, opened, format_, part, 4)
     print(f"\nkilled at {points} points of an upgrade, lost nothing")
     assert points > 12
 
@@ -228,17 +247,18 @@ def test_an_upgrade_that_commits_halfway_would_be_caught(tmp_path, opened, monke
     def halfway(db):
         schema._format_2(SimpleNamespace(execute=lambda sql: [db.execute(act) for act in (sql, "COMMIT", "BEGIN")]))
 
-    monkeypatch.setattr(schema, "STEPS", (schema._format_1, halfway))
+    monkeypatch.setattr(schema, "STEPS", (schema._format_1, halfway, schema._format_3))
     with pytest.raises(StoreError, match="no such index"):
-        kill_at_points(tmp_path, opened, 20, 4)
+        kill_at_points(tmp_path, opened, 1, 20, 4)
 
 
-def test_a_half_made_copy_of_an_earlier_attempt_does_no_harm(old, opened):
-    for name in ("amqpd.db.format-1", "amqpd.db.format-1.new"):
+def test_a_half_made_copy_of_an_earlier_attempt_does_no_harm(old, format_, opened):
+    copy = old / f"amqpd.db.format-{format_}"
+    for name in (copy.name, f"{copy.name}.new"):
         (old / name).write_bytes(b"half of a page")
     expect_all(load(opened()))
-    expect_whole_copy(old / "amqpd.db.format-1")
-    assert not (old / "amqpd.db.format-1.new").exists()
+    expect_whole_copy(copy, format_)
+    assert not (old / f"{copy.name}.new").exists()
 
 
 # No room
@@ -261,7 +281,7 @@ def few_pages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     def connect(file: str, **settings: object) -> sqlite3.Connection:
         connection = plain(file, **settings)
-        if ".format-1.new" in file:
+        if ".new" in file:
             connection.execute("PRAGMA max_page_count = 8")
         return connection
 
@@ -271,8 +291,8 @@ def few_pages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("shortage, complaint", [
-    (lambda _: largest_file(40_000), r"cannot use .*/amqpd.db.format-1.new \(disk I/O error\): check its disk"),
-    (few_pages, "no space left for .*/amqpd.db.format-1.new: free some on its disk"),
+    (lambda _: largest_file(40_000), r"cannot use .*/amqpd.db.format-\d.new \(disk I/O error\): check its disk"),
+    (few_pages, r"no space left for .*/amqpd.db.format-\d.new: free some on its disk"),
 ], ids=["a write that fails", "full"])
 def test_a_copy_that_does_not_fit_is_an_error_and_changes_nothing(
     old, opened, monkeypatch, shortage: Callable[[pytest.MonkeyPatch], Iterator[None]], complaint
@@ -282,11 +302,11 @@ def test_a_copy_that_does_not_fit_is_an_error_and_changes_nothing(
     with shortage(monkeypatch), pytest.raises(StoreError, match=complaint):
         opened()
     assert (old / "amqpd.db").read_bytes() == before
-    assert not [path.name for path in old.iterdir() if "format-1" in path.name]
+    assert not [path.name for path in old.iterdir() if "format" in path.name]
     expect_all(load(opened()))
 
 
-def test_a_disk_that_is_full_while_the_rows_are_changed_changes_nothing(old, opened, monkeypatch):
+def test_a_disk_that_is_full_while_the_rows_are_changed_changes_nothing(old, format_, opened, monkeypatch):
     plain = files.connect
 
     def connect(path: Path) -> sqlite3.Connection:
@@ -299,5 +319,5 @@ def test_a_disk_that_is_full_while_the_rows_are_changed_changes_nothing(old, ope
         patch.setattr(files, "connect", connect)
         with pytest.raises(StoreError, match="no space left for .*/amqpd.db: free some"):
             opened()
-    expect_whole_copy(old / "amqpd.db")
+    expect_whole_copy(old / "amqpd.db", format_)
     expect_all(load(opened()))

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpd.broker.definitions import QueueDefinition
-from amqpd.store import views
-from tests.store.store_samples import PERSISTENT, define, message, queue, save
+from amqpd.store import run_rows, views
+from tests.store.store_samples import PERSISTENT, define, message, queue, save, settle
 
 ONE, TWO = queue(1), queue(2)
 QUORUM = QueueDefinition(3, "/other", "kept", True, False, True, {"x-queue-type": "quorum"})
@@ -73,6 +73,32 @@ def test_a_queue_is_shown_with_what_is_in_it(journal, shown):
     ]
 
 
+@pytest.mark.parametrize("fewest", [2, 1_000], ids=["in runs", "a row each"])
+def test_messages_that_share_a_row_are_shown_as_if_they_did_not(store, journal, shown, monkeypatch, fewest):
+    monkeypatch.setattr(run_rows, "FEWEST", fewest)
+    of = {"exchange": "Ü", "routing_key": "k" * 255, "properties": b"\x90\x00\x0atext/plain\x02"}
+    run = [message(number, b"%d" % number * (number % 3), **of) for number in range(1, 301)]
+    run[70:90] = [message(number, properties=b"\x00\x00") for number in range(71, 91)]
+    journal.published(ONE, [m for m in run if m.number % 3])
+    journal.published(TWO, [m for m in run if not m.number % 3])
+    save(store, journal)
+    settle(journal, ONE, [m for m in run[:200] if m.number % 3 and m.number not in (1, 100)])
+    expected = [m for m in run if not m.number % 3 or m.number in (1, 100) or m.number > 200]
+    assert shown("SELECT * FROM messages ORDER BY number") == [
+        {"vhost": "/", "queue": "queue-1" if m.number % 3 else "queue-2", "number": m.number,
+         "exchange": m.route.exchange, "routing_key": m.route.routing_key, "size": m.body_size,
+         "text": m.body.decode(), "redelivered": int(m.number == 1), "deliveries": 0, "expires": None,
+         "expires_at": None, "properties": m.properties, "body": m.body} for m in expected]
+    alike = {"vhost": "/", "type": "classic", "auto_delete": 0, "arguments": "{}"}
+    odd, even = ([m.body_size for m in expected if bool(m.number % 3) == is_odd] for is_odd in (True, False))
+    with closing(sqlite3.connect(store.info().path)) as tool:
+        tool.row_factory = sqlite3.Row
+        assert [dict(row) for row in tool.execute("SELECT * FROM queues ORDER BY number")] == [
+            alike | {"name": "queue-1", "messages": len(odd), "octets": sum(odd), "number": 1},
+            alike | {"name": "queue-2", "messages": len(even), "octets": sum(even), "number": 2}]
+        assert bool(tool.execute("SELECT * FROM run_rows").fetchall()) == (fewest == 2)
+
+
 @pytest.mark.parametrize("view, names", {
     "messages": [
         "vhost", "queue", "number", "exchange", "routing_key", "size", "text", "redelivered", "deliveries", "expires",
@@ -95,8 +121,11 @@ def text_of(body: bytes) -> str | None:
         connection.execute("CREATE TABLE entries (queue, number, redelivered, deliveries, expires_at)")
         connection.execute("CREATE TABLE queue_rows (vhost, name, number)")
         connection.execute("INSERT INTO queue_rows VALUES ('/', 'q', 1)")
+        connection.execute("CREATE TABLE run_rows (first, last, queue, count, octets, heads, contents)")
+        connection.execute("CREATE TABLE run_marks (first, marks)")
         connection.execute("INSERT INTO message_rows (number, queue, body) VALUES (1, 1, ?)", (body,))
-        connection.execute(views.VIEWS[0])
+        for view in views.VIEWS:
+            connection.execute(view)
         text, = connection.execute("SELECT text FROM messages").fetchone()
         return text
 

@@ -14,11 +14,15 @@ from collections.abc import Iterator, Sequence
 
 from amqpd.broker.definitions import Definition
 from amqpd.store.rows import TABLES, Table
-from amqpd.store.statements import ASTRAY
+from amqpd.store.run_rows import records_of
+from amqpd.store.runs import SELECT_RUNS, parse_run
+from amqpd.store.schema import format_of_tables
+from amqpd.store.statements import ASTRAY, COUNT_MESSAGES
 from amqpd.store.tools.stopped import Progress, nothing
 
 MOST_FINDINGS = 100         # of one kind
 _EVERY = 1_000              # messages between two steps of progress
+_RUN = "first, CAST(heads AS BLOB), CAST(contents AS BLOB)"
 _COLUMNS = "number, CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, body, checksum"
 
 _NUMBERS = {"number", "auto_delete", "internal", "is_operator", "priority"}     # of definitions; the rest is text
@@ -33,9 +37,11 @@ _ODD_MARKS = " UNION ALL ".join([
 def findings(connection: sqlite3.Connection, progress: Progress = nothing) -> Iterator[str]:
     """What is wrong, a line each. Raises sqlite3.Error where the disk is at fault, and not what is on it."""
     yield from _or_unreadable("the file", _of_pages(connection))
+    yield from _or_unreadable("the format", _of_format(connection))
     yield from _or_unreadable("definitions", _of_definitions(connection))
     yield from _or_unreadable("messages and entries", _of_places(connection))
     yield from _or_unreadable("messages", _of_messages(connection, progress))
+    yield from _or_unreadable("runs of messages", _of_runs(connection))
 
 
 # Where SQLite quotes damaged text in a message, Python cannot read even that.
@@ -60,6 +66,12 @@ def _or_unreadable(what: str, part: Iterator[str]) -> Iterator[str]:
 def _of_pages(connection: sqlite3.Connection) -> Iterator[str]:
     for text, in connection.execute(f"PRAGMA integrity_check({MOST_FINDINGS})"):
         yield from (line for line in str(text).splitlines() if line != "ok" and not line.startswith("*** in database"))
+
+
+def _of_format(connection: sqlite3.Connection) -> Iterator[str]:
+    said, has = connection.execute("PRAGMA user_version").fetchone()[0], format_of_tables(connection)
+    if said != has:
+        yield f"the header says format {said}, the tables are of format {has}"
 
 
 def _of_definitions(connection: sqlite3.Connection) -> Iterator[str]:
@@ -89,17 +101,35 @@ def _of_places(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _of_messages(connection: sqlite3.Connection, progress: Progress) -> Iterator[str]:
-    total: int = connection.execute("SELECT count(*) FROM message_rows").fetchone()[0]
+    total: int = connection.execute(COUNT_MESSAGES).fetchone()[0]
     found = 0
-    for done, (number, *parts) in enumerate(connection.execute(f"SELECT {_COLUMNS} FROM message_rows"), 1):
+    for done, (number, sound) in enumerate(_messages(connection), 1):
         if done % _EVERY == 0 or done == total:
             progress(done, total)
-        if not is_sound(*parts):
+        if not sound:
             found += 1
             if found <= MOST_FINDINGS:
                 yield f"message {number} does not fit its checksum"
     if found > MOST_FINDINGS:
         yield f"{found - MOST_FINDINGS} more messages do not fit their checksums"
+
+
+def _messages(connection: sqlite3.Connection) -> Iterator[tuple[int, bool]]:
+    """The numbers of all messages, and whether each is sound; of a run also those that have left it."""
+    for number, *parts in connection.execute(f"SELECT {_COLUMNS} FROM message_rows"):
+        yield number, is_sound(*parts)
+    for first, heads, contents in connection.execute(f"SELECT {_RUN} FROM run_rows"):
+        for record in records_of(heads, contents):
+            yield first + record.place, record.is_sound
+
+
+def _of_runs(connection: sqlite3.Connection) -> Iterator[str]:
+    """What does not fit together in a run."""
+    for row in connection.execute(SELECT_RUNS):
+        try:
+            parse_run(row)
+        except (TypeError, ValueError) as error:
+            yield f"the run of messages from {row[0]} on is damaged: {error}"
 
 
 def is_sound(exchange: object, routing_key: object, properties: object, body: object, checksum: object) -> bool:

@@ -19,8 +19,9 @@ from pathlib import Path
 from amqpd.store import files
 from amqpd.store.copying import copy_pages, put_in_place, sync_file
 from amqpd.store.errors import StoreError, from_sqlite
+from amqpd.store.statements import COUNT_MESSAGES
 from amqpd.store.tools.checking import findings
-from amqpd.store.tools.stopped import Progress, file_of, held, nothing, reading
+from amqpd.store.tools.stopped import Progress, file_of, has_table, held, nothing, reading
 
 _PAGES = 1_024      # copied between two steps of progress
 _TOLD = 3           # findings
@@ -72,9 +73,13 @@ def finish(copy: Path) -> int:
         with closing(sqlite3.connect(f"{files.uri_of(copy)}?mode=rw", uri=True, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("UPDATE meta SET value = 0 WHERE key = 'clean'")
-            if connection.execute("PRAGMA user_version").fetchone()[0] >= 2:
+            format_, = connection.execute("PRAGMA user_version").fetchone()
+            if format_ >= 2:
+                largest = "SELECT max(number) AS number FROM message_rows"
+                if has_table(format_, "run_rows"):
+                    largest += " UNION ALL SELECT max(last) FROM run_rows"
                 connection.execute(
-                    "UPDATE queue_rows SET leased_to = (SELECT coalesce(max(number), 0) FROM message_rows)")
+                    f"UPDATE queue_rows SET leased_to = (SELECT coalesce(max(number), 0) FROM ({largest}))")
             connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise from_sqlite(error, copy) from error
@@ -88,7 +93,7 @@ def expect_sound(path: Path, progress: Progress = nothing) -> int:
         if found:
             told = "; ".join(found[:_TOLD]) + ("; …" if len(found) > _TOLD else "")
             raise StoreDamaged(f"{path} is damaged ({told}): save what can be read with 'amqpd store salvage'")
-        count: int = connection.execute("SELECT count(*) FROM message_rows").fetchone()[0]
+        count: int = connection.execute(COUNT_MESSAGES).fetchone()[0]
     return count
 
 

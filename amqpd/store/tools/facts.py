@@ -6,13 +6,14 @@ from pathlib import Path
 
 import msgspec
 
+from amqpd.store.statements import COUNT_MESSAGES
 from amqpd.store.tools.stopped import held, name_in, reading
 
-_COUNTED = ("vhosts", "users", "policies", "exchanges", "queue_rows", "bindings", "message_rows", "damaged")
+_COUNTED = ("vhosts", "users", "policies", "exchanges", "queue_rows", "bindings")
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """`free_octets` are those of the file that are not in use; `counts` are by table."""
+    """`free_octets` are those of the file that are not in use; `counts` are by table, but for those of messages."""
 
     path: Path
     format: int
@@ -29,9 +30,9 @@ def facts(directory: Path) -> Facts:
         page_size, free = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in (
             "page_size", "freelist_count")]
         was_clean, = connection.execute("SELECT value FROM meta WHERE key = 'clean'").fetchone()
-        counts = {
-            table: connection.execute(f"SELECT count(*) FROM {name_in(found, table)}").fetchone()[0]
-            for table in _COUNTED}
+        queries = {table: f"SELECT count(*) FROM {name_in(found, table)}" for table in _COUNTED}
+        queries |= {"messages": COUNT_MESSAGES, "damaged": "SELECT count(*) FROM damaged"}
+        counts = {what: connection.execute(query).fetchone()[0] for what, query in queries.items()}
         log = path.with_name(path.name + "-wal")
         return Facts(
             path, found, bool(was_clean), path.stat().st_size, page_size * free,

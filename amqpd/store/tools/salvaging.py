@@ -4,8 +4,9 @@ Owns the way around what cannot be read. Rows are read in the order of their num
 page, the numbers that an index or the entries still know are tried one by one, and then larger and larger steps are
 taken until something can be read again.
 
-Only what is sound comes over as a message: its checksum fits. What does not goes to the table `damaged`, as it would
-at a start. A message whose queue cannot be read gets one in its place, so that it can be looked at.
+Only what is sound comes over as a message, in a row of its own: its checksum fits. What does not goes to the table
+`damaged`, as it would at a start. A message whose queue cannot be read gets one in its place, so that it can be
+looked at.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,16 @@ from amqpd.broker.definitions import QueueDefinition
 from amqpd.store import schema
 from amqpd.store.errors import from_sqlite
 from amqpd.store.rows import TABLES, Table
+from amqpd.store.run_rows import records_of, unpack_marks
+from amqpd.store.statements import COUNT_MESSAGES
 from amqpd.store.tools.checking import UNREADABLE, definition_of, is_damage, is_sound
 from amqpd.store.tools.copies import finish, new_directory
-from amqpd.store.tools.stopped import Progress, held, name_in, nothing, reading
+from amqpd.store.tools.stopped import Progress, has_table, held, name_in, nothing, reading
 
 _LARGEST = (1 << 63) - 1
 _EVERY = 1_000      # messages between two steps of progress
 _CHECKED = "CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, body, checksum"
+_RUN = "first, queue, CAST(heads AS BLOB), CAST(contents AS BLOB)"
 _MESSAGE = ("number", "queue", "redelivered", "expires_at", "deliveries", "exchange", "routing_key", "properties",
             "checksum", "body")
 
@@ -107,16 +112,46 @@ class _Rescue:
         """Bring over messages that are sound, each into its queues."""
         self._read_entries()
         total = self._count()
-        for done, row in enumerate(self._rows("message_rows", f"{_CHECKED}, {', '.join(_MESSAGE)}"), 1):
+        for done, (row, is_good) in enumerate(chain(self._own_rows(), self._rows_of_runs()), 1):
             if done % _EVERY == 0:
                 progress(done, total)
-            self._save(row[5:], now, is_good=is_sound(*row[:5]))
+            self._save(row, now, is_good=is_good)
         if self.result.gaps:
-            self.result.lost = len(set(self._known).difference([number for number, in self._out.execute(
+            self.result.lost += len(set(self._known).difference([number for number, in self._out.execute(
                 "SELECT number FROM message_rows UNION ALL SELECT number FROM damaged")]))
-        self.result.saved["message_rows"] = self._out.execute("SELECT count(*) FROM message_rows").fetchone()[0]
+        self.result.saved["messages"] = self._out.execute("SELECT count(*) FROM message_rows").fetchone()[0]
         for row in self._rows("damaged", f"{', '.join(_MESSAGE)}, noticed"):
             self._set_aside(row)
+
+    def _own_rows(self) -> Iterator[tuple[Row, bool]]:
+        for row in self._rows("message_rows", f"{_CHECKED}, {', '.join(_MESSAGE)}"):
+            yield row[5:], is_sound(*row[:5])
+
+    def _rows_of_runs(self) -> Iterator[tuple[Row, bool]]:
+        """What the rows of messages in runs would be; one whose number cannot be read is told by its place."""
+        if not has_table(self._format, "run_rows"):
+            return
+        unread = dict(self._known_runs)
+        for first, queue, heads, contents in self._rows("run_rows", _RUN):
+            unread.pop(first, None)
+            waiting, redelivered = self._marks.get(first, (-1, 0))
+            for place, record in enumerate(records_of(heads, contents)):
+                names: Row = (record.exchange, record.routing_key)
+                if not record.is_sound:
+                    yield (first + place, queue, 0, None, 0, *names, record.properties, record.checksum,
+                           record.body), False
+                elif waiting >> record.place & 1:
+                    was_delivered, names = redelivered >> record.place & 1, tuple(name.decode() for name in names)
+                    yield (first + record.place, queue, was_delivered, None, 0, *names, record.properties,
+                           record.row_checksum, record.body), True
+        self.result.lost += sum(unread.values())
+
+    @cached_property
+    def _marks(self) -> dict[int, tuple[int, int]]:
+        """Which messages of a run wait, and which were delivered, where that can be read and is not as it was."""
+        return {
+            first: unpack_marks(marks) for first, marks in self._rows("run_marks", "first, CAST(marks AS BLOB)")
+            if marks}
 
     def _save(self, row: Row, now: int, *, is_good: bool) -> None:
         number, queue = row[:2]
@@ -177,9 +212,18 @@ class _Rescue:
                 f"SELECT number FROM main.{table} INDEXED BY {index} WHERE queue IS NOT NULL"))
         return sorted(number for number in known if isinstance(number, int))
 
+    @cached_property
+    def _known_runs(self) -> dict[int, int]:
+        """How many messages were in the runs that the index knows, by their first numbers."""
+        known: dict[int, int] = {}
+        with suppress(*UNREADABLE):
+            if has_table(self._format, "run_rows"):
+                known.update(self._source.execute("SELECT first, count FROM run_rows INDEXED BY run_rows_of_queue"))
+        return known
+
     def _count(self) -> int:
         try:
-            return int(self._source.execute("SELECT count(*) FROM message_rows").fetchone()[0])
+            return int(self._source.execute(COUNT_MESSAGES).fetchone()[0])
         except UNREADABLE:
             return 0
 
@@ -223,7 +267,8 @@ class _Rescue:
                 row = search.next_row(at)
             except UNREADABLE as error:
                 self._note_gap(error)
-                at = search.beyond(at, self._known if table == "message_rows" else ())
+                known = {"message_rows": self._known, "run_rows": sorted(self._known_runs)}.get(table, ())
+                at = search.beyond(at, known)
                 continue
             if row is None:
                 return

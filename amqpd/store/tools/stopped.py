@@ -10,12 +10,17 @@ from pathlib import Path
 
 from amqpd.store import files, inspection
 from amqpd.store.errors import StoreError, from_sqlite
-from amqpd.store.schema import newest_format
+from amqpd.store.schema import format_of_tables, newest_format
 
 Progress = Callable[[int, int], None]       # what is done, and what there is in all
 
-# What tables of an earlier format are called today.
+# What tables of an earlier format are called today, and what the first to have others is.
 _RENAMED: dict[int, dict[str, str]] = {1: {"message_rows": "messages", "queue_rows": "queues"}}
+_SINCE = {"run_rows": 3, "run_marks": 3}
+_NO_RUNS = """
+    CREATE TEMP VIEW run_rows AS SELECT NULL AS first, NULL AS last, NULL AS queue, NULL AS count, NULL AS octets,
+        NULL AS heads, NULL AS contents WHERE 0;
+    CREATE TEMP VIEW run_marks AS SELECT NULL AS first, NULL AS marks WHERE 0;"""
 
 
 def nothing(done: int, total: int) -> None:
@@ -76,15 +81,23 @@ def _format_of(connection: sqlite3.Connection, path: Path) -> int:
     if not 1 <= found <= newest_format():
         raise StoreError(
             f"{path} has format {found}, this amqpd reads 1 to {newest_format()}: use the amqpd that wrote it")
+    found = format_of_tables(connection)        # of a damaged number the tables are the better witness
     for today in _RENAMED.get(found, {}):
         then = name_in(found, today)
         connection.execute(f"CREATE TEMP VIEW {today} AS SELECT * FROM main.{then}")
+    if not has_table(found, "run_rows"):
+        connection.executescript(_NO_RUNS)
     return found
 
 
 def name_in(format_: int, table: str) -> str:
     """What a table of today is called in an earlier format."""
     return _RENAMED.get(format_, {}).get(table, table)
+
+
+def has_table(format_: int, table: str) -> bool:
+    """Whether an earlier format has this table of today."""
+    return format_ >= _SINCE.get(table, 1)
 
 
 def file_of(place: Path) -> Path:

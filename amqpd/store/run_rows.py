@@ -1,0 +1,178 @@
+"""Several messages in one row: what a run of them is, how its row is made, and how it is read.
+
+A row a message costs several times what the message is worth to the disk. So those that one batch brings to one
+queue share rows, as far as nothing has to be known of each: no end, no priority, no other queue. A run is written
+once. What becomes of its messages stands beside it, in a few octets of marks, until all have left.
+
+A run has a head for each message, in the order of their numbers, and then what was published:
+- `heads`: for each, in big-endian octets: its number less that of the first (2), where its record begins in
+  `contents` (4), the octets of exchange (1), routing key (1), properties (2) and body (4), and the CRC-32 of
+  its record (4), which starts from the first of these numbers;
+- `contents`: the records, each of exchange and routing key as short strings, then the header frame and the body
+  frame, if there is one, as they came. So a delivery needs no more than a slice of it;
+- `marks`: by number less that of the first an octet each: `+` if it waits, `R` if it has been with somebody too,
+  `-` if it has left, or never was there. They differ in two bits at least; any other octet is taken for `+`.
+"""
+
+from __future__ import annotations
+
+import struct
+from binascii import crc32
+from collections.abc import Container, Iterator, Mapping, Sequence
+
+import msgspec
+
+from amqpd.message import BODY_OFFSET_IN_HEADER_FRAME, FRAME_OVERHEAD, Message
+
+FEWEST = 16                 # messages of a run: fewer are rows of their own
+SPAN = 1_024                # of the numbers of a run
+MOST_OCTETS = 32 << 10      # of its contents, about: a view takes all of them to hand for each message
+LARGEST = 2 << 10           # octets of a message in a run
+
+HEAD = struct.Struct(">HIBBHII")
+_PLACE_AND_SIZE = struct.Struct(">H8xI4x")
+_sizes_at = struct.Struct(">3xI4xQ").unpack_from      # of a header frame: its payload's, and the body's
+
+# Octets of marks, and the digits of a number that has a bit for each message.
+_TO_MARKS = bytes.maketrans(b"01", b"-+")
+_WAITING = bytes(48 + (octet != ord("-")) for octet in range(256))
+_REDELIVERED = bytes(48 + (octet == ord("R")) for octet in range(256))
+
+RunRow = tuple[int, int, int, int, int, bytes, bytes]
+RUN_COLUMNS = ("first", "last", "queue", "count", "octets", "heads", "contents")
+
+
+def pack_runs(
+    queue: int, messages: Mapping[int, Message], marked: Container[int]
+) -> tuple[list[RunRow], Mapping[int, Message]]:
+    """The rows of runs of these messages, which are given by number, and those that need rows of their own.
+
+    Of `marked` messages something else is to be kept.
+    """
+    rows: list[RunRow] = []
+    if len(messages) < FEWEST:
+        return rows, messages
+    alone: dict[int, Message] = {}
+    run: list[Message] = []
+    heads: list[bytes] = []
+    records: list[bytes] = []
+    first = size = octets = 0
+
+    def end_run() -> None:
+        if len(run) >= FEWEST:
+            rows.append((first, run[-1].number, queue, len(run), octets, b"".join(heads), b"".join(records)))
+        else:
+            alone.update([(message.number, message) for message in run])
+        for column in (run, heads, records):
+            column.clear()
+
+    for number, message in sorted(messages.items()):
+        content, names = message.content, message.route.octets
+        payload, body_size = _sizes_at(content)
+        frames = FRAME_OVERHEAD + payload + (FRAME_OVERHEAD + body_size if body_size else 0)
+        if (frames > LARGEST or frames != len(content)      # not in one frame
+                or message.holders or message.facts.priority or number in marked):
+            alone[number] = message
+            continue
+        if size >= MOST_OCTETS or number - first >= SPAN or not run:
+            end_run()
+            first, size, octets = number, 0, 0
+        record = names + content
+        run.append(message)
+        records.append(record)
+        exchange_size, place = names[0], number - first
+        heads.append(HEAD.pack(
+            place, size, exchange_size, len(names) - 2 - exchange_size, payload - 12, body_size,
+            crc32(record, place)))
+        size += len(record)
+        octets += body_size
+    end_run()
+    return rows, alone
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One message of a run, taken apart; of one that is not sound anything may be wrong."""
+
+    place: int
+    exchange: bytes
+    routing_key: bytes
+    properties: bytes
+    body: bytes
+    checksum: int
+    is_sound: bool
+
+    @property
+    def row_checksum(self) -> int:
+        """The checksum it has in a row of its own."""
+        names = bytes((len(self.exchange),)) + self.exchange + bytes((len(self.routing_key),)) + self.routing_key
+        return crc32(self.body, crc32(self.properties, crc32(names)))
+
+
+def records_of(heads: bytes, contents: bytes) -> Iterator[Record]:
+    """The messages of a run, sound and damaged ones."""
+    for place, start, exchange_size, key_size, properties_size, size, checksum in iter_heads(heads):
+        names_end = start + exchange_size + key_size + 2
+        properties_end = names_end + BODY_OFFSET_IN_HEADER_FRAME + properties_size
+        end = properties_end + (1 + FRAME_OVERHEAD + size if size else 1)
+        is_sound = crc32(contents[start:end], place) == checksum and are_sizes_of(
+            contents[start:properties_end], exchange_size, key_size, properties_size, size)
+        yield Record(
+            place, contents[start + 1 : start + 1 + exchange_size], contents[names_end - key_size : names_end],
+            contents[properties_end - properties_size : properties_end],
+            contents[end - 1 - size : end - 1] if size else b"", checksum, is_sound)
+
+
+def iter_heads(heads: bytes) -> Iterator[tuple[int, int, int, int, int, int, int]]:
+    """The fields of each head; of a torn one nothing."""
+    return HEAD.iter_unpack(heads[: len(heads) // HEAD.size * HEAD.size])
+
+
+def are_sizes_of(
+    before_body: bytes, exchange_size: int, key_size: int, properties_size: int, body_size: int
+) -> bool:
+    """Whether the sizes in a head are those that the record itself, up to the end of the properties, tells of."""
+    at = exchange_size + key_size + 2
+    return (before_body[0], before_body[1 + exchange_size], *_sizes_at(before_body, at)) == (
+        exchange_size, key_size, properties_size + 12, body_size)
+
+
+def places_and_sizes(heads: bytes) -> list[tuple[int, int]]:
+    """Of each message its number, less that of the first, and the octets of its body, in order.
+
+    Raises ValueError where that cannot be true of a run.
+    """
+    if not heads or len(heads) % HEAD.size:
+        raise ValueError("there are no such heads")
+    found = list(_PLACE_AND_SIZE.iter_unpack(heads))
+    if found[0][0] or found[-1][0] >= SPAN or any(one[0] >= next_[0] for one, next_ in zip(found, found[1:])):
+        raise ValueError("its numbers do not rise")
+    return found
+
+
+# Marks, and the same as numbers that have a bit for each message
+
+def bits_of(numbers: Sequence[int], first: int = 0) -> int:
+    """A number with the bits of these messages, whose numbers rise, in the run that begins with `first`."""
+    if numbers[-1] - numbers[0] == len(numbers) - 1:
+        return (1 << len(numbers)) - 1 << numbers[0] - first
+    bits = 0
+    for number in numbers:
+        bits |= 1 << number - first
+    return bits
+
+
+def pack_marks(waiting: int, redelivered: int) -> bytes:
+    """The marks of those that wait, of which some have been with somebody."""
+    marks = bytearray(f"{waiting:b}".encode()[::-1].translate(_TO_MARKS))
+    at = 0
+    while redelivered >> at:
+        if redelivered >> at & 1:
+            marks[at] = ord("R")
+        at += 1
+    return bytes(marks)
+
+
+def unpack_marks(marks: bytes) -> tuple[int, int]:
+    """Which wait, and which have been with somebody."""
+    digits = marks[::-1] or b"-"
+    return int(digits.translate(_WAITING), 2), int(digits.translate(_REDELIVERED), 2)

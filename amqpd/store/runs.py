@@ -1,0 +1,233 @@
+"""The runs of a store: which of their messages wait, and how some of them leave, are marked or are read.
+
+Owns `run_rows` and `run_marks`. What waits is known without reading: for each run a number with a bit for each
+message. A run whose messages have all left is deleted; one of which some have has marks. A message of which more
+is to be kept is taken out of its run, and gets a row of its own.
+
+Always true between transactions: `_waiting` is what the two tables say, and nothing is staged.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from amqpd.store.run_rows import (
+    RUN_COLUMNS,
+    SPAN,
+    Record,
+    RunRow,
+    bits_of,
+    pack_marks,
+    places_and_sizes,
+    records_of,
+    unpack_marks,
+)
+from amqpd.store.statements import insert_rows
+
+SELECT_RUNS = """
+    SELECT first, queue, last, count, octets, CAST(heads AS BLOB), CAST(marks AS BLOB)
+    FROM run_rows LEFT JOIN run_marks USING (first) ORDER BY first"""
+_READ = "SELECT queue, CAST(heads AS BLOB), CAST(contents AS BLOB) FROM run_rows WHERE first = ?"
+_PUT = """
+    INSERT OR REPLACE INTO {} (number, queue, redelivered, deliveries, exchange, routing_key, properties, checksum,
+    body{}) VALUES (?, ?, ?, 0, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?{})"""
+_PUT_ALONE, _PUT_ASIDE = _PUT.format("message_rows", "", ""), _PUT.format("damaged", ", noticed", ", ?")
+
+
+class Runs:
+    """The runs of one store. What is changed within a transaction counts once it is kept, or is forgotten."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._firsts: list[int] = []                # of all runs, rising
+        self._waiting: dict[int, int] = {}          # by the first number of a run
+        self._redelivered: dict[int, int] = {}      # as far as the last clean stop knew; most runs have none
+        self._added: dict[int, int] = {}            # in this transaction, and what waits in them
+        self._changed: dict[int, int] = {}          # what waits in others once it is done
+
+    def know(self, first: int, waiting: int, redelivered: int) -> None:
+        """Learn of a run, when the store is read; runs come in the order of their numbers."""
+        self._firsts.append(first)
+        self._waiting[first] = waiting
+        if redelivered:
+            self._redelivered[first] = redelivered
+
+    # Changes
+
+    def add(self, rows: Sequence[RunRow]) -> int:
+        """Write these runs; says how many messages they have. Raises sqlite3.Error, as all changes do."""
+        insert_rows(self._connection, "run_rows", RUN_COLUMNS, rows, sum([len(row[-1]) for row in rows]))
+        for first, last, _, count, _, heads, _ in rows:
+            self._added[first] = (1 << count) - 1 if last - first == count - 1 else bits_of(
+                [place for place, _ in places_and_sizes(heads)])
+        return sum([row[3] for row in rows])
+
+    def settle(self, numbers: Sequence[int]) -> list[int]:
+        """Let these messages, whose numbers rise, leave their runs; the numbers of those that are in none."""
+        found, alone = self.split(numbers)
+        for first, bits in found.items():
+            self._changed[first] = self._now_waiting(first) & ~bits
+        return alone
+
+    def drop_queues(self, queues: Collection[int]) -> int:
+        """Delete all runs of these queues; says how many messages waited in them."""
+        firsts = self._connection.execute(
+            "SELECT first FROM run_rows WHERE queue IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(queues)),)).fetchall()
+        dropped = sum([self._now_waiting(first).bit_count() for first, in firsts])
+        self._changed.update([(first, 0) for first, in firsts])
+        return dropped
+
+    def take_out(self, numbers: Sequence[int]) -> None:
+        """Give those of these messages, whose numbers rise, that are in a run and sound rows of their own."""
+        for first, queue, record in self._records(self.split(numbers)[0]):
+            if record.is_sound:
+                self._put_alone(first, queue, record, self._redelivered.get(first, 0) >> record.place & 1)
+                self._changed[first] = self._now_waiting(first) & ~(1 << record.place)
+
+    def mark_redelivered(self, numbers: Sequence[int]) -> None:
+        """Note that these messages, whose numbers rise, have been with somebody."""
+        for first, bits in self.split(numbers)[0].items():
+            self._redelivered[first] = self._redelivered.get(first, 0) | bits
+            self._changed[first] = self._now_waiting(first)
+
+    def dissolve(self, first: int, now: int) -> int:
+        """Give what is sound of a damaged run rows of its own, and set the rest aside; says how many that is.
+
+        The numbers of those may be damaged too: they are told by their places.
+        """
+        queue, heads, contents = self.read(first)
+        marks = self._connection.execute(
+            "SELECT CAST(marks AS BLOB) FROM run_marks WHERE first = ?", (first,)).fetchone()
+        waiting, redelivered = unpack_marks(marks[0]) if marks and marks[0] else (-1, 0)
+        damaged = 0
+        for place, record in enumerate(records_of(heads, contents)):
+            if not record.is_sound:
+                self._put_aside(first + place, queue, record, now)
+                damaged += 1
+            elif waiting >> record.place & 1:
+                self._put_alone(first, queue, record, redelivered >> record.place & 1)
+        self._changed[first] = 0
+        return damaged
+
+    def write(self) -> None:
+        """Write what becomes of the runs that have changed."""
+        if not self._changed:
+            return
+        gone = [first for first, bits in self._changed.items() if not bits]
+        for table, firsts in (("run_rows", gone), ("run_marks", list(self._changed))):
+            self._connection.execute(
+                f"DELETE FROM {table} WHERE first IN (SELECT value FROM json_each(?))", (json.dumps(firsts),))
+        insert_rows(self._connection, "run_marks", ("first", "marks"), [
+            (first, pack_marks(bits, self._redelivered.get(first, 0) & bits))
+            for first, bits in self._changed.items() if bits])
+
+    def keep(self) -> None:
+        """What was changed is committed."""
+        if self._added:
+            in_order = not self._firsts or self._firsts[-1] < min(self._added)
+            self._firsts += sorted(self._added)
+            if not in_order:        # what is published later may have been given its number earlier
+                self._firsts.sort()
+        self._waiting.update(self._added)
+        for first, bits in self._changed.items():
+            if bits:
+                self._waiting[first] = bits
+            elif self._waiting.pop(first, None) is not None:    # but for one that was never known to be sound
+                del self._firsts[bisect_left(self._firsts, first)]
+                self._redelivered.pop(first, None)
+
+    def forget(self) -> None:
+        """What was changed since is not."""
+        self._added.clear()
+        self._changed.clear()
+
+    def _now_waiting(self, first: int) -> int:
+        return self._changed.get(first, self._waiting.get(first, 0))
+
+    def _put_alone(self, first: int, queue: int, record: Record, redelivered: int) -> None:
+        self._connection.execute(_PUT_ALONE, (
+            first + record.place, queue, redelivered, record.exchange, record.routing_key, record.properties,
+            record.row_checksum, record.body))
+
+    def _put_aside(self, number: int, queue: int, record: Record, now: int) -> None:
+        self._connection.execute(_PUT_ASIDE, (
+            number, queue, 0, record.exchange, record.routing_key, record.properties, record.checksum, record.body,
+            now))
+
+    # Looking
+
+    def split(self, numbers: Sequence[int]) -> tuple[dict[int, int], list[int]]:
+        """Which of these messages, whose numbers rise, wait in which runs, by the bits of them; and the others."""
+        found: dict[int, int] = {}
+        alone: list[int] = []
+        if not self._firsts:
+            return found, [*numbers]
+        at = 0
+        while at < len(numbers):
+            number = numbers[at]
+            first = self._run_of(number)
+            if first is None:
+                alone.append(number)
+                at += 1
+                continue
+            waiting = self._now_waiting(first)
+            end = bisect_left(numbers, first + waiting.bit_length(), at)
+            bits = bits_of(numbers[at:end], first)
+            found[first] = here = bits & waiting
+            if here != bits:        # runs of several queues may share a span
+                others = [number for number in numbers[at:end] if not here >> number - first & 1]
+                numbers, at, end = [*others, *numbers[end:]], 0, 0
+            at = end
+        return found, alone
+
+    def _run_of(self, number: int) -> int | None:
+        """The first number of the run in which this message waits."""
+        for at in range(bisect_right(self._firsts, number) - 1, -1, -1):
+            first = self._firsts[at]
+            if number - first >= SPAN:
+                break
+            if self._now_waiting(first) >> number - first & 1:
+                return first
+        return None
+
+    def read(self, first: int) -> tuple[int, bytes, bytes]:
+        """The queue, heads and contents of a run; nothing if it is not there any more."""
+        return self._connection.execute(_READ, (first,)).fetchone() or (0, b"", b"")
+
+    def _records(self, found: dict[int, int]) -> Iterator[tuple[int, int, Record]]:
+        """The messages with these bits, with the first number of their runs, and their queues."""
+        for first, bits in found.items():
+            queue, heads, contents = self.read(first)
+            for record in records_of(heads, contents):
+                if bits >> record.place & 1:
+                    yield first, queue, record
+
+    def check(self) -> None:
+        """Assert what must hold between transactions."""
+        assert not self._added and not self._changed, "a change was neither kept nor forgotten"
+        assert self._firsts == sorted(self._waiting)
+        rows = {row[0]: parse_run(row) for row in self._connection.execute(SELECT_RUNS)}
+        assert {first: waiting for first, (_, waiting, _) in rows.items()} == self._waiting
+        for first, (_, waiting, redelivered) in rows.items():
+            assert redelivered == self._redelivered.get(first, 0) & waiting
+
+
+def parse_run(row: tuple[Any, ...]) -> tuple[list[tuple[int, int]], int, int]:
+    """What a row of `SELECT_RUNS` says: places and sizes of all its messages, and the bits of those that wait, and
+    of those of them that have been with somebody. Raises TypeError, ValueError where it cannot be so.
+    """
+    first, _, last, count, octets, heads, marks = row
+    found = places_and_sizes(heads)
+    places, sizes = zip(*found)
+    if (last, count, octets) != (first + places[-1], len(found), sum(sizes)):
+        raise ValueError("its heads are not what its other columns say")
+    everything = bits_of(places)
+    waiting, redelivered = (everything, 0) if marks is None else unpack_marks(marks)
+    if not waiting or waiting & ~everything:
+        raise ValueError("its marks are not those of its messages")
+    return found, waiting, redelivered & waiting

@@ -1,0 +1,272 @@
+"""Messages that share a row: which do, what becomes of each, and what a flipped bit takes with it."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import structs
+
+from amqpd.broker.definitions import Deleted
+from amqpd.message import Facts
+from amqpd.store import run_rows
+from amqpd.store.run_rows import FEWEST, LARGEST, MOST_OCTETS, SPAN, bits_of, pack_marks, pack_runs, unpack_marks
+from amqpd.store.tools.salvaging import salvage
+from tests.store.kept_store import checked, stop, tree
+from tests.store.store_samples import NOW, contents, crash, load, message, query, queue, save, settle
+
+ONE, TWO = queue(1), queue(2)
+
+
+def run_of(numbers) -> list:
+    return [message(number, b"%d" % number, routing_key=f"key-{number % 7}") for number in numbers]
+
+
+def packed(messages, marked=()) -> tuple[list[list[int]], list[int]]:
+    """The numbers of the messages of each run, and of those that are in none."""
+    rows, alone = pack_runs(1, {m.number: m for m in messages}, marked)
+    runs = [[row[0] + place for place, _ in run_rows.places_and_sizes(row[5])] for row in rows]
+    for row, numbers in zip(rows, runs):
+        sizes = [m.body_size for m in messages if m.number in numbers]
+        assert row[:5] == (numbers[0], numbers[-1], 1, len(numbers), sum(sizes))
+    return runs, sorted(alone)
+
+
+# Which do
+
+def test_a_run_has_sixteen_messages_or_more():
+    assert packed(run_of(range(1, FEWEST))) == ([], [*range(1, FEWEST)])
+    assert packed(run_of(range(1, FEWEST + 1))) == ([[*range(1, FEWEST + 1)]], [])
+
+
+def test_a_run_is_in_the_order_of_numbers():
+    assert packed(run_of(range(40, 0, -1))) == ([[*range(1, 41)]], [])
+
+
+@pytest.mark.parametrize("other", [
+    message(21, os.urandom(LARGEST)), message(21, bytes(200), frame_max=108), message(21, holders=2),
+    structs.replace(message(21), facts=Facts(persistent=True, priority=5)),
+], ids=["large", "two frames", "two queues", "priority"])
+def test_a_message_that_is_not_plain_has_a_row_of_its_own(other):
+    assert packed([*run_of(range(1, 21)), other]) == ([[*range(1, 21)]], [21])
+
+
+def test_a_message_with_marks_has_a_row_of_its_own(store, journal, on_disk):
+    journal.published(ONE, run_of(range(1, 31)), {7: 1_900_000_000_000})
+    journal.requeued(ONE, {8: 2})
+    save(store, journal)
+    assert on_disk("SELECT number, expires_at, deliveries FROM message_rows") == [
+        (7, 1_900_000_000_000, 0), (8, None, 2)]
+    assert on_disk("SELECT first, last, count FROM run_rows") == [(1, 30, 28)]
+
+
+def test_a_run_ends_where_it_is_large_or_its_numbers_are_far_apart():
+    bodies = [message(number, bytes(1_000)) for number in range(1, 100)]
+    runs, alone = packed(bodies)
+    sizes = [sum([len(bodies[number - 1].content) + len(bodies[number - 1].route.octets) for number in run])
+             for run in runs]
+    assert len(runs) > 2 and len(alone) < FEWEST
+    assert all(MOST_OCTETS <= size < MOST_OCTETS + LARGEST for size in sizes)
+    assert packed(run_of([*range(1, 21), *range(SPAN + 1, SPAN + 21)])) == (
+        [[*range(1, 21)], [*range(SPAN + 1, SPAN + 21)]], [])
+    assert packed(run_of([*range(1, 21), *range(SPAN + 1, SPAN + 10)])) == (
+        [[*range(1, 21)]], [*range(SPAN + 1, SPAN + 10)])
+
+
+@pytest.mark.parametrize("sent", [
+    message(1, b""), message(1, properties=b"\x00\x00"), message(1, exchange="e" * 255, routing_key="k" * 255),
+    message(1, exchange="Ünïcode", routing_key="nul \x00"),
+], ids=["empty", "no properties", "long names", "odd names"])
+def test_a_message_in_a_run_comes_back_octet_for_octet(store, journal, after_crash, sent):
+    run = [sent, *run_of(range(2, 31))]
+    journal.published(ONE, run)
+    save(store, journal)
+    back = after_crash().messages[1]
+    assert contents(back) == contents(run)
+    assert [(m.body_size, m.route.octets, m.content) for m in back] == [
+        (m.body_size, m.route.octets, m.content) for m in run]
+
+
+# What becomes of them
+
+@pytest.fixture
+def saved(store, journal):
+    """Messages 1 to 60 of the first queue and 101 to 160 of both queues in turn, in runs on disk."""
+    first, both = run_of(range(1, 61)), run_of(range(101, 161))
+    journal.published(ONE, first)
+    save(store, journal)
+    journal.published(ONE, both[::2])
+    journal.published(TWO, both[1::2])
+    save(store, journal)
+    return {m.number: m for m in first + both}
+
+
+def test_a_run_is_deleted_with_its_last_message(store, journal, saved, on_disk):
+    settle(journal, ONE, [saved[number] for number in range(1, 60)])
+    save(store, journal)
+    assert on_disk("SELECT count(*) FROM run_rows WHERE first = 1") == [(1,)]
+    settle(journal, ONE, [saved[60]])
+    save(store, journal)
+    store.check()
+    assert on_disk("SELECT first FROM run_rows WHERE first < 100 UNION ALL SELECT first FROM run_marks") == []
+    assert store.info().messages == 60
+
+
+def test_messages_are_read_from_any_runs_and_rows(store, journal, saved):
+    alone = [message(number) for number in (200, 201)]
+    journal.published(ONE, alone)
+    settle(journal, ONE, [saved[50]])
+    save(store, journal)
+    numbers = [1, 2, 49, 50, 51, 101, 102, 103, 104, 160, 161, 200, 201, 999]
+    known = saved | {m.number: m for m in alone}
+    assert contents(store.fetch(numbers)) == contents(
+        [known[number] for number in numbers if number in known and number != 50])
+
+
+def test_a_counted_message_gets_a_row_of_its_own(store, journal, saved, after_crash, on_disk):
+    journal.requeued(ONE, {3: 2, 103: 1})
+    journal.requeued(TWO, {104: 5})
+    save(store, journal)
+    store.check()
+    assert on_disk("SELECT number, deliveries FROM message_rows") == [(3, 2), (103, 1), (104, 5)]
+    found = after_crash()
+    assert found.deliveries == {1: {3: 2, 103: 1}, 2: {104: 5}}
+    assert contents(found.messages[1]) == contents([m for m in saved.values() if m.number < 100 or m.number % 2])
+
+
+def test_what_was_delivered_is_known_after_a_stop_and_kept_by_what_follows(store, journal, saved, directory, opened):
+    store.close({1: [2, 5, 7], 2: [102]})
+    again = opened()
+    assert load(again).redelivered == {1: {2, 5, 7}, 2: {102}}
+    settle(journal, ONE, [saved[2], saved[9]])
+    journal.requeued(ONE, {5: 1, 6: 1})
+    save(again, journal)
+    again.check()
+    again.close({1: [8]})
+    third = opened()
+    assert load(third).redelivered == {1: {5, 7, 8}, 2: {102}}
+    third.check()
+
+
+def test_a_deleted_queue_takes_its_runs_with_it(store, journal, saved, on_disk):
+    settle(journal, ONE, [saved[1]])
+    save(store, journal)
+    journal.changed(Deleted(ONE))
+    save(store, journal)
+    store.check()
+    assert on_disk("SELECT queue FROM run_rows") == [(2,)]
+    assert on_disk("SELECT * FROM run_marks") == []
+    assert store.info().messages == 30
+
+
+# Marks
+
+@given(places=st.sets(st.integers(0, SPAN - 1), min_size=1), data=st.data())
+def test_marks_are_read_as_they_were_written(places, data):
+    redelivered = data.draw(st.sets(st.sampled_from(sorted(places))))
+    bits, of_them = bits_of(sorted(places)), bits_of(sorted(redelivered)) if redelivered else 0
+    assert unpack_marks(pack_marks(bits, of_them)) == (bits, of_them)
+
+
+def test_a_flipped_bit_in_marks_makes_no_message_leave():
+    marks = pack_marks(0b1011, 0b0010)
+    for at in range(len(marks)):
+        for bit in range(8):
+            flipped = bytearray(marks)
+            flipped[at] ^= 1 << bit
+            assert unpack_marks(bytes(flipped))[0] & 0b1011 == 0b1011
+
+
+# Damage
+
+@pytest.fixture
+def stopped(store, journal, directory, saved):
+    """The same, stopped, and four messages of the first run have left."""
+    settle(journal, ONE, [saved[number] for number in (4, 20, 21, 60)])
+    save(store, journal)
+    store.close({1: [7]})
+    return directory
+
+
+GONE = {4, 20, 21, 60}
+
+
+@pytest.mark.parametrize("column", ["heads", "contents"])
+def test_a_flipped_bit_takes_one_message_and_is_told_of(stopped, saved, tmp_path, opened, column):
+    chance = random.Random(7)
+    octets, = query(stopped, f"SELECT {column} FROM run_rows WHERE first = 1")[0]
+    lost = 0
+    for round_ in range(80):
+        directory = crash(stopped, tmp_path / f"flipped-{round_}")
+        flipped = bytearray(octets)
+        flipped[chance.randrange(len(octets))] ^= 1 << chance.randrange(8)
+        query(directory, f"UPDATE run_rows SET {column} = ? WHERE first = 1", [bytes(flipped)])
+        before = tree(directory)
+        assert len(checked(directory)) >= 1
+        rescued = salvage(directory, directory.with_name(f"salvaged-{round_}"), NOW)
+        assert tree(directory) == before and rescued.damaged == 1
+        for place in (directory, directory.with_name(f"salvaged-{round_}")):
+            store = opened(place)
+            found = load(store)
+            store.check()
+            store.abandon()
+            missing = {number for number in saved if number < 100} - {m.number for m in found.messages[1]} - GONE
+            assert len(missing) <= store.info().damaged <= 1        # it may be of one that has left
+            assert contents(found.messages[1] + found.messages[2]) == contents(
+                sorted([m for m in saved.values() if m.number not in missing | GONE],
+                       key=lambda m: (m.number > 100 and not m.number % 2, m.number)))
+            lost += len(missing)
+        shutil.rmtree(directory)
+    assert lost > 120
+
+
+@pytest.mark.parametrize("damage", [
+    "UPDATE run_rows SET octets = octets + 1 WHERE first = 1", "UPDATE run_rows SET count = 3 WHERE first = 1",
+    "UPDATE run_rows SET last = 61 WHERE first = 1", "UPDATE run_marks SET marks = marks || '++'",
+    "UPDATE run_rows SET heads = CAST(heads AS TEXT) || 'torn' WHERE first = 1",
+    "UPDATE run_rows SET octets = 'many' WHERE first = 1",
+])
+def test_what_does_not_fit_together_is_told_of_and_takes_nothing(stopped, saved, opened, damage):
+    query(stopped, damage)
+    assert any("the run of messages from 1 on is damaged" in finding for finding in checked(stopped))
+    store = opened()
+    found = load(store)
+    store.check()
+    assert {m.number for m in found.messages[1]} >= {n for n in saved if n < 100 or n % 2} - GONE
+    store.close({})
+    assert checked(stopped) == []
+
+
+@pytest.mark.parametrize("damage, finding", [
+    ("UPDATE run_rows SET queue = 9 WHERE first = 1", "message 1 begins a run in no queue there is"),
+    ("DELETE FROM run_rows WHERE first = 1", "message 1 has marks, but begins no run"),
+])
+def test_a_run_that_leads_nowhere_is_told_of(stopped, opened, damage, finding):
+    query(stopped, damage)
+    assert checked(stopped) == [finding]
+    store = opened()
+    assert {m.number for m in load(store).messages[1]} == {*range(101, 160, 2)}
+    store.check()
+
+
+def test_a_run_of_an_unknown_queue_is_set_aside(stopped, opened):
+    query(stopped, "UPDATE run_rows SET queue = 9 WHERE first = 1")
+    store = opened()
+    load(store)
+    store.close({})
+    assert [number for number, in query(stopped, "SELECT number FROM damaged")] == [
+        number for number in range(1, 61) if number not in GONE]
+    assert checked(stop(stopped)) == []
+
+
+def test_damage_that_comes_while_the_broker_runs_is_set_aside_when_it_is_read(store, saved, caplog):
+    store._connection.execute("UPDATE run_rows SET contents = zeroblob(length(contents)) WHERE first = 1")
+    assert [m.number for m in store.fetch([5, 6, 101])] == [101]
+    assert [m.number for m in store.fetch([1, 101, 103])] == [101, 103]
+    assert (store.info().messages, store.info().damaged) == (60, 60)
+    assert "60 damaged messages will not be delivered" in caplog.text
+    store.check()
