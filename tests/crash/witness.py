@@ -200,9 +200,11 @@ class Witness:
         deadline = time.monotonic() + TAKEN_WITHIN_S
         while taken < expected and time.monotonic() < deadline:
             event = self.take(0.1 if is_mortal and taken else 1)     # the first one may wait for a commit
+            if not event and is_mortal and self.count(queue, is_at_rest=False):
+                event = self.take(1)        # so may the next ones
             if event:
                 last, taken = event.tag, taken + 1
-            elif is_mortal and not self.count(queue, is_at_rest=False):     # else the next ones do
+            elif is_mortal:
                 break
         while event := self.take(0.02):
             last = event.tag
