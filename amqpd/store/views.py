@@ -30,7 +30,7 @@ def _after_ascii(octets: str) -> str:
     return f"CAST(ltrim(CAST({octets} AS TEXT), char(9, 10, 13) || {_ASCII}) AS BLOB)"
 
 
-# The characters beyond ASCII, in hexadecimal digits, by how many octets they have (RFC 3629 §4).
+# The characters beyond ASCII, in hexadecimal octets, by how many octets they have (RFC 3629 §4).
 _CHARACTERS = {
     2: ("C[2-9A-F][89AB]*", "D?[89AB]*"),
     3: ("E0[AB]?[89AB]*", "E[1-9ABCEF][89AB]?[89AB]*", "ED[89]?[89AB]*"),
@@ -41,87 +41,99 @@ _OCTETS_OF_FIRST = " ".join([
     for octets, patterns in _CHARACTERS.items() for pattern in patterns])
 
 
-def _is_utf8(body: str) -> str:
-    """From one character beyond ASCII to the next; what is none makes the rest NULL, which ends the walk.
-
-    A cast alone would do for SQLite, but what it makes of other octets than UTF-8 cannot be read by Python.
-    """
-    return f"""EXISTS (
-        WITH RECURSIVE walk (rest) AS (
-            SELECT {_after_ascii(body)}
-            UNION ALL
-            SELECT {_after_ascii(f"substr(rest, 1 + CASE {_OCTETS_OF_FIRST} END)")} FROM walk WHERE rest <> x''
-        ) SELECT * FROM walk WHERE rest = x'')"""
-
-
-def _shown(places: str) -> str:
-    """The query for the messages of a table, or subquery, that is called `message`."""
-    return f"""
-        SELECT
-            queue.vhost AS vhost, queue.name AS queue, message.number AS number,
-            message.exchange AS exchange, message.routing_key AS routing_key, length(message.body) AS size,
-            CASE
-                WHEN instr(message.body, x'00') THEN NULL
-                WHEN CAST(message.body AS TEXT) NOT GLOB '*[^ -~' || char(9, 10, 13) || ']*'
-                  OR length(message.body) <= 4096 AND {_is_utf8("message.body")} THEN CAST(message.body AS TEXT)
-            END AS text,
-            message.redelivered AS redelivered, message.deliveries AS deliveries,
-            strftime('%Y-%m-%dT%H:%M:%fZ', message.expires_at / 1000.0, 'unixepoch') AS expires,
-            message.expires_at AS expires_at, message.properties AS properties, message.body AS body
-        FROM {places}
-        JOIN queue_rows AS queue ON queue.number = message.in_queue"""
-
-
-_OWN_ROWS = """(
-    SELECT queue AS in_queue, number, redelivered, deliveries, expires_at, exchange, routing_key, properties, body
-    FROM message_rows WHERE queue IS NOT NULL) AS message"""
-_SHARED_ROWS = """(
-    SELECT place.queue AS in_queue, place.number, place.redelivered, place.deliveries, place.expires_at,
-        shared.exchange, shared.routing_key, shared.properties, shared.body
-    FROM entries AS place JOIN message_rows AS shared ON shared.number = place.number) AS message"""
-_IN_RUNS = """(
-    SELECT head.queue AS in_queue, head.number, head.redelivered, 0 AS deliveries, NULL AS expires_at,
-        CAST(substr(contents, head.start + 2, head.exchange_size) AS TEXT) AS exchange,
-        CAST(substr(contents, head.start + 3 + head.exchange_size, head.key_size) AS TEXT) AS routing_key,
-        substr(contents, head.properties_start, head.properties_size) AS properties,
-        substr(contents, head.properties_start + head.properties_size + 8, head.body_size) AS body
-    FROM run_heads AS head JOIN run_rows USING (first)) AS message"""
+_OCTETS = f"x'{bytes(range(256)).hex()}'"
 
 
 def _number(octets: str, at: int, size: int) -> str:
-    """The number in big-endian octets, which are given as hexadecimal digits; `at` and `size` are in octets."""
-    digits = range(2 * at + 1, 2 * (at + size) + 1)
+    """The big-endian number in some of these octets."""
     return "(" + " + ".join([
-        f"(instr('0123456789ABCDEF', substr({octets}, {digit}, 1)) - 1) * {16 ** (digits[-1] - digit)}"
-        for digit in digits]) + ")"
+        f"(instr({_OCTETS}, substr({octets}, {at + place + 1}, 1)) - 1) * {256 ** (size - 1 - place)}"
+        for place in range(size)]) + ")"
 
 
-# What `run_rows.py` says of heads and marks. There is no function that reads a number of octets.
+# What `run_rows.py` says of heads and marks. The limit, which is none, keeps SQLite from taking all heads to hand
+# for each octet that is asked for below.
 _RUN_HEADS = f"""
     CREATE VIEW run_heads AS
-    WITH RECURSIVE place (first, at) AS (
-        SELECT first, 1 FROM run_rows
-        UNION ALL SELECT first, at + {HEAD.size} FROM place JOIN run_rows USING (first)
-        WHERE at + {2 * HEAD.size - 1} <= length(heads)
-    ), digits (first, queue, marks, head) AS (
-        SELECT first, queue, marks, hex(substr(heads, at, {HEAD.size}))
-        FROM place JOIN run_rows USING (first) LEFT JOIN run_marks USING (first)
-    ), head (first, queue, mark, number, start, exchange_size, key_size, properties_size, body_size) AS (
-        SELECT first, queue, CASE WHEN marks IS NULL THEN '+' ELSE substr(CAST(marks AS TEXT),
-            1 + {_number("head", 0, 2)}, 1) END, first + {_number("head", 0, 2)}, {_number("head", 2, 4)},
-            {_number("head", 6, 1)}, {_number("head", 7, 1)}, {_number("head", 8, 2)}, {_number("head", 10, 4)}
-        FROM digits
-    ) SELECT
-        first, queue, number, mark = 'R' AS redelivered, start, exchange_size, key_size,
-        start + exchange_size + key_size + {2 + BODY_OFFSET_IN_HEADER_FRAME + 1} AS properties_start, properties_size,
-        body_size
-    FROM head WHERE mark NOT IN ('-', '')"""
+    WITH RECURSIVE places (at) AS (
+        SELECT 0 UNION ALL SELECT at + 1 FROM places WHERE at + 1 < (SELECT max(count) FROM run_rows)
+    ), octets (first, queue, marks, head) AS (
+        SELECT run.first, queue, marks, substr(heads, 1 + at * {HEAD.size}, {HEAD.size})
+        FROM run_rows AS run LEFT JOIN run_marks AS mark ON mark.first = run.first
+        CROSS JOIN places ON at * {HEAD.size} < length(heads) LIMIT -1 OFFSET 0
+    ), heads (first, queue, marks, place, start, exchange_size, key_size, properties_size, body_size) AS (
+        SELECT
+            first, queue, marks, {_number("head", 0, 2)}, {_number("head", 2, 4)}, {_number("head", 6, 1)},
+            {_number("head", 7, 1)}, {_number("head", 8, 2)}, {_number("head", 10, 4)}
+        FROM octets
+    )
+    SELECT
+        first, queue, first + place AS number,
+        coalesce(substr(marks, 1 + place, 1) = x'{ord("R"):x}', 0) AS redelivered,
+        start, exchange_size, key_size, properties_size, body_size
+    FROM heads WHERE marks IS NULL OR substr(marks, 1 + place, 1) NOT IN (x'{ord("-"):x}', x'')"""
 
-_MESSAGES = "CREATE VIEW messages AS" + " UNION ALL ".join(map(_shown, (_OWN_ROWS, _SHARED_ROWS, _IN_RUNS)))
+_NAMES_START = "place.start + 2"
+_CONTENT_START = "place.start + 3 + place.exchange_size + place.key_size"
+_PROPERTIES_START = f"{_CONTENT_START} + {BODY_OFFSET_IN_HEADER_FRAME}"
+
+
+def _part(column: str, start: str, size: str) -> str:
+    """A part of a message, which is in a column of its row, or in a run."""
+    return f"""
+        CASE WHEN place.first IS NULL THEN message.{column}
+        ELSE substr(run.contents, {start}, place.{size}) END"""
+
+
+# Of a run all contents are taken to hand for each part; so nothing here is but where it is asked for.
+_BODY = _part("body", f"{_PROPERTIES_START} + place.properties_size + 8", "body_size")
+
+# From one character beyond ASCII to the next; what is none makes the rest NULL, which ends the walk. A cast alone
+# would do for SQLite, but what it makes of other octets than UTF-8 cannot be read by Python.
+_IS_UTF8 = f"""EXISTS (
+    WITH RECURSIVE walk (rest) AS (
+        SELECT {_after_ascii(_BODY)}
+        UNION ALL
+        SELECT {_after_ascii(f"substr(rest, 1 + CASE {_OCTETS_OF_FIRST} END)")} FROM walk WHERE rest <> x''
+    ) SELECT * FROM walk WHERE rest = x'')"""
+
+_MESSAGES = f"""
+    CREATE VIEW messages AS SELECT
+        queue.vhost AS vhost, queue.name AS queue, place.number AS number,
+        CAST({_part("exchange", _NAMES_START, "exchange_size")} AS TEXT) AS exchange,
+        CAST({_part("routing_key", f"{_NAMES_START} + place.exchange_size + 1", "key_size")} AS TEXT) AS routing_key,
+        coalesce(place.body_size, length(message.body)) AS size,
+        CASE
+            WHEN instr({_BODY}, x'00') THEN NULL
+            WHEN CAST({_BODY} AS TEXT) NOT GLOB '*[^ -~' || char(9, 10, 13) || ']*'
+              OR coalesce(place.body_size, length(message.body)) <= 4096 AND {_IS_UTF8} THEN CAST({_BODY} AS TEXT)
+        END AS text,
+        place.redelivered AS redelivered, place.deliveries AS deliveries,
+        strftime('%Y-%m-%dT%H:%M:%fZ', place.expires_at / 1000.0, 'unixepoch') AS expires,
+        place.expires_at AS expires_at, {_part("properties", _PROPERTIES_START, "properties_size")} AS properties,
+        {_BODY} AS body
+    FROM (
+        SELECT queue, number, redelivered, deliveries, expires_at, NULL AS first, NULL AS start,
+            NULL AS exchange_size, NULL AS key_size, NULL AS properties_size, NULL AS body_size
+        FROM message_rows WHERE queue IS NOT NULL
+        UNION ALL SELECT queue, number, redelivered, deliveries, expires_at, NULL, NULL, NULL, NULL, NULL, NULL
+        FROM entries
+        UNION ALL SELECT queue, number, redelivered, 0, NULL, first, start, exchange_size, key_size,
+            properties_size, body_size
+        FROM run_heads
+    ) AS place
+    LEFT JOIN message_rows AS message ON place.first IS NULL AND message.number = place.number
+    LEFT JOIN run_rows AS run ON run.first = place.first
+    JOIN queue_rows AS queue ON queue.number = place.queue
+    WHERE place.first IS NOT NULL OR message.number IS NOT NULL"""
 
 # Not by SQLite's JSON: a tool that trusts no schema may not call that from a view before 3.42.
 _QUEUES = """
-    CREATE VIEW queues AS SELECT
+    CREATE VIEW queues AS
+    WITH marked (queue, octets) AS (
+        SELECT queue, sum(body_size) FROM run_heads WHERE first IN (SELECT first FROM run_marks) GROUP BY queue
+    )
+    SELECT
         vhost, name,
         CASE WHEN instr(arguments, '"x-queue-type": "quorum"') THEN 'quorum' ELSE 'classic' END AS type,
         auto_delete, arguments,
@@ -137,9 +149,8 @@ _QUEUES = """
                WHERE entries.queue = queue.number)
             + (SELECT coalesce(sum(octets), 0) FROM run_rows AS run
                WHERE run.queue = queue.number AND first NOT IN (SELECT first FROM run_marks))
-            + (SELECT coalesce(sum(body_size), 0) FROM run_heads AS head
-               WHERE head.queue = queue.number AND first IN (SELECT first FROM run_marks)) AS octets,
+            + coalesce(marked.octets, 0) AS octets,
         number
-    FROM queue_rows AS queue"""
+    FROM queue_rows AS queue LEFT JOIN marked ON marked.queue = queue.number"""
 
 VIEWS = (_RUN_HEADS, _MESSAGES, _QUEUES)
