@@ -7,11 +7,13 @@ no use to anybody: the one is moved to the table `damaged` and counted, the othe
 
 from __future__ import annotations
 
+import heapq
 import json
 import sqlite3
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable
-from itertools import islice
+from itertools import islice, pairwise
 from operator import gt
 
 import msgspec
@@ -181,13 +183,38 @@ class _Waiting:
             self._fill(count)
         if self._priorities:
             self._priorities += bytes(count - len(self._priorities))
-        if any(map(gt, self.numbers, islice(self.numbers, 1, None))):
-            order = sorted(range(count), key=self.numbers.__getitem__)
-            for column in (self.numbers, self.sizes, self._expiries, self._lifetimes):
-                column[:] = array(column.typecode, [column[place] for place in order] if column else ())
-            self._priorities = bytearray([self._priorities[place] for place in order] if self._priorities else ())
+        if pieces := _in_order(self.numbers):
+            columns: tuple[array[int] | bytearray, ...] = (
+                self.numbers, self.sizes, self._expiries, self._lifetimes, self._priorities)
+            for column in columns:
+                before = column[:]
+                del column[:]
+                for at in range(0, len(pieces), 2):
+                    column.extend(before[pieces[at] : pieces[at + 1]])
         return StoredMessages(
             self.numbers, self.sizes, self._expiries or None, self._lifetimes or None, self._priorities or None)
+
+
+def _in_order(numbers: array[int]) -> array[int]:
+    """Where the pieces of these numbers are that follow each other in order: starts and ends in turn.
+
+    Nothing where all of them rise. They rise for long stretches, and a list of a million places takes a lot of memory.
+    """
+    falls = [at for at, falls in enumerate(map(gt, numbers, islice(numbers, 1, None)), 1) if falls]
+    pieces = array("q")
+    if not falls:
+        return pieces
+    parts = [(numbers[start], start, stop) for start, stop in pairwise((0, *falls, len(numbers)))]
+    heapq.heapify(parts)
+    while parts:
+        _, start, end = parts[0]
+        stop = bisect_left(numbers, min(parts[1:3])[0], start + 1, end) if len(parts) > 1 else end
+        pieces.extend((start, stop))
+        if stop < end:
+            heapq.heapreplace(parts, (numbers[stop], stop, end))
+        else:
+            heapq.heappop(parts)
+    return pieces
 
 
 def set_aside(connection: sqlite3.Connection, damaged: list[int], now: int) -> None:
