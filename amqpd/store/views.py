@@ -40,7 +40,7 @@ _OCTETS_OF_FIRST = " ".join([
     f"WHEN hex(substr(rest, 1, 4)) GLOB '{pattern}' THEN {octets}"
     for octets, patterns in _CHARACTERS.items() for pattern in patterns])
 
-
+# There is no function that reads an octet as a number, but one that finds it here.
 _OCTETS = f"x'{bytes(range(256)).hex()}'"
 
 
@@ -85,7 +85,7 @@ def _part(column: str, start: str, size: str) -> str:
         ELSE substr(run.contents, {start}, place.{size}) END"""
 
 
-# Of a run all contents are taken to hand for each part; so nothing here is but where it is asked for.
+# SQLite takes all contents of a run to hand for each part of a message: nobody pays for parts that are not asked for.
 _BODY = _part("body", f"{_PROPERTIES_START} + place.properties_size + 8", "body_size")
 
 # From one character beyond ASCII to the next; what is none makes the rest NULL, which ends the walk. A cast alone

@@ -26,7 +26,7 @@ from pamqp.commands import Queue
 
 from tests.crash.broker_process import COMMAND, BrokerProcess
 from tests.crash.crash_client import Client, routes
-from tests.crash.witness import Witness
+from tests.crash.witness import TAKEN_WITHIN_S, Witness
 from tests.crash.workers import DEAD, MORTAL, QUEUES, TRANSIENT_QUEUE, Definer, Key, Work, declare_static, workers
 from tests.history import Finding, History, judge_book
 from tests.history.book import Book
@@ -50,7 +50,7 @@ class Driver:
 
     def __init__(
         self, directory: Path, *, seed: int, command: tuple[str, ...] = COMMAND, longest_life_s: float = 1.0,
-        census_rate: float = 0.6,
+        census_rate: float = 0.6, patience_s: float = TAKEN_WITHIN_S,
     ) -> None:
         self.seed = seed
         self.findings: list[Finding] = []
@@ -62,6 +62,7 @@ class Driver:
         self._command = command
         self._longest_life_s = longest_life_s
         self._census_rate = census_rate
+        self._patience_s = patience_s       # for all messages of a queue
         self._directory = directory
         self._data_dir = directory / "data"
         self._log_path = directory / "broker.log"
@@ -230,7 +231,7 @@ class Driver:
         witness.sees("queue", TRANSIENT_QUEUE)
         if takes_census:
             for name in queues:
-                witness.take_all(name, is_mortal=name in MORTAL)
+                witness.take_all(name, is_mortal=name in MORTAL, within_s=self._patience_s)
         self._there = there | self._look_for_bindings(port, there)
         declare_static(witness)
         backlog = sum(witness.count(name, is_at_rest=False) for name in QUEUES)
@@ -259,7 +260,7 @@ class Driver:
                     witness.change("delete", Queue.Delete(0, name), kind, name)
             self._there = {key for key in self._there if key[0] == "exchange" or key[1] in QUEUES}
             for name in (*(name for name in QUEUES if name not in DEAD), *DEAD):
-                witness.drain(name, is_mortal=name in MORTAL)
+                witness.drain(name, is_mortal=name in MORTAL, within_s=self._patience_s)
             witness.close()
             self._end(process, is_clean=True)
         with self._started() as process:

@@ -66,7 +66,9 @@ def test_a_broken_broker_is_caught(tmp_path: Path, fault: str) -> None:
     for number in range(MOST_TRIES):
         directory = tmp_path / str(number)
         directory.mkdir()
-        driver = Driver(directory, seed=SEED + number, command=(*SABOTAGED, fault), longest_life_s=0.5)
+        # A broker that is broken may never deliver, and there are ten queues.
+        driver = Driver(
+            directory, seed=SEED + number, command=(*SABOTAGED, fault), longest_life_s=0.5, patience_s=2.0)
         driver.live_and_kill(KILLS_OF_FAULTY)
         print(driver.report())
         found |= driver.lines

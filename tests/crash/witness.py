@@ -189,7 +189,9 @@ class Witness:
 
     # Everything
 
-    def take_all(self, queue: str, *, settles: bool = False, is_mortal: bool = False) -> None:
+    def take_all(
+        self, queue: str, *, settles: bool = False, is_mortal: bool = False, within_s: float = TAKEN_WITHIN_S
+    ) -> None:
         """Take every message of a queue while nobody else works; all go back, unless they are to be settled.
 
         With `is_mortal` some may end meanwhile. A new channel is open afterwards.
@@ -197,7 +199,7 @@ class Witness:
         expected = self.count(queue, is_at_rest=True)
         self.consume(queue)
         last, taken = 0, 0
-        deadline = time.monotonic() + TAKEN_WITHIN_S
+        deadline = time.monotonic() + within_s
         while taken < expected and time.monotonic() < deadline:
             event = self.take(0.1 if is_mortal and taken else 1)     # the first one may wait for a commit
             if not event and is_mortal and self.count(queue, is_at_rest=False):
@@ -213,10 +215,10 @@ class Witness:
             self.ask()
         self.close_channel()
 
-    def drain(self, queue: str, *, is_mortal: bool = False) -> None:
+    def drain(self, queue: str, *, is_mortal: bool = False, within_s: float = TAKEN_WITHIN_S) -> None:
         """Empty a queue for good."""
         self._history.note("invoke", "drain", queue=queue)
-        self.take_all(queue, settles=True, is_mortal=is_mortal)
+        self.take_all(queue, settles=True, is_mortal=is_mortal, within_s=within_s)
         if not self.count(queue, is_at_rest=False):
             self._history.note("ok", "drain", queue=queue)
 
