@@ -102,6 +102,12 @@ def pack_short_string(text: str) -> bytes:
     return bytes((len(octets),)) + octets
 
 
+def route_of(names: bytes, channel: int, frame_max: int) -> Route:
+    """The route of an exchange and a routing key as short strings. Raises ValueError where they are no text."""
+    end = 1 + names[0]
+    return Route(names[1:end].decode(), names[end + 1 :].decode(), names, channel, frame_max)
+
+
 def pack_content(channel: int, frame_max: int, properties: bytes, body: bytes) -> bytes:
     """The header frame and body frames of a content, cut so that no frame is larger than `frame_max`.
 

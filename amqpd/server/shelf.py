@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from amqpd.broker.broker import Broker
 from amqpd.broker.pages import Page, Unread
 from amqpd.broker.paging import Paging
-from amqpd.broker.stretch import Budget
+from amqpd.broker.stretch import Budget, number_of
 from amqpd.message import Message
 from amqpd.store.errors import StoreError
 from amqpd.store.spill import Slip, Spill
@@ -111,7 +111,7 @@ class StoreShelf:
             if isinstance(slip, Slip) and len(stored) < len(unread.numbers):     # else it may be gone
                 wanted = {*unread.numbers}
                 found += [message for message in slip.read() if message.number in wanted]
-                found.sort(key=_number)
+                found.sort(key=number_of)
         except StoreError as error:
             self._on_failure(error)
             return []
@@ -140,10 +140,6 @@ class StoreShelf:
         """The broker stops: nothing more is written down, and what was is of no use to the next run."""
         self._writer.shutdown(cancel_futures=True)
         self._spill.clear()
-
-
-def _number(message: Message) -> int:
-    return message.number
 
 
 def _nothing() -> None:

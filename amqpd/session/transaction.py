@@ -15,6 +15,7 @@ from pamqp.commands import Tx
 
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.queue import Queue
+from amqpd.broker.stretch import number_of
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message
 from amqpd.session.table import Handlers
@@ -115,7 +116,7 @@ class Transaction:
         """Give the messages new numbers, in their order: their place in a queue is that of the commit."""
         broker = self._channel.broker
         held = {message for runs in publishes for run in runs.values() for message in run}
-        for number, message in enumerate(sorted(held, key=_number), broker.next_message_number):
+        for number, message in enumerate(sorted(held, key=number_of), broker.next_message_number):
             message.number = number
         broker.next_message_number += len(held)
 
@@ -144,10 +145,6 @@ class Transaction:
     def _check_active(self) -> None:
         if not self.active:
             raise ChannelException(ReplyCode.PRECONDITION_FAILED, "channel is not transactional")
-
-
-def _number(message: Message) -> int:
-    return message.number
 
 
 def by_consumer(answered: dict[int, Unacked]) -> dict[Consumer, list[Message]]:

@@ -15,7 +15,9 @@ from amqpd.message import (
     Route,
     frames_around,
     pack_content,
+    route_of,
 )
+from amqpd.store.rows import names_of
 from amqpd.store.run_rows import SPAN, are_sizes_of, iter_heads
 
 _CHANNEL = 1
@@ -99,19 +101,18 @@ class MessageReader:
             if before != last_before:       # most are as the one before them
                 if not are_sizes_of(before, exchange_size, key_size, properties_size, size):
                     continue
-                route, facts = self._before(before, exchange_size, properties_size)
+                route, facts = self._before(before, properties_size)
                 last_before, names_size = before, names_end - start
             messages.append(Message(first + place, route, facts, contents[start + names_size : end], size))
         return messages
 
-    def _before(self, octets: bytes, exchange_size: int, properties_size: int) -> tuple[Route, Facts]:
+    def _before(self, octets: bytes, properties_size: int) -> tuple[Route, Facts]:
         """What the names, the header frame and the properties of a message in a run say of it."""
         header = len(octets) - properties_size - BODY_OFFSET_IN_HEADER_FRAME
         key = octets[: header + 3]      # with the channel
         route = self._run_routes.get(key)
         if route is None:
-            exchange, routing_key = octets[1 : 1 + exchange_size].decode(), octets[2 + exchange_size : header].decode()
-            route = Route(exchange, routing_key, octets[:header], int.from_bytes(key[-2:], "big"), _FRAME_MAX)
+            route = route_of(octets[:header], int.from_bytes(key[-2:], "big"), _FRAME_MAX)
             if len(self._run_routes) >= _REMEMBERED:
                 self._run_routes.clear()
             self._run_routes[key] = route
@@ -119,8 +120,8 @@ class MessageReader:
 
     def _route(self, exchange: bytes, routing_key: bytes) -> tuple[Route, int]:
         """The route of these names, and the checksum to go on from. Raises TypeError, ValueError for no such names."""
-        octets = bytes((len(exchange),)) + exchange + bytes((len(routing_key),)) + routing_key
-        route = Route(exchange.decode(), routing_key.decode(), octets, _CHANNEL, _FRAME_MAX)
+        octets = names_of(exchange, routing_key)
+        route = route_of(octets, _CHANNEL, _FRAME_MAX)
         if len(self._routes) >= _REMEMBERED:
             self._routes.clear()
         self._routes[exchange, routing_key] = found = route, crc32(octets)

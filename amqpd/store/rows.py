@@ -198,7 +198,17 @@ TABLES: dict[type, Table] = {
 
 # Messages
 
-_sizes_at = struct.Struct(">3xI4xQ").unpack_from      # of a header frame: its payload's, and the body's
+sizes_at = struct.Struct(">3xI4xQ").unpack_from      # of a header frame: its payload's, and the body's
+
+
+def names_of(exchange: bytes, routing_key: bytes) -> bytes:
+    """Both as short strings. Raises TypeError, ValueError for what is none."""
+    return bytes((len(exchange),)) + exchange + bytes((len(routing_key),)) + routing_key
+
+
+def checksum_of(exchange: bytes, routing_key: bytes, properties: bytes, body: bytes) -> int:
+    """The checksum of a message that has a row of its own. Raises ValueError for names that are too long."""
+    return crc32(body, crc32(properties, crc32(names_of(exchange, routing_key))))
 
 
 def message_rows(published: Mapping[int, Mapping[int, Message]]) -> tuple[list[MessageRow], list[EntryRow]]:
@@ -235,7 +245,7 @@ def _rows_of(messages: Iterable[Message], queue: int | None) -> list[MessageRow]
     last_route = last_properties = None
     for message in messages:
         content, route = message.content, message.route
-        size, body_size = _sizes_at(content)
+        size, body_size = sizes_at(content)
         properties = content[BODY_OFFSET_IN_HEADER_FRAME : size + 7]
         body = content[size + 7 + FRAME_OVERHEAD : -1]
         if len(body) != body_size:      # not in one frame

@@ -19,10 +19,12 @@ from __future__ import annotations
 import struct
 from binascii import crc32
 from collections.abc import Container, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import msgspec
 
 from amqpd.message import BODY_OFFSET_IN_HEADER_FRAME, FRAME_OVERHEAD, Message
+from amqpd.store.rows import checksum_of, sizes_at
 
 FEWEST = 16                 # messages of a run: fewer are rows of their own
 SPAN = 1_024                # of the numbers of a run
@@ -31,7 +33,6 @@ LARGEST = 2 << 10           # octets of a message in a run
 
 HEAD = struct.Struct(">HIBBHII")
 _PLACE_AND_SIZE = struct.Struct(">H8xI4x")
-_sizes_at = struct.Struct(">3xI4xQ").unpack_from      # of a header frame: its payload's, and the body's
 
 # Octets of marks, and the digits of a number that has a bit for each message.
 _TO_MARKS = bytes.maketrans(b"01", b"-+")
@@ -39,6 +40,8 @@ _WAITING = bytes(48 + (octet != ord("-")) for octet in range(256))
 _REDELIVERED = bytes(48 + (octet == ord("R")) for octet in range(256))
 
 RunRow = tuple[int, int, int, int, int, bytes, bytes]
+# An expression over a run and its marks: how many of its messages wait.
+COUNT_WAITING = "CASE WHEN marks IS NULL THEN count ELSE length(replace(marks, '-', '')) END"
 RUN_COLUMNS = ("first", "last", "queue", "count", "octets", "heads", "contents")
 
 
@@ -68,7 +71,7 @@ def pack_runs(
 
     for number, message in sorted(messages.items()):
         content, names = message.content, message.route.octets
-        payload, body_size = _sizes_at(content)
+        payload, body_size = sizes_at(content)
         frames = FRAME_OVERHEAD + payload + (FRAME_OVERHEAD + body_size if body_size else 0)
         if (frames > LARGEST or frames != len(content)      # not in one frame
                 or message.holders or message.facts.priority or number in marked):
@@ -103,9 +106,9 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def row_checksum(self) -> int:
-        """The checksum it has in a row of its own."""
-        names = bytes((len(self.exchange),)) + self.exchange + bytes((len(self.routing_key),)) + self.routing_key
-        return crc32(self.body, crc32(self.properties, crc32(names)))
+        """The checksum it has in a row of its own; of what is not sound the one that does not fit."""
+        return checksum_of(
+            self.exchange, self.routing_key, self.properties, self.body) if self.is_sound else self.checksum
 
 
 def records_of(heads: bytes, contents: bytes) -> Iterator[Record]:
@@ -122,6 +125,20 @@ def records_of(heads: bytes, contents: bytes) -> Iterator[Record]:
             contents[end - 1 - size : end - 1] if size else b"", checksum, is_sound)
 
 
+def taken_apart(
+    first: int, heads: bytes, contents: bytes, waiting: int, redelivered: int
+) -> Iterator[tuple[int, Record, int]]:
+    """What is left of a damaged run: numbers and messages, and whether they have been with somebody.
+
+    The number of what is not sound may be damaged too: it is told by its place.
+    """
+    for at, record in enumerate(records_of(heads, contents)):
+        if not record.is_sound:
+            yield first + at, record, 0
+        elif waiting >> record.place & 1:
+            yield first + record.place, record, redelivered >> record.place & 1
+
+
 def iter_heads(heads: bytes) -> Iterator[tuple[int, int, int, int, int, int, int]]:
     """The fields of each head; of a torn one nothing."""
     return HEAD.iter_unpack(heads[: len(heads) // HEAD.size * HEAD.size])
@@ -132,7 +149,7 @@ def are_sizes_of(
 ) -> bool:
     """Whether the sizes in a head are those that the record itself, up to the end of the properties, tells of."""
     at = exchange_size + key_size + 2
-    return (before_body[0], before_body[1 + exchange_size], *_sizes_at(before_body, at)) == (
+    return (before_body[0], before_body[1 + exchange_size], *sizes_at(before_body, at)) == (
         exchange_size, key_size, properties_size + 12, body_size)
 
 
@@ -144,7 +161,7 @@ def places_and_sizes(heads: bytes) -> list[tuple[int, int]]:
     if not heads or len(heads) % HEAD.size:
         raise ValueError("there are no such heads")
     found = list(_PLACE_AND_SIZE.iter_unpack(heads))
-    if found[0][0] or found[-1][0] >= SPAN or any(one[0] >= next_[0] for one, next_ in zip(found, found[1:])):
+    if found[0][0] or found[-1][0] >= SPAN or any(one[0] >= next_[0] for one, next_ in pairwise(found)):
         raise ValueError("its numbers do not rise")
     return found
 

@@ -24,6 +24,7 @@ from amqpd.store.run_rows import (
     pack_marks,
     places_and_sizes,
     records_of,
+    taken_apart,
     unpack_marks,
 )
 from amqpd.store.statements import insert_rows
@@ -62,8 +63,8 @@ class Runs:
         """Write these runs; says how many messages they have. Raises sqlite3.Error, as all changes do."""
         insert_rows(self._connection, "run_rows", RUN_COLUMNS, rows, sum([len(row[-1]) for row in rows]))
         for first, last, _, count, _, heads, _ in rows:
-            self._added[first] = (1 << count) - 1 if last - first == count - 1 else bits_of(
-                [place for place, _ in places_and_sizes(heads)])
+            has_gaps = last - first >= count
+            self._added[first] = bits_of([place for place, _ in places_and_sizes(heads)] if has_gaps else range(count))
         return sum([row[3] for row in rows])
 
     def settle(self, numbers: Sequence[int]) -> list[int]:
@@ -86,7 +87,8 @@ class Runs:
         """Give those of these messages, whose numbers rise, that are in a run and sound rows of their own."""
         for first, queue, record in self._records(self.split(numbers)[0]):
             if record.is_sound:
-                self._put_alone(first, queue, record, self._redelivered.get(first, 0) >> record.place & 1)
+                was_delivered = self._redelivered.get(first, 0) >> record.place & 1
+                self._put(_PUT_ALONE, first + record.place, queue, was_delivered, record)
                 self._changed[first] = self._now_waiting(first) & ~(1 << record.place)
 
     def mark_redelivered(self, numbers: Sequence[int]) -> None:
@@ -96,21 +98,18 @@ class Runs:
             self._changed[first] = self._now_waiting(first)
 
     def dissolve(self, first: int, now: int) -> int:
-        """Give what is sound of a damaged run rows of its own, and set the rest aside; says how many that is.
-
-        The numbers of those may be damaged too: they are told by their places.
-        """
+        """Give what is sound of a damaged run rows of its own, and set the rest aside; says how many that is."""
         queue, heads, contents = self.read(first)
         marks = self._connection.execute(
             "SELECT CAST(marks AS BLOB) FROM run_marks WHERE first = ?", (first,)).fetchone()
         waiting, redelivered = unpack_marks(marks[0]) if marks and marks[0] else (-1, 0)
         damaged = 0
-        for place, record in enumerate(records_of(heads, contents)):
-            if not record.is_sound:
-                self._put_aside(first + place, queue, record, now)
+        for number, record, was_delivered in taken_apart(first, heads, contents, waiting, redelivered):
+            if record.is_sound:
+                self._put(_PUT_ALONE, number, queue, was_delivered, record)
+            else:
+                self._put(_PUT_ASIDE, number, queue, was_delivered, record, now)
                 damaged += 1
-            elif waiting >> record.place & 1:
-                self._put_alone(first, queue, record, redelivered >> record.place & 1)
         self._changed[first] = 0
         return damaged
 
@@ -149,15 +148,10 @@ class Runs:
     def _now_waiting(self, first: int) -> int:
         return self._changed.get(first, self._waiting.get(first, 0))
 
-    def _put_alone(self, first: int, queue: int, record: Record, redelivered: int) -> None:
-        self._connection.execute(_PUT_ALONE, (
-            first + record.place, queue, redelivered, record.exchange, record.routing_key, record.properties,
-            record.row_checksum, record.body))
-
-    def _put_aside(self, number: int, queue: int, record: Record, now: int) -> None:
-        self._connection.execute(_PUT_ASIDE, (
-            number, queue, 0, record.exchange, record.routing_key, record.properties, record.checksum, record.body,
-            now))
+    def _put(self, statement: str, number: int, queue: int, redelivered: int, record: Record, *noticed: int) -> None:
+        self._connection.execute(statement, (
+            number, queue, redelivered, record.exchange, record.routing_key, record.properties, record.row_checksum,
+            record.body, *noticed))
 
     # Looking
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from pathlib import Path
 
-from amqpd.message import Facts, Message, Route
+from amqpd.message import Facts, Message, Route, route_of
 from amqpd.store import files
 from amqpd.store.errors import StoreError
 
@@ -52,7 +52,7 @@ class Slip:
             at += names_size
             route = routes.get(names)
             if route is None or (route.channel, route.frame_max) != (channel, frame_max):
-                route = routes[names] = _route(names, channel, frame_max)
+                route = routes[names] = route_of(names, channel, frame_max)
             message = Message(number, route, _NO_FACTS, octets[at : at + size], body_size)
             at += size
             properties = message.properties
@@ -76,12 +76,6 @@ class Slip:
 
 
 _NO_FACTS = Facts()
-
-
-def _route(names: bytes, channel: int, frame_max: int) -> Route:
-    exchange = names[1 : 1 + names[0]]
-    routing_key = names[2 + names[0] :]
-    return Route(exchange.decode(), routing_key.decode(), names, channel, frame_max)
 
 
 class Spill:

@@ -14,6 +14,8 @@ from functools import lru_cache
 from itertools import chain, pairwise
 from typing import Any
 
+from amqpd.store.run_rows import COUNT_WAITING
+
 # What must not be: messages and entries that lead nowhere, or twice.
 ASTRAY = """
     SELECT number, 'is in no queue there is' FROM message_rows
@@ -31,9 +33,9 @@ ASTRAY = """
     UNION ALL SELECT first, 'has marks, but begins no run' FROM run_marks
     WHERE first NOT IN (SELECT first FROM run_rows)"""
 
-COUNT_MESSAGES = """
+COUNT_MESSAGES = f"""
     SELECT (SELECT count(*) FROM message_rows) + (
-        SELECT coalesce(sum(CASE WHEN marks IS NULL THEN count ELSE length(replace(marks, '-', '')) END), 0)
+        SELECT coalesce(sum({COUNT_WAITING}), 0)
         FROM run_rows LEFT JOIN run_marks USING (first))"""
 
 MOST_ROWS = 512             # of one statement, a power of two

@@ -31,6 +31,7 @@ from typing import Literal
 import msgspec
 
 from amqpd.broker.definitions import Change, Defined, QueueDefinition, UserDefinition, VhostDefinition
+from amqpd.broker.stretch import number_of
 from amqpd.message import Facts, Message
 from amqpd.store import copying, files, inspection, schema
 from amqpd.store.errors import StoreError, StoreFull, from_damage, from_mistake, from_sqlite, from_system
@@ -175,7 +176,7 @@ class Store:
                 if len(found) < bits.bit_count():
                     damaged_runs.append(first)
         if len(in_runs) + bool(alone) > 1:
-            messages.sort(key=_number)
+            messages.sort(key=number_of)
         if damaged or damaged_runs:
             self._set_aside(damaged, damaged_runs)
         return messages
@@ -429,7 +430,3 @@ class Store:
         if not isinstance(failure, StoreFull):
             self._failure = failure
         return failure
-
-
-def _number(message: Message) -> int:
-    return message.number

@@ -20,7 +20,7 @@ They stand on a third, `run_heads`, which takes runs apart, and is ours to chang
 from __future__ import annotations
 
 from amqpd.message import BODY_OFFSET_IN_HEADER_FRAME
-from amqpd.store.run_rows import HEAD
+from amqpd.store.run_rows import COUNT_WAITING, HEAD
 
 # All of ASCII that is text, but for tab, line feed and carriage return.
 _ASCII = "' !\"#$%&''()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~'"
@@ -30,7 +30,7 @@ def _after_ascii(octets: str) -> str:
     return f"CAST(ltrim(CAST({octets} AS TEXT), char(9, 10, 13) || {_ASCII}) AS BLOB)"
 
 
-# The characters beyond ASCII, in hexadecimal octets, by how many octets they have (RFC 3629 §4).
+# The characters beyond ASCII, in hexadecimal digits, by how many octets they have (RFC 3629 §4).
 _CHARACTERS = {
     2: ("C[2-9A-F][89AB]*", "D?[89AB]*"),
     3: ("E0[AB]?[89AB]*", "E[1-9ABCEF][89AB]?[89AB]*", "ED[89]?[89AB]*"),
@@ -128,7 +128,7 @@ _MESSAGES = f"""
     WHERE place.first IS NOT NULL OR message.number IS NOT NULL"""
 
 # Not by SQLite's JSON: a tool that trusts no schema may not call that from a view before 3.42.
-_QUEUES = """
+_QUEUES = f"""
     CREATE VIEW queues AS
     WITH marked (queue, octets) AS (
         SELECT queue, sum(body_size) FROM run_heads WHERE first IN (SELECT first FROM run_marks) GROUP BY queue
@@ -139,8 +139,7 @@ _QUEUES = """
         auto_delete, arguments,
         (SELECT count(*) FROM message_rows AS message WHERE message.queue = queue.number)
             + (SELECT count(*) FROM entries WHERE entries.queue = queue.number)
-            + (SELECT coalesce(sum(
-                   CASE WHEN marks IS NULL THEN count ELSE length(replace(marks, '-', '')) END), 0)
+            + (SELECT coalesce(sum({COUNT_WAITING}), 0)
                FROM run_rows AS run LEFT JOIN run_marks USING (first) WHERE run.queue = queue.number) AS messages,
         (SELECT coalesce(sum(length(message.body)), 0) FROM message_rows AS message
          WHERE message.queue = queue.number)

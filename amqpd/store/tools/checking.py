@@ -9,11 +9,10 @@ Spec: sqlite.org/pragma.html#pragma_integrity_check.
 from __future__ import annotations
 
 import sqlite3
-from binascii import crc32
 from collections.abc import Iterator, Sequence
 
 from amqpd.broker.definitions import Definition
-from amqpd.store.rows import TABLES, Table
+from amqpd.store.rows import TABLES, Table, checksum_of
 from amqpd.store.run_rows import records_of
 from amqpd.store.runs import SELECT_RUNS, parse_run
 from amqpd.store.schema import format_of_tables
@@ -138,7 +137,8 @@ def is_sound(exchange: object, routing_key: object, properties: object, body: ob
             and isinstance(properties, bytes) and isinstance(body, bytes)):
         return False
     try:
-        names = b"".join([bytes((len(name.decode().encode()),)) + name for name in (exchange, routing_key)])
+        for name in (exchange, routing_key):
+            name.decode()
+        return checksum_of(exchange, routing_key, properties, body) == checksum
     except ValueError:      # no text, or too long for a short string
         return False
-    return crc32(body, crc32(properties, crc32(names))) == checksum

@@ -21,7 +21,7 @@ from amqpd.store.copying import copy_pages, put_in_place, sync_file
 from amqpd.store.errors import StoreError, from_sqlite
 from amqpd.store.statements import COUNT_MESSAGES
 from amqpd.store.tools.checking import findings
-from amqpd.store.tools.stopped import Progress, file_of, has_table, held, nothing, reading
+from amqpd.store.tools.stopped import Progress, file_of, has_runs, held, nothing, reading
 
 _PAGES = 1_024      # copied between two steps of progress
 _TOLD = 3           # findings
@@ -76,7 +76,7 @@ def finish(copy: Path) -> int:
             format_, = connection.execute("PRAGMA user_version").fetchone()
             if format_ >= 2:
                 largest = "SELECT max(number) AS number FROM message_rows"
-                if has_table(format_, "run_rows"):
+                if has_runs(format_):
                     largest += " UNION ALL SELECT max(last) FROM run_rows"
                 connection.execute(
                     f"UPDATE queue_rows SET leased_to = (SELECT coalesce(max(number), 0) FROM ({largest}))")

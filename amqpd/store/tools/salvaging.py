@@ -26,11 +26,11 @@ from amqpd.broker.definitions import QueueDefinition
 from amqpd.store import schema
 from amqpd.store.errors import from_sqlite
 from amqpd.store.rows import TABLES, Table
-from amqpd.store.run_rows import records_of, unpack_marks
+from amqpd.store.run_rows import taken_apart, unpack_marks
 from amqpd.store.statements import COUNT_MESSAGES
 from amqpd.store.tools.checking import UNREADABLE, definition_of, is_damage, is_sound
 from amqpd.store.tools.copies import finish, new_directory
-from amqpd.store.tools.stopped import Progress, has_table, held, name_in, nothing, reading
+from amqpd.store.tools.stopped import Progress, has_runs, held, name_in, nothing, reading
 
 _LARGEST = (1 << 63) - 1
 _EVERY = 1_000      # messages between two steps of progress
@@ -128,22 +128,19 @@ class _Rescue:
             yield row[5:], is_sound(*row[:5])
 
     def _rows_of_runs(self) -> Iterator[tuple[Row, bool]]:
-        """What the rows of messages in runs would be; one whose number cannot be read is told by its place."""
-        if not has_table(self._format, "run_rows"):
+        """What the rows of messages in runs would be."""
+        if not has_runs(self._format):
             return
         unread = dict(self._known_runs)
         for first, queue, heads, contents in self._rows("run_rows", _RUN):
             unread.pop(first, None)
             waiting, redelivered = self._marks.get(first, (-1, 0))
-            for place, record in enumerate(records_of(heads, contents)):
+            for number, record, was_delivered in taken_apart(first, heads, contents, waiting, redelivered):
                 names: Row = (record.exchange, record.routing_key)
-                if not record.is_sound:
-                    yield (first + place, queue, 0, None, 0, *names, record.properties, record.checksum,
-                           record.body), False
-                elif waiting >> record.place & 1:
-                    was_delivered, names = redelivered >> record.place & 1, tuple(name.decode() for name in names)
-                    yield (first + record.place, queue, was_delivered, None, 0, *names, record.properties,
-                           record.row_checksum, record.body), True
+                if record.is_sound:
+                    names = tuple([name.decode() for name in names])
+                yield (number, queue, was_delivered, None, 0, *names, record.properties, record.row_checksum,
+                       record.body), record.is_sound
         self.result.lost += sum(unread.values())
 
     @cached_property
@@ -217,9 +214,13 @@ class _Rescue:
         """How many messages were in the runs that the index knows, by their first numbers."""
         known: dict[int, int] = {}
         with suppress(*UNREADABLE):
-            if has_table(self._format, "run_rows"):
-                known.update(self._source.execute("SELECT first, count FROM run_rows INDEXED BY run_rows_of_queue"))
+            known.update(self._source.execute("SELECT first, count FROM run_rows INDEXED BY run_rows_of_queue"))
         return known
+
+    def _known_in(self, table: str) -> list[int]:
+        if table == "run_rows":
+            return sorted(self._known_runs)
+        return self._known if table == "message_rows" else []
 
     def _count(self) -> int:
         try:
@@ -267,8 +268,7 @@ class _Rescue:
                 row = search.next_row(at)
             except UNREADABLE as error:
                 self._note_gap(error)
-                known = {"message_rows": self._known, "run_rows": sorted(self._known_runs)}.get(table, ())
-                at = search.beyond(at, known)
+                at = search.beyond(at, self._known_in(table))
                 continue
             if row is None:
                 return

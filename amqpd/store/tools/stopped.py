@@ -14,9 +14,8 @@ from amqpd.store.schema import format_of_tables, newest_format
 
 Progress = Callable[[int, int], None]       # what is done, and what there is in all
 
-# What tables of an earlier format are called today, and what the first to have others is.
+# What tables of an earlier format are called today.
 _RENAMED: dict[int, dict[str, str]] = {1: {"message_rows": "messages", "queue_rows": "queues"}}
-_SINCE = {"run_rows": 3, "run_marks": 3}
 _NO_RUNS = """
     CREATE TEMP VIEW run_rows AS SELECT NULL AS first, NULL AS last, NULL AS queue, NULL AS count, NULL AS octets,
         NULL AS heads, NULL AS contents WHERE 0;
@@ -85,7 +84,7 @@ def _format_of(connection: sqlite3.Connection, path: Path) -> int:
     for today in _RENAMED.get(found, {}):
         then = name_in(found, today)
         connection.execute(f"CREATE TEMP VIEW {today} AS SELECT * FROM main.{then}")
-    if not has_table(found, "run_rows"):
+    if not has_runs(found):
         connection.executescript(_NO_RUNS)
     return found
 
@@ -95,9 +94,9 @@ def name_in(format_: int, table: str) -> str:
     return _RENAMED.get(format_, {}).get(table, table)
 
 
-def has_table(format_: int, table: str) -> bool:
-    """Whether an earlier format has this table of today."""
-    return format_ >= _SINCE.get(table, 1)
+def has_runs(format_: int) -> bool:
+    """Whether messages share rows in stores of this format."""
+    return format_ >= 3
 
 
 def file_of(place: Path) -> Path:
