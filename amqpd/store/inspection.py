@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from amqpd.store import files, log_scan
-from amqpd.store.errors import StoreError, from_finding, from_sqlite
+from amqpd.store.errors import StoreError, from_damage, from_finding, from_sqlite
 from amqpd.store.schema import APPLICATION_ID, format_of_tables, newest_format
 
 
@@ -92,3 +92,5 @@ def _reading(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
             yield connection
     except sqlite3.Error as error:
         raise from_sqlite(error, path) from error
+    except UnicodeDecodeError as error:
+        raise from_damage(error, path) from error

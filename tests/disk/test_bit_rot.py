@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import time
 from collections import Counter
@@ -149,6 +150,12 @@ def places_of_structure(files: Files) -> list[int]:
     return places
 
 
+def places_of_names(files: Files) -> list[int]:
+    """Where in the file the kinds and names of tables are, and what says how long they are."""
+    rows = re.finditer(b"table(message_rows|run_rows|entries|meta|queue_rows|bindings)", files.image[DATABASE])
+    return [at for row in rows for at in range(row.start() - 8, row.end())]
+
+
 def flip_some(
     files: Files, name: str, places: Sequence[int], count: int, root: Path, chance: random.Random
 ) -> Counter[str]:
@@ -209,6 +216,18 @@ def test_a_flipped_bit_in_what_holds_the_file_together_does_no_harm(
     counts = flip_some(files, DATABASE, places_of_structure(files), FLIPS // 2, tmp_path, chance)
     print(f"\nbitrot: seed {SEED}, {FLIPS // 2} flips in headers and lists of cells: {dict(counts)}")
     assert not counts["silent"]
+
+
+@pytest.mark.timeout(60 + FLIPS)
+def test_names_that_are_no_text_any_more_are_refused_in_a_line(tmp_path: Path) -> None:
+    """SQLite quotes them in what it says, which then is no text either."""
+    files = make(tmp_path, commits=COMMITS)
+    octets, refused = files.image[DATABASE], 0
+    for at in (places := places_of_names(files)):
+        found = start({**files.image, DATABASE: flip(octets, at, 7)}, tmp_path / f"{at}", f"bit 7 of octet {at}")
+        refused += bool(found.refusal)
+    print(f"\nbitrot: {len(places)} names and lengths that are no text: {refused} refused")
+    assert refused > len(places) / 2
 
 
 @pytest.mark.timeout(60 + FLIPS)
