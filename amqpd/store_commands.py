@@ -86,10 +86,11 @@ def check(config: str | None, data_dir: str | None) -> None:
     directory = _settings(config, data_dir).data_dir
     from amqpd.store.statements import COUNT_MESSAGES
     from amqpd.store.tools.checking import findings
-    from amqpd.store.tools.stopped import held, reading
+    from amqpd.store.tools.stopped import expect_log, held, reading
 
     count = 0
     with _complaining(), held(directory) as path, reading(path) as (connection, _), _bar("checking") as progress:
+        expect_log(path, connection)
         for finding in findings(connection, progress):
             count += 1
             click.echo(finding)

@@ -5,6 +5,7 @@ Not for clients: `server/` ends the process with such a line, or raises the disk
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def from_sqlite(error: sqlite3.Error, path: Path) -> StoreError:
     """The error of the store that an error of SQLite on this file means."""
     code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
     if code == sqlite3.SQLITE_FULL:
-        return StoreFull(f"no space left for {path}: free some on its disk")
+        return _full(path)
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreLocked(f"{path} is in use by another program: end that, or choose another directory")
     if code == sqlite3.SQLITE_NOTADB:
@@ -51,12 +52,18 @@ def from_finding(finding: str, path: Path) -> StoreError:
 
 def from_system(error: OSError, path: Path) -> StoreError:
     """The error of the store that a failed system call on this file, or on one beside it, means."""
+    if error.errno == errno.ENOSPC:
+        return _full(path)
     return StoreError(f"cannot use {error.filename or path} ({error.strerror}): check its disk and its permissions")
 
 
 def from_mistake(error: Exception, path: Path) -> StoreError:
     """The error of the store that any other exception means: one that only our own mistake can cause."""
     return StoreError(f"cannot use {path} ({_text_of(error)}): this is a mistake in amqpd, report it")
+
+
+def _full(path: Path) -> StoreFull:
+    return StoreFull(f"no space left for {path}: free some on its disk")
 
 
 def _text_of(error: Exception) -> str:

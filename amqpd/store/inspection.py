@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from amqpd.store import files, log_scan
+from amqpd.store import files, last_log, log_scan
 from amqpd.store.errors import StoreError, from_damage, from_finding, from_sqlite
 from amqpd.store.schema import APPLICATION_ID, format_of_tables, newest_format
 
@@ -55,7 +55,7 @@ def examine(path: Path) -> bool:
     had_log = log.exists()
     try:
         with _reading(path, "mode=ro") as connection:
-            return _examine(connection, path, log)
+            return _examine(connection, path, log, had_log=had_log)
     finally:
         with suppress(OSError):         # neither does harm
             path.with_name(path.name + "-shm").unlink(missing_ok=True)      # the log's index, of no use to a writer
@@ -63,7 +63,7 @@ def examine(path: Path) -> bool:
                 log.unlink(missing_ok=True)     # an empty one
 
 
-def _examine(connection: sqlite3.Connection, path: Path, log: Path) -> bool:
+def _examine(connection: sqlite3.Connection, path: Path, log: Path, *, had_log: bool) -> bool:
     found, = connection.execute("PRAGMA user_version").fetchone()
     if not 1 <= found <= newest_format():
         raise StoreError(
@@ -75,7 +75,9 @@ def _examine(connection: sqlite3.Connection, path: Path, log: Path) -> bool:
     epoch = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()     # its index may be damaged
     if not epoch or not isinstance(epoch[0], int):
         raise from_finding("there is no epoch in meta", path)
-    if meta.get("synced", 1):
+    if not had_log:
+        last_log.check_file(path, meta.get("logs"))
+    elif meta.get("synced", 1):
         page_size, = connection.execute("PRAGMA page_size").fetchone()
         log_scan.check_log(log, page_size)
     finding, = connection.execute("PRAGMA quick_check(1)").fetchone()

@@ -165,7 +165,8 @@ def create(path: Path, now: int) -> None:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             _take_steps(connection, 0)
             connection.executemany(
-                "INSERT INTO meta (key, value) VALUES (?, ?)", [("epoch", 0), ("clean", 1), ("created", now)])
+                "INSERT INTO meta (key, value) VALUES (?, ?)",
+                [("epoch", 0), ("clean", 1), ("created", now), ("logs", 0)])
             connection.execute("COMMIT")
         os.rename(making, path)
         sync_directory(path.parent)

@@ -16,6 +16,7 @@ Spec: sqlite.org/wal.html, sqlite.org/atomiccommit.html; RabbitMQ docs/persisten
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -33,7 +34,7 @@ import msgspec
 from amqpd.broker.definitions import Change, Defined, QueueDefinition, UserDefinition, VhostDefinition
 from amqpd.broker.stretch import number_of
 from amqpd.message import Facts, Message
-from amqpd.store import copying, files, inspection, schema
+from amqpd.store import copying, files, inspection, last_log, schema
 from amqpd.store.errors import StoreError, StoreFull, from_damage, from_mistake, from_sqlite, from_system
 from amqpd.store.journal import Batch
 from amqpd.store.reading import MessageReader
@@ -50,6 +51,7 @@ KEPT_FREE_PAGES = 4_096     # 16 MiB of the file that are not given back
 SHRINK_PAGES = 1_024        # at once: some milliseconds and a sync
 BACKUP_PAGES = 128          # of 4 KiB, between two commits: about a millisecond
 _INCREMENTAL = 2            # as SQLite says it
+_SET_META = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
 _RAISE_LEASES = """
     UPDATE queue_rows SET leased_to = max(leased_to, json_extract(lease.value, '$[1]')) FROM json_each(?) AS lease
     WHERE queue_rows.number = json_extract(lease.value, '$[0]')"""
@@ -84,6 +86,8 @@ class Store:
         self._was_clean = was_clean
         self._now = now
         self._runs = Runs(connection)
+        self._logs = 0                  # write-ahead logs that there were before this one
+        self._is_log_noted = False
         self._messages = self._damaged = 0
         self._reader: MessageReader | None = None
         self._failure: StoreError | None = None
@@ -125,8 +129,10 @@ class Store:
             self._checkpoint()      # what two crashes leave in one log, the log scan could not tell from damage
         with self._guarded() as connection:
             schema.upgrade(connection, self._path)
-            epoch, = connection.execute("SELECT value + 1 FROM meta WHERE key = 'epoch'").fetchone()
-        self.first_number = epoch << schema.EPOCH_SHIFT
+            meta = dict(connection.execute("SELECT key, value FROM meta"))
+        logs = meta.get("logs")
+        self._logs = logs if isinstance(logs, int) else 0
+        self.first_number = meta["epoch"] + 1 << schema.EPOCH_SHIFT
 
     def load(self, read_facts: Callable[[bytes], Facts]) -> Recovered:
         """Read back all but contents, once, before the first commit. `read_facts` reads the octets of properties.
@@ -153,7 +159,8 @@ class Store:
         """Write that the file is in use, and that no later run may give the numbers of this one."""
         epoch = self.first_number >> schema.EPOCH_SHIFT
         values = ("epoch", epoch), ("clean", 0), ("synced", self._durability == "power")
-        connection.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", values)
+        connection.executemany(_SET_META, values)
+        last_log.prepare(self._path)
 
     def _warn_of_damage(self, count: int) -> None:
         if count:
@@ -306,6 +313,8 @@ class Store:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             # SQLite does not, and a log that is written over an older one cannot be told from a damaged one.
             files.sync_file(self._log_path)
+        self._logs += self._is_log_noted
+        self._is_log_noted = False
 
     def shrink(self) -> bool:
         """Give a piece of the file's free room back to the disk; says whether there is more to give.
@@ -354,6 +363,9 @@ class Store:
                 connection.execute("UPDATE queue_rows SET leased_to = ? WHERE number = ?", (number, queue))
             connection.execute("UPDATE meta SET value = 1 WHERE key = 'clean'")
         self._checkpoint()
+        with self._guarded() as connection:
+            connection.close()          # which takes the log away
+        last_log.forget(self._path)
         self.abandon()
 
     def abandon(self) -> None:
@@ -399,13 +411,26 @@ class Store:
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
+                if not self._is_log_noted:
+                    connection.execute(_SET_META, ("logs", self._logs + 1))
                 connection.execute("COMMIT")
                 self._runs.keep()
+                if not self._is_log_noted:
+                    self._note_log()
             finally:
                 self._runs.forget()
                 if connection.in_transaction:
                     with suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")
+
+    def _note_log(self) -> None:
+        try:
+            last_log.note(self._path, self._logs + 1)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            return      # the commit is safe, and the next one tries again
+        self._is_log_noted = True
 
     @contextmanager
     def _guarded(self) -> Iterator[sqlite3.Connection]:

@@ -21,13 +21,14 @@ from pathlib import Path
 
 import pytest
 
+from amqpd.store import store as store_module
 from amqpd.store.errors import StoreError
 from amqpd.store.schema import APPLICATION_ID, newest_format
 from amqpd.store.store import Store
 from tests.crash.broker_process import ROOT, BrokerProcess
 from tests.disk.power import Image, write_out
-from tests.disk.workload import Workload
-from tests.store.store_samples import NOW, read_facts
+from tests.disk.workload import Workload, load
+from tests.store.store_samples import NOW, crash, query, read_facts
 from tests.support.disk import Disk
 
 FILES = int(os.environ.get("FILES", 200))
@@ -186,6 +187,39 @@ def test_the_log_of_another_programs_file_is_refused(tmp_path: Path, sound: Imag
         connection.execute("CREATE TABLE meta (key TEXT, value TEXT)")
         log = path.with_name("theirs.db-wal").read_bytes()
     refusal_of(write_out({**sound, LOG: log}, tmp_path / "mixed"))
+
+
+@pytest.mark.timeout(60 + FILES)
+def test_a_store_without_its_log_is_refused_or_was_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed anywhere, its log deleted, or written back by a tool: nothing that was confirmed is missing unsaid."""
+    monkeypatch.setattr(store_module, "LARGEST_LOG", 200_000)
+    work, counts = Workload(tmp_path / "store", SEED), Counter[str]()
+    work.open()
+    for number in range(FILES):
+        work.commit_some(1)
+        if number % 20 == 19:
+            work.close() if number % 40 == 19 else work.abandon()
+            work.open()
+        for way in ("deleted", "written back"):
+            left = crash(tmp_path / "store", tmp_path / f"{number}-{way}")
+            if way == "deleted":
+                (left / LOG).unlink(missing_ok=True)
+            else:
+                query(left, "SELECT * FROM meta")
+            try:
+                store = Store.open(left, now=NOW)
+                found, set_aside = load(store)
+                store.abandon()
+            except StoreError as refusal:
+                assert "is missing" in str(refusal) and REMEDY.search(str(refusal))
+                counts[f"{way}: refused"] += 1
+            else:
+                assert found == work.state and not set_aside, f"seed {SEED}, after {number + 1} commits, {way}"
+                counts[f"{way}: whole"] += 1
+            shutil.rmtree(left)
+    work.close()
+    print(f"\nbadfile: seed {SEED}, {FILES} times without its log: {dict(counts)}")
+    assert counts["written back: whole"] == FILES and min(counts.values()) > FILES / 20
 
 
 # What is no file

@@ -56,7 +56,7 @@ def settle(journal: Journal, definition: QueueDefinition, run: Iterable[Message]
 def crash(directory: Path, to: Path) -> Path:
     """A directory with what the disk would hold, had the process been killed now."""
     to.mkdir(mode=0o700)
-    for name in ("amqpd.db", "amqpd.db-wal"):
+    for name in ("amqpd.db", "amqpd.db-wal", "amqpd.log-number"):
         if (directory / name).exists():
             shutil.copy(directory / name, to / name)
     return to

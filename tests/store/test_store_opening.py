@@ -46,7 +46,7 @@ def test_a_missing_directory_is_made_for_its_owner_only(directory, opened):
 def test_only_the_owner_can_read_the_files(directory, store, journal):
     save(store, journal)
     names = {path.name: mode_of(path) for path in directory.iterdir()}
-    assert names == {"amqpd.db": 0o600, "amqpd.db-wal": 0o600, "amqpd.lock": 0o600}
+    assert names == dict.fromkeys(("amqpd.db", "amqpd.db-wal", "amqpd.lock", "amqpd.log-number"), 0o600)
 
 
 def test_a_directory_that_others_can_write_is_refused(directory, opened):

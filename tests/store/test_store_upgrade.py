@@ -231,7 +231,8 @@ def kill_at_points(root: Path, opened: Callable[..., Store], format_: int, first
             assert contents(found.messages[1]) == [MESSAGES[number] for number in PLACES[1]]
         again.abandon()
         expect_whole_copy(copy, format_)
-        assert {path.name for path in directory.iterdir()} == {"amqpd.db", copy.name, "amqpd.lock"}
+        assert {path.name for path in directory.iterdir()} == {
+            "amqpd.db", copy.name, "amqpd.lock", "amqpd.log-number"}
     raise AssertionError
 
 

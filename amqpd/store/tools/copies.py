@@ -21,7 +21,7 @@ from amqpd.store.copying import copy_pages, put_in_place, sync_file
 from amqpd.store.errors import StoreError, from_sqlite
 from amqpd.store.statements import COUNT_MESSAGES
 from amqpd.store.tools.checking import findings
-from amqpd.store.tools.stopped import Progress, file_of, has_runs, held, nothing, reading
+from amqpd.store.tools.stopped import Progress, expect_log, file_of, has_runs, held, nothing, reading
 
 _PAGES = 1_024      # copied between two steps of progress
 _TOLD = 3           # findings
@@ -59,6 +59,7 @@ def backup(directory: Path, target: Path, progress: Progress = nothing) -> int:
     """Copy a stopped store to a new directory; says how many messages it has. Raises StoreError."""
     with held(directory) as path, new_directory(target) as copy:
         with reading(path) as (connection, _):
+            expect_log(path, connection)
             copy_pages(connection, copy, pages=_PAGES, between=_copied(progress))
         return finish(copy)
 
@@ -73,6 +74,7 @@ def finish(copy: Path) -> int:
         with closing(sqlite3.connect(f"{files.uri_of(copy)}?mode=rw", uri=True, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("UPDATE meta SET value = 0 WHERE key = 'clean'")
+            connection.execute("DELETE FROM meta WHERE key = 'logs'")       # those of the original are not its own
             format_, = connection.execute("PRAGMA user_version").fetchone()
             if format_ >= 2:
                 largest = "SELECT max(number) AS number FROM message_rows"

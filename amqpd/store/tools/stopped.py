@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from amqpd.store import files, inspection
+from amqpd.store import files, inspection, last_log
 from amqpd.store.errors import StoreError, from_sqlite
 from amqpd.store.schema import format_of_tables, newest_format
 
@@ -87,6 +87,13 @@ def _format_of(connection: sqlite3.Connection, path: Path) -> int:
     if not has_runs(found):
         connection.executescript(_NO_RUNS)
     return found
+
+
+def expect_log(path: Path, connection: sqlite3.Connection) -> None:
+    """See that nobody has taken the log away that this store ended with. Raises StoreError."""
+    if not path.with_name(path.name + "-wal").exists():
+        number = connection.execute("SELECT value FROM meta WHERE key = 'logs'").fetchone()
+        last_log.check_file(path, number and number[0])
 
 
 def name_in(format_: int, table: str) -> str:

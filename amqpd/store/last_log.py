@@ -1,0 +1,77 @@
+"""Which write-ahead log a store began last, noted beside it, so that one that somebody deletes is missed.
+
+A file without a log looks whole to SQLite. After a crash it is, if another tool of SQLite has opened it meanwhile:
+that writes the log back and takes it away. Where somebody only took it away, all that was committed since the last
+checkpoint is gone. To tell them apart, logs are numbered: each commit leaves the number of its log in `meta.logs`, and
+the first one in a log has it noted here before anything is confirmed. No log, and a file that ends with the log before
+the one noted, means that one is missing. Of a note that cannot be read, or none, nothing follows.
+
+Always true: a log whose number is noted has a commit on disk, and its name is there; a clean stop takes the note away.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+from amqpd.store import files
+from amqpd.store.errors import StoreError
+
+
+def note_beside(database: Path) -> Path:
+    """Where the number of the last log is noted."""
+    return database.with_name("amqpd.log-number")
+
+
+def prepare(database: Path) -> None:
+    """Make room for the note, so that a full disk is met before a commit and not after it. Raises OSError."""
+    descriptor = os.open(note_beside(database), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, files.OWNER_ONLY)
+    try:
+        if os.fstat(descriptor).st_size < len(_line(0)):
+            os.pwrite(descriptor, bytes(len(_line(0))), 0)
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    files.sync_directory(database.parent)       # the log's name too, which may be no older
+
+
+def note(database: Path, number: int) -> None:
+    """Note that the log of this number has a commit. Raises OSError."""
+    descriptor = os.open(note_beside(database), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, files.OWNER_ONLY)
+    try:
+        os.pwrite(descriptor, _line(number), 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def forget(database: Path) -> None:
+    """Take the note away, after a clean stop, which leaves no log."""
+    with suppress(OSError):     # the number is the one in the file, so nothing follows from it
+        note_beside(database).unlink()
+
+
+def check_file(database: Path, number: object) -> None:
+    """See that this file, which has no log, is whole without one; `number` is its `meta.logs`. Raises StoreError."""
+    beside = note_beside(database)
+    if number == _noted(beside) - 1:
+        raise StoreError(
+            f"{database}-wal is missing, and with it what was committed last: put it back, restore a backup, or delete "
+            f"{beside} to go on without")
+
+
+def _noted(path: Path) -> int:
+    """The number that is noted, or 0. A note that was being written when the power was cut is none."""
+    try:
+        octets = path.read_bytes()
+        number = int(octets[:20])
+    except (OSError, ValueError):
+        return 0
+    return number if octets == _line(number) else 0
+
+
+def _line(number: int) -> bytes:
+    digits = b"%020d" % number
+    return b"%s %08x\n" % (digits, zlib.crc32(digits))
