@@ -54,7 +54,7 @@ class Journal(Protocol):
     def published(
         self, queue: QueueDefinition, run: Sequence[Message], expiries: Mapping[int, int] | None = None
     ) -> int:
-        """Record that these persistent messages are in this durable queue.
+        """Record that these persistent messages, whose numbers rise, are in this durable queue.
 
         `expiries` says when those of them that expire in it do, by message number, in milliseconds since 1970.
         """
@@ -68,10 +68,11 @@ class Journal(Protocol):
     def leased(self, queue: QueueDefinition, number: int) -> int:
         """Record that messages of this durable queue, up to this number, may be handed out from now on."""
 
-    def settled(self, queue: QueueDefinition, numbers: Sequence[int]) -> int:
+    def settled(self, queue: QueueDefinition, numbers: Sequence[int], *, is_answered: bool = False) -> int:
         """Record that the messages of these numbers have left this queue for good.
 
-        Of a message whose publish is still in the batch that fills, nothing is written at all.
+        Of a message whose publish is still in the batch that fills, nothing is written at all. With `is_answered` a
+        consumer has taken them over: their publishers may be told, whether they are on disk or not.
         """
 
 

@@ -379,19 +379,19 @@ class Queue:
         self.unacked -= len(run)
         return self.die(run, REJECTED)
 
-    def settle(self, run: Sequence[Message]) -> int:
-        """Forget unacked messages for good: they were acked.
+    def settle(self, run: Sequence[Message], *, in_transaction: bool = False) -> int:
+        """Forget unacked messages for good: they were acked, by themselves or together with other things.
 
         Returns the journal's batch that makes it so for ever; 0 if nothing needed to be recorded.
         """
         self.unacked -= len(run)
-        return self._settled(run)
+        return self._settled(run, is_answered=not in_transaction)
 
     def forget(self, message: Message) -> None:
         """Forget a message that `get` handed out without asking for an ack."""
         self._settled([message])
 
-    def _settled(self, run: Sequence[Message]) -> int:
+    def _settled(self, run: Sequence[Message], *, is_answered: bool = False) -> int:
         if self.deleted:
             return 0
         self.settled_total += len(run)
@@ -399,7 +399,8 @@ class Queue:
             self._forget_deliveries([message.number for message in run])
         if self._deadlines:
             self._deadlines.forget(run)
-        return self._record_settled([message.number for message in run if message.facts.persistent])
+        return self._record_settled(
+            [message.number for message in run if message.facts.persistent], is_answered=is_answered)
 
     def settle_unread(self, unread: Unread) -> int:
         """Forget messages that were on disk, and left the line unread. Returns as `settle` does."""
@@ -412,11 +413,11 @@ class Queue:
             self._forget_deliveries(unread.numbers)
         return self._record_settled(unread.stored)
 
-    def _record_settled(self, numbers: list[int]) -> int:
+    def _record_settled(self, numbers: list[int], *, is_answered: bool = False) -> int:
         if not numbers or not self.definition.durable:
             return 0
         self.kept_on_disk -= len(numbers)
-        return self._journal.settled(self.definition, numbers)
+        return self._journal.settled(self.definition, numbers, is_answered=is_answered)
 
     def purge(self) -> tuple[int, int]:
         """Drop every ready message; unacked ones stay. Spec: queue.purge.

@@ -82,6 +82,7 @@ class Committer:
         self._passes.bury_dead()
         filling = self._journal.filling
         if filling.is_empty:
+            self._journal.owed.nothing_waits()
             self._one_more.set()
             if self._passes.is_awaiting:
                 self._passes.on_commit(filling.number)
@@ -89,6 +90,12 @@ class Committer:
         self._is_busy = True
         self._shelf.close()
         self._work.put(self._journal.take())
+
+    def tell_of_answers(self) -> None:
+        """Let what was published be confirmed as far as consumers have taken it over, and nobody else is owed it."""
+        number = self._journal.owed.safe_number() if self._passes.is_awaiting else None
+        if number is not None:
+            self._passes.on_answered(number)
 
     async def wait_committed(self) -> None:
         """Return once all that has been recorded so far is on disk."""
@@ -182,6 +189,7 @@ class Committer:
     def _committed(self, number: int) -> None:
         self._is_busy = False
         self._committed_number = number
+        self._journal.owed.committed()
         self._one_more.set()
         self._passes.on_commit(number)
         self._shelf.open(number)

@@ -101,6 +101,8 @@ class Pass:
     def _end(self) -> None:
         self._is_scheduled = False
         now = now_ms()
+        if self.committer is not None:
+            self.committer.tell_of_answers()
         has_output, self._has_output = self._has_output, []
         for session in has_output:
             protocol = self.protocols.get(session)
@@ -152,6 +154,13 @@ class Pass:
             if not session.awaits_commit:
                 self._awaiting.discard(session)
         self.schedule()
+
+    def on_answered(self, number: int) -> None:
+        """Nobody is owed a message up to this number any more: tell the sessions that wait for their commit."""
+        for session in list(self._awaiting):
+            session.on_answered(number)
+            if not session.awaits_commit:
+                self._awaiting.discard(session)
 
     @property
     def is_full(self) -> bool:

@@ -564,6 +564,12 @@ class Session:
             if channel.publishing.awaits_commit:
                 channel.publishing.on_commit(batch)
 
+    def on_answered(self, number: int) -> None:
+        """Nobody is owed a message up to this number any more: what was published may be confirmed."""
+        for channel in self.channels.values():
+            if channel.publishing.awaits_commit:
+                channel.publishing.on_answered(number)
+
     @property
     def awaits_commit(self) -> bool:
         """Whether anything still waits for a batch."""

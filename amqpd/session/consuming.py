@@ -379,7 +379,7 @@ class Consuming:
         if verdict is Verdict.REQUEUE:
             self.requeue(taken)
             return 0
-        batch = self.settle(taken) if verdict is Verdict.ACK else self._reject(taken)
+        batch = self.settle(taken, in_transaction=True) if verdict is Verdict.ACK else self._reject(taken)
         self.dispatch_after(taken)
         return batch
 
@@ -390,13 +390,13 @@ class Consuming:
             batch = max(batch, consumer.queue.reject(run))
         return batch
 
-    def settle(self, taken: dict[Consumer, list[Message]]) -> int:
+    def settle(self, taken: dict[Consumer, list[Message]], *, in_transaction: bool = False) -> int:
         """These deliveries are done with; the journal's batch that makes it so, or 0. The caller dispatches."""
         batch = 0
         for consumer, run in taken.items():
             self._answered(consumer, len(run))
             self.acknowledged_total += len(run)
-            batch = max(batch, consumer.queue.settle(run))
+            batch = max(batch, consumer.queue.settle(run, in_transaction=in_transaction))
         return batch
 
     def requeue(self, taken: dict[Consumer, list[Message]]) -> None:

@@ -65,7 +65,8 @@ class Publishing:
         self._confirmed = 0         # the last sequence number that went out
         self._ready = 0             # the last one that may go out
         self._refused: set[int] = set()     # those among the rest that a queue would not take
-        self._pending: deque[tuple[int, int]] = deque()     # (batch, last sequence number that waits for it)
+        # (batch, the last sequence number and the last message that wait for it), a run of publishes each
+        self._pending: deque[tuple[int, int, int]] = deque()
         self._targets: dict[bytes, Resolved] = {}
         self._targets_version = -1
         self._facts: dict[bytes, tuple[Facts, bool]] = {}    # with whether they ask for more than a queue
@@ -150,7 +151,7 @@ class Publishing:
                     self._refused.update([message.number + ahead for message in refused])
         if self.confirms and count:
             self._sequence += count
-            self._wait_for(batch)
+            self._wait_for(batch, first_number, first_number + count - 1)
 
     def _resolve(self, arguments: bytes) -> Resolved:
         """Find out where such a publish goes, and whether it may. RabbitMQ's order of checks."""
@@ -245,23 +246,38 @@ class Publishing:
         self.confirms = True
         return None if method.nowait else Confirm.SelectOk()
 
-    def _wait_for(self, batch: int) -> None:
-        """Everything published so far may be confirmed once this batch, and what waits already, is on disk."""
+    def _wait_for(self, batch: int, first: int, last: int) -> None:
+        """Everything published so far, these messages last, may be confirmed once this batch, and what waits already,
+        is on disk; 0 stands for nothing to wait for.
+        """
+        pending = self._pending
         if batch:
-            if self._pending and self._pending[-1][0] == batch:
-                self._pending.pop()
-            self._pending.append((batch, self._sequence))
             self._channel.await_commit()
-        elif self._pending:
-            self._pending[-1] = self._pending[-1][0], self._sequence
+        elif pending:
+            batch = pending[-1][0]
         else:
             self._ready = self._sequence
             self._channel.outbox_has_confirms()
+            return
+        if pending and pending[-1][0] == batch and pending[-1][2] == first - 1:
+            pending.pop()       # one run with those
+        pending.append((batch, self._sequence, last))
 
     def on_commit(self, batch: int) -> None:
         """This batch is on disk: what waited for it may be confirmed."""
         while self._pending and self._pending[0][0] <= batch:
             self._ready = self._pending.popleft()[1]
+        if self._ready > self._confirmed:
+            self._channel.outbox_has_confirms()
+
+    def on_answered(self, number: int) -> None:
+        """Nobody is owed a message up to this number any more: it may be confirmed, whether it is on disk or not."""
+        pending = self._pending
+        while pending and pending[0][2] <= number:
+            self._ready = pending.popleft()[1]
+        if pending:
+            _, sequence, last = pending[0]
+            self._ready = max(self._ready, sequence - (last - number))
         if self._ready > self._confirmed:
             self._channel.outbox_has_confirms()
 

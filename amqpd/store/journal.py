@@ -24,6 +24,7 @@ from amqpd.broker.definitions import (
     VhostDefinition,
 )
 from amqpd.message import Message
+from amqpd.store.owed import Owed
 
 
 class Batch:
@@ -158,6 +159,7 @@ class Journal:
     """The journal of a broker with a store: `broker.ports.Journal` on one side, batches on the other."""
 
     def __init__(self) -> None:
+        self.owed = Owed()
         self._filling = Batch(1)
 
     @property
@@ -176,12 +178,14 @@ class Journal:
     def published(
         self, queue: QueueDefinition, run: Sequence[Message], expiries: Mapping[int, int] | None = None
     ) -> int:
-        """Record that these persistent messages are in this durable queue, and when they expire in it, if they do.
+        """Record that these persistent messages, whose numbers rise, are in this durable queue, and when they expire
+        in it, if they do.
 
         A message of several durable queues has `holders` set before, and is recorded for each of them before
         the next batch is taken.
         """
         self._filling.publish(queue, run, expiries)
+        self.owed.published(queue.number, run)
         return self._filling.number
 
     def requeued(self, queue: QueueDefinition, counts: Mapping[int, int]) -> int:
@@ -194,15 +198,21 @@ class Journal:
         self._filling.lease(queue, number)
         return self._filling.number
 
-    def settled(self, queue: QueueDefinition, numbers: Sequence[int]) -> int:
-        """Record that the messages of these numbers have left this queue for good."""
+    def settled(self, queue: QueueDefinition, numbers: Sequence[int], *, is_answered: bool = False) -> int:
+        """Record that the messages of these numbers have left this queue for good.
+
+        `is_answered` says that a consumer has taken them over, so that nobody is owed them any more.
+        """
         self._filling.settle(queue, numbers)
+        if is_answered:
+            self.owed.answered(queue.number, numbers)
         return self._filling.number
 
     def take(self) -> Batch:
         """The batch so far, which nothing joins any more; the next one fills from now on."""
         batch = self._filling
         self._filling = Batch(batch.number + 1)
+        self.owed.taken()
         return batch
 
 
@@ -227,6 +237,6 @@ class MemoryJournal:
         """Nothing is kept."""
         return 0
 
-    def settled(self, queue: QueueDefinition, numbers: Sequence[int]) -> int:
+    def settled(self, queue: QueueDefinition, numbers: Sequence[int], *, is_answered: bool = False) -> int:
         """Nothing is kept."""
         return 0

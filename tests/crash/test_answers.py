@@ -137,6 +137,53 @@ def test_a_confirmed_message_outlives_the_kill(broker: SlowBroker, exchange: str
         assert arrived and arrived.body == b"body"
 
 
+def deliver_one(publisher: Client, consumer: Client, arguments: dict[str, str]) -> int:
+    """Publish a message with a confirm, and wait until a consumer has it; its delivery tag."""
+    for name, others in (("orders", arguments), ("done", {})):
+        publisher.call(Queue.Declare(0, name, durable=True, arguments=others))
+    consumer.call(Basic.Consume(0, "orders"))
+    publisher.call(Confirm.Select())
+    publisher.publish("", "orders", pack_content(PERSISTENT, b"old")[0])
+    arrived = consumer.take(5)
+    assert arrived and arrived.body == b"old"
+    return int(arrived.method.delivery_tag)
+
+
+def test_a_message_that_is_acked_first_is_confirmed_before_the_disk_has_it(broker: SlowBroker) -> None:
+    with broker.connect() as publisher, broker.connect() as consumer, broker.connect() as definer:
+        tag = deliver_one(publisher, consumer, {})
+        definer.send(EXCHANGE)          # to be written after the message
+        consumer.send(Basic.Ack(tag))
+        confirm = publisher.take(5)
+        assert confirm and isinstance(confirm.method, Basic.Ack)
+        assert definer.take() is None
+        assert definer.take(5)
+
+
+def test_a_confirmed_message_that_was_rejected_outlives_the_kill_as_a_dead_letter(broker: SlowBroker) -> None:
+    with broker.connect() as publisher, broker.connect() as consumer:
+        dead_letter_to = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "done"}
+        consumer.send(Basic.Reject(deliver_one(publisher, consumer, dead_letter_to), requeue=False))
+        assert publisher.take(5)
+        broker.kill()
+    broker.start()
+    with broker.connect() as client:
+        assert (client.get("orders") is None) != (client.get("done") is None)
+
+
+def test_an_ack_in_a_transaction_is_undone_with_it_though_the_message_is_confirmed(broker: SlowBroker) -> None:
+    with broker.connect() as publisher, broker.connect() as consumer:
+        consumer.call(Tx.Select())
+        consumer.send(Basic.Ack(deliver_one(publisher, consumer, {})))
+        consumer.publish("", "done", pack_content(PERSISTENT, b"new")[0])
+        consumer.send(Tx.Commit())
+        assert publisher.take(5)
+        broker.kill()
+    broker.start()
+    with broker.connect() as client:
+        assert (client.get("orders") is None) != (client.get("done") is None)
+
+
 def test_a_committed_transaction_outlives_the_kill(broker: SlowBroker) -> None:
     with broker.connect() as client:
         client.call(QUEUE)

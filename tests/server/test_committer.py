@@ -56,11 +56,15 @@ class FakePasses:
 
     def __init__(self) -> None:
         self.heard: list[int] = []
+        self.answered: list[int] = []
         self.is_awaiting = False
         self.buried = 0
 
     def on_commit(self, batch: int) -> None:
         self.heard.append(batch)
+
+    def on_answered(self, number: int) -> None:
+        self.answered.append(number)
 
     def bury_dead(self) -> None:
         self.buried += 1
@@ -283,6 +287,56 @@ def test_changes_are_committed_as_messages_are() -> None:
     assert run(talk).store.committed == [1]
 
 
+# What was answered before it was written
+
+def test_publishers_are_told_of_what_was_answered_while_it_is_written() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.passes.is_awaiting = True
+        bench.store.gate.clear()
+        bench.record(1, 2, 3)
+        bench.committer.take()
+        bench.committer.tell_of_answers()
+        assert bench.passes.answered == []
+        bench.journal.settled(QUEUE, [1, 2], is_answered=True)
+        bench.committer.tell_of_answers()
+        bench.committer.tell_of_answers()
+        assert bench.passes.answered == [2] and not bench.store.committed
+        bench.record(4)
+        bench.store.gate.set()
+        await bench.committer.wait_committed()
+        bench.journal.settled(QUEUE, [3, 4], is_answered=True)
+        bench.committer.tell_of_answers()
+        assert bench.passes.answered == [2]     # all that was published is on disk
+        bench.passes.is_awaiting = False
+
+    run(talk)
+
+
+def test_answers_are_no_news_where_nobody_waits() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.record(1)
+        bench.journal.settled(QUEUE, [1], is_answered=True)
+        bench.committer.tell_of_answers()
+        assert bench.passes.answered == []
+
+    run(talk)
+
+
+def test_what_left_its_queue_unwritten_and_unanswered_is_owed_to_nobody() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.passes.is_awaiting = True
+        bench.record(1)
+        bench.journal.settled(QUEUE, [1])       # it was purged
+        bench.committer.take()
+        bench.record(2, 3)
+        bench.journal.settled(QUEUE, [2], is_answered=True)
+        bench.committer.tell_of_answers()
+        assert (bench.passes.heard, bench.passes.answered) == ([1], [2])
+        bench.passes.is_awaiting = False
+
+    run(talk)
+
+
 # While there is nothing to write
 
 def test_an_idle_store_shrinks_until_there_is_no_more_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,6 +365,8 @@ def test_a_disk_that_is_full_keeps_the_file_from_shrinking_and_nothing_else(monk
 def test_a_store_that_fails_while_it_shrinks_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     async def talk(bench: Bench) -> None:
         bench.store.shrinks = iter([StoreError("the disk is on fire")])
+        bench.record(1)             # it may have been idle before, and does not look again until there was work
+        bench.committer.take()
         await bench.failed.wait()
         assert [str(failure) for failure in bench.failures] == ["the disk is on fire"]
 

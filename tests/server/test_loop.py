@@ -22,13 +22,17 @@ class FakeSession:
         self.batch = batch
         self.is_read = True
         self.heard: list[int] = []
+        self.answered = 0
 
     def on_commit(self, batch: int) -> None:
         self.heard.append(batch)
 
+    def on_answered(self, number: int) -> None:
+        self.answered = number
+
     @property
     def awaits_commit(self) -> bool:
-        return bool(self.batch) and self.batch not in self.heard
+        return bool(self.batch) and self.batch not in self.heard and not self.answered
 
 
 class FakeProtocol:
@@ -48,6 +52,9 @@ class FakeCommitter:
     def __init__(self, log: list[str]) -> None:
         self.log = log
         self.is_full = False
+
+    def tell_of_answers(self) -> None:
+        """Nothing was answered."""
 
     def take(self) -> None:
         self.log.append("take")
@@ -99,6 +106,23 @@ def test_sessions_with_output_are_flushed_once_and_then_a_batch_is_taken(
     passes.schedule()
     loop.turn()
     assert log[3:] == ["take"]
+
+
+def test_publishers_are_told_of_answers_before_they_are_flushed(
+    passes: Any, loop: FakeLoop, log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = FakeSession(1)
+    passes.protocols[session] = FakeProtocol(log)
+    passes.commit_awaited(session)
+
+    def tell() -> None:
+        passes.on_answered(7)
+        passes.output_ready(session)
+
+    monkeypatch.setattr(passes.committer, "tell_of_answers", tell)
+    passes.schedule()
+    loop.turn()
+    assert (session.answered, passes.is_awaiting, log) == (7, False, ["flush protocol", "take"])
 
 
 def test_output_that_comes_of_flushing_is_seen_to_in_another_pass(passes: Any, loop: FakeLoop, log: list[str]) -> None:

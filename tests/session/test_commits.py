@@ -116,6 +116,77 @@ def test_a_connection_that_goes_before_the_commit_is_not_missed(confirming: Talk
     assert confirming.stage.journal.safe.bodies("d") == [b"a"]
 
 
+# Confirms of what was answered before it was on disk
+
+def test_what_nobody_is_owed_any_more_is_confirmed_before_it_is_on_disk(confirming: Talk) -> None:
+    first = confirming.stage.broker.next_message_number
+    confirming.publish("d", b"a", b"b", b"c", persistent=True).nothing()
+    confirming.session.on_answered(first + 1)
+    confirming.stage.end_pass()
+    confirming.broker(Basic.Ack(2, True)).nothing().stage.commit()
+    confirming.broker(Basic.Ack(3))
+
+
+def test_an_answer_confirms_nothing_twice_and_nothing_that_came_later(confirming: Talk) -> None:
+    first = confirming.stage.broker.next_message_number
+    confirming.publish("d", b"a", persistent=True).publish("d", b"b", persistent=True).stage.commit()
+    confirming.broker(Basic.Ack(2, True))
+    confirming.publish("d", b"c", persistent=True)
+    for number in (first - 1, first, first + 1):
+        confirming.session.on_answered(number)
+        confirming.stage.end_pass()
+    confirming.nothing().session.on_answered(first + 2)
+    confirming.stage.end_pass()
+    confirming.broker(Basic.Ack(3)).stage.commit()
+    confirming.nothing()
+
+
+def test_runs_of_two_channels_are_confirmed_each_as_far_as_nobody_is_owed_them(confirming: Talk) -> None:
+    confirming.open_channel(2).client(Confirm.Select(), channel=2).broker(Confirm.SelectOk(), channel=2)
+    first = confirming.stage.broker.next_message_number
+    for channel in (1, 2, 1):
+        confirming.publish("d", b"a", b"b", persistent=True, channel=channel)
+    confirming.nothing().session.on_answered(first + 4)
+    confirming.stage.end_pass()
+    confirming.broker(Basic.Ack(3, True), channel=1).broker(Basic.Ack(2, True), channel=2).nothing().stage.commit()
+    confirming.broker(Basic.Ack(4))
+
+
+def test_a_transient_message_is_confirmed_with_the_persistent_one_before_it(confirming: Talk) -> None:
+    first = confirming.stage.broker.next_message_number
+    confirming.publish("d", b"a", persistent=True).publish("t", b"b").nothing().session.on_answered(first)
+    confirming.stage.end_pass()
+    confirming.broker(Basic.Ack(1)).nothing().session.on_answered(first + 1)
+    confirming.stage.end_pass()
+    confirming.broker(Basic.Ack(2))
+
+
+@pytest.mark.parametrize(("no_ack", "answer", "is_taken_over"), [
+    (False, Basic.Ack(1), True), (True, None, False), (False, Basic.Nack(1, requeue=False), False),
+    (False, Basic.Reject(1, requeue=False), False), (False, Basic.Reject(1, requeue=True), False)])
+def test_a_message_is_taken_over_by_whoever_acks_it_and_nobody_else(
+    confirming: Talk, no_ack: bool, answer: Basic.Ack | None, is_taken_over: bool
+) -> None:
+    confirming.client(Basic.Consume(queue="d", consumer_tag="c", no_ack=no_ack)).publish("d", b"a", persistent=True)
+    if answer is not None:
+        confirming.client(answer)
+    confirming.hear_all()
+    assert bool(confirming.stage.journal.answered) == is_taken_over
+
+
+def test_an_ack_in_a_transaction_takes_nothing_over_before_it_is_on_disk(confirming: Talk) -> None:
+    confirming.open_channel(2).client(Tx.Select(), channel=2)
+    confirming.client(Basic.Consume(queue="d", consumer_tag="c"), channel=2).publish("d", b"a", persistent=True)
+    confirming.client(Basic.Ack(1), channel=2).client(Tx.Commit(), channel=2)
+    confirming.hear_all()
+    assert confirming.stage.journal.answered == []
+
+
+def test_purged_messages_are_taken_over_by_nobody(confirming: Talk) -> None:
+    confirming.publish("d", b"a", persistent=True).client(Queue.Purge(queue="d"))
+    assert confirming.stage.journal.answered == []
+
+
 # Declarations
 
 DECLARATIONS = [

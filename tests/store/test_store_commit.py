@@ -437,7 +437,7 @@ def test_a_full_disk_leaves_the_batch_to_be_committed_again(store, journal, afte
 def test_after_any_other_failure_nothing_is_written_any_more(store, journal, on_disk):
     journal.published(ONE, [message(1)])
     save(store, journal)
-    journal.published(ONE, [message(2), message(1)])
+    journal.published(ONE, [message(1), message(2)])
     with pytest.raises(StoreError, match="UNIQUE constraint failed"):
         store.commit(journal.take())
     journal.published(ONE, [message(3)])

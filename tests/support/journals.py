@@ -119,6 +119,7 @@ class RecordingJournal:
         self.now = kept or Kept()
         self.safe = self.now.copy()
         self.changes: list[Change] = []
+        self.answered: list[tuple[str, int]] = []       # by queue: what consumers have taken over
         self.is_empty = True
 
     def changed(self, change: Change) -> int:
@@ -135,6 +136,8 @@ class RecordingJournal:
     ) -> int:
         """See broker/ports.py."""
         kept = self._kept(queue)
+        numbers = [message.number for message in run]
+        assert numbers == sorted(numbers), "published out of order"
         for message in run:
             assert message.facts.persistent, f"message {message.number} is not persistent"
             assert message.number not in kept, f"message {message.number} is published twice"
@@ -152,13 +155,15 @@ class RecordingJournal:
         deliveries.update(counts)
         return self._joined()
 
-    def settled(self, queue: QueueDefinition, numbers: Sequence[int]) -> int:
+    def settled(self, queue: QueueDefinition, numbers: Sequence[int], *, is_answered: bool = False) -> int:
         """See broker/ports.py."""
         kept = self._kept(queue)
         for number in numbers:
             assert kept.pop(number, None) is not None, f"message {number} was not there to settle"
             self.now.expiries[queue.number].pop(number, None)
             self.now.deliveries[queue.number].pop(number, None)
+        if is_answered:
+            self.answered += [(queue.name, number) for number in numbers]
         return self._joined()
 
     def _kept(self, queue: QueueDefinition) -> dict[int, Message]:
@@ -211,7 +216,7 @@ class RefusingJournal:
         """Refuse."""
         raise AssertionError(f"a lease of {queue} was recorded")
 
-    def settled(self, queue: QueueDefinition, numbers: Sequence[int]) -> int:
+    def settled(self, queue: QueueDefinition, numbers: Sequence[int], *, is_answered: bool = False) -> int:
         """Refuse."""
         raise AssertionError(f"settled messages of {queue} were recorded")
 
