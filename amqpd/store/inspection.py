@@ -63,11 +63,17 @@ def examine(path: Path) -> bool:
                 log.unlink(missing_ok=True)     # an empty one
 
 
-def _examine(connection: sqlite3.Connection, path: Path, log: Path, *, had_log: bool) -> bool:
-    found, = connection.execute("PRAGMA user_version").fetchone()
+def known_format(connection: sqlite3.Connection, path: Path) -> int:
+    """The format that the header says, one this program reads. Raises StoreError."""
+    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if not 1 <= found <= newest_format():
         raise StoreError(
             f"{path} has format {found}, this amqpd reads 1 to {newest_format()}: use the amqpd that wrote it")
+    return found
+
+
+def _examine(connection: sqlite3.Connection, path: Path, log: Path, *, had_log: bool) -> bool:
+    found = known_format(connection, path)
     by_tables = format_of_tables(connection)
     if by_tables != found:
         raise from_finding(f"its header says format {found}, its tables are of format {by_tables}", path)

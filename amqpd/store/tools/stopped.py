@@ -10,7 +10,7 @@ from pathlib import Path
 
 from amqpd.store import files, inspection, last_log
 from amqpd.store.errors import StoreError, from_sqlite
-from amqpd.store.schema import format_of_tables, newest_format
+from amqpd.store.schema import format_of_tables
 
 Progress = Callable[[int, int], None]       # what is done, and what there is in all
 
@@ -76,10 +76,7 @@ def _see_schema(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _format_of(connection: sqlite3.Connection, path: Path) -> int:
-    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if not 1 <= found <= newest_format():
-        raise StoreError(
-            f"{path} has format {found}, this amqpd reads 1 to {newest_format()}: use the amqpd that wrote it")
+    inspection.known_format(connection, path)
     found = format_of_tables(connection)        # of a damaged number the tables are the better witness
     for today in _RENAMED.get(found, {}):
         then = name_in(found, today)
