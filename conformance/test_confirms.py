@@ -187,6 +187,37 @@ def test_a_message_consumed_at_once_is_acked(confirming: Channel, broker: Broker
     assert sorted(confirming.confirms(20)) == all_acked(20)
 
 
+def test_messages_are_acked_once_each_whatever_consumers_say_of_them(
+        confirming: Channel, broker: Broker, names: Names) -> None:
+    """Each by itself, and all together in many queues: a consumer may be faster than the disk, or not there."""
+    exchange = names.exchange()
+    confirming.declare_exchange(exchange, "fanout")
+    answers = {"ack": names.queue(), "reject": names.queue(), "requeue": names.queue(), "transaction": names.queue()}
+    queues = [*answers.values(), names.queue()]
+    for queue in queues:
+        confirming.declare_queue(queue, durable=True)
+        confirming.bind_queue(queue, exchange)
+    consumers = {answer: broker.channel() for answer in answers}
+    consumers["transaction"].tx_select()
+    for answer, consumer in consumers.items():
+        consumer.consume(answers[answer])
+    for _ in range(10):
+        confirming.publish(exchange, "", properties=PERSISTENT)
+        for queue in queues:
+            confirming.publish("", queue, properties=PERSISTENT)
+    for answer, consumer in consumers.items():
+        for delivery in consumer.deliveries(20):
+            if answer in ("ack", "transaction"):
+                consumer.ack(delivery.tag)
+            else:
+                consumer.reject(delivery.tag, requeue=answer == "requeue")
+    for delivery in consumers["requeue"].deliveries(20):
+        consumers["requeue"].ack(delivery.tag)
+    consumers["transaction"].tx_commit()
+    assert sorted(confirming.confirms(60)) == all_acked(60)
+    assert confirming.sync() == []
+
+
 def test_a_message_delivered_but_unacked_is_acked_to_its_publisher(
         confirming: Channel, broker: Broker, queue_name: str) -> None:
     confirming.declare_queue(queue_name, durable=True)
