@@ -192,8 +192,18 @@ class Book:
         return self.queues[name]
 
     def is_durable(self, publish: Publish) -> bool:
-        """Whether its confirm says that something is on disk."""
-        return publish.event.persistent and any(self.queue(name).rules.durable for name in publish.event.to)
+        """Whether it is for queues that keep it on disk."""
+        return publish.event.persistent and bool(self._keepers(publish))
+
+    def _keepers(self, publish: Publish) -> list[str]:
+        return [name for name in publish.event.to if self.queue(name).rules.durable]
+
+    def _was_taken_over(self, publish: Publish) -> bool:
+        """Whether all who keep it had it acked, so that its confirm, if that comes now, says nothing of the disk."""
+        return all(
+            any(delivery.outcome == "ack" and delivery.commit is None
+                for delivery in self.copies.get((publish.event.id, name, 0), ()))
+            for name in self._keepers(publish))
 
     def over(self, life: Life) -> float:
         """When a life was over for sure; of the last one, when the history ends."""
@@ -300,7 +310,7 @@ class Book:
             if publish is None:
                 continue
             publish.answer, publish.answered = event.type, event.time
-            if event.type == "ok" and self.is_durable(publish):
+            if event.type == "ok" and self.is_durable(publish) and not self._was_taken_over(publish):
                 self._is_on_disk(channel, publish.settles_before, publish.event.time)
             self._read(channel, publish.settles_before, event.time)
 

@@ -196,6 +196,30 @@ def acked_before_a_confirmed_publish_and_there_again(story: Story) -> None:
 
 
 @breaks(8)
+def acked_before_a_publish_that_was_confirmed_with_one_queue_s_ack(story: Story) -> None:
+    an_ack_undone_beside_a_receipt(story, ("receipts", "notes"))
+
+
+def an_ack_undone_beside_a_receipt(story: Story, to: tuple[str, ...]) -> None:
+    """A job is acked, its receipt is taken over and then confirmed, and after a crash the job is there again."""
+    id = story.connect().publish("jobs")
+    taker, clerk = story.connect(), story.connect()
+    taker.consume("jobs")
+    clerk.consume("receipts")
+    taker.take(id, "jobs")
+    receipt = taker.publish(*to, confirmed=False)
+    clerk.take(receipt, "receipts")
+    taker.confirm(taker.published)
+    story.restart()
+    taker = story.connect()
+    taker.consume("jobs")
+    taker.take(id, "jobs", redelivered=True)
+    for queue in to[1:]:
+        taker.consume(queue)
+        taker.take(receipt, queue, redelivered=True)
+
+
+@breaks(8)
 def acked_before_a_clean_stop_and_there_again(story: Story) -> None:
     id = story.connect().publish("jobs")
     taker = story.connect()

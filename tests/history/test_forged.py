@@ -25,6 +25,13 @@ def test_a_forged_history_is_named_by_its_line(line: int, forgery: Forgery) -> N
     assert {finding.line for finding in judge(story.events)} == {line}
 
 
+def test_a_confirm_of_what_was_acked_everywhere_does_not_make_other_acks_hold() -> None:
+    """It may have come before anything was on disk."""
+    story = Story()
+    forged_messages.an_ack_undone_beside_a_receipt(story, ("receipts",))
+    assert not judge(story.events)
+
+
 # The program
 
 def write(path: Path, story: Story) -> Path:

@@ -24,6 +24,7 @@ from amqpd.broker.definitions import (
 )
 from amqpd.fields import encode_table
 from amqpd.message import Message
+from amqpd.store.owed import Owed
 
 _ORDER = (
     VhostDefinition, UserDefinition, PermissionDefinition, PolicyDefinition, ExchangeDefinition, QueueDefinition,
@@ -119,6 +120,7 @@ class RecordingJournal:
         self.now = kept or Kept()
         self.safe = self.now.copy()
         self.changes: list[Change] = []
+        self.owed = Owed()
         self.answered: list[tuple[str, int]] = []       # by queue: what consumers have taken over
         self.is_empty = True
 
@@ -142,6 +144,7 @@ class RecordingJournal:
             assert message.facts.persistent, f"message {message.number} is not persistent"
             assert message.number not in kept, f"message {message.number} is published twice"
             kept[message.number] = message
+        self.owed.published(queue.number, run)
         assert (expiries or {}).keys() <= {message.number for message in run}, "what is not published cannot expire"
         self.now.expiries[queue.number].update(expiries or {})
         return self._joined()
@@ -163,6 +166,7 @@ class RecordingJournal:
             self.now.expiries[queue.number].pop(number, None)
             self.now.deliveries[queue.number].pop(number, None)
         if is_answered:
+            self.owed.answered(queue.number, numbers)
             self.answered += [(queue.name, number) for number in numbers]
         return self._joined()
 
@@ -190,6 +194,8 @@ class RecordingJournal:
     def commit(self) -> int:
         """End the batch and say which it was."""
         self.safe = self.now.copy()
+        self.owed.taken()
+        self.owed.committed()
         self.is_empty = True
         self.batch += 1
         return self.batch - 1

@@ -144,11 +144,18 @@ class Stage:
             self._check_logins()
             self.broker.bury_dead()
             self.shelf.serve()
+            self._tell_of_answers()
             self._send()
             if not (self.commits_at_once and (self._awaiting or not self.journal.is_empty)):
                 break
             self.commit()
         self.check()
+
+    def _tell_of_answers(self) -> None:
+        number = self.journal.owed.safe_number()
+        if number is not None:
+            for session in self._awaiting:
+                session.on_answered(number)
 
     def _check_logins(self) -> None:
         """Everybody's password is the name with 'secret' before it."""
@@ -183,6 +190,7 @@ class Stage:
     def check(self) -> None:
         """Assert what must hold between calls."""
         assert not self._has_output
+        self.journal.owed.check()
         for session in self.talks:
             session.check()
         for vhost in self.broker.vhosts.values():
