@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from amqpd.server.shelf import StoreShelf
 
 
+MOST_TOLD_AT_ONCE = 64
+
+
 def now_ms() -> int:
     """Milliseconds of the monotonic clock."""
     return time.monotonic_ns() // 1_000_000
@@ -156,7 +159,12 @@ class Pass:
         self.schedule()
 
     def on_answered(self, number: int) -> None:
-        """Nobody is owed a message up to this number any more: tell the sessions that wait for their commit."""
+        """Nobody is owed a message up to this number any more: tell the sessions that wait for their commit.
+
+        That is done in nearly every pass, so where there are many of them they hear of it with the commit.
+        """
+        if len(self._awaiting) > MOST_TOLD_AT_ONCE:
+            return
         for session in list(self._awaiting):
             session.on_answered(number)
             if not session.awaits_commit:

@@ -125,6 +125,19 @@ def test_publishers_are_told_of_answers_before_they_are_flushed(
     assert (session.answered, passes.is_awaiting, log) == (7, False, ["flush protocol", "take"])
 
 
+def test_very_many_publishers_hear_of_answers_with_the_commit(passes: Any) -> None:
+    sessions = [FakeSession(1) for _ in range(loop_module.MOST_TOLD_AT_ONCE + 1)]
+    for session in sessions[1:]:
+        passes.commit_awaited(session)
+    passes.on_answered(7)
+    assert all(session.answered == 7 for session in sessions[1:])
+    for session in sessions:
+        session.answered = 0
+        passes.commit_awaited(session)
+    passes.on_answered(8)
+    assert not any(session.answered for session in sessions)
+
+
 def test_output_that_comes_of_flushing_is_seen_to_in_another_pass(passes: Any, loop: FakeLoop, log: list[str]) -> None:
     session = FakeSession()
 
