@@ -65,6 +65,8 @@ def info(config: str | None, data_dir: str | None) -> None:
                 raise
         else:
             state = "stopped cleanly" if told.was_clean else "ended without a clean stop: the next start checks it"
+            if told.misses_log:
+                state = "its log is missing: 'amqpd store check' says what to do"
             _say(store=told.path, state=state, format=told.format,
                  file=f"{_size(told.octets)}, {_size(told.free_octets)} of it free", log=_size(told.log_octets),
                  durability=settings.durability,

@@ -14,6 +14,7 @@ import pytest
 
 from amqpd import cli
 from amqpd.broker.definitions import VhostDefinition
+from amqpd.store import last_log
 from amqpd.store.journal import Journal
 from amqpd.store.store import LARGEST_LOG, Store
 from tests.crash.broker_process import COMMAND, ROOT, SABOTAGED, BrokerProcess
@@ -59,6 +60,19 @@ def test_info_tells_what_there_is(data_dir: Path, capsys: pytest.CaptureFixture[
         "file": "0.1 MiB, 0.0 MiB of it free", "log": "0.0 MiB", "durability": "power", "vhosts": "1", "users": "0",
         "policies": "0", "exchanges": "0", "queues": "1", "bindings": "0", "messages": "2", "damaged": "0"}
     assert tree(data_dir) == before
+
+
+def test_a_missing_log_is_told_by_info_and_check(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (number,), = query(data_dir, "SELECT value FROM meta WHERE key = 'logs'")
+    last_log.note(data_dir / "amqpd.db", number + 1)
+    assert run("info", "--data-dir", data_dir) == 0
+    assert "state:      its log is missing: 'amqpd store check' says what to do\n" in capsys.readouterr().out
+    assert run("check", "--data-dir", data_dir) == 74
+    assert capsys.readouterr().err == (
+        "amqpd: amqpd-data/amqpd.db-wal is missing, and with it what was committed last: put it back, restore a "
+        "backup, or delete amqpd-data/amqpd.log-number to go on without\n")
 
 
 def test_check_says_that_a_store_is_fine(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

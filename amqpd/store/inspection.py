@@ -81,9 +81,9 @@ def _examine(connection: sqlite3.Connection, path: Path, log: Path, *, had_log: 
     epoch = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()     # its index may be damaged
     if not epoch or not isinstance(epoch[0], int):
         raise from_finding("there is no epoch in meta", path)
-    if not had_log:
-        last_log.check_file(path, meta.get("logs"))
-    elif meta.get("synced", 1):
+    if not had_log and last_log.is_missed(path, meta.get("logs")):
+        raise last_log.missing(path)
+    if meta.get("synced", 1):
         page_size, = connection.execute("PRAGMA page_size").fetchone()
         log_scan.check_log(log, page_size)
     finding, = connection.execute("PRAGMA quick_check(1)").fetchone()

@@ -53,13 +53,16 @@ def forget(database: Path) -> None:
         note_beside(database).unlink()
 
 
-def check_file(database: Path, number: object) -> None:
-    """See that this file, which has no log, is whole without one; `number` is its `meta.logs`. Raises StoreError."""
-    beside = note_beside(database)
-    if number == _noted(beside) - 1:
-        raise StoreError(
-            f"{database}-wal is missing, and with it what was committed last: put it back, restore a backup, or delete "
-            f"{beside} to go on without")
+def is_missed(database: Path, number: object) -> bool:
+    """Whether this file, which has no log, is not whole without one; `number` is its `meta.logs`."""
+    return number == _noted(note_beside(database)) - 1
+
+
+def missing(database: Path) -> StoreError:
+    """What is to be said of that."""
+    return StoreError(
+        f"{database}-wal is missing, and with it what was committed last: put it back, restore a backup, or delete "
+        f"{note_beside(database)} to go on without")
 
 
 def _noted(path: Path) -> int:

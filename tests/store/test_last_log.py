@@ -16,6 +16,7 @@ from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Journal
 from amqpd.store.store import Store
 from amqpd.store.tools import compacting, copies
+from amqpd.store.tools.facts import facts
 from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import tree
 from tests.store.store_samples import NOW, crash, define, load, message, query, queue, save
@@ -156,6 +157,14 @@ def test_a_start_that_is_refused_after_a_crash_leaves_the_note(crashed, opened):
 
 
 # Tools
+
+def test_facts_tell_whether_the_log_is_missing(crashed):
+    assert not facts(crashed).misses_log
+    (crashed / LOG).unlink()
+    assert facts(crashed).misses_log
+    (crashed / NOTE).unlink()
+    assert not facts(crashed).misses_log
+
 
 def test_a_store_without_its_log_is_not_copied_or_compacted(crashed, tmp_path):
     (crashed / LOG).unlink()

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from amqpd.store.statements import COUNT_MESSAGES
-from amqpd.store.tools.stopped import held, name_in, reading
+from amqpd.store.tools.stopped import held, misses_log, name_in, reading
 
 _COUNTED = ("vhosts", "users", "policies", "exchanges", "queue_rows", "bindings")
 
@@ -18,6 +18,7 @@ class Facts(msgspec.Struct, frozen=True):
     path: Path
     format: int
     was_clean: bool
+    misses_log: bool
     octets: int
     free_octets: int
     log_octets: int
@@ -35,5 +36,5 @@ def facts(directory: Path) -> Facts:
         counts = {what: connection.execute(query).fetchone()[0] for what, query in queries.items()}
         log = path.with_name(path.name + "-wal")
         return Facts(
-            path, found, bool(was_clean), path.stat().st_size, page_size * free,
+            path, found, bool(was_clean), misses_log(path, connection), path.stat().st_size, page_size * free,
             log.stat().st_size if log.exists() else 0, counts)

@@ -86,11 +86,17 @@ def _format_of(connection: sqlite3.Connection, path: Path) -> int:
     return found
 
 
+def misses_log(path: Path, connection: sqlite3.Connection) -> bool:
+    """Whether somebody has taken the log away that this store ended with."""
+    number = connection.execute("SELECT value FROM meta WHERE key = 'logs'").fetchone()
+    log = path.with_name(path.name + "-wal")
+    return not log.exists() and number is not None and last_log.is_missed(path, number[0])
+
+
 def expect_log(path: Path, connection: sqlite3.Connection) -> None:
-    """See that nobody has taken the log away that this store ended with. Raises StoreError."""
-    if not path.with_name(path.name + "-wal").exists():
-        number = connection.execute("SELECT value FROM meta WHERE key = 'logs'").fetchone()
-        last_log.check_file(path, number and number[0])
+    """See that nobody has. Raises StoreError."""
+    if misses_log(path, connection):
+        raise last_log.missing(path)
 
 
 def name_in(format_: int, table: str) -> str:
