@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from amqpd.server.shelf import StoreShelf
 
 
-MOST_TOLD_AT_ONCE = 64
+MOST_TOLD_AT_ONCE = 64      # sessions, of answers in a pass
 
 
 def now_ms() -> int:

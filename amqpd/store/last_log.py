@@ -27,21 +27,21 @@ def note_beside(database: Path) -> Path:
 
 def prepare(database: Path) -> None:
     """Make room for the note, so that a full disk is met before a commit and not after it. Raises OSError."""
-    descriptor = os.open(note_beside(database), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, files.OWNER_ONLY)
-    try:
-        if os.fstat(descriptor).st_size < len(_line(0)):
-            os.pwrite(descriptor, bytes(len(_line(0))), 0)
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    path = note_beside(database)
+    if not path.exists() or path.stat().st_size < len(_line(0)):
+        _write(path, bytes(len(_line(0))))
     files.sync_directory(database.parent)       # the log's name too, which may be no older
 
 
 def note(database: Path, number: int) -> None:
     """Note that the log of this number has a commit. Raises OSError."""
-    descriptor = os.open(note_beside(database), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, files.OWNER_ONLY)
+    _write(note_beside(database), _line(number))
+
+
+def _write(path: Path, octets: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, files.OWNER_ONLY)
     try:
-        os.pwrite(descriptor, _line(number), 0)
+        os.pwrite(descriptor, octets, 0)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
