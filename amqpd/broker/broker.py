@@ -30,6 +30,7 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
+from amqpd.broker.effort import Effort
 from amqpd.broker.pages import FEWEST_OCTETS, StoredMessages
 from amqpd.broker.ports import Journal, Shelf
 from amqpd.broker.queue import Queue
@@ -93,6 +94,7 @@ class Broker:
         self.users: dict[str, User] = {}
         self.connections: dict[int, Connection] = {}
         self.clock = clock or Clock()
+        self.effort = Effort()
         self.next_message_number = first_number
         self._next_queue_number = first_number
         self.last_batch = 0
