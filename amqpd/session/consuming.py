@@ -360,11 +360,17 @@ class Consuming:
         self.unacked.clear()
         return taken
 
-    def unanswer(self, answered: dict[int, Unacked]) -> None:
-        """Undo a take: these are unacked again."""
-        unacked = sorted((self.unacked | answered).items())
+    def unanswer(self, answered: Iterable[dict[int, Unacked]]) -> None:
+        """Undo these takes, all in one go: what was taken is unacked again."""
+        unacked: dict[int, Unacked] = {}
+        for taken in answered:
+            unacked |= taken
+        if not unacked:
+            return
+        unacked |= self.unacked
+        self._channel.broker.effort.total += len(unacked)
         self.unacked.clear()
-        self.unacked.update(unacked)
+        self.unacked.update([(tag, unacked[tag]) for tag in sorted(unacked)])
 
     def _give_back(self, answered: dict[int, Unacked], *, requeue: bool) -> None:
         verdict = Verdict.REQUEUE if requeue else Verdict.REJECT
@@ -436,11 +442,13 @@ class Consuming:
     def overdue(self, now_ms: int, default_ms: int | None) -> int | None:
         """The timeout in ms that some delivery has been unacked for longer than, or None. RabbitMQ docs/consumers."""
         if not self.unacked:
-            self._given.clear()
+            if not self._channel.transaction.holds_answers:     # a rollback may bring deliveries back
+                self._given.clear()
             return None
-        oldest = next(iter(self.unacked))
-        while self._given[0][0] <= oldest:
-            self._given.popleft()
+        if not self._channel.transaction.holds_answers:
+            oldest = next(iter(self.unacked))
+            while self._given[0][0] <= oldest:
+                self._given.popleft()
         looks_further = self._has_own_timeouts
         seen: set[Consumer] = set()
         given = iter(self._given)

@@ -128,14 +128,18 @@ class Transaction:
 
     def roll_back(self) -> None:
         """Undo all that is held."""
-        for answered, _ in self._answers:
-            self._channel.consuming.unanswer(answered)
+        self._channel.consuming.unanswer([answered for answered, _ in self._answers])
         self._forget()
 
     @property
     def held_publishes(self) -> int:
         """How many messages wait in their queues' runs, and for being returned."""
         return len(self._returns) + sum(len(run) for runs in self._publishes for run in runs.values())
+
+    @property
+    def holds_answers(self) -> bool:
+        """Return whether any delivery is answered, but not yet for good."""
+        return bool(self._answers)
 
     @property
     def held_answers(self) -> list[Unacked]:

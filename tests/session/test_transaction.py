@@ -118,6 +118,26 @@ def test_acks_of_a_rollback_are_undone_and_may_be_made_again(tx: Talk) -> None:
     assert tx.stage.broker.vhosts["/"].queues["q"].unacked == 0
 
 
+def test_a_rollback_puts_back_all_answers_in_one_step_each_however_many_there_are(tx: Talk) -> None:
+    tx.publish("q", *[b"a"] * 30, channel=2)
+    for tag in range(30):
+        tx.client(Basic.Get(queue="q")).hear(Basic.GetOk)
+    for tag in range(20, 0, -1):
+        tx.client(Basic.Ack(tag))
+    before = tx.stage.broker.effort.total
+    roll_back(tx)
+    assert tx.stage.broker.effort.total == before + 30
+    assert [*tx.session.channels[1].consuming.unacked] == [*range(1, 31)]
+
+
+def test_a_delivery_whose_ack_was_rolled_back_is_as_old_as_before(tx: Talk) -> None:
+    tx.publish("q", b"a", channel=2)
+    get(tx, 1, b"a").client(Basic.Ack(1)).stage.pass_time(1)
+    roll_back(tx).stage.pass_time(1_799)
+    tx.nothing().stage.pass_time(0.25)
+    assert tx.hear(Channel.Close).reply_code == 406
+
+
 def test_an_ack_cannot_be_made_twice_in_a_transaction(tx: Talk) -> None:
     tx.publish("q", b"a", channel=2)
     get(tx, 1, b"a").client(Basic.Ack(1)).client(Basic.Ack(1))
