@@ -4,28 +4,43 @@ The unit is a step: about a microsecond of Python on the machine of the bench, s
 queue, looking at one binding, or visiting one node of a topic's trie. Steps are counted and not timed, so that the
 same input is always cut at the same place.
 
-Whoever does work adds to `total`; whoever hands out turns calls `begin`, and asks `is_spent` between two pieces.
+A turn of the event loop has `TURN` steps for everybody; a client, or a job of the worklist, has a slice of it. When
+a slice is spent, the rest waits for a later turn. A turn in which many clients have something to say gives each a
+smaller slice, and none less than `SMALLEST_SLICE`.
 """
 
 from __future__ import annotations
 
-SLICE = 4_000       # steps: a few milliseconds, after which the others have their turn
+TURN = 12_000               # steps
+SLICE = 6_000
+SMALLEST_SLICE = 500
 
 
 class Effort:
     """`total` counts all steps since the start; `stop` is the total at which the present slice ends."""
 
-    __slots__ = ("total", "stop")
+    __slots__ = ("total", "stop", "_turn_stop")
 
     def __init__(self) -> None:
         self.total = 0
         self.stop = SLICE
+        self._turn_stop = TURN
 
-    def begin(self, steps: int = SLICE) -> None:
-        """Begin a slice of this many steps."""
-        self.stop = self.total + steps
+    def begin_turn(self) -> None:
+        """Begin a turn of the event loop: its budget is whole again."""
+        self._turn_stop = self.total + TURN
+
+    def begin(self, most: int = SLICE) -> None:
+        """Begin a slice of at most this many steps, and not more than the turn has left."""
+        left = self._turn_stop - self.total
+        self.stop = self.total + max(SMALLEST_SLICE, min(most, left))
 
     @property
     def is_spent(self) -> bool:
         """Return whether the present slice is used up: what is left waits for the next turn."""
         return self.total >= self.stop
+
+    @property
+    def turn_is_spent(self) -> bool:
+        """Return whether this turn has used up its budget."""
+        return self.total >= self._turn_stop

@@ -83,7 +83,10 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self._taken += nbytes
         if nbytes < self._size:
             self._taken = 0
-        if self._taken >= SHARE or session.is_held:
+        if session.is_deferred:
+            self._taken = 0
+            self._pause_reading()       # until what was read has been carried out
+        elif self._taken >= SHARE:
             # There is more, and the loop would read on and on: let the others and the consumers have their turn.
             self._taken = 0
             self._pause_reading()
@@ -102,7 +105,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
 
     def resume_reading(self) -> None:
         """The others had their turn, the journal has been written, or an alarm has ended."""
-        if self.session.is_unheard:
+        if self.session.is_unheard or self.session.is_deferred:
             return
         self.session.is_read = True
         if not self._transport.is_closing():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from amqpd.broker.broker import Broker
@@ -45,6 +46,7 @@ class Pass:
         self._has_output: list[Session] = []
         self._awaiting: set[Session] = set()
         self._is_scheduled = False
+        self._deferred: deque[Session] = deque()        # those that have had their share of a turn, in order
         self._read_again: list[ClientProtocol] = []
         self._read_later: list[ClientProtocol] = []
 
@@ -59,7 +61,12 @@ class Pass:
         """See session/connection.py."""
         self._awaiting.add(session)
 
-    def heard_out(self, session: Session) -> None:
+    def input_deferred(self, session: Session) -> None:
+        """See session/connection.py."""
+        self._deferred.append(session)
+        self.schedule()
+
+    def input_drained(self, session: Session) -> None:
         """See session/connection.py."""
         protocol = self.protocols.get(session)
         if protocol is not None and not session.is_read:
@@ -103,7 +110,9 @@ class Pass:
 
     def _end(self) -> None:
         self._is_scheduled = False
-        now = now_ms()
+        self.tell_time()
+        now = self._broker.clock.now_ms
+        self._go_on_with_deferred()
         if self.committer is not None:
             self.committer.tell_of_answers()
         has_output, self._has_output = self._has_output, []
@@ -126,10 +135,19 @@ class Pass:
             for protocol in protocols:
                 if self.is_full:
                     self._read_later.append(protocol)
-                elif protocol.session.is_held:
-                    self._read_again.append(protocol)
                 else:
                     protocol.resume_reading()
+        self._broker.effort.begin_turn()
+        if self._deferred:
+            self.schedule()
+
+    def _go_on_with_deferred(self) -> None:
+        """Let those go on who have waited longest, until the turn is spent; at least one has a slice."""
+        effort = self._broker.effort
+        for _ in range(len(self._deferred)):
+            self._deferred.popleft().go_on()
+            if effort.turn_is_spent:
+                break
 
     def bury_dead(self) -> None:
         """Route what has died; see broker/broker.py."""

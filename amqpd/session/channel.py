@@ -108,10 +108,10 @@ class Channel:
 
     # Commands
 
-    def on_command(self, command: Publishes | Acks | TooLarge) -> None:
-        """Take a command of the hot path; an error closes the channel."""
+    def on_command(self, command: Publishes | Acks | TooLarge) -> Publishes | None:
+        """Take a command of the hot path, and return what is left of it; an error closes the channel."""
         if self.is_closing:
-            return
+            return None
         try:
             if isinstance(command, Publishes):
                 self.publishing.on_publishes(command.groups)
@@ -124,6 +124,7 @@ class Channel:
                     f"message size {command.body_size} is larger than configured max size {limit}")
         except ChannelException as error:
             self.close(error, (60, 80) if isinstance(command, Acks) else (60, 40))
+        return None
 
     def on_method(self, method: Frame) -> None:
         """Take any other method; an error closes the channel. Close and close-ok are the session's to see."""

@@ -6,8 +6,8 @@ passwords are the server's: it hands in octets, calls `tick`, and answers `login
 Always true between calls:
 - after our close only close and close-ok are heard, after the end nothing;
 - a channel is in `channels` from its open until close-ok has been exchanged;
-- while a get waits for its message to be read from disk, all that came after it waits too, in order;
-- while it is blocked, nothing the client said after its first publish has been looked at;
+- while a command waits for the disk, for the next turn or for the end of an alarm, all that came after it waits too,
+  in order (`session/deferred_input.py`);
 - once ended, nothing in the broker knows this connection.
 
 Spec: §2.2.4, §4.2, §4.8; connection class; RabbitMQ docs/heartbeats, docs/connection-blocked.
@@ -16,7 +16,6 @@ Spec: §2.2.4, §4.2, §4.8; connection class; RabbitMQ docs/heartbeats, docs/co
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, Protocol
@@ -35,6 +34,7 @@ from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.message import Message
 from amqpd.session.channel import Channel
 from amqpd.session.credentials import LoginRequest, read_amqplain, read_plain
+from amqpd.session.deferred_input import DeferredInput, Wait
 from amqpd.session.outbox import Outbox
 from amqpd.session.phases import TRANSITIONS, Phase
 from amqpd.wire.methods import decode_method, encode_method, pack_channel_open_ok, pack_close, pack_start
@@ -52,6 +52,7 @@ EARLY_COMMANDS = 100
 CLOSE_OK_WAIT_MS = 5_000
 LAST_WORDS_MS = 1_000       # how long a peer may read our last words before the socket goes
 UNHEARD_OCTETS = 16 * 1024  # of a blocked client, from which on it is not read any more
+METHOD_STEPS = 25           # what a method that is not on the hot path costs, about; see broker/effort.py
 TICK_SLACK_MS = 50
 CHANNEL_OPEN = b"\x00\x14\x00\x0a"
 CONNECTION_CLOSE = b"\x00\x0a\x00\x32"
@@ -88,8 +89,11 @@ class Signals(Protocol):
     def commit_awaited(self, session: Session) -> None:
         """Something waits for a batch to be on disk."""
 
-    def heard_out(self, session: Session) -> None:
-        """What a blocked client said has been looked at: it may be read again."""
+    def input_deferred(self, session: Session) -> None:
+        """The client has had its share of this turn: call `go_on` in the next one."""
+
+    def input_drained(self, session: Session) -> None:
+        """What waited has been carried out: the client may be read again."""
 
 
 class Session:
@@ -117,8 +121,7 @@ class Session:
         self.is_writable = True         # the transport's word: False while its buffer is full
         self.is_read = True             # False while the server takes nothing from this client
         self.peer_closes = False        # the peer got close-ok: closing the socket is left to it for a while
-        self._unheard: Iterator[Command] | None = None      # while blocked: what comes after the first publish
-        self._unheard_octets = bytearray()                  # and what came after that
+        self._deferred = DeferredInput()
         self.received_octets = self.sent_octets = 0
         self.received_count = self.sent_count = 0           # of reads and writes
         self.unsent: Callable[[], int] = int                # octets the transport could not send yet
@@ -129,7 +132,6 @@ class Session:
         self._now_ms = self._last_heard_ms = self._last_sent_ms = now_ms
         self._header = b""
         self._early: list[Command] = []     # what came while the password was looked at
-        self._held: deque[Command] = deque()    # a get that waits for the disk, and what came after it
         self._is_deaf = False           # framing is lost: what comes cannot be understood any more
         self._has_ended = False
         self._is_over = False           # our last words have been written
@@ -140,7 +142,7 @@ class Session:
 
     def direct_room(self) -> memoryview | None:
         """Where the socket may write the next octets itself; see wire/reader.py."""
-        if self.phase is not Phase.OPEN or self._is_deaf or self.is_blocked:
+        if self.phase is not Phase.OPEN or self._is_deaf or self._deferred.reason is not None:
             return None
         return self._reader.direct_room()
 
@@ -149,6 +151,7 @@ class Session:
         self._now_ms = self._last_heard_ms = self.broker.clock.now_ms = now_ms
         self.received_octets += size
         self.received_count += 1
+        self.broker.effort.begin()
         self._take(self._reader.direct_commands(size))
 
     def receive(self, data: bytes | memoryview, now_ms: int) -> None:
@@ -156,6 +159,7 @@ class Session:
         self._now_ms = self._last_heard_ms = self.broker.clock.now_ms = now_ms
         self.received_octets += len(data)
         self.received_count += 1
+        self.broker.effort.begin()
         self._hear(data)
 
     def _hear(self, data: bytes | memoryview) -> None:
@@ -165,8 +169,8 @@ class Session:
             if bytes(data).endswith(CLOSE_OK_FRAME):
                 self._finish()
             return
-        if self.is_blocked:
-            self._unheard_octets += data
+        if self._deferred.reason is not None:
+            self._deferred.octets += data
             return
         if self.phase is Phase.AWAIT_HEADER:
             data = self._take_header(bytes(data))
@@ -175,21 +179,30 @@ class Session:
         self._take(self._reader.commands(data))
 
     def _take(self, commands: Iterable[Command]) -> None:
-        """Take commands until there are no more, the talk is over, or one publishes while an alarm is on."""
+        """Carry out commands until there are no more, the connection has ended, or the rest has to wait."""
         commands = iter(commands)
+        effort = self.broker.effort
         try:
             for command in commands:
-                if self._held:
-                    self._held.append(command)
-                    continue
                 if self._signals.alarm and self.phase is Phase.OPEN and isinstance(command, (Publishes, TooLarge)):
                     self._block(chain([command], commands))
                     return
-                self._on_command(command)
+                try:
+                    rest = self._on_command(command)
+                except NotAtHand as reason:
+                    self._deferred.defer(chain([command], commands), Wait.DISK)
+                    reason.call(self.go_on)
+                    return
                 self.broker.bury_dead()
                 if self.phase is Phase.CLOSED:
                     return
-            if self._signals.alarm and self.phase is Phase.OPEN and self._reader.is_inside_content and not self._held:
+                if rest is not None:
+                    commands = chain([rest], commands)
+                if effort.is_spent:
+                    self._deferred.defer(commands, Wait.TURN)
+                    self._signals.input_deferred(self)
+                    return
+            if self._signals.alarm and self.phase is Phase.OPEN and self._reader.is_inside_content:
                 self._block(iter(()))       # no need to take all of a large body first
         except ConnectionException as error:
             self._close_unreadable(error)
@@ -198,19 +211,19 @@ class Session:
             self._close_unreadable(ConnectionException(ReplyCode.INTERNAL_ERROR, method=(0, 0)))
 
     @property
-    def is_held(self) -> bool:
-        """Whether commands wait for the disk, so that no more should come."""
-        return bool(self._held)
+    def is_deferred(self) -> bool:
+        """Return whether commands wait for something other than the end of an alarm, so that no more should come."""
+        return self._deferred.reason is not None and not self.is_blocked
 
-    def _hold(self, command: Command, reason: NotAtHand) -> None:
-        self._held.append(command)
-        reason.call(self._go_on)
-
-    def _go_on(self) -> None:
-        """The disk has been read: take what was held."""
-        held, self._held = self._held, deque()
-        if self.phase is not Phase.CLOSED:
-            self._take(held)
+    def go_on(self) -> None:
+        """Carry out the commands that waited; those that have to wait again stay in order."""
+        self._now_ms = self.broker.clock.now_ms
+        self.broker.effort.begin()
+        self._take(self._deferred.take_commands())
+        while self._deferred.reason is None and self._deferred.octets:
+            self._hear(self._deferred.take_octets())
+        if self._deferred.reason is None:
+            self._signals.input_drained(self)
 
     def _take_header(self, data: bytes) -> bytes:
         """The protocol header, Spec: §4.2.2; what follows it is returned."""
@@ -227,8 +240,8 @@ class Session:
         self.outbox.write(pack_start(self.settings.server_properties, MECHANISMS, "en_US"))
         return rest
 
-    def _on_command(self, command: Command) -> None:
-        """One command, whatever the phase."""
+    def _on_command(self, command: Command) -> Command | None:
+        """Carry out one command, whatever the phase; return what is left of it for the next turn."""
         channel = self.channels.get(command.channel)
         if self.phase is Phase.AUTHENTICATING:
             self._keep_for_later(command)
@@ -241,9 +254,10 @@ class Session:
             try:
                 if channel is None:
                     raise _not_open(command)
-                channel.on_command(command)
+                return channel.on_command(command)
             except ConnectionException as error:
                 self.close(error)
+        return None
 
     def _keep_for_later(self, command: Command) -> None:
         """A client need not wait for the answer to its password, but it may not go on for ever either."""
@@ -258,7 +272,7 @@ class Session:
             else:
                 self._on_handshake(command)
             return
-        method = None
+        self.broker.effort.total += METHOD_STEPS
         try:
             if channel is None and command.channel and command.payload[:4] != CHANNEL_OPEN:
                 raise _not_open(command)
@@ -271,8 +285,6 @@ class Session:
                 self._on_channel_close(channel, method)
             else:
                 channel.on_method(method)
-        except NotAtHand as reason:
-            self._hold(command, reason)
         except ConnectionException as error:
             if error.method is None:
                 error.method = _ids(command.payload)
@@ -445,7 +457,7 @@ class Session:
         self.phase = Phase.CLOSING
         self.drop_at_ms = self._now_ms + CLOSE_OK_WAIT_MS
         if self.is_blocked:
-            self._hear_out()        # only for the answer to our close: what it published is not taken any more
+            self.go_on()            # only for the answer to our close: what it published is not taken any more
 
     def _close_unreadable(self, error: ConnectionException) -> None:
         """Close because the octets themselves make no sense; nothing after them can be understood."""
@@ -491,7 +503,7 @@ class Session:
             self._log.warning("%s: client unexpectedly closed the TCP connection", self.name)
         self.end()
         self.phase = Phase.CLOSED
-        self._unheard = None
+        self._deferred.clear()
 
     def end(self) -> None:
         """Let go of everything in the broker: channels first, then exclusive queues."""
@@ -612,16 +624,16 @@ class Session:
     @property
     def is_blocked(self) -> bool:
         """Whether the client published while an alarm was on. RabbitMQ docs/connection-blocked."""
-        return self._unheard is not None
+        return self._deferred.reason is Wait.ALARM
 
     @property
     def is_unheard(self) -> bool:
         """Whether so much of a blocked client waits that no more should be read from it."""
-        return len(self._unheard_octets) >= UNHEARD_OCTETS
+        return self.is_blocked and len(self._deferred.octets) >= UNHEARD_OCTETS
 
-    def _block(self, unheard: Iterator[Command]) -> None:
-        """Look at nothing more that the client says, and tell it, if it can hear that."""
-        self._unheard = unheard
+    def _block(self, commands: Iterator[Command]) -> None:
+        """Defer everything that the client says, and tell it, if it understands that."""
+        self._deferred.defer(commands, Wait.ALARM)
         self._log.info("%s: blocked: %s", self.name, self._signals.alarm)
         if self.client_can("connection.blocked"):
             self._send(Connection.Blocked(self._signals.alarm))
@@ -633,16 +645,7 @@ class Session:
         self._now_ms = now_ms
         if self.client_can("connection.blocked"):
             self._send(Connection.Unblocked())
-        self._hear_out()
-
-    def _hear_out(self) -> None:
-        unheard, octets = self._unheard, bytes(self._unheard_octets)
-        assert unheard is not None
-        self._unheard = None
-        self._unheard_octets.clear()
-        self._take(unheard)
-        self._hear(octets)
-        self._signals.heard_out(self)
+        self.go_on()
 
     def peer_is_alive(self, at_ms: int) -> None:
         """The server knows that the peer was alive then, though nothing is read from it."""

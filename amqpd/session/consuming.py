@@ -109,6 +109,7 @@ class Consuming:
         self._next_tag += len(run)
         self._given.append((self._next_tag, self._channel.broker.clock.now_ms))
         self.delivered_total += len(run)
+        self._channel.broker.effort.total += len(run)
         if not consumer.no_ack:
             self._in_flight += len(run)
             self.unacked.update(zip(tags, zip(run, repeat(consumer))))
@@ -294,6 +295,7 @@ class Consuming:
             for tag, multiple in tags:
                 self._channel.transaction.hold_answers(self._take(tag, multiple=bool(multiple)), Verdict.ACK)
             return
+        self._channel.broker.effort.total += len(tags)
         taken: dict[Consumer, list[Message]] = {}
         unacked = self.unacked
         try:

@@ -179,7 +179,7 @@ class ChannelMachine(RuleBasedStateMachine):
             self.commit()       # a consumer that waits for what may be handed out comes first
         expected = min((one.turn for one in self.at(queue, Place.READY)), default=None)
         self.client.client(Basic.Get(queue=queue, no_ack=no_ack), channel=number)
-        if self.client.session.is_held:
+        if self.client.session.is_deferred:
             self.write()        # that it may be handed out has to be on disk first
         answer, = [heard for heard in self.client.hear_all() if isinstance(heard.said, (Basic.GetOk, Basic.GetEmpty))]
         if expected is None:

@@ -9,6 +9,7 @@ import pytest
 
 from amqpd.broker.broker import Broker
 from amqpd.broker.clock import Clock
+from amqpd.broker.effort import TURN
 from amqpd.server import loop as loop_module
 from amqpd.server.loop import Pass
 from amqpd.store.journal import MemoryJournal
@@ -39,7 +40,7 @@ class FakeProtocol:
     def __init__(self, log: list[str], name: str = "protocol") -> None:
         self.log = log
         self.name = name
-        self.session = SimpleNamespace(is_held=False)
+        self.session = SimpleNamespace(is_deferred=False)
 
     def flush(self, now: int) -> None:
         self.log.append(f"flush {self.name}")
@@ -227,12 +228,12 @@ def test_an_alarm_that_ends_unblocks_everybody(passes: Any, log: list[str]) -> N
     assert (passes.alarm, log) == ("", ["unblock 1000", "unblock 1000"])
 
 
-def test_who_has_been_heard_out_is_read_again(passes: Any, loop: FakeLoop, log: list[str]) -> None:
+def test_a_client_whose_input_is_drained_is_read_again(passes: Any, loop: FakeLoop, log: list[str]) -> None:
     session = FakeSession()
-    passes.heard_out(session)
+    passes.input_drained(session)
     passes.protocols[session] = FakeProtocol(log)
     for session.is_read in (True, False):
-        passes.heard_out(session)
+        passes.input_drained(session)
     loop.turn()
     assert log == ["take", "read protocol"]
 
@@ -273,3 +274,24 @@ def test_what_is_due_already_is_woken_at_once(passes: Any, loop: FakeLoop, broke
     passes.schedule()
     loop.turn()
     assert loop.timers[0].delay_s == 0
+
+
+def test_deferred_clients_go_on_in_turn_until_the_turn_is_spent(
+    passes: Any, loop: FakeLoop, broker: Broker, log: list[str]
+) -> None:
+    class Deferred:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def go_on(self) -> None:
+            log.append(f"go on {self.name}")
+            broker.effort.total += TURN
+
+    for name in "ab":
+        passes.input_deferred(Deferred(name))
+    loop.turn()
+    assert log == ["go on a", "take"]
+    loop.turn()
+    assert log == ["go on a", "take", "go on b", "take"]
+    loop.turn()
+    assert log == ["go on a", "take", "go on b", "take"]

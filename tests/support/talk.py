@@ -85,6 +85,7 @@ class Stage:
         self.broker = Broker(
             self.journal, first_number=first_number, clock=Clock(START_MS, START_WALL_MS), shelf=self.shelf)
         self._has_output: list[Session] = []
+        self._deferred: deque[Session] = deque()
         self._awaiting: dict[Session, None] = {}
         if not self.journal.now.definitions:
             self._furnish()
@@ -126,7 +127,11 @@ class Stage:
         """See session/connection.py."""
         self._awaiting[session] = None
 
-    def heard_out(self, session: Session) -> None:
+    def input_deferred(self, session: Session) -> None:
+        """See session/connection.py."""
+        self._deferred.append(session)
+
+    def input_drained(self, session: Session) -> None:
         """See session/connection.py."""
         session.is_read = True
 
@@ -141,11 +146,16 @@ class Stage:
     def end_pass(self) -> None:
         """Look at passwords, send what is to be sent, and commit, until nothing more comes of it."""
         while True:
+            self.broker.effort.begin_turn()
             self._check_logins()
+            for _ in range(len(self._deferred)):
+                self._deferred.popleft().go_on()
             self.broker.bury_dead()
             self.shelf.serve()
             self._tell_of_answers()
             self._send()
+            if self._deferred:
+                continue
             if not (self.commits_at_once and (self._awaiting or not self.journal.is_empty)):
                 break
             self.commit()

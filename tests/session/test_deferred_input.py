@@ -1,0 +1,121 @@
+"""A client that says much at once: what it may do in one turn is bounded, and the rest follows in order."""
+
+from __future__ import annotations
+
+import pytest
+from pamqp import frame
+from pamqp.commands import Basic, Channel, Connection, Queue
+
+from amqpd.broker.effort import SLICE, SMALLEST_SLICE, TURN
+from amqpd.session.connection import METHOD_STEPS, Session
+from tests.support.talk import Stage, Talk
+
+MANY = 3 * SLICE // METHOD_STEPS        # methods that take three slices
+
+
+class Paused(Stage):
+    """A stage on which nobody goes on by itself."""
+
+    def turn(self) -> None:
+        """One turn: the clients that wait go on, as the server has it."""
+        self.broker.effort.begin_turn()
+        for _ in range(len(self._deferred)):
+            self._deferred.popleft().go_on()
+
+    def say(self, talk: Talk, octets: bytes) -> None:
+        """Hand in what a client says, and nothing else."""
+        talk.session.receive(octets, self.now_ms)
+
+
+@pytest.fixture
+def stage() -> Paused:
+    return Paused()
+
+
+@pytest.fixture
+def talk(stage: Paused) -> Talk:
+    return stage.client().open_channel(1)
+
+
+def passive(count: int) -> bytes:
+    return frame.marshal(Queue.Declare(queue="q", passive=True), 1) * count
+
+
+def effort_of(stage: Paused, session: Session) -> int:
+    before = stage.broker.effort.total
+    stage.turn()
+    return stage.broker.effort.total - before
+
+
+def test_a_client_has_a_slice_of_a_turn_and_the_rest_waits_in_order(stage: Paused, talk: Talk) -> None:
+    talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0))
+    stage.broker.effort.begin_turn()
+    before = stage.broker.effort.total
+    stage.say(talk, passive(MANY) + frame.marshal(Basic.Get(queue="q"), 1))
+    assert talk.session.is_deferred
+    assert SLICE <= stage.broker.effort.total - before < SLICE + 2 * METHOD_STEPS
+    stage.say(talk, frame.marshal(Queue.Delete(queue="q"), 1))      # comes after all that waits
+    turns = 0
+    while talk.session.is_deferred:
+        assert effort_of(stage, talk.session) < SLICE + 2 * METHOD_STEPS
+        turns += 1
+    assert turns == 3
+    stage.end_pass()
+    talk.broker(*[Queue.DeclareOk("q", 0, 0)] * MANY, Basic.GetEmpty(), Queue.DeleteOk(0))
+
+
+def test_clients_that_wait_go_on_in_turn(stage: Paused, talk: Talk) -> None:
+    other = stage.client().open_channel(1)
+    talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0))
+    stage.broker.effort.begin_turn()
+    stage.say(talk, passive(MANY))
+    stage.say(other, passive(1))
+    assert talk.session.is_deferred and not other.session.is_deferred
+    stage.end_pass()
+    talk.broker(*[Queue.DeclareOk("q", 0, 0)] * MANY)
+    other.broker(Queue.DeclareOk("q", 0, 0))
+
+
+def test_a_turn_that_is_spent_leaves_a_small_slice_to_everybody(stage: Paused, talk: Talk) -> None:
+    talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0))
+    stage.broker.effort.begin_turn()
+    stage.broker.effort.total += TURN
+    before = stage.broker.effort.total
+    stage.say(talk, passive(MANY))
+    assert SMALLEST_SLICE <= stage.broker.effort.total - before < SMALLEST_SLICE + 2 * METHOD_STEPS
+    stage.end_pass()
+    talk.broker(*[Queue.DeclareOk("q", 0, 0)] * MANY)
+
+
+def test_what_waits_is_dropped_with_the_connection(stage: Paused, talk: Talk) -> None:
+    talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0))
+    stage.broker.effort.begin_turn()
+    stage.say(talk, passive(MANY) + frame.marshal(Queue.Declare(queue="late"), 1))
+    talk.session.lost()
+    stage.turn()
+    assert "late" not in stage.broker.vhosts["/"].queues and not talk.session.is_deferred
+
+
+def test_a_connection_that_is_closed_by_us_hears_the_answer_behind_what_waits(stage: Paused, talk: Talk) -> None:
+    stage.broker.effort.begin_turn()
+    declare = frame.marshal(Queue.Declare(queue="q"), 1)
+    stage.say(talk, declare * MANY + frame.marshal(Queue.Declare(queue="late"), 1))
+    talk.session.force_close("enough")
+    stage.say(talk, frame.marshal(Connection.CloseOk(), 0))
+    stage.turn()
+    assert talk.session.is_finished and "late" not in stage.broker.vhosts["/"].queues
+    stage.end_pass()
+    talk.hear_all()
+
+
+def test_an_alarm_stops_a_client_at_the_first_publish_of_what_waits(stage: Paused, talk: Talk) -> None:
+    talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0))
+    stage.broker.effort.begin_turn()
+    stage.say(talk, passive(MANY) + frame.marshal(Channel.Flow(True), 1))
+    stage.say(talk, frame.marshal(Basic.Publish(routing_key="q"), 1))
+    stage.alarm = "low on memory"
+    while talk.session.is_deferred:
+        stage.turn()
+    assert talk.session.is_blocked
+    stage.end_pass()
+    talk.broker(*[Queue.DeclareOk("q", 0, 0)] * MANY, Channel.FlowOk(True), Connection.Blocked("low on memory"))
