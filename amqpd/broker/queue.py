@@ -29,7 +29,8 @@ from amqpd.broker.lease import Lease
 from amqpd.broker.pages import Left, StoredMessages, Unread
 from amqpd.broker.paging import NotAtHand, Paging
 from amqpd.broker.ports import Journal, Shelf
-from amqpd.broker.ready import NO_LIMIT, Line, PriorityLines, Ready
+from amqpd.broker.priority_fifo import PriorityFifo
+from amqpd.broker.ready import NO_LIMIT, Line, Ready
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.shelf import MemoryShelf
 from amqpd.broker.stretch import DELIVERY_OVERHEAD, body_octets, number_of
@@ -66,7 +67,7 @@ class Queue:
         self._deadlines = Deadlines()
         self.paging = Paging(self, shelf)
         self.ready: Ready = (
-            PriorityLines(rules.max_priority, shelf.budget, self._deadlines) if rules.max_priority
+            PriorityFifo(rules.max_priority, shelf.budget, self._deadlines) if rules.max_priority
             else Line(shelf.budget, self._deadlines))
         self.unacked = 0
         self.redelivered: set[int] = set()

@@ -1,6 +1,6 @@
 """The ready messages of a queue, in the order they will be handed out.
 
-A `Line` is first in, first out by message number; `PriorityLines` has one a level and serves the highest first.
+A `Line` is first in, first out by message number; `broker/priority_fifo.py` has one for each priority in use.
 Both own which messages wait and how many octets of body they hold; why a message comes or goes is the queue's.
 
 A line has a head in memory, then pages that are on disk, then a tail in memory, where new messages come. As long
@@ -32,7 +32,7 @@ from amqpd.broker.pages import (
     Page,
     Unread,
 )
-from amqpd.broker.stretch import DELIVERY_OVERHEAD, NO_BOUND, Budget, Stretch, body_octets, number_of
+from amqpd.broker.stretch import NO_BOUND, Budget, Stretch, body_octets, number_of
 from amqpd.message import Message
 
 NO_LIMIT = 1 << 62
@@ -129,6 +129,8 @@ class Ready(Protocol):
 
 class Line:
     """First in, first out."""
+
+    __slots__ = ("_budget", "_deadlines", "_head", "_pages", "_tail", "_paged", "_paged_octets", "_ends", "_serials")
 
     def __init__(self, budget: Budget, deadlines: Deadlines) -> None:
         self._budget = budget
@@ -429,155 +431,3 @@ class Line:
         waking = {(end, id(page)) for end, _, _, page in self._ends}
         for page in self._pages:
             assert page.next_end is None or (page.next_end, id(page)) in waking, "a page has an end that never comes"
-
-
-class PriorityLines:
-    """A line for each level from 0 to `highest`; the highest level that has messages is served first."""
-
-    def __init__(self, highest: int, budget: Budget, deadlines: Deadlines) -> None:
-        self._lines = [Line(budget, deadlines) for _ in range(highest + 1)]
-
-    @property
-    def octets(self) -> int:
-        """See `Ready`."""
-        return sum([line.octets for line in self._lines])
-
-    @property
-    def cost(self) -> int:
-        """See `Ready`."""
-        return sum([line.cost for line in self._lines])
-
-    @property
-    def on_disk_only(self) -> tuple[int, int]:
-        """See `Ready`."""
-        counts, octets = zip(*[line.on_disk_only for line in self._lines])
-        return sum(counts), sum(octets)
-
-    @property
-    def next_page(self) -> Page | None:
-        """See `Ready`."""
-        serving = self._serving
-        return None if serving is None else serving.next_page
-
-    @property
-    def page_ahead(self) -> Page | None:
-        """See `Ready`."""
-        serving = self._serving
-        return None if serving is None else serving.page_ahead
-
-    @property
-    def _serving(self) -> Line | None:
-        return next((line for line in reversed(self._lines) if line), None)
-
-    def __len__(self) -> int:
-        return sum(map(len, self._lines))
-
-    def __iter__(self) -> Iterator[Message]:
-        return chain.from_iterable(reversed(self._lines))
-
-    def numbers(self) -> list[int]:
-        """See `Ready`."""
-        return [number for line in reversed(self._lines) for number in line.numbers()]
-
-    def _by_level(self, run: Iterable[Message]) -> dict[int, list[Message]]:
-        """A message without a priority counts as 0, one above the highest as the highest."""
-        highest = len(self._lines) - 1
-        levels: dict[int, list[Message]] = {}
-        for message in run:
-            levels.setdefault(min(message.facts.priority or 0, highest), []).append(message)
-        return levels
-
-    def extend(self, run: Collection[Message]) -> None:
-        """See `Ready`."""
-        for level, messages in self._by_level(run).items():
-            self._lines[level].extend(messages)
-
-    def restore(self, level: int, pages: Iterable[Page]) -> None:
-        """See `Ready`."""
-        self._lines[level].restore(0, pages)
-
-    def put_back(self, run: Collection[Message]) -> None:
-        """See `Ready`."""
-        for level, messages in self._by_level(run).items():
-            self._lines[level].put_back(messages)
-
-    @property
-    def first_number(self) -> int:
-        """See `Ready`."""
-        serving = self._serving
-        return 0 if serving is None else serving.first_number
-
-    def number_at(self, place: int) -> int:
-        """See `Ready`."""
-        return max([line.number_at(place) for line in self._lines])
-
-    def take(self, limit: int, room: int, bound: Bound = without_bound) -> list[Message]:
-        """See `Ready`."""
-        run: list[Message] = []
-        for line in reversed(self._lines):
-            if limit <= len(run) or room <= 0:
-                break
-            if line:
-                taken = line.take(limit - len(run), room, bound)
-                room -= body_octets(taken) + DELIVERY_OVERHEAD * len(taken)
-                run += taken
-                if line:
-                    break       # no lower level before this one has been read
-        return run
-
-    def load(self, found: Collection[Message]) -> list[int]:
-        """See `Ready`."""
-        serving = self._serving
-        return [] if serving is None else serving.load(found)
-
-    def clear(self) -> Left:
-        """See `Ready`."""
-        return _together([line.clear() for line in reversed(self._lines)])
-
-    def trim(self, most: int, most_octets: int) -> Left:
-        """See `Ready`. The head is that of the highest level."""
-        left = []
-        below, below_octets = len(self), self.octets
-        for line in reversed(self._lines):
-            if below <= most and below_octets <= most_octets:
-                break
-            below -= len(line)
-            below_octets -= line.octets
-            left.append(line.trim(max(0, most - below), max(0, most_octets - below_octets)))
-        return _together(left)
-
-    def remove(self, run: Collection[Message]) -> None:
-        """See `Ready`."""
-        for level, messages in self._by_level(run).items():
-            self._lines[level].remove(messages)
-
-    @property
-    def next_end(self) -> int | None:
-        """See `Ready`."""
-        return min([line.next_end for line in self._lines if line.next_end is not None], default=None)
-
-    def take_due(self, now_ms: int) -> Left:
-        """See `Ready`."""
-        return _together([line.take_due(now_ms) for line in self._lines if line.next_end is not None])
-
-    def page_out(self, octets: int, may_go: Callable[[Message], bool]) -> list[Page]:
-        """See `Ready`. The lowest levels go first."""
-        made: list[Page] = []
-        for line in self._lines:
-            if octets <= 0:
-                break
-            if line:
-                pages = line.page_out(octets, may_go)
-                octets -= sum([page.cost for page in pages])
-                made += pages
-        return made
-
-    def check(self) -> None:
-        """See `Ready`."""
-        for line in self._lines:
-            line.check()
-
-
-def _together(left: Iterable[Left]) -> Left:
-    """As one."""
-    return list(chain.from_iterable(left))

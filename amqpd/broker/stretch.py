@@ -41,6 +41,8 @@ class Budget:
 class Stretch:
     """First in, first out."""
 
+    __slots__ = ("octets", "_budget", "_messages", "_gone")
+
     def __init__(self, budget: Budget) -> None:
         self.octets = 0
         self._budget = budget

@@ -1,0 +1,250 @@
+"""The ready messages of a queue with priorities: first in, first out within each level, the highest level first.
+
+Owns one `Line` for each level that has messages, and no more: most queues use few of their levels, and a level without
+messages costs neither memory nor time. A line that became empty is kept for the next level that is used.
+
+Always true between calls:
+- `_levels` are the levels that have messages, in rising order, and the keys of `_lines`;
+- `_count` and `octets` are the sums over all lines; `next_end` is the least of theirs.
+
+RabbitMQ docs/priority.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
+from itertools import chain
+
+from amqpd.broker.deadlines import Deadlines
+from amqpd.broker.pages import Left, Page
+from amqpd.broker.ready import Bound, Line, without_bound
+from amqpd.broker.stretch import DELIVERY_OVERHEAD, Budget
+from amqpd.message import Message
+
+KEPT_LINES = 1      # empty ones, of about 2.5 KiB each
+
+
+class PriorityFifo:
+    """`Ready` for levels from 0 to `highest`."""
+
+    def __init__(self, highest: int, budget: Budget, deadlines: Deadlines) -> None:
+        self.octets = 0
+        self.next_end: int | None = None
+        self._highest = highest
+        self._budget = budget
+        self._deadlines = deadlines
+        self._lines: dict[int, Line] = {}
+        self._levels: list[int] = []
+        self._empty: list[Line] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Message]:
+        return chain.from_iterable(self._from_highest())
+
+    def numbers(self) -> list[int]:
+        """See `Ready`."""
+        return [number for line in self._from_highest() for number in line.numbers()]
+
+    @property
+    def cost(self) -> int:
+        """See `Ready`."""
+        return sum([line.cost for line in self._lines.values()])
+
+    @property
+    def on_disk_only(self) -> tuple[int, int]:
+        """See `Ready`."""
+        each = [line.on_disk_only for line in self._lines.values()]
+        return sum([count for count, _ in each]), sum([octets for _, octets in each])
+
+    @property
+    def next_page(self) -> Page | None:
+        """See `Ready`."""
+        return self._lines[self._levels[-1]].next_page if self._levels else None
+
+    @property
+    def page_ahead(self) -> Page | None:
+        """See `Ready`."""
+        return self._lines[self._levels[-1]].page_ahead if self._levels else None
+
+    @property
+    def first_number(self) -> int:
+        """See `Ready`."""
+        return self._lines[self._levels[-1]].first_number if self._levels else 0
+
+    def number_at(self, place: int) -> int:
+        """See `Ready`."""
+        return max([line.number_at(place) for line in self._lines.values()], default=0)
+
+    # The levels in use
+
+    def _from_highest(self) -> list[Line]:
+        return [self._lines[level] for level in reversed(self._levels)]
+
+    def _line(self, level: int) -> Line:
+        """Return the line of this level, and make one if there is none; the caller puts messages into it."""
+        line = self._lines.get(level)
+        if line is None:
+            line = self._empty.pop() if self._empty else Line(self._budget, self._deadlines)
+            self._lines[level] = line
+            insort(self._levels, level)
+        return line
+
+    def _on(self, level: int, act: Callable[[Line], Left | None]) -> Left:
+        """Do this to the line of a level, which it may leave empty; return what it returns."""
+        line = self._line(level)
+        count, octets, next_end = len(line), line.octets, line.next_end
+        left = act(line)
+        self._count += len(line) - count
+        self.octets += line.octets - octets
+        ends_anew = line.next_end != next_end
+        if not line:
+            self._drop(level, line)
+        if ends_anew:
+            self.next_end = min([e for each in self._lines.values() if (e := each.next_end) is not None], default=None)
+        return left or []
+
+    def _drop(self, level: int, line: Line) -> None:
+        del self._lines[level]
+        del self._levels[bisect_left(self._levels, level)]
+        if not self._levels:
+            self._lines.clear()     # so that it shrinks
+            self._levels.clear()
+        if len(self._empty) < KEPT_LINES:
+            self._empty.append(line)
+
+    def _by_level(self, run: Iterable[Message]) -> dict[int, list[Message]]:
+        """Sort by level: a message without a priority counts as 0, one above the highest as the highest."""
+        highest = self._highest
+        levels: dict[int, list[Message]] = {}
+        for message in run:
+            level = message.facts.priority or 0
+            if level > highest:
+                level = highest
+            same = levels.get(level)
+            if same is None:
+                levels[level] = [message]
+            else:
+                same.append(message)
+        return levels
+
+    # Messages in
+
+    def extend(self, run: Collection[Message]) -> None:
+        """See `Ready`."""
+        for level, messages in self._by_level(run).items():
+            line = self._line(level)
+            octets = line.octets
+            line.extend(messages)
+            self._count += len(messages)
+            self.octets += line.octets - octets
+
+    def restore(self, level: int, pages: Iterable[Page]) -> None:
+        """See `Ready`."""
+        self._on(level, partial(Line.restore, level=0, pages=pages))
+
+    def put_back(self, run: Collection[Message]) -> None:
+        """See `Ready`."""
+        for level, messages in self._by_level(run).items():
+            self._on(level, partial(Line.put_back, run=messages))
+
+    def load(self, found: Collection[Message]) -> list[int]:
+        """See `Ready`."""
+        missing: list[int] = []
+
+        def act(line: Line) -> None:
+            missing.extend(line.load(found))
+
+        if self._levels:
+            self._on(self._levels[-1], act)
+        return missing
+
+    # Messages out
+
+    def take(self, limit: int, room: int, bound: Bound = without_bound) -> list[Message]:
+        """See `Ready`."""
+        run: list[Message] = []
+        while self._levels and len(run) < limit and room > 0:
+            level = self._levels[-1]
+            line = self._lines[level]
+            octets = line.octets
+            taken = line.take(limit - len(run), room, bound)
+            used = octets - line.octets
+            self._count -= len(taken)
+            self.octets -= used
+            room -= used + DELIVERY_OVERHEAD * len(taken)
+            run += taken
+            if line:
+                break           # no lower level before this one has been read
+            self._drop(level, line)
+        return run
+
+    def clear(self) -> Left:
+        """See `Ready`."""
+        left: Left = [[]]
+        for line in self._from_highest():
+            left += line.clear()
+        self._lines.clear()
+        self._levels.clear()
+        self._count = self.octets = 0
+        self.next_end = None
+        return left
+
+    def trim(self, most: int, most_octets: int) -> Left:
+        """See `Ready`. The head is that of the highest level."""
+        left: Left = []
+        below, below_octets = self._count, self.octets
+        for level in self._levels[::-1]:
+            if below <= most and below_octets <= most_octets:
+                break
+            line = self._lines[level]
+            below -= len(line)
+            below_octets -= line.octets
+            left += self._on(level, partial(
+                Line.trim, most=max(0, most - below), most_octets=max(0, most_octets - below_octets)))
+        return left
+
+    def remove(self, run: Collection[Message]) -> None:
+        """See `Ready`."""
+        for level, messages in self._by_level(run).items():
+            self._on(level, partial(Line.remove, run=messages))
+
+    def take_due(self, now_ms: int) -> Left:
+        """See `Ready`."""
+        left: Left = []
+        if self.next_end is not None and self.next_end <= now_ms:
+            for level in self._levels[:]:
+                left += self._on(level, partial(Line.take_due, now_ms=now_ms))
+        return left
+
+    # Between memory and disk
+
+    def page_out(self, octets: int, may_go: Callable[[Message], bool]) -> list[Page]:
+        """See `Ready`. The lowest levels go first."""
+        made: list[Page] = []
+
+        def act(line: Line) -> None:
+            made.extend(line.page_out(octets, may_go))
+
+        for level in self._levels[:]:
+            if octets <= 0:
+                break
+            before = len(made)
+            self._on(level, act)
+            octets -= sum([page.cost for page in made[before:]])
+        return made
+
+    def check(self) -> None:
+        """See `Ready`."""
+        assert self._levels == sorted(self._lines), "a level without a line, or a line without a level"
+        assert all(self._lines.values()), "a level without messages"
+        assert self._count == sum(map(len, self._lines.values())), "the length is off"
+        assert self.octets == sum([line.octets for line in self._lines.values()]), "octets is off"
+        ends = [line.next_end for line in self._lines.values() if line.next_end is not None]
+        assert self.next_end == min(ends, default=None), "the next end is off"
+        for line in (*self._lines.values(), *self._empty):
+            line.check()

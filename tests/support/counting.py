@@ -1,0 +1,44 @@
+"""Count what code does and keeps, so that tests hold figures that are the same on every machine."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import tracemalloc
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+
+def calls_of(act: Callable[[], Any]) -> int:
+    """Return how many Python functions this calls."""
+    count = 0
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        act()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+def kept_by(act: Callable[[], Any]) -> int:
+    """Return how many octets of memory are in use after this that were not before, garbage not among them.
+
+    What `act` returns is kept while that is counted. Only memory that Python itself asks for counts.
+    """
+    gc.collect()
+    tracemalloc.start()
+    try:
+        kept = act()
+        gc.collect()
+        used, _ = tracemalloc.get_traced_memory()
+        del kept
+        return used
+    finally:
+        tracemalloc.stop()
