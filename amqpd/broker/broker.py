@@ -133,7 +133,8 @@ class Broker:
 
     def _build_vhost(self, definition: VhostDefinition) -> None:
         self.vhosts[definition.name] = Vhost(
-            definition.name, self.journal, self._take_queue_number, self._take_message_number, self.clock, self.shelf)
+            definition.name, self.journal, self._take_queue_number, self._take_message_number, self.clock, self.shelf,
+            self.effort)
         self.vhost_definitions[definition.name] = definition
 
     def bury_dead(self) -> None:

@@ -1,7 +1,8 @@
-"""A virtual host: its names, its bindings, and the walk from an exchange to queues.
+"""A virtual host: its names, and the rules by which they are declared, bound and deleted.
 
-Owns exchanges, queues and what binds them, and every rule of who may declare, bind, delete what, in
-RabbitMQ's order of checks. Nothing here answers a client: a refusal is raised, anything else is done.
+Owns exchanges, queues and what binds them (`broker/bindings.py`), and every rule of who may declare, bind, delete
+what, in RabbitMQ's order of checks. Nothing here answers a client: a refusal is raised, anything else is done.
+The walk from an exchange to queues is in `broker/routing.py`.
 
 Always true between calls:
 - both ends of a binding exist;
@@ -16,7 +17,7 @@ from __future__ import annotations
 import base64
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -33,6 +34,7 @@ from amqpd.broker.arguments import (
     describe_queue,
     named_exchange,
 )
+from amqpd.broker.bindings import Bindings
 from amqpd.broker.definitions import (
     BindingDefinition,
     Change,
@@ -45,10 +47,12 @@ from amqpd.broker.definitions import (
 )
 from amqpd.broker.clock import Clock
 from amqpd.broker.dead_letter import REJECTED, Grave, dead_copy, deaths_of, is_cycle, routing_keys
-from amqpd.broker.exchange import BindingKey, DefaultExchange, Destination, Exchange, binding_key
+from amqpd.broker.effort import Effort
+from amqpd.broker.exchange import DefaultExchange, Destination, Exchange, binding_key
 from amqpd.broker.policy import NoSuchPolicy, Policies, check_policy
 from amqpd.broker.ports import Journal, ReplySubscriber, Shelf
 from amqpd.broker.queue import Queue
+from amqpd.broker.routing import Routing
 from amqpd.broker.rules import QueueRules, queue_rules
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.fields import decode_table
@@ -85,7 +89,7 @@ class Vhost:
     def __init__(
         self, name: str, journal: Journal, next_queue_number: Callable[[], int],
         next_message_number: Callable[[], int] | None = None, clock: Clock | None = None,
-        shelf: Shelf | None = None,
+        shelf: Shelf | None = None, effort: Effort | None = None,
     ) -> None:
         self.name = name
         self.version = 0
@@ -93,7 +97,8 @@ class Vhost:
         self.exchanges: dict[str, Exchange] = {"": DefaultExchange(name, self.queues)}
         self.reply_subscribers: dict[str, ReplySubscriber] = {}
         self.policies = Policies()
-        self._incoming: dict[tuple[str, str], dict[tuple[str, BindingKey], BindingDefinition]] = {}
+        self.routing = Routing(self.exchanges, effort or Effort())
+        self._bindings = Bindings()
         self._journal = journal
         self._shelf = shelf
         self._batch = 0
@@ -134,8 +139,7 @@ class Vhost:
 
     def bindings(self) -> Iterator[BindingDefinition]:
         """Every binding but the default exchange's implicit ones."""
-        for incoming in self._incoming.values():
-            yield from incoming.values()
+        yield from self._bindings
 
     # Exchanges
 
@@ -312,9 +316,9 @@ class Vhost:
         self._check_binding_rights(user, binding)
         source = self.exchange(binding.source)
         destination = self._destination(binding, owner)
-        if not source.bind(binding, destination):
+        if not self._bindings.add(source, binding, destination):
             return
-        self._note_binding(binding)
+        self.version += 1
         if self._is_durable(source, destination):
             self._record(Defined(binding))
 
@@ -345,20 +349,9 @@ class Vhost:
     def _is_durable(self, source: Exchange, destination: Destination) -> bool:
         return source.definition.durable and destination.definition.durable
 
-    def _note_binding(self, binding: BindingDefinition) -> None:
-        incoming = self._incoming.setdefault((binding.destination_type, binding.destination), {})
-        incoming[binding.source, binding_key(binding)] = binding
-        self.version += 1
-
     def _remove_binding(self, source: Exchange, binding: BindingDefinition) -> None:
         """Take one binding away, and an auto-delete source with its last one."""
-        _, destination = source.bindings[binding_key(binding)]
-        source.unbind(binding)
-        end = binding.destination_type, binding.destination
-        incoming = self._incoming[end]
-        del incoming[binding.source, binding_key(binding)]
-        if not incoming:
-            del self._incoming[end]
+        destination = self._bindings.remove(source, binding)
         self.version += 1
         if self._is_durable(source, destination):
             self._record(Deleted(binding))
@@ -366,47 +359,16 @@ class Vhost:
             self._remove_exchange(source)
 
     def _remove_incoming(self, kind: str, name: str) -> None:
-        for binding in list(self._incoming.get((kind, name), {}).values()):
+        for binding in self._bindings.leading_to(kind, name):
             source = self.exchanges.get(binding.source)
             if source is not None and binding_key(binding) in source.bindings:
                 self._remove_binding(source, binding)
 
     # Routing
 
-    def route(self, exchange: Exchange, keys: Iterable[str], headers: Mapping[str, Any]) -> list[Queue]:
-        """The queues a message reaches from here, each once: through bindings, exchanges bound to exchanges,
-        and the alternate exchange of any that finds no destination at all. RabbitMQ docs/ae, docs/e2e.
-        """
-        queues: dict[Queue, None] = {}
-        walk = [exchange]
-        seen = {exchange}
-        for source in walk:
-            found = [destination for key in keys for destination in source.route(key, headers)]
-            if not found and source.alternate is not None and source.alternate in self.exchanges:
-                found = [self.exchanges[source.alternate]]
-            for destination in found:
-                if isinstance(destination, Queue):
-                    queues[destination] = None
-                elif destination not in seen:
-                    seen.add(destination)
-                    walk.append(destination)
-        return list(queues)
-
-    def route_reads_headers(self, exchange: Exchange) -> bool:
-        """Whether anything on a way from this exchange looks at headers, so that a route cannot be remembered."""
-        walk = [exchange]
-        seen = {exchange}
-        for source in walk:
-            if source.reads_headers:
-                return True
-            following = [d for _, d in source.bindings.values() if isinstance(d, Exchange)]
-            if source.alternate is not None and source.alternate in self.exchanges:
-                following.append(self.exchanges[source.alternate])
-            for destination in following:
-                if destination not in seen:
-                    seen.add(destination)
-                    walk.append(destination)
-        return False
+    def route(self, exchange: Exchange, keys: Collection[str], headers: Mapping[str, Any]) -> list[Queue]:
+        """Return the queues a message reaches from here, each once; see broker/routing.py."""
+        return self.routing.route(exchange, keys, lambda: headers)
 
     # Policies
 
@@ -492,8 +454,8 @@ class Vhost:
 
     def _resting_places(self, exchange: Exchange, message: Message, copy: Message, grave: Grave) -> list[Queue]:
         """The queues that a copy reaches, but those it would come back to for ever."""
-        headers = decode_table(copy.facts.headers) if self.route_reads_headers(exchange) else {}
-        targets = self.route(exchange, routing_keys(message, grave), headers)
+        targets = self.routing.route(
+            exchange, routing_keys(message, grave), lambda: decode_table(copy.facts.headers))
         if grave.reason == REJECTED:
             return targets
         deaths = deaths_of(copy)
@@ -520,8 +482,8 @@ class Vhost:
             elif isinstance(definition, BindingDefinition):
                 ends: Mapping[str, Destination] = (
                     self.queues if definition.destination_type == "queue" else self.exchanges)
-                self.exchanges[definition.source].bind(definition, ends[definition.destination])
-                self._note_binding(definition)
+                self._bindings.add(self.exchanges[definition.source], definition, ends[definition.destination])
+                self.version += 1
 
     def _record(self, change: Change) -> None:
         self._batch = self._journal.changed(change) or self._batch
@@ -542,13 +504,7 @@ class Vhost:
 
     def check(self) -> None:
         """Assert what must hold between calls."""
-        for exchange in self.exchanges.values():
-            for binding, destination in exchange.bindings.values():
-                ends: Mapping[str, Destination] = (
-                    self.queues if binding.destination_type == "queue" else self.exchanges)
-                assert ends.get(binding.destination) is destination, "a binding leads to something deleted"
-        noted = sum(len(incoming) for incoming in self._incoming.values())
-        assert noted == sum(len(e.bindings) for e in self.exchanges.values()), "bindings known at one end only"
+        self._bindings.check(self.exchanges, self.queues)
         for queue in self.queues.values():
             assert not queue.deleted
             queue.check()

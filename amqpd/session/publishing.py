@@ -166,12 +166,13 @@ class Publishing:
             raise ChannelException(
                 ReplyCode.ACCESS_REFUSED, f"cannot publish to internal exchange '{exchange.name}' "
                 f"in vhost '{vhost.name}'")
-        by_headers = vhost.route_reads_headers(exchange)
-        queues = [] if by_headers else vhost.route(exchange, (asked.routing_key,), {})
+        walk = vhost.routing.walk(exchange, (asked.routing_key,))
+        while not walk.step(channel.broker.effort):
+            pass
         route = Route(asked.exchange, asked.routing_key, asked.names, channel.number, channel.frame_max)
         replies_to = None if asked.exchange else vhost.reply_subscribers.get(asked.routing_key)
-        target = Target(route, exchange, queues, asked.mandatory, by_headers, replies_to)
-        only_queue = queues[0] if len(queues) == 1 and replies_to is None else None
+        target = Target(route, exchange, walk.queues, asked.mandatory, walk.needs_headers, replies_to)
+        only_queue = walk.queues[0] if len(walk.queues) == 1 and replies_to is None else None
         if len(self._targets) >= REMEMBERED:
             self._targets.clear()
         self._targets[arguments] = known = (route, only_queue, target)
@@ -203,8 +204,7 @@ class Publishing:
         queues = target.queues
         if target.by_headers or facts.extra_keys:
             keys = dict.fromkeys((target.route.routing_key, *facts.extra_keys))
-            headers = fields.decode_table(facts.headers) if target.by_headers else {}
-            queues = channel.vhost.route(target.exchange, keys, headers)
+            queues = channel.vhost.routing.route(target.exchange, keys, lambda: fields.decode_table(facts.headers))
         if facts.has_bcc:
             messages = [self._rewritten(m) for m in messages]
         return messages, queues

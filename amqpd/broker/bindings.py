@@ -1,0 +1,64 @@
+"""The bindings of a vhost, each known at both of its ends.
+
+A source exchange holds the bindings that leave it (`broker/exchange.py`). This holds the bindings that lead to each
+queue and exchange, so that a destination is deleted without a look at every exchange. Rights, and what is recorded
+in the journal, are the matter of `broker/vhost.py`.
+
+Always true between calls: a binding that is known at one end is known at the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from amqpd.broker.definitions import BindingDefinition
+from amqpd.broker.exchange import BindingKey, Destination, Exchange, binding_key
+
+_End = tuple[str, str]      # "queue" or "exchange", and its name
+
+
+class Bindings:
+    """All bindings of one vhost but the implicit ones of the default exchange. Iterates over their definitions."""
+
+    def __init__(self) -> None:
+        self._incoming: dict[_End, dict[tuple[str, BindingKey], BindingDefinition]] = {}
+
+    def __iter__(self) -> Iterator[BindingDefinition]:
+        for incoming in self._incoming.values():
+            yield from incoming.values()
+
+    def leading_to(self, kind: str, name: str) -> list[BindingDefinition]:
+        """Return the bindings that lead to this queue or exchange; `kind` is "queue" or "exchange"."""
+        return list(self._incoming.get((kind, name), {}).values())
+
+    def add(self, source: Exchange, binding: BindingDefinition, destination: Destination) -> bool:
+        """Add a binding at both ends; return False if it was there.
+
+        Raises ChannelException for arguments that the exchange type refuses.
+        """
+        if not source.bind(binding, destination):
+            return False
+        incoming = self._incoming.setdefault((binding.destination_type, binding.destination), {})
+        incoming[binding.source, binding_key(binding)] = binding
+        return True
+
+    def remove(self, source: Exchange, binding: BindingDefinition) -> Destination:
+        """Remove a binding, which is there, from both ends; return where it led."""
+        key = binding_key(binding)
+        _, destination = source.bindings[key]
+        source.unbind(binding)
+        end = binding.destination_type, binding.destination
+        incoming = self._incoming[end]
+        del incoming[binding.source, key]
+        if not incoming:
+            del self._incoming[end]
+        return destination
+
+    def check(self, exchanges: Mapping[str, Exchange], queues: Mapping[str, Destination]) -> None:
+        """Assert what must hold between calls."""
+        for exchange in exchanges.values():
+            for binding, destination in exchange.bindings.values():
+                ends: Mapping[str, Destination] = queues if binding.destination_type == "queue" else exchanges
+                assert ends.get(binding.destination) is destination, "a binding leads to something deleted"
+        noted = sum(len(incoming) for incoming in self._incoming.values())
+        assert noted == sum(len(exchange.bindings) for exchange in exchanges.values()), "bindings known at one end only"
