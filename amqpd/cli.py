@@ -84,6 +84,7 @@ def serve(config: str | None, **options: Any) -> None:
     try:
         exit_code = server.serve(settings)
     except server.StartError as error:
+        logs.flush()
         raise Failure(str(error), error.exit_code) from None
     raise click.exceptions.Exit(exit_code)
 

@@ -1,10 +1,12 @@
-"""Log lines: RabbitMQ's layout, and one event one line."""
+"""Log lines: RabbitMQ's layout, one event one line, and nobody waits for the reader of the log."""
 
 from __future__ import annotations
 
 import io
 import json
 import logging
+import os
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -73,6 +75,7 @@ def test_lower_levels_are_left_out(root: logging.Logger) -> None:
     logs.configure("warning", "text", stream)
     logging.getLogger("amqpd").info("unseen")
     logging.getLogger("amqpd").warning("seen")
+    logs.flush()
     assert [line.split("> ")[1] for line in stream.getvalue().splitlines()] == ["seen"]
 
 
@@ -81,5 +84,106 @@ def test_to_configure_again_replaces_what_was(root: logging.Logger) -> None:
     logs.configure("info", "text", first)
     logs.configure("info", "json", second)
     logging.getLogger("amqpd").info("hello")
+    logs.flush()
     assert not first.getvalue()
     assert json.loads(second.getvalue())["msg"] == "hello"
+
+
+# A log that is not read
+
+class Reader:
+    """What a writer writes to. It takes nothing until the test says so."""
+
+    def __init__(self) -> None:
+        self.reads = threading.Event()
+        self.is_asked = threading.Event()
+        self.taken = b""
+
+    def take(self, octets: bytes) -> None:
+        self.is_asked.set()
+        assert self.reads.wait(10), "the test never read"
+        self.taken += octets
+
+
+@pytest.fixture
+def reader() -> Iterator[Reader]:
+    """A reader that reads on at the end of the test at the latest."""
+    reader = Reader()
+    yield reader
+    reader.reads.set()
+
+
+def test_to_log_never_waits_and_what_does_not_fit_is_counted(reader: Reader, root: logging.Logger) -> None:
+    handler = logs.BacklogHandler(logs.LineWriter(reader.take, "test", most_octets=10 * 70))
+    handler.setFormatter(logs.TextFormatter())
+    root.handlers[:] = [handler]
+    log = logging.getLogger("amqpd")
+    log.warning("first")
+    assert reader.is_asked.wait(10)
+    for number in range(200):
+        log.warning("%03d", number)
+    assert not handler.writer.flush(0), "nothing has been read"
+    reader.reads.set()
+    assert handler.writer.flush(10)
+    log.warning("last")
+    assert handler.writer.flush(10)
+    texts = [line.partition("> ")[2] for line in reader.taken.decode().splitlines()]
+    kept = len(texts) - 3
+    assert texts == ["first", *(f"{number:03d}" for number in range(kept)),
+                     f"{200 - kept} log messages dropped: the log was not read as fast as it was written", "last"]
+    assert 5 < kept < 20
+    handler.close()
+
+
+def test_a_line_larger_than_the_backlog_is_counted_too(reader: Reader) -> None:
+    reader.reads.set()
+    writer = logs.LineWriter(reader.take, "test", most_octets=100)
+    writer.put("x" * 101)
+    assert writer.flush(10)
+    writer.put("after")
+    writer.close()
+    assert writer.flush(10) and reader.taken == b"1 lines dropped\nafter\n"
+
+
+def test_a_writer_that_is_closed_writes_what_waits(reader: Reader) -> None:
+    writer = logs.LineWriter(reader.take, "test")
+    writer.put("first")
+    assert reader.is_asked.wait(10)
+    writer.put("second")
+    writer.close()
+    reader.reads.set()
+    assert writer.flush(10) and reader.taken == b"first\nsecond\n"
+
+
+@pytest.mark.parametrize("is_blocking", [True, False])
+def test_a_descriptor_is_written_to_whatever_it_takes_at_a_time(is_blocking: bool) -> None:
+    inlet, outlet = os.pipe()
+    os.set_blocking(outlet, is_blocking)
+    with open(outlet, "w") as stream, open(inlet, "rb") as reading:
+        write = logs.sink_of(stream)
+        thread = threading.Thread(target=write, args=(bytes(300_000),))
+        thread.start()
+        assert len(reading.read(300_000)) == 300_000
+        thread.join()
+
+
+def test_a_reader_that_has_gone_ends_nothing() -> None:
+    inlet, outlet = os.pipe()
+    os.close(inlet)
+    with open(outlet, "w") as stream:
+        logs.sink_of(stream)(b"into the void")
+
+
+def test_a_complaint_follows_what_was_logged_before(root: logging.Logger) -> None:
+    stream = io.StringIO()
+    logs.configure("info", "text", stream)
+    logging.getLogger("amqpd").info("before")
+    logs.complain("amqpd: cannot go on")
+    logs.flush()
+    assert [line.rpartition("> ")[2] for line in stream.getvalue().splitlines()] == ["before", "amqpd: cannot go on"]
+
+
+def test_a_complaint_is_heard_without_a_log(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    root.handlers[:] = []
+    logs.complain("amqpd: cannot go on")
+    assert capsys.readouterr().err == "amqpd: cannot go on\n"

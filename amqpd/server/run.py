@@ -16,19 +16,16 @@ import ctypes
 import gc
 import logging
 import os
-import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
 import anyio
-from anyio.abc import TaskStatus
 
-from amqpd import __version__
+from amqpd import __version__, logs
 from amqpd.broker.broker import Broker
 from amqpd.broker.clock import Clock
 from amqpd.broker.stretch import Budget
@@ -42,6 +39,7 @@ from amqpd.server.listener import Listeners, describe_address
 from amqpd.server.login import Logins
 from amqpd.server.loop import Pass, now_ms
 from amqpd.server.shelf import StoreShelf
+from amqpd.server.signals import StopSignals, crash, crash_after
 from amqpd.session.connection import SessionSettings
 from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError, StoreLocked
@@ -76,7 +74,9 @@ def serve(config: Config) -> int:
     """Run the broker until a signal ends it; returns the exit code. Raises StartError."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _keep_freed_memory()
-    return anyio.run(_Server(config).run, backend="asyncio", backend_options={"use_uvloop": _has_uvloop()})
+    signals = StopSignals(STOP_LIMIT_S)
+    with signals.heard():
+        return anyio.run(_Server(config, signals).run, backend="asyncio", backend_options={"use_uvloop": _has_uvloop()})
 
 
 def _keep_freed_memory() -> None:
@@ -101,8 +101,9 @@ def _has_uvloop() -> bool:
 class _Server:
     """One run of the broker."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, signals: StopSignals) -> None:
         self._config = config
+        self._signals = signals
         self._stop = asyncio.Event()
         self._store: Store | None = None
         self._shelf: StoreShelf | None = None
@@ -135,12 +136,11 @@ class _Server:
         async with self._control(broker, passes, addresses, alarms), anyio.create_task_group() as tasks:
             for task in (listeners.tick_forever, alarms.watch_memory_forever, alarms.watch_disk_forever):
                 tasks.start_soon(task)
-            await tasks.start(self._watch_signals)
+            self._signals.call_on_stop(lambda: loop.call_soon_threadsafe(self._stop.set))
             _say_ready(addresses, None if self._store is None else config.data_dir)
             await self._stop.wait()
-            crash = _crash_after(STOP_LIMIT_S, 128 + signal.SIGTERM, "the stop takes too long")
+            self._signals.begin_stop()
             await self._shut_down(broker, listeners, passes, logins)
-            crash.cancel()
             tasks.cancel_scope.cancel()
         return EXIT_OK
 
@@ -238,31 +238,21 @@ class _Server:
 
     # Running
 
-    async def _watch_signals(self, task_status: TaskStatus[None]) -> None:
-        """SIGTERM and SIGINT stop the broker; a second one ends it as a crash would, which is safe."""
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            task_status.started()
-            async for signum in signals:
-                if self._stop.is_set():
-                    os._exit(128 + signum)
-                log.info("stopping: %s", signal.Signals(signum).name)
-                self._stop.set()
-
     def _fail(self, error: StoreError) -> None:
         """A broker that cannot write may not confirm: it stops, and recovery decides what is true.
 
         Nothing is confirmed from here on. Clients that listen hear 541; nobody is waited for longer than a moment.
         """
         log.critical("%s", error)
-        print(f"amqpd: {error}", file=sys.stderr, flush=True)
-        _crash_after(FAIL_LIMIT_S, EXIT_IO, "the store has failed")
+        logs.complain(f"amqpd: {error}")
+        crash_after(FAIL_LIMIT_S, EXIT_IO, "the store has failed")
         self._last_words = asyncio.ensure_future(self._end_failed())
 
     async def _end_failed(self) -> None:
         if self._listeners is not None:
             self._listeners.stop_listening()
             await self._listeners.fail_all("the store has failed", LAST_WORDS_S)
-        os._exit(EXIT_IO)
+        crash(EXIT_IO)
 
     # Stopping
 
@@ -282,22 +272,12 @@ class _Server:
         log.info("stopped")
 
 
-def _crash_after(seconds: float, exit_code: int, reason: str) -> threading.Timer:
-    """End the process then, whatever it is doing, unless that is cancelled; nothing is lost that was promised."""
-    def crash() -> None:
-        log.critical("%s: ending as a crash would", reason)
-        os._exit(exit_code)
-
-    timer = threading.Timer(seconds, crash)
-    timer.daemon = True
-    timer.start()
-    return timer
-
-
 def _say_ready(addresses: list[tuple[str, int]], data_dir: Path | None) -> None:
     """The one line on stdout that whoever started the broker waits for."""
     listeners = " ".join(f"amqp={describe_address(address)}" for address in addresses)
-    print(f"amqpd {__version__} ready {listeners} data={data_dir or 'memory'}", flush=True)
+    writer = logs.LineWriter(logs.sink_of(sys.stdout), "amqpd-ready")    # nobody need read that either
+    writer.put(f"amqpd {__version__} ready {listeners} data={data_dir or 'memory'}")
+    writer.close()
 
 
 async def _back_up(store: Store, committer: Committer, to: Path) -> None:

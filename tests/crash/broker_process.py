@@ -28,7 +28,7 @@ class BrokerProcess:
 
     def __init__(
         self, data_dir: Path, log_path: Path, *, command: tuple[str, ...] = COMMAND, listen: str = "127.0.0.1:0",
-        variables: Mapping[str, str] | None = None,
+        variables: Mapping[str, str] | None = None, level: str = "warning",
     ) -> None:
         self.port = 0
         self.start_s = 0.0
@@ -37,7 +37,7 @@ class BrokerProcess:
         settings = {name: value for name, value in os.environ.items() if not name.startswith("AMQPD_")}
         with log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "serve", "--listen", listen, "--data-dir", str(data_dir), "--log-level", "warning"],
+                [*command, "serve", "--listen", listen, "--data-dir", str(data_dir), "--log-level", level],
                 cwd=ROOT, env=settings | {"PYTHONPATH": str(ROOT), **(variables or {})}, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=log, text=True)
 
@@ -59,6 +59,13 @@ class BrokerProcess:
         self.port = int(ready[1])
         self.start_s = time.monotonic() - self._started_at
         return self
+
+    def wait_for_line(self, text: str) -> None:
+        """Wait until the log has a line with this text; AssertionError if that takes too long."""
+        deadline = time.monotonic() + START_LIMIT_S
+        while text not in self.log_path.read_text():
+            assert time.monotonic() < deadline, f"the log never said {text!r}"
+            time.sleep(0.02)
 
     @property
     def pid(self) -> int:

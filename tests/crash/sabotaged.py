@@ -7,6 +7,7 @@ broker itself knows nothing of them. A fault's docstring says which promise it b
 from __future__ import annotations
 
 import itertools
+import logging
 import sys
 import time
 from array import array
@@ -18,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from amqpd.broker.broker import Broker
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.definitions import Deleted
 from amqpd.broker.pages import NO_END
@@ -140,6 +142,31 @@ def hanging_disk() -> None:
 
     around_commit(hang)
     running.STOP_LIMIT_S = 1.0
+
+
+@fault
+def busy_loop() -> None:
+    """A turn of the loop never ends once there is a queue named `busy`. A stop has three seconds for all."""
+    page_out = Broker.page_out
+
+    def stay_busy(broker: Broker) -> None:
+        while "busy" in broker.vhosts["/"].queues:
+            pass
+        page_out(broker)
+
+    patch(Broker, "page_out", stay_busy)
+    running.STOP_LIMIT_S = 3.0
+
+
+@fault
+def slow_start() -> None:
+    """Nothing is wrong: to load what the store holds never ends."""
+    def load(*_: object) -> Recovered:
+        logging.getLogger("amqpd").warning("starting slowly")
+        time.sleep(1_000)
+        raise AssertionError("nobody ended the start")
+
+    patch(Store, "load", load)
 
 
 @fault

@@ -1,5 +1,6 @@
 """How a broker ends: at a signal within ten seconds whatever its clients do, and at once when its disk fails.
 
+A signal is heard however busy the loop is, and a stop that takes too long is ended from outside the loop.
 When the disk fails nothing more is confirmed, and whoever listens hears 541 before the process ends with 74.
 """
 
@@ -67,6 +68,36 @@ def test_a_stop_that_hangs_ends_as_a_crash(tmp_path: Path) -> None:
         assert broker.stop() == 128 + signal.SIGTERM
         client.drop()
     assert "the stop takes too long: ending as a crash would" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_is_heard_and_ends_though_the_loop_is_busy(signum: int, tmp_path: Path) -> None:
+    with start(tmp_path, *SABOTAGED, "busy_loop") as broker:
+        client = Client(broker.port)
+        client.send(Queue.Declare(0, "busy"))
+        assert not broker.has_ended_within(0.5)
+        assert broker.stop(signum) == 128 + signal.SIGTERM
+        client.drop()
+    assert "the stop takes too long: ending as a crash would" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_a_busy_broker_at_once(signum: int, tmp_path: Path) -> None:
+    with BrokerProcess(
+        tmp_path / "data", tmp_path / "log", command=(*SABOTAGED, "busy_loop"), level="info"
+    ).wait_until_ready() as broker:
+        client = Client(broker.port)
+        client.send(Queue.Declare(0, "busy"))
+        broker.signal(signal.SIGTERM)
+        broker.wait_for_line("stopping: SIGTERM")
+        assert broker.stop(signum) == 128 + signum
+        client.drop()
+
+
+def test_an_end_before_the_broker_is_ready_is_that_of_a_crash(tmp_path: Path) -> None:
+    with BrokerProcess(tmp_path / "data", tmp_path / "log", command=(*SABOTAGED, "slow_start")) as broker:
+        broker.wait_for_line("starting slowly")
+        assert broker.stop() == 128 + signal.SIGTERM
 
 
 def confirms_after_failure(folder: Path, fault: str) -> list[str]:
