@@ -24,13 +24,16 @@ _READY = re.compile(r"amqpd \S+ ready amqp=127\.0\.0\.1:(\d+) data=")
 
 
 class BrokerProcess:
-    """One run of a broker on a directory, with these variables set. Its log is appended to `log_path`."""
+    """One run of a broker on a directory, with these variables set. Its log is appended to `log_path`.
+
+    With `output`, a descriptor, all that it says goes there instead, and nobody is told when it is ready.
+    """
 
     def __init__(
         self, data_dir: Path, log_path: Path, *, command: tuple[str, ...] = COMMAND, listen: str = "127.0.0.1:0",
-        variables: Mapping[str, str] | None = None, level: str = "warning",
+        variables: Mapping[str, str] | None = None, level: str = "warning", output: int | None = None,
     ) -> None:
-        self.port = 0
+        self.port = int(listen.rpartition(":")[2])
         self.start_s = 0.0
         self.log_path = log_path
         self._started_at = time.monotonic()
@@ -39,7 +42,8 @@ class BrokerProcess:
             self._process = subprocess.Popen(
                 [*command, "serve", "--listen", listen, "--data-dir", str(data_dir), "--log-level", level],
                 cwd=ROOT, env=settings | {"PYTHONPATH": str(ROOT), **(variables or {})}, stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=log, text=True)
+                stdout=subprocess.PIPE if output is None else output, stderr=log if output is None else output,
+                text=True)
 
     def __enter__(self) -> BrokerProcess:
         return self

@@ -13,12 +13,13 @@ import time
 from array import array
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from amqpd import logs
 from amqpd.broker.broker import Broker
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.definitions import Deleted
@@ -156,6 +157,13 @@ def busy_loop() -> None:
 
     patch(Broker, "page_out", stay_busy)
     running.STOP_LIMIT_S = 3.0
+
+
+@fault
+def small_backlog() -> None:
+    """Nothing is wrong: of the log only little waits to be written."""
+    initialise = logs.LineWriter.__init__
+    patch(logs.LineWriter, "__init__", partialmethod(initialise, most_octets=1_000))
 
 
 @fault
