@@ -25,6 +25,7 @@ from amqpd.store.store import Store
 
 MOST_WAITING = 50_000                   # changes, publishes and settles
 MOST_OCTETS_WAITING = 32 * 1024 * 1024
+FILES_CHECKED_S = 0.5
 IDLE_S = 0.1                            # without a batch, before the store's file shrinks by a piece
 
 
@@ -87,9 +88,29 @@ class Committer:
             if self._passes.is_awaiting:
                 self._passes.on_commit(filling.number)
             return
+        if not self.check_files():
+            return
         self._is_busy = True
         self._shelf.close()
         self._work.put(self._journal.take())
+
+    def check_files(self) -> bool:
+        """Return whether the store's files are still where they were opened; if not, the broker fails and stops.
+
+        This is done in the loop while its thread does nothing: there each look would wait for the interpreter.
+        """
+        try:
+            self._store.check_files()
+        except StoreError as error:
+            self._is_busy = True        # for ever: nothing more is written
+            self._on_failure(error)
+            return False
+        return True
+
+    async def watch_files_forever(self) -> None:
+        """Look at the store's files all the time, so that it is noticed as well while nothing is written."""
+        while self.check_files():
+            await asyncio.sleep(FILES_CHECKED_S)
 
     def tell_of_answers(self) -> None:
         """Let what was published be confirmed as far as consumers have taken it over, and nobody else is owed it."""
@@ -187,6 +208,8 @@ class Committer:
                 self._do(self._work.get_nowait())
 
     def _committed(self, number: int) -> None:
+        if not self.check_files():      # what was written into a file that is deleted was written for nobody
+            return
         self._is_busy = False
         self._committed_number = number
         self._journal.owed.committed()

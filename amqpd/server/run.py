@@ -136,6 +136,8 @@ class _Server:
         async with self._control(broker, passes, addresses, alarms), anyio.create_task_group() as tasks:
             for task in (listeners.tick_forever, alarms.watch_memory_forever, alarms.watch_disk_forever):
                 tasks.start_soon(task)
+            if passes.committer is not None:
+                tasks.start_soon(passes.committer.watch_files_forever)
             self._signals.call_on_stop(lambda: loop.call_soon_threadsafe(self._stop.set))
             _say_ready(addresses, None if self._store is None else config.data_dir)
             await self._stop.wait()
@@ -243,6 +245,8 @@ class _Server:
 
         Nothing is confirmed from here on. Clients that listen hear 541; nobody is waited for longer than a moment.
         """
+        if self._last_words is not None:
+            return
         log.critical("%s", error)
         logs.complain(f"amqpd: {error}")
         crash_after(FAIL_LIMIT_S, EXIT_IO, "the store has failed")

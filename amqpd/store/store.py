@@ -36,6 +36,7 @@ from amqpd.broker.stretch import number_of
 from amqpd.message import Facts, Message
 from amqpd.store import copying, files, inspection, last_log, schema
 from amqpd.store.errors import StoreError, StoreFull, from_damage, from_mistake, from_sqlite, from_system
+from amqpd.store.file_watch import FileWatch
 from amqpd.store.journal import Batch
 from amqpd.store.reading import MessageReader
 from amqpd.store.recovery import Recovered, recover, set_aside
@@ -82,6 +83,7 @@ class Store:
         self._log_path = path.with_name(path.name + "-wal")
         self._connection = connection
         self._held = ExitStack()        # the connection and the lock, let go of in this order
+        self._files = FileWatch()
         self._durability: Durability = durability
         self._was_clean = was_clean
         self._now = now
@@ -132,6 +134,8 @@ class Store:
             meta = dict(connection.execute("SELECT key, value FROM meta"))
         logs = meta.get("logs")
         self._logs = logs if isinstance(logs, int) else 0
+        with self._guarded():
+            self._files.begin((self._path, self._log_path), self._path.with_name(files.LOCK))
         self.first_number = meta["epoch"] + 1 << schema.EPOCH_SHIFT
 
     def load(self, read_facts: Callable[[bytes], Facts]) -> Recovered:
@@ -305,11 +309,22 @@ class Store:
 
     def checkpoint_if_due(self) -> None:
         """Write the log back into the file when it has passed 16 MiB. Raises StoreFull, StoreError."""
-        if self._size_of(self._log_path) > LARGEST_LOG:
+        size = self._size_of(self._log_path)
+        if size > LARGEST_LOG:
             self._checkpoint()
+        else:
+            self._files.grown(self._log_path, size)
+
+    def check_files(self) -> None:
+        """See that the files that are open are still there under their names; from any thread, even meanwhile.
+
+        Raises StoreError, and so does every later call: nothing that was written since can be relied on.
+        """
+        with self._guarded():
+            self._files.check()
 
     def _checkpoint(self) -> None:
-        with self._guarded() as connection:
+        with self._guarded() as connection, self._files.checkpoint():
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             # SQLite does not, and a log that is written over an older one cannot be told from a damaged one.
             files.sync_file(self._log_path)
@@ -350,6 +365,7 @@ class Store:
 
         Raises StoreFull, StoreError; `abandon` is what is left to do then.
         """
+        self.check_files()
         with self._transaction() as connection:
             for queue, numbers in redelivered.items():
                 self._runs.mark_redelivered(sorted(numbers))
@@ -364,12 +380,14 @@ class Store:
             connection.execute("UPDATE meta SET value = 1 WHERE key = 'clean'")
         self._checkpoint()
         with self._guarded() as connection:
+            self._files.end()
             connection.close()          # which takes the log away
         last_log.forget(self._path)
         self.abandon()
 
     def abandon(self) -> None:
         """Let go of the files as a crash would: the next start takes this for an unclean stop. Twice is fine."""
+        self._files.end()
         self._held.close()
 
     # Looking
@@ -444,8 +462,8 @@ class Store:
             yield self._connection
         except sqlite3.Error as error:
             raise self._failed(from_sqlite(error, self._path)) from error
-        except StoreError:
-            raise
+        except StoreError as error:
+            raise self._failed(error)
         except OSError as error:
             raise self._failed(from_system(error, self._path)) from error
         except Exception as error:

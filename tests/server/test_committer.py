@@ -31,6 +31,11 @@ class GatedStore:
         self.checkpoints = 0
         self.shrinks = iter([False] * 1_000)
         self.has_shrunk = threading.Event()
+        self.missing: StoreError | None = None
+
+    def check_files(self) -> None:
+        if self.missing is not None:
+            raise self.missing
 
     def shrink(self) -> bool:
         step = next(self.shrinks)
@@ -225,6 +230,31 @@ def test_a_failure_is_told_once_and_nothing_is_written_after_it() -> None:
     bench = run(talk)
     assert [str(failure) for failure in bench.failures] == ["the disk is gone"]
     assert (bench.store.committed, bench.passes.heard) == ([], [])
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile", "idle"])
+def test_nothing_is_told_of_a_batch_whose_files_are_gone(when: str) -> None:
+    async def talk(bench: Bench) -> None:
+        def lose() -> None:
+            bench.store.missing = StoreError("the file was deleted")
+
+        if when == "meanwhile":
+            bench.store.gate.clear()
+        else:
+            lose()
+        if when == "idle":
+            await bench.committer.watch_files_forever()
+        bench.record(1)
+        bench.committer.take()
+        lose()
+        bench.store.gate.set()
+        await bench.failed.wait()
+        bench.record(2)
+        bench.committer.take()
+
+    bench = run(talk)
+    assert [str(failure) for failure in bench.failures] == ["the file was deleted"]
+    assert bench.passes.heard == [] and bench.store.committed == [1] * (when == "meanwhile")
 
 
 def test_a_batch_and_the_writing_back_of_the_log_get_room_each_by_itself() -> None:
