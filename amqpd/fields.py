@@ -6,8 +6,8 @@ number that a plain int or float would not be written as is of a type of its own
 Headers that must otherwise stay as they came are spliced, not decoded and encoded again.
 
 Always true: whatever the octets, the only exception is FieldError. `check_table` is the guard at the door;
-what it lets through, every other function here reads without an error. It alone holds tables against
-`MOST_FIELDS`, since headers grow inside the broker: each dead-lettering adds to them.
+what it lets through, every other function here reads without an error. How many fields a table has is limited
+by the frame that it came in, and not at all once it is here: each dead-lettering adds to the headers.
 
 Spec: §4.2.5.5; the types are those of RabbitMQ docs/amqp-0-9-1-errata, which differ from the printed ones.
 """
@@ -15,14 +15,13 @@ Spec: §4.2.5.5; the types are those of RabbitMQ docs/amqp-0-9-1-errata, which d
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from decimal import Decimal
 from math import isfinite
 from typing import Any, Union
 
 DEEPEST = 32            # levels of tables and arrays, the outermost included
-MOST_FIELDS = 4_096     # entries and array elements of a table, nested ones included
 LONGEST_NAME = 255      # octets of an entry's name
 
 _CUT_SHORT = "table ends within a field"
@@ -39,7 +38,7 @@ class FieldError(ValueError):
 
 
 class TableLimitError(FieldError):
-    """A table that is well formed, but nested too deep or of too many fields."""
+    """A table that is well formed, but nested too deep."""
 
 
 class TypedInt(int):
@@ -95,6 +94,18 @@ class LongString(bytes):
         return f"LongString({super().__repr__()})"
 
 
+class Encoded(bytes):
+    """A value as it stands in a table, after its octet for the type, which is `tag`; only written, never read."""
+
+    tag: bytes
+
+    def __new__(cls, tag: bytes, octets: bytes) -> Encoded:
+        """Take the octets as they are."""
+        encoded = super().__new__(cls, octets)
+        encoded.tag = tag
+        return encoded
+
+
 Value = Union[None, bool, int, float, str, bytes, Decimal, list["Value"], dict[str, "Value"]]
 """TypedInt, Float and LongString are among them."""
 
@@ -108,6 +119,7 @@ _TYPES = {
     "S": ("longstr", None), "x": ("binary", None), "A": ("array", None), "F": ("table", None),
 }
 _TYPE_NAMES = {ord(tag): name for tag, (name, _) in _TYPES.items()}
+_TAGS = {name: tag for tag, name in _TYPE_NAMES.items()}
 _WIDTHS = {ord(tag): width for tag, (_, width) in _TYPES.items() if width is not None}
 _UNCHECKED_WIDTHS = {tag: width for tag, width in _WIDTHS.items() if tag not in _FLOATS}
 _LONG_STRING, _OCTETS, _ARRAY, _TABLE = b"SxAF"
@@ -123,17 +135,12 @@ _TYPED: dict[type[TypedInt], tuple[bytes, struct.Struct]] = {
 
 
 def check_table(octets: bytes) -> None:
-    """Walk a table as it came from a peer: lengths, types, finite numbers, nesting, number of fields.
+    """Walk a table as it came from a peer: lengths, types, finite numbers, nesting.
 
-    Raises TableLimitError beyond `DEEPEST` or `MOST_FIELDS`, FieldError where it does not decode.
+    Raises TableLimitError beyond `DEEPEST`, FieldError where it does not decode.
     """
-    _check(octets, MOST_FIELDS)
-
-
-def _check(octets: bytes, most_fields: int) -> None:
     at, end, has_names = 0, len(octets), True
     around: list[tuple[int, bool]] = []     # the containers around the one at hand: where it ends, whether a table
-    fields = 0
     try:
         while True:
             while at >= end:
@@ -142,9 +149,6 @@ def _check(octets: bytes, most_fields: int) -> None:
                 if not around:
                     return
                 end, has_names = around.pop()
-            fields += 1
-            if fields > most_fields:
-                raise TableLimitError(f"table of more than {most_fields} fields")
             if has_names:
                 at += 1 + octets[at]
             tag = octets[at]
@@ -207,11 +211,11 @@ _Reader = Callable[[bytes, int, int], Value]
 def decode_table(octets: bytes) -> dict[str, Value]:
     """The values of a table. Of two entries with one name the first counts, as in RabbitMQ's look-ups.
 
-    A name that is not UTF-8 is shown escaped. Tables may have any number of fields here.
+    A name that is not UTF-8 is shown escaped.
 
     Raises TableLimitError beyond `DEEPEST`, FieldError where the octets do not decode.
     """
-    _check(octets, len(octets))     # no table has more fields than octets
+    check_table(octets)
     return _read_table(octets, 0, len(octets))
 
 
@@ -373,6 +377,7 @@ _WRITERS: dict[type, _Writer] = {
     Float: lambda value: _write_floating(b"f", value),
     str: lambda value: _sized(b"S", _utf8(value)),
     LongString: lambda value: _sized(b"S", value),
+    Encoded: lambda value: value.tag + value,
     bytes: lambda value: _sized(b"x", value),
     Decimal: _write_decimal,
     type(None): lambda value: b"V",
@@ -418,17 +423,70 @@ def without_keys(octets: bytes, names: Collection[str]) -> bytes:
     return b"".join([octets[start:end] for name, start, end in _entries(octets) if name not in unwanted])
 
 
-def with_entry(octets: bytes, name: str, value: Value) -> bytes:
-    """The table with this value where the first entry of this name was, or at the end; others of the name go.
+def with_entries(octets: bytes, entries: Mapping[str, Value]) -> bytes:
+    """Return the table with each of these values where the first entry of its name was, or at the end.
 
-    Raises FieldError as `encode_table`, and where the table does not decode.
+    Further entries of these names go. Raises FieldError as `encode_table`, and where the table does not decode.
     """
-    replaced, entry = _utf8(name), encode_table({name: value})
+    written = {_utf8(name): encode_table({name: value}) for name, value in entries.items()}
     parts: list[bytes] = []
     for found, start, end in _entries(octets):
-        if found != replaced:
+        entry = written.get(found)
+        if entry is None:
             parts.append(octets[start:end])
-        elif entry:
+        else:
             parts.append(entry)
-            entry = b""
-    return b"".join(parts) + entry
+            written[found] = b""
+    return b"".join((*parts, *written.values()))
+
+
+def find_octets(octets: bytes, names: Collection[bytes]) -> dict[bytes, tuple[str, bytes]]:
+    """Return of each of these names that the table has the type of its first entry and the octets of its value.
+
+    Of strings, tables and arrays the length is left out. Raises FieldError where the table does not decode.
+    """
+    found: dict[bytes, tuple[str, bytes]] = {}
+    at, size = 0, len(octets)
+    try:
+        while at < size:
+            value_at = at + 1 + octets[at]
+            name = octets[at + 1 : value_at]
+            tag = octets[value_at]
+            width = _WIDTHS.get(tag)
+            if width is None:
+                start, at = _span(octets, value_at)
+            else:
+                start = value_at + 1
+                at = start + width
+            if name in names and name not in found:
+                found[name] = _TYPE_NAMES[tag], octets[start:at]
+    except IndexError:
+        raise FieldError(_CUT_SHORT) from None
+    if at > size:
+        raise FieldError(_CUT_SHORT)
+    return found
+
+
+def read_value(kind: str, octets: bytes) -> Value:
+    """Return the value that `find_octets` has found."""
+    return _READERS[_TAGS[kind]](octets, 0, len(octets))
+
+
+def tables_in(array: bytes) -> Iterator[bytes]:
+    """Yield the octets of each element of an array that is a table. Raises FieldError where it does not decode."""
+    at, size = 0, len(array)
+    try:
+        while at < size:
+            tag = array[at]
+            start, at = _span(array, at)
+            if at > size:
+                raise FieldError(_CUT_SHORT)
+            if tag == _TABLE:
+                yield array[start:at]
+    except IndexError:
+        raise FieldError(_CUT_SHORT) from None
+
+
+def array_of_tables(tables: Iterable[bytes]) -> Encoded:
+    """Return the array of tables whose octets are these."""
+    return Encoded(b"A", _sized(b"", b"".join([_sized(b"F", table) for table in tables])))

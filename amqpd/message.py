@@ -15,6 +15,7 @@ import struct
 import msgspec
 
 FRAME_OVERHEAD = 8                      # frame head and end octet
+LONGEST_SHORT_STRING = 255              # octets
 HARD_BODY_LIMIT = 512 * 1024 * 1024     # no setting goes beyond it
 _FRAME_HEAD = struct.Struct(">BHI")
 _HEADER_FRAME = struct.Struct(">BHIHHQ")

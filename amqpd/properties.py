@@ -42,11 +42,11 @@ _PLAIN = {1: Facts(), 2: Facts(persistent=True)}
 
 # Reading
 
-def read_facts(properties: bytes) -> Facts:
+def read_facts(properties: bytes, *, is_from_peer: bool = True) -> Facts:
     """What the broker needs to know of these properties; what RabbitMQ refuses a publish for is in `flaw`.
 
     Raises ConnectionException: INTERNAL_ERROR without a text where they do not decode, as RabbitMQ does;
-    SYNTAX_ERROR for headers beyond the limits of `fields`.
+    SYNTAX_ERROR for headers beyond the limits of `fields`, which are for what comes from a peer.
     """
     # Flag by flag in one function: every publish whose properties were not seen before comes through here.
     priority = expiration_ms = reply_to = user_id = expiration = None
@@ -63,7 +63,8 @@ def read_facts(properties: bytes) -> Facts:
             start = at + 4
             at = start + _length_at(properties, at)[0]
             headers = properties[start:at]
-            fields.check_table(headers)
+            if is_from_peer:
+                fields.check_table(headers)
         if flags & DELIVERY_MODE:
             mode = properties[at]
             at += 1
@@ -107,6 +108,11 @@ def read_facts(properties: bytes) -> Facts:
     if mode not in _PLAIN:
         flaw = flaw or f"invalid message: {{delivery_mode_unknown,{mode}}}"
     return Facts(mode == 2, priority, expiration_ms, reply_to, user_id, extra_keys, has_bcc, headers, flaw)
+
+
+def read_own_facts(properties: bytes) -> Facts:
+    """Read properties that the broker has built, or taken from a peer before: no limit of a peer holds for them."""
+    return read_facts(properties, is_from_peer=False)
 
 
 def _text(octets: bytes) -> str:
@@ -189,9 +195,7 @@ def with_headers(properties: bytes, entries: Mapping[str, fields.Value]) -> byte
     Raises FieldError for what cannot be in a table.
     """
     values = _values(properties)
-    table = values.get(HEADERS, b"")[4:]
-    for name, value in entries.items():
-        table = fields.with_entry(table, name, value)
+    table = fields.with_entries(values.get(HEADERS, b"")[4:], entries)
     values[HEADERS] = _LENGTH.pack(len(table)) + table
     return _properties(values)
 

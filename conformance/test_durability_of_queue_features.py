@@ -195,6 +195,25 @@ def test_a_dead_letter_is_as_persistent_as_the_message_was(after: Channel, name:
     assert dead.properties.headers["x-first-death-queue"] == name("dying")
 
 
+@before_the_restart
+def large_headers(ch: Channel, name: Name) -> None:
+    """A table of many fields, and one that no frame holds once it has grown."""
+    declare(ch, name("letters of large"), letters=name("died again"))
+    queue = declare(ch, name("large"), {
+        "x-dead-letter-exchange": "", "x-dead-letter-routing-key": name("letters of large")})
+    for headers in ({f"{number:05}": True for number in range(16_000)}, {"a": "x" * 131_000}):
+        keep(ch, queue, "0", headers=headers)
+        ch.reject(get(ch, queue)[0].tag, requeue=False)
+    wait_until(lambda: ready(ch, name("letters of large")) == 2)
+
+
+def test_a_dead_letter_larger_than_a_frame_is_kept_and_dies_again(after: Channel, name: Name) -> None:
+    for got in get(after, name("letters of large"), 2):
+        after.reject(got.tag, requeue=False)
+    for dead in get(after, name("died again"), 2):
+        assert counts(dead) == [(name("letters of large"), "rejected", 1), (name("large"), "rejected", 1)]
+
+
 def test_a_queue_keeps_its_dead_letter_exchange(after: Channel, name: Name) -> None:
     after.purge(name("letters of dying"))
     after.reject(get(after, name("dying"))[0].tag, requeue=False)

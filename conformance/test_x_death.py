@@ -12,7 +12,7 @@ from typing import Any, Callable
 import pytest
 
 from conformance.channel import Channel, Delivery
-from conformance.conftest import Names
+from conformance.conftest import Broker, Names
 from conformance.fields import Array, Double, Long, LongString, Properties, Table, Timestamp, Void
 from conformance.letters import Letters, counts, deaths, typed_headers
 from conformance.queues import declare, drained, fill, get, of_each_type, publish_confirmed
@@ -335,7 +335,8 @@ def test_an_x_death_that_is_no_array_is_replaced(
 def test_an_x_death_of_anything_does_no_harm(ch: Channel, names: Names, letters: Letters, made_up: list) -> None:
     queue = declare(ch, names, letters.arguments)
     published_with(ch, queue, {"x-death": made_up})
-    assert counts(letters.take(1)[0])[0] == (queue, "rejected", 1)
+    death = deaths(letters.take(1)[0])[0]
+    assert (death["queue"], death["reason"], death["count"]) == (queue, "rejected", 1)
     fill(ch, queue, "1")
     assert drained(ch, queue) == ["1"]
 
@@ -351,3 +352,85 @@ def test_a_history_from_a_client_counts_when_circles_are_looked_for(
     fill(ch, queue, "1")
     wait_until(lambda: ch.get(queue) is None)
     assert drained(ch, target) == (["0", "1"] if comes_back else ["1"])
+
+
+@pytest.mark.parametrize("others, count", [(0, 2), (1, 3), (2, 4)])
+def test_entries_without_a_count_are_counted(
+        ch: Channel, names: Names, letters: Letters, others: int, count: int) -> None:
+    """By queue and reason, as brokers before 3.5 sent them; and this death is added."""
+    queue = declare(ch, names, letters.arguments)
+    mine, other = {"queue": queue, "reason": "rejected"}, {"queue": "other", "reason": "expired"}
+    published_with(ch, queue, {"x-death": [other, *[mine] * (1 + others), other]})
+    assert counts(letters.take(1)[0]) == [(queue, "rejected", count), ("other", "expired", 2)]
+
+
+def test_of_entries_with_a_count_the_first_holds(ch: Channel, names: Names, letters: Letters) -> None:
+    queue = declare(ch, names, letters.arguments)
+    published_with(ch, queue, {"x-death": [entry(queue, "rejected", 5), entry(queue, "rejected", 3)]})
+    assert counts(letters.take(1)[0]) == [(queue, "rejected", 6)]
+
+
+def test_an_entry_of_no_queue_stays(ch: Channel, names: Names, letters: Letters) -> None:
+    queue = declare(ch, names, letters.arguments)
+    published_with(ch, queue, {"x-death": [{"note": "mine"}]})
+    death, other = deaths(letters.take(1)[0])
+    assert (death["queue"], other) == (queue, {"note": "mine"})
+
+
+@pytest.mark.parametrize("made_up", [[], "text"], ids=str)
+def test_with_any_x_death_from_a_client_no_first_death_is_told(
+        ch: Channel, names: Names, letters: Letters, made_up: Any) -> None:
+    published_with(ch, declare(ch, names, letters.arguments), {"x-death": made_up})
+    assert "x-first-death-queue" not in letters.take(1)[0].properties.headers
+
+
+@each_reason
+def test_the_first_death_is_told_in_the_order_of_the_names(
+        ch: Channel, names: Names, letters: Letters, die: Die, reason: str) -> None:
+    die(ch, names, letters.arguments)
+    names_in_order = [*typed_headers(letters.take(1)[0])]
+    assert names_in_order[:4] == ["x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"]
+
+
+@pytest.mark.parametrize("count, told", [(-5, -4), (0, 1), (2 ** 31, 2 ** 31 + 1)])
+def test_any_count_from_a_client_is_counted_on(
+        ch: Channel, names: Names, letters: Letters, count: int, told: int) -> None:
+    queue = declare(ch, names, letters.arguments)
+    published_with(ch, queue, {"x-death": [entry(queue, "rejected", count)]})
+    assert counts(letters.take(1)[0]) == [(queue, "rejected", told)]
+
+
+@pytest.mark.only("amqpd", reason="RabbitMQ's turns negative")
+def test_the_highest_count_stays(ch: Channel, names: Names, letters: Letters) -> None:
+    queue = declare(ch, names, letters.arguments)
+    published_with(ch, queue, {"x-death": [entry(queue, "rejected", 2 ** 63 - 1)]})
+    assert counts(letters.take(1)[0]) == [(queue, "rejected", 2 ** 63 - 1)]
+
+
+@pytest.mark.parametrize("headers", [
+    {f"{number:05}": True for number in range(4_090)}, {f"{number:05}": True for number in range(16_000)},
+    {"a": list(range(20_000))}], ids=["4,090 fields", "16,000 fields", "20,000 elements"])
+def test_a_large_table_dies_as_any_other(
+        ch: Channel, names: Names, letters: Letters, headers: dict[str, Any]) -> None:
+    """Though it is larger than a frame then, which only the largest of them is."""
+    queue = expired(ch, names, letters.arguments)
+    letters.take(1)
+    fill(ch, queue, "1", headers=headers)
+    dead, = letters.take(1)
+    assert counts(dead) == [(queue, "expired", 1)]
+    assert {key: dead.properties.headers[key] for key in headers} == headers
+
+
+@of_each_type
+def test_a_dead_letter_whose_header_is_larger_than_a_frame_is_delivered_all_the_same(
+        ch: Channel, broker: Broker, names: Names, letters: Letters, type: str) -> None:
+    """In one frame, for a content has but one header; and a large header is, to a client of small frames."""
+    queue = declare(ch, names, letters.arguments, type=type)
+    fill(ch, queue, "0", headers={"a": "x" * 131_000})
+    ch.reject(get(ch, queue)[0].tag, requeue=False)
+    dead, = letters.take(1)
+    assert counts(dead) == [(queue, "rejected", 1)]
+    assert len(dead.header) > 131_072
+    small = broker.channel(frame_max=4_096)
+    fill(ch, queue, "0", headers={"a": "x" * 131_000})
+    assert len(get(small, queue)[0].header) > 131_000

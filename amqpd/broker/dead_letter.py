@@ -3,20 +3,28 @@
 Owns the shape of `x-death` and its companions, and the rule against cycles. Where a copy goes, and that the
 move is one, is `broker/vhost.py`'s matter.
 
+Always true: whatever a client wrote into the headers of a message that was accepted, a copy can be made of it, as
+often as it dies. Entries of `x-death` that stay as they were are copied as octets, and never decoded.
+
 RabbitMQ docs/dlx; rabbit_dead_letter.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable
+from typing import NamedTuple
 
 import msgspec
 
 from amqpd import fields
-from amqpd.message import Message, Route, pack_content, pack_short_string
-from amqpd.properties import original_expiration, read_facts, with_headers, without_expiration, without_headers
+from amqpd.message import LONGEST_SHORT_STRING, Facts, Message, Route, pack_content, pack_short_string
+from amqpd.properties import original_expiration, read_own_facts, with_headers, without_expiration, without_headers
 
 REJECTED, EXPIRED, MAXLEN, DELIVERY_LIMIT = "rejected", "expired", "maxlen", "delivery_limit"
+HIGHEST_COUNT = (1 << 63) - 1       # where the count of an entry stays; RabbitMQ's turns negative
+REMEMBERED = 100                    # different properties of copies
+
+_Field = tuple[str, bytes]      # type and octets of a value
 
 
 class Grave(msgspec.Struct, frozen=True):
@@ -44,75 +52,148 @@ def own_keys(message: Message) -> list[str]:
     return list(dict.fromkeys((message.route.routing_key, *message.facts.extra_keys)))
 
 
-def dead_copy(message: Message, grave: Grave, *, number: int, time_s: int) -> Message:
-    """The message as it is published to the dead-letter exchange; `time_s` is the wall clock's.
+class DeadCopies:
+    """Makes the copies of messages that died of one cause at one time; what equal properties become is worked out once.
 
-    Its headers tell of this death, its expiration is gone, and where the queue names a key, so is CC. Every
-    other octet is as it was.
+    `time_s` is the wall clock's.
     """
+
+    def __init__(self, grave: Grave, time_s: int) -> None:
+        self._grave = grave
+        self._time_s = time_s
+        self._known: dict[tuple[Route, bytes], tuple[Route, bytes, Facts]] = {}
+
+    def copy(self, message: Message, number: int) -> Message:
+        """Return the message as it is published to the dead-letter exchange, under this number.
+
+        Its headers tell of this death, its expiration is gone, and where the queue names a key, so is CC. Every
+        other octet is as it was. Never raises.
+        """
+        key = message.route, message.properties
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            properties = dead_properties(message, self._grave, self._time_s)
+            known = self._known[key] = self._route(message), properties, read_own_facts(properties)
+        route, properties, facts = known
+        content = pack_content(route.channel, route.frame_max, properties, message.body)
+        return Message(number, route, facts, content, message.body_size)
+
+    def _route(self, message: Message) -> Route:
+        exchange, key = _as_name(self._grave.exchange), _as_name(routing_keys(message, self._grave)[0])
+        names = pack_short_string(exchange) + pack_short_string(key)
+        return Route(exchange, key, names, message.route.channel, message.route.frame_max)
+
+
+def dead_properties(message: Message, grave: Grave, time_s: int) -> bytes:
+    """Return the properties of the copy of a message that died."""
     properties = message.properties
-    deaths = with_death(message, grave, time_s)
-    headers: dict[str, Any] = {"x-death": deaths}
-    died_in = {"queue": grave.queue, "reason": grave.reason, "exchange": message.route.exchange}
-    is_first = not isinstance(_x_death(message), list)
-    for name, value in died_in.items():
-        if is_first:
-            headers[f"x-first-death-{name}"] = value
-        headers[f"x-last-death-{name}"] = value
+    x_death = _x_death(message)
+    headers: dict[str, fields.Value] = {"x-death": _with_death(x_death, message, grave, time_s)}
+    died_in = {"exchange": message.route.exchange, "queue": grave.queue, "reason": grave.reason}
+    if x_death is None:
+        headers |= {f"x-first-death-{name}": value for name, value in died_in.items()}
+    headers |= {f"x-last-death-{name}": value for name, value in died_in.items()}
     if grave.routing_key is not None:
         properties = without_headers(properties, ("CC",))
-    properties = with_headers(without_expiration(properties), headers)
-    key = routing_keys(message, grave)[0]
-    old = message.route
-    names = pack_short_string(grave.exchange) + pack_short_string(key)
-    route = Route(grave.exchange, key, names, old.channel, old.frame_max)
-    content = pack_content(old.channel, old.frame_max, properties, message.body)
-    return Message(number, route, read_facts(properties), content, message.body_size)
+    return with_headers(without_expiration(properties), headers)
 
 
-def with_death(message: Message, grave: Grave, time_s: int) -> list[Any]:
-    """The deaths of a message, this one first. Of one queue and reason there is one entry, with a count."""
-    deaths = deaths_of(message)
-    for place, death in enumerate(deaths):
-        if death.get("queue") == grave.queue and death.get("reason") == grave.reason:
-            again = dict(death, count=fields.Long(death["count"] + 1))
-            return [again, *deaths[:place], *deaths[place + 1 :]]
-    death = {
+def _as_name(text: str) -> str:
+    """Return as much of a text as a short string holds: an argument may name a longer key, which no delivery has."""
+    return text.encode()[:LONGEST_SHORT_STRING].decode(errors="ignore")
+
+
+def _x_death(message: Message) -> _Field | None:
+    """Return the type and the octets of the header `x-death`, or None without one."""
+    headers = message.facts.headers
+    return fields.find_octets(headers, (b"x-death",)).get(b"x-death") if headers else None
+
+
+def _with_death(x_death: _Field | None, message: Message, grave: Grave, time_s: int) -> fields.Encoded:
+    """Return the deaths of a message, this one first. Of one queue and reason there is one entry, with a count.
+
+    An `x-death` that is no array, and an element of it that is no table, are left out.
+    """
+    deaths = _deaths(x_death[1]) if x_death is not None and x_death[0] == "array" else {}
+    again = deaths.pop((grave.queue.encode(), grave.reason.encode()), None)
+    if again is None:
+        death = _new_death(message, grave, time_s)
+    else:
+        death = _with_count(again.octets, (again.deaths or 0) + 1)
+    return fields.array_of_tables((death, *[death.octets for death in deaths.values()]))
+
+
+class _Death(NamedTuple):
+    """An entry of `x-death`: its octets, and how many deaths it tells of, or None where it has no number of them."""
+
+    octets: bytes
+    deaths: int | None
+
+
+def _deaths(array: bytes) -> dict[Hashable, _Death]:
+    """Return the first entry of each queue and reason, by these.
+
+    Where there are several entries in all, one without a count gets the number of those of its queue and reason:
+    brokers of old wrote an entry for each death, and none had a count.
+    """
+    first: dict[Hashable, _Death] = {}
+    times: dict[Hashable, int] = {}
+    for octets in fields.tables_in(array):
+        found = fields.find_octets(octets, (b"queue", b"reason", b"count"))
+        key: Hashable = _comparable(found.get(b"queue")), _comparable(found.get(b"reason"))
+        times[key] = times.get(key, 0) + 1
+        if times[key] == 1:
+            count = fields.read_value(*found[b"count"]) if b"count" in found else None
+            if isinstance(count, bool) or not isinstance(count, int):
+                count = None
+            first[key] = _Death(octets, count)
+    if sum(times.values()) > 1:
+        for key, death in first.items():
+            if death.deaths is None:
+                first[key] = _Death(_with_count(death.octets, times[key]), times[key])
+    return first
+
+
+def _comparable(field: _Field | None) -> Hashable:
+    """Return what is equal where values are; of strings the type is no matter."""
+    return field[1] if field is not None and field[0] in ("longstr", "binary") else field
+
+
+def _with_count(death: bytes, count: int) -> bytes:
+    return fields.with_entries(death, {"count": fields.Long(min(count, HIGHEST_COUNT))})
+
+
+def _new_death(message: Message, grave: Grave, time_s: int) -> bytes:
+    death: dict[str, fields.Value] = {
         "count": fields.Long(1),
         "reason": grave.reason,
         "queue": grave.queue,
-        "time": fields.Timestamp(time_s),
+        "time": fields.Timestamp(max(0, time_s)),
         "exchange": message.route.exchange,
-        "routing-keys": own_keys(message),
+        "routing-keys": [*own_keys(message)],
     }
     expiration = original_expiration(message.properties)
     if expiration is not None:
         death["original-expiration"] = expiration
-    return [death, *deaths]
+    return fields.encode_table(death)
 
 
-def deaths_of(message: Message) -> list[dict[str, Any]]:
-    """The deaths that `x-death` tells of, newest first; what a client put there and makes no sense is left out."""
-    deaths = _x_death(message)
-    if not isinstance(deaths, list):
-        return []
-    return [
-        death for death in deaths
-        if isinstance(death, dict) and isinstance(death.get("queue"), str)
-        and isinstance(death.get("reason"), str) and isinstance(death.get("count"), int)
-    ]
-
-
-def _x_death(message: Message) -> Any:
-    return fields.find(message.facts.headers, "x-death") if message.facts.headers else None
-
-
-def is_cycle(deaths: list[dict[str, Any]], queue: str) -> bool:
-    """Whether a message that died like this comes back to a queue all by itself, without anybody rejecting it.
+def cycling_queues(message: Message) -> set[str]:
+    """Return the queues that a message with these deaths would come back to all by itself, nobody having rejected it.
 
     RabbitMQ docs/dlx (routing dead-lettered messages).
     """
-    for place, death in enumerate(deaths):
-        if death.get("queue") == queue:
-            return all(earlier.get("reason") != REJECTED for earlier in deaths[: place + 1])
-    return False
+    queues: set[str] = set()
+    x_death = _x_death(message)
+    if x_death is None or x_death[0] != "array":
+        return queues
+    for death in fields.tables_in(x_death[1]):
+        found = fields.find_octets(death, (b"queue", b"reason"))
+        if found.get(b"reason") == ("longstr", REJECTED.encode()):
+            break
+        kind, queue = found.get(b"queue", ("void", b""))
+        if kind == "longstr":
+            queues.add(queue.decode(errors="backslashreplace"))
+    return queues

@@ -46,7 +46,7 @@ from amqpd.broker.definitions import (
     QueueDefinition,
 )
 from amqpd.broker.clock import Clock
-from amqpd.broker.dead_letter import REJECTED, Grave, dead_copy, deaths_of, is_cycle, routing_keys
+from amqpd.broker.dead_letter import REJECTED, DeadCopies, Grave, cycling_queues, routing_keys
 from amqpd.broker.effort import Effort
 from amqpd.broker.exchange import DefaultExchange, Destination, Exchange, binding_key
 from amqpd.broker.policy import NoSuchPolicy, Policies, check_policy
@@ -436,8 +436,9 @@ class Vhost:
     def _bury(self, queue: Queue, grave: Grave, run: Sequence[Message]) -> None:
         exchange = self.exchanges.get(grave.exchange)
         runs: dict[Queue, list[Message]] = {}
+        making = DeadCopies(grave, self._clock.wall_ms // 1000)
         for message in run:
-            copy = dead_copy(message, grave, number=self._next_message_number(), time_s=self._clock.wall_ms // 1000)
+            copy = making.copy(message, self._next_message_number())
             targets = [] if exchange is None else self._resting_places(exchange, message, copy, grave)
             if grave.is_kept and not all(target.has_room_for(copy) for target in targets):
                 self._refused_dead.append((queue, grave, [message]))
@@ -458,8 +459,8 @@ class Vhost:
             exchange, routing_keys(message, grave), lambda: decode_table(copy.facts.headers))
         if grave.reason == REJECTED:
             return targets
-        deaths = deaths_of(copy)
-        return [target for target in targets if not is_cycle(deaths, target.name)]
+        cycling = cycling_queues(copy)
+        return [target for target in targets if target.name not in cycling]
 
     def wake(self) -> None:
         """Try again what was refused where it should go at least once."""

@@ -46,7 +46,7 @@ from amqpd.store.errors import StoreError, StoreLocked
 from amqpd.store.journal import Journal, MemoryJournal
 from amqpd.store.spill import Spill
 from amqpd.store.store import Store
-from amqpd.properties import read_facts
+from amqpd.properties import read_own_facts
 
 log = logging.getLogger("amqpd")
 
@@ -162,13 +162,13 @@ class _Server:
         try:
             store = with_room(lambda: Store.open(
                 config.data_dir, durability=config.durability, now=int(time.time())), is_start=True)
-            recovered = with_room(lambda: store.load(read_facts), is_start=True)
+            recovered = with_room(lambda: store.load(read_own_facts), is_start=True)
         except StoreLocked as error:
             raise StartError(str(error), EXIT_LOCKED) from None
         except StoreError as error:
             raise StartError(str(error), EXIT_IO) from None
         budget = Budget(config.limits.message_memory)
-        self._shelf = StoreShelf(store, Spill(Path(config.data_dir), read_facts), budget, self._fail)
+        self._shelf = StoreShelf(store, Spill(Path(config.data_dir), read_own_facts), budget, self._fail)
         broker = Broker(journal, first_number=store.first_number, clock=clock, shelf=self._shelf)
         broker.restore(recovered.definitions)
         broker.restore_messages(

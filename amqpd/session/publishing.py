@@ -28,7 +28,7 @@ from amqpd.broker.vhost import REPLY_TO, note_holders
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.message import Facts, Message, Route, pack_content
 from amqpd.session.table import Handlers
-from amqpd.properties import read_facts, with_reply_to, without_headers
+from amqpd.properties import read_facts, read_own_facts, with_reply_to, without_headers
 from amqpd.wire.publish import read_publish
 from amqpd.wire.reader import PublishGroup
 from amqpd.wire.writer import pack_confirm, pack_refusal, pack_return, refit_content
@@ -218,7 +218,7 @@ class Publishing:
             properties = without_headers(properties, ("BCC",))
         route = message.route
         content = pack_content(route.channel, route.frame_max, properties, message.body)
-        return Message(message.number, route, read_facts(properties), content, message.body_size)
+        return Message(message.number, route, read_own_facts(properties), content, message.body_size)
 
     def _unroutable(self, target: Target, messages: list[Message]) -> None:
         """Nobody gets these; a mandatory one goes back, before its confirm. Spec: basic.return."""
