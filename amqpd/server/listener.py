@@ -1,7 +1,7 @@
 """Listening sockets, and the clients that come through them.
 
-Owns the listeners, the count of clients that have not logged in, and the clock that ticks for every
-connection. A connection's own affairs are in `server/connection.py`.
+Owns the listeners and the count of clients that have not logged in. A connection's own affairs are in
+`server/connection.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from amqpd.session.connection import Session, SessionSettings
 log = logging.getLogger("amqpd.connection")
 
 BUFFER_SIZE = 256 * 1024
-TICK_S = 0.25
 STRANGERS, STRANGERS_PER_HOST = 1_024, 128      # connections that have not logged in
 BACKLOG = 1_024
 
@@ -75,28 +74,6 @@ class Listeners:
     def check_login(self, session: Session) -> None:
         """Look at the password a client gave."""
         self._logins.check(session, self._strangers[session])
-
-    # Time
-
-    async def tick_forever(self) -> None:
-        """See to heartbeats and deadlines, four times a second."""
-        while True:
-            await asyncio.sleep(TICK_S)
-            now = now_ms()
-            self.passes.begin()
-            for session, protocol in list(self.passes.protocols.items()):
-                if not (self._is_there(session, protocol, now) and session.tick(now)):
-                    protocol.drop()
-
-    @staticmethod
-    def _is_there(session: Session, protocol: ClientProtocol, now: int) -> bool:
-        """Whether a client that is blocked, and not read, has not closed its socket; its machine may speak for it."""
-        if session.is_unheard:
-            age = protocol.acknowledged_ms_ago()
-            if age is None:
-                return False
-            session.peer_is_alive(now - age)
-        return True
 
     # The end
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from amqpd.server.shelf import StoreShelf
 
 
+READ_TURN_S = 0.02          # after it all sockets have been read: a timer that is set now comes after a poll
+LATE_MS = 500               # by which a wake-up comes late where the process, or the loop, did not go on
 MOST_TOLD_AT_ONCE = 64      # sessions, of answers in a pass
 
 
@@ -43,6 +45,7 @@ class Pass:
         self._broker = broker
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_ms = 0
+        self._reads_first = False
         self._has_output: list[Session] = []
         self._awaiting: set[Session] = set()
         self._is_scheduled = False
@@ -164,8 +167,14 @@ class Pass:
         self._alarm = self._loop.call_later(max(0, due - now) / 1000, self._wake)
 
     def _wake(self) -> None:
+        """Do what is due. After a gap read first: a queue that expires may have been used meanwhile."""
+        now = now_ms()
+        self._reads_first = not self._reads_first and now - self._alarm_ms > LATE_MS
+        if self._reads_first:
+            self._alarm = self._loop.call_later(READ_TURN_S, self._wake)
+            return
         self._alarm = None
-        self._broker.clock.advance(now_ms())
+        self._broker.clock.advance(now)
         self.schedule()
 
     def on_commit(self, batch: int) -> None:

@@ -40,6 +40,7 @@ from amqpd.server.login import Logins
 from amqpd.server.loop import Pass, now_ms
 from amqpd.server.shelf import StoreShelf
 from amqpd.server.signals import StopSignals, crash, crash_after
+from amqpd.server.ticker import Ticker
 from amqpd.session.connection import SessionSettings
 from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError, StoreLocked
@@ -134,7 +135,7 @@ class _Server:
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         async with self._control(broker, passes, addresses, alarms), anyio.create_task_group() as tasks:
-            for task in (listeners.tick_forever, alarms.watch_memory_forever, alarms.watch_disk_forever):
+            for task in (Ticker(passes).tick_forever, alarms.watch_memory_forever, alarms.watch_disk_forever):
                 tasks.start_soon(task)
             if passes.committer is not None:
                 tasks.start_soon(passes.committer.watch_files_forever)

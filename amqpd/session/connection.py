@@ -1,6 +1,6 @@
 """A client's connection, sans I/O: octets and the time come in, octets to send come out.
 
-Owns the phase of the talk, what was tuned, the channels, heartbeats and the outbox. Sockets, clocks and
+Owns the phase of the talk, what was tuned, the channels and the outbox. Sockets, clocks and
 passwords are the server's: it hands in octets, calls `tick`, and answers `login`.
 
 Always true between calls:
@@ -35,6 +35,7 @@ from amqpd.message import Message
 from amqpd.session.channel import Channel
 from amqpd.session.credentials import LoginRequest, read_amqplain, read_plain
 from amqpd.session.deferred_input import DeferredInput, Wait
+from amqpd.session.heartbeats import Heartbeats
 from amqpd.session.outbox import Outbox
 from amqpd.session.phases import TRANSITIONS, Phase
 from amqpd.wire.methods import decode_method, encode_method, pack_channel_open_ok, pack_close, pack_start
@@ -53,7 +54,6 @@ CLOSE_OK_WAIT_MS = 5_000
 LAST_WORDS_MS = 1_000       # how long a peer may read our last words before the socket goes
 UNHEARD_OCTETS = 16 * 1024  # of a blocked client, from which on it is not read any more
 METHOD_STEPS = 25           # what a method that is not on the hot path costs, about; see broker/effort.py
-TICK_SLACK_MS = 50
 CHANNEL_OPEN = b"\x00\x14\x00\x0a"
 CONNECTION_CLOSE = b"\x00\x0a\x00\x32"
 CONNECTION_CLOSE_OK = b"\x00\x0a\x00\x33"
@@ -112,7 +112,7 @@ class Session:
         self.login: LoginRequest | None = None
         self.frame_max = FRAME_MAX_BEFORE_TUNING
         self.channel_max = settings.channel_max
-        self.heartbeat_s = 0
+        self.heartbeats = Heartbeats(now_ms)
         self.user: User | None = None
         self.vhost: Vhost | None = None
         self.client_properties: dict[str, Any] = {}
@@ -129,7 +129,7 @@ class Session:
         self.connected_at_ms = broker.clock.to_wall(now_ms)
         self._signals = signals
         self._log = logging.LoggerAdapter(log, {"connection": number})
-        self._now_ms = self._last_heard_ms = self._last_sent_ms = now_ms
+        self._now_ms = now_ms
         self._header = b""
         self._early: list[Command] = []     # what came while the password was looked at
         self._is_deaf = False           # framing is lost: what comes cannot be understood any more
@@ -148,7 +148,7 @@ class Session:
 
     def receive_direct(self, size: int, now_ms: int) -> None:
         """As `receive`, after the socket has written that many octets into `direct_room`."""
-        self._now_ms = self._last_heard_ms = self.broker.clock.now_ms = now_ms
+        self._now_ms = self.heartbeats.heard_ms = self.broker.clock.now_ms = now_ms
         self.received_octets += size
         self.received_count += 1
         self.broker.effort.begin()
@@ -156,7 +156,7 @@ class Session:
 
     def receive(self, data: bytes | memoryview, now_ms: int) -> None:
         """Take octets from the socket. Never raises: what is wrong with them becomes a close."""
-        self._now_ms = self._last_heard_ms = self.broker.clock.now_ms = now_ms
+        self._now_ms = self.heartbeats.heard_ms = self.broker.clock.now_ms = now_ms
         self.received_octets += len(data)
         self.received_count += 1
         self.broker.effort.begin()
@@ -370,7 +370,7 @@ class Session:
             return
         self.channel_max = method.channel_max
         self.frame_max = self._reader.frame_max = method.frame_max
-        self.heartbeat_s = method.heartbeat
+        self.heartbeats.interval_s = method.heartbeat
 
     def _on_open(self, method: Connection.Open) -> None:
         assert self.user is not None
@@ -536,7 +536,7 @@ class Session:
         self._confirming.clear()
         pieces = self.outbox.take()
         if pieces:
-            self._last_sent_ms = now_ms
+            self.heartbeats.sent_ms = now_ms
         return pieces
 
     def resume(self) -> None:
@@ -591,22 +591,41 @@ class Session:
     # Time
 
     def tick(self, now_ms: int) -> bool:
-        """See to heartbeats and deadlines; False means the socket must go now. RabbitMQ docs/heartbeats."""
+        """See to heartbeats and timeouts; return whether the client is in time with all that it owes us.
+
+        One that is not may have spoken without having been read yet: it is the server that drops it, after it has read
+        and asked `is_overdue`.
+        """
         self._now_ms = now_ms
-        if self.drop_at_ms is not None and now_ms >= self.drop_at_ms:
-            if self.phase not in (Phase.CLOSING, Phase.CLOSED):
-                self._log.warning("%s: closing: the handshake took too long", self.name)
+        if self.is_overdue(now_ms):
             return False
         self._check_timeouts(now_ms)
-        if not self.heartbeat_s or self.phase is Phase.CLOSED:
-            return True
-        silence_ms = now_ms - self._last_heard_ms
-        if (self.is_read or self.is_unheard) and silence_ms > 2_000 * self.heartbeat_s + TICK_SLACK_MS:
-            self._log.warning("%s: closing: missed heartbeats from client, timeout: %ss", self.name, self.heartbeat_s)
-            return False
-        if now_ms - self._last_sent_ms >= 500 * self.heartbeat_s - TICK_SLACK_MS:
+        if self.phase is not Phase.CLOSED and self.heartbeats.is_due(now_ms):
             self.outbox.write(HEARTBEAT_FRAME)
         return True
+
+    def is_overdue(self, now_ms: int) -> bool:
+        """Return whether the socket must go: a handshake, a close or a heartbeat has taken too long."""
+        if self.drop_at_ms is not None and now_ms >= self.drop_at_ms:
+            return True
+        return (self.heartbeats.is_missed(now_ms) and self.phase is not Phase.CLOSED
+                and (self.is_read or self.is_unheard))
+
+    def log_overdue(self, now_ms: int) -> None:
+        """Tell in the log why the socket goes, unless the connection was at its end anyway."""
+        if self.drop_at_ms is None or now_ms < self.drop_at_ms:
+            self._log.warning("%s: closing: missed heartbeats from client, timeout: %ss", self.name,
+                              self.heartbeats.interval_s)
+        elif self.phase not in (Phase.CLOSING, Phase.CLOSED):
+            self._log.warning("%s: closing: the handshake took too long", self.name)
+
+    def excuse(self, gap_ms: int, now_ms: int) -> None:
+        """Do not count a time in which the server could not read what the client had to say."""
+        self.heartbeats.excuse(gap_ms, now_ms)
+        if self.drop_at_ms is not None:
+            self.drop_at_ms += gap_ms
+        for channel in self.channels.values():
+            channel.consuming.excuse(gap_ms, now_ms)
 
     def _check_timeouts(self, now_ms: int) -> None:
         """Close the channels on which a delivery has been unacked for too long. RabbitMQ docs/consumers."""
@@ -649,7 +668,7 @@ class Session:
 
     def peer_is_alive(self, at_ms: int) -> None:
         """The server knows that the peer was alive then, though nothing is read from it."""
-        self._last_heard_ms = max(self._last_heard_ms, at_ms)
+        self.heartbeats.heard_ms = max(self.heartbeats.heard_ms, at_ms)
 
     # Outlook
 
@@ -690,7 +709,7 @@ class Session:
             "channels": len(self.channels),
             "channel_max": self.channel_max,
             "frame_max": self.frame_max,
-            "timeout": self.heartbeat_s,
+            "timeout": self.heartbeats.interval_s,
             "client_properties": self.client_properties,
             "user_provided_name": self.client_properties.get("connection_name", ""),
             "connected_at": self.connected_at_ms,

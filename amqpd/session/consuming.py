@@ -441,6 +441,10 @@ class Consuming:
 
     # Timeouts
 
+    def excuse(self, gap_ms: int, now_ms: int) -> None:
+        """Do not count a time in which no answer could be heard."""
+        self._given = deque((tag, min(now_ms, when_ms + gap_ms)) for tag, when_ms in self._given)
+
     def overdue(self, now_ms: int, default_ms: int | None) -> int | None:
         """The timeout in ms that some delivery has been unacked for longer than, or None. RabbitMQ docs/consumers."""
         if not self.unacked:

@@ -10,6 +10,7 @@ from amqpd.broker.broker import Broker
 from amqpd.broker.rules import QueueRules
 from amqpd.config import load
 from amqpd.server.run import EXIT_CONFIG, StartError, _Server
+from amqpd.server.signals import StopSignals
 from tests.support.journals import RecordingJournal
 
 TEXT = """
@@ -31,7 +32,7 @@ apply_to = "queues"
 def start(broker: Broker, path: Path, text: str) -> None:
     """Declare what the text says, as a start does."""
     path.write_text(text)
-    _Server(load(str(path), {}))._declare(broker)
+    _Server(load(str(path), {}), StopSignals(1.0))._declare(broker)
 
 
 @pytest.fixture

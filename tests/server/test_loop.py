@@ -259,6 +259,23 @@ def test_the_broker_s_clock_is_woken_when_something_is_due(
     assert log == ["take", "wake"] and broker.clock.now_ms == 1_500 and loop.soon
 
 
+def test_a_wake_up_that_comes_late_comes_after_the_sockets_have_been_read(
+    passes: Any, loop: FakeLoop, broker: Broker, log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue that expires may have been used while the process did not run."""
+    broker.clock.wake_at(1_500, Sleeper(log))
+    passes.schedule()
+    loop.turn()
+    monkeypatch.setattr(loop_module, "now_ms", lambda: 41_500)
+    loop.timers[0].call()
+    assert log == ["take"] and loop.timers[1].delay_s == loop_module.READ_TURN_S
+    passes.schedule()
+    loop.turn()
+    assert len(loop.timers) == 2, "it is not asked for once more"
+    loop.timers[1].call()
+    assert log == ["take", "take", "wake"]
+
+
 def test_an_earlier_alarm_takes_the_place_of_a_later_one(
     passes: Any, loop: FakeLoop, broker: Broker, log: list[str]
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pamqp.commands import Basic, Connection, Queue
+from pamqp.commands import Basic, Channel, Connection, Queue
 from pamqp.heartbeat import Heartbeat
 
 from tests.support.talk import Stage, Talk, counted
@@ -98,6 +98,76 @@ def test_heartbeats_go_on_while_a_close_is_not_answered(stage: Stage) -> None:
     stage.end_pass()
     stage.pass_time(1)
     talk.broker(Connection.Close(320, "CONNECTION_FORCED - enough", 0, 0), Heartbeat(), Heartbeat())
+
+
+# Time in which nothing could be read
+
+def gap(stage: Stage, seconds: float) -> None:
+    """Let time pass in which the server does nothing, and excuse it."""
+    stage.now_ms += round(seconds * 1000)
+    stage.broker.clock.advance(stage.now_ms)
+    for session in stage.talks:
+        session.excuse(round(seconds * 1000), stage.now_ms)
+
+
+def test_a_gap_is_not_counted_as_silence(stage: Stage) -> None:
+    talk = stage.client(heartbeat=10)
+    stage.pass_time(15)
+    gap(stage, 40)
+    stage.pass_time(5)
+    assert not talk.is_dropped
+    stage.pass_time(0.25)
+    assert talk.is_dropped
+    talk.hear_all()
+
+
+def test_a_heartbeat_is_due_after_a_gap(stage: Stage) -> None:
+    talk = stage.client(heartbeat=10)
+    gap(stage, 40)
+    stage.pass_time(0.25)
+    talk.broker(Heartbeat())
+
+
+def test_what_was_heard_before_a_gap_does_not_count_as_heard_later_than_now(stage: Stage) -> None:
+    talk = stage.client(heartbeat=10)
+    gap(stage, 5)
+    gap(stage, 5)
+    for session in stage.talks:
+        session.excuse(60_000, stage.now_ms)
+    stage.pass_time(20.25)
+    assert talk.is_dropped
+    talk.hear_all()
+
+
+def test_a_gap_does_not_count_for_a_handshake(stage: Stage) -> None:
+    talk = stage.stranger().greet()
+    stage.pass_time(6)
+    gap(stage, 40)
+    stage.pass_time(3.75)
+    assert not talk.is_dropped
+    stage.pass_time(0.25)
+    assert talk.is_dropped
+
+
+def test_a_gap_does_not_count_for_the_answer_to_a_delivery(stage: Stage) -> None:
+    talk = stage.client().open_channel()
+    talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0)).publish("q", b"a")
+    talk.client(Basic.Get(queue="q")).broker(Basic.GetOk(1, False, "", "q", 0), content=b"a")
+    gap(stage, 3_600)
+    stage.pass_time(1_800)
+    talk.nothing()
+    stage.pass_time(0.25)
+    talk.hear(Channel.Close)
+    talk.client(Channel.CloseOk())
+
+
+def test_who_is_heard_after_the_first_look_is_not_overdue_any_more(stage: Stage) -> None:
+    talk = stage.client(heartbeat=10)
+    stage.now_ms += 21_000
+    assert not talk.session.tick(stage.now_ms) and talk.session.is_overdue(stage.now_ms)
+    talk.client(Heartbeat())
+    assert talk.session.tick(stage.now_ms) and not talk.session.is_overdue(stage.now_ms)
+    talk.hear_all()
 
 
 # What else goes over channel 0

@@ -248,7 +248,8 @@ def test_tuning_within_what_was_offered_holds(
     stranger: Talk, channel_max: int, frame_max: int, heartbeat: int
 ) -> None:
     session = stranger.open(channel_max=channel_max, frame_max=frame_max, heartbeat=heartbeat).session
-    assert (session.channel_max, session.frame_max, session.heartbeat_s) == (channel_max, frame_max, heartbeat)
+    tuned = session.channel_max, session.frame_max, session.heartbeats.interval_s
+    assert tuned == (channel_max, frame_max, heartbeat)
 
 
 def test_frames_may_be_as_large_as_was_tuned(stranger: Talk) -> None:

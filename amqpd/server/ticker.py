@@ -1,0 +1,105 @@
+"""The clock that looks after every connection: heartbeats, handshakes and answers that take too long.
+
+A verdict is made on fresh facts. Time in which the process did not run (a paused machine, a laptop that slept), or in
+which the loop was busy with one turn, is excused: it does not count as silence of the clients. And nobody is dropped
+before all sockets have been read once more after the look that found a client overdue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from amqpd.server.connection import ClientProtocol
+from amqpd.server.loop import READ_TURN_S, Pass, now_ms
+from amqpd.session.connection import Session
+
+log = logging.getLogger("amqpd")
+
+TICK_S = 0.25
+SLICE = 500         # connections that are looked at in one turn of the loop
+TOLD_MS = 1_000     # a gap from which on the log tells of it
+
+
+class Gaps:
+    """Notice time in which nobody was looked after. `interval_ms` is how often somebody should look."""
+
+    def __init__(self, interval_ms: int, now_ms: int) -> None:
+        self._interval_ms = interval_ms
+        self._looked_ms = now_ms
+
+    def look(self, now_ms: int) -> int:
+        """Return how much longer than twice the interval the last look is ago, in ms; 0 if it is not."""
+        late_ms = now_ms - self._looked_ms - 2 * self._interval_ms
+        self._looked_ms = now_ms
+        return max(0, late_ms)
+
+
+class Ticker:
+    """Looks after all connections of the loop."""
+
+    def __init__(self, passes: Pass) -> None:
+        self._passes = passes
+        self._gaps = Gaps(int(TICK_S * 1000), now_ms())
+
+    async def tick_forever(self) -> None:
+        """See to heartbeats and deadlines, four times a second."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            await self.tick()
+
+    async def tick(self) -> None:
+        """Excuse a gap, look at every connection, and drop those that are overdue and stay so while they are read."""
+        gap_ms = self._gaps.look(now_ms())
+        if gap_ms:
+            await self._excuse(gap_ms)
+        overdue = []
+        sessions = list(self._passes.protocols.items())
+        for start in range(0, len(sessions), SLICE):
+            if start:
+                await asyncio.sleep(0)
+            overdue += self._look_at(sessions[start : start + SLICE])
+        if overdue:
+            await asyncio.sleep(READ_TURN_S)
+            self._judge(overdue)
+
+    async def _excuse(self, gap_ms: int) -> None:
+        """Do not count this time for anybody, and let what came meanwhile be read."""
+        if gap_ms >= TOLD_MS:
+            log.warning("nothing was done for %.1f s (a paused machine, or a long turn): clients are not held to it",
+                        gap_ms / 1000)
+        now = now_ms()
+        for session in self._passes.protocols:
+            session.excuse(gap_ms, now)
+        await asyncio.sleep(READ_TURN_S)
+
+    def _look_at(self, sessions: list[tuple[Session, ClientProtocol]]) -> list[Session]:
+        """Look after these, and return those that are overdue as far as is known now."""
+        now = now_ms()
+        self._passes.begin()
+        overdue = []
+        for session, protocol in sessions:
+            if not _is_there(session, protocol, now):
+                protocol.drop()
+            elif not session.tick(now):
+                overdue.append(session)
+        return overdue
+
+    def _judge(self, overdue: list[Session]) -> None:
+        now = now_ms()
+        self._passes.begin()
+        for session in overdue:
+            protocol = self._passes.protocols.get(session)
+            if protocol is not None and session.is_overdue(now):
+                session.log_overdue(now)
+                protocol.drop()
+
+
+def _is_there(session: Session, protocol: ClientProtocol, now: int) -> bool:
+    """Return whether a blocked client that is not read has not closed its socket; its machine may speak for it."""
+    if session.is_unheard:
+        age = protocol.acknowledged_ms_ago()
+        if age is None:
+            return False
+        session.peer_is_alive(now - age)
+    return True

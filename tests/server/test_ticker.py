@@ -1,0 +1,147 @@
+"""Who is looked after when, and that nobody is dropped on facts that are old."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from amqpd.server import ticker as ticker_module
+from amqpd.server.ticker import Gaps, Ticker
+
+
+class FakePass:
+    """Knows the connections."""
+
+    def __init__(self) -> None:
+        self.protocols: dict[FakeSession, FakeSession] = {}
+        self.begun = 0
+
+    def begin(self) -> None:
+        self.begun += 1
+
+
+class FakeSession:
+    """A session and its protocol in one; overdue until it is heard."""
+
+    is_unheard = False
+
+    def __init__(self, passes: FakePass, *, is_overdue: bool = False) -> None:
+        self.overdue = is_overdue
+        self.excused: list[int] = []
+        self.calls: list[str] = []
+        passes.protocols[self] = self
+
+    def tick(self, now_ms: int) -> bool:
+        self.calls.append("tick")
+        return not self.overdue
+
+    def is_overdue(self, now_ms: int) -> bool:
+        return self.overdue
+
+    def log_overdue(self, now_ms: int) -> None:
+        self.calls.append("log")
+
+    def excuse(self, gap_ms: int, now_ms: int) -> None:
+        self.excused.append(gap_ms)
+
+    def drop(self) -> None:
+        self.calls.append("drop")
+
+    def acknowledged_ms_ago(self) -> int | None:
+        return None
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The time, to be changed."""
+    now = [1_000]
+    monkeypatch.setattr(ticker_module, "now_ms", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def passes() -> FakePass:
+    return FakePass()
+
+
+def run(passes: FakePass, *steps: Callable[[], object]) -> None:
+    """One tick after each step."""
+    async def main() -> None:
+        ticker = Ticker(passes)  # type: ignore[arg-type]  # it is all that the ticker needs of a pass
+        for step in steps:
+            step()
+            await ticker.tick()
+
+    asyncio.run(main())
+
+
+def test_a_look_in_time_finds_no_gap() -> None:
+    gaps = Gaps(250, 1_000)
+    assert [gaps.look(now) for now in (1_250, 1_500, 2_000)] == [0, 0, 0]
+
+
+def test_a_late_look_finds_how_much_too_late_it_is_and_that_once() -> None:
+    gaps = Gaps(250, 1_000)
+    assert [gaps.look(now) for now in (41_000, 41_250, 41_900)] == [39_500, 0, 150]
+
+
+def test_who_is_in_time_is_looked_after_and_nothing_else(passes: FakePass, now: list[int]) -> None:
+    session = FakeSession(passes)
+    run(passes, lambda: now.__setitem__(0, 1_250))
+    assert session.calls == ["tick"] and session.excused == [] and passes.begun
+
+
+def test_who_is_overdue_goes_after_the_sockets_have_been_read(passes: FakePass, now: list[int]) -> None:
+    session = FakeSession(passes, is_overdue=True)
+    run(passes, lambda: None)
+    assert session.calls == ["tick", "log", "drop"]
+
+
+def test_who_is_heard_between_the_two_looks_stays(passes: FakePass, now: list[int]) -> None:
+    session = FakeSession(passes, is_overdue=True)
+
+    def say_something_late() -> None:
+        """As a socket that the loop's next poll finds readable."""
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, loop.call_soon, setattr, session, "overdue", False)
+
+    run(passes, say_something_late)
+    assert session.calls == ["tick"]
+
+
+def test_who_has_gone_between_the_two_looks_is_not_dropped(passes: FakePass, now: list[int]) -> None:
+    session = FakeSession(passes, is_overdue=True)
+    run(passes, lambda: asyncio.get_running_loop().call_soon(passes.protocols.clear))
+    assert session.calls == ["tick"]
+
+
+def test_a_gap_is_excused_before_anybody_is_looked_at(
+    passes: FakePass, now: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    session = FakeSession(passes)
+    run(passes, lambda: now.__setitem__(0, 41_500), lambda: now.__setitem__(0, 41_750))
+    assert session.excused == [40_000] and session.calls == ["tick", "tick"]
+    assert "nothing was done for 40.0 s" in caplog.text
+
+
+def test_very_many_are_looked_after_in_slices(passes: FakePass, now: list[int]) -> None:
+    sessions = [FakeSession(passes) for _ in range(3 * ticker_module.SLICE)]
+    seen: list[int] = []
+
+    def look_on() -> None:
+        seen.append(sum(len(session.calls) for session in sessions))
+        if seen[-1] < len(sessions):
+            asyncio.get_running_loop().call_soon(look_on)
+
+    run(passes, look_on)
+    assert seen == [0, ticker_module.SLICE, 2 * ticker_module.SLICE, 3 * ticker_module.SLICE]
+
+
+def test_a_blocked_client_whose_machine_has_closed_is_dropped_at_once(passes: FakePass, now: list[int]) -> None:
+    session: Any = FakeSession(passes)
+    session.is_unheard = True
+    run(passes, lambda: None)
+    assert session.calls == ["drop"]
