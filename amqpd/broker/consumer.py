@@ -3,7 +3,8 @@
 Owns how many of its deliveries are unanswered. Which deliveries those are, the channel knows: it gave them
 their tags.
 
-Always true between calls: 0 ≤ in_flight, and in_flight ≤ prefetch where there is one.
+Always true between calls: 0 ≤ in_flight, and in_flight ≤ prefetch where there is one. Whoever lowers `in_flight` of a
+consumer that is blocked calls `Queue.unblock`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Consumer(msgspec.Struct, eq=False):
     unacked_limit: int = 50_000
     arguments: Arguments = {}
     in_flight: int = 0
+    is_blocked: bool = False        # without credit or room, and therefore not asked; see broker/dispatcher.py
 
     @property
     def credit(self) -> int:

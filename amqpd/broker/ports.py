@@ -36,6 +36,9 @@ class Subscriber(Protocol):
     def deliver(self, consumer: Consumer, run: Sequence[Message]) -> None:
         """Send a run of messages, in order. The consumer's own prefetch allows them all."""
 
+    def consumer_blocked(self, consumer: Consumer) -> None:
+        """Take note that a consumer lacks credit or room: it is passed over until its queue's `unblock` is called."""
+
     def cancelled(self, consumer: Consumer) -> None:
         """The queue is gone: this consumer gets nothing more."""
 

@@ -1,8 +1,8 @@
 """A queue: ready messages, consumers in turn, what has been handed out, and when messages must go.
 
-Owns the order of messages, the fairness between consumers, and the limits. It never sees a channel's delivery
-tags, an exchange, or another queue: messages that die are put on the vhost's list, which routes them on. What
-is durable it records in the journal.
+Owns the order of messages, what each consumer is handed, and the limits; whose turn it is, broker/dispatcher.py
+says. It never sees a channel's delivery tags, an exchange, or another queue: messages that die are put on the
+vhost's list, which routes them on. What is durable it records in the journal.
 
 Always true between calls:
 - `ready` is in the order of dispatch: by priority where there are any, then by publish order, requeued
@@ -17,7 +17,7 @@ Spec: §3.1.4, §4.7; RabbitMQ docs/queues, docs/consumers, docs/ttl, docs/maxle
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from amqpd.broker.clock import Clock
@@ -25,6 +25,7 @@ from amqpd.broker.consumer import Consumer
 from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED
 from amqpd.broker.deadlines import Deadlines
 from amqpd.broker.definitions import QueueDefinition
+from amqpd.broker.dispatcher import Dispatcher
 from amqpd.broker.lease import Lease
 from amqpd.broker.pages import Left, StoredMessages, Unread
 from amqpd.broker.paging import NotAtHand, Paging
@@ -74,8 +75,7 @@ class Queue:
         self.redelivered_to = 0     # a number up to which any message may have been handed out, before a restart
         self.lease = Lease(definition, journal, shelf) if definition.durable else None
         self.deliveries: dict[int, int] = {}        # by message number: failed deliveries, where there were any
-        self.consumers: list[Consumer] = []
-        self.active: Consumer | None = None         # the single active consumer, where the rules want one
+        self.dispatcher = Dispatcher(is_single_active=rules.single_active_consumer)
         self.had_consumer = False
         self.deleted = False
         self.refused: list[Message] = []            # what `publish` did not take, until `take_refused`
@@ -149,11 +149,11 @@ class Queue:
 
     def _sole_taker(self, run: Sequence[Message]) -> Consumer | None:
         """The consumer that takes all of this at once, where there is but one that could take any."""
-        takers = self._takers()
-        if len(takers) != 1 or takers[0].credit < len(run):
+        taker = self.dispatcher.next_taker()
+        if taker is None or not self.dispatcher.is_sole(taker) or taker.credit < len(run):
             return None
         size = body_octets(run) + DELIVERY_OVERHEAD * len(run)
-        return takers[0] if size <= takers[0].subscriber.room else None
+        return taker if size <= taker.subscriber.room else None
 
     def _ends_of(self, run: Iterable[Message]) -> dict[Message, int]:
         """When each of these ends that does: the least of the queue's time to live and the message's own."""
@@ -289,47 +289,30 @@ class Queue:
         self._dispatch()
 
     def _dispatch(self) -> None:
-        while self.ready:
-            takers = self._takers()
-            if not takers or not self.paging.see_to_next():
-                break
-            if len(takers) == 1:
-                self._hand_out(takers[0], self._take(takers[0].credit, takers[0].subscriber.room))
+        dispatcher = self.dispatcher
+        while self.ready and (taker := dispatcher.next_taker()) is not None and self.paging.see_to_next():
+            if dispatcher.is_sole(taker):
+                self._hand_out(taker, self._take(taker.credit, taker.subscriber.room))
             else:
-                self._deal(takers)
+                self._deal(*dispatcher.deal(len(self.ready), self.ready.octets))
         self.paging.read_ahead()
 
-    def _takers(self) -> list[Consumer]:
-        """The consumers that can take a message now, of the highest priority that has any, next one first."""
-        consumers = [self.active] if self.active is not None else self.consumers
-        takers = [c for c in consumers if c.credit > 0 and c.subscriber.room > 0]
-        if len(takers) > 1:
-            highest = max([c.priority for c in takers])
-            takers = [c for c in takers if c.priority == highest]
-        return takers
-
-    def _deal(self, takers: list[Consumer]) -> None:
-        """One message each, in turn; then those who took go to the end of the line.
-
-        Where each taker has a connection of its own, as many rounds as all of them can take are dealt at once:
-        nobody can see the difference, and each is given one run.
-        """
-        subscribers = {id(c.subscriber) for c in takers}
-        rounds = 1
-        if len(subscribers) < len(takers):
-            # What one consumer of a channel takes may be the last that the channel's shared limit allows.
-            takers = takers[: max(1, min([c.subscriber.credit for c in takers]))]
-        else:
-            room = min([c.subscriber.room for c in takers])
-            if self.ready.octets + DELIVERY_OVERHEAD * len(self.ready) <= room:
-                rounds = max(1, min(len(self.ready) // len(takers), min([c.credit for c in takers])))
+    def _deal(self, takers: list[Consumer], rounds: int) -> None:
+        """Hand out one message each, in turn, in so many rounds; then those who took go to the end of the line."""
+        if rounds == 1:
+            for taker in takers:
+                if self.dispatcher.may_still_take(taker):
+                    run = self._take(1, NO_LIMIT)
+                    if not run:
+                        return
+                    self._hand_out(taker, run)
+                    self.dispatcher.served(taker)
+            return
         dealt = self._take(rounds * len(takers), NO_LIMIT)
-        for turn, consumer in enumerate(takers):
-            self._hand_out(consumer, dealt[turn :: len(takers)])
-        served = takers[: len(dealt) % len(takers)] if len(dealt) % len(takers) else takers
-        for consumer in served:
-            self.consumers.remove(consumer)
-            self.consumers.append(consumer)
+        for turn, taker in enumerate(takers):
+            self._hand_out(taker, dealt[turn :: len(takers)])
+        for taker in takers[: len(dealt) % len(takers)]:
+            self.dispatcher.served(taker)
 
     def _take(self, limit: int, room: int) -> list[Message]:
         return self.ready.take(limit, room) if self.lease is None else self.ready.take(limit, room, self.lease.bound)
@@ -436,9 +419,8 @@ class Queue:
         for part in self.ready.clear():
             if isinstance(part, Unread):
                 self.settle_unread(part)
-        for consumer in self.consumers:
+        for consumer in self.dispatcher.clear():
             consumer.subscriber.cancelled(consumer)
-        self.consumers.clear()
 
     def _forget_deliveries(self, numbers: Sequence[int]) -> None:
         self.redelivered.difference_update(numbers)
@@ -539,21 +521,33 @@ class Queue:
 
         Raises ChannelException: ACCESS_REFUSED where either side asks for the queue for itself.
         """
-        if (self.consumers and (consumer.exclusive or self.consumers[0].exclusive)) or (
+        others = self.dispatcher
+        if (others.consumers and (consumer.exclusive or others.exclusive is not None)) or (
                 consumer.exclusive and self.rules.single_active_consumer):
             raise ChannelException(
                 ReplyCode.ACCESS_REFUSED, f"queue '{self.name}' in vhost '{self.definition.vhost}' in exclusive use")
-        self.consumers.append(consumer)
+        others.add(consumer)
         self.had_consumer = True
-        if self.rules.single_active_consumer and self.active is None:
-            self.active = consumer
 
     def unsubscribe(self, consumer: Consumer) -> None:
         """Remove a consumer; what it has not answered stays unacked with its channel."""
-        self.consumers.remove(consumer)
-        if consumer is self.active:
-            self.active = max(self.consumers, key=_priority, default=None)
+        self.dispatcher.remove(consumer)
         self.use()
+
+    def unblock(self, consumer: Consumer) -> None:
+        """Ask this consumer again, if it was blocked: there may be credit and room for it. The caller dispatches."""
+        if consumer.is_blocked:
+            self.dispatcher.unblock(consumer)
+
+    @property
+    def consumers(self) -> Collection[Consumer]:
+        """Return its consumers, in the order in which they came."""
+        return self.dispatcher.consumers
+
+    @property
+    def active(self) -> Consumer | None:
+        """Return the single active consumer, where the rules want one."""
+        return self.dispatcher.active
 
     @property
     def is_unused(self) -> bool:
@@ -595,11 +589,6 @@ class Queue:
         assert self._dying >= 0, "more are buried than died"
         here = len(self.ready) + self.unacked + self._dying + self.paging.dying
         assert len(self.redelivered) <= here, "a settled message counts as redelivered"
-        for consumer in self.consumers:
-            assert consumer.in_flight >= 0
-            assert not consumer.prefetch or consumer.in_flight <= consumer.prefetch, "prefetch exceeded"
-        assert not (len(self.ready) and self._takers()) or self.paging.is_waiting, "ready message, idle consumer"
-
-
-def _priority(consumer: Consumer) -> int:
-    return consumer.priority
+        self.dispatcher.check()
+        assert not (len(self.ready) and self.dispatcher.has_idle) or self.paging.is_waiting, (
+            "ready message, idle consumer")

@@ -32,6 +32,7 @@ from amqpd.broker.queue import Queue
 from amqpd.broker.vhost import Vhost
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.message import Message
+from amqpd.session.blocked_consumers import BlockedConsumers
 from amqpd.session.channel import Channel
 from amqpd.session.credentials import LoginRequest, read_amqplain, read_plain
 from amqpd.session.deferred_input import DeferredInput, Wait
@@ -136,6 +137,7 @@ class Session:
         self._has_ended = False
         self._is_over = False           # our last words have been written
         self._confirming: dict[Channel, None] = {}
+        self.awaiting_room = BlockedConsumers()
         self._reader = Reader(FRAME_MAX_BEFORE_TUNING, settings.max_body_size, self.channels)
 
     # Octets in
@@ -540,9 +542,8 @@ class Session:
         return pieces
 
     def resume(self) -> None:
-        """There is room again: deliver what waited for it."""
-        for channel in list(self.channels.values()):
-            channel.consuming.dispatch_all()
+        """There is room again: deliver what waited for it, in turn, as far as the room goes."""
+        self.awaiting_room.serve(lambda: self.room)
 
     def _send(self, method: Frame) -> None:
         self.outbox.write(encode_method(0, method))

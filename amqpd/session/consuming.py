@@ -27,6 +27,7 @@ from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.fields import Long
 from amqpd.message import Message, Route, pack_content, pack_short_string
 from amqpd.properties import with_headers
+from amqpd.session.blocked_consumers import BlockedConsumers
 from amqpd.session.table import Handlers
 from amqpd.session.transaction import Unacked, Verdict, by_consumer
 from amqpd.wire.methods import pack_cancel, pack_cancel_ok, pack_consume_ok
@@ -69,6 +70,7 @@ class Consuming:
         self._next_tag = 1
         self._in_flight = 0         # deliveries to consumers, gets not among them, that are not answered
         self._heads: dict[str, _Heads] = {}
+        self._awaiting_credit = BlockedConsumers()      # nobody, unless the limit is shared
         self._left: list[Consumer] = []     # consumers of a channel that is going
         self._given: deque[tuple[int, int]] = deque()   # (tag after a run, when it was given), for timeouts
 
@@ -158,10 +160,20 @@ class Consuming:
     def _refit(self, message: Message) -> bytes:
         return refit_content(message, self._channel.number, self._channel.frame_max)
 
+    def consumer_blocked(self, consumer: Consumer) -> None:
+        """Keep a consumer that has to wait for credit or room; see broker/ports.py.
+
+        One that waits for its own answers is unblocked with each of them.
+        """
+        if self.credit <= 0:
+            self._awaiting_credit.add(consumer)
+        elif self.room <= 0:
+            self._channel.owner.awaiting_room.add(consumer)
+
     def cancelled(self, consumer: Consumer) -> None:
         """The consumer's queue is gone. Only clients that asked to be told are told, after any delete-ok."""
         del self.consumers[consumer.tag]
-        del self._heads[consumer.tag]
+        self._forget(consumer)
         if self._channel.client_can("consumer_cancel_notify"):
             self._channel.notify(pack_cancel(self._channel.number, consumer.tag, nowait=True))
 
@@ -173,7 +185,7 @@ class Consuming:
             raise ConnectionException(ReplyCode.NOT_IMPLEMENTED, f"prefetch_size!=0 ({method.prefetch_size})")
         if method.global_:
             self.shared_prefetch = method.prefetch_count
-            self.dispatch_all()
+            self._awaiting_credit.serve(lambda: self.credit)
         else:
             self.prefetch = method.prefetch_count
         return Basic.QosOk()
@@ -215,11 +227,17 @@ class Consuming:
         tag = str(method.consumer_tag)
         consumer = self.consumers.pop(tag, None)
         if consumer is not None:
-            del self._heads[tag]
+            self._forget(consumer)
             self._leave(consumer)
         elif tag == self.reply_tag:
             self._stop_replies()
         return None if method.nowait else pack_cancel_ok(self._channel.number, tag)
+
+    def _forget(self, consumer: Consumer) -> None:
+        """Drop what is kept of a consumer besides its unacked deliveries."""
+        del self._heads[consumer.tag]
+        self._awaiting_credit.remove(consumer)
+        self._channel.owner.awaiting_room.remove(consumer)
 
     def _leave(self, consumer: Consumer) -> None:
         consumer.queue.unsubscribe(consumer)
@@ -421,17 +439,14 @@ class Consuming:
         if consumer.tag:
             consumer.in_flight -= count
             self._in_flight -= count
+            if consumer.is_blocked:
+                consumer.queue.unblock(consumer)
 
     def dispatch_after(self, taken: Iterable[Consumer]) -> None:
         """Hand out again what answers made room for."""
         if self.shared_prefetch:
-            self.dispatch_all()
+            self._awaiting_credit.serve(lambda: self.credit)
         for queue in {consumer.queue: None for consumer in taken}:
-            queue.dispatch()
-
-    def dispatch_all(self) -> None:
-        """Let every queue that this channel consumes from look for takers."""
-        for queue in {consumer.queue: None for consumer in self.consumers.values()}:
             queue.dispatch()
 
     @property
@@ -487,9 +502,9 @@ class Consuming:
             self._stop_replies()
         for consumer in self.consumers.values():
             consumer.queue.unsubscribe(consumer)
+            self._forget(consumer)
         self._left += self.consumers.values()
         self.consumers.clear()
-        self._heads.clear()
 
     def end(self) -> None:
         """The channel is going: its consumers leave, and what is unacked goes back. Spec: channel.close."""

@@ -271,6 +271,7 @@ def test_a_connection_that_is_full_gets_nothing(queue: Queue) -> None:
     queue.publish(messages(1, 2))
     assert subscriber.numbers() == []
     line.room = 10_000
+    line.unblock()
     queue.dispatch()
     assert subscriber.numbers() == [1, 2]
 
@@ -282,6 +283,7 @@ def test_a_run_ends_about_where_the_room_ends(queue: Queue) -> None:
     subscribe(queue, subscriber)
     assert line.room <= 0 and len(subscriber.numbers()) == 10
     line.room = 10_000
+    line.unblock()
     queue.dispatch()
     assert len(subscriber.numbers()) == 20
 

@@ -24,6 +24,7 @@ from amqpd.broker.broker import Broker
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.definitions import Deleted
 from amqpd.broker.pages import NO_END
+from amqpd.broker.dispatcher import Dispatcher
 from amqpd.broker.queue import Queue
 from amqpd.broker.vhost import Vhost
 from amqpd.cli import main
@@ -325,16 +326,12 @@ def ignores_prefetch() -> None:
 @fault
 def serves_all() -> None:
     """Of several consumers none is the only active one."""
-    takers = Queue._takers
+    make = Dispatcher.__init__
 
-    def takers_of_all(self: Queue) -> list[Consumer]:
-        active, self.active = self.active, None
-        try:
-            return takers(self)
-        finally:
-            self.active = active
+    def make_for_all(self: Dispatcher, *, is_single_active: bool) -> None:
+        make(self, is_single_active=False)
 
-    patch(Queue, "_takers", takers_of_all)
+    patch(Dispatcher, "__init__", make_for_all)
 
 
 @fault

@@ -452,6 +452,8 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
 
     def end_step(self) -> None:
         """What a step made room for is handed out; the dead are buried, unless the server's pass goes on."""
+        for line in self.lines:
+            line.unblock()
         for queue in self.queues.values():
             queue.dispatch()
         self.read_on()

@@ -152,6 +152,8 @@ class QueueMachine(RuleBasedStateMachine):
     # What is delivered
 
     def dispatch(self) -> None:
+        for line in self.lines:
+            line.unblock()
         self.queue.dispatch()
         self.look()
 

@@ -165,7 +165,7 @@ class QueueRulesMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         if self.queue.consumers:
-            self.queue.unsubscribe(data.draw(st.sampled_from(self.queue.consumers)))
+            self.queue.unsubscribe(data.draw(st.sampled_from([*self.queue.consumers])))
 
     @rule(no_ack=st.booleans())
     def get(self, no_ack: bool) -> None:
@@ -226,6 +226,7 @@ class QueueRulesMachine(RuleBasedStateMachine):
     # What is delivered
 
     def dispatch(self) -> None:
+        self.subscriber.line.unblock()
         self.queue.dispatch()
         self.forget_the_dropped()
         self.listen()

@@ -305,7 +305,7 @@ def test_the_whole_connection_is_let_go_of_at_once(stage: Stage) -> None:
     delivered(delivered(consume(talk), 1, b"a"), 2, b"b")
     talk.client(Connection.Close(200, "bye", 0, 0)).broker(Connection.CloseOk())
     queue = stage.broker.vhosts["/"].queues["q"]
-    assert (len(queue.ready), queue.unacked, queue.consumers) == (2, 0, [])
+    assert (len(queue.ready), queue.unacked, len(queue.consumers)) == (2, 0, 0)
 
 
 def test_what_one_channel_of_a_lost_connection_gives_back_is_not_for_another(stage: Stage) -> None:

@@ -16,6 +16,13 @@ class Line:
 
     def __init__(self, room: int = PLENTY) -> None:
         self.room = room
+        self.blocked: list[Consumer] = []
+
+    def unblock(self) -> None:
+        """Let all consumers that were blocked be asked again, as a session does with each reason for it."""
+        blocked, self.blocked = self.blocked, []
+        for consumer in blocked:
+            consumer.queue.unblock(consumer)
 
 
 class ListSubscriber:
@@ -48,6 +55,10 @@ class ListSubscriber:
         self.line.room -= sum(len(message.content) + 60 for message in run)
         if not consumer.no_ack:
             self.outstanding += len(run)
+
+    def consumer_blocked(self, consumer: Consumer) -> None:
+        """See broker/ports.py."""
+        self.line.blocked.append(consumer)
 
     def cancelled(self, consumer: Consumer) -> None:
         """See broker/ports.py."""
@@ -90,3 +101,4 @@ def _answer(consumer: Consumer, count: int) -> None:
     assert isinstance(consumer.subscriber, ListSubscriber)
     consumer.in_flight -= count
     consumer.subscriber.outstanding -= count
+    consumer.subscriber.line.unblock()

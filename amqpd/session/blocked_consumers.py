@@ -1,0 +1,48 @@
+"""Keep consumers that wait for what they share: the credit of a channel, or the room of a connection.
+
+Their queues take turns, and of one queue as many consumers are asked again at a time as may be served. So an ack, or
+a flush, costs what it lets go out and not what waits.
+
+RabbitMQ: rabbit_limiter, rabbit_queue_consumers (unblock).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from amqpd.broker.consumer import Consumer
+from amqpd.broker.queue import Queue
+
+AT_A_TIME = 64      # consumers of one queue; the larger it is, the more are asked in vain
+
+
+class BlockedConsumers:
+    """The consumers that wait for one thing, by queue."""
+
+    def __init__(self) -> None:
+        self._by_queue: OrderedDict[Queue, OrderedDict[Consumer, None]] = OrderedDict()
+
+    def add(self, consumer: Consumer) -> None:
+        """Keep a consumer until there is something left for it."""
+        consumers = self._by_queue.get(consumer.queue)
+        if consumers is None:
+            consumers = self._by_queue[consumer.queue] = OrderedDict()
+        consumers[consumer] = None
+
+    def remove(self, consumer: Consumer) -> None:
+        """Forget a consumer that is gone."""
+        consumers = self._by_queue.get(consumer.queue)
+        if consumers is not None and consumers.pop(consumer, self) is None and not consumers:
+            del self._by_queue[consumer.queue]
+
+    def serve(self, left: Callable[[], int]) -> None:
+        """Have consumers served, one queue after the other, while something is left for them, as `left` says."""
+        by_queue = self._by_queue
+        while by_queue and (most := left()) > 0:
+            queue, consumers = by_queue.popitem(last=False)
+            for _ in range(min(len(consumers), most, AT_A_TIME)):
+                queue.unblock(consumers.popitem(last=False)[0])
+            if consumers:
+                by_queue[queue] = consumers
+            queue.dispatch()
