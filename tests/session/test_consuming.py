@@ -279,6 +279,21 @@ def test_one_message_larger_than_the_outbox_comes_all_the_same(open_talk: Talk) 
     delivered(consume(open_talk).publish("q", bytes(5_000)), 1, bytes(5_000))
 
 
+def test_consumers_of_a_client_that_reads_again_are_served_in_turn(open_talk: Talk) -> None:
+    for queue in ("r", "s"):
+        open_talk.client(Queue.Declare(queue=queue)).hear(Queue.DeclareOk)
+        open_talk.client(Basic.Consume(queue=queue, consumer_tag=queue)).hear(Basic.ConsumeOk)
+    open_talk.stop_reading().publish("r", bytes(100_000), bytes(100_000)).publish("s", b"1").nothing()
+    open_talk.read_on()
+    assert [heard.said.consumer_tag for heard in open_talk.hear_all()] == ["r", "s", "r"]
+
+
+def test_a_cancelled_consumer_of_a_client_that_does_not_read_gets_nothing(open_talk: Talk) -> None:
+    consume(open_talk, "a").stop_reading().publish("q", b"1").nothing()
+    open_talk.client(Basic.Cancel("a")).read_on().broker(Basic.CancelOk("a")).nothing()
+    delivered(consume(open_talk, "b"), 1, b"1", consumer="b")
+
+
 # The end
 
 def test_a_consumer_of_a_closing_channel_gets_nothing_more(open_talk: Talk) -> None:

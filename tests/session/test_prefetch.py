@@ -91,6 +91,19 @@ def test_a_limit_for_the_channel_is_shared_by_consumers_of_several_queues(ten: T
     assert taken(ten) == ["r", "r"]
 
 
+def test_queues_whose_consumers_share_a_limit_are_served_in_turn(ten: Talk) -> None:
+    qos(ten, 1, for_all=True).broker(Basic.QosOk())
+    for queue in ("r", "s"):
+        ten.client(Queue.Declare(queue=queue)).hear(Queue.DeclareOk)
+        ten.publish(queue, *[b"x"] * 10)
+    for queue in ("q", "r", "s"):
+        consume(ten, queue, queue=queue)
+    tags = taken(ten)
+    for tag in range(1, 9):
+        tags += taken(ten.client(Basic.Ack(tag)))
+    assert tags[1:] == [*"qrsqrsqr"]
+
+
 def test_a_limit_for_the_channel_holds_for_consumers_there_are(ten: Talk) -> None:
     consume(qos(ten, 2, for_all=True), "c")
     assert len(taken(ten)) == 2

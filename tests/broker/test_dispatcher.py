@@ -1,0 +1,119 @@
+"""Whose turn it is among a queue's consumers, and that those who can take nothing cost nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from amqpd.broker.consumer import Consumer
+from amqpd.broker.queue import Queue
+from amqpd.broker.rules import QueueRules
+from tests.support.journals import RefusingJournal
+from tests.support.samples import messages, queue_definition
+from tests.support.subscribers import Line, ListSubscriber, settle, subscribe
+
+MANY = 1_000
+
+
+class CountingSubscriber(ListSubscriber):
+    """Counts how often it is asked for its credit."""
+
+    asked = 0
+
+    @property
+    def credit(self) -> int:
+        """See broker/ports.py."""
+        self.asked += 1
+        return super().credit
+
+
+@pytest.fixture
+def queue() -> Queue:
+    return Queue(queue_definition(), RefusingJournal())
+
+
+def test_each_publish_asks_the_one_whose_turn_it_is(queue: Queue) -> None:
+    subscriber = CountingSubscriber()
+    for number in range(MANY):
+        subscribe(queue, subscriber, f"c{number}")
+    subscriber.asked = 0
+    for number in range(1, 11):
+        queue.publish(messages(number))
+    assert [tag for tag, _ in subscriber.delivered] == [f"c{number}" for number in range(10)]
+    assert subscriber.asked <= 30
+
+
+def test_consumers_without_credit_are_asked_once(queue: Queue) -> None:
+    subscriber = CountingSubscriber()
+    for number in range(MANY):
+        subscribe(queue, subscriber, f"c{number}", prefetch=1)
+    queue.publish(messages(*range(1, MANY + 1)))
+    subscriber.asked = 0
+    for number in range(MANY + 1, 2 * MANY + 1):
+        queue.publish(messages(number))
+    assert len(queue.ready) == MANY and subscriber.asked <= 2 * MANY
+    queue.check()
+
+
+def test_a_consumer_that_answers_comes_after_those_that_can_take_something(queue: Queue) -> None:
+    subscriber = ListSubscriber()
+    first = subscribe(queue, subscriber, "first", prefetch=1)
+    for tag in ("second", "third"):
+        subscribe(queue, subscriber, tag, prefetch=2)
+    run = messages(1, 2, 3, 4, 5)
+    queue.publish(run)
+    assert [tag for tag, _ in subscriber.delivered] == ["first", "second", "third", "second", "third"]
+    settle(first, run[0])
+    queue.publish(messages(6, 7))
+    assert [tag for tag, _ in subscriber.delivered[5:]] == ["first"]
+    queue.check()
+
+
+def test_a_lower_priority_is_served_while_the_higher_one_is_blocked(queue: Queue) -> None:
+    subscriber = ListSubscriber()
+    high = subscribe(queue, subscriber, "high", prefetch=1, priority=5)
+    subscribe(queue, subscriber, "low", priority=-5)
+    subscribe(queue, subscriber, "middle", prefetch=1)
+    run = messages(1, 2, 3, 4)
+    queue.publish(run)
+    assert [tag for tag, _ in subscriber.delivered] == ["high", "middle", "low", "low"]
+    settle(high, run[0])
+    queue.publish(messages(5))
+    assert subscriber.delivered[-1] == ("high", 5)
+    queue.check()
+
+
+def test_what_one_takes_may_be_the_last_that_the_connection_has_room_for(queue: Queue) -> None:
+    line = Line(150)
+    for tag in "abc":
+        subscribe(queue, ListSubscriber(line), tag)
+    queue.publish(messages(*range(1, 11)))
+    assert line.room <= 0 and len(queue.ready) == 10 - 2
+    queue.check()
+
+
+def test_a_blocked_consumer_that_leaves_is_asked_no_more(queue: Queue) -> None:
+    subscriber = ListSubscriber(Line(0))
+    gone = subscribe(queue, subscriber, "gone")
+    stays = subscribe(queue, subscriber, "stays")
+    queue.publish(messages(1))
+    queue.unsubscribe(gone)
+    subscriber.line.room = 1_000
+    subscriber.line.unblock()
+    queue.dispatch()
+    assert subscriber.delivered == [("stays", 1)] and [*queue.consumers] == [stays]
+    queue.check()
+
+
+def test_the_single_active_consumer_may_be_blocked_and_is_still_the_only_one() -> None:
+    queue = Queue(queue_definition(), RefusingJournal(), rules=QueueRules(single_active_consumer=True))
+    subscriber = ListSubscriber()
+    consumers: list[Consumer] = [subscribe(queue, subscriber, tag, prefetch=1) for tag in "abc"]
+    run = messages(1, 2, 3)
+    queue.publish(run)
+    queue.check()
+    settle(consumers[0], run[0])
+    assert subscriber.delivered == [("a", 1), ("a", 2)]
+    queue.unsubscribe(consumers[0])
+    queue.dispatch()
+    assert queue.active is consumers[1] and subscriber.delivered[-1] == ("b", 3)
+    queue.check()
