@@ -48,6 +48,7 @@ class Exchange:
         self.alternate = alternate_exchange(definition.arguments)
         self.bindings: dict[BindingKey, tuple[BindingDefinition, Destination]] = {}
         self.published_total = 0
+        self.changes = 0        # rises whenever an earlier answer of `route`, or what `alternate` names, may differ
         self._type = kind()
 
     @property
@@ -57,7 +58,10 @@ class Exchange:
 
     def apply(self, policy: PolicyRules) -> None:
         """Follow this policy's definition from now on, {} for none: `alternate` takes what it cannot route."""
-        self.alternate = alternate_exchange(self.definition.arguments, policy)
+        alternate = alternate_exchange(self.definition.arguments, policy)
+        if alternate != self.alternate:
+            self.alternate = alternate
+            self.changes += 1
 
     def bind(self, binding: BindingDefinition, destination: Destination) -> bool:
         """Add a binding; False if it was there. Raises ChannelException for arguments the type refuses."""
@@ -66,6 +70,7 @@ class Exchange:
         if key in self.bindings:
             return False
         self.bindings[key] = binding, destination
+        self.changes += 1
         self._type.bind(binding, destination)
         return True
 
@@ -74,6 +79,7 @@ class Exchange:
         found = self.bindings.pop(binding_key(binding), None)
         if found is None:
             return False
+        self.changes += 1
         self._type.unbind(*found)
         return True
 

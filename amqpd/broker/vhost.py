@@ -198,6 +198,7 @@ class Vhost:
     def _add_exchange(self, exchange: Exchange) -> None:
         self._apply_to_exchange(exchange)
         self.exchanges[exchange.name] = exchange
+        self.routing.exchanges_added += 1
         self.version += 1
 
     def _remove_exchange(self, exchange: Exchange) -> None:
@@ -205,6 +206,7 @@ class Vhost:
         for binding, _ in list(exchange.bindings.values()):
             self._remove_binding(exchange, binding)
         self._remove_incoming("exchange", exchange.name)
+        exchange.changes += 1
         self.version += 1
         if exchange.definition.durable:
             self._record(Deleted(exchange.definition))
@@ -282,6 +284,7 @@ class Vhost:
 
     def _add_queue(self, queue: Queue) -> None:
         self.queues[queue.name] = queue
+        self.exchanges[""].changes += 1
         self.version += 1
 
     def remove_queue(self, queue: Queue) -> None:
@@ -290,6 +293,7 @@ class Vhost:
             return
         del self.queues[queue.name]
         self._remove_incoming("queue", queue.name)
+        self.exchanges[""].changes += 1
         self.version += 1
         if queue.definition.durable:
             self._record(Deleted(queue.definition))

@@ -114,8 +114,9 @@ class Channel:
             return None
         try:
             if isinstance(command, Publishes):
-                self.publishing.on_publishes(command.groups)
-            elif isinstance(command, Acks):
+                rest = self.publishing.on_publishes(command.groups)
+                return Publishes(command.channel, rest) if rest else None
+            if isinstance(command, Acks):
                 self.consuming.on_acks(command.tags)
             else:
                 limit = self.owner.settings.max_body_size

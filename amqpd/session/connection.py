@@ -180,28 +180,26 @@ class Session:
                 return
         self._take(self._reader.commands(data))
 
-    def _take(self, commands: Iterable[Command]) -> None:
-        """Carry out commands until there are no more, the connection has ended, or the rest has to wait."""
+    def _take(self, commands: Iterable[Command], first: Command | None = None) -> None:
+        """Carry out commands, `first` before the others, until the connection has ended or the rest has to wait."""
         commands = iter(commands)
         effort = self.broker.effort
         try:
-            for command in commands:
+            for command in commands if first is None else chain((first,), commands):
                 if self._signals.alarm and self.phase is Phase.OPEN and isinstance(command, (Publishes, TooLarge)):
-                    self._block(chain([command], commands))
+                    self._block(commands, command)
                     return
                 try:
                     rest = self._on_command(command)
                 except NotAtHand as reason:
-                    self._deferred.defer(chain([command], commands), Wait.DISK)
+                    self._deferred.defer(commands, Wait.DISK, command)
                     reason.call(self.go_on)
                     return
                 self.broker.bury_dead()
                 if self.phase is Phase.CLOSED:
                     return
-                if rest is not None:
-                    commands = chain([rest], commands)
-                if effort.is_spent:
-                    self._deferred.defer(commands, Wait.TURN)
+                if rest is not None or effort.is_spent:
+                    self._deferred.defer(commands, Wait.TURN, rest)
                     self._signals.input_deferred(self)
                     return
             if self._signals.alarm and self.phase is Phase.OPEN and self._reader.is_inside_content:
@@ -221,7 +219,7 @@ class Session:
         """Carry out the commands that waited; those that have to wait again stay in order."""
         self._now_ms = self.broker.clock.now_ms
         self.broker.effort.begin()
-        self._take(self._deferred.take_commands())
+        self._take(*self._deferred.take_commands())
         while self._deferred.reason is None and self._deferred.octets:
             self._hear(self._deferred.take_octets())
         if self._deferred.reason is None:
@@ -651,9 +649,9 @@ class Session:
         """Whether so much of a blocked client waits that no more should be read from it."""
         return self.is_blocked and len(self._deferred.octets) >= UNHEARD_OCTETS
 
-    def _block(self, commands: Iterator[Command]) -> None:
+    def _block(self, commands: Iterator[Command], first: Command | None = None) -> None:
         """Defer everything that the client says, and tell it, if it understands that."""
-        self._deferred.defer(commands, Wait.ALARM)
+        self._deferred.defer(commands, Wait.ALARM, first)
         self._log.info("%s: blocked: %s", self.name, self._signals.alarm)
         if self.client_can("connection.blocked"):
             self._send(Connection.Blocked(self._signals.alarm))

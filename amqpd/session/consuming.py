@@ -249,9 +249,13 @@ class Consuming:
     @property
     def reply_address(self) -> str:
         """What `amq.rabbitmq.reply-to` becomes in a request. Raises ChannelException without a reply consumer."""
+        self.check_reply_consumer()
+        return self._reply_token
+
+    def check_reply_consumer(self) -> None:
+        """Raises ChannelException: PRECONDITION_FAILED without a reply consumer."""
         if self.reply_tag is None:
             raise ChannelException(ReplyCode.PRECONDITION_FAILED, "fast reply consumer does not exist")
-        return self._reply_token
 
     def _consume_replies(self, tag: str, method: Basic.Consume) -> None:
         if self.reply_tag is not None:

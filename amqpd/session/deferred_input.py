@@ -26,24 +26,28 @@ class Wait(Enum):
 class DeferredInput:
     """The deferred input of one client; `reason` is None while nothing waits."""
 
-    __slots__ = ("reason", "octets", "_commands")
+    __slots__ = ("reason", "octets", "_commands", "_first")
 
     def __init__(self) -> None:
         self.reason: Wait | None = None
         self.octets = bytearray()
         self._commands: Iterator[Command] = iter(())
+        self._first: Command | None = None
 
-    def defer(self, commands: Iterator[Command], reason: Wait) -> None:
-        """Keep the commands that have not been carried out; bytes that came after them stay behind them."""
-        self._commands = commands
+    def defer(self, commands: Iterator[Command], reason: Wait, first: Command | None = None) -> None:
+        """Keep the commands that have not been carried out; bytes that came after them stay behind them.
+
+        `first` comes before the others. It is kept beside them, since a command can be cut into any number of parts.
+        """
+        self._commands, self._first = commands, first
         self.reason = reason
 
-    def take_commands(self) -> Iterator[Command]:
-        """Give back the commands, to be carried out now; the bytes behind them stay."""
-        commands = self._commands
-        self._commands = iter(())
+    def take_commands(self) -> tuple[Iterator[Command], Command | None]:
+        """Give back the commands, and the one that comes first, to be carried out now; the bytes behind them stay."""
+        commands, first = self._commands, self._first
+        self._commands, self._first = iter(()), None
         self.reason = None
-        return commands
+        return commands, first
 
     def take_octets(self) -> bytes:
         """Give back the bytes that came after the commands."""

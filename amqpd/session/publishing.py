@@ -16,6 +16,7 @@ Spec: basic.publish, basic.return; RabbitMQ docs/confirms, docs/direct-reply-to,
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, NamedTuple
 
 from pamqp.commands import Confirm
@@ -24,6 +25,7 @@ from amqpd import fields
 from amqpd.broker.exchange import Exchange
 from amqpd.broker.ports import ReplySubscriber
 from amqpd.broker.queue import Queue
+from amqpd.broker.routing import Walk
 from amqpd.broker.vhost import REPLY_TO, note_holders
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.message import Facts, Message, Route, pack_content
@@ -37,6 +39,12 @@ if TYPE_CHECKING:
     from amqpd.session.channel import Channel
 
 REMEMBERED = 2_000      # targets or facts a channel; beyond it, remembering starts anew
+# What finding a target costs without the walk, and reading facts, in steps of broker/effort.py.
+RESOLVE_STEPS, READ_STEPS, OCTETS_A_STEP = 4, 2, 32
+
+
+class _Unfinished(Exception):
+    """The slice is spent before it is known where a publish goes."""
 
 
 class Target(NamedTuple):
@@ -69,6 +77,7 @@ class Publishing:
         self._pending: deque[tuple[int, int, int]] = deque()
         self._targets: dict[bytes, Resolved] = {}
         self._targets_version = -1
+        self._cut_off: dict[Hashable, Walk] = {}        # walks that a slice was too short for; see `_finish`
         self._facts: dict[bytes, tuple[Facts, bool]] = {}    # with whether they ask for more than a queue
 
     def handlers(self) -> Handlers:
@@ -82,56 +91,90 @@ class Publishing:
 
     # Publishing
 
-    def on_publishes(self, groups: list[PublishGroup]) -> None:
-        """Take a run of publishes. If one is refused, those before it have been published."""
+    def on_publishes(self, groups: list[PublishGroup]) -> list[PublishGroup]:
+        """Take a run of publishes until the slice is spent, and return the rest, to be handed in again.
+
+        If one is refused, those before it have been published.
+        """
         channel = self._channel
         if self._targets_version != channel.vhost.version:
             self._targets.clear()
             self._targets_version = channel.vhost.version
         broker, targets, known = channel.broker, self._targets, self._facts
+        effort = broker.effort
         runs: dict[Queue, list[Message]] = {}
         first_number = number = broker.next_message_number
+        stop = number + effort.stop - effort.total      # a message is a step
         is_timed = False
         resolved: bytes | None = None
+        remaining = iter(groups)
+        rest: list[PublishGroup] = []
         try:
-            for arguments, properties, body_size, contents in groups:
+            for arguments, properties, body_size, contents in remaining:
                 if arguments is not resolved:
                     route, only_queue, target = targets.get(arguments) or self._resolve(arguments)
                     resolved = arguments
                 facts, is_special = known.get(properties) or self._read(properties)
                 if facts.expiration_ms is not None:
                     is_timed = True
+                count = len(contents)
                 if only_queue is not None and not is_special:
                     run = runs.get(only_queue)
                     if run is None:
                         run = runs[only_queue] = []
+                    if count == 1:
+                        run.append(Message(number, route, facts, contents[0], body_size))
+                    else:
+                        run += [
+                            Message(n, route, facts, content, body_size) for n, content in enumerate(contents, number)]
                 else:
-                    run = []
-                if len(contents) == 1:
-                    run.append(Message(number, route, facts, contents[0], body_size))
-                else:
-                    run += [Message(n, route, facts, content, body_size) for n, content in enumerate(contents, number)]
-                if only_queue is None or is_special:
-                    self._spread(runs, target, facts, run, is_special)
-                number += len(contents)     # not before: what is refused is not confirmed
+                    room = first_number + effort.stop - effort.total - number
+                    run = [Message(n, route, facts, content, body_size) for n, content in enumerate(contents, number)]
+                    count = self._spread(runs, target, facts, run, is_special, room)
+                    stop = first_number + effort.stop - effort.total
+                    if count < len(contents):
+                        rest = [(arguments, properties, body_size, contents[count:])]
+                        stop = number
+                number += count     # not before: what is refused is not confirmed
+                if number >= stop:
+                    break
+        except _Unfinished:
+            rest = [(arguments, properties, body_size, contents)]
         finally:
             broker.next_message_number = number
+            effort.total += number - first_number
             self._place(runs, number - first_number, first_number, is_timed)
+        return [*rest, *remaining]
 
     def _spread(
-        self, runs: dict[Queue, list[Message]], target: Target, facts: Facts, messages: list[Message], is_special: bool
-    ) -> None:
-        """Add messages to the runs of the queues they reach, however many, or give them back."""
+        self, runs: dict[Queue, list[Message]], target: Target, facts: Facts, messages: list[Message],
+        is_special: bool, room: int,
+    ) -> int:
+        """Add messages to the runs of the queues they reach, however many, or return them to the client.
+
+        Return how many of them have been taken: at least one, and no more than there is room for, in steps.
+        Raises _Unfinished where not even their queues could be found.
+        """
         queues = target.queues
         if is_special or target.by_headers or target.replies_to is not None:
-            messages, queues = self._examine(target, facts, messages)
-        if not queues:
+            self._check(facts)
+            queues = self._queues_by_content(target, facts)
+        if len(messages) * len(queues) > room:
+            del messages[max(1, room // len(queues)) :]
+        if facts.reply_to == REPLY_TO or facts.has_bcc:
+            self._rewrite(facts, messages)
+        if target.replies_to is not None:
+            for message in messages:
+                target.replies_to.deliver_reply(message)
+        elif not queues:
             self._unroutable(target, messages)
-            return
-        if len(queues) > 1:
+        elif len(queues) > 1:
             note_holders(queues, messages)
         for queue in queues:
             runs.setdefault(queue, []).extend(messages)
+        # One step for each queue, of which `on_publishes` counts one; as many for what goes back to a client at once.
+        self._channel.broker.effort.total += len(messages) * abs(len(queues) - 1)
+        return len(messages)
 
     def _place(self, runs: dict[Queue, list[Message]], count: int, first_number: int, is_timed: bool) -> None:
         """Put the runs into their queues and see to the confirms; in a transaction, keep them for the commit."""
@@ -166,30 +209,34 @@ class Publishing:
             raise ChannelException(
                 ReplyCode.ACCESS_REFUSED, f"cannot publish to internal exchange '{exchange.name}' "
                 f"in vhost '{vhost.name}'")
-        walk = vhost.routing.walk(exchange, (asked.routing_key,))
-        while not walk.step(channel.broker.effort):
-            pass
-        route = Route(asked.exchange, asked.routing_key, asked.names, channel.number, channel.frame_max)
-        replies_to = None if asked.exchange else vhost.reply_subscribers.get(asked.routing_key)
-        target = Target(route, exchange, walk.queues, asked.mandatory, walk.needs_headers, replies_to)
-        only_queue = walk.queues[0] if len(walk.queues) == 1 and replies_to is None else None
-        if len(self._targets) >= REMEMBERED:
-            self._targets.clear()
-        self._targets[arguments] = known = (route, only_queue, target)
+        key = asked.routing_key
+        walk = self._finish(arguments, lambda: vhost.routing.walk(exchange, (key,)))
+        queues = walk.queues
+        route = Route(asked.exchange, key, asked.names, channel.number, channel.frame_max)
+        replies_to = None if asked.exchange else vhost.reply_subscribers.get(key)
+        target = Target(route, exchange, queues, asked.mandatory, walk.needs_headers, replies_to)
+        only_queue = queues[0] if len(queues) == 1 and replies_to is None else None
+        known = (route, only_queue, target)
+        channel.broker.effort.total += RESOLVE_STEPS
+        if walk.is_current:     # else bindings have changed on the way: the target holds for this publish only
+            if len(self._targets) >= REMEMBERED:
+                self._targets.clear()
+            self._targets[arguments] = known
         return known
 
     def _read(self, properties: bytes) -> tuple[Facts, bool]:
         facts = read_facts(properties)
+        self._channel.broker.effort.total += READ_STEPS + len(properties) // OCTETS_A_STEP
         if len(self._facts) >= REMEMBERED:
             self._facts.clear()
         self._facts[properties] = known = (facts, facts.is_special)
         return known
 
-    def _examine(self, target: Target, facts: Facts, messages: list[Message]) -> tuple[list[Message], list[Queue]]:
-        """What only some publishes need: checks of properties, routing by content, rewritten properties."""
+    def _check(self, facts: Facts) -> None:
+        """Refuse what only a look at the properties can refuse. RabbitMQ's order of checks."""
         channel = self._channel
         if facts.reply_to == REPLY_TO:
-            messages = [self._rewritten(m, reply_to=channel.consuming.reply_address) for m in messages]
+            channel.consuming.check_reply_consumer()
         if facts.user_id is not None and facts.user_id != channel.user.name:
             if "impersonator" not in channel.user.definition.tags:
                 raise ChannelException(
@@ -197,28 +244,42 @@ class Publishing:
                     f"but authenticated user was '{channel.user.name}'")
         if facts.flaw:
             raise ChannelException(ReplyCode.PRECONDITION_FAILED, facts.flaw)
-        if target.replies_to is not None:
-            for message in messages:
-                target.replies_to.deliver_reply(message)
-            return messages, []
-        queues = target.queues
-        if target.by_headers or facts.extra_keys:
-            keys = dict.fromkeys((target.route.routing_key, *facts.extra_keys))
-            queues = channel.vhost.routing.route(target.exchange, keys, lambda: fields.decode_table(facts.headers))
-        if facts.has_bcc:
-            messages = [self._rewritten(m) for m in messages]
-        return messages, queues
 
-    def _rewritten(self, message: Message, *, reply_to: str | None = None) -> Message:
-        """The message with its reply-to replaced, or without its BCC header."""
-        properties = message.properties
-        if reply_to is not None:
-            properties = with_reply_to(properties, reply_to)
-        else:
-            properties = without_headers(properties, ("BCC",))
-        route = message.route
-        content = pack_content(route.channel, route.frame_max, properties, message.body)
-        return Message(message.number, route, read_own_facts(properties), content, message.body_size)
+    def _queues_by_content(self, target: Target, facts: Facts) -> list[Queue]:
+        """Return the queues of publishes whose headers, or CC and BCC, have a say in it. Raises _Unfinished."""
+        if target.replies_to is not None:
+            return []
+        if not target.by_headers and not facts.extra_keys:
+            return target.queues
+        routing = self._channel.vhost.routing
+        keys = dict.fromkeys((target.route.routing_key, *facts.extra_keys))
+        walk = self._finish((target.route.octets, facts.headers), lambda: routing.walk(
+            target.exchange, keys, lambda: fields.decode_table(facts.headers)))
+        return walk.queues
+
+    def _rewrite(self, facts: Facts, messages: list[Message]) -> None:
+        """Replace `amq.rabbitmq.reply-to` by the address of the channel, and take the BCC header out."""
+        for place, message in enumerate(messages):
+            properties = message.properties
+            if facts.reply_to == REPLY_TO:
+                properties = with_reply_to(properties, self._channel.consuming.reply_address)
+            if facts.has_bcc:
+                properties = without_headers(properties, ("BCC",))
+            route = message.route
+            content = pack_content(route.channel, route.frame_max, properties, message.body)
+            messages[place] = Message(message.number, route, read_own_facts(properties), content, message.body_size)
+
+    def _finish(self, asked: Hashable, begin: Callable[[], Walk]) -> Walk:
+        """Return a walk that is done: of what is asked, or the one of it that the end of a slice has cut off.
+
+        Raises _Unfinished where this slice ends too early as well.
+        """
+        walk = self._cut_off.pop(asked, None) or begin()
+        if not walk.step(self._channel.broker.effort):
+            self._cut_off[asked] = walk
+            raise _Unfinished
+        self._cut_off.clear()
+        return walk
 
     def _unroutable(self, target: Target, messages: list[Message]) -> None:
         """Nobody gets these; a mandatory one goes back, before its confirm. Spec: basic.return."""
