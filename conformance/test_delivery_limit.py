@@ -1,7 +1,7 @@
 """§23 How often a message came back: the header x-delivery-count, and x-delivery-limit that ends it.
 
-RabbitMQ has both for quorum queues alone, amqpd for every queue. RabbitMQ 3.10 has the header from the first delivery
-on, as 0; RabbitMQ 4 and amqpd only once it counts something. Tests take either.
+RabbitMQ has both for quorum queues alone, amqpd for every queue with a limit as well. RabbitMQ 3.10 has the header
+from the first delivery on, as 0; RabbitMQ 4 and amqpd only once it counts something. Tests take either.
 """
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ COMING_BACK: dict[str, Callable[[Channel, int], None]] = {
 }
 
 
+def counting(type: str) -> dict[str, Any]:
+    """Arguments of a queue of this type that counts: a classic one does where it has a limit."""
+    return {"x-delivery-limit": 20} if type == "classic" else {}
+
+
 def delivery_count(message: Got | Delivery) -> int:
     """The count a message carries; none is 0."""
     return (message.properties.headers or {}).get("x-delivery-count", 0)
@@ -51,7 +56,7 @@ def hand_out(ch: Channel, queue: str, times: int) -> list[Got]:
 @pytest.mark.parametrize("come_back", COMING_BACK.values(), ids=COMING_BACK)
 def test_every_return_counts(
         ch: Channel, names: Names, broker: Broker, type: str, come_back: Callable[[Channel, int], None]) -> None:
-    queue = declare(ch, names, type=type)
+    queue = declare(ch, names, counting(type), type)
     fill(ch, queue, "0")
     taker = broker.channel()
     come_back(taker, get(taker, queue)[0].tag)
@@ -61,7 +66,7 @@ def test_every_return_counts(
 
 @types
 def test_the_count_rises_by_one_each_time(ch: Channel, names: Names, type: str) -> None:
-    queue = declare(ch, names, type=type)
+    queue = declare(ch, names, counting(type), type)
     fill(ch, queue, "0")
     got = hand_out(ch, queue, 5)
     assert [delivery_count(message) for message in got] == [0, 1, 2, 3, 4]
@@ -70,7 +75,7 @@ def test_the_count_rises_by_one_each_time(ch: Channel, names: Names, type: str) 
 
 @types
 def test_the_count_is_a_long_among_the_other_headers(ch: Channel, names: Names, type: str) -> None:
-    queue = declare(ch, names, type=type)
+    queue = declare(ch, names, counting(type), type)
     fill(ch, queue, "0", headers={"z": Long(1), "a": LongString("text")})
     headers = typed_headers(hand_out(ch, queue, 2)[1])
     assert headers == {"z": Long(1), "a": LongString("text"), "x-delivery-count": Long(1)}
@@ -86,16 +91,23 @@ def test_a_first_delivery_counts_0(ch: Channel, names: Names) -> None:
 @pytest.mark.only("amqpd", reason="RabbitMQ 3.10 says 0")
 @pytest.mark.parametrize("type", ["quorum", "classic"])
 def test_a_first_delivery_has_no_count(ch: Channel, names: Names, type: str) -> None:
-    queue = declare(ch, names, type=type)
+    queue = declare(ch, names, counting(type), type)
     fill(ch, queue, "0")
     assert get(ch, queue)[0].properties.headers is None
 
 
-@pytest.mark.only("rabbitmq", reason="amqpd counts everywhere")
-def test_a_classic_queue_does_not_count(ch: Channel, names: Names) -> None:
+@pytest.mark.parametrize("headers", [None, {"x-delivery-count": 7}], ids=["none", "a client's"])
+def test_a_classic_queue_without_a_limit_changes_no_header(
+        ch: Channel, names: Names, headers: dict[str, int] | None) -> None:
+    """There are clients that cannot read a long."""
     queue = declare(ch, names)
-    fill(ch, queue, "0")
-    assert hand_out(ch, queue, 2)[1].properties.headers is None
+    fill(ch, queue, "0", headers=headers)
+    got = hand_out(ch, queue, 3)[2]
+    assert (got.redelivered, got.properties.headers) == (True, headers)
+    ch.nack(got.tag)
+    ch.consume(queue)
+    delivery, = ch.deliveries(1)
+    assert (delivery.redelivered, delivery.properties.headers) == (True, headers)
 
 
 @types

@@ -279,7 +279,7 @@ def test_a_quorum_queue_keeps_messages_of_any_delivery_mode(after: Channel, name
 
 @before_the_restart
 def classic_counts(ch: Channel, name: Name) -> None:
-    queue = declare(ch, name("classic"))
+    queue = declare(ch, name("classic"), {"x-delivery-limit": 10})
     keep(ch, queue, "0")
     for _ in range(2):
         ch.nack(get(ch, queue)[0].tag)
@@ -287,6 +287,6 @@ def classic_counts(ch: Channel, name: Name) -> None:
 
 
 @pytest.mark.only("amqpd", reason="RabbitMQ counts the deliveries of quorum queues alone")
-def test_a_delivery_count_is_kept_on_every_queue(after: Channel, name: Name) -> None:
+def test_a_delivery_count_is_kept_on_every_queue_with_a_limit(after: Channel, name: Name) -> None:
     """The restart itself, which requeued the message, counts or not."""
     assert get(after, name("classic"))[0].properties.headers["x-delivery-count"] in (2, 3)

@@ -53,6 +53,11 @@ class QueueRules(msgspec.Struct, frozen=True, kw_only=True):
     is_at_least_once: bool = False
     is_quorum: bool = False
 
+    @property
+    def shows_delivery_count(self) -> bool:
+        """Return whether what failed is delivered with `x-delivery-count`; RabbitMQ's classic queues never have it."""
+        return self.is_quorum or self.delivery_limit is not None
+
 
 def queue_rules(
     arguments: Arguments, policy: PolicyRules | None = None, operator_policy: PolicyRules | None = None

@@ -133,12 +133,13 @@ class Consuming:
         self, heads: _Heads, queue: Queue, run: Iterable[tuple[int, Message]], pieces: list[bytes]
     ) -> None:
         """The slow twin of `deliver`'s loop, for queues where some message has been handed out before."""
+        counts = queue.deliveries if queue.rules.shows_delivery_count else {}
         for tag, message in run:
             route = message.route
             head = heads.by_route.get(route) or self._head(heads, route)
             again = queue.is_redelivered(message)
             queue.redelivered_total += again
-            failures = queue.deliveries.get(message.number)
+            failures = counts.get(message.number)
             if failures:
                 content = self._counted(message, failures)
             else:
@@ -300,7 +301,7 @@ class Consuming:
         self._given.append((self._next_tag, channel.broker.clock.now_ms))
         again = queue.is_redelivered(message)
         queue.redelivered_total += again
-        failures = queue.deliveries.get(message.number)
+        failures = queue.deliveries.get(message.number) if queue.rules.shows_delivery_count else None
         if method.no_ack:
             queue.forget(message)
         else:

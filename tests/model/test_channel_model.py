@@ -20,6 +20,7 @@ from tests.support.talk import Heard, Stage
 
 SETTINGS = SessionSettings(server_properties={}, outgoing_limit=3_000, unacked_limit=20)
 DURABLE, TRANSIENT = "durable", "transient"
+COUNTED = {"x-delivery-limit": 1_000_000}      # the queues count, and no message fails as often
 queues = st.sampled_from([DURABLE, TRANSIENT])
 channels = st.sampled_from([1, 2])
 
@@ -93,7 +94,8 @@ class ChannelMachine(RuleBasedStateMachine):
         self.stage = Stage(piece=piece, settings=SETTINGS)
         self.publisher = self.stage.client().open_channel()
         for queue in (DURABLE, TRANSIENT):
-            self.publisher.client(Queue.Declare(queue=queue, durable=queue == DURABLE)).hear(Queue.DeclareOk)
+            declare = Queue.Declare(queue=queue, durable=queue == DURABLE, arguments=COUNTED)
+            self.publisher.client(declare).hear(Queue.DeclareOk)
         self.publisher.client(Confirm.Select()).hear(Confirm.SelectOk)
         self.transactional = transactional
         self.connect()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 
+from typing import Any
+
 import pytest
 from pamqp.commands import Basic, Channel, Queue
 
@@ -35,7 +37,7 @@ def assert_unacked(talk: Talk, *tags: int) -> None:
 
 def came_back(talk: Talk, *bodies: bytes, first_tag: int = 6) -> Talk:
     for tag, body in enumerate(bodies, first_tag):
-        talk.broker(Basic.Deliver("c", tag, True, "", "q"), content=body, properties=counted(1))
+        talk.broker(Basic.Deliver("c", tag, True, "", "q"), content=body)
     return talk
 
 
@@ -128,9 +130,7 @@ def test_only_what_was_given_to_somebody_is_redelivered(five: Talk) -> None:
     five.client(Basic.Cancel("c")).broker(Basic.CancelOk("c")).publish("q", b"6")
     five.client(Basic.Nack(5, False, True)).nothing()
     for tag, (body, again) in enumerate([(b"5", True), (b"6", False)], 6):
-        properties = counted(1) if again else None
-        five.client(Basic.Get(queue="q"))
-        five.broker(Basic.GetOk(tag, again, "", "q", 6 - tag + 1), content=body, properties=properties)
+        five.client(Basic.Get(queue="q")).broker(Basic.GetOk(tag, again, "", "q", 6 - tag + 1), content=body)
 
 
 def test_a_message_is_requeued_to_where_it_was_published(five: Talk) -> None:
@@ -149,11 +149,22 @@ def test_what_a_message_without_ack_was_is_not_redelivered(talk: Talk) -> None:
     talk.client(Channel.Close(200, "bye", 0, 0)).broker(Channel.CloseOk())
 
 
-def test_each_failure_of_a_delivery_is_told(five: Talk) -> None:
-    for tag, failures in ((1, 1), (6, 2), (7, 3)):
-        five.client(Basic.Reject(tag, True))
-        again = Basic.Deliver("c", failures + 5, True, "", "q")
-        five.broker(again, content=b"1", properties=counted(failures))
+@pytest.mark.parametrize("arguments, is_told", [
+    ({}, False), ({"x-delivery-limit": 5}, True), ({"x-queue-type": "quorum"}, True)], ids=str)
+def test_each_failure_of_a_delivery_is_told_where_failures_matter(
+    talk: Talk, arguments: dict[str, Any], is_told: bool
+) -> None:
+    """Not by a classic queue without a limit: there are clients that cannot read the type of the header."""
+    talk.open_channel().client(Queue.Declare(queue="q", durable=True, arguments=arguments))
+    talk.broker(Queue.DeclareOk("q", 0, 0)).publish("q", b"1")
+    talk.client(Basic.Get(queue="q")).broker(Basic.GetOk(1, False, "", "q", 0), content=b"1")
+    for failures in (1, 2):
+        talk.client(Basic.Reject(failures, True)).client(Basic.Get(queue="q"))
+        again = Basic.GetOk(failures + 1, True, "", "q", 0)
+        talk.broker(again, content=b"1", properties=counted(failures) if is_told else None)
+    talk.client(Basic.Reject(3, True)).client(Basic.Consume(queue="q", consumer_tag="c"))
+    talk.broker(Basic.ConsumeOk("c"))
+    talk.broker(Basic.Deliver("c", 4, True, "", "q"), content=b"1", properties=counted(3) if is_told else None)
 
 
 def test_redeliveries_are_counted(five: Talk) -> None:

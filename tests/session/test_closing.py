@@ -10,7 +10,7 @@ from pamqp.heartbeat import Heartbeat
 
 from amqpd.session.phases import Phase
 from tests.support.journals import FailingJournal
-from tests.support.talk import Stage, Talk, counted
+from tests.support.talk import Stage, Talk
 
 NO_QUEUE = "NOT_FOUND - no queue 'missing' in vhost '/'"
 NOT_OPEN = "CHANNEL_ERROR - expected 'channel.open'"
@@ -144,7 +144,7 @@ def test_closing_a_channel_requeues_what_is_unacked_and_ends_consumers(stage: St
     talk.close_channel()
     other.client(Queue.Declare(queue="q", passive=True)).broker(Queue.DeclareOk("q", 2, 0))
     other.client(Basic.Get(queue="q", no_ack=True))
-    other.broker(Basic.GetOk(1, True, "", "q", 1), content=b"one", properties=counted(1))
+    other.broker(Basic.GetOk(1, True, "", "q", 1), content=b"one")
 
 
 def test_a_channel_error_requeues_before_the_close_is_sent(stage: Stage) -> None:
@@ -153,7 +153,7 @@ def test_a_channel_error_requeues_before_the_close_is_sent(stage: Stage) -> None
     talk.client(Basic.Get(queue="q")).broker(Basic.GetOk(1, False, "", "q", 0), content=b"one")
     other.client(Basic.Consume(queue="q", consumer_tag="c")).broker(Basic.ConsumeOk("c"))
     talk.client(Queue.Purge(queue="missing")).broker(Channel.Close(404, NO_QUEUE, 50, 30))
-    other.broker(Basic.Deliver("c", 1, True, "", "q"), content=b"one", properties=counted(1))
+    other.broker(Basic.Deliver("c", 1, True, "", "q"), content=b"one")
 
 
 def test_an_unsent_confirm_is_not_sent_after_the_channel_was_closed(stage: Stage) -> None:
@@ -227,7 +227,7 @@ def test_a_lost_connection_gives_its_unacked_messages_to_others(stage: Stage) ->
     talk.broker(Basic.Deliver("c", 1, False, "", "q"), content=b"one")
     other.client(Basic.Consume(queue="q", consumer_tag="d")).broker(Basic.ConsumeOk("d"))
     talk.lose()
-    other.broker(Basic.Deliver("d", 1, True, "", "q"), content=b"one", properties=counted(1))
+    other.broker(Basic.Deliver("d", 1, True, "", "q"), content=b"one")
 
 
 def test_a_connection_error_lets_go_of_everything_before_it_is_told(talk: Talk) -> None:

@@ -7,7 +7,7 @@ from pamqp.commands import Basic, Channel, Connection, Queue
 
 from amqpd.broker.definitions import PermissionDefinition
 from amqpd.session.connection import SessionSettings
-from tests.support.talk import Stage, Talk, counted
+from tests.support.talk import Stage, Talk
 
 
 @pytest.fixture
@@ -31,8 +31,7 @@ def consume(talk: Talk, tag: str = "c", *, queue: str = "q", channel: int = 1, n
 def delivered(
     talk: Talk, tag: int, body: bytes, *, consumer: str = "c", again: bool = False, channel: int = 1
 ) -> Talk:
-    method, properties = Basic.Deliver(consumer, tag, again, "", "q"), counted(1) if again else None
-    return talk.broker(method, content=body, properties=properties, channel=channel)
+    return talk.broker(Basic.Deliver(consumer, tag, again, "", "q"), content=body, channel=channel)
 
 
 def refused(talk: Talk, method: Basic.Consume | Basic.Get, code: int, text: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 from pamqp.commands import Basic, Queue, Tx
 
 from amqpd.session.connection import SessionSettings
-from tests.support.talk import Stage, Talk, counted
+from tests.support.talk import Stage, Talk
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_what_is_requeued_makes_room_and_comes_back(ten: Talk) -> None:
     consume(qos(ten, 1), "c").broker(Basic.QosOk(), Basic.ConsumeOk("c"))
     ten.broker(Basic.Deliver("c", 1, False, "", "q"), content=b"0")
     ten.client(Basic.Reject(1, True))
-    ten.broker(Basic.Deliver("c", 2, True, "", "q"), content=b"0", properties=counted(1))
+    ten.broker(Basic.Deliver("c", 2, True, "", "q"), content=b"0")
 
 
 def test_no_consumer_has_more_unacked_than_the_broker_s_own_limit(piece: int) -> None:
