@@ -7,8 +7,14 @@ a channel is open or a queue exists.
 Publishes and acks are the hot path, so they come in runs: publishers mostly repeat themselves, and a publish
 whose frames up to the body equal those of the one before costs one comparison instead of a parse.
 
-Always true between calls: at most one incomplete frame is kept, never more than `frame_max` octets of it; a
-channel is in `_contents` exactly while a content has begun on it and is not whole.
+A content on its way in costs what has come of it, and not what was announced: its place grows to twice of what is
+there at most, but for a little that all connections share. Many small body frames are kept as few larger ones.
+
+Always true between calls:
+- at most one incomplete frame is kept, never more than `frame_max` octets of it;
+- a channel is in `_contents` exactly while a content has begun on it and is not whole;
+- `_gathered` is the octets of body in `_contents`, those of a frame that is on its way in included, and has been
+  counted in `intake`.
 
 Spec: §2.3.5, §4.2; the wording of refusals is RabbitMQ's (`rabbit_reader`, `rabbit_command_assembler`).
 """
@@ -16,7 +22,7 @@ Spec: §2.3.5, §4.2; the wording of refusals is RabbitMQ's (`rabbit_reader`, `r
 from __future__ import annotations
 
 import struct
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import NamedTuple, cast
 
 from amqpd.errors import ConnectionException, ReplyCode
@@ -31,8 +37,12 @@ ACK = (BASIC << 16) | 80
 CONTENT_CLASS = BASIC << 16             # class 60 and weight 0, read as one number
 MOST_MISSES = 4                         # heads in a row that were not repeated; then nobody looks until the next read
 MOST_HEADS = 256                        # remembered on a connection
-LARGE_BODY = 64 * 1024                  # octets still to come, from which on room for them is made at once
+LARGE_BODY = 64 * 1024                  # octets still to come, from which on the socket writes them into their place
 GATHERED_LIMIT = 64 * 1024 * 1024       # octets of half-received contents on one connection
+ROOM_AHEAD = 1024 * 1024                # octets that are made room for before they come, for one content
+MOST_ROOM_AHEAD = 64 * 1024 * 1024      # and for all contents of all connections
+SMALL_FRAME = 4_096 - FRAME_OVERHEAD    # octets of body; what is kept as a smaller frame takes in the next ones
+MOST_FRAMES = 1_000                     # in a row without a command, until `Frames` tells of them
 
 _frame_head = struct.Struct(">BHI").unpack_from
 _method_head = struct.Struct(">BHII").unpack_from
@@ -42,6 +52,7 @@ _content_header = struct.Struct(">HHQ").unpack_from
 _ack_head = struct.Struct(">BHII")
 _acks = struct.Struct(">11sQBB")
 _ack_arguments = struct.Struct(">QB")
+_size_at = struct.Struct(">I").pack_into
 
 
 # Publishes in a row with equal method arguments, equal properties and equally long bodies: the octets of the
@@ -77,7 +88,28 @@ class TooLarge(NamedTuple):
     body_size: int
 
 
-Command = Publishes | Acks | Method | TooLarge
+class Unwanted(NamedTuple):
+    """A publish is whole that was not wanted when it began: its content has not been kept."""
+
+    channel: int
+
+
+class Frames(NamedTuple):
+    """So many frames have been read and make no command yet: nothing is to be done but to count the work."""
+
+    channel: int
+    total: int
+
+
+Command = Publishes | Acks | Method | TooLarge | Unwanted | Frames
+
+
+class Intake:
+    """What all connections together have half received. `octets` are of bodies, `room_ahead` those not even begun."""
+
+    def __init__(self) -> None:
+        self.octets = 0
+        self.room_ahead = 0
 
 
 # What follows from the octets of a content's head: its properties, the size of its body, and its length.
@@ -89,26 +121,44 @@ _Turn = tuple[int, bytes, bytes, bytes, int, int]
 class _Content:
     """A content on its way in, frame by frame."""
 
-    __slots__ = ("arguments", "properties", "body_size", "missing", "is_skipped", "frames", "filled", "_is_reserved")
+    __slots__ = ("arguments", "is_wanted", "properties", "body_size", "missing", "is_skipped", "frames", "filled",
+                 "room_ahead", "_frame_at", "_frame_size")
 
-    def __init__(self, arguments: bytes) -> None:
+    def __init__(self, arguments: bytes, *, is_wanted: bool) -> None:
         self.arguments = arguments
+        self.is_wanted = is_wanted
         self.properties: bytes | None = None
         self.body_size = 0
         self.missing = 0                # octets of body that no frame has announced yet
-        self.is_skipped = False
+        self.is_skipped = not is_wanted
         self.frames = bytearray()       # header frame and body frames, as far as `filled`
         self.filled = 0
-        self._is_reserved = False
+        self.room_ahead = 0             # counted in the intake
+        self._frame_at = 0              # where the last body frame that is kept begins
+        self._frame_size = 0            # and its octets of body; 0 without one
 
-    def reserve(self, frame_size: int) -> None:
-        """Make room for a large body at once, if all of its frames are as large as its first."""
-        if self._is_reserved or self.is_skipped or self.missing < LARGE_BODY:
-            return
-        self._is_reserved = True
-        begun = self.frames
-        self.frames = bytearray(len(begun) + self.missing + -(-self.missing // frame_size) * FRAME_OVERHEAD)
-        self.frames[: len(begun)] = begun
+    def begin_frame(self, size: int, frame_max: int) -> bool:
+        """A body frame of this size begins. Return whether the one before takes it in: then its head is not kept."""
+        self.missing -= size
+        if 0 < self._frame_size < SMALL_FRAME and self._frame_size + size <= frame_max - FRAME_OVERHEAD:
+            self._frame_size += size
+            _size_at(self.frames, self._frame_at + 3, self._frame_size)
+            self.filled -= 1            # the end octet of the one before
+            return True
+        self._frame_at, self._frame_size = self.filled, size
+        return False
+
+    def left(self, frame_missing: int) -> int:
+        """Return the octets that are still to come, if its frames go on as large as this one, and none is taken in."""
+        frame_size = max(self._frame_size, SMALL_FRAME)
+        return frame_missing + self.missing + -(-self.missing // frame_size) * FRAME_OVERHEAD
+
+    def grow(self, room: int) -> None:
+        """Make room for so many octets, if it is worth while."""
+        if room >= LARGE_BODY:
+            begun = self.frames
+            self.frames = bytearray(self.filled + room)
+            self.frames[: self.filled] = memoryview(begun)[: self.filled]
 
     def add(self, piece: bytes | memoryview) -> None:
         """Take octets of its frames."""
@@ -118,23 +168,36 @@ class _Content:
 
     @property
     def room(self) -> memoryview:
-        """Where the next octets of its frames belong, in room that was reserved."""
+        """Where the next octets of its frames belong, in room that was made for them."""
         return memoryview(self.frames)[self.filled :]
 
     def whole(self) -> bytes:
         """Header frame and body frames. Nobody changes a large one any more: its bytearray serves as it is."""
-        if self._is_reserved and self.filled == len(self.frames):
+        if self.body_size >= LARGE_BODY and self.filled == len(self.frames):
             return cast(bytes, self.frames)
         return bytes(memoryview(self.frames)[: self.filled])
 
 
-class Reader:
-    """Cuts the commands of one connection. `frame_max` is raised to what was negotiated after tune-ok."""
+def _all_wanted(channel: int, arguments: bytes) -> bool:
+    """Every publish is wanted."""
+    return True
 
-    def __init__(self, frame_max: int, max_body_size: int, open_channels: Container[int]) -> None:
+
+class Reader:
+    """Cuts the commands of one connection. `frame_max` is raised to what was negotiated after tune-ok.
+
+    `is_wanted` is asked, by channel and arguments, when a publish begins that is not whole.
+    """
+
+    def __init__(
+        self, frame_max: int, max_body_size: int, open_channels: Container[int],
+        is_wanted: Callable[[int, bytes], bool] = _all_wanted, intake: Intake | None = None,
+    ) -> None:
         self.frame_max = frame_max
         self.max_body_size = max_body_size
         self._open_channels = open_channels
+        self._is_wanted = is_wanted
+        self._intake = intake or Intake()
         self._tail = bytearray()
         self._needed = 0
         self._heads: dict[bytes, _Head] = {}        # of contents
@@ -159,6 +222,17 @@ class Reader:
                 yield command
         yield from self._commands(data)
 
+    def close(self) -> None:
+        """Forget all that has come and made no command: the connection has ended."""
+        self._tail.clear()
+        self._heads.clear()
+        self._turns.clear()
+        for content in self._contents.values():
+            self._intake.room_ahead -= content.room_ahead
+        self._contents.clear()
+        self._intake.octets -= self._gathered
+        self._gathered = self._body_missing = 0
+
     @property
     def is_inside_content(self) -> bool:
         """Whether a content has begun and is not whole."""
@@ -169,11 +243,26 @@ class Reader:
 
         Then `direct_commands` takes the place of `commands`.
         """
-        if self._body_missing:
-            room = self._contents[self._body_channel].room
-            if len(room) >= LARGE_BODY:
-                return room
-        return None
+        if not self._body_missing:
+            return None
+        content = self._contents[self._body_channel]
+        left = content.left(self._body_missing)
+        if content.is_skipped or left < LARGE_BODY:
+            return None
+        if len(content.frames) - content.filled < LARGE_BODY:
+            self._make_room(content, left)
+        room = content.room
+        return room if len(room) >= LARGE_BODY else None
+
+    def _make_room(self, content: _Content, left: int) -> None:
+        """Make room for as much as is there already; for more where little is there, while that is little in all."""
+        intake = self._intake
+        intake.room_ahead -= content.room_ahead
+        content.room_ahead = 0
+        if content.filled < ROOM_AHEAD and intake.room_ahead < MOST_ROOM_AHEAD:
+            content.room_ahead = min(left, ROOM_AHEAD)
+            intake.room_ahead += content.room_ahead
+        content.grow(min(left, max(content.filled, content.room_ahead)))
 
     def direct_commands(self, size: int) -> Iterator[Command]:
         """As `commands`, after the socket has written that many octets into `direct_room`."""
@@ -181,14 +270,18 @@ class Reader:
         data = content.room[:size]
         taken, command = self._body_pieces(data, is_in_place=True)
         others = bytes(data[taken:])
+        del data
         if command is not None:
             yield command
         yield from self._commands(others)
 
     def _commands(self, data: bytes | memoryview) -> Iterator[Command]:
         octets = self._with_tail(data)
-        position = 0
+        position = frames = 0
         while octets is not None:
+            if frames >= MOST_FRAMES:
+                yield Frames(0, frames)
+                frames = 0
             try:
                 kind, channel, size, method = _method_head(octets, position)
             except struct.error:
@@ -204,13 +297,21 @@ class Reader:
                     yield Acks(channel, tags)
                     continue
             stop = self._frame_stop(octets, position)
-            if stop is None:
-                if not self._begins_body(octets, position):
-                    self._tail += memoryview(octets)[position:]
+            if (stop is None or octets[stop - 1] == FRAME_END) and self._is_body_due(octets, position):
+                position += self._begin_body_frame(octets, position)
+                taken, command = self._body_pieces(memoryview(octets)[position:])
+                position += taken
+                if self._body_missing:
+                    return
+            elif stop is None:
+                self._tail += memoryview(octets)[position:]
                 return
-            command = self._frame(octets, position, stop)
-            position = stop
-            if command is not None:
+            else:
+                command = self._frame(octets, position, stop)
+                position = stop
+            if command is None:
+                frames += 1
+            else:
                 yield command
 
     def _with_tail(self, data: bytes | memoryview) -> bytes | None:
@@ -351,8 +452,8 @@ class Reader:
             return None
         return position + self._needed
 
-    def _begins_body(self, octets: bytes, position: int) -> bool:
-        """Whether the frame that is not whole is one of a body, in turn; its octets are then taken as they come.
+    def _is_body_due(self, octets: bytes, position: int) -> bool:
+        """Return whether a body frame begins here and is in turn; its octets are then taken as they come.
 
         So a large body is copied once, straight into its content, however small the pieces it arrives in.
         """
@@ -360,30 +461,40 @@ class Reader:
             return False
         kind, channel, size = _frame_head(octets, position)
         content = self._contents.get(channel)
-        if kind != BODY or content is None or content.properties is None or not 0 < size <= content.missing:
-            return False
-        self._announce(content, channel, size)
-        self._body_pieces(memoryview(octets)[position:])
-        return True
+        return kind == BODY and content is not None and content.properties is not None and 0 < size <= content.missing
 
-    def _announce(self, content: _Content, channel: int, size: int) -> None:
-        """A body frame of this size begins."""
+    def _begin_body_frame(self, octets: bytes | memoryview, position: int) -> int:
+        """Begin a body frame that is due. Return how many of its octets are not kept: its head, or none."""
+        _, channel, size = _frame_head(octets, position)
+        content = self._contents[channel]
         self._body_channel = channel
         self._body_missing = size + FRAME_OVERHEAD
-        content.reserve(size or 1)
-        content.missing -= size
-        if not content.is_skipped:
-            self._gathered += size
-            if self._gathered > max(GATHERED_LIMIT, self.max_body_size):
-                raise ConnectionException(
-                    ReplyCode.RESOURCE_ERROR,
-                    f"half-received contents of this connection exceed {GATHERED_LIMIT} octets", method=(60, 40))
+        if content.is_skipped:
+            content.missing -= size
+            return 0
+        self._gathered += size
+        self._intake.octets += size
+        limit = max(GATHERED_LIMIT, self.max_body_size)
+        if self._gathered > limit:
+            raise ConnectionException(
+                ReplyCode.RESOURCE_ERROR, f"half-received contents of this connection exceed {limit} octets",
+                method=(60, 40))
+        is_first = content.missing == content.body_size
+        if content.begin_frame(size, self.frame_max):
+            self._body_missing -= 7
+            return 7
+        if is_first and (left := content.left(self._body_missing)) >= LARGE_BODY:
+            self._make_room(content, left)
+        return 0
 
     def _body_pieces(
         self, data: bytes | memoryview, *, is_in_place: bool = False
     ) -> tuple[int, Command | None]:
-        """Take what belongs to the body that is coming in: how much that was, and the publish it completes."""
-        channel, position = self._body_channel, 0
+        """Take what belongs to the body that is coming in: how much that was, and the command it makes, if any.
+
+        What it leaves begins with a frame, unless it takes all.
+        """
+        channel, begun, position, frames = self._body_channel, 0, 0, 0
         content = self._contents[channel]
         while True:
             piece = data[position : position + self._body_missing]
@@ -394,19 +505,26 @@ class Reader:
             position += len(piece)
             self._body_missing -= len(piece)
             if self._body_missing:
-                return position, None
+                return begun + position, None
             if piece[-1] != FRAME_END:
                 raise ConnectionException(
                     ReplyCode.FRAME_ERROR,
                     f"{describe_frame(BODY, b'')}: {{invalid_frame_end_marker,{piece[-1]}}}", method=(0, 0))
             if not content.missing:
-                return position, self._whole(channel, content)
+                return begun + position, self._whole(channel, content)
+            frames += 1
+            if frames == MOST_FRAMES:
+                return begun + position, Frames(channel, frames)
             if len(data) - position < 7:
-                return position, None
+                return begun + position, None
             kind, number, size = _frame_head(data, position)
             if kind != BODY or number != channel or not 0 < size <= min(content.missing, self.frame_max):
-                return position, None
-            self._announce(content, channel, size)
+                return begun + position, None
+            not_kept = self._begin_body_frame(data, position)
+            position += not_kept
+            if not_kept and is_in_place:
+                # What follows does not stand where it belongs any more.
+                data, begun, position, is_in_place = bytes(data[position:]), begun + position, 0, False
 
     def _frame(self, octets: bytes, position: int, stop: int) -> Command | None:
         """One frame by itself; the command it completes, if any."""
@@ -438,10 +556,7 @@ class Reader:
             return self._content_header(channel, content, kind, payload, octets[position:stop])
         if kind != BODY or size > content.missing:
             raise _unexpected(*_due(content))
-        if not size:
-            return None     # allowed, but some clients cannot read it: it does not travel on
-        self._announce(content, channel, size)
-        return self._body_pieces(octets[position:stop])[1]
+        return None     # an empty one: allowed, but some clients cannot read it, so it does not travel on
 
     def _method(self, channel: int, payload: bytes) -> Command | None:
         content = self._contents.get(channel)
@@ -449,7 +564,8 @@ class Reader:
             raise _unexpected(*_due(content))
         if payload[:4] != PUBLISH.to_bytes(4, "big") or channel not in self._open_channels:
             return Method(channel, payload)
-        self._contents[channel] = _Content(payload[4:])
+        arguments = payload[4:]
+        self._contents[channel] = _Content(arguments, is_wanted=self._is_wanted(channel, arguments))
         return None
 
     def _content_header(
@@ -472,17 +588,22 @@ class Reader:
                 f"content of {body_size} octets announced, at most {HARD_BODY_LIMIT} are possible", method=(60, 40))
         content.properties = payload[12:]
         content.body_size = content.missing = body_size
-        content.add(frame)
         if body_size > self.max_body_size:
-            content.is_skipped = True
+            content.is_wanted = content.is_skipped = True
             return TooLarge(channel, body_size)
+        if content.is_wanted:
+            content.add(frame)
         return None if body_size else self._whole(channel, content)
 
     def _whole(self, channel: int, content: _Content) -> Command | None:
         del self._contents[channel]
+        if not content.is_wanted:
+            return Unwanted(channel)
         if content.is_skipped:
             return None
         self._gathered -= content.body_size
+        self._intake.octets -= content.body_size
+        self._intake.room_ahead -= content.room_ahead
         assert content.properties is not None
         return Publishes(channel, [(content.arguments, content.properties, content.body_size, [content.whole()])])
 

@@ -62,11 +62,24 @@ def ack(channel: int, tag: int, bits: int = 0) -> bytes:
     return method(channel, 60, 80, struct.pack(">QB", tag, bits))
 
 
+def kept(channel: int, body: bytes, step: int) -> bytes:
+    """The body frames that a body is kept in: a frame shorter than 4,088 octets takes in the next one, if it can."""
+    sizes: list[int] = []
+    for start in range(0, len(body), step):
+        size = min(step, len(body) - start)
+        if sizes and sizes[-1] < 4_088 and sizes[-1] + size <= FRAME_MAX - 8:
+            sizes[-1] += size
+        else:
+            sizes.append(size)
+    starts = [sum(sizes[:place]) for place in range(len(sizes))]
+    return b"".join(frame(3, channel, body[start : start + size]) for start, size in zip(starts, sizes))
+
+
 def published(
     channel: int, body: bytes, arguments: bytes = names("", "q"), properties: bytes = NO_PROPERTIES,
     step: int = FRAME_MAX - 8,
 ) -> Unit:
-    content = header(channel, len(body), properties) + bodies(channel, body, step)
+    content = header(channel, len(body), properties) + kept(channel, body, step)
     return "publish", channel, arguments, properties, len(body), content
 
 
