@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from conformance.channel import Channel
-from conformance.client import HEADER, Client
+from conformance.client import BODY, HEADER, Client, content_frames, frame
 from conformance.conftest import Broker, Names
 from conformance.fields import Properties, content_header
 from conformance.methods import BASIC_ACK, BASIC_PUBLISH, BASIC_RETURN
@@ -308,3 +308,46 @@ def test_a_message_published_to_several_queues_is_in_each_once(ch: Channel, name
         ch.declare_queue(queue)
     ch.publish("", queues[0], properties=Properties(headers={"CC": queues, "BCC": queues}))
     assert [ch.purge(queue) for queue in queues] == [1, 1, 1]
+
+
+# Publishes that come in pieces
+
+@pytest.mark.parametrize("size", [0, 1, 300_000])
+def test_a_publish_is_refused_when_it_is_whole_and_not_before(
+        client: Client, ch: Channel, texts: Texts, size: int) -> None:
+    ch.send(BASIC_PUBLISH, "2sso", 0, "nonesuch", NOWHERE, 0)
+    other = client.channel()
+    other.sync()
+    octets = content_frames(1, content_header(size), bytes(size), client.frame_max)
+    last = size % (client.frame_max - 8) + 8 if size else len(octets)
+    client.send(octets[:-last])
+    other.sync()
+    client.send(octets[-last:])
+    ch.fails(404, texts.no_exchange("nonesuch"), *BASIC_PUBLISH)
+    ch.open().sync()
+
+
+@pytest.mark.parametrize("step", [1, 2, 100, 5_000])
+def test_a_body_in_many_small_frames_is_delivered_whole(
+        client: Client, ch: Channel, queue_name: str, step: int) -> None:
+    body = bytes(range(256)) * 50
+    ch.declare_queue(queue_name)
+    ch.send(BASIC_PUBLISH, "2sso", 0, "", queue_name, 0)
+    client.send_frame(HEADER, 1, content_header(len(body)))
+    client.send(b"".join(frame(BODY, 1, body[start:start + step]) for start in range(0, len(body), step)))
+    found = ch.get(queue_name)
+    assert found is not None and found.body == body
+
+
+def test_a_body_in_small_frames_fits_the_frames_of_whoever_gets_it(
+        client: Client, ch: Channel, broker: Broker, queue_name: str) -> None:
+    """`Client` refuses frames that are larger than agreed."""
+    body = bytes(range(256)) * 200
+    ch.declare_queue(queue_name)
+    ch.send(BASIC_PUBLISH, "2sso", 0, "", queue_name, 0)
+    client.send_frame(HEADER, 1, content_header(len(body)))
+    client.send(b"".join(frame(BODY, 1, body[start:start + 700]) for start in range(0, len(body), 700)))
+    ch.sync()
+    with Client(broker.url, frame_max=4096) as narrow:
+        found = narrow.channel(1).get(queue_name)
+    assert found is not None and found.body == body

@@ -150,7 +150,7 @@ class Alarms:
         return {
             "alarms": [
                 {"type": "resource_limit", "resource": raised, "node": NODE} for raised in sorted(self._raised)],
-            "memory": {"total": {"rss": resident_octets()}},
+            "memory": {"total": {"rss": resident_octets()}, "connection_readers": self._passes.intake.octets},
             "vm_memory_high_watermark_setting": setting,
             "vm_memory_high_watermark_limit": self._memory_limit,
             "disk_free": free_octets(self._data_dir or Path.cwd()),

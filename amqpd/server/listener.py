@@ -56,7 +56,7 @@ class Listeners:
         name = f"{peer[0]}:{peer[1]} -> {host[0]}:{host[1]}"
         self._accepted += 1
         log.info("accepting AMQP connection %s", name, extra={"connection": self._accepted})
-        session = Session(self._broker, self.settings, self.passes, name, now_ms(), self._accepted)
+        session = Session(self._broker, self.settings, self.passes, name, now_ms(), self._accepted, self.passes.intake)
         self.passes.protocols[session] = protocol
         self._strangers = {other: host for other, host in self._strangers.items() if other.user is None}
         self._strangers[session] = peer[0]

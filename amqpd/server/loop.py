@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from amqpd.broker.broker import Broker
 from amqpd.session.connection import Session
+from amqpd.wire.reader import Intake
 
 if TYPE_CHECKING:
     from amqpd.server.committer import Committer
@@ -41,6 +42,7 @@ class Pass:
         self.committer: Committer | None = None
         self.shelf: StoreShelf | None = None
         self.alarm = ""         # see session/connection.py; changed by `set_alarm` alone
+        self.intake = Intake()  # of all connections
         self._loop = loop
         self._broker = broker
         self._alarm: asyncio.TimerHandle | None = None

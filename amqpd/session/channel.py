@@ -23,7 +23,7 @@ from amqpd.session.table import Handlers
 from amqpd.session.topology import Topology
 from amqpd.session.transaction import Transaction
 from amqpd.wire.methods import AccessRequest, AccessRequestOk, encode_method, pack_close
-from amqpd.wire.reader import Acks, Publishes, TooLarge
+from amqpd.wire.reader import Acks, Publishes, TooLarge, Unwanted
 
 if TYPE_CHECKING:
     from amqpd.broker.access import User
@@ -108,7 +108,7 @@ class Channel:
 
     # Commands
 
-    def on_command(self, command: Publishes | Acks | TooLarge) -> Publishes | None:
+    def on_command(self, command: Publishes | Acks | TooLarge | Unwanted) -> Publishes | None:
         """Take a command of the hot path, and return what is left of it; an error closes the channel."""
         if self.is_closing:
             return None
@@ -118,6 +118,8 @@ class Channel:
                 return Publishes(command.channel, rest) if rest else None
             if isinstance(command, Acks):
                 self.consuming.on_acks(command.tags)
+            elif isinstance(command, Unwanted):
+                self.publishing.refuse()
             else:
                 limit = self.owner.settings.max_body_size
                 raise ChannelException(

@@ -40,7 +40,7 @@ from amqpd.session.heartbeats import Heartbeats
 from amqpd.session.outbox import Outbox
 from amqpd.session.phases import TRANSITIONS, Phase
 from amqpd.wire.methods import decode_method, encode_method, pack_channel_open_ok, pack_close, pack_start
-from amqpd.wire.reader import Acks, Command, Method, Publishes, Reader, TooLarge
+from amqpd.wire.reader import Acks, Command, Frames, Intake, Method, Publishes, Reader, TooLarge, Unwanted
 from amqpd.wire.writer import HEARTBEAT_FRAME
 
 log = logging.getLogger("amqpd.connection")
@@ -55,6 +55,8 @@ CLOSE_OK_WAIT_MS = 5_000
 LAST_WORDS_MS = 1_000       # how long a peer may read our last words before the socket goes
 UNHEARD_OCTETS = 16 * 1024  # of a blocked client, from which on it is not read any more
 METHOD_STEPS = 25           # what a method that is not on the hot path costs, about; see broker/effort.py
+FRAME_STEPS = 2             # of effort, for a frame that makes no command
+CONTENTS = Publishes, TooLarge, Unwanted
 CHANNEL_OPEN = b"\x00\x14\x00\x0a"
 CONNECTION_CLOSE = b"\x00\x0a\x00\x32"
 CONNECTION_CLOSE_OK = b"\x00\x0a\x00\x33"
@@ -101,7 +103,8 @@ class Session:
     """One client's talk. `name` is `peer:port -> host:port`, `number` its own; times are in ms of a monotonic clock."""
 
     def __init__(
-        self, broker: Broker, settings: SessionSettings, signals: Signals, name: str, now_ms: int, number: int = 1
+        self, broker: Broker, settings: SessionSettings, signals: Signals, name: str, now_ms: int, number: int = 1,
+        intake: Intake | None = None,
     ) -> None:
         self.broker = broker
         self.settings = settings
@@ -138,7 +141,8 @@ class Session:
         self._is_over = False           # our last words have been written
         self._confirming: dict[Channel, None] = {}
         self.awaiting_room = BlockedConsumers()
-        self._reader = Reader(FRAME_MAX_BEFORE_TUNING, settings.max_body_size, self.channels)
+        self._reader = Reader(
+            FRAME_MAX_BEFORE_TUNING, settings.max_body_size, self.channels, self._is_wanted, intake)
 
     # Octets in
 
@@ -186,7 +190,7 @@ class Session:
         effort = self.broker.effort
         try:
             for command in commands if first is None else chain((first,), commands):
-                if self._signals.alarm and self.phase is Phase.OPEN and isinstance(command, (Publishes, TooLarge)):
+                if self._signals.alarm and self.phase is Phase.OPEN and isinstance(command, CONTENTS):
                     self._block(commands, command)
                     return
                 try:
@@ -242,6 +246,9 @@ class Session:
 
     def _on_command(self, command: Command) -> Command | None:
         """Carry out one command, whatever the phase; return what is left of it for the next turn."""
+        if isinstance(command, Frames):
+            self.broker.effort.total += FRAME_STEPS * command.total
+            return None
         channel = self.channels.get(command.channel)
         if self.phase is Phase.AUTHENTICATING:
             self._keep_for_later(command)
@@ -258,6 +265,11 @@ class Session:
             except ConnectionException as error:
                 self.close(error)
         return None
+
+    def _is_wanted(self, number: int, arguments: bytes) -> bool:
+        """Return whether the content of a publish that begins is worth its memory: not if it will be refused."""
+        channel = self.channels[number]
+        return not channel.is_closing and channel.publishing.may_begin(arguments)
 
     def _keep_for_later(self, command: Command) -> None:
         """A client need not wait for the answer to its password, but it may not go on for ever either."""
@@ -504,6 +516,7 @@ class Session:
         self.end()
         self.phase = Phase.CLOSED
         self._deferred.clear()
+        self._reader.close()
 
     def end(self) -> None:
         """Let go of everything in the broker: channels first, then exclusive queues."""
@@ -517,6 +530,7 @@ class Session:
             channel.end()
         self.channels.clear()
         self._confirming.clear()
+        self._reader.skip_contents()
         if self.vhost is not None:
             self.vhost.connection_ended(self)
             del self.broker.connections[self.number]

@@ -31,7 +31,7 @@ from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.message import Facts, Message, Route, pack_content
 from amqpd.session.table import Handlers
 from amqpd.properties import read_facts, read_own_facts, with_reply_to, without_headers
-from amqpd.wire.publish import read_publish
+from amqpd.wire.publish import PublishArguments, read_publish
 from amqpd.wire.reader import PublishGroup
 from amqpd.wire.writer import pack_confirm, pack_refusal, pack_return, refit_content
 
@@ -78,6 +78,7 @@ class Publishing:
         self._targets: dict[bytes, Resolved] = {}
         self._targets_version = -1
         self._cut_off: dict[Hashable, Walk] = {}        # walks that a slice was too short for; see `_finish`
+        self._refusal: ChannelException | ConnectionException | None = None
         self._facts: dict[bytes, tuple[Facts, bool]] = {}    # with whether they ask for more than a queue
 
     def handlers(self) -> Handlers:
@@ -91,15 +92,38 @@ class Publishing:
 
     # Publishing
 
+    def may_begin(self, arguments: bytes) -> bool:
+        """Return whether a publish of which only the method is there would be taken; if not, `refuse` says why.
+
+        RabbitMQ answers once the content is whole, and so do we; only the content of such a publish is not kept.
+        """
+        self._forget_old_targets()
+        try:
+            if arguments not in self._targets:
+                self._authorize(arguments)
+        except (ChannelException, ConnectionException) as error:
+            self._refusal = error.with_traceback(None)
+            return False
+        return True
+
+    def refuse(self) -> None:
+        """Raise what was found wrong with a publish when it began: its content is whole."""
+        refusal, self._refusal = self._refusal, None
+        assert refusal is not None
+        raise refusal
+
+    def _forget_old_targets(self) -> None:
+        if self._targets_version != self._channel.vhost.version:
+            self._targets.clear()
+            self._targets_version = self._channel.vhost.version
+
     def on_publishes(self, groups: list[PublishGroup]) -> list[PublishGroup]:
         """Take a run of publishes until the slice is spent, and return the rest, to be handed in again.
 
         If one is refused, those before it have been published.
         """
         channel = self._channel
-        if self._targets_version != channel.vhost.version:
-            self._targets.clear()
-            self._targets_version = channel.vhost.version
+        self._forget_old_targets()
         broker, targets, known = channel.broker, self._targets, self._facts
         effort = broker.effort
         runs: dict[Queue, list[Message]] = {}
@@ -196,8 +220,8 @@ class Publishing:
             self._sequence += count
             self._wait_for(batch, first_number, first_number + count - 1)
 
-    def _resolve(self, arguments: bytes) -> Resolved:
-        """Find out where such a publish goes, and whether it may. RabbitMQ's order of checks."""
+    def _authorize(self, arguments: bytes) -> tuple[PublishArguments, Exchange]:
+        """Decode the arguments and check whether this may be published. RabbitMQ's order of checks."""
         channel = self._channel
         vhost = channel.vhost
         asked = read_publish(arguments)
@@ -209,6 +233,13 @@ class Publishing:
             raise ChannelException(
                 ReplyCode.ACCESS_REFUSED, f"cannot publish to internal exchange '{exchange.name}' "
                 f"in vhost '{vhost.name}'")
+        return asked, exchange
+
+    def _resolve(self, arguments: bytes) -> Resolved:
+        """Find out where such a publish goes, and whether it may."""
+        channel = self._channel
+        vhost = channel.vhost
+        asked, exchange = self._authorize(arguments)
         key = asked.routing_key
         walk = self._finish(arguments, lambda: vhost.routing.walk(exchange, (key,)))
         queues = walk.queues

@@ -40,7 +40,7 @@ MOST_HEADS = 256                        # remembered on a connection
 LARGE_BODY = 64 * 1024                  # octets still to come, from which on the socket writes them into their place
 GATHERED_LIMIT = 64 * 1024 * 1024       # octets of half-received contents on one connection
 ROOM_AHEAD = 1024 * 1024                # octets that are made room for before they come, for one content
-MOST_ROOM_AHEAD = 64 * 1024 * 1024      # and for all contents of all connections
+MOST_ROOM_AHEAD = 16 * 1024 * 1024      # and for all contents of all connections
 SMALL_FRAME = 4_096 - FRAME_OVERHEAD    # octets of body; what is kept as a smaller frame takes in the next ones
 MOST_FRAMES = 1_000                     # in a row without a command, until `Frames` tells of them
 
@@ -222,16 +222,25 @@ class Reader:
                 yield command
         yield from self._commands(data)
 
+    def skip_contents(self) -> None:
+        """Forget what has come of contents, and keep nothing that is still to come of them."""
+        for content in self._contents.values():
+            self._intake.room_ahead -= content.room_ahead
+            content.room_ahead = 0
+            content.frames = bytearray()
+            content.is_wanted = content.is_skipped = True
+        self._intake.octets -= self._gathered
+        self._gathered = 0
+
     def close(self) -> None:
-        """Forget all that has come and made no command: the connection has ended."""
+        """Forget all that has come and made no command: nothing more will come."""
+        self.skip_contents()
+        self._contents.clear()
         self._tail.clear()
         self._heads.clear()
         self._turns.clear()
-        for content in self._contents.values():
-            self._intake.room_ahead -= content.room_ahead
-        self._contents.clear()
-        self._intake.octets -= self._gathered
-        self._gathered = self._body_missing = 0
+        self._body_missing = 0
+        self._is_wanted = _all_wanted
 
     @property
     def is_inside_content(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -349,3 +350,73 @@ def test_a_channel_with_confirms_cannot_have_transactions(open_talk: Talk) -> No
 def test_a_channel_with_transactions_cannot_have_confirms(open_talk: Talk) -> None:
     open_talk.client(Tx.Select()).broker(Tx.SelectOk()).client(Confirm.Select())
     open_talk.closed(406, "PRECONDITION_FAILED - cannot switch from tx to confirm mode", 85, 10)
+
+
+# Publishes that come in pieces
+
+@pytest.fixture
+def half_said(open_talk: Talk) -> Callable[[str], bytes]:
+    """Say all of a publish to this exchange but its last octet, which is returned."""
+    def say(exchange: str) -> bytes:
+        octets = frame.marshal(Basic.Publish(exchange=exchange, routing_key="q"), 1) + content_frames(1, bytes(900))
+        open_talk.octets(octets[:-1])
+        return octets[-1:]
+
+    return say
+
+
+@pytest.mark.parametrize(("exchange", "code", "text"), [
+    ("nonesuch", 404, "NOT_FOUND - no exchange 'nonesuch' in vhost '/'"),
+    ("amq.rabbitmq.trace", 403,
+     "ACCESS_REFUSED - cannot publish to internal exchange 'amq.rabbitmq.trace' in vhost '/'"),
+], ids=["missing", "internal"])
+def test_a_publish_that_is_refused_keeps_nothing_of_its_body_and_is_answered_after_it(
+    open_talk: Talk, half_said: Callable[[str], bytes], exchange: str, code: int, text: str
+) -> None:
+    rest = half_said(exchange)
+    open_talk.nothing()
+    assert intake_of(open_talk) == 0
+    open_talk.octets(rest).closed(code, text, 60, 40)
+
+
+def test_a_publish_without_the_right_to_it_keeps_nothing_of_its_body(stage: Stage) -> None:
+    stage.broker.set_permissions(PermissionDefinition("bob", "/", "", "", ""))
+    talk = stage.client("bob").open_channel()
+    octets = frame.marshal(Basic.Publish(routing_key="q"), 1) + content_frames(1, bytes(900))
+    talk.octets(octets[:-1]).nothing()
+    assert intake_of(talk) == 0
+    talk.octets(octets[-1:]).closed(
+        403, "ACCESS_REFUSED - access to exchange 'amq.default' in vhost '/' refused for user 'bob'", 60, 40)
+
+
+def test_a_publish_that_may_begin_is_judged_again_when_it_is_whole(
+    stage: Stage, open_talk: Talk, half_said: Callable[[str], bytes]
+) -> None:
+    other = stage.client().open_channel(2)
+    other.client(Exchange.Declare(exchange="x"), channel=2).hear(Exchange.DeclareOk)
+    rest = half_said("x")
+    assert intake_of(open_talk) == 900
+    other.client(Exchange.Delete(exchange="x"), channel=2).hear(Exchange.DeleteOk)
+    open_talk.octets(rest).closed(404, "NOT_FOUND - no exchange 'x' in vhost '/'", 60, 40)
+
+
+def test_a_body_on_a_channel_that_is_closing_is_not_kept(
+    open_talk: Talk, half_said: Callable[[str], bytes]
+) -> None:
+    open_talk.client(Basic.Ack(7)).hear(Channel.Close)
+    half_said("")
+    assert intake_of(open_talk) == 0
+
+
+def test_what_a_connection_has_half_received_is_forgotten_when_it_closes(
+    open_talk: Talk, half_said: Callable[[str], bytes]
+) -> None:
+    rest = half_said("")
+    open_talk.session.force_close("bye")
+    assert intake_of(open_talk) == 0
+    open_talk.octets(rest + frame.marshal(Connection.CloseOk(), 0)).hear(Connection.Close)
+
+
+def intake_of(talk: Talk) -> int:
+    """How much of bodies the connection has kept that are not whole."""
+    return talk.stage.intake.octets

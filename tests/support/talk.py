@@ -27,6 +27,7 @@ from amqpd.broker.broker import Broker
 from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import PermissionDefinition, UserDefinition, VhostDefinition
 from amqpd.session.connection import Session, SessionSettings
+from amqpd.wire.reader import Intake
 from tests.support.journals import RecordingJournal
 from tests.support.shelves import ShelfInMemory, stored
 
@@ -79,6 +80,7 @@ class Stage:
         self.commits_at_once = True
         self.looks_at_passwords = True
         self.alarm = ""
+        self.intake = Intake()
         self.lines: list[str] = []
         self.talks: dict[Session, Talk] = {}
         self.shelf = ShelfInMemory(self.journal.read)
@@ -109,7 +111,7 @@ class Stage:
         name = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[len(self.talks) % 26]
         session = Session(
             self.broker, self.settings, self, f"10.0.0.1:{40_000 + len(self.talks)} -> 10.0.0.2:5672", self.now_ms,
-            number=len(self.talks) + 1)
+            number=len(self.talks) + 1, intake=self.intake)
         self.talks[session] = talk = Talk(self, session, name)
         return talk
 
