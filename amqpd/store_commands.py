@@ -97,10 +97,12 @@ def check(config: str | None, data_dir: str | None) -> None:
             count += 1
             click.echo(finding)
         total = None if count else connection.execute(COUNT_MESSAGES).fetchone()[0]
+        damaged = 0 if count else connection.execute("SELECT count(*) FROM damaged").fetchone()[0]
     if count:
         raise Failure(
             f"{directory} is damaged, {count} findings; save what can be read with 'amqpd store salvage'", EXIT_DATA)
-    click.echo(f"{directory}: fine; messages {total}")
+    click.echo(f"{directory}: fine; messages {total}" + (
+        f", and {damaged} set aside in the table 'damaged'" if damaged else ""))
 
 
 @store.command()

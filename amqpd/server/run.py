@@ -43,8 +43,10 @@ from amqpd.server.signals import StopSignals, crash, crash_after
 from amqpd.server.ticker import Ticker
 from amqpd.session.connection import SessionSettings
 from amqpd.store.ballast import Ballast
-from amqpd.store.errors import StoreError, StoreLocked
+from amqpd.store.errors import StoreError, StoreLocked, from_finding
+from amqpd.store.files import DATABASE
 from amqpd.store.journal import Journal, MemoryJournal
+from amqpd.store.restoring import restore
 from amqpd.store.spill import Spill
 from amqpd.store.store import Store
 from amqpd.properties import read_own_facts
@@ -163,7 +165,11 @@ class _Server:
         try:
             store = with_room(lambda: Store.open(
                 config.data_dir, durability=config.durability, now=int(time.time())), is_start=True)
-            recovered = with_room(lambda: store.load(read_own_facts), is_start=True)
+            try:
+                recovered = with_room(lambda: store.load(read_own_facts), is_start=True)
+            except StoreError:
+                store.abandon()
+                raise
         except StoreLocked as error:
             raise StartError(str(error), EXIT_LOCKED) from None
         except StoreError as error:
@@ -171,7 +177,10 @@ class _Server:
         budget = Budget(config.limits.message_memory)
         self._shelf = StoreShelf(store, Spill(Path(config.data_dir), read_own_facts), budget, self._fail)
         broker = Broker(journal, first_number=store.first_number, clock=clock, shelf=self._shelf)
-        broker.restore(recovered.definitions)
+        path = config.data_dir / DATABASE
+        for finding in restore(broker, recovered.definitions):
+            store.abandon()
+            raise StartError(str(from_finding(str(finding), path)), EXIT_IO)
         broker.restore_messages(
             recovered.messages, recovered.redelivered, recovered.redelivered_to, recovered.deliveries)
         broker.bury_dead()

@@ -113,6 +113,8 @@ class StoreShelf:
                 found += [message for message in slip.read() if message.number in wanted]
                 found.sort(key=number_of)
         except StoreError as error:
+            # Whoever asked takes what is missing for damaged, and settles it: no batch with that may be written.
+            self._store.fail(error)
             self._on_failure(error)
             return []
         return found

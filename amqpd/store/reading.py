@@ -32,6 +32,10 @@ _LISTED = f"SELECT {_COLUMNS} FROM json_each(?) AS wanted CROSS JOIN message_row
 Row = tuple[int, bytes, bytes, bytes, int, bytes]
 
 
+class Unreadable(ValueError):
+    """The properties of a message cannot be read, whatever the reason; no other message is the worse for it."""
+
+
 class MessageReader:
     """Reads messages; remembers the routes and facts that many have in common."""
 
@@ -67,20 +71,22 @@ class MessageReader:
                     route, names_sum = self._routes.get((exchange, routing_key)) or self._route(exchange, routing_key)
                     sum_before = crc32(properties, names_sum)
                     last_exchange, last_key, last_properties, last_size = exchange, routing_key, properties, -1
-                is_sound = crc32(body, sum_before) == checksum
-            except (TypeError, ValueError):     # a flipped bit can make another type of a value, or no text of a name
-                is_sound = False
-            if not is_sound:
+                if crc32(body, sum_before) != checksum:
+                    damaged.append(number)
+                    continue
+                size = len(body)
+                if size != last_size:
+                    last_size = -1
+                    facts = self._facts.get(properties) or self.facts(properties)
+                    before, after = frames_around(_CHANNEL, properties, size)
+                    last_size = size
+                content = b"".join((before, body, after)) if size <= _ONE_FRAME else pack_content(
+                    _CHANNEL, _FRAME_MAX, properties, body)
+                messages.append(Message(number, route, facts, content, size))
+            except MemoryError:
+                raise
+            except Exception:       # a flipped bit can make another type of a value, or no text of a name
                 damaged.append(number)
-                continue
-            size = len(body)
-            if size != last_size:
-                last_size = size
-                facts = self._facts.get(properties) or self.facts(properties)
-                before, after = frames_around(_CHANNEL, properties, size)
-            content = b"".join((before, body, after)) if size <= _ONE_FRAME else pack_content(
-                _CHANNEL, _FRAME_MAX, properties, body)
-            messages.append(Message(number, route, facts, content, size))
         return messages, damaged
 
     def read_run(self, first: int, heads: bytes, contents: bytes, bits: int) -> list[Message]:
@@ -95,15 +101,20 @@ class MessageReader:
             names_end = start + exchange_size + key_size + 2
             properties_end = names_end + properties_size + BODY_OFFSET_IN_HEADER_FRAME
             end = properties_end + (1 + FRAME_OVERHEAD + size if size else 1)
-            if crc32(view[start:end], place) != checksum:
-                continue
-            before = contents[start:properties_end]
-            if before != last_before:       # most are as the one before them
-                if not are_sizes_of(before, exchange_size, key_size, properties_size, size):
+            try:
+                if crc32(view[start:end], place) != checksum:
                     continue
-                route, facts = self._before(before, properties_size)
-                last_before, names_size = before, names_end - start
-            messages.append(Message(first + place, route, facts, contents[start + names_size : end], size))
+                before = contents[start:properties_end]
+                if before != last_before:       # most are as the one before them
+                    if not are_sizes_of(before, exchange_size, key_size, properties_size, size):
+                        continue
+                    route, facts = self._before(before, properties_size)
+                    last_before, names_size = before, names_end - start
+                messages.append(Message(first + place, route, facts, contents[start + names_size : end], size))
+            except MemoryError:
+                raise
+            except Exception:       # of this message alone
+                continue
         return messages
 
     def _before(self, octets: bytes, properties_size: int) -> tuple[Route, Facts]:
@@ -128,11 +139,25 @@ class MessageReader:
         return found
 
     def facts(self, properties: bytes) -> Facts:
-        """What the broker reads from these properties. Raises what `read_facts` raises."""
+        """What the broker reads from these properties. Raises Unreadable."""
         known = self._facts.get(properties)
         if known is None:
-            known = self._read_facts(properties)
+            try:
+                known = self._read_facts(properties)
+            except MemoryError:
+                raise
+            except Exception as error:
+                raise Unreadable(f"{type(error).__name__}: {error}") from error
             if len(self._facts) >= _REMEMBERED:
                 self._facts.clear()
             self._facts[properties] = known
         return known
+
+    def can_read(self, exchange: bytes, routing_key: bytes, properties: bytes) -> bool:
+        """Return whether a message with these names and properties can be read."""
+        try:
+            self._route(exchange, routing_key)
+            self.facts(properties)
+        except (TypeError, ValueError):
+            return False
+        return True

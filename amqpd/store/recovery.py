@@ -12,16 +12,17 @@ import json
 import sqlite3
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice, pairwise
 from operator import gt
+from typing import NamedTuple
 
 import msgspec
 
 from amqpd.broker.definitions import Definition, QueueDefinition
 from amqpd.broker.pages import NO_END, StoredMessages
-from amqpd.store.reading import MessageReader
-from amqpd.store.rows import TABLES
+from amqpd.store.reading import MessageReader, Unreadable
+from amqpd.store.restoring import read_definitions
 from amqpd.store.runs import SELECT_RUNS, Runs, parse_run
 
 # A flipped bit can make another type of a value: then it is as if there were none.
@@ -73,25 +74,65 @@ def recover(
 
     Raises sqlite3.Error, and what reading facts raises.
     """
-    definitions = [
-        table.definition_of(row) for table in TABLES.values() for row in connection.execute(table.select)]
-    queues = [definition for definition in definitions if isinstance(definition, QueueDefinition)]
-    waiting = {queue.number: _Waiting(reader) for queue in queues}
-    by_priority = json.dumps([queue.number for queue in queues if "x-max-priority" in queue.arguments])
-    damaged_in_runs = _gather_runs(connection, runs, waiting, now)
-    damaged: list[int] = []
-    for select in (_SELECT_OWN, _SELECT_SHARED):
-        damaged += _gather(waiting, connection.execute(select, (by_priority,)))
-    damaged += [number for number, in connection.execute(_UNHELD)]
+    definitions = read_definitions(connection)
+    waiting = _queues(definitions, reader)
+    damaged_in_runs = sum([
+        runs.dissolve(first, now, reader.can_read) for first in _gather_runs(connection, runs.know, waiting)])
+    runs.write()
+    connection.execute("DELETE FROM run_marks WHERE first NOT IN (SELECT first FROM run_rows)")
+    damaged = _gather_rows(connection, definitions, waiting)
     has_strays = connection.execute(f"SELECT 1 {_STRAY_ENTRIES} LIMIT 1").fetchone() is not None
     if damaged or has_strays:
         set_aside(connection, damaged, now)
+    return _recovered(connection, definitions, waiting, damaged_in_runs + len(damaged), was_clean=was_clean)
+
+
+class Survey(NamedTuple):
+    """What a start would find, and set aside: runs by their first numbers, and messages."""
+
+    recovered: Recovered
+    odd_runs: list[int]
+    damaged: list[int]
+
+
+def survey(connection: sqlite3.Connection, reader: MessageReader) -> Survey:
+    """Read all that a start reads, and change nothing. Raises what `recover` raises."""
+    definitions = read_definitions(connection)
+    waiting = _queues(definitions, reader)
+    odd = _gather_runs(connection, lambda *_: None, waiting)
+    damaged = _gather_rows(connection, definitions, waiting)
+    return Survey(
+        _recovered(connection, definitions, waiting, len(odd) + len(damaged), was_clean=False), odd, damaged)
+
+
+def _queues(definitions: list[Definition], reader: MessageReader) -> dict[int, _Waiting]:
+    return {
+        definition.number: _Waiting(reader) for definition in definitions if isinstance(definition, QueueDefinition)}
+
+
+def _recovered(
+    connection: sqlite3.Connection, definitions: list[Definition], waiting: dict[int, _Waiting], damaged: int, *,
+    was_clean: bool,
+) -> Recovered:
     leases = dict(connection.execute("SELECT number, leased_to FROM queue_rows WHERE leased_to > 0").fetchall())
     return Recovered(
         definitions, {queue: one.messages() for queue, one in waiting.items()},
         {queue: one.redelivered for queue, one in waiting.items() if one.redelivered}, leases,
-        {queue: one.deliveries for queue, one in waiting.items() if one.deliveries}, damaged_in_runs + len(damaged),
-        was_clean)
+        {queue: one.deliveries for queue, one in waiting.items() if one.deliveries}, damaged, was_clean)
+
+
+def _gather_rows(
+    connection: sqlite3.Connection, definitions: list[Definition], waiting: dict[int, _Waiting]
+) -> list[int]:
+    """Add the messages with rows of their own to their queues; returns the numbers of rows that are of no use."""
+    by_priority = json.dumps([
+        definition.number for definition in definitions
+        if isinstance(definition, QueueDefinition) and "x-max-priority" in definition.arguments])
+    damaged: list[int] = []
+    for select in (_SELECT_OWN, _SELECT_SHARED):
+        damaged += _gather(waiting, connection.execute(select, (by_priority,)))
+    damaged += [number for number, in connection.execute(_UNHELD)]
+    return list(dict.fromkeys(damaged))     # one of several queues may have come more than once
 
 
 def _gather(waiting: dict[int, _Waiting], rows: Iterable[Row]) -> list[int]:
@@ -99,7 +140,7 @@ def _gather(waiting: dict[int, _Waiting], rows: Iterable[Row]) -> list[int]:
     useless = []
     for queue, number, size, redelivered, expires_at, deliveries, properties in rows:
         here = waiting.get(queue)
-        if here is None or type(size) is not int:
+        if here is None or type(size) is not int or not (properties is None or here.can_note(properties)):
             useless.append(number)
             continue
         here.numbers.append(number)
@@ -111,24 +152,26 @@ def _gather(waiting: dict[int, _Waiting], rows: Iterable[Row]) -> list[int]:
     return useless
 
 
-def _gather_runs(connection: sqlite3.Connection, runs: Runs, waiting: dict[int, _Waiting], now: int) -> int:
-    """Add what waits in runs to what waits in the queues; says how many messages were of no use.
+def _gather_runs(
+    connection: sqlite3.Connection, know: Callable[[int, int, int], None], waiting: dict[int, _Waiting]
+) -> list[int]:
+    """Add what waits in runs to what waits in the queues, and let `know` hear of each run.
 
-    A run with anything odd about it becomes rows of their own, which are gathered next.
+    Returns the first numbers of runs with anything odd about them, which are to become rows of their own.
     """
     odd = []
     for row in connection.execute(SELECT_RUNS):
         try:
-            found, here, redelivered = parse_run(row)
-            waiting[row[1]].add_run(row[0], found, here, redelivered)
-        except (KeyError, TypeError, ValueError):
+            here = waiting[row[1]]
+            found, bits, redelivered = parse_run(row)
+        except MemoryError:
+            raise
+        except Exception:
             odd.append(row[0])
-        else:
-            runs.know(row[0], here, redelivered)
-    damaged = sum([runs.dissolve(first, now) for first in odd])
-    runs.write()
-    connection.execute("DELETE FROM run_marks WHERE first NOT IN (SELECT first FROM run_rows)")
-    return damaged
+            continue
+        here.add_run(row[0], found, bits, redelivered)
+        know(row[0], bits, redelivered)
+    return odd
 
 
 class _Waiting:
@@ -159,6 +202,14 @@ class _Waiting:
             self.redelivered.add(number)
         if deliveries:
             self.deliveries[number] = deliveries
+
+    def can_note(self, properties: bytes) -> bool:
+        """Return whether these properties can be read."""
+        try:
+            self._reader.facts(properties)
+        except Unreadable:
+            return False
+        return True
 
     def note(self, properties: bytes, expires_at: int | None) -> None:
         """What the properties of the last message say of it, and when it ends."""
@@ -221,7 +272,7 @@ def set_aside(connection: sqlite3.Connection, damaged: list[int], now: int) -> N
     """Move damaged rows out of the way, and drop the entries that lead nowhere. Raises sqlite3.Error."""
     numbers = json.dumps(damaged)
     connection.execute(
-        f"INSERT INTO damaged ({_COLUMNS}, noticed) SELECT {_COLUMNS}, ? FROM message_rows "
+        f"INSERT OR REPLACE INTO damaged ({_COLUMNS}, noticed) SELECT {_COLUMNS}, ? FROM message_rows "
         "WHERE number IN (SELECT value FROM json_each(?))", (now, numbers))
     connection.execute("DELETE FROM message_rows WHERE number IN (SELECT value FROM json_each(?))", (numbers,))
     connection.execute(f"DELETE {_STRAY_ENTRIES}")

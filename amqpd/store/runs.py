@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from amqpd.store.run_rows import (
@@ -37,6 +37,10 @@ _PUT = """
     INSERT OR REPLACE INTO {} (number, queue, redelivered, deliveries, exchange, routing_key, properties, checksum,
     body{}) VALUES (?, ?, ?, 0, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?{})"""
 _PUT_ALONE, _PUT_ASIDE = _PUT.format("message_rows", "", ""), _PUT.format("damaged", ", noticed", ", ?")
+
+
+def _always(*_: object) -> bool:
+    return True
 
 
 class Runs:
@@ -97,20 +101,39 @@ class Runs:
             self._redelivered[first] = self._redelivered.get(first, 0) | bits
             self._changed[first] = self._now_waiting(first)
 
-    def dissolve(self, first: int, now: int) -> int:
-        """Give what is sound of a damaged run rows of its own, and set the rest aside; says how many that is."""
+    def dissolve(self, first: int, now: int, can_read: Callable[[bytes, bytes, bytes], bool] = _always) -> int:
+        """Give what is sound of a damaged run rows of its own, and set the rest aside; says how many that is.
+
+        `can_read` is asked about exchange, routing key and properties of each. A run that not even this can be done
+        with stays as it is, is not delivered, and counts as damaged.
+        """
+        execute = self._connection.execute
+        execute("SAVEPOINT dissolve")
+        try:
+            damaged = self._take_apart(first, now, can_read)
+        except (MemoryError, sqlite3.Error):
+            raise
+        except Exception:
+            execute("ROLLBACK TO dissolve")
+            execute("RELEASE dissolve")
+            count, = execute("SELECT CAST(count AS INTEGER) FROM run_rows WHERE first = ?", (first,)).fetchone()
+            return int(count)
+        execute("RELEASE dissolve")
+        self._changed[first] = 0
+        return damaged
+
+    def _take_apart(self, first: int, now: int, can_read: Callable[[bytes, bytes, bytes], bool]) -> int:
         queue, heads, contents = self.read(first)
         marks = self._connection.execute(
             "SELECT CAST(marks AS BLOB) FROM run_marks WHERE first = ?", (first,)).fetchone()
         waiting, redelivered = unpack_marks(marks[0]) if marks and marks[0] else (-1, 0)
         damaged = 0
         for number, record, was_delivered in taken_apart(first, heads, contents, waiting, redelivered):
-            if record.is_sound:
+            if record.is_sound and can_read(record.exchange, record.routing_key, record.properties):
                 self._put(_PUT_ALONE, number, queue, was_delivered, record)
             else:
                 self._put(_PUT_ASIDE, number, queue, was_delivered, record, now)
                 damaged += 1
-        self._changed[first] = 0
         return damaged
 
     def write(self) -> None:

@@ -8,6 +8,7 @@ Always true: a slip's file is there until the last of its messages is read back 
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import struct
@@ -20,6 +21,8 @@ from pathlib import Path
 from amqpd.message import Facts, Message, Route, route_of
 from amqpd.store import files
 from amqpd.store.errors import StoreError
+
+logger = logging.getLogger(__name__)
 
 DIRECTORY = "spill"
 _HEAD = struct.Struct(">qHHIII")    # number, length of names, channel, frame-max, body size, length of content
@@ -46,19 +49,28 @@ class Slip:
         messages = []
         at = 0
         while at < len(octets):
-            number, names_size, channel, frame_max, body_size, size = _HEAD.unpack_from(octets, at)
-            at += _HEAD.size
-            names = octets[at : at + names_size]
-            at += names_size
-            route = routes.get(names)
-            if route is None or (route.channel, route.frame_max) != (channel, frame_max):
-                route = routes[names] = route_of(names, channel, frame_max)
-            message = Message(number, route, _NO_FACTS, octets[at : at + size], body_size)
-            at += size
-            properties = message.properties
-            known = facts.get(properties)
-            if known is None:
-                known = facts[properties] = self._read_facts(properties)
+            try:
+                number, names_size, channel, frame_max, body_size, size = _HEAD.unpack_from(octets, at)
+            except struct.error as error:
+                raise StoreError(f"{self._path} was cut while the broker ran: start it again") from error
+            start = at + _HEAD.size
+            at = start + names_size + size
+            try:
+                names = octets[start : start + names_size]
+                route = routes.get(names)
+                if route is None or (route.channel, route.frame_max) != (channel, frame_max):
+                    route = routes[names] = route_of(names, channel, frame_max)
+                message = Message(number, route, _NO_FACTS, octets[start + names_size : at], body_size)
+                properties = message.properties
+                known = facts.get(properties)
+                if known is None:
+                    known = facts[properties] = self._read_facts(properties)
+            except MemoryError:
+                raise
+            except Exception as error:
+                logger.error("a message of %s cannot be read and is dropped: %s: %s", self._path, type(error).__name__,
+                             error)
+                continue
             message.facts = known
             messages.append(message)
         return messages

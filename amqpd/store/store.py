@@ -186,18 +186,30 @@ class Store:
                 messages += found
                 if len(found) < bits.bit_count():
                     damaged_runs.append(first)
-        if len(in_runs) + bool(alone) > 1:
-            messages.sort(key=number_of)
         if damaged or damaged_runs:
             self._set_aside(damaged, damaged_runs)
+        if damaged_runs:
+            messages += self._fetch_alone(sorted({*numbers}.difference([m.number for m in messages], damaged)))
+        if len(in_runs) + bool(alone) > 1:
+            messages.sort(key=number_of)
+        return messages
+
+    def _fetch_alone(self, numbers: list[int]) -> list[Message]:
+        """Fetch messages that were sound in a damaged run, and have rows of their own now."""
+        assert self._reader is not None
+        with self._guarded() as connection:
+            messages, damaged = self._reader.fetch(connection, numbers)
+        if damaged:
+            self._set_aside(damaged, [])
         return messages
 
     def _set_aside(self, damaged: list[int], damaged_runs: list[int]) -> None:
+        assert self._reader is not None
         now, before = int(time.time()), self._damaged
         with self._transaction() as connection:
             set_aside(connection, damaged, now)
             for first in damaged_runs:
-                self._runs.dissolve(first, now)
+                self._runs.dissolve(first, now, self._reader.can_read)
             self._runs.write()
             self._count_all()
         self._warn_of_damage(self._damaged - before)
@@ -314,6 +326,10 @@ class Store:
             self._checkpoint()
         else:
             self._files.grown(self._log_path, size)
+
+    def fail(self, failure: StoreError) -> None:
+        """Write nothing any more: something was not read that should have been, and may not be taken for lost."""
+        self._failure = self._failure or failure
 
     def check_files(self) -> None:
         """See that the files that are open are still there under their names; from any thread, even meanwhile.

@@ -56,6 +56,13 @@ CATCHES_ALL = {
     ("management/control.py", "answer"): "a bug becomes an answer, and the socket lives on",
     ("server/committer.py", "_run"): "a bug becomes the failure of one job, and commits go on",
     ("session/connection.py", "_take"): "a bug becomes 541 for one client, and the others live on",
+    ("store/reading.py", "_read"): "a message that cannot be read is set aside, and the others are read",
+    ("store/reading.py", "read_run"): "likewise",
+    ("store/reading.py", "facts"): "likewise, whatever reading its properties raises",
+    ("store/recovery.py", "_gather_runs"): "a run that cannot be read is taken apart, and the others are read",
+    ("store/runs.py", "dissolve"): "a run that cannot be taken apart stays where it is, and the others are read",
+    ("store/restoring.py", "restore"): "a definition that cannot be built is told of in a line, and by 'store check'",
+    ("store/spill.py", "read"): "a message that cannot be read back is dropped, and the others are read",
     ("store/store.py", "_guarded"): "whatever kept a batch from being written, nobody may go on",
 }
 # Bases that say nothing of their heirs' methods; of other bases those inherit what they do, docstring and all.

@@ -36,6 +36,9 @@ class FakeStore:
             raise self.failure
         return messages(*numbers)
 
+    def fail(self, failure: StoreError) -> None:
+        self.failure = failure
+
 
 class FakePaging:
     """A queue that waits; it may wait for more when it is served."""
@@ -160,6 +163,7 @@ def test_what_the_store_does_not_keep_comes_back_from_its_slip(bench: Bench) -> 
     unread.slip.forget([2, 3])
     assert [m.number for m in bench.shelf.fetch(Unread([1], unread.slip))] == [1], "the slip is gone, and not needed"
     assert bench.shelf.fetch(unread) == [] and "cannot read" in str(bench.failures[0])
+    assert bench.store.failure is bench.failures[0], "a batch that settles what was not read would be written"
     bench.shelf.end()
 
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from amqpd.broker.definitions import Deleted
+from amqpd.broker.definitions import Deleted, VhostDefinition
 from amqpd.message import Facts
 from amqpd.store import run_rows
 from amqpd.store.run_rows import FEWEST, LARGEST, MOST_OCTETS, SPAN, bits_of, pack_marks, pack_runs, unpack_marks
 from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import checked, stop, tree
-from tests.store.store_samples import NOW, contents, crash, load, message, query, queue, save, settle
+from tests.store.store_samples import NOW, contents, crash, define, load, message, query, queue, save, settle
 
 ONE, TWO = queue(1), queue(2)
 
@@ -187,6 +187,7 @@ def test_a_flipped_bit_in_marks_makes_no_message_leave():
 def stopped(store, journal, directory, saved):
     """The same, stopped, and four messages of the first run have left."""
     settle(journal, ONE, [saved[number] for number in (4, 20, 21, 60)])
+    define(journal, VhostDefinition("/"))
     save(store, journal)
     store.close({1: [7]})
     return directory

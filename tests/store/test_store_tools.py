@@ -101,7 +101,7 @@ def test_whatever_does_not_fit_is_found(kept, damage, found):
 def test_findings_of_one_kind_are_told_up_to_a_hundred(kept):
     query(stop(kept), "UPDATE message_rows SET checksum = 0")
     assert len(checked(kept)) == MOST_FINDINGS + 1
-    assert checked(kept)[-1] == "200 more messages do not fit their checksums"
+    assert checked(kept)[-1] == "200 more messages are damaged"
 
 
 def test_every_flipped_bit_in_a_body_is_found(kept):

@@ -9,22 +9,27 @@ Spec: sqlite.org/pragma.html#pragma_integrity_check.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from amqpd.broker.definitions import Definition
-from amqpd.store.rows import TABLES, Table, checksum_of
-from amqpd.store.run_rows import records_of
+from amqpd.broker.broker import Broker
+from amqpd.properties import read_own_facts
+from amqpd.store.journal import MemoryJournal
+from amqpd.store.reading import MessageReader, Unreadable
+from amqpd.store.recovery import survey
+from amqpd.store.restoring import definition_of, restore
+from amqpd.store.rows import TABLES, checksum_of
+from amqpd.store.run_rows import Record, records_of
 from amqpd.store.runs import SELECT_RUNS, parse_run
 from amqpd.store.schema import format_of_tables
 from amqpd.store.statements import ASTRAY, COUNT_MESSAGES
 from amqpd.store.tools.stopped import Progress, nothing
 
 MOST_FINDINGS = 100         # of one kind
+DOES_NOT_FIT = "does not fit its checksum"
 _EVERY = 1_000              # messages between two steps of progress
 _RUN = "first, CAST(heads AS BLOB), CAST(contents AS BLOB)"
 _COLUMNS = "number, CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, body, checksum"
 
-_NUMBERS = {"number", "auto_delete", "internal", "is_operator", "priority"}     # of definitions; the rest is text
 _ODD_MARK = (
     "typeof(redelivered) <> 'integer' OR typeof(expires_at) NOT IN ('integer', 'null') "
     "OR typeof(deliveries) <> 'integer'")
@@ -41,6 +46,7 @@ def findings(connection: sqlite3.Connection, progress: Progress = nothing) -> It
     yield from _or_unreadable("messages and entries", _of_places(connection))
     yield from _or_unreadable("messages", _of_messages(connection, progress))
     yield from _or_unreadable("runs of messages", _of_runs(connection))
+    yield from _or_unreadable("what a start reads", _of_start(connection))
 
 
 # Where SQLite quotes damaged text in a message, Python cannot read even that.
@@ -80,19 +86,6 @@ def _of_definitions(connection: sqlite3.Connection) -> Iterator[str]:
                 yield f"{table.name} {row[:len(table.key)]} is no definition"
 
 
-def definition_of(table: Table, row: Sequence[object]) -> Definition | None:
-    """The definition in a row, if there is one."""
-    if any(isinstance(value, int) != (column in _NUMBERS) or not isinstance(value, (int, str))
-           for column, value in zip(table.columns, row)):
-        return None
-    try:
-        definition = table.definition_of(row)
-    except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError):
-        return None
-    tables = [getattr(definition, name, {}) for name in ("arguments", "definition")]
-    return definition if all(isinstance(value, dict) for value in tables) else None
-
-
 def _of_places(connection: sqlite3.Connection) -> Iterator[str]:
     for query in (ASTRAY, _ODD_MARKS):
         for number, text in connection.execute(f"{query} LIMIT {MOST_FINDINGS}"):
@@ -102,24 +95,25 @@ def _of_places(connection: sqlite3.Connection) -> Iterator[str]:
 def _of_messages(connection: sqlite3.Connection, progress: Progress) -> Iterator[str]:
     total: int = connection.execute(COUNT_MESSAGES).fetchone()[0]
     found = 0
-    for done, (number, sound) in enumerate(_messages(connection), 1):
+    for done, (number, flaw) in enumerate(_messages(connection), 1):
         if done % _EVERY == 0 or done == total:
             progress(done, total)
-        if not sound:
+        if flaw:
             found += 1
             if found <= MOST_FINDINGS:
-                yield f"message {number} does not fit its checksum"
+                yield f"message {number} {flaw}"
     if found > MOST_FINDINGS:
-        yield f"{found - MOST_FINDINGS} more messages do not fit their checksums"
+        yield f"{found - MOST_FINDINGS} more messages are damaged"
 
 
-def _messages(connection: sqlite3.Connection) -> Iterator[tuple[int, bool]]:
-    """The numbers of all messages, and whether each is sound; of a run also those that have left it."""
+def _messages(connection: sqlite3.Connection) -> Iterator[tuple[int, str]]:
+    """The numbers of all messages, and what is wrong with each; of a run also those that have left it."""
+    reader = MessageReader(read_own_facts)
     for number, *parts in connection.execute(f"SELECT {_COLUMNS} FROM message_rows"):
-        yield number, is_sound(*parts)
+        yield number, flaw_of(reader, *parts)
     for first, heads, contents in connection.execute(f"SELECT {_RUN} FROM run_rows"):
         for record in records_of(heads, contents):
-            yield first + record.place, record.is_sound
+            yield first + record.place, flaw_of_record(reader, record)
 
 
 def _of_runs(connection: sqlite3.Connection) -> Iterator[str]:
@@ -131,14 +125,41 @@ def _of_runs(connection: sqlite3.Connection) -> Iterator[str]:
             yield f"the run of messages from {row[0]} on is damaged: {error}"
 
 
-def is_sound(exchange: object, routing_key: object, properties: object, body: object, checksum: object) -> bool:
-    """Whether a row is the message it was written as; names as octets."""
+def _of_start(connection: sqlite3.Connection) -> Iterator[str]:
+    """Return what would hinder a start, by reading as one reads and building what it builds."""
+    reader = MessageReader(read_own_facts)
+    try:
+        recovered = survey(connection, reader).recovered
+    except ValueError:      # of definitions, which are told of already
+        return
+    broker = Broker(MemoryJournal())
+    for unrestored in restore(broker, recovered.definitions):
+        yield str(unrestored)
+
+
+def flaw_of(
+    reader: MessageReader, exchange: object, routing_key: object, properties: object, body: object, checksum: object
+) -> str:
+    """Return what is wrong with the row of a message, or nothing; names as octets."""
     if not (isinstance(exchange, bytes) and isinstance(routing_key, bytes)
             and isinstance(properties, bytes) and isinstance(body, bytes)):
-        return False
+        return DOES_NOT_FIT
     try:
         for name in (exchange, routing_key):
             name.decode()
-        return checksum_of(exchange, routing_key, properties, body) == checksum
+        if checksum_of(exchange, routing_key, properties, body) != checksum:
+            return DOES_NOT_FIT
+        reader.facts(properties)
+    except Unreadable as error:
+        return f"has properties that cannot be read: {error}"
     except ValueError:      # no text, or too long for a short string
-        return False
+        return DOES_NOT_FIT
+    return ""
+
+
+def flaw_of_record(reader: MessageReader, record: Record) -> str:
+    """Return what is wrong with a message of a run, or nothing."""
+    if not record.is_sound:
+        return DOES_NOT_FIT
+    return flaw_of(
+        reader, record.exchange, record.routing_key, record.properties, record.body, record.row_checksum)

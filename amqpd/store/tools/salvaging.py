@@ -22,13 +22,18 @@ from typing import Any
 
 import msgspec
 
+from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import QueueDefinition
+from amqpd.properties import read_own_facts
 from amqpd.store import schema
 from amqpd.store.errors import from_sqlite
+from amqpd.store.journal import MemoryJournal
+from amqpd.store.reading import MessageReader
+from amqpd.store.restoring import definition_of, read_definitions, restore
 from amqpd.store.rows import TABLES, Table
 from amqpd.store.run_rows import taken_apart, unpack_marks
 from amqpd.store.statements import COUNT_MESSAGES
-from amqpd.store.tools.checking import UNREADABLE, definition_of, is_damage, is_sound
+from amqpd.store.tools.checking import UNREADABLE, flaw_of, flaw_of_record, is_damage
 from amqpd.store.tools.copies import finish, new_directory
 from amqpd.store.tools.stopped import Progress, has_runs, held, name_in, nothing, reading
 
@@ -85,6 +90,7 @@ class _Rescue:
         self._source = source
         self._format = format_
         self._out = out
+        self._reader = MessageReader(read_own_facts)
         self._entries: dict[int, list[Row]] = {}        # by message number: queue and marks
         self._queues: set[int] = set()
 
@@ -125,7 +131,7 @@ class _Rescue:
 
     def _own_rows(self) -> Iterator[tuple[Row, bool]]:
         for row in self._rows("message_rows", f"{_CHECKED}, {', '.join(_MESSAGE)}"):
-            yield row[5:], is_sound(*row[:5])
+            yield row[5:], not flaw_of(self._reader, *row[:5])
 
     def _rows_of_runs(self) -> Iterator[tuple[Row, bool]]:
         """What the rows of messages in runs would be."""
@@ -137,10 +143,11 @@ class _Rescue:
             waiting, redelivered = self._marks.get(first, (-1, 0))
             for number, record, was_delivered in taken_apart(first, heads, contents, waiting, redelivered):
                 names: Row = (record.exchange, record.routing_key)
-                if record.is_sound:
+                is_good = not flaw_of_record(self._reader, record)
+                if is_good:
                     names = tuple([name.decode() for name in names])
                 yield (number, queue, was_delivered, None, 0, *names, record.properties, record.row_checksum,
-                       record.body), record.is_sound
+                       record.body), is_good
         self.result.lost += sum(unread.values())
 
     @cached_property
@@ -249,6 +256,7 @@ class _Rescue:
             ) AND NOT (destination_type = 'exchange' AND destination GLOB 'amq.*') OR NOT EXISTS (
                 SELECT * FROM exchanges WHERE vhost = binding.vhost AND name = source
             ) AND source NOT GLOB 'amq.*'""").rowcount
+        self._leave_out_unrestorable()
         largest = max([execute(f"SELECT coalesce(max(number), 0) FROM {table}").fetchone()[0] for table in (
             "message_rows", "damaged", "queue_rows")])
         epoch = largest >> schema.EPOCH_SHIFT
@@ -256,6 +264,17 @@ class _Rescue:
             if row[0] == "epoch" and isinstance(row[1], int):
                 epoch = max(epoch, row[1])
         execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (epoch,))
+
+    def _leave_out_unrestorable(self) -> None:
+        """Delete definitions that no broker can be given; a queue's messages get a queue in its place."""
+        while failed := restore(Broker(MemoryJournal()), read_definitions(self._out)):
+            definition = failed[0].definition       # what comes after it may only miss this one
+            table = TABLES[type(definition)]
+            self._out.execute(table.delete, table.key_of(definition))
+            self.result.definitions_lost += 1
+            if isinstance(definition, QueueDefinition):
+                self._queues.discard(definition.number)
+                self._queue_for(definition.number)
 
     # Reading
 

@@ -80,7 +80,8 @@ def _format_of(connection: sqlite3.Connection, path: Path) -> int:
     found = format_of_tables(connection)        # of a damaged number the tables are the better witness
     for today in _RENAMED.get(found, {}):
         then = name_in(found, today)
-        connection.execute(f"CREATE TEMP VIEW {today} AS SELECT * FROM main.{then}")
+        more = ", 0 AS leased_to" if today == "queue_rows" else ""
+        connection.execute(f"CREATE TEMP VIEW {today} AS SELECT *{more} FROM main.{then}")
     if not has_runs(found):
         connection.executescript(_NO_RUNS)
     return found
