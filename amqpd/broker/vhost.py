@@ -99,6 +99,7 @@ class Vhost:
         self.policies = Policies()
         self.routing = Routing(self.exchanges, effort or Effort())
         self._bindings = Bindings()
+        self._exclusive: dict[object, dict[Queue, None]] = {}     # exclusive queues by their owners
         self._journal = journal
         self._shelf = shelf
         self._batch = 0
@@ -285,6 +286,8 @@ class Vhost:
     def _add_queue(self, queue: Queue) -> None:
         self.queues[queue.name] = queue
         self.exchanges[""].changes += 1
+        if queue.owner is not None:
+            self._exclusive.setdefault(queue.owner, {})[queue] = None
         self.version += 1
 
     def remove_queue(self, queue: Queue) -> None:
@@ -292,6 +295,8 @@ class Vhost:
         if queue.deleted:
             return
         del self.queues[queue.name]
+        if queue.owner is not None:
+            self._forget_owner(queue)
         self._remove_incoming("queue", queue.name)
         self.exchanges[""].changes += 1
         self.version += 1
@@ -299,9 +304,15 @@ class Vhost:
             self._record(Deleted(queue.definition))
         queue.end()
 
+    def _forget_owner(self, queue: Queue) -> None:
+        owned = self._exclusive.get(queue.owner, {})
+        owned.pop(queue, None)
+        if not owned:
+            self._exclusive.pop(queue.owner, None)
+
     def connection_ended(self, owner: object) -> None:
         """The exclusive queues of a connection end with it. Spec: queue.declare."""
-        for queue in [queue for queue in self.queues.values() if queue.owner is owner]:
+        for queue in list(self._exclusive.pop(owner, ())):
             self.remove_queue(queue)
 
     def consumer_left(self, queue: Queue) -> None:
@@ -510,6 +521,9 @@ class Vhost:
     def check(self) -> None:
         """Assert what must hold between calls."""
         self._bindings.check(self.exchanges, self.queues)
+        owned = {queue for queues in self._exclusive.values() for queue in queues}
+        assert owned == {queue for queue in self.queues.values() if queue.owner is not None} and all(
+            self._exclusive.values()), "an exclusive queue outlives its connection"
         for queue in self.queues.values():
             assert not queue.deleted
             queue.check()

@@ -96,7 +96,7 @@ class Channel:
 
     def await_commit(self) -> None:
         """Ask to be told of commits: a confirm waits for one."""
-        self.owner.await_commit()
+        self.owner.await_confirms(self)
 
     def outbox_has_confirms(self) -> None:
         """Ask for confirms to be written at the end of the pass."""

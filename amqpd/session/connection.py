@@ -34,6 +34,7 @@ from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.message import Message
 from amqpd.session.blocked_consumers import BlockedConsumers
 from amqpd.session.channel import Channel
+from amqpd.session.consumer_timeouts import Looks
 from amqpd.session.credentials import LoginRequest, read_amqplain, read_plain
 from amqpd.session.deferred_input import DeferredInput, Wait
 from amqpd.session.heartbeats import Heartbeats
@@ -143,6 +144,8 @@ class Session:
         self.awaiting_room = BlockedConsumers()
         self._reader = Reader(
             FRAME_MAX_BEFORE_TUNING, settings.max_body_size, self.channels, self._is_wanted, intake)
+        self.looks = Looks()
+        self._awaiting_confirms: dict[Channel, None] = {}       # channels with confirms that wait for a commit
 
     # Octets in
 
@@ -531,6 +534,7 @@ class Session:
         self.channels.clear()
         self._confirming.clear()
         self._reader.skip_contents()
+        self._awaiting_confirms.clear()
         if self.vhost is not None:
             self.vhost.connection_ended(self)
             del self.broker.connections[self.number]
@@ -580,26 +584,34 @@ class Session:
             self.outbox.hold_until(batch)
             self.await_commit()
 
+    def await_confirms(self, channel: Channel) -> None:
+        """Ask to be told of commits, for a channel that has confirms to send then."""
+        self._awaiting_confirms[channel] = None
+        self._signals.commit_awaited(self)
+
     def on_commit(self, batch: int) -> None:
         """This batch and all before it are on disk."""
         if self.vhost is not None:
             self.vhost.on_commit(batch)
         self.outbox.on_commit(batch)
-        for channel in self.channels.values():
-            if channel.publishing.awaits_commit:
-                channel.publishing.on_commit(batch)
+        for channel in list(self._awaiting_confirms):
+            channel.publishing.on_commit(batch)
+            self._forget_confirmed(channel)
 
     def on_answered(self, number: int) -> None:
         """Nobody is owed a message up to this number any more: what was published may be confirmed."""
-        for channel in self.channels.values():
-            if channel.publishing.awaits_commit:
-                channel.publishing.on_answered(number)
+        for channel in list(self._awaiting_confirms):
+            channel.publishing.on_answered(number)
+            self._forget_confirmed(channel)
+
+    def _forget_confirmed(self, channel: Channel) -> None:
+        if not channel.publishing.awaits_commit:
+            del self._awaiting_confirms[channel]
 
     @property
     def awaits_commit(self) -> bool:
         """Whether anything still waits for a batch."""
-        return bool(self.outbox.awaited_batch) or any(
-            channel.publishing.awaits_commit for channel in self.channels.values())
+        return bool(self.outbox.awaited_batch or self._awaiting_confirms)
 
     # Time
 
@@ -638,13 +650,18 @@ class Session:
         if self.drop_at_ms is not None:
             self.drop_at_ms += gap_ms
         for channel in self.channels.values():
-            channel.consuming.excuse(gap_ms, now_ms)
+            channel.consuming.times.excuse(gap_ms, now_ms)
 
     def _check_timeouts(self, now_ms: int) -> None:
         """Close the channels on which a delivery has been unacked for too long. RabbitMQ docs/consumers."""
-        for channel in list(self.channels.values()):
-            overdue = None if channel.is_closing else channel.consuming.overdue(
-                now_ms, self.settings.consumer_timeout_ms)
+        for number, when_ms in self.looks.due(now_ms):
+            channel = self.channels.get(number)
+            if channel is None or channel.is_closing or channel.consuming.times.next_look_ms != when_ms:
+                continue
+            overdue = channel.consuming.overdue(now_ms, self.settings.consumer_timeout_ms)
+            next_look_ms = channel.consuming.times.next_look_ms
+            if next_look_ms is not None:
+                self.looks.add(number, next_look_ms)
             if overdue is not None:
                 channel.close(ChannelException(
                     ReplyCode.PRECONDITION_FAILED, f"delivery acknowledgement on channel {channel.number} timed out. "

@@ -12,7 +12,6 @@ docs/direct-reply-to.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import repeat, takewhile
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ from amqpd.fields import Long
 from amqpd.message import Message, Route, pack_content, pack_short_string
 from amqpd.properties import with_headers
 from amqpd.session.blocked_consumers import BlockedConsumers
+from amqpd.session.consumer_timeouts import DeliveryTimes
 from amqpd.session.table import Handlers
 from amqpd.session.transaction import Unacked, Verdict, by_consumer
 from amqpd.wire.methods import pack_cancel, pack_cancel_ok, pack_consume_ok
@@ -72,7 +72,7 @@ class Consuming:
         self._heads: dict[str, _Heads] = {}
         self._awaiting_credit = BlockedConsumers()      # nobody, unless the limit is shared
         self._left: list[Consumer] = []     # consumers of a channel that is going
-        self._given: deque[tuple[int, int]] = deque()   # (tag after a run, when it was given), for timeouts
+        self.times = DeliveryTimes()
 
     def handlers(self) -> Handlers:
         """The methods this part of a channel answers."""
@@ -109,10 +109,10 @@ class Consuming:
         """Send a run of messages to one consumer of this channel."""
         tags = range(self._next_tag, self._next_tag + len(run))
         self._next_tag += len(run)
-        self._given.append((self._next_tag, self._channel.broker.clock.now_ms))
         self.delivered_total += len(run)
         self._channel.broker.effort.total += len(run)
         if not consumer.no_ack:
+            self._note_time()
             self._in_flight += len(run)
             self.unacked.update(zip(tags, zip(run, repeat(consumer))))
         heads = self._heads[consumer.tag]
@@ -128,6 +128,17 @@ class Consuming:
                     front, back, _, fits = known.get(route) or self._head(heads, route)
                 pieces += (front, pack_tag(tag), back, message.content if fits else self._refit(message))
         self._channel.outbox.extend(pieces, sum(map(len, pieces)))
+
+    def _note_time(self) -> None:
+        """Note when the newest deliveries were made."""
+        self.times.delivered(self._next_tag, self._channel.broker.clock.now_ms)
+        if self.times.next_look_ms is None:
+            self._look_soon()
+
+    def _look_soon(self) -> None:
+        """Have the timeouts of this channel looked at with the next tick."""
+        self.times.next_look_ms = now_ms = self._channel.broker.clock.now_ms
+        self._channel.owner.looks.add(self._channel.number, now_ms)
 
     def _deliver_some_again(
         self, heads: _Heads, queue: Queue, run: Iterable[tuple[int, Message]], pieces: list[bytes]
@@ -212,6 +223,8 @@ class Consuming:
         queue.subscribe(consumer)
         self.consumers[tag] = consumer
         self._heads[tag] = _Heads(tag)
+        if self.times.next_look_ms is not None and consumer.timeout_ms(None) is not None:
+            self._look_soon()
         self._answer_consume(tag, method)
         queue.dispatch()
 
@@ -298,7 +311,6 @@ class Consuming:
             return GET_EMPTY % channel.number.to_bytes(2, "big")
         tag = self._next_tag
         self._next_tag += 1
-        self._given.append((self._next_tag, channel.broker.clock.now_ms))
         again = queue.is_redelivered(message)
         queue.redelivered_total += again
         failures = queue.deliveries.get(message.number) if queue.rules.shows_delivery_count else None
@@ -306,6 +318,7 @@ class Consuming:
             queue.forget(message)
         else:
             self.unacked[tag] = message, Consumer("", queue, self)
+            self._note_time()
         answer = pack_get_ok(
             channel.number, tag, redelivered=again, route=message.route, left=len(queue.ready))
         return answer + (self._counted(message, failures) if failures else self._refit(message))
@@ -461,36 +474,14 @@ class Consuming:
 
     # Timeouts
 
-    def excuse(self, gap_ms: int, now_ms: int) -> None:
-        """Do not count a time in which no answer could be heard."""
-        self._given = deque((tag, min(now_ms, when_ms + gap_ms)) for tag, when_ms in self._given)
-
     def overdue(self, now_ms: int, default_ms: int | None) -> int | None:
-        """The timeout in ms that some delivery has been unacked for longer than, or None. RabbitMQ docs/consumers."""
-        if not self.unacked:
-            if not self._channel.transaction.holds_answers:     # a rollback may bring deliveries back
-                self._given.clear()
-            return None
-        if not self._channel.transaction.holds_answers:
-            oldest = next(iter(self.unacked))
-            while self._given[0][0] <= oldest:
-                self._given.popleft()
-        looks_further = self._has_own_timeouts
-        seen: set[Consumer] = set()
-        given = iter(self._given)
-        tag_after = when_ms = 0
-        for tag, (_, consumer) in self.unacked.items():
-            while tag >= tag_after:
-                tag_after, when_ms = next(given)
-            if consumer in seen:
-                continue
-            seen.add(consumer)
-            timeout = consumer.timeout_ms(default_ms)
-            if timeout is not None and now_ms - when_ms > timeout:
-                return timeout
-            if not looks_further:
-                break
-        return None
+        """Return the timeout in ms that some delivery has been unacked for longer than, or None.
+
+        RabbitMQ docs/consumers.
+        """
+        return self.times.overdue(
+            now_ms, self.unacked, default_ms, has_own_timeouts=self._has_own_timeouts,
+            keeps_all=self._channel.transaction.holds_answers)     # a rollback may bring deliveries back
 
     @property
     def _has_own_timeouts(self) -> bool:

@@ -97,11 +97,11 @@ def test_a_message_is_on_disk_in_all_its_durable_queues_before_its_confirm(confi
     assert message.holders == 2
 
 
-def test_two_channels_are_confirmed_by_one_commit(confirming: Talk) -> None:
+def test_two_channels_are_confirmed_by_one_commit_in_the_order_of_their_publishes(confirming: Talk) -> None:
     confirming.open_channel(2).client(Confirm.Select(), channel=2).broker(Confirm.SelectOk(), channel=2)
     confirming.publish("d", b"a", persistent=True, channel=2).publish("d", b"b", persistent=True)
     confirming.stage.commit()
-    confirming.broker(Basic.Ack(1), channel=1).broker(Basic.Ack(1), channel=2)
+    confirming.broker(Basic.Ack(1), channel=2).broker(Basic.Ack(1), channel=1)
 
 
 def test_a_message_in_a_queue_that_was_deleted_meanwhile_is_confirmed(confirming: Talk) -> None:

@@ -1,0 +1,102 @@
+"""Find deliveries that have been unacked for too long, without walking what is not due.
+
+A channel notes when its deliveries were made, a quarter of a second together, and says when it has to be looked at
+again; a connection keeps these times in a heap. So a tick costs what is due, however many channels, consumers and
+unacked deliveries there are.
+
+Always true between calls: a channel with an unacked delivery, or with answers that a rollback may undo, is looked at
+when one may be overdue, and at least every LOOK_MS, as a policy may have changed the timeout.
+
+RabbitMQ docs/consumers (delivery acknowledgement timeout).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterator, Mapping
+
+from amqpd.broker.consumer import Consumer
+from amqpd.message import Message
+
+LOOK_MS = 5_000
+TOGETHER_MS = 250
+
+
+class DeliveryTimes:
+    """When the deliveries of one channel were made, by tag. Times are in ms of a monotonic clock."""
+
+    __slots__ = ("next_look_ms", "_made")
+
+    def __init__(self) -> None:
+        self.next_look_ms: int | None = None        # None while nothing was delivered that may be unacked
+        # The tag after some deliveries, when the last one of them was made, and when the first one was.
+        self._made: deque[tuple[int, int, int]] = deque()
+
+    def delivered(self, next_tag: int, now_ms: int) -> None:
+        """Note that deliveries up to the one before this tag were made."""
+        made = self._made
+        if made and now_ms - made[-1][2] < TOGETHER_MS:
+            made[-1] = next_tag, now_ms, made[-1][2]
+        else:
+            made.append((next_tag, now_ms, now_ms))
+
+    def excuse(self, gap_ms: int, now_ms: int) -> None:
+        """Do not count a time in which no answer could be heard."""
+        self._made = deque(
+            (tag, min(now_ms, last_ms + gap_ms), min(now_ms, first_ms + gap_ms))
+            for tag, last_ms, first_ms in self._made)
+
+    def overdue(
+        self, now_ms: int, unacked: Mapping[int, tuple[Message, Consumer]], default_ms: int | None, *,
+        has_own_timeouts: bool, keeps_all: bool,
+    ) -> int | None:
+        """Return the timeout in ms that some delivery has been unacked for longer than, or None.
+
+        `has_own_timeouts` says that a later delivery may be due before the oldest one; `keeps_all`, that deliveries
+        may come back that are not among the unacked ones now.
+        """
+        if not unacked and not keeps_all:
+            self._made.clear()
+            self.next_look_ms = None
+            return None
+        self.next_look_ms = now_ms + LOOK_MS
+        if unacked and not keeps_all:
+            oldest = next(iter(unacked))
+            while self._made[0][0] <= oldest:
+                self._made.popleft()
+        seen: set[Consumer] = set()
+        made = iter(self._made)
+        tag_after = made_ms = 0
+        for tag, (_, consumer) in unacked.items():
+            while tag >= tag_after:
+                tag_after, made_ms, _ = next(made)
+            if consumer not in seen:
+                seen.add(consumer)
+                timeout = consumer.timeout_ms(default_ms)
+                if timeout is not None:
+                    if now_ms - made_ms > timeout:
+                        return timeout
+                    self.next_look_ms = min(self.next_look_ms, made_ms + timeout + 1)
+            if not has_own_timeouts:
+                break
+        return None
+
+
+class Looks:
+    """Which channels of a connection are to be looked at, and when."""
+
+    __slots__ = ("_heap",)
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int]] = []      # (when, the channel's number); others than its own time are old
+
+    def add(self, number: int, when_ms: int) -> None:
+        """Have a channel looked at, which has this time as its next one."""
+        heapq.heappush(self._heap, (when_ms, number))
+
+    def due(self, now_ms: int) -> Iterator[tuple[int, int]]:
+        """Take the channels that are due, by their numbers, with the time that they were to be looked at."""
+        while self._heap and self._heap[0][0] <= now_ms:
+            when_ms, number = heapq.heappop(self._heap)
+            yield number, when_ms
