@@ -36,6 +36,7 @@ from amqpd.broker.ports import Journal, Shelf
 from amqpd.broker.queue import Queue
 from amqpd.broker.shelf import MemoryShelf
 from amqpd.broker.vhost import Vhost
+from amqpd.broker.worklist import Worklist
 from amqpd.errors import AmqpException, ReplyCode
 from amqpd.message import Message
 
@@ -95,6 +96,7 @@ class Broker:
         self.connections: dict[int, Connection] = {}
         self.clock = clock or Clock()
         self.effort = Effort()
+        self.worklist = Worklist(self.effort)
         self.next_message_number = first_number
         self._next_queue_number = first_number
         self.last_batch = 0
@@ -134,14 +136,8 @@ class Broker:
     def _build_vhost(self, definition: VhostDefinition) -> None:
         self.vhosts[definition.name] = Vhost(
             definition.name, self.journal, self._take_queue_number, self._take_message_number, self.clock, self.shelf,
-            self.effort)
+            self.worklist)
         self.vhost_definitions[definition.name] = definition
-
-    def bury_dead(self) -> None:
-        """Route what has died since this was last called; before anything is answered or committed."""
-        for vhost in self.vhosts.values():
-            if vhost.has_dead:
-                vhost.bury()
 
     def page_out(self) -> None:
         """Let the contents of waiting messages go to disk, where memory has room for no more, some at a time.

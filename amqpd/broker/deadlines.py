@@ -31,6 +31,8 @@ class Deadlines:
         self._out: set[int] = set()             # numbers of those that are unacked
         self._aside: dict[int, Message] = {}    # by number, those that came since the heap was last added to
         self._soonest_aside = NO_END            # of their ends, or something before it
+        self._arriving: list[tuple[int, Message]] = []      # those that are on their way from there to the heap
+        self._soonest_arriving = NO_END
         self._waiting: list[tuple[int, int, Message]] = []
 
     def __bool__(self) -> bool:
@@ -101,26 +103,40 @@ class Deadlines:
     @property
     def next_ms(self) -> int | None:
         """When the next ready message ends, or a little earlier."""
-        soonest = min(self._soonest_aside, self._waiting[0][0]) if self._waiting else self._soonest_aside
+        soonest = min(self._soonest_aside, self._soonest_arriving)
+        if self._waiting:
+            soonest = min(soonest, self._waiting[0][0])
         return None if soonest == NO_END else soonest
 
-    def take_due(self, now_ms: int) -> list[Message]:
-        """The ready messages whose end has come, first things first; they are forgotten."""
+    def take_due(self, now_ms: int, limit: int = NO_END) -> list[Message]:
+        """Return the ready messages that have expired, in the order of their expiry, and forget them.
+
+        Returns at most `limit`, and takes about as many steps; `next_ms` tells whether there may be more.
+        """
         if self._soonest_aside <= now_ms:
-            self._take_in_those_aside()
-        due = []
+            self._arriving += self._aside.items()
+            self._soonest_arriving = min(self._soonest_arriving, self._soonest_aside)
+            self._aside.clear()
+            self._soonest_aside = NO_END
+        if self._arriving:
+            self._take_in(limit)
+            if self._arriving:
+                return []
+        due: list[Message] = []
         waiting, ends, out = self._waiting, self._ends, self._out
-        while waiting and waiting[0][0] <= now_ms:
+        while waiting and waiting[0][0] <= now_ms and len(due) < limit:
             _, number, message = heapq.heappop(waiting)
             if number in ends and number not in out:
                 del ends[number]
                 due.append(message)
         return due
 
-    def _take_in_those_aside(self) -> None:
-        more = self._that_matter(self._aside.items())
-        self._aside.clear()
-        self._soonest_aside = NO_END
+    def _take_in(self, limit: int) -> None:
+        """Add so many of those that are on their way to the heap."""
+        more = self._that_matter(self._arriving[-limit:])
+        del self._arriving[-limit:]
+        if not self._arriving:
+            self._soonest_arriving = NO_END
         if 4 * len(more) > len(self._waiting):
             self._waiting += more
             heapq.heapify(self._waiting)
@@ -131,7 +147,9 @@ class Deadlines:
     def check(self, ready: Iterable[Message]) -> None:
         """Assert what must hold between calls."""
         waiting = {(number, end) for end, number, _ in self._waiting}
-        waiting |= {(number, self._ends[number]) for number in self._aside}
+        arriving = [number for number, _ in self._arriving if number in self._ends]
+        waiting |= {(number, self._ends[number]) for number in (*self._aside, *arriving)}
+        assert self._soonest_arriving <= min([self._ends[number] for number in arriving], default=NO_END)
         assert self._soonest_aside <= min([self._ends[number] for number in self._aside], default=NO_END)
         for message in ready:
             end = self._ends.get(message.number)

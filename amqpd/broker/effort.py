@@ -21,6 +21,13 @@ class Effort:
 
     __slots__ = ("total", "stop", "_turn_stop")
 
+    @classmethod
+    def without_end(cls) -> Effort:
+        """Return a count whose first slice is never spent, for who works alone."""
+        effort = cls()
+        effort.stop = 1 << 62
+        return effort
+
     def __init__(self) -> None:
         self.total = 0
         self.stop = SLICE

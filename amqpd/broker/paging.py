@@ -20,18 +20,15 @@ if TYPE_CHECKING:
     from amqpd.broker.queue import Queue
 
 PAGES_A_TURN = 2        # read for one queue before others have their turn
+STEPS_A_MESSAGE = 4     # what reading one takes; see broker/effort.py
 
 
 class NotAtHand(Exception):
     """The next message of a queue cannot be had just now, since the disk is busy: `call` says when it can."""
 
-    def __init__(self, paging: Paging) -> None:
-        super().__init__("the next message has to wait for the disk")
-        self._paging = paging
-
-    def call(self, go_on: Callable[[], None]) -> None:
-        """Call back when the message can be had."""
-        self._paging.call(go_on)
+    def __init__(self, call: Callable[[Callable[[], None]], None]) -> None:
+        super().__init__("the command has to wait for the disk, or for what the queue is busy with")
+        self.call = call
 
 
 class Paging:
@@ -112,6 +109,7 @@ class Paging:
     def _fetch(self, unread: Unread) -> list[Message]:
         found = self._shelf.fetch(unread)
         self.read_total += len(found)
+        self._queue.worklist.effort.total += STEPS_A_MESSAGE * len(found)
         return found
 
     # Out
@@ -146,14 +144,16 @@ class Paging:
                 continue
             for start in range(0, len(part.numbers), PAGE_MESSAGES):
                 self._dying.append((Unread(part.numbers[start : start + PAGE_MESSAGES], part.slip), reason))
-        self._bury()
+        if not self._is_called:
+            self._bury()
 
     def _bury(self) -> None:
         """Bury the dying, as far as they can be read now."""
         pages = 0
         while self._dying:
             part, reason = self._dying[0]
-            if isinstance(part, Unread) and (not self._shelf.is_open or pages == PAGES_A_TURN):
+            if isinstance(part, Unread) and (
+                    not self._shelf.is_open or pages == PAGES_A_TURN or self._queue.produces_too_much):
                 self._order_call()
                 return
             self._dying.popleft()

@@ -51,6 +51,10 @@ class Journal(Protocol):
     "nothing to wait for". Only durable queues and persistent messages may be recorded.
     """
 
+    @property
+    def batch(self) -> int:
+        """The number of the batch that fills, or 0."""
+
     def changed(self, change: Change) -> int:
         """Record a change of the definitions."""
 

@@ -19,7 +19,7 @@ from itertools import chain
 
 from amqpd.broker.deadlines import Deadlines
 from amqpd.broker.pages import Left, Page
-from amqpd.broker.ready import Bound, Line, without_bound
+from amqpd.broker.ready import NO_LIMIT, Bound, Line, without_bound
 from amqpd.broker.stretch import DELIVERY_OVERHEAD, Budget
 from amqpd.message import Message
 
@@ -194,18 +194,20 @@ class PriorityFifo:
         self.next_end = None
         return left
 
-    def trim(self, most: int, most_octets: int) -> Left:
+    def trim(self, most: int, most_octets: int, limit: int = NO_LIMIT) -> Left:
         """See `Ready`. The head is that of the highest level."""
         left: Left = []
         below, below_octets = self._count, self.octets
+        least = self._count - limit
         for level in self._levels[::-1]:
-            if below <= most and below_octets <= most_octets:
+            if below <= most and below_octets <= most_octets or self._count <= least:
                 break
             line = self._lines[level]
             below -= len(line)
             below_octets -= line.octets
             left += self._on(level, partial(
-                Line.trim, most=max(0, most - below), most_octets=max(0, most_octets - below_octets)))
+                Line.trim, most=max(0, most - below), most_octets=max(0, most_octets - below_octets),
+                limit=self._count - least))
         return left
 
     def remove(self, run: Collection[Message]) -> None:
@@ -213,12 +215,14 @@ class PriorityFifo:
         for level, messages in self._by_level(run).items():
             self._on(level, partial(Line.remove, run=messages))
 
-    def take_due(self, now_ms: int) -> Left:
+    def take_due(self, now_ms: int, limit: int = NO_LIMIT) -> Left:
         """See `Ready`."""
         left: Left = []
+        least = self._count - limit
         if self.next_end is not None and self.next_end <= now_ms:
             for level in self._levels[:]:
-                left += self._on(level, partial(Line.take_due, now_ms=now_ms))
+                if self._count > least:
+                    left += self._on(level, partial(Line.take_due, now_ms=now_ms, limit=self._count - least))
         return left
 
     # Between memory and disk

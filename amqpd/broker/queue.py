@@ -17,7 +17,8 @@ Spec: §3.1.4, §4.7; RabbitMQ docs/queues, docs/consumers, docs/ttl, docs/maxle
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 from amqpd.broker.clock import Clock
@@ -31,10 +32,12 @@ from amqpd.broker.pages import Left, StoredMessages, Unread
 from amqpd.broker.paging import NotAtHand, Paging
 from amqpd.broker.ports import Journal, Shelf
 from amqpd.broker.priority_fifo import PriorityFifo
+from amqpd.broker.queue_jobs import QueueJobs
 from amqpd.broker.ready import NO_LIMIT, Line, Ready
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.shelf import MemoryShelf
 from amqpd.broker.stretch import DELIVERY_OVERHEAD, body_octets, number_of
+from amqpd.broker.worklist import PIECE, Discard, Later, Waiters, Worklist
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message
 
@@ -42,14 +45,44 @@ NO_RULES = QueueRules()
 DROP_HEAD, REJECT_PUBLISH_DLX = "drop-head", "reject-publish-dlx"
 
 
-class Mortuary(Protocol):
-    """Where a queue leaves its dead, and says that its own time is up; the vhost in life, a list in tests."""
+class DeadLetterSink(Protocol):
+    """Where a queue leaves messages that died, and says that its own time is up; the vhost in life, a list in tests."""
 
-    def died(self, queue: Queue, run: Sequence[Message], reason: str) -> None:
-        """These left the queue for this reason, and its rules name a dead-letter exchange."""
+    def died(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
+        """Take messages that died in this queue, whose rules name a dead-letter exchange.
+
+        The queue keeps them until `dead_lettered` or `set_aside`; what it never took in is not `is_stored`.
+        """
+
+    def is_behind(self, queue: Queue) -> bool:
+        """Return whether the queue should let no more messages die for now."""
 
     def unused(self, queue: Queue) -> None:
         """The queue's own time is up."""
+
+
+class Purge:
+    """A purge that is under way: `count` messages, and the journal's batch that makes it last, or 0."""
+
+    def __init__(self, count: int, worklist: Worklist) -> None:
+        self.count = count
+        self.batch = 0
+        self.is_done = False
+        self._waiters = Waiters(worklist)
+        self.call = self._waiters.call      # calls back when it is done
+
+    def end(self) -> None:
+        """It is done."""
+        self.is_done = True
+        self._waiters.release()
+
+
+def note_holders(queues: Sequence[Queue], messages: Sequence[Message]) -> None:
+    """Note on messages of equal properties how many queues keep them on disk, where it is more than one."""
+    holders = sum([queue.keeps(messages[0]) for queue in queues])
+    if holders > 1:
+        for message in messages:
+            message.holders = holders
 
 
 class Queue:
@@ -57,10 +90,14 @@ class Queue:
 
     def __init__(
         self, definition: QueueDefinition, journal: Journal, *, owner: object | None = None,
-        rules: QueueRules = NO_RULES, clock: Clock | None = None, mortuary: Mortuary | None = None,
-        shelf: Shelf | None = None,
+        rules: QueueRules = NO_RULES, clock: Clock | None = None, sink: DeadLetterSink | None = None,
+        shelf: Shelf | None = None, worklist: Worklist | None = None,
     ) -> None:
         shelf = shelf or MemoryShelf()
+        self.worklist = worklist or Worklist()
+        self.jobs = QueueJobs(self.worklist, self.dispatch)
+        self._dispatch_later = Later(self.worklist, self.dispatch)
+        self._is_trimming = self._is_expiring = False       # a job that does it is under way
         self.definition = definition
         self.name = definition.name
         self.owner = owner
@@ -82,11 +119,12 @@ class Queue:
         self.published_total = self.delivered_total = self.got_total = self.settled_total = 0
         self.redelivered_total = 0
         self.kept_on_disk = 0       # messages, ready, unacked or dying, that the store keeps or is about to
-        self._dying = 0             # messages that the store keeps until their copies are in other queues
+        self._dying = 0             # messages that stay until their copies are in other queues
+        self.aside: dict[int, Message] = {}     # by number, messages that died and could not be moved
         self._came = self._went = 0         # totals when `keeps_up` was last asked
         self._journal = journal
         self._clock = clock or Clock()
-        self._mortuary = mortuary
+        self._sink = sink
         self._wakes_at: int | None = None
         self._last_used_ms = self._clock.now_ms
         self._is_limited = False
@@ -124,7 +162,7 @@ class Queue:
             self.kept_on_disk += len(persistent)
             batch = self._journal.published(self.definition, persistent, self._to_wall(ends, persistent))
         self.published_total += len(run)
-        if not self.ready and (taker := self._sole_taker(run)) is not None:
+        if not self.ready and not self.jobs.has_work and (taker := self._sole_taker(run)) is not None:
             if ends and not taker.no_ack:
                 self._deadlines.add_out(ends)
             self._hand_out(taker, run)
@@ -186,8 +224,8 @@ class Queue:
                 refused.append(rest[0])
             rest = rest[fits:]
         self.refused += refused
-        if refused and self.rules.overflow == REJECT_PUBLISH_DLX:
-            self._bury(refused, MAXLEN)
+        if refused and self.rules.overflow == REJECT_PUBLISH_DLX and self._dead_letters:
+            self._dead_letter(refused, MAXLEN, is_stored=False)
         return batch
 
     def _that_fit(self, run: Sequence[Message]) -> int:
@@ -213,15 +251,30 @@ class Queue:
         refused, self.refused = self.refused, []
         return refused
 
-    def _trim(self) -> None:
-        """Drop the messages at the head that are too many. RabbitMQ docs/maxlength."""
+    @property
+    def _is_over_limits(self) -> bool:
         rules = self.rules
         if not self._is_limited or rules.overflow != DROP_HEAD:
-            return
-        most = NO_LIMIT if rules.max_length is None else rules.max_length
-        most_octets = NO_LIMIT if rules.max_length_bytes is None else rules.max_length_bytes
-        if len(self.ready) > most or self.ready.octets > most_octets:
-            self._die_in_order(self.ready.trim(most, most_octets), MAXLEN)
+            return False
+        return (rules.max_length is not None and len(self.ready) > rules.max_length
+                or rules.max_length_bytes is not None and self.ready.octets > rules.max_length_bytes)
+
+    def _trim(self) -> None:
+        """Drop the messages at the head that are too many. RabbitMQ docs/maxlength."""
+        if self._is_over_limits and not self._is_trimming:
+            self._is_trimming = True
+            self.jobs.run(self._trim_in_pieces())
+
+    def _trim_in_pieces(self) -> Iterator[None]:
+        while self._is_over_limits:
+            if not self.produces_too_much:
+                rules = self.rules
+                most = NO_LIMIT if rules.max_length is None else rules.max_length
+                most_octets = NO_LIMIT if rules.max_length_bytes is None else rules.max_length_bytes
+                self._die_in_order(self.ready.trim(most, most_octets, PIECE), MAXLEN)
+            if self._is_over_limits:
+                yield
+        self._is_trimming = False
 
     def is_redelivered(self, message: Message) -> bool:
         """Whether the message has been with somebody before, or may have been."""
@@ -255,24 +308,33 @@ class Queue:
 
         One that has failed more often than the limit allows dies instead. The caller dispatches.
         """
-        self.unacked -= len(run)
         if self.deleted:
-            return
-        self._count_failures(run)
-        limit = self.rules.delivery_limit
-        if limit is not None:
-            poisonous = [message for message in run if self.deliveries[message.number] > limit]
-            run = [message for message in run if self.deliveries[message.number] <= limit]
-            if poisonous:
-                self.die(poisonous, DELIVERY_LIMIT)
-        if run:
-            self.ready.put_back(run)
+            self.unacked -= len(run)
+        else:
+            self.jobs.run(self._requeue_in_pieces(run))
+
+    def _requeue_in_pieces(self, run: Sequence[Message]) -> Iterator[None]:
+        back: list[Message] = []
+        for start in range(0, len(run), PIECE):
+            back += self._count_failures(run[start : start + PIECE])
+            if start + PIECE < len(run):
+                yield
+        # From the last to the first: so each piece has its place at the head, and finding that costs nothing.
+        back.sort(key=number_of)
+        while back:
+            piece = back[-PIECE:]
+            del back[-PIECE:]
+            self.unacked -= len(piece)
+            self.ready.put_back(piece)
             if self._deadlines:
-                self._deadlines.take_back(run)
+                self._deadlines.take_back(piece)
+            if back:
+                yield
         self._trim()
         self._expire()
 
-    def _count_failures(self, run: Iterable[Message]) -> None:
+    def _count_failures(self, run: Sequence[Message]) -> Sequence[Message]:
+        """Count one more failed delivery of these; return them without those that die of it."""
         deliveries = self.deliveries
         for message in run:
             deliveries[message.number] = deliveries.get(message.number, 0) + 1
@@ -280,6 +342,14 @@ class Queue:
         counts = {message.number: deliveries[message.number] for message in self.kept(run)}
         if counts:
             self._journal.requeued(self.definition, counts)
+        limit = self.rules.delivery_limit
+        if limit is None:
+            return run
+        poisonous = [message for message in run if deliveries[message.number] > limit]
+        if poisonous:
+            self.unacked -= len(poisonous)
+            self.die(poisonous, DELIVERY_LIMIT)
+        return [message for message in run if deliveries[message.number] <= limit] if poisonous else run
 
     # Messages out
 
@@ -289,8 +359,13 @@ class Queue:
         self._dispatch()
 
     def _dispatch(self) -> None:
-        dispatcher = self.dispatcher
+        if self.jobs.has_work:
+            return
+        dispatcher, effort = self.dispatcher, self.worklist.effort
         while self.ready and (taker := dispatcher.next_taker()) is not None and self.paging.see_to_next():
+            if effort.is_spent:
+                self._dispatch_later.ask()
+                return
             if dispatcher.is_sole(taker):
                 self._hand_out(taker, self._take(taker.credit, taker.subscriber.room))
             else:
@@ -341,12 +416,14 @@ class Queue:
     def get(self, *, no_ack: bool) -> Message | None:
         """Take the first ready message; unless `no_ack`, it is unacked from now on. Spec: basic.get.
 
-        Raises NotAtHand where it has to be read, and cannot be just now.
+        Raises NotAtHand where it has to be read, and cannot be just now, or where the queue is busy.
         """
         self.use()
         self._expire()
+        if self.jobs.has_work:
+            raise NotAtHand(self.jobs.call)
         if not self.paging.see_to_next():
-            raise NotAtHand(self.paging)
+            raise NotAtHand(self.paging.call)
         taken = self._take(1, NO_LIMIT)
         if not taken:
             return None
@@ -403,22 +480,33 @@ class Queue:
         self.kept_on_disk -= len(numbers)
         return self._journal.settled(self.definition, numbers, is_answered=is_answered)
 
-    def purge(self) -> tuple[int, int]:
-        """Drop every ready message; unacked ones stay. Spec: queue.purge.
+    def purge(self) -> Purge:
+        """Drop every ready message; unacked ones stay. Spec: queue.purge."""
+        purge = Purge(len(self.ready), self.worklist)
+        self.jobs.run(self._purge_in_pieces(self.ready.clear(), purge))
+        return purge
 
-        Returns how many there were, and the journal's batch that makes it so for ever, or 0.
-        """
-        count = len(self.ready)
-        return count, max([
-            self.settle_unread(part) if isinstance(part, Unread) else self._settled(part)
-            for part in self.ready.clear()])
+    def _purge_in_pieces(self, left: Left, purge: Purge) -> Iterator[None]:
+        missing = purge.count
+        try:
+            for piece in chain.from_iterable(map(_pieces_of, left)):
+                missing -= len(piece.numbers) if isinstance(piece, Unread) else len(piece)
+                batch = self.settle_unread(piece) if isinstance(piece, Unread) else self._settled(piece)
+                purge.batch = max(purge.batch, batch)
+                if missing:
+                    yield
+        finally:
+            purge.end()
 
     def end(self) -> None:
         """The queue is deleted: its messages go with it, and its consumers are told."""
         self.deleted = True
-        for part in self.ready.clear():
+        self.jobs.clear()
+        left = self.ready.clear()
+        for part in left:
             if isinstance(part, Unread):
                 self.settle_unread(part)
+        Discard(self.worklist, [part for part in left if not isinstance(part, Unread) and part])
         for consumer in self.dispatcher.clear():
             consumer.subscriber.cancelled(consumer)
 
@@ -430,21 +518,41 @@ class Queue:
 
     # Messages that die
 
+    @property
+    def _dead_letters(self) -> bool:
+        """Whether messages that die here are to be moved to a dead-letter exchange."""
+        return self.rules.dead_letter_exchange is not None and self._sink is not None
+
+    @property
+    def produces_too_much(self) -> bool:
+        """Return whether more messages died here than could be moved yet."""
+        return self._sink is not None and self._sink.is_behind(self)
+
     def die(self, run: Sequence[Message], reason: str) -> int:
-        """These have left `ready` or `unacked`, and the queue; their copies go where the rules say."""
+        """Let messages die that have left `ready` or `unacked`; their copies go where the rules say.
+
+        Those that are to be moved stay until they have been, after a stop before that they are ready again. Returns the
+        journal's batch that is to make it last, or 0.
+        """
         if self.deleted:
             return 0
-        self._bury(run, reason)
-        if self.rules.is_at_least_once and self.rules.dead_letter_exchange is not None:
-            self._dying += len(run)
-            if reason == REJECTED:
-                self.redelivered.update(map(number_of, run))
-            return 0        # the store keeps them until `buried`, and after a stop before that they are ready again
-        return self._settled(run)
+        if not self._dead_letters:
+            return self._settled(run)
+        self._dying += len(run)
+        if self._deadlines:
+            self._deadlines.forget(run)
+        if reason == REJECTED:
+            self.redelivered.update(map(number_of, run))
+        self._dead_letter(run, reason)
+        return self._journal.batch if self.kept(run) else 0
+
+    def _dead_letter(self, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
+        assert self._sink is not None
+        self._sink.died(self, run, reason, is_stored=is_stored)
 
     def _die_in_order(self, left: Left, reason: str) -> None:
         """These have left the line. With a dead-letter exchange, what is on disk only is read before it dies."""
-        if self.rules.dead_letter_exchange is not None and self._mortuary is not None:
+        if self._dead_letters:
             if self._deadlines:
                 for part in left:
                     if not isinstance(part, Unread):
@@ -464,27 +572,47 @@ class Queue:
         if lost:
             self.settle_unread(Unread(sorted(lost), unread.slip))
 
-    def buried(self, run: Sequence[Message]) -> None:
-        """The copies of these are in their queues: only now do they leave this one. RabbitMQ docs/quorum-queues."""
-        self._dying -= len(run)
-        self._settled(run)
+    def dead_lettered(self, run: Sequence[Message]) -> None:
+        """Forget messages that died: their copies are in their queues."""
+        if run:
+            self._dying -= len(run)
+            self._settled(run)
 
-    def _bury(self, run: Sequence[Message], reason: str) -> None:
-        if self.rules.dead_letter_exchange is not None and self._mortuary is not None:
-            self._mortuary.died(self, run, reason)
+    def set_aside(self, run: Sequence[Message]) -> None:
+        """Keep messages that died and cannot be moved: they are counted and shown, and the store keeps them."""
+        self._dying -= len(run)
+        if not self.deleted:
+            self.aside.update({message.number: message for message in run})
 
     def _expire(self) -> None:
         """Let those ready messages go whose end has come. RabbitMQ docs/ttl."""
-        if self._deadlines:
-            due = self._deadlines.take_due(self._clock.now_ms)
-            if due:
-                self.ready.remove(due)
-                self.die(due, EXPIRED)
-            self._ask_to_be_woken(self._deadlines.next_ms)
-        if (next_end := self.ready.next_end) is not None:
-            if next_end <= self._clock.now_ms:
-                self._die_in_order(self.ready.take_due(self._clock.now_ms), EXPIRED)
-            self._ask_to_be_woken(self.ready.next_end)
+        next_ms = self._deadlines.next_ms if self._deadlines else None
+        next_end, now = self.ready.next_end, self._clock.now_ms
+        if next_ms is not None and next_ms <= now or next_end is not None and next_end <= now:
+            if not self._is_expiring:
+                self._is_expiring = True
+                self.jobs.run(self._expire_in_pieces())
+            return
+        self._ask_to_be_woken(next_ms)
+        self._ask_to_be_woken(next_end)
+
+    def _expire_in_pieces(self) -> Iterator[None]:
+        while True:
+            now = self._clock.now_ms
+            if not self.produces_too_much:
+                due = self._deadlines.take_due(now, PIECE) if self._deadlines else []
+                if due:
+                    self.ready.remove(due)
+                    self.die(due, EXPIRED)
+                if (next_end := self.ready.next_end) is not None and next_end <= now:
+                    self._die_in_order(self.ready.take_due(now, PIECE), EXPIRED)
+            next_ms, next_end = self._deadlines.next_ms if self._deadlines else None, self.ready.next_end
+            if (next_ms is None or next_ms > now) and (next_end is None or next_end > now):
+                break
+            yield
+        self._is_expiring = False
+        self._ask_to_be_woken(next_ms)
+        self._ask_to_be_woken(next_end)
 
     # Time
 
@@ -507,9 +635,9 @@ class Queue:
         if self.deleted:
             return
         expires = self.rules.expires_ms
-        if expires is not None and not self.consumers and self._mortuary is not None:
+        if expires is not None and not self.consumers and self._sink is not None:
             if self._clock.now_ms >= self._last_used_ms + expires:
-                self._mortuary.unused(self)
+                self._sink.unused(self)
                 return
             self._ask_to_be_woken(self._last_used_ms + expires)
         self._expire()
@@ -576,19 +704,31 @@ class Queue:
             "got": self.got_total,
             "settled": self.settled_total,
             "redelivered": self.redelivered_total,
+            "messages_set_aside": len(self.aside),
         }
 
     def check(self) -> None:
         """Assert what must hold between calls."""
         self.ready.check()
         self._deadlines.check(self.ready)
-        rules = self.rules
-        assert rules.overflow != DROP_HEAD or rules.max_length is None or len(self.ready) <= rules.max_length
+        assert not self._is_over_limits or self._is_trimming, "more messages than the limits allow"
         assert self.unacked >= 0, "more answers than deliveries"
         assert self.kept_on_disk >= sum(map(self.keeps, self.ready)), "more is on disk than is known of"
         assert self._dying >= 0, "more are buried than died"
-        here = len(self.ready) + self.unacked + self._dying + self.paging.dying
+        here = len(self.ready) + self.unacked + self._dying + self.paging.dying + len(self.aside)
         assert len(self.redelivered) <= here, "a settled message counts as redelivered"
         self.dispatcher.check()
-        assert not (len(self.ready) and self.dispatcher.has_idle) or self.paging.is_waiting, (
-            "ready message, idle consumer")
+        waits = self.paging.is_waiting or self.jobs.has_work or self._dispatch_later.has_work
+        assert waits or not (len(self.ready) and self.dispatcher.has_idle), "ready message, idle consumer"
+
+
+def _pieces_of(part: list[Message] | Unread) -> Iterator[list[Message] | Unread]:
+    """Take messages that have left the line apart, a piece at a time, so that each can be freed."""
+    if isinstance(part, Unread):
+        for start in range(0, len(part.numbers), PIECE):
+            yield Unread(part.numbers[start : start + PIECE], part.slip)
+        return
+    while part:
+        piece = part[-PIECE:]
+        del part[-PIECE:]
+        yield piece

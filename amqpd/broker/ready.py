@@ -108,14 +108,14 @@ class Ready(Protocol):
     def clear(self) -> Left:
         """Take all."""
 
-    def trim(self, most: int, most_octets: int) -> Left:
-        """Take from the head what is beyond so many messages, or octets of body."""
+    def trim(self, most: int, most_octets: int, limit: int = NO_LIMIT) -> Left:
+        """Take from the head what is beyond so many messages, or octets of body; about `limit` messages at most."""
 
     def remove(self, run: Collection[Message]) -> None:
         """Take out these messages, all of which are in memory and no page, wherever they stand."""
 
-    def take_due(self, now_ms: int) -> Left:
-        """Take out of pages the messages whose end has come."""
+    def take_due(self, now_ms: int, limit: int = NO_LIMIT) -> Left:
+        """Take out of pages the messages that have expired; of no more pages once there are `limit` messages."""
 
     def page_out(self, octets: int, may_go: Callable[[Message], bool]) -> list[Page]:
         """Make pages of messages that are not next, up to so many octets.
@@ -279,13 +279,14 @@ class Line:
         self._tail = None
         return left
 
-    def trim(self, most: int, most_octets: int) -> Left:
+    def trim(self, most: int, most_octets: int, limit: int = NO_LIMIT) -> Left:
         """See `Ready`."""
         left: Left = []
-        while len(self) > most or self.octets > most_octets:
+        least = len(self) - limit
+        while len(self) > least and (len(self) > most or self.octets > most_octets):
             page = self.next_page
             if page is None:
-                left.append(self._head.take(max(1, len(self) - most), NO_LIMIT))
+                left.append(self._head.take(max(1, len(self) - max(most, least)), NO_LIMIT))
             elif page.content is not None:
                 self.load(page.content)
             else:
@@ -324,12 +325,13 @@ class Line:
         """See `Ready`."""
         return self._ends[0][0] if self._ends else None
 
-    def take_due(self, now_ms: int) -> Left:
+    def take_due(self, now_ms: int, limit: int = NO_LIMIT) -> Left:
         """See `Ready`."""
         left: Left = []
         unread: list[int] = []
         has_empty = False
-        while self._ends and self._ends[0][0] <= now_ms:
+        least = len(self) - limit
+        while self._ends and self._ends[0][0] <= now_ms and len(self) > least:
             page = heapq.heappop(self._ends)[-1]
             if not page.count:
                 continue

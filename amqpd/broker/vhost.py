@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -46,20 +45,19 @@ from amqpd.broker.definitions import (
     QueueDefinition,
 )
 from amqpd.broker.clock import Clock
-from amqpd.broker.dead_letter import REJECTED, DeadCopies, Grave, cycling_queues, routing_keys
-from amqpd.broker.effort import Effort
+from amqpd.broker.dead_letter_router import DeadLetterRouter
 from amqpd.broker.exchange import DefaultExchange, Destination, Exchange, binding_key
+from amqpd.broker.paging import NotAtHand
 from amqpd.broker.policy import NoSuchPolicy, Policies, check_policy
 from amqpd.broker.ports import Journal, ReplySubscriber, Shelf
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue import Purge, Queue
 from amqpd.broker.routing import Routing
 from amqpd.broker.rules import QueueRules, queue_rules
+from amqpd.broker.worklist import Worklist
 from amqpd.errors import ChannelException, ReplyCode
-from amqpd.fields import decode_table
 from amqpd.message import Message
 
 RESERVED_PREFIX = "amq."
-DEAD_LETTER_RETRY_MS = 1_000
 REPLY_TO = "amq.rabbitmq.reply-to"
 PREDECLARED = {
     "amq.direct": "direct",
@@ -75,21 +73,13 @@ def generated_name(prefix: str) -> str:
     return prefix + base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
 
 
-def note_holders(queues: Sequence[Queue], messages: Sequence[Message]) -> None:
-    """Note on messages of equal properties how many queues keep them on disk, where it is more than one."""
-    holders = sum([queue.keeps(messages[0]) for queue in queues])
-    if holders > 1:
-        for message in messages:
-            message.holders = holders
-
-
 class Vhost:
     """One virtual host. `next_queue_number` gives numbers that are never used twice, restarts included."""
 
     def __init__(
         self, name: str, journal: Journal, next_queue_number: Callable[[], int],
         next_message_number: Callable[[], int] | None = None, clock: Clock | None = None,
-        shelf: Shelf | None = None, effort: Effort | None = None,
+        shelf: Shelf | None = None, worklist: Worklist | None = None,
     ) -> None:
         self.name = name
         self.version = 0
@@ -97,17 +87,17 @@ class Vhost:
         self.exchanges: dict[str, Exchange] = {"": DefaultExchange(name, self.queues)}
         self.reply_subscribers: dict[str, ReplySubscriber] = {}
         self.policies = Policies()
-        self.routing = Routing(self.exchanges, effort or Effort())
+        self.worklist = worklist or Worklist()
+        self.routing = Routing(self.exchanges, self.worklist.effort)
         self._bindings = Bindings()
         self._exclusive: dict[object, dict[Queue, None]] = {}     # exclusive queues by their owners
         self._journal = journal
         self._shelf = shelf
         self._batch = 0
         self._next_queue_number = next_queue_number
-        self._next_message_number = next_message_number or next_queue_number
         self._clock = clock or Clock()
-        self._dead: deque[tuple[Queue, Grave, Sequence[Message]]] = deque()
-        self._refused_dead: list[tuple[Queue, Grave, Sequence[Message]]] = []
+        self.dead_letters = DeadLetterRouter(
+            self.exchanges, self.routing, self.worklist, self._clock, next_message_number or next_queue_number)
         for exchange, kind in PREDECLARED.items():
             self.exchanges[exchange] = Exchange(ExchangeDefinition(name, exchange, kind, durable=True))
         trace = ExchangeDefinition(name, "amq.rabbitmq.trace", "topic", durable=True, internal=True)
@@ -271,17 +261,25 @@ class Vhost:
         self.remove_queue(queue)
         return count
 
-    def purge_queue(self, user: User, name: str, owner: object) -> int:
-        """Drop the ready messages and say how many. Raises ChannelException: ACCESS_REFUSED, NOT_FOUND, …"""
+    def purge_queue(self, user: User, name: str, owner: object) -> Purge:
+        """Drop the ready messages, how many the purge says. Raises ChannelException: ACCESS_REFUSED, NOT_FOUND, …
+
+        Raises NotAtHand while the queue is busy: what is on its way back to it is to be purged too.
+        """
         user.require(self.name, "read", "queue", name)
-        count, batch = self.queue(name, owner).purge()
+        queue = self.queue(name, owner)
+        if queue.jobs.has_work:
+            raise NotAtHand(queue.jobs.call)
+        return queue.purge()
+
+    def note_batch(self, batch: int) -> None:
+        """Let answers about this vhost wait for this batch of the journal too; 0 is none."""
         self._batch = batch or self._batch
-        return count
 
     def _new_queue(self, definition: QueueDefinition, owner: object | None) -> Queue:
         return Queue(
-            definition, self._journal, owner=owner, rules=self._rules_of(definition), clock=self._clock, mortuary=self,
-            shelf=self._shelf)
+            definition, self._journal, owner=owner, rules=self._rules_of(definition), clock=self._clock, sink=self,
+            shelf=self._shelf, worklist=self.worklist)
 
     def _add_queue(self, queue: Queue) -> None:
         self.queues[queue.name] = queue
@@ -413,7 +411,6 @@ class Vhost:
             if rules != queue.rules:
                 queue.apply(rules)
         self.version += 1
-        self.bury()
 
     def _apply_to_exchange(self, exchange: Exchange) -> None:
         exchange.apply(self.policies.of_exchange(exchange.name).effective)
@@ -421,67 +418,17 @@ class Vhost:
     def _rules_of(self, queue: QueueDefinition) -> QueueRules:
         return queue_rules(queue.arguments, *self.policies.of_queue(queue).definitions)
 
-    # Dead letters
+    def died(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
+        """See `broker/queue.py`."""
+        self.dead_letters.died(queue, run, reason, is_stored=is_stored)
 
-    def died(self, queue: Queue, run: Sequence[Message], reason: str) -> None:
-        """Note messages that died; `bury` routes them. See broker/queue.py."""
-        rules = queue.rules
-        assert rules.dead_letter_exchange is not None
-        grave = Grave(
-            queue.name, reason, rules.dead_letter_exchange, rules.dead_letter_routing_key, rules.is_at_least_once)
-        self._dead.append((queue, grave, run))
+    def is_behind(self, queue: Queue) -> bool:
+        """See `broker/queue.py`."""
+        return self.dead_letters.is_behind(queue)
 
     def unused(self, queue: Queue) -> None:
         """A queue that nobody has used for as long as it may be. RabbitMQ docs/ttl (queue TTL)."""
         self.remove_queue(queue)
-
-    @property
-    def has_dead(self) -> bool:
-        """Whether `bury` has something to do."""
-        return bool(self._dead)
-
-    def bury(self) -> None:
-        """Publish the copies of all that died, and of what dies of that, until nothing is left to do.
-
-        Everything joins the batch that fills, as the deaths did, so a move is one on disk. RabbitMQ docs/dlx.
-        """
-        while self._dead:
-            self._bury(*self._dead.popleft())
-
-    def _bury(self, queue: Queue, grave: Grave, run: Sequence[Message]) -> None:
-        exchange = self.exchanges.get(grave.exchange)
-        runs: dict[Queue, list[Message]] = {}
-        making = DeadCopies(grave, self._clock.wall_ms // 1000)
-        for message in run:
-            copy = making.copy(message, self._next_message_number())
-            targets = [] if exchange is None else self._resting_places(exchange, message, copy, grave)
-            if grave.is_kept and not all(target.has_room_for(copy) for target in targets):
-                self._refused_dead.append((queue, grave, [message]))
-                self._clock.wake_at(self._clock.now_ms + DEAD_LETTER_RETRY_MS, self)
-                continue
-            note_holders(targets, [copy])
-            for target in targets:
-                runs.setdefault(target, []).append(copy)
-            if grave.is_kept:
-                queue.buried([message])
-        for target, copies in runs.items():
-            target.publish(copies)
-            target.take_refused()
-
-    def _resting_places(self, exchange: Exchange, message: Message, copy: Message, grave: Grave) -> list[Queue]:
-        """The queues that a copy reaches, but those it would come back to for ever."""
-        targets = self.routing.route(
-            exchange, routing_keys(message, grave), lambda: decode_table(copy.facts.headers))
-        if grave.reason == REJECTED:
-            return targets
-        cycling = cycling_queues(copy)
-        return [target for target in targets if target.name not in cycling]
-
-    def wake(self) -> None:
-        """Try again what was refused where it should go at least once."""
-        again, self._refused_dead = self._refused_dead, []
-        self._dead.extend(again)
-        self.bury()
 
     # What the store kept
 

@@ -226,7 +226,7 @@ class Commands:
         found = home.queues.get(queue)
         if found is None:
             raise Refusal(f"not_found: no queue '{queue}' in vhost '{vhost}'", EXIT_UNAVAILABLE)
-        home.purge_queue(OPERATOR, queue, found.owner)
+        found.purge()
 
     def delete_queue(self, vhost: str, queue: str, if_empty: bool = False, if_unused: bool = False) -> int:
         """Delete a queue, also one that is exclusive; says how many messages were ready."""

@@ -75,12 +75,12 @@ class Committer:
     def take(self) -> None:
         """Give the filling batch to the thread, if that is free and there is something in it.
 
-        What died is buried before: a death and the copies that come of it belong in one batch. A batch out of
-        which everything was settled again needs no writing: it counts as committed.
+        New jobs of the worklist do their first pieces before: a death is then mostly moved in the batch of its cause.
+        A batch out of which everything was settled again needs no writing: it counts as committed.
         """
         if self._is_busy:
             return
-        self._passes.bury_dead()
+        self._passes.work_on_new()
         filling = self._journal.filling
         if filling.is_empty:
             self._journal.owed.nothing_waits()

@@ -118,6 +118,7 @@ class Pass:
         self.tell_time()
         now = self._broker.clock.now_ms
         self._go_on_with_deferred()
+        self._work()
         if self.committer is not None:
             self.committer.tell_of_answers()
         has_output, self._has_output = self._has_output, []
@@ -125,7 +126,6 @@ class Pass:
             protocol = self.protocols.get(session)
             if protocol is not None:
                 protocol.flush(now)
-        self._broker.bury_dead()
         self._set_alarm(now)
         self._broker.page_out()
         if self.shelf is not None:
@@ -143,7 +143,7 @@ class Pass:
                 else:
                     protocol.resume_reading()
         self._broker.effort.begin_turn()
-        if self._deferred:
+        if self._deferred or not self._broker.worklist.is_empty:
             self.schedule()
 
     def _go_on_with_deferred(self) -> None:
@@ -154,9 +154,17 @@ class Pass:
             if effort.turn_is_spent:
                 break
 
-    def bury_dead(self) -> None:
-        """Route what has died; see broker/broker.py."""
-        self._broker.bury_dead()
+    def _work(self) -> None:
+        """Give the worklist its slice of this turn."""
+        if not self._broker.worklist.is_empty:
+            self._broker.effort.begin()
+            self._broker.worklist.work()
+
+    def work_on_new(self) -> None:
+        """Let new jobs do their first pieces: what they move should join the batch of what caused them."""
+        if self._broker.worklist.has_new:
+            self._broker.effort.begin()
+            self._broker.worklist.work_on_new()
 
     def _set_alarm(self, now: int) -> None:
         """See to it that the broker's clock goes on when something of its is due."""

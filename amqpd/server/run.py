@@ -183,7 +183,6 @@ class _Server:
             raise StartError(str(from_finding(str(finding), path)), EXIT_IO)
         broker.restore_messages(
             recovered.messages, recovered.redelivered, recovered.redelivered_to, recovered.deliveries)
-        broker.bury_dead()
         self._store = store
         if not self._ballast.ensure() and not self._ballast.is_spent:
             log.warning("no ballast: less than twice limits.ballast_size is free in %s", config.data_dir)

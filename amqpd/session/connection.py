@@ -190,7 +190,7 @@ class Session:
     def _take(self, commands: Iterable[Command], first: Command | None = None) -> None:
         """Carry out commands, `first` before the others, until the connection has ended or the rest has to wait."""
         commands = iter(commands)
-        effort = self.broker.effort
+        effort, worklist = self.broker.effort, self.broker.worklist
         try:
             for command in commands if first is None else chain((first,), commands):
                 if self._signals.alarm and self.phase is Phase.OPEN and isinstance(command, CONTENTS):
@@ -202,7 +202,8 @@ class Session:
                     self._deferred.defer(commands, Wait.DISK, command)
                     reason.call(self.go_on)
                     return
-                self.broker.bury_dead()
+                if worklist.has_new:
+                    worklist.work_on_new()
                 if self.phase is Phase.CLOSED:
                     return
                 if rest is not None or effort.is_spent:

@@ -24,9 +24,9 @@ from pamqp.commands import Confirm
 from amqpd import fields
 from amqpd.broker.exchange import Exchange
 from amqpd.broker.ports import ReplySubscriber
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue import Queue, note_holders
 from amqpd.broker.routing import Walk
-from amqpd.broker.vhost import REPLY_TO, note_holders
+from amqpd.broker.vhost import REPLY_TO
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.message import Facts, Message, Route, pack_content
 from amqpd.session.table import Handlers

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pamqp.commands import Exchange, Queue
 
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition
+from amqpd.broker.paging import NotAtHand
+from amqpd.broker.queue import Purge
 from amqpd.broker.vhost import REPLY_TO
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.session.table import Handlers
@@ -27,6 +29,7 @@ class Topology:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._purge: Purge | None = None      # one that is under way
         self._last_queue: str | None = None
 
     def handlers(self) -> Handlers:
@@ -122,10 +125,18 @@ class Topology:
         return None if method.nowait else Queue.DeleteOk(count)
 
     def on_queue_purge(self, method: Queue.Purge) -> Queue.PurgeOk | None:
-        """Spec: queue.purge."""
+        """Purge a queue, and answer when the last message has gone. Spec: queue.purge.
+
+        Raises NotAtHand while that takes; then the method is to be carried out again.
+        """
         channel = self._channel
-        count = channel.vhost.purge_queue(channel.user, self.queue_name(method.queue), channel.owner)
-        return None if method.nowait else Queue.PurgeOk(count)
+        purge = self._purge or channel.vhost.purge_queue(
+            channel.user, self.queue_name(method.queue), channel.owner)
+        self._purge = None if purge.is_done else purge
+        if not purge.is_done:
+            raise NotAtHand(purge.call)
+        channel.vhost.note_batch(purge.batch)
+        return None if method.nowait else Queue.PurgeOk(purge.count)
 
     def on_queue_bind(self, method: Queue.Bind) -> Queue.BindOk | None:
         """Spec: queue.bind. With neither queue nor key, the key is the name of the queue declared last."""

@@ -167,6 +167,11 @@ class Journal:
         """The batch that records join now, to look at."""
         return self._filling
 
+    @property
+    def batch(self) -> int:
+        """The number of the batch that fills."""
+        return self._filling.number
+
     def changed(self, change: Change) -> int:
         """Record a change of the definitions; of an exchange or queue that is not durable nothing is kept."""
         definition = change.definition
@@ -218,6 +223,8 @@ class Journal:
 
 class MemoryJournal:
     """The journal of a broker that keeps everything in memory: there is never anything to wait for."""
+
+    batch = 0
 
     def changed(self, change: Change) -> int:
         """Nothing is kept."""

@@ -52,6 +52,9 @@ ONLY_IN = {
 CODEC = {"pamqp.body", "pamqp.decode", "pamqp.encode", "pamqp.frame", "pamqp.header"}
 # Who may catch whatever it is, and why nobody else need.
 CATCHES_ALL = {
+    ("broker/dead_letter_router.py", "_move"): "a message that cannot be moved is set aside, and the others are moved",
+    ("broker/dead_letter_router.py", "_publish"): "a queue that cannot take dead letters leaves them where they were",
+    ("broker/worklist.py", "_work_on"): "a job that fails is over, and the others go on",
     ("program.py", "run"): "a bug becomes a line on stderr and an exit code",
     ("management/control.py", "answer"): "a bug becomes an answer, and the socket lives on",
     ("server/committer.py", "_run"): "a bug becomes the failure of one job, and commits go on",

@@ -10,7 +10,8 @@ from amqpd.broker.broker import Broker
 from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import Defined, QueueDefinition, VhostDefinition
 from amqpd.broker.pages import PAGE_MESSAGES
-from amqpd.broker.paging import PAGES_A_TURN, NotAtHand
+from amqpd.broker.effort import SLICE
+from amqpd.broker.paging import STEPS_A_MESSAGE, NotAtHand
 from amqpd.broker.queue import Queue
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.stretch import MESSAGE_COST
@@ -30,8 +31,12 @@ class Graveyard:
     def __init__(self) -> None:
         self.dead: list[tuple[int, str]] = []
 
-    def died(self, queue: Queue, run: Sequence[Message], reason: str) -> None:
+    def died(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
         self.dead += [(one.number, reason) for one in run]
+
+    def is_behind(self, queue: Queue) -> bool:
+        """See broker/queue.py."""
+        return False
 
     def unused(self, queue: Queue) -> None:
         raise AssertionError("no queue expires here")
@@ -54,7 +59,7 @@ def shelf(journal: RecordingJournal) -> ShelfInMemory:
 def make(journal: RecordingJournal, shelf: ShelfInMemory, **rules: object) -> Queue:
     """A durable queue under these rules."""
     return Queue(
-        queue_definition(durable=True), journal, shelf=shelf, mortuary=Graveyard(), clock=Clock(1_000, 1_000_000),
+        queue_definition(durable=True), journal, shelf=shelf, sink=Graveyard(), clock=Clock(1_000, 1_000_000),
         rules=QueueRules(**rules))  # type: ignore[arg-type]  # by name, whatever a test asks for
 
 
@@ -183,7 +188,9 @@ def test_a_slip_that_is_damaged_takes_nothing_from_what_the_store_keeps(
 
 
 def test_a_purge_reads_nothing(queue: Queue, journal: RecordingJournal, shelf: ShelfInMemory) -> None:
-    assert queue.purge()[0] == COUNT
+    purge = queue.purge()
+    queue.worklist.work_off()
+    assert purge.is_done and purge.count == COUNT
     assert shelf.fetched == 0 and not journal.now.messages[1] and shelf.budget.used == 0
 
 
@@ -194,8 +201,10 @@ def test_what_is_requeued_goes_back_between_pages(queue: Queue, shelf: ShelfInMe
         assert one is not None
         given.append(one)
     queue.requeue(given[:PAGE_MESSAGES] + given[2 * PAGE_MESSAGES :])
+    queue.worklist.work_off()
     queue.paging.page_out(1 << 30)
     queue.requeue(given[PAGE_MESSAGES : 2 * PAGE_MESSAGES])
+    queue.worklist.work_off()
     assert queue.ready.numbers() == list(ALL)
 
 
@@ -207,6 +216,7 @@ def test_messages_end_in_their_pages(journal: RecordingJournal, shelf: ShelfInMe
     queue._clock.advance(5_999)
     assert len(queue.ready) == COUNT
     queue._clock.advance(6_000)
+    queue.worklist.work_off()
     assert not queue.ready and shelf.fetched == 0 and not journal.now.messages[1]
     queue.check()
 
@@ -216,13 +226,15 @@ def test_what_ends_on_disk_is_read_to_be_buried(journal: RecordingJournal, shelf
     fill(queue, journal, shelf)
     shelf.is_open = False
     queue._clock.advance(6_000)
+    queue.worklist.work_off()
     assert not queue.ready
-    assert len(queue._mortuary.dead) == PAGE_MESSAGES, "what was in memory"  # type: ignore[union-attr]  # a Graveyard
-    assert len(journal.now.messages[1]) == COUNT - PAGE_MESSAGES, "it is kept until it can be moved"
+    assert len(queue._sink.dead) == PAGE_MESSAGES, "what was in memory"  # type: ignore[union-attr]  # a Graveyard
+    assert len(journal.now.messages[1]) == COUNT, "they are kept until they have been moved"
     shelf.is_open = True
     shelf.serve()
     shelf.serve()
-    assert queue._mortuary.dead == [(number, "expired") for number in ALL]  # type: ignore[union-attr]  # a Graveyard
+    assert queue._sink.dead == [(number, "expired") for number in ALL]  # type: ignore[union-attr]  # a Graveyard
+    queue.dead_lettered(messages(*ALL, persistent=True))
     assert not journal.now.messages[1]
     queue.check()
 
@@ -232,16 +244,18 @@ def test_the_dead_of_a_deleted_queue_go_nowhere(journal: RecordingJournal, shelf
     fill(queue, journal, shelf)
     shelf.is_open = False
     queue._clock.advance(6_000)
+    queue.worklist.work_off()
     queue.end()
     shelf.is_open = True
     shelf.serve()
-    assert len(queue._mortuary.dead) == PAGE_MESSAGES  # type: ignore[union-attr]  # a Graveyard
+    assert len(queue._sink.dead) == PAGE_MESSAGES  # type: ignore[union-attr]  # a Graveyard
 
 
 def test_a_limit_that_comes_later_drops_without_reading(journal: RecordingJournal, shelf: ShelfInMemory) -> None:
     queue = make(journal, shelf)
     fill(queue, journal, shelf)
     queue.apply(QueueRules(max_length=10))
+    queue.worklist.work_off()
     assert queue.ready.numbers() == list(ALL)[-10:] and shelf.fetched == 0
     assert sorted(journal.now.messages[1]) == list(ALL)[-10:]
     queue.check()
@@ -251,9 +265,12 @@ def test_many_dead_are_read_a_few_pages_a_turn(journal: RecordingJournal, shelf:
     queue = make(journal, shelf, dead_letter_exchange="dlx")
     fill(queue, journal, shelf)
     queue.apply(QueueRules(max_length=0, dead_letter_exchange="dlx"))
-    assert shelf.fetched == PAGES_A_TURN * PAGE_MESSAGES
+    queue.worklist.effort.begin()
+    queue.worklist.work()
+    assert 0 < shelf.fetched <= SLICE // STEPS_A_MESSAGE + PAGE_MESSAGES
+    queue.worklist.work_off()
     shelf.serve()
-    assert queue._mortuary.dead == [(number, "maxlen") for number in ALL]  # type: ignore[union-attr]  # a Graveyard
+    assert queue._sink.dead == [(number, "maxlen") for number in ALL]  # type: ignore[union-attr]  # a Graveyard
 
 
 def test_the_dead_that_wait_for_others_do_not_end_as_well(journal: RecordingJournal, shelf: ShelfInMemory) -> None:
@@ -263,12 +280,14 @@ def test_the_dead_that_wait_for_others_do_not_end_as_well(journal: RecordingJour
     queue.publish(messages(COUNT + 1))
     shelf.is_open = False
     queue.apply(QueueRules(max_length=0, **rules))  # type: ignore[arg-type]  # by name
+    queue.worklist.work_off()
     queue._clock.advance(6_000)
+    queue.worklist.work_off()
     queue.check()
     shelf.is_open = True
     shelf.serve()
     shelf.serve()
-    assert queue._mortuary.dead == [  # type: ignore[union-attr]  # a Graveyard
+    assert queue._sink.dead == [  # type: ignore[union-attr]  # a Graveyard
         (number, "maxlen") for number in [*ALL, COUNT + 1]]
 
 
@@ -280,7 +299,7 @@ def test_the_rejected_count_as_delivered_until_they_are_buried(journal: Recordin
     queue.reject([rejected])
     assert queue.redelivered == {1}, "a stop now would have it ready again"
     queue.check()
-    queue.buried([rejected])
+    queue.dead_lettered([rejected])
     assert not queue.redelivered
     queue.check()
 
@@ -341,6 +360,7 @@ def test_what_ends_while_it_is_written_down_is_not_kept(journal: RecordingJourna
     queue.publish(run, is_timed=True)
     queue.paging.page_out(1 << 30)
     queue._clock.advance(1_050)
+    queue.worklist.work_off()
     shelf.write_slips()
     assert {number for slip in shelf.slips for number in slip.left} == {*ALL[PAGE_MESSAGES + 1 :: 2]}
     queue.check()

@@ -119,15 +119,16 @@ def test_a_queue_is_cut_to_a_new_limit_at_once_and_the_dead_are_buried(vhost: Vh
     found.publish(messages(1, 2, 3, 4))
     set_policy(vhost, pattern="^q$", max_length=1)
     assert ready(found) == [4]
+    vhost.worklist.work_off()
     assert len(dead.ready) == 3
-    assert not vhost.has_dead
+    assert not vhost.dead_letters.has_work
 
 
 def test_the_dead_follow_the_policys_exchange(vhost: Vhost) -> None:
     dead, found = queue(vhost, "dead"), queue(vhost, arguments={"x-max-length": 1})
     set_policy(vhost, pattern="^q$", dead_letter_exchange="", dead_letter_routing_key="dead")
     found.publish(messages(1, 2))
-    vhost.bury()
+    vhost.worklist.work_off()
     assert (len(dead.ready), ready(found)) == (1, [2])
 
 

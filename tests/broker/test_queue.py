@@ -120,7 +120,7 @@ def test_purge_forgets_what_was_redelivered(queue: Queue) -> None:
     queue.publish(run)
     queue.get(no_ack=False)
     queue.requeue(run[:1])
-    assert queue.purge()[0] == 2
+    assert queue.purge().count == 2
     assert (queue.redelivered, queue.ready.octets) == (set(), 0)
 
 
@@ -352,7 +352,8 @@ def test_persistent_messages_of_a_durable_queue_are_recorded(durable: Queue, jou
 
 def test_transient_messages_are_not_recorded(durable: Queue, journal: RecordingJournal) -> None:
     assert durable.publish(messages(1, 2)) == 0
-    assert durable.purge() == (2, 0)
+    purge = durable.purge()
+    assert (purge.count, purge.batch) == (2, 0)
     assert journal.is_empty
 
 
@@ -393,7 +394,8 @@ def test_how_often_a_message_was_given_back_is_recorded(durable: Queue, journal:
 def test_a_purge_is_recorded(durable: Queue, journal: RecordingJournal) -> None:
     durable.publish(messages(1, 2, persistent=True))
     durable.get(no_ack=False)
-    assert durable.purge() == (1, journal.batch)
+    purge = durable.purge()
+    assert (purge.count, purge.batch) == (1, journal.batch)
     assert list(journal.now.messages[1]) == [1]
 
 
@@ -407,4 +409,4 @@ def test_statistics_add_up(queue: Queue, subscriber: ListSubscriber) -> None:
     settle(consumer, run[1])
     assert queue.statistics() == {
         "messages_ready": 0, "messages_unacknowledged": 3, "messages": 3, "message_bytes_ready": 0, "consumers": 1,
-        "published": 4, "delivered": 3, "got": 1, "settled": 1, "redelivered": 0}
+        "published": 4, "delivered": 3, "got": 1, "settled": 1, "redelivered": 0, "messages_set_aside": 0}

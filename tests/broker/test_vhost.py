@@ -440,6 +440,6 @@ def test_a_sure_dead_letter_waits_until_it_fits(journal: RecordingJournal) -> No
     rejected = source.get(no_ack=False)
     assert rejected is not None
     source.reject([rejected])
-    vhost.bury()
+    vhost.worklist.work_off()
     assert not target.ready and [*journal.now.messages[source.definition.number]] == [1_001]
     vhost.check()

@@ -39,8 +39,8 @@ from amqpd.broker.definitions import (
 from amqpd.broker.pages import Left, Unread
 from amqpd.broker.paging import NotAtHand
 from amqpd.broker.ports import Journal as JournalPort
-from amqpd.broker.queue import Queue
-from amqpd.broker.vhost import Vhost, note_holders
+from amqpd.broker.queue import note_holders, Queue
+from amqpd.broker.vhost import Vhost
 from amqpd.fields import decode_table
 from amqpd.message import Message, pack_content, pack_short_string
 from amqpd.properties import read_facts
@@ -236,9 +236,10 @@ class WatchedQueue(Queue):
         self.machine.has_come(self, run)
         return batch
 
-    def _bury(self, run: Sequence[Message], reason: str) -> None:
+    def die(self, run: Sequence[Message], reason: str) -> int:
+        """See `Queue`."""
         self.machine.dies(self, run, reason)
-        super()._bury(run, reason)
+        return super().die(run, reason)
 
     def settle_unread(self, unread: Unread) -> int:
         """See `Queue`: these die without having been read, or are purged."""
@@ -259,7 +260,7 @@ class WatchedVhost(Vhost):
 
     def _new_queue(self, definition: QueueDefinition, owner: object | None) -> Queue:
         queue = WatchedQueue(
-            definition, self._journal, owner=owner, rules=self._rules_of(definition), clock=self._clock, mortuary=self,
+            definition, self._journal, owner=owner, rules=self._rules_of(definition), clock=self._clock, sink=self,
             shelf=self._shelf)
         queue.machine = self.machine
         return queue
@@ -445,8 +446,8 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         return self.queues[name].definition.durable and held.message.facts.persistent
 
     def bury(self) -> None:
-        self.vhost.bury()
-        assert not self.vhost.has_dead
+        self.vhost.worklist.work_off()
+        assert not self.vhost.dead_letters.has_work
         assert all(one.is_sure for one in self.copies), "a dead letter has not come"
         self.steps_before_burial = 0
 
@@ -511,7 +512,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
                 found, recovered.redelivered.get(number, set()), recovered.redelivered_to.get(number, 0),
                 recovered.deliveries.get(number, {}))
         self.read_on()
-        self.vhost.bury()
+        self.vhost.worklist.work_off()
         self.declare()
         self.save()
 
@@ -907,7 +908,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_journal_has_what_must_survive(self) -> None:
-        if not isinstance(self.disk, Double) or self.vhost.has_dead:
+        if not isinstance(self.disk, Double) or self.vhost.dead_letters.has_work:
             return
         now = self.disk.recording.now
         for name, queue in self.queues.items():

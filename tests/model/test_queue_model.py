@@ -136,7 +136,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def purge(self) -> None:
         ready = self.at(Place.READY)
-        assert self.queue.purge()[0] == len(ready)
+        assert self.queue.purge().count == len(ready)
         for number in ready:
             self.places[number] = Place.GONE
 

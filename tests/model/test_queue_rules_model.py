@@ -86,11 +86,11 @@ class QueueRulesMachine(RuleBasedStateMachine):
         definition = queue_definition(durable=durable)
         if durable:
             self.journal.changed(Defined(definition))
-        self.queue = Queue(definition, self.journal, rules=self.holds, clock=self.clock, mortuary=self)
+        self.queue = Queue(definition, self.journal, rules=self.holds, clock=self.clock, sink=self)
 
-    # The mortuary
+    # The dead-letter sink
 
-    def died(self, queue: Queue, run: Sequence[Message], reason: str) -> None:
+    def died(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
         """See broker/queue.py."""
         for one in run:
             known = self.known[one.number]
@@ -102,6 +102,10 @@ class QueueRulesMachine(RuleBasedStateMachine):
                 "rejected": one.number in self.rejecting,
             }[reason], f"died as {reason}"
             known.place = Place.DEAD
+
+    def is_behind(self, queue: Queue) -> bool:
+        """See broker/queue.py."""
+        return False
 
     def unused(self, queue: Queue) -> None:
         """See broker/queue.py."""

@@ -63,7 +63,7 @@ class FakePasses:
         self.heard: list[int] = []
         self.answered: list[int] = []
         self.is_awaiting = False
-        self.buried = 0
+        self.worked = 0
 
     def on_commit(self, batch: int) -> None:
         self.heard.append(batch)
@@ -71,8 +71,8 @@ class FakePasses:
     def on_answered(self, number: int) -> None:
         self.answered.append(number)
 
-    def bury_dead(self) -> None:
-        self.buried += 1
+    def work_on_new(self) -> None:
+        self.worked += 1
 
 
 class FakeShelf:
@@ -176,9 +176,9 @@ def test_those_who_wait_for_a_batch_that_became_empty_are_told() -> None:
 
 def test_what_died_is_buried_before_a_batch_is_taken() -> None:
     async def talk(bench: Bench) -> None:
-        bench.passes.bury_dead = lambda: bench.record(7)  # type: ignore[method-assign]  # the death of something
+        bench.passes.work_on_new = lambda: bench.record(7)  # type: ignore[method-assign]  # the death of something
         bench.committer.take()
-        del bench.passes.bury_dead
+        del bench.passes.work_on_new
         await bench.committer.wait_committed()
 
     assert run(talk).store.committed == [1]

@@ -152,11 +152,12 @@ class Stage:
             self._check_logins()
             for _ in range(len(self._deferred)):
                 self._deferred.popleft().go_on()
-            self.broker.bury_dead()
+            self.broker.effort.begin()
+            self.broker.worklist.work()
             self.shelf.serve()
             self._tell_of_answers()
             self._send()
-            if self._deferred:
+            if self._deferred or not self.broker.worklist.is_empty:
                 continue
             if not (self.commits_at_once and (self._awaiting or not self.journal.is_empty)):
                 break

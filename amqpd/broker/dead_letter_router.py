@@ -1,0 +1,254 @@
+"""Move messages that died in a queue to the queues that its dead-letter exchange leads to.
+
+A move is prepared whole, copy and targets, before anything changes; then the copies go into their queues and the
+message leaves its own, in one batch of the journal. So at every instant, a crash included, a message is in its queue
+or once in each target. A message that cannot be moved is set aside in its queue: kept, counted, logged and shown, and
+the rest goes on.
+
+Dead letters are worked off in pieces (`broker/worklist.py`). Each queue has its dead letters in order. What dies
+because a dead letter was moved, in a target without room or with a time to live of 0, is moved before the next of
+that order, the newest first: so a cascade through many queues needs little memory, order is kept, and another queue's
+dead letters do not wait for it.
+
+RabbitMQ docs/dlx, docs/quorum-queues (at-least-once dead lettering); rabbit_dead_letter.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+from amqpd.broker.clock import Clock
+from amqpd.broker.dead_letter import REJECTED, DeadCopies, Grave, cycling_queues, routing_keys
+from amqpd.broker.exchange import Exchange
+from amqpd.broker.queue import Queue, note_holders
+from amqpd.broker.routing import Routing
+from amqpd.broker.worklist import Worklist
+from amqpd.fields import decode_table
+from amqpd.message import Message
+
+log = logging.getLogger("amqpd")
+
+AT_ONCE = 32                # messages that are moved in one piece
+STEPS_A_MESSAGE = 20        # what it takes to make a copy and to look for its targets
+MOST_WAITING = 2_048        # dead letters of one queue, before it should produce no more
+RETRY_MS = 1_000
+
+
+class _Deaths:
+    """Messages that died in one queue for one reason, as far as they have not been moved."""
+
+    __slots__ = ("queue", "grave", "run", "at", "is_stored", "_copies", "_time_s")
+
+    def __init__(self, queue: Queue, grave: Grave, run: Sequence[Message], is_stored: bool) -> None:
+        self.queue = queue
+        self.grave = grave
+        self.run = run
+        self.at = 0
+        self.is_stored = is_stored
+        self._copies: DeadCopies | None = None
+        self._time_s = 0
+
+    def take(self, count: int) -> Sequence[Message]:
+        """Take the next ones."""
+        start, self.at = self.at, min(self.at + count, len(self.run))
+        return self.run[start : self.at]
+
+    def copies(self, time_s: int) -> DeadCopies:
+        """Return what makes their copies at this time, in seconds of the wall clock."""
+        if self._copies is None or self._time_s != time_s:
+            self._copies, self._time_s = DeadCopies(self.grave, time_s), time_s
+        return self._copies
+
+    @property
+    def count(self) -> int:
+        """How many are left."""
+        return len(self.run) - self.at
+
+
+class _Line:
+    """The dead letters of one queue in order, and on top what died because of them."""
+
+    __slots__ = ("queue", "count", "waiting", "cascade", "fresh", "_router")
+
+    def __init__(self, router: DeadLetterRouter, queue: Queue) -> None:
+        self.queue = queue
+        self.count = 0                          # of messages in `waiting`
+        self.waiting: deque[_Deaths] = deque()
+        self.cascade: list[_Deaths] = []        # the last one is next
+        self.fresh: list[_Deaths] = []          # what died in the piece at hand, in order
+        self._router = router
+
+    @property
+    def has_work(self) -> bool:
+        """See `broker/worklist.py`."""
+        return bool(self.cascade or self.waiting)
+
+    def work(self) -> None:
+        """See `broker/worklist.py`."""
+        self._router.work_on(self)
+
+
+class DeadLetterRouter:
+    """The dead letters of one vhost. `next_message_number` gives numbers that rise for ever."""
+
+    def __init__(
+        self, exchanges: Mapping[str, Exchange], routing: Routing, worklist: Worklist, clock: Clock,
+        next_message_number: Callable[[], int],
+    ) -> None:
+        self._exchanges = exchanges
+        self._routing = routing
+        self._worklist = worklist
+        self._effort = worklist.effort
+        self._clock = clock
+        self._next_message_number = next_message_number
+        self._lines: dict[Queue, _Line] = {}
+        self._moving: _Line | None = None
+        self._refused: dict[Queue, deque[tuple[Grave, Message]]] = {}
+        self._is_waking = False
+
+    @property
+    def has_work(self) -> bool:
+        """Return whether any dead letters have not been moved, but for those that wait for room."""
+        return bool(self._lines)
+
+    def died(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
+        """Take messages that died in this queue; `is_stored` is false for what the queue never took in."""
+        rules = queue.rules
+        assert rules.dead_letter_exchange is not None
+        grave = Grave(
+            queue.name, reason, rules.dead_letter_exchange, rules.dead_letter_routing_key, rules.is_at_least_once)
+        deaths = _Deaths(queue, grave, run, is_stored)
+        if self._moving is not None:
+            self._moving.fresh.append(deaths)
+            return
+        line = self._lines.get(queue)
+        if line is None:
+            line = self._lines[queue] = _Line(self, queue)
+        line.waiting.append(deaths)
+        line.count += len(run)
+        self._worklist.add(line)
+
+    def is_behind(self, queue: Queue) -> bool:
+        """Return whether so many dead letters of this queue wait that it should produce no more for now."""
+        line = self._lines.get(queue)
+        return line is not None and line.count > MOST_WAITING
+
+    def work_on(self, line: _Line) -> None:
+        """Move the next messages of a line."""
+        deaths = line.cascade[-1] if line.cascade else line.waiting[0]
+        # One at a time where a target may refuse: each needs to know what room the one before it has left.
+        run = deaths.take(1 if deaths.grave.is_kept else AT_ONCE)
+        if not line.cascade:
+            line.count -= len(run)
+        self._moving = line
+        try:
+            self._move(deaths, run)
+        finally:
+            self._moving = None
+            if not deaths.count:
+                if line.cascade:
+                    line.cascade.pop()
+                else:
+                    line.waiting.popleft()
+            line.cascade += reversed(line.fresh)
+            line.fresh.clear()
+            if not line.has_work:
+                del self._lines[line.queue]
+
+    def _move(self, deaths: _Deaths, run: Sequence[Message]) -> None:
+        queue, grave = deaths.queue, deaths.grave
+        moved: dict[Message, Message] = {}      # by copy
+        aside: list[Message] = []
+        runs: dict[Queue, list[Message]] = {}
+        known: dict[tuple[str, ...], list[Queue]] = {}
+        copies = deaths.copies(self._clock.wall_ms // 1000)
+        for message in run:
+            try:
+                copy, targets = self._prepare(copies.copy(message, self._next_message_number()), message, grave, known)
+            except Exception:
+                log.exception("queue '%s' in vhost '%s': message %d cannot be dead-lettered and is set aside",
+                              queue.name, queue.definition.vhost, message.number)
+                aside.append(message)
+                continue
+            self._effort.total += STEPS_A_MESSAGE + len(targets)
+            if grave.is_kept and not all(target.has_room_for(copy) for target in targets):
+                self._refuse(queue, grave, message)
+                continue
+            note_holders(targets, [copy])
+            moved[copy] = message
+            for target in targets:
+                runs.setdefault(target, []).append(copy)
+        for target, arriving in runs.items():
+            aside += [moved.pop(copy) for copy in self._publish(target, arriving) if copy in moved]
+        if deaths.is_stored:
+            queue.dead_lettered(list(moved.values()))
+            queue.set_aside(aside)
+
+    def _prepare(
+        self, copy: Message, message: Message, grave: Grave, known: dict[tuple[str, ...], list[Queue]]
+    ) -> tuple[Message, list[Queue]]:
+        """Return the copy and its targets, without those it would come back to for ever; change nothing."""
+        exchange = self._exchanges.get(grave.exchange)
+        if exchange is None:
+            return copy, []
+        targets = self._targets(exchange, tuple(routing_keys(message, grave)), copy, known)
+        if grave.reason == REJECTED or not targets:
+            return copy, targets
+        cycling = cycling_queues(copy)
+        return copy, [target for target in targets if target.name not in cycling]
+
+    def _targets(
+        self, exchange: Exchange, keys: tuple[str, ...], copy: Message, known: dict[tuple[str, ...], list[Queue]]
+    ) -> list[Queue]:
+        """Find the queues that these keys lead to; what depends on no headers is remembered in `known`."""
+        targets = known.get(keys)
+        if targets is not None:
+            return targets
+        walk = self._routing.walk(exchange, keys)
+        while not walk.step(self._effort):
+            pass
+        if walk.needs_headers:
+            return self._routing.route(exchange, keys, lambda: decode_table(copy.facts.headers))
+        known[keys] = walk.queues
+        return walk.queues
+
+    def _publish(self, target: Queue, copies: list[Message]) -> list[Message]:
+        """Put copies into a queue; return them if that failed, since nobody knows then how far it came."""
+        try:
+            target.publish(copies)
+            target.take_refused()
+        except Exception:
+            log.exception("queue '%s' in vhost '%s' could not take %d dead letters: they are set aside in their queue",
+                          target.name, target.definition.vhost, len(copies))
+            return copies
+        return []
+
+    # At least once
+
+    def _refuse(self, queue: Queue, grave: Grave, message: Message) -> None:
+        """Keep a message whose target has no room, and try again later."""
+        self._refused.setdefault(queue, deque()).append((grave, message))
+        self._ask_to_be_woken(RETRY_MS)
+
+    def _ask_to_be_woken(self, after_ms: int) -> None:
+        if not self._is_waking:
+            self._is_waking = True
+            self._clock.wake_at(self._clock.now_ms + after_ms, self)
+
+    def wake(self) -> None:
+        """Try again to move what was refused: the first message of each queue, and more as long as there is room."""
+        self._is_waking = False
+        self._effort.begin()
+        refused, self._refused = self._refused, {}
+        for queue, waiting in refused.items():
+            while waiting and queue not in self._refused and not queue.deleted:
+                grave, message = waiting.popleft()
+                self._move(_Deaths(queue, grave, [message], is_stored=True), [message])
+                if self._effort.is_spent:
+                    break
+            if waiting and not queue.deleted:
+                self._refused.setdefault(queue, deque()).extend(waiting)
+        if self._refused:
+            self._ask_to_be_woken(0 if self._effort.is_spent else RETRY_MS)

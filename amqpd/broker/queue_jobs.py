@@ -1,0 +1,67 @@
+"""What one queue does that takes long, in pieces: expire, trim, requeue, purge very many messages.
+
+A job is an iterator: each step does a piece. Jobs of a queue are done in the order in which they came. While there is
+one, the queue hands out nothing, so that nobody sees a message that has expired, or one before another that is on its
+way back; publishes and acks go on. A small job is done at once and is never seen here.
+
+Always true between calls: a queue that has jobs is on the worklist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from amqpd.broker.worklist import PIECE, Waiters, Worklist
+
+
+OVER = object()
+
+
+class QueueJobs:
+    """The jobs of one queue; `on_idle` is called after the last one."""
+
+    __slots__ = ("_worklist", "_on_idle", "_jobs", "_waiters")
+
+    def __init__(self, worklist: Worklist, on_idle: Callable[[], None]) -> None:
+        self._worklist = worklist
+        self._on_idle = on_idle
+        self._jobs: list[Iterator[None]] = []       # few, and none in most queues
+        self._waiters = Waiters(worklist)
+
+    @property
+    def has_work(self) -> bool:
+        """Return whether the queue is busy; see `broker/worklist.py`."""
+        return bool(self._jobs)
+
+    def run(self, job: Iterator[None]) -> None:
+        """Do the first piece at once, if no other job is under way, and leave the rest to the worklist."""
+        if not self._jobs and next(job, OVER) is OVER:
+            return
+        self._jobs.append(job)
+        self._worklist.add(self)
+
+    def call(self, go_on: Callable[[], None]) -> None:
+        """Call back when the queue is no longer busy."""
+        self._waiters.call(go_on)
+
+    def work(self) -> None:
+        """See `broker/worklist.py`. A job that fails is over, and the next one has its turn."""
+        job = self._jobs[0]
+        self._worklist.effort.total += PIECE
+        is_over = True
+        try:
+            is_over = next(job, OVER) is OVER
+        finally:
+            if is_over and self._jobs and self._jobs[0] is job:
+                del self._jobs[0]
+            if not self._jobs:
+                self._end()
+
+    def clear(self) -> None:
+        """Forget all jobs: the queue is gone."""
+        self._jobs.clear()
+        self._end()
+
+    def _end(self) -> None:
+        self._on_idle()
+        self._waiters.release()

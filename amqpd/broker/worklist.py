@@ -1,0 +1,160 @@
+"""Work that takes long, worked off in pieces: dead letters to move, messages that expire, queues to trim.
+
+A job does a piece of its work when it is asked to, a few hundred steps at most, and says whether there is more. Jobs
+have their turn one after the other, so a long one does not hold up a short one, and all of them together have a slice
+of each turn of the event loop (`broker/effort.py`). The first piece of a new job is done at once: most jobs are small,
+and what a client causes is then done before the client is answered.
+
+An exception in one piece ends that piece and nothing else: it is logged, and the job goes on if it has more to do.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from amqpd.broker.effort import Effort
+
+log = logging.getLogger("amqpd")
+
+PIECE = 500         # steps, about, that a job takes in one go
+
+
+class Job(Protocol):
+    """Something that takes long."""
+
+    def work(self) -> None:
+        """Do one piece."""
+
+    @property
+    def has_work(self) -> bool:
+        """Return whether there is more to do."""
+
+
+class Later:
+    """One call that is made in one of the next pieces, however often it is asked for."""
+
+    __slots__ = ("has_work", "_worklist", "_call")
+
+    def __init__(self, worklist: Worklist, call: Callable[[], None]) -> None:
+        self.has_work = False
+        self._worklist = worklist
+        self._call = call
+
+    def ask(self) -> None:
+        """Ask for the call."""
+        self.has_work = True
+        self._worklist.add(self)
+
+    def work(self) -> None:
+        """See `Job`."""
+        self.has_work = False
+        self._call()
+
+
+class Waiters:
+    """Calls to be made once something has been worked off; they are made in a piece of their own."""
+
+    __slots__ = ("_calls", "_worklist")
+
+    def __init__(self, worklist: Worklist) -> None:
+        self._calls: list[Callable[[], None]] = []
+        self._worklist = worklist
+
+    def call(self, go_on: Callable[[], None]) -> None:
+        """Ask for this call."""
+        self._calls.append(go_on)
+
+    def release(self) -> None:
+        """It has been worked off."""
+        if self._calls:
+            Later(self._worklist, self._call_all).ask()
+
+    def _call_all(self) -> None:
+        calls, self._calls = self._calls, []
+        for go_on in calls:
+            go_on()
+
+
+class Discard:
+    """Large lists that nobody needs any more: what they hold is freed in pieces."""
+
+    def __init__(self, worklist: Worklist, lists: list[list[Any]]) -> None:
+        self._worklist = worklist
+        self._lists = lists
+        worklist.add(self)
+
+    @property
+    def has_work(self) -> bool:
+        """See `Job`."""
+        return bool(self._lists)
+
+    def work(self) -> None:
+        """See `Job`."""
+        last = self._lists[-1]
+        del last[-4 * PIECE :]
+        if not last:
+            self._lists.pop()
+        self._worklist.effort.total += PIECE
+
+
+class Worklist:
+    """The jobs of one broker."""
+
+    def __init__(self, effort: Effort | None = None) -> None:
+        self.effort = effort or Effort.without_end()
+        self._new: deque[Job] = deque()
+        self._jobs: deque[Job] = deque()
+        self._known: set[Job] = set()
+
+    def add(self, job: Job) -> None:
+        """Add a job that has work; one that is on the list stays where it is."""
+        if job not in self._known:
+            self._known.add(job)
+            self._new.append(job)
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether nothing is left to do."""
+        return not self._known
+
+    @property
+    def has_new(self) -> bool:
+        """Return whether a job has been added that has not done its first piece."""
+        return bool(self._new)
+
+    def work_on_new(self) -> None:
+        """Let new jobs do their first pieces, as far as the present slice goes."""
+        while self._new:
+            self._work_on(self._new.popleft())
+            if self.effort.is_spent:
+                return
+
+    def work(self) -> None:
+        """Let all jobs work in turn, until nothing is left or the present slice is spent."""
+        self._jobs += self._new
+        self._new.clear()
+        while self._jobs:
+            self._work_on(self._jobs.popleft())
+            if self.effort.is_spent:
+                return
+
+    def work_off(self) -> None:
+        """Work until nothing is left, however long that takes."""
+        stop = self.effort.stop
+        while not self.is_empty:
+            self.effort.begin()
+            self.work()
+        self.effort.stop = stop
+
+    def _work_on(self, job: Job) -> None:
+        try:
+            job.work()
+        except Exception:
+            log.exception("internal error in a job of the worklist")
+        if job.has_work:
+            self._jobs.append(job)
+        else:
+            self._known.discard(job)
