@@ -1,7 +1,8 @@
 """The time as the broker knows it: two numbers that the server sets, and when to be woken.
 
-The broker never looks at a clock. While it runs, deadlines are on the monotonic one; the store keeps the wall
-clock's, since nothing else survives a restart, and the jumps of that one then matter only at recovery.
+The broker never looks at a clock. While it runs, deadlines are on one that nobody sets; the store keeps them on a clock
+of its own, which is the wall clock but for the steps by which that was set since the store was made. See
+server/wall_clock.py.
 
 Always true between calls: no wake-up is lost; a queue that asked for one is called at or after its time.
 """
@@ -24,22 +25,40 @@ class Clock:
 
     def __init__(self, now_ms: int = 0, wall_ms: int = 0) -> None:
         self.now_ms = now_ms
-        self._wall_ahead_ms = wall_ms - now_ms
+        self._wall_ahead_ms = self._stored_ahead_ms = wall_ms - now_ms
         self._asleep: list[tuple[int, int, Sleeper]] = []
         self._asked = 0
 
-    def set_wall(self, wall_ms: int) -> None:
-        """Say what the wall clock shows at `now_ms`."""
-        self._wall_ahead_ms = wall_ms - self.now_ms
+    def set_wall(self, now_ms: int, wall_ms: int) -> None:
+        """Learn what the wall clock shows at this time; the store's clock goes on as it was."""
+        self._wall_ahead_ms = wall_ms - now_ms
+
+    def set_stored(self, behind_ms: int) -> None:
+        """Learn how far the store's clock is behind the wall clock, at start."""
+        self._stored_ahead_ms = self._wall_ahead_ms - behind_ms
 
     def to_wall(self, when_ms: int) -> int:
         """What the wall clock will show then."""
         return when_ms + self._wall_ahead_ms
 
+    def to_stored(self, when_ms: int) -> int:
+        """Return what the store's clock will show then."""
+        return when_ms + self._stored_ahead_ms
+
     @property
     def wall_ms(self) -> int:
         """What the wall clock shows now."""
         return self.now_ms + self._wall_ahead_ms
+
+    @property
+    def stored_ms(self) -> int:
+        """Return what the store's clock shows now."""
+        return self.now_ms + self._stored_ahead_ms
+
+    @property
+    def stored_behind_ms(self) -> int:
+        """Return how far the store's clock is behind the wall clock."""
+        return self._wall_ahead_ms - self._stored_ahead_ms
 
     def wake_at(self, when_ms: int, sleeper: Sleeper) -> None:
         """Wake somebody at this time, or as soon after it as the server gets to it."""

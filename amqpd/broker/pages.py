@@ -74,10 +74,10 @@ class StoredMessages(NamedTuple):
         """
         if self.expiries is None or self.lifetimes is None:
             return None
-        now, wall = clock.now_ms, clock.wall_ms
+        now, stored = clock.now_ms, clock.stored_ms
         longest = NO_END if ttl_ms is None else ttl_ms
         return array("q", [
-            NO_END if expiry == NO_END else min(NO_END, now + min(longest, lifetime, max(0, expiry - wall)))
+            NO_END if expiry == NO_END else min(NO_END, now + min(longest, lifetime, max(0, expiry - stored)))
             for expiry, lifetime in zip(self.expiries, self.lifetimes)])
 
     def pages(self, ends: array[int] | None, highest: int) -> Iterator[tuple[int, Iterator[Page]]]:

@@ -210,7 +210,7 @@ class Queue:
     def _to_wall(self, ends: Mapping[Message, int], run: Iterable[Message]) -> dict[int, int] | None:
         if not ends:
             return None
-        return {message.number: self._clock.to_wall(ends[message]) for message in run if message in ends}
+        return {message.number: self._clock.to_stored(ends[message]) for message in run if message in ends}
 
     def _publish_within_limits(self, run: Sequence[Message], is_timed: bool) -> int:
         """Take as many as there is room for, as often as handing out makes room; refuse what does not fit."""

@@ -34,6 +34,10 @@ def just_do(step: Callable[[], None]) -> None:
     step()
 
 
+def _nothing() -> None:
+    """There is no clock to be followed."""
+
+
 class _Ended(Exception):
     """The thread has nothing to do any more."""
 
@@ -42,12 +46,13 @@ class Committer:
     """Writes the journal's batches. `on_failure` hears, in the loop, of the one error there is no way past.
 
     `with_room` does what it is given, in the thread, and may do it again after a StoreFull; see store/ballast.py.
+    `follow_clock` is called before each batch: what has to be known of the wall clock goes with it.
     """
 
     def __init__(
         self, journal: Journal, store: Store, passes: Pass, loop: asyncio.AbstractEventLoop,
         on_failure: Callable[[StoreError], None], shelf: StoreShelf,
-        with_room: Callable[[Callable[[], None]], None] = just_do,
+        with_room: Callable[[Callable[[], None]], None] = just_do, follow_clock: Callable[[], None] = _nothing,
     ) -> None:
         self._journal = journal
         self._shelf = shelf
@@ -56,6 +61,7 @@ class Committer:
         self._loop = loop
         self._on_failure = on_failure
         self._with_room = with_room
+        self._follow_clock = follow_clock
         self._is_busy = False
         self._committed_number = 0
         self._one_more = asyncio.Event()
@@ -90,6 +96,7 @@ class Committer:
             return
         if not self.check_files():
             return
+        self._follow_clock()
         self._is_busy = True
         self._shelf.close()
         self._work.put(self._journal.take())

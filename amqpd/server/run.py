@@ -37,11 +37,12 @@ from amqpd.server.committer import Committer
 from amqpd.server.declarations import Undeclared, declare
 from amqpd.server.listener import Listeners, describe_address
 from amqpd.server.login import Logins
-from amqpd.server.loop import Pass, now_ms
+from amqpd.server.loop import Pass
 from amqpd.server.shelf import StoreShelf
 from amqpd.server.signals import StopSignals, crash, crash_after
 from amqpd.server.ticker import Ticker
 from amqpd.session.connection import SessionSettings
+from amqpd.server.wall_clock import WallClock, read_clocks
 from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError, StoreLocked, from_finding
 from amqpd.store.files import DATABASE
@@ -120,12 +121,14 @@ class _Server:
         broker, journal = self._open()
         loop = asyncio.get_running_loop()
         passes = Pass(loop, broker)
+        wall_clock = WallClock(broker.clock, journal, passes)
         alarms = self._alarms(passes)
         if self._store is not None and self._shelf is not None:
             passes.shelf = self._shelf
             self._shelf.begin(broker, passes.schedule, lambda: "disk" not in passes.alarm)
             passes.committer = Committer(
-                journal, self._store, passes, loop, self._fail, self._shelf, self._ballast.with_room)
+                journal, self._store, passes, loop, self._fail, self._shelf, self._ballast.with_room,
+                wall_clock.follow)
         self._declare(broker)
         logins = Logins(broker, frozenset(config.loopback_users), config.limits.login_failure_delay_s)
         self._listeners = listeners = Listeners(broker, _session_settings(config), passes, logins)
@@ -137,7 +140,8 @@ class _Server:
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         async with self._control(broker, passes, addresses, alarms), anyio.create_task_group() as tasks:
-            for task in (Ticker(passes).tick_forever, alarms.watch_memory_forever, alarms.watch_disk_forever):
+            for task in (Ticker(passes).tick_forever, alarms.watch_memory_forever, alarms.watch_disk_forever,
+                         wall_clock.follow_forever):
                 tasks.start_soon(task)
             if passes.committer is not None:
                 tasks.start_soon(passes.committer.watch_files_forever)
@@ -154,7 +158,7 @@ class _Server:
     def _open(self) -> tuple[Broker, Journal]:
         """The broker as it was when it was last stopped, and the journal that its store is fed from."""
         config = self._config
-        clock = Clock(now_ms(), time.time_ns() // 1_000_000)
+        clock = Clock(*read_clocks())
         journal = Journal()
         if config.memory:
             return Broker(MemoryJournal(), clock=clock), journal
@@ -181,6 +185,7 @@ class _Server:
         for finding in restore(broker, recovered.definitions):
             store.abandon()
             raise StartError(str(from_finding(str(finding), path)), EXIT_IO)
+        clock.set_stored(recovered.clock_behind_ms)
         broker.restore_messages(
             recovered.messages, recovered.redelivered, recovered.redelivered_to, recovered.deliveries)
         self._store = store

@@ -44,6 +44,7 @@ class Batch:
         self.deliveries: dict[int, dict[int, int]] = {}
         self.settled: dict[int, list[int]] = {}
         self.leases: dict[int, int] = {}
+        self.clock_behind_ms: int | None = None     # where the wall clock was set
         self.count = 0
         self.weight = 0
         self._vhosts: dict[int, str] = {}       # of the queues above
@@ -123,6 +124,11 @@ class Batch:
         self._vhosts[queue.number] = queue.vhost
         self.count += len(numbers)
 
+    def set_clock(self, behind_ms: int) -> None:
+        """Note how far the store's clock is behind the wall clock from now on."""
+        self.count += self.clock_behind_ms is None
+        self.clock_behind_ms = behind_ms
+
     def check(self) -> None:
         """Assert what must hold between calls."""
         published = {(queue, number) for queue, pending in self.published.items() for number in pending}
@@ -133,7 +139,8 @@ class Batch:
         assert expiring <= published, "a message that is not published expires"
         assert not {*counted} & {*settled}, "a settled message has a delivery count"
         assert self.count == len(
-            self.changes) + len(published) + len(counted) + len(settled) + len(self.leases), "the count is off"
+            self.changes) + len(published) + len(counted) + len(settled) + len(self.leases) + (
+            self.clock_behind_ms is not None), "the count is off"
         assert self.weight == sum(_weight(pending.values()) for pending in self.published.values())
         noted = self.published.keys() | self.deliveries.keys() | self.settled.keys() | self.leases.keys()
         assert noted == self._vhosts.keys()
@@ -211,6 +218,11 @@ class Journal:
         self._filling.settle(queue, numbers)
         if is_answered:
             self.owed.answered(queue.number, numbers)
+        return self._filling.number
+
+    def clock_set(self, behind_ms: int) -> int:
+        """Record that the wall clock was set: how far the store's clock is behind it now."""
+        self._filling.set_clock(behind_ms)
         return self._filling.number
 
     def take(self) -> Batch:

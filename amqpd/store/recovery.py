@@ -46,6 +46,8 @@ _STRAY_ENTRIES = """
     OR NOT EXISTS (SELECT * FROM message_rows AS m WHERE m.number = entries.number AND m.queue IS NULL)"""
 _COLUMNS = "number, queue, redelivered, expires_at, deliveries, exchange, routing_key, properties, checksum, body"
 
+CLOCK_BEHIND = "clock_behind"       # of `meta`: how far the store's clock is behind the wall clock, in milliseconds
+
 Row = tuple[int, int, "int | None", int, "int | None", int, "bytes | None"]
 
 
@@ -65,6 +67,7 @@ class Recovered(msgspec.Struct, frozen=True):
     deliveries: dict[int, dict[int, int]]
     damaged: int
     was_clean: bool
+    clock_behind_ms: int = 0        # the store's clock, behind the wall clock
 
 
 def recover(
@@ -115,10 +118,12 @@ def _recovered(
     was_clean: bool,
 ) -> Recovered:
     leases = dict(connection.execute("SELECT number, leased_to FROM queue_rows WHERE leased_to > 0").fetchall())
+    behind = connection.execute("SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?", (CLOCK_BEHIND,)).fetchone()
     return Recovered(
         definitions, {queue: one.messages() for queue, one in waiting.items()},
         {queue: one.redelivered for queue, one in waiting.items() if one.redelivered}, leases,
-        {queue: one.deliveries for queue, one in waiting.items() if one.deliveries}, damaged, was_clean)
+        {queue: one.deliveries for queue, one in waiting.items() if one.deliveries}, damaged, was_clean,
+        behind[0] or 0 if behind else 0)
 
 
 def _gather_rows(

@@ -11,15 +11,16 @@ What each table holds; `views.py` has what others may rely on:
   which `entries` then names. `checksum` is the CRC-32 of exchange and routing key as short strings, properties
   and body. The body comes last: what is before it can be read without the pages that a large one runs over to;
 - both, of a message in a queue (that of several has it in `entries` only): `redelivered`, 1 if it has been with
-  somebody; `expires_at`, in milliseconds since 1970, or NULL; `deliveries`, how many there were when it was last
-  put back;
+  somebody; `expires_at`, in milliseconds since 1970 by the store's clock, or NULL;
+  `deliveries`, how many there were when it was last put back;
 - `run_rows`: messages that share a row: the numbers of the first and the last, their queue, how many there are and
   the octets of all bodies when it was written, and what `run_rows.py` says; none of them ends or was counted;
 - `run_marks`: which messages of a run have left since, and which have been with somebody; of most there are none;
 - `damaged`: messages that did not pass their check, and when it was noticed, in seconds since 1970;
 - `meta`: `epoch`, one more at each start, the upper bits of all numbers that start gives; `clean`, 1 while the
   file is as a clean stop left it; `synced`, 0 where the last run did not sync its commits; `created`, in seconds
-  since 1970.
+  since 1970; `logs`, see `last_log.py`; `clock_behind`, how far the clock of `expires_at` is behind the wall clock, in
+  milliseconds, if that was ever set while a broker ran.
 """
 
 from __future__ import annotations

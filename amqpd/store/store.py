@@ -39,7 +39,7 @@ from amqpd.store.errors import StoreError, StoreFull, from_damage, from_mistake,
 from amqpd.store.file_watch import FileWatch
 from amqpd.store.journal import Batch
 from amqpd.store.reading import MessageReader
-from amqpd.store.recovery import Recovered, recover, set_aside
+from amqpd.store.recovery import CLOCK_BEHIND, Recovered, recover, set_aside
 from amqpd.store.rows import ENTRY_COLUMNS, MARK_COLUMNS, MESSAGE_COLUMNS, TABLES, message_rows, with_marks
 from amqpd.store.run_rows import RunRow, pack_runs
 from amqpd.store.runs import Runs
@@ -235,6 +235,8 @@ class Store:
             removed += self._settle(batch.settled)
             self._count_deliveries(batch)
             self._runs.write()
+            if batch.clock_behind_ms is not None:
+                self._connection.execute(_SET_META, (CLOCK_BEHIND, batch.clock_behind_ms))
             if batch.leases:
                 self._connection.execute(_RAISE_LEASES, (json.dumps(list(batch.leases.items())),))
         self._messages += added - removed

@@ -7,6 +7,7 @@ broker itself knows nothing of them. A fault's docstring says which promise it b
 from __future__ import annotations
 
 import itertools
+import os
 import logging
 import sys
 import time
@@ -285,6 +286,15 @@ def shifted_clock(shift_ms: str) -> None:
     """Nothing is wrong: the wall clock shows another time."""
     tell, shift_ns = time.time_ns, int(shift_ms) * 1_000_000
     patch(time, "time_ns", lambda: tell() + shift_ns)
+    patch(time, "time", lambda: time.time_ns() / 1e9)
+
+
+@fault
+def clock_is_set(by_ms_with_file: str) -> None:
+    """Nothing is wrong: the wall clock is set by `MS,PATH` as soon as there is a file at that path."""
+    by_ms, _, path = by_ms_with_file.partition(",")
+    tell = time.time_ns
+    patch(time, "time_ns", lambda: tell() + int(by_ms) * 1_000_000 * os.path.exists(path))
     patch(time, "time", lambda: time.time_ns() / 1e9)
 
 

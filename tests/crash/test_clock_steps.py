@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pamqp.commands import Exchange, Queue
+from pamqp.commands import Basic, Confirm, Exchange, Queue
 
 from tests.crash.broker_process import SABOTAGED, BrokerProcess
+from tests.crash.crash_client import Client, pack_content
 from tests.crash.witness import Witness, rules_of
 from tests.history import History, judge_book
 from tests.history.book import Book
@@ -26,6 +27,7 @@ RUNS = int(os.environ.get("KILLS", 24)) // 2 or 1
 SEED = int(os.environ.get("SEED") or random.SystemRandom().getrandbits(32))
 SHIFTS_MS = (0, 0, 150, -150, 600, -600, 5_000, -5_000, 3_600_000, -3_600_000, 86_400_000, -86_400_000)
 TTLS_MS = (None, 0, 50, 300, 1_000, 4_000, 60_000, 3_600_000)
+SHORT_MS = 2_000
 DEAD, DLX = "dead", "dead letters"
 QUEUES: dict[str, dict[str, Any]] = {
     "jobs": {"x-dead-letter-exchange": DLX},
@@ -147,3 +149,41 @@ def test_a_broken_broker_is_caught(tmp_path: Path, fault: str) -> None:
     findings = judge_book(Clockwork(tmp_path, fault).run(6))
     print(f"seed {SEED}", *map(str, findings[:20]), sep="\n")
     assert 16 in {finding.line for finding in findings}
+
+
+@pytest.mark.parametrize("shift_ms", [86_400_000, -86_400_000], ids=["forward", "back"])
+@pytest.mark.parametrize("is_killed", [False, True], ids=["stopped", "killed"])
+def test_a_clock_that_is_set_while_the_broker_runs_moves_no_expiry_over_a_restart(
+    tmp_path: Path, shift_ms: int, *, is_killed: bool
+) -> None:
+    """Of what was published before and after the clock was set, what has an hour is there, and the rest is gone."""
+    is_set = tmp_path / "set"
+    command = (*SABOTAGED, f"clock_is_set={shift_ms},{is_set}")
+    for life in range(3):
+        with BrokerProcess(tmp_path / "data", tmp_path / "log", command=command) as broker:
+            with Client(broker.wait_until_ready().port) as client:
+                if life:
+                    kept = []
+                    while arrived := client.get("jobs"):
+                        kept.append(arrived.body)
+                    assert kept == [b"before", b"after"] * life
+                client.call(Queue.Declare(0, "jobs", durable=True))
+                client.call(Confirm.Select())
+                publish_both(client, b"before")
+                if life == 0:
+                    is_set.touch()
+                publish_both(client, b"after")
+            if is_killed:
+                broker.kill()
+            else:
+                assert broker.stop() == 0
+        time.sleep(SHORT_MS / 1000 + 0.1)
+
+
+def publish_both(client: Client, body: bytes) -> None:
+    """Publish one message that outlives a restart, and one that does not."""
+    for expiration in (3_600_000, SHORT_MS):
+        properties = Basic.Properties(delivery_mode=2, expiration=str(expiration))
+        client.publish("", "jobs", pack_content(properties, body)[0])
+        arrived = client.take(10)
+        assert arrived and isinstance(arrived.method, Basic.Ack)

@@ -29,6 +29,7 @@ from amqpd.store import schema
 from amqpd.store.errors import from_sqlite
 from amqpd.store.journal import MemoryJournal
 from amqpd.store.reading import MessageReader
+from amqpd.store.recovery import CLOCK_BEHIND
 from amqpd.store.restoring import definition_of, read_definitions, restore
 from amqpd.store.rows import TABLES, Table
 from amqpd.store.run_rows import taken_apart, unpack_marks
@@ -263,6 +264,8 @@ class _Rescue:
         for row in self._rows("meta", "key, value"):
             if row[0] == "epoch" and isinstance(row[1], int):
                 epoch = max(epoch, row[1])
+            elif row[0] == CLOCK_BEHIND and isinstance(row[1], int):
+                execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", row)
         execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (epoch,))
 
     def _leave_out_unrestorable(self) -> None:
