@@ -216,6 +216,88 @@ def test_a_failure_rolls_back(tx: Channel, texts: Texts, filled: str) -> None:
     assert ready(tx.open(), filled) == 3
 
 
+# Queues that come and go before the commit
+
+
+def test_a_queue_that_is_declared_before_the_commit_gets_the_message(tx: Channel, other: Channel, names: Names) -> None:
+    """Of the default exchange, for which a key is a queue's name whether there is one or not."""
+    late = names.queue()
+    tx.publish("", late, b"0", mandatory=True)
+    other.declare_queue(late)
+    tx.tx_commit()
+    assert tx.sync() == []
+    assert other.get(late).body == b"0"
+
+
+def test_each_key_is_a_queue_that_may_be_declared_later(tx: Channel, queue: str, names: Names) -> None:
+    late = [names.queue() for _ in range(2)]
+    tx.publish("", queue, b"0", properties=Properties(headers={"CC": [late[0]], "BCC": [late[1], "never"]}))
+    for name in late:
+        tx.declare_queue(name)
+    tx.tx_commit()
+    assert [tx.get(name).body for name in (queue, *late)] == [b"0"] * 3
+
+
+@pytest.mark.parametrize("exchange", ["", "amq.direct"])
+def test_a_queue_that_was_declared_anew_gets_what_was_routed_to_its_name(
+        tx: Channel, other: Channel, queue: str, exchange: str) -> None:
+    """Bindings are those of the publish: the new queue has none."""
+    if exchange:
+        tx.bind_queue(queue, exchange, queue)
+    tx.publish(exchange, queue, b"0", mandatory=True)
+    other.delete_queue(queue)
+    other.declare_queue(queue)
+    tx.tx_commit()
+    assert tx.sync() == []
+    assert other.get(queue).body == b"0"
+
+
+@pytest.mark.parametrize("exchange", ["", "amq.direct"])
+def test_a_mandatory_publish_whose_queue_is_gone_comes_back_at_the_commit(
+        tx: Channel, other: Channel, queue: str, names: Names, exchange: str) -> None:
+    """In the order of the publishes, and before commit-ok."""
+    stays = names.queue()
+    tx.declare_queue(stays)
+    for name in (queue, stays) if exchange else ():
+        tx.bind_queue(name, exchange, name)
+    for number, (key, mandatory) in enumerate([
+            (queue, True), (NOWHERE, True), (stays, True), (queue, False), (queue, True)]):
+        tx.publish(exchange, key, b"%d" % number, mandatory=mandatory)
+    other.delete_queue(queue)
+    assert tx.sync() == []
+    tx.send_tx_commit()
+    come = [tx.client.read() for _ in range(4)]
+    assert [method.ids for method in come] == [BASIC_RETURN] * 3 + [TX_COMMIT_OK]
+    assert [method.body for method in come[:3]] == [b"0", b"1", b"4"]
+    assert other.get(stays).body == b"2"
+
+
+def test_a_mandatory_publish_comes_not_back_while_one_of_its_queues_is_left(
+        tx: Channel, other: Channel, queue: str, names: Names) -> None:
+    gone = names.queue()
+    for name in (queue, gone):
+        tx.declare_queue(name)
+        tx.bind_queue(name, "amq.direct", queue)
+    tx.publish("amq.direct", queue, b"0", mandatory=True)
+    other.delete_queue(gone)
+    tx.tx_commit()
+    assert tx.sync() == []
+    assert other.get(queue).body == b"0"
+
+
+def test_messages_to_queues_that_come_and_go_keep_their_order(
+        tx: Channel, other: Channel, queue: str, names: Names) -> None:
+    late = names.queue()
+    for number in range(6):
+        tx.publish("", queue, b"%d" % number, properties=Properties(headers={"CC": [late]} if number % 2 else None))
+    other.delete_queue(queue)
+    for name in (queue, late):
+        other.declare_queue(name)
+    tx.tx_commit()
+    assert [other.get(queue, no_ack=True).body for _ in range(6)] == [b"%d" % number for number in range(6)]
+    assert [other.get(late, no_ack=True).body for _ in range(3)] == [b"1", b"3", b"5"]
+
+
 # Acks
 
 

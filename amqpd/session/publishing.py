@@ -30,6 +30,7 @@ from amqpd.broker.vhost import REPLY_TO
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.message import Facts, Message, Route, pack_content
 from amqpd.session.table import Handlers
+from amqpd.session.transaction import Held
 from amqpd.properties import read_facts, read_own_facts, with_reply_to, without_headers
 from amqpd.wire.publish import PublishArguments, read_publish
 from amqpd.wire.reader import PublishGroup
@@ -190,6 +191,9 @@ class Publishing:
         if target.replies_to is not None:
             for message in messages:
                 target.replies_to.deliver_reply(message)
+        elif self._channel.transaction.active:
+            self._hold(target, facts, queues, messages)
+            return len(messages)
         elif not queues:
             self._unroutable(target, messages)
         elif len(queues) > 1:
@@ -200,14 +204,21 @@ class Publishing:
         self._channel.broker.effort.total += len(messages) * abs(len(queues) - 1)
         return len(messages)
 
+    def _hold(self, target: Target, facts: Facts, queues: list[Queue], messages: list[Message]) -> None:
+        """Keep messages in the transaction, with the names of their queues, which are looked up at the commit.
+
+        The default exchange routes to a name whether there is such a queue or not.
+        """
+        names = [queue.name for queue in queues]
+        if not target.exchange.name:
+            keys = dict.fromkeys((target.route.routing_key, *facts.extra_keys))
+            names = [key for key in keys if not key.startswith(REPLY_TO)]
+        self._channel.transaction.hold_publishes(Held(messages, tuple(names), target.mandatory))
+
     def _place(self, runs: dict[Queue, list[Message]], count: int, first_number: int, is_timed: bool) -> None:
-        """Put the runs into their queues and see to the confirms; in a transaction, keep them for the commit."""
+        """Put the runs into their queues and see to the confirms."""
         self.published_total += count
         self._channel.owner.published_runs += 1
-        transaction = self._channel.transaction
-        if transaction.active:
-            transaction.hold_publishes(runs)
-            return
         batch = 0
         for queue, run in runs.items():
             batch = max(batch, queue.publish(run, is_timed=is_timed))
@@ -219,6 +230,10 @@ class Publishing:
         if self.confirms and count:
             self._sequence += count
             self._wait_for(batch, first_number, first_number + count - 1)
+
+    def forget_targets(self) -> None:
+        """Look up anew where publishes go: a transaction begins, whose publishes are looked at one by one."""
+        self._targets.clear()
 
     def _authorize(self, arguments: bytes) -> tuple[PublishArguments, Exchange]:
         """Decode the arguments and check whether this may be published. RabbitMQ's order of checks."""
@@ -246,7 +261,8 @@ class Publishing:
         route = Route(asked.exchange, key, asked.names, channel.number, channel.frame_max)
         replies_to = None if asked.exchange else vhost.reply_subscribers.get(key)
         target = Target(route, exchange, queues, asked.mandatory, walk.needs_headers, replies_to)
-        only_queue = queues[0] if len(queues) == 1 and replies_to is None else None
+        is_plain = len(queues) == 1 and replies_to is None and not channel.transaction.active
+        only_queue = queues[0] if is_plain else None
         known = (route, only_queue, target)
         channel.broker.effort.total += RESOLVE_STEPS
         if walk.is_current:     # else bindings have changed on the way: the target holds for this publish only
@@ -314,12 +330,7 @@ class Publishing:
 
     def _unroutable(self, target: Target, messages: list[Message]) -> None:
         """Nobody gets these; a mandatory one goes back, before its confirm. Spec: basic.return."""
-        if not target.mandatory or target.replies_to is not None:
-            return
-        transaction = self._channel.transaction
-        if transaction.active:
-            transaction.hold_returns(messages)
-        else:
+        if target.mandatory and target.replies_to is None:
             self.send_returns(messages)
 
     def send_returns(self, messages: list[Message]) -> None:

@@ -1,7 +1,8 @@
 """A channel's transaction: publishes and answers that wait for the commit.
 
 Owns what is held. Routing and every check that can fail happened when the publish came, so a commit cannot
-fail half way; all of it joins one batch of the journal, so it is on disk as a whole or not at all.
+fail half way; all of it joins one batch of the journal, so it is on disk as a whole or not at all. Queues are
+held by name and looked up at the commit, as on RabbitMQ: one may have come, gone, or been declared anew.
 
 Spec: tx class; RabbitMQ docs/semantics.
 """
@@ -9,13 +10,13 @@ Spec: tx class; RabbitMQ docs/semantics.
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pamqp.commands import Tx
 
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.queue import Queue
-from amqpd.broker.stretch import number_of
+from amqpd.broker.vhost import note_holders
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message
 from amqpd.session.table import Handlers
@@ -38,6 +39,14 @@ LONGEST = 100_000                       # acts
 LARGEST = 64 * 1024 * 1024              # octets of bodies
 
 
+class Held(NamedTuple):
+    """Publishes that go to the same queues, by name; a mandatory one is returned where none of these exists."""
+
+    messages: list[Message]
+    queues: tuple[str, ...]
+    is_mandatory: bool
+
+
 class Transaction:
     """The transaction of one channel; `active` from tx.select on."""
 
@@ -47,8 +56,7 @@ class Transaction:
         self._forget()
 
     def _forget(self) -> None:
-        self._publishes: list[dict[Queue, list[Message]]] = []
-        self._returns: list[Message] = []
+        self._publishes: list[Held] = []
         self._answers: list[tuple[dict[int, Unacked], Verdict]] = []
         self._acts = self._octets = 0
 
@@ -61,20 +69,16 @@ class Transaction:
         if self._channel.publishing.confirms:
             raise ChannelException(ReplyCode.PRECONDITION_FAILED, "cannot switch from confirm to tx mode")
         self.active = True
+        self._channel.publishing.forget_targets()
         return Tx.SelectOk()
 
     # Holding
 
-    def hold_publishes(self, runs: dict[Queue, list[Message]]) -> None:
+    def hold_publishes(self, held: Held) -> None:
         """Keep routed publishes for the commit."""
-        self._publishes.append(runs)
-        for run in runs.values():
-            self._count(len(run), sum([message.body_size for message in run]))
-
-    def hold_returns(self, messages: list[Message]) -> None:
-        """Keep mandatory messages without a route: they are returned at the commit."""
-        self._returns += messages
-        self._count(len(messages), sum([message.body_size for message in messages]))
+        self._publishes.append(held)
+        self._count(
+            len(held.messages) * max(1, len(held.queues)), sum([message.body_size for message in held.messages]))
 
     def hold_answers(self, answered: dict[int, Unacked], verdict: Verdict) -> None:
         """Keep answered deliveries, by tag, for the commit."""
@@ -96,15 +100,13 @@ class Transaction:
         """Publish first, then answer, all in one batch; commit-ok goes out once that batch is on disk."""
         self._check_active()
         consuming = self._channel.consuming
-        publishes, returns, answers = self._publishes, self._returns, self._answers
+        publishes, answers = self._publishes, self._answers
         self._forget()
         self._number(publishes)
         batch, is_partial = 0, False
-        for runs in publishes:
-            for queue, run in runs.items():
-                batch = max(batch, queue.publish(run, is_timed=True))
-                is_partial = bool(queue.take_refused()) or is_partial
-        self._channel.publishing.send_returns(returns)
+        for queue, run in self._find_queues(publishes).items():
+            batch = max(batch, queue.publish(run, is_timed=True))
+            is_partial = bool(queue.take_refused()) or is_partial
         for answered, verdict in answers:
             batch = max(batch, consuming.carry_out(verdict, by_consumer(answered)))
         self._channel.hold_output_until(batch)
@@ -112,13 +114,27 @@ class Transaction:
             raise ChannelException(ReplyCode.PRECONDITION_FAILED, "partial tx completion")
         return Tx.CommitOk()
 
-    def _number(self, publishes: list[dict[Queue, list[Message]]]) -> None:
+    def _number(self, publishes: list[Held]) -> None:
         """Give the messages new numbers, in their order: their place in a queue is that of the commit."""
         broker = self._channel.broker
-        held = {message for runs in publishes for run in runs.values() for message in run}
-        for number, message in enumerate(sorted(held, key=number_of), broker.next_message_number):
-            message.number = number
-        broker.next_message_number += len(held)
+        for held in publishes:
+            for number, message in enumerate(held.messages, broker.next_message_number):
+                message.number = number
+            broker.next_message_number += len(held.messages)
+
+    def _find_queues(self, publishes: list[Held]) -> dict[Queue, list[Message]]:
+        """Return the run of messages of each queue that exists now; return mandatory ones without any to the client."""
+        existing = self._channel.vhost.queues
+        runs: dict[Queue, list[Message]] = {}
+        for held in publishes:
+            queues = [existing[name] for name in held.queues if name in existing]
+            if not queues and held.is_mandatory:
+                self._channel.publishing.send_returns(held.messages)
+            if len(queues) > 1:
+                note_holders(queues, held.messages)
+            for queue in queues:
+                runs.setdefault(queue, []).extend(held.messages)
+        return runs
 
     def on_rollback(self, method: Tx.Rollback) -> Tx.RollbackOk:
         """Forget the publishes; the answered deliveries are unacked again."""
@@ -133,8 +149,8 @@ class Transaction:
 
     @property
     def held_publishes(self) -> int:
-        """How many messages wait in their queues' runs, and for being returned."""
-        return len(self._returns) + sum(len(run) for runs in self._publishes for run in runs.values())
+        """How many messages wait for the commit."""
+        return sum([len(held.messages) for held in self._publishes])
 
     @property
     def holds_answers(self) -> bool:
