@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from conformance.channel import Channel, Confirm
-from conformance.client import Client
+from conformance.client import Client, content_frames, method_frame
 from conformance.conftest import Broker, Names
-from conformance.fields import Properties
-from conformance.methods import BASIC_ACK, CONFIRM_SELECT, TX_SELECT
+from conformance.fields import Properties, content_header, pack
+from conformance.methods import BASIC_ACK, BASIC_PUBLISH, BASIC_RETURN, CONFIRM_SELECT, TX_SELECT
 
 NOWHERE = "nobody.declares.this"
 PERSISTENT = Properties(delivery_mode=2)
@@ -280,3 +280,35 @@ def test_confirms_that_were_not_sent_are_lost_with_the_channel(confirming: Chann
     confirming.open()
     assert confirming.sync() == []
     assert confirming.purge(queue_name) == 20
+
+
+# Returns
+
+
+def answers(client: Client, count: int) -> list[int | bytes]:
+    """The next answers to publishes in their order: the number of what is acked, the body of what comes back."""
+    acked, come = 0, []
+    while len(come) < count:
+        method = client.await_method(1, [BASIC_ACK, BASIC_RETURN], keep=())
+        if method.ids == BASIC_RETURN:
+            come.append(method.body)
+            continue
+        tag, flags = method.decode("8o")
+        come += range(acked + 1 if flags else tag, tag + 1)
+        acked = tag
+    return come
+
+
+@pytest.mark.parametrize("mandatory, expected", [
+    ([False, True], [1, b"2", 2]),
+    ([False, False, True], [1, 2, b"3", 3]),
+    ([True, True, False, True], [b"1", 1, b"2", 2, 3, b"4", 4]),
+], ids=str)
+def test_a_return_comes_before_its_ack_and_after_those_before_it(
+        client: Client, confirming: Channel, mandatory: list[bool], expected: list[int | bytes]) -> None:
+    """Though they are all published in one go."""
+    client.send(b"".join(
+        method_frame(1, *BASIC_PUBLISH, pack("2sso", 0, "", NOWHERE, is_mandatory))
+        + content_frames(1, content_header(len(b"%d" % number)), b"%d" % number, client.frame_max)
+        for number, is_mandatory in enumerate(mandatory, 1)))
+    assert answers(client, len(expected)) == expected

@@ -73,6 +73,7 @@ class Publishing:
         self._sequence = 0          # of the last publish since confirm.select
         self._confirmed = 0         # the last sequence number that went out
         self._ready = 0             # the last one that may go out
+        self._first_number = 0      # of the messages of the run at hand, which `_sequence` does not count yet
         self._refused: set[int] = set()     # those among the rest that a queue would not take
         # (batch, the last sequence number and the last message that wait for it), a run of publishes each
         self._pending: deque[tuple[int, int, int]] = deque()
@@ -128,7 +129,7 @@ class Publishing:
         broker, targets, known = channel.broker, self._targets, self._facts
         effort = broker.effort
         runs: dict[Queue, list[Message]] = {}
-        first_number = number = broker.next_message_number
+        first_number = number = self._first_number = broker.next_message_number
         stop = number + effort.stop - effort.total      # a message is a step
         is_timed = False
         resolved: bytes | None = None
@@ -194,8 +195,8 @@ class Publishing:
         elif self._channel.transaction.active:
             self._hold(target, facts, queues, messages)
             return len(messages)
-        elif not queues:
-            self._unroutable(target, messages)
+        elif not queues and target.mandatory:
+            self._return(messages, is_first=not runs)
         elif len(queues) > 1:
             note_holders(queues, messages)
         for queue in queues:
@@ -328,13 +329,22 @@ class Publishing:
         self._cut_off.clear()
         return walk
 
-    def _unroutable(self, target: Target, messages: list[Message]) -> None:
-        """Nobody gets these; a mandatory one goes back, before its confirm. Spec: basic.return."""
-        if target.mandatory and target.replies_to is None:
+    def _return(self, messages: list[Message], *, is_first: bool) -> None:
+        """Return mandatory messages without a route to the client, each before its confirm. Spec: basic.return.
+
+        As on RabbitMQ the publishes before it are confirmed first, where nothing of them waits. `is_first` says that
+        those of its run that are not counted yet, if any, reached no queue.
+        """
+        if not (self.confirms and is_first) or self._pending:
             self.send_returns(messages)
+            return
+        for message in messages:
+            self._ready = self._sequence + message.number - self._first_number
+            self.write_confirms()
+            self.send_returns([message])
 
     def send_returns(self, messages: list[Message]) -> None:
-        """Give mandatory messages that reached no queue back to the client."""
+        """Return mandatory messages that reached no queue to the client."""
         channel = self._channel
         for message in messages:
             channel.outbox.write(pack_return(channel.number, message.route))

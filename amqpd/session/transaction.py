@@ -101,6 +101,7 @@ class Transaction:
         self._check_active()
         consuming = self._channel.consuming
         publishes, answers = self._publishes, self._answers
+        self._channel.broker.effort.total += self._acts
         self._forget()
         self._number(publishes)
         batch, is_partial = 0, False
