@@ -4,14 +4,16 @@
 """
 from __future__ import annotations
 
+from collections import Counter
 from typing import Callable
 
 import pytest
 
 from conformance.channel import Channel, Delivery
 from conformance.client import Client
-from conformance.conftest import Broker
+from conformance.conftest import Broker, Names
 from conformance.methods import BASIC_QOS
+from conformance.queues import declare, fill, ready
 
 
 @pytest.fixture
@@ -243,6 +245,54 @@ def test_what_needs_no_ack_does_not_count_for_a_global_limit(ch: Channel, filled
     ch.qos(1, is_global=True)
     ch.consume(filled, no_ack=True)
     assert numbers(ch.deliveries(20)) == list(range(20))
+
+
+def test_what_needs_no_ack_waits_while_a_global_limit_is_used_up(
+        ch: Channel, broker: Broker, filled: str, names: Names) -> None:
+    """Whether it was there before, or comes then."""
+    quick = declare(ch, names)
+    ch.qos(2, is_global=True)
+    ch.consume(filled)
+    ch.deliveries(2)
+    ch.consume(quick, "quick", no_ack=True)
+    fill(ch, quick, "0", "1", "2")
+    assert ch.delivered(quick) == []
+    assert ready(ch, quick) == 3
+    assert broker.channel().get(quick, no_ack=True).body == b"0"
+    ch.qos(0, is_global=True)
+    assert sorted(d.body for d in ch.deliveries(20) if d.consumer_tag == "quick") == [b"1", b"2"]
+
+
+def test_what_needs_no_ack_goes_on_once_there_is_room(ch: Channel, names: Names) -> None:
+    slow, quick = declare(ch, names), declare(ch, names)
+    fill(ch, slow, "slow")
+    ch.qos(1, is_global=True)
+    ch.consume(slow)
+    tag = ch.deliveries(1)[0].tag
+    ch.consume(quick, no_ack=True)
+    fill(ch, quick, *"01234")
+    assert ch.delivered(quick) == []
+    ch.ack(tag)
+    assert [delivery.body for delivery in ch.deliveries(5)] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+@pytest.mark.parametrize("count", [1, 3, 10])
+@pytest.mark.parametrize("consumers", [1, 2])
+def test_all_queues_have_their_share_of_a_global_limit(
+        ch: Channel, names: Names, count: int, consumers: int) -> None:
+    """Each of three full queues, of 90 deliveries that are acked one by one, has half of a fair share at least."""
+    queues = [declare(ch, names) for _ in range(3)]
+    for queue in queues:
+        fill(ch, queue, *["0"] * 100)
+    ch.qos(count, is_global=True)
+    for number, queue in enumerate(queues * consumers):
+        ch.consume(queue, f"{number % 3} {number}")
+    taken: Counter[str] = Counter()
+    for _ in range(90):
+        delivery, = ch.deliveries(1)
+        taken[delivery.consumer_tag[0]] += 1
+        ch.ack(delivery.tag)
+    assert len(taken) == 3 and min(taken.values()) >= 15, taken
 
 
 def test_what_was_got_does_not_count_for_a_global_limit(ch: Channel, filled: str) -> None:

@@ -39,8 +39,8 @@ class Consumer(msgspec.Struct, eq=False):
     @property
     def credit(self) -> int:
         """How many messages it may be given now, as far as acks go; the connection's room is asked apart."""
-        if self.no_ack:
-            return NO_LIMIT
+        if self.no_ack:     # counts for no limit, but waits while the one that is shared is used up, as on RabbitMQ
+            return NO_LIMIT if self.subscriber.credit > 0 else 0
         return min((self.prefetch or self.unacked_limit) - self.in_flight, self.subscriber.credit)
 
     def timeout_ms(self, default_ms: int | None) -> int | None:

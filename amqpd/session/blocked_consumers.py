@@ -36,10 +36,20 @@ class BlockedConsumers:
         if consumers is not None and consumers.pop(consumer, self) is None and not consumers:
             del self._by_queue[consumer.queue]
 
-    def serve(self, left: Callable[[], int]) -> None:
-        """Have consumers served, one queue after the other, while something is left for them, as `left` says."""
+    def serve(self, left: Callable[[], int], begin_turn: Callable[[int], None] | None = None) -> None:
+        """Have consumers served, one queue after the other, while something is left for them, as `left` says.
+
+        `begin_turn` is told how much of it the next queue may have, so that no queue takes all.
+        """
         by_queue = self._by_queue
+        turns = share = 0
         while by_queue and (most := left()) > 0:
+            if begin_turn is not None:
+                if not turns:
+                    turns = len(by_queue)
+                    share = max(1, most // turns)
+                turns -= 1
+                begin_turn(share)
             queue, consumers = by_queue.popitem(last=False)
             for _ in range(min(len(consumers), most, AT_A_TIME)):
                 queue.unblock(consumers.popitem(last=False)[0])

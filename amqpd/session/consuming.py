@@ -63,6 +63,7 @@ class Consuming:
         self.unacked: dict[int, Unacked] = {}
         self.prefetch = 0
         self.shared_prefetch = 0
+        self._shared_limit = NO_LIMIT       # what `shared_prefetch` stands for; less while a queue has its turn
         self.reply_tag: str | None = None
         self.delivered_total = self.acknowledged_total = 0
         self._reply_token = ""
@@ -103,7 +104,7 @@ class Consuming:
     @property
     def credit(self) -> int:
         """What the limit shared by the channel's consumers leaves. RabbitMQ docs/consumer-prefetch."""
-        return self.shared_prefetch - self._in_flight if self.shared_prefetch else NO_LIMIT
+        return self._shared_limit - self._in_flight
 
     def deliver(self, consumer: Consumer, run: Sequence[Message]) -> None:
         """Send a run of messages to one consumer of this channel."""
@@ -197,7 +198,7 @@ class Consuming:
             raise ConnectionException(ReplyCode.NOT_IMPLEMENTED, f"prefetch_size!=0 ({method.prefetch_size})")
         if method.global_:
             self.shared_prefetch = method.prefetch_count
-            self._awaiting_credit.serve(lambda: self.credit)
+            self._share_credit()
         else:
             self.prefetch = method.prefetch_count
         return Basic.QosOk()
@@ -463,9 +464,19 @@ class Consuming:
     def dispatch_after(self, taken: Iterable[Consumer]) -> None:
         """Hand out again what answers made room for."""
         if self.shared_prefetch:
-            self._awaiting_credit.serve(lambda: self.credit)
+            self._share_credit()
         for queue in {consumer.queue: None for consumer in taken}:
             queue.dispatch()
+
+    def _share_credit(self) -> None:
+        """Hand out what the shared limit allows: each queue that waits for it has its share."""
+        limit = self.shared_prefetch or NO_LIMIT
+
+        def begin_turn(share: int) -> None:
+            self._shared_limit = min(limit, self._in_flight + share)
+
+        self._awaiting_credit.serve(lambda: limit - self._in_flight, begin_turn)
+        self._shared_limit = limit
 
     @property
     def owed(self) -> list[Unacked]:
@@ -506,7 +517,7 @@ class Consuming:
         """The channel is going: its consumers leave, and what is unacked goes back. Spec: channel.close."""
         self._channel.transaction.roll_back()
         self.stop()
-        self.shared_prefetch = 0
+        self.shared_prefetch, self._shared_limit = 0, NO_LIMIT
         self.requeue(by_consumer(self.take_all()))
         for consumer in self._left:
             self._channel.vhost.consumer_left(consumer.queue)

@@ -253,13 +253,17 @@ def test_a_shared_limit_holds_for_all_consumers_of_a_channel(queue: Queue, limit
     assert subscriber.numbers() == [1, 2, 3, 4, 5][:limit]
 
 
-def test_a_consumer_without_acks_takes_what_a_shared_limit_keeps_from_others(queue: Queue) -> None:
+def test_a_consumer_without_acks_waits_while_a_shared_limit_is_used_up(queue: Queue) -> None:
     subscriber = ListSubscriber(shared_prefetch=1)
-    subscribe(queue, subscriber, "a")
-    subscribe(queue, subscriber, "b", no_ack=True)
-    queue.publish(messages(1, 2, 3, 4))
-    assert subscriber.numbers() == [1, 2, 3, 4]
-    assert subscriber.outstanding == 1
+    first = subscribe(queue, subscriber, "a")
+    second = subscribe(queue, subscriber, "b", no_ack=True)
+    queue.publish(sent := messages(1, 2, 3, 4))
+    assert subscriber.numbers() == [1]
+    subscriber.outstanding -= 1
+    queue.unblock(second)
+    settle(first, sent[0])
+    assert sorted(subscriber.numbers()) == [1, 2, 3, 4]
+    assert subscriber.outstanding <= 1
 
 
 # Room

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pamqp.commands import Basic, Queue, Tx
 
+from amqpd.broker.queue import Queue as BrokerQueue
 from amqpd.session.connection import SessionSettings
 from tests.support.talk import Stage, Talk
 
@@ -165,3 +166,76 @@ def test_no_consumer_has_more_unacked_than_the_broker_s_own_limit(piece: int) ->
     assert len(taken(talk)) == 4
     talk.client(Basic.Ack(4, True))
     assert len(taken(talk)) == 4
+
+
+# A limit that queues share
+
+def three_queues(talk: Talk) -> Talk:
+    """Channel 1 with three queues of many messages."""
+    talk.open_channel()
+    for queue in "abc":
+        talk.client(Queue.Declare(queue=queue)).broker(Queue.DeclareOk(queue, 0, 0))
+        talk.publish(queue, *[b"0"] * 100)
+    return talk
+
+
+def test_queues_have_equal_shares_of_what_an_answer_makes_room_for(talk: Talk) -> None:
+    qos(three_queues(talk), 9, for_all=True)
+    for queue in "abc":
+        consume(talk, queue, queue=queue)
+    assert taken(talk) == ["a"] * 9
+    talk.client(Basic.Ack(9, True))
+    assert taken(talk) == ["a"] * 3 + ["b"] * 3 + ["c"] * 3
+    talk.client(Basic.Ack(0, True))
+    assert sorted(taken(talk)) == ["a"] * 3 + ["b"] * 3 + ["c"] * 3
+
+
+def test_what_a_queue_leaves_of_its_share_is_for_the_others(talk: Talk) -> None:
+    qos(three_queues(talk), 10, for_all=True)
+    for queue in "abc":
+        consume(talk, queue, queue=queue)
+    talk.client(Queue.Purge(queue="b"))
+    taken(talk)
+    talk.client(Basic.Ack(10, True))
+    shares = taken(talk)
+    assert len(shares) == 10 and 4 <= shares.count("a") <= 6 and not shares.count("b")
+
+
+def test_with_an_answer_each_queues_turn_comes(talk: Talk) -> None:
+    qos(three_queues(talk), 1, for_all=True)
+    for queue in "abc":
+        consume(talk, queue, queue=queue)
+    order = taken(talk)
+    for tag in range(1, 10):
+        talk.client(Basic.Ack(tag))
+        order += taken(talk)
+    assert order == ["a", "a", "b", "c", "a", "b", "c", "a", "b", "c"]
+
+
+def test_queues_that_have_nothing_are_not_asked_with_each_answer(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three_queues(talk)
+    for n in range(200):
+        talk.client(Queue.Declare(queue=f"idle{n}")).hear(Queue.DeclareOk)
+    qos(talk, 1, for_all=True)
+    for queue in ("a", *[f"idle{n}" for n in range(200)], "b"):
+        consume(talk, queue, queue=queue)
+    talk.client(Basic.Ack(1))
+    taken(talk)
+    asked: list[str] = []
+    dispatch = BrokerQueue.dispatch
+    monkeypatch.setattr(BrokerQueue, "dispatch", lambda queue: (asked.append(queue.name), dispatch(queue)))
+    for tag in range(2, 12):
+        talk.client(Basic.Ack(tag))
+    assert set(taken(talk)) == {"a", "b"}
+    assert len(asked) <= 30 and set(asked) == {"a", "b"}
+
+
+def test_a_consumer_without_acks_waits_while_the_limit_of_its_channel_is_used_up(talk: Talk) -> None:
+    qos(three_queues(talk), 2, for_all=True)
+    consume(talk, "a", queue="a")
+    consume(talk, "b", queue="b", no_ack=True)
+    assert taken(talk) == ["a"] * 2
+    talk.client(Basic.Ack(1)).client(Basic.Ack(2))
+    assert sorted(taken(talk)) == ["a"] + ["b"] * 100
