@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pamqp.commands import Tx
 
 from amqpd.broker.consumer import Consumer
-from amqpd.broker.queue import Queue
-from amqpd.broker.vhost import note_holders
+from amqpd.broker.queue import Queue, note_holders
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message
 from amqpd.session.table import Handlers
