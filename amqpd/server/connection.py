@@ -44,6 +44,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self._is_direct = False     # whether the last buffer given out was not the shared one
         self._size = 0              # of that buffer
         self._taken = 0             # octets read since the socket was last found empty
+        self._peer_took = self._looks_in_vain = 0       # octets that the transport got rid of, when last looked at
         self._login: LoginRequest | None = None     # the one that is looked at: once, however much more comes
 
     # The transport's calls
@@ -131,6 +132,14 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self._listeners.end_session(self.session)
         self._passes.schedule()
 
+    def looks_in_vain(self) -> int:
+        """Return how often in a row this has been asked while octets waited for the peer, and it took none of them."""
+        unsent = self._transport.get_write_buffer_size()
+        taken = self.session.sent_octets - unsent
+        self._looks_in_vain = self._looks_in_vain + 1 if unsent and taken == self._peer_took else 0
+        self._peer_took = taken
+        return self._looks_in_vain
+
     def acknowledged_ms_ago(self) -> int | None:
         """How long ago the peer's machine acknowledged anything; None if the peer has closed.
 
@@ -158,7 +167,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
                 self._transport.writelines(pieces)
             else:
                 self._transport.write(b"".join(pieces))
-        if was_full and session.is_writable:
+        if session.is_writable and (was_full or session.waits_for_reader):
             session.resume()
         if session.is_finished:
             self._hang_up()

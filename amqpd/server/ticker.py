@@ -17,6 +17,7 @@ from amqpd.session.connection import Session
 log = logging.getLogger("amqpd")
 
 TICK_S = 0.25
+TAKES_NOTHING_S = 90        # with something to send; counted in ticks, so that a gap does not count
 SLICE = 500         # connections that are looked at in one turn of the loop
 TOLD_MS = 1_000     # a gap from which on the log tells of it
 
@@ -96,10 +97,18 @@ class Ticker:
 
 
 def _is_there(session: Session, protocol: ClientProtocol, now: int) -> bool:
-    """Return whether a blocked client that is not read has not closed its socket; its machine may speak for it."""
-    if session.is_unheard:
+    """Return whether a client is there, as far as its socket tells: it takes what it is sent, and has not closed.
+
+    Of one that is not read only the system knows. For one that is blocked its machine may speak.
+    """
+    if protocol.looks_in_vain() >= TAKES_NOTHING_S / TICK_S:
+        log.warning("%s: closing: the client has taken nothing of what it is sent for %d s", session.name,
+                    TAKES_NOTHING_S, extra={"connection": session.number})
+        return False
+    if session.is_unheard or session.waits_for_reader:
         age = protocol.acknowledged_ms_ago()
         if age is None:
             return False
-        session.peer_is_alive(now - age)
+        if session.is_unheard:
+            session.peer_is_alive(now - age)
     return True

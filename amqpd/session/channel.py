@@ -197,6 +197,7 @@ class Channel:
             "messages_unconfirmed": self.publishing.unconfirmed if self.publishing.confirms else 0,
             "messages_uncommitted": self.transaction.held_publishes,
             "acks_uncommitted": len(self.transaction.held_answers),
+            "replies_dropped": self.consuming.dropped_replies,
             "confirm": self.publishing.confirms,
             "transactional": self.transaction.active,
         }

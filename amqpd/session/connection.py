@@ -56,6 +56,8 @@ CLOSE_OK_WAIT_MS = 5_000
 LAST_WORDS_MS = 1_000       # how long a peer may read our last words before the socket goes
 UNHEARD_OCTETS = 16 * 1024  # of a blocked client, from which on it is not read any more
 METHOD_STEPS = 25           # what a method that is not on the hot path costs, about; see broker/effort.py
+UNREAD_ANSWERS = 4          # times `outgoing_limit`, from which on a client that does not read them is not heard
+UNREAD_REPLIES = 8          # times `outgoing_limit` of anything unread, from which on direct replies are dropped
 FRAME_STEPS = 2             # of effort, for a frame that makes no command
 CONTENTS = Publishes, TooLarge, Unwanted
 CHANNEL_OPEN = b"\x00\x14\x00\x0a"
@@ -206,6 +208,9 @@ class Session:
                     worklist.work_on_new()
                 if self.phase is Phase.CLOSED:
                     return
+                if self._must_read:
+                    self._deferred.defer(commands, Wait.OUTPUT, rest)
+                    return
                 if rest is not None or effort.is_spent:
                     self._deferred.defer(commands, Wait.TURN, rest)
                     self._signals.input_deferred(self)
@@ -222,6 +227,22 @@ class Session:
     def is_deferred(self) -> bool:
         """Return whether commands wait for something other than the end of an alarm, so that no more should come."""
         return self._deferred.reason is not None and not self.is_blocked
+
+    @property
+    def _must_read(self) -> bool:
+        """Return whether the client has to read answers before anything else that it says is carried out."""
+        most = UNREAD_ANSWERS * self.settings.outgoing_limit
+        return self.phase is Phase.OPEN and self.outbox.has_unread_answers(most, self.unsent)
+
+    @property
+    def waits_for_reader(self) -> bool:
+        """Return whether commands wait until the client has read what it was answered."""
+        return self._deferred.reason is Wait.OUTPUT
+
+    @property
+    def takes_replies(self) -> bool:
+        """Return whether direct replies can still be sent to this client, which does not ask for each."""
+        return self.outbox.size + self.unsent() <= UNREAD_REPLIES * self.settings.outgoing_limit
 
     def go_on(self) -> None:
         """Carry out the commands that waited; those that have to wait again stay in order."""
@@ -472,7 +493,7 @@ class Session:
         self.outbox.write(pack_close(0, error.code, error.reply_text, class_id, method_id))
         self.phase = Phase.CLOSING
         self.drop_at_ms = self._now_ms + CLOSE_OK_WAIT_MS
-        if self.is_blocked:
+        if self.is_blocked or self.waits_for_reader:
             self.go_on()            # only for the answer to our close: what it published is not taken any more
 
     def _close_unreadable(self, error: ConnectionException) -> None:
@@ -520,6 +541,7 @@ class Session:
         self.end()
         self.phase = Phase.CLOSED
         self._deferred.clear()
+        self.outbox.clear()
         self._reader.close()
 
     def end(self) -> None:
@@ -559,8 +581,10 @@ class Session:
         return pieces
 
     def resume(self) -> None:
-        """There is room again: deliver what waited for it, in turn, as far as the room goes."""
+        """There is room again: deliver what waited for it, in turn, as far as the room goes; then hear the client."""
         self.awaiting_room.serve(lambda: self.room)
+        if self.waits_for_reader and not self._must_read:
+            self.go_on()
 
     def _send(self, method: Frame) -> None:
         self.outbox.write(encode_method(0, method))
@@ -717,6 +741,10 @@ class Session:
         """Whether the client declared this capability; anything but a true boolean means no."""
         capabilities = self.client_properties.get("capabilities")
         return isinstance(capabilities, dict) and capabilities.get(capability) is True
+
+    def log_channel(self, number: int, text: str) -> None:
+        """Write this of a channel in the log."""
+        self._log.warning("%s: channel %d: %s", self.name, number, text)
 
     def log_channel_error(self, number: int, error: ChannelException) -> None:
         """Note in the log why a channel was closed."""

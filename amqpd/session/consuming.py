@@ -65,6 +65,7 @@ class Consuming:
         self.shared_prefetch = 0
         self._shared_limit = NO_LIMIT       # what `shared_prefetch` stands for; less while a queue has its turn
         self.reply_tag: str | None = None
+        self.dropped_replies = 0
         self.delivered_total = self.acknowledged_total = 0
         self._reply_token = ""
         self._channel = channel
@@ -295,9 +296,20 @@ class Consuming:
         """Send a direct reply; see broker/ports.py."""
         assert self.reply_tag is not None
         channel = self._channel
+        if not channel.owner.takes_replies:
+            self._drop_reply()
+            return
         head = delivery_head(channel.number, channel.frame_max, pack_short_string(self.reply_tag), message.route)
         pieces = (head.front, pack_tag(self._next_tag), head.back, self._refit(message))
         channel.outbox.extend(pieces, sum(map(len, pieces)))
+
+    def _drop_reply(self) -> None:
+        """Drop a reply to a client that does not read: its memory is not others' to fill."""
+        if not self.dropped_replies:
+            channel = self._channel
+            channel.owner.log_channel(
+                channel.number, "direct replies are dropped: the client does not read what it is sent")
+        self.dropped_replies += 1
 
     # Getting
 

@@ -1,8 +1,9 @@
 """What a client has said that is not carried out yet, in order, and why it waits.
 
 Holds commands that have been read, and the bytes that came after them. They wait for the next turn of the event loop
-when the client has had its share of this one, for the disk when a message must be read first, or for the end of an
-alarm. The server stops reading from the client meanwhile, so what waits is about one read.
+when the client has had its share of this one, for the disk when a message must be read first, for the end of an alarm,
+or until the client has read what it was answered. The server stops reading from the client meanwhile, so what waits is
+about one read.
 
 Always true between calls: there are commands or bytes only while there is a reason to wait.
 """
@@ -21,6 +22,7 @@ class Wait(Enum):
     TURN = auto()       # the others have their turn first
     DISK = auto()       # something must be read, or worked off, before the next command can be answered
     ALARM = auto()      # nothing may be published while an alarm is on
+    OUTPUT = auto()     # the client has not read the answers to what it said before
 
 
 class DeferredInput:

@@ -3,6 +3,9 @@
 Owns the outgoing octets of one connection. A declaration's answer must not go out before the declaration is
 safe; everything said after it waits behind it, so the order a client sees is the order things happened in.
 
+Answers are counted apart from deliveries. Deliveries wait until there is room for them, so they are few; answers are as
+many as the client asks for, and it is asked to read them before it goes on.
+
 Always true between calls: `size` is the octets in `_free` and in every held part together; held parts wait
 for rising batch numbers.
 """
@@ -13,11 +16,18 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 
+MARK_EVERY = 64 * 1024      # octets of answers
+
+
 class Outbox:
     """`on_output` is called when the first octets come in after it was emptied."""
 
     def __init__(self, on_output: Callable[[], None]) -> None:
         self.size = 0
+        self._answered = self._delivered = 0        # octets since the connection began
+        self._marked = 0                            # those of answers up to the last mark
+        self._read = 0                              # and up to the last mark that the peer has come to
+        self._marks: deque[tuple[int, int]] = deque()       # octets in all, and of answers, up to some places
         self._on_output = on_output
         self._is_noted = False
         self._free: list[bytes] = []
@@ -25,15 +35,21 @@ class Outbox:
         self._last = self._free
 
     def write(self, octets: bytes) -> None:
-        """Say this after everything else."""
-        self.size += len(octets)
+        """Say this answer after everything else."""
+        size = len(octets)
+        self.size += size
+        self._answered += size
+        if self._answered - self._marked >= MARK_EVERY:
+            self._marked = self._answered
+            self._marks.append((self._answered + self._delivered, self._answered))
         self._last.append(octets)
         if not self._is_noted:
             self.note()
 
     def extend(self, pieces: Iterable[bytes], size: int) -> None:
-        """Say all these, `size` octets together."""
+        """Deliver all these, `size` octets together."""
         self.size += size
+        self._delivered += size
         self._last += pieces
         if not self._is_noted:
             self.note()
@@ -42,6 +58,25 @@ class Outbox:
         """Ask to be emptied at the end of the pass."""
         self._is_noted = True
         self._on_output()
+
+    def has_unread_answers(self, most: int, unsent: Callable[[], int]) -> bool:
+        """Return whether more than so many octets of answers are here or with the transport, to about 64 KiB.
+
+        `unsent` says how many octets the transport has. It is only asked where that may make a difference.
+        """
+        if self._answered - self._read <= most:
+            return False
+        pending = self.size + unsent()
+        gone = self._answered + self._delivered - pending
+        while self._marks and self._marks[0][0] <= gone:
+            self._read = self._marks.popleft()[1]
+        return min(pending, self._answered - self._read) > most
+
+    def clear(self) -> None:
+        """Forget everything: the peer is gone."""
+        self._free.clear()
+        self.forget_held()
+        self._marks.clear()
 
     def hold_until(self, batch: int) -> None:
         """Hold everything said from now on until this batch is on disk."""

@@ -389,3 +389,42 @@ def test_who_has_logged_in_is_no_stranger(open_client: Client, monkeypatch: pyte
     ClientProtocol(open_client.listeners).connection_made(transport)
     assert not transport.is_closed
     transport.socket.close()
+
+
+# Clients that do not read
+
+def test_looks_in_vain_are_counted_while_octets_wait_and_none_goes(open_client: Client) -> None:
+    protocol, session = open_client.protocol, open_client.session
+    assert [protocol.looks_in_vain() for _ in range(3)] == [0, 0, 0]
+    open_client.transport.unsent, session.sent_octets = 500, session.sent_octets + 500
+    assert [protocol.looks_in_vain() for _ in range(3)] == [1, 2, 3]
+    open_client.transport.unsent = 400
+    assert [protocol.looks_in_vain() for _ in range(2)] == [0, 1]
+    session.sent_octets += 50
+    open_client.transport.unsent = 450
+    assert protocol.looks_in_vain() == 2
+    open_client.transport.unsent = 0
+    assert protocol.looks_in_vain() == 0
+
+
+def test_a_client_that_must_read_its_answers_first_is_not_read_and_goes_on_when_it_has() -> None:
+    client = Client(limit=10_000)
+    client.say_all(HANDSHAKE)
+    client.heard()
+    client.protocol.pause_writing()
+    client.transport.unsent = 1 << 20
+    client.transport.calls.clear()
+    declare = frame.marshal(Queue.Declare(queue="q"), 1)
+    client.say_all(declare * 10_000)
+    assert client.session.waits_for_reader and not client.session.is_read
+    assert client.transport.calls[-1] == "pause"
+    said = client.heard().count(b"\x01q")
+    client.transport.unsent = 0
+    while client.session.waits_for_reader:
+        client.protocol.resume_writing()
+        client.passes.turns.run_out()
+        said += client.heard().count(b"\x01q")
+    client.passes.turns.run_out()
+    assert said + client.heard().count(b"\x01q") == 10_000
+    assert client.passes.again == [client.protocol]
+    client.transport.socket.close()

@@ -26,12 +26,14 @@ class FakePass:
 class FakeSession:
     """A session and its protocol in one; overdue until it is heard."""
 
-    is_unheard = False
+    is_unheard = waits_for_reader = False
+    name, number = "a -> b", 1
 
     def __init__(self, passes: FakePass, *, is_overdue: bool = False) -> None:
         self.overdue = is_overdue
         self.excused: list[int] = []
         self.calls: list[str] = []
+        self.in_vain = 0
         passes.protocols[self] = self
 
     def tick(self, now_ms: int) -> bool:
@@ -49,6 +51,9 @@ class FakeSession:
 
     def drop(self) -> None:
         self.calls.append("drop")
+
+    def looks_in_vain(self) -> int:
+        return self.in_vain
 
     def acknowledged_ms_ago(self) -> int | None:
         return None
@@ -143,5 +148,27 @@ def test_very_many_are_looked_after_in_slices(passes: FakePass, now: list[int]) 
 def test_a_blocked_client_whose_machine_has_closed_is_dropped_at_once(passes: FakePass, now: list[int]) -> None:
     session: Any = FakeSession(passes)
     session.is_unheard = True
+    run(passes, lambda: None)
+    assert session.calls == ["drop"]
+
+
+# Clients that take nothing
+
+def test_a_client_that_takes_nothing_of_what_it_is_sent_for_90_seconds_is_dropped(
+    passes: FakePass, now: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    session = FakeSession(passes)
+    session.in_vain = 359
+    run(passes, lambda: None)
+    assert session.calls == ["tick"]
+    session.in_vain = 360
+    run(passes, lambda: None)
+    assert session.calls == ["tick", "drop"]
+    assert "a -> b: closing: the client has taken nothing of what it is sent for 90 s" in caplog.text
+
+
+def test_a_client_that_must_read_first_and_has_closed_its_socket_is_dropped(passes: FakePass, now: list[int]) -> None:
+    session = FakeSession(passes)
+    session.waits_for_reader = True
     run(passes, lambda: None)
     assert session.calls == ["drop"]

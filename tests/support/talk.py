@@ -185,7 +185,7 @@ class Stage:
             session = self._has_output.pop(0)
             was_full = session.room <= 0
             self.talks[session].take(session.take_output(self.now_ms))
-            if was_full and session.is_writable:
+            if session.is_writable and (was_full or session.waits_for_reader):
                 session.resume()
 
     def commit(self) -> None:
