@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, cast
 
 from amqpd.server.loop import now_ms
 from amqpd.session.connection import Session
-from amqpd.session.credentials import LoginRequest
 
 if TYPE_CHECKING:
     from amqpd.server.listener import Listeners
@@ -34,8 +33,10 @@ TCP_ESTABLISHED = 1
 class ClientProtocol(asyncio.BufferedProtocol):
     """The transport's callbacks for one client."""
 
-    def __init__(self, listeners: Listeners) -> None:
+    def __init__(self, listeners: Listeners, peer: tuple[str, int], host: tuple[str, int]) -> None:
         self.session: Session
+        self.peer = peer
+        self.host = host
         self._listeners = listeners
         self._passes = listeners.passes
         self._buffer = listeners.buffer
@@ -45,18 +46,16 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self._size = 0              # of that buffer
         self._taken = 0             # octets read since the socket was last found empty
         self._peer_took = self._looks_in_vain = 0       # octets that the transport got rid of, when last looked at
-        self._login: LoginRequest | None = None     # the one that is looked at: once, however much more comes
 
     # The transport's calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client came: begin its session, or turn it away."""
+        """A client came: begin its session."""
         self._transport = cast(asyncio.Transport, transport)
         set_socket_options(transport.get_extra_info("socket"))
         limit = self._listeners.settings.outgoing_limit
         self._transport.set_write_buffer_limits(high=limit, low=limit // 4)
-        peer, host = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        self.session = self._listeners.begin_session(self, peer, host)
+        self.session = self._listeners.begin_session(self)
         self.session.unsent = self._transport.get_write_buffer_size
 
     def get_buffer(self, sizehint: int) -> bytearray | memoryview:
@@ -77,10 +76,6 @@ class ClientProtocol(asyncio.BufferedProtocol):
             session.receive_direct(nbytes, now_ms())
         else:
             session.receive(self._view[:nbytes], now_ms())
-        if session.login is not self._login:
-            self._login = session.login
-            if session.login is not None:
-                self._listeners.check_login(session)
         self._taken += nbytes
         if nbytes < self._size:
             self._taken = 0
@@ -129,7 +124,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         """The socket is gone."""
         self._passes.tell_time()
         self.session.lost()
-        self._listeners.end_session(self.session)
+        self._listeners.end_session(self)
         self._passes.schedule()
 
     def looks_in_vain(self) -> int:
@@ -153,6 +148,10 @@ class ClientProtocol(asyncio.BufferedProtocol):
         return int(age) if state == TCP_ESTABLISHED else None
 
     # The end of a pass, and of a connection
+
+    def handshake_advanced(self) -> None:
+        """The client has taken a step of the handshake."""
+        self._listeners.handshake_advanced(self)
 
     def flush(self, now: int) -> None:
         """Write what the session has to say; then go on delivering, or close if that was all."""

@@ -1,6 +1,8 @@
-"""Listening sockets, and the clients that come through them.
+"""The clients that come through the listening sockets, until they have logged in and when they all have to go.
 
-Owns the listeners and the count of clients that have not logged in. A connection's own affairs are in
+Owns who has come, how many have not logged in, and how many descriptors clients may use. Of one address only so many
+may be in before they have logged in: newcomers beyond that wait unread, or take the place of one that makes no
+progress. A few descriptors are kept for the store and for amqpctl. A connection's own affairs are in
 `server/connection.py`.
 """
 
@@ -8,72 +10,223 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+import socket
+from collections import deque
+from functools import partial
+from typing import Any, NamedTuple
 
 from amqpd.broker.broker import Broker
+from amqpd.server.acceptor import Acceptor
 from amqpd.server.connection import ClientProtocol
+from amqpd.server.gaps import Gaps
 from amqpd.server.login import Logins
 from amqpd.server.loop import Pass, now_ms
+from amqpd.server.resources import descriptors_for_clients
+from amqpd.server.sparing_log import SparingLog
+from amqpd.server.unauthenticated import Unauthenticated
 from amqpd.session.connection import Session, SessionSettings
 
 log = logging.getLogger("amqpd.connection")
 
 BUFFER_SIZE = 256 * 1024
-STRANGERS, STRANGERS_PER_HOST = 1_024, 128      # connections that have not logged in
-BACKLOG = 1_024
+ADMITTED_IN_A_TURN = 16         # of those that wait
+LOOK_S = 0.1                    # between two looks whether those that wait can come in
+
+
+class Newcomer(NamedTuple):
+    """A client that was accepted and is not read yet."""
+
+    connection: socket.socket
+    peer: tuple[str, int]
+    host: tuple[str, int]
 
 
 class Listeners:
-    """All that listens, and everybody who came."""
+    """All that listens, and everybody who came. `unauthenticated` has the limits of those that have not logged in."""
 
-    def __init__(self, broker: Broker, settings: SessionSettings, passes: Pass, logins: Logins) -> None:
+    def __init__(
+        self, broker: Broker, settings: SessionSettings, passes: Pass, logins: Logins,
+        unauthenticated: Unauthenticated[ClientProtocol], loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self.settings = settings
         self.passes = passes
         self.buffer = bytearray(BUFFER_SIZE)
+        self.most_sockets = descriptors_for_clients()
         self._broker = broker
         self._logins = logins
-        self._servers: list[asyncio.Server] = []
+        self._loop = loop
+        self._unauthenticated = unauthenticated
+        self._acceptor = Acceptor(loop, self._has_place, self._make_place, self._arrive)
+        self._waiting: dict[str, deque[Newcomer]] = {}      # by address, those for which it has no room
+        self._waiting_count = 0
+        self._gaps = Gaps(int(LOOK_S * 1000), now_ms())
+        self._look: asyncio.TimerHandle | None = None
+        self._sockets = 0           # of clients, whatever their state
+        self._beginning: set[asyncio.Task[Any]] = set()
         self._accepted = 0
-        self._strangers: dict[Session, str] = {}
+        self._sparing_log = SparingLog(log)
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Listen there and say where that is; port 0 picks a free one. Raises OSError."""
-        server = await asyncio.get_running_loop().create_server(
-            lambda: ClientProtocol(self), host, port, backlog=BACKLOG, reuse_address=True)
-        self._servers.append(server)
-        bound: tuple[str, int] = server.sockets[0].getsockname()[:2]
-        return bound
+        if self._look is None:
+            self._gaps.look(now_ms())
+            self._look_again()
+        return await self._acceptor.listen(host, port)
 
     def stop_listening(self) -> None:
         """Take no more clients."""
-        for server in self._servers:
-            server.close()
+        self._acceptor.stop()
+        if self._look is not None:
+            self._look.cancel()
+        for newcomers in self._waiting.values():
+            for newcomer in newcomers:
+                self._close(newcomer.connection)
+        self._waiting.clear()
+        self._waiting_count = 0
+
+    # Newcomers
+
+    def _has_place(self) -> bool:
+        """Return whether one more client can be accepted."""
+        return (self._sockets < self.most_sockets
+                and len(self._unauthenticated) + self._waiting_count < self._unauthenticated.limit)
+
+    def _make_place(self) -> bool:
+        """Return whether one more client can be accepted; one that makes no progress may have to go for it."""
+        if self._has_place():
+            return True
+        if self._sockets >= self.most_sockets:
+            self._sparing_log.warning(
+                "%d clients are connected, and more file descriptors are not left (ulimit -n): newcomers wait",
+                self._sockets)
+        else:
+            self._sparing_log.warning(
+                "%d clients have not logged in (limits.max_unauthenticated): newcomers wait, or take the place of the "
+                "one that makes no progress for longest", self._unauthenticated.limit)
+        silent = self._longest_silent()
+        if silent is None:
+            return False
+        self._replace(silent)
+        self._admit_waiting(silent.peer[0])
+        return self._sockets <= self.most_sockets
+
+    def _replace(self, protocol: ClientProtocol) -> None:
+        protocol.session.turn_out("it made no progress with its login, and others wait for its place")
+        self._unauthenticated.remove(protocol)
+        protocol.drop()
+
+    def _arrive(self, connection: socket.socket, peer: Any) -> None:
+        """Let a client in that was accepted, or have it wait until its address has room."""
+        self._sockets += 1
+        try:
+            newcomer = Newcomer(connection, peer, connection.getsockname())
+        except OSError:     # it has gone again
+            self._close(connection)
+            return
+        address = peer[0]
+        if address not in self._waiting and self._has_room(address):
+            self._admit(newcomer)
+            return
+        self._waiting.setdefault(address, deque()).append(newcomer)
+        self._waiting_count += 1
+
+    def _has_room(self, address: str) -> bool:
+        """Return whether one more of this address can come in, for one that makes no progress if need be."""
+        if self._unauthenticated.has_room(address):
+            return True
+        self._sparing_log.warning(
+            "%d clients of one address have not logged in (limits.max_unauthenticated_per_address), as of %s: "
+            "newcomers wait, or take the place of the one that makes no progress for longest",
+            self._unauthenticated.limit_per_address, address)
+        silent = self._longest_silent(address)
+        if silent is None:
+            return False
+        self._replace(silent)
+        return True
+
+    def _longest_silent(self, address: str | None = None) -> ClientProtocol | None:
+        """Return who may have to go, of this address or of all, as far as what is known of them is not old."""
+        now = now_ms()
+        return None if self._gaps.is_late(now) else self._unauthenticated.longest_silent(now, address)
+
+    def _look_at_waiting(self) -> None:
+        """Let in those that wait, as far as clients of their addresses have made no progress meanwhile."""
+        now = now_ms()
+        if gap_ms := self._gaps.look(now):
+            self._unauthenticated.excuse(gap_ms, now)
+        admitted = 0
+        for address in list(self._waiting):
+            while address in self._waiting and admitted < ADMITTED_IN_A_TURN and self._has_room(address):
+                self._admit_waiting(address)
+                admitted += 1
+        self._look_again(LOOK_S if admitted < ADMITTED_IN_A_TURN else 0)
+
+    def _look_again(self, after_s: float = LOOK_S) -> None:
+        self._look = self._loop.call_later(after_s, self._look_at_waiting)
+
+    def _admit_waiting(self, address: str) -> None:
+        """Let in the first that waits for a place of this address."""
+        newcomers = self._waiting.get(address)
+        if not newcomers:
+            return
+        self._waiting_count -= 1
+        newcomer = newcomers.popleft()
+        if not newcomers:
+            del self._waiting[address]
+        self._admit(newcomer)
+
+    def _admit(self, newcomer: Newcomer) -> None:
+        protocol = ClientProtocol(self, newcomer.peer, newcomer.host)
+        self._unauthenticated.add(protocol, newcomer.peer[0])
+        task = self._loop.create_task(self._begin(protocol, newcomer.connection))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+
+    async def _begin(self, protocol: ClientProtocol, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(lambda: protocol, connection)
+        except OSError as error:
+            log.info("%s:%d has gone before it was served: %s", *protocol.peer[:2], error.strerror)
+            self._unauthenticated.remove(protocol)
+            self._close(connection)
+            self._admit_waiting(protocol.peer[0])
+
+    def _close(self, connection: socket.socket) -> None:
+        self._sockets -= 1
+        connection.close()
 
     # Clients
 
-    def begin_session(self, protocol: ClientProtocol, peer: tuple[str, int], host: tuple[str, int]) -> Session:
-        """Greet a client. Too many that have not logged in, and it is turned away at once."""
+    def begin_session(self, protocol: ClientProtocol) -> Session:
+        """Greet a client."""
+        peer, host = protocol.peer, protocol.host
         name = f"{peer[0]}:{peer[1]} -> {host[0]}:{host[1]}"
         self._accepted += 1
         log.info("accepting AMQP connection %s", name, extra={"connection": self._accepted})
         session = Session(self._broker, self.settings, self.passes, name, now_ms(), self._accepted, self.passes.intake)
         self.passes.protocols[session] = protocol
-        self._strangers = {other: host for other, host in self._strangers.items() if other.user is None}
-        self._strangers[session] = peer[0]
-        from_there = Counter(self._strangers.values())[peer[0]]
-        if from_there > STRANGERS_PER_HOST or len(self._strangers) > STRANGERS:
-            log.warning("%s: too many connections that have not logged in", name)
-            protocol.drop()
+        self._unauthenticated.expect_progress(protocol, now_ms())
         return session
 
-    def end_session(self, session: Session) -> None:
-        """The client's socket is gone."""
-        self.passes.forget(session)
-        self._strangers.pop(session, None)
+    def handshake_advanced(self, protocol: ClientProtocol) -> None:
+        """Note that a client has taken a step of the handshake; look at its password if it has given one."""
+        self._unauthenticated.note_step(protocol, now_ms())
+        if protocol.session.login is None:
+            self._unauthenticated.expect_progress(protocol, now_ms())
+        else:
+            self._logins.check(protocol.session, protocol.peer[0], partial(self._on_logged_in, protocol))
 
-    def check_login(self, session: Session) -> None:
-        """Look at the password a client gave."""
-        self._logins.check(session, self._strangers[session])
+    def _on_logged_in(self, protocol: ClientProtocol) -> None:
+        self._unauthenticated.remove(protocol)
+        self._admit_waiting(protocol.peer[0])
+
+    def end_session(self, protocol: ClientProtocol) -> None:
+        """The client's socket is gone."""
+        self._sockets -= 1
+        self.passes.forget(protocol.session)
+        self._unauthenticated.remove(protocol)
+        if self._unauthenticated.has_room(protocol.peer[0]):
+            self._admit_waiting(protocol.peer[0])
 
     # The end
 
@@ -90,8 +243,8 @@ class Listeners:
         await self._wait_until_gone(within_s)
 
     async def _wait_until_gone(self, within_s: float) -> None:
-        deadline = asyncio.get_running_loop().time() + within_s
-        while self.passes.protocols and asyncio.get_running_loop().time() < deadline:
+        deadline = self._loop.time() + within_s
+        while self.passes.protocols and self._loop.time() < deadline:
             await asyncio.sleep(0.02)
         for protocol in list(self.passes.protocols.values()):
             protocol.drop()

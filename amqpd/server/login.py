@@ -1,7 +1,12 @@
-"""Passwords, looked at outside the session: slow hashes in a thread, and a right answer remembered for a while.
+"""Passwords, looked at outside the session: slow hashes in threads, and a right answer remembered for a while.
 
 Owns the memory of right answers: an HMAC of each under a key made at start, never the password. A thousand
-clients that come back after a restart of theirs then cost one hash a user, not a thousand.
+clients that come back after a restart of theirs then cost one hash a user, not a thousand; so do a thousand that ask
+the same at once.
+
+What waits for a hash is fair between addresses, and dropped once its connection is gone. There is never more of it
+than clients that have not logged in. Who fails often is answered late, and never locked out: a right password is
+answered at once.
 
 RabbitMQ docs/access-control (loopback users); the pause before a refusal slows down guessing.
 """
@@ -9,20 +14,60 @@ RabbitMQ docs/access-control (loopback users); the pause before a refusal slows 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import ipaddress
+import os
 import secrets
+import sys
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple
 
 from amqpd.broker.access import SCRYPT, password_matches
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import UserDefinition
+from amqpd.server.fair_queue import FairQueue
 from amqpd.server.loop import now_ms
+from amqpd.server.pace import Pace
 from amqpd.session.connection import Session
 from amqpd.session.credentials import LoginRequest
 
 REMEMBERED_MS = 300_000
 REMEMBERED = 10_000
+THREADS = 2
+NICENESS = 5            # of the threads, so that the loop has the processor first
+MOST_DELAY_MS = 10_000  # of a refusal
+
+
+class Attempt(NamedTuple):
+    """A session that waits for an answer, and what is called when it has logged in."""
+
+    session: Session
+    request: LoginRequest
+    address: str
+    on_logged_in: Callable[[], None]
+
+    @property
+    def is_wanted(self) -> bool:
+        """Return whether the session still waits for this answer."""
+        return self.session.login is self.request
+
+
+class Hash(NamedTuple):
+    """A password to be hashed, and all who wait for the result."""
+
+    digest: bytes
+    definition: UserDefinition | None
+    password: str
+    attempts: list[Attempt]
+
+    @property
+    def is_wanted(self) -> bool:
+        """Return whether anybody still waits for it."""
+        return any(attempt.is_wanted for attempt in self.attempts)
 
 
 class Logins:
@@ -34,55 +79,101 @@ class Logins:
         self._failure_delay_s = failure_delay_s
         self._key = secrets.token_bytes(32)
         self._right: dict[bytes, int] = {}
-        self._threads = ThreadPoolExecutor(2, "amqpd-login")
+        self._address_pace = Pace(10, 5_000, MOST_DELAY_MS)
+        self._user_pace = Pace(20, 3_000, MOST_DELAY_MS)
+        self._queue: FairQueue[Hash] = FairQueue(self._is_wanted)
+        self._hashes: dict[bytes, Hash] = {}        # by digest, those that wait or are computed
+        self._computing = 0
+        self._is_closed = False
+        self._threads = ThreadPoolExecutor(THREADS, "amqpd-login", _be_nice)
 
-    def check(self, session: Session, peer_host: str) -> None:
+    def check(self, session: Session, address: str, on_logged_in: Callable[[], None]) -> None:
         """Answer the session, now or from a later pass."""
         request = session.login
         assert request is not None
         user = self._broker.users.get(request.user)
         definition = user.definition if user is not None else None
-        if request.user in self._loopback_users and not is_loopback(peer_host):
+        if request.user in self._loopback_users and not is_loopback(address):
             definition = None
-        if definition is not None and (self._is_remembered(definition, request)
-                                       or definition.hashing_algorithm != SCRYPT):
-            matches = self._is_remembered(definition, request) or password_matches(definition, request.password)
-            self._answer(session, request, definition, matches)
-            return
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._threads, password_matches, definition, request.password)
-        future.add_done_callback(lambda done: self._answer(session, request, definition, done.result()))
+        attempt = Attempt(session, request, address, on_logged_in)
+        digest = self._digest(definition, request)
+        if definition is not None and (self._is_remembered(digest) or definition.hashing_algorithm != SCRYPT):
+            matches = self._is_remembered(digest) or password_matches(definition, request.password)
+            self._answer(attempt, definition, matches)
+        elif digest in self._hashes:
+            self._hashes[digest].attempts.append(attempt)
+        else:
+            self._hashes[digest] = Hash(digest, definition, request.password, [attempt])
+            self._queue.put(address, request.user, self._hashes[digest])
+            self._compute_next()
 
-    def _answer(
-        self, session: Session, request: LoginRequest, definition: UserDefinition | None, matches: bool
-    ) -> None:
+    def _is_wanted(self, hash_: Hash) -> bool:
+        """Return whether anybody waits for it; if not, it is forgotten."""
+        if not hash_.is_wanted:
+            self._hashes.pop(hash_.digest, None)
+            return False
+        return True
+
+    def _compute_next(self) -> None:
+        """Give the threads what is next."""
+        while not self._is_closed and self._computing < THREADS and (hash_ := self._queue.take()) is not None:
+            self._computing += 1
+            future = asyncio.get_running_loop().run_in_executor(
+                self._threads, password_matches, hash_.definition, hash_.password)
+            future.add_done_callback(partial(self._computed, hash_))
+
+    def _computed(self, hash_: Hash, future: asyncio.Future[bool]) -> None:
+        self._computing -= 1
+        del self._hashes[hash_.digest]
+        self._compute_next()
+        if not future.cancelled():
+            for attempt in hash_.attempts:
+                self._answer(attempt, hash_.definition, future.result())
+
+    def _answer(self, attempt: Attempt, definition: UserDefinition | None, matches: bool) -> None:
+        request = attempt.request
         user = self._broker.users.get(request.user)
-        if session.login is not request:
+        if not attempt.is_wanted:
             return
         if (not matches or definition is None or user is None
                 or user.definition.password_hash != definition.password_hash):
-            asyncio.get_running_loop().call_later(self._failure_delay_s, self._refuse, session, request)
+            asyncio.get_running_loop().call_later(self._delay_s(attempt), self._refuse, attempt)
             return
         if len(self._right) >= REMEMBERED:
             self._right.clear()
         self._right[self._digest(definition, request)] = now_ms() + REMEMBERED_MS
-        session.logged_in(user)
+        attempt.session.logged_in(user)
+        attempt.on_logged_in()
 
-    def _refuse(self, session: Session, request: LoginRequest) -> None:
-        if session.login is request:
-            session.login_failed()
+    def _delay_s(self, attempt: Attempt) -> float:
+        """Return how long a refusal takes: longer where one address, or for one user, has had many."""
+        now = now_ms()
+        return max(self._failure_delay_s, self._address_pace.delay_ms(attempt.address, now) / 1000,
+                   self._user_pace.delay_ms(attempt.request.user, now) / 1000)
 
-    def _is_remembered(self, definition: UserDefinition, request: LoginRequest) -> bool:
-        return self._right.get(self._digest(definition, request), 0) > now_ms()
+    def _refuse(self, attempt: Attempt) -> None:
+        if attempt.is_wanted:
+            attempt.session.login_failed()
 
-    def _digest(self, definition: UserDefinition, request: LoginRequest) -> bytes:
+    def _is_remembered(self, digest: bytes) -> bool:
+        return self._right.get(digest, 0) > now_ms()
+
+    def _digest(self, definition: UserDefinition | None, request: LoginRequest) -> bytes:
         """The stored hash is part of it, so a new password makes the memory worthless."""
-        known = "\0".join((definition.name, definition.password_hash, request.password))
-        return hmac.digest(self._key, known.encode(), "sha256")
+        stored = None if definition is None else definition.password_hash
+        return hmac.digest(self._key, repr((stored, request.user, request.password)).encode(), "sha256")
 
     def close(self) -> None:
         """End the threads; what they are at is not waited for."""
+        self._is_closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _be_nice() -> None:
+    """Let the loop have the processor before this thread. Elsewhere than on Linux that cannot be said of a thread."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def is_loopback(host: str) -> bool:

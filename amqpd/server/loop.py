@@ -53,6 +53,7 @@ class Pass:
         self._reads_first = False
         self._has_output: list[Session] = []
         self._awaiting: set[Session] = set()
+        self._advanced: list[Session] = []
         self._is_scheduled = False
         self._deferred: deque[Session] = deque()        # those that have had their share of a turn, in order
         self._read_again: list[ClientProtocol] = []
@@ -68,6 +69,11 @@ class Pass:
     def commit_awaited(self, session: Session) -> None:
         """See session/connection.py."""
         self._awaiting.add(session)
+
+    def handshake_advanced(self, session: Session) -> None:
+        """See session/connection.py."""
+        self._advanced.append(session)
+        self.schedule()
 
     def input_deferred(self, session: Session) -> None:
         """See session/connection.py."""
@@ -122,6 +128,8 @@ class Pass:
         now = self._broker.clock.now_ms
         self._go_on_with_deferred()
         self._work()
+        if self._advanced:
+            self._go_on_with_handshakes()
         if self.committer is not None:
             self.committer.tell_of_answers()
         has_output, self._has_output = self._has_output, []
@@ -168,6 +176,13 @@ class Pass:
         if self._broker.worklist.has_new:
             self._broker.effort.begin()
             self._broker.worklist.work_on_new()
+
+    def _go_on_with_handshakes(self) -> None:
+        advanced, self._advanced = self._advanced, []
+        for session in advanced:
+            protocol = self.protocols.get(session)
+            if protocol is not None:
+                protocol.handshake_advanced()
 
     def _set_alarm(self, now: int) -> None:
         """See to it that the broker's clock goes on when something of its is due."""

@@ -1,4 +1,4 @@
-"""Memory as the system tells of it: what this process has, and what there is for it.
+"""Memory and file descriptors as the system tells of them: what this process has, and what there is for it.
 
 Owns no state. Linux tells all of it; elsewhere what it had at most stands for what it has, and nothing is given back.
 
@@ -18,6 +18,8 @@ from pathlib import Path
 STATM = Path("/proc/self/statm")
 CGROUPS = Path("/proc/self/cgroup")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
+KEPT_DESCRIPTORS = 64           # for the store, amqpctl and what else is open
+KEPT_FROM_CONNECTIONS = 128     # of these some serve clients that are to be told that there is no place for them
 
 
 def resident_octets() -> int:
@@ -33,6 +35,23 @@ def available_octets() -> int:
     """The memory of the machine or, if that is less, what the process's container may have."""
     of_machine = os.sysconf("SC_PHYS_PAGES") * resource.getpagesize()
     return min([of_machine, *_container_limits()])
+
+
+def descriptors_for_clients() -> int:
+    """Return how many sockets of clients may be open at a time, in whatever state they are."""
+    limit = _descriptor_limit()
+    return max(limit - KEPT_DESCRIPTORS, limit // 2)
+
+
+def descriptors_for_connections() -> int:
+    """Return how many connections may be open at a time, logged in and at work."""
+    limit = _descriptor_limit()
+    return max(limit - KEPT_FROM_CONNECTIONS, limit // 2)
+
+
+def _descriptor_limit() -> int:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
 def _container_limits() -> Iterator[int]:

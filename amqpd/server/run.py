@@ -34,13 +34,16 @@ from amqpd.management.commands import Commands, Node, Refusal
 from amqpd.management.control import SOCKET_NAME, Control
 from amqpd.server.alarms import Alarms
 from amqpd.server.committer import Committer
+from amqpd.server.connection import ClientProtocol
 from amqpd.server.declarations import Undeclared, declare
 from amqpd.server.listener import Listeners, describe_address
 from amqpd.server.login import Logins
 from amqpd.server.loop import Pass
+from amqpd.server.resources import descriptors_for_clients, descriptors_for_connections
 from amqpd.server.shelf import StoreShelf
 from amqpd.server.signals import StopSignals, crash, crash_after
 from amqpd.server.ticker import Ticker
+from amqpd.server.unauthenticated import Unauthenticated
 from amqpd.session.connection import SessionSettings
 from amqpd.server.wall_clock import WallClock, read_clocks
 from amqpd.store.ballast import Ballast
@@ -131,7 +134,8 @@ class _Server:
                 wall_clock.follow)
         self._declare(broker)
         logins = Logins(broker, frozenset(config.loopback_users), config.limits.login_failure_delay_s)
-        self._listeners = listeners = Listeners(broker, _session_settings(config), passes, logins)
+        self._listeners = listeners = Listeners(
+            broker, _session_settings(config), passes, logins, _unauthenticated(config), loop)
         if passes.committer is not None:
             passes.committer.start()
             passes.committer.take()
@@ -310,6 +314,13 @@ async def _nothing() -> None:
     """What a commit takes where nothing is kept."""
 
 
+def _unauthenticated(config: Config) -> Unauthenticated[ClientProtocol]:
+    """No clients yet; where few descriptors are left, those that have not logged in get half of them at most."""
+    limits = config.limits
+    return Unauthenticated(
+        min(limits.max_unauthenticated, descriptors_for_clients() // 2), limits.max_unauthenticated_per_address)
+
+
 def _session_settings(config: Config) -> SessionSettings:
     limits = config.limits
     return SessionSettings(
@@ -321,7 +332,7 @@ def _session_settings(config: Config) -> SessionSettings:
         unacked_limit=limits.unacked_per_consumer,
         outgoing_limit=limits.outgoing_buffer_size,
         handshake_timeout_ms=int(limits.handshake_timeout_s * 1000),
-        connection_limit=limits.max_connections,
+        connection_limit=min(limits.max_connections, descriptors_for_connections()),
         consumer_timeout_ms=int(limits.consumer_timeout_s * 1000) or None,
     )
 

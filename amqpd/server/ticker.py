@@ -11,6 +11,7 @@ import asyncio
 import logging
 
 from amqpd.server.connection import ClientProtocol
+from amqpd.server.gaps import Gaps
 from amqpd.server.loop import READ_TURN_S, Pass, now_ms
 from amqpd.session.connection import Session
 
@@ -20,20 +21,6 @@ TICK_S = 0.25
 TAKES_NOTHING_S = 90        # with something to send; counted in ticks, so that a gap does not count
 SLICE = 500         # connections that are looked at in one turn of the loop
 TOLD_MS = 1_000     # a gap from which on the log tells of it
-
-
-class Gaps:
-    """Notice time in which nobody was looked after. `interval_ms` is how often somebody should look."""
-
-    def __init__(self, interval_ms: int, now_ms: int) -> None:
-        self._interval_ms = interval_ms
-        self._looked_ms = now_ms
-
-    def look(self, now_ms: int) -> int:
-        """Return how much longer than twice the interval the last look is ago, in ms; 0 if it is not."""
-        late_ms = now_ms - self._looked_ms - 2 * self._interval_ms
-        self._looked_ms = now_ms
-        return max(0, late_ms)
 
 
 class Ticker:

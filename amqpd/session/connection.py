@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from itertools import chain
 from typing import Any, Protocol
 
@@ -66,7 +67,7 @@ CONNECTION_CLOSE_OK = b"\x00\x0a\x00\x33"
 CLOSE_OK_FRAME = b"\x01\x00\x00\x00\x00\x00\x04" + CONNECTION_CLOSE_OK + b"\xce"
 
 
-class SessionSettings(msgspec.Struct, frozen=True):
+class SessionSettings(msgspec.Struct, frozen=True, dict=True):
     """What a session needs of the configuration. Sizes in octets; `heartbeat_s` 0 offers none."""
 
     server_properties: dict[str, Any]
@@ -80,6 +81,11 @@ class SessionSettings(msgspec.Struct, frozen=True):
     connection_limit: int = 20_000
     consumer_timeout_ms: int | None = 1_800_000
 
+    @cached_property
+    def start_frame(self) -> bytes:
+        """Return `connection.start`, which is the same for all clients."""
+        return pack_start(self.server_properties, MECHANISMS, "en_US")
+
 
 class Signals(Protocol):
     """What a session asks of whoever drives it; each only makes a note for the end of the pass.
@@ -91,6 +97,9 @@ class Signals(Protocol):
 
     def output_ready(self, session: Session) -> None:
         """There is something to send."""
+
+    def handshake_advanced(self, session: Session) -> None:
+        """The client has taken a step towards its login: if `login` is set, that can be looked at."""
 
     def commit_awaited(self, session: Session) -> None:
         """Something waits for a batch to be on disk."""
@@ -266,7 +275,8 @@ class Session:
             self._finish()
             return b""
         self.phase = Phase.AWAIT_START_OK
-        self.outbox.write(pack_start(self.settings.server_properties, MECHANISMS, "en_US"))
+        self._signals.handshake_advanced(self)
+        self.outbox.write(self.settings.start_frame)
         return rest
 
     def _on_command(self, command: Command) -> Command | None:
@@ -362,6 +372,8 @@ class Session:
             return
         if self.login is None:
             self._refuse_silently(f"malformed {method.mechanism} response")
+            return
+        self._signals.handshake_advanced(self)
 
     def logged_in(self, user: User) -> None:
         """The password was right: go on to tuning, and to what the client may have said meanwhile."""
@@ -429,10 +441,16 @@ class Session:
         self._log.info("%s: user '%s' authenticated and granted access to vhost '%s'", self.name, user.name, name)
         self._send(Connection.OpenOk())
 
+    def turn_out(self, reason: str) -> None:
+        """End without a word: the server is about to drop the socket."""
+        self._log.info("%s: closing: %s", self.name, reason)
+        self.phase = Phase.CLOSED
+
     def _refuse_silently(self, reason: str) -> None:
         """End without a method, after a pause that slows down whoever guesses. RabbitMQ: rabbit_reader."""
         self._log.warning("%s: closing: %s", self.name, reason)
         self.phase = Phase.CLOSED
+        self.login = None       # nobody waits for an answer any more
         self.drop_at_ms = self._now_ms + LAST_WORDS_MS
 
     # The open connection
@@ -549,6 +567,7 @@ class Session:
         if self._has_ended:
             return
         self._has_ended = True
+        self.login = None       # nobody waits for an answer any more
         going = [channel for channel in self.channels.values() if not channel.is_closing]
         for channel in going:
             channel.stop()      # all of them first: what one gives back is not for another

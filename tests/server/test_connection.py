@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from amqpd.server import connection as connection_module
 from amqpd.server.connection import ClientProtocol
 from amqpd.server.listener import Listeners
 from amqpd.server.loop import Pass
+from amqpd.server.unauthenticated import Unauthenticated
 from amqpd.session.connection import SessionSettings
 from amqpd.session.phases import Phase
 from amqpd.store.journal import MemoryJournal
@@ -48,7 +49,7 @@ class FakeTransport(asyncio.Transport):
         self.unsent = 0
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return {"socket": self.socket, "peername": ("10.0.0.1", 40_000), "sockname": ("10.0.0.2", 5_672)}[name]
+        return {"socket": self.socket}[name]
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.calls.append(f"limits {high} {low}")
@@ -107,10 +108,11 @@ class FakeLogins:
         self.asked: list[Any] = []
         self.answers_at_once = True
 
-    def check(self, session: Any, peer_host: str) -> None:
-        self.asked.append(peer_host)
+    def check(self, session: Any, address: str, on_logged_in: Callable[[], None]) -> None:
+        self.asked.append(address)
         if self.answers_at_once:
             session.logged_in(self.broker.users["guest"])
+            on_logged_in()
 
 
 class Client:
@@ -124,9 +126,12 @@ class Client:
         self.passes = WatchedPass(self.broker)
         self.logins = FakeLogins(self.broker)
         settings = SessionSettings(server_properties={}, outgoing_limit=limit)
-        self.listeners = Listeners(self.broker, settings, self.passes, self.logins)  # type: ignore[arg-type]  # a fake
+        self.unauthenticated: Unauthenticated[ClientProtocol] = Unauthenticated(4, 2)
+        loop: Any = self.passes.turns
+        logins: Any = self.logins
+        self.listeners = Listeners(self.broker, settings, self.passes, logins, self.unauthenticated, loop)
         self.transport = FakeTransport()
-        self.protocol = ClientProtocol(self.listeners)
+        self.protocol = ClientProtocol(self.listeners, ("10.0.0.1", 40_000), ("10.0.0.2", 5_672))
         self.protocol.connection_made(self.transport)
 
     def say(self, octets: bytes) -> None:
@@ -369,26 +374,6 @@ def test_a_lost_socket_ends_the_session(open_client: Client) -> None:
 def test_a_client_is_dropped_whatever_it_has_still_to_hear(open_client: Client) -> None:
     open_client.protocol.drop()
     assert open_client.transport.calls[-1] == "abort"
-
-
-# Strangers
-
-def test_too_many_strangers_from_one_address_are_turned_away(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amqpd.server.listener.STRANGERS_PER_HOST", 2)
-    others = [FakeTransport() for _ in range(2)]
-    for transport in others:
-        ClientProtocol(client.listeners).connection_made(transport)
-    assert [transport.is_closed for transport in others] == [False, True]
-    for transport in others:
-        transport.socket.close()
-
-
-def test_who_has_logged_in_is_no_stranger(open_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amqpd.server.listener.STRANGERS", 1)
-    transport = FakeTransport()
-    ClientProtocol(open_client.listeners).connection_made(transport)
-    assert not transport.is_closed
-    transport.socket.close()
 
 
 # Clients that do not read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -74,9 +75,14 @@ def run(broker: Broker, talk: Callable[[Logins], Awaitable[Any]], *, delay_s: fl
     return asyncio.run(main())
 
 
+def begin(logins: Logins, session: FakeSession, host: str = "127.0.0.1") -> None:
+    """Have the password of this session looked at."""
+    logins.check(session, host, lambda: None)  # type: ignore[arg-type]  # it is all that a login needs of a session
+
+
 async def log_in(logins: Logins, user: str, password: str, host: str = "127.0.0.1") -> Any:
     session = FakeSession(user, password)
-    logins.check(session, host)  # type: ignore[arg-type]  # it is all that a login needs of a session
+    begin(logins, session, host)
     return await session.answer
 
 
@@ -152,7 +158,7 @@ def test_only_so_many_answers_are_remembered(
 def test_a_user_deleted_meanwhile_is_refused(broker: Broker, computed: list[str]) -> None:
     async def talk(logins: Logins) -> Any:
         session = FakeSession("slow", "right")
-        logins.check(session, "127.0.0.1")  # type: ignore[arg-type]  # it is all that a login needs of a session
+        begin(logins, session)
         broker.delete_user("slow")
         return await session.answer
 
@@ -168,7 +174,7 @@ def test_only_another_password_makes_an_answer_worthless_that_comes_later(
 ) -> None:
     async def talk(logins: Logins) -> Any:
         session = FakeSession("slow", "right")
-        logins.check(session, "127.0.0.1")  # type: ignore[arg-type]  # it is all that a login needs of a session
+        begin(logins, session)
         change(broker)
         return await session.answer
 
@@ -195,12 +201,138 @@ def test_a_refusal_takes_its_time(broker: Broker, computed: list[str], monkeypat
 def test_a_session_that_is_gone_is_not_answered(broker: Broker, computed: list[str]) -> None:
     async def talk(logins: Logins) -> None:
         session = FakeSession("slow", "right")
-        logins.check(session, "127.0.0.1")  # type: ignore[arg-type]  # it is all that a login needs of a session
+        begin(logins, session)
         session.login = None
         await log_in(logins, "slow", "right")
         assert not session.answer.done()
 
     run(broker, talk)
+
+
+# Many at once
+
+@pytest.fixture
+def held(computed: list[str], monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Hashes are computed one at a time, and the first is not done before this is set."""
+    held = threading.Event()
+    compute = login_module.password_matches
+
+    def wait_and_compute(definition: UserDefinition | None, password: str) -> bool:
+        assert definition is not None
+        if definition.hashing_algorithm == SLOW:
+            assert held.wait(10), "the test never let go"
+        return compute(definition, password)
+
+    monkeypatch.setattr(login_module, "password_matches", wait_and_compute)
+    monkeypatch.setattr(login_module, "THREADS", 1)
+    return held
+
+
+def ask(logins: Logins, user: str, password: str, host: str = "127.0.0.1") -> FakeSession:
+    """A session whose password waits to be looked at."""
+    session = FakeSession(user, password)
+    begin(logins, session, host)
+    return session
+
+
+def test_a_thousand_that_ask_the_same_at_once_cost_one_hash(
+    broker: Broker, computed: list[str], held: threading.Event
+) -> None:
+    async def talk(logins: Logins) -> set[Any]:
+        sessions = [ask(logins, "slow", "right", f"10.0.0.{number % 7}") for number in range(1_000)]
+        held.set()
+        return set(await asyncio.gather(*[session.answer for session in sessions]))
+
+    assert run(broker, talk) == {"slow"}
+    assert computed == ["slow"]
+
+
+def test_what_nobody_waits_for_any_more_is_not_computed(
+    broker: Broker, computed: list[str], held: threading.Event
+) -> None:
+    async def talk(logins: Logins) -> Any:
+        sessions = [ask(logins, "slow", f"guess {number}") for number in range(1_000)]
+        honest = ask(logins, "slow", "right")
+        for session in sessions:
+            session.login = None        # its socket is gone
+        held.set()
+        answer = await honest.answer
+        assert not logins._hashes and not len(logins._queue)
+        return answer
+
+    assert run(broker, talk) == "slow"
+    assert computed == ["slow", "slow"], "the one that was being computed, and the one that somebody waits for"
+
+
+def test_addresses_take_turns_and_so_do_the_users_of_one(
+    broker: Broker, computed: list[str], held: threading.Event
+) -> None:
+    for name in ("other", "third"):
+        broker.add_user(UserDefinition(name, "hash of right", SLOW))
+
+    async def talk(logins: Logins) -> list[Any]:
+        guesses = [ask(logins, "slow", f"guess {number}", "10.0.0.1") for number in range(50)]
+        honest = [ask(logins, "other", "right", "10.0.0.1"), ask(logins, "third", "right", "10.0.0.2")]
+        held.set()
+        answers = await asyncio.gather(*[session.answer for session in honest])
+        for guess in guesses:
+            guess.login = None
+        return answers
+
+    assert run(broker, talk) == ["other", "third"]
+    assert len(computed) <= 6
+
+
+def test_a_wrong_and_a_right_password_do_not_share_an_answer(broker: Broker, held: threading.Event) -> None:
+    async def talk(logins: Logins) -> list[Any]:
+        sessions = [ask(logins, "slow", password) for password in ("wrong", "right", "wrong", "right")]
+        held.set()
+        return await asyncio.gather(*[session.answer for session in sessions])
+
+    assert run(broker, talk) == [None, "slow", None, "slow"]
+
+
+def refusals(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, attempts: list[tuple[str, str, str]]
+) -> list[float]:
+    """How late the refusals of these attempts (user, password, address) come, in the order in which they are made."""
+    async def talk(logins: Logins) -> list[float]:
+        loop = asyncio.get_running_loop()
+        delays: list[float] = []
+
+        def call_later(delay_s: float, *call: Any) -> Any:
+            delays.append(delay_s)
+            return loop.call_soon(*call)
+
+        monkeypatch.setattr(loop, "call_later", call_later)
+        for attempt in attempts:
+            await log_in(logins, *attempt)
+        return delays
+
+    monkeypatch.setattr(login_module, "now_ms", lambda: 1_000)
+    return run(broker, talk, delay_s=1.0)   # type: ignore[no-any-return]  # what the talk returns
+
+
+def test_the_refusals_of_an_address_come_later_after_ten(
+    broker: Broker, computed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = [(f"user {number}", "wrong", "10.0.0.1") for number in range(13)]
+    assert refusals(broker, monkeypatch, attempts) == [1.0] * 10 + [5.0, 10.0, 10.0]
+
+
+def test_the_refusals_of_a_user_come_later_after_twenty(
+    broker: Broker, computed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = [("slow", "wrong", f"10.0.0.{number}") for number in range(24)]
+    assert refusals(broker, monkeypatch, attempts) == [1.0] * 20 + [3.0, 6.0, 9.0, 10.0]
+
+
+def test_nobody_is_locked_out_by_failures_of_others(
+    broker: Broker, computed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = [("slow", "wrong", "10.0.0.1")] * 30 + [("slow", "right", "10.0.0.1")]
+    assert len(refusals(broker, monkeypatch, attempts)) == 30
+    assert computed == ["slow"] * 31
 
 
 @pytest.mark.parametrize(("host", "expected"), [

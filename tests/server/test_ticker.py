@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from amqpd.server import ticker as ticker_module
-from amqpd.server.ticker import Gaps, Ticker
+from amqpd.server.gaps import Gaps
+from amqpd.server.ticker import Ticker
 
 
 class FakePass:
@@ -90,7 +91,9 @@ def test_a_look_in_time_finds_no_gap() -> None:
 
 def test_a_late_look_finds_how_much_too_late_it_is_and_that_once() -> None:
     gaps = Gaps(250, 1_000)
+    assert [gaps.is_late(now) for now in (1_500, 1_501)] == [False, True]
     assert [gaps.look(now) for now in (41_000, 41_250, 41_900)] == [39_500, 0, 150]
+    assert not gaps.is_late(42_000)
 
 
 def test_who_is_in_time_is_looked_after_and_nothing_else(passes: FakePass, now: list[int]) -> None:

@@ -125,6 +125,9 @@ class Stage:
         """See session/connection.py."""
         self._has_output.append(session)
 
+    def handshake_advanced(self, session: Session) -> None:
+        """See amqpd/session/connection.py; the stage looks at passwords at the end of each pass anyway."""
+
     def commit_awaited(self, session: Session) -> None:
         """See session/connection.py."""
         self._awaiting[session] = None

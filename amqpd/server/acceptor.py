@@ -1,0 +1,115 @@
+"""Listening sockets: clients are accepted a few in a turn, and only while there is room for more.
+
+Owns the sockets. Where there is no room, and where the system has no descriptor, accepting pauses; newcomers wait in
+the kernel's backlog meanwhile, and are not refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from amqpd.server.sparing_log import SparingLog
+
+log = logging.getLogger("amqpd.connection")
+
+BACKLOG = 4_096
+ACCEPTED_IN_A_TURN = 16
+PAUSE_S = 0.1
+
+
+class Acceptor:
+    """`on_client` gets the socket of a client and its address.
+
+    `has_room` tells whether there is a place for one more; `make_room` is asked for one when somebody waits for it.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, has_room: Callable[[], bool], make_room: Callable[[], bool],
+        on_client: Callable[[socket.socket, Any], None],
+    ) -> None:
+        self._loop = loop
+        self._has_room = has_room
+        self._make_room = make_room
+        self._on_client = on_client
+        self._listeners: list[socket.socket] = []
+        self._pause: asyncio.TimerHandle | None = None
+        self._sparing_log = SparingLog(log)
+
+    async def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Listen on all addresses of this host, and return the first; port 0 picks a free one. Raises OSError."""
+        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        listeners: list[socket.socket] = []
+        try:
+            for family, kind, protocol, _, address in dict.fromkeys(found):
+                listeners.append(_listen(socket.socket(family, kind, protocol), address))
+        except OSError:
+            for listener in listeners:
+                listener.close()
+            raise
+        self._listeners += listeners
+        if self._pause is None:
+            self._resume()
+        bound: tuple[str, int] = listeners[0].getsockname()[:2]
+        return bound
+
+    def stop(self) -> None:
+        """Accept nobody any more."""
+        if self._pause is not None:
+            self._pause.cancel()
+        for listener in self._listeners:
+            self._loop.remove_reader(listener)
+            listener.close()
+        self._listeners.clear()
+
+    def _accept(self, listener: socket.socket) -> None:
+        """Accept some of the clients that wait; where there are more, the loop calls again in its next turn."""
+        if not self._make_room():
+            self._wait()
+            return
+        for _ in range(ACCEPTED_IN_A_TURN):
+            try:
+                connection, peer = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._sparing_log.warning(
+                    "no client can be accepted for now: %s", error.strerror or type(error).__name__)
+                self._wait()
+                return
+            connection.setblocking(False)
+            self._on_client(connection, peer)
+            if not self._has_room():
+                return
+
+    def _wait(self) -> None:
+        if self._pause is not None:
+            return
+        for listener in self._listeners:
+            self._loop.remove_reader(listener)
+        self._pause = self._loop.call_later(PAUSE_S, self._resume)
+
+    def _resume(self) -> None:
+        self._pause = None
+        for listener in self._listeners:
+            self._loop.add_reader(listener, self._accept, listener)
+
+
+def _listen(listener: socket.socket, address: Any) -> socket.socket:
+    """Listen at this address, without waiting for anybody. Raises OSError, and closes the socket then."""
+    try:
+        listener.setblocking(False)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listener.family == socket.AF_INET6:
+            with contextlib.suppress(OSError):
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,28 @@
+"""A log for what strangers can cause as often as they like: each text once in a while, with a count of the others."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+INTERVAL_S = 10.0
+
+
+class SparingLog:
+    """Tells each text, whatever its arguments, once in ten seconds at most."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._told: dict[str, tuple[float, int]] = {}       # by text: when it was told, how often left out since
+
+    def warning(self, text: str, *arguments: object) -> None:
+        """Log a warning, or count it."""
+        now = time.monotonic()
+        told_at, left_out = self._told.get(text, (now - INTERVAL_S, 0))
+        if now - told_at < INTERVAL_S:
+            self._told[text] = told_at, left_out + 1
+            return
+        self._told[text] = now, 0
+        if left_out:
+            text, arguments = text + " (and %d times more in the meantime)", (*arguments, left_out)
+        self._log.warning(text, *arguments)

@@ -1,0 +1,208 @@
+"""Clients before they have logged in: who waits for whom, and who goes when there are too many."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from pamqp.header import ProtocolHeader
+
+from amqpd.broker.broker import Broker
+from amqpd.broker.definitions import UserDefinition, VhostDefinition
+from amqpd.server import unauthenticated as unauthenticated_module
+from amqpd.server.listener import Listeners
+from amqpd.server.loop import Pass
+from amqpd.server.unauthenticated import Unauthenticated
+from amqpd.session.connection import SessionSettings
+from amqpd.store.journal import MemoryJournal
+from tests.server.test_connection import HANDSHAKE, FakeLogins
+
+HEADER = ProtocolHeader().marshal()
+SOON_S = 0.3        # in which nothing comes; longer than the look that would let somebody in
+
+
+class House:
+    """Listeners with room for so many that have not logged in, and so many of one address."""
+
+    def __init__(self, limit: int, per_address: int) -> None:
+        broker = Broker(MemoryJournal())
+        broker.add_vhost(VhostDefinition("/"))
+        broker.add_user(UserDefinition("guest"))
+        loop = asyncio.get_running_loop()
+        self.passes = Pass(loop, broker)
+        logins: Any = FakeLogins(broker)
+        self.unauthenticated: Any = Unauthenticated(limit, per_address)
+        self.listeners = Listeners(
+            broker, SessionSettings(server_properties={}), self.passes, logins, self.unauthenticated, loop)
+        self.clients: list[socket.socket] = []
+        self.port = 0
+
+    async def open(self) -> None:
+        self.port = (await self.listeners.listen("127.0.0.1", 0))[1]
+
+    async def client(self, says: bytes = b"", address: str = "127.0.0.1") -> socket.socket:
+        """A client from this address that says this, and no more."""
+        client = socket.socket()
+        client.setblocking(False)
+        client.bind((address, 0))
+        self.clients.append(client)
+        await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", self.port))
+        await asyncio.get_running_loop().sock_sendall(client, says)
+        return client
+
+    async def close(self) -> None:
+        self.listeners.stop_listening()
+        for client in self.clients:
+            client.close()
+        while self.passes.protocols:
+            await asyncio.sleep(0.01)
+
+
+def run(limit: int, per_address: int, talk: Callable[[House], Awaitable[None]]) -> None:
+    async def main() -> None:
+        house = House(limit, per_address)
+        await house.open()
+        async with asyncio.timeout(30):
+            await talk(house)
+            await house.close()
+
+    asyncio.run(main())
+
+
+async def hears(client: socket.socket) -> bytes:
+    """The first octet that a client hears; empty at the end of its connection."""
+    try:
+        return await asyncio.get_running_loop().sock_recv(client, 1)
+    except ConnectionResetError:
+        return b""
+
+
+async def hears_nothing(client: socket.socket) -> bool:
+    """Whether a client hears nothing for a while."""
+    try:
+        async with asyncio.timeout(SOON_S):
+            await asyncio.get_running_loop().sock_recv(client, 1)
+    except TimeoutError:
+        return True
+    return False
+
+
+def test_newcomers_of_an_address_without_room_wait_until_one_of_it_has_gone(caplog: pytest.LogCaptureFixture) -> None:
+    async def talk(house: House) -> None:
+        first, second = await house.client(), await house.client()
+        third, fourth = await house.client(HEADER), await house.client(HEADER)
+        other = await house.client(HEADER, "127.0.0.2")
+        assert await hears(other) == b"\x01"
+        assert await hears_nothing(third)
+        first.close()
+        assert await hears(third) == b"\x01"
+        assert await hears_nothing(fourth)
+        second.close()
+        assert await hears(fourth) == b"\x01"
+
+    run(10, 2, talk)
+    assert "2 clients of one address have not logged in (limits.max_unauthenticated_per_address)" in caplog.text
+
+
+def test_who_has_logged_in_makes_room() -> None:
+    async def talk(house: House) -> None:
+        for _ in range(20):
+            assert await hears(await house.client(HANDSHAKE)) == b"\x01"
+        assert len(house.unauthenticated) == 0
+
+    run(10, 1, talk)
+
+
+def test_a_newcomer_takes_the_place_of_one_that_makes_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unauthenticated_module, "PATIENCE_MS", 0)
+    monkeypatch.setattr(unauthenticated_module, "LONG_PATIENCE_MS", 0)
+
+    async def talk(house: House) -> None:
+        first, second, other = await house.client(), await house.client(), await house.client(address="127.0.0.2")
+        third = await house.client(HEADER)
+        assert await hears(third) == b"\x01"
+        assert await hears(first) == b""
+        assert await hears_nothing(second) and await hears_nothing(other)
+
+    run(10, 2, talk)
+
+
+def test_who_waits_is_let_in_as_soon_as_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def talk(house: House) -> None:
+        first = await house.client()
+        waiting = [await house.client(HEADER) for _ in range(3)]
+        assert await hears_nothing(waiting[0])
+        monkeypatch.setattr(unauthenticated_module, "PATIENCE_MS", 0)
+        monkeypatch.setattr(unauthenticated_module, "LONG_PATIENCE_MS", 0)
+        assert await hears(first) == b""
+        assert [await hears(client) for client in waiting] == [b"\x01"] * 3
+
+    run(10, 1, talk)
+
+
+def test_newcomers_wait_while_too_many_of_all_addresses_have_not_logged_in(caplog: pytest.LogCaptureFixture) -> None:
+    async def talk(house: House) -> None:
+        first = await house.client()
+        await house.client(address="127.0.0.2")
+        third = await house.client(HEADER, "127.0.0.3")
+        assert await hears_nothing(third)
+        first.close()
+        assert await hears(third) == b"\x01"
+
+    run(2, 2, talk)
+    assert "2 clients have not logged in (limits.max_unauthenticated)" in caplog.text
+
+
+def test_of_all_addresses_the_one_without_progress_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unauthenticated_module, "PATIENCE_MS", 0)
+    monkeypatch.setattr(unauthenticated_module, "LONG_PATIENCE_MS", 0)
+
+    async def talk(house: House) -> None:
+        first, second = await house.client(), await house.client(address="127.0.0.2")
+        assert await hears_nothing(second)
+        assert await hears(await house.client(HEADER, "127.0.0.3")) == b"\x01"
+        assert await hears(first) == b""
+
+    run(2, 2, talk)
+
+
+def test_newcomers_wait_while_no_descriptors_are_left(caplog: pytest.LogCaptureFixture) -> None:
+    async def talk(house: House) -> None:
+        house.listeners.most_sockets = 2
+        first = await house.client(HANDSHAKE)
+        assert await hears(first) == b"\x01"
+        assert await hears(await house.client(HANDSHAKE)) == b"\x01"
+        third = await house.client(HEADER)
+        assert await hears_nothing(third)
+        first.close()
+        assert await hears(third) == b"\x01"
+
+    run(10, 10, talk)
+    assert "2 clients are connected, and more file descriptors are not left (ulimit -n)" in caplog.text
+
+
+def test_who_was_gone_before_it_was_served_is_not_counted_for_ever() -> None:
+    async def talk(house: House) -> None:
+        for _ in range(50):
+            client = await house.client()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            client.close()
+        assert await hears(await house.client(HEADER)) == b"\x01"
+        while len(house.unauthenticated) > 1 or house.listeners._sockets > 1:
+            await asyncio.sleep(0.01)
+
+    run(10, 3, talk)
+
+
+def test_who_waits_at_the_end_is_closed() -> None:
+    async def talk(house: House) -> None:
+        await house.client()
+        second = await house.client(HEADER)
+        assert await hears_nothing(second)
+        house.listeners.stop_listening()
+        assert await hears(second) == b""
+
+    run(10, 1, talk)
