@@ -206,7 +206,7 @@ class DeadLetterRouter:
         targets = known.get(keys)
         if targets is not None:
             return targets
-        walk = self._routing.walk(exchange, keys)
+        walk = self._routing.find(exchange, keys)
         while not walk.step(self._effort):
             pass
         if walk.needs_headers:

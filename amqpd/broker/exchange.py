@@ -10,11 +10,11 @@ Spec: §3.1.3; RabbitMQ docs/exchanges, docs/ae.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Union
 
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition
-from amqpd.broker.exchange_types import exchange_type
+from amqpd.broker.exchange_types import NOWHERE, exchange_type
 from amqpd.broker.rules import PolicyRules, alternate_exchange
 from amqpd.errors import ConnectionException, ReplyCode
 from amqpd.fields import encode_table
@@ -83,9 +83,23 @@ class Exchange:
         self._type.unbind(*found)
         return True
 
-    def route(self, routing_key: str, headers: Mapping[str, Any]) -> Iterable[Destination]:
-        """Where this key leads, by this exchange's own bindings."""
+    def route(self, routing_key: str, headers: Mapping[str, Any]) -> Mapping[Destination, int]:
+        """Return where this key leads, by this exchange's own bindings; see broker/exchange_types."""
         return self._type.route(routing_key, headers)
+
+    def routes(self, routing_keys: Collection[str], headers: Mapping[str, Any]) -> Iterator[Mapping[Destination, int]]:
+        """Return where these keys lead, in pieces; see broker/exchange_types."""
+        return self._type.routes(routing_keys, headers)
+
+    @property
+    def reads_key(self) -> bool:
+        """Return whether a route depends on the routing key, with the bindings as they are."""
+        return self._type.reads_key
+
+    @property
+    def steps(self) -> int:
+        """Return what the last route has cost beyond a look-up, in steps of broker/effort.py."""
+        return self._type.steps
 
 
 class DefaultExchange(Exchange):
@@ -98,7 +112,16 @@ class DefaultExchange(Exchange):
     def apply(self, policy: PolicyRules) -> None:
         """Nothing changes: what it cannot route has no other place to go. RabbitMQ docs/ae."""
 
-    def route(self, routing_key: str, headers: Mapping[str, Any]) -> Iterable[Destination]:
-        """The queue of that name, if there is one. Spec: §3.1.3.1."""
+    def route(self, routing_key: str, headers: Mapping[str, Any]) -> Mapping[Destination, int]:
+        """Return the queue of that name, if there is one. Spec: §3.1.3.1."""
         queue = self._queues.get(routing_key)
-        return () if queue is None else (queue,)
+        return NOWHERE if queue is None else {queue: 1}
+
+    def routes(self, routing_keys: Collection[str], headers: Mapping[str, Any]) -> Iterator[Mapping[Destination, int]]:
+        """Return the queues of those names."""
+        yield {self._queues[key]: 1 for key in self._queues.keys() & routing_keys}
+
+    @property
+    def reads_key(self) -> bool:
+        """Return that it does."""
+        return True

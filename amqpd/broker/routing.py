@@ -10,12 +10,16 @@ the others; `is_current` tells. The answer of one exchange to one routing key is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from amqpd.broker.effort import Effort
 from amqpd.broker.exchange import Destination, Exchange
 from amqpd.broker.queue import Queue
+
+LONG_WALK = 10          # references from which on a walk is worth to be remembered
+MOST_KNOWN = 200_000    # references to queues and exchanges that the walks remembered in a vhost may hold
 
 Headers = Mapping[str, Any]
 NO_HEADERS: Headers = {}
@@ -25,66 +29,116 @@ class Walk:
     """The way of one message, or of all that have these routing keys.
 
     `queues` are those that have been found, each once. With `needs_headers` there are none: no headers were given,
-    and an exchange on the way reads them.
+    and an exchange on the way reads them. `reads_key` is whether another routing key might have led elsewhere.
     """
 
     __slots__ = (
-        "queues", "needs_headers", "_routing", "_keys", "_read_headers", "_headers", "_reached", "_to_visit", "_at",
-        "_visited", "_exchanges_added")
+        "queues", "needs_headers", "reads_key", "_routing", "_keys", "_key", "_read_headers", "_headers",
+        "_reached", "_to_visit", "_at", "_pieces", "_is_routed", "_visited", "_exchanges_added", "_is_kept")
 
     def __init__(
-        self, routing: Routing, start: Exchange, keys: Collection[str], read_headers: Callable[[], Headers] | None
+        self, routing: Routing, start: Exchange, keys: Collection[str], read_headers: Callable[[], Headers] | None,
+        *, is_kept: bool = False,
     ) -> None:
         self.queues: list[Queue] = []
-        self.needs_headers = False
+        self.needs_headers = self.reads_key = False
         self._routing = routing
         self._keys = keys
+        self._key = next(iter(keys))
         self._read_headers = read_headers
-        self._headers: Headers | None = None
-        self._reached: dict[Destination, None] = {start: None}
+        self._headers: Headers = NO_HEADERS
+        self._reached: dict[Destination, int] = {start: 1}
         self._to_visit = [start]
         self._at = 0
+        self._pieces: Iterator[Mapping[Destination, int]] | None = None     # what the exchange at hand has to say
+        self._is_routed = False                             # whether it has led anywhere
         self._visited: list[tuple[Exchange, int]] = []      # with its changes when it was visited
         self._exchanges_added: int | None = None            # how many, when an alternate was found missing
+        self._is_kept = is_kept                             # to be remembered when it is done
 
     def step(self, effort: Effort) -> bool:
-        """Walk on until the slice is spent, but at least past one exchange; return whether the walk is done."""
-        while self._at < len(self._to_visit):
-            source = self._to_visit[self._at]
-            self._at += 1
-            self._visited.append((source, source.changes))
-            if source.reads_headers and self._headers is None:
-                if self._read_headers is None:
-                    self.needs_headers = True
-                    self.queues = []
-                    break
-                self._headers = self._read_headers()
-            effort.total += self._visit(source)
-            if effort.is_spent and self._at < len(self._to_visit):
+        """Walk on until the slice is spent, but one piece at least; return whether the walk is done."""
+        has_begun = False
+        while self._pieces is not None or self._at < len(self._to_visit):
+            if has_begun and effort.is_spent:
                 return False
+            has_begun = True
+            effort.total += self._visit() if self._pieces is None else self._take_piece(self._pieces)
         if not self.is_current:
             self.queues = [queue for queue in self.queues if not queue.deleted]
+        elif self._is_kept:
+            self._is_kept = False
+            self._routing.remember(self)
         return True
 
-    def _visit(self, source: Exchange) -> int:
-        """Follow what leaves this exchange; return the steps that took."""
-        headers = NO_HEADERS if self._headers is None else self._headers
-        found = [destination for key in self._keys for destination in source.route(key, headers)]
-        if not found and source.alternate is not None:
-            alternate = self._routing.exchanges.get(source.alternate)
-            if alternate is not None:
-                found = [alternate]
-            else:
-                self._exchanges_added = self._routing.exchanges_added
-        for destination in found:
-            if destination in self._reached:
-                continue
-            self._reached[destination] = None
-            if isinstance(destination, Queue):
-                self.queues.append(destination)
-            else:
-                self._to_visit.append(destination)
-        return 1 + len(self._keys) + len(found)
+    def _visit(self) -> int:
+        """Ask the next exchange, or begin to ask it if there are many keys to ask for; return the steps."""
+        source = self._to_visit[self._at]
+        self._at += 1
+        self._visited.append((source, source.changes))
+        if source.reads_headers and self._headers is NO_HEADERS:
+            if self._read_headers is None:
+                self.needs_headers = True
+                self.queues = []
+                self._at = len(self._to_visit)
+                return 1
+            self._headers = self._read_headers()
+        reads_key = source.reads_key
+        self.reads_key = self.reads_key or reads_key
+        if reads_key and len(self._keys) > 1:
+            self._pieces = source.routes(self._keys, self._headers)
+            self._is_routed = False
+            return 1
+        found = source.route(self._key, self._headers)
+        if found:
+            return 1 + source.steps + self._reach(found)
+        return 1 + source.steps + self._turn_to_alternate(source)
+
+    def _take_piece(self, pieces: Iterator[Mapping[Destination, int]]) -> int:
+        """Take one piece of what the exchange at hand has to say to many keys; return the steps."""
+        source = self._to_visit[self._at - 1]
+        found = next(pieces, None)
+        if found is None:
+            self._pieces = None
+            return 0 if self._is_routed else self._turn_to_alternate(source)
+        if not found:
+            return 1 + source.steps
+        self._is_routed = True
+        return 1 + source.steps + self._reach(found)
+
+    def _turn_to_alternate(self, source: Exchange) -> int:
+        """Go on to the alternate of an exchange that has led nowhere; return the steps."""
+        if source.alternate is None:
+            return 0
+        alternate = self._routing.exchanges.get(source.alternate)
+        if alternate is None:
+            self._exchanges_added = self._routing.exchanges_added
+            return 0
+        return self._reach({alternate: 1})
+
+    def _reach(self, found: Mapping[Destination, int]) -> int:
+        """Add destinations to those that have been reached; return the steps, which are fewer for known ones."""
+        reached = self._reached
+        known = len(reached)
+        reached.update(found)
+        new = len(reached) - known
+        if new:
+            for destination in [*islice(reversed(reached), new)][::-1]:
+                if isinstance(destination, Exchange):
+                    self._to_visit.append(destination)
+                else:
+                    self.queues.append(destination)
+        return (len(found) >> 5) + (new >> 3)
+
+    @property
+    def start(self) -> tuple[Exchange, str]:
+        """Return the exchange that the walk begins at, and the first routing key."""
+        return self._to_visit[0], self._key
+
+    @property
+    def size(self) -> int:
+        """Return how many references it holds once it is done."""
+        return len(self.queues) + 2 * len(self._visited)
 
     @property
     def is_current(self) -> bool:
@@ -93,26 +147,73 @@ class Walk:
             return False
         return all([exchange.changes == changes for exchange, changes in self._visited])
 
+    def let_go(self) -> None:
+        """Drop what only a walk that is not done needs."""
+        self._reached = {}
+        self._to_visit = self._to_visit[:1]
+        self._at = 1
+
 
 class Routing:
-    """The routes of one vhost. `exchanges_added` counts the exchanges that were ever added to it."""
+    """The routes of one vhost. `exchanges_added` counts the exchanges that were ever added to it.
+
+    Long walks are remembered, by exchange and routing key, or by exchange alone where the key plays no part. A walk
+    holds as long as none of the exchanges that it visited has changed, whatever else is declared in the vhost.
+    """
 
     def __init__(self, exchanges: Mapping[str, Exchange], effort: Effort) -> None:
         self.exchanges = exchanges
         self.exchanges_added = 0
         self._effort = effort
+        self._known: dict[tuple[Exchange, str | None], Walk] = {}
+        self._known_size = 0
 
-    def walk(
-        self, start: Exchange, keys: Collection[str], read_headers: Callable[[], Headers] | None = None
-    ) -> Walk:
+    def walk(self, start: Exchange, keys: Collection[str], read_headers: Callable[[], Headers]) -> Walk:
         """Return a walk from this exchange that has not begun; the headers are read when the first exchange asks."""
         return Walk(self, start, keys, read_headers)
 
-    def route(
-        self, start: Exchange, keys: Collection[str], read_headers: Callable[[], Headers]
-    ) -> list[Queue]:
+    def find(self, start: Exchange, keys: Collection[str]) -> Walk:
+        """Return a walk without headers: one that is known to be right, and done, or one that has not begun."""
+        key = next(iter(keys)) if len(keys) == 1 else None
+        if self._known and key is not None:
+            known = self._known.get((start, None)) or self._known.get((start, key))
+            if known is not None:
+                self._effort.total += known.size >> 5
+                if known.is_current:
+                    return known
+                self._forget(known)
+        return Walk(self, start, keys, None, is_kept=key is not None)
+
+    def route(self, start: Exchange, keys: Collection[str], read_headers: Callable[[], Headers]) -> list[Queue]:
         """Return the queues that a message reaches from here, each once, in one go."""
+        if len(keys) == 1:
+            walk = self.find(start, keys)
+            self._finish(walk)
+            if not walk.needs_headers:
+                return walk.queues
         walk = self.walk(start, keys, read_headers)
+        self._finish(walk)
+        return walk.queues
+
+    def _finish(self, walk: Walk) -> None:
         while not walk.step(self._effort):
             pass
-        return walk.queues
+
+    def remember(self, walk: Walk) -> None:
+        """Remember a walk that is done, if it was long."""
+        if walk.size < LONG_WALK:
+            return
+        walk.let_go()
+        if self._known_size + walk.size > MOST_KNOWN:
+            self._known.clear()
+            self._known_size = 0
+        self._known[self._name_of(walk)] = walk
+        self._known_size += walk.size
+
+    def _forget(self, walk: Walk) -> None:
+        if self._known.pop(self._name_of(walk), None) is walk:
+            self._known_size -= walk.size
+
+    def _name_of(self, walk: Walk) -> tuple[Exchange, str | None]:
+        start, key = walk.start
+        return start, key if walk.reads_key else None

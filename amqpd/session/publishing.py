@@ -257,7 +257,7 @@ class Publishing:
         vhost = channel.vhost
         asked, exchange = self._authorize(arguments)
         key = asked.routing_key
-        walk = self._finish(arguments, lambda: vhost.routing.walk(exchange, (key,)))
+        walk = self._finish(arguments, lambda: vhost.routing.find(exchange, (key,)))
         queues = walk.queues
         route = Route(asked.exchange, key, asked.names, channel.number, channel.frame_max)
         replies_to = None if asked.exchange else vhost.reply_subscribers.get(key)

@@ -67,7 +67,7 @@ def routed(vhost: Vhost, exchange: str, *keys: str, **headers: Any) -> list[str]
 
 
 def needs_headers(vhost: Vhost, exchange: str, key: str) -> bool:
-    walk = vhost.routing.walk(vhost.exchanges[exchange], (key,))
+    walk = vhost.routing.find(vhost.exchanges[exchange], (key,))
     assert walk.step(Effort())
     return walk.needs_headers
 

@@ -61,11 +61,13 @@ def declare(talk: Talk, queue: str, exchange: str, key: str = "") -> None:
 
 
 def chain(talk: Talk, length: int, kind: str = "topic") -> None:
-    """Exchanges `x0` to the last, each bound to the next one by `#`."""
+    """Exchanges `x0` to the last, each bound to the next one by `#`, and by another key so that keys are read."""
     for n in range(length):
         talk.client(Exchange.Declare(exchange=f"x{n}", exchange_type=kind)).broker(Exchange.DeclareOk())
     for n in range(length - 1):
-        talk.client(Exchange.Bind(destination=f"x{n + 1}", source=f"x{n}", routing_key="#")).broker(Exchange.BindOk())
+        for key in ("#", "another"):
+            talk.client(Exchange.Bind(destination=f"x{n + 1}", source=f"x{n}", routing_key=key))
+            talk.broker(Exchange.BindOk())
 
 
 def bodies(talk: Talk, queue: str) -> list[bytes]:

@@ -11,7 +11,7 @@ exactly while some binding to it matches, however many do.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -29,6 +29,14 @@ class ExchangeType(ABC, Generic[Destination]):
     reads_headers: ClassVar[bool] = False
     """Whether `route` looks at the headers. If not, its answer to a routing key holds until the next bind or unbind."""
 
+    steps = 0
+    """What the last `route` has cost beyond a look-up, in steps of broker/effort.py."""
+
+    @property
+    def reads_key(self) -> bool:
+        """Return whether the answer of `route` depends on the routing key, with the bindings as they are."""
+        return True
+
     def check_binding(self, binding: BindingDefinition) -> None:
         """Refuse a binding whose arguments this type cannot match by; most types take any.
 
@@ -44,11 +52,16 @@ class ExchangeType(ABC, Generic[Destination]):
         """Forget a binding made by `bind`. Other bindings to the same destination stay."""
 
     @abstractmethod
-    def route(self, routing_key: str, headers: Mapping[str, Any]) -> Iterable[Destination]:
-        """Say where a message goes: each destination once, in no promised order.
+    def route(self, routing_key: str, headers: Mapping[str, Any]) -> Mapping[Destination, int]:
+        """Say where a message goes: the destinations are the keys, in no promised order; the values mean nothing.
 
         The answer may be a view of this object, so it is read before the next bind or unbind.
         """
+
+    def routes(self, routing_keys: Collection[str], headers: Mapping[str, Any]) -> Iterator[Mapping[Destination, int]]:
+        """Say where a message with all of these keys goes, in pieces, between which others may bind and unbind."""
+        for key in routing_keys:
+            yield self.route(key, headers)
 
 
 class Destinations(dict[Destination, int]):
@@ -65,6 +78,9 @@ class Destinations(dict[Destination, int]):
         self[destination] -= 1
         if not self[destination]:
             del self[destination]
+
+
+NOWHERE: Mapping[Any, int] = {}
 
 
 @cache

@@ -5,11 +5,11 @@ Spec: §3.1.3.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from amqpd.broker.definitions import BindingDefinition
-from amqpd.broker.exchange_types import Destination, Destinations, ExchangeType
+from amqpd.broker.exchange_types import NOWHERE, Destination, Destinations, ExchangeType
 
 
 class DirectExchange(ExchangeType[Destination]):
@@ -29,5 +29,18 @@ class DirectExchange(ExchangeType[Destination]):
         if not destinations:
             del self._by_key[binding.routing_key]
 
-    def route(self, routing_key: str, headers: Mapping[str, Any]) -> Iterable[Destination]:
-        return self._by_key.get(routing_key, ())
+    @property
+    def reads_key(self) -> bool:
+        return bool(self._by_key)
+
+    def route(self, routing_key: str, headers: Mapping[str, Any]) -> Mapping[Destination, int]:
+        return self._by_key.get(routing_key, NOWHERE)
+
+    def routes(self, routing_keys: Collection[str], headers: Mapping[str, Any]) -> Iterator[Mapping[Destination, int]]:
+        bound = self._by_key.keys() & routing_keys      # costs what the smaller of the two is
+        found: dict[Destination, int] = {}
+        for key in bound:
+            found.update(self._by_key[key])
+        self.steps = len(bound) >> 2
+        yield found
+        self.steps = 0

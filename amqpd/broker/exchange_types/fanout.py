@@ -5,7 +5,7 @@ Spec: §3.1.3.2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from amqpd.broker.definitions import BindingDefinition
@@ -26,5 +26,9 @@ class FanoutExchange(ExchangeType[Destination]):
     def unbind(self, binding: BindingDefinition, destination: Destination) -> None:
         self._destinations.part(destination)
 
-    def route(self, routing_key: str, headers: Mapping[str, Any]) -> Iterable[Destination]:
+    @property
+    def reads_key(self) -> bool:
+        return False
+
+    def route(self, routing_key: str, headers: Mapping[str, Any]) -> Mapping[Destination, int]:
         return self._destinations

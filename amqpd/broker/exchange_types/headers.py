@@ -1,20 +1,22 @@
 """The headers exchange: a binding's arguments are held against a message's headers, the routing key plays no part.
 
 A binding asks for headers, each by value or, where its value is void, by presence; `x-match` says whether
-all must be there or any will do, and whether those named `x-…` count. Bindings that ask the same share one
-`_Rule`, found from each header it asks for: what a message costs is what it hits, not what is bound.
+all must be there or any will do, and whether those named `x-…` count. What any one criterion opens is found from that
+criterion at once, however many bindings ask for it. Bindings that want several criteria, and the same ones, share a
+rule. It is listed under one of them only, that which the fewest bindings ask for, and held against the message when
+that one is met. So what a message costs is not what is bound.
 
-Invariants: a rule is listed under each of its criteria exactly while some binding leads through it.
+Invariants: a rule is listed under one of its criteria exactly while some binding leads through it; `_asked` counts
+the bindings that ask for a criterion, `_names` those of all criteria of a header.
 
 Spec: §3.1.3.4; RabbitMQ docs/exchanges and, for what it compares, its `rabbit_exchange_type_headers`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from decimal import Decimal
-from typing import Any, Generic
+from typing import Any
 
 from amqpd.broker.arguments import as_term
 from amqpd.broker.definitions import Arguments, BindingDefinition
@@ -28,6 +30,7 @@ _PRESENT = object()
 
 Criterion = tuple[str, Hashable]
 """A header and the value it is to have, or `_PRESENT`."""
+Criteria = frozenset[Criterion]
 
 
 class HeadersExchange(ExchangeType[Destination]):
@@ -37,8 +40,16 @@ class HeadersExchange(ExchangeType[Destination]):
     reads_headers = True
 
     def __init__(self) -> None:
-        self._rules: dict[tuple[frozenset[Criterion], int], _Rule[Destination]] = {}
-        self._by_header: dict[str, dict[Hashable, set[_Rule[Destination]]]] = {}
+        self._names: Destinations[str] = Destinations()
+        self._asked: Destinations[Criterion] = Destinations()
+        self._always: Destinations[Destination] = Destinations()            # `all` of nothing
+        self._by_one: dict[Criterion, Destinations[Destination]] = {}       # what a criterion opens by itself
+        self._listed_under: dict[Criteria, Criterion] = {}
+        self._rules: dict[Criterion, dict[Criteria, Destinations[Destination]]] = {}
+
+    @property
+    def reads_key(self) -> bool:
+        return False
 
     def check_binding(self, binding: BindingDefinition) -> None:
         way = binding.arguments.get(X_MATCH, "all")
@@ -54,58 +65,82 @@ class HeadersExchange(ExchangeType[Destination]):
             )
 
     def bind(self, binding: BindingDefinition, destination: Destination) -> None:
-        criteria, needed = _demand(binding.arguments)
-        rule = self._rules.setdefault((criteria, needed), _Rule(needed))
-        rule.destinations.join(destination)
-        for header, value in criteria:
-            self._by_header.setdefault(header, {}).setdefault(value, set()).add(rule)
+        criteria, is_any = _demand(binding.arguments)
+        self._ask(criteria)
+        if is_any or len(criteria) == 1:
+            for criterion in criteria:
+                self._by_one.setdefault(criterion, Destinations()).join(destination)
+        elif not criteria:
+            self._always.join(destination)
+        else:
+            under = self._listed_under.get(criteria)
+            if under is None:
+                under = self._listed_under[criteria] = min(criteria, key=lambda one: (self._asked[one], one[0]))
+            self._rules.setdefault(under, {}).setdefault(criteria, Destinations()).join(destination)
 
     def unbind(self, binding: BindingDefinition, destination: Destination) -> None:
-        criteria, needed = _demand(binding.arguments)
-        rule = self._rules[criteria, needed]
-        rule.destinations.part(destination)
-        if rule.destinations:
-            return
-        del self._rules[criteria, needed]
-        for header, value in criteria:
-            by_value = self._by_header[header]
-            by_value[value].remove(rule)
-            if not by_value[value]:
-                del by_value[value]
-            if not by_value:
-                del self._by_header[header]
+        criteria, is_any = _demand(binding.arguments)
+        for criterion in criteria:
+            self._names.part(criterion[0])
+            self._asked.part(criterion)
+        if is_any or len(criteria) == 1:
+            for criterion in criteria:
+                self._by_one[criterion].part(destination)
+                if not self._by_one[criterion]:
+                    del self._by_one[criterion]
+        elif not criteria:
+            self._always.part(destination)
+        else:
+            self._part_from_rule(criteria, destination)
 
-    def route(self, routing_key: str, headers: Mapping[str, Any]) -> Iterable[Destination]:
-        hits: Counter[_Rule[Destination]] = Counter()
-        for header in headers.keys() & self._by_header.keys():
-            by_value = self._by_header[header]
-            hits.update(by_value.get(_PRESENT, ()))
-            hits.update(by_value.get(_comparable(headers[header]), ()))
-        found = [rule.destinations for rule, count in hits.items() if count >= rule.needed]
-        if (undemanding := self._rules.get((frozenset(), 0))) is not None:
-            found.append(undemanding.destinations)
-        return set().union(*found)
+    def _ask(self, criteria: Criteria) -> None:
+        for criterion in criteria:
+            self._names.join(criterion[0])
+            self._asked.join(criterion)
+
+    def _part_from_rule(self, criteria: Criteria, destination: Destination) -> None:
+        rules = self._rules[self._listed_under[criteria]]
+        rules[criteria].part(destination)
+        if not rules[criteria]:
+            del rules[criteria]
+            under = self._listed_under.pop(criteria)
+            if not rules:
+                del self._rules[under]
+
+    def route(self, routing_key: str, headers: Mapping[str, Any]) -> Mapping[Destination, int]:
+        found: dict[Destination, int] = dict(self._always)
+        met = self._met(headers)
+        steps = len(met)
+        for criterion in met & self._by_one.keys():
+            found.update(self._by_one[criterion])
+        for criterion in met & self._rules.keys():
+            for criteria, destinations in self._rules[criterion].items():
+                steps += 1 + (len(criteria) >> 4)
+                if criteria <= met:
+                    found.update(destinations)
+        self.steps = steps >> 1
+        return found
+
+    def _met(self, headers: Mapping[str, Any]) -> set[Criterion]:
+        """Return all that somebody may ask for and these headers meet."""
+        names: Iterable[str] = headers.keys() & self._names.keys()
+        met: set[Criterion] = {(name, _comparable(headers[name])) for name in names}
+        met.update((name, _PRESENT) for name in names)
+        return met
 
 
-class _Rule(Generic[Destination]):
-    """Where bindings with the same demand lead, and how many of their criteria a message must meet."""
+def _demand(arguments: Arguments) -> tuple[Criteria, bool]:
+    """Return what a binding asks for, and whether any of it is enough.
 
-    __slots__ = ("needed", "destinations")
-
-    def __init__(self, needed: int) -> None:
-        self.needed = needed
-        self.destinations: Destinations[Destination] = Destinations()
-
-
-def _demand(arguments: Arguments) -> tuple[frozenset[Criterion], int]:
-    """What a binding asks for, and how much of it is enough: `all` of nothing is nothing, `any` of nothing is not."""
+    `all` of nothing is met by every message, `any` of nothing by none.
+    """
     way = arguments.get(X_MATCH, "all")
     criteria = frozenset(
         (header, _PRESENT if value is None else _comparable(value))
         for header, value in arguments.items()
         if header != X_MATCH and (way.endswith("-with-x") or not header.startswith("x-"))
     )
-    return criteria, 1 if way.startswith("any") else len(criteria)
+    return criteria, way.startswith("any")
 
 
 def _comparable(value: Value) -> Hashable:

@@ -1,13 +1,17 @@
 """The topic exchange: binding keys are patterns of words, `*` for one word and `#` for any number of them.
 
-The binding keys form a trie, one node a word. A routing key is matched as a finite automaton would: after
-each of its words the exchange holds every node that the words so far lead to, once. So the cost does not
-grow with the number of bindings, and no pattern, whatever its wildcards, makes it try anything twice.
+The binding keys form a trie in which a node has a label of one or more words, so that there are at most two nodes
+for a binding key that holds no `#`, however long it is. A `#` is a node by itself.
+
+A routing key is matched as a finite automaton would do it. Above any `#` a node is reached at one place in the
+routing key. Below a `#` it is reached at all of its places at once: a set of places is an integer with a bit for each
+of them, and there are at most 129. So each node is visited once at most, no pattern, whatever its wildcards, makes the
+exchange try anything twice, and the cost does not grow with bindings that do not match.
 
 Keys are split at each dot, and words may be empty: the empty key has no words, `.` has two empty ones.
 
-Invariants, asserted by `check`: each node but the root is on the way to a destination; no wildcard follows
-a `#` (see `_canonical`).
+Invariants, asserted by `check`: each node but the root is on the way to a destination; a node without a destination
+has several children, unless it or its child is a `#`; no wildcard follows a `#` (see `_canonical`).
 
 Spec: §3.1.3.3; RabbitMQ docs/exchanges.
 """
@@ -24,6 +28,9 @@ from amqpd.broker.exchange_types import Destination, Destinations, ExchangeType
 ONE_WORD = ".*"
 ANY_WORDS = ".#"
 
+_Words = tuple[str, ...]
+_Marks = dict[str, int]     # words, each with the places where it stands, as bits
+
 
 class TopicExchange(ExchangeType[Destination]):
     """Routes by the words of the routing key."""
@@ -31,84 +38,201 @@ class TopicExchange(ExchangeType[Destination]):
     name = "topic"
 
     def __init__(self) -> None:
-        self._root: _Node[Destination] = _Node()
+        self._root: _Node[Destination] = _Node(())
+
+    @property
+    def reads_key(self) -> bool:
+        """Return whether there is a binding by any key but `#`."""
+        return bool(self._root.destinations) or any(
+            word != ANY_WORDS or node.children for word, node in self._root.children.items())
 
     def bind(self, binding: BindingDefinition, destination: Destination) -> None:
-        node = self._root
-        for word in _canonical(binding.routing_key):
-            node = node.children.setdefault(word, _Node())
+        node, words = self._root, _canonical(binding.routing_key)
+        while words:
+            child = node.children.get(words[0])
+            if child is None:
+                child = node.children[words[0]] = _Node(_first_label(words))
+            else:
+                child = _split(node, child, _common(child.label, words))
+            node, words = child, words[len(child.label) :]
         node.destinations.join(destination)
 
     def unbind(self, binding: BindingDefinition, destination: Destination) -> None:
         words = _canonical(binding.routing_key)
         path = [self._root]
-        for word in words:
-            path.append(path[-1].children[word])
+        while words:
+            path.append(path[-1].children[words[0]])
+            words = words[len(path[-1].label) :]
         path[-1].destinations.part(destination)
-        while words and path.pop().is_empty:
-            del path[-1].children[words.pop()]
+        while len(path) > 1:
+            node = path.pop()
+            if node.destinations or len(node.children) > 1:
+                return
+            if node.children:
+                _merge(path[-1], node)
+                return
+            del path[-1].children[node.label[0]]
 
-    def route(self, routing_key: str, headers: Mapping[str, Any]) -> Iterable[Destination]:
-        reached = [self._root]
-        lasting: dict[_Node[Destination], None] = {}    # the `#` nodes reached: further words leave us there
-        for word in _split(routing_key):
-            _enter_any_words(reached, lasting)
-            reached = _step(word, reached) + _step(word, lasting)
-        _enter_any_words(reached, lasting)
+    def route(self, routing_key: str, headers: Mapping[str, Any]) -> Mapping[Destination, int]:
+        words = tuple(routing_key.split(".")) if routing_key else ()
+        end = len(words)
         found: dict[Destination, int] = {}
-        for node in (*reached, *lasting):
-            found.update(node.destinations)
+        marks: _Marks = {}
+        below_any: list[tuple[_Node[Destination], int]] = []
+        to_visit = [(self._root, 0)]
+        for node, at in to_visit:
+            if at == end:
+                found.update(node.destinations)
+            children = node.children
+            if not children:
+                continue
+            if ANY_WORDS in children:
+                below_any.append((children[ANY_WORDS], at))
+            if at == end:
+                continue
+            for word in (words[at], ONE_WORD):
+                if word in children:
+                    child = children[word]
+                    size = child.size
+                    if size > 1 and child.label != words[at : at + size]:
+                        if not child.needed or at + size > end:
+                            continue
+                        marks = marks or _marks_of(words)
+                        if not _fits(child, marks, at):
+                            continue
+                    to_visit.append((child, at + size))
+        self.steps = len(to_visit)
+        if below_any:
+            self._route_below_any(words, marks or _marks_of(words), below_any, found)
         return found
+
+    def _route_below_any(
+        self, words: _Words, marks: _Marks, below_any: list[tuple[_Node[Destination], int]],
+        found: dict[Destination, int],
+    ) -> None:
+        """Add what the nodes at and below a `#` lead to; each `#` comes with the place from which on it matches."""
+        end = 1 << len(words)
+        everywhere = 2 * end - 1
+        steps = 0
+        to_visit = [(node, everywhere & -(1 << at)) for node, at in below_any]
+        for node, places in to_visit:
+            if places >= end:
+                found.update(node.destinations)
+            children = node.children
+            entered: Iterable[str] = children
+            if len(children) > len(marks):
+                entered = children.keys() & marks.keys()
+                if ANY_WORDS in children:
+                    entered.add(ANY_WORDS)
+            for word in entered:
+                child = children[word]
+                if word is ANY_WORDS:
+                    after = everywhere & -(places & -places)
+                else:
+                    after = (places & marks.get(word, 0)) << 1
+                    if after and child.size > 1:
+                        for word in child.label[1:]:
+                            steps += 1
+                            after = (after & marks.get(word, 0)) << 1
+                if after:
+                    to_visit.append((child, after))
+        self.steps += len(to_visit) + (steps >> 2)
 
     def check(self) -> None:
         """Assert what must hold between calls."""
         below = [("", self._root)]
         while below:
             word, node = below.pop()
-            assert node is self._root or not node.is_empty, "a node leads nowhere"
-            assert word != ANY_WORDS or not node.children.keys() & {ONE_WORD, ANY_WORDS}, "a wildcard follows a #"
-            below += node.children.items()
+            children = node.children
+            if node is not self._root:
+                assert node.label[0] == word and (ANY_WORDS not in node.label or node.label == (ANY_WORDS,))
+                assert node.destinations or children, "a node leads nowhere"
+                assert node.destinations or len(children) > 1 or ANY_WORDS in (word, *children), "a node is not needed"
+            assert word != ANY_WORDS or not children.keys() & {ONE_WORD, ANY_WORDS}, "a wildcard follows a #"
+            below += children.items()
 
 
 class _Node(Generic[Destination]):
-    """Where the words of a binding key lead; `destinations` are those of the binding keys that end here."""
+    """Where the words of a label lead; `destinations` are those of the binding keys that end here.
 
-    __slots__ = ("children", "destinations")
+    Of a label of several words, one at least being a `*`, `needed` has all words, each with its places.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("label", "size", "needed", "children", "destinations")
+
+    def __init__(self, label: _Words) -> None:
         self.children: dict[str, _Node[Destination]] = {}
         self.destinations: Destinations[Destination] = Destinations()
+        self.relabel(label)
 
-    @property
-    def is_empty(self) -> bool:
-        return not self.children and not self.destinations
-
-
-def _enter_any_words(reached: Iterable[_Node[Destination]], lasting: dict[_Node[Destination], None]) -> None:
-    for node in reached:
-        if ANY_WORDS in node.children:
-            lasting[node.children[ANY_WORDS]] = None
+    def relabel(self, label: _Words) -> None:
+        """Lead here by these words from now on."""
+        self.label = label
+        self.size = len(label)
+        self.needed = _marks_of(label) if self.size > 1 and ONE_WORD in label else {}
 
 
-def _step(word: str, nodes: Iterable[_Node[Destination]]) -> list[_Node[Destination]]:
-    reached = []
-    for node in nodes:
-        children = node.children
-        if word in children:
-            reached.append(children[word])
-        if ONE_WORD in children:
-            reached.append(children[ONE_WORD])
-    return reached
+def _marks_of(words: _Words) -> _Marks:
+    """Return the different words of a routing key, each with the places where it stands; any stands at all of them."""
+    marks = {ONE_WORD: (1 << len(words)) - 1}
+    for at, word in enumerate(words):
+        marks[word] = marks.get(word, 0) | 1 << at
+    return marks
 
 
-def _canonical(binding_key: str) -> list[str]:
+def _fits(node: _Node[Any], marks: _Marks, at: int) -> bool:
+    """Return whether the words of a node's label stand at this place of a routing key that is long enough."""
+    for word, needed in node.needed.items():
+        if (marks.get(word, 0) >> at) & needed != needed:
+            return False
+    return True
+
+
+def _first_label(words: _Words) -> _Words:
+    """Return the longest label that words can begin with: `#` by itself, or all up to the next one."""
+    if words[0] is ANY_WORDS:
+        return words[:1]
+    return words[: words.index(ANY_WORDS)] if ANY_WORDS in words else words
+
+
+def _common(label: _Words, words: _Words) -> int:
+    """Return how many words these have in common at their beginning."""
+    count = 0
+    for one, other in zip(label, words):
+        if one != other:
+            break
+        count += 1
+    return count
+
+
+def _split(parent: _Node[Destination], node: _Node[Destination], size: int) -> _Node[Destination]:
+    """Return the node that the first words of this node's label lead to: itself, or a new one between the two."""
+    if size == len(node.label):
+        return node
+    between: _Node[Destination] = _Node(node.label[:size])
+    parent.children[node.label[0]] = between
+    node.relabel(node.label[size:])
+    between.children[node.label[0]] = node
+    return between
+
+
+def _merge(parent: _Node[Destination], node: _Node[Destination]) -> None:
+    """Join a node, which leads nowhere but to its only child, with that child, unless one of them is a `#`."""
+    child, = node.children.values()
+    if ANY_WORDS in (node.label[0], child.label[0]):
+        return
+    child.relabel(node.label + child.label)
+    parent.children[node.label[0]] = child
+
+
+def _canonical(binding_key: str) -> _Words:
     """The words of a binding key, each run of wildcards in it as its `*`s and then at most one `#`.
 
     `#.*.#` and `*.#` match the same keys; one way to write them keeps `#` from following `#`.
     """
     words: list[str] = []
     owes_any = False
-    for word in _split(binding_key):
+    for word in binding_key.split(".") if binding_key else ():
         if word == "#":
             owes_any = True
         elif word == "*":
@@ -116,8 +240,4 @@ def _canonical(binding_key: str) -> list[str]:
         else:
             words += (ANY_WORDS, word) if owes_any else (word,)
             owes_any = False
-    return [*words, ANY_WORDS] if owes_any else words
-
-
-def _split(key: str) -> list[str]:
-    return key.split(".") if key else []
+    return (*words, ANY_WORDS) if owes_any else tuple(words)
