@@ -76,6 +76,14 @@ class Deadlines:
         """These have left the queue."""
         self._drop([message.number for message in run])
 
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._ends.clear()
+        self._out.clear()
+        self._aside.clear()
+        self._waiting.clear()
+        self._soonest_aside = NO_END
+
     def page_out(self, run: Iterable[Message]) -> dict[int, int]:
         """These go to a page, which sees to their ends from now on: the ends of those that have one, by number."""
         ends = self._ends

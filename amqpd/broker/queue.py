@@ -507,6 +507,7 @@ class Queue:
             if isinstance(part, Unread):
                 self.settle_unread(part)
         Discard(self.worklist, [part for part in left if not isinstance(part, Unread) and part])
+        self._deadlines.clear()
         for consumer in self.dispatcher.clear():
             consumer.subscriber.cancelled(consumer)
 

@@ -347,6 +347,17 @@ def test_a_deleted_queue_takes_nothing(durable: Queue, journal: RecordingJournal
     assert journal.is_empty and ready(durable) == []
 
 
+def test_nothing_expires_in_a_deleted_queue(journal: RecordingJournal) -> None:
+    clock = Clock(1_000, 5_000_000)
+    durable = Queue(
+        queue_definition(durable=True), journal, rules=QueueRules(message_ttl_ms=100), clock=clock)
+    durable.publish(messages(1, 2))
+    durable.end()
+    clock.now_ms += 1_000       # nobody has told the queue yet
+    durable.dispatch()
+    assert ready(durable) == []
+
+
 # The journal
 
 def test_persistent_messages_of_a_durable_queue_are_recorded(durable: Queue, journal: RecordingJournal) -> None:
