@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 30
 
-.PHONY: run test check conformance kill9 powercut million clean
+.PHONY: run test check conformance kill9 powercut canary fuzz million clean
 
 run: $(VENV)/run.ok
 	$(BIN)/amqpd --config config/amqpd.toml
 
 test: check
-	$(BIN)/python -m pytest -n 2 tests --ignore tests/crash --ignore tests/examples
+	$(BIN)/python -m pytest -n 2 tests --ignore tests/crash --ignore tests/examples --ignore tests/canary
 	$(BIN)/python -m pytest -n 2 tests/crash tests/examples
+	$(BIN)/python -m pytest tests/canary
 
 check: $(VENV)/test.ok
 	$(BIN)/python -m flake8 amqpd tests conformance
@@ -28,6 +29,16 @@ kill9: $(VENV)/test.ok
 
 powercut: $(VENV)/test.ok
 	STATES=$(N) $(BIN)/python -m pytest -s --timeout 0 tests/disk/test_power_cut.py
+
+# The canary beside every attack in its long form, or beside those whose names have a part in SHAPES. On a broker that
+# runs, with CTL as its operator's program and PID as its process:
+# make canary BROKER=amqp://127.0.0.1:5680 CTL="python3 conformance/rabbitmq.py --ctl-of DIR --" PID=123
+canary: $(VENV)/test.ok
+	$(BIN)/python -m tests.canary --seconds $(or $(SECONDS),10) $(if $(CTL),--broker $(BROKER) --ctl "$(CTL)" --pid $(or $(PID),0)) $(SHAPES)
+
+# Sessions of the fuzzer, from a SEED or by chance; their numbers are printed, and each fault with its own.
+fuzz: $(VENV)/test.ok
+	$(BIN)/python -m tests.fuzz --sessions $(N) $(if $(SEED),--seed $(SEED)) --processes 2
 
 # A backlog of a million messages of 1 KiB, or of MESSAGES of SIZE octets, with its figures.
 million: $(VENV)/test.ok

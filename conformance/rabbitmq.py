@@ -45,6 +45,10 @@ disk_free_limit.absolute = 50MB
 POLICY_FUNCTIONS = {
     "set_policy": "parse_set", "clear_policy": "delete",
     "set_operator_policy": "parse_set_op", "clear_operator_policy": "delete_op"}
+PLAIN_FUNCTIONS = {
+    "add_vhost": "rabbit_vhost:add", "delete_vhost": "rabbit_vhost:delete",
+    "add_user": "rabbit_auth_backend_internal:add_user",
+    "set_permissions": "rabbit_auth_backend_internal:set_permissions"}
 ADVANCED_CONFIGURATION = "[{{rabbit, [{{consumer_timeout, {timeout}}}, {{channel_tick_interval, {tick}}}]}}].\n"
 
 
@@ -199,6 +203,8 @@ def control(directory: Path, words: list[str]) -> int:
     environment = json.loads((directory / "environment.json").read_text())
     if words[0] in POLICY_FUNCTIONS:
         return call_node(environment, policy_call(words))
+    if words[0] in PLAIN_FUNCTIONS:
+        return call_node(environment, plain_call(words))
     command = [str(server_script().with_name("rabbitmqctl")), "--node", environment["RABBITMQ_NODENAME"], *words]
     return subprocess.run(command, env=environment).returncode
 
@@ -212,9 +218,25 @@ def policy_call(words: list[str]) -> str:
     parser.add_argument("arguments", nargs=3 if words[0].startswith("set_") else 1)
     given = parser.parse_args(words[1:])
     options = [given.priority, given.apply_to] if words[0].startswith("set_") else []
-    values = [given.vhost, *given.arguments, *options, "rmq-cli"]
+    return erlang_call(
+        f"rabbit_policy:{POLICY_FUNCTIONS[words[0]]}", [given.vhost, *given.arguments, *options, "rmq-cli"])
+
+
+def plain_call(words: list[str]) -> str:
+    """The call by which rabbitmqctl makes vhosts and users, for the same reason."""
+    parser = argparse.ArgumentParser(prog="rabbitmqctl")
+    parser.add_argument("-p", "--vhost", default="/")
+    parser.add_argument("arguments", nargs="+")
+    given = parser.parse_args(words[1:])
+    if words[0] == "set_permissions":
+        given.arguments.insert(1, given.vhost)
+    return erlang_call(PLAIN_FUNCTIONS[words[0]], [*given.arguments, "rmq-cli"])
+
+
+def erlang_call(function: str, values: list[str]) -> str:
+    """A call of a function with binaries, as `call_node` takes it."""
     binaries = [f"<<{','.join(str(octet) for octet in value.encode())}>>" for value in values]
-    return f"rabbit_policy:{POLICY_FUNCTIONS[words[0]]}({', '.join(binaries)}).\n"
+    return f"{function}({', '.join(binaries)}).\n"
 
 
 def call_node(environment: dict[str, str], expression: str) -> int:

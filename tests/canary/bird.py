@@ -1,0 +1,113 @@
+"""The canary: publishes one confirmed persistent message every 5 ms and consumes it, and writes how long each took.
+
+    python -m tests.canary.bird HOST PORT USER PASSWORD VHOST PID
+
+A line for each round on stdout: when it began (monotonic seconds), the milliseconds until confirm and delivery, and
+the milliseconds that it and the broker's main thread, PID, stood in line for a processor meanwhile.
+The last line is `cut REASON` if the broker ends the connection. It ends when stdin does.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import sys
+import time
+from pathlib import Path
+
+from conformance import methods
+from tests.canary.packing import PERSISTENT, ack, channel_open, confirm_select, consume, publish, queue_declare
+from tests.canary.peer import HEAD, IDS, TAG, Address, Gone, Refused, read_until, shake_hands
+
+EVERY_S = 0.005
+QUEUE = "canary"
+MESSAGE = publish("", QUEUE, b"x" * 100, PERSISTENT)
+
+
+class Canary:
+    """One connection with one message under way at a time."""
+
+    def __init__(self, address: Address) -> None:
+        self._socket = socket.create_connection((address.host, address.port), timeout=30)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        shake_hands(self._socket, address)
+        for octets, answer in (
+            (channel_open(1), methods.CHANNEL_OPEN_OK),
+            (queue_declare(QUEUE, durable=True), methods.QUEUE_DECLARE_OK),
+            (confirm_select(), methods.CONFIRM_SELECT_OK),
+            (consume(QUEUE), methods.BASIC_CONSUME_OK),
+        ):
+            self._socket.sendall(octets)
+            read_until(self._socket, answer)
+        self._received = bytearray()
+        self.confirmed_at = self.delivered_at = 0.0
+
+    def round(self) -> tuple[float, float, float]:
+        """Publish, await both answers, ack; when it began, and the milliseconds of each. Raises Gone."""
+        self.confirmed_at = self.delivered_at = 0.0
+        begun = time.monotonic()
+        self._socket.sendall(MESSAGE)
+        self._socket.settimeout(None)
+        while not (self.confirmed_at and self.delivered_at):
+            octets = self._socket.recv(65_536)
+            if not octets:
+                raise Gone("TCP has ended")
+            self._received += octets
+            self._take_frames(time.monotonic())
+        return begun, (self.confirmed_at - begun) * 1_000, (self.delivered_at - begun) * 1_000
+
+    def _take_frames(self, now: float) -> None:
+        received, at = self._received, 0
+        while len(received) >= at + 7:
+            kind, _, size = HEAD.unpack_from(received, at)
+            if len(received) < at + size + 8:
+                break
+            if kind == 1:
+                self._take_method(IDS.unpack_from(received, at + 7), at + 11, now)
+            at += size + 8
+        del received[:at]
+
+    def _take_method(self, ids: tuple[int, int], at: int, now: float) -> None:
+        if ids == methods.BASIC_ACK:
+            self.confirmed_at = now
+        elif ids == methods.BASIC_DELIVER:
+            self.delivered_at = now
+            tag_at = at + 1 + self._received[at]
+            self._socket.sendall(ack(TAG.unpack_from(self._received, tag_at)[0]))
+        else:
+            raise Gone(f"the broker says {methods.name(*ids)}: {bytes(self._received[at:])!r}")
+
+
+def in_line_ms(*schedstats: Path) -> float:
+    """How long these threads could have run and had no processor, in all; 0 where the system does not say."""
+    try:
+        return sum(int(path.read_bytes().split()[1]) for path in schedstats) / 1e6
+    except (OSError, IndexError):
+        return 0.0
+
+
+def stdin_has_ended(selector: selectors.BaseSelector, seconds: float) -> bool:
+    """Wait so long, or until nobody wants to know any more."""
+    return bool(selector.select(max(seconds, 0)))
+
+
+def main(arguments: list[str]) -> None:
+    """Sing until stdin ends or the broker does."""
+    host, port, user, password, vhost, pid = arguments
+    lines = Path(f"/proc/{pid}/task/{pid}/schedstat"), Path("/proc/self/schedstat")
+    selector = selectors.DefaultSelector()
+    selector.register(sys.stdin, selectors.EVENT_READ)
+    try:
+        canary = Canary(Address(host, int(port), user, password, vhost))
+        next_at = time.monotonic()
+        while not stdin_has_ended(selector, next_at - time.monotonic()):
+            before = in_line_ms(*lines)
+            begun, confirm_ms, delivery_ms = canary.round()
+            print(f"{begun:.6f} {confirm_ms:.3f} {delivery_ms:.3f} {in_line_ms(*lines) - before:.3f}", flush=True)
+            next_at = max(next_at + EVERY_S, time.monotonic())
+    except (OSError, Refused) as error:
+        print(f"cut {type(error).__name__}: {error}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,12 @@
+"""The attacks, by kind. Importing this fills `SHAPES`."""
+
+from __future__ import annotations
+
+from tests.canary.shape import SHAPES
+from tests.canary.shapes import (
+    bindings, crowds, dead_letters, definitions, expiries, floods, logins, measured, memory, moves, routing, storms)
+
+KINDS = (
+    bindings, crowds, dead_letters, definitions, expiries, floods, logins, measured, memory, moves, routing, storms)
+
+__all__ = ["KINDS", "SHAPES"]

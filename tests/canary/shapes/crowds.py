@@ -1,0 +1,122 @@
+"""Very many of something beside which the others have to live: consumers, queues, channels, connections."""
+
+from __future__ import annotations
+
+from conformance import methods
+from tests.canary.packing import (
+    ack, channel_close, channel_open, consume, publish, qos, queue_declare)
+from tests.canary.peer import Peer, batches
+from tests.canary.shape import World, shape
+from tests.canary.shapes.common import declare
+
+
+def declare_many(peer: Peer, count: int, **options: bool) -> None:
+    """Declare so many queues."""
+    for octets in batches(lambda at: queue_declare(f"many.{at}", nowait=True, **options), count):
+        peer.send(octets)
+    peer.sync()
+
+
+@shape("queue-with-30000-consumers", "B7", in_ci=False)
+def many_consumers(world: World) -> None:
+    """A queue with 30,000 consumers, three channels full, and publishes to it."""
+    consumers = 30_000
+    with world.peer() as peer:
+        declare(peer, "crowded")
+        for channel in (2, 3, 4):
+            peer.call(channel_open(channel), methods.CHANNEL_OPEN_OK)
+            for octets in batches(lambda at: consume(
+                    "crowded", f"{channel}.{at}", no_ack=True, nowait=True, channel=channel), consumers // 3):
+                peer.send(octets)
+        peer.sync()
+        message = publish("", "crowded", b"x") * 50
+        is_on = world.until_time_is_up()
+        while is_on():
+            peer.send(message)
+            peer.sync()
+
+
+@shape("consumers-that-are-full", "sibling", in_ci=False)
+def full_consumers(world: World) -> None:
+    """10,000 consumers with a prefetch of 1 that hold their message, and publishes behind them."""
+    with world.peer() as peer:
+        declare(peer, "crowded")
+        peer.call(qos(1), methods.BASIC_QOS_OK)
+        for octets in batches(lambda at: consume("crowded", f"c{at}", nowait=True), 10_000):
+            peer.send(octets)
+        peer.send(publish("", "crowded", b"x") * 10_000)
+        peer.await_count("basic.deliver", 10_000)
+        is_on, tag = world.until_time_is_up(), 0
+        while is_on():
+            peer.send(publish("", "crowded", b"x") * 20 + b"".join(ack(tag + at) for at in range(1, 21)))
+            tag += 20
+            peer.sync()
+
+
+@shape("connections-beside-100000-queues", "B7")
+def connections_beside_queues(world: World) -> None:
+    """Connections and channels are opened and closed beside 100,000 queues."""
+    with world.peer() as peer:
+        declare_many(peer, world.of(30_000, 100_000))
+        is_on, count = world.until_time_is_up(), 0
+        while is_on():
+            with world.peer() as other:
+                declare(other, "own", exclusive=True)
+                other.call(channel_close(1), methods.CHANNEL_CLOSE_OK)
+            count += 1
+        world.note(f"{count} connections")
+
+
+@shape("channels-with-consumers", "sibling", in_ci=False)
+def channels_with_consumers(world: World) -> None:
+    """60 channels with a consumer each, and a flood to all of them."""
+    with world.peer() as peer:
+        for channel in range(2, 62):
+            peer.send(channel_open(channel) + queue_declare(f"q{channel}", nowait=True, channel=channel)
+                      + consume(f"q{channel}", no_ack=True, nowait=True, channel=channel))
+        peer.sync_channels(60)
+        flood = b"".join(publish("", f"q{channel}", b"x" * 50) for channel in range(2, 62)) * 20
+        is_on = world.until_time_is_up()
+        while is_on():
+            peer.send(flood)
+            peer.sync()
+
+
+@shape("exclusive-queues-of-a-connection", "sibling", in_ci=False)
+def exclusive_queues(world: World) -> None:
+    """A connection ends that has 10,000 exclusive queues, each bound to an exchange and with a message."""
+    count = world.of(5_000, 10_000)
+    for ends_politely in (True, False):
+        with world.peer() as peer:
+            declare_many(peer, count, exclusive=True)
+            for octets in batches(lambda at: publish("", f"many.{at}", b"x"), count):
+                peer.send(octets)
+            peer.sync()
+            if ends_politely:
+                peer.close()
+    with world.peer() as peer:
+        peer.sync()
+
+
+@shape("deaf-consumers-of-many-queues", "sibling", in_ci=False)
+def many_queues_of_one_consumer(world: World) -> None:
+    """One channel consumes 5,000 queues into which messages come one after the other."""
+    count = 5_000
+    with world.peer() as peer:
+        declare_many(peer, count)
+        for octets in batches(lambda at: consume(f"many.{at}", no_ack=True, nowait=True), count):
+            peer.send(octets)
+        peer.sync()
+        is_on = world.until_time_is_up()
+        while is_on():
+            for octets in batches(lambda at: publish("", f"many.{at}", b"x"), count):
+                peer.send(octets)
+            peer.sync()
+
+
+@shape("idle-connections", "sibling")
+def idle_connections(world: World) -> None:
+    """Connections come until there are 400, and all go at once."""
+    peers = [world.peer(reads=False) for _ in range(world.of(300, 400))]
+    for peer in peers:
+        peer.drop()

@@ -1,0 +1,126 @@
+"""Messages whose headers make trouble when they are dead-lettered, and dead-lettering that goes in circles."""
+
+from __future__ import annotations
+
+import time
+
+from conformance import methods
+from conformance.fields import Properties
+from tests.canary.packing import (
+    PERSISTENT, consume, exchange_declare, nack, publish, queue_bind, queue_declare, reject)
+from tests.canary.shape import World, shape
+from tests.canary.shapes.common import await_depth, dead_letter_to, declare, fill
+
+GOOD = 100
+
+
+def forged(queue: str) -> Properties:
+    """A message that claims to have died 2^63 - 1 times."""
+    return Properties(delivery_mode=2, headers={"x-death": [
+        {"count": 2 ** 63 - 1, "reason": "expired", "queue": queue, "exchange": "", "routing-keys": [queue]}]})
+
+
+def large_header() -> Properties:
+    """A header that fits its frame now, and will not with x-death."""
+    return Properties(delivery_mode=2, headers={"filler": "x" * (131_072 - 8 - 12 - 2 - 1 - 4 - 7 - 5 - 50)})
+
+
+@shape("forged-x-death-expires", "A1", in_ci=False)
+def forged_expires(world: World) -> None:
+    """A forged x-death among good messages, all of which expire."""
+    with world.peer() as peer:
+        declare(peer, "dead", durable=True)
+        declare(peer, "source", durable=True, arguments=dead_letter_to("dead", **{"x-message-ttl": 400}))
+        fill(peer, "source", GOOD // 2, b"good", PERSISTENT)
+        peer.send(publish("", "source", b"forged", forged("source")))
+        fill(peer, "source", GOOD // 2, b"good", PERSISTENT)
+        await_depth(peer, "dead", GOOD + 1, 20)
+
+
+@shape("forged-x-death-rejected", "A1", in_ci=False)
+def forged_rejected(world: World) -> None:
+    """A forged x-death in the run of messages that an innocent worker rejects in one go."""
+    with world.peer() as peer, world.peer() as worker:
+        declare(peer, "dead", durable=True)
+        declare(peer, "source", durable=True, arguments=dead_letter_to("dead"))
+        for name in ("rejected", "expired", "maxlen", "delivery_limit"):
+            message = Properties(delivery_mode=2, headers={"x-death": [
+                {"count": 2 ** 63 - 1, "reason": name, "queue": "source"}]})
+            peer.send(publish("", "source", b"forged", message))
+        fill(peer, "source", GOOD, b"good", PERSISTENT)
+        worker.send(consume("source"))
+        worker.await_count("basic.deliver", GOOD + 4)
+        worker.send(nack(GOOD, multiple=True)).send(reject(GOOD + 1)).send(nack(GOOD + 4, multiple=True))
+        worker.hear(methods.BASIC_CONSUME_OK)
+        worker.sync()
+        await_depth(peer, "dead", GOOD + 4, 20)
+
+
+@shape("header-of-4090-fields", "A1", in_ci=False)
+def many_fields(world: World) -> None:
+    """Tables with nearly as many fields, and arrays with more elements, than a table may have."""
+    with world.peer() as peer:
+        declare(peer, "dead", durable=True)
+        declare(peer, "source", durable=True, arguments=dead_letter_to("dead", **{"x-message-ttl": 300}))
+        fields = Properties(delivery_mode=2, headers={f"f{number}": 1 for number in range(4_090)})
+        array = Properties(delivery_mode=2, headers={"array": [1] * 4_090})
+        large_array = Properties(delivery_mode=2, headers={"array": [True] * 20_000})
+        for properties in (fields, array, large_array):
+            fill(peer, "source", 20, b"x", properties)
+        await_depth(peer, "dead", 60, 20)
+
+
+@shape("header-that-outgrows-its-frame", "A2")
+def outgrows_frame(world: World) -> None:
+    """A header that no longer fits its frame once it is dead-lettered."""
+    with world.peer() as peer, world.peer() as reader:
+        declare(peer, "dead", durable=True)
+        declare(peer, "source", durable=True, arguments=dead_letter_to("dead", **{"x-message-ttl": 300}))
+        fill(peer, "source", 20, b"x", large_header())
+        await_depth(peer, "dead", 20, 20)
+        reader.send(consume("dead"))
+        reader.await_count("basic.deliver", 20, 10)
+
+
+def circle_of_fanout(world: World, queues: int) -> None:
+    """One message, and n queues without any time to live that dead-letter into a fanout bound to all of them."""
+    with world.peer() as peer:
+        peer.send(exchange_declare("circle"))
+        for number in range(queues):
+            declare(peer, f"q{number}", arguments={"x-message-ttl": 0, "x-dead-letter-exchange": "circle"})
+            peer.send(queue_bind(f"q{number}", "circle"))
+        peer.sync()
+        peer.send(publish("", "q0", b"x"))
+        peer.sync()
+        is_on = world.until_time_is_up()
+        while is_on():
+            time.sleep(0.05)
+            peer.sync()
+
+
+@shape("fanout-circle-of-9", "B5", memory_mib=200, in_ci=False)
+def circle_of_9(world: World) -> None:
+    """9 queues: about a million moves."""
+    circle_of_fanout(world, 9)
+
+
+@shape("fanout-circle-of-12", "B5", memory_mib=400, in_ci=False)
+def circle_of_12(world: World) -> None:
+    """12 queues: more than a thousand million moves."""
+    circle_of_fanout(world, 12)
+
+
+@shape("ring-of-queues", "B5", memory_mib=600, in_ci=False)
+def ring(world: World) -> None:
+    """A ring of queues without any time to live, through which 300 messages go until the cycle is seen."""
+    queues = world.of(300, 1_000)
+    with world.peer() as peer:
+        for number in range(queues):
+            peer.send(queue_declare(f"r{number}", dead_letter_to(
+                f"r{(number + 1) % queues}", **{"x-message-ttl": 0}), nowait=True))
+        peer.sync()
+        fill(peer, "r0", world.of(100, 300))
+        is_on = world.until_time_is_up()
+        while is_on():
+            time.sleep(0.05)
+            peer.sync()

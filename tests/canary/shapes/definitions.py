@@ -1,0 +1,85 @@
+"""Definitions made, changed and deleted in storms, and policies over very many queues."""
+
+from __future__ import annotations
+
+from conformance import methods
+from tests.canary.packing import exchange_declare, exchange_delete, queue_declare, queue_delete
+from tests.canary.peer import batches
+from tests.canary.shape import World, shape
+from tests.canary.shapes.crowds import declare_many
+
+
+@shape("declare-and-delete", "sibling", memory_mib=60)
+def declare_and_delete(world: World) -> None:
+    """Queues are declared and deleted as fast as can be, transient and durable in turn."""
+    with world.peer() as peer:
+        pair = b"".join(
+            queue_declare(f"s{number}", durable=number % 2 == 0, nowait=True) + queue_delete(f"s{number}", nowait=True)
+            for number in range(200))
+        is_on = world.until_time_is_up()
+        while is_on():
+            peer.send(pair)
+            peer.sync()
+
+
+@shape("declare-and-delete-exchanges", "sibling", memory_mib=60)
+def exchanges(world: World) -> None:
+    """The same with exchanges."""
+    with world.peer() as peer:
+        pair = b"".join(
+            exchange_declare(f"s{number}", "topic") + exchange_delete(f"s{number}") for number in range(200))
+        is_on = world.until_time_is_up()
+        while is_on():
+            peer.send(pair)
+            peer.sync()
+
+
+@shape("same-declaration-again", "sibling")
+def same_again(world: World) -> None:
+    """One queue is declared again and again."""
+    with world.peer() as peer:
+        flood = queue_declare("same", durable=True, nowait=True) * 500
+        is_on = world.until_time_is_up()
+        while is_on():
+            peer.send(flood)
+            peer.sync()
+
+
+@shape("durable-declarations", "sibling")
+def durable_declarations(world: World) -> None:
+    """Very many durable queues are declared, and then deleted."""
+    count = world.of(5_000, 20_000)
+    with world.peer() as peer:
+        declare_many(peer, count, durable=True)
+        for octets in batches(lambda at: queue_delete(f"many.{at}", nowait=True), count):
+            peer.send(octets)
+        peer.sync()
+
+
+@shape("policy-on-many-queues", "sibling")
+def policy_on_many(world: World) -> None:
+    """A policy comes and goes that holds for 10,000 queues."""
+    count = world.of(5_000, 10_000)
+    with world.peer() as peer:
+        declare_many(peer, count)
+        for number in range(2):
+            world.policy("all", "", f'{{"max-length": {100 + number}, "message-ttl": {100_000 + number}}}')
+        world.ctl("clear_policy", "--vhost", world.address.vhost, "all")
+
+
+@shape("vhost-with-10000-queues-deleted", "sibling")
+def vhost_deleted(world: World) -> None:
+    """A vhost is deleted that has 10,000 queues."""
+    with world.peer(vhost=world.other_vhost) as peer:
+        declare_many(peer, world.of(5_000, 10_000), durable=True)
+        world.ctl("delete_vhost", world.other_vhost)
+        peer.hear(methods.CONNECTION_CLOSE)
+
+
+@shape("listings-of-many-queues", "sibling")
+def listings(world: World) -> None:
+    """The operator lists 20,000 queues."""
+    with world.peer() as peer:
+        declare_many(peer, world.of(10_000, 20_000))
+        world.ctl("list_queues", "--vhost", world.address.vhost, "name", "messages")
+        world.ctl("list_bindings", "--vhost", world.address.vhost)
