@@ -11,7 +11,6 @@ import pytest
 from amqpd.broker import routing
 from amqpd.broker.broker import OPERATOR
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition
-from amqpd.broker.effort import Effort
 from amqpd.broker.exchange_types.topic import TopicExchange, _Node
 from amqpd.broker.vhost import Vhost
 from tests.support.journals import RefusingJournal
@@ -24,8 +23,8 @@ class House:
 
     def __init__(self) -> None:
         numbers = iter(range(1, 1_000_000))
-        self.effort = Effort()
-        self.vhost = Vhost("/", RefusingJournal(), lambda: next(numbers), effort=self.effort)
+        self.vhost = Vhost("/", RefusingJournal(), lambda: next(numbers))
+        self.effort = self.vhost.worklist.effort
         self.queue("q")
 
     def queue(self, name: str) -> None:
