@@ -56,7 +56,7 @@ class Ballast:
         except StoreError as error:
             if not self._is_whole():
                 raise
-            if not isinstance(error, StoreFull) and not (is_start and free_octets(self._directory) < NEXT_TO_NOTHING):
+            if not isinstance(error, StoreFull) and not (is_start and is_full(self._directory)):
                 raise
             self._spend()
         return step()
@@ -124,6 +124,11 @@ def free_octets(directory: Path) -> int:
     """What this process may still write on the directory's file system."""
     found = os.statvfs(directory)
     return found.f_bavail * found.f_frsize
+
+
+def is_full(directory: Path) -> bool:
+    """Return whether so little is free that whatever fails fails for want of room."""
+    return free_octets(directory) < NEXT_TO_NOTHING
 
 
 def _nobody() -> None:

@@ -28,7 +28,7 @@ def from_sqlite(error: sqlite3.Error, path: Path) -> StoreError:
     """The error of the store that an error of SQLite on this file means."""
     code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
     if code == sqlite3.SQLITE_FULL:
-        return _full(path)
+        return full(path)
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreLocked(f"{path} is in use by another program: end that, or choose another directory")
     if code == sqlite3.SQLITE_NOTADB:
@@ -36,6 +36,16 @@ def from_sqlite(error: sqlite3.Error, path: Path) -> StoreError:
     if code == sqlite3.SQLITE_CORRUPT:
         return from_damage(error, path)
     return StoreError(f"cannot use {path} ({_text_of(error)}): check its disk and its permissions")
+
+
+def is_io_error(error: sqlite3.Error) -> bool:
+    """Return whether a call of the system failed: which one, and why, SQLite does not tell."""
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE == sqlite3.SQLITE_IOERR
+
+
+def full(path: Path) -> StoreFull:
+    """Return the error of the store for a disk that is known to be full."""
+    return StoreFull(f"no space left for {path}: free some on its disk")
 
 
 def from_damage(error: Exception, path: Path) -> StoreError:
@@ -53,17 +63,13 @@ def from_finding(finding: str, path: Path) -> StoreError:
 def from_system(error: OSError, path: Path) -> StoreError:
     """The error of the store that a failed system call on this file, or on one beside it, means."""
     if error.errno == errno.ENOSPC:
-        return _full(path)
+        return full(path)
     return StoreError(f"cannot use {error.filename or path} ({error.strerror}): check its disk and its permissions")
 
 
 def from_mistake(error: Exception, path: Path) -> StoreError:
     """The error of the store that any other exception means: one that only our own mistake can cause."""
     return StoreError(f"cannot use {path} ({_text_of(error)}): this is a mistake in amqpd, report it")
-
-
-def _full(path: Path) -> StoreFull:
-    return StoreFull(f"no space left for {path}: free some on its disk")
 
 
 def _text_of(error: Exception) -> str:

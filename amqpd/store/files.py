@@ -8,6 +8,7 @@ Spec: sqlite.org/pragma.html, sqlite.org/wal.html, sqlite.org/howtocorrupt.html 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -65,8 +66,7 @@ def take_lock(directory: Path) -> int:
         raise StoreError(f"cannot open {path} ({error.strerror}): check its permissions") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.truncate(descriptor, 0)
-        os.write(descriptor, b"%d\n" % os.getpid())
+        _sign(descriptor)
     except BlockingIOError:
         holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
         os.close(descriptor)
@@ -76,6 +76,16 @@ def take_lock(directory: Path) -> int:
         os.close(descriptor)
         raise StoreError(f"cannot lock {path} ({error.strerror}): choose a directory on a local disk") from error
     return descriptor
+
+
+def _sign(descriptor: int) -> None:
+    """Write into the lock who has it, as far as the disk has room; it is locked in any case. Raises OSError."""
+    try:
+        os.truncate(descriptor, 0)
+        os.write(descriptor, b"%d\n" % os.getpid())
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
 
 
 def make_empty(path: Path) -> None:

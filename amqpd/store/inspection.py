@@ -15,7 +15,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from amqpd.store import files, last_log, log_scan
-from amqpd.store.errors import StoreError, from_damage, from_finding, from_sqlite
+from amqpd.store.ballast import is_full
+from amqpd.store.errors import StoreError, from_damage, from_finding, from_sqlite, full, is_io_error
 from amqpd.store.schema import APPLICATION_ID, format_of_tables, newest_format
 
 
@@ -99,6 +100,8 @@ def _reading(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
         with closing(connection):
             yield connection
     except sqlite3.Error as error:
+        if is_io_error(error) and is_full(path.parent):     # there is no room for the index of the log
+            raise full(path) from error
         raise from_sqlite(error, path) from error
     except UnicodeDecodeError as error:
         raise from_damage(error, path) from error

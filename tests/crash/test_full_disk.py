@@ -6,6 +6,8 @@ broker cannot drain, nor start again, and says so.
 
 from __future__ import annotations
 
+import re
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 from pamqp.commands import Basic, Confirm, Connection, Queue
 
-from tests.crash.broker_process import COMMAND, BrokerProcess
+from tests.crash.broker_process import COMMAND, ROOT, BrokerProcess
 from tests.crash.crash_client import Client, Refused, pack_content
 from tests.crash.small_disk import SmallDisk
 
@@ -181,3 +183,54 @@ def test_without_a_ballast_nothing_can_be_drained_and_the_broker_says_so(place: 
             assert broker.wait() == EXIT_IO
         assert time.monotonic() - started_at < PATIENCE_S
     assert "Traceback" not in place.log.read_text()
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["stopped", "killed"])
+def test_without_a_ballast_an_operator_can_still_look_at_a_full_disk_and_take_a_backup(
+    place: Place, tmp_path: Path, *, is_killed: bool
+) -> None:
+    with place.start(ballast=0).wait_until_ready() as broker:
+        publish(broker.port, 200)
+        if is_killed:
+            broker.kill()
+        else:
+            assert broker.stop() == 0
+    place.disk.fill()
+    data = place.disk.path / "data"
+    before = {path.name: path.read_bytes() for path in data.iterdir() if path.name.startswith("amqpd.db")}
+    told = store_command(place, "info")
+    assert re.search(r"^messages: +200$", told, re.MULTILINE)
+    if place.disk.kind == "tmpfs":
+        assert re.search(r"^disk: +full: free some of it", told, re.MULTILINE)
+    assert store_command(place, "check").endswith("fine; messages 200\n")
+    assert store_command(place, "backup", str(tmp_path / "backup")).endswith("fine; messages 200\n")
+    assert before == {path.name: path.read_bytes() for path in data.iterdir() if path.name.startswith("amqpd.db")}
+    with place.start(ballast=0) as broker:
+        assert broker.wait() == EXIT_IO
+    line = f"amqpd: no space left for {place.disk.inside}/data/amqpd.db: free some on its disk"
+    assert line in place.log.read_text().splitlines() and "Traceback" not in place.log.read_text()
+    with BrokerProcess(tmp_path / "backup", tmp_path / "log").wait_until_ready() as broker:
+        assert len(drain(broker.port)) == 200
+    place.disk.make_room()
+    with place.start(ballast=0).wait_until_ready() as broker:
+        assert len(drain(broker.port)) == 200
+
+
+def publish(port: int, count: int) -> None:
+    """Publish so many messages, and hear that they are safe."""
+    with Client(port) as client:
+        client.call(Queue.Declare(0, "orders", durable=True))
+        client.call(Confirm.Select())
+        for number in range(1, count + 1):
+            client.publish("", "orders", pack_content(PERSISTENT, b"%08d" % number + PAD[:8_000])[0])
+            arrived = client.take(PATIENCE_S)
+            assert arrived and isinstance(arrived.method, Basic.Ack)
+
+
+def store_command(place: Place, *command: str) -> str:
+    """What a command on the store of this disk prints, which it does without a fault."""
+    done = subprocess.run(
+        [*place.disk.command(*COMMAND), "store", *command, "--data-dir", str(place.disk.inside / "data")],
+        cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

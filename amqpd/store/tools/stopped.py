@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -9,7 +10,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from amqpd.store import files, inspection, last_log
-from amqpd.store.errors import StoreError, from_sqlite
+from amqpd.store.ballast import is_full
+from amqpd.store.errors import StoreError, from_sqlite, is_io_error
 from amqpd.store.schema import format_of_tables
 
 Progress = Callable[[int, int], None]       # what is done, and what there is in all
@@ -52,10 +54,7 @@ def reading(path: Path) -> Iterator[tuple[sqlite3.Connection, int]]:
     log = path.with_name(path.name + "-wal")
     has_log = log.exists() and log.stat().st_size > 0
     try:
-        with closing(sqlite3.connect(
-            f"{files.uri_of(path)}?mode=ro{'' if has_log else '&immutable=1'}", uri=True, isolation_level=None,
-            timeout=files.BUSY_WAIT_S,
-        )) as connection:
+        with _connected(path, has_log=has_log) as connection:
             for setting in ("trusted_schema = OFF", "cell_size_check = ON"):
                 connection.execute(f"PRAGMA {setting}")
             _see_schema(connection, path)
@@ -65,6 +64,46 @@ def reading(path: Path) -> Iterator[tuple[sqlite3.Connection, int]]:
     finally:
         if has_log:
             path.with_name(path.name + "-shm").unlink(missing_ok=True)
+
+
+@contextmanager
+def _connected(path: Path, *, has_log: bool) -> Iterator[sqlite3.Connection]:
+    """A connection that changes nothing; on a full disk, where there is no room for the index of the log, without one.
+
+    Raises sqlite3.Error.
+    """
+    connection = _connect(path, "mode=ro" if has_log else "mode=ro&immutable=1")
+    try:
+        connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if not (is_io_error(error) and is_full(path.parent)):
+            raise
+        yield _without_index(path)
+        return
+    except sqlite3.Error:
+        connection.close()
+        raise
+    with closing(connection):
+        yield connection
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{files.uri_of(path)}?{mode}", uri=True, isolation_level=None, timeout=files.BUSY_WAIT_S)
+
+
+def _without_index(path: Path) -> sqlite3.Connection:
+    """Return a connection that has the index of the log in memory, as SQLite does for one that nobody else may share.
+
+    It could write, though it is told not to, and would write the log back when it is closed. So it never is: the
+    process, that of a command, has to end first.
+    """
+    connection = _connect(path, "mode=rw")
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+    for setting in ("locking_mode = EXCLUSIVE", "query_only = ON"):
+        connection.execute(f"PRAGMA {setting}").fetchall()
+    return connection
 
 
 def _see_schema(connection: sqlite3.Connection, path: Path) -> None:
