@@ -26,7 +26,8 @@ from amqpd.store.store import Store
 MOST_WAITING = 50_000                   # changes, publishes and settles
 MOST_OCTETS_WAITING = 32 * 1024 * 1024
 FILES_CHECKED_S = 0.5
-IDLE_S = 0.1                            # without a batch, before the store's file shrinks by a piece
+SWEEP_S = 0.005                         # without a batch, before a piece of what is deleted leaves the store
+IDLE_S = 0.1                            # likewise, before the store's file shrinks by a piece
 
 
 def just_do(step: Callable[[], None]) -> None:
@@ -156,18 +157,24 @@ class Committer:
                 self._do(self._next())
 
     def _next(self) -> Batch | Callable[[], None] | None:
-        """What is to be done next. While there is nothing, the store's file shrinks if it can, a piece at a time."""
-        wait_s: float | None = IDLE_S
+        """What is to be done next. While there is nothing, the store is tidied up if it can be, a piece at a time."""
+        wait_s: float | None = SWEEP_S
         while True:
             try:
                 return self._work.get(timeout=wait_s)
             except Empty:
-                wait_s = IDLE_S if self._shrink() else None
+                if self._store.has_to_sweep:
+                    self._tidy(self._store.sweep)
+                elif wait_s == SWEEP_S:
+                    wait_s = IDLE_S
+                else:
+                    wait_s = IDLE_S if self._tidy(self._store.shrink) else None
 
-    def _shrink(self) -> bool:
+    def _tidy(self, piece: Callable[[], bool]) -> bool:
+        """Tidy up a piece of the store; says whether there is more of that."""
         self._shelf.is_in_use = True
         try:
-            return self._store.shrink()
+            return piece()
         except StoreFull:
             return False        # there will be another time
         except StoreError as error:

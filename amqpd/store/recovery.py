@@ -167,14 +167,15 @@ def _gather_runs(
     odd = []
     for row in connection.execute(SELECT_RUNS):
         try:
-            here = waiting[row[1]]
             found, bits, redelivered = parse_run(row)
+            here = waiting[row[1]] if bits else None
         except MemoryError:
             raise
         except Exception:
             odd.append(row[0])
             continue
-        here.add_run(row[0], found, bits, redelivered)
+        if here is not None:
+            here.add_run(row[0], found, bits, redelivered)
         know(row[0], bits, redelivered)
     return odd
 

@@ -4,7 +4,11 @@ Owns `run_rows` and `run_marks`. What waits is known without reading: for each r
 message. A run whose messages have all left is deleted; one of which some have has marks. A message of which more
 is to be kept is taken out of its run, and gets a row of its own.
 
-Always true between transactions: `_waiting` is what the two tables say, and nothing is staged.
+To delete a row takes as long as to write it, so of very many that are emptied at once, by a purge or with a queue, only
+some are deleted at once. The others have marks that say that nothing waits, and are deleted a piece at a time.
+
+Always true between transactions: `_waiting` is what the two tables say, and nothing is staged; `_emptied` are the runs
+in which nothing waits.
 """
 
 from __future__ import annotations
@@ -32,6 +36,9 @@ from amqpd.store.statements import insert_rows
 SELECT_RUNS = """
     SELECT first, queue, last, count, octets, CAST(heads AS BLOB), CAST(marks AS BLOB)
     FROM run_rows LEFT JOIN run_marks USING (first) ORDER BY first"""
+DELETED_AT_ONCE = 256       # rows: some milliseconds
+NOTHING_WAITS = pack_marks(0, 0)
+_MANY = 32
 _READ = "SELECT queue, CAST(heads AS BLOB), CAST(contents AS BLOB) FROM run_rows WHERE first = ?"
 _PUT = """
     INSERT OR REPLACE INTO {} (number, queue, redelivered, deliveries, exchange, routing_key, properties, checksum,
@@ -53,9 +60,15 @@ class Runs:
         self._redelivered: dict[int, int] = {}      # as far as the last clean stop knew; most runs have none
         self._added: dict[int, int] = {}            # in this transaction, and what waits in them
         self._changed: dict[int, int] = {}          # what waits in others once it is done
+        self._emptied: list[int] = []               # rows that are to be deleted
+        self._now_emptied: list[int] = []           # in this transaction
+        self._deleted = 0                           # of `_emptied`, in this transaction
 
     def know(self, first: int, waiting: int, redelivered: int) -> None:
         """Learn of a run, when the store is read; runs come in the order of their numbers."""
+        if not waiting:
+            self._emptied.append(first)
+            return
         self._firsts.append(first)
         self._waiting[first] = waiting
         if redelivered:
@@ -84,7 +97,8 @@ class Runs:
             "SELECT first FROM run_rows WHERE queue IN (SELECT value FROM json_each(?))",
             (json.dumps(list(queues)),)).fetchall()
         dropped = sum([self._now_waiting(first).bit_count() for first, in firsts])
-        self._changed.update([(first, 0) for first, in firsts])
+        emptied = {*self._emptied}
+        self._changed.update([(first, 0) for first, in firsts if first not in emptied])
         return dropped
 
     def take_out(self, numbers: Sequence[int]) -> None:
@@ -137,16 +151,39 @@ class Runs:
         return damaged
 
     def write(self) -> None:
-        """Write what becomes of the runs that have changed."""
-        if not self._changed:
-            return
+        """Write what becomes of the runs that have changed, and delete a piece of what is left of emptied ones."""
+        if self._changed:
+            self._write_changes()
+        elif self._emptied:
+            self._delete_emptied(DELETED_AT_ONCE)
+
+    def _write_changes(self) -> None:
         gone = [first for first, bits in self._changed.items() if not bits]
-        for table, firsts in (("run_rows", gone), ("run_marks", list(self._changed))):
-            self._connection.execute(
-                f"DELETE FROM {table} WHERE first IN (SELECT value FROM json_each(?))", (json.dumps(firsts),))
-        insert_rows(self._connection, "run_marks", ("first", "marks"), [
-            (first, pack_marks(bits, self._redelivered.get(first, 0) & bits))
-            for first, bits in self._changed.items() if bits])
+        self._delete("run_rows", gone[:DELETED_AT_ONCE])
+        self._delete("run_marks", [*self._changed])
+        self._now_emptied = gone[DELETED_AT_ONCE:]
+        marks = [(first, pack_marks(bits, self._redelivered.get(first, 0) & bits))
+                 for first, bits in self._changed.items() if bits]
+        marks += [(first, NOTHING_WAITS) for first in self._now_emptied]
+        insert_rows(self._connection, "run_marks", ("first", "marks"), marks)
+        self._delete_emptied(DELETED_AT_ONCE - len(gone))
+
+    def _delete_emptied(self, most: int) -> None:
+        """Delete up to so many rows that were emptied before this transaction."""
+        if most > 0 and self._emptied:
+            firsts = self._emptied[-most:]
+            self._deleted = len(firsts)
+            self._delete("run_rows", firsts)
+            self._delete("run_marks", firsts)
+
+    def _delete(self, table: str, firsts: list[int]) -> None:
+        self._connection.execute(
+            f"DELETE FROM {table} WHERE first IN (SELECT value FROM json_each(?))", (json.dumps(firsts),))
+
+    @property
+    def has_emptied(self) -> bool:
+        """Return whether there are rows that are to be deleted."""
+        return bool(self._emptied)
 
     def keep(self) -> None:
         """What was changed is committed."""
@@ -156,17 +193,28 @@ class Runs:
             if not in_order:        # what is published later may have been given its number earlier
                 self._firsts.sort()
         self._waiting.update(self._added)
+        gone = []
         for first, bits in self._changed.items():
             if bits:
                 self._waiting[first] = bits
             elif self._waiting.pop(first, None) is not None:    # but for one that was never known to be sound
-                del self._firsts[bisect_left(self._firsts, first)]
+                gone.append(first)
                 self._redelivered.pop(first, None)
+        if len(gone) < _MANY:
+            for first in gone:
+                del self._firsts[bisect_left(self._firsts, first)]
+        else:
+            self._firsts = [first for first in self._firsts if first in self._waiting]
+        if self._deleted:
+            del self._emptied[-self._deleted :]
+        self._emptied += self._now_emptied
 
     def forget(self) -> None:
         """What was changed since is not."""
         self._added.clear()
         self._changed.clear()
+        self._now_emptied = []
+        self._deleted = 0
 
     def _now_waiting(self, first: int) -> int:
         return self._changed.get(first, self._waiting.get(first, 0))
@@ -229,6 +277,8 @@ class Runs:
         assert not self._added and not self._changed, "a change was neither kept nor forgotten"
         assert self._firsts == sorted(self._waiting)
         rows = {row[0]: parse_run(row) for row in self._connection.execute(SELECT_RUNS)}
+        assert sorted(self._emptied) == [first for first, (_, waiting, _) in rows.items() if not waiting]
+        rows = {first: row for first, row in rows.items() if row[1]}
         assert {first: waiting for first, (_, waiting, _) in rows.items()} == self._waiting
         for first, (_, waiting, redelivered) in rows.items():
             assert redelivered == self._redelivered.get(first, 0) & waiting
@@ -245,6 +295,6 @@ def parse_run(row: tuple[Any, ...]) -> tuple[list[tuple[int, int]], int, int]:
         raise ValueError("its heads are not what its other columns say")
     everything = bits_of(places)
     waiting, redelivered = (everything, 0) if marks is None else unpack_marks(marks)
-    if not waiting or waiting & ~everything:
+    if marks == b"" or waiting & ~everything:
         raise ValueError("its marks are not those of its messages")
     return found, waiting, redelivered & waiting

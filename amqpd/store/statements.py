@@ -28,8 +28,8 @@ ASTRAY = """
     WHERE number NOT IN (SELECT number FROM message_rows WHERE queue IS NULL)
     UNION ALL SELECT number, 'has an entry in no queue there is' FROM entries
     WHERE queue NOT IN (SELECT number FROM queue_rows)
-    UNION ALL SELECT first, 'begins a run in no queue there is' FROM run_rows
-    WHERE queue NOT IN (SELECT number FROM queue_rows)
+    UNION ALL SELECT first, 'begins a run in no queue there is' FROM run_rows LEFT JOIN run_marks USING (first)
+    WHERE queue NOT IN (SELECT number FROM queue_rows) AND (marks IS NULL OR replace(marks, '-', '') <> '')
     UNION ALL SELECT first, 'has marks, but begins no run' FROM run_marks
     WHERE first NOT IN (SELECT first FROM run_rows)"""
 

@@ -349,6 +349,21 @@ class Store:
         self._logs += self._is_log_noted
         self._is_log_noted = False
 
+    @property
+    def has_to_sweep(self) -> bool:
+        """Return whether there is anything that `sweep` would delete."""
+        return self._runs.has_emptied
+
+    def sweep(self) -> bool:
+        """Delete a piece of what a purge or a deleted queue has left; says whether there is more.
+
+        Each commit does as much. Raises StoreFull, StoreError.
+        """
+        with self._transaction():
+            self._runs.write()
+        self.checkpoint_if_due()
+        return self.has_to_sweep
+
     def shrink(self) -> bool:
         """Give a piece of the file's free room back to the disk; says whether there is more to give.
 

@@ -32,12 +32,22 @@ class GatedStore:
         self.shrinks = iter([False] * 1_000)
         self.has_shrunk = threading.Event()
         self.missing: StoreError | None = None
+        self.to_sweep = 0
 
     def check_files(self) -> None:
         if self.missing is not None:
             raise self.missing
 
+    @property
+    def has_to_sweep(self) -> bool:
+        return self.to_sweep > 0
+
+    def sweep(self) -> bool:
+        self.to_sweep -= 1
+        return self.has_to_sweep
+
     def shrink(self) -> bool:
+        assert not self.has_to_sweep, "room is given back that is about to become more"
         step = next(self.shrinks)
         if isinstance(step, StoreError):
             raise step
@@ -375,6 +385,19 @@ def test_an_idle_store_shrinks_until_there_is_no_more_to_give(monkeypatch: pytes
         await asyncio.to_thread(bench.store.has_shrunk.wait, 10)
         bench.record(1)
         bench.committer.take()
+
+    monkeypatch.setattr(committer_module, "IDLE_S", 0.001)
+    run(talk)
+
+
+def test_an_idle_store_is_swept_before_it_shrinks(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def talk(bench: Bench) -> None:
+        bench.store.to_sweep = 5
+        bench.record(1)
+        await bench.committer.wait_committed()
+        bench.store.has_shrunk.clear()
+        assert await asyncio.to_thread(bench.store.has_shrunk.wait, 10)
+        assert bench.store.to_sweep == 0
 
     monkeypatch.setattr(committer_module, "IDLE_S", 0.001)
     run(talk)

@@ -13,7 +13,8 @@ from msgspec import structs
 
 from amqpd.broker.definitions import Deleted, VhostDefinition
 from amqpd.message import Facts
-from amqpd.store import run_rows
+from amqpd.store import run_rows, runs
+from amqpd.store.errors import StoreError
 from amqpd.store.run_rows import FEWEST, LARGEST, MOST_OCTETS, SPAN, bits_of, pack_marks, pack_runs, unpack_marks
 from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import checked, stop, tree
@@ -271,3 +272,80 @@ def test_damage_that_comes_while_the_broker_runs_is_set_aside_when_it_is_read(st
     assert (store.info().messages, store.info().damaged) == (60, 60)
     assert "60 damaged messages will not be delivered" in caplog.text
     store.check()
+
+
+# Very many that are emptied at once
+
+@pytest.fixture
+def many(store, journal, monkeypatch):
+    """Thirty runs of twenty messages each, of which four rows may be deleted at once."""
+    monkeypatch.setattr(runs, "DELETED_AT_ONCE", 4)
+    for start in range(1, 601, 20):
+        journal.published(ONE, run_of(range(start, start + 20)))
+        save(store, journal)
+    return store
+
+
+def rows_of(store) -> int:
+    return store._connection.execute("SELECT count(*) FROM run_rows").fetchone()[0]
+
+
+@pytest.mark.parametrize("by", ["purge", "delete"])
+def test_what_is_emptied_leaves_the_store_a_piece_at_a_time(many, journal, by):
+    if by == "purge":
+        journal.settled(ONE, range(1, 601))
+    else:
+        journal.changed(Deleted(ONE))
+    save(many, journal)
+    assert (many.info().messages, rows_of(many)) == (0, 26)
+    journal.published(TWO, [message(700)])
+    save(many, journal)
+    assert rows_of(many) == 22, "each commit deletes a piece"
+    pieces = 0
+    while many.has_to_sweep:
+        many.sweep()
+        many.check()
+        pieces += 1
+    assert (pieces, rows_of(many), many.info().messages) == (6, 0, 1)
+
+
+@pytest.mark.parametrize("by", ["purge", "delete"])
+def test_what_is_emptied_is_no_message_after_a_crash(many, journal, directory, tmp_path, opened, by):
+    define(journal, VhostDefinition("/"))
+    if by == "purge":
+        journal.settled(ONE, range(1, 601))
+    else:
+        journal.changed(Deleted(ONE))
+    save(many, journal)
+    crashed = crash(directory, tmp_path / "crashed")
+    assert checked(crashed) == []
+    rescued = salvage(crashed, tmp_path / "salvaged", NOW)
+    assert (rescued.saved["messages"], rescued.damaged, rescued.lost) == (0, 0, 0)
+    store = opened(crashed)
+    found = load(store)
+    assert not any(found.messages.values()) and found.damaged == 0
+    assert store.has_to_sweep
+    while store.sweep():
+        store.check()
+    assert rows_of(store) == 0
+
+
+def test_a_piece_that_is_not_committed_is_deleted_again(many, journal, monkeypatch):
+    journal.settled(ONE, range(1, 601))
+    save(many, journal)
+    before = rows_of(many)
+    real = many._runs._delete
+
+    def delete(table, firsts):
+        real(table, firsts)
+        assert table != "run_marks"
+
+    monkeypatch.setattr(many._runs, "_delete", delete)
+    with pytest.raises(StoreError):
+        many.sweep()
+    monkeypatch.undo()
+    many._failure = None
+    assert rows_of(many) == before
+    many.check()
+    while many.sweep():
+        many.check()
