@@ -191,6 +191,16 @@ def test_an_exchange_gets_its_alternate_by_policy(
     assert routes.reached(earlier, "key") == routes.reached(later, "key") == set()
 
 
+def test_an_empty_alternate_by_policy_is_none(
+        ch: Channel, names: Names, policies: Policies, queue_name: str) -> None:
+    exchange = names.exchange()
+    ch.declare_exchange(exchange)
+    ch.declare_queue(queue_name)
+    policies.set({"alternate-exchange": ""})
+    ch.publish(exchange, queue_name, b"0", mandatory=True)
+    assert ch.returns(1)[0].body == b"0"
+
+
 def test_an_alternate_by_argument_wins(
         ch: Channel, names: Names, routes: Routes, policies: Policies, alternate: str) -> None:
     by_argument = names.exchange()

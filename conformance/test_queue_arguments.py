@@ -385,6 +385,13 @@ def test_a_consumer_timeout_is_an_argument_like_any_other(ch: Channel, queue_nam
     assert declared(ch, queue_name, {})
 
 
+@pytest.mark.parametrize("type", ["classic", "quorum"])
+def test_a_consumer_timeout_is_not_compared(ch: Channel, queue_name: str, type: str) -> None:
+    """So that it can be added to an application that runs, changed, and taken away."""
+    for timeout in ({}, {"x-consumer-timeout": 60_000}, {"x-consumer-timeout": 5_000}, {}):
+        assert declared(ch, queue_name, {"x-queue-type": type, **timeout})
+
+
 @pytest.mark.only("amqpd", reason="RabbitMQ 3.10 does not know the argument")
 @pytest.mark.parametrize("value, detail", [(-1, "{value_negative,-1}"), ("5", '"expected integer, got longstr"')])
 @pytest.mark.parametrize("type", ["classic", "quorum"])

@@ -1,6 +1,7 @@
 """§25 Direct reply-to: the pseudo-queue, the addresses made of it, and what replies are."""
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -83,6 +84,24 @@ def test_consuming_replies_without_waiting_is_not_answered(ch: Channel) -> None:
 def test_a_request_carries_an_address_of_its_requester(address: str) -> None:
     assert address.startswith(PSEUDO_QUEUE + ".")
     assert len(address) <= 255
+
+
+def test_an_address_has_two_parts_in_base64(address: str) -> None:
+    """With padding: a process in Erlang's external form, and a key of 128 bits."""
+    start, process, key = address.rsplit(".", 2)
+    assert start == PSEUDO_QUEUE
+    assert base64.b64decode(process, validate=True)[:2] == b"\x83X"
+    assert len(base64.b64decode(key, validate=True)) == 16
+
+
+def test_a_new_consumer_has_a_new_address(requester: Channel, requests: str, responder: Channel, address: str) -> None:
+    """Whose key has nothing in common with that of the old one."""
+    requester.cancel("replies")
+    requester.consume(PSEUDO_QUEUE, no_ack=True)
+    requester.publish("", requests, properties=Properties(reply_to=PSEUDO_QUEUE))
+    requester.sync()
+    again = responder.get(requests, no_ack=True).properties.reply_to
+    assert again.rpartition(".")[2] != address.rpartition(".")[2]
 
 
 def test_all_requests_of_a_channel_carry_one_address(

@@ -4,7 +4,9 @@ from __future__ import annotations
 import pytest
 
 from conformance.channel import Channel
+from conformance.client import Client
 from conformance.conftest import Names
+from conformance.methods import EXCHANGE_DECLARE
 from conformance.routes import Routes
 
 
@@ -89,6 +91,26 @@ def test_a_circle_of_alternates_ends(ch: Channel, routes: Routes, names: Names, 
 def test_an_alternate_that_is_not_there_routes_nothing(ch: Channel, routes: Routes, names: Names) -> None:
     exchange = declare(ch, names.exchange(), alternate="nonesuch")
     assert routes.reached(exchange, "key") == set()
+
+
+def test_an_empty_alternate_is_none(ch: Channel, names: Names, queue_name: str) -> None:
+    """Not the default exchange, which would route by the key to the queue of that name."""
+    exchange = declare(ch, names.exchange(), alternate="")
+    ch.declare_queue(queue_name)
+    ch.publish(exchange, queue_name, b"0", mandatory=True)
+    assert ch.returns(1)[0].body == b"0"
+    assert ch.get(queue_name) is None
+
+
+@pytest.mark.parametrize("declared, again, received, current", [
+    ("", None, "none", "the value '' of type 'longstr'"), (None, "", "the value '' of type 'longstr'", "none")])
+def test_an_empty_alternate_is_compared_all_the_same(
+        client: Client, ch: Channel, names: Names, declared: str | None, again: str | None, received: str,
+        current: str) -> None:
+    exchange = declare(ch, names.exchange(), alternate=declared)
+    ch.send_declare_exchange(exchange, arguments={} if again is None else {"alternate-exchange": again})
+    ch.fails(406, f"PRECONDITION_FAILED - inequivalent arg 'alternate-exchange' for exchange '{exchange}' in vhost "
+             f"'{client.url.vhost}': received {received} but current is {current}", *EXCHANGE_DECLARE)
 
 
 def test_an_alternate_may_be_declared_later_and_deleted(ch: Channel, routes: Routes, names: Names) -> None:

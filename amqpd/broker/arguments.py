@@ -25,6 +25,7 @@ from amqpd.fields import Timestamp, type_name
 ALTERNATE_EXCHANGE = "alternate-exchange"
 DEAD_LETTER_EXCHANGE = "x-dead-letter-exchange"
 DEAD_LETTER_ROUTING_KEY = "x-dead-letter-routing-key"
+CONSUMER_TIMEOUT = "x-consumer-timeout"
 QUEUE_TYPE = "x-queue-type"
 
 CLASSIC = "classic"
@@ -253,7 +254,7 @@ _QUEUE_RULES: Mapping[str, _Rule] = {
         "client-local", "balanced", "random", "least-leaders", otherwise="invalid_queue_locator_arg"
     ),
     "x-delivery-limit": _integer,
-    "x-consumer-timeout": _not_negative,
+    CONSUMER_TIMEOUT: _not_negative,
 }
 _RULES_WITHOUT_EXCHANGE: Mapping[str, _Rule] = {**_QUEUE_RULES, DEAD_LETTER_ROUTING_KEY: _without_exchange}
 # In the order in which a new declaration is held against an old one; those of streams only to be refused elsewhere.
@@ -261,24 +262,24 @@ _QUEUE_ARGUMENTS: Mapping[str, Collection[str]] = {
     CLASSIC: (
         "x-expires", "x-message-ttl", DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, "x-max-length",
         "x-max-length-bytes", "x-max-priority", "x-overflow", "x-queue-mode", "x-queue-version",
-        "x-single-active-consumer", QUEUE_TYPE, "x-queue-master-locator", "x-delivery-limit", "x-consumer-timeout",
+        "x-single-active-consumer", QUEUE_TYPE, "x-queue-master-locator", "x-delivery-limit", CONSUMER_TIMEOUT,
     ),
     QUORUM: (
         DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, "x-dead-letter-strategy", "x-expires", "x-max-length",
         "x-max-length-bytes", "x-max-in-memory-length", "x-max-in-memory-bytes", "x-overflow",
         "x-single-active-consumer", QUEUE_TYPE, "x-quorum-initial-group-size", "x-delivery-limit", "x-message-ttl",
-        "x-queue-leader-locator", "x-consumer-timeout",
+        "x-queue-leader-locator", CONSUMER_TIMEOUT,
     ),
     _STREAM: ("x-max-age", "x-stream-max-segment-size-bytes", "x-initial-cluster-size"),
 }
 _CONSUMER_RULES: Mapping[str, _Rule] = {
     "x-priority": _integer,
     "x-cancel-on-ha-failover": _boolean,
-    "x-consumer-timeout": _not_negative,
+    CONSUMER_TIMEOUT: _not_negative,
 }
 _CONSUMER_ARGUMENTS: Mapping[str, Collection[str]] = {
-    CLASSIC: ("x-priority", "x-cancel-on-ha-failover", "x-consumer-timeout"),
-    QUORUM: ("x-priority", "x-consumer-timeout"),
+    CLASSIC: ("x-priority", "x-cancel-on-ha-failover", CONSUMER_TIMEOUT),
+    QUORUM: ("x-priority", CONSUMER_TIMEOUT),
     _STREAM: ("x-stream-offset",),
 }
 
@@ -297,7 +298,8 @@ def check_queue_equivalence(current: QueueDefinition, declared: QueueDefinition)
     _check_same("durable", current.durable, declared.durable, owner)
     _check_same("auto_delete", current.auto_delete, declared.auto_delete, owner)
     for key in _QUEUE_ARGUMENTS[type_of_queue(current.arguments)]:
-        _check_same_argument(key, current.arguments, declared.arguments, owner)
+        if key != CONSUMER_TIMEOUT:     # unknown to RabbitMQ 3.10: an application may add it any time
+            _check_same_argument(key, current.arguments, declared.arguments, owner)
 
 
 def check_exchange_equivalence(current: ExchangeDefinition, declared: ExchangeDefinition) -> None:

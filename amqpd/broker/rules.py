@@ -97,9 +97,12 @@ def queue_rules(
 
 
 def alternate_exchange(arguments: Arguments, policy: PolicyRules | None = None) -> str | None:
-    """Where an exchange sends what it cannot route: by its argument, else by its policy. RabbitMQ docs/ae."""
+    """Return where an exchange sends what it cannot route: by its argument, else by its policy. RabbitMQ docs/ae.
+
+    None is "" too: the default exchange, to which nothing is bound, routes nothing of another exchange.
+    """
     found: str | None = arguments.get(ALTERNATE_EXCHANGE, (policy or {}).get(ALTERNATE_EXCHANGE))
-    return found
+    return found or None
 
 
 def merge_policies(policy: PolicyRules | None, operator_policy: PolicyRules | None) -> dict[str, Any]:

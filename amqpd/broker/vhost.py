@@ -23,6 +23,7 @@ import msgspec
 
 from amqpd.broker.access import User
 from amqpd.broker.arguments import (
+    ALTERNATE_EXCHANGE,
     DEAD_LETTER_EXCHANGE,
     check_exchange_arguments,
     check_exchange_equivalence,
@@ -152,9 +153,10 @@ class Vhost:
             raise ChannelException(
                 ReplyCode.ACCESS_REFUSED, f"exchange name '{name}' contains reserved prefix 'amq.*'")
         check_exchange_arguments(definition)
-        if exchange.alternate is not None:
+        alternate = definition.arguments.get(ALTERNATE_EXCHANGE)
+        if alternate is not None:
             user.require(self.name, "read", "exchange", name)
-            user.require(self.name, "write", "exchange", exchange.alternate)
+            user.require(self.name, "write", "exchange", alternate)
         self._add_exchange(exchange)
         if definition.durable:
             self._record(Defined(definition))

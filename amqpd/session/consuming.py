@@ -27,6 +27,7 @@ from amqpd.fields import Long
 from amqpd.message import Message, Route, pack_content, pack_short_string
 from amqpd.properties import with_headers
 from amqpd.session.blocked_consumers import BlockedConsumers
+from amqpd.session.reply_address import new_reply_address
 from amqpd.session.consumer_timeouts import DeliveryTimes
 from amqpd.session.table import Handlers
 from amqpd.session.transaction import Unacked, Verdict, by_consumer
@@ -280,7 +281,7 @@ class Consuming:
         if not method.no_ack:
             raise ChannelException(ReplyCode.PRECONDITION_FAILED, "reply consumer cannot acknowledge")
         self.reply_tag = tag
-        self._reply_token = generated_name(REPLY_TO + ".")
+        self._reply_token = new_reply_address(*self.address)
         vhost = self._channel.vhost
         vhost.reply_subscribers[self._reply_token] = self
         vhost.version += 1
