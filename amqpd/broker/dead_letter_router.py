@@ -24,14 +24,14 @@ from amqpd.broker.dead_letter import REJECTED, DeadCopies, Grave, cycling_queues
 from amqpd.broker.exchange import Exchange
 from amqpd.broker.queue import Queue, note_holders
 from amqpd.broker.routing import Routing
-from amqpd.broker.worklist import Worklist
+from amqpd.broker.worklist import PIECE, Worklist
 from amqpd.fields import decode_table
 from amqpd.message import Message
 
 log = logging.getLogger("amqpd")
 
-AT_ONCE = 32                # messages that are moved in one piece
-STEPS_A_MESSAGE = 20        # what it takes to make a copy and to look for its targets
+STEPS_A_MESSAGE = 20        # what it takes to make a copy and to look for its targets, at least
+OCTETS_A_STEP = 50          # of headers: they grow with each death
 MOST_WAITING = 2_048        # dead letters of one queue, before it should produce no more
 RETRY_MS = 1_000
 
@@ -139,7 +139,7 @@ class DeadLetterRouter:
         """Move the next messages of a line."""
         deaths = line.cascade[-1] if line.cascade else line.waiting[0]
         # One at a time where a target may refuse: each needs to know what room the one before it has left.
-        run = deaths.take(1 if deaths.grave.is_kept else AT_ONCE)
+        run = deaths.take(1 if deaths.grave.is_kept else 1 + PIECE // _steps_of(deaths.run[deaths.at]))
         if not line.cascade:
             line.count -= len(run)
         self._moving = line
@@ -172,7 +172,7 @@ class DeadLetterRouter:
                               queue.name, queue.definition.vhost, message.number)
                 aside.append(message)
                 continue
-            self._effort.total += STEPS_A_MESSAGE + len(targets)
+            self._effort.total += _steps_of(copy) + len(targets)
             if grave.is_kept and not all(target.has_room_for(copy) for target in targets):
                 self._refuse(queue, grave, message)
                 continue
@@ -252,3 +252,8 @@ class DeadLetterRouter:
                 self._refused.setdefault(queue, deque()).extend(waiting)
         if self._refused:
             self._ask_to_be_woken(0 if self._effort.is_spent else RETRY_MS)
+
+
+def _steps_of(message: Message) -> int:
+    """Return what moving this message takes, about."""
+    return STEPS_A_MESSAGE + len(message.facts.headers) // OCTETS_A_STEP

@@ -84,7 +84,8 @@ class Discard:
     def __init__(self, worklist: Worklist, lists: list[list[Any]]) -> None:
         self._worklist = worklist
         self._lists = lists
-        worklist.add(self)
+        if lists:
+            worklist.add(self)
 
     @property
     def has_work(self) -> bool:
@@ -151,7 +152,8 @@ class Worklist:
 
     def _work_on(self, job: Job) -> None:
         try:
-            job.work()
+            if job.has_work:        # it may have been cleared meanwhile
+                job.work()
         except Exception:
             log.exception("internal error in a job of the worklist")
         if job.has_work:

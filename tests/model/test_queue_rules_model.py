@@ -102,6 +102,8 @@ class QueueRulesMachine(RuleBasedStateMachine):
                 "rejected": one.number in self.rejecting,
             }[reason], f"died as {reason}"
             known.place = Place.DEAD
+        if is_stored:
+            queue.dead_lettered(run)    # it has been moved
 
     def is_behind(self, queue: Queue) -> bool:
         """See broker/queue.py."""
