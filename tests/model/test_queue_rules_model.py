@@ -102,7 +102,7 @@ class QueueRulesMachine(RuleBasedStateMachine):
                 "rejected": one.number in self.rejecting,
             }[reason], f"died as {reason}"
             known.place = Place.DEAD
-        if is_stored:
+        if is_stored and self.holds.dead_letter_exchange is not None:
             queue.dead_lettered(run)    # it has been moved
 
     def is_behind(self, queue: Queue) -> bool:
