@@ -10,7 +10,15 @@ Always true between calls: no wake-up is lost; a queue that asked for one is cal
 from __future__ import annotations
 
 import heapq
+import logging
 from typing import Protocol
+
+from amqpd.broker.effort import Effort
+
+
+log = logging.getLogger("amqpd")
+
+WAKE_STEPS = 10         # what waking one takes, at least
 
 
 class Sleeper(Protocol):
@@ -70,8 +78,16 @@ class Clock:
         """When somebody wants to be woken next."""
         return self._asleep[0][0] if self._asleep else None
 
-    def advance(self, now_ms: int) -> None:
-        """It is this late; wake whoever's time has come."""
+    def advance(self, now_ms: int, effort: Effort | None = None) -> None:
+        """Set the time and wake those whose time has come, as far as the slice goes; an error ends one of them."""
         self.now_ms = now_ms
         while self._asleep and self._asleep[0][0] <= now_ms:
-            heapq.heappop(self._asleep)[2].wake()
+            sleeper = heapq.heappop(self._asleep)[2]
+            try:
+                sleeper.wake()
+            except Exception:
+                log.exception("internal error in %r when its time had come", sleeper)
+            if effort is not None:
+                effort.total += WAKE_STEPS
+                if effort.is_spent:
+                    return

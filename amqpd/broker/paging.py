@@ -87,6 +87,14 @@ class Paging:
     def read_on(self) -> None:
         """The shelf is open: read what is wanted of it, and go on."""
         self._is_called = False
+        try:
+            self._read_on()
+        finally:
+            callers, self._callers = self._callers, []
+            for go_on in callers:
+                go_on()
+
+    def _read_on(self) -> None:
         queue = self._queue
         self._bury()
         if queue.consumers:
@@ -96,9 +104,6 @@ class Paging:
                     self._load(page)
         if not queue.deleted:
             queue.dispatch()
-        callers, self._callers = self._callers, []
-        for go_on in callers:
-            go_on()
 
     def _load(self, page: Page) -> None:
         found = self._fetch(page.unread) if page.content is None else page.content

@@ -42,6 +42,9 @@ class Subscriber(Protocol):
     def cancelled(self, consumer: Consumer) -> None:
         """The queue is gone: this consumer gets nothing more."""
 
+    def fail(self) -> None:
+        """A delivery failed by an error of ours: there is no room any more, and the connection closes soon."""
+
 
 class Journal(Protocol):
     """What must outlive the process. Recording is instant; nothing is safe until its batch commits.

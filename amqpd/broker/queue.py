@@ -17,6 +17,7 @@ Spec: §3.1.4, §4.7; RabbitMQ docs/queues, docs/consumers, docs/ttl, docs/maxle
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Protocol
@@ -40,6 +41,8 @@ from amqpd.broker.stretch import DELIVERY_OVERHEAD, body_octets, number_of
 from amqpd.broker.worklist import PIECE, Discard, Later, Waiters, Worklist
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message
+
+log = logging.getLogger("amqpd")
 
 NO_RULES = QueueRules()
 DROP_HEAD, REJECT_PUBLISH_DLX = "drop-head", "reject-publish-dlx"
@@ -404,14 +407,26 @@ class Queue:
         self._note_handed_out(run)
         self.delivered_total += len(run)
         if consumer.no_ack:
-            consumer.subscriber.deliver(consumer, run)
-            self._settled(run)
+            if self._deliver(consumer, run):
+                self._settled(run)
+            else:
+                self.ready.put_back(run)
         else:
             self.unacked += len(run)
             consumer.in_flight += len(run)
             if self._deadlines:
                 self._deadlines.hand_out(run)
+            self._deliver(consumer, run)
+
+    def _deliver(self, consumer: Consumer, run: Sequence[Message]) -> bool:
+        """Deliver, and return whether that worked: an error closes that connection, and gives back what it had."""
+        try:
             consumer.subscriber.deliver(consumer, run)
+        except Exception:
+            log.exception("queue '%s' in vhost '%s': a delivery failed", self.name, self.definition.vhost)
+            consumer.subscriber.fail()
+            return False
+        return True
 
     def get(self, *, no_ack: bool) -> Message | None:
         """Take the first ready message; unless `no_ack`, it is unacked from now on. Spec: basic.get.
@@ -549,7 +564,14 @@ class Queue:
 
     def _dead_letter(self, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
         assert self._sink is not None
-        self._sink.died(self, run, reason, is_stored=is_stored)
+        self.worklist.effort.total += len(run)
+        try:
+            self._sink.died(self, run, reason, is_stored=is_stored)
+        except Exception:
+            log.exception("queue '%s' in vhost '%s': %d messages cannot be dead-lettered and are set aside", self.name,
+                          self.definition.vhost, len(run))
+            if is_stored:
+                self.set_aside(run)
 
     def _die_in_order(self, left: Left, reason: str) -> None:
         """These have left the line. With a dead-letter exchange, what is on disk only is read before it dies."""

@@ -123,9 +123,11 @@ class ClientProtocol(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
         self._passes.tell_time()
-        self.session.lost()
-        self._listeners.end_session(self)
-        self._passes.schedule()
+        try:
+            self.session.lost()
+        finally:
+            self._listeners.end_session(self)
+            self._passes.schedule()
 
     def looks_in_vain(self) -> int:
         """Return how often in a row this has been asked while octets waited for the peer, and it took none of them."""

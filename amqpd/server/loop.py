@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from amqpd.broker.broker import Broker
@@ -112,7 +113,7 @@ class Pass:
         if not reason:
             self.begin()
             for session in list(self.protocols):
-                session.unblock(now_ms())
+                self.guard(session, session.unblock, now_ms())
 
     # The pass
 
@@ -136,7 +137,7 @@ class Pass:
         for session in has_output:
             protocol = self.protocols.get(session)
             if protocol is not None:
-                protocol.flush(now)
+                self.guard(session, protocol.flush, now)
         self._set_alarm(now)
         self._broker.page_out()
         if self.shelf is not None:
@@ -161,7 +162,8 @@ class Pass:
         """Let those go on who have waited longest, until the turn is spent; at least one has a slice."""
         effort = self._broker.effort
         for _ in range(len(self._deferred)):
-            self._deferred.popleft().go_on()
+            session = self._deferred.popleft()
+            self.guard(session, session.go_on)
             if effort.turn_is_spent:
                 break
 
@@ -184,6 +186,14 @@ class Pass:
             if protocol is not None:
                 protocol.handshake_advanced()
 
+    @staticmethod
+    def guard(session: Session, act: Callable[..., object], *arguments: object) -> None:
+        """Do something for one connection; an error closes that connection, and the others notice nothing."""
+        try:
+            act(*arguments)
+        except Exception:
+            session.fail_internally()
+
     def _set_alarm(self, now: int) -> None:
         """See to it that the broker's clock goes on when something of its is due."""
         due = self._broker.clock.next_wake_ms
@@ -202,13 +212,14 @@ class Pass:
             self._alarm = self._loop.call_later(READ_TURN_S, self._wake)
             return
         self._alarm = None
-        self._broker.clock.advance(now)
+        self._broker.effort.begin()
+        self._broker.clock.advance(now, self._broker.effort)
         self.schedule()
 
     def on_commit(self, batch: int) -> None:
         """A batch is on disk: tell the sessions that wait for it."""
         for session in list(self._awaiting):
-            session.on_commit(batch)
+            self.guard(session, session.on_commit, batch)
             if not session.awaits_commit:
                 self._awaiting.discard(session)
         self.schedule()
@@ -221,7 +232,7 @@ class Pass:
         if len(self._awaiting) > MOST_TOLD_AT_ONCE:
             return
         for session in list(self._awaiting):
-            session.on_answered(number)
+            self.guard(session, session.on_answered, number)
             if not session.awaits_commit:
                 self._awaiting.discard(session)
 

@@ -95,7 +95,10 @@ class StoreShelf:
             return
         end = time.monotonic() + TURN_S
         for _ in range(len(self._called)):
-            self._called.popleft().read_on()
+            try:
+                self._called.popleft().read_on()
+            except Exception:
+                log.exception("internal error while messages were read")
             if time.monotonic() > end:
                 break
         if self._called:

@@ -41,7 +41,7 @@ class Ticker:
         gap_ms = self._gaps.look(now_ms())
         if gap_ms:
             await self._excuse(gap_ms)
-        overdue = []
+        overdue: list[Session] = []
         sessions = list(self._passes.protocols.items())
         for start in range(0, len(sessions), SLICE):
             if start:
@@ -65,13 +65,18 @@ class Ticker:
         """Look after these, and return those that are overdue as far as is known now."""
         now = now_ms()
         self._passes.begin()
-        overdue = []
+        overdue: list[Session] = []
         for session, protocol in sessions:
             if not _is_there(session, protocol, now):
                 protocol.drop()
-            elif not session.tick(now):
-                overdue.append(session)
+            else:
+                self._passes.guard(session, self._tick, session, now, overdue)
         return overdue
+
+    @staticmethod
+    def _tick(session: Session, now: int, overdue: list[Session]) -> None:
+        if not session.tick(now):
+            overdue.append(session)
 
     def _judge(self, overdue: list[Session]) -> None:
         now = now_ms()

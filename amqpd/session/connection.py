@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from typing import Any, Protocol
 
@@ -31,6 +31,7 @@ from amqpd.broker.broker import Broker
 from amqpd.broker.paging import NotAtHand
 from amqpd.broker.queue import Queue
 from amqpd.broker.vhost import Vhost
+from amqpd.broker.worklist import Later
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.message import Message
 from amqpd.session.blocked_consumers import BlockedConsumers
@@ -150,6 +151,7 @@ class Session:
         self._early: list[Command] = []     # what came while the password was looked at
         self._is_deaf = False           # framing is lost: what comes cannot be understood any more
         self._has_ended = False
+        self._has_failed = False        # by an error of ours
         self._is_over = False           # our last words have been written
         self._confirming: dict[Channel, None] = {}
         self.awaiting_room = BlockedConsumers()
@@ -229,8 +231,7 @@ class Session:
         except ConnectionException as error:
             self._close_unreadable(error)
         except Exception:
-            self._log.exception("%s: internal error", self.name)
-            self._close_unreadable(ConnectionException(ReplyCode.INTERNAL_ERROR, method=(0, 0)))
+            self.fail_internally()
 
     @property
     def is_deferred(self) -> bool:
@@ -523,6 +524,21 @@ class Session:
         elif self.phase is not Phase.CLOSING:
             self._finish()
 
+    def fail_internally(self) -> None:
+        """Close with 541 since something of ours raised just now: it is logged, and no other client notices."""
+        self._log.exception("%s: internal error", self.name)
+        self._has_failed = True
+        self._close_unreadable(ConnectionException(ReplyCode.INTERNAL_ERROR, method=(0, 0)))
+
+    def fail_soon(self) -> None:
+        """Close with 541 in the next turn; until then nothing more is delivered."""
+        if not self._has_failed:
+            self._has_failed = True
+            Later(self.broker.worklist, self._close_failed).ask()
+
+    def _close_failed(self) -> None:
+        self._close_unreadable(ConnectionException(ReplyCode.INTERNAL_ERROR, method=(0, 0)))
+
     def force_close(self, reason: str) -> None:
         """Close it with 320 CONNECTION_FORCED: an operator, a deleted user, or the end of the broker."""
         if self.phase is Phase.OPEN:
@@ -570,24 +586,31 @@ class Session:
         self.login = None       # nobody waits for an answer any more
         going = [channel for channel in self.channels.values() if not channel.is_closing]
         for channel in going:
-            channel.stop()      # all of them first: what one gives back is not for another
+            self._let_go(channel.stop)      # all of them first: what one gives back is not for another
         for channel in going:
-            channel.end()
+            self._let_go(channel.end)
         self.channels.clear()
         self._confirming.clear()
         self._reader.skip_contents()
         self._awaiting_confirms.clear()
         if self.vhost is not None:
-            self.vhost.connection_ended(self)
             del self.broker.connections[self.number]
+            self._let_go(partial(self.vhost.connection_ended, self))
             self._log.info("%s: closing AMQP connection", self.name)
+
+    def _let_go(self, act: Callable[[], None]) -> None:
+        """Let go of one thing: an error in it does not keep the others."""
+        try:
+            act()
+        except Exception:
+            self._log.exception("%s: internal error at the end of the connection", self.name)
 
     # Octets out
 
     @property
     def room(self) -> int:
         """Octets that may be delivered before the connection counts as full; 0 while the transport is full."""
-        return self.settings.outgoing_limit - self.outbox.size if self.is_writable else 0
+        return self.settings.outgoing_limit - self.outbox.size if self.is_writable and not self._has_failed else 0
 
     def take_output(self, now_ms: int) -> list[bytes]:
         """Everything that may be sent now, confirms last."""

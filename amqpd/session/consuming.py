@@ -185,6 +185,10 @@ class Consuming:
         elif self.room <= 0:
             self._channel.owner.awaiting_room.add(consumer)
 
+    def fail(self) -> None:
+        """Close the connection in the next turn; see broker/ports.py."""
+        self._channel.owner.fail_soon()
+
     def cancelled(self, consumer: Consumer) -> None:
         """The consumer's queue is gone. Only clients that asked to be told are told, after any delete-ok."""
         del self.consumers[consumer.tag]

@@ -52,6 +52,12 @@ ONLY_IN = {
 CODEC = {"pamqp.body", "pamqp.decode", "pamqp.encode", "pamqp.frame", "pamqp.header"}
 # Who may catch whatever it is, and why nobody else need.
 CATCHES_ALL = {
+    ("broker/clock.py", "advance"): "a queue that cannot do what is due does not keep others from being woken",
+    ("broker/queue.py", "_deliver"): "an error in one client's connection is not its publishers'",
+    ("broker/queue.py", "_dead_letter"): "messages that cannot be given to the router are set aside",
+    ("session/connection.py", "_let_go"): "a connection that ends lets go of all it has, whatever fails",
+    ("server/loop.py", "guard"): "an error in one connection does not reach the others",
+    ("server/shelf.py", "serve"): "a queue that cannot read does not keep others from it",
     ("broker/dead_letter_router.py", "_move"): "a message that cannot be moved is set aside, and the others are moved",
     ("broker/dead_letter_router.py", "_publish"): "a queue that cannot take dead letters leaves them where they were",
     ("broker/worklist.py", "_work_on"): "a job that fails is over, and the others go on",

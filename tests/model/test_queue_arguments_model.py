@@ -671,7 +671,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES))
     def purge(self, name: str) -> None:
         ready = self.in_line(self.queues[name])
-        assert self.vhost.purge_queue(OPERATOR, name, self) == len(ready)
+        assert self.vhost.purge_queue(OPERATOR, name, self).count == len(ready)
         for held in ready:
             del self.held[name][held.message.number]
         self.end_step()

@@ -47,6 +47,10 @@ class ListSubscriber:
         """See broker/ports.py."""
         return self.shared_prefetch - self.outstanding if self.shared_prefetch else NO_LIMIT
 
+    def fail(self) -> None:
+        """See broker/ports.py."""
+        self.line.room = 0
+
     def deliver(self, consumer: Consumer, run: Sequence[Message]) -> None:
         """See broker/ports.py."""
         assert run, "a delivery of nothing"
