@@ -14,13 +14,9 @@ RabbitMQ docs/access-control (loopback users); the pause before a refusal slows 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 import ipaddress
-import os
 import secrets
-import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -38,7 +34,6 @@ from amqpd.session.credentials import LoginRequest
 REMEMBERED_MS = 300_000
 REMEMBERED = 10_000
 THREADS = 2
-NICENESS = 5            # of the threads, so that the loop has the processor first
 MOST_DELAY_MS = 10_000  # of a refusal
 
 
@@ -85,7 +80,7 @@ class Logins:
         self._hashes: dict[bytes, Hash] = {}        # by digest, those that wait or are computed
         self._computing = 0
         self._is_closed = False
-        self._threads = ThreadPoolExecutor(THREADS, "amqpd-login", _be_nice)
+        self._threads = ThreadPoolExecutor(THREADS, "amqpd-login")
 
     def check(self, session: Session, address: str, on_logged_in: Callable[[], None]) -> None:
         """Answer the session, now or from a later pass."""
@@ -167,13 +162,6 @@ class Logins:
         """End the threads; what they are at is not waited for."""
         self._is_closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _be_nice() -> None:
-    """Let the loop have the processor before this thread. Elsewhere than on Linux that cannot be said of a thread."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def is_loopback(host: str) -> bool:
