@@ -7,7 +7,8 @@ are JSON, an object a line; a client may send one after the other:
     {"ok": true, "result": null}
     {"ok": false, "error": "Queue not found", "exit_code": 64}
 
-Always true: a change that was answered with "ok" is on disk.
+Always true: a change that was answered with "ok" is on disk. There are sixteen clients at most: who has been idle for
+longest goes for a newcomer, and one that does not read its answer goes after a while.
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ log = logging.getLogger("amqpd.control")
 
 SOCKET_NAME = "control.sock"
 EXIT_BUG = 70
+EXIT_TEMPORARY = 75
 LONGEST_REQUEST = 64 * 1024
+MOST_CLIENTS = 16               # descriptors are kept for them, see server/resources.py
+ANSWER_LIMIT_S = 30.0           # for an answer to be read
+PIECE = 64 * 1024
+MOST_SKIPPED = 256              # pieces of a request that is too long
 
 
 class Request(msgspec.Struct):
@@ -53,7 +59,8 @@ class Control:
         self._commands = commands
         self._begin = begin
         self._wait_committed = wait_committed
-        self._talks: set[asyncio.StreamWriter] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
+        self._idle: dict[asyncio.StreamWriter, None] = {}       # those that have not asked anything, longest first
 
     @contextlib.asynccontextmanager
     async def listening(self, path: Path) -> AsyncIterator[None]:
@@ -68,23 +75,65 @@ class Control:
             yield
         finally:
             server.close()
-            for talk in self._talks:
-                talk.close()
+            for client in self._clients:
+                client.close()
             path.unlink(missing_ok=True)
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._talks.add(writer)
+        self._clients.add(writer)
         try:
-            while line := await reader.readline():
-                writer.write(msgspec.json.encode(await self.answer(line)) + b"\n")
-                await writer.drain()
-        except (ConnectionError, ValueError):
-            log.warning("a talk on the control socket was broken off")
+            if not self._make_room():
+                self._write(writer, _failure("too many are connected to the control socket: try again",
+                                             EXIT_TEMPORARY))
+                return
+            while line := await self._next_request(reader, writer):
+                self._write(writer, await self.answer(line))
+                async with asyncio.timeout(ANSWER_LIMIT_S):
+                    await writer.drain()
+        except TimeoutError:
+            log.warning("a client of the control socket did not read its answer within %g s", ANSWER_LIMIT_S)
+            writer.transport.abort()
+        except ConnectionError:
+            log.warning("a client of the control socket has gone before it had its answer")
         except asyncio.CancelledError:
             pass        # the process ends, and asyncio 3.11 would log a traceback for this task
         finally:
-            self._talks.discard(writer)
+            self._clients.discard(writer)
             writer.close()
+
+    def _make_room(self) -> bool:
+        """Return whether there is a place for one more; whoever has been idle for longest makes room for it."""
+        if len(self._clients) > MOST_CLIENTS:
+            if not self._idle:
+                return False
+            longest = next(iter(self._idle))
+            del self._idle[longest]
+            longest.close()
+        return True
+
+    async def _next_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        """Return the next line, or nothing if there is none, or if it is too long: that is answered."""
+        self._idle[writer] = None
+        try:
+            return await reader.readline()
+        except ValueError:
+            self._write(writer, _failure(f"a request may have at most {LONGEST_REQUEST} octets", EXIT_DATA))
+            await self._skip_the_rest(reader)
+            return b""
+        finally:
+            self._idle.pop(writer, None)
+
+    async def _skip_the_rest(self, reader: asyncio.StreamReader) -> None:
+        """Read what is still sent of a request, or its sender would not hear the answer; but not for ever."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_LIMIT_S):
+                for _ in range(MOST_SKIPPED):
+                    piece = await reader.read(PIECE)
+                    if not piece or b"\n" in piece:
+                        return
+
+    def _write(self, writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
+        writer.write(msgspec.json.encode(answer) + b"\n")
 
     async def answer(self, request: bytes) -> dict[str, Any]:
         """What a request is answered with, once all that it changed is on disk. Never raises."""
@@ -92,12 +141,12 @@ class Control:
             asked = msgspec.json.decode(request, type=Request)
             result = await self._carry_out(asked)
         except msgspec.DecodeError as error:
-            return {"ok": False, "error": f"not understood: {error}", "exit_code": EXIT_DATA}
+            return _failure(f"not understood: {error}", EXIT_DATA)
         except Refusal as refusal:
-            return {"ok": False, "error": str(refusal), "exit_code": refusal.exit_code}
+            return _failure(str(refusal), refusal.exit_code)
         except Exception as error:
             log.exception("internal error")
-            return {"ok": False, "error": f"internal error: {type(error).__name__}", "exit_code": EXIT_BUG}
+            return _failure(f"internal error: {type(error).__name__}", EXIT_BUG)
         return {"ok": True, "result": result}
 
     async def _carry_out(self, request: Request) -> Any:
@@ -116,6 +165,10 @@ class Control:
         if request.command in changes:
             await self._wait_committed()
         return result
+
+
+def _failure(text: str, exit_code: int) -> dict[str, Any]:
+    return {"ok": False, "error": text, "exit_code": exit_code}
 
 
 def bind_private(path: Path) -> socket.socket:

@@ -28,7 +28,7 @@ from amqpd.broker.definitions import (
 )
 from amqpd.broker.queue import Queue
 from amqpd.fields import LongString, Timestamp
-from amqpd.management import listings
+from amqpd.management import control, listings
 from amqpd.management.commands import Commands, Node
 from amqpd.management.control import SOCKET_NAME, Control, bind_private
 from amqpd.message import Facts, Message, Route, pack_content
@@ -591,20 +591,86 @@ def test_talks_end_and_the_socket_goes_when_listening_ends(desk: Desk, folder: P
     assert not path.exists()
 
 
-def test_a_request_without_end_is_broken_off(desk: Desk, folder: Path) -> None:
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_request_that_is_too_long_is_answered_and_broken_off(desk: Desk, folder: Path, end: bytes) -> None:
     path = folder / SOCKET_NAME
 
-    async def flood() -> bytes:
+    async def flood() -> tuple[Any, bytes]:
         reader, writer = await asyncio.open_unix_connection(path)
-        writer.write(b"x" * 200_000)
-        try:
-            return await reader.read()
-        except ConnectionResetError:
-            return b""
-        finally:
+        writer.write(b"x" * 2_000_000 + end)
+        answer = json.loads(await reader.readline())
+        writer.write_eof()
+        rest = await reader.read()
+        writer.close()
+        return answer, rest
+
+    answer = {"ok": False, "error": "a request may have at most 65536 octets", "exit_code": 65}
+    assert while_listening(desk, path, flood) == (answer, b"")
+
+
+async def asks(path: Path, command: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client that has asked this."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(json.dumps({"command": command}).encode() + b"\n")
+    return reader, writer
+
+
+def test_the_longest_idle_client_goes_for_a_newcomer(desk: Desk, folder: Path) -> None:
+    path = folder / SOCKET_NAME
+
+    async def talk() -> None:
+        first = await asks(path, "ping")
+        assert json.loads(await first[0].readline())["ok"]
+        silent = [await asyncio.open_unix_connection(path) for _ in range(3 * control.MOST_CLIENTS)]
+        last = await asks(path, "ping")
+        assert json.loads(await last[0].readline())["ok"]
+        for reader, _ in (first, *silent[: 2 * control.MOST_CLIENTS]):
+            assert await reader.readline() == b""
+        for _, writer in (first, *silent, last):
             writer.close()
 
-    assert while_listening(desk, path, flood) == b""
+    while_listening(desk, path, talk)
+
+
+def test_where_all_are_busy_a_newcomer_is_told_to_try_again(desk: Desk, folder: Path) -> None:
+    path = folder / SOCKET_NAME
+
+    async def talk() -> None:
+        may_end = asyncio.Event()
+        desk.control._commands.lookups["wait"] = may_end.wait
+        busy = [await asks(path, "wait") for _ in range(control.MOST_CLIENTS)]
+        while len(desk.control._clients) < control.MOST_CLIENTS or desk.control._idle:
+            await asyncio.sleep(0.01)
+        late = await asks(path, "ping")
+        assert json.loads(await late[0].readline()) == {
+            "ok": False, "error": "too many are connected to the control socket: try again", "exit_code": 75}
+        may_end.set()
+        for reader, writer in busy:
+            assert json.loads(await reader.readline())["ok"]
+            writer.close()
+        late[1].close()
+
+    while_listening(desk, path, talk)
+
+
+def test_who_does_not_read_its_answer_goes(
+    desk: Desk, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = folder / SOCKET_NAME
+    monkeypatch.setattr(control, "ANSWER_LIMIT_S", 0.1)
+
+    async def talk() -> None:
+        desk.control._commands.lookups["much"] = lambda: "x" * (8 << 20)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(client, str(path))
+            await asyncio.get_running_loop().sock_sendall(client, b'{"command": "much"}\n')
+            while "did not read its answer" not in caplog.text:
+                await asyncio.sleep(0.01)
+        while desk.control._clients:
+            await asyncio.sleep(0.01)
+
+    while_listening(desk, path, talk)
 
 
 def test_a_socket_that_a_crash_has_left_is_replaced(desk: Desk, folder: Path) -> None:
