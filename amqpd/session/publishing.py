@@ -138,9 +138,17 @@ class Publishing:
         try:
             for arguments, properties, body_size, contents in remaining:
                 if arguments is not resolved:
-                    route, only_queue, target = targets.get(arguments) or self._resolve(arguments)
+                    found = targets.get(arguments)
+                    if found is None:
+                        found = self._resolve(arguments)
+                        stop = first_number + effort.stop - effort.total
+                    route, only_queue, target = found
                     resolved = arguments
-                facts, is_special = known.get(properties) or self._read(properties)
+                read = known.get(properties)
+                if read is None:
+                    read = self._read(properties)
+                    stop = first_number + effort.stop - effort.total
+                facts, is_special = read
                 if facts.expiration_ms is not None:
                     is_timed = True
                 count = len(contents)
@@ -185,8 +193,9 @@ class Publishing:
         if is_special or target.by_headers or target.replies_to is not None:
             self._check(facts)
             queues = self._queues_by_content(target, facts)
-        if len(messages) * len(queues) > room:
-            del messages[max(1, room // len(queues)) :]
+        width = max(1, len(queues))
+        if len(messages) * width > room:
+            del messages[max(1, room // width) :]
         if facts.reply_to == REPLY_TO or facts.has_bcc:
             self._rewrite(facts, messages)
         if target.replies_to is not None:

@@ -182,3 +182,26 @@ def test_a_channel_that_closes_while_a_publish_looks_for_its_queues_ends_after_i
     said = talk._marshal(Basic.Publish(exchange="x0"), 1, b"body", Basic.Properties(headers={"CC": KEYS}))
     talk.octets(said + talk._marshal(Channel.Close(200, "bye", 0, 0), 1, None, None)).broker(Channel.CloseOk())
     assert len(stage.slices) > 4 and bodies(talk, "end") == [b"body"]
+
+
+@pytest.mark.parametrize("last", ["end", "nowhere"])
+def test_publishes_that_each_look_for_their_queue_share_slices(
+    stage: CountingStage, long_way: Talk, last: str
+) -> None:
+    talk = long_way.client(Confirm.Select()).broker(Confirm.SelectOk())
+    end = talk.stage.broker.vhosts["/"].queues["end"]
+    for key in KEYS if last == "end" else ():
+        talk.client(Queue.Bind(queue="end", exchange="x99", routing_key=key)).broker(Queue.BindOk())
+    talk.client(Queue.Unbind(queue="q0", exchange="x0", routing_key="#")).broker(Queue.UnbindOk())
+    stage.measured()
+    talk.octets(b"".join([talk._marshal(Basic.Publish(exchange="x0", routing_key=key), 1, b"x", None) for key in KEYS]))
+    assert len(stage.slices) > 3 and max(stage.slices) < SLICE + 500
+    assert confirmed(talk.hear_all())[-1] == len(KEYS)
+    assert len(end.ready) == (len(KEYS) if last == "end" else 1)
+
+
+def test_properties_that_are_long_to_read_count(stage: CountingStage, talk: Talk) -> None:
+    stage.measured()
+    for n in range(10):
+        talk.publish("q1", b"x", properties=Basic.Properties(headers={"n": n, "long": "x" * 100_000}))
+    assert stage.broker.effort.total - stage._total > 3 * SLICE
