@@ -521,7 +521,7 @@ class Queue:
         for part in left:
             if isinstance(part, Unread):
                 self.settle_unread(part)
-        Discard(self.worklist, [part for part in left if not isinstance(part, Unread) and part])
+        Discard(self.worklist, [part for part in left if not isinstance(part, Unread)])
         self._deadlines.clear()
         for consumer in self.dispatcher.clear():
             consumer.subscriber.cancelled(consumer)

@@ -83,8 +83,8 @@ class Discard:
 
     def __init__(self, worklist: Worklist, lists: list[list[Any]]) -> None:
         self._worklist = worklist
-        self._lists = lists
-        if lists:
+        self._lists = [each for each in lists if each]
+        if self._lists:
             worklist.add(self)
 
     @property
@@ -95,10 +95,10 @@ class Discard:
     def work(self) -> None:
         """See `Job`."""
         last = self._lists[-1]
+        self._worklist.effort.total += min(len(last) // 4, PIECE)
         del last[-4 * PIECE :]
         if not last:
             self._lists.pop()
-        self._worklist.effort.total += PIECE
 
 
 class Worklist:
@@ -152,8 +152,7 @@ class Worklist:
 
     def _work_on(self, job: Job) -> None:
         try:
-            if job.has_work:        # it may have been cleared meanwhile
-                job.work()
+            job.work()
         except Exception:
             log.exception("internal error in a job of the worklist")
         if job.has_work:

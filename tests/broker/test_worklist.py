@@ -1,0 +1,25 @@
+"""What is worked off in pieces: lists that nobody needs any more."""
+
+from __future__ import annotations
+
+import pytest
+
+from amqpd.broker.worklist import PIECE, Discard, Worklist
+
+
+def test_nothing_to_discard_is_no_work() -> None:
+    worklist = Worklist()
+    Discard(worklist, [])
+    Discard(worklist, [[], []])
+    assert worklist.is_empty
+
+
+def test_lists_are_discarded_in_pieces(caplog: pytest.LogCaptureFixture) -> None:
+    worklist = Worklist()
+    lists = [[object()] * 10, [], [object()] * 10 * PIECE]
+    Discard(worklist, lists)
+    worklist.work_on_new()
+    assert len(lists[2]) == 6 * PIECE
+    worklist.work_off()
+    assert lists == [[], [], []] and worklist.is_empty and not caplog.records
+    assert worklist.effort.total == 10 * PIECE // 4 + 10 // 4
