@@ -3,7 +3,7 @@
     python -m tests.canary.bird HOST PORT USER PASSWORD VHOST PID
 
 A line for each round on stdout: when it began (monotonic seconds), the milliseconds until confirm and delivery, and
-the milliseconds that it and the broker's main thread, PID, stood in line for a processor meanwhile.
+the milliseconds that it and a thread of the broker, PID, stood in line for a processor meanwhile.
 The last line is `cut REASON` if the broker ends the connection. It ends when stdin does.
 """
 
@@ -78,10 +78,35 @@ class Canary:
             raise Gone(f"the broker says {methods.name(*ids)}: {bytes(self._received[at:])!r}")
 
 
-def in_line_ms(*schedstats: Path) -> float:
-    """How long these threads could have run and had no processor, in all; 0 where the system does not say."""
+class Lines:
+    """How long the canary and the threads of the broker could have run, and had no processor."""
+
+    def __init__(self, pid: str) -> None:
+        self._broker = Path(f"/proc/{pid}/task")
+        self._before = self._read()
+        self._own_before = in_line_ms(Path("/proc/self"))
+
+    def since_last_ms(self) -> float:
+        """The canary's time in line since the last call, and that of the thread of the broker that had to wait longest.
+
+        Of its threads one counts, since they wait for each other: for the answer, or for the lock of the interpreter.
+        """
+        before, own_before = self._before, self._own_before
+        self._before, self._own_before = self._read(), in_line_ms(Path("/proc/self"))
+        longest = max((now - before[name] for name, now in self._before.items() if name in before), default=0.0)
+        return longest + self._own_before - own_before
+
+    def _read(self) -> dict[str, float]:
+        try:
+            return {thread.name: in_line_ms(thread) for thread in self._broker.iterdir()}
+        except OSError:
+            return {}
+
+
+def in_line_ms(thread: Path) -> float:
+    """How long a thread has stood in line for a processor, ever; 0 where the system does not say."""
     try:
-        return sum(int(path.read_bytes().split()[1]) for path in schedstats) / 1e6
+        return int((thread / "schedstat").read_bytes().split()[1]) / 1e6
     except (OSError, IndexError):
         return 0.0
 
@@ -94,16 +119,16 @@ def stdin_has_ended(selector: selectors.BaseSelector, seconds: float) -> bool:
 def main(arguments: list[str]) -> None:
     """Sing until stdin ends or the broker does."""
     host, port, user, password, vhost, pid = arguments
-    lines = Path(f"/proc/{pid}/task/{pid}/schedstat"), Path("/proc/self/schedstat")
+    lines = Lines(pid)
     selector = selectors.DefaultSelector()
     selector.register(sys.stdin, selectors.EVENT_READ)
     try:
         canary = Canary(Address(host, int(port), user, password, vhost))
         next_at = time.monotonic()
         while not stdin_has_ended(selector, next_at - time.monotonic()):
-            before = in_line_ms(*lines)
+            lines.since_last_ms()
             begun, confirm_ms, delivery_ms = canary.round()
-            print(f"{begun:.6f} {confirm_ms:.3f} {delivery_ms:.3f} {in_line_ms(*lines) - before:.3f}", flush=True)
+            print(f"{begun:.6f} {confirm_ms:.3f} {delivery_ms:.3f} {lines.since_last_ms():.3f}", flush=True)
             next_at = max(next_at + EVERY_S, time.monotonic())
     except (OSError, Refused) as error:
         print(f"cut {type(error).__name__}: {error}", flush=True)
