@@ -43,6 +43,8 @@ from amqpd.message import Message
 OPERATOR = Operator()
 PAGED_OUT_A_TURN = 4 << 20      # octets: what takes a few milliseconds
 LOOK_MS = 10                    # over which it is judged whether consumers keep up
+MOST_PAGED_OUT = 256            # queues, at one look
+LOOKED_AT_IN_A_MS = 64          # queues with much in memory: the more there are, the less often they are looked at
 
 
 class NoSuchThing(AmqpException):
@@ -152,18 +154,15 @@ class Broker:
             return
         if self.clock.now_ms < self._looks_again_ms:
             return
-        self._looks_again_ms = self.clock.now_ms + LOOK_MS
+        self._looks_again_ms = self.clock.now_ms + LOOK_MS + len(budget.large) // LOOKED_AT_IN_A_MS
         self.is_behind = False
         wanted = min(PAGED_OUT_A_TURN, budget.used - budget.limit * 3 // 4)
-        costs = [
-            (cost, queue.definition.number, queue) for vhost in self.vhosts.values() for queue in vhost.queues.values()
-            if (cost := queue.ready.cost) > FEWEST_OCTETS]
-        for _, _, queue in sorted(costs, reverse=True):
-            if queue.consumers and queue.keeps_up():
+        for queue in budget.largest(FEWEST_OCTETS, MOST_PAGED_OUT):
+            if queue.is_spared:
                 self.is_behind = True
                 continue
             before = budget.used
-            queue.paging.page_out(wanted)
+            queue.page_out(wanted)
             wanted -= before - budget.used
             if wanted <= 0:
                 return

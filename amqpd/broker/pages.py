@@ -15,11 +15,11 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import compress
+from itertools import compress, repeat
 from typing import NamedTuple, Protocol
 
 from amqpd.broker.clock import Clock
-from amqpd.broker.stretch import MESSAGE_COST, Budget, body_octets
+from amqpd.broker.stretch import MESSAGE_COST, Budget, body_octets, number_of
 from amqpd.message import Message
 
 NO_END = 1 << 62
@@ -241,22 +241,54 @@ class Page:
             due.append(self._numbers[place])
         return sorted(due)
 
-    def split(self, number: int) -> tuple[Page | None, Page | None]:
-        """What is left below this number, and above it; None where nothing is. This page is not to be used then."""
-        numbers = self.numbers
-        place = bisect_left(numbers, number)
-        self.count = 0
-        return self._part(numbers[:place]), self._part(numbers[place:])
+    # Messages in
 
-    def _part(self, numbers: list[int]) -> Page | None:
-        if not numbers:
-            return None
-        places = [bisect_left(self._numbers, number) for number in numbers]
-        kept = set(numbers)
+    def insert(self, message: Message) -> None:
+        """Put in a message that is on disk as the others are, and that does not end; nor does any other here."""
+        place = bisect_left(self._numbers, message.number, self._start)
+        self._numbers.insert(place, message.number)
+        self._sizes.insert(place, message.body_size)
+        if self._left is not None:
+            self._left.insert(place, 1)
+        self.count += 1
+        self.octets += message.body_size
+
+    @property
+    def has_ends(self) -> bool:
+        """Return whether any of its messages may end."""
+        return self._ends is not None
+
+    def merged(self, run: Sequence[Message], ends: Mapping[int, int]) -> Page:
+        """Return a page of what is left and of these; they are where the content is. This page is not used then."""
+        entries = sorted([*self._entries(), *[
+            (message.number, message.body_size, ends.get(message.number, NO_END)) for message in run]])
+        content = None if self.content is None else sorted([*self.messages, *run], key=number_of)
+        self.count = 0
+        return self._of_entries(entries, content)
+
+    def split(self, places: Sequence[int]) -> list[Page]:
+        """Return pages of what is left up to each of these places, counted among what is left, and of the rest.
+
+        Where nothing is between two places there is no page. This page is not used then.
+        """
+        entries, content = self._entries(), self.messages if self.content is not None else None
+        self.count = 0
+        return [
+            self._of_entries(entries[start:end], None if content is None else content[start:end])
+            for start, end in zip([0, *places], [*places, len(entries)]) if start < end]
+
+    def _entries(self) -> list[tuple[int, int, int]]:
+        """Return numbers, sizes and ends of what is left."""
+        start, left = self._start, self._left
+        ends = self._ends[start:] if self._ends is not None else repeat(NO_END)
+        entries = zip(self._numbers[start:], self._sizes[start:], ends)
+        return list(entries) if left is None else list(compress(entries, left[start:]))
+
+    def _of_entries(self, entries: Sequence[tuple[int, int, int]], content: list[Message] | None) -> Page:
+        ends = array("q", [end for _, _, end in entries])
         part = Page(
-            array("q", numbers), array("I", [self._sizes[place] for place in places]),
-            None if self._ends is None else array("q", [self._ends[place] for place in places]),
-            None if self.content is None else [message for message in self.content if message.number in kept])
+            array("q", [number for number, _, _ in entries]), array("I", [size for _, size, _ in entries]),
+            ends if min(ends) != NO_END else None, content)
         part.slip = self.slip
         return part
 

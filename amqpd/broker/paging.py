@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from amqpd.broker.pages import PAGE_MESSAGES, Left, Page, Unread
+from amqpd.broker.pages import FEWEST_OCTETS, PAGE_MESSAGES, Left, Page, Unread
 from amqpd.broker.ports import Shelf
+from amqpd.broker.stretch import MESSAGE_COST
 from amqpd.message import Message
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Paging:
 
     def __init__(self, queue: Queue, shelf: Shelf) -> None:
         self.read_total = 0
+        self.is_large = False       # whether it is among the large ones of the budget
         self._queue = queue
         self._shelf = shelf
         self._is_called = False
@@ -105,11 +107,40 @@ class Paging:
         if not queue.deleted:
             queue.dispatch()
 
+    # How much is in memory
+
+    @property
+    def cost(self) -> int:
+        """See `Pageable`."""
+        return self._queue.ready.cost
+
+    @property
+    def is_spared(self) -> bool:
+        """See `Pageable`."""
+        return bool(self._queue.consumers) and self._queue.keeps_up()
+
+    def note_size(self) -> None:
+        """Be among the large ones if there is so much that it might be worth being paged out."""
+        ready = self._queue.ready
+        if ready.octets + MESSAGE_COST * len(ready) > FEWEST_OCTETS and not self._queue.deleted:
+            self.is_large = True
+            self._shelf.budget.large[self] = None
+
+    def shrunk(self) -> None:
+        """See `Pageable`."""
+        self.is_large = False
+
+    def end(self) -> None:
+        """The queue is deleted."""
+        self._shelf.budget.large.pop(self, None)
+
     def _load(self, page: Page) -> None:
         found = self._fetch(page.unread) if page.content is None else page.content
         lost = self._queue.ready.load(found)
         if lost:
             self._queue.settle_unread(Unread(lost, page.slip))
+        if not self.is_large:
+            self.note_size()
 
     def _fetch(self, unread: Unread) -> list[Message]:
         found = self._shelf.fetch(unread)

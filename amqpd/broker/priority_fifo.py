@@ -19,7 +19,7 @@ from itertools import chain
 
 from amqpd.broker.deadlines import Deadlines
 from amqpd.broker.pages import Left, Page
-from amqpd.broker.ready import NO_LIMIT, Bound, Line, without_bound
+from amqpd.broker.ready import NO_LIMIT, Bound, Line, is_nowhere, without_bound
 from amqpd.broker.stretch import DELIVERY_OVERHEAD, Budget
 from amqpd.message import Message
 
@@ -29,7 +29,10 @@ KEPT_LINES = 1      # empty ones, of about 2.5 KiB each
 class PriorityFifo:
     """`Ready` for levels from 0 to `highest`."""
 
-    def __init__(self, highest: int, budget: Budget, deadlines: Deadlines) -> None:
+    def __init__(
+        self, highest: int, budget: Budget, deadlines: Deadlines, is_stored: Callable[[Message], bool] = is_nowhere
+    ) -> None:
+        self._is_stored = is_stored
         self.octets = 0
         self.next_end: int | None = None
         self._highest = highest
@@ -89,7 +92,8 @@ class PriorityFifo:
         """Return the line of this level, and make one if there is none; the caller puts messages into it."""
         line = self._lines.get(level)
         if line is None:
-            line = self._empty.pop() if self._empty else Line(self._budget, self._deadlines)
+            line = self._empty.pop() if self._empty else Line(
+                self._budget, self._deadlines, self._is_stored)
             self._lines[level] = line
             insort(self._levels, level)
         return line

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, Protocol
 
@@ -34,7 +35,7 @@ from amqpd.broker.paging import NotAtHand, Paging
 from amqpd.broker.ports import Journal, Shelf
 from amqpd.broker.priority_fifo import PriorityFifo
 from amqpd.broker.queue_jobs import QueueJobs
-from amqpd.broker.ready import NO_LIMIT, Line, Ready
+from amqpd.broker.ready import NO_LIMIT, Line, Ready, is_nowhere
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.shelf import MemoryShelf
 from amqpd.broker.stretch import DELIVERY_OVERHEAD, body_octets, number_of
@@ -107,9 +108,10 @@ class Queue:
         self.rules = rules
         self._deadlines = Deadlines()
         self.paging = Paging(self, shelf)
+        is_stored = partial(_is_stored, shelf) if definition.durable else is_nowhere
         self.ready: Ready = (
-            PriorityFifo(rules.max_priority, shelf.budget, self._deadlines) if rules.max_priority
-            else Line(shelf.budget, self._deadlines))
+            PriorityFifo(rules.max_priority, shelf.budget, self._deadlines, is_stored) if rules.max_priority
+            else Line(shelf.budget, self._deadlines, is_stored))
         self.unacked = 0
         self.redelivered: set[int] = set()
         self.redelivered_to = 0     # a number up to which any message may have been handed out, before a restart
@@ -171,6 +173,8 @@ class Queue:
             self._hand_out(taker, run)
             return batch
         self.ready.extend(run)
+        if not self.paging.is_large:
+            self.paging.note_size()
         if ends:
             self._deadlines.add(ends)
         self._dispatch()
@@ -329,6 +333,8 @@ class Queue:
             del back[-PIECE:]
             self.unacked -= len(piece)
             self.ready.put_back(piece)
+            if not self.paging.is_large:
+                self.paging.note_size()
             if self._deadlines:
                 self._deadlines.take_back(piece)
             if back:
@@ -516,6 +522,7 @@ class Queue:
     def end(self) -> None:
         """The queue is deleted: its messages go with it, and its consumers are told."""
         self.deleted = True
+        self.paging.end()
         self.jobs.clear()
         left = self.ready.clear()
         for part in left:
@@ -743,6 +750,11 @@ class Queue:
         self.dispatcher.check()
         waits = self.paging.is_waiting or self.jobs.has_work or self._dispatch_later.has_work
         assert waits or not (len(self.ready) and self.dispatcher.has_idle), "ready message, idle consumer"
+
+
+def _is_stored(shelf: Shelf, message: Message) -> bool:
+    """Return whether a message of a durable queue can be fetched from the store."""
+    return message.facts.persistent and message.number <= shelf.safe_number
 
 
 def _pieces_of(part: list[Message] | Unread) -> Iterator[list[Message] | Unread]:

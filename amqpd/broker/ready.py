@@ -17,9 +17,10 @@ RabbitMQ docs/priority, docs/semantics (requeueing), docs/lazy-queues.
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
-from itertools import chain, count
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain, count, groupby
 from typing import Protocol
 
 from amqpd.broker.deadlines import Deadlines
@@ -43,6 +44,11 @@ PAGE = PAGE_MESSAGES, PAGE_OCTETS
 def without_bound(first: int) -> int:
     """All may go."""
     return NO_BOUND
+
+
+def is_nowhere(message: Message) -> bool:
+    """Nothing is kept by a store."""
+    return False
 
 
 class Ready(Protocol):
@@ -120,7 +126,7 @@ class Ready(Protocol):
     def page_out(self, octets: int, may_go: Callable[[Message], bool]) -> list[Page]:
         """Make pages of messages that are not next, up to so many octets.
 
-        Returns all pages that have their content still, and are not about to lose it.
+        Returns pages, up to so many octets, that have their content still and are not about to lose it.
         """
 
     def check(self) -> None:
@@ -128,17 +134,20 @@ class Ready(Protocol):
 
 
 class Line:
-    """First in, first out."""
+    """First in, first out. `is_stored` says whether a message can be fetched, so that it need not be in memory."""
 
-    __slots__ = ("_budget", "_deadlines", "_head", "_pages", "_tail", "_paged", "_paged_octets", "_ends", "_serials")
+    __slots__ = ("_budget", "_deadlines", "_head", "_pages", "_tail", "_paged", "_paged_octets", "_unwritten", "_ends",
+                 "_serials", "_is_stored")
 
-    def __init__(self, budget: Budget, deadlines: Deadlines) -> None:
+    def __init__(self, budget: Budget, deadlines: Deadlines, is_stored: Callable[[Message], bool] = is_nowhere) -> None:
+        self._is_stored = is_stored
         self._budget = budget
         self._deadlines = deadlines
         self._head = Stretch(budget)
         self._pages: deque[Page] = deque()
         self._tail: Stretch | None = None       # there while there are pages
         self._paged = self._paged_octets = 0
+        self._unwritten: dict[Page, None] = {}      # pages that have their content in memory, or had it a moment ago
         # A heap of ends, first numbers, and serial numbers; entries of pages that have none left are passed over.
         self._ends: list[tuple[int, int, int, Page]] = []
         self._serials = count()
@@ -162,7 +171,7 @@ class Line:
     @property
     def cost(self) -> int:
         """See `Ready`."""
-        contents = sum([page.cost for page in self._pages])
+        contents = sum([page.cost for page in self._unwritten])
         return self._head.cost + contents + (self._tail.cost if self._tail is not None else 0)
 
     @property
@@ -208,30 +217,42 @@ class Line:
                 stretch.put_back(part)
         between = [message for message in run if first < message.number < last]
         if between:
-            self._put_between(deque(sorted(between, key=number_of)))
+            self._put_between(sorted(between, key=number_of))
 
-    def _put_between(self, run: deque[Message]) -> None:
-        """Put messages, in order, between those of the pages: as pages of their own, which are in memory."""
-        pages: deque[Page] = deque()
-        for page in self._pages:
-            last = page.last
-            rest: Page | None = page
-            while run and rest is not None and run[0].number < last:
-                self._remove_page(rest)
-                lower, rest = rest.split(run[0].number)
-                bound = last if rest is None else rest.first
-                middle = []
-                while run and run[0].number < bound:
-                    middle.append(run.popleft())
-                for part in (lower, self._new_page(middle), rest):
-                    if part is not None:
-                        self._add_page(part)
-                        pages.append(part)
-                if rest is not None:
-                    pages.pop()
-            if rest is not None:
-                pages.append(rest)
-        self._pages = pages
+    def _put_between(self, run: list[Message]) -> None:
+        """Put messages, in order, between those of the pages."""
+        start = 0
+        while start < len(run):
+            at = bisect_left(self._pages, run[start].number, key=_last_of)
+            end = bisect_left(run, self._pages[at].last, start, key=number_of)
+            self._put_into(at, run[start:end])
+            start = end
+
+    def _put_into(self, at: int, run: list[Message]) -> None:
+        """Put messages into the page at this place, or before it.
+
+        What the store keeps joins a page that is on disk, and is on disk then too. Else they are a page of their own,
+        or several between parts of this one, unless that is in memory.
+        """
+        page = self._pages[at]
+        ends = self._deadlines.page_out(run)
+        joins = all(map(self._is_stored, run)) if page.content is None else not page.is_leaving
+        if joins and len(run) == 1 and page.content is None and not ends and not page.has_ends and (
+                page.count < 2 * PAGE_MESSAGES and page.octets < 2 * PAGE_OCTETS):
+            self._remove_page(page)
+            page.insert(run[0])
+            self._add_page(page)
+            return
+        if not joins and run[-1].number < page.first:
+            parts = [Page.of(run, ends), page]
+        else:
+            self._remove_page(page)
+            parts = _in_size(page.merged(run, ends)) if joins else _between(page, run, ends)
+        del self._pages[at]
+        for part in reversed(parts):
+            self._pages.insert(at, part)
+            if part is not page:
+                self._add_page(part)
 
     # Messages out
 
@@ -274,6 +295,7 @@ class Line:
         if self._tail is not None:
             left.append(self._tail.clear())
         self._pages.clear()
+        self._unwritten.clear()
         self._ends.clear()
         self._paged = self._paged_octets = 0
         self._tail = None
@@ -365,7 +387,8 @@ class Line:
             tail, self._head = self._head, Stretch(self._budget)
             self._head.extend(kept)
             self._tail = tail
-        made = [page for page in self._pages if page.content is not None and not page.is_leaving]
+        made = self._with_content(octets)
+        octets -= sum([page.cost for page in made])
         while octets > 0 and (page := self._page_of(tail.take_first(*PAGE, may_go), tail.put_back)) is not None:
             self._pages.append(page)
             made.append(page)
@@ -377,6 +400,22 @@ class Line:
             octets -= page.cost
         self._join()
         return made
+
+    def _with_content(self, octets: int) -> list[Page]:
+        """Return pages that have their content in memory, up to so many octets; others come first the next time."""
+        found, seen = [], []
+        for page in self._unwritten:
+            if octets <= 0:
+                break
+            seen.append(page)
+            if page.content is not None and not page.is_leaving:
+                found.append(page)
+                octets -= page.cost
+        for page in seen:
+            del self._unwritten[page]
+            if page.content is not None:
+                self._unwritten[page] = None
+        return found
 
     def _page_of(self, run: list[Message], give_back: Callable[[list[Message]], None]) -> Page | None:
         """A page of what was taken for it; None, and all is given back, where that is too little."""
@@ -398,6 +437,8 @@ class Line:
         self._paged += page.count
         self._paged_octets += page.octets
         self._budget.used += page.cost
+        if page.content is not None:
+            self._unwritten[page] = None
         end = page.next_end
         if end is not None:
             heapq.heappush(self._ends, (end, page.first, next(self._serials), page))
@@ -406,6 +447,7 @@ class Line:
         self._paged -= page.count
         self._paged_octets -= page.octets
         self._budget.used -= page.cost
+        self._unwritten.pop(page, None)
 
     def _join(self) -> None:
         """Without pages there is but one stretch."""
@@ -426,6 +468,7 @@ class Line:
                 stretch.check()
         for page in self._pages:
             page.check()
+            assert page.content is None or page in self._unwritten, "a page is never written"
         numbers = self.numbers()
         assert numbers == sorted(set(numbers)), "ready is out of publish order"
         assert len(numbers) == len(self), "the length is off"
@@ -433,3 +476,23 @@ class Line:
         waking = {(end, id(page)) for end, _, _, page in self._ends}
         for page in self._pages:
             assert page.next_end is None or (page.next_end, id(page)) in waking, "a page has an end that never comes"
+
+
+def _last_of(page: Page) -> int:
+    return page.last
+
+
+def _in_size(page: Page) -> list[Page]:
+    """Return this page, or parts of it where it is much larger than is read at once."""
+    if page.count <= 2 * PAGE_MESSAGES and page.octets <= 2 * PAGE_OCTETS:
+        return [page]
+    step = max(1, min(PAGE_MESSAGES, page.count * PAGE_OCTETS // max(1, page.octets)))
+    return page.split(range(step, page.count, step))
+
+
+def _between(page: Page, run: list[Message], ends: Mapping[int, int]) -> list[Page]:
+    """Return parts of a page, with pages of the messages that belong between them."""
+    numbers = page.numbers
+    groups = [list(group) for _, group in groupby(run, key=lambda message: bisect_left(numbers, message.number))]
+    parts = page.split([bisect_left(numbers, group[0].number) for group in groups])
+    return sorted([*parts, *[Page.of(group, ends) for group in groups]], key=_last_of)

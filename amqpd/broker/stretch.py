@@ -13,9 +13,11 @@ RabbitMQ docs/semantics (requeueing).
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from operator import attrgetter
+from typing import Protocol
 
 from amqpd.message import Message
 
@@ -30,12 +32,43 @@ NO_BOUND = 1 << 62
 number_of: Callable[[Message], int] = attrgetter("number")
 
 
+class Pageable(Protocol):
+    """The messages of one queue, as far as some of them may have to leave memory."""
+
+    @property
+    def cost(self) -> int:
+        """Return what its messages in memory cost of the budget."""
+
+    @property
+    def is_spared(self) -> bool:
+        """Return whether its consumers nearly keep up, so that its publishers rather wait."""
+
+    def page_out(self, octets: int) -> None:
+        """Let up to so many octets leave memory."""
+
+    def shrunk(self) -> None:
+        """Take note that it is not among the large ones any more."""
+
+
 class Budget:
-    """How many octets of waiting messages may be in memory, and how many are; of all queues together."""
+    """How many octets of waiting messages may be in memory, and how many are; of all queues together.
+
+    `large` are the queues that have, or had when somebody looked last, so much that it is worth being paged out.
+    """
 
     def __init__(self, limit: int = 1 << 62) -> None:
         self.limit = limit
         self.used = 0
+        self.large: dict[Pageable, None] = {}
+
+    def largest(self, least: int, count: int) -> list[Pageable]:
+        """Return those of the large ones that have most in memory, and forget those that have less than the least."""
+        costs = {one: one.cost for one in self.large}
+        for one, cost in costs.items():
+            if cost <= least:
+                del self.large[one]
+                one.shrunk()
+        return heapq.nlargest(count, self.large, key=costs.__getitem__)
 
 
 class Stretch:

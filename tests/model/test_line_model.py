@@ -33,7 +33,8 @@ class LineMachine(RuleBasedStateMachine):
         super().__init__()
         self.budget = Budget()
         self.deadlines = Deadlines()
-        self.line = Line(self.budget, self.deadlines)
+        self.line = Line(self.budget, self.deadlines, lambda one: one.number <= self.safe and one.number % 2 == 1)
+        self.safe = 0
         self.waiting: dict[int, Message] = {}
         self.out: dict[int, Message] = {}
         self.ends: dict[int, int] = {}
@@ -102,6 +103,7 @@ class LineMachine(RuleBasedStateMachine):
     @rule(octets=st.sampled_from([1, 10_000]), bound=st.sampled_from([0, 10, 10_000]), parity=st.sampled_from([1, 2]))
     def page_out(self, octets: int, bound: int, parity: int) -> None:
         """Odd numbers are kept by the store up to a bound, even ones need a slip, if there is a disk for slips."""
+        self.safe = max(self.safe, bound)
         for page in self.line.page_out(octets, lambda one: one.number <= bound and one.number % parity == 0):
             unkept = [one for one in page.content or () if one.number % 2 == 0]
             if unkept:

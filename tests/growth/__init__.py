@@ -1,0 +1,1 @@
+"""How the cost of operations grows with what there is."""
