@@ -4,7 +4,7 @@ from __future__ import annotations
 import re
 import struct
 from concurrent.futures import Future
-from typing import Iterator
+from typing import Any, Iterator
 
 import pytest
 
@@ -291,10 +291,24 @@ def start_ok_twice(client: Client) -> None:
     client.expect_dropped_or_closed(*FRIENDLIER)
 
 
+def padded(size: int) -> dict[str, Any]:
+    """Client properties that make the payload of a PLAIN start-ok by guest so large."""
+    rest = pack("TsLs", {"much": ""}, "PLAIN", plain_response("guest", "guest"), "en_US")
+    return {"much": "x" * (size - 4 - len(rest))}
+
+
 def oversized_start_ok(client: Client) -> None:
-    """Before tune-ok the largest frame is the smallest frame-max: 4096 in RabbitMQ 3.10, 8192 in 4.x and in ours."""
+    """Before tune-ok the largest payload is the smallest frame-max."""
     client.greet()
-    client.send_start_ok(properties={"much": "x" * 8192})
+    client.send_start_ok(response=plain_response("guest", "guest"), properties=padded(4097))
+    client.expect_dropped_or_closed(*FRIENDLIER)
+
+
+def oversized_tune_ok(client: Client) -> None:
+    """It holds until tune-ok has come."""
+    client.greet()
+    client.log_in()
+    client.send_frame(1, 0, bytes(4097))
     client.expect_dropped_or_closed(*FRIENDLIER)
 
 
@@ -350,7 +364,8 @@ ENDINGS = {
     "a channel before open": instead_of_open(CHANNEL_1),
     "tune-ok where open is due": instead_of_open(TUNE_OK),
     "start-ok twice": start_ok_twice,
-    "a start-ok of 8 KiB": oversized_start_ok,
+    "a start-ok of more than 4 KiB": oversized_start_ok,
+    "more than 4 KiB where tune-ok is due": oversized_tune_ok,
     "silence from the start": silent_from(""),
     "silence after start": silent_from("greet"),
     "silence after tune": silent_from("greet log_in"),
@@ -369,3 +384,10 @@ def played(broker_url: str) -> Iterator[dict[str, Future]]:
 def test_a_handshake_ends_at(played: dict[str, Future], name: str) -> None:
     """The failure table of §1, a row or more for each name."""
     played[name].result()
+
+
+def test_a_start_ok_may_have_4_kib(broker: Broker) -> None:
+    client = broker.client(connect=False)
+    client.open_socket()
+    client.greet()
+    assert client.log_in(response=plain_response("guest", "guest"), properties=padded(4096))[0] > 0

@@ -43,6 +43,11 @@ class Consumer(msgspec.Struct, eq=False):
             return NO_LIMIT if self.subscriber.credit > 0 else 0
         return min((self.prefetch or self.unacked_limit) - self.in_flight, self.subscriber.credit)
 
+    @property
+    def is_at_unacked_limit(self) -> bool:
+        """Return whether it waits because it has named no prefetch and left as much unanswered as anybody may."""
+        return not self.no_ack and not self.prefetch and self.in_flight >= self.unacked_limit
+
     def timeout_ms(self, default_ms: int | None) -> int | None:
         """How long a delivery may stay unacked: its own argument, else the queue's rule, else the broker's setting."""
         own: int | None = self.arguments.get("x-consumer-timeout")

@@ -55,7 +55,8 @@ LISTINGS = {
         "messages_unconfirmed messages_uncommitted acks_uncommitted"),
     "list_consumers": Listing(
         "Listing consumers in vhost {vhost} ...",
-        "queue_name channel_pid consumer_tag ack_required prefetch_count active arguments", "activity_status"),
+        "queue_name channel_pid consumer_tag ack_required prefetch_count active arguments",
+        "activity_status messages_unacknowledged unacked_limit_reached"),
     "list_users": Listing("Listing users ...", "user tags"),
     "list_vhosts": Listing("Listing vhosts ...", "name", "description tags default_queue_type tracing cluster_state"),
     "list_permissions": Listing('Listing permissions for vhost "{vhost}" ...', "user configure write read"),

@@ -143,6 +143,8 @@ def consumers(vhost: Vhost) -> Iterator[Record]:
                 "prefetch_count": consumer.prefetch,
                 "active": queue.active in (None, consumer),
                 "activity_status": _activity_status(queue, consumer),
+                "messages_unacknowledged": consumer.in_flight,
+                "unacked_limit_reached": consumer.is_at_unacked_limit,
                 "arguments": field_table(consumer.arguments),
             }
 

@@ -28,6 +28,7 @@ from pamqp.commands import Connection
 
 from amqpd.broker.access import User
 from amqpd.broker.broker import Broker
+from amqpd.broker.consumer import Consumer
 from amqpd.broker.paging import NotAtHand
 from amqpd.broker.queue import Queue
 from amqpd.broker.vhost import Vhost
@@ -52,7 +53,7 @@ HEADER_0_9_1 = b"AMQP\x00\x00\x09\x01"
 ACCEPTED_HEADERS = (HEADER_0_9_1, b"AMQP\x01\x01\x00\x09")
 MECHANISMS = "AMQPLAIN PLAIN"
 SMALLEST_FRAME_MAX = 4_096
-FRAME_MAX_BEFORE_TUNING = 8_192
+FRAME_MAX_BEFORE_TUNING = SMALLEST_FRAME_MAX
 EARLY_COMMANDS = 100
 CLOSE_OK_WAIT_MS = 5_000
 LAST_WORDS_MS = 1_000       # how long a peer may read our last words before the socket goes
@@ -787,6 +788,13 @@ class Session:
     def log_channel(self, number: int, text: str) -> None:
         """Write this of a channel in the log."""
         self._log.warning("%s: channel %d: %s", self.name, number, text)
+
+    def log_unacked_limit(self, number: int, consumer: Consumer) -> None:
+        """Note in the log why a consumer gets nothing more."""
+        self._log.warning(
+            "%s: channel %d: consumer '%s' of queue '%s' waits: it has %d unanswered deliveries, as many as "
+            "limits.unacked_per_consumer allows; let it acknowledge, or set a prefetch count",
+            self.name, number, consumer.tag, consumer.queue.name, consumer.in_flight)
 
     def log_channel_error(self, number: int, error: ChannelException) -> None:
         """Note in the log why a channel was closed."""

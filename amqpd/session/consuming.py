@@ -74,6 +74,7 @@ class Consuming:
         self._in_flight = 0         # deliveries to consumers, gets not among them, that are not answered
         self._heads: dict[str, _Heads] = {}
         self._awaiting_credit = BlockedConsumers()      # nobody, unless the limit is shared
+        self._at_unacked_limit: set[str] = set()        # tags of consumers of which the log has been told
         self._left: list[Consumer] = []     # consumers of a channel that is going
         self.times = DeliveryTimes()
 
@@ -184,6 +185,9 @@ class Consuming:
             self._awaiting_credit.add(consumer)
         elif self.room <= 0:
             self._channel.owner.awaiting_room.add(consumer)
+        elif consumer.is_at_unacked_limit and consumer.tag not in self._at_unacked_limit:
+            self._at_unacked_limit.add(consumer.tag)
+            self._channel.owner.log_unacked_limit(self._channel.number, consumer)
 
     def fail(self) -> None:
         """Close the connection in the next turn; see broker/ports.py."""
@@ -257,6 +261,7 @@ class Consuming:
     def _forget(self, consumer: Consumer) -> None:
         """Drop what is kept of a consumer besides its unacked deliveries."""
         del self._heads[consumer.tag]
+        self._at_unacked_limit.discard(consumer.tag)
         self._awaiting_credit.remove(consumer)
         self._channel.owner.awaiting_room.remove(consumer)
 

@@ -233,6 +233,17 @@ def test_consumers_are_listed_queue_by_queue(desk: Desk) -> None:
     assert desk.rows("list_queues", "consumers", "exclusive_consumer_tag") == [[1, "tag"]]
 
 
+def test_a_consumer_that_waits_at_the_limit_of_unanswered_deliveries_is_told_apart(desk: Desk) -> None:
+    queue = desk.queue("orders")
+    for tag, prefetch, no_ack in (("full", 0, False), ("limited", 3, False), ("free", 0, False), ("no-ack", 0, True)):
+        consumer = Consumer(tag, queue, FakeSubscriber(), no_ack=no_ack, prefetch=prefetch, unacked_limit=3)
+        queue.subscribe(consumer)
+        consumer.in_flight = 2 if tag == "free" else 3
+    columns = ["consumer_tag", "messages_unacknowledged", "unacked_limit_reached"]
+    assert desk.rows("list_consumers", *columns) == [
+        ["full", 3, True], ["limited", 3, False], ["free", 2, False], ["no-ack", 3, False]]
+
+
 def test_users_vhosts_and_permissions_are_listed(desk: Desk) -> None:
     desk.broker.set_permissions(PermissionDefinition("guest", "/", "a", "b", "c"))
     desk.broker.add_vhost(VhostDefinition("shop"))

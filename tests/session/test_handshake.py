@@ -11,7 +11,7 @@ from pamqp.header import ProtocolHeader
 from pamqp.heartbeat import Heartbeat
 
 from amqpd.broker.definitions import UserDefinition, VhostDefinition
-from amqpd.session.connection import FRAME_MAX_BEFORE_TUNING, SessionSettings
+from amqpd.session.connection import SessionSettings
 from amqpd.session.credentials import LoginRequest
 from amqpd.session.phases import Phase
 from tests.support.talk import CAPABILITIES, SETTINGS, Stage, Talk
@@ -220,7 +220,7 @@ def test_octets_that_are_no_frame_are_told_so_also_before_the_connection_is_open
 
 
 def test_a_large_frame_before_tuning_is_refused(stranger: Talk) -> None:
-    size = FRAME_MAX_BEFORE_TUNING + 1
+    size = 4_097
     stranger.greet().octets(b"\x01\0\0" + struct.pack(">I", size))
     close = stranger.hear(Connection.Close)
     assert (close.reply_code, close.class_id) == (501, 0)

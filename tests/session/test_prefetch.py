@@ -168,6 +168,24 @@ def test_no_consumer_has_more_unacked_than_the_broker_s_own_limit(piece: int) ->
     assert len(taken(talk)) == 4
 
 
+def test_the_log_says_once_that_a_consumer_waits_at_the_broker_s_own_limit(
+    piece: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Stage(piece=piece, settings=SessionSettings(server_properties={}, unacked_limit=4))
+    talk = stage.client().open_channel()
+    talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0)).publish("q", *[b"x"] * 20)
+    consume(talk, "c")
+    for tag in (4, 8):
+        talk.client(Basic.Ack(tag, True))
+    consume(qos(talk, 2), "limited")
+    told = [record.getMessage() for record in caplog.records if "unacked_per_consumer" in record.getMessage()]
+    assert len(told) == 1 and "consumer 'c' of queue 'q' waits: it has 4 unanswered deliveries" in told[0]
+    talk.client(Basic.Cancel("c")).client(Basic.Ack(0, True))
+    consume(qos(talk, 0), "c")
+    talk.publish("q", *[b"x"] * 20)
+    assert sum("unacked_per_consumer" in record.getMessage() for record in caplog.records) == 2
+
+
 # A limit that queues share
 
 def three_queues(talk: Talk) -> Talk:
