@@ -219,6 +219,36 @@ def test_the_latest_are_refused(ch: Channel, names: Names, overflow: str) -> Non
     assert drained(ch, queue) == ["0", "1"]
 
 
+@pytest.mark.only("amqpd", reason="RabbitMQ's takes one more, and then none before a fifth of the limit is free")
+@pytest.mark.parametrize("limits", [{"x-max-length": 5}, {"x-max-length-bytes": 5}], ids=str)
+def test_a_quorum_queue_refuses_at_its_limit(ch: Channel, names: Names, limits: dict[str, int]) -> None:
+    queue = declare(ch, names, {"x-overflow": "reject-publish", **limits}, "quorum")
+    assert publish_confirmed(ch, queue, *"0123456") == [True] * 5 + [False] * 2
+    ch.get(queue, no_ack=True)
+    assert publish_confirmed(ch, queue, "7", "8") == [True, False]
+
+
+@pytest.mark.only("rabbitmq", reason="amqpd's refuses at the limit, and takes what there is room for")
+@pytest.mark.parametrize("limits", [{"x-max-length": 5}, {"x-max-length-bytes": 5}], ids=str)
+def test_a_quorum_queue_takes_one_more_and_then_none_before_a_fifth_is_free(
+        ch: Channel, names: Names, limits: dict[str, int]) -> None:
+    """Or more than one: a channel learns of it a little later."""
+    queue = declare(ch, names, {"x-overflow": "reject-publish", **limits}, "quorum")
+    publisher = ch.client.channel()
+    publisher.confirm_select()
+
+    def is_taken() -> bool:
+        publisher.publish("", queue, b"0")
+        return publisher.confirms(1)[0].acked
+    wait_until(lambda: not is_taken())
+    assert ready(ch, queue) > 5
+    while ready(ch, queue) > 5:
+        ch.get(queue, no_ack=True)
+    assert not is_taken()
+    ch.get(queue, no_ack=True)
+    wait_until(is_taken)
+
+
 def test_a_quorum_queue_refuses_the_latest_too(ch: Channel, names: Names) -> None:
     """RabbitMQ's may accept some more than the limit."""
     queue = declare(ch, names, {"x-max-length": 2, "x-overflow": "reject-publish"}, "quorum")

@@ -7,7 +7,8 @@ from typing import Callable
 import pytest
 
 from conformance.channel import Channel
-from conformance.conftest import Names
+from conformance.client import Client
+from conformance.conftest import Broker, Names
 from conformance.methods import (
     BASIC_PUBLISH, EXCHANGE_BIND, EXCHANGE_DECLARE, EXCHANGE_DELETE, EXCHANGE_UNBIND, QUEUE_BIND, QUEUE_DECLARE,
     QUEUE_UNBIND)
@@ -236,3 +237,66 @@ def test_letters_that_look_the_same_are_not(ch: Channel, names: Names) -> None:
     ch.publish("", composed, b"composed")
     assert ch.get(decomposed) is None
     assert ch.get(composed, no_ack=True).body == b"composed"
+
+
+@pytest.mark.parametrize("place", ["queue", "exchange"])
+def test_bindings_take_line_breaks_out_of_names(ch: Channel, names: Names, place: str) -> None:
+    """Of the exchange and of what is bound to it, as declarations do. Keys keep them."""
+    exchange, queue, bound = names.exchange(), names.queue(), names.exchange()
+    for name in (exchange, bound):
+        ch.declare_exchange(name, "direct")
+    ch.declare_queue(queue)
+    broken = {name: f"{name[:3]}\r{name[3:]}\n" for name in (exchange, queue, bound)}
+    if place == "queue":
+        ch.bind_queue(broken[queue], broken[exchange], "k\r\n")
+    else:
+        ch.bind_exchange(broken[bound], broken[exchange], "k\r\n")
+        ch.bind_queue(queue, bound, "k\r\n")
+    ch.publish(exchange, "k\r\n", b"0", mandatory=True)
+    ch.publish(exchange, "k", b"1", mandatory=True)
+    assert ch.returns(1)[0].body == b"1"
+    assert ch.get(queue, no_ack=True).body == b"0"
+    if place == "queue":
+        ch.unbind_queue(broken[queue], broken[exchange], "k\r\n")
+    else:
+        ch.unbind_exchange(broken[bound], broken[exchange], "k\r\n")
+    ch.publish(exchange, "k\r\n", b"2", mandatory=True)
+    assert ch.returns(1)[0].body == b"2"
+
+
+def test_a_missing_exchange_is_told_without_line_breaks(ch: Channel, client: Client, queue_name: str) -> None:
+    ch.declare_queue(queue_name)
+    ch.send_bind_queue(queue_name, "none\r\nsuch")
+    ch.fails(404, f"NOT_FOUND - no exchange 'nonesuch' in vhost '{client.url.vhost}'", *QUEUE_BIND)
+
+
+def test_a_deletion_takes_line_breaks_out_of_the_name(ch: Channel, broker: Broker, queue_name: str) -> None:
+    ch.declare_queue(queue_name)
+    ch.publish("", queue_name)
+    assert ch.delete_queue(f"{queue_name[:3]}\r\n{queue_name[3:]}") == 1
+    assert not broker.has_queue(queue_name)
+
+
+SURROGATE = b"a\xed\xa0\x80"
+
+
+@pytest.mark.only("amqpd", reason="RabbitMQ takes lone surrogates in names")
+@pytest.mark.parametrize("send", [
+    lambda ch: ch.send_declare_queue(SURROGATE), lambda ch: ch.send_declare_exchange(SURROGATE),
+    lambda ch: ch.publish("", SURROGATE), lambda ch: ch.publish("amq.direct", b"\xff")],
+    ids=["queue", "exchange", "key", "key of odd octets"])
+def test_a_name_that_is_not_utf_8_ends_the_connection(
+        client: Client, ch: Channel, send: Callable[[Channel], None]) -> None:
+    send(ch)
+    client.expect_connection_close(501, "FRAME_ERROR - Malformed UTF-8 in shortstr")
+
+
+@pytest.mark.only("rabbitmq", reason="amqpd's names and keys are UTF-8")
+def test_lone_surrogates_are_taken_in_names_and_anything_in_keys(ch: Channel, names: Names) -> None:
+    queue = names.queue() + SURROGATE.decode("utf-8", "surrogateescape")
+    ch.declare_queue(queue)
+    ch.publish("", queue, b"0")
+    assert ch.get(queue, no_ack=True).body == b"0"
+    ch.delete_queue(queue)
+    ch.publish("", b"\xff", b"1", mandatory=True)
+    assert ch.returns(1)[0].body == b"1"

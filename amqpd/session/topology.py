@@ -120,7 +120,7 @@ class Topology:
         """Spec: queue.delete. Says how many ready messages went with it."""
         channel = self._channel
         count = channel.vhost.delete_queue(
-            channel.user, self.queue_name(method.queue), channel.owner,
+            channel.user, without_line_breaks(self.queue_name(method.queue)), channel.owner,
             if_unused=method.if_unused, if_empty=method.if_empty)
         return None if method.nowait else Queue.DeleteOk(count)
 
@@ -159,7 +159,8 @@ class Topology:
             self._channel.user, self._binding(kind, destination, method, default_key), self._channel.owner)
 
     def _binding(self, kind: Any, destination: str, method: Any, default_key: bool) -> BindingDefinition:
-        source = method.exchange if kind == "queue" else method.source
+        source = without_line_breaks(method.exchange if kind == "queue" else method.source)
+        destination = without_line_breaks(destination)
         key = destination if default_key and not method.routing_key else method.routing_key
         return BindingDefinition(self._channel.vhost.name, source, kind, destination, key, method.arguments)
 
