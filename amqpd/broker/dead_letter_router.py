@@ -137,25 +137,41 @@ class DeadLetterRouter:
 
     def work_on(self, line: _Line) -> None:
         """Move the next messages of a line."""
-        deaths = line.cascade[-1] if line.cascade else line.waiting[0]
+        is_cascade = bool(line.cascade)
+        deaths = line.cascade[-1] if is_cascade else line.waiting[0]
         # One at a time where a target may refuse: each needs to know what room the one before it has left.
         run = deaths.take(1 if deaths.grave.is_kept else 1 + PIECE // _steps_of(deaths.run[deaths.at]))
-        if not line.cascade:
+        if deaths.at == len(deaths.run):
+            if is_cascade:
+                line.cascade.pop()
+            else:
+                line.waiting.popleft()
+        if not is_cascade:
             line.count -= len(run)
         self._moving = line
         try:
             self._move(deaths, run)
+        except Exception:
+            log.exception("queue '%s' in vhost '%s': %d dead letters cannot be moved and are set aside",
+                          deaths.queue.name, deaths.queue.definition.vhost, len(run))
+            if deaths.is_stored:
+                deaths.queue.set_aside(run)
         finally:
             self._moving = None
-            if not deaths.count:
-                if line.cascade:
-                    line.cascade.pop()
-                else:
-                    line.waiting.popleft()
-            line.cascade += reversed(line.fresh)
-            line.fresh.clear()
+            fresh, line.fresh = line.fresh, []
+            on_top = [deaths for deaths in fresh if not self._queues_up(deaths)]
+            line.cascade += reversed(on_top)
             if not line.has_work:
                 del self._lines[line.queue]
+
+    def _queues_up(self, deaths: _Deaths) -> bool:
+        """Put what died in a cascade behind what died before it in the same queue, unless too much waits there."""
+        line = self._lines.get(deaths.queue)
+        if line is None or not line.waiting or line.count > MOST_WAITING:
+            return False
+        line.waiting.append(deaths)
+        line.count += deaths.count
+        return True
 
     def _move(self, deaths: _Deaths, run: Sequence[Message]) -> None:
         queue, grave = deaths.queue, deaths.grave

@@ -46,6 +46,7 @@ from amqpd.message import Message
 log = logging.getLogger("amqpd")
 
 NO_RULES = QueueRules()
+RETRY_MS = 1_000         # after an error of ours, before what was due is tried again
 DROP_HEAD, REJECT_PUBLISH_DLX = "drop-head", "reject-publish-dlx"
 
 
@@ -231,7 +232,7 @@ class Queue:
                 refused.append(rest[0])
             rest = rest[fits:]
         self.refused += refused
-        if refused and self.rules.overflow == REJECT_PUBLISH_DLX and self._dead_letters:
+        if refused and self.rules.overflow == REJECT_PUBLISH_DLX:
             self._dead_letter(refused, MAXLEN, is_stored=False)
         return batch
 
@@ -273,15 +274,17 @@ class Queue:
             self.jobs.run(self._trim_in_pieces())
 
     def _trim_in_pieces(self) -> Iterator[None]:
-        while self._is_over_limits:
-            if not self.produces_too_much:
-                rules = self.rules
-                most = NO_LIMIT if rules.max_length is None else rules.max_length
-                most_octets = NO_LIMIT if rules.max_length_bytes is None else rules.max_length_bytes
-                self._die_in_order(self.ready.trim(most, most_octets, PIECE), MAXLEN)
-            if self._is_over_limits:
-                yield
-        self._is_trimming = False
+        try:
+            while self._is_over_limits:
+                if not self.produces_too_much:
+                    rules = self.rules
+                    most = NO_LIMIT if rules.max_length is None else rules.max_length
+                    most_octets = NO_LIMIT if rules.max_length_bytes is None else rules.max_length_bytes
+                    self._die_in_order(self.ready.trim(most, most_octets, PIECE), MAXLEN)
+                if self._is_over_limits:
+                    yield
+        finally:
+            self._is_trimming = False
 
     def is_redelivered(self, message: Message) -> bool:
         """Whether the message has been with somebody before, or may have been."""
@@ -570,7 +573,8 @@ class Queue:
         return self._journal.batch if self.kept(run) else 0
 
     def _dead_letter(self, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
-        assert self._sink is not None
+        if self._sink is None or not self._dead_letters:
+            return
         self.worklist.effort.total += len(run)
         try:
             self._sink.died(self, run, reason, is_stored=is_stored)
@@ -627,22 +631,28 @@ class Queue:
         self._ask_to_be_woken(next_end)
 
     def _expire_in_pieces(self) -> Iterator[None]:
-        while True:
-            now = self._clock.now_ms
-            if not self.produces_too_much:
-                due = self._deadlines.take_due(now, PIECE) if self._deadlines else []
-                if due:
-                    self.ready.remove(due)
-                    self.die(due, EXPIRED)
-                if (next_end := self.ready.next_end) is not None and next_end <= now:
-                    self._die_in_order(self.ready.take_due(now, PIECE), EXPIRED)
-            next_ms, next_end = self._deadlines.next_ms if self._deadlines else None, self.ready.next_end
-            if (next_ms is None or next_ms > now) and (next_end is None or next_end > now):
-                break
-            yield
-        self._is_expiring = False
-        self._ask_to_be_woken(next_ms)
-        self._ask_to_be_woken(next_end)
+        # Asked for first, so that after an error the rest is tried again.
+        next_ms: int | None = self._clock.now_ms + RETRY_MS
+        next_end: int | None = None
+        try:
+            while True:
+                now = self._clock.now_ms
+                if not self.produces_too_much:
+                    due = self._deadlines.take_due(now, PIECE) if self._deadlines else []
+                    if due:
+                        self.ready.remove(due)
+                        self.die(due, EXPIRED)
+                    if (next_end := self.ready.next_end) is not None and next_end <= now:
+                        self._die_in_order(self.ready.take_due(now, PIECE), EXPIRED)
+                soonest, next_end = self._deadlines.next_ms if self._deadlines else None, self.ready.next_end
+                if (soonest is None or soonest > now) and (next_end is None or next_end > now):
+                    next_ms = soonest
+                    break
+                yield
+        finally:
+            self._is_expiring = False
+            self._ask_to_be_woken(next_ms)
+            self._ask_to_be_woken(next_end)
 
     # Time
 
@@ -664,6 +674,13 @@ class Queue:
         self._wakes_at = None
         if self.deleted:
             return
+        try:
+            self._do_what_is_due()
+        except Exception:
+            self._ask_to_be_woken(self._clock.now_ms + RETRY_MS)
+            raise
+
+    def _do_what_is_due(self) -> None:
         expires = self.rules.expires_ms
         if expires is not None and not self.consumers and self._sink is not None:
             if self._clock.now_ms >= self._last_used_ms + expires:

@@ -9,10 +9,13 @@ Always true between calls: a queue that has jobs is on the worklist.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 
 from amqpd.broker.worklist import PIECE, Waiters, Worklist
 
+
+log = logging.getLogger("amqpd")
 
 OVER = object()
 
@@ -34,9 +37,17 @@ class QueueJobs:
         return bool(self._jobs)
 
     def run(self, job: Iterator[None]) -> None:
-        """Do the first piece at once, if no other job is under way, and leave the rest to the worklist."""
-        if not self._jobs and next(job, OVER) is OVER:
-            return
+        """Do the first piece at once, if no other job is under way, and leave the rest to the worklist.
+
+        An error is logged and ends the job: it is not the caller's.
+        """
+        if not self._jobs:
+            try:
+                if next(job, OVER) is OVER:
+                    return
+            except Exception:
+                log.exception("internal error in a job of a queue")
+                return
         self._jobs.append(job)
         self._worklist.add(self)
 

@@ -241,6 +241,11 @@ class WatchedQueue(Queue):
         self.machine.dies(self, run, reason)
         return super().die(run, reason)
 
+    def _dead_letter(self, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
+        if not is_stored:
+            self.machine.dies(self, run, reason)
+        super()._dead_letter(run, reason, is_stored=is_stored)
+
     def settle_unread(self, unread: Unread) -> int:
         """See `Queue`: these die without having been read, or are purged."""
         if self.machine.reason is not None:
@@ -261,7 +266,7 @@ class WatchedVhost(Vhost):
     def _new_queue(self, definition: QueueDefinition, owner: object | None) -> Queue:
         queue = WatchedQueue(
             definition, self._journal, owner=owner, rules=self._rules_of(definition), clock=self._clock, sink=self,
-            shelf=self._shelf)
+            shelf=self._shelf, worklist=self.worklist)
         queue.machine = self.machine
         return queue
 
@@ -448,6 +453,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
     def bury(self) -> None:
         self.vhost.worklist.work_off()
         assert not self.vhost.dead_letters.has_work
+        assert not any(queue.aside for queue in self.queues.values()), "an error kept a dead letter from being moved"
         assert all(one.is_sure for one in self.copies), "a dead letter has not come"
         self.steps_before_burial = 0
 
@@ -519,7 +525,8 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
     def comes_back(self, queue: Queue, messages: Sequence[Message]) -> None:
         """The store has kept what it should; nobody has it, and no end is further away than it may be."""
         held_here = self.held[queue.name]
-        assert [message.number for message in messages] == sorted(held_here), "lost or doubled by a restart"
+        found = [message.number for message in messages]
+        assert found == sorted(held_here), f"lost or doubled by a restart: {found} of {held_here} in {queue.name}"
         for message in messages:
             held = held_here[message.number]
             assert message.body == held.message.body and message.properties == held.message.properties
@@ -742,8 +749,10 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
             place for place, one in enumerate(self.copies)
             if one.target == queue.name and one.deaths == told and one.message.body == message.body), None)
         assert place is not None, "a dead letter that nobody waits for"
-        assert all(one.is_sure or one.target != queue.name for one in self.copies[:place]), "out of the order of death"
         found = self.copies.pop(place)
+        assert all(
+            one.is_sure or one.target != queue.name or one.died[0] != found.died[0] for one in self.copies[:place]
+        ), "out of the order in which they died in one queue"
         before, now = found.message, message.facts
         assert (message.route.exchange, message.route.routing_key) == (found.exchange, found.routing_key)
         old = before.facts

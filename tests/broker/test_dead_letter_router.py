@@ -1,0 +1,266 @@
+"""Dead letters are moved in pieces: in order, each at once, whatever fails in between, and without much memory."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from itertools import count
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from amqpd.broker.access import Operator
+from amqpd.broker.clock import Clock
+from amqpd.broker.dead_letter import DeadCopies
+from amqpd.broker.dead_letter_router import STEPS_A_MESSAGE
+from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition
+from amqpd.broker.effort import SLICE, Effort
+from amqpd.broker.queue import Queue
+from amqpd.broker.vhost import Vhost
+from amqpd.broker.worklist import PIECE, Worklist
+from amqpd.message import Message
+from tests.support.journals import RecordingJournal
+from tests.support.samples import message
+
+OPERATOR = Operator()
+TO_GRAVES = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+
+
+class Scene:
+    """A vhost with a durable queue `source` whose messages expire after 1 s into the queue `dead`."""
+
+    def __init__(self, **arguments: Any) -> None:
+        self.numbers = count(1)
+        self.journal = RecordingJournal()
+        self.clock = Clock(1_000, 1_000_000)
+        self.effort = Effort()
+        self.vhost = Vhost(
+            "/", self.journal, lambda: next(self.numbers), lambda: next(self.numbers), self.clock,
+            worklist=Worklist(self.effort))
+        self.dead = self.declare("dead")
+        self.source = self.declare("source", {"x-message-ttl": 1_000} | TO_GRAVES | arguments)
+
+    def declare(self, name: str, arguments: dict[str, Any] | None = None) -> Queue:
+        definition = QueueDefinition(0, "/", name, durable=True, arguments=arguments or {})
+        return self.vhost.declare_queue(OPERATOR, definition, owner=self)
+
+    def publish(self, queue: Queue, count: int) -> list[Message]:
+        run = [message(next(self.numbers), b"%d" % number, persistent=True) for number in range(count)]
+        self.effort.begin()
+        queue.publish(run)
+        return run
+
+    def expire(self) -> None:
+        self.effort.begin()
+        self.clock.advance(self.clock.now_ms + 1_000)
+
+    def bodies(self, queue: Queue) -> list[bytes]:
+        return [one.body for one in queue.ready]
+
+    def stored(self, queue: Queue) -> list[bytes]:
+        return self.journal.now.bodies(queue.name)
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    scene = Scene()
+    yield scene
+    scene.vhost.check()
+
+
+def bodies(count: int) -> list[bytes]:
+    return [b"%d" % number for number in range(count)]
+
+
+def test_many_are_moved_in_slices_in_order_and_each_is_in_one_queue_at_every_moment(scene: Scene) -> None:
+    many = 5 * SLICE // STEPS_A_MESSAGE
+    scene.publish(scene.source, many)
+    scene.expire()
+    slices = 0
+    while not scene.vhost.worklist.is_empty:
+        before = scene.effort.total
+        scene.effort.begin()
+        scene.vhost.worklist.work()
+        assert scene.effort.total - before <= SLICE + 2 * PIECE + STEPS_A_MESSAGE
+        assert len(scene.stored(scene.source)) + len(scene.stored(scene.dead)) == many
+        slices += 1
+    assert slices >= 5
+    assert scene.bodies(scene.dead) == scene.stored(scene.dead) == bodies(many)
+
+
+def test_another_queue_s_dead_letters_do_not_wait_for_those_of_a_long_one(scene: Scene) -> None:
+    other = scene.declare("other", {"x-max-length": 1} | TO_GRAVES)
+    scene.publish(scene.source, 10 * SLICE // STEPS_A_MESSAGE)
+    scene.expire()
+    scene.publish(other, 2)
+    scene.effort.begin()
+    scene.vhost.worklist.work()
+    assert b"0" in scene.bodies(scene.dead) and not scene.vhost.worklist.is_empty
+    assert not scene.stored(other)[1:], "the first of the other queue has been moved"
+    scene.vhost.worklist.work_off()
+
+
+def test_a_cascade_through_queues_that_keep_nothing_needs_little_memory_and_ends(scene: Scene) -> None:
+    """Each of n queues sends what expires at once to all the others: a message dies once in each, in every order."""
+    names = [f"q{number}" for number in range(5)]
+    scene.vhost.declare_exchange(OPERATOR, ExchangeDefinition("/", "all", "fanout", durable=True))
+    queues = [scene.declare(name, {"x-message-ttl": 0, "x-dead-letter-exchange": "all"}) for name in names]
+    for name in names:
+        scene.vhost.bind(OPERATOR, BindingDefinition("/", "all", "queue", name), owner=scene)
+    scene.publish(queues[0], 1)
+    most = 0
+    while not scene.vhost.worklist.is_empty:
+        scene.effort.begin(1)
+        scene.vhost.worklist.work()
+        most = max(most, sum(len(scene.stored(queue)) for queue in queues))
+    assert sum(queue.published_total for queue in queues) == 1 + 4 + 4 * 3 + 4 * 3 * 2 + 4 * 3 * 2
+    assert most < 5 * 5
+    assert not any(scene.stored(queue) for queue in queues)
+
+
+def test_what_cannot_be_copied_is_set_aside_and_the_rest_is_moved(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    make = DeadCopies.copy
+
+    def copy(self: DeadCopies, message: Message, number: int) -> Message:
+        if message.body == b"50":
+            raise OverflowError("a header that nobody thought of")
+        return make(self, message, number)
+
+    monkeypatch.setattr(DeadCopies, "copy", copy)
+    scene.publish(scene.source, 101)
+    scene.expire()
+    scene.vhost.worklist.work_off()
+    assert scene.bodies(scene.dead) == [body for body in bodies(101) if body != b"50"]
+    assert scene.stored(scene.source) == [b"50"], "it is kept"
+    assert scene.source.statistics()["messages_set_aside"] == 1
+    assert "queue 'source' in vhost '/': message" in caplog.text and "is set aside" in caplog.text
+
+
+def test_a_target_that_fails_leaves_the_messages_in_their_queue(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(run: Any, **how: Any) -> int:
+        raise RuntimeError("a fault of the target")
+
+    monkeypatch.setattr(scene.dead, "publish", refuse)
+    scene.publish(scene.source, 3)
+    scene.expire()
+    scene.vhost.worklist.work_off()
+    assert scene.stored(scene.source) == bodies(3) and len(scene.source.aside) == 3
+
+
+def test_what_is_set_aside_goes_with_its_queue_and_stays_otherwise(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scene.vhost, "died", None)      # what a fault of the router would be
+    scene.publish(scene.source, 3)
+    scene.expire()
+    scene.vhost.worklist.work_off()
+    assert scene.stored(scene.source) == bodies(3) and len(scene.source.aside) == 3
+    monkeypatch.undo()
+    scene.publish(scene.source, 2)
+    scene.expire()
+    scene.vhost.worklist.work_off()
+    assert scene.bodies(scene.dead) == bodies(2) and len(scene.source.aside) == 3
+
+
+# Whatever raises
+
+# What catches the errors of the others, and asks for what is to be tried again; everything else may fail.
+GUARDS = {
+    "_work_on", "work", "work_off", "work_on", "has_work", "is_empty", "begin", "is_spent", "run", "advance", "wake",
+    "wake_at", "_ask_to_be_woken", "set_aside", "_end", "_expire_in_pieces", "_trim_in_pieces", "_dead_letter",
+    "_queues_up", "count"}
+
+
+class Injected(Exception):
+    """What no code expects."""
+
+
+def raising_at(call: int, act: Callable[[], None]) -> int:
+    """Do it, and let the function of the broker that is called as the n-th raise; return how many were called."""
+    calls = 0
+
+    def profile(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        code = frame.f_code
+        if event == "call" and "amqpd/broker/" in code.co_filename and code.co_name not in GUARDS:
+            calls += 1
+            if calls == call:
+                raise Injected
+
+    sys.setprofile(profile)
+    try:
+        act()
+    except Injected:
+        pass        # it reached whoever asked: in life a session, or the turn of the loop
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def kill_all(scene: Scene) -> None:
+    scene.clock.advance(scene.clock.now_ms + 1_000)
+    scene.vhost.worklist.work_off()
+
+
+def overflow(scene: Scene) -> None:
+    scene.source.publish([message(next(scene.numbers), b"new", persistent=True)])
+    scene.vhost.worklist.work_off()
+
+
+@pytest.fixture
+def silent() -> Iterator[None]:
+    """Nothing is logged: it is hundreds of tracebacks."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("silent")
+@pytest.mark.parametrize("act", [kill_all, overflow])
+def test_no_message_is_lost_and_no_other_queue_hit_whatever_raises(act: Callable[[Scene], None]) -> None:
+    tried = 0
+    for call in count(1):
+        scene = Scene(**{"x-max-length": 3})
+        scene.publish(scene.source, 3)
+        bystander = scene.declare("bystander", {"x-message-ttl": 1_000} | TO_GRAVES)
+        scene.publish(bystander, 2)
+        calls = raising_at(call, lambda: act(scene))
+        tried = call
+        sys.setprofile(None)
+        scene.vhost.worklist.work_off()
+        kept = scene.stored(scene.source) + scene.stored(scene.dead) + scene.stored(bystander)
+        assert {*bodies(3)} <= {*kept}, f"lost with the call number {call}"
+        for _ in range(3):
+            scene.clock.advance(scene.clock.now_ms + 1_001)
+            scene.vhost.worklist.work_off()
+        if act is overflow:
+            assert not scene.stored(bystander), f"the bystander's messages stay with the call number {call}"
+        if calls < call:
+            break
+    assert tried > 50
+
+
+def test_the_next_sleeper_is_woken_whatever_the_one_before_does() -> None:
+    woken = []
+
+    class Sleeper:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def wake(self) -> None:
+            woken.append(self.name)
+            if self.name == "bad":
+                raise Injected
+
+    clock = Clock(0, 0)
+    for name in ("bad", "good"):
+        clock.wake_at(5, Sleeper(name))
+    clock.advance(5)
+    assert woken == ["bad", "good"] and clock.next_wake_ms is None
