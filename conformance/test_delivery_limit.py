@@ -285,3 +285,12 @@ def test_a_quorum_queue_is_purged_and_deleted_like_any(ch: Channel, names: Names
     assert drained(ch, queue) == ["2"]
     ch.delete_queue(queue)
     assert not broker.has_queue(queue)
+
+
+def test_a_count_is_added_to_a_header_that_fills_its_frame(ch: Channel, names: Names) -> None:
+    """Which is larger than a frame then: a content has but one header."""
+    queue = declare(ch, names, type="quorum")
+    fill(ch, queue, "0", headers={"a": "x" * 131_035})
+    got = hand_out(ch, queue, 2)[1]
+    assert (delivery_count(got), len(got.properties.headers["a"])) == (1, 131_035)
+    assert len(got.header) > 131_072

@@ -335,3 +335,12 @@ def test_it_cannot_be_bound(responder: Channel, texts: Texts, address: str, is_a
     name = address if is_address else PSEUDO_QUEUE
     responder.send_bind_queue(name, "amq.direct", "key")
     responder.fails(404, texts.no_queue(name), *QUEUE_BIND)
+
+
+def test_an_address_is_put_into_a_header_that_fills_its_frame(
+        requester: Channel, requests: str, responder: Channel) -> None:
+    properties = Properties(reply_to=PSEUDO_QUEUE, headers={"a": "x" * 131_010})
+    requester.publish("", requests, properties=properties)
+    requester.sync()
+    got = responder.get(requests, no_ack=True)
+    assert got.properties.reply_to.startswith(PSEUDO_QUEUE + ".") and len(got.header) > 131_072
