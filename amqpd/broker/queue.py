@@ -359,9 +359,10 @@ class Queue:
             return run
         poisonous = [message for message in run if deliveries[message.number] > limit]
         if poisonous:
+            run = [message for message in run if deliveries[message.number] <= limit]
             self.unacked -= len(poisonous)
-            self.die(poisonous, DELIVERY_LIMIT)
-        return [message for message in run if deliveries[message.number] <= limit] if poisonous else run
+            self.die(poisonous, DELIVERY_LIMIT)     # which forgets what was counted
+        return run
 
     # Messages out
 

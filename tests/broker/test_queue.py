@@ -358,6 +358,17 @@ def test_nothing_expires_in_a_deleted_queue(journal: RecordingJournal) -> None:
     assert ready(durable) == []
 
 
+def test_those_that_die_of_the_delivery_limit_leave_the_others_of_their_run(journal: RecordingJournal) -> None:
+    queue = Queue(queue_definition(durable=True), journal, rules=QueueRules(delivery_limit=1))
+    queue.publish(messages(1, 2))
+    failing = queue.get(no_ack=False)
+    assert failing is not None
+    queue.requeue([failing])
+    run = [one for _ in range(2) if (one := queue.get(no_ack=False)) is not None]
+    queue.requeue(run)
+    assert ready(queue) == [2] and queue.unacked == 0
+
+
 # The journal
 
 def test_persistent_messages_of_a_durable_queue_are_recorded(durable: Queue, journal: RecordingJournal) -> None:

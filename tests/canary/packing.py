@@ -46,11 +46,12 @@ def queue_unbind(queue: str, exchange: str, key: str = "") -> bytes:
 
 
 def exchange_declare(
-    exchange: str, kind: str = "fanout", arguments: dict[str, Any] | None = None, *, nowait: bool = True
+    exchange: str, kind: str = "fanout", arguments: dict[str, Any] | None = None, *, durable: bool = False,
+    nowait: bool = True,
 ) -> bytes:
-    """Pack exchange.declare of a transient exchange."""
+    """Pack exchange.declare."""
     return method_frame(1, *methods.EXCHANGE_DECLARE, pack(
-        "2ssoT", 0, exchange, kind, bits(False, False, False, False, nowait), arguments or {}))
+        "2ssoT", 0, exchange, kind, bits(False, durable, False, False, nowait), arguments or {}))
 
 
 def exchange_delete(exchange: str, *, nowait: bool = True) -> bytes:

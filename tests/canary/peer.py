@@ -152,6 +152,13 @@ class Peer:
                 state = "TCP has ended" if self.is_gone else "time is up"
                 raise (Gone if is_there else TimeoutError)(f"{self.counts[name]} of {count} {name}: {state}")
 
+    def await_confirms(self, count: int) -> None:
+        """Wait until messages up to this one have been confirmed."""
+        deadline = time.monotonic() + self.timeout_s
+        while self.last_tag < count:
+            assert time.monotonic() < deadline, f"{self.last_tag} of {count} are confirmed"
+            time.sleep(0.01)
+
     def drop(self) -> None:
         """End TCP without a word."""
         with contextlib.suppress(OSError):
