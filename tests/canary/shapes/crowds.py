@@ -17,7 +17,7 @@ def declare_many(peer: Peer, count: int, **options: bool) -> None:
     peer.sync()
 
 
-@shape("queue-with-30000-consumers", "B7", in_ci=False)
+@shape("queue-with-30000-consumers", "B7")
 def many_consumers(world: World) -> None:
     """A queue with 30,000 consumers, three channels full, and publishes to it."""
     consumers = 30_000
@@ -67,7 +67,7 @@ def connections_beside_queues(world: World) -> None:
         world.note(f"{count} connections")
 
 
-@shape("channels-with-consumers", "sibling", in_ci=False)
+@shape("channels-with-consumers", "sibling")
 def channels_with_consumers(world: World) -> None:
     """60 channels with a consumer each, and a flood to all of them."""
     with world.peer() as peer:

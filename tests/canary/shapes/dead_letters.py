@@ -25,7 +25,7 @@ def large_header() -> Properties:
     return Properties(delivery_mode=2, headers={"filler": "x" * (131_072 - 8 - 12 - 2 - 1 - 4 - 7 - 5 - 50)})
 
 
-@shape("forged-x-death-expires", "A1", in_ci=False)
+@shape("forged-x-death-expires", "A1")
 def forged_expires(world: World) -> None:
     """A forged x-death among good messages, all of which expire."""
     with world.peer() as peer:
@@ -37,7 +37,7 @@ def forged_expires(world: World) -> None:
         await_depth(peer, "dead", GOOD + 1, 20)
 
 
-@shape("forged-x-death-rejected", "A1", in_ci=False)
+@shape("forged-x-death-rejected", "A1")
 def forged_rejected(world: World) -> None:
     """A forged x-death in the run of messages that an innocent worker rejects in one go."""
     with world.peer() as peer, world.peer() as worker:
@@ -56,7 +56,7 @@ def forged_rejected(world: World) -> None:
         await_depth(peer, "dead", GOOD + 4, 20)
 
 
-@shape("header-of-4090-fields", "A1", in_ci=False)
+@shape("header-of-4090-fields", "A1")
 def many_fields(world: World) -> None:
     """Tables with nearly as many fields, and arrays with more elements, than a table may have."""
     with world.peer() as peer:

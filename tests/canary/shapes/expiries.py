@@ -10,7 +10,7 @@ from tests.canary.shape import World, shape
 from tests.canary.shapes.common import await_depth, dead_letter_to, declare, depth, fill, fill_to_expire
 
 
-@shape("transient-expire-at-once", "B6", in_ci=False)
+@shape("transient-expire-at-once", "B6")
 def transient_expire(world: World) -> None:
     """Transient messages that expire at one moment into a dead-letter exchange."""
     count = world.of(100_000, 300_000)
@@ -52,7 +52,7 @@ def rejected_by_one_nack(world: World) -> None:
         await_depth(peer, "dead", count)
 
 
-@shape("policy-shortens-queue", "B6", in_ci=False)
+@shape("policy-shortens-queue", "B6")
 def policy_shortens(world: World) -> None:
     """A policy that shortens a queue by 100,000 messages, into a dead-letter exchange."""
     count = world.of(60_000, 100_000)

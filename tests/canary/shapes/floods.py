@@ -59,7 +59,7 @@ def four_of_nothing(world: World) -> None:
     publish_at_full_speed(world, body=b"xxxx")
 
 
-@shape("four-publishers-of-1-mib", "sibling", memory_mib=600, in_ci=False)
+@shape("four-publishers-of-1-mib", "sibling", memory_mib=600)
 def four_large(world: World) -> None:
     """Four publishers of large messages."""
     peers = [world.peer() for _ in range(4)]
@@ -98,7 +98,7 @@ def one_octet_writes(world: World) -> None:
         peer.sync()
 
 
-@shape("one-octet-frames", "sibling", in_ci=False)
+@shape("one-octet-frames", "sibling")
 def one_octet_frames(world: World) -> None:
     """Bodies of 100,000 octets in frames of one octet each."""
     with world.peer() as peer:

@@ -59,7 +59,7 @@ def guesses(world: World) -> None:
     assert took < 3, f"an honest login took {took:.1f} s"
 
 
-@shape("six-hundred-at-once", "D14", in_ci=False)
+@shape("six-hundred-at-once", "D14")
 def six_hundred(world: World) -> None:
     """600 clients of one address come back at the same moment, and all get in."""
     count = 600
@@ -85,7 +85,7 @@ def six_hundred(world: World) -> None:
     assert inside == count, f"{inside} of {count} got in"
 
 
-@shape("silent-strangers", "D14", in_ci=False)
+@shape("silent-strangers", "D14")
 def silent(world: World) -> None:
     """Strangers who say nothing do not keep an honest client out."""
     strangers = [socket.create_connection((world.address.host, world.address.port)) for _ in range(200)]
