@@ -48,6 +48,7 @@ class Exchange:
         self.alternate = alternate_exchange(definition.arguments)
         self.bindings: dict[BindingKey, tuple[BindingDefinition, Destination]] = {}
         self.published_total = 0
+        self.bound_exchanges = 0    # bindings that lead to exchanges
         self.changes = 0        # rises whenever an earlier answer of `route`, or what `alternate` names, may differ
         self._type = kind()
 
@@ -70,6 +71,7 @@ class Exchange:
         if key in self.bindings:
             return False
         self.bindings[key] = binding, destination
+        self.bound_exchanges += binding.destination_type == "exchange"
         self.changes += 1
         self._type.bind(binding, destination)
         return True
@@ -79,6 +81,7 @@ class Exchange:
         found = self.bindings.pop(binding_key(binding), None)
         if found is None:
             return False
+        self.bound_exchanges -= binding.destination_type == "exchange"
         self.changes += 1
         self._type.unbind(*found)
         return True

@@ -172,6 +172,16 @@ class Routing:
         """Return a walk from this exchange that has not begun; the headers are read when the first exchange asks."""
         return Walk(self, start, keys, read_headers)
 
+    def at_once(self, start: Exchange, key: str) -> list[Queue] | None:
+        """Return the few queues of a way that ends at its first exchange; None where it takes a walk to know."""
+        if start.bound_exchanges or start.reads_headers or start.alternate is not None:
+            return None
+        found = start.route(key, NO_HEADERS)
+        self._effort.total += 1 + start.steps
+        if len(found) >= LONG_WALK:
+            return None
+        return [queue for queue in found if isinstance(queue, Queue)]
+
     def find(self, start: Exchange, keys: Collection[str]) -> Walk:
         """Return a walk without headers: one that is known to be right, and done, or one that has not begun."""
         key = next(iter(keys)) if len(keys) == 1 else None

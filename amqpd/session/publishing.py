@@ -266,16 +266,18 @@ class Publishing:
         vhost = channel.vhost
         asked, exchange = self._authorize(arguments)
         key = asked.routing_key
-        walk = self._finish(arguments, lambda: vhost.routing.find(exchange, (key,)))
-        queues = walk.queues
+        queues, by_headers, is_lasting = vhost.routing.at_once(exchange, key), False, True
+        if queues is None:
+            walk = self._finish(arguments, lambda: vhost.routing.find(exchange, (key,)))
+            queues, by_headers, is_lasting = walk.queues, walk.needs_headers, walk.is_current
         route = Route(asked.exchange, key, asked.names, channel.number, channel.frame_max)
         replies_to = None if asked.exchange else vhost.reply_subscribers.get(key)
-        target = Target(route, exchange, queues, asked.mandatory, walk.needs_headers, replies_to)
+        target = Target(route, exchange, queues, asked.mandatory, by_headers, replies_to)
         is_plain = len(queues) == 1 and replies_to is None and not channel.transaction.active
         only_queue = queues[0] if is_plain else None
         known = (route, only_queue, target)
         channel.broker.effort.total += RESOLVE_STEPS
-        if walk.is_current:     # else bindings have changed on the way: the target holds for this publish only
+        if is_lasting:      # else bindings have changed on the way: the target holds for this publish only
             if len(self._targets) >= REMEMBERED:
                 self._targets.clear()
             self._targets[arguments] = known

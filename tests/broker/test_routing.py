@@ -261,6 +261,28 @@ def test_what_is_remembered_is_bounded(house: House, monkeypatch: pytest.MonkeyP
         assert sum(walk.size for walk in known.values()) == house.vhost.routing._known_size <= 1_000
 
 
+# A way that needs no walk
+
+def test_a_way_that_ends_at_its_first_exchange_is_known_at_once_and_any_other_is_not(house: House) -> None:
+    def at_once(name: str) -> list[str] | None:
+        found = house.vhost.routing.at_once(house.vhost.exchanges[name], "k")
+        return None if found is None else [queue.name for queue in found]
+
+    house.exchanges("x", "y", kind="direct")
+    house.exchanges("z", kind="direct", alternate="x")
+    house.exchanges("wide", kind="fanout")
+    house.bind("x", "q", "k")
+    house.bind("amq.headers", "q", "k")
+    for n in range(routing.LONG_WALK):
+        house.queue(f"q{n}")
+        house.bind("wide", f"q{n}")
+    assert [at_once(name) for name in ("", "x", "y", "z", "amq.headers", "wide")] == [[], ["q"], [], None, None, None]
+    house.bind("x", "y", "another", to="exchange")
+    assert at_once("x") is None
+    house.vhost.delete_exchange(OPERATOR, "y")
+    assert at_once("x") == ["q"]
+
+
 # A walk that is cut
 
 def test_a_walk_stops_between_two_exchanges_and_two_keys(house: House) -> None:
