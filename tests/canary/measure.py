@@ -21,7 +21,7 @@ from tests.canary.figures import P99_MS, WORST_MS, Figures, Round, delays_of
 from tests.canary.shape import Shape, resident_mib
 
 ROOT = Path(__file__).resolve().parents[2]
-IDLE_S = 0.8
+IDLE_S = 0.5
 AFTER_S = 0.4
 GIVE_UP_S = 600.0
 STEP_S = 0.005

@@ -39,7 +39,7 @@ def claim_in_octets(world: World, user: str) -> None:
         world.note(f"{count} octets of bodies sent")
 
 
-@shape("claimed-bodies-in-octets", "C9", memory_mib=64, in_ci=False)
+@shape("claimed-bodies-in-octets", "C9", memory_mib=64)
 def claimed_bodies(world: World) -> None:
     """128 MiB claimed, and sent in frames of one octet."""
     with world.peer() as peer:
@@ -47,13 +47,13 @@ def claimed_bodies(world: World) -> None:
     claim_in_octets(world, world.address.user)
 
 
-@shape("claimed-bodies-without-a-right", "C9", memory_mib=64, in_ci=False)
+@shape("claimed-bodies-without-a-right", "C9", memory_mib=64)
 def claimed_without_right(world: World) -> None:
     """The same, as a user who may do nothing."""
     claim_in_octets(world, "nobody")
 
 
-@shape("claimed-and-nothing-sent", "C9", memory_mib=64, in_ci=False)
+@shape("claimed-and-nothing-sent", "C9", memory_mib=64)
 def claimed_alone(world: World) -> None:
     """128 MiB claimed on each of many channels, and nothing sent."""
     with world.peer() as peer:
@@ -63,7 +63,7 @@ def claimed_alone(world: World) -> None:
         time.sleep(world.seconds / 2)
 
 
-@shape("connections-cut-inside-a-body", "C10", memory_mib=400, in_ci=False)
+@shape("connections-cut-inside-a-body", "C10", memory_mib=400)
 def cut_inside(world: World) -> None:
     """Connections that end inside a body: what they held is freed."""
     before = world.resident_mib()
@@ -84,7 +84,7 @@ def cut_inside(world: World) -> None:
         assert grown < 200, f"{grown:.0f} MiB are held with no client"
 
 
-@shape("got-and-put-back-unread", "C11", memory_mib=64, in_ci=False)
+@shape("got-and-put-back-unread", "C11", memory_mib=64)
 def got_unread(world: World) -> None:
     """(get, nack) x 2,000 of one message of 1 MiB, of which nothing is read."""
     with world.peer() as peer:
@@ -93,19 +93,19 @@ def got_unread(world: World) -> None:
         write_unread(world, b"".join(get("large") + nack(number, requeue=True) for number in range(1, 2_001)))
 
 
-@shape("returns-unread", "C11", memory_mib=64, in_ci=False)
+@shape("returns-unread", "C11", memory_mib=64)
 def returns_unread(world: World) -> None:
     """Mandatory messages of 1 MiB that are returned, and not read."""
     write_unread(world, publish("", "nowhere", b"x" * MIB, mandatory=True), world.of(300, 3_000))
 
 
-@shape("small-returns-unread", "C11", memory_mib=64, in_ci=False)
+@shape("small-returns-unread", "C11", memory_mib=64)
 def small_returns_unread(world: World) -> None:
     """Mandatory messages of nothing that are returned, and not read."""
     write_unread(world, publish("", "nowhere", b"", mandatory=True) * 1_000, world.of(500, 3_000))
 
 
-@shape("declares-unread", "C11", memory_mib=64, in_ci=False)
+@shape("declares-unread", "C11", memory_mib=64)
 def declares_unread(world: World) -> None:
     """Passive declares whose answers nobody reads."""
     with world.peer() as peer:
@@ -113,7 +113,7 @@ def declares_unread(world: World) -> None:
         write_unread(world, queue_declare("n" * 200, passive=True) * 500, world.of(600, 3_000))
 
 
-@shape("replies-unread", "C11", memory_mib=64, in_ci=False)
+@shape("replies-unread", "C11", memory_mib=64)
 def replies_unread(world: World) -> None:
     """Direct replies of 1 MiB to a client that does not read."""
     with world.peer(reads=False, receive_buffer=4_096) as deaf, world.peer() as replier:

@@ -47,7 +47,7 @@ def rollback_backwards(world: World) -> None:
         peer.call(tx_rollback(), methods.TX_ROLLBACK_OK)
 
 
-@shape("huge-commit", "sibling", in_ci=False)
+@shape("huge-commit", "sibling")
 def huge_commit(world: World) -> None:
     """tx.commit of very many publishes and acks."""
     count = world.of(30_000, 90_000)
@@ -84,7 +84,7 @@ def hold(world: World, count: int) -> Peer:
     return peer
 
 
-@shape("recover-of-unacked", "sibling", in_ci=False)
+@shape("recover-of-unacked", "sibling")
 def recover_all(world: World) -> None:
     """basic.recover of 100,000 unacked messages, which are all delivered again, and again."""
     count = world.of(40_000, 100_000)
@@ -104,7 +104,7 @@ def requeue_all(world: World) -> None:
             peer.await_count("basic.deliver", again * count)
 
 
-@shape("channel-closed-with-unacked", "sibling", in_ci=False)
+@shape("channel-closed-with-unacked", "sibling")
 def close_channel(world: World) -> None:
     """A channel is closed that holds very many; they go back to their queue."""
     count = world.of(50_000, 100_000)

@@ -37,7 +37,7 @@ def consume_and_cancel_empty(world: World) -> None:
             peer.sync()
 
 
-@shape("qos-storm", "sibling", in_ci=False)
+@shape("qos-storm", "sibling")
 def qos_storm(world: World) -> None:
     """basic.qos in a loop, with 2,000 consumers on the channel."""
     with world.peer() as peer:
