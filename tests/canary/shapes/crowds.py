@@ -53,7 +53,7 @@ def full_consumers(world: World) -> None:
             peer.sync()
 
 
-@shape("connections-beside-100000-queues", "B7")
+@shape("connections-beside-100000-queues", "B7", in_ci=False)
 def connections_beside_queues(world: World) -> None:
     """Connections and channels are opened and closed beside 100,000 queues."""
     with world.peer() as peer:

@@ -9,7 +9,7 @@ from tests.canary.shape import World, shape
 from tests.canary.shapes.crowds import declare_many
 
 
-@shape("declare-and-delete", "sibling", memory_mib=60)
+@shape("declare-and-delete", "sibling", memory_mib=60, in_ci=False)
 def declare_and_delete(world: World) -> None:
     """Queues are declared and deleted as fast as can be, transient and durable in turn."""
     with world.peer() as peer:
@@ -45,7 +45,7 @@ def same_again(world: World) -> None:
             peer.sync()
 
 
-@shape("durable-declarations", "sibling")
+@shape("durable-declarations", "sibling", in_ci=False)
 def durable_declarations(world: World) -> None:
     """Very many durable queues are declared, and then deleted."""
     count = world.of(5_000, 20_000)
@@ -67,7 +67,7 @@ def policy_on_many(world: World) -> None:
         world.ctl("clear_policy", "--vhost", world.address.vhost, "all")
 
 
-@shape("vhost-with-10000-queues-deleted", "sibling")
+@shape("vhost-with-10000-queues-deleted", "sibling", in_ci=False)
 def vhost_deleted(world: World) -> None:
     """A vhost is deleted that has 10,000 queues."""
     with world.peer(vhost=world.other_vhost) as peer:
