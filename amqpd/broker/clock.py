@@ -21,6 +21,9 @@ log = logging.getLogger("amqpd")
 WAKE_STEPS = 10         # what waking one takes, at least
 
 
+FEWEST_ENTRIES = 256        # the heap is made anew once it is larger, and two of three entries are of no use
+
+
 class Sleeper(Protocol):
     """Whoever asks to be woken."""
 
@@ -34,7 +37,8 @@ class Clock:
     def __init__(self, now_ms: int = 0, wall_ms: int = 0) -> None:
         self.now_ms = now_ms
         self._wall_ahead_ms = self._stored_ahead_ms = wall_ms - now_ms
-        self._asleep: list[tuple[int, int, Sleeper]] = []
+        self._asleep: list[tuple[int, int]] = []        # a heap of times and numbers of wake-ups
+        self._sleepers: dict[int, Sleeper] = {}         # by number, without those that were cancelled
         self._asked = 0
 
     def set_wall(self, now_ms: int, wall_ms: int) -> None:
@@ -68,21 +72,35 @@ class Clock:
         """Return how far the store's clock is behind the wall clock."""
         return self._wall_ahead_ms - self._stored_ahead_ms
 
-    def wake_at(self, when_ms: int, sleeper: Sleeper) -> None:
-        """Wake somebody at this time, or as soon after it as the server gets to it."""
+    def wake_at(self, when_ms: int, sleeper: Sleeper) -> int:
+        """Wake somebody at this time, or as soon after it as the server gets to it; return the wake-up's number."""
         self._asked += 1
-        heapq.heappush(self._asleep, (when_ms, self._asked, sleeper))
+        self._sleepers[self._asked] = sleeper
+        heapq.heappush(self._asleep, (when_ms, self._asked))
+        return self._asked
+
+    def cancel(self, wake_up: int) -> None:
+        """Forget a wake-up, by its number, and who asked for it; one that is over does no harm."""
+        sleepers = self._sleepers
+        if sleepers.pop(wake_up, None) is not None and len(self._asleep) > FEWEST_ENTRIES + 2 * len(sleepers):
+            self._asleep = [entry for entry in self._asleep if entry[1] in sleepers]
+            heapq.heapify(self._asleep)
 
     @property
     def next_wake_ms(self) -> int | None:
         """When somebody wants to be woken next."""
-        return self._asleep[0][0] if self._asleep else None
+        asleep = self._asleep
+        while asleep and asleep[0][1] not in self._sleepers:
+            heapq.heappop(asleep)
+        return asleep[0][0] if asleep else None
 
     def advance(self, now_ms: int, effort: Effort | None = None) -> None:
         """Set the time and wake those whose time has come, as far as the slice goes; an error ends one of them."""
         self.now_ms = now_ms
         while self._asleep and self._asleep[0][0] <= now_ms:
-            sleeper = heapq.heappop(self._asleep)[2]
+            sleeper = self._sleepers.pop(heapq.heappop(self._asleep)[1], None)
+            if sleeper is None:
+                continue
             try:
                 sleeper.wake()
             except Exception:

@@ -40,7 +40,7 @@ class Paging:
         self.is_large = False       # whether it is among the large ones of the budget
         self._queue = queue
         self._shelf = shelf
-        self._is_called = False
+        self._is_called = self._has_ended = False
         self._callers: list[Callable[[], None]] = []
         self._dying: deque[tuple[list[Message] | Unread, str]] = deque()
 
@@ -53,6 +53,12 @@ class Paging:
     def dying(self) -> int:
         """How many messages have left the line, and die once they are read."""
         return sum([len(part.numbers) if isinstance(part, Unread) else len(part) for part, _ in self._dying])
+
+    def release(self) -> None:
+        """Let go of the queue, which is deleted: at once, or when the shelf has called."""
+        self._has_ended = True
+        if not self._is_called:
+            del self._queue
 
     # In
 
@@ -93,6 +99,8 @@ class Paging:
             self._read_on()
         finally:
             callers, self._callers = self._callers, []
+            if self._has_ended:
+                self.release()
             for go_on in callers:
                 go_on()
 

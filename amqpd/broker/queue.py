@@ -132,6 +132,7 @@ class Queue:
         self._clock = clock or Clock()
         self._sink = sink
         self._wakes_at: int | None = None
+        self._wake_up = 0           # the clock's number of that
         self._last_used_ms = self._clock.now_ms
         self._is_limited = False
         self.apply(rules)
@@ -372,7 +373,7 @@ class Queue:
         self._dispatch()
 
     def _dispatch(self) -> None:
-        if self.jobs.has_work:
+        if self.jobs.has_work or self.deleted:
             return
         dispatcher, effort = self.dispatcher, self.worklist.effort
         while self.ready and (taker := dispatcher.next_taker()) is not None and self.paging.see_to_next():
@@ -536,6 +537,10 @@ class Queue:
         self._deadlines.clear()
         for consumer in self.dispatcher.clear():
             consumer.subscriber.cancelled(consumer)
+        # What refers to the queue lets go of it, so that it is freed with the last one who still knows it.
+        self._clock.cancel(self._wake_up)
+        self._dispatch_later.cancel()
+        self.paging.release()
 
     def _forget_deliveries(self, numbers: Sequence[int]) -> None:
         self.redelivered.difference_update(numbers)
@@ -665,13 +670,12 @@ class Queue:
 
     def _ask_to_be_woken(self, when_ms: int | None) -> None:
         if when_ms is not None and (self._wakes_at is None or when_ms < self._wakes_at):
+            self._clock.cancel(self._wake_up)
             self._wakes_at = when_ms
-            self._clock.wake_at(when_ms, self)
+            self._wake_up = self._clock.wake_at(when_ms, self)
 
     def wake(self) -> None:
         """The clock has come to where something may be due."""
-        if self._wakes_at is None or self._clock.now_ms < self._wakes_at:
-            return      # it was asked for before something sooner was; to ask anew for each would breed calls
         self._wakes_at = None
         if self.deleted:
             return

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 
-from amqpd.broker.worklist import PIECE, Waiters, Worklist
+from amqpd.broker.worklist import PIECE, Waiters, Worklist, nothing
 
 
 log = logging.getLogger("amqpd")
@@ -69,9 +69,10 @@ class QueueJobs:
                 self._end()
 
     def clear(self) -> None:
-        """Forget all jobs: the queue is gone."""
+        """Forget all jobs, and the queue: it is gone."""
         self._jobs.clear()
         self._end()
+        self._on_idle = nothing
 
     def _end(self) -> None:
         self._on_idle()

@@ -33,6 +33,10 @@ class Job(Protocol):
         """Return whether there is more to do."""
 
 
+def nothing() -> None:
+    """Do nothing: the call of those who are gone."""
+
+
 class Later:
     """One call that is made in one of the next pieces, however often it is asked for."""
 
@@ -47,6 +51,10 @@ class Later:
         """Ask for the call."""
         self.has_work = True
         self._worklist.add(self)
+
+    def cancel(self) -> None:
+        """Make the call no more, and forget whom it was for."""
+        self._call = nothing
 
     def work(self) -> None:
         """See `Job`."""

@@ -142,10 +142,10 @@ class CountingClock(Clock):
 
     asked = 0
 
-    def wake_at(self, when_ms: int, sleeper: Sleeper) -> None:
+    def wake_at(self, when_ms: int, sleeper: Sleeper) -> int:
         """See `Clock`."""
         self.asked += 1
-        super().wake_at(when_ms, sleeper)
+        return super().wake_at(when_ms, sleeper)
 
 
 def test_a_wake_up_that_something_sooner_replaced_does_not_ask_for_another() -> None:
