@@ -15,12 +15,9 @@ from typing import Protocol
 
 from amqpd.broker.effort import Effort
 
-
 log = logging.getLogger("amqpd")
 
 WAKE_STEPS = 10         # what waking one takes, at least
-
-
 FEWEST_ENTRIES = 256        # the heap is made anew once it is larger, and two of three entries are of no use
 
 

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ MEMORY, DISK = "memory", "disk"
 ENDS_AT = 0.95                      # of the memory watermark
 MEMORY_MIN_S, MEMORY_MAX_S = 0.02, 1.0      # between two looks
 FAST_MEMORY = 1_000_000_000         # octets a second that might be published
+COLLECT_S = 5.0                     # between two collections while memory is high, at least
+COLLECT_SHARE = 50                  # times as long as the last one took
 RAISED_S = 0.5                      # between two looks while there is an alarm
 DISK_MIN_S, DISK_MAX_S = 0.1, 10.0
 FAST_DISK = 250_000_000             # octets a second that might be written
@@ -48,6 +52,7 @@ class Alarms:
         self._data_dir = data_dir
         self._ballast = ballast
         self._raised: set[str] = set()
+        self._collects_at = 0.0
         self._memory_limit_set, self._disk_limit_set = asyncio.Event(), asyncio.Event()
         if memory_absolute:
             self._set_memory_limit(None, memory_absolute)
@@ -71,7 +76,8 @@ class Alarms:
     def check_memory(self) -> float:
         """Look at memory now; says in how many seconds that should be done again."""
         used, limit = resident_octets(), self._memory_limit
-        if MEMORY in self._raised:
+        if MEMORY in self._raised or used > limit:
+            self._collect()
             give_back_memory()
             used = resident_octets()
         is_high = used > (limit * ENDS_AT if MEMORY in self._raised else limit)
@@ -82,6 +88,14 @@ class Alarms:
         if is_high:
             return RAISED_S
         return min(MEMORY_MAX_S, max(MEMORY_MIN_S, (limit - used) / FAST_MEMORY))
+
+    def _collect(self) -> None:
+        """Free what only the collector can find, so that it does not count; not often, since that takes its time."""
+        now = time.monotonic()
+        if now >= self._collects_at:
+            gc.collect()
+            took = time.monotonic() - now
+            self._collects_at = now + max(COLLECT_S, COLLECT_SHARE * took)
 
     def check_disk(self) -> float:
         """Look at the disk now; says in how many seconds that should be done again."""

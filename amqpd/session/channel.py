@@ -182,6 +182,14 @@ class Channel:
         self.publishing.end()
         self.consuming.end()
 
+    def release(self) -> None:
+        """Take the channel to pieces once its number is free: its parts refer to each other.
+
+        Nobody may use it after this.
+        """
+        self._handlers.clear()
+        del self.publishing, self.consuming, self.topology, self.transaction
+
     def statistics(self) -> dict[str, Any]:
         """Counts as of now."""
         return {

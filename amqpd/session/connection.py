@@ -492,14 +492,21 @@ class Session:
         if isinstance(method, ChannelMethods.CloseOk):
             if not channel.is_closing:
                 raise ConnectionException(ReplyCode.COMMAND_INVALID, "unimplemented method")
-            del self.channels[channel.number]
+            self._free_channel(channel)
             return
         if channel.is_closing:      # both sides closed at once: ours still wants its close-ok
             self.outbox.write(encode_method(channel.number, ChannelMethods.CloseOk()))
             return
         channel.end()
-        del self.channels[channel.number]
+        self._free_channel(channel)
         self.outbox.write(encode_method(channel.number, ChannelMethods.CloseOk()))
+
+    def _free_channel(self, channel: Channel) -> None:
+        """Forget a channel that has ended: its number may be used again."""
+        del self.channels[channel.number]
+        self._confirming.pop(channel, None)
+        self._awaiting_confirms.pop(channel, None)
+        channel.release()
 
     # Closing
 
@@ -578,6 +585,7 @@ class Session:
         self._deferred.clear()
         self.outbox.clear()
         self._reader.close()
+        self.unsent = int
 
     def end(self) -> None:
         """Let go of everything in the broker: channels first, then exclusive queues."""
@@ -590,8 +598,11 @@ class Session:
             self._let_go(channel.stop)      # all of them first: what one gives back is not for another
         for channel in going:
             self._let_go(channel.end)
+        ended = [*self.channels.values()]
         self.channels.clear()
         self._confirming.clear()
+        for channel in ended:
+            channel.release()
         self._reader.skip_contents()
         self._awaiting_confirms.clear()
         if self.vhost is not None:

@@ -544,6 +544,7 @@ class Consuming:
         for consumer in self._left:
             self._channel.vhost.consumer_left(consumer.queue)
             consumer.queue.dispatch()
+        self._left.clear()
 
     def check(self) -> None:
         """Assert what must hold between calls."""

@@ -19,6 +19,10 @@ from collections.abc import Callable, Iterable
 MARK_EVERY = 64 * 1024      # octets of answers
 
 
+def _nothing() -> None:
+    """Nobody is asked to empty it any more."""
+
+
 class Outbox:
     """`on_output` is called when the first octets come in after it was emptied."""
 
@@ -77,6 +81,7 @@ class Outbox:
         self._free.clear()
         self.forget_held()
         self._marks.clear()
+        self._on_output = _nothing
 
     def hold_until(self, batch: int) -> None:
         """Hold everything said from now on until this batch is on disk."""

@@ -430,6 +430,10 @@ class Publishing:
         """The channel is going: what may be confirmed is, and what is not on disk yet never will be."""
         self.write_confirms()
         self._pending.clear()
+        self._targets.clear()
+        self._facts.clear()
+        self._cut_off.clear()
+        self._refusal = None
 
     def check(self) -> None:
         """Assert what must hold between calls."""
