@@ -202,7 +202,6 @@ class Listeners:
         peer, host = protocol.peer, protocol.host
         name = f"{peer[0]}:{peer[1]} -> {host[0]}:{host[1]}"
         self._accepted += 1
-        log.info("accepting AMQP connection %s", name, extra={"connection": self._accepted})
         session = Session(self._broker, self.settings, self.passes, name, now_ms(), self._accepted, self.passes.intake)
         self.passes.protocols[session] = protocol
         self._unauthenticated.expect_progress(protocol, now_ms())

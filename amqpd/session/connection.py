@@ -271,6 +271,7 @@ class Session:
         header, rest = self._header[:8], self._header[8:]
         if len(header) < 8 and HEADER_0_9_1.startswith(header[:4]):
             return b""
+        self._log.info("accepting AMQP connection %s", self.name)
         if header not in ACCEPTED_HEADERS:
             self._log.warning("%s: not an AMQP 0-9-1 client: it began with %r", self.name, header)
             self.outbox.write(HEADER_0_9_1)
@@ -578,7 +579,9 @@ class Session:
 
     def lost(self) -> None:
         """The socket is gone."""
-        if self.phase not in (Phase.CLOSED, Phase.CLOSING):
+        if self.phase is Phase.AWAIT_HEADER:
+            self._log.debug("%s: client closed the TCP connection before it said anything", self.name)
+        elif self.phase not in (Phase.CLOSED, Phase.CLOSING):
             self._log.warning("%s: client unexpectedly closed the TCP connection", self.name)
         self.end()
         self.phase = Phase.CLOSED

@@ -306,3 +306,25 @@ def test_a_handshake_that_takes_too_long_is_dropped(stranger: Talk) -> None:
 def test_an_open_connection_is_not_held_to_the_time_of_the_handshake(talk: Talk) -> None:
     talk.stage.pass_time(60)
     assert not talk.is_dropped
+
+
+@pytest.mark.parametrize(("said", "told"), [
+    (b"", []), (b"AMQP", []),
+    (b"AMQP\0\0\x09\x01", [
+        "accepting AMQP connection {name}", "{name}: client unexpectedly closed the TCP connection"]),
+    (b"GET / HTTP/1.1\r\n\r\n", [
+        "accepting AMQP connection {name}", "{name}: not an AMQP 0-9-1 client: it began with b'G"]),
+])
+def test_who_comes_and_goes_without_a_word_leaves_nothing_in_the_log(
+    stage: Stage, caplog: pytest.LogCaptureFixture, said: bytes, told: list[str]
+) -> None:
+    """Health checks and storms of connections would fill it; RabbitMQ tells nothing of them either."""
+    caplog.set_level("INFO")
+    talk = stage.stranger()
+    if said:
+        talk.octets(said)
+    talk.lose().hear_all()
+    name = talk.session.name
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == len(told)
+    assert all(line.startswith(text.format(name=name)) for line, text in zip(lines, told))
