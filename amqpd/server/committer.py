@@ -23,8 +23,10 @@ from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Batch, Journal
 from amqpd.store.store import Store
 
-MOST_WAITING = 50_000                   # changes, publishes and settles
-MOST_OCTETS_WAITING = 32 * 1024 * 1024
+# How much may wait in a batch: as much as is written within `COMMIT_S`, but within these bounds.
+COMMIT_S = 0.04
+FEWEST_WAITING, MOST_WAITING = 2_000, 50_000            # changes, publishes and settles
+FEWEST_OCTETS_WAITING, MOST_OCTETS_WAITING = 2 << 20, 32 << 20
 FILES_CHECKED_S = 0.5
 SWEEP_S = 0.005                         # without a batch, before a piece of what is deleted leaves the store
 IDLE_S = 0.1                            # likewise, before the store's file shrinks by a piece
@@ -65,6 +67,9 @@ class Committer:
         self._follow_clock = follow_clock
         self._is_busy = False
         self._committed_number = 0
+        self._most, self._most_octets = MOST_WAITING, MOST_OCTETS_WAITING
+        self._taken_at = 0.0                    # of the loop's clock, when the batch was taken that is being written
+        self._taken_count = self._taken_weight = 0
         self._one_more = asyncio.Event()
         self._work: SimpleQueue[Batch | Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._commit_forever, name="amqpd-store", daemon=True)
@@ -75,9 +80,25 @@ class Committer:
 
     @property
     def is_full(self) -> bool:
-        """Whether publishers should not be read until more has been written."""
+        """Return whether publishers should not be read, and jobs not be worked on, until more has been written."""
         filling = self._journal.filling
-        return filling.count > MOST_WAITING or filling.weight > MOST_OCTETS_WAITING
+        return filling.count > self._most or filling.weight > self._most_octets
+
+    @property
+    def is_overfull(self) -> bool:
+        """Return whether nothing that has been deferred should go on until more has been written."""
+        filling = self._journal.filling
+        return filling.count > 2 * self._most or filling.weight > 2 * self._most_octets
+
+    def _measure(self, seconds: float) -> None:
+        """Learn from a commit how much may wait, so that nobody's confirm waits long for what others do."""
+        share = COMMIT_S / max(seconds, 0.001)
+        if self._taken_count > FEWEST_WAITING // 2:
+            most = (self._most + share * self._taken_count) / 2
+            self._most = int(min(MOST_WAITING, max(FEWEST_WAITING, most)))
+        if self._taken_weight > FEWEST_OCTETS_WAITING // 2:
+            octets = (self._most_octets + share * self._taken_weight) / 2
+            self._most_octets = int(min(MOST_OCTETS_WAITING, max(FEWEST_OCTETS_WAITING, octets)))
 
     def take(self) -> None:
         """Give the filling batch to the thread, if that is free and there is something in it.
@@ -100,6 +121,8 @@ class Committer:
         self._follow_clock()
         self._is_busy = True
         self._shelf.close()
+        self._taken_at = self._loop.time()
+        self._taken_count, self._taken_weight = filling.count, filling.weight
         self._work.put(self._journal.take())
 
     def check_files(self) -> bool:
@@ -226,6 +249,7 @@ class Committer:
             return
         self._is_busy = False
         self._committed_number = number
+        self._measure(self._loop.time() - self._taken_at)
         self._journal.owed.committed()
         self._one_more.set()
         self._passes.on_commit(number)

@@ -155,11 +155,21 @@ class Pass:
                 else:
                     protocol.resume_reading()
         self._broker.effort.begin_turn()
-        if self._deferred or not self._broker.worklist.is_empty:
+        if self._has_work:
             self.schedule()
+
+    @property
+    def _has_work(self) -> bool:
+        """Return whether there is something to go on with that need not wait for the disk first."""
+        if self.committer is None:
+            return bool(self._deferred) or not self._broker.worklist.is_empty
+        return (bool(self._deferred) and not self.committer.is_overfull
+                or not self._broker.worklist.is_empty and not self.committer.is_full)
 
     def _go_on_with_deferred(self) -> None:
         """Let those go on who have waited longest, until the turn is spent; at least one has a slice."""
+        if self.committer is not None and self.committer.is_overfull:
+            return
         effort = self._broker.effort
         for _ in range(len(self._deferred)):
             session = self._deferred.popleft()
@@ -168,8 +178,8 @@ class Pass:
                 break
 
     def _work(self) -> None:
-        """Give the worklist its slice of this turn."""
-        if not self._broker.worklist.is_empty:
+        """Give the worklist its slice of this turn, unless so much waits for the disk that more would make all wait."""
+        if not self._broker.worklist.is_empty and not self.is_full:
             self._broker.effort.begin()
             self._broker.worklist.work()
 

@@ -108,7 +108,7 @@ class Channel:
 
     # Commands
 
-    def on_command(self, command: Publishes | Acks | TooLarge | Unwanted) -> Publishes | None:
+    def on_command(self, command: Publishes | Acks | TooLarge | Unwanted) -> Publishes | Acks | None:
         """Take a command of the hot path, and return what is left of it; an error closes the channel."""
         if self.is_closing:
             return None
@@ -117,8 +117,9 @@ class Channel:
                 rest = self.publishing.on_publishes(command.groups)
                 return Publishes(command.channel, rest) if rest else None
             if isinstance(command, Acks):
-                self.consuming.on_acks(command.tags)
-            elif isinstance(command, Unwanted):
+                left = self.consuming.on_acks(command.tags)
+                return Acks(command.channel, left) if left else None
+            if isinstance(command, Unwanted):
                 self.publishing.refuse()
             else:
                 limit = self.owner.settings.max_body_size

@@ -39,7 +39,7 @@ from amqpd.session.blocked_consumers import BlockedConsumers
 from amqpd.session.channel import Channel
 from amqpd.session.consumer_timeouts import Looks
 from amqpd.session.credentials import LoginRequest, read_amqplain, read_plain
-from amqpd.session.deferred_input import DeferredInput, Wait
+from amqpd.session.deferred_input import DeferredInput, Unfinished, Wait
 from amqpd.session.heartbeats import Heartbeats
 from amqpd.session.outbox import Outbox
 from amqpd.session.phases import TRANSITIONS, Phase
@@ -215,6 +215,10 @@ class Session:
                 except NotAtHand as reason:
                     self._deferred.defer(commands, Wait.DISK, command)
                     reason.call(self.go_on)
+                    return
+                except Unfinished:
+                    self._deferred.defer(commands, Wait.TURN, command)
+                    self._signals.input_deferred(self)
                     return
                 if worklist.has_new:
                     worklist.work_on_new()

@@ -13,7 +13,7 @@ docs/direct-reply-to.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import repeat, takewhile
+from itertools import islice, repeat, takewhile
 from typing import TYPE_CHECKING
 
 from pamqp.commands import Basic
@@ -29,6 +29,7 @@ from amqpd.properties import with_headers
 from amqpd.session.blocked_consumers import BlockedConsumers
 from amqpd.session.reply_address import new_reply_address
 from amqpd.session.consumer_timeouts import DeliveryTimes
+from amqpd.session.deferred_input import Unfinished
 from amqpd.session.table import Handlers
 from amqpd.session.transaction import Unacked, Verdict, by_consumer
 from amqpd.wire.methods import pack_cancel, pack_cancel_ok, pack_consume_ok
@@ -43,6 +44,7 @@ from amqpd.wire.writer import (
 if TYPE_CHECKING:
     from amqpd.session.channel import Channel
 
+ANSWERS_AT_ONCE = 2_000         # deliveries that are answered in one turn
 REMEMBERED = 2_000      # delivery heads a consumer; beyond it, remembering starts anew
 
 
@@ -71,6 +73,7 @@ class Consuming:
         self._reply_token = ""
         self._channel = channel
         self._next_tag = 1
+        self._until = 0             # the last tag of an answer that is not finished, or 0
         self._in_flight = 0         # deliveries to consumers, gets not among them, that are not answered
         self._heads: dict[str, _Heads] = {}
         self._awaiting_credit = BlockedConsumers()      # nobody, unless the limit is shared
@@ -348,19 +351,25 @@ class Consuming:
 
     # Answers
 
-    def on_acks(self, tags: list[tuple[int, int]]) -> None:
-        """Take a run of acks. If one is refused, those before it hold. Spec: basic.ack."""
+    def on_acks(self, tags: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Take a run of acks, and return those that wait for the next turn, since the others are enough for one.
+
+        If one is refused, those before it hold. Spec: basic.ack.
+        """
         if self._channel.transaction.active:
             for tag, multiple in tags:
                 self._channel.transaction.hold_answers(self._take(tag, multiple=bool(multiple)), Verdict.ACK)
-            return
+            return []
+        rest: list[tuple[int, int]] = []
+        if len(tags) > ANSWERS_AT_ONCE:
+            tags, rest = tags[:ANSWERS_AT_ONCE], tags[ANSWERS_AT_ONCE:]
         self._channel.broker.effort.total += len(tags)
         taken: dict[Consumer, list[Message]] = {}
         unacked = self.unacked
         try:
-            for tag, multiple in tags:
+            for place, (tag, multiple) in enumerate(tags):
                 if multiple:
-                    answered: Iterable[Unacked] = self._take(tag, multiple=True).values()
+                    answered: Iterable[Unacked] = self._take_piece(tag).values()
                 elif tag in unacked:
                     answered = (unacked.pop(tag),)
                 else:
@@ -371,6 +380,9 @@ class Consuming:
                         taken[consumer] = [message]
                     else:
                         run.append(message)
+                if self._until:
+                    return tags[place:] + rest
+            return rest
         finally:
             self.settle(taken)
             self.dispatch_after(taken)
@@ -381,24 +393,45 @@ class Consuming:
 
     def on_nack(self, method: Basic.Nack) -> None:
         """Give back or give up one or several. RabbitMQ docs/nack."""
-        self._give_back(self._take(method.delivery_tag, multiple=method.multiple), requeue=method.requeue)
+        self._give_back(method.delivery_tag, multiple=method.multiple, requeue=method.requeue)
 
     def on_reject(self, method: Basic.Reject) -> None:
         """Give back or give up one. Spec: basic.reject."""
-        self._give_back(self._take(int(method.delivery_tag or 0), multiple=False), requeue=method.requeue)
+        self._give_back(int(method.delivery_tag or 0), multiple=False, requeue=method.requeue)
 
     def on_recover(self, method: Basic.Recover) -> None:
         """Requeue all that is unacked; recover-ok goes out before anything comes back. Spec: basic.recover."""
         if not method.requeue:
             raise ConnectionException(ReplyCode.NOT_IMPLEMENTED, "requeue=false")
-        self._channel.reply(Basic.RecoverOk())
+        if not self._until:
+            self._channel.reply(Basic.RecoverOk())
         self.on_recover_async(method)
 
     def on_recover_async(self, method: Basic.RecoverAsync | Basic.Recover) -> None:
         """The same without an answer."""
         if not method.requeue:
             raise ConnectionException(ReplyCode.NOT_IMPLEMENTED, "requeue=false")
-        self.requeue(by_consumer(self.take_all()))
+        self.requeue(by_consumer(self._take_piece(0)))
+        if self._until:
+            raise Unfinished
+
+    def _take_piece(self, tag: int) -> dict[int, Unacked]:
+        """Take deliveries up to this tag, or all with tag 0, but no more than a turn allows.
+
+        While `_until` is set there are more of them: the same answer is to be taken again. What is delivered meanwhile
+        is not among them. Raises ChannelException where no such tag is outstanding. Spec: basic.ack.
+        """
+        unacked = self.unacked
+        if not self._until:
+            if tag not in unacked and tag:
+                raise unknown_tag(tag)
+            self._until = tag or next(reversed(unacked), 0)
+        tags = list(islice(takewhile(self._until.__ge__, unacked), ANSWERS_AT_ONCE))
+        self._channel.broker.effort.total += len(tags)
+        taken = {tag: unacked.pop(tag) for tag in tags}
+        if not (unacked and next(iter(unacked)) <= self._until):
+            self._until = 0
+        return taken
 
     def _take(self, tag: int, *, multiple: bool) -> dict[int, Unacked]:
         """Take one delivery out of `unacked`, or every one up to this tag; tag 0 then stands for all.
@@ -433,13 +466,16 @@ class Consuming:
         self.unacked.clear()
         self.unacked.update([(tag, unacked[tag]) for tag in sorted(unacked)])
 
-    def _give_back(self, answered: dict[int, Unacked], *, requeue: bool) -> None:
+    def _give_back(self, tag: int, *, multiple: bool, requeue: bool) -> None:
+        """Give back or give up. Raises Unfinished while there are more deliveries than one turn allows."""
         verdict = Verdict.REQUEUE if requeue else Verdict.REJECT
         transaction = self._channel.transaction
         if transaction.active:
-            transaction.hold_answers(answered, verdict)
-        else:
-            self.carry_out(verdict, by_consumer(answered))
+            transaction.hold_answers(self._take(tag, multiple=multiple), verdict)
+            return
+        self.carry_out(verdict, by_consumer(self._take_piece(tag) if multiple else self._take(tag, multiple=False)))
+        if self._until:
+            raise Unfinished
 
     def carry_out(self, verdict: Verdict, taken: dict[Consumer, list[Message]]) -> int:
         """Do with these deliveries as was said; returns the journal's batch that makes it so, or 0."""

@@ -25,6 +25,10 @@ class Wait(Enum):
     OUTPUT = auto()     # the client has not read the answers to what it said before
 
 
+class Unfinished(Exception):
+    """A command has done a piece of its work: it is to be carried out again, in the next turn, and goes on."""
+
+
 class DeferredInput:
     """The deferred input of one client; `reason` is None while nothing waits."""
 

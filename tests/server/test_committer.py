@@ -541,3 +541,17 @@ def test_a_loop_that_has_ended_is_told_nothing() -> None:
     finally:
         threading.excepthook = before
     assert bench.store.committed == [1] and not failed
+
+
+def test_as_much_may_wait_as_is_written_in_a_moment() -> None:
+    async def talk(bench: Bench) -> None:
+        committer = bench.committer
+        for seconds, is_slow in ((4.0, True), (0.001, False)):      # a commit of 50,000 changes
+            for _ in range(20):
+                committer._taken_count = 50_000
+                committer._measure(seconds)
+            bench.record(*range(2 * committer_module.FEWEST_WAITING + 1))
+            assert committer.is_full is committer.is_overfull is is_slow
+        bench.journal.take()
+
+    run(talk)

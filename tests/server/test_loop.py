@@ -52,7 +52,7 @@ class FakeProtocol:
 class FakeCommitter:
     def __init__(self, log: list[str]) -> None:
         self.log = log
-        self.is_full = False
+        self.is_full = self.is_overfull = False
 
     def tell_of_answers(self) -> None:
         """Nothing was answered."""
@@ -312,3 +312,31 @@ def test_deferred_clients_go_on_in_turn_until_the_turn_is_spent(
     assert log == ["go on a", "take", "go on b", "take"]
     loop.turn()
     assert log == ["go on a", "take", "go on b", "take"]
+
+
+def test_jobs_and_deferred_clients_wait_while_too_much_waits_for_the_disk(
+    passes: Any, loop: FakeLoop, broker: Broker, log: list[str]
+) -> None:
+    class Waiting:
+        has_work = True
+
+        def work(self) -> None:
+            log.append("work")
+            self.has_work = False
+
+        def go_on(self) -> None:
+            log.append("go on")
+
+    passes.input_deferred(Waiting())
+    broker.worklist.add(Waiting())
+    passes.committer.is_full = passes.committer.is_overfull = True
+    loop.turn()
+    assert log == ["take"] and not loop.soon, "nothing turns until the commit"
+    passes.committer.is_overfull = False
+    passes.on_commit(1)
+    loop.turn()
+    assert log == ["take", "go on", "take"]
+    passes.committer.is_full = False
+    passes.on_commit(2)
+    loop.turn()
+    assert log == ["take", "go on", "take", "work", "take"]

@@ -8,6 +8,8 @@ from pamqp.commands import Basic, Channel, Connection, Queue
 
 from amqpd.broker.effort import SLICE, SMALLEST_SLICE, TURN
 from amqpd.session.connection import METHOD_STEPS, Session
+from amqpd.session.consuming import ANSWERS_AT_ONCE
+from tests.support.samples import message
 from tests.support.talk import Stage, Talk
 
 MANY = 3 * SLICE // METHOD_STEPS        # methods that take three slices
@@ -119,3 +121,72 @@ def test_an_alarm_stops_a_client_at_the_first_publish_of_what_waits(stage: Pause
     assert talk.session.is_blocked
     stage.end_pass()
     talk.broker(*[Queue.DeclareOk("q", 0, 0)] * MANY, Channel.FlowOk(True), Connection.Blocked("low on memory"))
+
+
+# Answers to very many deliveries
+
+MESSAGES = 2 * ANSWERS_AT_ONCE + 5
+
+
+@pytest.fixture
+def holder(stage: Paused, talk: Talk) -> Talk:
+    """A client that holds very many deliveries of `q`, tags from 1."""
+    stage.broker.effort.begin_turn()
+    talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0))
+    talk.client(Basic.Consume(queue="q", consumer_tag="c")).broker(Basic.ConsumeOk("c"))
+    queue = stage.broker.vhosts["/"].queues["q"]
+    queue.publish([message(number, b"%d" % number) for number in range(1, MESSAGES + 1)])
+    stage.end_pass()
+    assert [heard.said.delivery_tag for heard in talk.hear_all()] == [*range(1, MESSAGES + 1)]
+    return talk
+
+
+def answer_in_turns(stage: Paused, talk: Talk, method: Basic.Ack | Basic.Nack | Basic.Recover) -> list[int]:
+    """How many deliveries are unacked after each turn, until the answer has been carried out."""
+    stage.broker.effort.begin_turn()
+    stage.say(talk, frame.marshal(method, 1))
+    unacked = talk.session.channels[1].consuming.unacked
+    left = [len(unacked)]
+    while talk.session.is_deferred:
+        stage.turn()
+        left.append(len(unacked))
+    return left
+
+
+@pytest.mark.parametrize(
+    "method", [Basic.Ack(0, True), Basic.Ack(MESSAGES, True), Basic.Nack(0, True, False)],
+    ids=["ack", "ack to", "nack"])
+def test_an_answer_to_very_many_deliveries_is_carried_out_in_turns(
+    stage: Paused, holder: Talk, method: Basic.Ack | Basic.Nack
+) -> None:
+    assert answer_in_turns(stage, holder, method) == [MESSAGES - ANSWERS_AT_ONCE, MESSAGES - 2 * ANSWERS_AT_ONCE, 0]
+    stage.end_pass()
+    assert stage.broker.vhosts["/"].queues["q"].unacked == 0
+
+
+def test_a_tag_that_is_not_outstanding_is_refused_before_anything_is_answered(stage: Paused, holder: Talk) -> None:
+    stage.say(holder, frame.marshal(Basic.Nack(MESSAGES + 1, True, False), 1))
+    stage.end_pass()
+    assert holder.hear(Channel.Close).reply_text.endswith(f"unknown delivery tag {MESSAGES + 1}")
+    assert len(stage.broker.vhosts["/"].queues["q"].ready) == MESSAGES
+
+
+@pytest.mark.parametrize("method", [Basic.Recover(True), Basic.Nack(0, True, True)], ids=["recover", "nack"])
+def test_very_many_deliveries_come_back_once_and_in_order(
+    stage: Paused, holder: Talk, method: Basic.Recover | Basic.Nack
+) -> None:
+    answer_in_turns(stage, holder, method)
+    stage.end_pass()
+    heard = holder.hear_all()
+    if isinstance(method, Basic.Recover):
+        assert isinstance(heard.pop(0).said, Basic.RecoverOk)
+    assert [one.body for one in heard] == [b"%d" % number for number in range(1, MESSAGES + 1)]
+    assert all(one.said.redelivered for one in heard)
+
+
+def test_a_long_run_of_acks_is_carried_out_in_turns(stage: Paused, holder: Talk) -> None:
+    stage.broker.effort.begin_turn()
+    stage.say(holder, b"".join(frame.marshal(Basic.Ack(tag), 1) for tag in range(1, MESSAGES + 1)))
+    assert len(holder.session.channels[1].consuming.unacked) == MESSAGES - ANSWERS_AT_ONCE
+    stage.end_pass()
+    assert not holder.session.channels[1].consuming.unacked
