@@ -11,9 +11,9 @@ smaller slice, and none less than `SMALLEST_SLICE`.
 
 from __future__ import annotations
 
-TURN = 12_000               # steps
-SLICE = 6_000
-SMALLEST_SLICE = 500
+TURN = 10_000               # steps
+SLICE = 5_000
+SMALLEST_SLICE = 1_500
 
 
 class Effort:

@@ -133,11 +133,7 @@ class Pass:
             self._go_on_with_handshakes()
         if self.committer is not None:
             self.committer.tell_of_answers()
-        has_output, self._has_output = self._has_output, []
-        for session in has_output:
-            protocol = self.protocols.get(session)
-            if protocol is not None:
-                self.guard(session, protocol.flush, now)
+        self._flush(now)
         self._set_alarm(now)
         self._broker.page_out()
         if self.shelf is not None:
@@ -165,6 +161,14 @@ class Pass:
             return bool(self._deferred) or not self._broker.worklist.is_empty
         return (bool(self._deferred) and not self.committer.is_overfull
                 or not self._broker.worklist.is_empty and not self.committer.is_full)
+
+    def _flush(self, now: int) -> None:
+        """Write what the sessions have to say."""
+        has_output, self._has_output = self._has_output, []
+        for session in has_output:
+            protocol = self.protocols.get(session)
+            if protocol is not None:
+                self.guard(session, protocol.flush, now)
 
     def _go_on_with_deferred(self) -> None:
         """Let those go on who have waited longest, until the turn is spent; at least one has a slice."""
@@ -227,11 +231,12 @@ class Pass:
         self.schedule()
 
     def on_commit(self, batch: int) -> None:
-        """A batch is on disk: tell the sessions that wait for it."""
+        """A batch is on disk: tell the sessions that wait for it, and send their confirms without another turn."""
         for session in list(self._awaiting):
             self.guard(session, session.on_commit, batch)
             if not session.awaits_commit:
                 self._awaiting.discard(session)
+        self._flush(now_ms())
         self.schedule()
 
     def on_answered(self, number: int) -> None:
