@@ -30,8 +30,8 @@ from amqpd.message import Message
 
 log = logging.getLogger("amqpd")
 
-STEPS_A_MESSAGE = 20        # what it takes to make a copy and to look for its targets, at least
-OCTETS_A_STEP = 50          # of headers: they grow with each death
+STEPS_A_MESSAGE = 40        # what it takes to make a copy and to look for its targets, at least
+OCTETS_A_STEP = 4           # of headers: they grow with each death
 MOST_WAITING = 2_048        # dead letters of one queue, before it should produce no more
 RETRY_MS = 1_000
 
@@ -188,7 +188,7 @@ class DeadLetterRouter:
                               queue.name, queue.definition.vhost, message.number)
                 aside.append(message)
                 continue
-            self._effort.total += _steps_of(copy) + len(targets)
+            self._effort.total += _steps_of(message) + len(targets)
             if grave.is_kept and not all(target.has_room_for(copy) for target in targets):
                 self._refuse(queue, grave, message)
                 continue

@@ -20,8 +20,8 @@ from amqpd.message import Message
 if TYPE_CHECKING:
     from amqpd.broker.queue import Queue
 
-PAGES_A_TURN = 2        # read for one queue before others have their turn
-STEPS_A_MESSAGE = 4     # what reading one takes; see broker/effort.py
+PAGES_A_TURN = 1        # read for one queue before others have their turn
+STEPS_A_MESSAGE = 10    # what reading one takes; see broker/effort.py
 
 
 class NotAtHand(Exception):
