@@ -188,8 +188,7 @@ class Paging:
                 continue
             for start in range(0, len(part.numbers), PAGE_MESSAGES):
                 self._dying.append((Unread(part.numbers[start : start + PAGE_MESSAGES], part.slip), reason))
-        if not self._is_called:
-            self._bury()
+        self._bury()
 
     def _bury(self) -> None:
         """Bury the dying, as far as they can be read now."""

@@ -513,13 +513,14 @@ class Queue:
         return purge
 
     def _purge_in_pieces(self, left: Left, purge: Purge) -> Iterator[None]:
-        missing = purge.count
+        missing, done = purge.count, 0
         try:
             for piece in chain.from_iterable(map(_pieces_of, left)):
-                missing -= len(piece.numbers) if isinstance(piece, Unread) else len(piece)
+                done += len(piece.numbers) if isinstance(piece, Unread) else len(piece)
                 batch = self.settle_unread(piece) if isinstance(piece, Unread) else self._settled(piece)
                 purge.batch = max(purge.batch, batch)
-                if missing:
+                if done >= PIECE and missing > done:
+                    missing, done = missing - done, 0
                     yield
         finally:
             purge.end()

@@ -120,7 +120,7 @@ def test_dead_letters_of_a_classic_queue_are_never_sure() -> None:
 
 @pytest.mark.parametrize("arguments, policy, expected", [
     ({}, None, None), ({}, {"max-length": 5}, None), ({}, {"alternate-exchange": "p"}, "p"),
-    ({"alternate-exchange": "a"}, None, "a"), ({"alternate-exchange": ""}, {"alternate-exchange": "p"}, ""),
+    ({"alternate-exchange": "a"}, None, "a"), ({"alternate-exchange": ""}, {"alternate-exchange": "p"}, None),
 ])
 def test_the_alternate_exchange_is_the_arguments_first(
     arguments: dict[str, Any], policy: dict[str, Any] | None, expected: str | None

@@ -23,6 +23,10 @@ class FakePass:
     def begin(self) -> None:
         self.begun += 1
 
+    @staticmethod
+    def guard(session: FakeSession, act: Callable[..., object], *arguments: object) -> None:
+        act(*arguments)
+
 
 class FakeSession:
     """A session and its protocol in one; overdue until it is heard."""

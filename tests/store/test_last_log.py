@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from amqpd.broker.definitions import VhostDefinition
 from amqpd.store import last_log
 from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Journal
@@ -30,7 +31,7 @@ def crashed(directory: Path, opened, tmp_path: Path) -> Path:
     store = opened()
     load(store)
     journal = Journal()
-    define(journal, queue(1))
+    define(journal, VhostDefinition("/"), queue(1))
     for number in (1, 2):
         journal.published(queue(1), [message(number)])
         save(store, journal)
