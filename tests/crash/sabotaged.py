@@ -27,7 +27,7 @@ from amqpd.broker.definitions import Deleted
 from amqpd.broker.pages import NO_END
 from amqpd.broker.dispatcher import Dispatcher
 from amqpd.broker.queue import Queue
-from amqpd.broker.vhost import Vhost
+from amqpd.broker.dead_letter_router import DeadLetterRouter
 from amqpd.cli import main
 from amqpd.message import Facts, Message
 from amqpd.properties import read_facts
@@ -308,13 +308,13 @@ def restless_clock() -> None:
 @fault
 def buries_twice() -> None:
     """Promise 11: of what dies there are two copies in every place it goes to."""
-    bury = Vhost._bury
+    move = DeadLetterRouter._move
 
-    def bury_twice(self: Vhost, *grave: Any) -> None:
-        bury(self, *grave)
-        bury(self, *grave)
+    def move_twice(self: DeadLetterRouter, deaths: Any, run: Sequence[Message]) -> None:
+        move(self, type(deaths)(deaths.queue, deaths.grave, run, is_stored=False), run)
+        move(self, deaths, run)
 
-    patch(Vhost, "_bury", bury_twice)
+    patch(DeadLetterRouter, "_move", move_twice)
 
 
 @fault
@@ -347,13 +347,7 @@ def serves_all() -> None:
 @fault
 def never_misses_a_heartbeat() -> None:
     """Promise 13: who fell silent stays, with all that it was given."""
-    tick = Session.tick
-
-    def tick_as_if_heard(self: Session, now_ms: int) -> bool:
-        self._last_heard_ms = now_ms
-        return tick(self, now_ms)
-
-    patch(Session, "tick", tick_as_if_heard)
+    patch(Session, "is_overdue", lambda self, now_ms: False)
 
 
 @fault
