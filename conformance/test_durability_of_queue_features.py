@@ -28,11 +28,18 @@ QUORUM = {"x-queue-type": "quorum"}
 Name = Callable[[str], str]
 Preparation = Callable[[Channel, Name], None]
 PREPARATIONS: list[Preparation] = []
+ON_AMQPD_ALONE: list[Preparation] = []
 
 
 def before_the_restart(prepare: Preparation) -> Preparation:
     """Registers what is done before the broker is restarted, on a channel of its own."""
     PREPARATIONS.append(prepare)
+    return prepare
+
+
+def before_the_restart_of_amqpd(prepare: Preparation) -> Preparation:
+    """Registers what RabbitMQ refuses."""
+    ON_AMQPD_ALONE.append(prepare)
     return prepare
 
 
@@ -56,10 +63,11 @@ def name(names: Names) -> Name:
 
 
 @pytest.fixture(scope="module")
-def restarted(broker_url: str, name: Name, request: pytest.FixtureRequest) -> None:
+def restarted(broker_url: str, name: Name, is_rabbitmq: bool, request: pytest.FixtureRequest) -> None:
     """All preparations are made, and the broker is restarted."""
-    clients = [Client(broker_url) for _ in PREPARATIONS]
-    for client, prepare in zip(clients, PREPARATIONS):
+    preparations = PREPARATIONS + ([] if is_rabbitmq else ON_AMQPD_ALONE)
+    clients = [Client(broker_url) for _ in preparations]
+    for client, prepare in zip(clients, preparations):
         prepare(client.channel(), name)
     restart(request.config.getoption("--restart"), clients)
 
@@ -277,7 +285,7 @@ def test_a_quorum_queue_keeps_messages_of_any_delivery_mode(after: Channel, name
     assert shown(get(after, name("quorum"), 3)) == ["1", "2", "3"]
 
 
-@before_the_restart
+@before_the_restart_of_amqpd
 def classic_counts(ch: Channel, name: Name) -> None:
     queue = declare(ch, name("classic"), {"x-delivery-limit": 10})
     keep(ch, queue, "0")

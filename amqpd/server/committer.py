@@ -25,7 +25,8 @@ from amqpd.store.store import Store
 
 # How much may wait in a batch: as much as is written within `COMMIT_S`, but within these bounds.
 COMMIT_S = 0.04
-FEWEST_WAITING, MOST_WAITING = 2_000, 50_000            # changes, publishes and settles
+FEWEST_WAITING, MOST_WAITING = 1_000, 50_000            # changes, publishes and settles
+MOST_OF_JOBS = 1_000                    # beyond which jobs add no more: theirs take longer than publishes
 FEWEST_OCTETS_WAITING, MOST_OCTETS_WAITING = 2 << 20, 32 << 20
 FILES_CHECKED_S = 0.5
 SWEEP_S = 0.005                         # without a batch, before a piece of what is deleted leaves the store
@@ -67,7 +68,7 @@ class Committer:
         self._follow_clock = follow_clock
         self._is_busy = False
         self._committed_number = 0
-        self._most, self._most_octets = MOST_WAITING, MOST_OCTETS_WAITING
+        self._most, self._most_octets = MOST_WAITING // 4, MOST_OCTETS_WAITING // 4
         self._taken_at = 0.0                    # of the loop's clock, when the batch was taken that is being written
         self._taken_count = self._taken_weight = 0
         self._one_more = asyncio.Event()
@@ -80,15 +81,14 @@ class Committer:
 
     @property
     def is_full(self) -> bool:
-        """Return whether publishers should not be read, and jobs not be worked on, until more has been written."""
+        """Return whether publishers should not be read, and deferred clients not go on, until more has been written."""
         filling = self._journal.filling
         return filling.count > self._most or filling.weight > self._most_octets
 
     @property
-    def is_overfull(self) -> bool:
-        """Return whether nothing that has been deferred should go on until more has been written."""
-        filling = self._journal.filling
-        return filling.count > 2 * self._most or filling.weight > 2 * self._most_octets
+    def is_full_for_jobs(self) -> bool:
+        """Return whether jobs should not be worked on until more has been written."""
+        return self._journal.filling.count > MOST_OF_JOBS or self.is_full
 
     def _measure(self, seconds: float) -> None:
         """Learn from a commit how much may wait, so that nobody's confirm waits long for what others do."""

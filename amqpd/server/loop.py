@@ -16,6 +16,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from amqpd.broker.broker import Broker
+from amqpd.broker.effort import SLICE
+from amqpd.broker.worklist import PIECE
 from amqpd.session.connection import Session
 from amqpd.wire.reader import Intake
 
@@ -57,6 +59,7 @@ class Pass:
         self._advanced: list[Session] = []
         self._is_scheduled = False
         self._deferred: deque[Session] = deque()        # those that have had their share of a turn, in order
+        self._unfinished: deque[Session] = deque()      # those whose command goes on like a job
         self._read_again: list[ClientProtocol] = []
         self._read_later: list[ClientProtocol] = []
 
@@ -79,6 +82,11 @@ class Pass:
     def input_deferred(self, session: Session) -> None:
         """See session/connection.py."""
         self._deferred.append(session)
+        self.schedule()
+
+    def command_unfinished(self, session: Session) -> None:
+        """See session/connection.py."""
+        self._unfinished.append(session)
         self.schedule()
 
     def input_drained(self, session: Session) -> None:
@@ -157,10 +165,12 @@ class Pass:
     @property
     def _has_work(self) -> bool:
         """Return whether there is something to go on with that need not wait for the disk first."""
-        if self.committer is None:
-            return bool(self._deferred) or not self._broker.worklist.is_empty
-        return (bool(self._deferred) and not self.committer.is_overfull
-                or not self._broker.worklist.is_empty and not self.committer.is_full)
+        has_jobs = bool(self._unfinished) or not self._broker.worklist.is_empty
+        return bool(self._deferred) and not self.is_full or has_jobs and not self._is_full_for_jobs
+
+    @property
+    def _is_full_for_jobs(self) -> bool:
+        return self.committer is not None and self.committer.is_full_for_jobs
 
     def _flush(self, now: int) -> None:
         """Write what the sessions have to say."""
@@ -172,7 +182,7 @@ class Pass:
 
     def _go_on_with_deferred(self) -> None:
         """Let those go on who have waited longest, until the turn is spent; at least one has a slice."""
-        if self.committer is not None and self.committer.is_overfull:
+        if self.is_full:
             return
         effort = self._broker.effort
         for _ in range(len(self._deferred)):
@@ -183,9 +193,17 @@ class Pass:
 
     def _work(self) -> None:
         """Give the worklist its slice of this turn, unless so much waits for the disk that more would make all wait."""
-        if not self._broker.worklist.is_empty and not self.is_full:
-            self._broker.effort.begin()
-            self._broker.worklist.work()
+        effort, worklist = self._broker.effort, self._broker.worklist
+        stop = effort.total + SLICE
+        while effort.total < stop and not self._is_full_for_jobs:
+            if self._unfinished:
+                session = self._unfinished.popleft()
+                self.guard(session, session.go_on)
+            elif worklist.is_empty:
+                return
+            if not worklist.is_empty:
+                effort.begin(PIECE)
+                worklist.work()
 
     def work_on_new(self) -> None:
         """Let new jobs do their first pieces: what they move should join the batch of what caused them."""

@@ -111,6 +111,9 @@ class Signals(Protocol):
     def input_deferred(self, session: Session) -> None:
         """The client has had its share of this turn: call `go_on` in the next one."""
 
+    def command_unfinished(self, session: Session) -> None:
+        """A command goes on in the next turn in which jobs are worked on: call `go_on` then."""
+
     def input_drained(self, session: Session) -> None:
         """What waited has been carried out: the client may be read again."""
 
@@ -220,7 +223,7 @@ class Session:
                     return
                 except Unfinished:
                     self._deferred.defer(commands, Wait.TURN, command)
-                    self._signals.input_deferred(self)
+                    self._signals.command_unfinished(self)
                     return
                 if worklist.has_new:
                     worklist.work_on_new()

@@ -52,7 +52,7 @@ class FakeProtocol:
 class FakeCommitter:
     def __init__(self, log: list[str]) -> None:
         self.log = log
-        self.is_full = self.is_overfull = False
+        self.is_full = self.is_full_for_jobs = False
 
     def tell_of_answers(self) -> None:
         """Nothing was answered."""
@@ -329,14 +329,14 @@ def test_jobs_and_deferred_clients_wait_while_too_much_waits_for_the_disk(
 
     passes.input_deferred(Waiting())
     broker.worklist.add(Waiting())
-    passes.committer.is_full = passes.committer.is_overfull = True
+    passes.committer.is_full = passes.committer.is_full_for_jobs = True
     loop.turn()
     assert log == ["take"] and not loop.soon, "nothing turns until the commit"
-    passes.committer.is_overfull = False
+    passes.committer.is_full = False
     passes.on_commit(1)
     loop.turn()
     assert log == ["take", "go on", "take"]
-    passes.committer.is_full = False
+    passes.committer.is_full_for_jobs = False
     passes.on_commit(2)
     loop.turn()
     assert log == ["take", "go on", "take", "work", "take"]

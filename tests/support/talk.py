@@ -136,6 +136,10 @@ class Stage:
         """See session/connection.py."""
         self._deferred.append(session)
 
+    def command_unfinished(self, session: Session) -> None:
+        """See session/connection.py."""
+        self._deferred.append(session)
+
     def input_drained(self, session: Session) -> None:
         """See session/connection.py."""
         session.is_read = True

@@ -63,7 +63,7 @@ def huge_commit(world: World) -> None:
         peer.call(tx_commit(), methods.TX_COMMIT_OK)
 
 
-@shape("purge-and-delete", "sibling")
+@shape("purge-and-delete", "sibling", in_ci=False)
 def purge_and_delete(world: World) -> None:
     """A queue with very many messages is purged, another deleted; transient, then persistent."""
     with world.peer() as peer:
@@ -84,7 +84,7 @@ def hold(world: World, count: int) -> Peer:
     return peer
 
 
-@shape("recover-of-unacked", "sibling")
+@shape("recover-of-unacked", "sibling", in_ci=False)
 def recover_all(world: World) -> None:
     """basic.recover of 100,000 unacked messages, which are all delivered again, and again."""
     count = world.of(40_000, 100_000)
