@@ -103,7 +103,7 @@ def test_each_publish_to_more_queues_than_a_slice_is_taken_by_itself(stage: Coun
 def test_returns_go_out_before_their_confirm_where_the_run_was_cut(stage: CountingStage, talk: Talk) -> None:
     talk.client(Confirm.Select()).broker(Confirm.SelectOk())
     said = b""
-    for n in range(400):
+    for n in range(800):
         said += talk._marshal(Basic.Publish(exchange="wide"), 1, b"%d" % n, None)
         said += talk._marshal(Basic.Publish(routing_key=f"none {n}", mandatory=True), 1, b"r%d" % n, None)
     stage.measured()
@@ -117,9 +117,9 @@ def test_returns_go_out_before_their_confirm_where_the_run_was_cut(stage: Counti
         else:
             assert one.said.delivery_tag > last
             last = one.said.delivery_tag
-    assert last == 800 and list(returned) == [b"r%d" % n for n in range(400)]
+    assert last == 1_600 and list(returned) == [b"r%d" % n for n in range(800)]
     assert all(before < 2 * n + 2 for n, before in enumerate(returned.values()))
-    assert bodies(talk, "q3") == [b"%d" % n for n in range(400)]
+    assert bodies(talk, "q3") == [b"%d" % n for n in range(800)]
 
 
 def test_the_rest_of_a_run_is_dropped_where_the_channel_is_closed(stage: CountingStage, talk: Talk) -> None:

@@ -33,7 +33,7 @@ def use_all_keys(world: World, kind: str) -> None:
             peer.sync()
 
 
-@shape("direct-keys-in-turn", "B7")
+@shape("direct-keys-in-turn", "B7", in_ci=False)
 def direct_keys(world: World) -> None:
     """10,000 bindings of a direct exchange, and as many keys in turn."""
     use_all_keys(world, "direct")

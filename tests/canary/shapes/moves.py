@@ -47,7 +47,7 @@ def rollback_backwards(world: World) -> None:
         peer.call(tx_rollback(), methods.TX_ROLLBACK_OK)
 
 
-@shape("huge-commit", "sibling")
+@shape("huge-commit", "sibling", in_ci=False)
 def huge_commit(world: World) -> None:
     """tx.commit of very many publishes and acks."""
     count = world.of(30_000, 90_000)
@@ -122,7 +122,7 @@ def cut_connection(world: World) -> None:
         await_depth(other, "held", count)
 
 
-@shape("acks-one-by-one-backwards", "sibling")
+@shape("acks-one-by-one-backwards", "sibling", in_ci=False)
 def acks_backwards(world: World) -> None:
     """Very many messages are acked last first."""
     count = world.of(50_000, 100_000)
