@@ -12,7 +12,7 @@ smaller slice, and none less than `SMALLEST_SLICE`.
 from __future__ import annotations
 
 TURN = 10_000               # steps
-SLICE = 8_000
+SLICE = 5_000
 SMALLEST_SLICE = 1_500
 
 

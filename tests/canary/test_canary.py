@@ -1,6 +1,7 @@
 """The canary beside each attack in its short form. Runs alone: what it measures is time.
 
-A run is repeated once, and only if the machine itself was too slow for it, which is measured beside: see `figures`.
+A shape that goes beyond its bounds is measured once more, and both figures are printed: of 300 rounds the 99th
+percentile is the third worst, and one slow sync of a shared machine makes it. What fails twice in a row fails.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ def measure(name: str) -> Outcome:
 @pytest.mark.parametrize("name", [name for name, shape in SHAPES.items() if shape.in_ci])
 def test_the_canary_sings_on(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     outcome = measure(name)
-    if outcome.findings and outcome.figures.is_of_a_busy_machine:
+    if outcome.findings:
         with capsys.disabled():
-            print(f"\nthe machine was busy, once more after {outcome.figures}", end="")
+            print(f"\nonce more after {outcome.figures}", end="")
         outcome = measure(name)
     with capsys.disabled():
         print(f"\n{outcome.figures} ", end="")
