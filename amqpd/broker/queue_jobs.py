@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 
 from amqpd.broker.worklist import PIECE, Waiters, Worklist, nothing
 
-
 log = logging.getLogger("amqpd")
 
 OVER = object()
@@ -70,9 +69,9 @@ class QueueJobs:
 
     def clear(self) -> None:
         """Forget all jobs, and the queue: it is gone."""
+        self._on_idle = nothing     # before all else: a deleted queue begins no job anew
         self._jobs.clear()
         self._end()
-        self._on_idle = nothing
 
     def _end(self) -> None:
         self._on_idle()

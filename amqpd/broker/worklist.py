@@ -160,7 +160,8 @@ class Worklist:
 
     def _work_on(self, job: Job) -> None:
         try:
-            job.work()
+            if job.has_work:        # the queue it was for may have been deleted since it was added
+                job.work()
         except Exception:
             log.exception("internal error in a job of the worklist")
         if job.has_work:

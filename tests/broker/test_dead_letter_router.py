@@ -168,6 +168,17 @@ def test_what_is_set_aside_goes_with_its_queue_and_stays_otherwise(
     assert scene.bodies(scene.dead) == bodies(2) and len(scene.source.aside) == 3
 
 
+def test_a_queue_that_is_deleted_while_it_is_busy_leaves_no_job_behind(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.publish(scene.source, 3 * PIECE)
+    scene.expire()
+    assert scene.source.jobs.has_work
+    scene.vhost.delete_queue(OPERATOR, "source", scene)
+    scene.vhost.worklist.work_off()
+    assert not caplog.records
+
+
 # Whatever raises
 
 # What catches the errors of the others, and asks for what is to be tried again; everything else may fail.

@@ -27,7 +27,8 @@ def test_the_canary_sings_on(name: str, capsys: pytest.CaptureFixture[str]) -> N
     outcome = measure(name)
     if outcome.findings:
         with capsys.disabled():
-            print(f"\nonce more after {outcome.figures}", end="")
+            reason = "the machine was busy, " if outcome.figures.is_of_a_busy_machine else ""
+            print(f"\n{reason}once more after {outcome.figures}", end="")
         outcome = measure(name)
     with capsys.disabled():
         print(f"\n{outcome.figures} ", end="")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pamqp.commands import Basic, Channel, Queue, Tx
 
-from amqpd.session.connection import METHOD_STEPS
 from amqpd.session import transaction
+from amqpd.session.connection import METHOD_STEPS
 from tests.support.talk import Stage, Talk
 
 
