@@ -248,6 +248,12 @@ class Pass:
         self._broker.clock.advance(now, self._broker.effort)
         self.schedule()
 
+    def wake_if_overdue(self) -> None:
+        """Wake those whose time came while the machine slept, for which the loop's own timers stand still."""
+        if self._alarm is not None and not self._reads_first and now_ms() - self._alarm_ms > LATE_MS:
+            self._alarm.cancel()
+            self._wake()
+
     def on_commit(self, batch: int) -> None:
         """A batch is on disk: tell the sessions that wait for it, and send their confirms without another turn."""
         for session in list(self._awaiting):

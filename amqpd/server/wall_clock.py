@@ -22,7 +22,6 @@ from amqpd.store.journal import Journal
 
 STEP_MS = 100           # less is what two clocks read one after the other differ by, and is let go
 FOLLOWED_S = 0.5
-OVERDUE_MS = 250        # a wake-up this late was missed because the machine slept
 TOLD_MS = 1_000         # a step from which on the log tells of it
 
 log = logging.getLogger("amqpd")
@@ -62,9 +61,7 @@ class WallClock:
         """Look at it all the time; after a sleep of the machine, wake those whose time came meanwhile."""
         while True:
             self.follow()
-            due = self._clock.next_wake_ms
             if self._passes is not None:
-                if due is not None and due < now_ms() - OVERDUE_MS:
-                    self._clock.advance(now_ms())
                 self._passes.begin()
+                self._passes.wake_if_overdue()
             await asyncio.sleep(FOLLOWED_S)

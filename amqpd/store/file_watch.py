@@ -60,11 +60,12 @@ class FileWatch:
         """
         can_compare = self._is_checkpoint.acquire(blocking=False)     # else sizes change just now
         try:
-            for path, identity in self._identities.items():
+            for path, identity in list(self._identities.items()):
+                size = self._sizes.get(path, 0)     # before the look: the file may grow, and be noted, after it
                 found = _look(path)
                 if (found.st_dev, found.st_ino) != identity:
                     raise _gone(path, "another file is in its place")
-                if can_compare and found.st_size < self._sizes.get(path, 0):
+                if can_compare and found.st_size < size:
                     raise _gone(path, f"it was cut to {found.st_size} bytes")
         finally:
             if can_compare:

@@ -23,7 +23,7 @@ import msgspec
 from amqpd import logs
 from amqpd.broker.broker import Broker
 from amqpd.broker.consumer import Consumer
-from amqpd.broker.definitions import Deleted
+from amqpd.broker.definitions import BindingDefinition, Change, Deleted
 from amqpd.broker.pages import NO_END
 from amqpd.broker.dispatcher import Dispatcher
 from amqpd.broker.queue import Queue
@@ -67,6 +67,14 @@ def around_commit(change: Callable[[Commit, Batch], None]) -> None:
         change(partial(commit, self), batch)
 
     patch(Store, "commit", changed)
+
+
+def identity_of(change: Change) -> object:
+    """What two definitions of one thing have in common."""
+    definition = change.definition
+    if isinstance(definition, BindingDefinition):
+        return definition.vhost, definition.source, definition.destination, definition.routing_key
+    return type(definition), getattr(definition, "vhost", ""), getattr(definition, "name", "")
 
 
 def around_load(change: Callable[[Recovered], Recovered]) -> None:
@@ -225,9 +233,20 @@ def writes_acks_late() -> None:
 
 @fault
 def forgets_deletions() -> None:
-    """Promise 8: what was deleted is back after a restart."""
+    """Promise 8: what was deleted is back after a restart, unless something was declared anew since."""
+    held: list[Deleted] = []
+
     def commit_without(commit: Commit, batch: Batch) -> None:
-        batch.changes = [change for change in batch.changes if not isinstance(change, Deleted)]
+        changes: list[Change] = []
+        for change in batch.changes:
+            if isinstance(change, Deleted):
+                held.append(change)
+                continue
+            if any(identity_of(change) == identity_of(deletion) for deletion in held):
+                changes += held     # the store takes nothing twice
+                held.clear()
+            changes.append(change)
+        batch.changes = changes
         commit(batch)
 
     around_commit(commit_without)

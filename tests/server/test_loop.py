@@ -276,6 +276,24 @@ def test_a_wake_up_that_comes_late_comes_after_the_sockets_have_been_read(
     assert log == ["take", "take", "wake"]
 
 
+def test_whose_time_came_while_the_machine_slept_is_woken_after_the_sockets_have_been_read(
+    passes: Any, loop: FakeLoop, broker: Broker, log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The timers of the loop stood still meanwhile."""
+    broker.clock.wake_at(1_500, Sleeper(log))
+    passes.schedule()
+    loop.turn()
+    passes.wake_if_overdue()
+    assert not loop.timers[0].is_cancelled and len(loop.timers) == 1
+    monkeypatch.setattr(loop_module, "now_ms", lambda: 41_500)
+    passes.wake_if_overdue()
+    passes.wake_if_overdue()
+    assert [(timer.delay_s, timer.is_cancelled) for timer in loop.timers[1:]] == [(loop_module.READ_TURN_S, False)]
+    assert loop.timers[0].is_cancelled and log == ["take"]
+    loop.timers[1].call()
+    assert log == ["take", "wake"]
+
+
 def test_an_earlier_alarm_takes_the_place_of_a_later_one(
     passes: Any, loop: FakeLoop, broker: Broker, log: list[str]
 ) -> None:

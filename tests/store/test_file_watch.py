@@ -11,6 +11,7 @@ import pytest
 
 from amqpd.store import store as stores
 from amqpd.store.errors import StoreError
+from amqpd.store.file_watch import FileWatch
 from amqpd.store.journal import Journal
 from amqpd.store.store import Store
 from tests.store.store_samples import define, message, queue, save
@@ -85,3 +86,25 @@ def test_the_stores_own_work_is_not_taken_for_damage(
     assert store._path.stat().st_size < size
     store.close({})
     store.check_files()
+
+
+def test_a_file_that_grows_while_it_is_looked_at_is_not_taken_for_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store's thread writes, and notes the size, between a look of the loop at the file and what is made of it."""
+    log, lock, watch = tmp_path / "log", tmp_path / "lock", FileWatch()
+    log.write_bytes(b"some")
+    lock.touch()
+    watch.begin([log], lock)
+    look = os.stat
+
+    def grow_afterwards(path: str) -> os.stat_result:
+        found = look(path)
+        watch.grown(log, 8)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", grow_afterwards)
+        watch.check()
+    with pytest.raises(StoreError, match="it was cut to 4 bytes"):
+        watch.check()
