@@ -280,7 +280,7 @@ def test_what_needs_no_ack_goes_on_once_there_is_room(ch: Channel, names: Names)
 @pytest.mark.parametrize("consumers", [1, 2])
 def test_all_queues_have_their_share_of_a_global_limit(
         ch: Channel, names: Names, count: int, consumers: int) -> None:
-    """None of three full queues starves while 90 deliveries are acked one by one. RabbitMQ's shares vary: 46, 33, 11."""
+    """None of three full queues starves while 90 deliveries are acked one by one. RabbitMQ's vary: 46, 33, 11."""
     queues = [declare(ch, names) for _ in range(3)]
     for queue in queues:
         fill(ch, queue, *["0"] * 100)
