@@ -24,8 +24,8 @@ from amqpd.store.journal import Batch, Journal
 from amqpd.store.store import Store
 
 # How much may wait in a batch: as much as is written within `COMMIT_S`, but within these bounds.
-COMMIT_S = 0.04
-FEWEST_WAITING, MOST_WAITING = 1_000, 50_000            # changes, publishes and settles
+COMMIT_S = 0.012
+FEWEST_WAITING, MOST_WAITING = 500, 50_000              # changes, publishes and settles
 MOST_OF_JOBS = 1_000                    # beyond which jobs add no more: theirs take longer than publishes
 FEWEST_OCTETS_WAITING, MOST_OCTETS_WAITING = 2 << 20, 32 << 20
 FILES_CHECKED_S = 0.5
@@ -175,9 +175,13 @@ class Committer:
         await asyncio.wrap_future(done)
 
     def _commit_forever(self) -> None:
-        with suppress(_Ended):
+        try:
             while True:
                 self._do(self._next())
+        except _Ended:
+            pass
+        except Exception as error:      # a mistake of ours: nobody would ever be confirmed again
+            self._tell(self._on_failure, self._store.fail_by_mistake(error))
 
     def _next(self) -> Batch | Callable[[], None] | None:
         """What is to be done next. While there is nothing, the store is tidied up if it can be, a piece at a time."""
@@ -219,12 +223,18 @@ class Committer:
             return work()
         try:
             self._with_room(partial(self._store.commit, work))
-            with suppress(StoreFull):       # what is in the log is safe there: another time, then
-                self._with_room(self._store.checkpoint_if_due)
+            is_due = self._store.is_checkpoint_due()
         except StoreError as error:
             self._tell(self._on_failure, error)
             raise _Ended from error
+        self._shelf.is_in_use = is_due      # before the loop hears that the batch is written, and reads
         self._tell(self._committed, work.number)
+        if is_due:
+            self._tidy(self._checkpoint)    # what is in the log is safe there, so nobody need wait for this
+
+    def _checkpoint(self) -> bool:
+        self._with_room(self._store.checkpoint_if_due)
+        return False
 
     def _run(self, job: Callable[[Callable[[], None]], None], done: Future[None]) -> None:
         if not done.set_running_or_notify_cancel():

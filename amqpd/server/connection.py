@@ -21,7 +21,6 @@ from amqpd.session.connection import Session
 if TYPE_CHECKING:
     from amqpd.server.listener import Listeners
 
-SHARE = 512 * 1024          # octets one connection may bring in a pass
 LARGE_WRITE = 64 * 1024     # from here on, pieces are handed over one by one instead of being joined
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 30, 10, 6
 USER_TIMEOUT_MS = 90_000
@@ -44,7 +43,8 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport
         self._is_direct = False     # whether the last buffer given out was not the shared one
         self._size = 0              # of that buffer
-        self._taken = 0             # octets read since the socket was last found empty
+        self.expected_steps = 0     # see server/read_shares.py
+        self.has_rested = False
         self._peer_took = self._looks_in_vain = 0       # octets that the transport got rid of, when last looked at
 
     # The transport's calls
@@ -60,31 +60,28 @@ class ClientProtocol(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> bytearray | memoryview:
         """The buffer all connections share; for a large body on its way in, the body's own place."""
-        if self.session.is_blocked:
-            self._is_direct, self._size = False, READ_WHILE_BLOCKED
-            return self._view[:READ_WHILE_BLOCKED]
-        room = self.session.direct_room()
+        room = None if self.session.is_blocked else self.session.direct_room()
         self._is_direct = room is not None
-        self._size = len(self._buffer if room is None else room)
-        return self._buffer if room is None else room
+        if room is not None:
+            self._size = len(room)
+            return room
+        self._size = READ_WHILE_BLOCKED if self.session.is_blocked else self._passes.shares.size(self)
+        return self._view[:self._size]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Octets came: the session takes them, and the end of the pass sees to the rest."""
         session = self.session
         runs = session.published_runs
+        effort = session.broker.effort
+        before, was_blocked = effort.total, session.is_blocked
         if self._is_direct:
             session.receive_direct(nbytes, now_ms())
         else:
             session.receive(self._view[:nbytes], now_ms())
-        self._taken += nbytes
-        if nbytes < self._size:
-            self._taken = 0
+        must_rest = not was_blocked and self._passes.shares.has_read(self, nbytes, self._size, effort.total - before)
         if session.is_deferred:
-            self._taken = 0
             self._pause_reading()       # until what was read has been carried out
-        elif self._taken >= SHARE:
-            # There is more, and the loop would read on and on: let the others and the consumers have their turn.
-            self._taken = 0
+        elif must_rest:
             self._pause_reading()
             self._passes.read_again(self)
         has_published = session.published_runs > runs

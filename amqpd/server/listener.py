@@ -20,6 +20,7 @@ from amqpd.server.acceptor import Acceptor
 from amqpd.server.connection import ClientProtocol
 from amqpd.server.gaps import Gaps
 from amqpd.server.login import Logins
+from amqpd.server.read_shares import MOST
 from amqpd.server.loop import Pass, now_ms
 from amqpd.server.resources import descriptors_for_clients
 from amqpd.server.sparing_log import SparingLog
@@ -28,7 +29,6 @@ from amqpd.session.connection import Session, SessionSettings
 
 log = logging.getLogger("amqpd.connection")
 
-BUFFER_SIZE = 256 * 1024
 ADMITTED_IN_A_TURN = 16         # of those that wait
 LOOK_S = 0.1                    # between two looks whether those that wait can come in
 
@@ -50,7 +50,7 @@ class Listeners:
     ) -> None:
         self.settings = settings
         self.passes = passes
-        self.buffer = bytearray(BUFFER_SIZE)
+        self.buffer = bytearray(MOST)
         self.most_sockets = descriptors_for_clients()
         self._broker = broker
         self._logins = logins

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from amqpd.broker.broker import Broker
 from amqpd.broker.effort import SLICE
 from amqpd.broker.worklist import PIECE
+from amqpd.server.read_shares import ReadShares
 from amqpd.session.connection import Session
 from amqpd.wire.reader import Intake
 
@@ -60,7 +61,7 @@ class Pass:
         self._is_scheduled = False
         self._deferred: deque[Session] = deque()        # those that have had their share of a turn, in order
         self._unfinished: deque[Session] = deque()      # those whose command goes on like a job
-        self._read_again: list[ClientProtocol] = []
+        self.shares = ReadShares()
         self._read_later: list[ClientProtocol] = []
 
     # Signals of a session
@@ -109,7 +110,7 @@ class Pass:
 
     def read_again(self, protocol: ClientProtocol) -> None:
         """This connection has had its share of the pass."""
-        self._read_again.append(protocol)
+        self.shares.rest(protocol)
 
     def read_later(self, protocol: ClientProtocol) -> None:
         """This connection publishes more than can be taken now: it is read again after a commit, or deliveries."""
@@ -148,16 +149,13 @@ class Pass:
             self.shelf.serve()
         if self.committer is not None:
             self.committer.take()
-        if self._read_later and not self.is_full and not self.is_behind:
-            self._read_again += self._read_later
-            self._read_later = []
-        if self._read_again:
-            protocols, self._read_again = self._read_again, []
-            for protocol in protocols:
-                if self.is_full:
-                    self._read_later.append(protocol)
-                else:
-                    protocol.resume_reading()
+        self.shares.begin_turn()
+        if not self.is_full:
+            if self._read_later and not self.is_behind:
+                for protocol in self._read_later:
+                    self.shares.rest(protocol)
+                self._read_later = []
+            self.shares.resume()
         self._broker.effort.begin_turn()
         if self._has_work:
             self.schedule()
@@ -166,7 +164,8 @@ class Pass:
     def _has_work(self) -> bool:
         """Return whether there is something to go on with that need not wait for the disk first."""
         has_jobs = bool(self._unfinished) or not self._broker.worklist.is_empty
-        return bool(self._deferred) and not self.is_full or has_jobs and not self._is_full_for_jobs
+        has_clients = bool(self._deferred) or self.shares.has_resting
+        return has_clients and not self.is_full or has_jobs and not self._is_full_for_jobs
 
     @property
     def _is_full_for_jobs(self) -> bool:

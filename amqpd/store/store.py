@@ -47,7 +47,7 @@ from amqpd.store.statements import ASTRAY, COUNT_MESSAGES, change_numbers, inser
 
 Durability = Literal["power", "process"]
 
-LARGEST_LOG = 16 << 20      # octets of the write-ahead log before it is written back
+LARGEST_LOG = 8 << 20       # octets of the write-ahead log before it is written back, which takes 10 ms or so
 KEPT_FREE_PAGES = 4_096     # 16 MiB of the file that are not given back
 SHRINK_PAGES = 1_024        # at once: some milliseconds and a sync
 BACKUP_PAGES = 128          # of 4 KiB, between two commits: about a millisecond
@@ -321,17 +321,25 @@ class Store:
         unheld = "queue IS NULL AND NOT EXISTS (SELECT * FROM entries WHERE entries.number = message_rows.number)"
         return change_numbers(self._connection, f"DELETE FROM message_rows WHERE {unheld}", numbers)
 
-    def checkpoint_if_due(self) -> None:
-        """Write the log back into the file when it has passed 16 MiB. Raises StoreFull, StoreError."""
-        size = self._size_of(self._log_path)
-        if size > LARGEST_LOG:
-            self._checkpoint()
-        else:
+    def is_checkpoint_due(self) -> bool:
+        """Return whether the log has passed `LARGEST_LOG`; its size is noted meanwhile. Raises StoreError."""
+        with self._guarded():
+            size = self._size_of(self._log_path)
             self._files.grown(self._log_path, size)
+            return size > LARGEST_LOG
+
+    def checkpoint_if_due(self) -> None:
+        """Write the log back into the file when that is due. Raises StoreFull, StoreError."""
+        if self.is_checkpoint_due():
+            self._checkpoint()
 
     def fail(self, failure: StoreError) -> None:
         """Write nothing any more: something was not read that should have been, and may not be taken for lost."""
         self._failure = self._failure or failure
+
+    def fail_by_mistake(self, error: Exception) -> StoreError:
+        """As `fail`, for an error that nobody has thought of; returns what to tell."""
+        return self._failed(from_mistake(error, self._path))
 
     def check_files(self) -> None:
         """See that the files that are open are still there under their names; from any thread, even meanwhile.

@@ -29,6 +29,9 @@ class GatedStore:
         self.begun = threading.Semaphore(0)
         self.failure: StoreError | None = None
         self.checkpoints = 0
+        self.is_log_large = False
+        self.checkpoint_gate = threading.Event()
+        self.checkpoint_gate.set()
         self.shrinks = iter([False] * 1_000)
         self.has_shrunk = threading.Event()
         self.missing: StoreError | None = None
@@ -62,8 +65,15 @@ class GatedStore:
             raise self.failure
         self.committed.append(batch.number)
 
+    def is_checkpoint_due(self) -> bool:
+        return self.is_log_large
+
     def checkpoint_if_due(self) -> None:
+        assert self.checkpoint_gate.wait(10)
         self.checkpoints += 1
+
+    def fail_by_mistake(self, error: Exception) -> StoreError:
+        return StoreError(f"a mistake: {error}")
 
 
 class FakePasses:
@@ -145,7 +155,39 @@ def test_a_batch_is_committed_and_then_told() -> None:
         assert bench.passes.heard == [1]
 
     bench = run(talk)
-    assert (bench.store.committed, bench.store.checkpoints) == ([1], 1)
+    assert (bench.store.committed, bench.store.checkpoints) == ([1], 0)
+
+
+def test_nobody_waits_for_the_log_to_be_written_back_and_nobody_reads_meanwhile() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.store.is_log_large = True
+        bench.store.checkpoint_gate.clear()
+        bench.record(1)
+        bench.committer.take()
+        await bench.committer.wait_committed()
+        assert bench.passes.heard == [1] and bench.shelf.is_in_use
+        bench.record(2)
+        bench.committer.take()
+        bench.store.checkpoint_gate.set()
+        await bench.committer.wait_committed()
+
+    bench = run(talk)
+    assert (bench.store.committed, bench.store.checkpoints, bench.shelf.is_in_use) == ([1, 2], 2, False)
+
+
+def test_a_mistake_in_the_thread_is_a_failure_of_the_store() -> None:
+    """Else nobody would ever be confirmed again, and nobody would know why."""
+    async def talk(bench: Bench) -> None:
+        def mistake(step: Callable[[], None]) -> None:
+            raise KeyError("no such thing")
+
+        bench.committer._with_room = mistake
+        bench.record(1)
+        bench.committer.take()
+        await bench.failed.wait()
+
+    bench = run(talk)
+    assert [str(failure) for failure in bench.failures] == ["a mistake: 'no such thing'"]
 
 
 def test_one_batch_fills_while_another_is_written() -> None:
@@ -277,9 +319,10 @@ def test_a_batch_and_the_writing_back_of_the_log_get_room_each_by_itself() -> No
             step()
 
         bench.committer._with_room = with_room
+        bench.store.is_log_large = True
         bench.record(1)
         bench.committer.take()
-        await bench.committer.wait_committed()
+        await bench.committer.stop()
         assert tries == [0, 1]
 
     run(talk)
@@ -293,6 +336,7 @@ def test_a_log_that_cannot_be_written_back_for_want_of_room_is_left_for_later() 
             step()
 
         bench.committer._with_room = with_room
+        bench.store.is_log_large = True
         for number in (1, 2):
             bench.record(number)
             bench.committer.take()

@@ -6,6 +6,7 @@ import asyncio
 import select
 import socket
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from amqpd.server import connection as connection_module
 from amqpd.server.connection import ClientProtocol
 from amqpd.server.listener import Listeners
 from amqpd.server.loop import Pass
+from amqpd.server.read_shares import SCRAP, TURN_STEPS
 from amqpd.server.unauthenticated import Unauthenticated
 from amqpd.session.connection import SessionSettings
 from amqpd.session.phases import Phase
@@ -204,29 +206,45 @@ def test_a_password_is_looked_at_once_however_much_is_said_meanwhile(client: Cli
     assert client.session.phase is Phase.OPEN
 
 
+def is_of(shared: bytearray, room: bytearray | memoryview) -> bool:
+    """Whether this room is a part of the buffer that all connections share."""
+    return isinstance(room, memoryview) and room.obj is shared
+
+
 def test_a_large_body_is_read_into_its_own_place(open_client: Client) -> None:
     publish = frame.marshal(Basic.Publish(routing_key="q"), 1) + content_frames(1, bytes(400_000))
     open_client.say_all(frame.marshal(Queue.Declare(queue="q"), 1) + publish[:70_000])
     shared = open_client.listeners.buffer
-    assert open_client.protocol.get_buffer(-1) is not shared
+    assert not is_of(shared, open_client.protocol.get_buffer(-1))
     open_client.say_all(publish[70_000:])
-    assert open_client.protocol.get_buffer(-1) is shared
+    assert is_of(shared, open_client.protocol.get_buffer(-1))
     message, = open_client.broker.vhosts["/"].queues["q"].ready
     assert message.body == bytes(400_000)
 
 
-def test_who_says_a_lot_lets_others_have_their_turn(open_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_says_a_lot_rests_while_others_wait(open_client: Client) -> None:
     size = len(open_client.listeners.buffer)
-    monkeypatch.setattr(connection_module, "SHARE", 2 * size)
     publish = frame.marshal(Basic.Publish(routing_key="q"), 1) + content_frames(1, bytes(1_000))
     run = publish * (3 * size // len(publish))
     open_client.say(run[:size])
-    assert open_client.passes.again == [] and open_client.session.is_read
+    assert open_client.passes.again == [] and open_client.session.is_read, "it is alone"
+    open_client.passes.shares.begin_turn()
+    open_client.passes.shares.rest(open_client.protocol)        # it stands for somebody else here
     open_client.say(run[size : 2 * size])
     assert open_client.passes.again == [open_client.protocol] and not open_client.session.is_read
     assert open_client.transport.calls[-1] == "pause"
+    assert open_client.protocol.expected_steps > size // 2_000, "what it sent is what it is expected to send"
     open_client.protocol.resume_reading()
     assert open_client.session.is_read and open_client.transport.calls[-1] == "resume"
+
+
+def test_a_spent_turn_leaves_a_scrap_for_everybody(open_client: Client) -> None:
+    shares = open_client.passes.shares
+    other: Any = SimpleNamespace(expected_steps=0, has_rested=False)
+    shares.has_read(other, 1, 2, TURN_STEPS)
+    assert len(open_client.protocol.get_buffer(-1)) == SCRAP
+    shares.begin_turn()
+    assert len(open_client.protocol.get_buffer(-1)) == len(open_client.listeners.buffer)
 
 
 def test_a_full_journal_stops_the_reading(open_client: Client) -> None:

@@ -41,6 +41,8 @@ class FakeProtocol:
         self.log = log
         self.name = name
         self.session = SimpleNamespace(is_deferred=False)
+        self.expected_steps = 0
+        self.has_rested = False
 
     def flush(self, now: int) -> None:
         self.log.append(f"flush {self.name}")

@@ -488,8 +488,8 @@ def test_the_log_is_written_back_when_it_has_grown(store, journal, monkeypatch):
     assert store.info().octets > 120_000
 
 
-def test_the_default_bound_of_the_log_is_16_mib():
-    assert store_module.LARGEST_LOG == 16 * 1024 * 1024
+def test_the_default_bound_of_the_log_is_8_mib():
+    assert store_module.LARGEST_LOG == 8 * 1024 * 1024
 
 
 def test_large_messages_leave_little_to_write_when_they_go(store, journal):
