@@ -26,7 +26,8 @@ from amqpd.store.store import Store
 # How much may wait in a batch: as much as is written within `COMMIT_S`, but within these bounds.
 COMMIT_S = 0.012
 FEWEST_WAITING, MOST_WAITING = 500, 50_000              # changes, publishes and settles
-MOST_OF_JOBS = 1_000                    # beyond which jobs add no more: theirs take longer than publishes
+OVERFULL = 4                            # times as much, and nobody at all adds more
+MOST_OF_JOBS = 250                      # beyond which jobs add no more: theirs take longer than publishes
 FEWEST_OCTETS_WAITING, MOST_OCTETS_WAITING = 2 << 20, 32 << 20
 FILES_CHECKED_S = 0.5
 SWEEP_S = 0.005                         # without a batch, before a piece of what is deleted leaves the store
@@ -84,6 +85,12 @@ class Committer:
         """Return whether publishers should not be read, and deferred clients not go on, until more has been written."""
         filling = self._journal.filling
         return filling.count > self._most or filling.weight > self._most_octets
+
+    @property
+    def is_overfull(self) -> bool:
+        """Return whether not even those should be read who send little."""
+        filling = self._journal.filling
+        return filling.count > OVERFULL * self._most or filling.weight > OVERFULL * self._most_octets
 
     @property
     def is_full_for_jobs(self) -> bool:

@@ -16,6 +16,7 @@ import struct
 from typing import TYPE_CHECKING, cast
 
 from amqpd.server.loop import now_ms
+from amqpd.server.read_shares import LITTLE
 from amqpd.session.connection import Session
 
 if TYPE_CHECKING:
@@ -84,9 +85,9 @@ class ClientProtocol(asyncio.BufferedProtocol):
         elif must_rest:
             self._pause_reading()
             self._passes.read_again(self)
-        has_published = session.published_runs > runs
-        if (self._passes.is_full or has_published and self._passes.is_behind) and session.is_read:
-            self._pause_reading()
+        is_held = self._passes.is_full or session.published_runs > runs and self._passes.is_behind
+        if is_held and session.is_read and (self.expected_steps > LITTLE or self._passes.is_overfull):
+            self._pause_reading()       # of who sends little, the little may come
             self._passes.read_later(self)
         if session.is_unheard and session.is_read:
             self._pause_reading()

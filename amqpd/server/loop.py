@@ -280,6 +280,11 @@ class Pass:
         return self.committer is not None and self.committer.is_full
 
     @property
+    def is_overfull(self) -> bool:
+        """Whether so much more waits for the disk that not even those are read who send little."""
+        return self.committer is not None and self.committer.is_overfull
+
+    @property
     def is_behind(self) -> bool:
         """Whether more waits in memory than should, and consumers are about to take it."""
         return self._broker.is_behind

@@ -62,6 +62,9 @@ CLOSE_OK_WAIT_S = 5.0
 STOP_LIMIT_S = 30.0             # then a stop ends as a crash would
 LAST_WORDS_S, FAIL_LIMIT_S = 1.0, 3.0           # after the store has failed: to tell the clients; in any case
 SWITCH_INTERVAL_S = 0.0005      # a commit that needs the interpreter waits this long for a busy loop, not 5 ms
+# Python's collector looks at new objects, a few milliseconds at a time. It never looks at all objects by itself, since
+# everybody would wait meanwhile: what is not used any more is freed without it, and the memory alarm calls it as well.
+COLLECTED = 10_000, 5, 1_000_000_000
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3     # of <malloc.h>
 KEPT_OCTETS = 16 * 1024 * 1024
 OURS = "broker forced connection closure with reason 'shutdown'"
@@ -142,7 +145,7 @@ class _Server:
         addresses = await self._listen(listeners)
         gc.collect()
         gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        gc.set_threshold(*COLLECTED)
         async with self._control(broker, passes, addresses, alarms), anyio.create_task_group() as tasks:
             for task in (Ticker(passes).tick_forever, alarms.watch_memory_forever, alarms.watch_disk_forever,
                          wall_clock.follow_forever):

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 ANSWERS_AT_ONCE = 2_000         # deliveries that are answered in one turn
 REMEMBERED = 2_000      # delivery heads a consumer; beyond it, remembering starts anew
+RUN_STEPS = 5           # what a run of deliveries takes, beyond a step for each; see broker/effort.py
 
 
 class _Heads:
@@ -117,7 +118,7 @@ class Consuming:
         tags = range(self._next_tag, self._next_tag + len(run))
         self._next_tag += len(run)
         self.delivered_total += len(run)
-        self._channel.broker.effort.total += len(run)
+        self._channel.broker.effort.total += RUN_STEPS + len(run)
         if not consumer.no_ack:
             self._note_time()
             self._in_flight += len(run)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 REMEMBERED = 2_000      # targets or facts a channel; beyond it, remembering starts anew
 # What finding a target costs without the walk, and reading facts, in steps of broker/effort.py.
 RESOLVE_STEPS, READ_STEPS, OCTETS_A_STEP = 4, 2, 32
+RUN_STEPS = 6           # what handing a run to a queue takes, beyond a step for each message
 
 
 class _Unfinished(Exception):
@@ -141,13 +142,13 @@ class Publishing:
                     found = targets.get(arguments)
                     if found is None:
                         found = self._resolve(arguments)
-                        stop = first_number + effort.stop - effort.total
+                        stop = first_number + effort.stop - effort.total - RUN_STEPS * len(runs)
                     route, only_queue, target = found
                     resolved = arguments
                 read = known.get(properties)
                 if read is None:
                     read = self._read(properties)
-                    stop = first_number + effort.stop - effort.total
+                    stop = first_number + effort.stop - effort.total - RUN_STEPS * len(runs)
                 facts, is_special = read
                 if facts.expiration_ms is not None:
                     is_timed = True
@@ -156,16 +157,17 @@ class Publishing:
                     run = runs.get(only_queue)
                     if run is None:
                         run = runs[only_queue] = []
+                        stop -= RUN_STEPS
                     if count == 1:
                         run.append(Message(number, route, facts, contents[0], body_size))
                     else:
                         run += [
                             Message(n, route, facts, content, body_size) for n, content in enumerate(contents, number)]
                 else:
-                    room = first_number + effort.stop - effort.total - number
+                    room = first_number + effort.stop - effort.total - RUN_STEPS * len(runs) - number
                     run = [Message(n, route, facts, content, body_size) for n, content in enumerate(contents, number)]
                     count = self._spread(runs, target, facts, run, is_special, room)
-                    stop = first_number + effort.stop - effort.total
+                    stop = first_number + effort.stop - effort.total - RUN_STEPS * len(runs)
                     if count < len(contents):
                         rest = [(arguments, properties, body_size, contents[count:])]
                         stop = number
@@ -176,7 +178,7 @@ class Publishing:
             rest = [(arguments, properties, body_size, contents)]
         finally:
             broker.next_message_number = number
-            effort.total += number - first_number
+            effort.total += number - first_number + RUN_STEPS * len(runs)
             self._place(runs, number - first_number, first_number, is_timed)
         return [*rest, *remaining]
 
