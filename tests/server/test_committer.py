@@ -356,7 +356,9 @@ def test_a_journal_that_holds_too_much_is_full_until_it_was_taken(
         bench.record(1)
         assert not bench.committer.is_full
         bench.record(2, 3, 4)
-        assert bench.committer.is_full
+        assert bench.committer.is_full and not bench.committer.is_overfull
+        bench.record(*range(5, 5 + 4 * 4))
+        assert bench.committer.is_overfull
         bench.committer.take()
         assert not bench.committer.is_full
 

@@ -20,7 +20,7 @@ from amqpd.server import connection as connection_module
 from amqpd.server.connection import ClientProtocol
 from amqpd.server.listener import Listeners
 from amqpd.server.loop import Pass
-from amqpd.server.read_shares import SCRAP, TURN_STEPS
+from amqpd.server.read_shares import LITTLE, SCRAP, TURN_STEPS
 from amqpd.server.unauthenticated import Unauthenticated
 from amqpd.session.connection import SessionSettings
 from amqpd.session.phases import Phase
@@ -37,6 +37,7 @@ HANDSHAKE = b"".join((
 ))
 CLOSE = frame.marshal(Connection.Close(200, "bye", 0, 0), 0)
 CLOSE_OK = frame.marshal(Connection.CloseOk(), 0)
+PUBLISH = frame.marshal(Basic.Publish(routing_key="q"), 1) + content_frames(1, bytes(1_000))
 
 
 class FakeTransport(asyncio.Transport):
@@ -87,7 +88,7 @@ class FakeTransport(asyncio.Transport):
 class WatchedPass(Pass):
     """A pass that ends when the test says so, and tells who was not to be read on."""
 
-    is_full = False
+    is_full = is_overfull = False
 
     def __init__(self, broker: Broker) -> None:
         self.turns = FakeLoop()
@@ -247,10 +248,19 @@ def test_a_spent_turn_leaves_a_scrap_for_everybody(open_client: Client) -> None:
     assert len(open_client.protocol.get_buffer(-1)) == len(open_client.listeners.buffer)
 
 
-def test_a_full_journal_stops_the_reading(open_client: Client) -> None:
+def test_a_full_journal_stops_the_reading_of_those_who_send_much(open_client: Client) -> None:
     open_client.passes.is_full = True
-    open_client.say(frame.marshal(Basic.Qos(), 1))
-    open_client.say(frame.marshal(Basic.Qos(), 1))
+    open_client.say(PUBLISH)
+    assert open_client.session.is_read
+    open_client.say(PUBLISH * (2 * LITTLE))
+    open_client.say(PUBLISH)
+    assert open_client.passes.later == [open_client.protocol] and not open_client.session.is_read
+
+
+def test_a_journal_that_is_over_full_stops_the_reading_of_everybody(open_client: Client) -> None:
+    open_client.passes.is_overfull = open_client.passes.is_full = True
+    open_client.say(PUBLISH)
+    open_client.say(PUBLISH)
     assert open_client.passes.later == [open_client.protocol] and not open_client.session.is_read
 
 
@@ -288,9 +298,6 @@ def test_large_pieces_are_not_joined_before_they_are_written(open_client: Client
 
 
 # Alarms
-
-PUBLISH = frame.marshal(Basic.Publish(routing_key="q"), 1) + content_frames(1, bytes(1_000))
-
 
 def test_a_blocked_client_is_read_in_small_pieces_and_then_not_at_all(open_client: Client) -> None:
     open_client.passes.set_alarm("low on disk")
@@ -367,7 +374,7 @@ def test_another_protocol_hears_ours_and_then_the_end(client: Client) -> None:
 
 
 def test_an_end_that_is_due_is_read_for_even_if_reading_was_stopped(open_client: Client) -> None:
-    open_client.passes.is_full = True
+    open_client.passes.is_overfull = open_client.passes.is_full = True
     open_client.say(CLOSE)
     assert not open_client.session.is_read
     open_client.passes.turns.run_out()
