@@ -36,7 +36,7 @@ def many_consumers(world: World) -> None:
             peer.sync()
 
 
-@shape("consumers-that-are-full", "sibling", in_ci=False)
+@shape("consumers-that-are-full", "sibling")
 def full_consumers(world: World) -> None:
     """10,000 consumers with a prefetch of 1 that hold their message, and publishes behind them."""
     with world.peer() as peer:
@@ -53,7 +53,7 @@ def full_consumers(world: World) -> None:
             peer.sync()
 
 
-@shape("connections-beside-100000-queues", "B7", in_ci=False)
+@shape("connections-beside-100000-queues", "B7")
 def connections_beside_queues(world: World) -> None:
     """Connections and channels are opened and closed beside 100,000 queues."""
     with world.peer() as peer:

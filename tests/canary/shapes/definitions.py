@@ -45,7 +45,7 @@ def same_again(world: World) -> None:
             peer.sync()
 
 
-@shape("durable-declarations", "sibling", in_ci=False)
+@shape("durable-declarations", "sibling")
 def durable_declarations(world: World) -> None:
     """Very many durable queues are declared, and then deleted."""
     count = world.of(5_000, 20_000)
@@ -67,7 +67,7 @@ def policy_on_many(world: World) -> None:
         world.ctl("clear_policy", "--vhost", world.address.vhost, "all")
 
 
-@shape("vhost-with-10000-queues-deleted", "sibling", in_ci=False)
+@shape("vhost-with-10000-queues-deleted", "sibling")
 def vhost_deleted(world: World) -> None:
     """A vhost is deleted that has 10,000 queues."""
     with world.peer(vhost=world.other_vhost) as peer:

@@ -38,7 +38,7 @@ def persistent_expire(world: World) -> None:
         assert listener.longest_silence < 4, f"heartbeat 4: nothing for {listener.longest_silence:.1f} s"
 
 
-@shape("nack-of-50000", "B6", in_ci=False)
+@shape("nack-of-50000", "B6")
 def rejected_by_one_nack(world: World) -> None:
     """A consumer that rejects 50,000 messages by one nack, into a dead-letter exchange."""
     count = world.of(40_000, 50_000)

@@ -35,13 +35,13 @@ def publish_at_full_speed(world: World, vhost: str = "", body: bytes = b"x" * 10
         peer.drop()
 
 
-@shape("four-publishers", "B8", in_ci=False)
+@shape("four-publishers", "B8")
 def four_publishers(world: World) -> None:
     """Four publishers of transient messages."""
     publish_at_full_speed(world)
 
 
-@shape("four-publishers-in-another-vhost", "B8", in_ci=False)
+@shape("four-publishers-in-another-vhost", "B8")
 def four_elsewhere(world: World) -> None:
     """The same, in another vhost."""
     publish_at_full_speed(world, world.other_vhost)
@@ -53,7 +53,7 @@ def four_persistent(world: World) -> None:
     publish_at_full_speed(world, properties=PERSISTENT)
 
 
-@shape("four-publishers-of-nothing", "sibling", in_ci=False)
+@shape("four-publishers-of-nothing", "sibling")
 def four_of_nothing(world: World) -> None:
     """Four publishers of empty messages."""
     publish_at_full_speed(world, body=b"xxxx")

@@ -99,7 +99,7 @@ def returns_unread(world: World) -> None:
     write_unread(world, publish("", "nowhere", b"x" * MIB, mandatory=True), world.of(300, 3_000))
 
 
-@shape("small-returns-unread", "C11", in_ci=False, memory_mib=64)
+@shape("small-returns-unread", "C11", memory_mib=64)
 def small_returns_unread(world: World) -> None:
     """Mandatory messages of nothing that are returned, and not read."""
     write_unread(world, publish("", "nowhere", b"", mandatory=True) * 1_000, world.of(500, 3_000))

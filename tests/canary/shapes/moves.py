@@ -84,7 +84,7 @@ def hold(world: World, count: int) -> Peer:
     return peer
 
 
-@shape("recover-of-unacked", "sibling", in_ci=False)
+@shape("recover-of-unacked", "sibling")
 def recover_all(world: World) -> None:
     """basic.recover of 100,000 unacked messages, which are all delivered again, and again."""
     count = world.of(40_000, 100_000)
@@ -94,7 +94,7 @@ def recover_all(world: World) -> None:
             peer.await_count("basic.deliver", again * count)
 
 
-@shape("requeue-by-nack", "sibling", in_ci=False)
+@shape("requeue-by-nack", "sibling")
 def requeue_all(world: World) -> None:
     """A nack that puts back very many, of which each is at once delivered again."""
     count = world.of(40_000, 100_000)
