@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from amqpd.broker.consumer import Consumer
     from amqpd.broker.definitions import Change, QueueDefinition
+    from amqpd.broker.hold import Hold
     from amqpd.broker.pages import Page, Unread
     from amqpd.broker.paging import Paging
     from amqpd.broker.stretch import Budget
@@ -57,6 +58,10 @@ class Journal(Protocol):
     @property
     def batch(self) -> int:
         """The number of the batch that fills, or 0."""
+
+    @property
+    def hold(self) -> Hold:
+        """What keeps it from being taken."""
 
     def changed(self, change: Change) -> int:
         """Record a change of the definitions."""

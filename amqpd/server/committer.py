@@ -94,7 +94,12 @@ class Committer:
 
     @property
     def is_full_for_jobs(self) -> bool:
-        """Return whether jobs should not be worked on until more has been written."""
+        """Return whether jobs should not be worked on until more has been written.
+
+        Nothing is before the job is done that keeps the batch.
+        """
+        if self._journal.hold.is_on:
+            return False
         return self._journal.filling.count > MOST_OF_JOBS or self.is_full
 
     def _measure(self, seconds: float) -> None:
@@ -113,12 +118,12 @@ class Committer:
         New jobs of the worklist do their first pieces before: a death is then mostly moved in the batch of its cause.
         A batch out of which everything was settled again needs no writing: it counts as committed.
         """
-        if self._is_busy:
+        if self._is_busy or self._journal.hold.is_on:
             return
         self._passes.work_on_new()
         filling = self._journal.filling
         if filling.is_empty:
-            self._journal.owed.nothing_waits()
+            self._journal.nothing_waits()
             self._one_more.set()
             if self._passes.is_awaiting:
                 self._passes.on_commit(filling.number)
@@ -160,7 +165,7 @@ class Committer:
         """Return once all that has been recorded so far is on disk."""
         self.take()
         awaited = self._journal.filling.number
-        while self._is_busy or not self._journal.filling.is_empty:
+        while self._is_busy or self._journal.hold.is_on or not self._journal.filling.is_empty:
             if self._committed_number >= awaited:
                 return
             self._one_more.clear()

@@ -27,11 +27,11 @@ from amqpd.fields import Long
 from amqpd.message import Message, Route, pack_content, pack_short_string
 from amqpd.properties import with_headers
 from amqpd.session.blocked_consumers import BlockedConsumers
+from amqpd.session.commit import Unacked, Verdict, by_consumer
 from amqpd.session.consumer_timeouts import DeliveryTimes
 from amqpd.session.deferred_input import Unfinished
 from amqpd.session.reply_address import new_reply_address
 from amqpd.session.table import Handlers
-from amqpd.session.transaction import Unacked, Verdict, by_consumer
 from amqpd.wire.methods import pack_cancel, pack_cancel_ok, pack_consume_ok
 from amqpd.wire.writer import (
     DeliveryHead,

@@ -29,8 +29,8 @@ from amqpd.broker.routing import Walk
 from amqpd.broker.vhost import REPLY_TO
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.message import Facts, Message, Route, pack_content
+from amqpd.session.commit import Held
 from amqpd.session.table import Handlers
-from amqpd.session.transaction import Held
 from amqpd.properties import read_facts, read_own_facts, with_reply_to, without_headers
 from amqpd.wire.publish import PublishArguments, read_publish
 from amqpd.wire.reader import PublishGroup

@@ -1,49 +1,36 @@
 """A channel's transaction: publishes and answers that wait for the commit.
 
 Owns what is held. Routing and every check that can fail happened when the publish came, so a commit cannot
-fail half way; all of it joins one batch of the journal, so it is on disk as a whole or not at all. Queues are
-held by name and looked up at the commit, as on RabbitMQ: one may have come, gone, or been declared anew.
+fail half way; how it is carried out is in `session/commit.py`. Queues are held by name and looked up at the commit,
+as on RabbitMQ: one may have come, gone, or been declared anew.
 
 Spec: tx class; RabbitMQ docs/semantics.
 """
 
 from __future__ import annotations
 
-from enum import Enum, auto
-from typing import TYPE_CHECKING, NamedTuple
+from collections import deque
+from collections.abc import Callable
+from itertools import chain
+from typing import TYPE_CHECKING
 
 from pamqp.commands import Tx
 
-from amqpd.broker.consumer import Consumer
-from amqpd.broker.queue import Queue, note_holders
+from amqpd.broker.paging import NotAtHand
+from amqpd.broker.worklist import Later
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message
+from amqpd.session.commit import Answered, Commit, Held, Unacked, Verdict
+from amqpd.session.deferred_input import Unfinished
 from amqpd.session.table import Handlers
 
 if TYPE_CHECKING:
     from amqpd.session.channel import Channel
 
-Unacked = tuple[Message, Consumer]
-
-
-class Verdict(Enum):
-    """What a client says of a delivery."""
-
-    ACK = auto()
-    REQUEUE = auto()
-    REJECT = auto()
-
-
 LONGEST = 100_000                       # acts
 LARGEST = 64 * 1024 * 1024              # octets of bodies
-
-
-class Held(NamedTuple):
-    """Publishes that go to the same queues, by name; a mandatory one is returned where none of these exists."""
-
-    messages: list[Message]
-    queues: tuple[str, ...]
-    is_mandatory: bool
+AT_ONCE = 2_000                         # acts, beyond which a commit goes on in later turns
+RETURN_STEPS, RETURNED_OCTETS_A_STEP = 5, 1024          # see broker/effort.py
 
 
 class Transaction:
@@ -52,11 +39,12 @@ class Transaction:
     def __init__(self, channel: Channel) -> None:
         self.active = False
         self._channel = channel
+        self._commit: Commit | None = None      # one that is under way
         self._forget()
 
     def _forget(self) -> None:
         self._publishes: list[Held] = []
-        self._answers: list[tuple[dict[int, Unacked], Verdict]] = []
+        self._answers: list[Answered] = []
         self._acts = self._octets = 0
 
     def handlers(self) -> Handlers:
@@ -81,6 +69,8 @@ class Transaction:
 
     def hold_answers(self, answered: dict[int, Unacked], verdict: Verdict) -> None:
         """Keep answered deliveries, by tag, for the commit."""
+        if not answered:
+            return
         self._answers.append((answered, verdict))
         self._count(len(answered), 0)
 
@@ -96,45 +86,55 @@ class Transaction:
     # Ending
 
     def on_commit(self, method: Tx.Commit) -> Tx.CommitOk:
-        """Publish first, then answer, all in one batch; commit-ok goes out once that batch is on disk."""
+        """Publish first, then answer, all in one batch; commit-ok goes out once that batch is on disk.
+
+        Raises NotAtHand while that takes, and Unfinished while there is more to return: then it is to be carried out
+        again.
+        """
         self._check_active()
-        consuming = self._channel.consuming
-        publishes, answers = self._publishes, self._answers
-        self._channel.broker.effort.total += self._acts
-        self._forget()
-        self._number(publishes)
-        batch, is_partial = 0, False
-        for queue, run in self._find_queues(publishes).items():
-            batch = max(batch, queue.publish(run, is_timed=True))
-            is_partial = bool(queue.take_refused()) or is_partial
-        for answered, verdict in answers:
-            batch = max(batch, consuming.carry_out(verdict, by_consumer(answered)))
-        self._channel.hold_output_until(batch)
-        if is_partial:
+        commit = self._commit
+        if commit is None:
+            commit = self._commit = self._begin_commit()
+        if commit.has_work:
+            raise NotAtHand(commit.call)
+        self._send_returns(commit.returned)
+        self._commit = None
+        if commit.has_failed:
+            raise RuntimeError("a part of a transaction could not be carried out")
+        self._channel.hold_output_until(commit.batch)
+        if commit.is_partial:
             raise ChannelException(ReplyCode.PRECONDITION_FAILED, "partial tx completion")
         return Tx.CommitOk()
 
-    def _number(self, publishes: list[Held]) -> None:
-        """Give the messages new numbers, in their order: their place in a queue is that of the commit."""
+    def _begin_commit(self) -> Commit:
+        """Carry out what is held, or begin to. Raises NotAtHand where another long commit is under way."""
         broker = self._channel.broker
-        for held in publishes:
-            for number, message in enumerate(held.messages, broker.next_message_number):
-                message.number = number
-            broker.next_message_number += len(held.messages)
+        hold = broker.journal.hold if self._acts > AT_ONCE else None
+        if hold is not None and not hold.begin():
+            raise NotAtHand(self._wait_for_hold)
+        commit = Commit(self._channel, self._publishes, self._answers, hold)
+        self._forget()
+        if hold is not None:
+            broker.worklist.add(commit)
+        else:
+            while commit.has_work:
+                commit.work()
+        return commit
 
-    def _find_queues(self, publishes: list[Held]) -> dict[Queue, list[Message]]:
-        """Return the run of messages of each queue that exists now; return mandatory ones without any to the client."""
-        existing = self._channel.vhost.queues
-        runs: dict[Queue, list[Message]] = {}
-        for held in publishes:
-            queues = [existing[name] for name in held.queues if name in existing]
-            if not queues and held.is_mandatory:
-                self._channel.publishing.send_returns(held.messages)
-            if len(queues) > 1:
-                note_holders(queues, held.messages)
-            for queue in queues:
-                runs.setdefault(queue, []).extend(held.messages)
-        return runs
+    def _wait_for_hold(self, go_on: Callable[[], None]) -> None:
+        broker = self._channel.broker
+        broker.journal.hold.call(Later(broker.worklist, go_on).ask)
+
+    def _send_returns(self, returned: deque[Message]) -> None:
+        """Return mandatory messages that reached no queue. Raises Unfinished while there are more than a slice."""
+        channel = self._channel
+        effort = channel.broker.effort
+        while returned:
+            message = returned.popleft()
+            channel.publishing.send_returns([message])
+            effort.total += RETURN_STEPS + message.body_size // RETURNED_OCTETS_A_STEP
+            if returned and effort.is_spent:
+                raise Unfinished
 
     def on_rollback(self, method: Tx.Rollback) -> Tx.RollbackOk:
         """Forget the publishes; the answered deliveries are unacked again."""
@@ -160,16 +160,9 @@ class Transaction:
     @property
     def held_answers(self) -> list[Unacked]:
         """The deliveries that are answered, but not yet for good."""
-        return [unacked for answered, _ in self._answers for unacked in answered.values()]
+        under_way = self._commit.owed if self._commit is not None else ()
+        return [*under_way, *chain.from_iterable([answered.values() for answered, _ in self._answers])]
 
     def _check_active(self) -> None:
         if not self.active:
             raise ChannelException(ReplyCode.PRECONDITION_FAILED, "channel is not transactional")
-
-
-def by_consumer(answered: dict[int, Unacked]) -> dict[Consumer, list[Message]]:
-    """Deliveries sorted by whom they were given to, in the order of their tags."""
-    taken: dict[Consumer, list[Message]] = {}
-    for message, consumer in answered.values():
-        taken.setdefault(consumer, []).append(message)
-    return taken

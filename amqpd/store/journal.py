@@ -23,6 +23,7 @@ from amqpd.broker.definitions import (
     QueueDefinition,
     VhostDefinition,
 )
+from amqpd.broker.hold import Hold, NoHold
 from amqpd.message import Message
 from amqpd.store.owed import Owed
 
@@ -167,6 +168,7 @@ class Journal:
 
     def __init__(self) -> None:
         self.owed = Owed()
+        self.hold = Hold()
         self._filling = Batch(1)
 
     @property
@@ -230,13 +232,22 @@ class Journal:
         batch = self._filling
         self._filling = Batch(batch.number + 1)
         self.owed.taken()
+        self.hold.taken()
         return batch
+
+    def nothing_waits(self) -> None:
+        """Note that the batch that fills is empty, so that nobody need wait for it."""
+        self.owed.nothing_waits()
+        self.hold.taken()
 
 
 class MemoryJournal:
     """The journal of a broker that keeps everything in memory: there is never anything to wait for."""
 
     batch = 0
+
+    def __init__(self) -> None:
+        self.hold = NoHold()
 
     def changed(self, change: Change) -> int:
         """Nothing is kept."""

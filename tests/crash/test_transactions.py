@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,7 @@ WORKERS = 3
 TOKENS = 12
 LONGEST_RUN_S = 0.6
 PERSISTENT = 2
+LONG_TRANSACTIONS, ACTS, LONGEST_COMMIT_S = 8, 5_000, 0.12
 
 
 class Token(NamedTuple):
@@ -176,6 +178,25 @@ def test_a_transaction_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None
 def test_a_broker_that_commits_in_halves_is_caught(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="disagree|not every token once|is none of"):
         kill_in_transactions(tmp_path, kills=20, command=(*SABOTAGED, "commits_in_halves"))
+
+
+@pytest.mark.timeout(120)
+def test_a_transaction_that_takes_many_turns_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    rng = random.Random(SEED)
+    content, _ = pack_content(Basic.Properties(delivery_mode=PERSISTENT), b"x")
+    for _ in range(LONG_TRANSACTIONS + 1):
+        with BrokerProcess(tmp_path / "data", tmp_path / "broker.log") as broker, Client(
+                broker.wait_until_ready().port) as client:
+            counts = {client.call(Queue.Declare(0, queue, durable=True)).message_count for queue in ("left", "right")}
+            assert len(counts) == 1 and min(counts) % ACTS == 0, f"a transaction in parts, seed {SEED}: {counts}"
+            client.call(Tx.Select())
+            for _ in range(ACTS):
+                for queue in ("left", "right"):
+                    client.publish("", queue, content)
+            client.call(Basic.Qos())
+            client.send(Tx.Commit())
+            time.sleep(rng.uniform(0, LONGEST_COMMIT_S))
+            broker.kill()
 
 
 def test_a_queue_deleted_before_the_commit_leaves_nothing_behind(tmp_path: Path) -> None:

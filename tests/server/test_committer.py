@@ -236,6 +236,48 @@ def test_what_died_is_buried_before_a_batch_is_taken() -> None:
     assert run(talk).store.committed == [1]
 
 
+def test_a_batch_that_is_held_is_not_taken_and_jobs_go_on_however_full_it_is() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.journal.hold.begin()
+        bench.record(*range(1, committer_module.MOST_OF_JOBS + 2))
+        bench.committer.take()
+        assert bench.journal.filling.number == 1 and not bench.committer.is_full_for_jobs
+        waiting = asyncio.ensure_future(bench.committer.wait_committed())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        bench.journal.hold.end()
+        assert bench.committer.is_full_for_jobs
+        bench.committer.take()
+        await waiting
+
+    assert run(talk).store.committed == [1]
+
+
+def test_whoever_waits_until_all_is_committed_waits_for_the_end_of_a_hold_on_nothing_yet() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.journal.hold.begin()
+        waiting = asyncio.ensure_future(bench.committer.wait_committed())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        bench.record(1)
+        bench.journal.hold.end()
+        bench.committer.take()
+        await waiting
+
+    assert run(talk).store.committed == [1]
+
+
+def test_a_hold_on_a_batch_that_comes_out_empty_may_be_followed_by_another() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.journal.hold.begin()
+        bench.journal.hold.end()
+        bench.committer.take()
+        assert bench.journal.hold.begin()
+        bench.journal.hold.end()
+
+    run(talk)
+
+
 def test_whoever_waits_until_all_is_committed_waits_for_what_fills_too() -> None:
     async def talk(bench: Bench) -> None:
         bench.store.gate.clear()

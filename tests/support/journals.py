@@ -22,6 +22,7 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
+from amqpd.broker.hold import Hold
 from amqpd.fields import encode_table
 from amqpd.message import Message
 from amqpd.store.owed import Owed
@@ -121,6 +122,7 @@ class RecordingJournal:
         self.safe = self.now.copy()
         self.changes: list[Change] = []
         self.owed = Owed()
+        self.hold = Hold()
         self.answered: list[tuple[str, int]] = []       # by queue: what consumers have taken over
         self.is_empty = True
 
@@ -193,9 +195,11 @@ class RecordingJournal:
 
     def commit(self) -> int:
         """End the batch and say which it was."""
+        assert not self.hold.is_on, "a batch is committed that is kept"
         self.safe = self.now.copy()
         self.owed.taken()
         self.owed.committed()
+        self.hold.taken()
         self.is_empty = True
         self.batch += 1
         return self.batch - 1

@@ -47,7 +47,7 @@ def rollback_backwards(world: World) -> None:
         peer.call(tx_rollback(), methods.TX_ROLLBACK_OK)
 
 
-@shape("huge-commit", "sibling", in_ci=False)
+@shape("huge-commit", "sibling")
 def huge_commit(world: World) -> None:
     """tx.commit of very many publishes and acks."""
     count = world.of(30_000, 90_000)

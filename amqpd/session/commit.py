@@ -1,0 +1,211 @@
+"""The commit of a transaction, a piece at a time, as a job of the worklist.
+
+All of it joins one batch of the journal, which is kept from being taken meanwhile (`broker/hold.py`): so it is on disk
+as a whole or not at all. Once begun it is carried out to its end, whatever becomes of its channel. A queue is looked
+up once: one that is deleted between two pieces takes nothing more, and one declared anew is another one.
+
+Spec: tx class; RabbitMQ docs/semantics.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum, auto
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from amqpd.broker.consumer import Consumer
+from amqpd.broker.queue import Queue, note_holders
+from amqpd.broker.worklist import PIECE, Waiters
+from amqpd.message import Message
+
+if TYPE_CHECKING:
+    from amqpd.broker.hold import Hold
+    from amqpd.session.channel import Channel
+
+RUN_STEPS = 6           # what the run of a queue or a consumer takes, beyond a step for each message
+
+Unacked = tuple[Message, Consumer]
+
+
+class Verdict(Enum):
+    """What a client says of a delivery."""
+
+    ACK = auto()
+    REQUEUE = auto()
+    REJECT = auto()
+
+
+class Held(NamedTuple):
+    """Publishes that go to the same queues, by name; a mandatory one is returned where none of these exists."""
+
+    messages: list[Message]
+    queues: tuple[str, ...]
+    is_mandatory: bool
+
+
+Answered = tuple[dict[int, Unacked], Verdict]
+
+
+class Commit:
+    """One commit: first the publishes, then the answers. `hold` is what it has of the journal, where it is long.
+
+    `batch` is that of the journal which it has joined, or 0, and `returned` what is to go back to the client.
+    """
+
+    def __init__(
+        self, channel: Channel, publishes: Sequence[Held], answers: Sequence[Answered], hold: Hold | None
+    ) -> None:
+        self.batch = 0
+        self.is_partial = False         # a queue has refused a message
+        self.returned: deque[Message] = deque()
+        self._broker = channel.broker
+        self._existing = channel.vhost.queues
+        self._consuming = channel.consuming
+        self._publishes = deque(publishes)
+        self._answers = deque(answers)
+        self._at = 0                    # how much of the first of these has been done
+        self._answered: Iterator[Unacked] | None = None         # what is left of the first answers
+        self._requeued: dict[Consumer, list[Message]] = {}      # collected, since a queue takes them back in order
+        self._found: dict[str, Queue | None] = {}
+        self._hold = hold
+        self._begun = self._done = 0    # pieces
+        self._waiters = Waiters(self._broker.worklist)
+        self.call = self._waiters.call  # calls back when it is done
+
+    @property
+    def has_work(self) -> bool:
+        """See `broker/worklist.py`."""
+        return bool(self._publishes or self._answers or self._requeued)
+
+    @property
+    def has_failed(self) -> bool:
+        """Return whether a piece has ended with an error of ours."""
+        return self._begun > self._done
+
+    @property
+    def owed(self) -> Iterator[Unacked]:
+        """The deliveries whose answer has not been carried out yet."""
+        for consumer, run in self._requeued.items():
+            yield from ((message, consumer) for message in run)
+        is_first = True
+        for answered, _ in self._answers:
+            yield from islice(answered.values(), 0 if self._publishes or not is_first else self._at, None)
+            is_first = False
+
+    def work(self) -> None:
+        """Do one piece; see `broker/worklist.py`."""
+        self._begun += 1
+        try:
+            if self._publishes:
+                self._publish()
+            elif self._answers and (not self._requeued or self._answers[0][1] is Verdict.REQUEUE):
+                self._answer()
+            else:
+                self._requeue()
+            self._done += 1
+        finally:
+            if not self.has_work:
+                self._end()
+
+    def _end(self) -> None:
+        if self._hold is not None:
+            self._hold.end()
+        self._waiters.release()
+
+    # Publishes
+
+    def _publish(self) -> None:
+        """Hand over publishes in their order, each to all its queues in one go."""
+        broker = self._broker
+        runs: dict[Queue, list[Message]] = {}
+        room = PIECE
+        while self._publishes and room > 0:
+            held = self._publishes[0]
+            queues = self._find(held.queues)
+            width = max(1, len(held.queues))
+            messages = held.messages[self._at : self._at + max(1, room // width)]
+            self._at += len(messages)
+            if self._at == len(held.messages):
+                self._publishes.popleft()
+                self._at = 0
+            room -= len(messages) * width
+            self._number(messages)
+            if not queues and held.is_mandatory:
+                self.returned += messages
+            queues = [queue for queue in queues if not queue.deleted]
+            if len(queues) > 1:
+                note_holders(queues, messages)
+            for queue in queues:
+                run = runs.get(queue)
+                if run is None:
+                    runs[queue] = messages if len(queues) == 1 else [*messages]
+                    room -= RUN_STEPS
+                else:
+                    run += messages
+        broker.effort.total += PIECE - room
+        for queue, run in runs.items():
+            self.batch = max(self.batch, queue.publish(run, is_timed=True))
+            self.is_partial = bool(queue.take_refused()) or self.is_partial
+
+    def _number(self, messages: list[Message]) -> None:
+        """Give the messages new numbers, in their order: their place in a queue is that of the commit."""
+        broker = self._broker
+        for number, message in enumerate(messages, broker.next_message_number):
+            message.number = number
+        broker.next_message_number += len(messages)
+
+    def _find(self, names: Sequence[str]) -> list[Queue]:
+        """Return those of these queues that exist, or did when they were first looked for."""
+        found = self._found
+        for name in names:
+            if name not in found:
+                found[name] = self._existing.get(name)
+        return [queue for name in names if (queue := found[name]) is not None]
+
+    # Answers
+
+    def _answer(self) -> None:
+        """Carry out answers in their order, those that say the same together."""
+        verdict = self._answers[0][1]
+        taken: dict[Consumer, list[Message]] = self._requeued if verdict is Verdict.REQUEUE else {}
+        room = PIECE
+        while room > 0 and self._answers and self._answers[0][1] is verdict:
+            if self._answered is None:
+                self._answered = iter(self._answers[0][0].values())
+            piece = list(islice(self._answered, room))
+            is_last = len(piece) < room
+            before = len(taken)
+            add_by_consumer(taken, piece)
+            room -= len(piece) + RUN_STEPS * (len(taken) - before)
+            self._at += len(piece)
+            if is_last:
+                self._answers.popleft()
+                self._answered, self._at = None, 0
+        self._broker.effort.total += PIECE - room
+        if verdict is not Verdict.REQUEUE:
+            self.batch = max(self.batch, self._consuming.carry_out(verdict, taken))
+
+    def _requeue(self) -> None:
+        """Give back what was collected, to some queues at a time; each queue does it in pieces by itself."""
+        taken = {consumer: self._requeued.pop(consumer) for consumer in [*islice(self._requeued, PIECE // RUN_STEPS)]}
+        self._broker.effort.total += RUN_STEPS * len(taken)
+        self._consuming.carry_out(Verdict.REQUEUE, taken)
+
+
+def by_consumer(answered: dict[int, Unacked]) -> dict[Consumer, list[Message]]:
+    """Deliveries sorted by whom they were given to, in the order of their tags."""
+    taken: dict[Consumer, list[Message]] = {}
+    add_by_consumer(taken, answered.values())
+    return taken
+
+
+def add_by_consumer(taken: dict[Consumer, list[Message]], answered: Iterable[Unacked]) -> None:
+    """Add deliveries to the others of those they were given to."""
+    for message, consumer in answered:
+        run = taken.get(consumer)
+        if run is None:
+            taken[consumer] = [message]
+        else:
+            run.append(message)

@@ -1,0 +1,273 @@
+"""Commits and rollbacks that take longer than a turn: in pieces, and all the same as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from pamqp import frame
+from pamqp.commands import Basic, Confirm, Queue, Tx
+
+from amqpd.broker.effort import SLICE
+from amqpd.broker.worklist import PIECE
+from amqpd.session import transaction
+from tests.support.talk import Stage, Talk
+
+LONG = 2_500        # acts
+BODIES = [b"%d" % n for n in range(LONG)]
+
+
+class SteppingStage(Stage):
+    """A stage in which something can be done between two turns of a commit, and that notes what each turn costs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns: list[int] = []
+        self.between: Iterator[Callable[[], object]] = iter(())
+
+    def end_pass(self) -> None:
+        """Go on, a turn at a time, while a command has something left; only then may the journal be committed."""
+        while self.broker.journal.hold.is_on or self._deferred:
+            before = self.broker.effort.total
+            for _ in range(len(self._deferred)):
+                self._deferred.popleft().go_on()
+            self.broker.effort.stop = 0         # a piece a turn
+            self.broker.worklist.work()
+            self.turns.append(self.broker.effort.total - before)
+            next(self.between, lambda: None)()
+        super().end_pass()
+
+
+@pytest.fixture
+def stage() -> SteppingStage:
+    return SteppingStage()
+
+
+@pytest.fixture
+def tx(stage: SteppingStage) -> Talk:
+    """A transactional channel 1, an ordinary channel 2, and durable queues `d` and `e`, bound to `amq.fanout`."""
+    talk = stage.client().open_channel(1).open_channel(2)
+    for queue in ("d", "e"):
+        talk.client(Queue.Declare(queue=queue, durable=True)).broker(Queue.DeclareOk(queue, 0, 0))
+        talk.client(Queue.Bind(queue=queue, exchange="amq.fanout")).broker(Queue.BindOk())
+    return talk.client(Tx.Select()).broker(Tx.SelectOk())
+
+
+def bodies(talk: Talk, queue: str = "d") -> list[bytes]:
+    return [message.body for message in talk.stage.broker.vhosts["/"].queues[queue].ready]
+
+
+def between(stage: SteppingStage, *acts: Callable[[], object]) -> None:
+    """Do these after the first, second, ... turn from now on; forget what the turns before have cost."""
+    stage.between = iter(acts)
+    stage.turns.clear()
+
+
+def say(talk: Talk, said: frame.Frame, channel: int = 1) -> None:
+    """Say this without an end of the pass."""
+    talk.session.receive(frame.marshal(said, channel), talk.stage.now_ms)
+
+
+def take(talk: Talk, queue: str, count: int) -> None:
+    """Have channel 1 take so many messages that were there before."""
+    talk.publish(queue, *BODIES[:count], persistent=True, channel=2)
+    talk.client(Basic.Consume(queue=queue, consumer_tag="c")).broker(Basic.ConsumeOk("c"))
+    talk.client(Basic.Cancel("c"))
+    assert len(talk.session.channels[1].consuming.unacked) == count
+    talk.hear_all()
+
+
+def test_a_long_commit_has_a_piece_of_a_turn_at_a_time_and_is_in_one_batch(stage: SteppingStage, tx: Talk) -> None:
+    tx.publish("", *BODIES, exchange="amq.fanout", persistent=True)
+    batch = stage.journal.batch
+    between(stage)
+    tx.client(Tx.Commit()).broker(Tx.CommitOk())
+    assert len(stage.turns) >= 2 * LONG // PIECE and max(stage.turns) < 2 * PIECE
+    assert stage.journal.batch == batch + 1
+    assert bodies(tx) == bodies(tx, "e") == stage.journal.safe.bodies("d") == BODIES
+
+
+def test_nothing_is_written_while_a_commit_is_under_way_and_commit_ok_comes_after_it(
+        stage: SteppingStage, tx: Talk) -> None:
+    tx.publish("d", *BODIES, persistent=True)
+    stage.commits_at_once = False
+    held = []
+    between(stage, lambda: held.append((stage.journal.hold.is_on, len(bodies(tx)), stage.journal.safe.bodies("d"))))
+    tx.client(Tx.Commit()).nothing()
+    (is_on, arrived, safe), = held
+    assert is_on and 0 < arrived < LONG and safe == [] and not stage.journal.hold.is_on
+    stage.commit()
+    tx.broker(Tx.CommitOk())
+
+
+def test_a_short_commit_keeps_nobody_waiting(stage: SteppingStage, tx: Talk) -> None:
+    tx.publish("d", *BODIES[:transaction.AT_ONCE])
+    between(stage)
+    tx.client(Tx.Commit()).broker(Tx.CommitOk())
+    assert not stage.turns and len(bodies(tx)) == transaction.AT_ONCE
+
+
+def test_others_are_served_between_the_pieces(stage: SteppingStage, tx: Talk) -> None:
+    other = stage.client().open_channel()
+    tx.publish("d", *BODIES)
+    between(stage, lambda: other.session.receive(
+        frame.marshal(Basic.Get(queue="d", no_ack=True), 1), stage.now_ms))
+    tx.client(Tx.Commit()).broker(Tx.CommitOk())
+    assert other.hear(Basic.GetOk).message_count < LONG - 1
+    other.hear_all()
+
+
+def test_acks_and_nacks_of_a_long_commit(stage: SteppingStage, tx: Talk) -> None:
+    take(tx, "d", LONG)
+    tx.client(*[Basic.Ack(tag) for tag in range(2, LONG, 2)]).client(Basic.Reject(1, True))
+    tx.client(Basic.Nack(LONG - 1, True, True)).client(Basic.Reject(LONG, False))
+    between(stage)
+    tx.client(Tx.Commit()).broker(Tx.CommitOk())
+    assert len(stage.turns) >= LONG // PIECE and max(stage.turns) < 2 * PIECE
+    assert bodies(tx) == stage.journal.safe.bodies("d") == BODIES[:-1:2]
+    assert stage.broker.vhosts["/"].queues["d"].unacked == 0
+
+
+def test_answers_whose_commit_is_under_way_are_owed_until_they_are_carried_out(stage: SteppingStage, tx: Talk) -> None:
+    take(tx, "d", LONG)
+    tx.client(Basic.Ack(0, True))
+    counts: list[tuple[int, int]] = []
+    queue, consuming = stage.broker.vhosts["/"].queues["d"], tx.session.channels[1].consuming
+    between(stage, *[lambda: counts.append((len(consuming.owed), queue.unacked))] * 3)
+    tx.client(Tx.Commit()).broker(Tx.CommitOk())
+    assert counts[0][0] > counts[1][0] > counts[2][0] > 0 and all(owed == unacked for owed, unacked in counts)
+
+
+def test_a_connection_that_is_lost_between_the_pieces_has_committed(stage: SteppingStage, tx: Talk) -> None:
+    take(tx, "e", 1_000)
+    tx.client(Basic.Ack(990, True)).publish("d", *BODIES, persistent=True)
+    between(stage, tx.session.lost)
+    tx.client(Tx.Commit()).nothing()
+    assert stage.journal.safe.bodies("d") == BODIES
+    assert bodies(tx, "e") == stage.journal.safe.bodies("e") == BODIES[990:1_000]
+
+
+def test_a_channel_that_is_closed_between_the_pieces_has_committed(stage: SteppingStage, tx: Talk) -> None:
+    take(tx, "e", 1_000)
+    tx.client(Basic.Ack(990, True)).publish("d", *BODIES, persistent=True).publish("no", b"x", mandatory=True)
+    channel = tx.session.channels[1]
+    error = transaction.ChannelException(transaction.ReplyCode.PRECONDITION_FAILED, "too late")
+    between(stage, lambda: channel.close(error, (0, 0)))
+    tx.client(Tx.Commit())
+    tx.closed(406, "PRECONDITION_FAILED - too late", 0, 0)
+    assert stage.journal.safe.bodies("d") == BODIES
+    assert bodies(tx, "e") == stage.journal.safe.bodies("e") == BODIES[990:1_000]
+
+
+def test_a_queue_deleted_between_the_pieces_leaves_nothing_behind(stage: SteppingStage, tx: Talk) -> None:
+    other = stage.client().open_channel()
+    tx.publish("", *BODIES, exchange="amq.fanout", persistent=True)
+    between(
+        stage, lambda: say(other, Queue.Delete(queue="d")), lambda: say(other, Queue.Declare(queue="d", durable=True)))
+    tx.client(Tx.Commit()).broker(Tx.CommitOk())
+    other.hear_all()
+    assert bodies(tx) == stage.journal.safe.bodies("d") == []
+    assert bodies(tx, "e") == stage.journal.safe.bodies("e") == BODIES
+
+
+def test_the_queue_of_acks_may_be_deleted_between_the_pieces(stage: SteppingStage, tx: Talk) -> None:
+    other = stage.client().open_channel()
+    take(tx, "d", LONG)
+    tx.client(Basic.Ack(1_500, True)).client(Basic.Nack(0, True, True))
+    between(stage, lambda: say(other, Queue.Delete(queue="d")))
+    tx.client(Tx.Commit()).broker(Tx.CommitOk())
+    other.hear_all()
+    assert stage.broker.vhosts["/"].queues.keys() == {"e"}
+
+
+def test_what_others_publish_meanwhile_is_in_the_order_of_its_arrival(stage: SteppingStage, tx: Talk) -> None:
+    other = stage.client().open_channel()
+    octets = frame.marshal(Basic.Publish(routing_key="d"), 1) + b"".join(
+        frame.marshal(part, 1) for part in content(b"between"))
+    tx.publish("d", *BODIES)
+    between(stage, lambda: other.session.receive(octets, stage.now_ms))
+    tx.client(Tx.Commit()).broker(Tx.CommitOk())
+    found = bodies(tx)
+    assert 0 < found.index(b"between") < LONG and [body for body in found if body != b"between"] == BODIES
+
+
+def content(body: bytes) -> list[frame.FrameTypes]:
+    return [frame.header.ContentHeader(0, len(body), Basic.Properties()), frame.body.ContentBody(body)]
+
+
+def test_one_long_commit_a_batch(stage: SteppingStage, tx: Talk) -> None:
+    other = stage.client().open_channel()
+    other.client(Tx.Select()).broker(Tx.SelectOk())
+    other.publish("d", *[b"other"] * LONG, persistent=True)
+    tx.publish("d", *BODIES, persistent=True)
+    batch = stage.journal.batch
+    between(stage, lambda: say(other, Tx.Commit()))
+    tx.client(Tx.Commit()).broker(Tx.CommitOk())
+    other.broker(Tx.CommitOk())
+    assert stage.journal.batch == batch + 2
+    assert bodies(tx) == BODIES + [b"other"] * LONG
+
+
+def test_a_commit_that_waits_for_another_one_is_rolled_back_with_its_connection(
+        stage: SteppingStage, tx: Talk) -> None:
+    other = stage.client().open_channel()
+    other.client(Tx.Select()).broker(Tx.SelectOk())
+    other.publish("d", *[b"other"] * LONG, persistent=True)
+    tx.publish("d", *BODIES, persistent=True)
+    between(stage, lambda: say(other, Tx.Commit()), other.session.lost)
+    tx.client(Tx.Commit()).broker(Tx.CommitOk())
+    assert bodies(tx) == stage.journal.safe.bodies("d") == BODIES
+
+
+def test_returns_are_built_a_slice_at_a_time_before_commit_ok(stage: SteppingStage, tx: Talk) -> None:
+    tx.publish("nowhere", *[bytes(10_000)] * 1_500, mandatory=True)
+    between(stage)
+    tx.client(Tx.Commit())
+    heard = [one.said for one in tx.hear_all()]
+    assert [type(said) for said in heard] == [Basic.Return] * 1_500 + [Tx.CommitOk]
+    assert len(stage.turns) >= 4 and max(stage.turns) < SLICE + 2 * PIECE
+
+
+def test_the_connection_may_go_between_returns(stage: SteppingStage, tx: Talk) -> None:
+    tx.publish("nowhere", *[bytes(10_000)] * 1_500, mandatory=True)
+    between(stage, tx.session.lost)
+    tx.client(Tx.Commit())
+    assert len(tx.hear_all()) < 1_500
+
+
+def test_what_a_queue_refuses_in_any_piece_is_told_at_the_end(stage: SteppingStage, tx: Talk) -> None:
+    tx.client(Queue.Declare(queue="full", arguments={"x-max-length": 1, "x-overflow": "reject-publish"}))
+    tx.hear(Queue.DeclareOk)
+    tx.publish("full", b"a", b"b").publish("d", *BODIES, persistent=True).client(Tx.Commit())
+    tx.closed(406, "PRECONDITION_FAILED - partial tx completion", 90, 20)
+    assert stage.journal.safe.bodies("d") == BODIES
+
+
+def test_a_commit_of_which_a_piece_fails_is_not_answered(
+        stage: SteppingStage, tx: Talk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    tx.publish("d", *BODIES).publish("e", b"x")
+
+    def break_down(*_: object, **__: object) -> int:
+        monkeypatch.undo()
+        raise RuntimeError("broken")
+    monkeypatch.setattr(stage.broker.vhosts["/"].queues["d"], "publish", break_down)
+    tx.client(Tx.Commit())
+    assert not any(isinstance(one.said, Tx.CommitOk) for one in tx.hear_all())
+    assert not stage.journal.hold.is_on and 0 < len(bodies(tx)) < LONG and "broken" in caplog.text
+
+
+def test_answers_of_nothing_are_not_held(tx: Talk) -> None:
+    tx.client(*[Basic.Ack(0, True)] * 3)
+    assert not tx.session.channels[1].transaction.holds_answers
+
+
+def test_confirms_of_others_wait_for_the_batch_of_a_long_commit(stage: SteppingStage, tx: Talk) -> None:
+    other = stage.client().open_channel()
+    other.client(Confirm.Select()).broker(Confirm.SelectOk())
+    tx.publish("d", *BODIES, persistent=True)
+    stage.commits_at_once = False
+    tx.client(Tx.Commit())
+    other.publish("e", b"x", persistent=True).nothing()
+    stage.commit()
+    other.broker(Basic.Ack(1))
+    tx.broker(Tx.CommitOk())
