@@ -1,7 +1,8 @@
 """What a client publishes on one channel: from octets to messages in queues, and the confirms back.
 
 Owns the publish sequence and what is not confirmed yet. A run of publishes is resolved group by group, handed
-to each queue it reaches as one run, and confirmed as one.
+to each queue it reaches as one run, and confirmed as one. What reaches very many queues is handed over in pieces, and
+what comes after it on this connection waits.
 
 A target is remembered by the octets of the publish's arguments, and facts by the octets of the properties:
 publishers repeat themselves, and permission, exchange, routing and decoding are then one look-up. Any change
@@ -23,6 +24,8 @@ from pamqp.commands import Confirm
 
 from amqpd import fields
 from amqpd.broker.exchange import Exchange
+from amqpd.broker.hand_over import MOST_MESSAGES, WIDE, HandOver
+from amqpd.broker.paging import NotAtHand
 from amqpd.broker.ports import ReplySubscriber
 from amqpd.broker.queue import Queue, note_holders
 from amqpd.broker.routing import Walk
@@ -81,6 +84,7 @@ class Publishing:
         self._targets: dict[bytes, Resolved] = {}
         self._targets_version = -1
         self._cut_off: dict[Hashable, Walk] = {}        # walks that a slice was too short for; see `_finish`
+        self._hand_over: HandOver | None = None         # of the first publishes that are handed in again
         self._refusal: ChannelException | ConnectionException | None = None
         self._facts: dict[bytes, tuple[Facts, bool]] = {}    # with whether they ask for more than a queue
 
@@ -123,9 +127,12 @@ class Publishing:
     def on_publishes(self, groups: list[PublishGroup]) -> list[PublishGroup]:
         """Take a run of publishes until the slice is spent, and return the rest, to be handed in again.
 
-        If one is refused, those before it have been published.
+        If one is refused, those before it have been published. Raises NotAtHand while the first of those that are
+        handed in again are on their way to very many queues.
         """
         channel = self._channel
+        if self._hand_over is not None:
+            groups = self._count_handed_over(self._hand_over, groups)
         self._forget_old_targets()
         broker, targets, known = channel.broker, self._targets, self._facts
         effort = broker.effort
@@ -188,7 +195,8 @@ class Publishing:
     ) -> int:
         """Add messages to the runs of the queues they reach, however many, or return them to the client.
 
-        Return how many of them have been taken: at least one, and no more than there is room for, in steps.
+        Return how many of them have been taken: at least one, and no more than there is room for, in steps; or none,
+        since a hand-over of the first of them has begun.
         Raises _Unfinished where not even their queues could be found.
         """
         queues = target.queues
@@ -196,7 +204,10 @@ class Publishing:
             self._check(facts)
             queues = self._queues_by_content(target, facts)
         width = max(1, len(queues))
-        if len(messages) * width > room:
+        is_wide = width >= WIDE and not self._channel.transaction.active
+        if is_wide:
+            del messages[MOST_MESSAGES:]
+        elif len(messages) * width > room:
             del messages[max(1, room // width) :]
         if facts.reply_to == REPLY_TO or facts.has_bcc:
             self._rewrite(facts, messages)
@@ -206,6 +217,10 @@ class Publishing:
         elif self._channel.transaction.active:
             self._hold(target, facts, queues, messages)
             return len(messages)
+        elif is_wide:
+            is_timed = facts.expiration_ms is not None
+            self._hand_over = HandOver(self._channel.broker, messages, queues, is_timed=is_timed)
+            return 0
         elif not queues and target.mandatory:
             self._return(messages, is_first=not runs)
         elif len(queues) > 1:
@@ -215,6 +230,20 @@ class Publishing:
         # One step for each queue, of which `on_publishes` counts one; as many for what goes back to a client at once.
         self._channel.broker.effort.total += len(messages) * abs(len(queues) - 1)
         return len(messages)
+
+    def _count_handed_over(self, hand_over: HandOver, groups: list[PublishGroup]) -> list[PublishGroup]:
+        """Count what is in all of its queues now as published, and return the other publishes. Raises NotAtHand."""
+        if not hand_over.is_done:
+            raise NotAtHand(hand_over.call)
+        self._hand_over = None
+        self.published_total += hand_over.count
+        if self.confirms:
+            self._refused.update([self._sequence + 1 + place for place in hand_over.refused])
+            self._sequence += hand_over.count
+            self._wait_for(hand_over.batch, hand_over.first_number, hand_over.last_number)
+        (arguments, properties, body_size, contents), *others = groups
+        contents = contents[hand_over.count :]
+        return [(arguments, properties, body_size, contents), *others] if contents else others
 
     def _hold(self, target: Target, facts: Facts, queues: list[Queue], messages: list[Message]) -> None:
         """Keep messages in the transaction, with the names of their queues, which are looked up at the commit.
@@ -435,6 +464,7 @@ class Publishing:
         self._targets.clear()
         self._facts.clear()
         self._cut_off.clear()
+        self._hand_over = None
         self._refusal = None
 
     def check(self) -> None:

@@ -109,7 +109,7 @@ def queue_bind_and_declare(name: str) -> bytes:
     return queue_declare(name, {"x-max-length": 3}, nowait=True) + queue_bind(name, "amq.topic", name)
 
 
-@shape("fanout-to-10000-queues", "sibling", in_ci=False)
+@shape("fanout-to-10000-queues", "sibling")
 def wide_fanout(world: World) -> None:
     """Each message goes into 10,000 queues."""
     with world.peer() as peer:

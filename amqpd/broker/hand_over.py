@@ -1,0 +1,111 @@
+"""Hand messages to very many queues, in pieces, between which other clients are served.
+
+In a queue the numbers of messages rise, and those of one batch of the journal are above those of the batch before. So
+where others have been given numbers since the last piece, or a batch has been taken, the queues that are left get
+copies with numbers of their own; then the store keeps their content once more. After a crash some queues may have the
+messages and others not, as may be as long as they are not confirmed.
+
+Once begun a hand-over is carried through, whatever becomes of the client. A queue that is deleted meanwhile gets
+nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from amqpd.broker.effort import SLICE
+from amqpd.broker.queue import Queue
+from amqpd.broker.worklist import PIECE, Waiters
+from amqpd.message import Message
+
+if TYPE_CHECKING:
+    from amqpd.broker.broker import Broker
+
+log = logging.getLogger("amqpd")
+
+QUEUE_STEPS = 10        # what it costs to hand anything to one queue, beside a step for each message
+WIDE = 250              # queues, from which on messages are handed over in pieces
+MOST_MESSAGES = 40      # of one hand-over
+
+
+class HandOver:
+    """A hand-over that is under way: `batch` of the journal makes it safe, or 0 if nothing has to be.
+
+    `refused` are the places of messages that a queue would not take, or failed to take.
+    """
+
+    def __init__(self, broker: Broker, messages: Sequence[Message], queues: Sequence[Queue], *, is_timed: bool) -> None:
+        self.count = len(messages)
+        self.batch = 0
+        self.refused: set[int] = set()
+        self.is_done = False
+        self._broker = broker
+        self._messages = messages
+        self._queues = queues
+        self._is_timed = is_timed
+        self._at = 0
+        self._number_after = self._journal_batch = -1       # as they were after the last piece
+        self._waiters = Waiters(broker.worklist)
+        self.call = self._waiters.call      # calls back when it is done
+        broker.worklist.add(self)
+
+    @property
+    def first_number(self) -> int:
+        """Return the number that the first of its messages has in the last queue."""
+        return self._messages[0].number
+
+    @property
+    def last_number(self) -> int:
+        """Return the number that the last of its messages has in the last queue."""
+        return self._messages[-1].number
+
+    @property
+    def has_work(self) -> bool:
+        """See `broker/worklist.py`."""
+        return not self.is_done
+
+    def work(self) -> None:
+        """See `broker/worklist.py`."""
+        steps = QUEUE_STEPS + self.count
+        start, self._at = self._at, min(self._at + max(1, PIECE // steps), len(self._queues))
+        self._broker.effort.total += steps * (self._at - start)
+        queues = [queue for queue in self._queues[start : self._at] if not queue.deleted]
+        try:
+            if queues:
+                self._renumber(queues)
+                for queue in queues:
+                    self._publish(queue)
+        finally:
+            self._journal_batch = self._broker.journal.batch
+            self._number_after = self._broker.next_message_number
+            if self._at == len(self._queues):
+                self.is_done = True
+                self._waiters.release()
+
+    def _renumber(self, queues: Sequence[Queue]) -> None:
+        """Give the messages new numbers, where those that they have may be too low by now."""
+        broker = self._broker
+        number = broker.next_message_number
+        if number == self._number_after and broker.journal.batch == self._journal_batch:
+            return
+        self._messages = [
+            Message(new, message.route, message.facts, message.content, message.body_size)
+            for new, message in enumerate(self._messages, number)]
+        broker.next_message_number = number + self.count
+        # As many as have their turn before the next renumbering, about, and in any case more than one.
+        durable = sum([queue.definition.durable for queue in queues])
+        for message in self._messages:
+            message.holders = max(2, durable * SLICE // PIECE) if message.facts.persistent else 0
+
+    def _publish(self, queue: Queue) -> None:
+        try:
+            self.batch = max(self.batch, queue.publish(self._messages, is_timed=self._is_timed))
+            if queue.refused:
+                first = self._messages[0].number
+                self.refused.update([message.number - first for message in queue.take_refused()])
+        except Exception:
+            log.exception("queue '%s' in vhost '%s' could not take %d messages", queue.name, queue.definition.vhost,
+                          self.count)
+            self.refused.update(range(self.count))

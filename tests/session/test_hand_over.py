@@ -1,0 +1,157 @@
+"""Publishes that reach very many queues: handed over in pieces, confirmed when all queues have them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from pamqp.commands import Basic, Confirm, Exchange, Queue
+
+from amqpd.broker.broker import OPERATOR
+from amqpd.broker.definitions import BindingDefinition, QueueDefinition
+from amqpd.broker.effort import SMALLEST_SLICE
+from amqpd.broker.queue import Queue as BrokerQueue
+from amqpd.broker.worklist import PIECE
+from amqpd.message import Message
+from tests.support.talk import Stage, Talk
+
+MANY = 300
+PERSISTENT = Basic.Properties(delivery_mode=2)
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+@pytest.fixture
+def talk(stage: Stage) -> Talk:
+    """A client with confirms, and a fanout exchange `wide` to the durable queues `q0` and so on."""
+    talk = stage.client().open_channel()
+    talk.client(Exchange.Declare(exchange="wide", exchange_type="fanout", durable=True)).broker(Exchange.DeclareOk())
+    vhost = stage.broker.vhosts["/"]
+    for n in range(MANY):
+        arguments = {"x-max-length": 1, "x-overflow": "reject-publish"} if n == MANY - 1 else {}
+        vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", f"q{n}", durable=True, arguments=arguments), OPERATOR)
+        vhost.bind(OPERATOR, BindingDefinition("/", "wide", "queue", f"q{n}", "", {}), OPERATOR)
+    stage.end_pass()
+    return talk.client(Confirm.Select()).broker(Confirm.SelectOk())
+
+
+def begin(talk: Talk, *bodies: bytes) -> None:
+    """Say a run of publishes, and let nothing happen after the first piece."""
+    talk.session.receive(
+        b"".join([talk._marshal(Basic.Publish(exchange="wide"), 1, body, PERSISTENT) for body in bodies]),
+        talk.stage.now_ms)
+
+
+def step(talk: Talk) -> None:
+    """Let one slice of the worklist pass."""
+    talk.stage.broker.effort.begin_turn()
+    talk.stage.broker.effort.begin(PIECE)
+    talk.stage.broker.worklist.work()
+
+
+def ready(talk: Talk, number: int) -> list[Message]:
+    return [*queue_of(talk, number).ready]      # type: ignore[list-item]  # all of them are in memory
+
+
+def queue_of(talk: Talk, number: int) -> BrokerQueue:
+    return talk.stage.broker.vhosts["/"].queues[f"q{number}"]
+
+
+def test_a_publish_to_very_many_queues_is_handed_over_in_pieces(talk: Talk) -> None:
+    effort = talk.stage.broker.effort
+    before = effort.total
+    begin(talk, b"x")
+    steps = []
+    while not ready(talk, MANY - 1):
+        steps.append(effort.total - before)
+        before = effort.total
+        step(talk)
+    assert len(steps) > 1 and max(steps[1:]) <= SMALLEST_SLICE + PIECE
+    assert not talk.session.channels[1].publishing.awaits_commit, "counted before all queues had it"
+    talk.stage.end_pass()
+    talk.broker(Basic.Ack(1))
+    assert all([message.body for message in ready(talk, n)] == [b"x"] for n in range(MANY))
+
+
+def test_a_run_is_handed_over_together_in_order_and_before_what_comes_after_it(talk: Talk) -> None:
+    bodies = [b"%d" % n for n in range(90)]
+    begin(talk, *bodies)
+    talk.publish("q7", b"last")
+    assert [message.body for message in ready(talk, 7)] == [*bodies, b"last"]
+    assert talk.session.channels[1].publishing.unconfirmed == 0
+    refused = sorted(one.said.delivery_tag for one in talk.hear_all() if isinstance(one.said, Basic.Nack))
+    assert refused == [*range(2, 91)]
+
+
+def test_others_publish_and_a_batch_is_written_between_two_pieces(stage: Stage, talk: Talk) -> None:
+    other = stage.client().open_channel()
+    begin(talk, b"first", b"later")
+    at = next(n for n in range(MANY) if not ready(talk, n))
+    stage.commit()
+    for n in (0, at, MANY - 2):
+        other.session.receive(
+            other._marshal(Basic.Publish(routing_key=f"q{n}"), 1, b"other", PERSISTENT), stage.now_ms)
+    assert ready(talk, 0) and not ready(talk, MANY - 1) and len(ready(talk, at)) == 1
+    stage.end_pass()
+    talk.hear_all()
+    assert [message.body for message in ready(talk, 0)] == [b"first", b"later", b"other"]
+    assert [message.body for message in ready(talk, at)] == [b"other", b"first", b"later"]
+    for n in range(MANY):
+        numbers = [message.number for message in ready(talk, n)]
+        assert numbers == sorted(numbers)
+    assert ready(talk, 0)[0].number < ready(talk, MANY - 2)[0].number, "a number of a batch that is written"
+
+
+def test_a_queue_that_goes_between_two_pieces_gets_nothing(stage: Stage, talk: Talk) -> None:
+    begin(talk, b"x")
+    stage.broker.vhosts["/"].remove_queue(gone := queue_of(talk, MANY - 2))
+    stage.end_pass()
+    talk.broker(Basic.Ack(1))
+    assert gone.published_total == 0
+
+
+def test_what_one_queue_refuses_is_not_confirmed(talk: Talk) -> None:
+    talk.publish("", b"taken", exchange="wide", properties=PERSISTENT).broker(Basic.Ack(1))
+    talk.publish("", b"refused", exchange="wide", properties=PERSISTENT).broker(Basic.Nack(2))
+    talk.publish("q0", b"next").broker(Basic.Ack(3))
+
+
+def test_what_one_queue_fails_to_take_is_not_confirmed_and_comes_to_the_others(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish = BrokerQueue.publish
+
+    def fail(queue: BrokerQueue, *arguments: object, **options: bool) -> int:
+        if queue.name == "q3":
+            raise ValueError
+        return publish(queue, *arguments, **options)    # type: ignore[arg-type]
+
+    monkeypatch.setattr(BrokerQueue, "publish", fail)
+    talk.publish("", b"x", exchange="wide").broker(Basic.Nack(1))
+    assert "queue 'q3' in vhost '/' could not take 1 messages" in caplog.text
+    assert all(len(ready(talk, n)) == (n != 3) for n in range(MANY))
+
+
+@pytest.mark.parametrize("leave", [
+    lambda talk: talk.session.lost(), lambda talk: talk.session.force_close("enough")], ids=["lost", "closed"])
+def test_a_hand_over_is_carried_through_whatever_becomes_of_the_client(
+    stage: Stage, talk: Talk, leave: Callable[[Talk], None]
+) -> None:
+    begin(talk, b"x")
+    leave(talk)
+    stage.end_pass()
+    talk.hear_all()
+    assert all(len(ready(talk, n)) == 1 for n in range(MANY))
+
+
+def test_a_mandatory_publish_to_very_many_queues_does_not_come_back(talk: Talk) -> None:
+    talk.publish("", b"x", exchange="wide", mandatory=True).broker(Basic.Ack(1))
+
+
+def test_a_message_that_expires_at_once_does_so_in_each_of_very_many_queues(talk: Talk) -> None:
+    talk.publish("", b"x", exchange="wide", properties=Basic.Properties(expiration="0")).broker(Basic.Ack(1))
+    assert not any(ready(talk, n) for n in range(MANY))
+    talk.client(Queue.Declare(queue="q0", passive=True)).broker(Queue.DeclareOk("q0", 0, 0))
