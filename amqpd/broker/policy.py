@@ -268,6 +268,11 @@ class Policies:
         for candidate in reversed(self._of_sort(is_operator=is_operator)):
             yield candidate.definition
 
+    @property
+    def count(self) -> int:
+        """Return how many there are of both sorts."""
+        return len(self._of_users) + len(self._of_operator)
+
     def set(self, definition: PolicyDefinition) -> None:
         """Add a policy, in place of one of the same sort and name. Raises PatternError."""
         added = _Candidate(definition, compile_pattern(definition.pattern))

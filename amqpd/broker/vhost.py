@@ -50,6 +50,7 @@ from amqpd.broker.dead_letter_router import DeadLetterRouter
 from amqpd.broker.exchange import DefaultExchange, Destination, Exchange, binding_key
 from amqpd.broker.paging import NotAtHand
 from amqpd.broker.policy import NoSuchPolicy, Policies, check_policy
+from amqpd.broker.policy_followers import PolicyFollowers
 from amqpd.broker.ports import Journal, ReplySubscriber, Shelf
 from amqpd.broker.queue import Purge, Queue
 from amqpd.broker.routing import Routing
@@ -89,6 +90,8 @@ class Vhost:
         self.reply_subscribers: dict[str, ReplySubscriber] = {}
         self.policies = Policies()
         self.worklist = worklist or Worklist()
+        self.followers = PolicyFollowers(
+            self.exchanges, self.queues, self.worklist, self._apply_to_exchange, self._apply_to_queue)
         self.routing = Routing(self.exchanges, self.worklist.effort)
         self._bindings = Bindings()
         self._exclusive: dict[object, dict[Queue, None]] = {}     # exclusive queues by their owners
@@ -388,34 +391,31 @@ class Vhost:
     # Policies
 
     def set_policy(self, policy: PolicyDefinition) -> None:
-        """Set a policy, or an operator's, in place of one of this name; queues and exchanges follow at once.
+        """Set a policy, or an operator's, in place of one of this name; queues and exchanges follow, see `followers`.
 
         Raises InvalidPolicy. RabbitMQ docs/policies.
         """
         check_policy(policy)
         self.policies.set(policy)
         self._record(Defined(policy))
-        self._apply_policies()
+        self.followers.follow(self.policies.count)
 
     def clear_policy(self, name: str, *, is_operator: bool = False) -> None:
-        """Take a policy away, or an operator's; queues and exchanges follow at once. Raises NoSuchPolicy."""
+        """Take a policy away, or an operator's; queues and exchanges follow. Raises NoSuchPolicy."""
         policy = self.policies.clear(name, is_operator=is_operator)
         if policy is None:
             raise NoSuchPolicy(name, self.name)
         self._record(Deleted(policy))
-        self._apply_policies()
-
-    def _apply_policies(self) -> None:
-        for exchange in self.exchanges.values():
-            self._apply_to_exchange(exchange)
-        for queue in self.queues.values():
-            rules = self._rules_of(queue.definition)
-            if rules != queue.rules:
-                queue.apply(rules)
-        self.version += 1
+        self.followers.follow(self.policies.count)
 
     def _apply_to_exchange(self, exchange: Exchange) -> None:
         exchange.apply(self.policies.of_exchange(exchange.name).effective)
+        self.version += 1
+
+    def _apply_to_queue(self, queue: Queue) -> None:
+        rules = self._rules_of(queue.definition)
+        if rules != queue.rules:
+            queue.apply(rules)
 
     def _rules_of(self, queue: QueueDefinition) -> QueueRules:
         return queue_rules(queue.arguments, *self.policies.of_queue(queue).definitions)
@@ -439,7 +439,8 @@ class Vhost:
         for definition in definitions:
             if isinstance(definition, PolicyDefinition):
                 self.policies.set(definition)
-                self._apply_policies()
+                self.followers.follow(self.policies.count)
+                self.followers.finish()
             elif isinstance(definition, ExchangeDefinition):
                 self._add_exchange(Exchange(definition))
             elif isinstance(definition, QueueDefinition):

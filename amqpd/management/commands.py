@@ -312,38 +312,44 @@ class Commands:
 
     def set_policy(
         self, vhost: str, name: str, pattern: str, definition: str, priority: int = 0, apply_to: str = "all"
-    ) -> None:
-        """Set a policy; `definition` is JSON. Queues and exchanges follow at once."""
+    ) -> Awaitable[None]:
+        """Set a policy; `definition` is JSON. When this is answered queues and exchanges have followed."""
         said = _parse_definition(definition)
-        self._set_policy(PolicyDefinition(vhost, name, pattern, said, priority, apply_to))
+        return self._set_policy(PolicyDefinition(vhost, name, pattern, said, priority, apply_to))
 
     def set_operator_policy(
         self, vhost: str, name: str, pattern: str, definition: str, priority: int = 0, apply_to: str = "all"
-    ) -> None:
+    ) -> Awaitable[None]:
         """Set a policy of the operator's."""
         said = _parse_definition(definition)
-        self._set_policy(PolicyDefinition(vhost, name, pattern, said, priority, apply_to, is_operator=True))
+        return self._set_policy(PolicyDefinition(vhost, name, pattern, said, priority, apply_to, is_operator=True))
 
-    def _set_policy(self, policy: PolicyDefinition) -> None:
+    async def _set_policy(self, policy: PolicyDefinition) -> None:
+        vhost = self._vhost(policy.vhost)
         try:
-            self._vhost(policy.vhost).set_policy(policy)
+            vhost.set_policy(policy)
         except InvalidPolicy as error:
             faults = "\n".join(error.faults)
             raise Refusal(f"Validation failed\n\n{faults}\n", EXIT_UNAVAILABLE) from None
+        if vhost.followers.has_work:
+            await _called(vhost.followers.call)
 
-    def clear_policy(self, vhost: str, name: str) -> None:
+    def clear_policy(self, vhost: str, name: str) -> Awaitable[None]:
         """Take a policy away."""
-        self._clear_policy(vhost, name, is_operator=False)
+        return self._clear_policy(vhost, name, is_operator=False)
 
-    def clear_operator_policy(self, vhost: str, name: str) -> None:
+    def clear_operator_policy(self, vhost: str, name: str) -> Awaitable[None]:
         """Take a policy of the operator's away."""
-        self._clear_policy(vhost, name, is_operator=True)
+        return self._clear_policy(vhost, name, is_operator=True)
 
-    def _clear_policy(self, vhost: str, name: str, *, is_operator: bool) -> None:
+    async def _clear_policy(self, name: str, policy: str, *, is_operator: bool) -> None:
+        vhost = self._vhost(name)
         try:
-            self._vhost(vhost).clear_policy(name, is_operator=is_operator)
+            vhost.clear_policy(policy, is_operator=is_operator)
         except NoSuchPolicy:
             raise Refusal("Parameter does not exist", EXIT_UNAVAILABLE) from None
+        if vhost.followers.has_work:
+            await _called(vhost.followers.call)
 
     # Vhosts
 
@@ -363,6 +369,13 @@ class Commands:
             return self._broker.vhosts[name]
         except KeyError:
             raise Refusal(f"Virtual host '{name}' does not exist", EXIT_DATA) from None
+
+
+async def _called(call: Callable[[Callable[[], None]], None]) -> None:
+    """Return once what this is given has been called."""
+    event = asyncio.Event()
+    call(event.set)
+    await event.wait()
 
 
 def _in_memory() -> Refusal:

@@ -153,3 +153,4 @@ def _declare_policy(broker: Broker, policy: PolicyDeclaration, *, is_operator: b
         policy.vhost, policy.name, policy.pattern, policy.definition, policy.priority, policy.apply_to, is_operator)
     if wanted not in vhost.policies.listed(is_operator=is_operator):
         vhost.set_policy(wanted)
+        vhost.followers.finish()

@@ -22,6 +22,8 @@ from amqpd.broker.policy import InvalidPolicy, NoSuchPolicy
 from amqpd.broker.queue import Queue
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.vhost import Vhost
+from amqpd.broker.worklist import PIECE
+from amqpd.management import listings
 from tests.support.journals import RecordingJournal
 from tests.support.samples import messages
 
@@ -230,3 +232,85 @@ def test_policies_hold_after_a_restart(vhost: Vhost, journal: RecordingJournal, 
     assert again.queues["orders"].rules.max_length == 3
     assert again.exchanges["x"].alternate == "amq.fanout"
     assert again.exchanges["amq.direct"].alternate == "amq.fanout"
+
+
+# Very many queues
+
+MANY = 300
+
+
+def following(vhost: Vhost, rules: QueueRules) -> int:
+    return sum(found.rules == rules for found in vhost.queues.values())
+
+
+@pytest.fixture
+def many(vhost: Vhost) -> Vhost:
+    """The vhost with many queues."""
+    for n in range(MANY):
+        queue(vhost, f"q{n}")
+    return vhost
+
+
+def test_very_many_queues_follow_in_pieces_and_who_waits_is_called_at_the_end(many: Vhost) -> None:
+    worklist, called = many.worklist, []
+    set_policy(many, max_length=5)
+    many.followers.call(lambda: called.append(following(many, QueueRules(max_length=5))))
+    assert 0 < following(many, QueueRules(max_length=5)) < MANY // 2
+    while many.followers.has_work:
+        before = worklist.effort.total
+        many.followers.work()
+        assert worklist.effort.total - before < PIECE + 20
+        assert not called
+    worklist.work_off()
+    assert called == [MANY]
+
+
+def test_what_queues_drop_as_they_follow_is_counted(vhost: Vhost) -> None:
+    for n in range(20):
+        queue(vhost, f"q{n}").publish(messages(*range(1, 101)))
+    set_policy(vhost, max_length=1)
+    assert following(vhost, QueueRules(max_length=1)) < 10
+    vhost.worklist.work_off()
+    assert all(len(found.ready) == 1 for found in vhost.queues.values())
+
+
+def test_what_is_declared_while_others_have_not_followed_has_the_new_policy_at_once(many: Vhost) -> None:
+    set_policy(many, max_length=5)
+    assert many.followers.has_work
+    assert queue(many, "new").rules == QueueRules(max_length=5)
+    first = next(iter(many.queues.values()))
+    many.remove_queue(first)
+    many.worklist.work_off()
+    assert following(many, QueueRules(max_length=5)) == len(many.queues) == MANY
+
+
+def test_policies_that_change_again_before_all_have_followed(many: Vhost) -> None:
+    set_policy(many, max_length=5)
+    set_policy(many, max_length=6)
+    queue(many, "new")
+    many.clear_policy("p")
+    many.worklist.work_off()
+    assert following(many, QueueRules()) == MANY + 1
+
+
+def test_a_queue_that_cannot_follow_does_not_keep_the_others_from_it(
+    many: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply = Queue.apply
+
+    def fail(found: Queue, rules: QueueRules) -> None:
+        if found.name == "q7":
+            raise ValueError
+        apply(found, rules)
+
+    monkeypatch.setattr(Queue, "apply", fail)
+    set_policy(many, max_length=5)
+    many.worklist.work_off()
+    assert following(many, QueueRules(max_length=5)) == MANY - 1
+
+
+def test_listings_show_the_new_policy_while_queues_still_follow(broker: Broker, many: Vhost) -> None:
+    set_policy(many, max_length=5)
+    assert many.followers.has_work
+    assert {record["policy"] for record in listings.queues(broker, many, ())} == {"p"}
+    many.worklist.work_off()

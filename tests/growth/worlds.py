@@ -226,6 +226,7 @@ def vhosts(world: World, n: int) -> None:
 def policies(world: World, n: int) -> None:
     for number in range(n):
         world.vhost.set_policy(PolicyDefinition("/", f"p{number}", f"^none{number}$", {"max-length": 5}))
+    world.stage.broker.worklist.work_off()
 
 
 def waiting(world: World, n: int) -> None:
@@ -458,8 +459,10 @@ def administer(world: World) -> None:
         broker.delete_vhost("new")
     with world.counted("set a policy"):
         world.vhost.set_policy(PolicyDefinition("/", "new", "^none$", {"max-length": 5}))
+        world.stage.broker.worklist.work_off()
     with world.counted("clear a policy"):
         world.vhost.clear_policy("new")
+        world.stage.broker.worklist.work_off()
 
 
 OPERATIONS: list[Callable[[World], None]] = [

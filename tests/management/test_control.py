@@ -436,6 +436,28 @@ def test_a_pattern_that_might_search_for_ever_is_refused(desk: Desk) -> None:
 POLICY_COLUMNS = ("vhost", "name", "pattern", "apply-to", "definition", "priority")
 
 
+@pytest.mark.parametrize("command, arguments", [
+    ("set_policy", {"name": "p", "pattern": "", "definition": '{"max-length":5}', "priority": 1}),
+    ("clear_policy", {"name": "old"})])
+def test_a_change_of_policies_is_answered_when_all_queues_have_followed(
+    desk: Desk, command: str, arguments: dict[str, Any]
+) -> None:
+    desk.ask("set_policy", vhost="/", name="old", pattern="", definition='{"max-length":3}')
+    queues = [
+        desk.vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", f"q{n}"), OPERATOR) for n in range(300)]
+    request = json.dumps({"command": command, "arguments": {"vhost": "/", **arguments}}).encode()
+
+    async def ask() -> None:
+        answer = asyncio.create_task(desk.control.answer(request))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not answer.done() and {queue.rules.max_length for queue in queues} > {3}
+        desk.broker.worklist.work_off()
+        assert (await answer)["ok"] and 3 not in {queue.rules.max_length for queue in queues}
+
+    asyncio.run(ask())
+
+
 def test_policies_are_set_listed_and_cleared(desk: Desk) -> None:
     said = '{"max-length": 5, "dead-letter-exchange": "ü/"}'
     desk.ask("set_policy", vhost="/", name="p", pattern="^q", definition=said, priority=3, apply_to="queues")

@@ -56,7 +56,7 @@ def durable_declarations(world: World) -> None:
         peer.sync()
 
 
-@shape("policy-on-many-queues", "sibling", in_ci=False)
+@shape("policy-on-many-queues", "sibling")
 def policy_on_many(world: World) -> None:
     """A policy comes and goes that holds for 10,000 queues."""
     count = world.of(5_000, 10_000)
