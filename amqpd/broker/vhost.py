@@ -47,6 +47,7 @@ from amqpd.broker.definitions import (
 )
 from amqpd.broker.clock import Clock
 from amqpd.broker.dead_letter_router import DeadLetterRouter
+from amqpd.broker.departure import Departure
 from amqpd.broker.exchange import DefaultExchange, Destination, Exchange, binding_key
 from amqpd.broker.paging import NotAtHand
 from amqpd.broker.policy import NoSuchPolicy, Policies, check_policy
@@ -313,10 +314,18 @@ class Vhost:
         if not owned:
             self._exclusive.pop(queue.owner, None)
 
-    def connection_ended(self, owner: object) -> None:
-        """The exclusive queues of a connection end with it. Spec: queue.declare."""
-        for queue in list(self._exclusive.pop(owner, ())):
-            self.remove_queue(queue)
+    def connection_ended(self, owner: object) -> Departure | None:
+        """The exclusive queues of a connection end with it. Return what is under way, where they are many.
+
+        Spec: queue.declare.
+        """
+        departure = Departure(self._exclusive.get(owner, ()), self.remove_queue, self.worklist)
+        try:
+            departure.work()
+        finally:
+            if departure.has_work:
+                self.worklist.add(departure)
+        return departure if departure.has_work else None
 
     def consumer_left(self, queue: Queue) -> None:
         """An auto-delete queue goes with its last consumer. Spec: queue.declare."""

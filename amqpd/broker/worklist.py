@@ -87,11 +87,11 @@ class Waiters:
 
 
 class Discard:
-    """Large lists that nobody needs any more: what they hold is freed in pieces."""
+    """Large lists that nobody needs any more: what they hold is freed in pieces. Small ones are freed at once."""
 
     def __init__(self, worklist: Worklist, lists: list[list[Any]]) -> None:
         self._worklist = worklist
-        self._lists = [each for each in lists if each]
+        self._lists = [each for each in lists if each] if sum(map(len, lists)) > PIECE else []
         if self._lists:
             worklist.add(self)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import chain
 from typing import Any, Protocol
 
@@ -29,6 +29,7 @@ from pamqp.commands import Connection
 from amqpd.broker.access import User
 from amqpd.broker.broker import Broker
 from amqpd.broker.consumer import Consumer
+from amqpd.broker.departure import Departure
 from amqpd.broker.paging import NotAtHand
 from amqpd.broker.queue import Queue
 from amqpd.broker.vhost import Vhost
@@ -157,6 +158,7 @@ class Session:
         self._early: list[Command] = []     # what came while the password was looked at
         self._is_deaf = False           # framing is lost: what comes cannot be understood any more
         self._has_ended = False
+        self._departure: Departure | None = None        # of exclusive queues that are not gone yet, after the end
         self._has_failed = False        # by an error of ours
         self._is_over = False           # our last words have been written
         self._confirming: dict[Channel, None] = {}
@@ -476,7 +478,10 @@ class Session:
             raise ConnectionException(ReplyCode.CHANNEL_ERROR, "unexpected method in connection state running")
 
     def _send_after_end(self, method: Frame) -> None:
+        """Answer the client's close once nothing is left of it. Raises NotAtHand until then."""
         self.end()
+        if self._departure is not None and self._departure.has_work:
+            raise NotAtHand(self._departure.call)
         self._send(method)
         self._finish(peer_closes=True)
 
@@ -619,8 +624,12 @@ class Session:
         self._awaiting_confirms.clear()
         if self.vhost is not None:
             del self.broker.connections[self.number]
-            self._let_go(partial(self.vhost.connection_ended, self))
+            self._let_go(self._leave_vhost)
             self._log.info("%s: closing AMQP connection", self.name)
+
+    def _leave_vhost(self) -> None:
+        assert self.vhost is not None
+        self._departure = self.vhost.connection_ended(self)
 
     def _let_go(self, act: Callable[[], None]) -> None:
         """Let go of one thing: an error in it does not keep the others."""

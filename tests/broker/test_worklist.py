@@ -7,10 +7,10 @@ import pytest
 from amqpd.broker.worklist import PIECE, Discard, Worklist
 
 
-def test_nothing_to_discard_is_no_work() -> None:
+def test_nothing_or_little_to_discard_is_no_work() -> None:
     worklist = Worklist()
     Discard(worklist, [])
-    Discard(worklist, [[], []])
+    Discard(worklist, [[], [], [object()] * PIECE])
     assert worklist.is_empty
 
 

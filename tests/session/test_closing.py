@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import pytest
+from pamqp import frame
 from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue, Tx
 from pamqp.heartbeat import Heartbeat
 
+from amqpd.broker.departure import REMOVE_STEPS
+from amqpd.broker.worklist import PIECE
 from amqpd.session.phases import Phase
 from tests.support.journals import FailingJournal
 from tests.support.talk import Stage, Talk
@@ -218,6 +222,73 @@ def test_an_exclusive_queue_ends_when_the_socket_is_lost(talk: Talk) -> None:
     talk.lose()
     assert not talk.stage.broker.vhosts["/"].queues
     assert not talk.stage.broker.connections
+
+
+def declare_many_exclusive(talk: Talk) -> list[str]:
+    """Declare as many exclusive queues as take some pieces to remove, each with a message and a binding."""
+    names = [f"mine {number}" for number in range(3 * PIECE // REMOVE_STEPS)]
+    talk.open_channel()
+    for name in names:
+        talk.client(
+            Queue.Declare(queue=name, exclusive=True, nowait=True),
+            Queue.Bind(queue=name, exchange="amq.topic", routing_key=name, nowait=True)).publish(name, b"x")
+    return names
+
+
+def work_on(stage: Stage) -> int:
+    """Do a piece of a job; return what it cost."""
+    before = stage.broker.effort.total
+    stage.broker.effort.stop = 0
+    stage.broker.worklist.work()
+    return stage.broker.effort.total - before
+
+
+def test_many_exclusive_queues_go_in_pieces_and_all_are_gone_before_close_ok(stage: Stage) -> None:
+    talk = stage.client()
+    names = declare_many_exclusive(talk)
+    vhost, effort = stage.broker.vhosts["/"], stage.broker.effort
+    before = effort.total
+    talk.session.receive(frame.marshal(Connection.Close(200, "bye", 0, 0), 0), stage.now_ms)
+    assert effort.total - before < 2 * PIECE
+    left = len(vhost.queues)
+    assert 0 < left < len(names) and not talk.session.take_output(stage.now_ms)
+    assert work_on(stage) < 2 * PIECE
+    assert 0 < len(vhost.queues) < left
+    stage.end_pass()
+    assert not vhost.queues and not [*vhost.bindings()]
+    talk.broker(Connection.CloseOk())
+    assert talk.session.is_finished
+
+
+def test_an_exclusive_queue_that_is_not_gone_yet_is_locked_and_then_free(stage: Stage) -> None:
+    talk, other = stage.client(), stage.client().open_channel(1).open_channel(2)
+    names = declare_many_exclusive(talk)
+    talk.session.lost()
+    for channel, queue in (1, names[-1]), (2, names[0]):
+        other.session.receive(frame.marshal(Queue.Declare(queue=queue), channel), stage.now_ms)
+    assert {*stage.broker.vhosts["/"].queues} > {*names[-10:], names[0]}
+    stage.end_pass()
+    assert other.hear(Channel.Close).reply_code == 405
+    other.broker(Queue.DeclareOk(names[0], 0, 0), channel=2).client(Channel.CloseOk())
+    other.open_channel().client(Queue.Declare(queue=names[-1])).broker(Queue.DeclareOk(names[-1], 0, 0))
+    assert {*stage.broker.vhosts["/"].queues} == {names[0], names[-1]}
+
+
+@pytest.mark.parametrize("interrupt", [
+    lambda stage, talk: talk.session.lost(),
+    lambda stage, talk: talk.session.force_close("no more"),
+    lambda stage, talk: stage.broker.delete_vhost("/"),
+], ids=["lost", "forced", "vhost deleted"])
+def test_the_end_of_exclusive_queues_may_be_interrupted(
+        stage: Stage, interrupt: Callable[[Stage, Talk], None]) -> None:
+    talk = stage.client()
+    declare_many_exclusive(talk)
+    vhost = stage.broker.vhosts["/"]
+    talk.session.receive(frame.marshal(Connection.Close(200, "bye", 0, 0), 0), stage.now_ms)
+    interrupt(stage, talk)
+    stage.end_pass()
+    talk.hear_all()
+    assert not vhost.queues and talk.session.phase is Phase.CLOSED
 
 
 def test_a_lost_connection_gives_its_unacked_messages_to_others(stage: Stage) -> None:

@@ -82,7 +82,7 @@ def channels_with_consumers(world: World) -> None:
             peer.sync()
 
 
-@shape("exclusive-queues-of-a-connection", "sibling", in_ci=False)
+@shape("exclusive-queues-of-a-connection", "sibling")
 def exclusive_queues(world: World) -> None:
     """A connection ends that has 10,000 exclusive queues, each bound to an exchange and with a message."""
     count = world.of(5_000, 10_000)
