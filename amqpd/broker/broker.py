@@ -116,16 +116,18 @@ class Broker:
         self._record(Defined(definition))
 
     def delete_vhost(self, name: str) -> None:
-        """Delete a vhost with all that is in it; its connections are closed. Raises NoSuchThing."""
+        """Delete a vhost with all that is in it; its connections are closed. Raises NoSuchThing.
+
+        One record says that all is deleted; what there is in memory goes in pieces.
+        """
         vhost = self.vhost(name)
         for connection in list(self.connections.values()):
             if connection.vhost_name == name:
                 connection.force_close(f"vhost '{name}' is deleted")
-        for queue in list(vhost.queues.values()):
-            vhost.remove_queue(queue)
         for user in self.users.values():
             user.forbid(name)
         del self.vhosts[name]
+        vhost.end()
         self._record(Deleted(self.vhost_definitions.pop(name)))
 
     def vhost(self, name: str) -> Vhost:

@@ -353,7 +353,7 @@ class Queue:
             deliveries[message.number] = deliveries.get(message.number, 0) + 1
         self.redelivered.update([message.number for message in run])
         counts = {message.number: deliveries[message.number] for message in self.kept(run)}
-        if counts:
+        if counts and not self.deleted:
             self._journal.requeued(self.definition, counts)
         limit = self.rules.delivery_limit
         if limit is None:

@@ -56,6 +56,7 @@ from amqpd.broker.ports import Journal, ReplySubscriber, Shelf
 from amqpd.broker.queue import Purge, Queue
 from amqpd.broker.routing import Routing
 from amqpd.broker.rules import QueueRules, queue_rules
+from amqpd.broker.teardown import Teardown
 from amqpd.broker.worklist import Worklist
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message
@@ -440,6 +441,17 @@ class Vhost:
     def unused(self, queue: Queue) -> None:
         """A queue that nobody has used for as long as it may be. RabbitMQ docs/ttl (queue TTL)."""
         self.remove_queue(queue)
+
+    # The end
+
+    def end(self) -> None:
+        """Let go of everything: the vhost has been deleted, and nobody finds it any more.
+
+        From now on its queues take, hand out and record nothing; they end, and bindings go, in pieces.
+        """
+        for queue in self.queues.values():
+            queue.deleted = True
+        Teardown(self.worklist, self.exchanges.values(), self._bindings, self.queues)
 
     # What the store kept
 

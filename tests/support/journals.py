@@ -74,6 +74,10 @@ class Kept:
             for kept in self._by_queue:
                 del kept[definition.number]
         elif isinstance(definition, VhostDefinition):
+            for other in self.definitions.values():
+                if isinstance(other, QueueDefinition) and other.vhost == definition.name:
+                    for kept in self._by_queue:
+                        del kept[other.number]
             self._forget(lambda other: isinstance(other, _OF_VHOST) and other.vhost == definition.name)
         elif isinstance(definition, UserDefinition):
             self._forget(lambda other: isinstance(other, PermissionDefinition) and other.user == definition.name)
