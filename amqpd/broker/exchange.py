@@ -100,6 +100,11 @@ class Exchange:
         return self._type.reads_key
 
     @property
+    def is_large(self) -> bool:
+        """Return whether `routes` is to be asked even for one key; see broker/exchange_types."""
+        return self._type.is_large
+
+    @property
     def steps(self) -> int:
         """Return what the last route has cost beyond a look-up, in steps of broker/effort.py."""
         return self._type.steps

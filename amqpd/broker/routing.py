@@ -5,7 +5,7 @@ exchange once, so a circle ends. RabbitMQ docs/ae, docs/e2e.
 
 A walk can be long, and so it can stop: `step` goes on until the walk is done or the slice of work is spent. What
 other clients bind and unbind in the meantime is seen by the exchanges that the walk has not visited yet, and not by
-the others; `is_current` tells. The answer of one exchange to one routing key is never cut.
+the others; `is_current` tells. The answer of one exchange to one routing key is cut only if it may take long.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Walk:
             self._headers = self._read_headers()
         reads_key = source.reads_key
         self.reads_key = self.reads_key or reads_key
-        if reads_key and len(self._keys) > 1:
+        if reads_key and (len(self._keys) > 1 or source.is_large):
             self._pieces = source.routes(self._keys, self._headers)
             self._is_routed = False
             return 1
@@ -174,7 +174,7 @@ class Routing:
 
     def at_once(self, start: Exchange, key: str) -> list[Queue] | None:
         """Return the few queues of a way that ends at its first exchange; None where it takes a walk to know."""
-        if start.bound_exchanges or start.reads_headers or start.alternate is not None:
+        if start.bound_exchanges or start.reads_headers or start.alternate is not None or start.is_large:
             return None
         found = start.route(key, NO_HEADERS)
         self._effort.total += 1 + start.steps

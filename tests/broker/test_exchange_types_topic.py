@@ -132,3 +132,82 @@ def test_hostile_patterns_end_at_once(words: list[str]) -> None:
 def test_routing_holds_a_node_once_however_many_wildcards_lead_to_it() -> None:
     exchange = bound(*(".".join(["#", "a"] * count) for count in range(1, 65)))
     assert len(list(exchange.route(".".join("a" * 63), {}))) == 63
+
+
+# Very many nodes: a search in pieces
+
+WORDS = [f"w{n}" for n in range(60)]
+KEY = ".".join(WORDS)
+PATTERNS = [f"#.{one}.#.{other}" for one in WORDS for other in WORDS]
+
+
+@pytest.fixture(scope="module")
+def reached() -> set[str]:
+    """Where `KEY` leads by `PATTERNS`."""
+    return set(bound(*PATTERNS).route(KEY, {}))
+
+
+@pytest.fixture
+def large() -> TopicExchange[str]:
+    return bound(*PATTERNS)
+
+
+def test_a_search_in_very_many_nodes_is_cut(large: TopicExchange[str], reached: set[str]) -> None:
+    pieces, steps = [], []
+    for piece in large.routes([KEY], {}):
+        pieces.append(set(piece))
+        steps.append(large.steps)
+    assert large.is_large and len(pieces) > 5
+    assert pieces[-1] == reached and not any(pieces[:-1])
+    assert max(steps) < 2_500
+    large.route(KEY, {})
+    assert sum(steps) == 2 * large.steps
+
+
+def test_a_search_below_no_wildcard_for_many_words_is_cut_too() -> None:
+    exchange = bound(*[".".join("*a"[number >> bit & 1] for bit in range(11)) for number in range(2_000)])
+    *pieces, last = [(set(piece), exchange.steps) for piece in exchange.routes([".".join("a" * 11)], {})]
+    assert len(pieces) > 5 and max(steps for _, steps in pieces) < 1_000
+    assert len(last[0]) == 2_000
+
+
+def test_words_that_lead_nowhere_cost_something_too() -> None:
+    exchange = bound(*[f"#.{word}.#.m{number}" for word in WORDS[:20] for number in range(50)])
+    few = bound(*[f"#.{word}.#.m" for word in WORDS[:20]])
+    few.route(KEY, {})
+    exchange.route(KEY, {})
+    assert exchange.steps > few.steps + 50
+
+
+def test_a_small_trie_is_searched_in_one_piece() -> None:
+    exchange = bound(*PATTERNS[:100])
+    assert not exchange.is_large
+    assert len([*exchange.routes([KEY], {})]) == 1
+
+
+def test_nodes_that_are_joined_while_a_search_is_cut_are_found(large: TopicExchange[str], reached: set[str]) -> None:
+    bind(large, f"{KEY}.z")
+    bind(large, f"{KEY}.#")
+    bind(large, WORDS[0])
+    pieces = large.routes([KEY], {})
+    next(pieces)
+    unbind(large, WORDS[0])
+    unbind(large, PATTERNS[7])
+    *_, last = pieces
+    assert set(last) == reached - {PATTERNS[7]} | {f"{KEY}.#"}
+
+
+def test_a_search_ends_however_often_others_bind(large: TopicExchange[str], reached: set[str]) -> None:
+    count = 0
+    for piece in large.routes([KEY], {}):
+        found = set(piece)
+        bind(large, f"none.{count}")
+        count += 1
+    assert found == reached and count < 10
+
+
+def test_an_exchange_is_no_longer_large_when_its_bindings_have_gone(large: TopicExchange[str]) -> None:
+    for key in PATTERNS:
+        large.unbind(BindingDefinition("/", "x", "queue", "q", key), key)
+    large.check()
+    assert not large.is_large and not large._root.children

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import pytest
 from pamqp.commands import Basic, Channel, Confirm, Exchange, Queue, Tx
 
+from amqpd.broker.broker import OPERATOR
+from amqpd.broker.definitions import BindingDefinition
 from amqpd.broker.effort import SLICE
 from amqpd.session.connection import Session
 from amqpd.session.publishing import RUN_STEPS
@@ -206,3 +208,16 @@ def test_properties_that_are_long_to_read_count(stage: CountingStage, talk: Talk
     for n in range(10):
         talk.publish("q1", b"x", properties=Basic.Properties(headers={"n": n, "long": "x" * 100_000}))
     assert stage.broker.effort.total - stage._total > 3 * SLICE
+
+
+def test_one_key_that_matches_thousands_of_patterns_is_looked_for_in_slices(stage: CountingStage, talk: Talk) -> None:
+    vhost = stage.broker.vhosts["/"]
+    words = [f"{n:02}" for n in range(80)]
+    for one in words:
+        for other in words:
+            vhost.bind(OPERATOR, BindingDefinition("/", "amq.topic", "queue", "q1", f"#.{one}.#.{other}", {}), OPERATOR)
+    talk.client(Confirm.Select()).broker(Confirm.SelectOk())
+    stage.measured()
+    talk.publish(".".join(words), b"x", exchange="amq.topic")
+    assert stage.slices and max(stage.slices) < SLICE + 2_500
+    assert confirmed(talk.hear_all()) == [1] and bodies(talk, "q1") == [b"x"]

@@ -37,6 +37,11 @@ class ExchangeType(ABC, Generic[Destination]):
         """Return whether the answer of `route` depends on the routing key, with the bindings as they are."""
         return True
 
+    @property
+    def is_large(self) -> bool:
+        """Return whether `route` may take long, even for one routing key, so that `routes` is to be asked."""
+        return False
+
     def check_binding(self, binding: BindingDefinition) -> None:
         """Refuse a binding whose arguments this type cannot match by; most types take any.
 
@@ -59,7 +64,10 @@ class ExchangeType(ABC, Generic[Destination]):
         """
 
     def routes(self, routing_keys: Collection[str], headers: Mapping[str, Any]) -> Iterator[Mapping[Destination, int]]:
-        """Say where a message with all of these keys goes, in pieces, between which others may bind and unbind."""
+        """Say where a message with all of these keys goes, in pieces, between which others may bind and unbind.
+
+        A piece may be empty, and is read before the next bind or unbind.
+        """
         for key in routing_keys:
             yield self.route(key, headers)
 

@@ -8,6 +8,9 @@ routing key. Below a `#` it is reached at all of its places at once: a set of pl
 of them, and there are at most 129. So each node is visited once at most, no pattern, whatever its wildcards, makes the
 exchange try anything twice, and the cost does not grow with bindings that do not match.
 
+In a trie of very many nodes the search is cut, so that others have their turn. Where they bind or unbind meanwhile,
+nodes may have been split or joined: then the search begins anew, and if that happens too often it is not cut any more.
+
 Keys are split at each dot, and words may be empty: the empty key has no words, `.` has two empty ones.
 
 Invariants, asserted by `check`: each node but the root is on the way to a destination; a node without a destination
@@ -18,15 +21,21 @@ Spec: §3.1.3.3; RabbitMQ docs/exchanges.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Generic
 
 from amqpd.broker.definitions import BindingDefinition
-from amqpd.broker.exchange_types import Destination, Destinations, ExchangeType
+from amqpd.broker.exchange_types import NOWHERE, Destination, Destinations, ExchangeType
 
 # No word holds a dot, so the `*` or `#` of a routing key, a word like any other, is never taken for one of these.
 ONE_WORD = ".*"
 ANY_WORDS = ".#"
+
+LARGE = 1_000       # nodes, from which on searches are cut
+NODES_A_PIECE = 250
+MOST_TRIES = 3      # of a search that is cut
+COLD = 2            # times as much as elsewhere a node costs where there are too many for the processor's cache
 
 _Words = tuple[str, ...]
 _Marks = dict[str, int]     # words, each with the places where it stands, as bits
@@ -39,6 +48,12 @@ class TopicExchange(ExchangeType[Destination]):
 
     def __init__(self) -> None:
         self._root: _Node[Destination] = _Node(())
+        self._size = 0          # nodes below the root
+        self._changes = 0
+
+    @property
+    def is_large(self) -> bool:
+        return self._size > LARGE
 
     @property
     def reads_key(self) -> bool:
@@ -48,18 +63,22 @@ class TopicExchange(ExchangeType[Destination]):
 
     def bind(self, binding: BindingDefinition, destination: Destination) -> None:
         node, words = self._root, _canonical(binding.routing_key)
+        self._changes += 1
         while words:
             child = node.children.get(words[0])
             if child is None:
                 child = node.children[words[0]] = _Node(_first_label(words))
-            else:
-                child = _split(node, child, _common(child.label, words))
+                self._size += 1
+            elif (common := _common(child.label, words)) < child.size:
+                child = _split(node, child, common)
+                self._size += 1
             node, words = child, words[len(child.label) :]
         node.destinations.join(destination)
 
     def unbind(self, binding: BindingDefinition, destination: Destination) -> None:
         words = _canonical(binding.routing_key)
         path = [self._root]
+        self._changes += 1
         while words:
             path.append(path[-1].children[words[0]])
             words = words[len(path[-1].label) :]
@@ -69,80 +88,125 @@ class TopicExchange(ExchangeType[Destination]):
             if node.destinations or len(node.children) > 1:
                 return
             if node.children:
-                _merge(path[-1], node)
+                self._size -= _merge(path[-1], node)
                 return
             del path[-1].children[node.label[0]]
+            self._size -= 1
 
     def route(self, routing_key: str, headers: Mapping[str, Any]) -> Mapping[Destination, int]:
+        found: dict[Destination, int] = {}
+        self.steps = sum(self._search(routing_key, found))
+        return found
+
+    def routes(self, routing_keys: Collection[str], headers: Mapping[str, Any]) -> Iterator[Mapping[Destination, int]]:
+        for key in routing_keys:
+            if self.is_large:
+                yield from self._route_in_pieces(key, headers)
+            else:
+                yield self.route(key, headers)
+
+    def _route_in_pieces(self, routing_key: str, headers: Mapping[str, Any]) -> Iterator[Mapping[Destination, int]]:
+        for _ in range(MOST_TRIES):
+            changes = self._changes
+            found: dict[Destination, int] = {}
+            for steps in self._search(routing_key, found):
+                self.steps = COLD * steps
+                yield NOWHERE
+                if self._changes != changes:
+                    break
+            else:
+                self.steps = 0
+                yield found
+                return
+        yield self.route(routing_key, headers)
+
+    def _search(self, routing_key: str, found: dict[Destination, int]) -> Iterator[int]:
+        """Add where this key leads to what has been found; yield the steps of each piece after it."""
         words = tuple(routing_key.split(".")) if routing_key else ()
         end = len(words)
-        found: dict[Destination, int] = {}
         marks: _Marks = {}
         below_any: list[tuple[_Node[Destination], int]] = []
         to_visit = [(self._root, 0)]
-        for node, at in to_visit:
-            if at == end:
-                found.update(node.destinations)
-            children = node.children
-            if not children:
-                continue
-            if ANY_WORDS in children:
-                below_any.append((children[ANY_WORDS], at))
-            if at == end:
-                continue
-            for word in (words[at], ONE_WORD):
-                if word in children:
-                    child = children[word]
-                    size = child.size
-                    if size > 1 and child.label != words[at : at + size]:
-                        if not child.needed or at + size > end:
-                            continue
-                        marks = marks or _marks_of(words)
-                        if not _fits(child, marks, at):
-                            continue
-                    to_visit.append((child, at + size))
-        self.steps = len(to_visit)
+        nodes = iter(to_visit)
+        visited = 0
+        while visited < len(to_visit):
+            if visited:
+                yield NODES_A_PIECE
+            visited += NODES_A_PIECE
+            for node, at in islice(nodes, NODES_A_PIECE):
+                if at == end:
+                    found.update(node.destinations)
+                children = node.children
+                if not children:
+                    continue
+                if ANY_WORDS in children:
+                    below_any.append((children[ANY_WORDS], at))
+                if at == end:
+                    continue
+                for word in (words[at], ONE_WORD):
+                    if word in children:
+                        child = children[word]
+                        size = child.size
+                        if size > 1 and child.label != words[at : at + size]:
+                            if not child.needed or at + size > end:
+                                continue
+                            marks = marks or _marks_of(words)
+                            if not _fits(child, marks, at):
+                                continue
+                        to_visit.append((child, at + size))
+        yield len(to_visit) - visited + NODES_A_PIECE
         if below_any:
-            self._route_below_any(words, marks or _marks_of(words), below_any, found)
-        return found
+            yield from self._search_below_any(words, marks or _marks_of(words), below_any, found)
 
-    def _route_below_any(
+    def _search_below_any(
         self, words: _Words, marks: _Marks, below_any: list[tuple[_Node[Destination], int]],
         found: dict[Destination, int],
-    ) -> None:
-        """Add what the nodes at and below a `#` lead to; each `#` comes with the place from which on it matches."""
+    ) -> Iterator[int]:
+        """Do as `_search` at and below nodes of a `#`; each comes with the place from which on it matches."""
         end = 1 << len(words)
         everywhere = 2 * end - 1
-        steps = 0
+        tries = looks = 0       # of words that may lead on, and at words of labels
         to_visit = [(node, everywhere & -(1 << at)) for node, at in below_any]
-        for node, places in to_visit:
-            if places >= end:
-                found.update(node.destinations)
-            children = node.children
-            entered: Iterable[str] = children
-            if len(children) > len(marks):
-                entered = children.keys() & marks.keys()
-                if ANY_WORDS in children:
-                    entered.add(ANY_WORDS)
-            for word in entered:
-                child = children[word]
-                if word is ANY_WORDS:
-                    after = everywhere & -(places & -places)
+        nodes = iter(to_visit)
+        visited = 0
+        while visited < len(to_visit):
+            if visited:
+                yield NODES_A_PIECE + (tries >> 3) + (looks >> 2)
+                tries = looks = 0
+            visited += NODES_A_PIECE
+            for node, places in islice(nodes, NODES_A_PIECE):
+                if places >= end:
+                    found.update(node.destinations)
+                children = node.children
+                entered: Iterable[str] = children
+                if len(children) > len(marks):
+                    entered = children.keys() & marks.keys()
+                    if ANY_WORDS in children:
+                        entered.add(ANY_WORDS)
+                    tries += len(marks)
                 else:
-                    after = (places & marks.get(word, 0)) << 1
-                    if after and child.size > 1:
-                        for word in child.label[1:]:
-                            steps += 1
-                            after = (after & marks.get(word, 0)) << 1
-                if after:
-                    to_visit.append((child, after))
-        self.steps += len(to_visit) + (steps >> 2)
+                    tries += len(children)
+                for word in entered:
+                    child = children[word]
+                    if word is ANY_WORDS:
+                        after = everywhere & -(places & -places)
+                    else:
+                        after = (places & marks.get(word, 0)) << 1
+                        if after and child.size > 1:
+                            for word in child.label[1:]:
+                                looks += 1
+                                after = (after & marks.get(word, 0)) << 1
+                    if after:
+                        to_visit.append((child, after))
+        yield len(to_visit) - visited + NODES_A_PIECE + (tries >> 3) + (looks >> 2)
 
     def check(self) -> None:
         """Assert what must hold between calls."""
         below = [("", self._root)]
+        size = -1
         while below:
             word, node = below.pop()
+            size += 1
             children = node.children
             if node is not self._root:
                 assert node.label[0] == word and (ANY_WORDS not in node.label or node.label == (ANY_WORDS,))
@@ -150,6 +214,7 @@ class TopicExchange(ExchangeType[Destination]):
                 assert node.destinations or len(children) > 1 or ANY_WORDS in (word, *children), "a node is not needed"
             assert word != ANY_WORDS or not children.keys() & {ONE_WORD, ANY_WORDS}, "a wildcard follows a #"
             below += children.items()
+        assert size == self._size, "nodes are not counted as they are"
 
 
 class _Node(Generic[Destination]):
@@ -206,9 +271,7 @@ def _common(label: _Words, words: _Words) -> int:
 
 
 def _split(parent: _Node[Destination], node: _Node[Destination], size: int) -> _Node[Destination]:
-    """Return the node that the first words of this node's label lead to: itself, or a new one between the two."""
-    if size == len(node.label):
-        return node
+    """Return a new node between the two, which the first words of this node's label lead to."""
     between: _Node[Destination] = _Node(node.label[:size])
     parent.children[node.label[0]] = between
     node.relabel(node.label[size:])
@@ -216,13 +279,17 @@ def _split(parent: _Node[Destination], node: _Node[Destination], size: int) -> _
     return between
 
 
-def _merge(parent: _Node[Destination], node: _Node[Destination]) -> None:
-    """Join a node, which leads nowhere but to its only child, with that child, unless one of them is a `#`."""
+def _merge(parent: _Node[Destination], node: _Node[Destination]) -> bool:
+    """Join a node, which leads nowhere but to its only child, with that child, unless one of them is a `#`.
+
+    Return whether that was done.
+    """
     child, = node.children.values()
     if ANY_WORDS in (node.label[0], child.label[0]):
-        return
+        return False
     child.relabel(node.label + child.label)
     parent.children[node.label[0]] = child
+    return True
 
 
 def _canonical(binding_key: str) -> _Words:
