@@ -31,7 +31,9 @@ MOST_MESSAGES = 40      # of one hand-over
 
 
 class HandOver:
-    """A hand-over that is under way: `batch` of the journal makes it safe, or 0 if nothing has to be.
+    """A hand-over that is under way, as a job of the worklist or a part of one.
+
+    `batch` of the journal makes it safe, or 0 if nothing has to be.
 
     `refused` are the places of messages that a queue would not take, or failed to take.
     """
@@ -49,7 +51,6 @@ class HandOver:
         self._number_after = self._journal_batch = -1       # as they were after the last piece
         self._waiters = Waiters(broker.worklist)
         self.call = self._waiters.call      # calls back when it is done
-        broker.worklist.add(self)
 
     @property
     def first_number(self) -> int:

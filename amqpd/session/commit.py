@@ -16,6 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from amqpd.broker.consumer import Consumer
+from amqpd.broker.hand_over import MOST_MESSAGES, WIDE, HandOver
 from amqpd.broker.queue import Queue, note_holders
 from amqpd.broker.worklist import PIECE, Waiters
 from amqpd.message import Message
@@ -66,6 +67,7 @@ class Commit:
         self._publishes = deque(publishes)
         self._answers = deque(answers)
         self._at = 0                    # how much of the first of these has been done
+        self._hand_over: HandOver | None = None                 # of publishes that reach very many queues
         self._answered: Iterator[Unacked] | None = None         # what is left of the first answers
         self._requeued: dict[Consumer, list[Message]] = {}      # collected, since a queue takes them back in order
         self._found: dict[str, Queue | None] = {}
@@ -77,7 +79,7 @@ class Commit:
     @property
     def has_work(self) -> bool:
         """See `broker/worklist.py`."""
-        return bool(self._publishes or self._answers or self._requeued)
+        return bool(self._hand_over or self._publishes or self._answers or self._requeued)
 
     @property
     def has_failed(self) -> bool:
@@ -98,7 +100,9 @@ class Commit:
         """Do one piece; see `broker/worklist.py`."""
         self._begun += 1
         try:
-            if self._publishes:
+            if self._hand_over is not None:
+                self._go_on(self._hand_over)
+            elif self._publishes:
                 self._publish()
             elif self._answers and (not self._requeued or self._answers[0][1] is Verdict.REQUEUE):
                 self._answer()
@@ -117,7 +121,7 @@ class Commit:
     # Publishes
 
     def _publish(self) -> None:
-        """Hand over publishes in their order, each to all its queues in one go."""
+        """Hand over publishes in their order, each to all its queues in one go; where these are too many, by itself."""
         broker = self._broker
         runs: dict[Queue, list[Message]] = {}
         room = PIECE
@@ -125,11 +129,13 @@ class Commit:
             held = self._publishes[0]
             queues = self._find(held.queues)
             width = max(1, len(held.queues))
+            if len(queues) >= WIDE:
+                if not runs:
+                    self._begin_hand_over(held, queues)
+                    return
+                break
             messages = held.messages[self._at : self._at + max(1, room // width)]
-            self._at += len(messages)
-            if self._at == len(held.messages):
-                self._publishes.popleft()
-                self._at = 0
+            self._advance(held, len(messages))
             room -= len(messages) * width
             self._number(messages)
             if not queues and held.is_mandatory:
@@ -148,6 +154,26 @@ class Commit:
         for queue, run in runs.items():
             self.batch = max(self.batch, queue.publish(run, is_timed=True))
             self.is_partial = bool(queue.take_refused()) or self.is_partial
+
+    def _begin_hand_over(self, held: Held, queues: list[Queue]) -> None:
+        messages = held.messages[self._at : self._at + MOST_MESSAGES]
+        self._advance(held, len(messages))
+        self._hand_over = HandOver(self._broker, messages, queues, is_timed=True)
+        self._go_on(self._hand_over)
+
+    def _go_on(self, hand_over: HandOver) -> None:
+        hand_over.work()
+        if hand_over.is_done:
+            self._hand_over = None
+            self.batch = max(self.batch, hand_over.batch)
+            self.is_partial = bool(hand_over.refused) or self.is_partial
+
+    def _advance(self, held: Held, count: int) -> None:
+        """So many of the messages of the first publishes have been done."""
+        self._at += count
+        if self._at == len(held.messages):
+            self._publishes.popleft()
+            self._at = 0
 
     def _number(self, messages: list[Message]) -> None:
         """Give the messages new numbers, in their order: their place in a queue is that of the commit."""

@@ -12,8 +12,9 @@ docs/direct-reply-to.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import islice, repeat, takewhile
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
+from itertools import chain, islice, repeat, takewhile
 from typing import TYPE_CHECKING
 
 from pamqp.commands import Basic
@@ -22,12 +23,13 @@ from amqpd.broker.arguments import check_consumer_arguments, type_of_queue
 from amqpd.broker.consumer import NO_LIMIT, Consumer
 from amqpd.broker.queue import Queue
 from amqpd.broker.vhost import REPLY_TO, generated_name
+from amqpd.broker.worklist import PIECE
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.fields import Long
 from amqpd.message import Message, Route, pack_content, pack_short_string
 from amqpd.properties import with_headers
 from amqpd.session.blocked_consumers import BlockedConsumers
-from amqpd.session.commit import Unacked, Verdict, by_consumer
+from amqpd.session.commit import Answered, Unacked, Verdict, by_consumer
 from amqpd.session.consumer_timeouts import DeliveryTimes
 from amqpd.session.deferred_input import Unfinished
 from amqpd.session.reply_address import new_reply_address
@@ -65,6 +67,7 @@ class Consuming:
     def __init__(self, channel: Channel) -> None:
         self.consumers: dict[str, Consumer] = {}
         self.unacked: dict[int, Unacked] = {}
+        self._coming_back: dict[int, Unacked] = {}      # what a rollback under way makes unacked again
         self.prefetch = 0
         self.shared_prefetch = 0
         self._shared_limit = NO_LIMIT       # what `shared_prefetch` stands for; less while a queue has its turn
@@ -358,9 +361,7 @@ class Consuming:
         If one is refused, those before it hold. Spec: basic.ack.
         """
         if self._channel.transaction.active:
-            for tag, multiple in tags:
-                self._channel.transaction.hold_answers(self._take(tag, multiple=bool(multiple)), Verdict.ACK)
-            return []
+            return self._hold_acks(tags)
         rest: list[tuple[int, int]] = []
         if len(tags) > ANSWERS_AT_ONCE:
             tags, rest = tags[:ANSWERS_AT_ONCE], tags[ANSWERS_AT_ONCE:]
@@ -387,6 +388,16 @@ class Consuming:
         finally:
             self.settle(taken)
             self.dispatch_after(taken)
+
+    def _hold_acks(self, tags: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Keep acks for the commit, as many as a turn allows, and return the others."""
+        self._channel.broker.effort.total += min(len(tags), ANSWERS_AT_ONCE)
+        for place, (tag, multiple) in enumerate(tags[:ANSWERS_AT_ONCE]):
+            taken = self._take_piece(tag) if multiple else self._take(tag)
+            self._channel.transaction.hold_answers(taken, Verdict.ACK)
+            if self._until:
+                return tags[place:]
+        return tags[ANSWERS_AT_ONCE:]
 
     def on_ack(self, method: Basic.Ack) -> None:
         """One ack that did not come in a run."""
@@ -434,47 +445,56 @@ class Consuming:
             self._until = 0
         return taken
 
-    def _take(self, tag: int, *, multiple: bool) -> dict[int, Unacked]:
-        """Take one delivery out of `unacked`, or every one up to this tag; tag 0 then stands for all.
-
-        Raises ChannelException where no such tag is outstanding. Spec: basic.ack.
-        """
-        unacked = self.unacked
-        if multiple and tag == 0:
-            return self.take_all()
-        if tag not in unacked:
+    def _take(self, tag: int) -> dict[int, Unacked]:
+        """Take one delivery out of `unacked`. Raises ChannelException where no such tag is outstanding."""
+        if tag not in self.unacked:
             raise unknown_tag(tag)
-        if not multiple:
-            return {tag: unacked.pop(tag)}
-        tags = list(takewhile(tag.__ge__, unacked))
-        return {tag: unacked.pop(tag) for tag in tags}
+        return {tag: self.unacked.pop(tag)}
 
-    def take_all(self) -> dict[int, Unacked]:
-        """Take all that is unacked."""
-        taken = dict(self.unacked)
-        self.unacked.clear()
-        return taken
+    def unanswer(self, answers: list[Answered]) -> Iterator[None]:
+        """Undo these takes, in pieces, and empty the list: what was taken is unacked again, in the order of the tags.
 
-    def unanswer(self, answered: Iterable[dict[int, Unacked]]) -> None:
-        """Undo these takes, all in one go: what was taken is unacked again."""
-        unacked: dict[int, Unacked] = {}
-        for taken in answered:
-            unacked |= taken
-        if not unacked:
+        It is not until the end; what is delivered meanwhile is, and comes after it.
+        """
+        if not answers:
             return
-        unacked |= self.unacked
-        self._channel.broker.effort.total += len(unacked)
-        self.unacked.clear()
-        self.unacked.update([(tag, unacked[tag]) for tag in sorted(unacked)])
+        effort = self._channel.broker.effort
+        back = self._coming_back = self.unacked
+        self.unacked = {}
+        count = 0
+        while answers:
+            answered, _ = answers.pop()
+            back.update(answered)
+            count += 1 + len(answered)
+            if count >= ANSWERS_AT_ONCE:
+                count = 0
+                effort.total += PIECE
+                yield
+        tags, runs = [*back], []
+        for start in range(0, len(tags), ANSWERS_AT_ONCE):
+            runs.append(sorted(tags[start : start + ANSWERS_AT_ONCE]))
+            if len(tags) > ANSWERS_AT_ONCE:
+                effort.total += PIECE
+                yield
+        rising = merge(*runs) if len(runs) > 1 else chain(*runs)
+        in_order: dict[int, Unacked] = {}
+        while piece := {tag: back[tag] for tag in islice(rising, PIECE)}:
+            in_order.update(piece)
+            effort.total += len(piece)
+            if len(in_order) < len(back):
+                yield
+        in_order.update(self.unacked)
+        self.unacked, self._coming_back = in_order, {}
 
     def _give_back(self, tag: int, *, multiple: bool, requeue: bool) -> None:
         """Give back or give up. Raises Unfinished while there are more deliveries than one turn allows."""
         verdict = Verdict.REQUEUE if requeue else Verdict.REJECT
         transaction = self._channel.transaction
+        taken = self._take_piece(tag) if multiple else self._take(tag)
         if transaction.active:
-            transaction.hold_answers(self._take(tag, multiple=multiple), verdict)
-            return
-        self.carry_out(verdict, by_consumer(self._take_piece(tag) if multiple else self._take(tag, multiple=False)))
+            transaction.hold_answers(taken, verdict)
+        else:
+            self.carry_out(verdict, by_consumer(taken))
         if self._until:
             raise Unfinished
 
@@ -540,7 +560,7 @@ class Consuming:
     @property
     def owed(self) -> list[Unacked]:
         """The deliveries that are not answered for good: what a transaction holds is among them."""
-        return [*self.unacked.values(), *self._channel.transaction.held_answers]
+        return [*self.unacked.values(), *self._coming_back.values(), *self._channel.transaction.held_answers]
 
     # Timeouts
 
@@ -574,10 +594,13 @@ class Consuming:
 
     def end(self) -> None:
         """The channel is going: its consumers leave, and what is unacked goes back. Spec: channel.close."""
-        self._channel.transaction.roll_back()
+        taken: dict[int, Unacked] = {}
+        for answered in (*self._channel.transaction.end(), self._coming_back, self.unacked):
+            taken.update(answered)
+        self.unacked, self._coming_back = {}, {}
         self.stop()
         self.shared_prefetch, self._shared_limit = 0, NO_LIMIT
-        self.requeue(by_consumer(self.take_all()))
+        self.requeue(by_consumer(taken))
         for consumer in self._left:
             self._channel.vhost.consumer_left(consumer.queue)
             consumer.queue.dispatch()

@@ -220,6 +220,7 @@ class Publishing:
         elif is_wide:
             is_timed = facts.expiration_ms is not None
             self._hand_over = HandOver(self._channel.broker, messages, queues, is_timed=is_timed)
+            self._channel.broker.worklist.add(self._hand_over)
             return 0
         elif not queues and target.mandatory:
             self._return(messages, is_first=not runs)

@@ -10,14 +10,14 @@ Spec: tx class; RabbitMQ docs/semantics.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from pamqp.commands import Tx
 
 from amqpd.broker.paging import NotAtHand
-from amqpd.broker.worklist import Later
+from amqpd.broker.worklist import PIECE, Discard, Later
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message
 from amqpd.session.commit import Answered, Commit, Held, Unacked, Verdict
@@ -40,6 +40,7 @@ class Transaction:
         self.active = False
         self._channel = channel
         self._commit: Commit | None = None      # one that is under way
+        self._rollback: Iterator[None] | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -78,7 +79,6 @@ class Transaction:
         self._acts += acts
         self._octets += octets
         if self._acts > LONGEST or self._octets > LARGEST:
-            self.roll_back()
             raise ChannelException(
                 ReplyCode.PRECONDITION_FAILED,
                 f"transaction is larger than {LONGEST} acts or {LARGEST} octets; it was rolled back")
@@ -137,15 +137,36 @@ class Transaction:
                 raise Unfinished
 
     def on_rollback(self, method: Tx.Rollback) -> Tx.RollbackOk:
-        """Forget the publishes; the answered deliveries are unacked again."""
+        """Forget the publishes; the answered deliveries are unacked again. Raises Unfinished while that takes."""
         self._check_active()
-        self.roll_back()
+        rollback = self._rollback = self._rollback or self._roll_back()
+        effort = self._channel.broker.effort
+        for _ in rollback:
+            if effort.is_spent:
+                raise Unfinished
+        self._rollback = None
         return Tx.RollbackOk()
 
-    def roll_back(self) -> None:
-        """Undo all that is held."""
-        self._channel.consuming.unanswer([answered for answered, _ in self._answers])
+    def _roll_back(self) -> Iterator[None]:
+        """Undo all that is held, in pieces."""
+        self._discard_publishes()
+        yield from self._channel.consuming.unanswer(self._answers)
         self._forget()
+
+    def _discard_publishes(self) -> None:
+        publishes, self._publishes = self._publishes, []
+        if len(publishes) > PIECE:
+            Discard(self._channel.broker.worklist, [publishes])
+        else:
+            Discard(self._channel.broker.worklist, [held.messages for held in publishes])
+
+    def end(self) -> list[dict[int, Unacked]]:
+        """The channel is going: forget what is held, and return the answered deliveries."""
+        answers = [answered for answered, _ in self._answers]
+        self._discard_publishes()
+        self._forget()
+        self._rollback = None
+        return answers
 
     @property
     def held_publishes(self) -> int:
@@ -155,7 +176,7 @@ class Transaction:
     @property
     def holds_answers(self) -> bool:
         """Return whether any delivery is answered, but not yet for good."""
-        return bool(self._answers)
+        return bool(self._answers) or self._rollback is not None
 
     @property
     def held_answers(self) -> list[Unacked]:

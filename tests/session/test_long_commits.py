@@ -8,9 +8,12 @@ import pytest
 from pamqp import frame
 from pamqp.commands import Basic, Confirm, Queue, Tx
 
-from amqpd.broker.effort import SLICE
+from amqpd.broker.effort import SLICE, Effort
+from amqpd.broker.hand_over import WIDE
 from amqpd.broker.worklist import PIECE
 from amqpd.session import transaction
+from amqpd.session.connection import METHOD_STEPS
+from amqpd.session.consuming import ANSWERS_AT_ONCE
 from tests.support.talk import Stage, Talk
 
 LONG = 2_500        # acts
@@ -254,6 +257,105 @@ def test_a_commit_of_which_a_piece_fails_is_not_answered(
     tx.client(Tx.Commit())
     assert not any(isinstance(one.said, Tx.CommitOk) for one in tx.hear_all())
     assert not stage.journal.hold.is_on and 0 < len(bodies(tx)) < LONG and "broken" in caplog.text
+
+
+def test_a_commit_of_publishes_to_very_many_queues_goes_in_pieces(stage: SteppingStage, tx: Talk) -> None:
+    names = [f"wide {number}" for number in range(WIDE + 50)]
+    for name in names:
+        tx.client(
+            Queue.Declare(queue=name, durable=True, nowait=True),
+            Queue.Bind(queue=name, exchange="amq.fanout", nowait=True))
+    tx.publish("", *BODIES[:10], exchange="amq.fanout", persistent=True).publish("wide 7", b"last", persistent=True)
+    between(stage)
+    tx.client(Tx.Commit()).broker(Tx.CommitOk())
+    assert len(stage.turns) > 4 and max(stage.turns) < 2 * PIECE
+    assert all(stage.journal.safe.bodies(name) == BODIES[:10] for name in names if name != "wide 7")
+    assert bodies(tx, "wide 7") == stage.journal.safe.bodies("wide 7") == [*BODIES[:10], b"last"]
+
+
+# Answers that are held, and rolled back
+
+def test_an_answer_to_very_many_is_held_in_pieces(stage: SteppingStage, tx: Talk) -> None:
+    take(tx, "d", LONG)
+    between(stage)
+    tx.client(Basic.Ack(LONG - 10, True), Basic.Nack(LONG - 1, True, False), Basic.Reject(LONG, True))
+    assert len(stage.turns) == 1 and max(stage.turns) < 2 * ANSWERS_AT_ONCE
+    assert stage.broker.vhosts["/"].queues["d"].unacked == LONG
+    tx.client(Tx.Commit()).broker(Tx.CommitOk())
+    assert bodies(tx) == BODIES[-1:]
+
+
+def test_many_acks_one_by_one_are_held_in_pieces(stage: SteppingStage, tx: Talk) -> None:
+    take(tx, "d", LONG)
+    between(stage)
+    tx.client(b"".join(frame.marshal(Basic.Ack(tag), 1) for tag in range(1, LONG + 1)))
+    assert tx.session.channels[1].transaction.held_answers and not tx.session.channels[1].consuming.unacked
+    assert stage.turns and max(stage.turns) < 2 * ANSWERS_AT_ONCE
+
+
+def answer_in_tangles(tx: Talk) -> None:
+    """Hold answers to all but some of `LONG` deliveries, not in the order of their tags."""
+    tx.client(*[Basic.Ack(tag) for tag in range(LONG, 1_000, -3)])
+    tx.client(Basic.Nack(900, True, False)).client(*[Basic.Ack(tag) for tag in range(901, 1_000)])
+
+
+def test_a_long_rollback_takes_turns_and_all_is_unacked_again_in_order(
+        stage: SteppingStage, tx: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    take(tx, "d", LONG)
+    answer_in_tangles(tx)
+    tx.publish("d", *BODIES)
+    between(stage)
+    monkeypatch.setattr(Effort, "begin", stop_at_once)
+    tx.client(Tx.Rollback()).broker(Tx.RollbackOk())
+    assert len(stage.turns) > LONG // PIECE and max(stage.turns) < 2 * PIECE + METHOD_STEPS
+    consuming = tx.session.channels[1].consuming
+    assert [*consuming.unacked] == [*range(1, LONG + 1)] and len(consuming.owed) == LONG
+    monkeypatch.undo()
+    tx.client(Basic.Ack(LONG, True), Tx.Commit()).broker(Tx.CommitOk())
+    assert bodies(tx) == stage.journal.safe.bodies("d") == []
+
+
+def stop_at_once(effort: Effort, most: int = 0) -> None:
+    """Begin a slice that is spent already, so that each turn does a piece."""
+    effort.stop = effort.total
+
+
+def test_what_is_delivered_while_a_rollback_takes_turns_comes_after_the_others(
+        stage: SteppingStage, tx: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    take(tx, "d", LONG)
+    tx.client(Basic.Consume(queue="e", consumer_tag="late")).broker(Basic.ConsumeOk("late"))
+    answer_in_tangles(tx)
+    owed = []
+    consuming, other = tx.session.channels[1].consuming, stage.client().open_channel()
+    octets = frame.marshal(Basic.Publish(routing_key="e"), 1) + b"".join(
+        frame.marshal(part, 1) for part in content(b"late"))
+    between(
+        stage, lambda: other.session.receive(octets, stage.now_ms), *[lambda: owed.append(len(consuming.owed))] * 3)
+    monkeypatch.setattr(Effort, "begin", stop_at_once)
+    tx.client(Tx.Rollback())
+    assert {type(one.said) for one in tx.hear_all()} == {Basic.Deliver, Tx.RollbackOk}
+    assert [*consuming.unacked] == [*range(1, LONG + 2)] and owed == [LONG + 1] * 3
+
+
+@pytest.mark.parametrize("turns", range(0, 7, 2))
+def test_a_connection_may_be_lost_while_a_rollback_takes_turns(
+        stage: SteppingStage, tx: Talk, monkeypatch: pytest.MonkeyPatch, turns: int) -> None:
+    take(tx, "d", LONG)
+    answer_in_tangles(tx)
+    between(stage, *[lambda: None] * turns, tx.session.lost)
+    monkeypatch.setattr(Effort, "begin", stop_at_once)
+    tx.client(Tx.Rollback())
+    monkeypatch.undo()
+    stage.end_pass()
+    assert bodies(tx) == BODIES and stage.broker.vhosts["/"].queues["d"].unacked == 0
+
+
+def test_a_connection_may_be_lost_while_an_answer_is_held_in_pieces(stage: SteppingStage, tx: Talk) -> None:
+    take(tx, "d", LONG)
+    tx.session.receive(frame.marshal(Basic.Ack(0, True), 1), stage.now_ms)
+    tx.session.lost()
+    stage.end_pass()
+    assert bodies(tx) == BODIES
 
 
 def test_answers_of_nothing_are_not_held(tx: Talk) -> None:
