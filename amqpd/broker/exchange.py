@@ -50,7 +50,7 @@ class Exchange:
         self.published_total = 0
         self.bound_exchanges = 0    # bindings that lead to exchanges
         self.changes = 0        # rises whenever an earlier answer of `route`, or what `alternate` names, may differ
-        self._type = kind()
+        self._type = self._bound = kind()       # the same until it leaves
 
     @property
     def reads_headers(self) -> bool:
@@ -66,14 +66,14 @@ class Exchange:
 
     def bind(self, binding: BindingDefinition, destination: Destination) -> bool:
         """Add a binding; False if it was there. Raises ChannelException for arguments the type refuses."""
-        self._type.check_binding(binding)
+        self._bound.check_binding(binding)
         key = binding_key(binding)
         if key in self.bindings:
             return False
         self.bindings[key] = binding, destination
         self.bound_exchanges += binding.destination_type == "exchange"
         self.changes += 1
-        self._type.bind(binding, destination)
+        self._bound.bind(binding, destination)
         return True
 
     def unbind(self, binding: BindingDefinition) -> bool:
@@ -83,8 +83,14 @@ class Exchange:
             return False
         self.bound_exchanges -= binding.destination_type == "exchange"
         self.changes += 1
-        self._type.unbind(*found)
+        self._bound.unbind(*found)
         return True
+
+    def leave(self) -> None:
+        """Lead nowhere from now on, whatever is still bound."""
+        self._type = type(self._bound)()
+        self.alternate = None
+        self.changes += 1
 
     def route(self, routing_key: str, headers: Mapping[str, Any]) -> Mapping[Destination, int]:
         """Return where this key leads, by this exchange's own bindings; see broker/exchange_types."""

@@ -64,9 +64,8 @@ class Walk:
                 return False
             has_begun = True
             effort.total += self._visit() if self._pieces is None else self._take_piece(self._pieces)
-        if not self.is_current:
-            self.queues = [queue for queue in self.queues if not queue.deleted]
-        elif self._is_kept:
+        self.queues = [queue for queue in self.queues if not queue.deleted]
+        if self._is_kept and self.is_current:
             self._is_kept = False
             self._routing.remember(self)
         return True
@@ -180,7 +179,7 @@ class Routing:
         self._effort.total += 1 + start.steps
         if len(found) >= LONG_WALK:
             return None
-        return [queue for queue in found if isinstance(queue, Queue)]
+        return [queue for queue in found if isinstance(queue, Queue) and not queue.deleted]
 
     def find(self, start: Exchange, keys: Collection[str]) -> Walk:
         """Return a walk without headers: one that is known to be right, and done, or one that has not begun."""
@@ -219,6 +218,11 @@ class Routing:
             self._known_size = 0
         self._known[self._name_of(walk)] = walk
         self._known_size += walk.size
+
+    def forget(self) -> None:
+        """Forget all walks: a queue that is gone is still bound."""
+        self._known.clear()
+        self._known_size = 0
 
     def _forget(self, walk: Walk) -> None:
         if self._known.pop(self._name_of(walk), None) is walk:

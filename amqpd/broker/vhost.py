@@ -49,6 +49,7 @@ from amqpd.broker.clock import Clock
 from amqpd.broker.dead_letter_router import DeadLetterRouter
 from amqpd.broker.departure import Departure
 from amqpd.broker.exchange import DefaultExchange, Destination, Exchange, binding_key
+from amqpd.broker.leaving import Leaving
 from amqpd.broker.paging import NotAtHand
 from amqpd.broker.policy import NoSuchPolicy, Policies, check_policy
 from amqpd.broker.policy_followers import PolicyFollowers
@@ -94,6 +95,7 @@ class Vhost:
         self.worklist = worklist or Worklist()
         self.followers = PolicyFollowers(
             self.exchanges, self.queues, self.worklist, self._apply_to_exchange, self._apply_to_queue)
+        self.leaving = Leaving(self.worklist)
         self.routing = Routing(self.exchanges, self.worklist.effort)
         self._bindings = Bindings()
         self._exclusive: dict[object, dict[Queue, None]] = {}     # exclusive queues by their owners
@@ -145,6 +147,7 @@ class Vhost:
 
         Raises ConnectionException: COMMAND_INVALID for an unknown type. ChannelException: ACCESS_REFUSED for the
         default exchange, a reserved name or a missing permission; PRECONDITION_FAILED where it exists otherwise.
+        NotAtHand while one of this name still leaves.
         """
         name = definition.name
         exchange = Exchange(definition)
@@ -162,6 +165,7 @@ class Vhost:
         if alternate is not None:
             user.require(self.name, "read", "exchange", name)
             user.require(self.name, "write", "exchange", alternate)
+        self._await_exchange(name)
         self._add_exchange(exchange)
         if definition.durable:
             self._record(Defined(definition))
@@ -174,13 +178,15 @@ class Vhost:
     def delete_exchange(self, user: User, name: str, *, if_unused: bool = False) -> None:
         """Remove an exchange with its bindings; one that does not exist is fine.
 
-        Raises ChannelException: ACCESS_REFUSED; PRECONDITION_FAILED if it is to be unused and has bindings.
+        Raises ChannelException: ACCESS_REFUSED; PRECONDITION_FAILED if it is to be unused and has bindings. NotAtHand
+        while it leaves, which it does from now on.
         """
         self._refuse_default(name)
         user.require(self.name, "configure", "exchange", name)
         if name.startswith(RESERVED_PREFIX):
             raise ChannelException(
                 ReplyCode.ACCESS_REFUSED, f"deletion of system {describe_exchange(name, self.name)} not allowed")
+        self._await_exchange(name)
         exchange = self.exchanges.get(name)
         if exchange is None:
             return
@@ -188,6 +194,11 @@ class Vhost:
             raise ChannelException(
                 ReplyCode.PRECONDITION_FAILED, f"{describe_exchange(name, self.name)} in use")
         self._remove_exchange(exchange)
+        self._await_exchange(name)
+
+    def _await_exchange(self, name: str) -> None:
+        if name in self.leaving.exchanges:
+            raise NotAtHand(self.leaving.call)
 
     def _refuse_default(self, name: str) -> None:
         if not name:
@@ -201,11 +212,18 @@ class Vhost:
 
     def _remove_exchange(self, exchange: Exchange) -> None:
         del self.exchanges[exchange.name]
-        for binding, _ in list(exchange.bindings.values()):
-            self._remove_binding(exchange, binding)
-        self._remove_incoming("exchange", exchange.name)
-        exchange.changes += 1
+        exchange.leave()
         self.version += 1
+        self.leaving.exchange(exchange, self._take_apart_exchange(exchange))
+
+    def _take_apart_exchange(self, exchange: Exchange) -> Iterator[None]:
+        outgoing = [binding for binding, _ in exchange.bindings.values()][::-1]
+        while outgoing:
+            binding = outgoing.pop()
+            if binding_key(binding) in exchange.bindings:       # else the queue that it led to has gone meanwhile
+                self._remove_binding(exchange, binding)
+            yield
+        yield from self._remove_incoming("exchange", exchange.name)
         if exchange.definition.durable:
             self._record(Deleted(exchange.definition))
 
@@ -215,7 +233,8 @@ class Vhost:
         """Make the queue, or find that the one that exists is equivalent; an empty name is given one.
 
         An exclusive queue is never durable: it ends with its connection. Raises ChannelException:
-        ACCESS_REFUSED, RESOURCE_LOCKED, PRECONDITION_FAILED. RabbitMQ docs/queues.
+        ACCESS_REFUSED, RESOURCE_LOCKED, PRECONDITION_FAILED. NotAtHand while one of this name still leaves. RabbitMQ
+        docs/queues.
         """
         name = definition.name
         if not name:
@@ -235,6 +254,8 @@ class Vhost:
         if dead_letter_exchange is not None:
             user.require(self.name, "read", "queue", name)
             user.require(self.name, "write", "exchange", dead_letter_exchange)
+        if name in self.leaving.queues:
+            raise NotAtHand(self.leaving.call)
         check_queue_arguments(definition if definition.name else msgspec.structs.replace(definition, name=name))
         created = self._as_stored(definition, name, number=self._next_queue_number())
         queue = self._new_queue(created, owner if created.exclusive else None)
@@ -302,12 +323,18 @@ class Vhost:
         del self.queues[queue.name]
         if queue.owner is not None:
             self._forget_owner(queue)
-        self._remove_incoming("queue", queue.name)
         self.exchanges[""].changes += 1
         self.version += 1
+        queue.deleted = True        # so that nothing leads to it, before its bindings have gone
+        self.leaving.queue(queue.name, self._take_apart_queue(queue))
+        if queue.name in self.leaving.queues:
+            self.routing.forget()
+        queue.end()
+
+    def _take_apart_queue(self, queue: Queue) -> Iterator[None]:
+        yield from self._remove_incoming("queue", queue.name)
         if queue.definition.durable:
             self._record(Deleted(queue.definition))
-        queue.end()
 
     def _forget_owner(self, queue: Queue) -> None:
         owned = self._exclusive.get(queue.owner, {})
@@ -359,6 +386,9 @@ class Vhost:
         source = self.exchanges.get(binding.source)
         if source is None or binding_key(binding) not in source.bindings:
             return
+        leaving = self.leaving.queues if binding.destination_type == "queue" else self.leaving.exchanges
+        if binding.destination in leaving:
+            return      # so does the binding
         self._destination(binding, owner)
         self._remove_binding(source, binding)
 
@@ -386,11 +416,14 @@ class Vhost:
         if source.definition.auto_delete and not source.bindings and source.name in self.exchanges:
             self._remove_exchange(source)
 
-    def _remove_incoming(self, kind: str, name: str) -> None:
-        for binding in self._bindings.leading_to(kind, name):
-            source = self.exchanges.get(binding.source)
+    def _remove_incoming(self, kind: str, name: str) -> Iterator[None]:
+        incoming = self._bindings.leading_to(kind, name)[::-1]
+        while incoming:
+            binding = incoming.pop()
+            source = self.exchanges.get(binding.source) or self.leaving.exchanges.get(binding.source)
             if source is not None and binding_key(binding) in source.bindings:
                 self._remove_binding(source, binding)
+            yield
 
     # Routing
 
@@ -451,7 +484,9 @@ class Vhost:
         """
         for queue in self.queues.values():
             queue.deleted = True
-        Teardown(self.worklist, self.exchanges.values(), self._bindings, self.queues)
+        exchanges = [*self.exchanges.values(), *self.leaving.exchanges.values()]
+        self.leaving.end()
+        Teardown(self.worklist, exchanges, self._bindings, self.queues)
 
     # What the store kept
 
@@ -491,7 +526,8 @@ class Vhost:
 
     def check(self) -> None:
         """Assert what must hold between calls."""
-        self._bindings.check(self.exchanges, self.queues)
+        if not self.leaving.has_work:
+            self._bindings.check(self.exchanges, self.queues)
         owned = {queue for queues in self._exclusive.values() for queue in queues}
         assert owned == {queue for queue in self.queues.values() if queue.owner is not None} and all(
             self._exclusive.values()), "an exclusive queue outlives its connection"

@@ -228,7 +228,7 @@ class Commands:
             raise Refusal(f"not_found: no queue '{queue}' in vhost '{vhost}'", EXIT_UNAVAILABLE)
         found.purge()
 
-    def delete_queue(self, vhost: str, queue: str, if_empty: bool = False, if_unused: bool = False) -> int:
+    async def delete_queue(self, vhost: str, queue: str, if_empty: bool = False, if_unused: bool = False) -> int:
         """Delete a queue, also one that is exclusive; says how many messages were ready."""
         home = self._vhost(vhost)
         found = home.queues.get(queue)
@@ -238,7 +238,10 @@ class Commands:
             raise Refusal("Queue is in use", EXIT_USAGE)
         if if_empty and found.ready:
             raise Refusal("Queue is not empty", EXIT_USAGE)
-        return home.delete_queue(OPERATOR, queue, found.owner)
+        count = home.delete_queue(OPERATOR, queue, found.owner)
+        while queue in home.leaving.queues:
+            await _called(home.leaving.call)
+        return count
 
     def close_connection(self, connection: str, explanation: str) -> None:
         """Close a connection by pid or name: 320 to the client, with the explanation."""

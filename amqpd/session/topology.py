@@ -30,6 +30,7 @@ class Topology:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._purge: Purge | None = None      # one that is under way
+        self._deleted: int | None = None      # messages of the queue that has been deleted and still leaves
         self._last_queue: str | None = None
 
     def handlers(self) -> Handlers:
@@ -117,11 +118,17 @@ class Topology:
         return 1
 
     def on_queue_delete(self, method: Queue.Delete) -> Queue.DeleteOk | None:
-        """Spec: queue.delete. Says how many ready messages went with it."""
+        """Spec: queue.delete. Says how many ready messages went with it. Raises NotAtHand while it leaves."""
         channel = self._channel
-        count = channel.vhost.delete_queue(
-            channel.user, without_line_breaks(self.queue_name(method.queue)), channel.owner,
-            if_unused=method.if_unused, if_empty=method.if_empty)
+        name = without_line_breaks(self.queue_name(method.queue))
+        count = self._deleted
+        if count is None:
+            count = channel.vhost.delete_queue(
+                channel.user, name, channel.owner, if_unused=method.if_unused, if_empty=method.if_empty)
+        is_leaving = name in channel.vhost.leaving.queues
+        self._deleted = count if is_leaving else None
+        if is_leaving:
+            raise NotAtHand(channel.vhost.leaving.call)
         return None if method.nowait else Queue.DeleteOk(count)
 
     def on_queue_purge(self, method: Queue.Purge) -> Queue.PurgeOk | None:

@@ -396,7 +396,7 @@ def test_bindings_are_recorded_as_deleted_before_what_they_join(vhost: Vhost, jo
     bind(vhost, "x", "q", "k")
     vhost.delete_queue(OPERATOR, "q", ME)
     gone = [type(change.definition) for change in journal.changes if isinstance(change, Deleted)]
-    assert gone == [BindingDefinition, ExchangeDefinition, QueueDefinition]
+    assert gone == [BindingDefinition, QueueDefinition, ExchangeDefinition]
 
 
 def test_a_batch_is_awaited_until_it_is_on_disk(vhost: Vhost, journal: RecordingJournal) -> None:

@@ -60,7 +60,7 @@ def bind_and_unbind(world: World) -> None:
             peer.send(exchange_delete("many")).sync()
 
 
-@shape("delete-exchange-with-bindings", "sibling", in_ci=False)
+@shape("delete-exchange-with-bindings", "sibling")
 def delete_exchange(world: World) -> None:
     """An exchange with 10,000 bindings is deleted, then a queue with as many."""
     with world.peer() as peer:

@@ -1,0 +1,156 @@
+"""Exchanges and queues with very many bindings: gone at once when they are deleted; their bindings go in pieces."""
+
+from __future__ import annotations
+
+import pytest
+from pamqp.commands import Basic, Exchange, Queue
+
+from amqpd.broker.broker import OPERATOR, Broker
+from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition, VhostDefinition
+from amqpd.broker.paging import NotAtHand
+from amqpd.broker.vhost import Vhost
+from amqpd.broker.worklist import PIECE
+from tests.support.journals import RecordingJournal
+from tests.support.talk import Stage
+
+MANY = 200
+
+
+@pytest.fixture
+def journal() -> RecordingJournal:
+    return RecordingJournal()
+
+
+@pytest.fixture
+def vhost(journal: RecordingJournal) -> Vhost:
+    """A vhost whose exchange `x` is bound by many keys to the queue `q`, and by one to `other`; all are durable."""
+    broker = Broker(journal)
+    broker.add_vhost(VhostDefinition("/"))
+    return furnish(broker.vhosts["/"])
+
+
+def furnish(vhost: Vhost) -> Vhost:
+    vhost.declare_exchange(OPERATOR, ExchangeDefinition("/", "x", "topic", durable=True))
+    for name in "other", "q":
+        vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", name, durable=True), OPERATOR)
+    for n in range(MANY):
+        bind(vhost, "x", "q", f"k{n}")
+    bind(vhost, "x", "other", "last")
+    return vhost
+
+
+def bind(vhost: Vhost, source: str, queue: str, key: str) -> None:
+    vhost.bind(OPERATOR, BindingDefinition("/", source, "queue", queue, key, {}), OPERATOR)
+
+
+def restored(journal: RecordingJournal) -> Vhost:
+    """The vhost as it would be after a crash."""
+    broker = Broker(RecordingJournal(journal.now.copy()))
+    broker.restore(journal.now.in_order())
+    broker.vhosts["/"].check()
+    return broker.vhosts["/"]
+
+
+def names(vhost: Vhost, key: str) -> list[str]:
+    return [queue.name for queue in vhost.route(vhost.exchanges["x"], [key], {})]
+
+
+def test_an_exchange_with_very_many_bindings_leaves_in_pieces(vhost: Vhost, journal: RecordingJournal) -> None:
+    exchange = vhost.exchanges["x"]
+    with pytest.raises(NotAtHand) as reason:
+        vhost.delete_exchange(OPERATOR, "x")
+    called: list[bool] = []
+    reason.value.call(lambda: called.append("x" in vhost.leaving.exchanges))
+    assert "x" not in vhost.exchanges and len(exchange.bindings) > MANY // 2
+    assert vhost.route(exchange, ["k199"], {}) == []
+    while vhost.leaving.has_work:
+        assert len(restored(journal).exchanges["x"].bindings) == len(exchange.bindings), "not as after a crash"
+        before = vhost.worklist.effort.total
+        vhost.leaving.work()
+        assert vhost.worklist.effort.total - before <= PIECE + 10
+    vhost.worklist.work_off()
+    assert called == [False] and not exchange.bindings and not [*vhost.bindings()]
+    assert "x" not in restored(journal).exchanges
+    vhost.delete_exchange(OPERATOR, "x")
+    vhost.check()
+
+
+def test_nothing_of_the_same_name_is_declared_while_it_leaves(vhost: Vhost) -> None:
+    for delete, declare in (
+        (lambda: vhost.delete_queue(OPERATOR, "q", OPERATOR),
+         lambda: vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", "q"), OPERATOR)),
+        (lambda: vhost.delete_exchange(OPERATOR, "x"),
+         lambda: vhost.declare_exchange(OPERATOR, ExchangeDefinition("/", "x", "fanout"))),
+    ):
+        for n in range(MANY):
+            bind(vhost, "x", "other", f"o{n}")
+        with pytest.raises(NotAtHand):
+            delete()        # type: ignore[no-untyped-call]
+            declare()       # type: ignore[no-untyped-call]
+        vhost.worklist.work_off()
+        declare()           # type: ignore[no-untyped-call]
+        vhost.check()
+
+
+def test_a_queue_with_very_many_bindings_gets_nothing_while_it_leaves(vhost: Vhost, journal: RecordingJournal) -> None:
+    bind(vhost, "x", "other", "k199")
+    assert sorted(names(vhost, "k199")) == ["other", "q"]
+    assert vhost.delete_queue(OPERATOR, "q", OPERATOR) == 0
+    assert vhost.leaving.has_work and len(vhost.exchanges["x"].bindings) > MANY // 2
+    assert names(vhost, "k199") == ["other"] and names(vhost, "k198") == []
+    assert restored(journal).queues.keys() == {"q", "other"}
+    vhost.unbind(OPERATOR, BindingDefinition("/", "x", "queue", "q", "k199", {}), OPERATOR)
+    vhost.worklist.work_off()
+    assert len(vhost.exchanges["x"].bindings) == 2
+    assert restored(journal).queues.keys() == {"other"}
+    vhost.check()
+
+
+def test_a_queue_goes_while_an_exchange_leaves_that_is_bound_to_it(vhost: Vhost, journal: RecordingJournal) -> None:
+    with pytest.raises(NotAtHand):
+        vhost.delete_exchange(OPERATOR, "x")
+    vhost.delete_queue(OPERATOR, "other", OPERATOR)
+    vhost.delete_queue(OPERATOR, "q", OPERATOR)
+    restored(journal)
+    vhost.worklist.work_off()
+    assert not restored(journal).queues and not [*vhost.bindings()]
+    vhost.check()
+
+
+def test_a_long_chain_of_auto_delete_exchanges_goes_with_its_last_binding(vhost: Vhost) -> None:
+    for n in range(1_000):
+        vhost.declare_exchange(OPERATOR, ExchangeDefinition("/", f"c{n}", "fanout", auto_delete=True))
+        if n:
+            vhost.bind(OPERATOR, BindingDefinition("/", f"c{n - 1}", "exchange", f"c{n}", "", {}), OPERATOR)
+    bind(vhost, "c999", "other", "")
+    vhost.delete_queue(OPERATOR, "other", OPERATOR)
+    vhost.worklist.work_off()
+    assert not [name for name in vhost.exchanges if name.startswith("c")]
+    vhost.check()
+
+
+def test_a_vhost_is_deleted_while_an_exchange_of_it_leaves(vhost: Vhost, journal: RecordingJournal) -> None:
+    exchange = vhost.exchanges["x"]
+    with pytest.raises(NotAtHand):
+        vhost.delete_exchange(OPERATOR, "x")
+    count = len(journal.changes)
+    vhost.end()
+    vhost.worklist.work_off()
+    assert not exchange.bindings and len(journal.changes) == count
+
+
+def test_a_client_is_answered_when_it_has_left() -> None:
+    stage = Stage()
+    vhost = furnish(stage.broker.vhosts["/"])
+    stage.end_pass()
+    talk = stage.client().open_channel()
+    talk.publish("q", b"x").publish("q", b"y")
+    talk.client(Queue.Delete(queue="q")).broker(Queue.DeleteOk(2))
+    assert len(vhost.exchanges["x"].bindings) == 1
+    talk.publish("k199", b"x", exchange="x", mandatory=True)
+    talk.broker(Basic.Return(312, "NO_ROUTE", "x", "k199"), content=b"x")
+    for n in range(MANY):
+        bind(vhost, "x", "other", f"o{n}")
+    talk.client(Exchange.Delete(exchange="x")).broker(Exchange.DeleteOk())
+    assert not [*vhost.bindings()]
+    talk.client(Queue.Delete(queue="other")).broker(Queue.DeleteOk(0))
