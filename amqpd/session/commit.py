@@ -39,7 +39,10 @@ class Verdict(Enum):
 
 
 class Held(NamedTuple):
-    """Publishes that go to the same queues, by name; a mandatory one is returned where none of these exists."""
+    """Publishes with equal properties that go to the same queues, by name.
+
+    A mandatory one is returned where none of these exists.
+    """
 
     messages: list[Message]
     queues: tuple[str, ...]
@@ -125,6 +128,7 @@ class Commit:
         broker = self._broker
         runs: dict[Queue, list[Message]] = {}
         room = PIECE
+        is_timed = False
         while self._publishes and room > 0:
             held = self._publishes[0]
             queues = self._find(held.queues)
@@ -136,7 +140,8 @@ class Commit:
                 break
             messages = held.messages[self._at : self._at + max(1, room // width)]
             self._advance(held, len(messages))
-            room -= len(messages) * width
+            is_timed = is_timed or messages[0].facts.expiration_ms is not None
+            room -= 1 + len(messages) * width
             self._number(messages)
             if not queues and held.is_mandatory:
                 self.returned += messages
@@ -152,13 +157,14 @@ class Commit:
                     run += messages
         broker.effort.total += PIECE - room
         for queue, run in runs.items():
-            self.batch = max(self.batch, queue.publish(run, is_timed=True))
+            self.batch = max(self.batch, queue.publish(run, is_timed=is_timed))
             self.is_partial = bool(queue.take_refused()) or self.is_partial
 
     def _begin_hand_over(self, held: Held, queues: list[Queue]) -> None:
         messages = held.messages[self._at : self._at + MOST_MESSAGES]
         self._advance(held, len(messages))
-        self._hand_over = HandOver(self._broker, messages, queues, is_timed=True)
+        self._hand_over = HandOver(
+            self._broker, messages, queues, is_timed=messages[0].facts.expiration_ms is not None)
         self._go_on(self._hand_over)
 
     def _go_on(self, hand_over: HandOver) -> None:

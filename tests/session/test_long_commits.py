@@ -198,6 +198,15 @@ def content(body: bytes) -> list[frame.FrameTypes]:
     return [frame.header.ContentHeader(0, len(body), Basic.Properties()), frame.body.ContentBody(body)]
 
 
+def test_messages_that_expire_do_so_after_a_commit(stage: SteppingStage, tx: Talk) -> None:
+    tx.publish("d", *BODIES[:20], persistent=True)
+    tx.client(Basic.Publish(routing_key="d"), content=b"mortal", properties=Basic.Properties(expiration="1000"))
+    tx.publish("d", *BODIES[20:], persistent=True).client(Tx.Commit()).broker(Tx.CommitOk())
+    assert len(bodies(tx)) == LONG + 1
+    stage.pass_time(2)
+    assert bodies(tx) == BODIES
+
+
 def test_one_long_commit_a_batch(stage: SteppingStage, tx: Talk) -> None:
     other = stage.client().open_channel()
     other.client(Tx.Select()).broker(Tx.SelectOk())
