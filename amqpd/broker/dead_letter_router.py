@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from amqpd.broker.clock import Clock
 from amqpd.broker.dead_letter import REJECTED, DeadCopies, Grave, cycling_queues, routing_keys
 from amqpd.broker.exchange import Exchange
+from amqpd.broker.hand_over import QUEUE_STEPS
 from amqpd.broker.queue import Queue, note_holders
 from amqpd.broker.routing import Routing
 from amqpd.broker.worklist import PIECE, Worklist
@@ -50,10 +51,9 @@ class _Deaths:
         self._copies: DeadCopies | None = None
         self._time_s = 0
 
-    def take(self, count: int) -> Sequence[Message]:
-        """Take the next ones."""
-        start, self.at = self.at, min(self.at + count, len(self.run))
-        return self.run[start : self.at]
+    def next(self, count: int) -> Sequence[Message]:
+        """Return the next ones."""
+        return self.run[self.at : self.at + count]
 
     def copies(self, time_s: int) -> DeadCopies:
         """Return what makes their copies at this time, in seconds of the wall clock."""
@@ -140,17 +140,11 @@ class DeadLetterRouter:
         is_cascade = bool(line.cascade)
         deaths = line.cascade[-1] if is_cascade else line.waiting[0]
         # One at a time where a target may refuse: each needs to know what room the one before it has left.
-        run = deaths.take(1 if deaths.grave.is_kept else 1 + PIECE // _steps_of(deaths.run[deaths.at]))
-        if deaths.at == len(deaths.run):
-            if is_cascade:
-                line.cascade.pop()
-            else:
-                line.waiting.popleft()
-        if not is_cascade:
-            line.count -= len(run)
+        run = deaths.next(1 if deaths.grave.is_kept else 1 + PIECE // _steps_of(deaths.run[deaths.at]))
+        taken = len(run)
         self._moving = line
         try:
-            self._move(deaths, run)
+            taken = self._move(deaths, run)
         except Exception:
             log.exception("queue '%s' in vhost '%s': %d dead letters cannot be moved and are set aside",
                           deaths.queue.name, deaths.queue.definition.vhost, len(run))
@@ -158,6 +152,14 @@ class DeadLetterRouter:
                 deaths.queue.set_aside(run)
         finally:
             self._moving = None
+            deaths.at += taken
+            if is_cascade:
+                if not deaths.count:
+                    line.cascade.pop()
+            else:
+                line.count -= taken
+                if not deaths.count:
+                    line.waiting.popleft()
             fresh, line.fresh = line.fresh, []
             on_top = [deaths for deaths in fresh if not self._queues_up(deaths)]
             line.cascade += reversed(on_top)
@@ -173,14 +175,23 @@ class DeadLetterRouter:
         line.count += deaths.count
         return True
 
-    def _move(self, deaths: _Deaths, run: Sequence[Message]) -> None:
+    def _move(self, deaths: _Deaths, run: Sequence[Message]) -> int:
+        """Move messages, the first of them at least, until they reach so many queues that it is enough for a piece.
+
+        Return how many have been taken. To how many queues one message goes is not cut: it would be in some of them,
+        and in its own, after a crash.
+        """
         queue, grave = deaths.queue, deaths.grave
         moved: dict[Message, Message] = {}      # by copy
         aside: list[Message] = []
         runs: dict[Queue, list[Message]] = {}
         known: dict[tuple[str, ...], list[Queue]] = {}
         copies = deaths.copies(self._clock.wall_ms // 1000)
+        taken = steps = 0
         for message in run:
+            if steps > PIECE:
+                break
+            taken += 1
             try:
                 copy, targets = self._prepare(copies.copy(message, self._next_message_number()), message, grave, known)
             except Exception:
@@ -188,19 +199,23 @@ class DeadLetterRouter:
                               queue.name, queue.definition.vhost, message.number)
                 aside.append(message)
                 continue
-            self._effort.total += _steps_of(message) + len(targets)
+            self._effort.total += _steps_of(message)
             if grave.is_kept and not all(target.has_room_for(copy) for target in targets):
                 self._refuse(queue, grave, message)
                 continue
             note_holders(targets, [copy])
             moved[copy] = message
+            known_runs = len(runs)
             for target in targets:
                 runs.setdefault(target, []).append(copy)
+            steps += len(targets) + QUEUE_STEPS * (len(runs) - known_runs)
+        self._effort.total += steps
         for target, arriving in runs.items():
             aside += [moved.pop(copy) for copy in self._publish(target, arriving) if copy in moved]
         if deaths.is_stored:
             queue.dead_lettered(list(moved.values()))
             queue.set_aside(aside)
+        return taken
 
     def _prepare(
         self, copy: Message, message: Message, grave: Grave, known: dict[tuple[str, ...], list[Queue]]

@@ -275,3 +275,25 @@ def test_the_next_sleeper_is_woken_whatever_the_one_before_does() -> None:
         clock.wake_at(5, Sleeper(name))
     clock.advance(5)
     assert woken == ["bad", "good"] and clock.next_wake_ms is None
+
+
+def test_dead_letters_that_go_to_very_many_queues_are_moved_one_at_a_time() -> None:
+    scene = Scene(**{"x-dead-letter-exchange": "wide"})
+    scene.vhost.declare_exchange(OPERATOR, ExchangeDefinition("/", "wide", "fanout", durable=True))
+    for number in range(100):
+        scene.declare(f"q{number}")
+        scene.vhost.bind(OPERATOR, BindingDefinition("/", "wide", "queue", f"q{number}", "", {}), scene)
+    scene.publish(scene.source, 10)
+    scene.expire()
+    pieces = []
+    while not scene.vhost.worklist.is_empty:
+        before, there = scene.effort.total, len(scene.stored(scene.source))
+        scene.effort.begin_turn()
+        scene.effort.stop = scene.effort.total      # spent after one piece
+        scene.vhost.worklist.work()
+        pieces.append(there - len(scene.stored(scene.source)))
+        if pieces[-1]:
+            assert scene.effort.total - before > 1_000, "a queue costs more than a step"
+    assert max(pieces) == 1 and sum(pieces) == 10
+    assert all(scene.bodies(scene.vhost.queues[f"q{number}"]) == bodies(10) for number in range(100))
+    scene.vhost.check()
