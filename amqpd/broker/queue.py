@@ -121,6 +121,7 @@ class Queue:
         self.dispatcher = Dispatcher(is_single_active=rules.single_active_consumer)
         self.had_consumer = False
         self.deleted = False
+        self.is_remembered = False      # by a walk; see broker/routing.py
         self.refused: list[Message] = []            # what `publish` did not take, until `take_refused`
         self.published_total = self.delivered_total = self.got_total = self.settled_total = 0
         self.redelivered_total = 0

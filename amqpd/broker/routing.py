@@ -19,6 +19,7 @@ from amqpd.broker.exchange import Destination, Exchange
 from amqpd.broker.queue import Queue
 
 LONG_WALK = 10          # references from which on a walk is worth to be remembered
+FEWEST_GONE = 16        # queues and exchanges that are gone, for which walks are forgotten
 MOST_KNOWN = 200_000    # references to queues and exchanges that the walks remembered in a vhost may hold
 
 Headers = Mapping[str, Any]
@@ -146,6 +147,13 @@ class Walk:
             return False
         return all([exchange.changes == changes for exchange, changes in self._visited])
 
+    def mark_remembered(self) -> None:
+        """Mark all that this walk holds on to."""
+        for queue in self.queues:
+            queue.is_remembered = True
+        for exchange, _ in self._visited:
+            exchange.is_remembered = True
+
     def let_go(self) -> None:
         """Drop what only a walk that is not done needs."""
         self._reached = {}
@@ -166,6 +174,7 @@ class Routing:
         self._effort = effort
         self._known: dict[tuple[Exchange, str | None], Walk] = {}
         self._known_size = 0
+        self._gone = 0          # queues and exchanges that are gone, and that walks were remembered with
 
     def walk(self, start: Exchange, keys: Collection[str], read_headers: Callable[[], Headers]) -> Walk:
         """Return a walk from this exchange that has not begun; the headers are read when the first exchange asks."""
@@ -214,15 +223,21 @@ class Routing:
             return
         walk.let_go()
         if self._known_size + walk.size > MOST_KNOWN:
-            self._known.clear()
-            self._known_size = 0
+            self.forget()
         self._known[self._name_of(walk)] = walk
         self._known_size += walk.size
+        walk.mark_remembered()
+
+    def gone(self, destination: Destination) -> None:
+        """Note that this queue or exchange is gone. All walks are forgotten once many are that they hold on to."""
+        self._gone += destination.is_remembered
+        if self._gone > max(FEWEST_GONE, len(self._known) // 8):
+            self.forget()
 
     def forget(self) -> None:
         """Forget all walks: a queue that is gone is still bound."""
         self._known.clear()
-        self._known_size = 0
+        self._known_size = self._gone = 0
 
     def _forget(self, walk: Walk) -> None:
         if self._known.pop(self._name_of(walk), None) is walk:

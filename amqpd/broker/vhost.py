@@ -213,6 +213,7 @@ class Vhost:
     def _remove_exchange(self, exchange: Exchange) -> None:
         del self.exchanges[exchange.name]
         exchange.leave()
+        self.routing.gone(exchange)
         self.version += 1
         self.leaving.exchange(exchange, self._take_apart_exchange(exchange))
 
@@ -327,6 +328,7 @@ class Vhost:
         self.version += 1
         queue.deleted = True        # so that nothing leads to it, before its bindings have gone
         self.leaving.queue(queue.name, self._take_apart_queue(queue))
+        self.routing.gone(queue)
         if queue.name in self.leaving.queues:
             self.routing.forget()
         queue.end()

@@ -14,6 +14,7 @@ from amqpd.broker.broker import OPERATOR, Broker
 from amqpd.broker.clock import FEWEST_ENTRIES, Clock
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition, VhostDefinition
 from amqpd.broker.queue import Queue
+from amqpd.broker.routing import FEWEST_GONE, LONG_WALK
 from amqpd.broker.vhost import Vhost
 from amqpd.message import Facts
 from amqpd.store.journal import MemoryJournal
@@ -112,6 +113,31 @@ def test_a_queue_is_freed_when_it_is_deleted(
     work_off(broker)
     del queue
     assert known() is None
+
+
+@pytest.mark.parametrize("exchanges_go", [True, False])
+def test_queues_and_exchanges_that_a_long_way_led_to_are_freed(
+    broker: Broker, vhost: Vhost, exchanges_go: bool
+) -> None:
+    """A long way is remembered, and few of those that it led to are kept for that when they are gone."""
+    known: list[weakref.ref[Any]] = []
+    for lot in range(20):
+        vhost.declare_exchange(OPERATOR, ExchangeDefinition("/", f"x{lot}", "fanout"))
+        source = vhost.exchanges[f"x{lot}"]
+        known.append(weakref.ref(source))
+        for number in range(LONG_WALK):
+            queue = declare(vhost, f"{lot}.{number}")
+            known.append(weakref.ref(queue))
+            vhost.bind(OPERATOR, BindingDefinition("/", source.name, "queue", queue.name), OPERATOR)
+        assert len(vhost.route(source, [""], {})) == LONG_WALK
+        for number in range(LONG_WALK):
+            vhost.delete_queue(OPERATOR, f"{lot}.{number}", OPERATOR)
+        if exchanges_go:
+            vhost.delete_exchange(OPERATOR, source.name)
+        work_off(broker)
+        del queue, source
+    kept = sum([each() is not None for each in known])
+    assert kept <= 2 * FEWEST_GONE + 20 * (not exchanges_go)
 
 
 def test_a_queue_that_waits_for_the_disk_is_freed_once_that_has_answered(broker: Broker, vhost: Vhost) -> None:
