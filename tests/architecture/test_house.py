@@ -66,7 +66,7 @@ CATCHES_ALL = {
     ("broker/worklist.py", "_work_on"): "a job that fails is over, and the others go on",
     ("program.py", "run"): "a bug becomes a line on stderr and an exit code",
     ("management/control.py", "answer"): "a bug becomes an answer, and the socket lives on",
-    ("server/committer.py", "_commit_forever"): "a bug in the thread becomes the failure of the store: nobody would be confirmed",
+    ("server/committer.py", "_commit_forever"): "a bug in the thread becomes a failure of the store",
     ("server/committer.py", "_run"): "a bug becomes the failure of one job, and commits go on",
     ("session/connection.py", "_take"): "a bug becomes 541 for one client, and the others live on",
     ("store/reading.py", "_read"): "a message that cannot be read is set aside, and the others are read",
