@@ -34,6 +34,7 @@ from amqpd.broker.effort import Effort
 from amqpd.broker.pages import FEWEST_OCTETS, StoredMessages
 from amqpd.broker.ports import Journal, Shelf
 from amqpd.broker.queue import Queue
+from amqpd.broker.remembered import CommonMemory
 from amqpd.broker.shelf import MemoryShelf
 from amqpd.broker.vhost import Vhost
 from amqpd.broker.worklist import Worklist
@@ -99,6 +100,7 @@ class Broker:
         self.clock = clock or Clock()
         self.effort = Effort()
         self.worklist = Worklist(self.effort)
+        self.memory = CommonMemory(self.effort)
         self.next_message_number = first_number
         self._next_queue_number = first_number
         self.last_batch = 0

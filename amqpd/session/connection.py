@@ -32,6 +32,7 @@ from amqpd.broker.consumer import Consumer
 from amqpd.broker.departure import Departure
 from amqpd.broker.paging import NotAtHand
 from amqpd.broker.queue import Queue
+from amqpd.broker.remembered import Memory
 from amqpd.broker.vhost import Vhost
 from amqpd.broker.worklist import Later
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
@@ -133,6 +134,7 @@ class Session:
         self.phase = Phase.AWAIT_HEADER
         self.channels: dict[int, Channel] = {}
         self.outbox = Outbox(self._note_output)
+        self.memory = Memory(broker.memory)
         self.login: LoginRequest | None = None
         self.frame_max = FRAME_MAX_BEFORE_TUNING
         self.channel_max = settings.channel_max
@@ -620,6 +622,7 @@ class Session:
         self._confirming.clear()
         for channel in ended:
             channel.release()
+        self.memory.clear()
         self._reader.skip_contents()
         self._awaiting_confirms.clear()
         if self.vhost is not None:

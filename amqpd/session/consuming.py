@@ -22,6 +22,7 @@ from pamqp.commands import Basic
 from amqpd.broker.arguments import check_consumer_arguments, type_of_queue
 from amqpd.broker.consumer import NO_LIMIT, Consumer
 from amqpd.broker.queue import Queue
+from amqpd.broker.remembered import Memory, Remembered
 from amqpd.broker.vhost import REPLY_TO, generated_name
 from amqpd.broker.worklist import PIECE
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from amqpd.session.channel import Channel
 
 ANSWERS_AT_ONCE = 2_000         # deliveries that are answered in one turn
-REMEMBERED = 2_000      # delivery heads a consumer; beyond it, remembering starts anew
+HEAD_OCTETS = 350       # what a delivery head takes in memory besides its names; an estimate
 RUN_STEPS = 5           # what a run of deliveries takes, beyond a step for each; see broker/effort.py
 
 
@@ -56,9 +57,9 @@ class _Heads:
 
     __slots__ = ("tag", "by_route")
 
-    def __init__(self, tag: str) -> None:
+    def __init__(self, tag: str, memory: Memory) -> None:
         self.tag = pack_short_string(tag)
-        self.by_route: dict[Route, DeliveryHead] = {}
+        self.by_route: Remembered[Route, DeliveryHead] = Remembered(memory)
 
 
 class Consuming:
@@ -127,7 +128,7 @@ class Consuming:
             self._in_flight += len(run)
             self.unacked.update(zip(tags, zip(run, repeat(consumer))))
         heads = self._heads[consumer.tag]
-        known = heads.by_route
+        known = heads.by_route.known
         pieces: list[bytes] = []
         if consumer.queue.may_have_redelivered(run):
             self._deliver_some_again(heads, consumer.queue, zip(tags, run), pieces)
@@ -158,7 +159,7 @@ class Consuming:
         counts = queue.deliveries if queue.rules.shows_delivery_count else {}
         for tag, message in run:
             route = message.route
-            head = heads.by_route.get(route) or self._head(heads, route)
+            head = heads.by_route.known.get(route) or self._head(heads, route)
             again = queue.is_redelivered(message)
             queue.redelivered_total += again
             failures = counts.get(message.number)
@@ -174,10 +175,9 @@ class Consuming:
         return pack_content(self._channel.number, self._channel.frame_max, properties, message.body)
 
     def _head(self, heads: _Heads, route: Route) -> DeliveryHead:
-        if len(heads.by_route) >= REMEMBERED:
-            heads.by_route.clear()
         head = delivery_head(self._channel.number, self._channel.frame_max, heads.tag, route)
-        heads.by_route[route] = head
+        # the names a third time, since the route is kept as well
+        heads.by_route.keep(route, head, HEAD_OCTETS + len(heads.tag) + 3 * len(route.octets))
         return head
 
     def _refit(self, message: Message) -> bytes:
@@ -240,7 +240,7 @@ class Consuming:
             unacked_limit=channel.unacked_limit, arguments=method.arguments)
         queue.subscribe(consumer)
         self.consumers[tag] = consumer
-        self._heads[tag] = _Heads(tag)
+        self._heads[tag] = _Heads(tag, channel.owner.memory)
         if self.times.next_look_ms is not None and consumer.timeout_ms(None) is not None:
             self._look_soon()
         self._answer_consume(tag, method)
@@ -267,7 +267,7 @@ class Consuming:
 
     def _forget(self, consumer: Consumer) -> None:
         """Drop what is kept of a consumer besides its unacked deliveries."""
-        del self._heads[consumer.tag]
+        self._heads.pop(consumer.tag).by_route.clear()
         self._at_unacked_limit.discard(consumer.tag)
         self._awaiting_credit.remove(consumer)
         self._channel.owner.awaiting_room.remove(consumer)

@@ -28,6 +28,7 @@ from amqpd.broker.hand_over import MOST_MESSAGES, WIDE, HandOver
 from amqpd.broker.paging import NotAtHand
 from amqpd.broker.ports import ReplySubscriber
 from amqpd.broker.queue import Queue, note_holders
+from amqpd.broker.remembered import Remembered
 from amqpd.broker.routing import Walk
 from amqpd.broker.vhost import REPLY_TO
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
@@ -42,7 +43,8 @@ from amqpd.wire.writer import pack_confirm, pack_refusal, pack_return, refit_con
 if TYPE_CHECKING:
     from amqpd.session.channel import Channel
 
-REMEMBERED = 2_000      # targets or facts a channel; beyond it, remembering starts anew
+# What a target and facts take in memory, about, besides their octets, and each name among them.
+TARGET_OCTETS, FACTS_OCTETS, NAME_OCTETS = 800, 400, 64
 # What finding a target costs without the walk, and reading facts, in steps of broker/effort.py.
 RESOLVE_STEPS, READ_STEPS, OCTETS_A_STEP = 4, 2, 32
 RUN_STEPS = 6           # what handing a run to a queue takes, beyond a step for each message
@@ -81,12 +83,13 @@ class Publishing:
         self._refused: set[int] = set()     # those among the rest that a queue would not take
         # (batch, the last sequence number and the last message that wait for it), a run of publishes each
         self._pending: deque[tuple[int, int, int]] = deque()
-        self._targets: dict[bytes, Resolved] = {}
+        self._targets: Remembered[bytes, Resolved] = Remembered(channel.owner.memory)
         self._targets_version = -1
         self._cut_off: dict[Hashable, Walk] = {}        # walks that a slice was too short for; see `_finish`
         self._hand_over: HandOver | None = None         # of the first publishes that are handed in again
         self._refusal: ChannelException | ConnectionException | None = None
-        self._facts: dict[bytes, tuple[Facts, bool]] = {}    # with whether they ask for more than a queue
+        # with whether they ask for more than a queue
+        self._facts: Remembered[bytes, tuple[Facts, bool]] = Remembered(channel.owner.memory)
 
     def handlers(self) -> Handlers:
         """The methods this part of a channel answers."""
@@ -106,7 +109,7 @@ class Publishing:
         """
         self._forget_old_targets()
         try:
-            if arguments not in self._targets:
+            if arguments not in self._targets.known:
                 self._authorize(arguments)
         except (ChannelException, ConnectionException) as error:
             self._refusal = error.with_traceback(None)
@@ -134,7 +137,7 @@ class Publishing:
         if self._hand_over is not None:
             groups = self._count_handed_over(self._hand_over, groups)
         self._forget_old_targets()
-        broker, targets, known = channel.broker, self._targets, self._facts
+        broker, targets, known = channel.broker, self._targets.known, self._facts.known
         effort = broker.effort
         runs: dict[Queue, list[Message]] = {}
         first_number = number = self._first_number = broker.next_message_number
@@ -310,17 +313,15 @@ class Publishing:
         known = (route, only_queue, target)
         channel.broker.effort.total += RESOLVE_STEPS
         if is_lasting:      # else bindings have changed on the way: the target holds for this publish only
-            if len(self._targets) >= REMEMBERED:
-                self._targets.clear()
-            self._targets[arguments] = known
+            self._targets.keep(arguments, known, TARGET_OCTETS + 4 * len(arguments) + 8 * len(queues))
         return known
 
     def _read(self, properties: bytes) -> tuple[Facts, bool]:
         facts = read_facts(properties)
         self._channel.broker.effort.total += READ_STEPS + len(properties) // OCTETS_A_STEP
-        if len(self._facts) >= REMEMBERED:
-            self._facts.clear()
-        self._facts[properties] = known = (facts, facts.is_special)
+        known = facts, facts.is_special
+        self._facts.keep(
+            properties, known, FACTS_OCTETS + 2 * len(properties) + NAME_OCTETS * len(facts.extra_keys))
         return known
 
     def _check(self, facts: Facts) -> None:

@@ -1,0 +1,113 @@
+"""What is remembered stays within its limits, for each connection and for all of them together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pamqp.commands import Basic, Queue
+
+from amqpd.broker import remembered
+from amqpd.broker.effort import Effort
+from amqpd.broker.remembered import CommonMemory, Memory, Remembered
+from tests.support.talk import Stage, Talk
+
+LIMIT = 40_000
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection may remember little, and all of them not much more."""
+    monkeypatch.setattr(remembered, "MOST", LIMIT)
+    monkeypatch.setattr(remembered, "MOST_OF_ALL", 2 * LIMIT)
+
+
+@pytest.fixture
+def common() -> CommonMemory:
+    return CommonMemory(Effort.without_end())
+
+
+def checked(common: CommonMemory, *memories: Memory) -> None:
+    assert common.granted == sum(memory.granted for memory in memories) <= remembered.MOST_OF_ALL
+    assert all(memory.octets <= memory.granted for memory in memories)
+    assert {*common.memories} == {memory for memory in memories if memory.granted}
+
+
+def test_a_connection_that_comes_to_its_limit_begins_anew(small: None, common: CommonMemory) -> None:
+    memory = Memory(common)
+    first, second = Remembered[int, str](memory), Remembered[int, str](memory)
+    for number in range(9):
+        (first if number % 2 else second).keep(number, "", LIMIT // 10)
+        checked(common, memory)
+    assert len(first.known) + len(second.known) == 9
+    first.keep(9, "", LIMIT // 5)
+    assert [*first.known, *second.known] == [9]
+    assert memory.octets == LIMIT // 5 and common.effort.total > 0
+    checked(common, memory)
+
+
+def test_where_all_come_to_their_limit_those_that_began_first_forget(small: None, common: CommonMemory) -> None:
+    memories = [Memory(common) for _ in range(5)]
+    places = [Remembered[int, str](memory) for memory in memories]
+    for place in places:
+        for number in range(4):
+            place.keep(number, "", LIMIT // 8)
+            checked(common, *memories)
+    assert [len(place.known) for place in places] == [0, 0, 4, 4, 4]
+
+
+def test_what_is_forgotten_counts_no_more(common: CommonMemory) -> None:
+    memory = Memory(common)
+    first, second = Remembered[int, str](memory), Remembered[int, str](memory)
+    first.keep(1, "", 100)
+    second.keep(2, "", 50)
+    first.clear()
+    assert memory.octets == 50 and memory.places == {second}
+    memory.clear()
+    assert memory.octets == memory.granted == common.granted == 0 and not second.known
+
+
+def test_what_is_too_large_is_not_remembered(common: CommonMemory) -> None:
+    memory = Memory(common)
+    place = Remembered[int, str](memory)
+    place.keep(1, "", remembered.LARGEST + 1)
+    assert not place.known and not memory.octets
+
+
+def test_consumers_and_publishers_of_a_connection_share_its_limit(small: None, stage: Stage) -> None:
+    talk = stage.client().open_channel()
+    talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0))
+    for number in range(20):
+        talk.client(Basic.Consume(queue="q", consumer_tag=f"c{number}", no_ack=True, nowait=True))
+    talk.client(Queue.Bind(queue="q", exchange="amq.fanout", nowait=True))
+    memory = talk.session.memory
+    most = 0
+    for round_ in range(200):
+        talk.publish("q", b"x", properties=Basic.Properties(message_id=f"{round_}"))
+        talk.publish(f"{round_}", b"x", exchange="amq.fanout").hear_all()
+        checked(stage.broker.memory, memory)
+        most = max(most, memory.octets)
+    assert most > LIMIT // 2
+    channel = talk.session.channels[1]
+    places: list[Remembered[Any, Any]] = [channel.publishing._facts, channel.publishing._targets]
+    places += [heads.by_route for heads in channel.consuming._heads.values()]
+    assert sum(len(place.known) for place in places) <= LIMIT // 350
+    talk.lose()
+    checked(stage.broker.memory)
+
+
+def test_heads_of_consumers_that_are_cancelled_count_no_more(stage: Stage) -> None:
+    talk = stage.client().open_channel()
+    talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0))
+    _publish_to(talk, "c")
+    talk.client(Basic.Cancel("c")).hear(Basic.CancelOk)
+    octets = talk.session.memory.octets
+    _publish_to(talk, "d")
+    talk.client(Basic.Cancel("d")).hear(Basic.CancelOk)
+    assert talk.session.memory.octets == octets
+
+
+def _publish_to(talk: Talk, tag: str) -> None:
+    talk.client(Basic.Consume(queue="q", consumer_tag=tag, no_ack=True, nowait=True)).publish("q", b"x")
+    talk.hear(Basic.Deliver)
+    assert len(talk.session.channels[1].consuming._heads[tag].by_route.known) == 1
