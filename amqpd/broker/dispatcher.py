@@ -18,9 +18,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
+from itertools import islice
 
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.stretch import DELIVERY_OVERHEAD
+
+ASKED = 250         # consumers that are asked in vain, or served one message each, in one go
+DEALT_TO = 1_000    # consumers that are dealt more than one message each in one go
 
 Ring = OrderedDict[Consumer, None]
 
@@ -89,17 +93,27 @@ class Dispatcher:
     # Whose turn it is
 
     def next_taker(self) -> Consumer | None:
-        """Return the consumer whose turn it is, if any can take a message; block those before it that cannot."""
+        """Return the consumer whose turn it is, if any can take a message; block those before it that cannot.
+
+        Where very many cannot, the others are left for another time: see `has_unasked`.
+        """
         if self._is_single_active:
             active = self.active
             if active is None or active.is_blocked or not self._can_take(active):
                 return None
             return active
-        while self._first is not None:
+        for _ in range(ASKED):
+            if self._first is None:
+                return None
             consumer = next(iter(self._first))
             if self._can_take(consumer):
                 return consumer
         return None
+
+    @property
+    def has_unasked(self) -> bool:
+        """Return whether `next_taker`, which has found nobody, has not asked everybody."""
+        return self._first is not None and not self._is_single_active
 
     def _can_take(self, consumer: Consumer) -> bool:
         """Return whether this consumer, which is not blocked, has credit and room; block it if not."""
@@ -120,16 +134,18 @@ class Dispatcher:
 
         Where each has a subscriber of its own, as many rounds as all of them can take are dealt at once: nobody can
         see the difference, and each is given one run. In a single round, what one takes may be the last that the
-        next one could have had: `may_still_take` says so.
+        next one could have had: `may_still_take` says so. Of a crowd, only those who are next take part.
         """
         assert self._first is not None
         if count < 2 * len(self._first):
             return [next(iter(self._first))], 1
+        if len(self._first) > DEALT_TO:
+            return [*islice(self._first, ASKED)], 1
         takers = [consumer for consumer in list(self._first) if self._can_take(consumer)]
         if len({id(consumer.subscriber) for consumer in takers}) == len(takers) and (
                 octets + DELIVERY_OVERHEAD * count <= min([consumer.subscriber.room for consumer in takers])):
             return takers, max(1, min(count // len(takers), min([consumer.credit for consumer in takers])))
-        return takers, 1
+        return takers[:ASKED], 1
 
     def may_still_take(self, consumer: Consumer) -> bool:
         """Return whether a consumer of a deal has credit and room yet; block it if not."""

@@ -377,7 +377,15 @@ class Queue:
         if self.jobs.has_work or self.deleted:
             return
         dispatcher, effort = self.dispatcher, self.worklist.effort
-        while self.ready and (taker := dispatcher.next_taker()) is not None and self.paging.see_to_next():
+        while self.ready:
+            taker = dispatcher.next_taker()
+            if taker is None:
+                if dispatcher.has_unasked:
+                    effort.total += PIECE
+                    self._dispatch_later.ask()
+                break
+            if not self.paging.see_to_next():
+                break
             if effort.is_spent:
                 self._dispatch_later.ask()
                 return

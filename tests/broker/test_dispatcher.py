@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from amqpd.broker.consumer import Consumer
+from amqpd.broker.dispatcher import ASKED, DEALT_TO
+from amqpd.broker.effort import SLICE, Effort
 from amqpd.broker.queue import Queue
 from amqpd.broker.rules import QueueRules
+from amqpd.broker.worklist import PIECE, Worklist
+from amqpd.message import Message
+from amqpd.session.consuming import RUN_STEPS
 from tests.support.journals import RefusingJournal
 from tests.support.samples import messages, queue_definition
 from tests.support.subscribers import Line, ListSubscriber, settle, subscribe
@@ -116,4 +123,71 @@ def test_the_single_active_consumer_may_be_blocked_and_is_still_the_only_one() -
     queue.unsubscribe(consumers[0])
     queue.dispatch()
     assert queue.active is consumers[1] and subscriber.delivered[-1] == ("b", 3)
+    queue.check()
+
+
+class EarnestSubscriber(CountingSubscriber):
+    """Counts its deliveries as steps, as a channel does."""
+
+    effort: Effort
+
+    def deliver(self, consumer: Consumer, run: Sequence[Message]) -> None:
+        """See broker/ports.py."""
+        self.effort.total += RUN_STEPS + len(run)
+        super().deliver(consumer, run)
+
+
+@pytest.fixture
+def worklist() -> Worklist:
+    return Worklist(Effort())
+
+
+@pytest.fixture
+def earnest(worklist: Worklist) -> EarnestSubscriber:
+    subscriber = EarnestSubscriber()
+    subscriber.effort = worklist.effort
+    return subscriber
+
+
+def crowd_of(worklist: Worklist, subscriber: ListSubscriber, count: int) -> Queue:
+    queue = Queue(queue_definition(), RefusingJournal(), worklist=worklist)
+    for number in range(count):
+        subscribe(queue, subscriber, f"c{number}", prefetch=1)
+    return queue
+
+
+@pytest.mark.parametrize("crowd", [DEALT_TO - 1, 10 * DEALT_TO])
+def test_a_crowd_is_served_in_slices_and_in_its_order(
+    worklist: Worklist, earnest: EarnestSubscriber, crowd: int
+) -> None:
+    queue = crowd_of(worklist, earnest, crowd)
+    worklist.effort.begin()
+    queue.publish(messages(*range(1, 2 * crowd + 1)))
+    handed_out = [len(earnest.delivered)]
+    asked = [earnest.asked]
+    while not worklist.is_empty:
+        worklist.effort.begin_turn()
+        worklist.effort.begin()
+        worklist.work()
+        handed_out.append(len(earnest.delivered) - sum(handed_out))
+        asked.append(earnest.asked - sum(asked))
+    assert max(handed_out) <= SLICE / RUN_STEPS + ASKED and max(asked) <= 4 * SLICE / RUN_STEPS + 2 * DEALT_TO
+    assert earnest.delivered == [(f"c{number}", number + 1) for number in range(crowd)]
+    assert len(queue.ready) == crowd
+    queue.check()
+
+
+def test_a_crowd_that_can_take_nothing_is_asked_in_slices(worklist: Worklist, earnest: EarnestSubscriber) -> None:
+    queue = crowd_of(worklist, earnest, 10 * DEALT_TO)
+    earnest.line.room = earnest.asked = 0
+    worklist.effort.begin()
+    queue.publish(messages(1))
+    asked = [earnest.asked]
+    while not worklist.is_empty:
+        worklist.effort.begin_turn()
+        worklist.effort.begin()
+        worklist.work()
+        asked.append(earnest.asked - sum(asked))
+    assert max(asked) <= ASKED * (1 + SLICE // PIECE) and sum(asked) == len(queue.consumers)
+    assert all(consumer.is_blocked for consumer in queue.consumers)
     queue.check()
