@@ -101,6 +101,7 @@ class Broker:
         self.effort = Effort()
         self.worklist = Worklist(self.effort)
         self.memory = CommonMemory(self.effort)
+        self.shelf.budget.effort = self.effort
         self.next_message_number = first_number
         self._next_queue_number = first_number
         self.last_batch = 0

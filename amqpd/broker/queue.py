@@ -224,30 +224,30 @@ class Queue:
 
     def _publish_within_limits(self, run: Sequence[Message], is_timed: bool) -> int:
         """Take as many as there is room for, as often as handing out makes room; refuse what does not fit."""
-        batch, refused, rest = 0, [], run
-        while rest:
-            fits = self._that_fit(rest)
+        batch, refused, start = 0, [], 0
+        while start < len(run):
+            fits = self._that_fit(run, start)
             if fits:
-                batch = max(batch, self._take_in(rest[:fits], is_timed))
+                batch = max(batch, self._take_in(run[start : start + fits], is_timed))
             else:
                 fits = 1
-                refused.append(rest[0])
-            rest = rest[fits:]
+                refused.append(run[start])
+            start += fits
         self.refused += refused
         if refused and self.rules.overflow == REJECT_PUBLISH_DLX:
             self._dead_letter(refused, MAXLEN, is_stored=False)
         return batch
 
-    def _that_fit(self, run: Sequence[Message]) -> int:
-        """How many of the first of these the limits let wait."""
+    def _that_fit(self, run: Sequence[Message], start: int = 0) -> int:
+        """How many of these, from this one on, the limits let wait."""
         rules = self.rules
-        most = len(run)
+        most = len(run) - start
         if rules.max_length is not None:
             most = min(most, max(0, rules.max_length - len(self.ready)))
         if rules.max_length_bytes is not None:
             left = rules.max_length_bytes - self.ready.octets
-            for place, message in enumerate(run[:most]):
-                left -= message.body_size
+            for place in range(most):
+                left -= run[start + place].body_size
                 if left < 0:
                     return place
         return most

@@ -455,7 +455,9 @@ class Line:
             return
         if not self._head:
             self._head = self._tail
-        elif self._tail:
+        elif len(self._tail) < len(self._head):
+            self._head.extend(self._tail.clear())
+        else:
             self._tail.put_back(self._head.clear())
             self._head = self._tail
         self._tail = None

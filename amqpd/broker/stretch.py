@@ -4,7 +4,8 @@ Owns which messages those are, and how many octets of body they hold. What comes
 `broker/line.py`'s matter.
 
 Always true between calls:
-- message numbers rise from head to tail, also of messages that were put back;
+- message numbers rise from head to tail. Messages that were put back among others wait in a heap beside them until
+  they are next, so that putting one back costs little wherever its place is;
 - `octets` is the sum of the bodies; the budget has been charged for them, and for `MESSAGE_COST` a message;
 - a message taken out of the middle is gone for every caller, even while its place in the stretch is still there.
 
@@ -19,14 +20,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from operator import attrgetter
 from typing import Protocol
 
+from amqpd.broker.effort import Effort
 from amqpd.message import Message
 
 # Counted against a connection's room for each message besides its body.
 DELIVERY_OVERHEAD = 100
 # What a message in memory takes besides its body, about: the message, its number, its frames, its place in a queue.
 MESSAGE_COST = 300
-# A stretch is cleared of places left in its middle once these are the larger part of it, and at least so many.
+# A stretch is cleared of places left in its middle once these are the larger part of it, and at least so many: what
+# was removed has paid for the walk.
 FEWEST_LEFT_PLACES = 64
+PLACES_A_STEP = 16      # that a walk along a stretch passes in one step; see broker/effort.py
 NO_BOUND = 1 << 62
 
 number_of: Callable[[Message], int] = attrgetter("number")
@@ -54,12 +58,14 @@ class Budget:
     """How many octets of waiting messages may be in memory, and how many are; of all queues together.
 
     `large` are the queues that have, or had when somebody looked last, so much that it is worth being paged out.
+    `effort` counts the walks along whole stretches; the broker puts its own there.
     """
 
     def __init__(self, limit: int = 1 << 62) -> None:
         self.limit = limit
         self.used = 0
         self.large: dict[Pageable, None] = {}
+        self.effort = Effort.without_end()
 
     def largest(self, least: int, count: int) -> list[Pageable]:
         """Return those of the large ones that have most in memory, and forget those that have less than the least."""
@@ -74,20 +80,25 @@ class Budget:
 class Stretch:
     """First in, first out."""
 
-    __slots__ = ("octets", "_budget", "_messages", "_gone")
+    __slots__ = ("octets", "_budget", "_messages", "_back", "_last_back", "_gone")
 
     def __init__(self, budget: Budget) -> None:
         self.octets = 0
         self._budget = budget
         self._messages: deque[Message] = deque()
+        self._back: list[tuple[int, Message]] = []      # a heap, by number, of those that were put back among others
+        self._last_back = 0     # no number in the heap is higher
         self._gone: set[int] = set()        # numbers of messages whose place is still there
 
     def __len__(self) -> int:
-        return len(self._messages) - len(self._gone)
+        return len(self._messages) + len(self._back) - len(self._gone)
 
     def __iter__(self) -> Iterator[Message]:
-        gone = self._gone
-        return (message for message in self._messages if message.number not in gone)
+        gone, messages = self._gone, self._messages
+        places: Iterable[Message] = messages
+        if self._back:
+            places = sorted([*messages, *[message for _, message in self._back]], key=number_of)
+        return (message for message in places if message.number not in gone) if gone else iter(places)
 
     @property
     def cost(self) -> int:
@@ -97,12 +108,17 @@ class Stretch:
     @property
     def first_number(self) -> int:
         """The lowest number in it; of an empty stretch 0."""
-        return self._messages[0].number if self._messages else 0
+        messages, back = self._messages, self._back
+        if back and (not messages or back[0][0] < messages[0].number):
+            return back[0][0]
+        return messages[0].number if messages else 0
 
     def number_at(self, place: int) -> int:
         """The number of the message at about this place, or of the last one; of an empty stretch 0."""
         messages = self._messages
-        return messages[min(place, len(messages) - 1)].number if messages else 0
+        if not messages:
+            return self._last_back if self._back else 0
+        return messages[min(max(0, place - len(self._back)), len(messages) - 1)].number
 
     def _charge(self, octets: int, count: int) -> None:
         self.octets += octets
@@ -114,31 +130,41 @@ class Stretch:
         self._charge(body_octets(run), len(run))
 
     def put_back(self, run: Collection[Message]) -> None:
-        """Put messages to where their numbers belong.
-
-        Costs what stands before the last of them, which is little: they were at the head once.
-        """
-        self._sweep()
-        back = list(run)
-        last = max(map(number_of, back))
-        messages = self._messages
-        while messages and messages[0].number < last:
-            back.append(messages.popleft())
-        back.sort(key=number_of)
-        messages.extendleft(reversed(back))
+        """Put messages to where their numbers belong."""
+        gone, messages, back = self._gone, self._messages, self._back
+        if gone and not gone.isdisjoint(map(number_of, run)):
+            self._sweep()       # their old places are still there
+            messages, back = self._messages, self._back
+        in_order = sorted(run, key=number_of)
+        last = in_order[-1].number
+        if not messages or in_order[0].number > messages[-1].number:
+            messages.extend(in_order)
+        elif last < messages[0].number:
+            messages.extendleft(reversed(in_order))
+        else:
+            self._last_back = max(last, self._last_back) if back else last
+            for message in in_order:
+                heapq.heappush(back, (message.number, message))
         self._charge(body_octets(run), len(run))
 
     def take(self, limit: int, room: int, bound: int = NO_BOUND) -> list[Message]:
         """Take the first messages: at most `limit`, up to the number `bound`, and no more once `room` is used up."""
-        messages = self._messages
-        if len(messages) <= limit and self.octets + DELIVERY_OVERHEAD * len(messages) <= room and (
+        messages, back = self._messages, self._back
+        if not back and len(messages) <= limit and self.octets + DELIVERY_OVERHEAD * len(messages) <= room and (
                 not messages or messages[-1].number <= bound):
             return self.clear()
         run: list[Message] = []
         used = octets = 0
         gone = self._gone
-        while messages and len(run) < limit and used < room and messages[0].number <= bound:
-            message = messages.popleft()
+        while (messages or back) and len(run) < limit and used < room:
+            was_put_back = back and (not messages or back[0][0] < messages[0].number)
+            message = back[0][1] if was_put_back else messages[0]
+            if message.number > bound:
+                break
+            if was_put_back:
+                heapq.heappop(back)
+            else:
+                messages.popleft()
             if message.number in gone:
                 gone.discard(message.number)
                 continue
@@ -150,11 +176,15 @@ class Stretch:
 
     def take_last(self, limit: int, room: int, may_go: Callable[[Message], bool]) -> list[Message]:
         """Take from the end, as `take` does from the head, until one comes that may not go; in rising order."""
-        self._sweep()
-        messages = self._messages
         run: deque[Message] = deque()
         octets = 0
-        while messages and len(run) < limit and octets < room and may_go(messages[-1]):
+        while len(run) < limit and octets < room:
+            self._drop_gone_at_end()
+            if self._back and (not self._messages or self._messages[-1].number < self._last_back):
+                self._sweep()
+            messages = self._messages
+            if not messages or not may_go(messages[-1]):
+                break
             message = messages.pop()
             octets += message.body_size
             run.appendleft(message)
@@ -163,12 +193,19 @@ class Stretch:
 
     def take_first(self, limit: int, room: int, may_go: Callable[[Message], bool]) -> list[Message]:
         """Take as `take` does, until one comes that may not go."""
-        self._sweep()
-        messages = self._messages
+        messages, back = self._messages, self._back
         run: list[Message] = []
         octets = 0
-        while messages and len(run) < limit and octets < room and may_go(messages[0]):
-            message = messages.popleft()
+        while len(run) < limit and octets < room:
+            self._drop_gone_at_head()
+            if back and (not messages or back[0][0] < messages[0].number):
+                if not may_go(back[0][1]):
+                    break
+                _, message = heapq.heappop(back)
+            elif messages and may_go(messages[0]):
+                message = messages.popleft()
+            else:
+                break
             octets += message.body_size
             run.append(message)
         self._charge(-octets, -len(run))
@@ -176,8 +213,9 @@ class Stretch:
 
     def clear(self) -> list[Message]:
         """Take all."""
-        run = list(self) if self._gone else list(self._messages)
+        run = list(self) if self._gone or self._back else list(self._messages)
         self._messages.clear()
+        self._back.clear()
         self._gone.clear()
         self._charge(-self.octets, -len(run))
         return run
@@ -187,23 +225,38 @@ class Stretch:
 
         Their places are left empty, and cleared away when that is worth a walk along the stretch.
         """
-        messages, gone = self._messages, self._gone
+        gone = self._gone
         gone.update(map(number_of, run))
         self._charge(-body_octets(run), -len(run))
-        while messages and messages[0].number in gone:
-            gone.discard(messages.popleft().number)
+        self._drop_gone_at_head()
+        self._drop_gone_at_end()
         if len(gone) > max(FEWEST_LEFT_PLACES, len(self)):
             self._sweep()
 
+    def _drop_gone_at_head(self) -> None:
+        messages, back, gone = self._messages, self._back, self._gone
+        while gone and messages and messages[0].number in gone:
+            gone.discard(messages.popleft().number)
+        while gone and back and back[0][0] in gone:
+            gone.discard(heapq.heappop(back)[0])
+
+    def _drop_gone_at_end(self) -> None:
+        messages, gone = self._messages, self._gone
+        while gone and messages and messages[-1].number in gone:
+            gone.discard(messages.pop().number)
+
     def _sweep(self) -> None:
-        if self._gone:
-            self._messages = deque(self)
-            self._gone.clear()
+        """Clear away what is gone, and bring back in line what was put back."""
+        self._budget.effort.total += (len(self._messages) + len(self._back)) // PLACES_A_STEP + len(self._back) // 2
+        self._messages = deque(self)
+        self._back.clear()
+        self._gone.clear()
 
     def check(self) -> None:
         """Assert what must hold between calls."""
         numbers = [message.number for message in self]
         assert numbers == sorted(set(numbers)), "a stretch is out of publish order"
+        assert all([number <= self._last_back for number, _ in self._back]), "more was put back than is known of"
         assert len(numbers) == len(self), "the length is off"
         assert self.octets == body_octets(list(self)), "octets is off"
 

@@ -49,6 +49,7 @@ COSTS: list[tuple[str, str, Growth]] = [
     # What is paged out is a page at the least, and these are less than one.
     ("pending_confirms", "page out a little", Growth.LINEAR),
     ("waiting_on_disk_with_gaps_that_were_filled", "nack of all that goes between pages", Growth.LINEARITHMIC),
+    ("refused_publishes", "publish of all that is refused", Growth.LINEAR),
     # A heap.
     ("queues_that_expire", "*", Growth.LOGARITHMIC),
     ("waiting_that_expire", "*", Growth.LOGARITHMIC),

@@ -233,6 +233,41 @@ def waiting(world: World, n: int) -> None:
     world.publish("q", *[b"x"] * n)
 
 
+def waiting_with_gaps(world: World, n: int) -> None:
+    """Something ended among those that wait, and something at their end; one that stood at the head comes back."""
+    world.publish("q", b"x")
+    world.say(Basic.Get(queue="q"), talk=world.other)
+    world.publish("q", *[b"x"] * n)
+    world.publish("q", b"x", properties=Basic.Properties(expiration="5"))
+    world.publish("q", *[b"x"] * n)
+    world.stage.now_ms += 10
+    world.stage.broker.clock.advance(world.stage.now_ms)
+    world.publish("q", b"x", properties=Basic.Properties(expiration="0"))
+    world.stage.end_pass()
+    assert len(world.vhost.queues["q"].ready) == 2 * n
+    with world.counted("nack of one before gaps"):
+        world.say(Basic.Nack(1, False, True), talk=world.other)
+
+
+def waiting_that_were_given_back_from_the_first(world: World, n: int) -> None:
+    world.publish("q", *[b"x"] * (n + 3))
+    for _ in range(n + 2):
+        world.say(Basic.Get(queue="q"), talk=world.other)
+    for tag in range(1, n + 1):
+        world.say(Basic.Nack(tag, False, True), talk=world.other)
+    with world.counted("nack of the next"):
+        world.say(Basic.Nack(n + 1, False, True), talk=world.other)
+
+
+def refused_publishes(world: World, n: int) -> None:
+    world.say(Queue.Delete(queue="q"))
+    world.say(Queue.Declare(queue="q", arguments={"x-max-length-bytes": 1, "x-overflow": "reject-publish"}))
+    with world.counted("publish of all that is refused"):
+        world.publish("q", *[b"xx"] * 8 * n)
+    world.say(Queue.Delete(queue="q"))
+    world.say(Queue.Declare(queue="q"))
+
+
 def waiting_that_expire(world: World, n: int) -> None:
     for number in range(n):
         world.publish("q", b"x", properties=Basic.Properties(expiration=str(10_000_000 + number)))
@@ -289,7 +324,8 @@ WORLDS: dict[str, Callable[[World, int], None]] = {
         consumers_of_many_priorities, consumers_of_a_client_that_does_not_read,
         waiting_consumers_of_a_single_active_queue, consumers_of_a_channel,
         consumers_of_a_channel_with_a_shared_limit, unacked_of_a_channel, unacked_of_a_queue, connections, channels,
-        channels_with_something_unacked, users, vhosts, policies, waiting, waiting_that_expire,
+        channels_with_something_unacked, users, vhosts, policies, waiting, waiting_with_gaps,
+        waiting_that_were_given_back_from_the_first, refused_publishes, waiting_that_expire,
         waiting_with_priorities, waiting_on_disk, waiting_on_disk_with_gaps_that_were_filled,
         held_publishes_of_a_transaction, held_acks_of_a_transaction, pending_confirms)}
 

@@ -1,0 +1,67 @@
+"""A stretch by itself: when it is walked along as a whole, and that this is counted."""
+
+from __future__ import annotations
+
+import pytest
+
+from amqpd.broker.broker import Broker
+from amqpd.broker.stretch import PLACES_A_STEP, Budget, Stretch
+from tests.support.journals import RecordingJournal
+from tests.support.samples import messages
+
+COUNT = 3_200
+
+
+@pytest.fixture
+def budget() -> Budget:
+    return Budget()
+
+
+@pytest.fixture
+def stretch(budget: Budget) -> Stretch:
+    """One of many messages, of which the first ten are out."""
+    stretch = Stretch(budget)
+    stretch.extend(messages(*range(11, COUNT + 1)))
+    return stretch
+
+
+def test_a_walk_is_paid_for_by_what_was_removed_and_counted(stretch: Stretch, budget: Budget) -> None:
+    run = list(stretch)[1:-1]
+    for one in run[::2]:
+        stretch.remove([one])
+    stretch.put_back(messages(5))
+    stretch.put_back(messages(3, 7))
+    assert budget.effort.total == 0, "half of it is still there"
+    stretch.remove(run[1:200:2])
+    assert budget.effort.total >= COUNT // PLACES_A_STEP - 10
+    stretch.check()
+
+
+def test_gaps_at_either_end_are_gone_at_once(stretch: Stretch, budget: Budget) -> None:
+    for one in list(stretch)[::-1][:-1]:
+        stretch.remove([one])
+    assert [one.number for one in stretch] == [11] and budget.effort.total == 0
+
+
+def test_what_was_put_back_is_brought_in_line_once_for_who_takes_the_last(stretch: Stretch, budget: Budget) -> None:
+    stretch.put_back(messages(*range(1, 11)))
+    taken = stretch.take_last(COUNT // 2, 1 << 62, lambda one: True)
+    assert budget.effort.total == 0, "they all came to the head"
+    stretch.put_back(taken[::2])
+    stretch.put_back(taken[1:-1:2])
+    assert budget.effort.total == 0
+    assert [one.number for one in stretch.take_last(2, 1 << 62, lambda one: True)] == [COUNT - 2, COUNT - 1]
+    assert budget.effort.total >= COUNT // PLACES_A_STEP
+    before = budget.effort.total
+    assert [one.number for one in stretch.take_last(1, 1 << 62, lambda one: True)] == [COUNT - 3]
+    assert budget.effort.total == before
+
+
+def test_the_broker_counts_the_walks(journal: RecordingJournal) -> None:
+    broker = Broker(journal)
+    assert broker.shelf.budget.effort is broker.effort
+
+
+@pytest.fixture
+def journal() -> RecordingJournal:
+    return RecordingJournal()
