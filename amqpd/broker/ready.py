@@ -243,6 +243,7 @@ class Line:
             page.insert(run[0])
             self._add_page(page)
             return
+        self._budget.effort.total += page.count + len(run)      # it is made anew, in one part or several
         if not joins and run[-1].number < page.first:
             parts = [Page.of(run, ends), page]
         else:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from amqpd.broker.broker import Broker
+from amqpd.broker.deadlines import Deadlines
+from amqpd.broker.pages import PAGE_MESSAGES
+from amqpd.broker.ready import Line
 from amqpd.broker.stretch import PLACES_A_STEP, Budget, Stretch
 from tests.support.journals import RecordingJournal
 from tests.support.samples import messages
@@ -55,6 +58,18 @@ def test_what_was_put_back_is_brought_in_line_once_for_who_takes_the_last(stretc
     before = budget.effort.total
     assert [one.number for one in stretch.take_last(1, 1 << 62, lambda one: True)] == [COUNT - 3]
     assert budget.effort.total == before
+
+
+def test_what_goes_into_a_page_in_memory_counts_for_the_page_that_is_made_anew(budget: Budget) -> None:
+    line = Line(budget, Deadlines())
+    line.extend(messages(*range(1, 4 * PAGE_MESSAGES + 1)))
+    taken = line.take(4 * PAGE_MESSAGES - 1, 1 << 62)
+    line.put_back(taken[::2])
+    page, = line.page_out(1, lambda one: True)
+    count, before = page.count, budget.effort.total
+    line.put_back([one for one in taken[1::2] if one.number > page.first][:1])
+    assert budget.effort.total - before >= count
+    line.check()
 
 
 def test_the_broker_counts_the_walks(journal: RecordingJournal) -> None:
