@@ -81,9 +81,20 @@ class Message(msgspec.Struct, eq=False, gc=False):
         return bytes(self.content[BODY_OFFSET_IN_HEADER_FRAME : 7 + size])
 
     @property
+    def body_start(self) -> int:
+        """Where the first body frame begins in the content, if there is one."""
+        return 7 + int(_HEADER_FRAME.unpack_from(self.content)[2]) + 1
+
+    def content_with(self, properties: bytes) -> bytes:
+        """Return the content with these properties; the body frames are copied once, as they are."""
+        return b"".join((
+            header_frame(self.route.channel, properties, self.body_size),
+            memoryview(self.content)[self.body_start :]))
+
+    @property
     def body(self) -> bytes:
         """The body, put together from its frames."""
-        content, start = self.content, 7 + _HEADER_FRAME.unpack_from(self.content)[2] + 1
+        content, start = self.content, self.body_start
         if start == len(content):
             return b""
         size = _FRAME_HEAD.unpack_from(content, start)[2]
@@ -118,7 +129,7 @@ def pack_content(channel: int, frame_max: int, properties: bytes, body: bytes) -
     if len(body) <= step:
         before, after = frames_around(channel, properties, len(body))
         return b"".join((before, body, after))
-    parts = [_header_frame(channel, properties, len(body))]
+    parts = [header_frame(channel, properties, len(body))]
     for start in range(0, len(body), step):
         piece = body[start : start + step]
         parts += (_FRAME_HEAD.pack(3, channel, len(piece)), piece, _END)
@@ -127,9 +138,10 @@ def pack_content(channel: int, frame_max: int, properties: bytes, body: bytes) -
 
 def frames_around(channel: int, properties: bytes, body_size: int) -> tuple[bytes, bytes]:
     """What stands before and after a body of this size that fits one frame; see `pack_content`."""
-    header = _header_frame(channel, properties, body_size)
+    header = header_frame(channel, properties, body_size)
     return (header + _FRAME_HEAD.pack(3, channel, body_size), _END) if body_size else (header, b"")
 
 
-def _header_frame(channel: int, properties: bytes, body_size: int) -> bytes:
+def header_frame(channel: int, properties: bytes, body_size: int) -> bytes:
+    """Return the header frame of a content; `properties` is flags and values as octets. Spec: §4.2.6.1."""
     return _HEADER_FRAME.pack(2, channel, 12 + len(properties), 60, 0, body_size) + properties + _END

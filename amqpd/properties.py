@@ -195,7 +195,11 @@ def with_headers(properties: bytes, entries: Mapping[str, fields.Value]) -> byte
     Raises FieldError for what cannot be in a table.
     """
     values = _values(properties)
-    table = fields.with_entries(values.get(HEADERS, b"")[4:], entries)
+    table = values.get(HEADERS, b"")[4:]
+    if any([name.encode() in table for name in entries]):
+        table = fields.with_entries(table, entries)
+    else:       # a table of thousands of headers need not be read
+        table += fields.encode_table(entries)
     values[HEADERS] = _LENGTH.pack(len(table)) + table
     return _properties(values)
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
+from amqpd import fields
 from amqpd.errors import ConnectionException, ReplyCode
 from amqpd.fields import decode_table, encode_table
 from amqpd.message import Facts
@@ -324,3 +325,9 @@ def test_a_string_is_shown_as_erlang_shows_it(octets: bytes, text: str) -> None:
 ])
 def test_a_frame_is_described_by_its_first_16_octets(payload: bytes, text: str) -> None:
     assert describe_frame(3, payload) == text
+
+
+def test_a_header_is_added_to_very_many_without_reading_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = with_headers(b"\0\0", {f"{number}": True for number in range(1_000)})
+    monkeypatch.setattr(fields, "with_entries", lambda *_: pytest.fail("the table is read"))
+    assert decode_table(read_facts(with_headers(many, {"new": 1})).headers)["new"] == 1

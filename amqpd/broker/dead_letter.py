@@ -17,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from amqpd import fields
-from amqpd.message import LONGEST_SHORT_STRING, Facts, Message, Route, pack_content, pack_short_string
+from amqpd.message import LONGEST_SHORT_STRING, Facts, Message, Route, pack_short_string
 from amqpd.properties import original_expiration, read_own_facts, with_headers, without_expiration, without_headers
 
 REJECTED, EXPIRED, MAXLEN, DELIVERY_LIMIT = "rejected", "expired", "maxlen", "delivery_limit"
@@ -77,8 +77,7 @@ class DeadCopies:
             properties = dead_properties(message, self._grave, self._time_s)
             known = self._known[key] = self._route(message), properties, read_own_facts(properties)
         route, properties, facts = known
-        content = pack_content(route.channel, route.frame_max, properties, message.body)
-        return Message(number, route, facts, content, message.body_size)
+        return Message(number, route, facts, message.content_with(properties), message.body_size)
 
     def _route(self, message: Message) -> Route:
         exchange, key = _as_name(self._grave.exchange), _as_name(routing_keys(message, self._grave)[0])

@@ -46,6 +46,7 @@ from amqpd.message import Message
 log = logging.getLogger("amqpd")
 
 NO_RULES = QueueRules()
+FEW = 8                  # messages that may have to be rewritten, handed out at once
 RETRY_MS = 1_000         # after an error of ours, before what was due is tried again
 DROP_HEAD, REJECT_PUBLISH_DLX = "drop-head", "reject-publish-dlx"
 
@@ -390,10 +391,17 @@ class Queue:
                 self._dispatch_later.ask()
                 return
             if dispatcher.is_sole(taker):
-                self._hand_out(taker, self._take(taker.credit, taker.subscriber.room))
+                limit = min(taker.credit, FEW) if self._shows_counts else taker.credit
+                self._hand_out(taker, self._take(limit, taker.subscriber.room))
             else:
-                self._deal(*dispatcher.deal(len(self.ready), self.ready.octets))
+                takers, rounds = dispatcher.deal(len(self.ready), self.ready.octets)
+                self._deal(takers, 1 if self._shows_counts else rounds)
         self.paging.read_ahead()
+
+    @property
+    def _shows_counts(self) -> bool:
+        """Whether messages may have to be rewritten for delivery, which may cost much more than to hand them out."""
+        return bool(self.deliveries) and self.rules.shows_delivery_count
 
     def _deal(self, takers: list[Consumer], rounds: int) -> None:
         """Hand out one message each, in turn, in so many rounds; then those who took go to the end of the line."""
@@ -405,6 +413,8 @@ class Queue:
                         return
                     self._hand_out(taker, run)
                     self.dispatcher.served(taker)
+                    if self.worklist.effort.is_spent:
+                        return
             return
         dealt = self._take(rounds * len(takers), NO_LIMIT)
         for turn, taker in enumerate(takers):

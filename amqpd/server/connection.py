@@ -22,7 +22,9 @@ from amqpd.session.connection import Session
 if TYPE_CHECKING:
     from amqpd.server.listener import Listeners
 
-LARGE_WRITE = 64 * 1024     # from here on, pieces are handed over one by one instead of being joined
+LARGE_WRITE = 64 * 1024     # from here on, pieces are handed over one by one instead of being joined,
+LARGE_PIECE = 4 * 1024      # if they are as large as this on average
+HUGE_WRITE = 1024 * 1024    # and from here on those that are half a small frame: to copy so much would cost more
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 30, 10, 6
 USER_TIMEOUT_MS = 90_000
 READ_WHILE_BLOCKED = 4 * 1024           # octets at a time
@@ -162,7 +164,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
             size = sum(map(len, pieces))
             session.sent_octets += size
             session.sent_count += 1
-            if size >= LARGE_WRITE and size > len(pieces) * 4096:
+            if size >= LARGE_WRITE and size > len(pieces) * (LARGE_PIECE if size < HUGE_WRITE else LARGE_PIECE // 4):
                 self._transport.writelines(pieces)
             else:
                 self._transport.write(b"".join(pieces))

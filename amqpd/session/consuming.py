@@ -27,7 +27,7 @@ from amqpd.broker.vhost import REPLY_TO, generated_name
 from amqpd.broker.worklist import PIECE
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.fields import Long
-from amqpd.message import Message, Route, pack_content, pack_short_string
+from amqpd.message import Message, Route, pack_short_string
 from amqpd.properties import with_headers
 from amqpd.session.blocked_consumers import BlockedConsumers
 from amqpd.session.commit import Answered, Unacked, Verdict, by_consumer
@@ -37,11 +37,12 @@ from amqpd.session.reply_address import new_reply_address
 from amqpd.session.table import Handlers
 from amqpd.wire.methods import pack_cancel, pack_cancel_ok, pack_consume_ok
 from amqpd.wire.writer import (
+    SHARED,
     DeliveryHead,
+    content_pieces,
     delivery_head,
     pack_get_ok,
     pack_tag,
-    refit_content,
 )
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ if TYPE_CHECKING:
 ANSWERS_AT_ONCE = 2_000         # deliveries that are answered in one turn
 HEAD_OCTETS = 350       # what a delivery head takes in memory besides its names; an estimate
 RUN_STEPS = 5           # what a run of deliveries takes, beyond a step for each; see broker/effort.py
+COPIED = 1_024          # octets of content that are copied in a step
+REWRITTEN = 16          # octets of a header table that are read and written in a step
+
+# The properties and the count of failures of a message that was delivered again, and what they became.
+_Counted = tuple[tuple[bytes, int], bytes] | None
 
 
 class _Heads:
@@ -138,7 +144,10 @@ class Consuming:
                 if message.route is not route:
                     route = message.route
                     front, back, _, fits = known.get(route) or self._head(heads, route)
-                pieces += (front, pack_tag(tag), back, message.content if fits else self._refit(message))
+                if fits:
+                    pieces += (front, pack_tag(tag), back, message.content)
+                else:
+                    pieces += (front, pack_tag(tag), back, *self._refit(message))
         self._channel.outbox.extend(pieces, sum(map(len, pieces)))
 
     def _note_time(self) -> None:
@@ -157,22 +166,32 @@ class Consuming:
     ) -> None:
         """The slow twin of `deliver`'s loop, for queues where some message has been handed out before."""
         counts = queue.deliveries if queue.rules.shows_delivery_count else {}
+        counted: _Counted = None
         for tag, message in run:
             route = message.route
             head = heads.by_route.known.get(route) or self._head(heads, route)
             again = queue.is_redelivered(message)
             queue.redelivered_total += again
             failures = counts.get(message.number)
+            pieces += (head.front, pack_tag(tag), head.back_redelivered if again else head.back)
             if failures:
-                content = self._counted(message, failures)
+                counted = self._count(message, failures, counted)
+                pieces += self._refit(message, counted[1])
+            elif head.content_fits:
+                pieces.append(message.content)
             else:
-                content = message.content if head.content_fits else self._refit(message)
-            pieces += (head.front, pack_tag(tag), head.back_redelivered if again else head.back, content)
+                pieces += self._refit(message)
 
-    def _counted(self, message: Message, failures: int) -> bytes:
-        """The content frames with the count of failed deliveries. RabbitMQ docs/quorum-queues (poison messages)."""
-        properties = with_headers(message.properties, {"x-delivery-count": Long(failures)})
-        return pack_content(self._channel.number, self._channel.frame_max, properties, message.body)
+    def _count(self, message: Message, failures: int, last: _Counted) -> tuple[tuple[bytes, int], bytes]:
+        """Return the properties with the count of failed deliveries, and what they were made of.
+
+        Those of `last` serve again where they are the same. RabbitMQ docs/quorum-queues (poison messages).
+        """
+        origin = message.properties, failures
+        if last is not None and last[0] == origin:
+            return last
+        self._channel.broker.effort.total += len(message.facts.headers) // REWRITTEN
+        return origin, with_headers(origin[0], {"x-delivery-count": Long(failures)})
 
     def _head(self, heads: _Heads, route: Route) -> DeliveryHead:
         head = delivery_head(self._channel.number, self._channel.frame_max, heads.tag, route)
@@ -180,8 +199,14 @@ class Consuming:
         heads.by_route.keep(route, head, HEAD_OCTETS + len(heads.tag) + 3 * len(route.octets))
         return head
 
-    def _refit(self, message: Message) -> bytes:
-        return refit_content(message, self._channel.number, self._channel.frame_max)
+    def _refit(self, message: Message, properties: bytes | None = None) -> list[bytes]:
+        """Return the content frames for this channel, and count what they cost: a single piece has been copied."""
+        pieces = content_pieces(message, self._channel.number, self._channel.frame_max, properties)
+        if len(pieces) > 1:
+            self._channel.broker.effort.total += len(pieces)
+        elif pieces[0] is not message.content:
+            self._channel.broker.effort.total += len(pieces[0]) // COPIED
+        return pieces
 
     def consumer_blocked(self, consumer: Consumer) -> None:
         """Keep a consumer that has to wait for credit or room; see broker/ports.py.
@@ -317,7 +342,7 @@ class Consuming:
             self._drop_reply()
             return
         head = delivery_head(channel.number, channel.frame_max, pack_short_string(self.reply_tag), message.route)
-        pieces = (head.front, pack_tag(self._next_tag), head.back, self._refit(message))
+        pieces = (head.front, pack_tag(self._next_tag), head.back, *self._refit(message))
         channel.outbox.extend(pieces, sum(map(len, pieces)))
 
     def _drop_reply(self) -> None:
@@ -330,7 +355,7 @@ class Consuming:
 
     # Getting
 
-    def on_get(self, method: Basic.Get) -> bytes:
+    def on_get(self, method: Basic.Get) -> bytes | None:
         """One message if there is one. Raises NotAtHand where it is still on disk. Spec: basic.get."""
         channel = self._channel
         name = channel.queue_name(method.queue)
@@ -351,7 +376,12 @@ class Consuming:
             self._note_time()
         answer = pack_get_ok(
             channel.number, tag, redelivered=again, route=message.route, left=len(queue.ready))
-        return answer + (self._counted(message, failures) if failures else self._refit(message))
+        pieces = self._refit(message, self._count(message, failures, None)[1] if failures else None)
+        if len(message.content) < SHARED:
+            return answer + pieces[0]
+        for piece in (answer, *pieces):
+            channel.outbox.write(piece)
+        return None
 
     # Answers
 

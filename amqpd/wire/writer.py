@@ -9,18 +9,21 @@ Spec: §4.2; basic.deliver, basic.get-ok, basic.return, basic.ack.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from amqpd.message import FRAME_OVERHEAD, Message, Route, pack_content
+from amqpd.message import FRAME_OVERHEAD, Message, Route, header_frame, pack_content
 
 HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 _METHOD_HEAD = struct.Struct(">BHIHH")
 _ANSWER = struct.Struct(">BHIHHQBB")
 _FRAME_HEAD = struct.Struct(">BHI")
+_END = b"\xce"
 _RETURN_CODE = struct.Struct(">H")
 _TAG = struct.Struct(">Q")
 _COUNT = struct.Struct(">I")
 _NO_ROUTE = _RETURN_CODE.pack(312) + b"\x08NO_ROUTE"
+SHARED = 64 * 1024      # octets of a content, from which on its copies for other channels share the body
+LEAST_PIECE = 1_024     # octets that a piece of a body has on average, or it is copied: each costs some 250
 
 pack_tag = _TAG.pack
 
@@ -61,6 +64,36 @@ def refit_content(message: Message, channel: int, frame_max: int) -> bytes:
         parts += (_FRAME_HEAD.pack(kind, channel, size), content[start + 7 : stop])
         start = stop
     return b"".join(parts)
+
+
+def content_pieces(message: Message, channel: int, frame_max: int, properties: bytes | None = None) -> list[bytes]:
+    """The content frames as of `refit_content`, in pieces; with `properties` these stand for the message's own.
+
+    The pieces of a large content share the octets of its body: whoever it is sent to, it is in memory once.
+    """
+    content, start = message.content, message.body_start
+    frames = (len(content) - start - message.body_size) // FRAME_OVERHEAD
+    if len(content) < SHARED or (frames + message.body_size // frame_max) * LEAST_PIECE > message.body_size:
+        if properties is None:
+            return [refit_content(message, channel, frame_max)]
+        return [pack_content(channel, frame_max, properties, message.body)]
+    if properties is None:
+        if channel == message.route.channel and message.route.frame_max <= frame_max:
+            return [content]
+        properties = message.properties
+    octets = memoryview(content)
+    step = frame_max - FRAME_OVERHEAD
+    before = header_frame(channel, properties, message.body_size)
+    pieces: list[bytes] = []
+    while start < len(content):
+        stop = start + 7 + _FRAME_HEAD.unpack_from(content, start)[2]
+        for at in range(start + 7, stop, step):
+            piece = cast(bytes, octets[at : min(at + step, stop)])      # all that is done with it is to send it
+            pieces += (before + _FRAME_HEAD.pack(3, channel, len(piece)), piece)
+            before = _END
+        start = stop + 1
+    pieces.append(_END)
+    return pieces
 
 
 def pack_get_ok(channel: int, tag: int, *, redelivered: bool, route: Route, left: int) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from itertools import count
 from types import FrameType
@@ -13,7 +14,7 @@ import pytest
 
 from amqpd.broker.access import Operator
 from amqpd.broker.clock import Clock
-from amqpd.broker.dead_letter import DeadCopies
+from amqpd.broker.dead_letter import DeadCopies, Grave
 from amqpd.broker.dead_letter_router import STEPS_A_MESSAGE
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition
 from amqpd.broker.effort import SLICE, Effort
@@ -297,3 +298,32 @@ def test_dead_letters_that_go_to_very_many_queues_are_moved_one_at_a_time() -> N
     assert max(pieces) == 1 and sum(pieces) == 10
     assert all(scene.bodies(scene.vhost.queues[f"q{number}"]) == bodies(10) for number in range(100))
     scene.vhost.check()
+
+
+def test_dead_letters_with_large_bodies_cost_by_their_octets() -> None:
+    scene = Scene()
+    large = [message(next(scene.numbers), bytes(300_000), persistent=True) for _ in range(3)]
+    scene.source.publish(large)
+    scene.expire()
+    pieces = []
+    while not scene.vhost.worklist.is_empty:
+        before, there = scene.effort.total, len(scene.stored(scene.dead))
+        scene.effort.stop = scene.effort.total      # spent after one piece
+        scene.vhost.worklist.work()
+        moved = len(scene.stored(scene.dead)) - there
+        pieces.append(moved)
+        assert scene.effort.total - before >= moved * 290
+    assert sum(pieces) == 3 and max(pieces) <= 2
+    assert scene.bodies(scene.dead) == [bytes(300_000)] * 3
+
+
+def test_a_copy_of_a_dead_letter_takes_no_more_memory_than_it_has_octets() -> None:
+    grave = Grave("source", "expired", "", "dead")
+    large = message(1, bytes(4_000_000))
+    tracemalloc.start()
+    try:
+        copy = DeadCopies(grave, 0).copy(large, 2)
+        assert tracemalloc.get_traced_memory()[1] < 4_200_000
+    finally:
+        tracemalloc.stop()
+    assert copy.body == large.body

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from amqpd.broker.clock import Clock, Sleeper
+from amqpd.broker.consumer import Consumer
 from amqpd.broker.definitions import Defined
+from amqpd.broker.effort import SLICE, Effort
 from amqpd.broker.queue import Queue
 from amqpd.broker.rules import QueueRules
+from amqpd.broker.worklist import Worklist
 from amqpd.errors import ChannelException
-from amqpd.message import Facts
+from amqpd.message import Facts, Message
 from tests.support.journals import RecordingJournal, RefusingJournal
 from tests.support.shelves import stored
 from tests.support.samples import message, messages, queue_definition
 from tests.support.subscribers import Line, ListSubscriber, requeue, settle, subscribe
+
+
+class CostlySubscriber(ListSubscriber):
+    """A channel to which each delivery takes a slice."""
+
+    def __init__(self, effort: Effort) -> None:
+        super().__init__()
+        self.effort = effort
+
+    def deliver(self, consumer: Consumer, run: Sequence[Message]) -> None:
+        super().deliver(consumer, run)
+        self.effort.total += SLICE
 
 
 @pytest.fixture
@@ -180,6 +195,23 @@ def test_consumers_of_several_channels_get_the_same_turns_in_runs(queue: Queue) 
     queue.publish(messages(8))
     assert (one.numbers(), two.numbers(), three.numbers()) == ([1, 4, 7], [2, 5, 8], [3, 6])
     assert one.runs[0] == [1, 4]
+
+
+def test_a_round_ends_with_the_slice_and_goes_on_with_the_next_in_turn() -> None:
+    worklist = Worklist(Effort())
+    queue = Queue(queue_definition(), RefusingJournal(), worklist=worklist)
+    large = CostlySubscriber(worklist.effort)
+    for tag in "abc":
+        subscribe(queue, large, tag)
+    worklist.effort.begin()
+    queue.publish(messages(*range(1, 8)))
+    for count in range(1, 8):
+        assert [number for _, number in large.delivered] == [*range(1, count + 1)]
+        worklist.effort.begin_turn()
+        worklist.effort.begin()
+        worklist.work()
+    assert "".join(tag for tag, _ in large.delivered) == "abcabca"
+    queue.check()
 
 
 def test_a_new_consumer_is_the_last_in_turn(queue: Queue, subscriber: ListSubscriber) -> None:

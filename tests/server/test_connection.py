@@ -297,6 +297,15 @@ def test_large_pieces_are_not_joined_before_they_are_written(open_client: Client
     assert len(open_client.heard()) > 120_000
 
 
+def test_a_huge_content_in_small_frames_is_not_joined_either(open_client: Client) -> None:
+    open_client.say_all(b"".join((
+        frame.marshal(Queue.Declare(queue="q"), 1), frame.marshal(Channel.Open(), 2),
+        frame.marshal(Basic.Consume(queue="q", no_ack=True), 2))))
+    content = content_frames(1, bytes(1 << 21), None, 4_096)
+    open_client.say_all(frame.marshal(Basic.Publish(routing_key="q"), 1) + content)
+    assert open_client.transport.calls[-1].startswith("writelines")
+
+
 # Alarms
 
 def test_a_blocked_client_is_read_in_small_pieces_and_then_not_at_all(open_client: Client) -> None:

@@ -131,3 +131,33 @@ def test_a_content_that_was_read_into_place_is_fitted_too() -> None:
     whole.content = bytearray(whole.content)        # type: ignore[assignment]  # as the reader leaves large ones
     assert body_of(writer.refit_content(whole, 5, 4_096)) == ({5}, 200_000, bytes(200_000))
     assert type(whole.properties) is bytes and bytes(whole.body) == bytes(200_000)
+
+
+@given(
+    body=st.sampled_from([b"", b"x", bytes(20_000), bytes(range(256)) * 400]), channel=st.sampled_from([1, 2]),
+    sent_max=st.sampled_from([64, 4_096, FRAME_MAX]), taken_max=st.sampled_from([4_096, 5_000, FRAME_MAX]),
+    properties=st.sampled_from([None, b"\x10\x00\x01"]))
+def test_the_pieces_of_a_content_are_fitted_to_any_channel_and_frame_size(
+    body: bytes, channel: int, sent_max: int, taken_max: int, properties: bytes | None
+) -> None:
+    whole = with_body(body, frame_max=sent_max)
+    octets = b"".join(writer.content_pieces(whole, channel, taken_max, properties))
+    assert body_of(octets) == ({channel}, len(body), body)
+    assert max(len(value.value) for _, value in read(octets)[1:]) <= taken_max - 8 if body else len(read(octets)) == 1
+    assert Message(1, whole.route, whole.facts, octets, len(body)).properties == (properties or PROPERTIES)
+
+
+@pytest.mark.parametrize(("sent_max", "taken_max"), [
+    (FRAME_MAX, FRAME_MAX), (4_096, FRAME_MAX), (FRAME_MAX, 4_096), (4_096, 4_096)])
+def test_a_large_body_is_not_copied_for_another_channel(sent_max: int, taken_max: int) -> None:
+    whole = with_body(bytes(1_000_000), frame_max=sent_max)
+    pieces = writer.content_pieces(whole, 2, taken_max)
+    assert all(isinstance(piece, memoryview) and piece.obj is whole.content for piece in pieces[1::2])
+    assert sum(map(len, pieces[::2])) < 10_000
+    same = writer.content_pieces(with_body(bytes(1_000_000)), 1, FRAME_MAX)
+    assert len(same) == 1
+
+
+def test_a_large_body_in_tiny_frames_is_copied() -> None:
+    """To keep each of them as a piece would take more memory than the copy."""
+    assert len(writer.content_pieces(with_body(bytes(100_000), frame_max=64), 2, FRAME_MAX)) == 1
