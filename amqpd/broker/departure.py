@@ -1,43 +1,56 @@
-"""The end of a connection's exclusive queues: some at a time, as a job of the worklist.
+"""The end of a connection or a channel: some of what it held at a time, as a job of the worklist.
 
-Those that are left are locked for everybody as before. Whoever has to know that all are gone waits for it, as
-connection.close-ok does.
+Its consumers leave, what it has not answered goes back, and exclusive queues go. Those that are left are locked for
+everybody as before. Whoever has to know that all are gone waits for it, as close-ok does. The first piece is done at
+once, and that is all of nearly every end.
 
-Spec: queue.declare; RabbitMQ docs/queues (exclusive queues).
+Spec: queue.declare, channel.close; RabbitMQ docs/queues (exclusive queues).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterator
 
-from amqpd.broker.queue import Queue
 from amqpd.broker.worklist import PIECE, Waiters, Worklist
 
 REMOVE_STEPS = 20       # what it takes to remove a queue with a binding or two; see broker/effort.py
 
+log = logging.getLogger("amqpd")
+
+Act = tuple[int, Callable[[], object]]      # what it takes, about, in steps, and what does it
+
 
 class Departure:
-    """The end of these queues; `remove` is what does it to one."""
+    """The end of something, act by act; an error in one of them does not keep the others."""
 
-    def __init__(self, queues: Iterable[Queue], remove: Callable[[Queue], None], worklist: Worklist) -> None:
-        self._queues = [*queues][::-1]
-        self._remove = remove
+    def __init__(self, acts: Iterator[Act], worklist: Worklist) -> None:
+        self.has_work = True        # see `broker/worklist.py`
+        self._acts = acts
         self._effort = worklist.effort
         self._waiters = Waiters(worklist)
-        self.call = self._waiters.call      # calls back when all are gone
-
-    @property
-    def has_work(self) -> bool:
-        """See `broker/worklist.py`."""
-        return bool(self._queues)
+        self.call = self._waiters.call      # calls back when all is done
+        self.work()
+        if self.has_work:
+            worklist.add(self)
 
     def work(self) -> None:
         """See `broker/worklist.py`."""
         stop = self._effort.total + PIECE
-        try:
-            while self._queues and self._effort.total < stop:
-                self._effort.total += REMOVE_STEPS
-                self._remove(self._queues.pop())
-        finally:
-            if not self._queues:
+        while self._effort.total < stop:
+            if not self._do_next():
+                self.has_work = False
                 self._waiters.release()
+                return
+
+    def _do_next(self) -> bool:
+        """Return False once there is nothing more to do."""
+        try:
+            steps, act = next(self._acts, (0, None))
+            if act is None:
+                return False
+            self._effort.total += steps
+            act()
+        except Exception:
+            log.exception("internal error at the end of a connection or a channel")
+        return True

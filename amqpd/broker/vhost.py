@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -47,7 +48,7 @@ from amqpd.broker.definitions import (
 )
 from amqpd.broker.clock import Clock
 from amqpd.broker.dead_letter_router import DeadLetterRouter
-from amqpd.broker.departure import Departure
+from amqpd.broker.departure import REMOVE_STEPS, Act, Departure
 from amqpd.broker.exchange import DefaultExchange, Destination, Exchange, binding_key
 from amqpd.broker.leaving import Leaving
 from amqpd.broker.paging import NotAtHand
@@ -344,18 +345,14 @@ class Vhost:
         if not owned:
             self._exclusive.pop(queue.owner, None)
 
-    def connection_ended(self, owner: object) -> Departure | None:
-        """The exclusive queues of a connection end with it. Return what is under way, where they are many.
+    def connection_ended(self, owner: object) -> Departure:
+        """The exclusive queues of a connection end with it. Spec: queue.declare."""
+        return Departure(self.leave(owner), self.worklist)
 
-        Spec: queue.declare.
-        """
-        departure = Departure(self._exclusive.get(owner, ()), self.remove_queue, self.worklist)
-        try:
-            departure.work()
-        finally:
-            if departure.has_work:
-                self.worklist.add(departure)
-        return departure if departure.has_work else None
+    def leave(self, owner: object) -> Iterator[Act]:
+        """Go through what takes away the exclusive queues of a connection, one at a time."""
+        for queue in [*self._exclusive.get(owner, ())]:
+            yield REMOVE_STEPS, partial(self.remove_queue, queue)
 
     def consumer_left(self, queue: Queue) -> None:
         """An auto-delete queue goes with its last consumer. Spec: queue.declare."""

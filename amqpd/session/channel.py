@@ -11,11 +11,14 @@ Spec: channel class, §2.2.5, §4.8; RabbitMQ docs/channels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from pamqp.base import Frame
 from pamqp.commands import Channel as ChannelMethods
 
+from amqpd.broker.departure import Act, Departure
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.session.consuming import Consuming
 from amqpd.session.publishing import Publishing
@@ -47,6 +50,7 @@ class Channel:
         self.frame_max = session.frame_max
         self.unacked_limit = session.settings.unacked_limit
         self.is_closing = False
+        self._departure: Departure | None = None
         self._is_answering = False
         self._afterwards: list[bytes] = []      # what comes after the answer to the method at hand
         self.publishing = Publishing(self)
@@ -167,7 +171,10 @@ class Channel:
     # The end
 
     def close(self, error: ChannelException, method: tuple[int, int]) -> None:
-        """Close the channel because of an error; consumers go and unacked messages go back first. Spec: §4.8."""
+        """Close the channel because of an error; consumers go and unacked messages go back first. Spec: §4.8.
+
+        Where there are very many, the close does not wait for them.
+        """
         self.end()
         self.is_closing = True
         class_id, method_id = error.method or method
@@ -175,13 +182,23 @@ class Channel:
         self.outbox.write(pack_close(self.number, error.code, error.reply_text, class_id, method_id))
 
     def stop(self) -> None:
-        """Let no more deliveries come."""
+        """Let nothing more come, and confirm what can be: the channel is going."""
+        self.publishing.end()
         self.consuming.stop()
 
-    def end(self) -> None:
-        """Let go of everything the channel holds."""
-        self.publishing.end()
-        self.consuming.end()
+    def end(self) -> Departure:
+        """Let go of everything the channel holds. Return what is under way."""
+        if self._departure is None:
+            self.stop()
+            self._departure = Departure(chain(*self.parting()), self.broker.worklist)
+            self.owner.departs(self._departure)
+        return self._departure
+
+    def parting(self) -> tuple[Iterator[Act], Iterator[Act]]:
+        """Return how consumers leave, and how what is unacked goes back, unless that is under way already."""
+        if self._departure is not None:
+            return iter(()), iter(())
+        return self.consuming.leave(), self.consuming.give_back_all(self.transaction)
 
     def release(self) -> None:
         """Take the channel to pieces once its number is free: its parts refer to each other.

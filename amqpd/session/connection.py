@@ -160,7 +160,7 @@ class Session:
         self._early: list[Command] = []     # what came while the password was looked at
         self._is_deaf = False           # framing is lost: what comes cannot be understood any more
         self._has_ended = False
-        self._departure: Departure | None = None        # of exclusive queues that are not gone yet, after the end
+        self._departures: list[Departure] = []      # of this connection, or channels, that may not be over
         self._has_failed = False        # by an error of ours
         self._is_over = False           # our last words have been written
         self._confirming: dict[Channel, None] = {}
@@ -482,8 +482,9 @@ class Session:
     def _send_after_end(self, method: Frame) -> None:
         """Answer the client's close once nothing is left of it. Raises NotAtHand until then."""
         self.end()
-        if self._departure is not None and self._departure.has_work:
-            raise NotAtHand(self._departure.call)
+        for departure in self._departures:
+            if departure.has_work:
+                raise NotAtHand(departure.call)
         self._send(method)
         self._finish(peer_closes=True)
 
@@ -514,7 +515,9 @@ class Session:
         if channel.is_closing:      # both sides closed at once: ours still wants its close-ok
             self.outbox.write(encode_method(channel.number, ChannelMethods.CloseOk()))
             return
-        channel.end()
+        departure = channel.end()
+        if departure.has_work:
+            raise NotAtHand(departure.call)
         self._free_channel(channel)
         self.outbox.write(encode_method(channel.number, ChannelMethods.CloseOk()))
 
@@ -614,9 +617,12 @@ class Session:
         self.login = None       # nobody waits for an answer any more
         going = [channel for channel in self.channels.values() if not channel.is_closing]
         for channel in going:
-            self._let_go(channel.stop)      # all of them first: what one gives back is not for another
-        for channel in going:
-            self._let_go(channel.end)
+            self._let_go(channel.stop)
+        if self.vhost is not None:
+            parting = [channel.parting() for channel in going]
+            # All consumers leave first: what one channel gives back is not for another.
+            acts = *[leave for leave, _ in parting], *[give_back for _, give_back in parting], self.vhost.leave(self)
+            self.departs(Departure(chain(*acts), self.broker.worklist))
         ended = [*self.channels.values()]
         self.channels.clear()
         self._confirming.clear()
@@ -627,12 +633,11 @@ class Session:
         self._awaiting_confirms.clear()
         if self.vhost is not None:
             del self.broker.connections[self.number]
-            self._let_go(self._leave_vhost)
             self._log.info("%s: closing AMQP connection", self.name)
 
-    def _leave_vhost(self) -> None:
-        assert self.vhost is not None
-        self._departure = self.vhost.connection_ended(self)
+    def departs(self, departure: Departure) -> None:
+        """Have the answer to a close wait for this, which has begun."""
+        self._departures = [one for one in (*self._departures, departure) if one.has_work]
 
     def _let_go(self, act: Callable[[], None]) -> None:
         """Let go of one thing: an error in it does not keep the others."""

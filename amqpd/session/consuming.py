@@ -13,6 +13,7 @@ docs/direct-reply-to.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from heapq import merge
 from itertools import chain, islice, repeat, takewhile
 from typing import TYPE_CHECKING
@@ -21,10 +22,11 @@ from pamqp.commands import Basic
 
 from amqpd.broker.arguments import check_consumer_arguments, type_of_queue
 from amqpd.broker.consumer import NO_LIMIT, Consumer
+from amqpd.broker.departure import REMOVE_STEPS, Act
 from amqpd.broker.queue import Queue
 from amqpd.broker.remembered import Memory, Remembered
 from amqpd.broker.vhost import REPLY_TO, generated_name
-from amqpd.broker.worklist import PIECE
+from amqpd.broker.worklist import PIECE, nothing
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.fields import Long
 from amqpd.message import Message, Route, pack_short_string
@@ -47,9 +49,11 @@ from amqpd.wire.writer import (
 
 if TYPE_CHECKING:
     from amqpd.session.channel import Channel
+    from amqpd.session.transaction import Transaction
 
 ANSWERS_AT_ONCE = 2_000         # deliveries that are answered in one turn
 HEAD_OCTETS = 350       # what a delivery head takes in memory besides its names; an estimate
+LEAVE_STEPS, GO_BACK_STEPS = 5, 10      # what it takes that a consumer leaves, that messages of a queue go back
 RUN_STEPS = 5           # what a run of deliveries takes, beyond a step for each; see broker/effort.py
 COPIED = 1_024          # octets of content that are copied in a step
 REWRITTEN = 16          # octets of a header table that are read and written in a step
@@ -89,6 +93,7 @@ class Consuming:
         self._heads: dict[str, _Heads] = {}
         self._awaiting_credit = BlockedConsumers()      # nobody, unless the limit is shared
         self._at_unacked_limit: set[str] = set()        # tags of consumers of which the log has been told
+        self._is_ending = False     # nothing more is delivered
         self._left: list[Consumer] = []     # consumers of a channel that is going
         self.times = DeliveryTimes()
 
@@ -116,7 +121,7 @@ class Consuming:
     @property
     def room(self) -> int:
         """Octets the connection still takes; see broker/ports.py."""
-        return self._channel.room
+        return 0 if self._is_ending else self._channel.room
 
     @property
     def credit(self) -> int:
@@ -213,6 +218,8 @@ class Consuming:
 
         One that waits for its own answers is unblocked with each of them.
         """
+        if self._is_ending:
+            return
         if self.credit <= 0:
             self._awaiting_credit.add(consumer)
         elif self.room <= 0:
@@ -229,7 +236,7 @@ class Consuming:
         """The consumer's queue is gone. Only clients that asked to be told are told, after any delete-ok."""
         del self.consumers[consumer.tag]
         self._forget(consumer)
-        if self._channel.client_can("consumer_cancel_notify"):
+        if self._channel.client_can("consumer_cancel_notify") and not self._is_ending:
             self._channel.notify(pack_cancel(self._channel.number, consumer.tag, nowait=True))
 
     # Consumers
@@ -613,28 +620,44 @@ class Consuming:
     # The end
 
     def stop(self) -> None:
-        """Let nothing more come to this channel: its consumers leave their queues."""
+        """Let nothing more come to this channel."""
+        self._is_ending = True
         if self.reply_tag is not None:
             self._stop_replies()
-        for consumer in self.consumers.values():
-            consumer.queue.unsubscribe(consumer)
-            self._forget(consumer)
-        self._left += self.consumers.values()
-        self.consumers.clear()
 
-    def end(self) -> None:
-        """The channel is going: its consumers leave, and what is unacked goes back. Spec: channel.close."""
-        taken: dict[int, Unacked] = {}
-        for answered in (*self._channel.transaction.end(), self._coming_back, self.unacked):
-            taken.update(answered)
+    def leave(self) -> Iterator[Act]:
+        """Go through what makes the consumers leave their queues, after `stop`."""
+        for consumer in [*self.consumers.values()]:
+            yield LEAVE_STEPS, partial(self._leave_queue, consumer)
+
+    def _leave_queue(self, consumer: Consumer) -> None:
+        if consumer.tag in self.consumers:      # else its queue has been deleted meanwhile
+            del self.consumers[consumer.tag]
+            self._left.append(consumer)
+            self._forget(consumer)
+            consumer.queue.unsubscribe(consumer)
+
+    def give_back_all(self, transaction: Transaction) -> Iterator[Act]:
+        """Go through what gives back all that is unacked, after `leave`: of each queue at once. Spec: channel.close."""
+        vhost = self._channel.vhost
+        unanswered = [*transaction.end(), self._coming_back, self.unacked]
         self.unacked, self._coming_back = {}, {}
-        self.stop()
         self.shared_prefetch, self._shared_limit = 0, NO_LIMIT
-        self.requeue(by_consumer(taken))
-        for consumer in self._left:
-            self._channel.vhost.consumer_left(consumer.queue)
-            consumer.queue.dispatch()
-        self._left.clear()
+        by_queue: dict[Queue, list[Message]] = {}
+        while unanswered:
+            deliveries = iter(unanswered.pop().values())
+            while piece := [*islice(deliveries, PIECE)]:
+                for message, consumer in piece:
+                    by_queue.setdefault(consumer.queue, []).append(message)
+                yield 1 + len(piece) // 4, nothing
+        while by_queue:
+            queue, run = by_queue.popitem()
+            yield GO_BACK_STEPS + min(len(run), PIECE), partial(_go_back, queue, run)
+        while self._left:
+            queue = self._left.pop().queue
+            steps = LEAVE_STEPS + (REMOVE_STEPS if queue.definition.auto_delete else 0)
+            yield steps, partial(vhost.consumer_left, queue)
+            yield 0, queue.dispatch
 
     def check(self) -> None:
         """Assert what must hold between calls."""
@@ -643,6 +666,11 @@ class Consuming:
         for tag, consumer in self.consumers.items():
             held = sum(owner is consumer for _, owner in owed)
             assert consumer.in_flight == held, f"in_flight of {tag} is off"
+
+
+def _go_back(queue: Queue, run: list[Message]) -> None:
+    queue.requeue(run)
+    queue.dispatch()
 
 
 GET_EMPTY = b"\x01%b\x00\x00\x00\x05\x00\x3c\x00\x48\x00\xce"

@@ -14,6 +14,7 @@ from amqpd.broker.departure import REMOVE_STEPS
 from amqpd.broker.worklist import PIECE
 from amqpd.session.phases import Phase
 from tests.support.journals import FailingJournal
+from tests.support.samples import messages
 from tests.support.talk import Stage, Talk
 
 NO_QUEUE = "NOT_FOUND - no queue 'missing' in vhost '/'"
@@ -389,3 +390,108 @@ def test_a_bug_of_ours_ends_one_connection_and_no_other(piece: int, caplog: pyte
     journal.is_broken = False
     other.client(Queue.Declare(queue="other", durable=True)).broker(Queue.DeclareOk("other", 0, 0))
     assert talk.session.phase is not Phase.OPEN
+
+
+class Quiet(Stage):
+    """A stage that looks into everything only when it is told to."""
+
+    def check(self) -> None:
+        """Do nothing."""
+
+    def look(self) -> None:
+        """Assert what must hold."""
+        super().check()
+
+
+@pytest.fixture
+def quiet() -> Quiet:
+    return Quiet()
+
+
+def hold_much(talk: Talk) -> list[str]:
+    """Consume from many queues, and leave a message of each unacked; every other one goes with its consumer."""
+    names = [f"held {number}" for number in range(2 * PIECE)]
+    talk.open_channel()
+    for number, name in enumerate(names):
+        talk.client(
+            Queue.Declare(queue=name, auto_delete=number % 2 == 1, nowait=True),
+            Basic.Consume(queue=name, consumer_tag=name, nowait=True)).publish(name, b"x")
+    talk.hear_all()
+    return names
+
+
+def lose(talk: Talk) -> None:
+    talk.session.lost()
+
+
+def close_connection(talk: Talk) -> None:
+    talk.session.receive(frame.marshal(Connection.Close(200, "bye", 0, 0), 0), talk.stage.now_ms)
+    assert not talk.session.take_output(talk.stage.now_ms)
+
+
+def close_channel(talk: Talk) -> None:
+    talk.session.receive(frame.marshal(Channel.Close(200, "bye", 0, 0), 1), talk.stage.now_ms)
+    assert not talk.session.take_output(talk.stage.now_ms)
+
+
+def fail_channel(talk: Talk) -> None:
+    talk.session.receive(frame.marshal(Basic.Ack(delivery_tag=1 << 40), 1), talk.stage.now_ms)
+
+
+def delete_vhost(talk: Talk) -> None:
+    talk.stage.broker.delete_vhost("/")
+
+
+@pytest.mark.parametrize("end", [lose, close_connection, close_channel, fail_channel])
+def test_consumers_leave_and_unacked_messages_go_back_in_pieces(quiet: Quiet, end: Callable[[Talk], None]) -> None:
+    talk = quiet.client()
+    names = hold_much(talk)
+    vhost, effort = quiet.broker.vhosts["/"], quiet.broker.effort
+    before = effort.total
+    end(talk)
+    assert effort.total - before < 3 * PIECE
+    assert sum(len(queue.consumers) for queue in vhost.queues.values()) > PIECE
+    vhost.queues[names[-2]].publish(messages(1 << 40))      # nothing more comes to who is going
+    while not quiet.broker.worklist.is_empty:
+        assert work_on(quiet) < 2 * PIECE
+    assert [*vhost.queues] == names[::2]
+    assert [len(queue.ready) for queue in vhost.queues.values()] == [1] * (PIECE - 1) + [2]
+    assert not any(queue.consumers or queue.unacked for queue in vhost.queues.values())
+    quiet.end_pass()
+    quiet.look()
+    heard = [type(one.said) for one in talk.hear_all()]
+    assert heard == {
+        lose: [], close_connection: [Connection.CloseOk], close_channel: [Channel.CloseOk],
+        fail_channel: [Channel.Close]}[end]
+    if end in (close_channel, fail_channel):
+        if end is fail_channel:
+            talk.client(Channel.CloseOk())
+        talk.open_channel().client(Basic.Get(queue=names[-2])).hear(Basic.GetOk)
+
+
+@pytest.mark.parametrize("interrupt", [lose, close_connection, delete_vhost])
+@pytest.mark.parametrize("end", [close_channel, fail_channel])
+def test_the_end_of_a_channel_may_be_interrupted(
+        quiet: Quiet, end: Callable[[Talk], None], interrupt: Callable[[Talk], None]) -> None:
+    talk = quiet.client()
+    names = hold_much(talk)
+    vhost = quiet.broker.vhosts["/"]
+    end(talk)
+    talk.session.take_output(quiet.now_ms)
+    interrupt(talk)
+    quiet.end_pass()
+    while not quiet.broker.worklist.is_empty:
+        work_on(quiet)
+    assert [*vhost.queues] == ([] if interrupt is delete_vhost else names[::2])
+    assert not any(queue.consumers or queue.unacked for queue in vhost.queues.values())
+    quiet.look()
+
+
+def test_queues_that_go_while_their_consumers_leave_are_not_told_of(quiet: Quiet) -> None:
+    talk, other = quiet.client(), quiet.client().open_channel()
+    names = hold_much(talk)
+    fail_channel(talk)
+    other.client(Queue.Delete(queue=names[-2])).hear(Queue.DeleteOk)
+    quiet.end_pass()
+    assert [type(one.said) for one in talk.hear_all()] == [Channel.Close]
+    quiet.look()
