@@ -12,9 +12,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from amqpd.broker.definitions import BindingDefinition
-from amqpd.broker.exchange import BindingKey, Destination, Exchange, binding_key
+from amqpd.broker.exchange import BindingKey, Destination, Exchange
+
+BINDING_STEPS = 10      # what it costs to take a binding away; see broker/effort.py
+OCTETS_A_STEP = 4       # and its arguments, which a headers exchange takes away one by one
 
 _End = tuple[str, str]      # "queue" or "exchange", and its name
+
+
+def steps_to_remove(key: BindingKey) -> int:
+    """Return what it costs to take away the binding of this key."""
+    *_, arguments = key
+    return BINDING_STEPS + len(arguments) // OCTETS_A_STEP
 
 
 class Bindings:
@@ -27,32 +36,31 @@ class Bindings:
         for incoming in self._incoming.values():
             yield from incoming.values()
 
-    def leading_to(self, kind: str, name: str) -> list[BindingDefinition]:
-        """Return the bindings that lead to this queue or exchange; `kind` is "queue" or "exchange"."""
-        return list(self._incoming.get((kind, name), {}).values())
+    def leading_to(self, kind: str, name: str) -> list[tuple[str, BindingKey]]:
+        """Return the sources and keys of what leads to this queue or exchange; `kind` is "queue" or "exchange"."""
+        return list(self._incoming.get((kind, name), ()))
 
     def add(self, source: Exchange, binding: BindingDefinition, destination: Destination) -> bool:
         """Add a binding at both ends; return False if it was there.
 
         Raises ChannelException for arguments that the exchange type refuses.
         """
-        if not source.bind(binding, destination):
+        key = source.bind(binding, destination)
+        if key is None:
             return False
         incoming = self._incoming.setdefault((binding.destination_type, binding.destination), {})
-        incoming[binding.source, binding_key(binding)] = binding
+        incoming[binding.source, key] = binding
         return True
 
-    def remove(self, source: Exchange, binding: BindingDefinition) -> Destination:
-        """Remove a binding, which is there, from both ends; return where it led."""
-        key = binding_key(binding)
-        _, destination = source.bindings[key]
-        source.unbind(binding)
+    def remove(self, source: Exchange, key: BindingKey) -> tuple[BindingDefinition, Destination]:
+        """Remove a binding, which is there, from both ends; return it, and where it led."""
+        binding, destination = source.unbind(key)
         end = binding.destination_type, binding.destination
         incoming = self._incoming[end]
         del incoming[binding.source, key]
         if not incoming:
             del self._incoming[end]
-        return destination
+        return binding, destination
 
     def check(self, exchanges: Mapping[str, Exchange], queues: Mapping[str, Destination]) -> None:
         """Assert what must hold between calls."""

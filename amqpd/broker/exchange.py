@@ -29,7 +29,10 @@ BindingKey = tuple[str, str, str, bytes]
 
 
 def binding_key(binding: BindingDefinition) -> BindingKey:
-    """What makes two bindings of one exchange the same: destination, routing key, and arguments to the octet."""
+    """What makes two bindings of one exchange the same: destination, routing key, and arguments to the octet.
+
+    That takes long where there are many arguments, so it is made once, and known at both ends of a binding.
+    """
     arguments = encode_table(dict(sorted(binding.arguments.items())))
     return binding.destination_type, binding.destination, binding.routing_key, arguments
 
@@ -65,27 +68,28 @@ class Exchange:
             self.alternate = alternate
             self.changes += 1
 
-    def bind(self, binding: BindingDefinition, destination: Destination) -> bool:
-        """Add a binding; False if it was there. Raises ChannelException for arguments the type refuses."""
+    def bind(self, binding: BindingDefinition, destination: Destination) -> BindingKey | None:
+        """Add a binding and return its key; None if it was there.
+
+        Raises ChannelException for arguments the type refuses.
+        """
         self._bound.check_binding(binding)
         key = binding_key(binding)
         if key in self.bindings:
-            return False
+            return None
         self.bindings[key] = binding, destination
         self.bound_exchanges += binding.destination_type == "exchange"
         self.changes += 1
         self._bound.bind(binding, destination)
-        return True
+        return key
 
-    def unbind(self, binding: BindingDefinition) -> bool:
-        """Remove a binding; False if there was none."""
-        found = self.bindings.pop(binding_key(binding), None)
-        if found is None:
-            return False
+    def unbind(self, key: BindingKey) -> tuple[BindingDefinition, Destination]:
+        """Remove a binding, which is there, and return it."""
+        binding, destination = self.bindings.pop(key)
         self.bound_exchanges -= binding.destination_type == "exchange"
         self.changes += 1
-        self._bound.unbind(*found)
-        return True
+        self._bound.unbind(binding, destination)
+        return binding, destination
 
     def leave(self) -> None:
         """Lead nowhere from now on, whatever is still bound."""

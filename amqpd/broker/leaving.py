@@ -12,23 +12,23 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from amqpd.broker.bindings import BINDING_STEPS
 from amqpd.broker.exchange import Exchange
 from amqpd.broker.worklist import PIECE, Waiters, Worklist
-
-BINDING_STEPS = 10      # what it costs to take a binding away
 
 
 class Leaving:
     """Those of one vhost, in order, as a job for the worklist. `exchanges` and `queues` are those that leave, by name.
 
-    `take_apart` takes away one binding before each time it yields, and records the deletion at its end.
+    `take_apart` takes away one binding before each time it yields the steps of that, and records the deletion at its
+    end.
     """
 
     def __init__(self, worklist: Worklist) -> None:
         self.exchanges: dict[str, Exchange] = {}
         self.queues: set[str] = set()
         self._worklist = worklist
-        self._parts: deque[tuple[Iterator[None], Callable[[], object]]] = deque()
+        self._parts: deque[tuple[Iterator[int], Callable[[], object]]] = deque()
         self._is_working = False
         self._waiters = Waiters(worklist)
         self.call = self._waiters.call      # calls back when another one has left
@@ -38,12 +38,12 @@ class Leaving:
         """See `broker/worklist.py`."""
         return bool(self._parts)
 
-    def exchange(self, exchange: Exchange, take_apart: Iterator[None]) -> None:
+    def exchange(self, exchange: Exchange, take_apart: Iterator[int]) -> None:
         """Let an exchange leave."""
         self.exchanges[exchange.name] = exchange
         self._begin(take_apart, lambda: self.exchanges.pop(exchange.name))
 
-    def queue(self, name: str, take_apart: Iterator[None]) -> None:
+    def queue(self, name: str, take_apart: Iterator[int]) -> None:
         """Let a queue leave, which has ended."""
         self.queues.add(name)
         self._begin(take_apart, lambda: self.queues.discard(name))
@@ -53,7 +53,7 @@ class Leaving:
         self._parts.clear()
         self._waiters.release()
 
-    def _begin(self, take_apart: Iterator[None], has_left: Callable[[], object]) -> None:
+    def _begin(self, take_apart: Iterator[int], has_left: Callable[[], object]) -> None:
         self._parts.append((take_apart, has_left))
         if self._is_working:
             return      # it leaves because of another one, as an exchange does with its last binding
@@ -70,15 +70,16 @@ class Leaving:
         self._is_working = True
         try:
             while self._parts and effort.total < stop:
-                self._take_one(*self._parts[0])
-                effort.total += BINDING_STEPS
+                effort.total += self._take_one(*self._parts[0])
         finally:
             self._is_working = False
 
-    def _take_one(self, take_apart: Iterator[None], has_left: Callable[[], object]) -> None:
+    def _take_one(self, take_apart: Iterator[int], has_left: Callable[[], object]) -> int:
+        """Take one binding away, or come to the end; return the steps."""
         is_over = True
+        steps = BINDING_STEPS
         try:
-            next(take_apart)
+            steps = next(take_apart)
             is_over = False
         except StopIteration:
             pass
@@ -87,3 +88,4 @@ class Leaving:
                 self._parts.popleft()
                 has_left()
                 self._waiters.release()
+        return steps

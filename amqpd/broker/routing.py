@@ -72,7 +72,7 @@ class Walk:
         return True
 
     def _visit(self) -> int:
-        """Ask the next exchange, or begin to ask it if there are many keys to ask for; return the steps."""
+        """Ask the next exchange, or begin to ask it if that may take long; return the steps."""
         source = self._to_visit[self._at]
         self._at += 1
         self._visited.append((source, source.changes))
@@ -85,7 +85,7 @@ class Walk:
             self._headers = self._read_headers()
         reads_key = source.reads_key
         self.reads_key = self.reads_key or reads_key
-        if reads_key and (len(self._keys) > 1 or source.is_large):
+        if source.is_large or (reads_key and len(self._keys) > 1):
             self._pieces = source.routes(self._keys, self._headers)
             self._is_routed = False
             return 1

@@ -10,13 +10,12 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
-from amqpd.broker.bindings import Bindings
+from amqpd.broker.bindings import Bindings, steps_to_remove
 from amqpd.broker.exchange import Exchange
 from amqpd.broker.queue import Queue
 from amqpd.broker.worklist import PIECE, Worklist
 
-BINDING_STEPS = 10      # what it costs to take a binding away
-QUEUE_STEPS = 25        # and to end a queue, without what its messages cost
+QUEUE_STEPS = 25        # what it costs to end a queue, without what its messages cost
 
 
 class Teardown:
@@ -44,10 +43,11 @@ class Teardown:
         while exchanges:
             exchange = exchanges.pop()
             self._effort.total += 1
-            left = [binding for binding, _ in exchange.bindings.values()]
+            left = [*exchange.bindings]
             while left:
-                bindings.remove(exchange, left.pop())
-                self._effort.total += BINDING_STEPS
+                key = left.pop()
+                bindings.remove(exchange, key)
+                self._effort.total += steps_to_remove(key)
                 yield
 
     def _end(self, queues: dict[str, Queue]) -> Iterator[None]:

@@ -35,7 +35,7 @@ from amqpd.broker.arguments import (
     describe_queue,
     named_exchange,
 )
-from amqpd.broker.bindings import Bindings
+from amqpd.broker.bindings import Bindings, steps_to_remove
 from amqpd.broker.definitions import (
     BindingDefinition,
     Change,
@@ -49,7 +49,7 @@ from amqpd.broker.definitions import (
 from amqpd.broker.clock import Clock
 from amqpd.broker.dead_letter_router import DeadLetterRouter
 from amqpd.broker.departure import REMOVE_STEPS, Act, Departure
-from amqpd.broker.exchange import DefaultExchange, Destination, Exchange, binding_key
+from amqpd.broker.exchange import BindingKey, DefaultExchange, Destination, Exchange, binding_key
 from amqpd.broker.leaving import Leaving
 from amqpd.broker.paging import NotAtHand
 from amqpd.broker.policy import NoSuchPolicy, Policies, check_policy
@@ -218,13 +218,13 @@ class Vhost:
         self.version += 1
         self.leaving.exchange(exchange, self._take_apart_exchange(exchange))
 
-    def _take_apart_exchange(self, exchange: Exchange) -> Iterator[None]:
-        outgoing = [binding for binding, _ in exchange.bindings.values()][::-1]
+    def _take_apart_exchange(self, exchange: Exchange) -> Iterator[int]:
+        outgoing = [*exchange.bindings][::-1]
         while outgoing:
-            binding = outgoing.pop()
-            if binding_key(binding) in exchange.bindings:       # else the queue that it led to has gone meanwhile
-                self._remove_binding(exchange, binding)
-            yield
+            key = outgoing.pop()
+            if key in exchange.bindings:        # else the queue that it led to has gone meanwhile
+                self._remove_binding(exchange, key)
+            yield steps_to_remove(key)
         yield from self._remove_incoming("exchange", exchange.name)
         if exchange.definition.durable:
             self._record(Deleted(exchange.definition))
@@ -334,7 +334,7 @@ class Vhost:
             self.routing.forget()
         queue.end()
 
-    def _take_apart_queue(self, queue: Queue) -> Iterator[None]:
+    def _take_apart_queue(self, queue: Queue) -> Iterator[int]:
         yield from self._remove_incoming("queue", queue.name)
         if queue.definition.durable:
             self._record(Deleted(queue.definition))
@@ -383,13 +383,14 @@ class Vhost:
         """
         self._check_binding_rights(user, binding)
         source = self.exchanges.get(binding.source)
-        if source is None or binding_key(binding) not in source.bindings:
+        key = binding_key(binding)
+        if source is None or key not in source.bindings:
             return
         leaving = self.leaving.queues if binding.destination_type == "queue" else self.leaving.exchanges
         if binding.destination in leaving:
             return      # so does the binding
         self._destination(binding, owner)
-        self._remove_binding(source, binding)
+        self._remove_binding(source, key)
 
     def _check_binding_rights(self, user: User, binding: BindingDefinition) -> None:
         self._refuse_default(binding.source)
@@ -406,23 +407,23 @@ class Vhost:
     def _is_durable(self, source: Exchange, destination: Destination) -> bool:
         return source.definition.durable and destination.definition.durable
 
-    def _remove_binding(self, source: Exchange, binding: BindingDefinition) -> None:
+    def _remove_binding(self, source: Exchange, key: BindingKey) -> None:
         """Take one binding away, and an auto-delete source with its last one."""
-        destination = self._bindings.remove(source, binding)
+        binding, destination = self._bindings.remove(source, key)
         self.version += 1
         if self._is_durable(source, destination):
             self._record(Deleted(binding))
         if source.definition.auto_delete and not source.bindings and source.name in self.exchanges:
             self._remove_exchange(source)
 
-    def _remove_incoming(self, kind: str, name: str) -> Iterator[None]:
+    def _remove_incoming(self, kind: str, name: str) -> Iterator[int]:
         incoming = self._bindings.leading_to(kind, name)[::-1]
         while incoming:
-            binding = incoming.pop()
-            source = self.exchanges.get(binding.source) or self.leaving.exchanges.get(binding.source)
-            if source is not None and binding_key(binding) in source.bindings:
-                self._remove_binding(source, binding)
-            yield
+            name_of_source, key = incoming.pop()
+            source = self.exchanges.get(name_of_source) or self.leaving.exchanges.get(name_of_source)
+            if source is not None and key in source.bindings:
+                self._remove_binding(source, key)
+            yield steps_to_remove(key)
 
     # Routing
 

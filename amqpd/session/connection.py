@@ -62,6 +62,7 @@ LAST_WORDS_MS = 1_000       # how long a peer may read our last words before the
 UNHEARD_OCTETS = 16 * 1024  # of a blocked client, from which on it is not read any more
 METHOD_STEPS = 25           # what a method that is not on the hot path costs, about; see broker/effort.py
 TOPOLOGY_STEPS = 75         # and what it costs beyond that to look for an exchange or a queue, or to make one
+OCTETS_A_STEP = 4           # of a method: its arguments are read, put in order and compared one by one
 UNREAD_ANSWERS = 4          # times `outgoing_limit`, from which on a client that does not read them is not heard
 UNREAD_REPLIES = 8          # times `outgoing_limit` of anything unread, from which on direct replies are dropped
 FRAME_STEPS = 2             # of effort, for a frame that makes no command
@@ -335,7 +336,9 @@ class Session:
             else:
                 self._on_handshake(command)
             return
-        self.broker.effort.total += METHOD_STEPS + (TOPOLOGY_STEPS if command.payload[1:2] in TOPOLOGY else 0)
+        self.broker.effort.total += (
+            METHOD_STEPS + (TOPOLOGY_STEPS if command.payload[1:2] in TOPOLOGY else 0)
+            + len(command.payload) // OCTETS_A_STEP)
         try:
             if channel is None and command.channel and command.payload[:4] != CHANNEL_OPEN:
                 raise _not_open(command)

@@ -75,6 +75,33 @@ def test_an_exchange_with_very_many_bindings_leaves_in_pieces(vhost: Vhost, jour
     vhost.check()
 
 
+@pytest.mark.parametrize("leaves", ["queue", "exchange"])
+def test_a_binding_with_very_many_arguments_is_a_piece_by_itself(
+    vhost: Vhost, leaves: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vhost.declare_exchange(OPERATOR, ExchangeDefinition("/", "h", "headers", durable=True))
+    vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", "wide", durable=True), OPERATOR)
+    for n in range(10):
+        arguments = {f"{n} {field}": n for field in range(PIECE)}
+        vhost.bind(OPERATOR, BindingDefinition("/", "h", "queue", "wide", "", arguments), OPERATOR)
+    exchange = vhost.exchanges["h"]
+    monkeypatch.setattr("amqpd.broker.exchange.encode_table", None)     # a key is made once, when it is bound
+    if leaves == "queue":
+        vhost.delete_queue(OPERATOR, "wide", OPERATOR)
+    else:
+        with pytest.raises(NotAtHand):
+            vhost.delete_exchange(OPERATOR, "h")
+    left = [len(exchange.bindings)]
+    while exchange.bindings:
+        before = vhost.worklist.effort.total
+        vhost.leaving.work()
+        assert vhost.worklist.effort.total - before >= PIECE
+        left.append(len(exchange.bindings))
+    assert left == [*range(9, -1, -1)]
+    vhost.worklist.work_off()
+    vhost.check()
+
+
 def test_nothing_of_the_same_name_is_declared_while_it_leaves(vhost: Vhost) -> None:
     for delete, declare in (
         (lambda: vhost.delete_queue(OPERATOR, "q", OPERATOR),

@@ -296,6 +296,45 @@ def test_a_walk_stops_between_two_exchanges_and_two_keys(house: House) -> None:
     assert stops >= 100 and [queue.name for queue in walk.queues] == ["q"]
 
 
+def test_a_walk_stops_in_a_headers_exchange_with_very_many_criteria(house: House) -> None:
+    criteria = {f"h{n}": 1 for n in range(400)}
+    house.exchanges("wide", kind="headers")
+    for n in range(100):
+        house.bind("wide", "q", **{name: value for name, value in criteria.items() if name != f"h{n}"})
+    for n in range(100):
+        house.queue(f"any {n}")
+        house.bind("wide", f"any {n}", **criteria, **{"x-match": "any"})
+    walk = house.vhost.routing.walk(house.vhost.exchanges["wide"], ("",), lambda: criteria)
+    pieces = []
+    house.effort.stop = before = house.effort.total
+    while not walk.step(house.effort):
+        pieces.append(house.effort.total - before)
+        before = house.effort.stop = house.effort.total
+    assert sum(pieces) > 100 * 400 // 8 and max(pieces) < 600
+    assert sorted(queue.name for queue in walk.queues) == sorted(["q", *(f"any {n}" for n in range(100))])
+
+
+def test_bindings_of_many_criteria_that_change_during_a_walk_do_no_harm(house: House) -> None:
+    criteria = {f"h{n}": 1 for n in range(400)}
+    house.exchanges("wide", kind="headers", alternate="other")
+    house.exchanges("other", kind="fanout")
+    house.queue("late")
+    house.bind("other", "late")
+    for n in range(100):
+        house.bind("wide", "q", **{name: value for name, value in criteria.items() if name != f"h{n}"})
+        house.bind("wide", "late", f"{n}", **{f"h{n}": 1, "x-match": "any"})
+    walk = house.vhost.routing.walk(house.vhost.exchanges["wide"], ("",), lambda: criteria)
+    house.effort.stop = house.effort.total
+    assert not walk.step(house.effort) and not walk.step(house.effort)
+    house.vhost.delete_queue(OPERATOR, "q", house)
+    house.bind("wide", "late", **criteria)
+    house.vhost.worklist.work_off()
+    house.effort.stop = house.effort.total
+    while not walk.step(house.effort):
+        house.effort.stop = house.effort.total
+    assert [queue.name for queue in walk.queues] == ["late"]
+
+
 def test_a_walk_is_done_in_one_step_where_there_is_effort_left(house: House) -> None:
     house.effort.begin()
     assert house.vhost.routing.find(house.vhost.exchanges[chain(house, "topic", 10)], ("k",)).step(house.effort)

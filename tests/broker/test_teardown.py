@@ -63,6 +63,23 @@ def test_a_vhost_with_much_in_it_goes_in_pieces_after_one_record(
     assert len(journal.changes) == records + 1
 
 
+def test_a_binding_with_very_many_arguments_is_a_piece_by_itself(broker: Broker, vhost: Vhost) -> None:
+    vhost = broker.add_vhost(VhostDefinition("wide")) or broker.vhosts["wide"]
+    vhost.declare_queue(OPERATOR, QueueDefinition(0, "wide", "q"), OPERATOR)
+    for n in range(10):
+        wide = {f"{n} {field}": n for field in range(PIECE)}
+        vhost.bind(OPERATOR, BindingDefinition("wide", "amq.headers", "queue", "q", "", wide), OPERATOR)
+    exchange = vhost.exchanges["amq.headers"]
+    broker.delete_vhost("wide")
+    left = []
+    while exchange.bindings:
+        left.append(len(exchange.bindings))
+        broker.worklist._jobs += broker.worklist._new
+        broker.worklist._new.clear()
+        broker.worklist._work_on(broker.worklist._jobs.popleft())
+    assert left == [*range(10, 0, -1)]
+
+
 def test_nothing_is_recorded_of_what_still_happens_in_a_deleted_vhost(
     broker: Broker, vhost: Vhost, journal: RecordingJournal
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pamqp import frame
 from pamqp.commands import Basic, Channel, Connection, Queue
@@ -65,6 +67,22 @@ def test_a_client_has_a_slice_of_a_turn_and_the_rest_waits_in_order(stage: Pause
     assert turns == 3
     stage.end_pass()
     talk.broker(*[Queue.DeclareOk("q", 0, 0)] * MANY, Basic.GetEmpty(), Queue.DeleteOk(0))
+
+
+@pytest.mark.parametrize("arguments", [{f"{n}": n for n in range(4_000)}, {"a": [{"": True}] * 10_000}])
+def test_a_method_with_very_many_arguments_is_a_slice_by_itself(
+    stage: Paused, talk: Talk, arguments: dict[str, Any]
+) -> None:
+    talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0))
+    bind = frame.marshal(Queue.Bind(queue="q", exchange="amq.headers", arguments=arguments), 1)
+    stage.broker.effort.begin_turn()
+    stage.say(talk, bind * 3)
+    turns = []
+    while talk.session.is_deferred:
+        turns.append(effort_of(stage, talk.session) >= SLICE)
+    assert turns[:2] == [True, True] and True not in turns[2:]
+    stage.end_pass()
+    talk.broker(*[Queue.BindOk()] * 3)
 
 
 def test_clients_that_wait_go_on_in_turn(stage: Paused, talk: Talk) -> None:

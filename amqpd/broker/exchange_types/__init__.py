@@ -83,8 +83,10 @@ class Destinations(dict[Destination, int]):
 
     def part(self, destination: Destination) -> None:
         """Count one binding less, and forget the destination with its last."""
-        self[destination] -= 1
-        if not self[destination]:
+        left = self[destination] - 1
+        if left:
+            self[destination] = left
+        else:
             del self[destination]
 
 

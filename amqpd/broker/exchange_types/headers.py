@@ -4,7 +4,8 @@ A binding asks for headers, each by value or, where its value is void, by presen
 all must be there or any will do, and whether those named `x-…` count. What any one criterion opens is found from that
 criterion at once, however many bindings ask for it. Bindings that want several criteria, and the same ones, share a
 rule. It is listed under one of them only, that which the fewest bindings ask for, and held against the message when
-that one is met. So what a message costs is not what is bound.
+that one is met. So what a message costs is not what is bound. Where that may be much all the same, the search is cut,
+so that others have their turn; it looks at what is bound when it comes to it.
 
 Invariants: a rule is listed under one of its criteria exactly while some binding leads through it; `_asked` counts
 the bindings that ask for a criterion, `_names` those of all criteria of a header.
@@ -14,19 +15,26 @@ Spec: §3.1.3.4; RabbitMQ docs/exchanges and, for what it compares, its `rabbit_
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
 from amqpd.broker.arguments import as_term
 from amqpd.broker.definitions import Arguments, BindingDefinition
-from amqpd.broker.exchange_types import Destination, Destinations, ExchangeType
+from amqpd.broker.exchange_types import NOWHERE, Destination, Destinations, ExchangeType
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.fields import Value, long_string, type_name
 
 X_MATCH = "x-match"
 _WAYS_TO_MATCH = ("all", "any", "all-with-x", "any-with-x")
 _PRESENT = object()
+
+LARGE = 1_000               # steps that all rules may cost together, from which on searches are cut
+STEPS_A_PIECE = 500
+WHOLE = 1 << 62
+NAMES_A_STEP = 4            # what is met, criteria of a rule that are looked up, destinations that are added
+CRITERIA_A_STEP = 8
+DESTINATIONS_A_STEP = 64
 
 Criterion = tuple[str, Hashable]
 """A header and the value it is to have, or `_PRESENT`."""
@@ -40,6 +48,7 @@ class HeadersExchange(ExchangeType[Destination]):
     reads_headers = True
 
     def __init__(self) -> None:
+        self._size = 0          # steps that it costs to hold all bindings against a message, about
         self._names: Destinations[str] = Destinations()
         self._asked: Destinations[Criterion] = Destinations()
         self._always: Destinations[Destination] = Destinations()            # `all` of nothing
@@ -50,6 +59,10 @@ class HeadersExchange(ExchangeType[Destination]):
     @property
     def reads_key(self) -> bool:
         return False
+
+    @property
+    def is_large(self) -> bool:
+        return self._size > LARGE
 
     def check_binding(self, binding: BindingDefinition) -> None:
         way = binding.arguments.get(X_MATCH, "all")
@@ -66,6 +79,7 @@ class HeadersExchange(ExchangeType[Destination]):
 
     def bind(self, binding: BindingDefinition, destination: Destination) -> None:
         criteria, is_any = _demand(binding.arguments)
+        self._size += _steps_to_hold(criteria)
         self._ask(criteria)
         if is_any or len(criteria) == 1:
             for criterion in criteria:
@@ -80,6 +94,7 @@ class HeadersExchange(ExchangeType[Destination]):
 
     def unbind(self, binding: BindingDefinition, destination: Destination) -> None:
         criteria, is_any = _demand(binding.arguments)
+        self._size -= _steps_to_hold(criteria)
         for criterion in criteria:
             self._names.part(criterion[0])
             self._asked.part(criterion)
@@ -108,18 +123,33 @@ class HeadersExchange(ExchangeType[Destination]):
                 del self._rules[under]
 
     def route(self, routing_key: str, headers: Mapping[str, Any]) -> Mapping[Destination, int]:
-        found: dict[Destination, int] = dict(self._always)
+        return next(self._search(headers, WHOLE))
+
+    def routes(self, routing_keys: Collection[str], headers: Mapping[str, Any]) -> Iterator[Mapping[Destination, int]]:
+        return self._search(headers, STEPS_A_PIECE)
+
+    def _search(self, headers: Mapping[str, Any], most: int) -> Iterator[Mapping[Destination, int]]:
+        """Say where a message goes, in pieces of about this many steps, and one piece at least."""
         met = self._met(headers)
-        steps = len(met)
+        found: dict[Destination, int] = dict(self._always)
+        steps = len(met) // NAMES_A_STEP + len(found) // DESTINATIONS_A_STEP
+        for destinations, rule_steps in self._opened(met):
+            steps += rule_steps + len(destinations) // DESTINATIONS_A_STEP
+            found.update(destinations)
+            if steps >= most:
+                self.steps = steps
+                yield found
+                found, steps = {}, 0
+        self.steps = steps
+        yield found
+
+    def _opened(self, met: set[Criterion]) -> Iterator[tuple[Mapping[Destination, int], int]]:
+        """Return what is opened by all that is met, each with the steps that it took; others may bind meanwhile."""
         for criterion in met & self._by_one.keys():
-            found.update(self._by_one[criterion])
+            yield self._by_one.get(criterion, NOWHERE), 0
         for criterion in met & self._rules.keys():
-            for criteria, destinations in self._rules[criterion].items():
-                steps += 1 + (len(criteria) >> 4)
-                if criteria <= met:
-                    found.update(destinations)
-        self.steps = steps >> 1
-        return found
+            for criteria, destinations in [*self._rules.get(criterion, {}).items()]:
+                yield destinations if criteria <= met else NOWHERE, _steps_to_hold(criteria)
 
     def _met(self, headers: Mapping[str, Any]) -> set[Criterion]:
         """Return all that somebody may ask for and these headers meet."""
@@ -129,16 +159,22 @@ class HeadersExchange(ExchangeType[Destination]):
         return met
 
 
+def _steps_to_hold(criteria: Criteria) -> int:
+    """Return what it costs to hold a rule against a message, about; see broker/effort.py."""
+    return 1 + len(criteria) // CRITERIA_A_STEP
+
+
 def _demand(arguments: Arguments) -> tuple[Criteria, bool]:
     """Return what a binding asks for, and whether any of it is enough.
 
     `all` of nothing is met by every message, `any` of nothing by none.
     """
     way = arguments.get(X_MATCH, "all")
+    with_x = way.endswith("-with-x")
     criteria = frozenset(
         (header, _PRESENT if value is None else _comparable(value))
         for header, value in arguments.items()
-        if header != X_MATCH and (way.endswith("-with-x") or not header.startswith("x-"))
+        if header != X_MATCH and (with_x or not header.startswith("x-"))
     )
     return criteria, way.startswith("any")
 
