@@ -389,6 +389,8 @@ def type_name(value: Value) -> str:
 
     Raises FieldError for what cannot be in a table.
     """
+    if isinstance(value, (list, dict)):     # not written, which takes as long as it is large
+        return "array" if isinstance(value, list) else "table"
     return _TYPE_NAMES[_write_value(value, 1)[0]]
 
 

@@ -313,6 +313,12 @@ def test_types_have_rabbitmqs_names(value: Value, name: str) -> None:
     assert type_name(value) == name
 
 
+@pytest.mark.parametrize("value, name", [({"a": 1}, "table"), ([1], "array")])
+def test_the_type_is_told_whatever_is_in_it(value: Value, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("amqpd.fields._write_value", None)      # what is in it is not written for that
+    assert type_name(value) == name
+
+
 def test_numbers_equal_each_other_by_value_whatever_their_types() -> None:
     numbers: list[float] = [
         5, Byte(5), UnsignedByte(5), Short(5), UnsignedShort(5), UnsignedInt(5), Long(5), Timestamp(5), Float(5), 5.0]
