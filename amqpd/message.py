@@ -11,6 +11,7 @@ order, and is used once, so it is the message's position in every queue it was r
 from __future__ import annotations
 
 import struct
+from typing import cast
 
 import msgspec
 
@@ -100,12 +101,15 @@ class Message(msgspec.Struct, eq=False, gc=False):
         size = _FRAME_HEAD.unpack_from(content, start)[2]
         if start + size + FRAME_OVERHEAD == len(content):
             return content[start + 7 : -1]
-        parts = []
+        # Each frame is copied once and by itself, so that others have their turn while the store's thread does it.
+        body = bytearray(self.body_size)
+        source, target, at = memoryview(content), memoryview(body), 0
         while start < len(content):
             size = _FRAME_HEAD.unpack_from(content, start)[2]
-            parts.append(content[start + 7 : start + 7 + size])
+            target[at : at + size] = source[start + 7 : start + 7 + size]
+            at += size
             start += size + FRAME_OVERHEAD
-        return b"".join(parts)
+        return cast(bytes, body)
 
 
 def pack_short_string(text: str) -> bytes:
@@ -129,9 +133,10 @@ def pack_content(channel: int, frame_max: int, properties: bytes, body: bytes) -
     if len(body) <= step:
         before, after = frames_around(channel, properties, len(body))
         return b"".join((before, body, after))
-    parts = [header_frame(channel, properties, len(body))]
+    parts: list[bytes | memoryview] = [header_frame(channel, properties, len(body))]
+    octets = memoryview(body)       # which is copied once
     for start in range(0, len(body), step):
-        piece = body[start : start + step]
+        piece = octets[start : start + step]
         parts += (_FRAME_HEAD.pack(3, channel, len(piece)), piece, _END)
     return b"".join(parts)
 

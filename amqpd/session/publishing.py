@@ -32,7 +32,7 @@ from amqpd.broker.remembered import Remembered
 from amqpd.broker.routing import Walk
 from amqpd.broker.vhost import REPLY_TO
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
-from amqpd.message import Facts, Message, Route, pack_content
+from amqpd.message import Facts, Message, Route
 from amqpd.session.commit import Held
 from amqpd.session.table import Handlers
 from amqpd.properties import read_facts, read_own_facts, with_reply_to, without_headers
@@ -358,7 +358,7 @@ class Publishing:
             if facts.has_bcc:
                 properties = without_headers(properties, ("BCC",))
             route = message.route
-            content = pack_content(route.channel, route.frame_max, properties, message.body)
+            content = message.content_with(properties)
             messages[place] = Message(message.number, route, read_own_facts(properties), content, message.body_size)
 
     def _finish(self, asked: Hashable, begin: Callable[[], Walk]) -> Walk:

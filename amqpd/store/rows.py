@@ -247,9 +247,8 @@ def _rows_of(messages: Iterable[Message], queue: int | None) -> list[MessageRow]
         content, route = message.content, message.route
         size, body_size = sizes_at(content)
         properties = content[BODY_OFFSET_IN_HEADER_FRAME : size + 7]
-        body = content[size + 7 + FRAME_OVERHEAD : -1]
-        if len(body) != body_size:      # not in one frame
-            body = message.body
+        is_in_one = len(content) - size - 8 - FRAME_OVERHEAD == body_size       # frame
+        body = content[size + 7 + FRAME_OVERHEAD : -1] if is_in_one else message.body
         if route is not last_route or properties != last_properties:    # most are as the one before them
             sum_before = crc32(properties, crc32(route.octets))
             last_route, last_properties = route, properties

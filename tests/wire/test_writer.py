@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -161,3 +162,15 @@ def test_a_large_body_is_not_copied_for_another_channel(sent_max: int, taken_max
 def test_a_large_body_in_tiny_frames_is_copied() -> None:
     """To keep each of them as a piece would take more memory than the copy."""
     assert len(writer.content_pieces(with_body(bytes(100_000), frame_max=64), 2, FRAME_MAX)) == 1
+
+
+def test_a_body_of_many_frames_and_a_content_are_put_together_with_one_copy() -> None:
+    body = bytes(4_000_000)
+    whole = with_body(body)
+    for act in (lambda: whole.body, lambda: pack_content(1, FRAME_MAX, PROPERTIES, body)):
+        tracemalloc.start()
+        try:
+            act()
+            assert tracemalloc.get_traced_memory()[1] < 4_200_000
+        finally:
+            tracemalloc.stop()
