@@ -43,6 +43,8 @@ from amqpd.broker.worklist import PIECE, Discard, Later, Waiters, Worklist
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message
 
+DEAL_STEPS = 8      # what it takes to hand out one message by itself, besides the delivery; see broker/effort.py
+
 log = logging.getLogger("amqpd")
 
 NO_RULES = QueueRules()
@@ -406,6 +408,7 @@ class Queue:
     def _deal(self, takers: list[Consumer], rounds: int) -> None:
         """Hand out one message each, in turn, in so many rounds; then those who took go to the end of the line."""
         if rounds == 1:
+            self.worklist.effort.total += DEAL_STEPS * len(takers)
             for taker in takers:
                 if self.dispatcher.may_still_take(taker):
                     run = self._take(1, NO_LIMIT)

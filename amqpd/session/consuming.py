@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 ANSWERS_AT_ONCE = 2_000         # deliveries that are answered in one turn
 HEAD_OCTETS = 350       # what a delivery head takes in memory besides its names; an estimate
 LEAVE_STEPS, GO_BACK_STEPS = 5, 10      # what it takes that a consumer leaves, that messages of a queue go back
+HEAD_STEPS = 5          # what it takes to make a delivery head
 RUN_STEPS = 5           # what a run of deliveries takes, beyond a step for each; see broker/effort.py
 COPIED = 1_024          # octets of content that are copied in a step
 REWRITTEN = 16          # octets of a header table that are read and written in a step
@@ -199,6 +200,7 @@ class Consuming:
         return origin, with_headers(origin[0], {"x-delivery-count": Long(failures)})
 
     def _head(self, heads: _Heads, route: Route) -> DeliveryHead:
+        self._channel.broker.effort.total += HEAD_STEPS
         head = delivery_head(self._channel.number, self._channel.frame_max, heads.tag, route)
         # the names a third time, since the route is kept as well
         heads.by_route.keep(route, head, HEAD_OCTETS + len(heads.tag) + 3 * len(route.octets))

@@ -9,7 +9,7 @@ import pytest
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.dispatcher import ASKED, DEALT_TO
 from amqpd.broker.effort import SLICE, Effort
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue import DEAL_STEPS, Queue
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.worklist import PIECE, Worklist
 from amqpd.message import Message
@@ -171,7 +171,8 @@ def test_a_crowd_is_served_in_slices_and_in_its_order(
         worklist.work()
         handed_out.append(len(earnest.delivered) - sum(handed_out))
         asked.append(earnest.asked - sum(asked))
-    assert max(handed_out) <= SLICE / RUN_STEPS + ASKED and max(asked) <= 4 * SLICE / RUN_STEPS + 2 * DEALT_TO
+    assert max(handed_out) <= SLICE / (RUN_STEPS + DEAL_STEPS) + ASKED
+    assert max(asked) <= 4 * SLICE / RUN_STEPS + 2 * DEALT_TO
     assert earnest.delivered == [(f"c{number}", number + 1) for number in range(crowd)]
     assert len(queue.ready) == crowd
     queue.check()
