@@ -29,6 +29,9 @@ def main() -> int:
     parser.add_argument("--ctl", default="", help="what its operator calls")
     parser.add_argument("--pid", type=int, default=0, help="its process, for its size and for SIGSTOP")
     options = parser.parse_args()
+    for part in options.shapes:
+        if not any(is_asked_for(shape, [part]) for shape in SHAPES.values()):
+            parser.error(f"no shape has {part!r} in its name or as its number")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))       # so that what was started is ended
     failed = []
     for name, shape in SHAPES.items():
