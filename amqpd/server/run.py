@@ -62,9 +62,9 @@ CLOSE_OK_WAIT_S = 5.0
 STOP_LIMIT_S = 30.0             # then a stop ends as a crash would
 LAST_WORDS_S, FAIL_LIMIT_S = 1.0, 3.0           # after the store has failed: to tell the clients; in any case
 SWITCH_INTERVAL_S = 0.0005      # a commit that needs the interpreter waits this long for a busy loop, not 5 ms
-# Python's collector looks at new objects, for about ten milliseconds, and now and then for a few times as long. It never
-# looks at all by itself, since everybody would wait meanwhile: what is not used any more is freed without it, and the
-# memory alarm calls it as well.
+# Python's collector looks at new objects, for about ten milliseconds, and now and then for a few times as long. It
+# never looks at all by itself, since everybody would wait meanwhile: what is not used any more is freed without it, and
+# the memory alarm calls it as well.
 COLLECTED = 50_000, 5, 1_000_000_000
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3     # of <malloc.h>
 KEPT_OCTETS = 16 * 1024 * 1024
