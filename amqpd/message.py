@@ -83,7 +83,7 @@ class Message(msgspec.Struct, eq=False, gc=False):
 
     @property
     def body_start(self) -> int:
-        """Where the first body frame begins in the content, if there is one."""
+        """Return where the first body frame begins in the content, if there is one."""
         return 7 + int(_HEADER_FRAME.unpack_from(self.content)[2]) + 1
 
     def content_with(self, properties: bytes) -> bytes:

@@ -1,8 +1,8 @@
 """The end of a connection or a channel: some of what it held at a time, as a job of the worklist.
 
 Its consumers leave, what it has not answered goes back, and exclusive queues go. Those that are left are locked for
-everybody as before. Whoever has to know that all are gone waits for it, as close-ok does. The first piece is done at
-once, and that is all of nearly every end.
+everybody as before. Close-ok waits until all are gone. The first piece is done at once, and nearly every end has no
+other.
 
 Spec: queue.declare, channel.close; RabbitMQ docs/queues (exclusive queues).
 """

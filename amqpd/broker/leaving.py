@@ -18,7 +18,7 @@ from amqpd.broker.worklist import PIECE, Waiters, Worklist
 
 
 class Leaving:
-    """Those of one vhost, in order, as a job for the worklist. `exchanges` and `queues` are those that leave, by name.
+    """Take apart what leaves one vhost, in order, as a job of the worklist. `exchanges` and `queues` are by name.
 
     `take_apart` takes away one binding before each time it yields the steps of that, and records the deletion at its
     end.

@@ -334,8 +334,7 @@ class Commands:
         except InvalidPolicy as error:
             faults = "\n".join(error.faults)
             raise Refusal(f"Validation failed\n\n{faults}\n", EXIT_UNAVAILABLE) from None
-        if vhost.followers.has_work:
-            await _called(vhost.followers.call)
+        await _followed(vhost)
 
     def clear_policy(self, vhost: str, name: str) -> Awaitable[None]:
         """Take a policy away."""
@@ -351,8 +350,7 @@ class Commands:
             vhost.clear_policy(policy, is_operator=is_operator)
         except NoSuchPolicy:
             raise Refusal("Parameter does not exist", EXIT_UNAVAILABLE) from None
-        if vhost.followers.has_work:
-            await _called(vhost.followers.call)
+        await _followed(vhost)
 
     # Vhosts
 
@@ -372,6 +370,12 @@ class Commands:
             return self._broker.vhosts[name]
         except KeyError:
             raise Refusal(f"Virtual host '{name}' does not exist", EXIT_DATA) from None
+
+
+async def _followed(vhost: Vhost) -> None:
+    """Return once all exchanges and queues have followed the policies."""
+    if vhost.followers.has_work:
+        await _called(vhost.followers.call)
 
 
 async def _called(call: Callable[[Callable[[], None]], None]) -> None:

@@ -96,7 +96,7 @@ class Committer:
     def is_full_for_jobs(self) -> bool:
         """Return whether jobs should not be worked on until more has been written.
 
-        Nothing is before the job is done that keeps the batch.
+        While a job keeps the batch, nothing is written before it is done, so all jobs go on.
         """
         if self._journal.hold.is_on:
             return False

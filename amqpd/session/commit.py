@@ -226,10 +226,10 @@ class Commit:
         self._consuming.carry_out(Verdict.REQUEUE, taken)
 
 
-def by_consumer(answered: dict[int, Unacked]) -> dict[Consumer, list[Message]]:
-    """Deliveries sorted by whom they were given to, in the order of their tags."""
+def by_consumer(answered: Iterable[Unacked]) -> dict[Consumer, list[Message]]:
+    """Sort deliveries by whom they were given to; their order stays."""
     taken: dict[Consumer, list[Message]] = {}
-    add_by_consumer(taken, answered.values())
+    add_by_consumer(taken, answered)
     return taken
 
 

@@ -405,26 +405,21 @@ class Consuming:
         if len(tags) > ANSWERS_AT_ONCE:
             tags, rest = tags[:ANSWERS_AT_ONCE], tags[ANSWERS_AT_ONCE:]
         self._channel.broker.effort.total += len(tags)
-        taken: dict[Consumer, list[Message]] = {}
+        answered: list[Unacked] = []
         unacked = self.unacked
         try:
             for place, (tag, multiple) in enumerate(tags):
                 if multiple:
-                    answered: Iterable[Unacked] = self._take_piece(tag).values()
+                    answered += self._take_piece(tag).values()
                 elif tag in unacked:
-                    answered = (unacked.pop(tag),)
+                    answered.append(unacked.pop(tag))
                 else:
                     raise unknown_tag(tag)
-                for message, consumer in answered:
-                    run = taken.get(consumer)
-                    if run is None:
-                        taken[consumer] = [message]
-                    else:
-                        run.append(message)
                 if self._until:
                     return tags[place:] + rest
             return rest
         finally:
+            taken = by_consumer(answered)
             self.settle(taken)
             self.dispatch_after(taken)
 
@@ -462,7 +457,7 @@ class Consuming:
         """The same without an answer."""
         if not method.requeue:
             raise ConnectionException(ReplyCode.NOT_IMPLEMENTED, "requeue=false")
-        self.requeue(by_consumer(self._take_piece(0)))
+        self.requeue(by_consumer(self._take_piece(0).values()))
         if self._until:
             raise Unfinished
 
@@ -533,7 +528,7 @@ class Consuming:
         if transaction.active:
             transaction.hold_answers(taken, verdict)
         else:
-            self.carry_out(verdict, by_consumer(taken))
+            self.carry_out(verdict, by_consumer(taken.values()))
         if self._until:
             raise Unfinished
 
