@@ -81,7 +81,12 @@ class Node(msgspec.Struct, kw_only=True):
 
 
 class Commands:
-    """The commands on one broker. `lookups` change nothing that is kept; `changes` are to be on disk once answered."""
+    """The commands on one broker. `lookups` change nothing that is kept; `changes` are to be on disk once answered.
+
+    `acts` are the lookups that change something until the next start, or make a file: they are logged as changes are.
+    """
+
+    acts = frozenset({"backup_store", "set_vm_memory_high_watermark", "set_disk_free_limit"})
 
     def __init__(self, broker: Broker, node: Node) -> None:
         self._broker = broker

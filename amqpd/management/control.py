@@ -17,7 +17,9 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import pwd
 import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from errno import EADDRINUSE
 from pathlib import Path
@@ -37,6 +39,9 @@ MOST_CLIENTS = 16               # descriptors are kept for them, see server/reso
 ANSWER_LIMIT_S = 30.0           # for an answer to be read
 PIECE = 64 * 1024
 MOST_SKIPPED = 256              # pieces of a request that is too long
+SECRETS, SECRET = frozenset({"password"}), "***"
+LONGEST_LOGGED = 200            # characters of an argument
+PEER_CREDENTIALS = struct.Struct("3i")
 
 
 class Request(msgspec.Struct):
@@ -86,8 +91,9 @@ class Control:
                 self._write(writer, _failure("too many are connected to the control socket: try again",
                                              EXIT_TEMPORARY))
                 return
+            operator = describe_peer(writer.get_extra_info("socket"))
             while line := await self._next_request(reader, writer):
-                self._write(writer, await self.answer(line))
+                self._write(writer, await self.answer(line, operator))
                 async with asyncio.timeout(ANSWER_LIMIT_S):
                     await writer.drain()
         except TimeoutError:
@@ -135,11 +141,14 @@ class Control:
     def _write(self, writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
         writer.write(msgspec.json.encode(answer) + b"\n")
 
-    async def answer(self, request: bytes) -> dict[str, Any]:
-        """What a request is answered with, once all that it changed is on disk. Never raises."""
+    async def answer(self, request: bytes, operator: str = "an operator") -> dict[str, Any]:
+        """Carry out a request and return the answer, once all that it changed is on disk. Never raises.
+
+        What an operator has changed is logged with their name.
+        """
         try:
             asked = msgspec.json.decode(request, type=Request)
-            result = await self._carry_out(asked)
+            result = await self._carry_out(asked, operator)
         except msgspec.DecodeError as error:
             return _failure(f"not understood: {error}", EXIT_DATA)
         except Refusal as refusal:
@@ -149,7 +158,7 @@ class Control:
             return _failure(f"internal error: {type(error).__name__}", EXIT_BUG)
         return {"ok": True, "result": result}
 
-    async def _carry_out(self, request: Request) -> Any:
+    async def _carry_out(self, request: Request, operator: str) -> Any:
         changes = self._commands.changes
         command = changes.get(request.command) or self._commands.lookups.get(request.command)
         if command is None:
@@ -159,12 +168,40 @@ class Control:
         except TypeError as error:
             raise Refusal(f"{request.command}: {error}", EXIT_USAGE) from None
         self._begin()
+        if request.command == "stop":
+            log.info("stopping: amqpctl stop, by %s", operator)
         result = command(**request.arguments)
         if inspect.isawaitable(result):
             result = await result
         if request.command in changes:
             await self._wait_committed()
+        if request.command in changes or request.command in self._commands.acts:
+            log.info("amqpctl %s, by %s", describe_request(request), operator)
         return result
+
+
+def describe_request(request: Request) -> str:
+    """Return a request as it is typed, without passwords, and each argument shortened."""
+    told = [f"{name}={SECRET if name in SECRETS else _shortened(str(value))}"
+            for name, value in request.arguments.items()]
+    return " ".join([request.command, *told])
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_LOGGED else f"{text[:LONGEST_LOGGED]}…"
+
+
+def describe_peer(connection: Any) -> str:
+    """Return who is at the other end of a Unix socket: user and process where the system tells (Linux does)."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return "the owner of the control socket"
+    pid, uid, _ = PEER_CREDENTIALS.unpack(
+        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER_CREDENTIALS.size))
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = str(uid)
+    return f"user {name} (pid {pid})"
 
 
 def _failure(text: str, exit_code: int) -> dict[str, Any]:

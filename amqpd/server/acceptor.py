@@ -1,16 +1,15 @@
 """Listening sockets: clients are accepted a few in a turn, and only while there is room for more.
 
-Owns the sockets. Where there is no room, and where the system has no descriptor, accepting pauses; newcomers wait in
-the kernel's backlog meanwhile, and are not refused.
+Owns the sockets that it is given. Where there is no room, and where the system has no descriptor, accepting pauses;
+newcomers wait in the kernel's backlog meanwhile, and are not refused.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from amqpd.server.sparing_log import SparingLog
@@ -40,22 +39,14 @@ class Acceptor:
         self._pause: asyncio.TimerHandle | None = None
         self._sparing_log = SparingLog(log)
 
-    async def listen(self, host: str, port: int) -> tuple[str, int]:
-        """Listen on all addresses of this host, and return the first; port 0 picks a free one. Raises OSError."""
-        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        listeners: list[socket.socket] = []
-        try:
-            for family, kind, protocol, _, address in dict.fromkeys(found):
-                listeners.append(_listen(socket.socket(family, kind, protocol), address))
-        except OSError:
-            for listener in listeners:
-                listener.close()
-            raise
-        self._listeners += listeners
+    def listen(self, sockets: Iterable[socket.socket]) -> None:
+        """Accept clients at these sockets, which are bound. Raises OSError; none of them is used then."""
+        sockets = list(sockets)
+        for bound in sockets:
+            bound.listen(BACKLOG)
+        self._listeners += sockets
         if self._pause is None:
             self._resume()
-        bound: tuple[str, int] = listeners[0].getsockname()[:2]
-        return bound
 
     def stop(self) -> None:
         """Accept nobody any more."""
@@ -97,19 +88,3 @@ class Acceptor:
         self._pause = None
         for listener in self._listeners:
             self._loop.add_reader(listener, self._accept, listener)
-
-
-def _listen(listener: socket.socket, address: Any) -> socket.socket:
-    """Listen at this address, without waiting for anybody. Raises OSError, and closes the socket then."""
-    try:
-        listener.setblocking(False)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if listener.family == socket.AF_INET6:
-            with contextlib.suppress(OSError):
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener

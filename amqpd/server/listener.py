@@ -12,6 +12,7 @@ import asyncio
 import logging
 import socket
 from collections import deque
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -66,12 +67,12 @@ class Listeners:
         self._accepted = 0
         self._sparing_log = SparingLog(log)
 
-    async def listen(self, host: str, port: int) -> tuple[str, int]:
-        """Listen there and say where that is; port 0 picks a free one. Raises OSError."""
+    def listen(self, sockets: Iterable[socket.socket]) -> None:
+        """Accept clients at these sockets, which are bound (`addresses.bind`). Raises OSError."""
+        self._acceptor.listen(sockets)
         if self._look is None:
             self._gaps.look(now_ms())
             self._look_again()
-        return await self._acceptor.listen(host, port)
 
     def stop_listening(self) -> None:
         """Take no more clients."""

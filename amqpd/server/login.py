@@ -148,7 +148,19 @@ class Logins:
 
     def _refuse(self, attempt: Attempt) -> None:
         if attempt.is_wanted:
-            attempt.session.login_failed()
+            attempt.session.login_failed(self._reason(attempt))
+
+    def _reason(self, attempt: Attempt) -> str:
+        """Return why a login is refused: for the log only, as a client must not learn which users there are."""
+        name = attempt.request.user
+        user = self._broker.users.get(name)
+        if user is None:
+            return "there is no such user"
+        if name in self._loopback_users and not is_loopback(attempt.address):
+            return "this user can only connect from this machine (loopback_users)"
+        if not user.definition.password_hash:
+            return "this user has no password"
+        return "the password is wrong"
 
     def _is_remembered(self, digest: bytes) -> bool:
         return self._right.get(digest, 0) > now_ms()

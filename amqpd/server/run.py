@@ -3,9 +3,9 @@
 Owns the order of starting and stopping. Everything that can be wrong with the configuration, the data
 directory or an address is found before a client is let in, and is a `StartError`: one line for the user.
 
-Start: store, what it kept, what the config declares, listeners, "ready". Stop: no new clients, 320 to those
-that are there, the last batch, the store closed as clean. A stop that takes too long, and a store that fails, end as
-a crash does; in the latter case the clients that can be told quickly are told.
+Start: addresses bound, store, what it kept, what the config declares, listeners, "ready". Stop: no new clients, 320 to
+those that are there, the last batch, the store closed as clean. A stop that takes too long, and a store that fails, end
+as a crash does; in the latter case the clients that can be told quickly are told.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import contextlib
 import ctypes
 import gc
 import logging
-import os
+import platform
 import socket
 import sys
 import time
@@ -28,10 +28,12 @@ import anyio
 from amqpd import __version__, logs
 from amqpd.broker.broker import Broker
 from amqpd.broker.clock import Clock
+from amqpd.broker.definitions import QueueDefinition
 from amqpd.broker.stretch import Budget
-from amqpd.config import Config
+from amqpd.config import Config, Listener
 from amqpd.management.commands import Commands, Node, Refusal
 from amqpd.management.control import SOCKET_NAME, Control
+from amqpd.server import addresses
 from amqpd.server.alarms import Alarms
 from amqpd.server.committer import Committer
 from amqpd.server.connection import ClientProtocol
@@ -50,10 +52,12 @@ from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError, StoreLocked, from_finding
 from amqpd.store.files import DATABASE
 from amqpd.store.journal import Journal, MemoryJournal
+from amqpd.store.recovery import Recovered
 from amqpd.store.restoring import restore
 from amqpd.store.spill import Spill
 from amqpd.store.store import Store
 from amqpd.properties import read_own_facts
+from amqpd.wording import counted
 
 log = logging.getLogger("amqpd")
 
@@ -123,7 +127,15 @@ class _Server:
         self._last_words: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
-        """Start, wait, stop."""
+        """Start, wait, stop. Raises StartError."""
+        started_s = time.monotonic()
+        log.info("Starting amqpd %s (behaves as RabbitMQ %s) on Python %s", __version__, RABBITMQ_VERSION,
+                 platform.python_version())
+        with contextlib.ExitStack() as bound:
+            sockets = await self._bind(bound)
+            return await self._run(sockets, started_s)
+
+    async def _run(self, sockets: list[tuple[Listener, list[socket.socket]]], started_s: float) -> int:
         config = self._config
         broker, journal = self._open()
         loop = asyncio.get_running_loop()
@@ -143,18 +155,19 @@ class _Server:
         if passes.committer is not None:
             passes.committer.start()
             passes.committer.take()
-        addresses = await self._listen(listeners)
+        listening = self._listen(listeners, sockets)
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECTED)
-        async with self._control(broker, passes, addresses, alarms), anyio.create_task_group() as tasks:
+        async with self._control(broker, passes, listening, alarms), anyio.create_task_group() as tasks:
             for task in (Ticker(passes).tick_forever, alarms.watch_memory_forever, alarms.watch_disk_forever,
                          wall_clock.follow_forever):
                 tasks.start_soon(task)
             if passes.committer is not None:
                 tasks.start_soon(passes.committer.watch_files_forever)
             self._signals.call_on_stop(lambda: loop.call_soon_threadsafe(self._stop.set))
-            _say_ready(addresses, None if self._store is None else config.data_dir)
+            log.info("Server startup complete in %.1f s", time.monotonic() - started_s)
+            _say_ready(listening, None if self._store is None else config.data_dir)
             await self._stop.wait()
             self._signals.begin_stop()
             await self._shut_down(broker, listeners, passes, logins)
@@ -174,6 +187,7 @@ class _Server:
             log.warning('durability = "process": confirmed messages survive the end of the process, but not the loss '
                         "of power")
         with_room = self._ballast.with_room
+        began_s = time.monotonic()
         try:
             store = with_room(lambda: Store.open(
                 config.data_dir, durability=config.durability, now=int(time.time())), is_start=True)
@@ -197,6 +211,7 @@ class _Server:
         broker.restore_messages(
             recovered.messages, recovered.redelivered, recovered.redelivered_to, recovered.deliveries)
         self._store = store
+        _say_recovered(recovered, config.data_dir, time.monotonic() - began_s)
         if not self._ballast.ensure() and not self._ballast.is_spent:
             log.warning("no ballast: less than twice limits.ballast_size is free in %s", config.data_dir)
         return broker, journal
@@ -221,22 +236,37 @@ class _Server:
         except Undeclared as error:
             raise StartError(str(error), EXIT_CONFIG) from None
 
-    async def _listen(self, listeners: Listeners) -> list[tuple[str, int]]:
-        """Open every listener and say where it is. Raises StartError."""
-        addresses = []
+    async def _bind(self, bound: contextlib.ExitStack) -> list[tuple[Listener, list[socket.socket]]]:
+        """Bind every address, before anything is created. Raises StartError."""
+        found = []
         for listener in self._config.listeners:
             try:
-                addresses.append(await listeners.listen(listener.host, listener.port))
+                sockets = await addresses.bind(listener.host, listener.port)
             except OSError as error:
-                reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
-                raise StartError(
-                    f"cannot listen on {listener}: {reason}; end what uses it or choose another address with "
-                    "--listen HOST:PORT", EXIT_UNAVAILABLE) from None
-        return addresses
+                raise _unavailable(listener, error) from None
+            for one in sockets:
+                bound.enter_context(one)
+            found.append((listener, sockets))
+        return found
+
+    def _listen(
+        self, listeners: Listeners, bound: list[tuple[Listener, list[socket.socket]]]
+    ) -> list[tuple[str, int]]:
+        """Accept clients, and return the first address of each listener. Raises StartError."""
+        found = []
+        for listener, sockets in bound:
+            try:
+                listeners.listen(sockets)
+            except OSError as error:
+                raise _unavailable(listener, error) from None
+            for one in sockets:
+                log.info("started TCP listener on %s", describe_address(one.getsockname()[:2]))
+            found.append(sockets[0].getsockname()[:2])
+        return found
 
     @contextlib.asynccontextmanager
     async def _control(
-        self, broker: Broker, passes: Pass, addresses: list[tuple[str, int]], alarms: Alarms
+        self, broker: Broker, passes: Pass, listening: list[tuple[str, int]], alarms: Alarms
     ) -> AsyncIterator[None]:
         """The socket that amqpctl talks to. In memory only where a directory was asked for: no file otherwise."""
         data_dir = self._config.data_dir
@@ -246,7 +276,7 @@ class _Server:
         node = Node(
             rabbitmq_version=RABBITMQ_VERSION, data_dir=None if self._store is None else data_dir,
             durability="none" if self._store is None else self._config.durability, alarms=alarms,
-            listeners=addresses, stop=self._stop.set)
+            listeners=listening, stop=self._stop.set)
         committer = passes.committer
         if self._store is not None and committer is not None:
             node.store_info = self._store.info
@@ -298,9 +328,23 @@ class _Server:
         log.info("stopped")
 
 
-def _say_ready(addresses: list[tuple[str, int]], data_dir: Path | None) -> None:
+def _say_recovered(recovered: Recovered, data_dir: Path, took_s: float) -> None:
+    """Log what the store had, and whether the last run was stopped or ended otherwise."""
+    queues = sum(isinstance(definition, QueueDefinition) for definition in recovered.definitions)
+    messages = sum(len(stored.numbers) for stored in recovered.messages.values())
+    log.info("data directory: %s", data_dir.absolute())
+    log.info("%s %s and %s in %.1f s",
+             "loaded" if recovered.was_clean else "the last run was not stopped cleanly: recovered",
+             counted(queues, "durable queue"), counted(messages, "message"), took_s)
+
+
+def _unavailable(listener: Listener, error: OSError) -> StartError:
+    return StartError(addresses.describe_failure(str(listener), listener.port, error), EXIT_UNAVAILABLE)
+
+
+def _say_ready(listening: list[tuple[str, int]], data_dir: Path | None) -> None:
     """The one line on stdout that whoever started the broker waits for."""
-    listeners = " ".join(f"amqp={describe_address(address)}" for address in addresses)
+    listeners = " ".join(f"amqp={describe_address(address)}" for address in listening)
     writer = logs.LineWriter(logs.sink_of(sys.stdout), "amqpd-ready")    # nobody need read that either
     writer.put(f"amqpd {__version__} ready {listeners} data={data_dir or 'memory'}")
     writer.close()

@@ -1,8 +1,12 @@
-"""SIGTERM and SIGINT, and the watchdog that ends a stop which takes too long. Both work while the loop is busy.
+"""SIGTERM, SIGINT and SIGHUP, and the watchdog that ends a stop which takes too long. They work while the loop is busy.
 
 Owns a thread that waits for the signals, which are blocked in all others, and the timer of the watchdog. The first
 signal asks for a stop and starts the watchdog; a second one, or one before the broker is ready, ends the process as a
 crash would, which is safe.
+
+SIGHUP stops the broker where it runs in a terminal, which is then gone. A service has no terminal: there the signal
+means "read again what can be read again", which nothing can yet, and the log says so. Where the parent process has it
+ignored, as `nohup` does, it stays ignored.
 """
 
 from __future__ import annotations
@@ -28,6 +32,9 @@ class StopSignals:
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
+        self._has_terminal = has_terminal()     # asked now: once it is closed, it cannot be told any more
+        is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        self._awaited = STOPPING if is_ignored else STOPPING | {signal.SIGHUP}
         self._on_stop: Callable[[], object] | None = None
         self._watchdog: threading.Timer | None = None
         self._lock = threading.Lock()
@@ -37,7 +44,7 @@ class StopSignals:
     @contextlib.contextmanager
     def heard(self) -> Iterator[None]:
         """Hear the signals until the block ends. Threads that are started inside it do not get them."""
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._awaited)
         self._thread.start()
         try:
             yield
@@ -63,15 +70,35 @@ class StopSignals:
 
     def _wait_forever(self) -> None:
         while True:
-            signum = signal.sigwait(STOPPING)
+            signum = signal.sigwait(self._awaited)
             if self._is_over:
                 return
-            on_stop = self._on_stop
-            if on_stop is None:
-                crash(128 + signum)
-            log.info("stopping: %s", signal.Signals(signum).name)
-            self.begin_stop()
-            on_stop()
+            self._on_signal(signum)
+
+    def _on_signal(self, signum: int) -> None:
+        name = signal.Signals(signum).name
+        if signum == signal.SIGHUP and self._watchdog is not None:
+            return      # a shell and the kernel may both tell that the terminal is gone
+        if signum == signal.SIGHUP and not self._has_terminal:
+            log.info("SIGHUP: there is nothing to read again; a changed configuration takes effect at the next start")
+            return
+        on_stop = self._on_stop
+        if on_stop is None:
+            log.warning("%s %s: ending as a crash would", name,
+                        "before the start was complete" if self._watchdog is None else "while stopping")
+            crash(128 + signum)
+        log.info("stopping: %s", name)
+        self.begin_stop()
+        on_stop()
+
+
+def has_terminal() -> bool:
+    """Return whether a terminal controls this process."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def crash_after(seconds: float, exit_code: int, reason: str) -> threading.Timer:

@@ -406,10 +406,10 @@ class Session:
         early, self._early = self._early, []
         self._take(early)
 
-    def login_failed(self) -> None:
-        """The user does not exist, may not log in from there, or the password was wrong: nobody learns which."""
+    def login_failed(self, reason: str) -> None:
+        """Refuse the login. The reason is for the log; the client always gets the same text."""
         assert self.login is not None
-        self._log.warning("%s: login of user '%s' refused", self.name, self.login.user)
+        self._log.warning("%s: %s login of user '%s' refused: %s", self.name, self.mechanism, self.login.user, reason)
         self.login = None
         if self.phase is not Phase.AUTHENTICATING:
             return

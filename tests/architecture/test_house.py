@@ -18,13 +18,14 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "amqpd"
 
 # The modules that belong to no room: values and rules that import nothing but each other.
-BASE = {"errors", "fields", "message", "octets", "properties"}
+BASE = {"errors", "fields", "message", "octets", "properties", "wording"}
 ROOMS = {"broker", "config", "logs", "management", "session", "store", "wire"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "fields": set(),
     "message": set(),
     "octets": set(),
+    "wording": set(),
     "properties": {"errors", "fields", "message", "octets"},
     "logs": set(),
     "wire": BASE,
@@ -36,8 +37,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server": BASE | ROOMS,
     "program": set(),               # exit codes, and the way to complain, of both programs
     "cli": {"config", "logs", "program", "server", "store_commands"},
-    "store_commands": {"config", "ctl", "program", "store"},    # of a running broker they ask as amqpctl does
-    "ctl": {"logs", "program"},
+    "store_commands": {"config", "ctl", "program", "store", "wording"},     # of a running broker they ask as amqpctl does
+    "ctl": {"logs", "program", "wording"},
     "__main__": {"cli"},
 }
 # All the thinking is plain and synchronous: what these rooms know of time and of the world is handed to them.

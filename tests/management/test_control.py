@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pwd
 import socket
 import stat
 from collections.abc import Callable, Coroutine, Iterator
@@ -30,7 +31,7 @@ from amqpd.broker.queue import Queue
 from amqpd.fields import LongString, Timestamp
 from amqpd.management import control, listings
 from amqpd.management.commands import Commands, Node
-from amqpd.management.control import SOCKET_NAME, Control, bind_private
+from amqpd.management.control import SOCKET_NAME, Control, bind_private, describe_peer
 from amqpd.message import Facts, Message, Route, pack_content
 
 NAME = "127.0.0.1:40000 -> 127.0.0.1:5672"
@@ -733,3 +734,33 @@ def test_a_file_in_the_sockets_place_is_left_alone(folder: Path) -> None:
     with pytest.raises(OSError, match="in use"):
         bind_private(path)
     assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize(("command", "arguments", "line"), [
+    ("add_user", {"user": "alice", "password": "s3cret"}, "amqpctl add_user user=alice password=***, by user root"),
+    ("add_vhost", {"vhost": "prod"}, "amqpctl add_vhost vhost=prod, by user root"),
+    ("set_policy", {"vhost": "/", "name": "p", "pattern": "x" * 300, "definition": '{"max-length": 1}'},
+     f"amqpctl set_policy vhost=/ name=p pattern={'x' * 200}… definition={{\"max-length\": 1}}, by user root"),
+    ("set_disk_free_limit", {"octets": 5}, "amqpctl set_disk_free_limit octets=5, by user root"),
+])
+def test_what_an_operator_changes_is_logged_without_passwords(
+    command: str, arguments: dict[str, Any], line: str, desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "amqpd.control")
+    request = json.dumps({"command": command, "arguments": arguments}).encode()
+    assert asyncio.run(desk.control.answer(request, "user root"))["ok"]
+    assert caplog.messages == [line]
+
+
+def test_neither_lookups_nor_what_is_refused_is_logged(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "amqpd.control")
+    desk.answer("list_users", vhost="", columns=[])
+    assert not desk.answer("delete_user", user="nobody")["ok"]
+    assert caplog.messages == []
+
+
+def test_the_peer_of_a_socket_is_told_by_user_and_process() -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        expected = f"user {pwd.getpwuid(os.getuid()).pw_name} (pid {os.getpid()})"
+        assert describe_peer(left) == expected if hasattr(socket, "SO_PEERCRED") else "the owner of the control socket"

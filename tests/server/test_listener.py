@@ -13,6 +13,7 @@ from pamqp.header import ProtocolHeader
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import UserDefinition, VhostDefinition
 from amqpd.server import unauthenticated as unauthenticated_module
+from amqpd.server.addresses import bind
 from amqpd.server.listener import Listeners
 from amqpd.server.loop import Pass
 from amqpd.server.unauthenticated import Unauthenticated
@@ -41,7 +42,9 @@ class House:
         self.port = 0
 
     async def open(self) -> None:
-        self.port = (await self.listeners.listen("127.0.0.1", 0))[1]
+        sockets = await bind("127.0.0.1", 0)
+        self.listeners.listen(sockets)
+        self.port = sockets[0].getsockname()[1]
 
     async def client(self, says: bytes = b"", address: str = "127.0.0.1") -> socket.socket:
         """A client from this address that says this, and no more."""

@@ -27,13 +27,15 @@ class FakeSession:
     def __init__(self, user: str, password: str) -> None:
         self.login: LoginRequest | None = LoginRequest(user, password)
         self.answer = asyncio.get_running_loop().create_future()
+        self.reason = ""
 
     def logged_in(self, user: User) -> None:
         self.login = None
         self.answer.set_result(user.name)
 
-    def login_failed(self) -> None:
+    def login_failed(self, reason: str) -> None:
         self.login = None
+        self.reason = reason
         self.answer.set_result(None)
 
 
@@ -102,6 +104,24 @@ def test_a_loopback_user_logs_in_from_this_machine_only(broker: Broker, computed
     assert run(broker, lambda logins: log_in(logins, "quick", "right", host)) is None
     assert run(broker, lambda logins: log_in(logins, "slow", "right", host)) == "slow"
     assert computed == ["", "slow"]
+
+
+@pytest.mark.parametrize(("user", "host", "reason"), [
+    ("unknown", "127.0.0.1", "there is no such user"),
+    ("slow", "127.0.0.1", "the password is wrong"),
+    ("nobody", "127.0.0.1", "this user has no password"),
+    ("quick", "10.0.0.1", "this user can only connect from this machine (loopback_users)"),
+])
+def test_the_reason_of_a_refusal_is_told_to_the_log(
+    broker: Broker, computed: list[str], user: str, host: str, reason: str
+) -> None:
+    async def talk(logins: Logins) -> str:
+        session = FakeSession(user, "wrong")
+        begin(logins, session, host)
+        await session.answer
+        return session.reason
+
+    assert run(broker, talk) == reason
 
 
 def test_a_right_answer_is_remembered(broker: Broker, computed: list[str]) -> None:

@@ -185,7 +185,7 @@ class Stage:
                 if user is not None and session.login.password == f"secret {user.name}":
                     session.logged_in(user)
                 else:
-                    session.login_failed()
+                    session.login_failed("the password is wrong")
 
     def _send(self) -> None:
         while self._has_output:

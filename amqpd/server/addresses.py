@@ -1,0 +1,57 @@
+"""The addresses that clients connect to: bound before anything is created, and described where they cannot be.
+
+A bound socket does not accept clients yet. It holds the address, so that a start which cannot have it fails before
+there is a data directory, and it costs nothing if the start fails later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, EPERM
+from typing import Any
+
+FIRST_UNPRIVILEGED_PORT = 1024
+LISTEN_OPTION = "--listen HOST:PORT"
+
+
+async def bind(host: str, port: int) -> list[socket.socket]:
+    """Bind a socket to each address of this host; port 0 takes a free one. Raises OSError, and leaves none open."""
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    with contextlib.ExitStack() as opened:
+        sockets = [
+            _bind(opened.enter_context(socket.socket(family, kind, protocol)), address)
+            for family, kind, protocol, _, address in dict.fromkeys(found)]
+        opened.pop_all()
+    return sockets
+
+
+def _bind(unbound: socket.socket, address: Any) -> socket.socket:
+    unbound.setblocking(False)
+    unbound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if unbound.family == socket.AF_INET6:
+        with contextlib.suppress(OSError):
+            unbound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    unbound.bind(address)
+    return unbound
+
+
+def describe_failure(listener: str, port: int, error: OSError) -> str:
+    """Return one line about an address that cannot be had: which, why, and the remedy that fits the reason."""
+    if isinstance(error, socket.gaierror):
+        return (f"cannot listen on {listener}: {error.strerror}; use a host name that can be resolved, or an "
+                "IP address of this machine")
+    reason = os.strerror(error.errno or 0)
+    if error.errno == EADDRINUSE:
+        remedy = f"end the program that uses it, or choose another address with {LISTEN_OPTION}"
+    elif error.errno in (EACCES, EPERM) and port < FIRST_UNPRIVILEGED_PORT:
+        remedy = (f"ports below {FIRST_UNPRIVILEGED_PORT} need privileges: choose a higher one with {LISTEN_OPTION}, "
+                  "or grant the right (on Linux: CAP_NET_BIND_SERVICE)")
+    elif error.errno == EADDRNOTAVAIL:
+        remedy = (f"this machine has no such address: use one that it has, 0.0.0.0 for all, with {LISTEN_OPTION}")
+    else:
+        remedy = f"choose another address with {LISTEN_OPTION}"
+    return f"cannot listen on {listener}: {reason}; {remedy}"
