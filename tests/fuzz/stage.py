@@ -189,7 +189,7 @@ class FuzzStage(Stage):
         for name in [name for name in vhost.exchanges if name and not name.startswith("amq.")]:
             if name in vhost.exchanges:
                 vhost.delete_exchange(user, name)
-        for binding in list(vhost.bindings):        # between exchanges that cannot be deleted
+        for binding in list(vhost.bindings()):      # between exchanges that cannot be deleted
             vhost.unbind(user, binding, None)
         self.end_pass()
         self.lines.clear()
