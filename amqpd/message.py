@@ -11,6 +11,7 @@ order, and is used once, so it is the message's position in every queue it was r
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import cast
 
 import msgspec
@@ -101,15 +102,22 @@ class Message(msgspec.Struct, eq=False, gc=False):
         size = _FRAME_HEAD.unpack_from(content, start)[2]
         if start + size + FRAME_OVERHEAD == len(content):
             return content[start + 7 : -1]
-        # Each frame is copied once and by itself, so that others have their turn while the store's thread does it.
         body = bytearray(self.body_size)
-        source, target, at = memoryview(content), memoryview(body), 0
-        while start < len(content):
-            size = _FRAME_HEAD.unpack_from(content, start)[2]
-            target[at : at + size] = source[start + 7 : start + 7 + size]
-            at += size
-            start += size + FRAME_OVERHEAD
+        target, at = memoryview(body), 0
+        for piece in self.body_pieces(self.body_size):      # each is copied once
+            target[at : at + len(piece)] = piece
+            at += len(piece)
         return cast(bytes, body)
+
+    def body_pieces(self, most: int) -> Iterator[memoryview]:
+        """Return the body in order, as views of the content of at most so many octets; no view crosses a frame."""
+        content, start = self.content, self.body_start
+        view = memoryview(content)
+        while start < len(content):
+            end = start + 7 + int(_FRAME_HEAD.unpack_from(content, start)[2])
+            for at in range(start + 7, end, most):
+                yield view[at : min(at + most, end)]
+            start = end + 1
 
 
 def pack_short_string(text: str) -> bytes:

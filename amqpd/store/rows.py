@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import struct
 from binascii import crc32
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
+from functools import reduce
 from math import isfinite
 from typing import Any
 
@@ -30,7 +31,11 @@ from amqpd.broker.definitions import (
 from amqpd.fields import Byte, Float, Long, LongString, Short, Timestamp, UnsignedByte, UnsignedInt, UnsignedShort
 from amqpd.message import BODY_OFFSET_IN_HEADER_FRAME, FRAME_OVERHEAD, Message
 
+LARGE_BODY = 1 << 20        # octets of a body from which it is written in pieces
+BODY_PIECE = 256 << 10      # octets of it at once
+
 MessageRow = tuple[int, "int | None", str, str, bytes, bytes, int]
+LargeRow = tuple[int, "int | None", str, str, bytes, "LargeBody", int]
 EntryRow = tuple[int, int]
 Marks = tuple["int | None", int]
 
@@ -198,6 +203,21 @@ TABLES: dict[type, Table] = {
 
 # Messages
 
+class LargeBody(msgspec.Struct, gc=False):
+    """A body that is never put together: it is written into its row in pieces. See `statements.insert_large`."""
+
+    message: Message
+
+    @property
+    def size(self) -> int:
+        """Return its octets."""
+        return self.message.body_size
+
+    def pieces(self) -> Iterator[memoryview]:
+        """Return it in order."""
+        return self.message.body_pieces(BODY_PIECE)
+
+
 sizes_at = struct.Struct(">3xI4xQ").unpack_from      # of a header frame: its payload's, and the body's
 
 
@@ -206,29 +226,44 @@ def names_of(exchange: bytes, routing_key: bytes) -> bytes:
     return bytes((len(exchange),)) + exchange + bytes((len(routing_key),)) + routing_key
 
 
+def _add_to_checksum(checksum: int, piece: memoryview) -> int:
+    return crc32(piece, checksum)
+
+
 def checksum_of(exchange: bytes, routing_key: bytes, properties: bytes, body: bytes) -> int:
     """The checksum of a message that has a row of its own. Raises ValueError for names that are too long."""
     return crc32(body, crc32(properties, crc32(names_of(exchange, routing_key))))
 
 
-def message_rows(published: Mapping[int, Mapping[int, Message]]) -> tuple[list[MessageRow], list[EntryRow]]:
-    """The rows of messages, which are given by queue and number: one each, and an entry per queue if in several."""
+def message_rows(
+    published: Mapping[int, Mapping[int, Message]]
+) -> tuple[list[MessageRow], list[LargeRow], list[EntryRow]]:
+    """Return the rows of messages, which are given by queue and number, those with a `LargeBody`, and the entries.
+
+    A message has one row, and an entry for each queue if it is in several.
+    """
     rows: list[MessageRow] = []
+    large: list[LargeRow] = []
     entries: list[EntryRow] = []
     shared: dict[int, Message] = {}
     for queue, pending in published.items():
         several = [message for message in pending.values() if message.holders]
-        rows += _rows_of([m for m in pending.values() if not m.holders] if several else pending.values(), queue)
+        rows += _rows_of([m for m in pending.values() if not m.holders] if several else pending.values(), queue, large)
         shared.update([(message.number, message) for message in several])
         entries += [(queue, message.number) for message in several]
-    rows += _rows_of(shared.values(), None)
-    return rows, entries
+    rows += _rows_of(shared.values(), None, large)
+    return rows, large, entries
+
+
+def octets_of_large(rows: Iterable[LargeRow]) -> int:
+    """Return how many octets of bodies these have."""
+    return sum([body.size for _, _, _, _, _, body, _ in rows])
 
 
 def with_marks(
-    rows: Iterable[MessageRow], entries: Iterable[EntryRow],
+    rows: Iterable[MessageRow], large: Iterable[LargeRow], entries: Iterable[EntryRow],
     expiries: Mapping[int, Mapping[int, int]], deliveries: Mapping[int, Mapping[int, int]],
-) -> tuple[list[tuple[*MessageRow, *Marks]], list[tuple[*EntryRow, *Marks]]]:
+) -> tuple[list[tuple[*MessageRow, *Marks]], list[tuple[*LargeRow, *Marks]], list[tuple[*EntryRow, *Marks]]]:
     """The same rows with MARK_COLUMNS as well, from what is known by queue and number."""
     none: Mapping[int, int] = {}
 
@@ -237,21 +272,29 @@ def with_marks(
             return None, 0
         return expiries.get(queue, none).get(number), deliveries.get(queue, none).get(number, 0)
 
-    return [(*row, *marks(row[1], row[0])) for row in rows], [(*entry, *marks(*entry)) for entry in entries]
+    return (
+        [(*row, *marks(row[1], row[0])) for row in rows], [(*row, *marks(row[1], row[0])) for row in large],
+        [(*entry, *marks(*entry)) for entry in entries])
 
 
-def _rows_of(messages: Iterable[Message], queue: int | None) -> list[MessageRow]:
+def _rows_of(messages: Iterable[Message], queue: int | None, large: list[LargeRow]) -> list[MessageRow]:
+    """Return the rows of these messages; those of large ones go into `large`."""
     rows: list[MessageRow] = []
     last_route = last_properties = None
     for message in messages:
         content, route = message.content, message.route
         size, body_size = sizes_at(content)
         properties = content[BODY_OFFSET_IN_HEADER_FRAME : size + 7]
-        is_in_one = len(content) - size - 8 - FRAME_OVERHEAD == body_size       # frame
-        body = content[size + 7 + FRAME_OVERHEAD : -1] if is_in_one else message.body
         if route is not last_route or properties != last_properties:    # most are as the one before them
             sum_before = crc32(properties, crc32(route.octets))
             last_route, last_properties = route, properties
+        if body_size > LARGE_BODY:
+            large.append((
+                message.number, queue, route.exchange, route.routing_key, properties, LargeBody(message),
+                reduce(_add_to_checksum, message.body_pieces(BODY_PIECE), sum_before)))
+            continue
+        is_in_one = len(content) - size - 8 - FRAME_OVERHEAD == body_size       # frame
+        body = content[size + 7 + FRAME_OVERHEAD : -1] if is_in_one else message.body
         rows.append((
             message.number, queue, route.exchange, route.routing_key, properties, body, crc32(body, sum_before)))
     return rows

@@ -14,6 +14,7 @@ from functools import lru_cache
 from itertools import chain, pairwise
 from typing import Any
 
+from amqpd.store.rows import LargeBody
 from amqpd.store.run_rows import COUNT_WAITING
 
 # What must not be: messages and entries that lead nowhere, or twice.
@@ -54,6 +55,25 @@ def insert_rows(
         connection.execute(_insert(table, columns, size), list(chain.from_iterable(rows[at : at + size])))
         at += size
         left -= size
+
+
+def insert_large(
+    connection: sqlite3.Connection, table: str, columns: tuple[str, ...], rows: Sequence[Sequence[Any]]
+) -> None:
+    """Insert rows with a `LargeBody`, which is written in pieces: the column `body`, by the first one as the rowid.
+
+    Bound as a whole, it would be copied while no other thread can run, and take twice as long to write.
+    Raises sqlite3.Error.
+    """
+    at = columns.index("body")
+    places = ", ".join(["zeroblob(?)" if column == "body" else "?" for column in columns])
+    insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"
+    for row in rows:
+        body: LargeBody = row[at]
+        connection.execute(insert, (*row[:at], body.size, *row[at + 1 :]))
+        with connection.blobopen(table, "body", row[0]) as blob:
+            for piece in body.pieces():
+                blob.write(piece)
 
 
 def _power_of_two_within(number: int) -> int:

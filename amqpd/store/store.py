@@ -40,10 +40,18 @@ from amqpd.store.file_watch import FileWatch
 from amqpd.store.journal import Batch
 from amqpd.store.reading import MessageReader
 from amqpd.store.recovery import CLOCK_BEHIND, Recovered, recover, set_aside
-from amqpd.store.rows import ENTRY_COLUMNS, MARK_COLUMNS, MESSAGE_COLUMNS, TABLES, message_rows, with_marks
+from amqpd.store.rows import (
+    ENTRY_COLUMNS,
+    MARK_COLUMNS,
+    MESSAGE_COLUMNS,
+    TABLES,
+    message_rows,
+    octets_of_large,
+    with_marks,
+)
 from amqpd.store.run_rows import RunRow, pack_runs
 from amqpd.store.runs import Runs
-from amqpd.store.statements import ASTRAY, COUNT_MESSAGES, change_numbers, insert_rows
+from amqpd.store.statements import ASTRAY, COUNT_MESSAGES, change_numbers, insert_large, insert_rows
 
 Durability = Literal["power", "process"]
 
@@ -279,15 +287,19 @@ class Store:
             more, alone[queue] = pack_runs(queue, messages, batch.marked(queue))
             runs += more
         added = self._runs.add(runs)
-        rows, entries = message_rows(alone)
+        rows, large, entries = message_rows(alone)
+        octets = max(0, batch.weight - octets_of_large(large))
         if not (batch.expiries or batch.deliveries):
-            insert_rows(connection, "message_rows", MESSAGE_COLUMNS, rows, batch.weight)
+            insert_rows(connection, "message_rows", MESSAGE_COLUMNS, rows, octets)
+            insert_large(connection, "message_rows", MESSAGE_COLUMNS, large)
             insert_rows(connection, "entries", ENTRY_COLUMNS, entries)
         else:
-            marked_rows, marked_entries = with_marks(rows, entries, batch.expiries, batch.deliveries)
-            insert_rows(connection, "message_rows", MESSAGE_COLUMNS + MARK_COLUMNS, marked_rows, batch.weight)
+            marked_rows, marked_large, marked_entries = with_marks(
+                rows, large, entries, batch.expiries, batch.deliveries)
+            insert_rows(connection, "message_rows", MESSAGE_COLUMNS + MARK_COLUMNS, marked_rows, octets)
+            insert_large(connection, "message_rows", MESSAGE_COLUMNS + MARK_COLUMNS, marked_large)
             insert_rows(connection, "entries", ENTRY_COLUMNS + MARK_COLUMNS, marked_entries)
-        return added + len(rows)
+        return added + len(rows) + len(large)
 
     def _count_deliveries(self, batch: Batch) -> None:
         """Write the delivery counts of messages that were there before this batch."""

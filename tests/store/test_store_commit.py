@@ -21,6 +21,7 @@ from amqpd.broker.definitions import (
 from amqpd.store import store as store_module
 from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Batch
+from amqpd.store.rows import LARGE_BODY
 from tests.store.store_samples import contents, define, load, message, queue, save, settle
 
 ONE, TWO = queue(1), queue(2)
@@ -52,6 +53,54 @@ def test_a_message_comes_back_octet_for_octet(store, journal, after_crash, sent)
     assert contents(back) == contents([sent])
     assert back[0].body_size == sent.body_size
     assert back[0].route.octets == sent.route.octets
+
+
+@pytest.mark.parametrize("frame_max", [4_096, 131_072, 16 << 20], ids=["small frames", "usual frames", "one frame"])
+def test_a_large_body_is_written_in_pieces(store, journal, after_crash, frame_max):
+    """Bound to a statement as a whole it would be copied while no other thread can run."""
+    sent = message(1, os.urandom(3 * LARGE_BODY + 5), frame_max=frame_max)
+    journal.published(ONE, [sent])
+    said = listen(store)
+    save(store, journal)
+    assert max(map(len, said)) < 10_000
+    assert contents(after_crash().messages[1]) == contents([message(1, sent.body)])
+
+
+def test_large_and_small_bodies_share_a_batch(store, journal, after_crash, on_disk):
+    run = [message(number, os.urandom(size)) for number, size in enumerate([9, LARGE_BODY + 1, 99, LARGE_BODY + 2], 1)]
+    shared = message(5, os.urandom(LARGE_BODY + 3), holders=2)
+    journal.published(ONE, run, {2: 5_000, 3: 6_000})
+    for each in (ONE, TWO):
+        journal.published(each, [shared])
+    journal.requeued(ONE, {4: 7})
+    save(store, journal)
+    assert on_disk("SELECT number, expires_at, deliveries FROM message_rows WHERE queue ORDER BY number") == [
+        (1, None, 0), (2, 5_000, 0), (3, 6_000, 0), (4, None, 7)]
+    back = after_crash().messages
+    assert contents(back[1]) == contents([*run, shared]) and contents(back[2]) == contents([shared])
+
+
+def test_small_rows_share_a_statement_beside_a_large_body(store, journal):
+    journal.published(ONE, [message(number, bytes(3_000)) for number in range(1, 65)])
+    journal.published(ONE, [message(65, bytes(64 << 20))])
+    said = listen(store)
+    save(store, journal)
+    assert sum(line.startswith("INSERT INTO message_rows") for line in said) == 2
+
+
+def test_a_large_body_for_which_the_disk_has_no_room_is_written_again(store, journal, after_crash):
+    save(store, journal)
+    sent = message(1, os.urandom(4 * LARGE_BODY))
+    journal.published(ONE, [sent])
+    batch = journal.take()
+    store._connection.execute("PRAGMA max_page_count = 500")
+    with pytest.raises(StoreFull):
+        store.commit(batch)
+    assert after_crash().messages == {1: [], 2: []}
+    store._connection.execute("PRAGMA max_page_count = 100000")
+    store.commit(batch)
+    store.check()
+    assert contents(after_crash().messages[1]) == contents([sent])
 
 
 def test_a_batch_of_16_mib_is_one_commit(store, journal, after_crash):

@@ -52,6 +52,20 @@ def rejected_by_one_nack(world: World) -> None:
         await_depth(peer, "dead", count)
 
 
+@shape("delivery-limit-of-50000", "B6")
+def delivery_limit(world: World) -> None:
+    """A consumer that puts 50,000 messages back by one nack, all of which have reached their delivery limit."""
+    count = world.of(50_000, 50_000)
+    with world.peer() as peer:
+        declare(peer, "dead", durable=True)
+        declare(peer, "source", durable=True, arguments=dead_letter_to("dead", **{"x-delivery-limit": 0}))
+        fill(peer, "source", count, b"x", PERSISTENT)
+        peer.call(consume("source"), methods.BASIC_CONSUME_OK)
+        peer.await_count("basic.deliver", count)
+        peer.send(nack(0, multiple=True, requeue=True)).sync()
+        await_depth(peer, "dead", count)
+
+
 @shape("policy-shortens-queue", "B6")
 def policy_shortens(world: World) -> None:
     """A policy that shortens a queue by 100,000 messages, into a dead-letter exchange."""

@@ -10,7 +10,7 @@ from conformance.fields import content_header, pack
 from tests.canary.packing import PERSISTENT, consume, exchange_declare, get, publish, queue_bind
 from tests.canary.peer import Peer
 from tests.canary.shape import World, shape
-from tests.canary.shapes.common import declare, fill
+from tests.canary.shapes.common import await_depth, declare, fill
 
 
 def publish_at_full_speed(world: World, vhost: str = "", body: bytes = b"x" * 100, **properties: object) -> None:
@@ -70,6 +70,40 @@ def four_large(world: World) -> None:
     while is_on():
         for peer, octets in zip(peers, message, strict=True):
             peer.send(octets)
+
+
+@shape("four-persistent-publishers-of-16-mib", "sibling", memory_mib=900)
+def four_persistent_large(world: World) -> None:
+    """Four publishers of large persistent messages, each into a queue of its own that keeps the last two."""
+    peers = [world.peer() for _ in range(4)]
+    for number, peer in enumerate(peers):
+        declare(peer, f"p{number}", durable=True, arguments={"x-max-length": 2})
+    message = [publish("", f"p{number}", b"x" * (16 << 20), PERSISTENT) for number in range(4)]
+    is_on = world.until_time_is_up()
+    while is_on():
+        for peer, octets in zip(peers, message, strict=True):
+            peer.send(octets)
+    for peer in peers:
+        peer.sync()
+
+
+@shape("100-mib-into-five-queues", "sibling", memory_mib=900)
+def huge_into_five(world: World) -> None:
+    """One persistent message of 100 MiB that goes into five queues, and is consumed from two of them."""
+    queues, body = [f"huge{number}" for number in range(5)], b"x" * (100 << 20)
+    with world.peer() as peer, world.peer() as reader:
+        peer.send(exchange_declare("huge"))
+        for name in queues:
+            declare(peer, name, durable=True)
+            peer.send(queue_bind(name, "huge"))
+        peer.sync()
+        peer.send(publish("huge", "", body, PERSISTENT))
+        for name in queues:
+            await_depth(peer, name, 1)
+        for name in queues[:2]:
+            reader.send(consume(name, no_ack=True, nowait=True))
+        reader.await_count("basic.deliver", 2, 20)
+        reader.sync()
 
 
 @shape("get-on-an-empty-queue", "sibling")
