@@ -11,7 +11,7 @@ order, and is used once, so it is the message's position in every queue it was r
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import msgspec
@@ -147,6 +147,25 @@ def pack_content(channel: int, frame_max: int, properties: bytes, body: bytes) -
         piece = octets[start : start + step]
         parts += (_FRAME_HEAD.pack(3, channel, len(piece)), piece, _END)
     return b"".join(parts)
+
+
+def content_of_pieces(
+    channel: int, frame_max: int, properties: bytes, body_size: int, read: Callable[[int], bytes]
+) -> bytearray:
+    """Return the same as `pack_content`, of a body in pieces: `read` returns as many octets as it is asked."""
+    step = frame_max - FRAME_OVERHEAD
+    header = header_frame(channel, properties, body_size)
+    content = bytearray(len(header) + body_size + -(-body_size // step) * FRAME_OVERHEAD)
+    content[: len(header)] = header
+    at = len(header)
+    for left in range(body_size, 0, -step):
+        piece = read(min(step, left))
+        end = at + 7 + len(piece)
+        _FRAME_HEAD.pack_into(content, at, 3, channel, len(piece))
+        content[at + 7 : end] = piece
+        content[end] = 0xCE
+        at = end + 1
+    return content
 
 
 def frames_around(channel: int, properties: bytes, body_size: int) -> tuple[bytes, bytes]:

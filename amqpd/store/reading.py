@@ -6,6 +6,7 @@ import json
 import sqlite3
 from binascii import crc32
 from collections.abc import Callable, Iterable, Sequence
+from typing import cast
 
 from amqpd.message import (
     BODY_OFFSET_IN_HEADER_FRAME,
@@ -13,11 +14,12 @@ from amqpd.message import (
     Facts,
     Message,
     Route,
+    content_of_pieces,
     frames_around,
     pack_content,
     route_of,
 )
-from amqpd.store.rows import names_of
+from amqpd.store.rows import LARGE_BODY, names_of
 from amqpd.store.run_rows import SPAN, are_sizes_of, iter_heads
 
 _CHANNEL = 1
@@ -25,15 +27,44 @@ _FRAME_MAX = 131_072
 _ONE_FRAME = _FRAME_MAX - FRAME_OVERHEAD    # octets of a body that are not cut
 _REMEMBERED = 10_000        # different routes, and different properties
 
-_COLUMNS = "number, CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, checksum, body"
+# A large body is read in pieces; to ask for its size reads nothing of it.
+_LARGE = f"length(body) > {LARGE_BODY} AND typeof(body) = 'blob'"
+_COLUMNS = f"""
+    number, CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, checksum,
+    CASE WHEN {_LARGE} THEN length(body) ELSE body END"""
+_IS_LARGE = f"SELECT 1 FROM message_rows WHERE number = ? AND {_LARGE}"
 _IN_RANGE = f"SELECT {_COLUMNS} FROM message_rows WHERE number BETWEEN ? AND ?"
 _LISTED = f"SELECT {_COLUMNS} FROM json_each(?) AS wanted CROSS JOIN message_rows ON number = wanted.value"
 
-Row = tuple[int, bytes, bytes, bytes, int, bytes]
+Row = tuple[int, bytes, bytes, bytes, int, "bytes | int"]
 
 
 class Unreadable(ValueError):
     """The properties of a message cannot be read, whatever the reason; no other message is the worse for it."""
+
+
+def _read_large(
+    connection: sqlite3.Connection, number: int, properties: bytes, size: int, sum_before: int, checksum: int
+) -> bytes:
+    """Return the content of a message with a large body, which is copied once, a frame at a time.
+
+    Raises ValueError where it does not fit the checksum, or a flipped bit made a number of the body; sqlite3.Error.
+    """
+    if connection.execute(_IS_LARGE, (number,)).fetchone() is None:
+        raise ValueError("the body is a number")
+    found = sum_before
+
+    def read(octets: int) -> bytes:
+        nonlocal found
+        piece = blob.read(octets)
+        found = crc32(piece, found)
+        return piece
+
+    with connection.blobopen("message_rows", "body", number, readonly=True) as blob:
+        content = content_of_pieces(_CHANNEL, _FRAME_MAX, properties, size, read)
+    if found != checksum:
+        raise ValueError("the checksum does not fit")
+    return cast(bytes, content)
 
 
 class MessageReader:
@@ -56,9 +87,9 @@ class MessageReader:
             rows = connection.execute(_IN_RANGE, (numbers[0], numbers[-1]))
         else:
             rows = connection.execute(_LISTED, (json.dumps(numbers),))
-        return self._read(rows)
+        return self._read(connection, rows)
 
-    def _read(self, rows: Iterable[Row]) -> tuple[list[Message], list[int]]:
+    def _read(self, connection: sqlite3.Connection, rows: Iterable[Row]) -> tuple[list[Message], list[int]]:
         # Most rows are like the one before them, but for number and body: what follows from the rest is kept.
         messages: list[Message] = []
         damaged: list[int] = []
@@ -71,6 +102,10 @@ class MessageReader:
                     route, names_sum = self._routes.get((exchange, routing_key)) or self._route(exchange, routing_key)
                     sum_before = crc32(properties, names_sum)
                     last_exchange, last_key, last_properties, last_size = exchange, routing_key, properties, -1
+                if isinstance(body, int):
+                    content = _read_large(connection, number, properties, body, sum_before, checksum)
+                    messages.append(Message(number, route, self.facts(properties), content, body))
+                    continue
                 if crc32(body, sum_before) != checksum:
                     damaged.append(number)
                     continue
@@ -83,7 +118,7 @@ class MessageReader:
                 content = b"".join((before, body, after)) if size <= _ONE_FRAME else pack_content(
                     _CHANNEL, _FRAME_MAX, properties, body)
                 messages.append(Message(number, route, facts, content, size))
-            except MemoryError:
+            except (MemoryError, sqlite3.Error):
                 raise
             except Exception:       # a flipped bit can make another type of a value, or no text of a name
                 damaged.append(number)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+import tracemalloc
 from decimal import Decimal
 from itertools import product
 
@@ -21,6 +23,7 @@ from amqpd.broker.definitions import (
 from amqpd.fields import LongString, Timestamp
 from amqpd.message import Facts
 from amqpd.store import reading
+from amqpd.store.rows import LARGE_BODY
 from tests.store.store_samples import NOW, contents, crash, define, load, message, query, queue, save
 
 ONE, TWO = queue(1), queue(2)
@@ -386,6 +389,36 @@ def test_a_damaged_message_of_several_queues_leaves_them_all(store, journal, dir
     found = load(again)
     again.check()
     assert {number: [m.number for m in run] for number, run in found.messages.items()} == {1: [1], 2: [1]}
+
+
+@pytest.mark.parametrize("body", [
+    f"CAST(zeroblob({LARGE_BODY}) || x'01' AS BLOB)", str(LARGE_BODY + 1), f"hex(zeroblob({LARGE_BODY}))",
+], ids=["octets", "number", "text"])
+def test_a_damaged_large_body_is_set_aside(store, journal, directory, opened, body):
+    journal.published(ONE, [message(number, bytes(LARGE_BODY + 1)) for number in (1, 2, 3)])
+    save(store, journal)
+    store.close({})
+    query(directory, f"UPDATE message_rows SET body = {body} WHERE number = 2")
+    again = opened()
+    found = load(again)
+    again.check()
+    assert [m.number for m in found.messages[1]] == [1, 3] and found.damaged == 1
+    assert contents(found.messages[1]) == contents([message(number, bytes(LARGE_BODY + 1)) for number in (1, 3)])
+
+
+def test_a_large_body_is_read_in_pieces(store, journal):
+    """To read it as a whole, and to put it together then, holds two copies of it and takes twice as long."""
+    sent = message(1, os.urandom(3 * LARGE_BODY))
+    journal.published(ONE, [sent])
+    save(store, journal)
+    tracemalloc.start()
+    try:
+        found, = store.fetch([1])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert contents([found]) == contents([sent]) and found.content == sent.content
+    assert peak < len(sent.content) + LARGE_BODY // 2
 
 
 def test_a_value_the_table_should_not_hold_is_damage_too(store, journal, directory, opened):
