@@ -30,6 +30,15 @@ class AmqpdGroup(click.Group):
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Show the options of the default command too, which may be given without it."""
+        click.Command.format_options(self, ctx, formatter)
+        default = self.commands[DEFAULT_COMMAND]
+        records = [record for parameter in default.params if (record := parameter.get_help_record(ctx)) is not None]
+        with formatter.section(f"Options of '{DEFAULT_COMMAND}', which is the default command"):
+            formatter.write_dl(records)
+        self.format_commands(ctx, formatter)
+
 
 @click.group(cls=AmqpdGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="amqpd", message="%(prog)s %(version)s")
@@ -64,8 +73,9 @@ def _check_listeners(ctx: click.Context, parameter: click.Parameter, given: tupl
 @click.option("--listen", metavar="HOST:PORT", multiple=True, callback=_check_listeners,
               help="Serve clients here; may be repeated, port 0 takes a free one.  [default: 127.0.0.1:5672]")
 @click.option("--memory", is_flag=True, default=None, help="Keep everything in memory.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: info]")
-@click.option("--log-format", type=click.Choice(["text", "json"]), help="[default: text]")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
+              help="Log this and worse.  [default: info]")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Log so.  [default: text]")
 def serve(config: str | None, **options: Any) -> None:
     """Run the broker until SIGTERM or SIGINT.
 
@@ -105,7 +115,10 @@ def _overrides(
 @amqpd.command("check-config")
 @click.argument("file")
 def check_config(file: str) -> None:
-    """Tell all that is wrong with a configuration file, and start nothing."""
+    """Tell all that is wrong with a configuration.
+
+    Starts nothing.
+    """
     from amqpd.config import ConfigError, load
 
     try:

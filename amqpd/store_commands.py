@@ -87,7 +87,7 @@ def _disk(settings: Config) -> dict[str, str]:
 @store.command()
 @_on_directory
 def check(config: str | None, data_dir: str | None) -> None:
-    """Check all that can be checked: the file, definitions, every message's checksum.
+    """Check the file, definitions and all messages.
 
     Changes nothing. One line for each finding, and exit code 65 if there is any.
     """
@@ -115,10 +115,10 @@ def check(config: str | None, data_dir: str | None) -> None:
 @_on_directory
 @click.argument("target", type=click.Path(path_type=Path))
 def backup(target: Path, config: str | None, data_dir: str | None) -> None:
-    """Copy the store to TARGET, a new directory that a broker can be started on.
+    """Copy the store to a new directory.
 
-    Works while the broker runs: what was confirmed before is in it. Changes nothing in the data directory. In the
-    copy every message counts as delivered before.
+    A broker can be started on TARGET. Works while the broker runs: what was confirmed before is in it. Changes nothing
+    in the data directory. In the copy every message counts as delivered before.
     """
     settings = _settings(config, data_dir)
     from amqpd.store.errors import StoreLocked
@@ -173,10 +173,11 @@ def restore(backup: Path, config: str | None, data_dir: str | None) -> None:
 @_on_directory
 @click.argument("target", type=click.Path(path_type=Path))
 def salvage(target: Path, config: str | None, data_dir: str | None) -> None:
-    """Save what can be read of a damaged store to TARGET, a new directory that a broker can be started on.
+    """Save what can be read of a damaged store.
 
-    The damaged store is left as it is. Messages whose checksum does not fit go to the table 'damaged'; those whose
-    queue cannot be read to queues named 'salvaged-…'. All count as delivered before.
+    TARGET is a new directory, which a broker can be started on. The damaged store is left as it is. Messages whose
+    checksum does not fit go to the table 'damaged'; those whose queue cannot be read to queues named 'salvaged-…'.
+    All count as delivered before.
     """
     directory = _settings(config, data_dir).data_dir
     from amqpd.store.tools.salvaging import salvage as save

@@ -183,6 +183,23 @@ def test_wrong_usage_is_one_line_and_64(
     assert capsys.readouterr().err == f"{complaint}\n"
 
 
+@pytest.mark.parametrize("arguments, count", [(["--help"], 3), (["store", "--help"], 6)])
+def test_help_says_what_each_command_does_to_the_end(
+    arguments: list[str], count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 0
+    listed = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+    assert len(listed) == count
+    assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []
+
+
+def test_help_shows_the_options_of_serve_which_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    own, _, of_serve = capsys.readouterr().out.partition("Options of 'serve'")
+    assert "  --version" in own and "  --data-dir" not in own
+    assert "  --data-dir DIR" in of_serve and "  --listen HOST:PORT" in of_serve
+
+
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"amqpd {__version__}\n"

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpd import ctl
-from amqpd.ctl import client, tables
+from amqpd.ctl import client, commands as ctl_commands, tables
 
 ORDERS: dict[str, Any] = {
     "columns": ["name", "messages", "durable", "arguments"],
@@ -249,6 +249,52 @@ def test_wide_characters_take_two_places() -> None:
 def test_column_names_are_bold() -> None:
     first, *_ = tables.render_aligned(["name"], [["a"]], header=True, width=80)
     assert first == "\x1b[1mname\x1b[0m"
+
+
+def test_a_pretty_table_has_every_value_in_a_box() -> None:
+    assert list(tables.render_boxes(["name", "messages"], [["a", 5], ["名前", 12]], header=True)) == [
+        "┌──────┬──────────┐",
+        "│ name │ messages │",
+        "├──────┼──────────┤",
+        "│ a    │ 5        │",
+        "├──────┼──────────┤",
+        "│ 名前 │ 12       │",
+        "└──────┴──────────┘",
+    ]
+    assert list(tables.render_boxes(["name"], [["a"]], header=False)) == ["┌───┐", "│ a │", "└───┘"]
+    assert list(tables.render_boxes(["name"], [], header=True)) == []
+
+
+def test_a_pretty_table_is_drawn_where_one_is_asked_for(
+    broker: FakeBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker.gives({"columns": ["name"], "rows": [["q"]]})
+    assert ctl.main(["list_queues", "-q", "name", "--formatter", "pretty_table"]) == 0
+    assert capsys.readouterr().out == "┌──────┐\n│ name │\n├──────┤\n│ q    │\n└──────┘\n"
+
+
+def test_help_shows_a_commands_own_options_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ctl.main(["delete_queue", "--help"]) == 0
+    told = capsys.readouterr().out
+    own, _, common = told.partition("Options of every command:")
+    assert "--if-empty" in own and "--data-dir" not in own and "  QUEUE" not in own
+    assert "--data-dir" in common and "--if-empty" not in common
+    assert ctl.main(["--help"]) == 0
+    told = capsys.readouterr().out
+    assert told.index("--version") < told.index("Commands:") < told.index("Options of every command:")
+
+
+@pytest.mark.parametrize("command", sorted(ctl_commands.amqpctl.commands))
+def test_every_command_shows_the_options_of_all_apart(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ctl.main([command, "--help"]) == 0
+    assert "Options of every command:" in capsys.readouterr().out
+
+
+def test_help_says_what_each_command_does_to_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ctl.main(["--help"]) == 0
+    listed = capsys.readouterr().out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert len(listed) == len(ctl_commands.amqpctl.commands)
+    assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []
 
 
 def test_what_is_too_wide_for_the_terminal_goes_below_each_other() -> None:

@@ -19,7 +19,7 @@ from amqpd import __version__
 from amqpd.ctl.limits import limit_commands
 from amqpd.program import Failure, run
 from amqpd.ctl.lists import list_commands
-from amqpd.ctl.options import Options, common
+from amqpd.ctl.options import Group, Options, common
 from amqpd.ctl.policies import policy_commands
 from amqpd.logs import escape
 
@@ -32,7 +32,7 @@ SURVIVES = {
 ALARMS = {"disk": "Free disk space alarm on node {}", "memory": "Memory alarm on node {}"}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "-?", "--help"], "max_content_width": 100})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "-?", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="amqpctl", message="%(prog)s %(version)s")
 @common
 def amqpctl() -> None:
@@ -82,7 +82,10 @@ def delete_queue(options: Options, queue: str, *, if_empty: bool, if_unused: boo
 @common
 @click.pass_obj
 def close_connection(options: Options, connection: str, explanation: str) -> None:
-    """Close a connection, named by the pid or the name that list_connections shows."""
+    """Close a connection.
+
+    CONNECTION is the pid or the name that list_connections shows.
+    """
     options.announce(f"Closing connection {connection}, reason: {explanation}...")
     options.ask("close_connection", connection=connection, explanation=explanation)
 
@@ -108,7 +111,7 @@ def add_user(options: Options, user: str, password: str | None) -> None:
 @common
 @click.pass_obj
 def delete_user(options: Options, user: str) -> None:
-    """Delete a user; his connections are closed."""
+    """Delete a user; their connections are closed."""
     options.announce(f'Deleting user "{user}" ...')
     options.ask("delete_user", user=user)
 
@@ -142,7 +145,10 @@ def authenticate_user(options: Options, user: str, password: str | None) -> None
 @common
 @click.pass_obj
 def set_user_tags(options: Options, user: str, tags: tuple[str, ...]) -> None:
-    """Give a user these tags in place of those he had; without TAG he has none."""
+    """Replace the tags of a user.
+
+    Without TAG the user has none.
+    """
     options.announce(f'Setting tags for user "{user}" to [{", ".join(tags)}] ...')
     options.ask("set_user_tags", user=user, tags=tags)
 
@@ -155,9 +161,10 @@ def set_user_tags(options: Options, user: str, tags: tuple[str, ...]) -> None:
 @common
 @click.pass_obj
 def set_permissions(options: Options, user: str, configure: str, write: str, read: str) -> None:
-    """Set what a user may do in a vhost: the names of queues and exchanges, as regular expressions.
+    """Set what a user may do in a vhost.
 
-    An empty one allows nothing, '.*' everything.
+    CONFIGURE, WRITE and READ are regular expressions, searched in the names of queues and exchanges. An empty one
+    allows nothing, '.*' everything.
     """
     options.announce(f'Setting permissions for user "{user}" in vhost "{options.vhost}" ...')
     options.ask("set_permissions", vhost=options.vhost, user=user, configure=configure, write=write, read=read)
@@ -168,7 +175,10 @@ def set_permissions(options: Options, user: str, configure: str, write: str, rea
 @common
 @click.pass_obj
 def clear_permissions(options: Options, user: str) -> None:
-    """Take away all a user may do in a vhost. His connections stay, but are refused what they ask."""
+    """Take away all a user may do in a vhost.
+
+    Their connections stay, but are refused what they ask.
+    """
     options.announce(f'Clearing permissions for user "{user}" in vhost "{options.vhost}" ...')
     options.ask("clear_permissions", vhost=options.vhost, user=user)
 
@@ -189,7 +199,10 @@ def list_user_permissions(options: Options, user: str) -> None:
 @common
 @click.pass_obj
 def add_vhost(options: Options, vhost_name: str) -> None:
-    """Add a vhost; one that exists already is fine."""
+    """Add a vhost.
+
+    One that exists already is fine.
+    """
     options.announce(f'Adding vhost "{vhost_name}" ...')
     options.ask("add_vhost", vhost=vhost_name)
 
@@ -199,7 +212,10 @@ def add_vhost(options: Options, vhost_name: str) -> None:
 @common
 @click.pass_obj
 def delete_vhost(options: Options, vhost_name: str) -> None:
-    """Delete a vhost with all that is in it; its connections are closed."""
+    """Delete a vhost with all that is in it.
+
+    Its connections are closed.
+    """
     options.announce(f'Deleting vhost "{vhost_name}" ...')
     options.ask("delete_vhost", vhost=vhost_name)
 
@@ -232,7 +248,10 @@ def ping(options: Options) -> None:
 @common
 @click.pass_obj
 def status(options: Options) -> None:
-    """Show what runs, where its data is, what it listens on and how much it holds."""
+    """Show what runs.
+
+    That is versions, data directory, alarms, memory, files, counts and listeners.
+    """
     options.announce(f"Status of amqpd at {options.path} ...")
     result = options.ask("status")
     if options.formatter == "json":
@@ -295,7 +314,7 @@ def _gb(octets: int) -> float:
 @common
 @click.pass_obj
 def stop(options: Options) -> None:
-    """Stop amqpd cleanly, and wait until it has ended."""
+    """Stop amqpd, and wait until it has ended."""
     options.announce(f"Stopping and halting amqpd at {options.path} ...")
     options.ask("stop", until_gone=True)
 

@@ -12,7 +12,7 @@ import re
 import click
 
 from amqpd.program import Failure
-from amqpd.ctl.options import Options, common
+from amqpd.ctl.options import Command, Options, common
 
 EXIT_USAGE, EXIT_DATA = 64, 65
 UNITS = {
@@ -26,14 +26,15 @@ def limit_commands() -> list[click.Command]:
     return [set_vm_memory_high_watermark, set_disk_free_limit]
 
 
-@click.command("set_vm_memory_high_watermark")
+@click.command("set_vm_memory_high_watermark", cls=Command)
 @click.argument("limit", nargs=-1, metavar="FRACTION | absolute OCTETS", required=True)
 @common
 @click.pass_obj
 def set_vm_memory_high_watermark(options: Options, limit: tuple[str, ...]) -> None:
-    """Set when the memory alarm begins: at this part of the memory there is, 0 to 1, or at so many octets.
+    """Set when the memory alarm begins.
 
-    Units are k, M, G (of 1024) and kB, MB, GB (of 1000). It holds until the next start.
+    FRACTION is a part of the memory that there is, 0 to 1. Units of OCTETS are k, M, G (of 1024) and
+    kB, MB, GB (of 1000). It holds until the next start.
     """
     if limit[0] == "absolute":
         amount = _only(limit[1:])
@@ -47,14 +48,15 @@ def set_vm_memory_high_watermark(options: Options, limit: tuple[str, ...]) -> No
         options.ask("set_vm_memory_high_watermark", fraction=fraction)
 
 
-@click.command("set_disk_free_limit")
+@click.command("set_disk_free_limit", cls=Command)
 @click.argument("limit", nargs=-1, metavar="OCTETS | mem_relative FRACTION", required=True)
 @common
 @click.pass_obj
 def set_disk_free_limit(options: Options, limit: tuple[str, ...]) -> None:
-    """Set when the disk alarm begins: below so many free octets, or so many times the memory there is.
+    """Set when the disk alarm begins.
 
-    Units are k, M, G (of 1024) and kB, MB, GB (of 1000). It holds until the next start.
+    It begins below so many free octets, or below FRACTION times the memory that there is. Units of
+    OCTETS are k, M, G (of 1024) and kB, MB, GB (of 1000). It holds until the next start.
     """
     if limit[0] == "mem_relative":
         text = _only(limit[1:])

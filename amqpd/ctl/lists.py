@@ -16,7 +16,7 @@ from typing import NamedTuple
 import click
 
 from amqpd.program import EXIT_USAGE, Failure
-from amqpd.ctl.options import Options, common
+from amqpd.ctl.options import Command, Options, common
 
 
 class Listing(NamedTuple):
@@ -75,7 +75,7 @@ def list_commands() -> Iterator[click.Command]:
 def _list_command(name: str, listing: Listing) -> click.Command:
     more = f" More columns: {', '.join(listing.others.split())}." if listing.others else ""
 
-    @click.command(name, help=f"""List {name.removeprefix('list_')}.
+    @click.command(name, cls=Command, help=f"""List {name.removeprefix('list_').replace('_', ' ')}.
 
     Unless you name columns: {', '.join(listing.default.split())}.{more}""")
     @click.argument("columns", metavar="[COLUMN]...", nargs=-1)

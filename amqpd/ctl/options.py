@@ -22,8 +22,47 @@ from amqpd.ctl import client, tables
 from amqpd.logs import escape
 
 SOCKET_NAME = "control.sock"
+COMMON_OPTIONS = "Options of every command"
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
+
+
+class CommonOption(click.Option):
+    """An option that every command has."""
+
+
+class Command(click.Command):
+    """A command whose help shows its own options first, and apart those that every command has."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the two sections."""
+        write_options(self, ctx, formatter, "Options", is_common=False)
+        write_options(self, ctx, formatter, COMMON_OPTIONS, is_common=True)
+
+
+class Group(click.Group):
+    """The program, whose help shows the commands before the options that all of them have."""
+
+    command_class = Command
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections."""
+        write_options(self, ctx, formatter, "Options", is_common=False)
+        self.format_commands(ctx, formatter)
+        write_options(self, ctx, formatter, COMMON_OPTIONS, is_common=True)
+
+
+def write_options(
+    command: click.Command, ctx: click.Context, formatter: click.HelpFormatter, title: str, *, is_common: bool
+) -> None:
+    """Write a section of the help: the options that every command has, or the others."""
+    records = [
+        record for parameter in command.get_params(ctx)
+        if isinstance(parameter, click.Option) and isinstance(parameter, CommonOption) is is_common
+        and (record := parameter.get_help_record(ctx)) is not None]
+    if records:
+        with formatter.section(title):
+            formatter.write_dl(records)
 
 
 class Options:
@@ -60,10 +99,11 @@ class Options:
     def show(self, columns: Sequence[str], rows: Sequence[tables.Row]) -> None:
         """Print a list: for people at a terminal, for programs elsewhere."""
         header = not (self.silent or self.no_table_headers)
-        is_seen = self.formatter == "table" and sys.stdout.isatty()
-        if is_seen or self.formatter == "pretty_table":
-            width = shutil.get_terminal_size().columns if is_seen else sys.maxsize
+        if self.formatter == "table" and sys.stdout.isatty():
+            width = shutil.get_terminal_size().columns
             lines = tables.render_aligned(columns, rows, header=header, width=width)
+        elif self.formatter == "pretty_table":
+            lines = tables.render_boxes(columns, rows, header=header)
         else:
             lines = tables.render(columns, rows, self.formatter, header=header)
         for line in lines:
@@ -76,9 +116,9 @@ def _note(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
         setattr(options, name, value)
 
 
-def common(command: Command) -> Command:
+def common(command: AnyCommand) -> AnyCommand:
     """Give a command, or the group of them, the options that all have."""
-    option = partial(click.option, expose_value=False, callback=_note)
+    option = partial(click.option, cls=CommonOption, expose_value=False, callback=_note)
     for decorate in reversed([
         option("--data-dir", metavar="DIR", help="The broker's data directory.  [default: ./amqpd-data]"),
         option("--socket", metavar="PATH", help="Its control socket.  [default: DIR/control.sock]"),
@@ -87,7 +127,8 @@ def common(command: Command) -> Command:
         option("-s", "--silent", is_flag=True, help="Print neither heading nor column names."),
         option("-t", "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
                help="Wait so long for an answer.  [default: 60]"),
-        option("--formatter", type=click.Choice(["table", "pretty_table", "csv", "json"]), help="[default: table]"),
+        option("--formatter", type=click.Choice(["table", "pretty_table", "csv", "json"]),
+               help="Print lists so.  [default: table]"),
         option("--no-table-headers", is_flag=True, help="Print no column names in tables."),
     ]):
         command = decorate(command)

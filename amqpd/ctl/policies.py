@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import click
 
-from amqpd.ctl.options import Options, common
+from amqpd.ctl.options import Command, Options, common
 
 
 class Sort(NamedTuple):
@@ -35,9 +35,10 @@ def policy_commands() -> Iterator[click.Command]:
 
 
 def _set_command(sort: Sort) -> click.Command:
-    @click.command(f"set_{sort.name}", help=f"""Set {_article(sort)} for queues and exchanges with matching names.
+    @click.command(f"set_{sort.name}", cls=Command, help=f"""Set {_article(sort)}.
 
-    PATTERN is a regular expression, searched in the name. DEFINITION is JSON, such as '{{"max-length": 1000}}'.""")
+    It holds for the queues and exchanges in whose names PATTERN, a regular expression, is found.
+    DEFINITION is JSON, such as '{{"max-length": 1000}}'.""")
     @click.argument("name")
     @click.argument("pattern")
     @click.argument("definition")
@@ -60,7 +61,7 @@ def _set_command(sort: Sort) -> click.Command:
 
 
 def _clear_command(sort: Sort) -> click.Command:
-    @click.command(f"clear_{sort.name}", help=f"Take {_article(sort)} away.")
+    @click.command(f"clear_{sort.name}", cls=Command, help=f"Take {_article(sort)} away.")
     @click.argument("name")
     @common
     @click.pass_obj

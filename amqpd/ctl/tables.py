@@ -1,4 +1,4 @@
-"""What a list looks like: rabbitmqctl's table, csv and json, and columns that line up for people at a terminal.
+"""What a list looks like: rabbitmqctl's table, boxes, csv and json, and columns that line up at a terminal.
 
 A value is what JSON knows. Field tables come as rabbitmqctl's JSON has them, a list of [name, type, value], and are
 shown as Erlang terms elsewhere, as rabbitmqctl does: [{"x-max-length",5}].
@@ -55,10 +55,30 @@ def render_aligned(columns: Sequence[str], rows: Sequence[Row], *, header: bool,
         yield _line(line, widths, right)
 
 
+def render_boxes(columns: Sequence[str], rows: Sequence[Row], *, header: bool) -> Iterator[str]:
+    """Return the lines of rabbitmqctl's pretty_table: every value in a box."""
+    if not rows:
+        return
+    lines = [list(columns)] * header + [_texts(columns, row) for row in rows]
+    widths = [max(map(_width, column)) for column in zip(*lines)]
+    for number, cells in enumerate(lines):
+        yield _border(widths, "├┼┤" if number else "┌┬┐")
+        yield f"│{'│'.join([f' {cell}{_blank(cell, width)} ' for cell, width in zip(cells, widths)])}│"
+    yield _border(widths, "└┴┘")
+
+
+def _border(widths: Sequence[int], corners: str) -> str:
+    return corners[0] + corners[1].join(["─" * (width + 2) for width in widths]) + corners[2]
+
+
+def _blank(cell: str, width: int) -> str:
+    return " " * (width - _width(cell))
+
+
 def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
     filled = []
     for cell, width, is_right in zip(cells, widths, right):
-        blank = " " * (width - _width(cell))
+        blank = _blank(cell, width)
         filled.append(blank + cell if is_right else cell + blank)
     return GAP.join(filled).rstrip()
 

@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server": BASE | ROOMS,
     "program": set(),               # exit codes, and the way to complain, of both programs
     "cli": {"config", "logs", "program", "server", "store_commands"},
-    "store_commands": {"config", "ctl", "program", "store", "wording"},     # of a running broker they ask as amqpctl does
+    "store_commands": {"config", "ctl", "program", "store", "wording"},     # a running broker is asked as amqpctl asks
     "ctl": {"logs", "program", "wording"},
     "__main__": {"cli"},
 }
