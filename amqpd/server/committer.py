@@ -29,6 +29,7 @@ FEWEST_WAITING, MOST_WAITING = 500, 50_000              # changes, publishes and
 OVERFULL = 4                            # times as much, and nobody at all adds more
 MOST_OF_JOBS = 250                      # beyond which jobs add no more: theirs take longer than publishes
 FEWEST_OCTETS_WAITING, MOST_OCTETS_WAITING = 2 << 20, 32 << 20
+NEXT_S = 0.01                           # in which the loop has a batch ready, if anybody waits for one
 FILES_CHECKED_S = 0.5
 SWEEP_S = 0.005                         # without a batch, before a piece of what is deleted leaves the store
 IDLE_S = 0.1                            # likewise, before the store's file shrinks by a piece
@@ -233,16 +234,35 @@ class Committer:
             raise _Ended
         if callable(work):
             return work()
+        if not self._commit(work):
+            return
+        behind = self._commit_small_next() if self._store.is_checkpoint_long else []
+        self._tidy(self._checkpoint)    # what is in the log is safe there, so nobody need wait for this
+        for work in behind:
+            self._do(work)
+
+    def _commit(self, batch: Batch) -> bool:
+        """Write a batch, and say so in the loop; return whether the log is to be written back."""
         try:
-            self._with_room(partial(self._store.commit, work))
+            self._with_room(partial(self._store.commit, batch))
             is_due = self._store.is_checkpoint_due()
         except StoreError as error:
             self._tell(self._on_failure, error)
             raise _Ended from error
         self._shelf.is_in_use = is_due      # before the loop hears that the batch is written, and reads
-        self._tell(self._committed, work.number)
-        if is_due:
-            self._tidy(self._checkpoint)    # what is in the log is safe there, so nobody need wait for this
+        self._tell(self._committed, batch.number)
+        return is_due
+
+    def _commit_small_next(self) -> list[Batch | Callable[[], None] | None]:
+        """Write the next batch if it is small: its clients have waited for a large one. Return what has to wait."""
+        try:
+            work = self._work.get(timeout=NEXT_S)
+        except Empty:
+            return []
+        if isinstance(work, Batch) and work.weight <= FEWEST_OCTETS_WAITING:
+            self._commit(work)
+            return []
+        return [work]
 
     def _checkpoint(self) -> bool:
         self._with_room(self._store.checkpoint_if_due)

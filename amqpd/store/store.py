@@ -56,6 +56,7 @@ from amqpd.store.statements import ASTRAY, COUNT_MESSAGES, change_numbers, inser
 Durability = Literal["power", "process"]
 
 LARGEST_LOG = 8 << 20       # octets of the write-ahead log before it is written back, which takes 10 ms or so
+LONG_LOG = 2 * LARGEST_LOG  # from which to write it back takes so long that it matters
 KEPT_FREE_PAGES = 4_096     # 16 MiB of the file that are not given back
 SHRINK_PAGES = 1_024        # at once: some milliseconds and a sync
 BACKUP_PAGES = 128          # of 4 KiB, between two commits: about a millisecond
@@ -95,6 +96,7 @@ class Store:
         self._durability: Durability = durability
         self._was_clean = was_clean
         self._now = now
+        self.is_checkpoint_long = False     # whether the log was that large when `is_checkpoint_due` was last asked
         self._runs = Runs(connection)
         self._logs = 0                  # write-ahead logs that there were before this one
         self._is_log_noted = False
@@ -338,6 +340,7 @@ class Store:
         with self._guarded():
             size = self._size_of(self._log_path)
             self._files.grown(self._log_path, size)
+            self.is_checkpoint_long = size > LONG_LOG
             return size > LARGEST_LOG
 
     def checkpoint_if_due(self) -> None:

@@ -29,7 +29,7 @@ class GatedStore:
         self.begun = threading.Semaphore(0)
         self.failure: StoreError | None = None
         self.checkpoints = 0
-        self.is_log_large = False
+        self.is_log_large = self.is_checkpoint_long = False
         self.checkpoint_gate = threading.Event()
         self.checkpoint_gate.set()
         self.shrinks = iter([False] * 1_000)
@@ -349,6 +349,51 @@ def test_nothing_is_told_of_a_batch_whose_files_are_gone(when: str) -> None:
     bench = run(talk)
     assert [str(failure) for failure in bench.failures] == ["the file was deleted"]
     assert bench.passes.heard == [] and bench.store.committed == [1] * (when == "meanwhile")
+
+
+@pytest.mark.parametrize("is_small", [True, False])
+def test_a_small_batch_is_written_before_a_large_log_is_written_back(
+    is_small: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waited for a large batch does not wait for that as well; a large one would make the log larger still."""
+    monkeypatch.setattr(committer_module, "NEXT_S", 10)
+    if not is_small:
+        monkeypatch.setattr(committer_module, "FEWEST_OCTETS_WAITING", 1)
+
+    async def talk(bench: Bench) -> None:
+        bench.store.is_log_large = bench.store.is_checkpoint_long = True
+        bench.store.checkpoint_gate.clear()
+        bench.record(1)
+        bench.committer.take()
+        await bench.committer.wait_committed()
+        bench.record(2)
+        bench.committer.take()
+        if is_small:
+            await bench.committer.wait_committed()
+        assert bench.shelf.is_in_use and bench.store.checkpoints == 0
+        assert bench.passes.heard == ([1, 2] if is_small else [1])
+        bench.store.checkpoint_gate.set()
+        bench.store.is_checkpoint_long = False
+        await bench.committer.wait_committed()
+
+    bench = run(talk)
+    assert bench.store.committed == [1, 2]
+    assert (bench.store.checkpoints, bench.shelf.is_in_use) == (1 if is_small else 2, False)
+
+
+def test_what_else_is_to_be_done_waits_until_a_large_log_is_written_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(committer_module, "NEXT_S", 10)
+
+    async def talk(bench: Bench) -> None:
+        bench.store.is_log_large = bench.store.is_checkpoint_long = True
+        bench.record(1)
+        bench.committer.take()
+        await bench.committer.wait_committed()
+        await bench.committer.run_between(lambda _: seen.append(bench.store.checkpoints))
+
+    seen: list[int] = []
+    run(talk)
+    assert seen == [1]
 
 
 def test_a_batch_and_the_writing_back_of_the_log_get_room_each_by_itself() -> None:
