@@ -56,6 +56,7 @@ HEAD_OCTETS = 350       # what a delivery head takes in memory besides its names
 LEAVE_STEPS, GO_BACK_STEPS = 5, 10      # what it takes that a consumer leaves, that messages of a queue go back
 HEAD_STEPS = 5          # what it takes to make a delivery head
 RUN_STEPS = 5           # what a run of deliveries takes, beyond a step for each; see broker/effort.py
+COUNTED_STEPS = 7       # what it takes to write a count of failures into a message, at least
 COPIED = 1_024          # octets of content that are copied in a step
 REWRITTEN = 16          # octets of a header table that are read and written in a step
 
@@ -182,6 +183,7 @@ class Consuming:
             pieces += (head.front, pack_tag(tag), head.back_redelivered if again else head.back)
             if failures:
                 counted = self._count(message, failures, counted)
+                self._channel.broker.effort.total += COUNTED_STEPS
                 pieces += self._refit(message, counted[1])
             elif head.content_fits:
                 pieces.append(message.content)

@@ -52,6 +52,15 @@ def test_messages_that_tell_of_failures_are_delivered_few_at_a_time(
     assert [heard.body for heard in talk.hear_all()] == [b"x"] * 5 * FEW
 
 
+def test_each_small_message_that_tells_of_failures_counts_for_being_rewritten(talk: Talk) -> None:
+    """That takes some microseconds, however small it is: else a slice of them takes several times as long as another."""
+    take_wide(talk, 20 * FEW)
+    before = talk.stage.broker.effort.total
+    talk.client(Basic.Nack(0, True, True))
+    assert len([heard for heard in talk.hear_all() if isinstance(heard.said, Basic.Deliver)]) == 20 * FEW
+    assert talk.stage.broker.effort.total - before > 20 * FEW * consuming.COUNTED_STEPS
+
+
 @pytest.mark.parametrize("size, least", [(60_000, 55), (1_000_000, 15)])
 @pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("is_got", [False, True])

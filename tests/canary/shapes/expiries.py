@@ -52,18 +52,32 @@ def rejected_by_one_nack(world: World) -> None:
         await_depth(peer, "dead", count)
 
 
-@shape("delivery-limit-of-50000", "B6")
-def delivery_limit(world: World) -> None:
-    """A consumer that puts 50,000 messages back by one nack, all of which have reached their delivery limit."""
-    count = world.of(50_000, 50_000)
+def fail_until_the_limit(world: World, count: int, limit: int, arguments: dict[str, object]) -> None:
+    """Put so many messages back by one nack, as often as it takes until all have reached their delivery limit."""
     with world.peer() as peer:
-        declare(peer, "dead", durable=True)
-        declare(peer, "source", durable=True, arguments=dead_letter_to("dead", **{"x-delivery-limit": 0}))
+        declare(peer, "source", durable=True, arguments=arguments | {"x-delivery-limit": limit})
         fill(peer, "source", count, b"x", PERSISTENT)
         peer.call(consume("source"), methods.BASIC_CONSUME_OK)
-        peer.await_count("basic.deliver", count)
-        peer.send(nack(0, multiple=True, requeue=True)).sync()
+        for delivery in range(1, limit + 2):
+            peer.await_count("basic.deliver", count * delivery)
+            peer.send(nack(0, multiple=True, requeue=True)).sync()
+        await_depth(peer, "source", 0)
+
+
+@shape("delivery-limit-of-50000", "B6")
+def delivery_limit(world: World) -> None:
+    """Messages that all reach their delivery limit at one moment, into a dead-letter exchange."""
+    count = world.of(20_000, 50_000)
+    with world.peer() as peer:
+        declare(peer, "dead", durable=True)
+        fail_until_the_limit(world, count, 1, dead_letter_to("dead"))
         await_depth(peer, "dead", count)
+
+
+@shape("delivery-limit-without-dead-letters", "B6", in_ci=False)
+def delivery_limit_to_nothing(world: World) -> None:
+    """The same, and they go nowhere."""
+    fail_until_the_limit(world, 50_000, 1, {})
 
 
 @shape("policy-shortens-queue", "B6")
