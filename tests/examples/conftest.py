@@ -11,9 +11,12 @@ import pytest
 
 @pytest.fixture(scope="session")
 def amqp_url() -> Iterator[str]:
-    """A broker in memory, on a free port, gone with the last test."""
+    """Run a broker in memory, on a free port, until the last test has ended."""
     command = [sys.executable, "-m", "amqpd", "--memory", "--listen", "127.0.0.1:0", "--log-level", "error"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as broker:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as broker:
+        assert broker.stdout and broker.stderr
         ready = broker.stdout.readline()        # amqpd 0.1.0 ready amqp=127.0.0.1:40619 data=memory
+        if not ready:
+            pytest.fail(f"the broker did not start: {broker.stderr.read()}", pytrace=False)
         yield f"amqp://guest:guest@{ready.split('amqp=')[1].split()[0]}/"
         broker.terminate()

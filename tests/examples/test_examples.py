@@ -235,6 +235,16 @@ def test_the_readmes_fixture_is_the_one_that_is_used_here() -> None:
     assert "import subprocess" + fixture in _blocks("python")
 
 
+def test_the_fixture_says_why_the_broker_did_not_start(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text((HERE / "conftest.py").read_text())
+    (tmp_path / "test_it.py").write_text("def test_it(amqp_url: str) -> None: ...\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", tmp_path, "-c", os.devnull, tmp_path],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "AMQPD_NO_SUCH_SETTING": "1"}, capture_output=True, text=True)
+    summary = "ERROR test_it.py::test_it - Failed: the broker did not start: amqpd: AMQPD_NO"
+    assert summary in done.stdout, done.stdout
+
+
 @pytest.mark.parametrize("place", re.findall(r"`(\w+/\w+\.py: \w+)`", README.read_text()))
 def test_a_step_of_the_readmes_map_leads_to_a_function_there_is(place: str) -> None:
     path, _, function = place.partition(": ")
