@@ -241,8 +241,7 @@ def test_the_fixture_says_why_the_broker_did_not_start(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", tmp_path, "-c", os.devnull, tmp_path],
         env={**os.environ, "PYTHONPATH": str(ROOT), "AMQPD_NO_SUCH_SETTING": "1"}, capture_output=True, text=True)
-    summary = "ERROR test_it.py::test_it - Failed: the broker did not start: amqpd: AMQPD_NO"
-    assert summary in done.stdout, done.stdout
+    assert "\nthe broker did not start: amqpd: AMQPD_NO_SUCH_SETTING" in done.stdout
 
 
 @pytest.mark.parametrize("place", re.findall(r"`(\w+/\w+\.py: \w+)`", README.read_text()))
