@@ -53,7 +53,7 @@ def test_messages_that_tell_of_failures_are_delivered_few_at_a_time(
 
 
 def test_each_small_message_that_tells_of_failures_counts_for_being_rewritten(talk: Talk) -> None:
-    """That takes some microseconds, however small it is: else a slice of them takes several times as long as another."""
+    """That takes some microseconds, however small it is: else a slice of them takes several times as long."""
     take_wide(talk, 20 * FEW)
     before = talk.stage.broker.effort.total
     talk.client(Basic.Nack(0, True, True))
