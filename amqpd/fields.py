@@ -219,13 +219,20 @@ def decode_table(octets: bytes) -> dict[str, Value]:
     return _read_table(octets, 0, len(octets))
 
 
+# Both find the ends by themselves, since `check_table` has been there: as calls of `_span` that took a third of the time.
+
 def _read_table(octets: bytes, at: int, end: int) -> dict[str, Value]:
     table: dict[str, Value] = {}
     while at < end:
-        value_at = at + 1 + octets[at]
-        name = octets[at + 1 : value_at].decode(errors="backslashreplace")
-        start, at = _span(octets, value_at)
-        table.setdefault(name, _READERS[octets[value_at]](octets, start, at))
+        start = at + 2 + octets[at]
+        tag = octets[start - 1]
+        name = octets[at + 1 : start - 1].decode(errors="backslashreplace")
+        width = _WIDTHS.get(tag)
+        if width is None:
+            width = _length_at(octets, start)[0]
+            start += 4
+        at = start + width
+        table.setdefault(name, _READERS[tag](octets, start, at))
     return table
 
 
@@ -233,7 +240,12 @@ def _read_array(octets: bytes, at: int, end: int) -> list[Value]:
     values: list[Value] = []
     while at < end:
         tag = octets[at]
-        start, at = _span(octets, at)
+        start = at + 1
+        width = _WIDTHS.get(tag)
+        if width is None:
+            width = _length_at(octets, start)[0]
+            start += 4
+        at = start + width
         values.append(_READERS[tag](octets, start, at))
     return values
 

@@ -51,3 +51,8 @@ class Effort:
     def turn_is_spent(self) -> bool:
         """Return whether this turn has used up its budget."""
         return self.total >= self._turn_stop
+
+    @property
+    def turn_is_overspent(self) -> bool:
+        """Return whether this turn has used up as much again, by something that cannot be cut."""
+        return self.total >= self._turn_stop + TURN

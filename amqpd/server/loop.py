@@ -60,6 +60,7 @@ class Pass:
         self._advanced: list[Session] = []
         self._is_scheduled = False
         self._deferred: deque[Session] = deque()        # those that have had their share of a turn, in order
+        self._has_passed_over = False                   # those, in the turn before
         self._unfinished: deque[Session] = deque()      # those whose command goes on like a job
         self.shares = ReadShares()
         self._read_later: list[ClientProtocol] = []
@@ -180,10 +181,14 @@ class Pass:
                 self.guard(session, protocol.flush, now)
 
     def _go_on_with_deferred(self) -> None:
-        """Let those go on who have waited longest, until the turn is spent; at least one has a slice."""
-        if self.is_full:
-            return
+        """Let those go on who have waited longest, until the turn is spent; at least one has a slice.
+
+        After reads that took very long nobody goes on before the next turn, so that two such pieces do not make one.
+        """
         effort = self._broker.effort
+        self._has_passed_over = effort.turn_is_overspent and not self._has_passed_over
+        if self.is_full or self._has_passed_over:
+            return
         for _ in range(len(self._deferred)):
             session = self._deferred.popleft()
             self.guard(session, session.go_on)

@@ -334,6 +334,23 @@ def test_deferred_clients_go_on_in_turn_until_the_turn_is_spent(
     assert log == ["go on a", "take", "go on b", "take"]
 
 
+def test_after_reads_that_took_very_long_deferred_clients_wait_for_the_next_turn_once(
+    passes: Any, loop: FakeLoop, broker: Broker, log: list[str]
+) -> None:
+    """Else two pieces that cannot be cut make one. Who keeps the turns that full keeps nobody waiting for ever."""
+    class Deferred:
+        def go_on(self) -> None:
+            log.append("go on")
+
+    passes.input_deferred(Deferred())
+    broker.effort.total += 2 * TURN
+    loop.turn()
+    assert log == ["take"] and loop.soon
+    broker.effort.total += 2 * TURN
+    loop.turn()
+    assert log == ["take", "go on", "take"]
+
+
 def test_jobs_and_deferred_clients_wait_while_too_much_waits_for_the_disk(
     passes: Any, loop: FakeLoop, broker: Broker, log: list[str]
 ) -> None:

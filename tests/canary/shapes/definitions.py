@@ -34,6 +34,18 @@ def exchanges(world: World) -> None:
             peer.sync()
 
 
+@shape("declarations-of-nested-tables", "sibling", in_ci=False)
+def nested_tables(world: World) -> None:
+    """A queue is declared again and again with an argument of 120 KB that holds thousands of tables."""
+    with world.peer() as peer:
+        arguments = {"wide": {f"{number:04x}": [{}] * 20 for number in range(1_050)}}
+        octets = queue_declare("nested", durable=True, arguments=arguments, nowait=True)
+        is_on = world.until_time_is_up()
+        while is_on():
+            peer.send(octets * 5)
+            peer.sync()
+
+
 @shape("same-declaration-again", "sibling")
 def same_again(world: World) -> None:
     """One queue is declared again and again."""
