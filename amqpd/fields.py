@@ -219,7 +219,7 @@ def decode_table(octets: bytes) -> dict[str, Value]:
     return _read_table(octets, 0, len(octets))
 
 
-# Both find the ends by themselves, since `check_table` has been there: as calls of `_span` that took a third of the time.
+# Both find the ends by themselves, since `check_table` has been there: as calls of `_span` that took a third of it.
 
 def _read_table(octets: bytes, at: int, end: int) -> dict[str, Value]:
     table: dict[str, Value] = {}
