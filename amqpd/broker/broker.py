@@ -271,9 +271,16 @@ class Broker:
             queue.definition.number: list(queue.redelivered) for queue in self._durable_queues() if queue.redelivered}
 
     def redelivered_to(self) -> dict[int, int]:
-        """The same of those of which only a bound is known, since the last stop was none."""
-        return {
+        """The same of those of which only a bound is known: the last stop was none, or the queue's deletion is not
+        recorded, and nobody keeps account of it any more.
+        """
+        bounds = {
             queue.definition.number: queue.redelivered_to for queue in self._durable_queues() if queue.redelivered_to}
+        for vhost in self.vhosts.values():
+            for queue in vhost.leaving.queues.values():
+                if queue.is_still_stored:
+                    bounds[queue.definition.number] = self.next_message_number
+        return bounds
 
     def _durable_queues(self) -> Iterator[Queue]:
         for vhost in self.vhosts.values():

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from amqpd.broker.clock import Clock
 from amqpd.broker.dead_letter import REJECTED, DeadCopies, Grave, cycling_queues, routing_keys
@@ -105,6 +105,7 @@ class DeadLetterRouter:
         self._clock = clock
         self._next_message_number = next_message_number
         self._lines: dict[Queue, _Line] = {}
+        self._waiting: dict[Queue, int] = {}        # how many runs of each have not been moved
         self._moving: _Line | None = None
         self._refused: dict[Queue, deque[tuple[Grave, Message]]] = {}
         self._is_waking = False
@@ -114,6 +115,20 @@ class DeadLetterRouter:
         """Return whether any dead letters have not been moved, but for those that wait for room."""
         return bool(self._lines)
 
+    def has_dead_letters_of(self, queue: Queue) -> bool:
+        """Return whether dead letters of this queue have not been moved, but for those that wait for room."""
+        return queue in self._waiting
+
+    def move_those_of(self, queue: Queue) -> Iterator[int]:
+        """Move the dead letters of this queue in pieces, and yield what that takes beyond the steps that it counts."""
+        while queue in self._waiting:
+            line = self._lines.get(queue)
+            if line is None or self._moving is not None:
+                yield PIECE     # they died in a cascade: the job of another line moves them
+            else:
+                self.work_on(line)
+                yield 1
+
     def died(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
         """Take messages that died in this queue; `is_stored` is false for what the queue never took in."""
         rules = queue.rules
@@ -121,6 +136,7 @@ class DeadLetterRouter:
         grave = Grave(
             queue.name, reason, rules.dead_letter_exchange, rules.dead_letter_routing_key, rules.is_at_least_once)
         deaths = _Deaths(queue, grave, run, is_stored)
+        self._waiting[queue] = self._waiting.get(queue, 0) + 1
         if self._moving is not None:
             self._moving.fresh.append(deaths)
             return
@@ -154,18 +170,24 @@ class DeadLetterRouter:
         finally:
             self._moving = None
             deaths.at += taken
-            if is_cascade:
-                if not deaths.count:
-                    line.cascade.pop()
-            else:
+            if not is_cascade:
                 line.count -= taken
-                if not deaths.count:
+            if not deaths.count:
+                if is_cascade:
+                    line.cascade.pop()
+                else:
                     line.waiting.popleft()
+                self._has_moved_a_run(deaths.queue)
             fresh, line.fresh = line.fresh, []
             on_top = [deaths for deaths in fresh if not self._queues_up(deaths)]
             line.cascade += reversed(on_top)
             if not line.has_work:
                 del self._lines[line.queue]
+
+    def _has_moved_a_run(self, queue: Queue) -> None:
+        self._waiting[queue] -= 1
+        if not self._waiting[queue]:
+            del self._waiting[queue]
 
     def _queues_up(self, deaths: _Deaths) -> bool:
         """Put what died in a cascade behind what died before it in the same queue, unless too much waits there."""

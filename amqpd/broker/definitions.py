@@ -118,7 +118,7 @@ class Deleted(msgspec.Struct, frozen=True):
     """This definition holds no longer, and nothing that hangs on it.
 
     Of a queue: its messages. Of a vhost: everything in it. Of a user: its permissions. Bindings of a deleted
-    queue or exchange are deleted by records of their own, before it.
+    queue or exchange are deleted by records of their own after it, and count no longer from it on.
     """
 
     definition: Definition

@@ -1,8 +1,11 @@
-"""Exchanges and queues that have been deleted and still have bindings: these go in pieces, and then the record follows.
+"""Remove the bindings of exchanges and queues that have been deleted, in pieces.
 
 What leaves is gone for everybody: it is found by its name no longer, and leads nowhere. Until its bindings have gone
-nothing of the same name is declared; whoever wants to waits, and so does whoever deleted it. After a crash meanwhile
-it is there again, with the bindings that it still had.
+nothing of the same name is declared; whoever wants to waits, and so does whoever deleted it.
+
+The record of the deletion comes before those of the bindings, so a crash finds all of them, or none that counts: while
+more than one piece is left, the journal is told, and then a start removes the bindings that have lost an end. That
+takes none of another queue or exchange, since none of the same name can be declared meanwhile.
 
 Each takes one piece at once, so that nearly all leave at once.
 """
@@ -14,22 +17,26 @@ from collections.abc import Callable, Iterator
 
 from amqpd.broker.bindings import BINDING_STEPS
 from amqpd.broker.exchange import Exchange
+from amqpd.broker.queue import Queue
 from amqpd.broker.worklist import PIECE, Waiters, Worklist
 
 
 class Leaving:
     """Take apart what leaves one vhost, in order, as a job of the worklist. `exchanges` and `queues` are by name.
 
-    `take_apart` takes away one binding before each time it yields the steps of that, and records the deletion at its
-    end.
+    `take_apart` takes away one binding before each time it yields the steps of that. `note_unfinished` is told when
+    bindings of something durable are left after a piece, and when they no longer are.
     """
 
-    def __init__(self, worklist: Worklist) -> None:
+    def __init__(self, worklist: Worklist, note_unfinished: Callable[[bool], None]) -> None:
         self.exchanges: dict[str, Exchange] = {}
-        self.queues: set[str] = set()
+        self.queues: dict[str, Queue] = {}
         self._worklist = worklist
-        self._parts: deque[tuple[Iterator[int], Callable[[], object]]] = deque()
+        self._parts: deque[tuple[Iterator[int], Callable[[], object], bool]] = deque()
         self._is_working = False
+        self._note_unfinished = note_unfinished
+        self._durable = 0                   # parts that are durable and not over
+        self._is_unfinished = False         # as it was noted last
         self._waiters = Waiters(worklist)
         self.call = self._waiters.call      # calls back when another one has left
 
@@ -41,20 +48,23 @@ class Leaving:
     def exchange(self, exchange: Exchange, take_apart: Iterator[int]) -> None:
         """Let an exchange leave."""
         self.exchanges[exchange.name] = exchange
-        self._begin(take_apart, lambda: self.exchanges.pop(exchange.name))
+        self._begin(take_apart, lambda: self.exchanges.pop(exchange.name), exchange.definition.durable)
 
-    def queue(self, name: str, take_apart: Iterator[int]) -> None:
-        """Let a queue leave, which has ended."""
-        self.queues.add(name)
-        self._begin(take_apart, lambda: self.queues.discard(name))
+    def queue(self, queue: Queue, take_apart: Iterator[int]) -> None:
+        """Let a queue leave."""
+        self.queues[queue.name] = queue
+        self._begin(take_apart, lambda: self.queues.pop(queue.name), queue.definition.durable)
 
     def end(self) -> None:
         """Take nothing apart any more: the vhost is gone."""
         self._parts.clear()
+        self._durable = 0
+        self._note()
         self._waiters.release()
 
-    def _begin(self, take_apart: Iterator[int], has_left: Callable[[], object]) -> None:
-        self._parts.append((take_apart, has_left))
+    def _begin(self, take_apart: Iterator[int], has_left: Callable[[], object], is_durable: bool) -> None:
+        self._parts.append((take_apart, has_left, is_durable))
+        self._durable += is_durable
         if self._is_working:
             return      # it leaves because of another one, as an exchange does with its last binding
         try:
@@ -70,11 +80,19 @@ class Leaving:
         self._is_working = True
         try:
             while self._parts and effort.total < stop:
-                effort.total += self._take_one(*self._parts[0])
+                steps = self._take_one(*self._parts[0])     # which may count others itself
+                effort.total += steps
         finally:
             self._is_working = False
+            self._note()
 
-    def _take_one(self, take_apart: Iterator[int], has_left: Callable[[], object]) -> int:
+    def _note(self) -> None:
+        is_unfinished = self._durable > 0
+        if is_unfinished != self._is_unfinished:
+            self._is_unfinished = is_unfinished
+            self._note_unfinished(is_unfinished)
+
+    def _take_one(self, take_apart: Iterator[int], has_left: Callable[[], object], is_durable: bool) -> int:
         """Take one binding away, or come to the end; return the steps."""
         is_over = True
         steps = BINDING_STEPS
@@ -82,7 +100,7 @@ class Leaving:
             steps = next(take_apart)
             is_over = False
         except StopIteration:
-            pass
+            self._durable -= is_durable     # not after an error: then the next start removes what is left
         finally:
             if is_over:
                 self._parts.popleft()

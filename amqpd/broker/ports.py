@@ -66,6 +66,12 @@ class Journal(Protocol):
     def changed(self, change: Change) -> int:
         """Record a change of the definitions."""
 
+    def unfinished(self, is_unfinished: bool) -> int:
+        """Record whether bindings are left in a vhost whose queue or exchange has been recorded as deleted.
+
+        Each vhost says in turn that there are, and that there are no more.
+        """
+
     def published(
         self, queue: QueueDefinition, run: Sequence[Message], expiries: Mapping[int, int] | None = None
     ) -> int:

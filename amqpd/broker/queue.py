@@ -124,6 +124,7 @@ class Queue:
         self.dispatcher = Dispatcher(is_single_active=rules.single_active_consumer)
         self.had_consumer = False
         self.deleted = False
+        self.is_still_stored = False    # deleted, but not yet in the journal
         self.is_remembered = False      # by a walk; see broker/routing.py
         self.refused: list[Message] = []            # what `publish` did not take, until `take_refused`
         self.published_total = self.delivered_total = self.got_total = self.settled_total = 0
@@ -501,7 +502,7 @@ class Queue:
         self._settled([message])
 
     def _settled(self, run: Sequence[Message], *, is_answered: bool = False) -> int:
-        if self.deleted:
+        if self.deleted and not self.is_still_stored:
             return 0
         self.settled_total += len(run)
         if self.redelivered:

@@ -96,7 +96,7 @@ class Vhost:
         self.worklist = worklist or Worklist()
         self.followers = PolicyFollowers(
             self.exchanges, self.queues, self.worklist, self._apply_to_exchange, self._apply_to_queue)
-        self.leaving = Leaving(self.worklist)
+        self.leaving = Leaving(self.worklist, self._note_unfinished)
         self.routing = Routing(self.exchanges, self.worklist.effort)
         self._bindings = Bindings()
         self._exclusive: dict[object, dict[Queue, None]] = {}     # exclusive queues by their owners
@@ -216,6 +216,8 @@ class Vhost:
         exchange.leave()
         self.routing.gone(exchange)
         self.version += 1
+        if exchange.definition.durable:
+            self._record(Deleted(exchange.definition))
         self.leaving.exchange(exchange, self._take_apart_exchange(exchange))
 
     def _take_apart_exchange(self, exchange: Exchange) -> Iterator[int]:
@@ -226,8 +228,6 @@ class Vhost:
                 self._remove_binding(exchange, key)
             yield steps_to_remove(key)
         yield from self._remove_incoming("exchange", exchange.name)
-        if exchange.definition.durable:
-            self._record(Deleted(exchange.definition))
 
     # Queues
 
@@ -328,16 +328,27 @@ class Vhost:
         self.exchanges[""].changes += 1
         self.version += 1
         queue.deleted = True        # so that nothing leads to it, before its bindings have gone
-        self.leaving.queue(queue.name, self._take_apart_queue(queue))
+        if queue.definition.durable:
+            if self.dead_letters.has_dead_letters_of(queue):
+                queue.is_still_stored = True
+            else:
+                self._record(Deleted(queue.definition))
+        self.leaving.queue(queue, self._take_apart_queue(queue))
         self.routing.gone(queue)
         if queue.name in self.leaving.queues:
             self.routing.forget()
         queue.end()
 
     def _take_apart_queue(self, queue: Queue) -> Iterator[int]:
-        yield from self._remove_incoming("queue", queue.name)
-        if queue.definition.durable:
+        if queue.is_still_stored:
+            # What died before the deletion is moved before it is recorded: no crash loses what was confirmed.
+            yield from self.dead_letters.move_those_of(queue)
+            queue.is_still_stored = False
             self._record(Deleted(queue.definition))
+        yield from self._remove_incoming("queue", queue.name)
+
+    def _note_unfinished(self, is_unfinished: bool) -> None:
+        self._batch = self._journal.unfinished(is_unfinished) or self._batch
 
     def _forget_owner(self, queue: Queue) -> None:
         owned = self._exclusive.get(queue.owner, {})
@@ -484,6 +495,8 @@ class Vhost:
         """
         for queue in self.queues.values():
             queue.deleted = True
+        for queue in self.leaving.queues.values():
+            queue.is_still_stored = False
         exchanges = [*self.exchanges.values(), *self.leaving.exchanges.values()]
         self.leaving.end()
         Teardown(self.worklist, exchanges, self._bindings, self.queues)

@@ -8,7 +8,8 @@ Always true of a batch:
 - no message is both published and settled: one that was settled before it was written is in neither;
 - only what is published has an expiry, and nothing that is settled has a delivery count;
 - nothing is published, requeued or settled in a queue that a later change of the batch deleted;
-- `count` is the number of changes, publishes, delivery counts, leases and settles it holds.
+- `count` is the number of changes, publishes, delivery counts, leases and settles it holds, and one for each of
+  `clock_behind_ms` and `unfinished`.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Batch:
         self.settled: dict[int, list[int]] = {}
         self.leases: dict[int, int] = {}
         self.clock_behind_ms: int | None = None     # where the wall clock was set
+        self.unfinished: int | None = None          # vhosts in which bindings lead nowhere, if that changed
         self.count = 0
         self.weight = 0
         self._vhosts: dict[int, str] = {}       # of the queues above
@@ -130,6 +132,11 @@ class Batch:
         self.count += self.clock_behind_ms is None
         self.clock_behind_ms = behind_ms
 
+    def set_unfinished(self, vhosts: int) -> None:
+        """Note in how many vhosts a deleted queue or exchange still has bindings."""
+        self.count += self.unfinished is None
+        self.unfinished = vhosts
+
     def check(self) -> None:
         """Assert what must hold between calls."""
         published = {(queue, number) for queue, pending in self.published.items() for number in pending}
@@ -141,7 +148,7 @@ class Batch:
         assert not {*counted} & {*settled}, "a settled message has a delivery count"
         assert self.count == len(
             self.changes) + len(published) + len(counted) + len(settled) + len(self.leases) + (
-            self.clock_behind_ms is not None), "the count is off"
+            self.clock_behind_ms is not None) + (self.unfinished is not None), "the count is off"
         assert self.weight == sum(_weight(pending.values()) for pending in self.published.values())
         noted = self.published.keys() | self.deliveries.keys() | self.settled.keys() | self.leases.keys()
         assert noted == self._vhosts.keys()
@@ -170,6 +177,7 @@ class Journal:
         self.owed = Owed()
         self.hold = Hold()
         self._filling = Batch(1)
+        self._unfinished = 0        # vhosts
 
     @property
     def filling(self) -> Batch:
@@ -187,6 +195,12 @@ class Journal:
         if isinstance(definition, (ExchangeDefinition, QueueDefinition)) and not definition.durable:
             return 0
         self._filling.change(change)
+        return self._filling.number
+
+    def unfinished(self, is_unfinished: bool) -> int:
+        """Record whether bindings are left in a vhost whose queue or exchange has been recorded as deleted."""
+        self._unfinished += 1 if is_unfinished else -1
+        self._filling.set_unfinished(self._unfinished)
         return self._filling.number
 
     def published(
@@ -250,6 +264,10 @@ class MemoryJournal:
         self.hold = NoHold()
 
     def changed(self, change: Change) -> int:
+        """Nothing is kept."""
+        return 0
+
+    def unfinished(self, is_unfinished: bool) -> int:
         """Nothing is kept."""
         return 0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import logging
 import sqlite3
 from array import array
 from bisect import bisect_left
@@ -22,7 +23,8 @@ import msgspec
 from amqpd.broker.definitions import Definition, QueueDefinition
 from amqpd.broker.pages import NO_END, StoredMessages
 from amqpd.store.reading import MessageReader, Unreadable
-from amqpd.store.restoring import read_definitions
+from amqpd.store.restoring import read_definitions, split_leftovers
+from amqpd.store.rows import TABLES
 from amqpd.store.runs import SELECT_RUNS, Runs, parse_run
 
 # A flipped bit can make another type of a value: then it is as if there were none.
@@ -46,7 +48,11 @@ _STRAY_ENTRIES = """
     OR NOT EXISTS (SELECT * FROM message_rows AS m WHERE m.number = entries.number AND m.queue IS NULL)"""
 _COLUMNS = "number, queue, redelivered, expires_at, deliveries, exchange, routing_key, properties, checksum, body"
 
-CLOCK_BEHIND = "clock_behind"       # of `meta`: how far the store's clock is behind the wall clock, in milliseconds
+# Of `meta`, see `schema.py`.
+CLOCK_BEHIND = "clock_behind"       # how far the store's clock is behind the wall clock, in milliseconds
+UNFINISHED = "unfinished"           # deletions whose bindings may not all be gone
+
+logger = logging.getLogger(__name__)
 
 Row = tuple[int, int, "int | None", int, "int | None", int, "bytes | None"]
 
@@ -77,7 +83,8 @@ def recover(
 
     Raises sqlite3.Error, and what reading facts raises.
     """
-    definitions = read_definitions(connection)
+    definitions, left = _definitions(connection)
+    _finish_deletions(connection, left)
     waiting = _queues(definitions, reader)
     damaged_in_runs = sum([
         runs.dissolve(first, now, reader.can_read) for first in _gather_runs(connection, runs.know, waiting)])
@@ -100,12 +107,29 @@ class Survey(NamedTuple):
 
 def survey(connection: sqlite3.Connection, reader: MessageReader) -> Survey:
     """Read all that a start reads, and change nothing. Raises what `recover` raises."""
-    definitions = read_definitions(connection)
+    definitions, _ = _definitions(connection)
     waiting = _queues(definitions, reader)
     odd = _gather_runs(connection, lambda *_: None, waiting)
     damaged = _gather_rows(connection, definitions, waiting)
     return Survey(
         _recovered(connection, definitions, waiting, len(odd) + len(damaged), was_clean=False), odd, damaged)
+
+
+def _definitions(connection: sqlite3.Connection) -> tuple[list[Definition], list[Definition]]:
+    """Return what is defined, and what deletions have left that were not finished."""
+    definitions = read_definitions(connection)
+    unfinished = connection.execute("SELECT value FROM meta WHERE key = ?", (UNFINISHED,)).fetchone()
+    return split_leftovers(definitions) if unfinished and unfinished[0] else (definitions, [])
+
+
+def _finish_deletions(connection: sqlite3.Connection, left: list[Definition]) -> None:
+    """Delete what deletions have left that a crash or a stop has cut short."""
+    for definition in left:
+        table = TABLES[type(definition)]
+        connection.execute(table.delete, table.key_of(definition))
+    if left:
+        logger.info("deletions are finished that the last run had begun: %d bindings and exchanges removed", len(left))
+    connection.execute("DELETE FROM meta WHERE key = ?", (UNFINISHED,))
 
 
 def _queues(definitions: list[Definition], reader: MessageReader) -> dict[int, _Waiting]:

@@ -20,7 +20,8 @@ What each table holds; `views.py` has what others may rely on:
 - `meta`: `epoch`, one more at each start, the upper bits of all numbers that start gives; `clean`, 1 while the
   file is as a clean stop left it; `synced`, 0 where the last run did not sync its commits; `created`, in seconds
   since 1970; `logs`, see `last_log.py`; `clock_behind`, how far the clock of `expires_at` is behind the wall clock, in
-  milliseconds, if that was ever set while a broker ran.
+  milliseconds, if that was ever set while a broker ran; `unfinished`, in how many vhosts bindings may be left whose
+  queue or exchange has been deleted: they count no longer, and the next start removes them.
 """
 
 from __future__ import annotations

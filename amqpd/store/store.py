@@ -39,7 +39,7 @@ from amqpd.store.errors import StoreError, StoreFull, from_damage, from_mistake,
 from amqpd.store.file_watch import FileWatch
 from amqpd.store.journal import Batch
 from amqpd.store.reading import MessageReader
-from amqpd.store.recovery import CLOCK_BEHIND, Recovered, recover, set_aside
+from amqpd.store.recovery import CLOCK_BEHIND, UNFINISHED, Recovered, recover, set_aside
 from amqpd.store.rows import (
     ENTRY_COLUMNS,
     MARK_COLUMNS,
@@ -247,6 +247,8 @@ class Store:
             self._runs.write()
             if batch.clock_behind_ms is not None:
                 self._connection.execute(_SET_META, (CLOCK_BEHIND, batch.clock_behind_ms))
+            if batch.unfinished is not None:
+                self._connection.execute(_SET_META, (UNFINISHED, batch.unfinished))
             if batch.leases:
                 self._connection.execute(_RAISE_LEASES, (json.dumps(list(batch.leases.items())),))
         self._messages += added - removed

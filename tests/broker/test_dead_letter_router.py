@@ -103,6 +103,87 @@ def test_another_queue_s_dead_letters_do_not_wait_for_those_of_a_long_one(scene:
     scene.vhost.worklist.work_off()
 
 
+def reject(scene: Scene, queue: Queue, count: int) -> None:
+    """Let so many messages of a queue die, more than are moved in a piece."""
+    scene.publish(queue, count)
+    run = [one for _ in range(count) if (one := queue.get(no_ack=False))]
+    scene.effort.begin()
+    queue.reject(run)
+
+
+def is_kept(scene: Scene, queue: Queue) -> bool:
+    return queue.definition in scene.journal.now.definitions.values()
+
+
+def test_what_died_before_its_queue_was_deleted_is_moved_before_that_is_recorded(scene: Scene) -> None:
+    many = 5 * SLICE // STEPS_A_MESSAGE
+    reject(scene, scene.source, many)
+    scene.vhost.delete_queue(OPERATOR, "source", None)
+    assert "source" not in scene.vhost.queues and is_kept(scene, scene.source)
+    slices = 0
+    while is_kept(scene, scene.source):
+        assert len(scene.stored(scene.source)) + len(scene.stored(scene.dead)) == many
+        before = scene.effort.total
+        scene.effort.begin()
+        scene.vhost.worklist.work()
+        assert scene.effort.total - before <= SLICE + 2 * PIECE + STEPS_A_MESSAGE
+        slices += 1
+    assert slices >= 2
+    assert scene.bodies(scene.dead) == scene.stored(scene.dead) == bodies(many)
+    scene.vhost.worklist.work_off()
+    assert scene.declare("source") is not scene.source
+
+
+def test_an_ack_counts_while_the_dead_letters_of_a_deleted_queue_are_moved(scene: Scene) -> None:
+    scene.publish(scene.source, 1)
+    unacked = scene.source.get(no_ack=False)
+    assert unacked is not None
+    reject(scene, scene.source, 5 * SLICE // STEPS_A_MESSAGE)
+    scene.vhost.delete_queue(OPERATOR, "source", None)
+    assert unacked in scene.journal.now.messages[scene.source.definition.number].values()
+    scene.source.settle([unacked])
+    assert unacked not in scene.journal.now.messages[scene.source.definition.number].values()
+    scene.vhost.worklist.work_off()
+    assert not is_kept(scene, scene.source)
+
+
+def test_what_died_in_a_cascade_is_moved_before_its_queue_s_deletion_is_recorded(scene: Scene) -> None:
+    """What is rejected goes to 20 queues, expires there at once, and dies of that while the line is another one's."""
+    names = [f"between {n}" for n in range(20)]
+    scene.vhost.declare_exchange(OPERATOR, ExchangeDefinition("/", "all", "fanout", durable=True))
+    between = [scene.declare(name, {"x-message-ttl": 0} | TO_GRAVES) for name in names]
+    for name in names:
+        scene.vhost.bind(OPERATOR, BindingDefinition("/", "all", "queue", name), owner=scene)
+    first = scene.declare("first", {"x-dead-letter-exchange": "all"})
+    reject(scene, first, 200)
+    for _ in range(1_000):
+        if any(scene.vhost.dead_letters.has_dead_letters_of(queue) for queue in between):
+            break
+        scene.effort.begin(1)
+        scene.vhost.worklist.work()
+    waiting = [queue for queue in between if scene.vhost.dead_letters.has_dead_letters_of(queue)]
+    assert waiting and all(scene.stored(queue) for queue in waiting)
+    expected = sum(len(scene.stored(queue)) for queue in waiting)
+    before = len(scene.stored(scene.dead))
+    for queue in waiting:
+        scene.vhost.delete_queue(OPERATOR, queue.name, None)
+    assert any(is_kept(scene, queue) for queue in waiting)
+    while any(is_kept(scene, queue) for queue in waiting):
+        scene.effort.begin(1)
+        scene.vhost.worklist.work()
+    assert len(scene.stored(scene.dead)) >= before + expected
+    scene.vhost.worklist.work_off()
+
+
+def test_a_vhost_is_deleted_while_the_dead_letters_of_a_deleted_queue_are_moved(scene: Scene) -> None:
+    reject(scene, scene.source, 5 * SLICE // STEPS_A_MESSAGE)
+    scene.vhost.delete_queue(OPERATOR, "source", None)
+    scene.vhost.end()
+    stored = scene.stored(scene.source)
+    scene.vhost.worklist.work_off()
+    assert scene.stored(scene.source) == stored, "something was recorded in a vhost that is gone"
+
+
 def test_a_cascade_through_queues_that_keep_nothing_needs_little_memory_and_ends(scene: Scene) -> None:
     """Each of n queues sends what expires at once to all the others: a message dies once in each, in every order."""
     names = [f"q{number}" for number in range(5)]

@@ -14,6 +14,7 @@ from amqpd.broker.paging import NotAtHand
 from amqpd.broker.vhost import Vhost
 from amqpd.broker.worklist import PIECE
 from tests.support.journals import RecordingJournal
+from tests.support.samples import messages
 from tests.support.talk import Stage
 
 MANY = 200
@@ -60,6 +61,7 @@ def names(vhost: Vhost, key: str) -> list[str]:
 
 def test_an_exchange_with_very_many_bindings_leaves_in_pieces(vhost: Vhost, journal: RecordingJournal) -> None:
     exchange = vhost.exchanges["x"]
+    assert len([*restored(journal).bindings()]) == MANY + 1
     with pytest.raises(NotAtHand) as reason:
         vhost.delete_exchange(OPERATOR, "x")
     called: list[bool] = []
@@ -67,7 +69,8 @@ def test_an_exchange_with_very_many_bindings_leaves_in_pieces(vhost: Vhost, jour
     assert "x" not in vhost.exchanges and len(exchange.bindings) > MANY // 2
     assert vhost.route(exchange, ["k199"], {}) == []
     while vhost.leaving.has_work:
-        assert len(restored(journal).exchanges["x"].bindings) == len(exchange.bindings), "not as after a crash"
+        after_crash = restored(journal)
+        assert "x" not in after_crash.exchanges and not [*after_crash.bindings()], "a crash brings a part of it back"
         before = vhost.worklist.effort.total
         vhost.leaving.work()
         assert vhost.worklist.effort.total - before <= PIECE + 10
@@ -130,12 +133,99 @@ def test_a_queue_with_very_many_bindings_gets_nothing_while_it_leaves(vhost: Vho
     assert vhost.delete_queue(OPERATOR, "q", OPERATOR) == 0
     assert vhost.leaving.has_work and len(vhost.exchanges["x"].bindings) > MANY // 2
     assert names(vhost, "k199") == ["other"] and names(vhost, "k198") == []
-    assert restored(journal).queues.keys() == {"q", "other"}
+    while vhost.leaving.has_work:
+        after_crash = restored(journal)
+        assert after_crash.queues.keys() == {"other"} and len([*after_crash.bindings()]) == 2
+        vhost.leaving.work()
     vhost.unbind(OPERATOR, BindingDefinition("/", "x", "queue", "q", "k199", {}), OPERATOR)
     vhost.worklist.work_off()
     assert len(vhost.exchanges["x"].bindings) == 2
     assert restored(journal).queues.keys() == {"other"}
     vhost.check()
+
+
+def test_a_queue_declared_anew_keeps_its_bindings(vhost: Vhost, journal: RecordingJournal) -> None:
+    vhost.delete_queue(OPERATOR, "q", OPERATOR)
+    assert journal.now.unfinished
+    while vhost.leaving.has_work:
+        with pytest.raises(NotAtHand):
+            vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", "q", durable=True), OPERATOR)
+        vhost.leaving.work()
+    vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", "q", durable=True), OPERATOR)
+    bind(vhost, "x", "q", "k0")
+    assert not journal.now.unfinished
+    assert names(restored(journal), "k0") == ["q"] and names(restored(journal), "k1") == []
+
+
+def test_what_leaves_at_once_or_is_not_durable_is_never_unfinished(vhost: Vhost, journal: RecordingJournal) -> None:
+    batch = vhost.awaited_batch
+    vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", "fleeting"), OPERATOR)
+    for n in range(MANY):
+        bind(vhost, "x", "fleeting", f"k{n}")
+    vhost.delete_queue(OPERATOR, "fleeting", OPERATOR)
+    assert vhost.leaving.has_work and not journal.now.unfinished and vhost.awaited_batch == batch
+    vhost.worklist.work_off()
+    vhost.delete_queue(OPERATOR, "other", OPERATOR)
+    assert not vhost.leaving.has_work and not journal.now.unfinished
+
+
+def test_two_that_leave_are_finished_with_the_second(vhost: Vhost, journal: RecordingJournal) -> None:
+    for n in range(MANY):
+        bind(vhost, "x", "other", f"o{n}")
+    for name in "q", "other":
+        vhost.delete_queue(OPERATOR, name, OPERATOR)
+    while "q" in vhost.leaving.queues:
+        assert journal.now.unfinished and not [*restored(journal).bindings()]
+        vhost.leaving.work()
+    assert journal.now.unfinished and not [*restored(journal).bindings()]
+    vhost.worklist.work_off()
+    assert not journal.now.unfinished
+
+
+def test_an_auto_delete_exchange_goes_in_a_crash_with_its_last_binding(vhost: Vhost, journal: RecordingJournal) -> None:
+    for name in "first", "second", "stays", "unbound":
+        vhost.declare_exchange(
+            OPERATOR, ExchangeDefinition("/", name, "fanout", durable=True, auto_delete=True))
+    for source, destination in ("first", "second"), ("stays", "second"), ("amq.topic", "first"):
+        vhost.bind(OPERATOR, BindingDefinition("/", source, "exchange", destination), OPERATOR)
+    bind(vhost, "second", "q", "")
+    bind(vhost, "stays", "other", "")
+    vhost.delete_queue(OPERATOR, "q", OPERATOR)
+    assert "second" in vhost.exchanges, "too few bindings go before its"
+    after_crash = restored(journal)
+    vhost.worklist.work_off()
+    assert after_crash.exchanges.keys() == vhost.exchanges.keys() >= {"stays", "unbound"}
+    assert {*after_crash.exchanges["stays"].bindings} == {*vhost.exchanges["stays"].bindings}
+    assert not after_crash.exchanges["amq.topic"].bindings
+
+
+def test_what_a_failed_deletion_leaves_is_removed_by_the_next_start(
+    vhost: Vhost, journal: RecordingJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vhost.delete_queue(OPERATOR, "q", OPERATOR)
+    monkeypatch.setattr(vhost, "_remove_binding", None)
+    vhost.worklist.work_off()
+    assert not vhost.leaving.has_work and len([*vhost.bindings()]) > 1
+    assert len([*restored(journal).bindings()]) == 1
+
+
+def test_a_stop_before_a_deletion_is_recorded_counts_all_in_the_queue_as_redelivered() -> None:
+    broker = Broker(RecordingJournal(), first_number=1_000)
+    broker.add_vhost(VhostDefinition("/"))
+    vhost = furnish(broker.vhosts["/"])
+    arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "other"}
+    for name in "dies", "goes":
+        vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", name, durable=True, arguments=arguments), OPERATOR)
+    dies = vhost.queues["dies"]
+    dies.publish(messages(*range(1_000, 1_000 + PIECE), persistent=True))
+    broker.next_message_number += PIECE
+    dies.reject([one for _ in range(PIECE) if (one := dies.get(no_ack=False))])
+    for name in "dies", "goes", "q":
+        vhost.delete_queue(OPERATOR, name, OPERATOR)
+    bounds = broker.redelivered_to()
+    assert bounds.keys() == {dies.definition.number} and bounds[dies.definition.number] >= 1_000 + PIECE
+    vhost.worklist.work_off()
+    assert not broker.redelivered_to()
 
 
 def test_a_queue_goes_while_an_exchange_leaves_that_is_bound_to_it(vhost: Vhost, journal: RecordingJournal) -> None:

@@ -390,13 +390,13 @@ def test_only_what_is_durable_at_both_ends_is_recorded(vhost: Vhost, journal: Re
         BindingDefinition("/", "exchange True", "queue", "queue True")]
 
 
-def test_bindings_are_recorded_as_deleted_before_what_they_join(vhost: Vhost, journal: RecordingJournal) -> None:
+def test_what_is_deleted_is_recorded_before_its_bindings(vhost: Vhost, journal: RecordingJournal) -> None:
     queue(vhost, durable=True)
     exchange(vhost, durable=True, auto_delete=True)
     bind(vhost, "x", "q", "k")
     vhost.delete_queue(OPERATOR, "q", ME)
     gone = [type(change.definition) for change in journal.changes if isinstance(change, Deleted)]
-    assert gone == [BindingDefinition, QueueDefinition, ExchangeDefinition]
+    assert gone == [QueueDefinition, BindingDefinition, ExchangeDefinition]
 
 
 def test_a_batch_is_awaited_until_it_is_on_disk(vhost: Vhost, journal: RecordingJournal) -> None:

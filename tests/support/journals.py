@@ -26,6 +26,7 @@ from amqpd.broker.hold import Hold
 from amqpd.fields import encode_table
 from amqpd.message import Message
 from amqpd.store.owed import Owed
+from amqpd.store.restoring import split_leftovers
 
 _ORDER = (
     VhostDefinition, UserDefinition, PermissionDefinition, PolicyDefinition, ExchangeDefinition, QueueDefinition,
@@ -45,6 +46,7 @@ class Kept:
         self.expiries: dict[int, dict[int, int]] = {}
         self.deliveries: dict[int, dict[int, int]] = {}
         self.leases: dict[int, int] = {}
+        self.unfinished = 0
 
     @property
     def _by_queue(self) -> tuple[dict[int, dict[int, Any]], ...]:
@@ -57,6 +59,7 @@ class Kept:
         other.messages = {number: dict(kept) for number, kept in self.messages.items()}
         other.expiries = {number: dict(kept) for number, kept in self.expiries.items()}
         other.leases = dict(self.leases)
+        other.unfinished = self.unfinished
         other.deliveries = {number: dict(kept) for number, kept in self.deliveries.items()}
         return other
 
@@ -96,7 +99,8 @@ class Kept:
 
     def in_order(self) -> list[Definition]:
         """The definitions, in the order in which a broker takes them back."""
-        return sorted(self.definitions.values(), key=lambda definition: _ORDER.index(type(definition)))
+        found = sorted(self.definitions.values(), key=lambda definition: _ORDER.index(type(definition)))
+        return split_leftovers(found)[0] if self.unfinished else found
 
 
 def _identity(definition: Definition) -> tuple[object, ...]:
@@ -137,6 +141,12 @@ class RecordingJournal:
             assert definition.durable, f"{definition} is not durable"
         self.changes.append(change)
         self.now.change(change)
+        return self._joined()
+
+    def unfinished(self, is_unfinished: bool) -> int:
+        """See broker/ports.py."""
+        self.now.unfinished += 1 if is_unfinished else -1
+        assert self.now.unfinished >= 0, "a deletion is finished that was not begun"
         return self._joined()
 
     def published(
@@ -215,6 +225,10 @@ class RefusingJournal:
     def changed(self, change: Change) -> int:
         """Refuse."""
         raise AssertionError(f"{change} was recorded")
+
+    def unfinished(self, is_unfinished: bool) -> int:
+        """Refuse."""
+        raise AssertionError("a deletion was recorded")
 
     def published(
         self, queue: QueueDefinition, run: Sequence[Message], expiries: Mapping[int, int] | None = None
