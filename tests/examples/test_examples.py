@@ -6,7 +6,6 @@ A receiver prints `waiting` once its queue is there and bound, so that nothing s
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -242,25 +241,6 @@ def test_the_fixture_says_why_the_broker_did_not_start(tmp_path: Path) -> None:
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", tmp_path, "-c", os.devnull, tmp_path],
         env={**os.environ, "PYTHONPATH": str(ROOT), "AMQPD_NO_SUCH_SETTING": "1"}, capture_output=True, text=True)
     assert "\nthe broker did not start: amqpd: AMQPD_NO_SUCH_SETTING" in done.stdout
-
-
-@pytest.mark.parametrize("place", re.findall(r"`(\w+/\w+\.py: \w+)`", README.read_text()))
-def test_a_step_of_the_readmes_map_leads_to_a_function_there_is(place: str) -> None:
-    path, _, function = place.partition(": ")
-    assert f"def {function}(" in (ROOT / "amqpd" / path).read_text()
-
-
-@pytest.mark.parametrize("path", re.findall(r"\]\(([^):]+)\)", README.read_text()))
-def test_a_link_of_the_readme_leads_to_what_there_is(path: str) -> None:
-    file, _, heading = path.partition("#")
-    assert (ROOT / file).exists()
-    assert not heading or heading in _anchors((ROOT / file if file else README).read_text())
-
-
-def _anchors(text: str) -> list[str]:
-    """What a heading of Markdown is linked to by: its words in small letters, with hyphens between them."""
-    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 def _blocks(language: str) -> list[str]:
