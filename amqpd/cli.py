@@ -89,7 +89,7 @@ def serve(config: str | None, **options: Any) -> None:
     except ConfigError as error:
         raise Failure(str(error), EXIT_CONFIG) from None
     logs.configure(settings.log.level, settings.log.format)
-    from amqpd.server import run as server
+    from amqpd.server import process as server
 
     try:
         exit_code = server.serve(settings)

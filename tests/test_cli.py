@@ -16,7 +16,7 @@ from amqpd.config import Config
 
 
 class StartError(Exception):
-    """What amqpd.server.run raises."""
+    """What amqpd.server.process raises."""
 
     def __init__(self, text: str, exit_code: int) -> None:
         super().__init__(text)
@@ -38,11 +38,11 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Config]:
 
 
 def use_server(monkeypatch: pytest.MonkeyPatch, serve: Callable[[Config], int]) -> None:
-    package, module = ModuleType("amqpd.server"), ModuleType("amqpd.server.run")
+    package, module = ModuleType("amqpd.server"), ModuleType("amqpd.server.process")
     module.serve, module.StartError = serve, StartError     # type: ignore[attr-defined]  # a stand-in has no types
-    package.run = module                                    # type: ignore[attr-defined]
+    package.process = module                                # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "amqpd.server", package)
-    monkeypatch.setitem(sys.modules, "amqpd.server.run", module)
+    monkeypatch.setitem(sys.modules, "amqpd.server.process", module)
     monkeypatch.setattr(logs, "configure", lambda level, style: None)
     for variable in ("AMQPD_CONFIG_FILE", "AMQPD_DATA_DIR"):
         monkeypatch.delenv(variable, raising=False)

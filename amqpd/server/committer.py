@@ -175,6 +175,10 @@ class Committer:
     async def stop(self) -> None:
         """Commit what is there and end the thread."""
         await self.wait_committed()
+        await self.end()
+
+    async def end(self) -> None:
+        """End the thread after what it is doing; twice is fine."""
         self._work.put(None)
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
 

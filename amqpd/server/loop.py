@@ -50,7 +50,7 @@ class Pass:
         self.shelf: StoreShelf | None = None
         self.alarm = ""         # see session/connection.py; changed by `set_alarm` alone
         self.intake = Intake()  # of all connections
-        self._loop = loop
+        self.loop = loop
         self._broker = broker
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_ms = 0
@@ -131,7 +131,7 @@ class Pass:
         """Ask for the end of this pass to be seen to."""
         if not self._is_scheduled:
             self._is_scheduled = True
-            self._loop.call_soon(self._end)
+            self.loop.call_soon(self._end)
 
     def _end(self) -> None:
         self._is_scheduled = False
@@ -238,14 +238,14 @@ class Pass:
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm_ms = due
-        self._alarm = self._loop.call_later(max(0, due - now) / 1000, self._wake)
+        self._alarm = self.loop.call_later(max(0, due - now) / 1000, self._wake)
 
     def _wake(self) -> None:
         """Do what is due. After a gap read first: a queue that expires may have been used meanwhile."""
         now = now_ms()
         self._reads_first = not self._reads_first and now - self._alarm_ms > LATE_MS
         if self._reads_first:
-            self._alarm = self._loop.call_later(READ_TURN_S, self._wake)
+            self._alarm = self.loop.call_later(READ_TURN_S, self._wake)
             return
         self._alarm = None
         self._broker.effort.begin()

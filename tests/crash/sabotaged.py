@@ -32,7 +32,7 @@ from amqpd.cli import main
 from amqpd.message import Facts, Message
 from amqpd.properties import read_facts
 from amqpd.server import alarms
-from amqpd.server import run as running
+from amqpd.server import process
 from amqpd.server.committer import Committer
 from amqpd.session import publishing
 from amqpd.session.connection import Session
@@ -152,7 +152,7 @@ def hanging_disk() -> None:
         commit(batch)
 
     around_commit(hang)
-    running.STOP_LIMIT_S = 1.0
+    process.STOP_LIMIT_S = 1.0
 
 
 @fault
@@ -166,7 +166,7 @@ def busy_loop() -> None:
         page_out(broker)
 
     patch(Broker, "page_out", stay_busy)
-    running.STOP_LIMIT_S = 3.0
+    process.STOP_LIMIT_S = 3.0
 
 
 @fault

@@ -9,8 +9,7 @@ import pytest
 from amqpd.broker.broker import Broker
 from amqpd.broker.rules import QueueRules
 from amqpd.config import load
-from amqpd.server.run import EXIT_CONFIG, StartError, _Server
-from amqpd.server.signals import StopSignals
+from amqpd.server.startup import EXIT_CONFIG, StartError, declare_configuration
 from tests.support.journals import RecordingJournal
 
 TEXT = """
@@ -32,7 +31,7 @@ apply_to = "queues"
 def start(broker: Broker, path: Path, text: str) -> None:
     """Declare what the text says, as a start does."""
     path.write_text(text)
-    _Server(load(str(path), {}), StopSignals(1.0))._declare(broker)
+    declare_configuration(load(str(path), {}), broker)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 
@@ -23,9 +22,10 @@ from amqpd.config import Config
 from amqpd.errors import AmqpException, ReplyCode
 from amqpd.message import Facts
 from amqpd.properties import read_own_facts
-from amqpd.server.run import StartError, _Server
 from amqpd.server.shelf import StoreShelf
+from amqpd.server.startup import StartError, open_broker
 from amqpd.store import reading, recovery, runs
+from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Journal
 from amqpd.store.spill import Spill
@@ -59,6 +59,14 @@ def filled(store: Store, directory: Path) -> Path:
 def query_runs(store: Store) -> int:
     count: int = store._connection.execute("SELECT count(*) FROM run_rows").fetchone()[0]
     return count
+
+
+def started(data_dir: Path) -> Broker:
+    """The broker that a start makes of a directory."""
+    broker, storage = open_broker(Config(data_dir=data_dir), Ballast(data_dir, 0), lambda error: None)
+    assert storage is not None
+    storage.store.abandon()
+    return broker
 
 
 def failing(error: Any) -> Callable[[bytes], Facts]:
@@ -194,12 +202,12 @@ def test_a_definition_that_cannot_be_restored_is_one_line_and_salvage_leaves_it_
     query(filled, sql)
     assert [finding for finding in checked(filled) if finding.startswith(told)]
     with pytest.raises(StartError, match=re.escape(told)) as caught:
-        _Server(Config(data_dir=filled), Mock())._open()
+        started(filled)
     assert "\n" not in str(caught.value) and "amqpd store salvage" in str(caught.value)
     assert caught.value.exit_code == 74
     salvage(filled, tmp_path / "new", NOW)
     assert checked(tmp_path / "new") == []
-    broker, _ = _Server(Config(data_dir=tmp_path / "new"), Mock())._open()
+    broker = started(tmp_path / "new")
     assert isinstance(broker, Broker)
     assert sum(len(q.ready) for q in broker.vhosts["/"].queues.values()) == len(ALL)
     assert BindingDefinition("/", "amq.topic", "queue", "gone", "a") not in broker.vhosts["/"].bindings()

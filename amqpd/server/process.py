@@ -1,0 +1,105 @@
+"""The process of `amqpd serve`: the only place that changes the process itself.
+
+Owns signals, the interpreter's settings, the C library's allocator, the ready line on stdout, and the exit. All else
+is `server/runtime.py`'s, which an application may run beside its own things.
+
+A stop that takes too long, and a store that fails, end as a crash does; nothing is lost that was promised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import logging
+import sys
+from pathlib import Path
+
+import anyio
+
+from amqpd import __version__, logs
+from amqpd.config import Config
+from amqpd.server.listener import describe_address
+from amqpd.server.runtime import Runtime
+from amqpd.server.signals import StopSignals, crash, crash_after
+from amqpd.server.startup import EXIT_IO, StartError
+from amqpd.store.errors import StoreError
+
+__all__ = ["StartError", "serve"]
+
+log = logging.getLogger("amqpd")
+
+EXIT_OK = 0
+STOP_LIMIT_S = 30.0             # then a stop ends as a crash would
+FAIL_LIMIT_S = 3.0              # after the store has failed, in any case
+SWITCH_INTERVAL_S = 0.0005      # a commit that needs the interpreter waits this long for a busy loop, not 5 ms
+# Python's collector looks at new objects, for about ten milliseconds, and now and then for a few times as long. It
+# never looks at all by itself, since everybody would wait meanwhile: what is not used any more is freed without it, and
+# the memory alarm calls it as well.
+COLLECTED = 50_000, 5, 1_000_000_000
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3     # of <malloc.h>
+KEPT_OCTETS = 16 * 1024 * 1024
+
+
+def serve(config: Config) -> int:
+    """Run the broker until a signal ends it; returns the exit code. Raises StartError."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    _keep_freed_memory()
+    signals = StopSignals(STOP_LIMIT_S)
+    with signals.heard():
+        return anyio.run(
+            _serve, config, signals, backend="asyncio", backend_options={"use_uvloop": _has_uvloop()})
+
+
+async def _serve(config: Config, signals: StopSignals) -> int:
+    loop = asyncio.get_running_loop()
+    try:
+        async with Runtime(config, _complain) as runtime:
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*COLLECTED)
+            signals.call_on_stop(lambda: loop.call_soon_threadsafe(runtime.stop))
+            _say_ready(runtime.addresses, runtime.data_dir)
+            try:
+                await runtime.wait_until_stopping()
+            except StoreError:
+                crash(EXIT_IO)
+            signals.begin_stop()
+    except StoreError:
+        crash(EXIT_IO)
+    return EXIT_OK
+
+
+def _complain(error: StoreError) -> None:
+    """Say that the store has failed, and end the process soon, whatever it is doing."""
+    log.critical("%s", error)
+    logs.complain(f"amqpd: {error}")
+    crash_after(FAIL_LIMIT_S, EXIT_IO, "the store has failed")
+
+
+def _say_ready(listening: list[tuple[str, int]], data_dir: Path | None) -> None:
+    """The one line on stdout that whoever started the broker waits for."""
+    listeners = " ".join(f"amqp={describe_address(address)}" for address in listening)
+    writer = logs.LineWriter(logs.sink_of(sys.stdout), "amqpd-ready")    # nobody need read that either
+    writer.put(f"amqpd {__version__} ready {listeners} data={data_dir or 'memory'}")
+    writer.close()
+
+
+def _keep_freed_memory() -> None:
+    """Ask the C library not to give memory back to the kernel after each large message, only to take it again.
+
+    Bodies of a megabyte cost a quarter less. Elsewhere than on glibc nothing is changed.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, KEPT_OCTETS)
+        mallopt(M_TRIM_THRESHOLD, 2 * KEPT_OCTETS)
+
+
+def _has_uvloop() -> bool:
+    try:
+        import uvloop  # noqa: F401  (an import is the only way to know)
+    except ImportError:
+        return False
+    return True

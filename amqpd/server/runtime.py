@@ -1,0 +1,303 @@
+"""One broker in the event loop of its caller: all it is made of, put together once.
+
+Nothing here changes the process: signals, exit, the interpreter's settings and stdout are `server/process.py`'s matter,
+so several brokers can run in one process, beside anything else.
+
+Start: addresses bound, store, what it kept, what the configuration declares, listeners. Stop: no new clients, 320 to
+those that are there, the last batch, the store closed as clean. A broker whose store has failed confirms nothing more:
+the clients that can be told quickly are told, and its owner gets the error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import platform
+import socket
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+import anyio
+
+from amqpd import __version__
+from amqpd.broker.broker import Broker
+from amqpd.config import Config, Listener
+from amqpd.management.commands import Commands, Node, Refusal
+from amqpd.management.control import SOCKET_NAME, Control
+from amqpd.server import addresses
+from amqpd.server.alarms import Alarms
+from amqpd.server.committer import Committer
+from amqpd.server.connection import ClientProtocol
+from amqpd.server.listener import Listeners, describe_address
+from amqpd.server.login import Logins
+from amqpd.server.loop import Pass
+from amqpd.server.resources import descriptors_for_clients, descriptors_for_connections
+from amqpd.server.server_properties import RABBITMQ_VERSION, server_properties
+from amqpd.server.startup import (
+    EXIT_IO,
+    EXIT_UNAVAILABLE,
+    StartError,
+    Storage,
+    declare_configuration,
+    open_broker,
+)
+from amqpd.server.ticker import Ticker
+from amqpd.server.unauthenticated import Unauthenticated
+from amqpd.server.wall_clock import WallClock
+from amqpd.session.connection import SessionSettings
+from amqpd.store.ballast import Ballast
+from amqpd.store.errors import StoreError
+from amqpd.store.journal import Journal
+from amqpd.store.store import Store
+
+log = logging.getLogger("amqpd")
+
+CLOSE_OK_WAIT_S = 5.0
+LAST_WORDS_S = 1.0      # for the clients to hear that the store has failed
+SHUTDOWN = "broker forced connection closure with reason 'shutdown'"
+
+
+class Runtime:
+    """A broker that runs while its `async with` block does. Entering raises StartError.
+
+    `on_failure` is called at once when the store fails; `wait_until_stopping` raises the error a moment later.
+    """
+
+    def __init__(self, config: Config, on_failure: Callable[[StoreError], None] | None = None) -> None:
+        self.addresses: list[tuple[str, int]] = []      # the first of each listener
+        self._config = config
+        self._on_failure = on_failure or (lambda error: log.critical("%s", error))
+        self._stopping = asyncio.Event()
+        self._failure: StoreError | None = None
+        self._telling: asyncio.Task[None] | None = None
+        self._stack = contextlib.AsyncExitStack()
+        self._ballast = Ballast(config.data_dir, config.limits.ballast_size)
+        self._store: Store | None = None
+        self._listeners: Listeners | None = None
+
+    @property
+    def data_dir(self) -> Path | None:
+        """Return where the broker is kept; None in memory."""
+        return None if self._config.memory else self._config.data_dir
+
+    async def __aenter__(self) -> Runtime:
+        async with contextlib.AsyncExitStack() as undo:
+            await self._start(undo)
+            self._stack = undo.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()      # whatever ended the block, the broker stops in the same way
+        if self._telling is not None:       # the store may have failed just now
+            await self._telling
+        if self._failure is not None and error is None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """Ask for a stop: `wait_until_stopping` returns."""
+        self._stopping.set()
+
+    async def wait_until_stopping(self) -> None:
+        """Wait until somebody has asked for a stop. Raises StoreError once the store has failed."""
+        await self._stopping.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    # Starting
+
+    async def _start(self, undo: contextlib.AsyncExitStack) -> None:
+        """Start everything, in this order, each with its undoing: what was started last ends first."""
+        config, started_s = self._config, time.monotonic()
+        log.info("Starting amqpd %s (behaves as RabbitMQ %s) on Python %s", __version__, RABBITMQ_VERSION,
+                 platform.python_version())
+        bound = await self._bind(undo)
+        broker, storage = open_broker(config, self._ballast, self._fail)
+        if storage is not None:
+            self._store = storage.store
+            undo.callback(storage.store.abandon)        # which does nothing once the store is closed
+        passes = Pass(asyncio.get_running_loop(), broker)
+        alarms = self._alarms(passes)
+        wall_clock = WallClock(broker.clock, Journal() if storage is None else storage.journal, passes)
+        if storage is not None:
+            await self._start_committer(undo, broker, storage, passes, wall_clock)
+        declare_configuration(config, broker)
+        logins = Logins(broker, frozenset(config.loopback_users), config.limits.login_failure_delay_s)
+        undo.callback(logins.close)
+        listeners = self._listeners = Listeners(
+            broker, _session_settings(config), passes, logins, _unauthenticated(config), passes.loop)
+        undo.callback(listeners.stop_listening)
+        if passes.committer is not None:
+            passes.committer.take()
+        self.addresses = self._listen(listeners, bound)
+        await self._open_control(undo, broker, passes, alarms)
+        await self._start_tasks(undo, passes, alarms, wall_clock)
+        undo.push_async_callback(self._shut_down, broker, listeners, passes, storage)
+        log.info("Server startup complete in %.1f s", time.monotonic() - started_s)
+
+    async def _bind(self, undo: contextlib.AsyncExitStack) -> list[tuple[Listener, list[socket.socket]]]:
+        """Bind every address, before anything is created. Raises StartError."""
+        found = []
+        for listener in self._config.listeners:
+            try:
+                sockets = await addresses.bind(listener.host, listener.port)
+            except OSError as error:
+                raise _unavailable(listener, error) from None
+            for one in sockets:
+                undo.enter_context(one)
+            found.append((listener, sockets))
+        return found
+
+    def _listen(
+        self, listeners: Listeners, bound: list[tuple[Listener, list[socket.socket]]]
+    ) -> list[tuple[str, int]]:
+        """Accept clients, and return the first address of each listener. Raises StartError."""
+        found = []
+        for listener, sockets in bound:
+            try:
+                listeners.listen(sockets)
+            except OSError as error:
+                raise _unavailable(listener, error) from None
+            for one in sockets:
+                log.info("started TCP listener on %s", describe_address(one.getsockname()[:2]))
+            found.append(sockets[0].getsockname()[:2])
+        return found
+
+    async def _start_committer(
+        self, undo: contextlib.AsyncExitStack, broker: Broker, storage: Storage, passes: Pass, wall_clock: WallClock
+    ) -> None:
+        passes.shelf = storage.shelf
+        storage.shelf.begin(broker, passes.schedule, lambda: "disk" not in passes.alarm)
+        passes.committer = committer = Committer(
+            storage.journal, storage.store, passes, passes.loop, self._fail, storage.shelf, self._ballast.with_room,
+            wall_clock.follow)
+        committer.start()
+        undo.push_async_callback(committer.end)
+
+    def _alarms(self, passes: Pass) -> Alarms:
+        """The alarms, that of a full disk known from the start."""
+        limits, is_stored = self._config.limits, self._store is not None
+        alarms = Alarms(
+            passes, memory_fraction=limits.memory_high_watermark,
+            memory_absolute=limits.memory_high_watermark_absolute, disk_free_limit=limits.disk_free_limit,
+            data_dir=self._config.data_dir if is_stored else None, ballast=self._ballast if is_stored else None)
+        self._ballast.on_spent = lambda: passes.loop.call_soon_threadsafe(alarms.check_disk)
+        alarms.check_memory()
+        alarms.check_disk()
+        return alarms
+
+    @staticmethod
+    async def _start_tasks(
+        undo: contextlib.AsyncExitStack, passes: Pass, alarms: Alarms, wall_clock: WallClock
+    ) -> None:
+        tasks = await undo.enter_async_context(anyio.create_task_group())
+        undo.callback(tasks.cancel_scope.cancel)
+        for task in (Ticker(passes).tick_forever, alarms.watch_memory_forever, alarms.watch_disk_forever,
+                     wall_clock.follow_forever):
+            tasks.start_soon(task)
+        if passes.committer is not None:
+            tasks.start_soon(passes.committer.watch_files_forever)
+
+    async def _open_control(
+        self, undo: contextlib.AsyncExitStack, broker: Broker, passes: Pass, alarms: Alarms
+    ) -> None:
+        """Open the socket that amqpctl talks to; in memory only where a directory was named, as it makes a file."""
+        data_dir, committer = self._config.data_dir, passes.committer
+        if self._store is None and data_dir == Config().data_dir:
+            return
+        node = Node(
+            rabbitmq_version=RABBITMQ_VERSION, data_dir=self.data_dir,
+            durability="none" if self._store is None else self._config.durability, alarms=alarms,
+            listeners=self.addresses, stop=self.stop)
+        if self._store is not None and committer is not None:
+            node.store_info = self._store.info
+            node.backup = partial(_back_up, self._store, committer)
+        control = Control(
+            Commands(broker, node), _nothing if committer is None else committer.wait_committed, passes.begin)
+        try:
+            await undo.enter_async_context(control.listening(data_dir / SOCKET_NAME))
+        except OSError as error:
+            log.warning("amqpctl cannot be used: no control socket in %s: %s", data_dir, error)
+
+    # Running
+
+    def _fail(self, error: StoreError) -> None:
+        """Stop: a broker that cannot write may not confirm, and the next start decides what is true.
+
+        Nothing is confirmed from here on. Clients that listen hear 541; nobody is waited for longer than a moment.
+        """
+        if self._failure is None:
+            self._failure = error
+            self._on_failure(error)
+            self._telling = asyncio.ensure_future(self._tell_clients())
+
+    async def _tell_clients(self) -> None:
+        if self._listeners is not None:
+            self._listeners.stop_listening()
+            await self._listeners.fail_all("the store has failed", LAST_WORDS_S)
+        self._stopping.set()
+
+    # Stopping
+
+    async def _shut_down(
+        self, broker: Broker, listeners: Listeners, passes: Pass, storage: Storage | None
+    ) -> None:
+        """Stop cleanly, unless the store has failed: it is left as a crash would leave it then."""
+        if self._failure is not None:
+            return
+        listeners.stop_listening()
+        await listeners.close_all(SHUTDOWN, CLOSE_OK_WAIT_S)
+        if passes.committer is not None and storage is not None:
+            await passes.committer.stop()
+            storage.shelf.end()
+            redelivered, bounds = broker.redelivered(), broker.redelivered_to()
+            try:
+                self._ballast.with_room(lambda: storage.store.close(redelivered, bounds))
+            except StoreError as error:
+                self._fail(error)
+                return
+        log.info("stopped")
+
+
+def _unavailable(listener: Listener, error: OSError) -> StartError:
+    return StartError(addresses.describe_failure(str(listener), listener.port, error), EXIT_UNAVAILABLE)
+
+
+async def _back_up(store: Store, committer: Committer, to: Path) -> None:
+    """Copy the store to a new file between commits. Raises Refusal."""
+    try:
+        await committer.run_between(lambda between: store.backup(to, lambda left, total: between()))
+    except StoreError as error:
+        raise Refusal(str(error), EXIT_IO) from None
+
+
+async def _nothing() -> None:
+    """What a commit takes where nothing is kept."""
+
+
+def _unauthenticated(config: Config) -> Unauthenticated[ClientProtocol]:
+    """No clients yet; where few descriptors are left, those that have not logged in get half of them at most."""
+    limits = config.limits
+    return Unauthenticated(
+        min(limits.max_unauthenticated, descriptors_for_clients() // 2), limits.max_unauthenticated_per_address)
+
+
+def _session_settings(config: Config) -> SessionSettings:
+    limits = config.limits
+    return SessionSettings(
+        server_properties=server_properties(),
+        heartbeat_s=limits.heartbeat_s,
+        frame_max=limits.frame_max,
+        channel_max=limits.channel_max,
+        max_body_size=limits.max_message_size,
+        unacked_limit=limits.unacked_per_consumer,
+        outgoing_limit=limits.outgoing_buffer_size,
+        handshake_timeout_ms=int(limits.handshake_timeout_s * 1000),
+        connection_limit=min(limits.max_connections, descriptors_for_connections()),
+        consumer_timeout_ms=int(limits.consumer_timeout_s * 1000) or None,
+    )

@@ -1,0 +1,116 @@
+"""What a start does before there are clients: the store opened, its content restored, the configuration declared.
+
+Everything that can be wrong with the data directory or the declarations is found here, and is a `StartError`: one line
+for the user, and an exit code.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from amqpd.broker.broker import Broker
+from amqpd.broker.clock import Clock
+from amqpd.broker.definitions import QueueDefinition
+from amqpd.broker.stretch import Budget
+from amqpd.config import Config
+from amqpd.properties import read_own_facts
+from amqpd.server.declarations import Undeclared, declare
+from amqpd.server.shelf import StoreShelf
+from amqpd.server.wall_clock import read_clocks
+from amqpd.store.ballast import Ballast
+from amqpd.store.errors import StoreError, StoreLocked, from_finding
+from amqpd.store.files import DATABASE
+from amqpd.store.journal import Journal, MemoryJournal
+from amqpd.store.recovery import Recovered
+from amqpd.store.restoring import restore
+from amqpd.store.spill import Spill
+from amqpd.store.store import Store
+from amqpd.wording import counted
+
+log = logging.getLogger("amqpd")
+
+EXIT_UNAVAILABLE, EXIT_IO, EXIT_LOCKED, EXIT_CONFIG = 69, 74, 75, 78
+
+
+class StartError(Exception):
+    """The broker cannot start: one line that says what, where and the remedy, and the exit code."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+class Storage(NamedTuple):
+    """The store of a broker, the journal that feeds it, and the reader of paged-out messages."""
+
+    store: Store
+    journal: Journal
+    shelf: StoreShelf
+
+
+def open_broker(
+    config: Config, ballast: Ballast, on_failure: Callable[[StoreError], None]
+) -> tuple[Broker, Storage | None]:
+    """Return the broker as it was when it last stopped, and where it is kept; None in memory. Raises StartError.
+
+    `on_failure` is called if the store fails later.
+    """
+    clock = Clock(*read_clocks())
+    if config.memory:
+        return Broker(MemoryJournal(), clock=clock), None
+    if config.durability == "process":
+        log.warning('durability = "process": confirmed messages survive the end of the process, but not the loss of '
+                    "power")
+    began_s = time.monotonic()
+    store, recovered = _open_store(config, ballast)
+    journal = Journal()
+    shelf = StoreShelf(
+        store, Spill(Path(config.data_dir), read_own_facts), Budget(config.limits.message_memory), on_failure)
+    broker = Broker(journal, first_number=store.first_number, clock=clock, shelf=shelf)
+    for finding in restore(broker, recovered.definitions):
+        store.abandon()
+        raise StartError(str(from_finding(str(finding), config.data_dir / DATABASE)), EXIT_IO)
+    clock.set_stored(recovered.clock_behind_ms)
+    broker.restore_messages(recovered.messages, recovered.redelivered, recovered.redelivered_to, recovered.deliveries)
+    _log_recovered(recovered, config.data_dir, time.monotonic() - began_s)
+    if not ballast.ensure() and not ballast.is_spent:
+        log.warning("no ballast: less than twice limits.ballast_size is free in %s", config.data_dir)
+    return broker, Storage(store, journal, shelf)
+
+
+def _open_store(config: Config, ballast: Ballast) -> tuple[Store, Recovered]:
+    try:
+        store = ballast.with_room(lambda: Store.open(
+            config.data_dir, durability=config.durability, now=int(time.time())), is_start=True)
+        try:
+            recovered = ballast.with_room(lambda: store.load(read_own_facts), is_start=True)
+        except StoreError:
+            store.abandon()
+            raise
+    except StoreLocked as error:
+        raise StartError(str(error), EXIT_LOCKED) from None
+    except StoreError as error:
+        raise StartError(str(error), EXIT_IO) from None
+    return store, recovered
+
+
+def _log_recovered(recovered: Recovered, data_dir: Path, took_s: float) -> None:
+    """Log what the store had, and whether the last run was stopped or ended otherwise."""
+    queues = sum(isinstance(definition, QueueDefinition) for definition in recovered.definitions)
+    messages = sum(len(stored.numbers) for stored in recovered.messages.values())
+    log.info("data directory: %s", data_dir.absolute())
+    log.info("%s %s and %s in %.1f s",
+             "loaded" if recovered.was_clean else "the last run was not stopped cleanly: recovered",
+             counted(queues, "durable queue"), counted(messages, "message"), took_s)
+
+
+def declare_configuration(config: Config, broker: Broker) -> None:
+    """Declare vhosts, users, policies, exchanges, queues and bindings of the configuration. Raises StartError."""
+    try:
+        declare(config, broker)
+    except Undeclared as error:
+        raise StartError(str(error), EXIT_CONFIG) from None

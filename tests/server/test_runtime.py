@@ -1,0 +1,142 @@
+"""Whole brokers in the event loop of the test: several beside each other, what they leave, and a store that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pamqp.commands import Basic, Confirm, Queue
+
+from amqpd.config import Config, Limits, Listener
+from amqpd.server.runtime import Runtime
+from amqpd.server.startup import StartError
+from amqpd.store.errors import StoreError
+from amqpd.store.store import Store
+from tests.crash.crash_client import Client, Refused, pack_content
+
+PERSISTENT = Basic.Properties(delivery_mode=2)
+NO_BALLAST = Limits(ballast_size=0)
+
+
+def config(data_dir: Path) -> Config:
+    return Config(data_dir=data_dir, listeners=(Listener("127.0.0.1:0"),), limits=NO_BALLAST)
+
+
+def publish(port: int, text: bytes) -> None:
+    """Have one persistent message confirmed in the queue `orders`, and keep it there."""
+    with Client(port) as client:
+        client.call(Queue.Declare(0, "orders", durable=True))
+        client.call(Confirm.Select())
+        client.publish("", "orders", pack_content(PERSISTENT, text)[0])
+        confirmed = client.take(10.0)
+        assert confirmed is not None and isinstance(confirmed.method, Basic.Ack)
+
+
+def bodies(port: int) -> list[bytes]:
+    with Client(port) as client:
+        found = []
+        while (arrived := client.get("orders")) is not None:
+            found.append(arrived.body)
+        return found
+
+
+def state_of_the_process() -> dict[str, Any]:
+    """Whatever an application would mind if a broker changed it, or left it behind."""
+    return {
+        "descriptors": len(os.listdir("/dev/fd")),
+        "threads": sorted(thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio_")),
+        "tasks": len(asyncio.all_tasks()),
+        "signals": [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)],
+        "mask": signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+        "switch interval": sys.getswitchinterval(),
+        "collector": (gc.get_threshold(), gc.get_freeze_count(), gc.isenabled()),
+    }
+
+
+def test_three_brokers_in_one_process_keep_apart_and_leave_nothing_behind(tmp_path: Path) -> None:
+    async def main() -> None:
+        await asyncio.to_thread(int)        # the pool of threads is the loop's, and stays
+        before = state_of_the_process()
+        for _ in range(2):                  # a stop and a start of each
+            async with AsyncExitStack() as running:
+                brokers = [await running.enter_async_context(Runtime(config(tmp_path / name))) for name in "abc"]
+                ports = [broker.addresses[0][1] for broker in brokers]
+                assert len(set(ports)) == 3
+                for name, port in zip("abc", ports):
+                    await asyncio.to_thread(publish, port, name.encode())
+            assert state_of_the_process() == before
+        for name in "abc":
+            async with Runtime(config(tmp_path / name)) as broker:
+                assert await asyncio.to_thread(bodies, broker.addresses[0][1]) == 2 * [name.encode()]
+
+    asyncio.run(main())
+
+
+def test_a_start_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    async def main() -> None:
+        before = state_of_the_process()
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            listener = Listener(f"127.0.0.1:{taken.getsockname()[1]}")
+            with pytest.raises(StartError, match="in use"):
+                await Runtime(Config(data_dir=tmp_path / "a", listeners=(listener,))).__aenter__()
+        async with Runtime(config(tmp_path / "b")):
+            with pytest.raises(StartError, match="is held by a running broker"):
+                await Runtime(config(tmp_path / "b")).__aenter__()
+        assert state_of_the_process() == before
+        assert not (tmp_path / "a").exists()
+
+    asyncio.run(main())
+
+
+def test_a_store_that_fails_is_told_to_clients_and_owner_and_the_next_start_recovers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+
+    def publish_in_vain(port: int) -> None:
+        with Client(port) as client:
+            client.call(Confirm.Select())
+            client.publish("", "orders", pack_content(PERSISTENT, b"lost")[0])
+            try:
+                client.take(10.0)
+            except Refused as refused:
+                heard.append(str(refused))
+
+    def fail(self: Store, batch: object) -> None:
+        raise StoreError("the disk is gone")
+
+    async def main() -> None:
+        failures: list[StoreError] = []
+        with pytest.raises(StoreError, match="the disk is gone"):
+            async with Runtime(config(tmp_path / "a"), failures.append) as broker:
+                port = broker.addresses[0][1]
+                await asyncio.to_thread(publish, port, b"kept")
+                with monkeypatch.context() as patched:
+                    patched.setattr(Store, "commit", fail)
+                    await asyncio.to_thread(publish_in_vain, port)
+                    await broker.wait_until_stopping()
+        assert [str(error) for error in failures] == ["the disk is gone"]
+        assert len(heard) == 1 and "541" in heard[0]
+        async with Runtime(config(tmp_path / "a")) as broker:
+            assert await asyncio.to_thread(bodies, broker.addresses[0][1]) == [b"kept"]
+
+    asyncio.run(main())
+
+
+def test_a_broker_is_stopped_by_whoever_may(tmp_path: Path) -> None:
+    async def main(stop: Callable[[Runtime], Any]) -> None:
+        async with Runtime(config(tmp_path / "a")) as broker:
+            stop(broker)
+            await broker.wait_until_stopping()
+
+    asyncio.run(main(Runtime.stop))
