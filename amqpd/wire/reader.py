@@ -40,6 +40,7 @@ MOST_HEADS = 256                        # remembered on a connection
 LARGE_BODY = 64 * 1024                  # octets still to come, from which on the socket writes them into their place
 GATHERED_LIMIT = 64 * 1024 * 1024       # octets of half-received contents on one connection
 ROOM_AHEAD = 1024 * 1024                # octets that are made room for before they come, for one content
+MOST_ROOM = 4 * 1024 * 1024             # octets that are made room for at once: a few milliseconds
 MOST_ROOM_AHEAD = 16 * 1024 * 1024      # and for all contents of all connections
 SMALL_FRAME = 4_096 - FRAME_OVERHEAD    # octets of body; what is kept as a smaller frame takes in the next ones
 MOST_FRAMES = 1_000                     # in a row without a command, until `Frames` tells of them
@@ -154,11 +155,14 @@ class _Content:
         return frame_missing + self.missing + -(-self.missing // frame_size) * FRAME_OVERHEAD
 
     def grow(self, room: int) -> None:
-        """Make room for so many octets, if it is worth while."""
-        if room >= LARGE_BODY:
-            begun = self.frames
-            self.frames = bytearray(self.filled + room)
-            self.frames[: self.filled] = memoryview(begun)[: self.filled]
+        """Make room for so many octets, if it is worth while. What is there already stays where it is, as a rule."""
+        if room < LARGE_BODY:
+            return
+        more = bytes(self.filled + room - len(self.frames))
+        try:
+            self.frames += more
+        except BufferError:         # somebody still has a view of it
+            self.frames = bytearray(memoryview(self.frames)[: self.filled]) + bytes(room)
 
     def add(self, piece: bytes | memoryview) -> None:
         """Take octets of its frames."""
@@ -264,14 +268,17 @@ class Reader:
         return room if len(room) >= LARGE_BODY else None
 
     def _make_room(self, content: _Content, left: int) -> None:
-        """Make room for as much as is there already; for more where little is there, while that is little in all."""
+        """Make room for as much as is there already, but not much at once, since it is filled with zeros first.
+
+        Where little is there, room is made for more, while that is little in all.
+        """
         intake = self._intake
         intake.room_ahead -= content.room_ahead
         content.room_ahead = 0
         if content.filled < ROOM_AHEAD and intake.room_ahead < MOST_ROOM_AHEAD:
             content.room_ahead = min(left, ROOM_AHEAD)
             intake.room_ahead += content.room_ahead
-        content.grow(min(left, max(content.filled, content.room_ahead)))
+        content.grow(min(left, max(min(content.filled, MOST_ROOM), content.room_ahead)))
 
     def direct_commands(self, size: int) -> Iterator[Command]:
         """As `commands`, after the socket has written that many octets into `direct_room`."""

@@ -102,6 +102,7 @@ def take(reader: Reader, octets: bytes) -> Iterable[Command]:
         size = min(len(room), len(octets))
         room[:size] = octets[:size]
         yield from reader.direct_commands(size)     # while whoever read into it still holds the room
+        del room                                    # but not when it is asked for the next one
         octets = octets[size:]
 
 

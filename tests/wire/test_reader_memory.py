@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
 
 from amqpd.errors import ConnectionException
 from amqpd.wire import reader as reader_module
-from amqpd.wire.reader import MOST_ROOM_AHEAD, ROOM_AHEAD, Frames, Intake, Publishes, Reader
+from amqpd.wire.reader import MOST_ROOM, MOST_ROOM_AHEAD, ROOM_AHEAD, Frames, Intake, Publishes, Reader
 from tests.support.counting import kept_by
 from tests.wire.test_reader import (
     FRAME_MAX,
@@ -72,6 +73,39 @@ def test_a_large_body_on_its_way_in_costs_at_most_twice_what_has_come(size: int)
         return reader
 
     assert kept_by(begin) < 2 * size + LITTLE
+
+
+def test_a_large_body_on_its_way_in_is_not_copied_when_it_needs_more_room() -> None:
+    """To copy 64 MiB keeps everybody waiting for a tenth of a second, and takes twice the memory."""
+    size = 40_000_000
+    reader = new_reader()
+    read([BEGUN, header(1, CLAIM)], reader)
+    pieces = [*in_pieces(bodies(1, bytes(size)), 200_000)]     # that end within a frame
+    tracemalloc.start()
+    try:
+        for piece in pieces:
+            read([piece], reader)
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    spare = size // 8       # as a bytearray has it, when it grows by little
+    assert held < size + spare + MOST_ROOM + LITTLE
+    assert peak < size + spare + 2 * MOST_ROOM + 2 * READ
+
+
+def test_a_body_of_which_somebody_has_a_view_gets_more_room_all_the_same() -> None:
+    body = bytes(range(256)) * 20_000
+    views = []
+
+    class Holding(Reader):
+        def direct_room(self) -> memoryview | None:
+            room = super().direct_room()
+            views.append(room)
+            return room
+
+    reader = Holding(FRAME_MAX, CLAIM, CHANNELS)
+    assert read(in_pieces(publish(1, body), 200_000), reader) == [published(1, body)]
+    assert len({id(view.obj) for view in views if view is not None}) > 1
 
 
 def test_a_body_in_frames_of_one_octet_costs_at_most_twice_what_has_come() -> None:
