@@ -1,7 +1,7 @@
 """The house as it is drawn: who may import whom, what never stands in a file, and what always does.
 
 Whoever needs an import that fails here either puts code into another room, or changes the picture: the table below
-and the README's map, with a reason.
+and CONTRIBUTING's map, with a reason.
 """
 
 from __future__ import annotations
