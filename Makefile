@@ -18,10 +18,10 @@ check: $(VENV)/test.ok
 	$(BIN)/python -m flake8 amqpd tests conformance
 	$(BIN)/python -m mypy
 
-# Against a broker that is running: make conformance BROKER=amqp://guest:guest@127.0.0.1:5672/
+# Against a broker that is running: make conformance BROKER=amqp://guest:guest@127.0.0.1:5672/ OPTIONS="-k tx"
 BROKER ?= amqp://guest:guest@127.0.0.1:5672/
 conformance: $(VENV)/test.ok
-	$(BIN)/python -m pytest conformance --broker $(BROKER)
+	$(BIN)/python -m conformance $(BROKER) $(OPTIONS)
 
 # All that is killed over and over, N times, with its figures; the faulty brokers are for make test.
 kill9: $(VENV)/test.ok

@@ -1,23 +1,28 @@
-"""The broker under test, connections to it, names that are deleted afterwards, and tests for one broker only."""
+"""The broker under test, what it can do, connections to it, and names that are deleted afterwards."""
 from __future__ import annotations
 
 import itertools
 import re
 import uuid
-from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
 
+from conformance import chapters, table
+from conformance.capabilities import BY_OPTION, MEANINGS, reason_to_skip
 from conformance.channel import Channel
-from conformance.client import BrokerUrl, Client, parse_url
+from conformance.client import BrokerUrl, Client, parse_url, without_password
 from conformance.letters import Letters
-from conformance.methods import CHANNEL_CLOSE, QUEUE_DECLARE_OK
+from conformance.methods import (
+    CHANNEL_CLOSE, CHANNEL_CLOSE_OK, EXCHANGE_DELETE_OK, QUEUE_DECLARE_OK, QUEUE_DELETE_OK)
 from conformance.policies import Policies
 from conformance.routes import Routes
+from conformance.target import Target, target_of
 from conformance.texts import Texts
 
 DEFAULT_BROKER = "amqp://guest:guest@127.0.0.1:5672/"
+NOT_FOUND = 404
+TARGET = pytest.StashKey[Target]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,62 +30,85 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--broker", default=DEFAULT_BROKER, help=f"amqp url of the broker (default {DEFAULT_BROKER})")
     parser.addoption("--restart", metavar="COMMAND",
                      help="shell command that stops the broker cleanly, starts it on the same data and port, and "
-                     "returns when it serves clients; without it the tests of restarts are left out")
+                     "returns when it serves clients; without it the tests of restarts are skipped")
     parser.addoption("--ctl", metavar="COMMAND",
                      help="shell command that takes rabbitmqctl's words, such as `set_policy …`; without it the tests "
-                     "of policies, permissions and alarms are left out")
+                     "of policies, permissions and alarms are skipped")
     parser.addoption("--consumer-timeout", metavar="MS", type=int,
                      help="the consumer timeout that the broker was started with, some seconds; without it the tests "
-                     "of that timeout are left out")
-
-
-NEEDED_OPTIONS: dict[str, list[str]] = {
-    "test_durability.py": ["--restart"],
-    "test_durability_of_queue_features.py": ["--restart"],
-    "test_alarms.py": ["--ctl"],
-    "test_permissions.py": ["--ctl"],
-    "test_policy.py": ["--ctl"],
-    "test_policy_queues.py": ["--ctl"],
-    "test_policy_durability.py": ["--ctl", "--restart"],
-    "test_consumer_timeout.py": ["--consumer-timeout"],
-}
-
-
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out the tests for which nobody said how to restart the broker, how to tell it something, or how it is."""
-    needed = NEEDED_OPTIONS.get(collection_path.name, [])
-    return None if all(config.getoption(option) for option in needed) else True
+                     "of that timeout are skipped")
+    parser.addoption("--profile", metavar="NAME",
+                     help="a file that says what the broker can do: a name in conformance/brokers, or a path; without "
+                     "it the broker's server properties decide")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the suite's marker."""
-    config.addinivalue_line("markers", "only(product, reason=…): for `rabbitmq` or `amqpd` alone; left out elsewhere")
+    """Declare the suite's markers."""
+    config.addinivalue_line("markers", "needs(*capabilities): skipped on a broker that lacks one of these")
+    config.addinivalue_line("markers", "standard: demanded by AMQP 0-9-1 itself, so of brokers that are not known too")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that are marked for the other broker."""
-    if not any(item.get_closest_marker("only") for item in items):
+    """Ask the broker who it is, and skip the tests that need more than it has."""
+    for item in items:
+        item.user_properties.append(("chapter", chapters.of(item)))
+    if config.option.collectonly:
         return
-    product = product_of(config.getoption("broker"))
-    left_out = [item for item in items if is_for_another(item, product)]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
+    target = config.stash[TARGET] = probed(config)
+    Client.compares_texts = "reply-texts" in target.capabilities
+    for item in items:
+        if missing := target.missing(needs_of(item)):
+            item.add_marker(pytest.mark.skip(reason=reason_to_skip(missing)))
 
 
-def is_for_another(item: pytest.Item, product: str) -> bool:
-    """Whether a marker keeps this test from this product."""
-    marker = item.get_closest_marker("only")
-    assert marker is None or marker.kwargs.get("reason"), f"{item.nodeid}: `only` needs a reason"
-    return marker is not None and marker.args != (product,)
+def needs_of(item: pytest.Item) -> set[str]:
+    """Return all capabilities that a test needs, by its own markers and its module's."""
+    needed = {name for marker in item.iter_markers("needs") for name in marker.args}
+    unknown = needed - MEANINGS.keys()
+    assert not unknown, f"{item.nodeid} needs {unknown}, which no capability is called"
+    return needed
 
 
-def product_of(url: str) -> str:
-    """`rabbitmq` or `amqpd`; the latter calls itself RabbitMQ too, for its clients, and adds a key of its own."""
+def probed(config: pytest.Config) -> Target:
+    """Connect, and return what the broker can do."""
+    url, profile = config.getoption("--broker"), config.getoption("--profile")
     try:
         with Client(url) as client:
-            return "amqpd" if "amqpd_version" in client.server_properties else "rabbitmq"
-    except OSError as error:
-        raise pytest.UsageError(f"no broker at {url}: {error}") from error
+            options = {option for option in BY_OPTION.values() if config.getoption(option)}
+            return target_of(client.server_properties, options, profile)
+    except (OSError, AssertionError) as error:
+        raise pytest.UsageError(f"no broker at {without_password(url)}: {error}") from error
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Count a failure beyond the standard as `differs`, where nobody said that the broker follows RabbitMQ."""
+    report = yield
+    is_standard = item.get_closest_marker("standard") is not None
+    if report.failed and item.config.stash[TARGET].forgives(is_standard=is_standard):
+        report.outcome, report.wasxfail = "skipped", "differs from RabbitMQ"
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """Show what differs under its own name."""
+    return ("differs", "d", "DIFFERS") if hasattr(report, "wasxfail") else None
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Tell which broker is asked, before the tests are collected."""
+    return f"broker: {without_password(config.getoption('--broker'))}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the table by chapter."""
+    if TARGET in config.stash:
+        terminalreporter.section(str(config.stash[TARGET]))
+        for line in table.lines(terminalreporter.stats):
+            terminalreporter.write_line(line)
 
 
 class Broker:
@@ -147,9 +175,25 @@ class Names:
         with Client(url) as client:
             channel = client.channel()
             for queue in self.queues:
-                channel.delete_queue(queue)
+                channel.send_delete_queue(queue)
+                channel = deleted(channel, QUEUE_DELETE_OK)
             for exchange in self.exchanges:
-                channel.delete_exchange(exchange)
+                channel.send_delete_exchange(exchange)
+                channel = deleted(channel, EXCHANGE_DELETE_OK)
+
+
+def deleted(channel: Channel, done: tuple[int, int]) -> Channel:
+    """Await the answer to a delete; returns the channel for the next one.
+
+    By AMQP 0-9-1 a broker closes the channel where there is nothing to delete, RabbitMQ does not.
+    """
+    answer = channel.client.await_method(channel.number, [done, CHANNEL_CLOSE])
+    if answer.ids == done:
+        return channel
+    code, text, *_ = answer.decode("2s22")
+    assert code == NOT_FOUND, f"what a test left cannot be deleted: {code} {text}"
+    channel.send(CHANNEL_CLOSE_OK)
+    return channel.client.channel()
 
 
 @pytest.fixture(scope="session")
@@ -159,15 +203,9 @@ def broker_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def product(broker_url: str) -> str:
-    """`rabbitmq` or `amqpd`."""
-    return product_of(broker_url)
-
-
-@pytest.fixture(scope="session")
-def is_rabbitmq(product: str) -> bool:
-    """Whether this is RabbitMQ itself."""
-    return product == "rabbitmq"
+def capabilities(request: pytest.FixtureRequest) -> frozenset[str]:
+    """What the broker can do."""
+    return request.config.stash[TARGET].capabilities
 
 
 @pytest.fixture

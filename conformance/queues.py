@@ -12,7 +12,8 @@ from conformance.fields import Properties
 from conformance.methods import BASIC_RETURN
 from conformance.waiting import wait_until
 
-of_each_type = pytest.mark.parametrize("type", ["classic", "quorum"])
+of_each_type = pytest.mark.parametrize(
+    "type", ["classic", pytest.param("quorum", marks=pytest.mark.needs("quorum-queues"))])
 
 
 class Stopwatch:

@@ -121,6 +121,7 @@ def test_an_answer_is_not_answered(ch: Channel, filled: str, settle: Settle, ids
 # Unknown tags
 
 
+@pytest.mark.standard
 @single
 @pytest.mark.parametrize("tag", [6, 42, 0, 2 ** 63 - 1])
 def test_a_tag_never_given_is_unknown(
@@ -218,6 +219,7 @@ def test_an_unknown_tag_leaves_the_others_unanswered(ch: Channel, broker: Broker
 # What is settled
 
 
+@pytest.mark.standard
 def test_an_acked_message_is_gone(ch: Channel, broker: Broker, filled: str) -> None:
     ch.ack(5, multiple=True)
     ch.close()

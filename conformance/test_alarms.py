@@ -18,6 +18,8 @@ from conformance.fields import unpack
 from conformance.methods import BASIC_ACK, CONNECTION_BLOCKED, CONNECTION_UNBLOCKED
 from conformance.waiting import wait_until
 
+pytestmark = pytest.mark.needs("ctl", "connection.blocked")
+
 RESOURCES = ["memory", "disk"]
 INTERVAL_S = 1
 
@@ -204,7 +206,7 @@ def test_a_blocked_client_hears_heartbeats_and_lives_by_its_own(
     channel.sync()
 
 
-@pytest.mark.only("amqpd", reason="RabbitMQ gives up on silent clients only while they are not blocked")
+@pytest.mark.needs("blocked-clients-time-out")
 def test_a_blocked_client_that_falls_silent_is_dropped(queue_name: str, broker: Broker, alarms: Alarms) -> None:
     client = broker.client(heartbeat=INTERVAL_S)
     channel = client.channel()
@@ -215,7 +217,7 @@ def test_a_blocked_client_that_falls_silent_is_dropped(queue_name: str, broker: 
     client.expect_dropped()
 
 
-@pytest.mark.only("amqpd", reason="RabbitMQ blocks at the content header, and has taken a publish without a body")
+@pytest.mark.needs("empty-publishes-block")
 def test_an_empty_publish_blocks_as_any_other(
     client: Client, publisher: Channel, queue_name: str, broker: Broker, alarms: Alarms
 ) -> None:

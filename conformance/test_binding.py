@@ -35,12 +35,14 @@ def test_a_queue_may_be_bound_to(ch: Channel, queue: str, exchange: str) -> None
     ch.bind_queue(queue, exchange, "key")
 
 
+@pytest.mark.standard
 def test_a_bound_queue_gets_what_its_binding_matches(ch: Channel, routes: Routes, queue: str, direct: str) -> None:
     ch.bind_queue(queue, direct, "key")
     assert routes.reached(direct, "key") == {queue}
     assert routes.reached(direct, "other") == set()
 
 
+@pytest.mark.standard
 def test_a_binding_made_twice_is_one(ch: Channel, routes: Routes, queue: str, direct: str) -> None:
     ch.bind_queue(queue, direct, "key")
     ch.bind_queue(queue, direct, "key")
@@ -49,12 +51,14 @@ def test_a_binding_made_twice_is_one(ch: Channel, routes: Routes, queue: str, di
     assert routes.reached(direct, "key") == set()
 
 
+@pytest.mark.standard
 def test_bindings_that_all_match_bring_one_copy(ch: Channel, routes: Routes, queue: str) -> None:
     for key in ("a.b", "a.*", "#", "*.b"):
         ch.bind_queue(queue, "amq.topic", f"{queue}.{key}")
     assert routes.reached("amq.topic", f"{queue}.a.b") == {queue}
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("first, second", [
     ("key", "KEY"), ("key", ""), ("key", "key "), ("a.b", "a.*")])
 def test_bindings_with_other_keys_are_others(
@@ -95,12 +99,14 @@ def test_arguments_of_a_binding_may_be_anything_where_they_do_not_route(
     assert routes.reached(direct, "key") == {queue}
 
 
+@pytest.mark.standard
 def test_binding_without_waiting_is_not_answered(ch: Channel, routes: Routes, queue: str, direct: str) -> None:
     ch.bind_queue(queue, direct, "key", nowait=True)
     assert ch.sync() == []
     assert routes.reached(direct, "key") == {queue}
 
 
+@pytest.mark.standard
 def test_a_queue_may_be_bound_by_any_connection(ch: Channel, broker: Broker, queue_name: str, direct: str) -> None:
     ch.declare_queue(queue_name)
     broker.channel().bind_queue(queue_name, direct, "key")
@@ -141,12 +147,14 @@ def test_with_a_queue_an_empty_key_stays_empty(ch: Channel, routes: Routes, queu
 # What is refused
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("nowait", [False, True])
 def test_binding_a_queue_that_is_not_there_is_not_found(ch: Channel, texts: Texts, nowait: bool) -> None:
     ch.send_bind_queue("nonesuch", "amq.direct", "key", nowait=nowait)
     ch.fails(404, texts.no_queue("nonesuch"), *QUEUE_BIND)
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("nowait", [False, True])
 def test_binding_to_an_exchange_that_is_not_there_is_not_found(
         ch: Channel, texts: Texts, queue: str, nowait: bool) -> None:
@@ -185,12 +193,14 @@ def test_a_headers_exchange_wants_to_know_how_to_match(ch: Channel, queue: str, 
 # unbind
 
 
+@pytest.mark.standard
 def test_unbinding_ends_what_the_binding_brought(ch: Channel, routes: Routes, queue: str, direct: str) -> None:
     ch.bind_queue(queue, direct, "key")
     ch.unbind_queue(queue, direct, "key")
     assert routes.reached(direct, "key") == set()
 
 
+@pytest.mark.standard
 def test_unbinding_leaves_the_messages_in_the_queue(ch: Channel, queue: str, direct: str) -> None:
     ch.bind_queue(queue, direct, "key")
     ch.publish(direct, "key", b"kept")
@@ -198,6 +208,7 @@ def test_unbinding_leaves_the_messages_in_the_queue(ch: Channel, queue: str, dir
     assert ch.get(queue).body == b"kept"
 
 
+@pytest.mark.standard
 def test_unbinding_leaves_other_queues_bound(ch: Channel, routes: Routes, direct: str) -> None:
     first, second = routes.queue(direct, "key"), routes.queue(direct, "key")
     ch.unbind_queue(first, direct, "key")
@@ -222,6 +233,7 @@ def test_unbinding_wants_the_same_arguments(ch: Channel, routes: Routes, queue: 
 # What ends with an end of the binding
 
 
+@pytest.mark.standard
 def test_bindings_go_with_their_queue(ch: Channel, broker: Broker, queue_name: str, direct: str) -> None:
     ch.declare_queue(queue_name)
     ch.bind_queue(queue_name, direct, "key")
@@ -231,6 +243,7 @@ def test_bindings_go_with_their_queue(ch: Channel, broker: Broker, queue_name: s
     assert ch.returns(1)[0].routing_key == "key"
 
 
+@pytest.mark.standard
 def test_bindings_go_with_their_exchange(ch: Channel, routes: Routes, queue: str, direct: str) -> None:
     ch.bind_queue(queue, direct, "key")
     ch.delete_exchange(direct)
@@ -238,6 +251,7 @@ def test_bindings_go_with_their_exchange(ch: Channel, routes: Routes, queue: str
     assert routes.reached(direct, "key") == set()
 
 
+@pytest.mark.standard
 def test_a_queue_stays_when_its_exchange_is_deleted(ch: Channel, broker: Broker, queue_name: str, direct: str) -> None:
     ch.declare_queue(queue_name)
     ch.bind_queue(queue_name, direct, "key")

@@ -15,12 +15,14 @@ from conformance.texts import NO_PREVIOUS_QUEUE, Texts
 ACCESS_MASKS = [0b00000, 0b00010, 0b11111]
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("reserved", ["", "out of band", "x" * 255])
 def test_open_ok_carries_an_empty_long_string(client: Client, reserved: str) -> None:
     client.send_method(1, *CHANNEL_OPEN, pack("s", reserved))
     assert client.expect(1, *CHANNEL_OPEN_OK).decode("L") == ("",)
 
 
+@pytest.mark.standard
 def test_open_is_answered_before_anything_else_on_the_channel(client: Client) -> None:
     channel = Channel(client, 1)
     channel.send(CHANNEL_OPEN, "s", "")
@@ -29,11 +31,13 @@ def test_open_is_answered_before_anything_else_on_the_channel(client: Client) ->
     client.expect(1, *BASIC_QOS_OK)
 
 
+@pytest.mark.standard
 def test_channels_may_be_opened_in_any_order(client: Client) -> None:
     for number in (9, 3, 65535, 1):
         client.channel(number).sync()
 
 
+@pytest.mark.standard
 def test_flow_on_is_agreed_to(ch: Channel) -> None:
     assert ch.flow(True) is True
 
@@ -56,12 +60,14 @@ def test_the_ticket_of_a_method_is_ignored(ch: Channel, queue_name: str, ticket:
     assert ch.answer(QUEUE_DECLARE_OK, "s44") == (queue_name, 0, 0)
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("code, text", [(0, ""), (200, "bye"), (404, "x" * 255)])
 def test_a_client_may_close_a_channel_for_any_reason(client: Client, ch: Channel, code: int, text: str) -> None:
     ch.send(CHANNEL_CLOSE, "2s22", code, text, 50, 10)
     assert client.expect(1, *CHANNEL_CLOSE_OK).args == b""
 
 
+@pytest.mark.standard
 def test_unacked_messages_are_requeued_before_close_ok(ch: Channel, broker: Broker, queue_name: str) -> None:
     ch.declare_queue(queue_name)
     ch.publish("", queue_name)
@@ -70,6 +76,7 @@ def test_unacked_messages_are_requeued_before_close_ok(ch: Channel, broker: Brok
     assert broker.channel().get(queue_name).redelivered
 
 
+@pytest.mark.standard
 def test_consumers_are_gone_at_close_ok(ch: Channel, broker: Broker, queue_name: str) -> None:
     ch.declare_queue(queue_name)
     ch.consume(queue_name, no_ack=True)
@@ -88,12 +95,14 @@ def test_an_auto_delete_queue_is_gone_at_close_ok(ch: Channel, broker: Broker, t
     other.fails(404, texts.no_queue(queue_name), *QUEUE_DECLARE)
 
 
+@pytest.mark.standard
 def test_an_exclusive_queue_outlives_its_channel(client: Client, ch: Channel, queue_name: str) -> None:
     ch.declare_queue(queue_name, exclusive=True)
     ch.close()
     assert client.channel().declare_queue(queue_name, passive=True) == (queue_name, 0, 0)
 
 
+@pytest.mark.standard
 def test_what_was_sent_before_close_counts(ch: Channel, broker: Broker, queue_name: str) -> None:
     ch.declare_queue(queue_name)
     for _ in range(100):
@@ -127,6 +136,7 @@ def test_the_last_declared_queue_is_forgotten_with_the_channel(ch: Channel, queu
     ch.fails(404, NO_PREVIOUS_QUEUE, 60, 70)
 
 
+@pytest.mark.standard
 def test_methods_are_answered_in_order(client: Client, ch: Channel, queue_name: str) -> None:
     for _ in range(50):
         ch.send_declare_queue(queue_name)

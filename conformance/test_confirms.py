@@ -14,6 +14,8 @@ from conformance.conftest import Broker, Names
 from conformance.fields import Properties, content_header, pack
 from conformance.methods import BASIC_ACK, BASIC_PUBLISH, BASIC_RETURN, CONFIRM_SELECT, TX_SELECT
 
+pytestmark = pytest.mark.needs("publisher_confirms")
+
 NOWHERE = "nobody.declares.this"
 PERSISTENT = Properties(delivery_mode=2)
 

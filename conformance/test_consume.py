@@ -45,6 +45,7 @@ def numbers(deliveries: list[Delivery]) -> list[int]:
 # consume
 
 
+@pytest.mark.standard
 def test_consume_ok_repeats_the_tag(ch: Channel, queue: str) -> None:
     assert ch.consume(queue, "my tag") == "my tag"
 
@@ -55,6 +56,7 @@ def test_a_tag_may_be(ch: Channel, filled: str, tag: str) -> None:
     assert ch.deliveries(1)[0].consumer_tag == tag
 
 
+@pytest.mark.standard
 def test_consume_ok_comes_before_the_first_delivery(client: Client, ch: Channel, filled: str) -> None:
     ch.send_consume(filled, "tag")
     client.expect(1, *BASIC_CONSUME_OK)
@@ -62,6 +64,7 @@ def test_consume_ok_comes_before_the_first_delivery(client: Client, ch: Channel,
         client.expect(1, *BASIC_DELIVER)
 
 
+@pytest.mark.standard
 def test_consuming_without_waiting_is_not_answered_but_delivers(client: Client, ch: Channel, filled: str) -> None:
     ch.consume(filled, "tag", nowait=True)
     for _ in range(3):
@@ -74,6 +77,7 @@ def test_a_consumer_without_a_tag_may_not_wait_either(ch: Channel, filled: str) 
     assert ch.deliveries(1)[0].consumer_tag.startswith("amq.ctag-")
 
 
+@pytest.mark.standard
 def test_a_delivery_says_whose_it_is_and_where_it_was_published(ch: Channel, queue: str) -> None:
     ch.bind_queue(queue, "amq.direct", queue)
     ch.publish("amq.direct", queue, b"body")
@@ -83,6 +87,7 @@ def test_a_delivery_says_whose_it_is_and_where_it_was_published(ch: Channel, que
     assert (delivery.exchange, delivery.routing_key, delivery.body) == ("amq.direct", queue, b"body")
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("no_ack", [False, True])
 def test_deliveries_come_in_order_and_their_tags_rise_from_1(ch: Channel, queue: str, no_ack: bool) -> None:
     publish_numbers(ch, queue, 100)
@@ -93,6 +98,7 @@ def test_deliveries_come_in_order_and_their_tags_rise_from_1(ch: Channel, queue:
     assert [delivery.tag for delivery in deliveries] == list(range(1, 201))
 
 
+@pytest.mark.standard
 def test_consumers_of_a_channel_share_its_tags(ch: Channel, queue: str) -> None:
     ch.consume(queue, "a")
     ch.consume(queue, "b", no_ack=True)
@@ -102,6 +108,7 @@ def test_consumers_of_a_channel_share_its_tags(ch: Channel, queue: str) -> None:
     assert {delivery.consumer_tag for delivery in deliveries} == {"a", "b"}
 
 
+@pytest.mark.standard
 def test_what_needs_no_ack_is_gone_once_it_is_sent(ch: Channel, broker: Broker, filled: str) -> None:
     consumer = broker.channel()
     consumer.consume(filled, no_ack=True)
@@ -110,6 +117,7 @@ def test_what_needs_no_ack_is_gone_once_it_is_sent(ch: Channel, broker: Broker, 
     assert ch.declare_queue(filled) == (filled, 0, 0)
 
 
+@pytest.mark.standard
 def test_what_is_unacked_is_with_nobody_else(ch: Channel, broker: Broker, filled: str) -> None:
     ch.consume(filled)
     ch.deliveries(3)
@@ -122,6 +130,7 @@ def test_a_connections_own_messages_are_delivered_though_it_wants_none(ch: Chann
     assert numbers(ch.deliveries(3)) == [0, 1, 2]
 
 
+@pytest.mark.standard
 def test_a_consumer_gets_the_messages_of_its_queue_alone(ch: Channel, names: Names) -> None:
     queues = {f"tag {number}": names.queue() for number in range(3)}
     for tag, queue in queues.items():
@@ -142,6 +151,7 @@ def test_other_arguments_do_not_matter(ch: Channel, filled: str, arguments: dict
 # Consumer tags
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("nowait", [False, True])
 def test_a_tag_in_use_on_the_channel_closes_the_connection(
         client: Client, ch: Channel, queue: str, nowait: bool) -> None:
@@ -150,6 +160,7 @@ def test_a_tag_in_use_on_the_channel_closes_the_connection(
     client.expect_connection_close(530, "NOT_ALLOWED - attempt to reuse consumer tag 'tag'", *BASIC_CONSUME)
 
 
+@pytest.mark.standard
 def test_a_tag_of_another_channel_is_free(client: Client, ch: Channel, filled: str) -> None:
     ch.qos(1)
     ch.consume(filled, "tag")
@@ -159,6 +170,7 @@ def test_a_tag_of_another_channel_is_free(client: Client, ch: Channel, filled: s
     assert numbers(other.deliveries(2)) == [1, 2]
 
 
+@pytest.mark.standard
 def test_a_tag_is_free_once_it_is_cancelled(ch: Channel, filled: str) -> None:
     ch.consume(filled, "tag", no_ack=True)
     ch.deliveries(3)
@@ -171,6 +183,7 @@ def test_a_tag_is_free_once_it_is_cancelled(ch: Channel, filled: str) -> None:
 # What is refused, in the order of the checks
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("nowait", [False, True])
 def test_a_queue_that_is_not_there_is_not_found(ch: Channel, texts: Texts, nowait: bool) -> None:
     ch.send_consume("nonesuch", "tag", nowait=nowait, arguments={"x-priority": "high"})
@@ -191,6 +204,7 @@ def test_another_connections_queue_comes_before_bad_arguments(
     other.fails(405, texts.locked(queue_name), *BASIC_CONSUME)
 
 
+@pytest.mark.needs("consumer_priorities")
 @pytest.mark.parametrize("type, value", [
     ("longstr", "1"), ("bool", True), ("double", Double(1.0)), ("void", None), ("timestamp", Timestamp(1)),
     ("array", Array([1])), ("table", Table({}))])
@@ -215,6 +229,7 @@ def test_a_stream_offset_is_refused_on_other_queues(ch: Channel, texts: Texts, q
 # Exclusive consumers
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("first, second", [(True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("same_channel", [False, True])
 def test_an_exclusive_consumer_is_alone(
@@ -233,6 +248,7 @@ def test_without_waiting_a_second_consumer_is_refused_too(
     other.fails(403, texts.in_exclusive_use(queue), *BASIC_CONSUME)
 
 
+@pytest.mark.standard
 def test_a_refused_consumer_gets_nothing(ch: Channel, broker: Broker, texts: Texts, queue: str) -> None:
     ch.consume(queue, exclusive=True)
     other = broker.channel()
@@ -243,12 +259,14 @@ def test_a_refused_consumer_gets_nothing(ch: Channel, broker: Broker, texts: Tex
     assert ch.declare_queue(queue, passive=True) == (queue, 0, 1)
 
 
+@pytest.mark.standard
 def test_an_exclusive_consumer_lets_others_in_once_it_is_cancelled(ch: Channel, broker: Broker, queue: str) -> None:
     ch.consume(queue, "tag", exclusive=True)
     ch.cancel("tag")
     broker.channel().consume(queue)
 
 
+@pytest.mark.standard
 def test_an_exclusive_consumer_lets_others_in_once_its_channel_is_closed(
         client: Client, ch: Channel, broker: Broker, queue: str) -> None:
     consumer = client.channel()
@@ -257,6 +275,7 @@ def test_an_exclusive_consumer_lets_others_in_once_its_channel_is_closed(
     broker.channel().consume(queue, exclusive=True)
 
 
+@pytest.mark.standard
 def test_an_exclusive_consumer_lets_others_in_once_its_connection_is_closed(
         ch: Channel, broker: Broker, queue: str) -> None:
     consumer = broker.client()
@@ -273,6 +292,7 @@ def test_an_exclusive_consumer_lets_others_in_once_its_tcp_drops(ch: Channel, br
     ch.consume(queue)
 
 
+@pytest.mark.standard
 def test_a_consumer_may_be_exclusive_once_all_others_have_gone(ch: Channel, broker: Broker, queue: str) -> None:
     ch.consume(queue, "tag")
     ch.cancel("tag")
@@ -327,6 +347,7 @@ def test_a_waiting_message_goes_to_the_next_consumer(ch: Channel, broker: Broker
     assert numbers(consumer.deliveries(3)) == [0, 1, 2]
 
 
+@pytest.mark.standard
 def test_every_message_goes_to_one_consumer(ch: Channel, broker: Broker, queue: str) -> None:
     consumers = [broker.channel() for _ in range(4)]
     for consumer in consumers:
@@ -340,6 +361,7 @@ def test_every_message_goes_to_one_consumer(ch: Channel, broker: Broker, queue: 
 # Consumer priorities
 
 
+@pytest.mark.needs("consumer_priorities")
 def test_the_highest_priority_gets_all_while_it_can_take_more(ch: Channel, queue: str) -> None:
     for tag, arguments in {"low": {"x-priority": -1}, "none": {}, "high": {"x-priority": 1}}.items():
         ch.consume(queue, tag, arguments=arguments)
@@ -347,6 +369,7 @@ def test_the_highest_priority_gets_all_while_it_can_take_more(ch: Channel, queue
     assert {delivery.consumer_tag for delivery in ch.deliveries(6)} == {"high"}
 
 
+@pytest.mark.needs("consumer_priorities")
 def test_lower_priorities_are_served_while_higher_ones_are_full(ch: Channel, queue: str) -> None:
     ch.qos(1)
     for tag, priority in {"low": -5, "middle": 0, "high": 5}.items():
@@ -358,6 +381,7 @@ def test_lower_priorities_are_served_while_higher_ones_are_full(ch: Channel, que
     assert ch.deliveries(1)[0].consumer_tag == "high"
 
 
+@pytest.mark.needs("consumer_priorities")
 def test_equal_priorities_take_turns(ch: Channel, queue: str) -> None:
     for tag, priority in {"A": 3, "x": 0, "B": 3}.items():
         ch.consume(queue, tag, arguments={"x-priority": priority})
@@ -365,6 +389,7 @@ def test_equal_priorities_take_turns(ch: Channel, queue: str) -> None:
     assert "".join(delivery.consumer_tag for delivery in ch.deliveries(4)) == "ABAB"
 
 
+@pytest.mark.needs("consumer_priorities")
 def test_no_priority_is_priority_0(ch: Channel, queue: str) -> None:
     ch.consume(queue, "A")
     ch.consume(queue, "B", arguments={"x-priority": 0})
@@ -372,6 +397,7 @@ def test_no_priority_is_priority_0(ch: Channel, queue: str) -> None:
     assert "".join(delivery.consumer_tag for delivery in ch.deliveries(4)) == "ABAB"
 
 
+@pytest.mark.needs("consumer_priorities")
 def test_the_next_priority_takes_over_when_the_highest_is_cancelled(ch: Channel, queue: str) -> None:
     ch.consume(queue, "low")
     ch.consume(queue, "high", arguments={"x-priority": 1})
@@ -380,6 +406,7 @@ def test_the_next_priority_takes_over_when_the_highest_is_cancelled(ch: Channel,
     assert {delivery.consumer_tag for delivery in ch.deliveries(2)} == {"low"}
 
 
+@pytest.mark.needs("consumer_priorities")
 @pytest.mark.parametrize("priority", [
     UnsignedByte(200), SignedInt(-2 ** 31), Long(2 ** 62), Long(-2 ** 62)], ids=str)
 def test_a_priority_may_be_any_integer(ch: Channel, filled: str, priority: Any) -> None:
@@ -390,6 +417,7 @@ def test_a_priority_may_be_any_integer(ch: Channel, filled: str, priority: Any) 
 # cancel
 
 
+@pytest.mark.standard
 def test_nothing_is_delivered_after_cancel_ok(ch: Channel, broker: Broker, queue: str) -> None:
     ch.consume(queue, "tag")
     ch.cancel("tag")
@@ -419,6 +447,7 @@ def test_a_consumer_of_another_channel_is_unknown(client: Client, ch: Channel, f
     assert ch.declare_queue(filled) == (filled, 0, 1)
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("tag", ["tag", "nonesuch"])
 def test_cancelling_without_waiting_is_not_answered(ch: Channel, queue: str, tag: str) -> None:
     ch.consume(queue, "tag")
@@ -427,6 +456,7 @@ def test_cancelling_without_waiting_is_not_answered(ch: Channel, queue: str, tag
     assert ch.declare_queue(queue) == (queue, 0, int(tag != "tag"))
 
 
+@pytest.mark.standard
 def test_what_is_unacked_stays_with_the_channel_after_a_cancel(ch: Channel, broker: Broker, filled: str) -> None:
     ch.consume(filled, "tag")
     ch.deliveries(3)
@@ -437,6 +467,7 @@ def test_what_is_unacked_stays_with_the_channel_after_a_cancel(ch: Channel, brok
     assert broker.channel().get(filled).body == b"2"
 
 
+@pytest.mark.standard
 def test_other_consumers_go_on_after_a_cancel(ch: Channel, queue: str) -> None:
     ch.consume(queue, "A")
     ch.consume(queue, "B")
@@ -445,6 +476,7 @@ def test_other_consumers_go_on_after_a_cancel(ch: Channel, queue: str) -> None:
     assert [delivery.consumer_tag for delivery in ch.deliveries(2)] == ["B", "B"]
 
 
+@pytest.mark.standard
 def test_a_cancelled_consumer_is_not_counted(ch: Channel, queue: str) -> None:
     ch.consume(queue, "tag")
     ch.cancel("tag")
@@ -454,6 +486,7 @@ def test_a_cancelled_consumer_is_not_counted(ch: Channel, queue: str) -> None:
 # The connection's end
 
 
+@pytest.mark.standard
 def test_consumers_go_when_tcp_drops(ch: Channel, broker: Broker, filled: str) -> None:
     consumer = broker.client()
     channel = consumer.channel()

@@ -1,8 +1,8 @@
 """§17 The consumer timeout: a delivery that stays unanswered for too long closes its channel.
 
-Collected only with `--consumer-timeout MS`, the timeout that the broker was started with: longer than the rest of the
-suite leaves anything unanswered, a few seconds. All scenes are begun together and waited for once. RabbitMQ looks for
-such deliveries from time to time, so the close may come late, never early.
+Needs `--consumer-timeout MS`, the timeout that the broker was started with: longer than the rest of the suite leaves
+anything unanswered, a few seconds. All scenes are begun together and waited for once. RabbitMQ looks for such
+deliveries from time to time, so the close may come late, never early.
 """
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from conformance.channel import Channel
 from conformance.client import Client
 from conformance.conftest import Names
 from conformance.queues import Stopwatch, fill, get, let_pass, shown
+
+pytestmark = pytest.mark.needs("consumer-timeout", "publisher_confirms", "quorum-queues")
 
 LATE_MS = 1000
 Beginning = Callable[[Channel, str], object]

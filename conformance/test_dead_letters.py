@@ -17,6 +17,8 @@ from conformance.queues import (
 from conformance.routes import Routes
 from conformance.waiting import wait_until
 
+pytestmark = pytest.mark.needs("dead-letters", "message-ttl", "length-limits", "publisher_confirms")
+
 SHORT_MS = 50
 REJECT: dict[str, Callable[[Channel, int], None]] = {
     "reject": lambda ch, tag: ch.reject(tag, requeue=False), "nack": lambda ch, tag: ch.nack(tag, requeue=False)}
@@ -299,7 +301,7 @@ def test_bcc_has_been_removed_before(
     assert "BCC" not in headers and headers["a"] == 1
 
 
-@pytest.mark.only("rabbitmq", reason="RabbitMQ remembers the keys of BCC beside the message, amqpd forgets them")
+@pytest.mark.needs("bcc-kept-for-dead-letters")
 def test_without_a_key_for_dead_letters_those_of_bcc_are_routed_though_the_header_is_gone(
         ch: Channel, names: Names, letters: Letters, exchange_name: str) -> None:
     ch.declare_exchange(exchange_name, "direct")
@@ -470,7 +472,7 @@ def test_a_rejection_on_the_way_lets_it_come_back(ch: Channel, names: Names) -> 
         ch.reject(delivery.tag, requeue=False)
 
 
-@pytest.mark.only("amqpd", reason="RabbitMQ 3.10 mixes up the order of x-death, and the message circles for ever")
+@pytest.mark.needs("x-death-newest-first")
 def test_a_rejection_before_the_circle_does_not_keep_it_going(
         ch: Channel, names: Names, letters: Letters, exchange_name: str) -> None:
     """Rejected once into two queues that dead-letter to each other by ttl."""

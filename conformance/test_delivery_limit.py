@@ -16,9 +16,10 @@ from conformance.fields import Long, LongString
 from conformance.letters import Letters, counts, typed_headers
 from conformance.queues import declare, drained, fill, get, shown
 
-ON_CLASSIC = "RabbitMQ counts the deliveries of quorum queues alone"
+pytestmark = pytest.mark.needs("quorum-queues", "dead-letters", "publisher_confirms")
+
 types = pytest.mark.parametrize(
-    "type", ["quorum", pytest.param("classic", marks=pytest.mark.only("amqpd", reason=ON_CLASSIC))])
+    "type", ["quorum", pytest.param("classic", marks=pytest.mark.needs("delivery-limit-on-classic"))])
 
 COMING_BACK: dict[str, Callable[[Channel, int], None]] = {
     "nack": lambda channel, tag: channel.nack(tag),
@@ -81,15 +82,15 @@ def test_the_count_is_a_long_among_the_other_headers(ch: Channel, names: Names, 
     assert headers == {"z": Long(1), "a": LongString("text"), "x-delivery-count": Long(1)}
 
 
-@pytest.mark.only("rabbitmq", reason="RabbitMQ 4 leaves out the header while it counts nothing, and so does amqpd")
+@pytest.mark.needs("first-delivery-counts-0")
 def test_a_first_delivery_counts_0(ch: Channel, names: Names) -> None:
     queue = declare(ch, names, type="quorum")
     fill(ch, queue, "0")
     assert typed_headers(get(ch, queue)[0]) == {"x-delivery-count": Long(0)}
 
 
-@pytest.mark.only("amqpd", reason="RabbitMQ 3.10 says 0")
-@pytest.mark.parametrize("type", ["quorum", "classic"])
+@pytest.mark.needs("first-delivery-without-count")
+@types
 def test_a_first_delivery_has_no_count(ch: Channel, names: Names, type: str) -> None:
     queue = declare(ch, names, counting(type), type)
     fill(ch, queue, "0")
@@ -216,7 +217,7 @@ def test_with_a_limit_returned_messages_go_back_to_their_places(ch: Channel, nam
     assert shown(get(ch, queue, 4)) == ["0!", "1!", "2", "3"]
 
 
-@pytest.mark.only("rabbitmq", reason="amqpd requeues to the old place whatever the type of the queue")
+@pytest.mark.needs("quorum-appends-requeued")
 def test_without_a_limit_a_quorum_queue_appends_returned_messages(ch: Channel, names: Names) -> None:
     queue = declare(ch, names, type="quorum")
     fill(ch, queue, "0", "1", "2", "3")
@@ -226,7 +227,7 @@ def test_without_a_limit_a_quorum_queue_appends_returned_messages(ch: Channel, n
     assert shown(get(ch, queue, 4)) == ["2", "3", "0!", "1!"]
 
 
-@pytest.mark.only("amqpd", reason=ON_CLASSIC)
+@pytest.mark.needs("delivery-limit-on-classic")
 def test_a_limit_is_compared_on_every_queue(ch: Channel, names: Names) -> None:
     queue = declare(ch, names, {"x-delivery-limit": 2})
     assert ch.declare_queue(queue, arguments={"x-delivery-limit": 2}) == (queue, 0, 0)
@@ -254,7 +255,7 @@ def test_a_quorum_queue_passes_over_the_exclusive_flag_of_consumers(
     assert sorted(shown(channel.deliveries(1))[0] for channel in channels) == ["0", "1", "2"]
 
 
-@pytest.mark.only("rabbitmq", reason="amqpd's queues of all types know prefetch counts of channels")
+@pytest.mark.needs("quorum-without-global-prefetch")
 def test_a_quorum_queue_knows_no_prefetch_count_of_channels(client: Client, ch: Channel, names: Names) -> None:
     queue = declare(ch, names, type="quorum")
     ch.qos(1, is_global=True)

@@ -1,6 +1,6 @@
 """§28 Durability: what a clean restart keeps and what it does not.
 
-Collected only with `--restart COMMAND`. All preparations are made on connections of their own, then the broker is
+Needs `--restart COMMAND`. All preparations are made on connections of their own, then the broker is
 restarted once under all of them, and the tests look at what is left. A preparation returns only when the broker has
 answered all that it did: nothing else is promised. Expiry while the broker is down belongs to TTL, not asked here.
 """
@@ -17,6 +17,8 @@ from conformance.conftest import Broker, Names
 from conformance.fields import Long, Properties, content_header
 from conformance.methods import CHANNEL_CLOSE, EXCHANGE_DECLARE_OK
 from conformance.restarting import restart
+
+pytestmark = pytest.mark.needs("restart", "publisher_confirms")
 
 PERSISTENT = Properties(delivery_mode=2)
 TRANSIENT = Properties(delivery_mode=1)
@@ -131,6 +133,7 @@ def queues(ch: Channel, name: Name) -> None:
     ch.declare_queue(name("deleted and declared"), durable=True)
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("label, flags", [
     ("durable", {}),
     ("durable auto-delete", {"auto_delete": True}),
@@ -142,6 +145,7 @@ def test_a_durable_queue_is_as_it_was(after: Channel, name: Name, label: str, fl
     assert after.declare_queue(name(label), durable=True, **flags) == (name(label), 0, 0)
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("label", [
     "transient", "transient auto-delete", "exclusive", "durable exclusive", "deleted"])
 def test_any_other_queue_is_gone(after: Channel, broker: Broker, name: Name, label: str) -> None:
@@ -163,6 +167,7 @@ def exchanges(ch: Channel, name: Name) -> None:
     ch.delete_exchange(name("deleted"))
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("type", ["direct", "fanout", "topic", "headers"])
 def test_a_durable_exchange_is_as_it_was(after: Channel, name: Name, type: str) -> None:
     after.declare_exchange(name(type), passive=True)
@@ -177,6 +182,7 @@ def test_a_durable_exchange_has_its_flags(after: Channel, name: Name, label: str
     after.declare_exchange(name(label), "topic", durable=True, **flags)
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("label", ["transient", "deleted"])
 def test_any_other_exchange_is_gone(after: Channel, name: Name, label: str) -> None:
     assert not exists(after, name(label))
@@ -218,16 +224,19 @@ def test_a_binding_to_a_predeclared_exchange_is_kept(after: Channel, name: Name)
     assert is_routed(after, name("bound"), "amq.direct", name("to amq.direct"))
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("key", ["by.any.key", "through", "through.another.exchange"])
 def test_a_binding_between_durables_is_kept(after: Channel, name: Name, key: str) -> None:
     assert is_routed(after, name("bound"), name("source"), key)
 
 
+@pytest.mark.standard
 def test_a_binding_keeps_its_arguments(after: Channel, name: Name) -> None:
     assert is_routed(after, name("bound"), "amq.headers", "", {"run": name(""), "n": 1})
     assert not is_routed(after, name("bound"), "amq.headers", "", {"run": name(""), "n": 2})
 
 
+@pytest.mark.standard
 def test_a_binding_removed_stays_removed(after: Channel, name: Name) -> None:
     assert not is_routed(after, name("bound"), name("source"), "unbound")
 
@@ -267,17 +276,20 @@ def messages(ch: Channel, name: Name) -> None:
     ch.confirms(1)
 
 
+@pytest.mark.standard
 def test_persistent_messages_are_kept_and_others_are_not(after: Channel, name: Name) -> None:
     """In their order, and not redelivered, since nobody has seen them."""
     assert drained(after, name("mixed")) == ["0", "1", "2"]
 
 
+@pytest.mark.standard
 def test_many_messages_keep_their_order(after: Channel, name: Name) -> None:
     assert after.declare_queue(name("many"), passive=True)[1] == MANY
     after.consume(name("many"), no_ack=True)
     assert [int(delivery.body) for delivery in after.deliveries(MANY)] == list(range(MANY))
 
 
+@pytest.mark.standard
 def test_a_message_is_kept_as_it_was(after: Channel, name: Name) -> None:
     """Its header octet for octet."""
     got = after.get(name("properties"), no_ack=True)
@@ -285,6 +297,7 @@ def test_a_message_is_kept_as_it_was(after: Channel, name: Name) -> None:
     assert got.header == content_header(4, EVERY_PROPERTY)
 
 
+@pytest.mark.standard
 def test_a_large_body_is_kept(after: Channel, name: Name) -> None:
     assert after.get(name("large"), no_ack=True).body == LARGE
 
@@ -293,10 +306,12 @@ def test_a_message_without_a_body_is_kept(after: Channel, name: Name) -> None:
     assert after.get(name("empty body"), no_ack=True).body == b""
 
 
+@pytest.mark.standard
 def test_purged_messages_stay_away(after: Channel, name: Name) -> None:
     assert drained(after, name("purged")) == ["2"]
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("label", ["first copy", "second copy"])
 def test_every_queue_keeps_its_copy(after: Channel, name: Name, label: str) -> None:
     got = after.get(name(label), no_ack=True)
@@ -325,6 +340,7 @@ def test_a_message_got_is_redelivered(after: Channel, name: Name) -> None:
     assert drained(after, name("got")) == ["0!", "1", "2"]
 
 
+@pytest.mark.standard
 def test_a_message_acked_is_gone(after: Channel, name: Name) -> None:
     assert drained(after, name("acked")) == ["1", "2"]
 

@@ -1,6 +1,6 @@
-"""§19 to §23, §28 What a clean restart keeps of times, limits, dead letters, priorities and delivery counts.
+"""§28 Durability: what a clean restart keeps of times, limits, dead letters, priorities and counts, §19 to §23.
 
-Collected only with `--restart COMMAND`. As in `test_durability`, all preparations are made first, each on a connection
+Needs `--restart COMMAND`. As in `test_durability`, all preparations are made first, each on a connection
 of its own, then the broker is restarted once, and the tests look at what is left.
 """
 from __future__ import annotations
@@ -20,6 +20,10 @@ from conformance.restarting import restart
 from conformance.texts import Texts
 from conformance.waiting import wait_until
 
+pytestmark = pytest.mark.needs(
+    "restart", "publisher_confirms", "message-ttl", "length-limits", "dead-letters", "message-priorities",
+    "quorum-queues")
+
 SHORT_MS = 1500     # long enough to be got in time by a busy machine
 TTL_MS = 200
 LONG_MS = 3_600_000
@@ -28,7 +32,7 @@ QUORUM = {"x-queue-type": "quorum"}
 Name = Callable[[str], str]
 Preparation = Callable[[Channel, Name], None]
 PREPARATIONS: list[Preparation] = []
-ON_AMQPD_ALONE: list[Preparation] = []
+PREPARATIONS_WITH: dict[str, list[Preparation]] = {}
 
 
 def before_the_restart(prepare: Preparation) -> Preparation:
@@ -37,10 +41,12 @@ def before_the_restart(prepare: Preparation) -> Preparation:
     return prepare
 
 
-def before_the_restart_of_amqpd(prepare: Preparation) -> Preparation:
-    """Registers what RabbitMQ refuses."""
-    ON_AMQPD_ALONE.append(prepare)
-    return prepare
+def before_the_restart_with(capability: str) -> Callable[[Preparation], Preparation]:
+    """Registers what a broker without this capability refuses."""
+    def register(prepare: Preparation) -> Preparation:
+        PREPARATIONS_WITH.setdefault(capability, []).append(prepare)
+        return prepare
+    return register
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +69,11 @@ def name(names: Names) -> Name:
 
 
 @pytest.fixture(scope="module")
-def restarted(broker_url: str, name: Name, is_rabbitmq: bool, request: pytest.FixtureRequest) -> None:
+def restarted(
+        broker_url: str, name: Name, capabilities: frozenset[str], request: pytest.FixtureRequest) -> None:
     """All preparations are made, and the broker is restarted."""
-    preparations = PREPARATIONS + ([] if is_rabbitmq else ON_AMQPD_ALONE)
+    possible = [PREPARATIONS_WITH[capability] for capability in PREPARATIONS_WITH if capability in capabilities]
+    preparations = sum(possible, PREPARATIONS)
     clients = [Client(broker_url) for _ in preparations]
     for client, prepare in zip(clients, preparations):
         prepare(client.channel(), name)
@@ -279,13 +287,13 @@ def test_a_delivery_count_is_kept_and_goes_on_to_its_limit(after: Channel, name:
     assert counts(get(after, name("letters of counted"))[0]) == [(name("counted"), "delivery_limit", 1)]
 
 
-@pytest.mark.only("rabbitmq", reason="on amqpd what is transient is gone after any restart, in a quorum queue too")
+@pytest.mark.needs("quorum-keeps-transient")
 def test_a_quorum_queue_keeps_messages_of_any_delivery_mode(after: Channel, name: Name) -> None:
     """In their order, and what was acked is gone."""
     assert shown(get(after, name("quorum"), 3)) == ["1", "2", "3"]
 
 
-@before_the_restart_of_amqpd
+@before_the_restart_with("delivery-limit-on-classic")
 def classic_counts(ch: Channel, name: Name) -> None:
     queue = declare(ch, name("classic"), {"x-delivery-limit": 10})
     keep(ch, queue, "0")
@@ -294,7 +302,7 @@ def classic_counts(ch: Channel, name: Name) -> None:
     ch.get(queue)
 
 
-@pytest.mark.only("amqpd", reason="RabbitMQ counts the deliveries of quorum queues alone")
+@pytest.mark.needs("delivery-limit-on-classic")
 def test_a_delivery_count_is_kept_on_every_queue_with_a_limit(after: Channel, name: Name) -> None:
     """The restart itself, which requeued the message, counts or not."""
     assert get(after, name("classic"))[0].properties.headers["x-delivery-count"] in (2, 3)

@@ -95,6 +95,7 @@ def test_a_text_of_255_octets_is_not_cut(ch: Channel, texts: Texts) -> None:
 # What a channel's close takes with it
 
 
+@pytest.mark.standard
 def test_everything_sent_after_the_failure_is_lost(ch: Channel, broker: Broker, texts: Texts, names: Names) -> None:
     queue, never = names.queue(), names.queue()
     ch.declare_queue(queue)
@@ -110,6 +111,7 @@ def test_everything_sent_after_the_failure_is_lost(ch: Channel, broker: Broker, 
     other.fails(404, texts.no_queue(never), *QUEUE_DECLARE)
 
 
+@pytest.mark.standard
 def test_everything_sent_before_close_ok_is_lost(ch: Channel, broker: Broker, texts: Texts, queue_name: str) -> None:
     ch.declare_queue(queue_name)
     fail(ch)
@@ -120,6 +122,7 @@ def test_everything_sent_before_close_ok_is_lost(ch: Channel, broker: Broker, te
     assert ch.open().get(queue_name) is None
 
 
+@pytest.mark.standard
 def test_what_was_sent_before_the_failure_counts(ch: Channel, texts: Texts, queue_name: str) -> None:
     ch.declare_queue(queue_name)
     ch.publish("", queue_name, b"kept")
@@ -176,6 +179,7 @@ def test_consumers_are_removed_before_the_close(ch: Channel, broker: Broker, tex
     assert broker.channel().declare_queue(queue_name, passive=True) == (queue_name, 0, 0)
 
 
+@pytest.mark.standard
 def test_other_channels_live_on(client: Client, ch: Channel, texts: Texts, queue_name: str) -> None:
     other = client.channel()
     other.declare_queue(queue_name)
@@ -186,6 +190,7 @@ def test_other_channels_live_on(client: Client, ch: Channel, texts: Texts, queue
     expect_failure(ch, texts)
 
 
+@pytest.mark.standard
 def test_the_number_can_be_opened_again_and_again(ch: Channel, texts: Texts) -> None:
     for _ in range(20):
         fail(ch)
@@ -193,6 +198,7 @@ def test_the_number_can_be_opened_again_and_again(ch: Channel, texts: Texts) -> 
         ch.open()
 
 
+@pytest.mark.standard
 def test_an_exclusive_queue_survives_the_close_of_its_channel(ch: Channel, texts: Texts, queue_name: str) -> None:
     ch.declare_queue(queue_name, exclusive=True)
     fail(ch)
@@ -268,6 +274,7 @@ def test_a_method_out_of_place_on_channel_0_is_unexpected(
     client.expect_connection_close(504, "CHANNEL_ERROR - unexpected method in connection state running", *ids)
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("number", [1, 2, 65535])
 @pytest.mark.parametrize("ids, args", {**CHANNEL_METHODS, CHANNEL_OPEN_OK: pack("L", "")}.items(), ids=by_name)
 def test_a_method_on_a_closed_channel_closes_the_connection(
@@ -287,6 +294,7 @@ def test_a_method_on_a_channel_closed_again_closes_the_connection(client: Client
     client.expect_connection_close(504, "CHANNEL_ERROR - expected 'channel.open'", *BASIC_QOS)
 
 
+@pytest.mark.standard
 def test_opening_a_channel_twice_closes_the_connection(client: Client, ch: Channel) -> None:
     ch.send(CHANNEL_OPEN, "s", "")
     client.expect_connection_close(504, "CHANNEL_ERROR - second 'channel.open' seen", *CHANNEL_OPEN)
@@ -306,6 +314,7 @@ def end_connection(client: Client) -> None:
     client.expect(0, *CONNECTION_CLOSE)
 
 
+@pytest.mark.standard
 def test_tcp_ends_once_the_brokers_close_is_answered(client: Client) -> None:
     end_connection(client)
     client.send_method(0, *CONNECTION_CLOSE_OK)
@@ -337,6 +346,7 @@ def test_after_the_brokers_close_nothing_else_is_heard(
     assert broker.channel().get(queue_name) is None
 
 
+@pytest.mark.standard
 def test_one_connections_error_leaves_the_others(broker: Broker, client: Client, ch: Channel) -> None:
     other = broker.client()
     end_connection(other)
@@ -346,6 +356,7 @@ def test_one_connections_error_leaves_the_others(broker: Broker, client: Client,
 # The client closes
 
 
+@pytest.mark.standard
 def test_a_client_that_closes_gets_close_ok(client: Client) -> None:
     client.send_method(0, *CONNECTION_CLOSE, CLOSE)
     assert client.expect(0, *CONNECTION_CLOSE_OK).args == b""
@@ -358,6 +369,7 @@ def test_tcp_ends_after_the_clients_close_though_the_client_leaves_it_open(broke
     client.expect_dropped()
 
 
+@pytest.mark.standard
 def test_exclusive_queues_are_deleted_before_close_ok(
         client: Client, ch: Channel, broker: Broker, texts: Texts, queue_name: str) -> None:
     ch.declare_queue(queue_name, exclusive=True)
@@ -376,6 +388,7 @@ def test_unacked_messages_are_requeued_before_close_ok(
     assert broker.channel().get(queue_name).redelivered
 
 
+@pytest.mark.standard
 def test_what_was_sent_before_close_counts(client: Client, ch: Channel, broker: Broker, queue_name: str) -> None:
     ch.declare_queue(queue_name)
     for _ in range(100):
@@ -384,6 +397,7 @@ def test_what_was_sent_before_close_counts(client: Client, ch: Channel, broker: 
     assert broker.channel().purge(queue_name) == 100
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("code, text", [(0, ""), (200, "bye"), (320, "x" * 255), (65535, "ключ")])
 def test_a_client_may_close_for_any_reason(client: Client, code: int, text: str) -> None:
     client.send_method(0, *CONNECTION_CLOSE, pack("2s22", code, text, 60, 40))

@@ -35,6 +35,7 @@ def exists(ch: Channel, exchange: str) -> bool:
 # Declaring
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("type", TYPES)
 def test_an_exchange_is_declared_and_declared_again(ch: Channel, exchange_name: str, type: str) -> None:
     ch.declare_exchange(exchange_name, type)
@@ -50,11 +51,13 @@ def test_any_flags_go_together(
         ch.declare_exchange(exchange_name, "direct", durable=durable, auto_delete=auto_delete, internal=internal)
 
 
+@pytest.mark.standard
 def test_an_exchange_is_seen_by_other_connections(ch: Channel, broker: Broker, exchange_name: str) -> None:
     ch.declare_exchange(exchange_name, "direct")
     assert exists(broker.channel(), exchange_name)
 
 
+@pytest.mark.standard
 def test_an_exchange_outlives_its_connection(
         client: Client, ch: Channel, broker: Broker, exchange_name: str) -> None:
     ch.declare_exchange(exchange_name, "direct")
@@ -103,6 +106,7 @@ INEQUIVALENT = {
 }
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("changed, text", INEQUIVALENT.values(), ids=INEQUIVALENT)
 def test_an_exchange_declared_otherwise_is_refused(
         ch: Channel, vhost: str, exchange_name: str, changed: dict[str, Any], text: str) -> None:
@@ -175,6 +179,7 @@ def test_a_refused_declare_makes_nothing(ch: Channel, exchange_name: str) -> Non
 # Declaring passively, and without an answer
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("flags", [
     {"type": "direct"}, {"type": "fanout"}, {"type": ""}, {"type": "direct", "durable": True},
     {"type": "direct", "auto_delete": True}, {"type": "direct", "internal": True},
@@ -190,6 +195,7 @@ def test_a_passive_declare_does_not_ask_whether_the_type_exists(ch: Channel, exc
     ch.declare_exchange(exchange_name, "x-nope", passive=True)
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("nowait", [False, True], ids=["awaited", "nowait"])
 def test_a_passive_declare_of_nothing_is_not_found(ch: Channel, texts: Texts, nowait: bool) -> None:
     ch.send_declare_exchange("nonesuch", passive=True, nowait=nowait)
@@ -226,6 +232,7 @@ def test_nowait_does_not_silence_errors(ch: Channel, vhost: str, exchange_name: 
 # Deleting
 
 
+@pytest.mark.standard
 def test_a_deleted_exchange_is_gone(ch: Channel, exchange_name: str) -> None:
     ch.declare_exchange(exchange_name, "direct")
     ch.delete_exchange(exchange_name)
@@ -242,6 +249,7 @@ def test_deleting_the_default_exchange_is_refused(ch: Channel) -> None:
     ch.fails(403, ON_DEFAULT_EXCHANGE, *EXCHANGE_DELETE)
 
 
+@pytest.mark.standard
 def test_a_name_declared_again_has_no_bindings(ch: Channel, routes: Routes, exchange_name: str) -> None:
     ch.declare_exchange(exchange_name, "fanout")
     routes.queue(exchange_name, "")

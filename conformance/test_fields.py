@@ -100,7 +100,7 @@ def test_the_first_of_duplicate_keys_counts(ch: Channel, queue_name: str) -> Non
 
 @pytest.mark.parametrize("depth", [1, 8, 30])
 def test_arguments_may_be_nested(ch: Channel, queue_name: str, depth: int) -> None:
-    """Up to 32 levels in ours (reliability §3), without a limit in RabbitMQ."""
+    """Up to 32 levels in ours (§38), without a limit in RabbitMQ."""
     value: Any = 1
     for level in range(depth):
         value = [value] if level % 2 else {"deeper": value}
@@ -108,7 +108,7 @@ def test_arguments_may_be_nested(ch: Channel, queue_name: str, depth: int) -> No
 
 
 def test_arguments_may_be_many(ch: Channel, queue_name: str) -> None:
-    """Up to 4096 fields in ours (reliability §3), without a limit in RabbitMQ."""
+    """Up to 4096 fields in ours (§38), without a limit in RabbitMQ."""
     ch.declare_queue(queue_name, arguments={f"key {number}": number for number in range(4000)})
 
 
@@ -185,6 +185,7 @@ PROPERTIES = {
 }
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("name, value", [(name, value) for name, values in PROPERTIES.items() for value in values])
 def test_a_property_is_carried_alone_and_octet_for_octet(ch: Channel, queue_name: str, name: str, value: Any) -> None:
     header = content_header(0, Properties(**{name: value}))
@@ -196,6 +197,7 @@ def test_the_user_id_is_carried(ch: Channel, broker: Broker, queue_name: str) ->
     assert carried(ch, queue_name, header) == header
 
 
+@pytest.mark.standard
 def test_absent_properties_stay_absent(ch: Channel, queue_name: str) -> None:
     assert carried(ch, queue_name, content_header(4), b"body")[12:] == b"\x00\x00"
 
@@ -205,12 +207,14 @@ def all_properties(user: str) -> Properties:
     return Properties(**{name: values[0] for name, values in PROPERTIES.items()}, user_id=user)
 
 
+@pytest.mark.standard
 def test_all_properties_together_are_carried_octet_for_octet(ch: Channel, broker: Broker, queue_name: str) -> None:
     header = content_header(4, all_properties(broker.parts.user))
     assert header[12:14] == b"\xff\xfc"
     assert carried(ch, queue_name, header, b"body") == header
 
 
+@pytest.mark.standard
 def test_a_delivery_a_return_and_a_get_show_the_same_header(ch: Channel, broker: Broker, queue_name: str) -> None:
     header = content_header(4, all_properties(broker.parts.user))
     ch.declare_queue(queue_name)

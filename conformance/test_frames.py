@@ -37,6 +37,7 @@ def begins(*texts: str) -> re.Pattern:
 # Frames that are none. Only the code and the first words of these texts matter to clients, the rest is Erlang's.
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("end", [0, 0xCD, 0xFF, ord("\n")])
 def test_a_wrong_end_octet_is_a_frame_error(client: Client, ch: Channel, end: int) -> None:
     client.send(method_frame(1, *BASIC_GET, pack("2so", 0, "q", 0))[:-1] + bytes([end]))
@@ -49,6 +50,7 @@ def test_tcp_ends_after_a_frame_error(client: Client, ch: Channel) -> None:
     client.expect_dropped()
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("kind", [0, 4, 5, 6, 7, 9, 255])
 @pytest.mark.parametrize("channel", [0, 1, 2])
 def test_an_unknown_frame_type_is_a_frame_error(client: Client, ch: Channel, kind: int, channel: int) -> None:
@@ -56,6 +58,7 @@ def test_an_unknown_frame_type_is_a_frame_error(client: Client, ch: Channel, kin
     client.expect_connection_close(501, begins(f"FRAME_ERROR - type {kind}"), 0, 0)
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("size", [4096 + 1, 131072, 2 ** 31, 2 ** 32 - 1])
 def test_a_frame_larger_than_agreed_is_a_frame_error_at_its_first_octets(broker: Broker, size: int) -> None:
     client = broker.client(frame_max=4096)
@@ -119,7 +122,7 @@ UNREADABLE = {
 @pytest.mark.parametrize("ids, args", UNREADABLE.values(), ids=UNREADABLE)
 def test_arguments_that_cannot_be_decoded_close_the_connection(
         client: Client, ch: Channel, ids: tuple[int, int], args: bytes) -> None:
-    """RabbitMQ says 501 with the method's ids; 502, the specification's own code, is as good (reliability §3)."""
+    """RabbitMQ says 501 with the method's ids; 502, the specification's own code, is as good (§38)."""
     client.send_method(1, *ids, args)
     client.expect_connection_close((501, 502), begins("FRAME_ERROR - ", "SYNTAX_ERROR - "), *ids)
 
@@ -153,7 +156,7 @@ TABLES_UNREADABLE = {
 
 @pytest.mark.parametrize("table", TABLES_UNREADABLE.values(), ids=TABLES_UNREADABLE)
 def test_a_table_that_cannot_be_read_ends_the_connection(client: Client, ch: Channel, table: bytes) -> None:
-    """RabbitMQ drops TCP without a word; a broker may say 501 or 502 first (§3, reliability §3)."""
+    """RabbitMQ drops TCP without a word; a broker may say 501 or 502 first (§3, §38)."""
     client.send_method(1, *QUEUE_DECLARE, pack("2so", 0, "q", 0) + longstr(table))
     client.expect_dropped_or_closed(501, 502)
 
@@ -161,6 +164,7 @@ def test_a_table_that_cannot_be_read_ends_the_connection(client: Client, ch: Cha
 # Contents out of turn
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("first", [header_frame(0), frame(BODY, 1, b"x"), frame(BODY, 1, b"")],
                          ids=["header", "body", "empty body"])
 def test_a_content_with_no_method_before_it_is_unexpected(client: Client, ch: Channel, first: bytes) -> None:
@@ -168,6 +172,7 @@ def test_a_content_with_no_method_before_it_is_unexpected(client: Client, ch: Ch
     client.expect_connection_close(505, UNEXPECTED_METHOD, 0, 0)
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("instead", [
     PUBLISH, QOS, CLOSE_CHANNEL, frame(BODY, 1, b"x"), frame(BODY, 1, b""), header_frame(0, weight=1),
 ], ids=["a publish", "another method", "channel.close", "a body", "an empty body", "a header with a weight"])
@@ -183,6 +188,7 @@ def test_a_header_of_another_class_is_unexpected(client: Client, ch: Channel, cl
     client.expect_connection_close(505, text, *BASIC_PUBLISH)
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("instead", [PUBLISH, QOS, CLOSE_CHANNEL, header_frame(5)],
                          ids=["a publish", "another method", "channel.close", "a second header"])
 @pytest.mark.parametrize("begun", [b"", frame(BODY, 1, b"abc")], ids=["before the body", "within the body"])
@@ -193,7 +199,7 @@ def test_anything_but_body_until_it_is_whole_is_unexpected(
 
 
 def test_more_body_than_declared_closes_the_connection(client: Client, ch: Channel) -> None:
-    """RabbitMQ notices at the next method, with 505; 501 at once is as good (reliability §3)."""
+    """RabbitMQ notices at the next method, with 505; 501 at once is as good (§38)."""
     client.send(PUBLISH + header_frame(5) + frame(BODY, 1, b"123456") + QOS)
     client.expect_connection_close((501, 505), begins("FRAME_ERROR - ", "UNEXPECTED_FRAME - "))
 
@@ -220,11 +226,12 @@ PROPERTIES_UNREADABLE = {
 @pytest.mark.parametrize("properties", PROPERTIES_UNREADABLE.values(), ids=PROPERTIES_UNREADABLE)
 def test_properties_that_cannot_be_decoded_close_the_connection(
         client: Client, ch: Channel, properties: bytes) -> None:
-    """RabbitMQ says 541 without a reason; 501 or 502 with one is friendlier (reliability §3)."""
+    """RabbitMQ says 541 without a reason; 501 or 502 with one is friendlier (§38)."""
     client.send(PUBLISH + frame(HEADER, 1, struct.pack(">HHQ", 60, 0, 0) + properties))
     client.expect_connection_close((501, 502, 541), begins("FRAME_ERROR - ", "SYNTAX_ERROR - ", "INTERNAL_ERROR"))
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("bad", [b"", PUBLISH, PUBLISH + header_frame(5)],
                          ids=["between methods", "before a header", "within a body"])
 def test_dropping_tcp_leaves_the_broker_well(broker: Broker, client: Client, ch: Channel, bad: bytes) -> None:
@@ -241,6 +248,7 @@ def published(queue: str, *frames: bytes, channel: int = 1) -> bytes:
     return method_frame(channel, *BASIC_PUBLISH, pack("2sso", 0, "", queue, 0)) + b"".join(frames)
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("parts", [
     [b"12345"],
     [b"1", b"2", b"3", b"4", b"5"],
@@ -254,6 +262,7 @@ def test_a_body_may_come_in_any_pieces(client: Client, ch: Channel, queue_name: 
     assert ch.get(queue_name, no_ack=True).body == b"12345"
 
 
+@pytest.mark.standard
 def test_a_body_in_a_thousand_pieces_is_put_together(client: Client, ch: Channel, queue_name: str) -> None:
     body = bytes(range(250)) * 4
     ch.declare_queue(queue_name)
@@ -261,6 +270,7 @@ def test_a_body_in_a_thousand_pieces_is_put_together(client: Client, ch: Channel
     assert ch.get(queue_name, no_ack=True).body == body
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("size", [0, 1, 131064, 131065, 262128, 1 << 20])
 def test_bodies_of_any_size_come_back_unchanged(ch: Channel, queue_name: str, size: int) -> None:
     body = (bytes(range(251)) * (size // 251 + 1))[:size]
@@ -269,6 +279,7 @@ def test_bodies_of_any_size_come_back_unchanged(ch: Channel, queue_name: str, si
     assert ch.get(queue_name, no_ack=True).body == body
 
 
+@pytest.mark.standard
 def test_a_body_full_of_frame_ends_comes_back_unchanged(ch: Channel, queue_name: str) -> None:
     body = QOS + FRAME_END * 500 + PROTOCOL_HEADER
     ch.declare_queue(queue_name)
@@ -284,6 +295,7 @@ def test_heartbeats_may_come_within_a_content(client: Client, ch: Channel, queue
     assert ch.get(queue_name, no_ack=True).body == b"ab"
 
 
+@pytest.mark.standard
 def test_channel_methods_may_come_within_a_content_of_another_channel(
         client: Client, ch: Channel, queue_name: str) -> None:
     other = client.channel()
@@ -296,6 +308,7 @@ def test_channel_methods_may_come_within_a_content_of_another_channel(
     assert ch.get(queue_name, no_ack=True).body == b"x"
 
 
+@pytest.mark.standard
 def test_contents_of_two_channels_may_interleave(client: Client, ch: Channel, queue_name: str) -> None:
     client.channel(2)
     ch.declare_queue(queue_name)
@@ -309,6 +322,7 @@ def test_contents_of_two_channels_may_interleave(client: Client, ch: Channel, qu
     assert {ch.get(queue_name, no_ack=True).body for _ in range(2)} == {b"one ", b"the "}
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("channels", [2, 20])
 def test_contents_of_many_channels_sent_in_turns_arrive_whole(
         client: Client, ch: Channel, queue_name: str, channels: int) -> None:
@@ -349,6 +363,7 @@ class Dribbling(Client):
             super().send(raw[start:start + self.segment])
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("segment", [1, 2, 3, 7, 64])
 def test_octets_may_come_in_any_segments(broker: Broker, queue_name: str, segment: int) -> None:
     properties = Properties(headers={"k": [1, "v"]}, message_id="m")
@@ -363,6 +378,7 @@ def test_octets_may_come_in_any_segments(broker: Broker, queue_name: str, segmen
         assert (got.properties, got.body) == (properties, b"body")
 
 
+@pytest.mark.standard
 def test_a_thousand_methods_in_one_segment_are_answered_in_order(client: Client, ch: Channel) -> None:
     client.send(QOS * 1000)
     for _ in range(1000):

@@ -59,6 +59,7 @@ def greeted(stranger: Client) -> Client:
 # The protocol header
 
 
+@pytest.mark.standard
 def test_start_says_version_0_9_and_the_american_locale(stranger: Client) -> None:
     major, minor, _, _, locales = stranger.greet().decode("ooTLL")
     assert (major, minor) == (0, 9)
@@ -84,6 +85,7 @@ def test_the_0_8_headers_get_a_0_8_start_or_are_refused_like_others(stranger: Cl
         assert (kind, channel) == (1, 0)
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("header", OTHER_HEADERS.values(), ids=OTHER_HEADERS)
 def test_another_version_is_answered_with_ours_and_the_end_of_tcp(stranger: Client, header: bytes) -> None:
     stranger.send(header)
@@ -93,7 +95,7 @@ def test_another_version_is_answered_with_ours_and_the_end_of_tcp(stranger: Clie
 
 @pytest.mark.parametrize("opening", OTHER_PROTOCOLS.values(), ids=OTHER_PROTOCOLS)
 def test_another_protocol_is_answered_with_our_header_at_most(stranger: Client, opening: bytes) -> None:
-    """RabbitMQ sends its header and closes; a broker may also just close (reliability §3)."""
+    """RabbitMQ sends its header and closes; a broker may also just close (§38)."""
     stranger.send(opening)
     try:
         assert stranger.read_octets(8) == PROTOCOL_HEADER
@@ -102,6 +104,7 @@ def test_another_protocol_is_answered_with_our_header_at_most(stranger: Client, 
     stranger.expect_dropped()
 
 
+@pytest.mark.standard
 def test_the_header_may_come_octet_by_octet(stranger: Client) -> None:
     for octet in PROTOCOL_HEADER:
         stranger.send(bytes([octet]))
@@ -154,6 +157,7 @@ def test_the_cluster_name_looks_like_a_node(stranger: Client) -> None:
 # Logging in
 
 
+@pytest.mark.standard
 def test_plain_logs_in(greeted: Client) -> None:
     greeted.log_in("PLAIN", plain_response(greeted.url.user, greeted.url.password))
 
@@ -188,6 +192,7 @@ def test_heartbeats_may_come_between_the_steps(greeted: Client) -> None:
         step()
 
 
+@pytest.mark.standard
 def test_open_ok_carries_an_empty_string(greeted: Client) -> None:
     greeted.log_in()
     greeted.tune()
@@ -195,6 +200,7 @@ def test_open_ok_carries_an_empty_string(greeted: Client) -> None:
     assert greeted.expect(0, *CONNECTION_OPEN_OK).decode("s") == ("",)
 
 
+@pytest.mark.standard
 def test_the_reserved_fields_of_open_are_ignored(greeted: Client) -> None:
     greeted.log_in()
     greeted.tune()

@@ -16,6 +16,8 @@ from conformance.methods import TX_COMMIT
 from conformance.queues import declare, drained, fill, get, of_each_type, publish_confirmed, ready, shown
 from conformance.waiting import wait_until
 
+pytestmark = pytest.mark.needs("length-limits", "publisher_confirms")
+
 REJECTING = ["reject-publish", "reject-publish-dlx"]
 rejecting = pytest.mark.parametrize("overflow", REJECTING)
 any_overflow = pytest.mark.parametrize("overflow", ["drop-head", *REJECTING])
@@ -219,7 +221,7 @@ def test_the_latest_are_refused(ch: Channel, names: Names, overflow: str) -> Non
     assert drained(ch, queue) == ["0", "1"]
 
 
-@pytest.mark.only("amqpd", reason="RabbitMQ's takes one more, and then none before a fifth of the limit is free")
+@pytest.mark.needs("quorum-limits-exact")
 @pytest.mark.parametrize("limits", [{"x-max-length": 5}, {"x-max-length-bytes": 5}], ids=str)
 def test_a_quorum_queue_refuses_at_its_limit(ch: Channel, names: Names, limits: dict[str, int]) -> None:
     queue = declare(ch, names, {"x-overflow": "reject-publish", **limits}, "quorum")
@@ -228,7 +230,7 @@ def test_a_quorum_queue_refuses_at_its_limit(ch: Channel, names: Names, limits: 
     assert publish_confirmed(ch, queue, "7", "8") == [True, False]
 
 
-@pytest.mark.only("rabbitmq", reason="amqpd's refuses at the limit, and takes what there is room for")
+@pytest.mark.needs("quorum-limits-late")
 @pytest.mark.parametrize("limits", [{"x-max-length": 5}, {"x-max-length-bytes": 5}], ids=str)
 def test_a_quorum_queue_takes_one_more_and_then_none_before_a_fifth_is_free(
         ch: Channel, names: Names, limits: dict[str, int]) -> None:
@@ -349,7 +351,7 @@ def test_a_commit_that_is_refused_a_message_fails(ch: Channel, names: Names, ove
     ch.fails(406, "PRECONDITION_FAILED - partial tx completion", *TX_COMMIT)
 
 
-@pytest.mark.only("rabbitmq", reason="amqpd may commit all of a transaction or nothing")
+@pytest.mark.needs("tx-partial-commit")
 def test_what_was_accepted_of_a_refused_transaction_stays(ch: Channel, names: Names, broker: Broker) -> None:
     full, open = declare(ch, names, {"x-max-length": 0, "x-overflow": "reject-publish"}), declare(ch, names)
     ch.tx_select()

@@ -75,6 +75,7 @@ def test_the_trace_exchange_is_internal(ch: Channel, texts: Texts) -> None:
 # The default exchange
 
 
+@pytest.mark.standard
 def test_a_queue_is_reached_by_its_name(ch: Channel, queue_name: str) -> None:
     ch.declare_queue(queue_name)
     ch.publish("", queue_name, b"body")
@@ -82,6 +83,7 @@ def test_a_queue_is_reached_by_its_name(ch: Channel, queue_name: str) -> None:
     assert (got.exchange, got.routing_key, got.body) == ("", queue_name, b"body")
 
 
+@pytest.mark.standard
 def test_a_queue_deleted_is_reached_no_more(ch: Channel, queue_name: str) -> None:
     ch.declare_queue(queue_name)
     ch.delete_queue(queue_name)
@@ -90,6 +92,7 @@ def test_a_queue_deleted_is_reached_no_more(ch: Channel, queue_name: str) -> Non
     assert (returned.code, returned.text, returned.exchange, returned.routing_key) == (312, "NO_ROUTE", "", queue_name)
 
 
+@pytest.mark.standard
 def test_the_whole_name_counts(ch: Channel, routes: Routes, queue_name: str) -> None:
     ch.declare_queue(queue_name)
     for key in (queue_name[:-1], queue_name + "x", "#", "", queue_name.upper()):
@@ -98,6 +101,7 @@ def test_the_whole_name_counts(ch: Channel, routes: Routes, queue_name: str) -> 
     assert ch.get(queue_name) is None
 
 
+@pytest.mark.standard
 def test_an_exchange_is_not_reached_by_its_name(ch: Channel, routes: Routes, exchange_name: str) -> None:
     ch.declare_exchange(exchange_name, "fanout")
     routes.queue(exchange_name, "")
@@ -138,6 +142,7 @@ def test_its_implicit_binding_cannot_be_removed(ch: Channel, queue_name: str) ->
 # The reserved prefix
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("name", ["amq.", "amq.mine", "amq.gen-mine", "amq.direct.mine", "am\r\nq.mine"])
 def test_an_exchange_cannot_be_created_under_the_prefix(ch: Channel, name: str) -> None:
     ch.send_declare_exchange(name, "direct")
@@ -150,6 +155,7 @@ def test_the_prefix_is_refused_before_bad_arguments(ch: Channel) -> None:
     ch.fails(403, "ACCESS_REFUSED - exchange name 'amq.mine' contains reserved prefix 'amq.*'", *EXCHANGE_DECLARE)
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("name", ["amq.", "amq.mine", "amq.gen-mine"])
 def test_a_queue_cannot_be_declared_under_the_prefix(ch: Channel, name: str) -> None:
     ch.send_declare_queue(name)
@@ -171,6 +177,7 @@ def test_a_server_named_queue_may_be_used_and_declared_passively(ch: Channel) ->
     assert ch.delete_queue(name) == 0
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("prefix", ["amq", "AMQ.", "Amq.", "amq-", " amq."])
 def test_other_prefixes_are_free(ch: Channel, names: Names, prefix: str) -> None:
     queue, exchange = names.queue(), names.exchange()
@@ -191,6 +198,7 @@ def test_a_consumer_without_a_tag_gets_one(ch: Channel, queue_name: str) -> None
     assert re.fullmatch(rf"amq\.ctag-{GENERATED}", ch.consume(queue_name))
 
 
+@pytest.mark.standard
 def test_no_two_names_are_the_same(ch: Channel, queue_name: str) -> None:
     ch.declare_queue(queue_name)
     queues = {ch.declare_queue(exclusive=True)[0] for _ in range(50)}
@@ -201,6 +209,7 @@ def test_no_two_names_are_the_same(ch: Channel, queue_name: str) -> None:
 # Names that look alike
 
 
+@pytest.mark.standard
 def test_names_differ_in_case(ch: Channel, names: Names) -> None:
     lower = names.queue()
     upper = names.queue(lower.upper())
@@ -211,6 +220,7 @@ def test_names_differ_in_case(ch: Channel, names: Names) -> None:
     assert ch.get(upper).body == b"upper"
 
 
+@pytest.mark.standard
 def test_exchanges_differ_in_case(ch: Channel, names: Names) -> None:
     lower = names.exchange()
     upper = names.exchange(lower.upper())
@@ -218,6 +228,7 @@ def test_exchanges_differ_in_case(ch: Channel, names: Names) -> None:
     ch.declare_exchange(upper, "fanout")
 
 
+@pytest.mark.standard
 def test_a_queue_and_an_exchange_may_have_one_name(ch: Channel, names: Names) -> None:
     name = names.queue(names.exchange())
     ch.declare_exchange(name, "fanout")
@@ -280,7 +291,7 @@ def test_a_deletion_takes_line_breaks_out_of_the_name(ch: Channel, broker: Broke
 SURROGATE = b"a\xed\xa0\x80"
 
 
-@pytest.mark.only("amqpd", reason="RabbitMQ takes lone surrogates in names")
+@pytest.mark.needs("names-are-utf-8")
 @pytest.mark.parametrize("send", [
     lambda ch: ch.send_declare_queue(SURROGATE), lambda ch: ch.send_declare_exchange(SURROGATE),
     lambda ch: ch.publish("", SURROGATE), lambda ch: ch.publish("amq.direct", b"\xff")],
@@ -291,7 +302,7 @@ def test_a_name_that_is_not_utf_8_ends_the_connection(
     client.expect_connection_close(501, "FRAME_ERROR - Malformed UTF-8 in shortstr")
 
 
-@pytest.mark.only("rabbitmq", reason="amqpd's names and keys are UTF-8")
+@pytest.mark.needs("names-of-any-octets")
 def test_lone_surrogates_are_taken_in_names_and_anything_in_keys(ch: Channel, names: Names) -> None:
     queue = names.queue() + SURROGATE.decode("utf-8", "surrogateescape")
     ch.declare_queue(queue)

@@ -1,4 +1,4 @@
-"""§1, §5, §6 Every method a client can send, in every state of a connection and a channel, and what comes of it.
+"""§5, §1, §6 Every method a client can send, in every state of a connection and a channel, and what comes of it.
 
 The states: before start-ok, before tune-ok, before open; then with an open connection on channel 0, on a channel never
 opened, on an open channel, after our channel.close, and after the broker's.

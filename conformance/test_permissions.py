@@ -23,6 +23,8 @@ from conformance.methods import (
     QUEUE_UNBIND)
 from conformance.texts import Texts
 
+pytestmark = pytest.mark.needs("ctl")
+
 PASSWORD = "correct horse"
 Send = Callable[[Channel, str, str], None]
 Ids = tuple[int, int]

@@ -1,6 +1,6 @@
 """§30 Policies: which one holds for a queue or an exchange, from when until when, and which are refused.
 
-Collected only with `--ctl COMMAND`. A policy is seen here by what it makes of a queue's length, or of an exchange's
+Needs `--ctl COMMAND`. A policy is seen here by what it makes of a queue's length, or of an exchange's
 unroutable messages; `test_policy_queues` asks about all other keys.
 """
 from __future__ import annotations
@@ -16,6 +16,8 @@ from conformance.conftest import Broker, Names
 from conformance.policies import Policies
 from conformance.queues import declare, drained, fill, ready
 from conformance.routes import Routes
+
+pytestmark = pytest.mark.needs("ctl")
 
 BODIES = [str(number) for number in range(9)]
 

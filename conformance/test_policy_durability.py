@@ -1,4 +1,4 @@
-"""§28, §30 Policies are kept by a restart. Collected only with `--restart COMMAND` and `--ctl COMMAND`."""
+"""§30, §28 Policies are kept by a restart. Needs `--restart COMMAND` and `--ctl COMMAND`."""
 from __future__ import annotations
 
 import pytest
@@ -8,6 +8,8 @@ from conformance.conftest import Broker, Names
 from conformance.policies import Policies
 from conformance.queues import drained, fill, let_pass
 from conformance.restarting import restart
+
+pytestmark = pytest.mark.needs("ctl", "restart")
 
 
 def test_policies_are_kept(ch: Channel, broker: Broker, names: Names, policies: Policies,

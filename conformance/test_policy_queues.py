@@ -1,6 +1,6 @@
 """§30 What policies set on queues, at once on those that are there, and how that goes together with arguments.
 
-Collected only with `--ctl COMMAND`.
+Needs `--ctl COMMAND`.
 """
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from conformance.queues import (
     Stopwatch, becomes_empty, declare, drained, fill, get, is_gone, let_pass, publish_confirmed, ready, shown)
 from conformance.texts import Texts
 from conformance.waiting import wait_until
+
+pytestmark = pytest.mark.needs("ctl", "publisher_confirms")
 
 SHORT_MS = 100
 LONG_MS = 60_000
@@ -254,7 +256,7 @@ def test_a_key_by_argument_is_refused_though_a_policy_has_the_exchange(
 
 
 @pytest.mark.parametrize("type", [
-    "quorum", pytest.param("classic", marks=pytest.mark.only("amqpd", reason="RabbitMQ limits quorum queues alone"))])
+    "quorum", pytest.param("classic", marks=pytest.mark.needs("delivery-limit-on-classic"))])
 def test_of_both_delivery_limits_the_smaller_counts(
         ch: Channel, names: Names, letters: Letters, policies: Policies, type: str) -> None:
     policies.set({"delivery-limit": 1})
@@ -267,7 +269,7 @@ def test_of_both_delivery_limits_the_smaller_counts(
 
 
 @pytest.mark.parametrize("type", [
-    "quorum", pytest.param("classic", marks=pytest.mark.only("amqpd", reason="RabbitMQ limits quorum queues alone"))])
+    "quorum", pytest.param("classic", marks=pytest.mark.needs("delivery-limit-on-classic"))])
 def test_a_delivery_limit_holds_from_now_on(
         ch: Channel, names: Names, letters: Letters, policies: Policies, type: str) -> None:
     """For what came back before too."""
@@ -280,7 +282,7 @@ def test_a_delivery_limit_holds_from_now_on(
     assert counts(letters.take(1)[0]) == [(queue, "delivery_limit", 1)]
 
 
-@pytest.mark.only("rabbitmq", reason="amqpd's queues of all types know all keys")
+@pytest.mark.needs("policy-keys-by-queue-type")
 @pytest.mark.parametrize("type, foreign", [("classic", {"delivery-limit": 5}), ("quorum", {"queue-mode": "lazy"})])
 def test_a_policy_with_a_key_for_other_types_does_not_hold_at_all(
         ch: Channel, names: Names, policies: Policies, type: str, foreign: dict[str, Any]) -> None:

@@ -33,6 +33,7 @@ def numbers(deliveries: list[Delivery]) -> list[int]:
 # Per consumer
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_a_consumer_gets_so_many_and_no_more(ch: Channel, filled: str, count: int) -> None:
     ch.qos(count)
@@ -41,6 +42,7 @@ def test_a_consumer_gets_so_many_and_no_more(ch: Channel, filled: str, count: in
     assert ch.delivered(filled) == []
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("count", [0, 20, 65535])
 def test_zero_is_no_limit_and_a_high_one_none_either(ch: Channel, filled: str, count: int) -> None:
     ch.qos(1)
@@ -49,6 +51,7 @@ def test_zero_is_no_limit_and_a_high_one_none_either(ch: Channel, filled: str, c
     assert numbers(ch.deliveries(20)) == list(range(20))
 
 
+@pytest.mark.standard
 def test_without_qos_there_is_no_limit(ch: Channel, filled: str) -> None:
     ch.consume(filled)
     assert numbers(ch.deliveries(20)) == list(range(20))
@@ -104,6 +107,7 @@ def test_a_limit_that_is_lifted_holds_for_consumers_that_have_it(ch: Channel, fi
     assert ch.delivered(filled) == []
 
 
+@pytest.mark.needs("per_consumer_qos")
 def test_each_consumer_has_the_limit_for_itself(ch: Channel, filled: str) -> None:
     ch.qos(2)
     for tag in "ABC":
@@ -123,6 +127,7 @@ def test_an_answer_makes_room_for_the_consumer_that_had_the_message(ch: Channel,
     assert ch.delivered(filled) == []
 
 
+@pytest.mark.standard
 def test_qos_is_for_its_channel_alone(client: Client, ch: Channel, filled: str) -> None:
     ch.qos(1)
     other = client.channel()
@@ -130,6 +135,7 @@ def test_qos_is_for_its_channel_alone(client: Client, ch: Channel, filled: str) 
     assert numbers(other.deliveries(20)) == list(range(20))
 
 
+@pytest.mark.standard
 def test_what_needs_no_ack_is_not_limited(ch: Channel, filled: str) -> None:
     ch.qos(1)
     ch.consume(filled, no_ack=True)
@@ -166,6 +172,7 @@ def test_recover_makes_room_for_all(ch: Channel, filled: str) -> None:
 # Per channel
 
 
+@pytest.mark.needs("per_consumer_qos")
 def test_one_global_limit_is_shared_by_all_consumers(ch: Channel, filled: str) -> None:
     ch.qos(3, is_global=True)
     ch.consume(filled, "A")
@@ -174,6 +181,7 @@ def test_one_global_limit_is_shared_by_all_consumers(ch: Channel, filled: str) -
     assert ch.delivered(filled) == []
 
 
+@pytest.mark.needs("per_consumer_qos")
 def test_an_ack_makes_room_within_a_global_limit(ch: Channel, filled: str) -> None:
     ch.qos(2, is_global=True)
     ch.consume(filled)
@@ -183,6 +191,7 @@ def test_an_ack_makes_room_within_a_global_limit(ch: Channel, filled: str) -> No
     assert ch.delivered(filled) == []
 
 
+@pytest.mark.needs("per_consumer_qos")
 def test_a_global_limit_counts_what_consumers_that_were_unlimited_have(ch: Channel, filled: str) -> None:
     """Started unlimited they hold 20; a limit of 1 lets nothing through until all but none of them are acked."""
     ch.consume(filled, "unlimited")
@@ -193,6 +202,7 @@ def test_a_global_limit_counts_what_consumers_that_were_unlimited_have(ch: Chann
     assert ch.delivered(filled) == []
 
 
+@pytest.mark.needs("per_consumer_qos")
 def test_a_global_limit_holds_for_existing_consumers_at_once(ch: Channel, queue_name: str) -> None:
     ch.declare_queue(queue_name)
     ch.consume(queue_name)
@@ -203,6 +213,7 @@ def test_a_global_limit_holds_for_existing_consumers_at_once(ch: Channel, queue_
     assert ch.delivered(queue_name) == []
 
 
+@pytest.mark.needs("per_consumer_qos")
 def test_a_raised_global_limit_lets_more_through_at_once(ch: Channel, filled: str) -> None:
     ch.qos(1, is_global=True)
     ch.consume(filled)
@@ -212,6 +223,7 @@ def test_a_raised_global_limit_lets_more_through_at_once(ch: Channel, filled: st
     assert ch.delivered(filled) == []
 
 
+@pytest.mark.needs("per_consumer_qos")
 def test_a_global_limit_lifted_lets_all_through(ch: Channel, filled: str) -> None:
     ch.qos(1, is_global=True)
     ch.consume(filled)
@@ -220,6 +232,7 @@ def test_a_global_limit_lifted_lets_all_through(ch: Channel, filled: str) -> Non
     assert numbers(ch.deliveries(19)) == list(range(1, 20))
 
 
+@pytest.mark.needs("per_consumer_qos")
 def test_a_lowered_global_limit_takes_nothing_back(ch: Channel, filled: str) -> None:
     ch.qos(5, is_global=True)
     ch.consume(filled)
@@ -231,6 +244,7 @@ def test_a_lowered_global_limit_takes_nothing_back(ch: Channel, filled: str) -> 
     assert numbers(ch.deliveries(1)) == [5]
 
 
+@pytest.mark.needs("per_consumer_qos")
 @pytest.mark.parametrize("each, together, expected", [(2, 3, 3), (3, 2, 2), (1, 9, 2), (0, 4, 4), (2, 0, 4)])
 def test_both_limits_must_allow_a_delivery(ch: Channel, filled: str, each: int, together: int, expected: int) -> None:
     ch.qos(each)
@@ -241,12 +255,14 @@ def test_both_limits_must_allow_a_delivery(ch: Channel, filled: str, each: int, 
     assert ch.delivered(filled) == []
 
 
+@pytest.mark.needs("per_consumer_qos")
 def test_what_needs_no_ack_does_not_count_for_a_global_limit(ch: Channel, filled: str) -> None:
     ch.qos(1, is_global=True)
     ch.consume(filled, no_ack=True)
     assert numbers(ch.deliveries(20)) == list(range(20))
 
 
+@pytest.mark.needs("per_consumer_qos")
 def test_what_needs_no_ack_waits_while_a_global_limit_is_used_up(
         ch: Channel, broker: Broker, filled: str, names: Names) -> None:
     """Whether it was there before, or comes then."""
@@ -263,6 +279,7 @@ def test_what_needs_no_ack_waits_while_a_global_limit_is_used_up(
     assert sorted(d.body for d in ch.deliveries(20) if d.consumer_tag == "quick") == [b"1", b"2"]
 
 
+@pytest.mark.needs("per_consumer_qos")
 def test_what_needs_no_ack_goes_on_once_there_is_room(ch: Channel, names: Names) -> None:
     slow, quick = declare(ch, names), declare(ch, names)
     fill(ch, slow, "slow")
@@ -276,6 +293,7 @@ def test_what_needs_no_ack_goes_on_once_there_is_room(ch: Channel, names: Names)
     assert [delivery.body for delivery in ch.deliveries(5)] == [b"0", b"1", b"2", b"3", b"4"]
 
 
+@pytest.mark.needs("per_consumer_qos")
 @pytest.mark.parametrize("count", [1, 3, 10])
 @pytest.mark.parametrize("consumers", [1, 2])
 def test_all_queues_have_their_share_of_a_global_limit(
@@ -295,6 +313,7 @@ def test_all_queues_have_their_share_of_a_global_limit(
     assert len(taken) == 3 and min(taken.values()) >= 5, taken
 
 
+@pytest.mark.needs("per_consumer_qos")
 def test_what_was_got_does_not_count_for_a_global_limit(ch: Channel, filled: str) -> None:
     ch.qos(1, is_global=True)
     ch.get(filled)
@@ -303,6 +322,7 @@ def test_what_was_got_does_not_count_for_a_global_limit(ch: Channel, filled: str
     assert numbers(ch.deliveries(1)) == [2]
 
 
+@pytest.mark.needs("per_consumer_qos")
 def test_a_global_limit_is_for_its_channel_alone(client: Client, ch: Channel, filled: str) -> None:
     ch.qos(1, is_global=True)
     ch.consume(filled)

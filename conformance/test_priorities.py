@@ -11,8 +11,10 @@ import pytest
 from conformance.channel import Channel
 from conformance.conftest import Broker, Names
 from conformance.fields import Properties
-from conformance.queues import declare, drained, fill, get, ready, shown
+from conformance.queues import declare, drained, fill, get, of_each_type, ready, shown
 from conformance.waiting import wait_until
+
+pytestmark = pytest.mark.needs("message-priorities", "publisher_confirms")
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def test_each_of_255_priorities_is_apart(ch: Channel, names: Names) -> None:
     assert got(ch, queue, 256) == list(range(255, -1, -1))
 
 
-@pytest.mark.parametrize("type", ["classic", "quorum"])
+@of_each_type
 def test_other_queues_do_not_look_at_the_priority(ch: Channel, names: Names, type: str) -> None:
     queue = declare(ch, names, type=type)
     fill_in_order(ch, queue, "0a", "5a", "3a")

@@ -23,6 +23,7 @@ EVERY_PROPERTY = Properties(
 # Delivered as published
 
 
+@pytest.mark.standard
 def test_a_message_is_delivered_with_the_exchange_and_key_it_was_published_to(
         ch: Channel, queue_name: str, exchange_name: str) -> None:
     ch.declare_exchange(exchange_name, "fanout")
@@ -33,6 +34,7 @@ def test_a_message_is_delivered_with_the_exchange_and_key_it_was_published_to(
     assert (got.exchange, got.routing_key, got.body) == (exchange_name, "routing key", b"body")
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("properties", [Properties(), EVERY_PROPERTY], ids=["none", "all"])
 def test_properties_are_delivered_as_published(ch: Channel, queue_name: str, properties: Properties) -> None:
     """Absent ones stay absent."""
@@ -41,6 +43,7 @@ def test_properties_are_delivered_as_published(ch: Channel, queue_name: str, pro
     assert ch.get(queue_name).properties == properties
 
 
+@pytest.mark.standard
 def test_messages_keep_their_order(ch: Channel, queue_name: str) -> None:
     ch.declare_queue(queue_name)
     for number in range(200):
@@ -49,18 +52,21 @@ def test_messages_keep_their_order(ch: Channel, queue_name: str) -> None:
     assert [int(delivery.body) for delivery in ch.deliveries(200)] == list(range(200))
 
 
+@pytest.mark.standard
 def test_publishing_is_not_answered(ch: Channel, queue_name: str) -> None:
     ch.declare_queue(queue_name)
     ch.publish("", queue_name)
     assert ch.sync() == []
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("exchange", ["", "amq.direct", "amq.fanout", "amq.topic", "amq.headers"])
 def test_what_goes_nowhere_is_dropped_in_silence(ch: Channel, exchange: str) -> None:
     ch.publish(exchange, NOWHERE)
     assert ch.sync() == []
 
 
+@pytest.mark.standard
 def test_a_publish_is_lost_when_the_connection_ends_within_it(
         client: Client, ch: Channel, broker: Broker, queue_name: str) -> None:
     ch.declare_queue(queue_name)
@@ -73,6 +79,7 @@ def test_a_publish_is_lost_when_the_connection_ends_within_it(
 # Mandatory
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("exchange", ["", "amq.direct", "amq.topic"])
 def test_a_mandatory_message_without_a_queue_comes_back(ch: Channel, exchange: str) -> None:
     ch.publish(exchange, NOWHERE, b"body", mandatory=True)
@@ -80,6 +87,7 @@ def test_a_mandatory_message_without_a_queue_comes_back(ch: Channel, exchange: s
     assert returned[:4] == (312, "NO_ROUTE", exchange, NOWHERE)
 
 
+@pytest.mark.standard
 def test_a_message_comes_back_as_it_was_published(ch: Channel) -> None:
     body = bytes(range(256)) * 1000
     ch.publish("", NOWHERE, body, properties=EVERY_PROPERTY, mandatory=True)
@@ -87,6 +95,7 @@ def test_a_message_comes_back_as_it_was_published(ch: Channel) -> None:
     assert (returned.properties, returned.body) == (EVERY_PROPERTY, body)
 
 
+@pytest.mark.standard
 def test_a_message_without_a_body_comes_back_without_one(ch: Channel) -> None:
     ch.publish("", NOWHERE, mandatory=True)
     returned, = ch.returns(1)
@@ -94,12 +103,14 @@ def test_a_message_without_a_body_comes_back_without_one(ch: Channel) -> None:
     assert ch.sync() == []
 
 
+@pytest.mark.standard
 def test_returns_come_in_the_order_of_their_publishes(ch: Channel) -> None:
     for number in range(50):
         ch.publish("", NOWHERE, b"%d" % number, mandatory=True)
     assert [int(returned.body) for returned in ch.returns(50)] == list(range(50))
 
 
+@pytest.mark.standard
 def test_returns_come_on_the_channel_of_the_publish(client: Client, ch: Channel) -> None:
     other = client.channel()
     ch.publish("", NOWHERE, mandatory=True)
@@ -107,6 +118,7 @@ def test_returns_come_on_the_channel_of_the_publish(client: Client, ch: Channel)
     assert other.sync() == []
 
 
+@pytest.mark.standard
 def test_a_mandatory_message_stays_with_a_queue_that_nobody_consumes(ch: Channel, queue_name: str) -> None:
     ch.declare_queue(queue_name)
     ch.publish("", queue_name, b"kept", mandatory=True)
@@ -114,6 +126,7 @@ def test_a_mandatory_message_stays_with_a_queue_that_nobody_consumes(ch: Channel
     assert ch.get(queue_name).body == b"kept"
 
 
+@pytest.mark.needs("publisher_confirms")
 def test_a_return_comes_before_its_confirm(client: Client, ch: Channel) -> None:
     ch.confirm_select()
     ch.publish("", NOWHERE, mandatory=True)
@@ -153,6 +166,7 @@ def test_of_two_faults_it_is_told_the_first(ch: Channel, broker: Broker, earlier
     ch.fails(406, text.format(user=broker.parts.user), *BASIC_PUBLISH)
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("properties", [Properties(), ALL_FAULTS], ids=["alone", "before all faults"])
 @pytest.mark.parametrize("mandatory", [False, True])
 def test_an_exchange_that_is_not_there_is_not_found(
@@ -191,6 +205,7 @@ def test_a_refused_message_reaches_no_queue(ch: Channel, queue_name: str) -> Non
     assert ch.open().get(queue_name) is None
 
 
+@pytest.mark.needs("publisher_confirms")
 def test_a_refused_message_is_not_confirmed(ch: Channel) -> None:
     """Neither acked nor nacked: the close is all there is. The publish before it is acked."""
     ch.confirm_select()
@@ -208,7 +223,7 @@ def test_a_body_is_read_to_its_end_before_a_publish_is_refused(ch: Channel, text
     ch.open().sync()
 
 
-@pytest.mark.only("amqpd", reason="RabbitMQ 3.10 decides only when 128 MiB have come; reliability §3")
+@pytest.mark.needs("size-refused-at-header")
 def test_a_message_over_the_limit_is_refused_at_its_header(client: Client, ch: Channel) -> None:
     size = 128 * 1024 * 1024 + 1
     ch.send(BASIC_PUBLISH, "2sso", 0, "", NOWHERE, 0)
@@ -327,6 +342,7 @@ def test_a_publish_is_refused_when_it_is_whole_and_not_before(
     ch.open().sync()
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("step", [1, 2, 100, 5_000])
 def test_a_body_in_many_small_frames_is_delivered_whole(
         client: Client, ch: Channel, queue_name: str, step: int) -> None:
@@ -339,6 +355,7 @@ def test_a_body_in_many_small_frames_is_delivered_whole(
     assert found is not None and found.body == body
 
 
+@pytest.mark.standard
 def test_a_body_in_small_frames_fits_the_frames_of_whoever_gets_it(
         client: Client, ch: Channel, broker: Broker, queue_name: str) -> None:
     """`Client` refuses frames that are larger than agreed."""

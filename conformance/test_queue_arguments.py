@@ -15,6 +15,8 @@ from conformance.fields import (
 from conformance.methods import QUEUE_DECLARE
 from conformance.texts import Texts
 
+pytestmark = pytest.mark.needs("argument-checks")
+
 TEN_YEARS_MS = 315_360_000_000
 LARGEST_LENGTH = 2 ** 53
 
@@ -358,27 +360,27 @@ def test_a_classic_queue_refuses_what_belongs_to_others(
     refused(ch, queue_name, {**type, name: value}, texts.foreign_argument(name, queue_name, "classic"))
 
 
-@pytest.mark.only("rabbitmq", reason="a broker may support it on all queues, as LavinMQ does (§11)")
+@pytest.mark.needs("delivery-limit-on-quorum-only")
 def test_a_classic_queue_refuses_a_delivery_limit(ch: Channel, texts: Texts, queue_name: str) -> None:
     text = texts.foreign_argument("x-delivery-limit", queue_name, "classic")
     refused(ch, queue_name, {"x-delivery-limit": 5}, text)
 
 
-@pytest.mark.only("amqpd", reason="RabbitMQ has no delivery limit on classic queues")
+@pytest.mark.needs("delivery-limit-on-classic")
 @pytest.mark.parametrize("value", [5, 0, -1, UnsignedByte(5)])
 def test_a_classic_queue_may_have_a_delivery_limit(ch: Channel, queue_name: str, value: Any) -> None:
     assert declared(ch, queue_name, {"x-delivery-limit": value})
     assert declared(ch, queue_name, {"x-delivery-limit": value})
 
 
-@pytest.mark.only("amqpd", reason="RabbitMQ 3.10 takes any value where it knows the argument")
+@pytest.mark.needs("delivery-limit-checked")
 @pytest.mark.parametrize("type", ["classic", "quorum"])
 def test_a_delivery_limit_is_an_integer(ch: Channel, texts: Texts, queue_name: str, type: str) -> None:
     text = texts.invalid_argument("x-delivery-limit", queue_name, '"expected integer, got longstr"')
     refused(ch, queue_name, {"x-queue-type": type, "x-delivery-limit": "5"}, text, durable=True)
 
 
-@pytest.mark.only("rabbitmq", reason="amqpd has this argument of later versions, and checks it")
+@pytest.mark.needs("consumer-timeout-argument-unknown")
 @pytest.mark.parametrize("value", [60_000, -1, "nonesuch"])
 def test_a_consumer_timeout_is_an_argument_like_any_other(ch: Channel, queue_name: str, value: Any) -> None:
     assert declared(ch, queue_name, {"x-consumer-timeout": value})
@@ -392,7 +394,7 @@ def test_a_consumer_timeout_is_not_compared(ch: Channel, queue_name: str, type: 
         assert declared(ch, queue_name, {"x-queue-type": type, **timeout})
 
 
-@pytest.mark.only("amqpd", reason="RabbitMQ 3.10 does not know the argument")
+@pytest.mark.needs("consumer-timeout-argument")
 @pytest.mark.parametrize("value, detail", [(-1, "{value_negative,-1}"), ("5", '"expected integer, got longstr"')])
 @pytest.mark.parametrize("type", ["classic", "quorum"])
 def test_a_consumer_timeout_is_an_integer_from_0(
@@ -474,7 +476,7 @@ def test_a_quorum_queue_refuses_what_belongs_to_others(
     refused(ch, queue_name, arguments, texts.foreign_argument(name, queue_name, "quorum"), durable=True)
 
 
-@pytest.mark.only("amqpd", reason="RabbitMQ has streams")
+@pytest.mark.needs("no-streams")
 @pytest.mark.parametrize("arguments", [{}, {"x-max-age": "1h"}, {"x-message-ttl": 60_000}], ids=str)
 def test_a_stream_is_refused(ch: Channel, texts: Texts, queue_name: str, arguments: dict[str, Any]) -> None:
     detail = '"stream queues are not supported yet, use classic or quorum"'
@@ -491,13 +493,13 @@ STREAM = {
 }
 
 
-@pytest.mark.only("rabbitmq", reason="streams are refused by amqpd for now")
+@pytest.mark.needs("streams")
 @pytest.mark.parametrize("arguments", STREAM.values(), ids=STREAM)
 def test_a_stream_may_have(ch: Channel, queue_name: str, arguments: dict[str, Any]) -> None:
     assert declared(ch, queue_name, {"x-queue-type": "stream", **arguments})
 
 
-@pytest.mark.only("rabbitmq", reason="streams are refused by amqpd for now")
+@pytest.mark.needs("streams")
 @pytest.mark.parametrize("name, value, detail", [
     ("x-max-age", "0h", "invalid_max_age"),
     ("x-max-age", "1", "invalid_max_age"),
@@ -518,7 +520,7 @@ def test_a_stream_may_not_have(
     refused(ch, queue_name, arguments, texts.invalid_argument(name, queue_name, detail), durable=True)
 
 
-@pytest.mark.only("rabbitmq", reason="streams are refused by amqpd for now")
+@pytest.mark.needs("streams")
 @pytest.mark.parametrize("name, value", [
     ("x-message-ttl", 60_000), ("x-expires", 60_000), ("x-max-length", 5), ("x-overflow", "drop-head"),
     ("x-dead-letter-exchange", ""), ("x-max-priority", 5), ("x-single-active-consumer", True), ("x-queue-mode", "lazy"),
@@ -530,7 +532,7 @@ def test_a_stream_refuses_what_belongs_to_others(
     refused(ch, queue_name, arguments, texts.foreign_argument(name, queue_name, "stream"), durable=True)
 
 
-@pytest.mark.only("rabbitmq", reason="streams are refused by amqpd for now")
+@pytest.mark.needs("streams")
 @pytest.mark.parametrize("name", ["x-max-age", "x-stream-max-segment-size-bytes"])
 def test_a_stream_queue_compares_its_own_arguments(ch: Channel, texts: Texts, queue_name: str, name: str) -> None:
     value = {"x-max-age": "1h", "x-stream-max-segment-size-bytes": 500_000}[name]

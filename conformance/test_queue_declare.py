@@ -20,6 +20,7 @@ from conformance.waiting import wait_until
 # declare-ok
 
 
+@pytest.mark.standard
 def test_a_new_queue_has_its_name_and_nothing_else(ch: Channel, queue_name: str) -> None:
     assert ch.declare_queue(queue_name) == (queue_name, 0, 0)
 
@@ -33,6 +34,7 @@ def test_any_flags_go_together(
     assert ch.declare_queue(queue_name, **flags) == ch.declare_queue(queue_name, **flags) == (queue_name, 0, 0)
 
 
+@pytest.mark.standard
 def test_the_answer_counts_ready_messages_but_not_unacked_ones(ch: Channel, queue_name: str) -> None:
     ch.declare_queue(queue_name)
     for _ in range(3):
@@ -41,6 +43,7 @@ def test_the_answer_counts_ready_messages_but_not_unacked_ones(ch: Channel, queu
     assert ch.declare_queue(queue_name) == (queue_name, 2, 0)
 
 
+@pytest.mark.standard
 def test_the_answer_counts_the_consumers_of_all_connections(ch: Channel, broker: Broker, queue_name: str) -> None:
     ch.declare_queue(queue_name)
     ch.consume(queue_name)
@@ -49,6 +52,7 @@ def test_the_answer_counts_the_consumers_of_all_connections(ch: Channel, broker:
     assert ch.declare_queue(queue_name) == (queue_name, 0, 3)
 
 
+@pytest.mark.standard
 def test_a_queue_is_seen_by_other_connections(ch: Channel, broker: Broker, queue_name: str) -> None:
     ch.declare_queue(queue_name)
     ch.publish("", queue_name, b"body")
@@ -56,6 +60,7 @@ def test_a_queue_is_seen_by_other_connections(ch: Channel, broker: Broker, queue
     assert broker.channel().get(queue_name).body == b"body"
 
 
+@pytest.mark.standard
 def test_a_queue_outlives_its_connection(broker: Broker, queue_name: str) -> None:
     client = broker.client()
     client.channel().declare_queue(queue_name)
@@ -63,6 +68,7 @@ def test_a_queue_outlives_its_connection(broker: Broker, queue_name: str) -> Non
     assert broker.channel().declare_queue(queue_name, passive=True) == (queue_name, 0, 0)
 
 
+@pytest.mark.standard
 def test_an_empty_name_makes_a_new_queue_every_time(ch: Channel) -> None:
     """The last declared queue is not meant, unlike in all other methods."""
     assert ch.declare_queue("", exclusive=True) != ch.declare_queue("", exclusive=True)
@@ -81,6 +87,7 @@ def test_a_name_of_line_ends_alone_is_an_empty_name(ch: Channel) -> None:
     assert ch.declare_queue("\r\n", exclusive=True)[0].startswith("amq.gen-")
 
 
+@pytest.mark.standard
 def test_a_declare_without_waiting_is_not_answered(ch: Channel, queue_name: str) -> None:
     ch.declare_queue(queue_name, nowait=True)
     assert ch.sync() == []
@@ -183,6 +190,7 @@ def test_a_passive_declare_of_nothing_is_not_found(ch: Channel, texts: Texts, na
     ch.fails(404, texts.no_queue(name), *QUEUE_DECLARE)
 
 
+@pytest.mark.standard
 def test_a_passive_declare_without_waiting_is_not_answered(ch: Channel, queue_name: str) -> None:
     ch.declare_queue(queue_name)
     ch.declare_queue(queue_name, passive=True, nowait=True)
@@ -211,6 +219,7 @@ def test_an_empty_name_means_nothing_before_the_first_declare(
     ch.fails(404, NO_PREVIOUS_QUEUE, *ids)
 
 
+@pytest.mark.standard
 @every_use_of_last
 def test_an_empty_name_means_the_last_declared_queue(
         client: Client, ch: Channel, send: Callable[[Channel], None], ids: tuple[int, int]) -> None:
@@ -290,6 +299,7 @@ def test_another_connection_may_unbind_what_is_not_bound(ch: Channel, broker: Br
     broker.channel().unbind_queue(queue_name, "amq.direct", queue_name)
 
 
+@pytest.mark.standard
 def test_another_connection_may_publish_to_it(ch: Channel, broker: Broker, queue_name: str) -> None:
     ch.declare_queue(queue_name, exclusive=True)
     other = broker.channel()
@@ -299,6 +309,7 @@ def test_another_connection_may_publish_to_it(ch: Channel, broker: Broker, queue
     assert ch.get(queue_name).body == b"open to all"
 
 
+@pytest.mark.standard
 def test_another_channel_of_its_connection_may_use_it(client: Client, ch: Channel, queue_name: str) -> None:
     ch.declare_queue(queue_name, exclusive=True)
     other = client.channel()
@@ -307,6 +318,7 @@ def test_another_channel_of_its_connection_may_use_it(client: Client, ch: Channe
     assert other.delete_queue(queue_name) == 0
 
 
+@pytest.mark.standard
 def test_it_is_gone_at_its_connections_close_ok(broker: Broker, queue_name: str) -> None:
     owner = broker.client()
     owner.channel().declare_queue(queue_name, exclusive=True)
@@ -314,6 +326,7 @@ def test_it_is_gone_at_its_connections_close_ok(broker: Broker, queue_name: str)
     assert not broker.has_queue(queue_name)
 
 
+@pytest.mark.standard
 def test_its_name_is_free_after_its_connection(broker: Broker, ch: Channel, queue_name: str) -> None:
     owner = broker.client()
     owner.channel().declare_queue(queue_name, exclusive=True)
@@ -321,6 +334,7 @@ def test_its_name_is_free_after_its_connection(broker: Broker, ch: Channel, queu
     assert ch.declare_queue(queue_name) == (queue_name, 0, 0)
 
 
+@pytest.mark.standard
 def test_it_takes_its_messages_along(broker: Broker, ch: Channel, queue_name: str) -> None:
     owner = broker.client()
     channel = owner.channel()
@@ -334,6 +348,7 @@ def test_it_takes_its_messages_along(broker: Broker, ch: Channel, queue_name: st
     assert ch.get(queue_name) is None
 
 
+@pytest.mark.standard
 def test_it_goes_when_tcp_drops(broker: Broker, queue_name: str) -> None:
     owner = broker.client()
     owner.channel().declare_queue(queue_name, exclusive=True)
@@ -351,6 +366,7 @@ def fleeting(ch: Channel, queue_name: str) -> str:
     return queue_name
 
 
+@pytest.mark.standard
 def test_an_auto_delete_queue_that_never_had_a_consumer_stays(broker: Broker, queue_name: str) -> None:
     client = broker.client()
     client.channel().declare_queue(queue_name, auto_delete=True)
@@ -365,6 +381,7 @@ def test_getting_from_an_auto_delete_queue_does_not_count(ch: Channel, broker: B
     assert broker.has_queue(fleeting)
 
 
+@pytest.mark.standard
 def test_an_auto_delete_queue_is_gone_at_cancel_ok(ch: Channel, broker: Broker, fleeting: str) -> None:
     ch.consume(fleeting, "tag")
     ch.cancel("tag")
@@ -379,6 +396,7 @@ def test_an_auto_delete_queue_is_gone_after_a_cancel_without_waiting(
     assert not broker.has_queue(fleeting)
 
 
+@pytest.mark.standard
 def test_an_auto_delete_queue_is_gone_at_its_consumers_connection_close_ok(broker: Broker, fleeting: str) -> None:
     client = broker.client()
     client.channel().consume(fleeting)
@@ -386,6 +404,7 @@ def test_an_auto_delete_queue_is_gone_at_its_consumers_connection_close_ok(broke
     assert not broker.has_queue(fleeting)
 
 
+@pytest.mark.standard
 def test_an_auto_delete_queue_goes_when_its_consumers_tcp_drops(broker: Broker, fleeting: str) -> None:
     client = broker.client()
     client.channel().consume(fleeting)
@@ -393,6 +412,7 @@ def test_an_auto_delete_queue_goes_when_its_consumers_tcp_drops(broker: Broker, 
     wait_until(lambda: not broker.has_queue(fleeting))
 
 
+@pytest.mark.standard
 def test_an_auto_delete_queue_stays_until_its_last_consumer_goes(ch: Channel, broker: Broker, fleeting: str) -> None:
     ch.consume(fleeting, "first")
     other = broker.channel()
@@ -403,6 +423,7 @@ def test_an_auto_delete_queue_stays_until_its_last_consumer_goes(ch: Channel, br
     assert not broker.has_queue(fleeting)
 
 
+@pytest.mark.standard
 def test_an_auto_delete_queue_takes_its_messages_along(ch: Channel, fleeting: str) -> None:
     ch.publish("", fleeting)
     ch.consume(fleeting, "tag")

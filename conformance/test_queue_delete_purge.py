@@ -21,6 +21,7 @@ def filled(ch: Channel, queue_name: str) -> str:
 # delete
 
 
+@pytest.mark.standard
 def test_deleting_returns_how_many_messages_were_ready(ch: Channel, filled: str) -> None:
     assert ch.delete_queue(filled) == 3
 
@@ -30,11 +31,13 @@ def test_deleting_does_not_count_unacked_messages(ch: Channel, filled: str) -> N
     assert ch.delete_queue(filled) == 2
 
 
+@pytest.mark.standard
 def test_a_deleted_queue_is_gone(ch: Channel, broker: Broker, filled: str) -> None:
     ch.delete_queue(filled)
     assert not broker.has_queue(filled)
 
 
+@pytest.mark.standard
 def test_a_queue_declared_again_is_empty_and_unbound(ch: Channel, filled: str) -> None:
     ch.bind_queue(filled, "amq.direct", filled)
     ch.delete_queue(filled)
@@ -49,6 +52,7 @@ def test_deleting_what_is_not_there_is_fine(ch: Channel, if_unused: bool, if_emp
     assert ch.delete_queue("nonesuch", if_unused, if_empty) == 0
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("if_unused", [False, True])
 @pytest.mark.parametrize("if_empty", [False, True])
 def test_an_empty_unused_queue_is_deleted(ch: Channel, queue_name: str, if_unused: bool, if_empty: bool) -> None:
@@ -56,18 +60,21 @@ def test_an_empty_unused_queue_is_deleted(ch: Channel, queue_name: str, if_unuse
     assert ch.delete_queue(queue_name, if_unused, if_empty) == 0
 
 
+@pytest.mark.standard
 def test_deleting_without_waiting_is_not_answered(ch: Channel, broker: Broker, filled: str) -> None:
     ch.delete_queue(filled, nowait=True)
     assert ch.sync() == []
     assert not broker.has_queue(filled)
 
 
+@pytest.mark.standard
 def test_a_queue_with_consumers_is_in_use(ch: Channel, broker: Broker, texts: Texts, filled: str) -> None:
     broker.channel().consume(filled)
     ch.send_delete_queue(filled, if_unused=True)
     ch.fails(406, texts.in_use(filled), *QUEUE_DELETE)
 
 
+@pytest.mark.standard
 def test_a_queue_whose_consumers_have_gone_is_unused(ch: Channel, filled: str) -> None:
     ch.consume(filled, "tag", no_ack=True)
     ch.deliveries(3)
@@ -75,6 +82,7 @@ def test_a_queue_whose_consumers_have_gone_is_unused(ch: Channel, filled: str) -
     assert ch.delete_queue(filled, if_unused=True) == 0
 
 
+@pytest.mark.standard
 def test_a_queue_with_ready_messages_is_not_empty(ch: Channel, texts: Texts, filled: str) -> None:
     ch.send_delete_queue(filled, if_empty=True)
     ch.fails(406, texts.not_empty(filled), *QUEUE_DELETE)
@@ -100,6 +108,7 @@ def test_without_waiting_a_delete_is_refused_too(ch: Channel, texts: Texts, fill
     ch.fails(406, texts.not_empty(filled), *QUEUE_DELETE)
 
 
+@pytest.mark.standard
 def test_a_refused_delete_changes_nothing(ch: Channel, texts: Texts, filled: str) -> None:
     ch.send_delete_queue(filled, if_empty=True)
     ch.fails(406, texts.not_empty(filled))
@@ -144,6 +153,7 @@ def test_publishes_to_a_deleted_queue_are_confirmed(ch: Channel, queue_name: str
 # What consumers hear of a delete
 
 
+@pytest.mark.needs("consumer_cancel_notify")
 def test_consumers_are_told_that_their_queue_is_deleted(ch: Channel, broker: Broker, queue_name: str) -> None:
     ch.declare_queue(queue_name)
     consumer = broker.channel()
@@ -153,6 +163,7 @@ def test_consumers_are_told_that_their_queue_is_deleted(ch: Channel, broker: Bro
     assert sorted(consumer.cancels(2)) == ["first", "second"]
 
 
+@pytest.mark.needs("consumer_cancel_notify")
 def test_a_cancel_from_the_broker_wants_no_answer(ch: Channel, broker: Broker, queue_name: str) -> None:
     ch.declare_queue(queue_name)
     consumer = broker.channel()
@@ -161,6 +172,7 @@ def test_a_cancel_from_the_broker_wants_no_answer(ch: Channel, broker: Broker, q
     assert consumer.answer(BASIC_CANCEL, "so") == ("tag", 1)
 
 
+@pytest.mark.needs("consumer_cancel_notify")
 def test_consumers_on_the_deleting_channel_are_told_too(ch: Channel, queue_name: str) -> None:
     """Before or after delete-ok."""
     ch.declare_queue(queue_name)
@@ -195,11 +207,13 @@ def test_a_consumers_tag_is_free_once_its_queue_is_deleted(ch: Channel, queue_na
 # purge
 
 
+@pytest.mark.standard
 def test_purging_returns_how_many_messages_were_ready(ch: Channel, filled: str) -> None:
     assert ch.purge(filled) == 3
     assert ch.get(filled) is None
 
 
+@pytest.mark.standard
 def test_purging_an_empty_queue_returns_0(ch: Channel, queue_name: str) -> None:
     ch.declare_queue(queue_name)
     assert ch.purge(queue_name) == 0
@@ -217,6 +231,7 @@ def test_purging_removes_requeued_messages(ch: Channel, filled: str) -> None:
     assert ch.purge(filled) == 3
 
 
+@pytest.mark.standard
 def test_purging_leaves_bindings_and_consumers(ch: Channel, filled: str) -> None:
     ch.bind_queue(filled, "amq.direct", filled)
     ch.purge(filled)
@@ -226,6 +241,7 @@ def test_purging_leaves_bindings_and_consumers(ch: Channel, filled: str) -> None
     assert ch.deliveries(1)[0].body == b"new"
 
 
+@pytest.mark.standard
 def test_purging_without_waiting_is_not_answered(ch: Channel, filled: str) -> None:
     ch.purge(filled, nowait=True)
     assert ch.sync() == []
@@ -241,6 +257,7 @@ def test_messages_purged_are_not_dead_lettered(ch: Channel, names: Names) -> Non
     assert ch.get(target) is None
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("nowait", [False, True])
 def test_purging_what_is_not_there_is_not_found(ch: Channel, texts: Texts, nowait: bool) -> None:
     ch.send_purge("nonesuch", nowait=nowait)

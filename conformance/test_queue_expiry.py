@@ -15,6 +15,8 @@ from conformance.queues import Stopwatch, declare, fill, is_gone, let_pass
 from conformance.texts import Texts
 from conformance.waiting import wait_until
 
+pytestmark = pytest.mark.needs("queue-expiry", "publisher_confirms")
+
 SHORT_MS = 400
 LEASE_MS = 1500     # long enough to be renewed in time by a busy machine
 

@@ -14,6 +14,8 @@ from conformance.methods import (
     BASIC_CONSUME, BASIC_GET, BASIC_PUBLISH, QUEUE_BIND, QUEUE_DECLARE, QUEUE_PURGE)
 from conformance.texts import Texts
 
+pytestmark = pytest.mark.needs("direct_reply_to")
+
 PSEUDO_QUEUE = "amq.rabbitmq.reply-to"
 NO_CONSUMER = "PRECONDITION_FAILED - fast reply consumer does not exist"
 
@@ -223,14 +225,14 @@ def test_a_reply_to_another_address_comes_back(
     assert requester.sync() == []
 
 
-@pytest.mark.only("rabbitmq", reason="3.10 returns what it has delivered; 4.2 counts it as routed (§25, §37)")
+@pytest.mark.needs("delivered-replies-return")
 def test_a_mandatory_reply_comes_back_though_it_was_delivered(
         requester: Channel, responder: Channel, address: str) -> None:
     responder.publish("", address, b"reply", mandatory=True)
     assert requester.deliveries(1)[0].body == responder.returns(1)[0].body == b"reply"
 
 
-@pytest.mark.only("amqpd", reason="3.10 returns what it has delivered; 4.2 counts it as routed (§25, §37)")
+@pytest.mark.needs("delivered-replies-stay")
 def test_a_mandatory_reply_that_is_delivered_does_not_come_back(
         requester: Channel, responder: Channel, address: str) -> None:
     responder.publish("", address, b"reply", mandatory=True)
@@ -329,7 +331,7 @@ def test_an_address_cannot_be_consumed_from(responder: Channel, texts: Texts, ad
     responder.fails(404, texts.no_queue(address), *BASIC_CONSUME)
 
 
-@pytest.mark.only("rabbitmq", reason="4.x says 403 instead, cannot bind a volatile queue (§25)")
+@pytest.mark.needs("pseudo-queue-not-found")
 @pytest.mark.parametrize("is_address", [False, True], ids=["pseudo-queue", "address"])
 def test_it_cannot_be_bound(responder: Channel, texts: Texts, address: str, is_address: bool) -> None:
     name = address if is_address else PSEUDO_QUEUE

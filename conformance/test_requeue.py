@@ -11,6 +11,8 @@ from conformance.conftest import Broker
 from conformance.methods import BASIC_RECOVER, BASIC_RECOVER_ASYNC
 from conformance.waiting import wait_until
 
+pytestmark = pytest.mark.needs("basic.nack")
+
 
 @pytest.fixture
 def filled(ch: Channel, queue_name: str) -> str:

@@ -9,6 +9,8 @@ from conformance.conftest import Names
 from conformance.methods import EXCHANGE_DECLARE
 from conformance.routes import Routes
 
+pytestmark = pytest.mark.needs("alternate-exchange")
+
 
 def declare(ch: Channel, name: str, type: str = "direct", alternate: str | None = None) -> str:
     """An exchange, perhaps with an alternate one; returns its name."""

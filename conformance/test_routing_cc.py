@@ -11,6 +11,8 @@ from conformance.fields import ByteArray, Decimal, Double, Long, Properties, Tim
 from conformance.methods import BASIC_PUBLISH
 from conformance.routes import Routes
 
+pytestmark = pytest.mark.needs("cc-and-bcc")
+
 both = pytest.mark.parametrize("header", ["CC", "BCC"])
 
 

@@ -7,6 +7,8 @@ from conformance.channel import Channel
 from conformance.conftest import Names
 from conformance.routes import Routes
 
+pytestmark = pytest.mark.needs("exchange_exchange_bindings")
+
 
 def declare(ch: Channel, names: Names, type: str = "fanout") -> str:
     """An exchange of this type; returns its name."""

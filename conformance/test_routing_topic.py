@@ -96,11 +96,13 @@ def test_all_patterns_side_by_side_find_the_same(routes: Routes, topic: str) -> 
         assert not {queues[pattern] for pattern, keys in MISSES.items() if key in keys} & reached
 
 
+@pytest.mark.standard
 def test_patterns_that_overlap_give_one_copy(routes: Routes, topic: str) -> None:
     queue = routes.queue(topic, "#", "a.#", "*.b", "a.b", "#.b", "a.*")
     assert routes.reached(topic, "a.b") == {queue}
 
 
+@pytest.mark.standard
 def test_a_pattern_removed_leaves_the_others(ch: Channel, routes: Routes, topic: str) -> None:
     queue = routes.queue(topic, "a.#", "a.*", "a.b")
     ch.unbind_queue(queue, topic, "a.#")
@@ -111,6 +113,7 @@ def test_a_pattern_removed_leaves_the_others(ch: Channel, routes: Routes, topic:
     assert routes.reached(topic, "a.b") == {queue}
 
 
+@pytest.mark.standard
 def test_two_queues_with_one_pattern_are_independent(ch: Channel, routes: Routes, topic: str) -> None:
     one, other = routes.queue(topic, "a.*.c"), routes.queue(topic, "a.*.c")
     assert routes.reached(topic, "a.b.c") == {one, other}
@@ -127,9 +130,9 @@ def test_one_pattern_with_different_arguments_is_two_bindings(ch: Channel, route
     assert routes.reached(topic, "a.b") == set()
 
 
-@pytest.mark.only("amqpd", reason="RabbitMQ tries every way to share out the words, and its channel stalls")
+@pytest.mark.needs("quick-patterns")
 @pytest.mark.parametrize("pattern", [".".join("#" * 20), ".".join("#" * 20) + ".z", "#.a." * 30 + "#"])
 def test_a_pattern_made_to_be_slow_is_not(routes: Routes, topic: str, pattern: str) -> None:
-    """Reliability §6: at most 1 ms for a key of 127 words; here it has to end at all."""
+    """§38: at most 1 ms for a key of 127 words; here it has to end at all."""
     routes.queue(topic, pattern)
     routes.reached(topic, ".".join("b" * 127))

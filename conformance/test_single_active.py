@@ -17,8 +17,9 @@ from conformance.queues import declare, fill, get, of_each_type, ready, shown
 from conformance.texts import Texts
 from conformance.waiting import wait_until
 
+pytestmark = pytest.mark.needs("single-active-consumer", "publisher_confirms")
+
 SINGLE = {"x-single-active-consumer": True}
-AT_ONCE = "RabbitMQ lets messages wait until a channel closes"
 GOING: dict[str, Callable[[Channel], None]] = {
     "channel closes": lambda channel: channel.close(), "connection closes": lambda channel: channel.client.close(),
     "tcp drops": lambda channel: channel.client.drop()}
@@ -82,7 +83,7 @@ def test_a_get_works_beside_the_active_consumer(ch: Channel, names: Names, broke
     assert shown(get(ch, queue)) == ["1"]
 
 
-@pytest.mark.only("rabbitmq", reason="amqpd answers as it does for any queue")
+@pytest.mark.needs("no-get-beside-single-active")
 def test_a_quorum_queue_with_a_single_active_consumer_refuses_get(ch: Channel, names: Names, texts: Texts) -> None:
     queue = declare(ch, names, SINGLE, "quorum")
     ch.send_get(queue)
@@ -196,7 +197,7 @@ def test_what_a_cancelled_consumer_had_stays_with_its_channel(
     assert shown(second.deliveries(1)) == ["0!"]
 
 
-@pytest.mark.only("amqpd", reason=AT_ONCE)
+@pytest.mark.needs("single-active-hands-over-at-once")
 def test_messages_that_wait_go_to_the_next_one_at_once(ch: Channel, names: Names, broker: Broker) -> None:
     queue = declare(ch, names, SINGLE)
     first, second, third = consumers(broker, queue, prefetch=1)

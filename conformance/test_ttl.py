@@ -1,7 +1,7 @@
 """§19 Time to live: of queues, of messages, the smaller of both; what expires goes to the dead-letter exchange.
 
 Times are short and may be exceeded by far, never undercut. RabbitMQ's classic queues expire messages from their head
-only; amqpd expires each at its own time. Tests of that difference are for one of them alone, all others hold for both.
+only; amqpd expires each at its own time. Tests of that difference need one of these ways, all others hold for both.
 """
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from conformance.letters import Letters, deaths
 from conformance.queues import (
     Stopwatch, becomes_empty, declare, drained, fill, get, let_pass, of_each_type, ready, shown)
 
+pytestmark = pytest.mark.needs("message-ttl", "dead-letters", "publisher_confirms")
+
 SHORT_MS = 100
 LONG_MS = 60_000
-HEAD_ONLY = "RabbitMQ expires messages at the head of the queue only"
-AT_ITS_TIME = "amqpd expires every message at its own time"
 
 
 # Which time counts
@@ -267,7 +267,7 @@ def test_a_message_behind_one_that_lives_longer_is_not_delivered_past_its_time(
     assert ch.get(queue) is None
 
 
-@pytest.mark.only("rabbitmq", reason=HEAD_ONLY)
+@pytest.mark.needs("expiry-at-the-head")
 def test_a_message_behind_one_that_lives_longer_waits_for_it_and_is_counted(
         ch: Channel, names: Names, letters: Letters) -> None:
     queue = declare(ch, names, letters.arguments)
@@ -277,7 +277,7 @@ def test_a_message_behind_one_that_lives_longer_waits_for_it_and_is_counted(
     assert letters.come() == []
 
 
-@pytest.mark.only("amqpd", reason=AT_ITS_TIME)
+@pytest.mark.needs("expiry-in-time")
 def test_a_message_behind_one_that_lives_longer_expires_at_its_time(
         ch: Channel, names: Names, letters: Letters) -> None:
     queue = declare(ch, names, letters.arguments)
@@ -288,7 +288,7 @@ def test_a_message_behind_one_that_lives_longer_expires_at_its_time(
     assert ready(ch, queue) == 1
 
 
-@pytest.mark.only("amqpd", reason=AT_ITS_TIME)
+@pytest.mark.needs("expiry-in-time")
 def test_messages_expire_in_the_order_of_their_times(ch: Channel, names: Names, letters: Letters) -> None:
     queue = declare(ch, names, letters.arguments)
     watch = Stopwatch()
@@ -300,7 +300,7 @@ def test_messages_expire_in_the_order_of_their_times(ch: Channel, names: Names, 
         assert watch.ms >= times[body]
 
 
-@pytest.mark.only("amqpd", reason=AT_ITS_TIME)
+@pytest.mark.needs("expiry-in-time")
 def test_messages_due_at_once_keep_their_order(ch: Channel, names: Names, letters: Letters) -> None:
     queue = declare(ch, names, letters.arguments)
     fill(ch, queue, "blocks", expiration=str(LONG_MS))
@@ -308,7 +308,7 @@ def test_messages_due_at_once_keep_their_order(ch: Channel, names: Names, letter
     assert shown(letters.take(50)) == [str(number) for number in range(50)]
 
 
-@pytest.mark.only("amqpd", reason=AT_ITS_TIME)
+@pytest.mark.needs("expiry-in-time")
 def test_a_lower_priority_expires_at_its_time(ch: Channel, names: Names, letters: Letters) -> None:
     queue = declare(ch, names, {"x-max-priority": 5, **letters.arguments})
     fill(ch, queue, "high", priority=5)
@@ -317,7 +317,7 @@ def test_a_lower_priority_expires_at_its_time(ch: Channel, names: Names, letters
     assert ready(ch, queue) == 1
 
 
-@pytest.mark.only("rabbitmq", reason=HEAD_ONLY)
+@pytest.mark.needs("expiry-at-the-head")
 def test_a_lower_priority_waits_for_higher_ones(ch: Channel, names: Names, letters: Letters) -> None:
     queue = declare(ch, names, {"x-max-priority": 5, **letters.arguments})
     fill(ch, queue, "high", priority=5)
@@ -335,7 +335,7 @@ def test_a_higher_priority_expires_while_lower_ones_live(ch: Channel, names: Nam
     assert drained(ch, queue) == ["low"]
 
 
-@pytest.mark.only("amqpd", reason="RabbitMQ delivers the higher priority though it is past its time")
+@pytest.mark.needs("expiry-in-time")
 def test_a_higher_priority_that_came_later_expires_too(ch: Channel, names: Names, letters: Letters) -> None:
     queue = declare(ch, names, {"x-max-priority": 5, **letters.arguments})
     fill(ch, queue, "low", priority=1)

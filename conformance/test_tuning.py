@@ -94,6 +94,7 @@ def test_one_channel_more_than_agreed_closes_the_connection(broker: Broker, chan
         f"the negotiated channel_max ({channel_max})", 0, 0)
 
 
+@pytest.mark.standard
 def test_all_agreed_channels_can_be_open_at_once(client: Client) -> None:
     channels = [Channel(client, number) for number in range(1, CHANNEL_MAX + 1)]
     for channel in channels:
@@ -102,6 +103,7 @@ def test_all_agreed_channels_can_be_open_at_once(client: Client) -> None:
         channel.answer(CHANNEL_OPEN_OK, "L")
 
 
+@pytest.mark.standard
 def test_a_closed_channel_makes_room_for_another(broker: Broker) -> None:
     client = broker.client(channel_max=1)
     for number in range(1, 6):
@@ -137,6 +139,7 @@ def test_bodies_leave_in_frames_of_the_agreed_size(
     assert channel.sync() == []
 
 
+@pytest.mark.standard
 def test_a_reader_with_small_frames_gets_what_came_in_large_ones(broker: Broker, queue_name: str) -> None:
     body = bytes(range(256)) * 400
     writer, reader = broker.channel(frame_max=131072), broker.channel(frame_max=4096)
@@ -149,12 +152,14 @@ def test_a_reader_with_small_frames_gets_what_came_in_large_ones(broker: Broker,
 # heartbeat
 
 
+@pytest.mark.standard
 def test_a_client_that_wants_no_heartbeats_gets_none(client: Client) -> None:
     client.channel().sync()
     client.nothing(1.5)
     client.channel().sync()
 
 
+@pytest.mark.standard
 def test_the_clients_heartbeat_is_final(broker: Broker) -> None:
     """One second instead of the proposed sixty: the broker has to speak up within it."""
     client = broker.client(heartbeat=1)

@@ -17,6 +17,8 @@ from conformance.methods import (
     TX_ROLLBACK)
 from conformance.texts import Texts
 
+pytestmark = pytest.mark.needs("transactions")
+
 NOWHERE = "nobody.declares.this"
 NOT_TRANSACTIONAL = "PRECONDITION_FAILED - channel is not transactional"
 
@@ -70,11 +72,13 @@ def test_selecting_again_keeps_what_is_held(tx: Channel, queue: str) -> None:
     assert ready(tx, queue) == 1
 
 
+@pytest.mark.standard
 def test_committing_without_select_fails(ch: Channel) -> None:
     ch.send_tx_commit()
     ch.fails(406, NOT_TRANSACTIONAL, *TX_COMMIT)
 
 
+@pytest.mark.standard
 def test_rolling_back_without_select_fails(ch: Channel) -> None:
     ch.send_tx_rollback()
     ch.fails(406, NOT_TRANSACTIONAL, *TX_ROLLBACK)
@@ -86,6 +90,7 @@ def test_a_confirming_channel_is_not_transactional(ch: Channel) -> None:
     ch.fails(406, NOT_TRANSACTIONAL, *TX_COMMIT)
 
 
+@pytest.mark.standard
 def test_nothing_may_be_committed_and_rolled_back(tx: Channel) -> None:
     for _ in range(3):
         tx.tx_commit()
@@ -102,6 +107,7 @@ def test_a_channel_opened_again_is_not_transactional(tx: Channel) -> None:
 # Publishes
 
 
+@pytest.mark.standard
 def test_a_publish_is_held_until_commit(tx: Channel, other: Channel, queue: str) -> None:
     tx.publish("", queue, b"held")
     tx.sync()
@@ -110,6 +116,7 @@ def test_a_publish_is_held_until_commit(tx: Channel, other: Channel, queue: str)
     assert other.get(queue).body == b"held"
 
 
+@pytest.mark.standard
 def test_a_publish_is_held_from_consumers_too(tx: Channel, other: Channel, queue: str) -> None:
     other.consume(queue)
     tx.publish("", queue)
@@ -119,6 +126,7 @@ def test_a_publish_is_held_from_consumers_too(tx: Channel, other: Channel, queue
     assert len(other.deliveries(1)) == 1
 
 
+@pytest.mark.standard
 def test_all_publishes_of_a_transaction_are_there_at_commit_ok(tx: Channel, other: Channel, names: Names) -> None:
     queues = [names.queue() for _ in range(3)]
     for queue in queues:
@@ -129,6 +137,7 @@ def test_all_publishes_of_a_transaction_are_there_at_commit_ok(tx: Channel, othe
     assert [ready(other, queue) for queue in queues] == [10, 10, 10]
 
 
+@pytest.mark.standard
 def test_messages_of_a_transaction_keep_their_order(tx: Channel, queue: str) -> None:
     for number in range(50):
         tx.publish("", queue, b"%d" % number)
@@ -136,6 +145,7 @@ def test_messages_of_a_transaction_keep_their_order(tx: Channel, queue: str) -> 
     assert [int(tx.get(queue, no_ack=True).body) for _ in range(50)] == list(range(50))
 
 
+@pytest.mark.standard
 def test_a_rolled_back_publish_never_happened(tx: Channel, queue: str) -> None:
     tx.publish("", queue)
     tx.tx_rollback()
@@ -143,6 +153,7 @@ def test_a_rolled_back_publish_never_happened(tx: Channel, queue: str) -> None:
     assert ready(tx, queue) == 0
 
 
+@pytest.mark.standard
 @pytest.mark.parametrize("end", [Channel.tx_commit, Channel.tx_rollback], ids=["commit", "rollback"])
 def test_the_next_transaction_begins_by_itself(tx: Channel, queue: str, end: Callable[[Channel], None]) -> None:
     end(tx)
@@ -152,6 +163,7 @@ def test_the_next_transaction_begins_by_itself(tx: Channel, queue: str, end: Cal
     assert ready(tx, queue) == 1
 
 
+@pytest.mark.standard
 def test_a_committed_publish_is_not_committed_again(tx: Channel, queue: str) -> None:
     tx.publish("", queue)
     tx.tx_commit()
@@ -301,6 +313,7 @@ def test_messages_to_queues_that_come_and_go_keep_their_order(
 # Acks
 
 
+@pytest.mark.standard
 def test_an_ack_is_held_until_commit(tx: Channel, broker: Broker, filled: str) -> None:
     tx.ack(tx.get(filled).tag)
     tx.tx_commit()
@@ -383,6 +396,7 @@ def test_an_unknown_tag_fails_at_once(
     tx.fails(406, "PRECONDITION_FAILED - unknown delivery tag 42", *ids)
 
 
+@pytest.mark.standard
 def test_publishes_and_acks_are_committed_together(tx: Channel, other: Channel, filled: str, names: Names) -> None:
     target = names.queue()
     tx.declare_queue(target)
@@ -405,7 +419,7 @@ def commit_and_go_on(tx: Channel, queue: str) -> None:
     tx.client.send(method_frame(tx.number, *TX_COMMIT) + method_frame(tx.number, *TX_COMMIT))
 
 
-@pytest.mark.only("rabbitmq", reason="amqpd takes what follows once the commit is answered")
+@pytest.mark.needs("no-commands-during-commit")
 def test_a_command_while_a_commit_is_processed_ends_the_connection(client: Client, tx: Channel, names: Names) -> None:
     queue = names.queue()
     tx.declare_queue(queue, durable=True)
@@ -414,7 +428,7 @@ def test_a_command_while_a_commit_is_processed_ends_the_connection(client: Clien
     client.expect_connection_close(504, text, *TX_COMMIT)
 
 
-@pytest.mark.only("amqpd", reason="RabbitMQ ends the connection with 504 instead")
+@pytest.mark.needs("commands-wait-for-commit")
 def test_a_command_while_a_commit_is_processed_waits_for_its_turn(tx: Channel, names: Names) -> None:
     queue = names.queue()
     tx.declare_queue(queue, durable=True)
@@ -480,6 +494,7 @@ def test_closing_the_connection_rolls_back_and_requeues(
     assert ready(other, filled) == 3
 
 
+@pytest.mark.standard
 def test_other_channels_are_not_transactional(client: Client, tx: Channel, queue: str) -> None:
     client.channel().publish("", queue, b"plain")
     tx.publish("", queue, b"held")

@@ -9,6 +9,8 @@ from conformance.conftest import Broker
 from conformance.fields import pack
 from conformance.methods import CONNECTION_UPDATE_SECRET, CONNECTION_UPDATE_SECRET_OK
 
+pytestmark = pytest.mark.needs("update-secret")
+
 
 def update_secret(client: Client, secret: str | bytes, reason: str = "renewed") -> None:
     """Send a new secret and await its ok."""

@@ -8,6 +8,8 @@ from conformance.conftest import Broker
 from conformance.fields import Properties
 from conformance.methods import BASIC_PUBLISH
 
+pytestmark = pytest.mark.needs("validated-user-id")
+
 
 def test_ones_own_user_id_is_delivered(ch: Channel, broker: Broker, queue_name: str) -> None:
     ch.declare_queue(queue_name)

@@ -18,6 +18,8 @@ from conformance.letters import Letters, counts, deaths, typed_headers
 from conformance.queues import declare, drained, fill, get, of_each_type, publish_confirmed
 from conformance.waiting import wait_until
 
+pytestmark = pytest.mark.needs("dead-letters", "message-ttl", "publisher_confirms")
+
 SHORT_MS = 50
 
 
@@ -115,14 +117,14 @@ def test_the_first_death_is_told_apart(ch: Channel, names: Names, letters: Lette
     assert headers["x-first-death-exchange"] == LongString("")
 
 
-@pytest.mark.only("rabbitmq", reason="RabbitMQ has these headers since 3.13")
+@pytest.mark.needs("no-last-death")
 def test_there_are_no_other_headers(ch: Channel, names: Names, letters: Letters) -> None:
     rejected(ch, names, letters.arguments)
     assert set(typed_headers(letters.take(1)[0])) == {
         "x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"}
 
 
-@pytest.mark.only("amqpd", reason="RabbitMQ has these headers since 3.13")
+@pytest.mark.needs("last-death")
 @each_reason
 def test_the_last_death_is_told_apart_too(
         ch: Channel, names: Names, letters: Letters, die: Die, reason: str) -> None:
@@ -222,7 +224,7 @@ def test_the_first_death_stays_the_first(ch: Channel, names: Names, letters: Let
     assert headers["x-first-death-exchange"] == ""
 
 
-@pytest.mark.only("amqpd", reason="RabbitMQ has these headers since 3.13")
+@pytest.mark.needs("last-death")
 def test_the_last_death_is_always_the_latest(ch: Channel, names: Names, letters: Letters, exchange_name: str) -> None:
     ch.declare_exchange(exchange_name, "fanout")
     second = declare(ch, names, {"x-message-ttl": SHORT_MS, **letters.arguments})
@@ -276,13 +278,13 @@ def three_deaths(ch: Channel, names: Names, letters: Letters) -> tuple[list[str]
     return queues, letters.take(1)[0]
 
 
-@pytest.mark.only("amqpd", reason="RabbitMQ 3.10 turns all but the latest round")
+@pytest.mark.needs("x-death-newest-first")
 def test_three_entries_are_in_the_order_of_the_deaths(ch: Channel, names: Names, letters: Letters) -> None:
     (first, second, third), dead = three_deaths(ch, names, letters)
     assert counts(dead) == [(third, "rejected", 1), (second, "rejected", 1), (first, "rejected", 1)]
 
 
-@pytest.mark.only("rabbitmq", reason="amqpd keeps the order of the deaths")
+@pytest.mark.needs("x-death-turned-round")
 def test_of_three_entries_the_latest_is_first_and_the_others_are_turned_round(
         ch: Channel, names: Names, letters: Letters) -> None:
     (first, second, third), dead = three_deaths(ch, names, letters)
@@ -329,7 +331,7 @@ def test_an_x_death_that_is_no_array_is_replaced(
     assert counts(letters.take(1)[0]) == [(queue, "rejected", 1)]
 
 
-@pytest.mark.only("amqpd", reason="RabbitMQ's queue crashes on it and loses its messages")
+@pytest.mark.needs("x-death-of-anything")
 @pytest.mark.parametrize("made_up", [
     [5, "text"], [{"queue": 5, "reason": []}], [{"count": "many", "queue": "q", "reason": "rejected"}]], ids=str)
 def test_an_x_death_of_anything_does_no_harm(ch: Channel, names: Names, letters: Letters, made_up: list) -> None:
@@ -400,7 +402,7 @@ def test_any_count_from_a_client_is_counted_on(
     assert counts(letters.take(1)[0]) == [(queue, "rejected", told)]
 
 
-@pytest.mark.only("amqpd", reason="RabbitMQ's turns negative")
+@pytest.mark.needs("death-counts-stay")
 def test_the_highest_count_stays(ch: Channel, names: Names, letters: Letters) -> None:
     queue = declare(ch, names, letters.arguments)
     published_with(ch, queue, {"x-death": [entry(queue, "rejected", 2 ** 63 - 1)]})
