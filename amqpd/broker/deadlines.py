@@ -4,7 +4,8 @@ Owns the ends of all messages of a queue that are in memory and have one, ready 
 theirs in their pages. What is handed out does not end while it is out. Costs nothing for messages without an end,
 and about the same for each that has one, however many wait: what comes is put aside, with the soonest of its ends,
 and goes to a heap only when that has come; most have left by then. An entry of the heap that no longer matters is
-passed over when its time comes.
+passed over when its time comes. A heap of which most matters no longer is replaced by another one, a few entries for
+each message that leaves: so nobody pays for all of them at once.
 
 Always true between calls: a message that is ready, in no page, and has an end is put aside or in the heap with it.
 
@@ -15,12 +16,16 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterable
+from typing import Any
 
 from amqpd.broker.pages import NO_END
 from amqpd.message import Message
 
-# The heap is made anew once this share of it matters no longer, and it has at least so many entries.
-FEWEST_ENTRIES = 256
+FEWEST_ENTRIES = 256    # of a heap, that are worth being replaced once half of them matter no longer
+CLEARED_AWAY = 3        # entries of the old heap for each message that leaves: all go before half of the rest has left
+
+
+_Entry = tuple[int, int]        # an end and the number of a message; there may be several of one
 
 
 class Deadlines:
@@ -31,9 +36,12 @@ class Deadlines:
         self._out: set[int] = set()             # numbers of those that are unacked
         self._aside: dict[int, Message] = {}    # by number, those that came since the heap was last added to
         self._soonest_aside = NO_END            # of their ends, or something before it
-        self._arriving: list[tuple[int, Message]] = []      # those that are on their way from there to the heap
+        self._arriving: dict[int, Message] = {}     # those that are on their way from there to the heap
         self._soonest_arriving = NO_END
-        self._waiting: list[tuple[int, int, Message]] = []
+        self._waiting: list[_Entry] = []        # the heap
+        self._in_heap: dict[int, Message] = {}  # by number, those that have an entry there and matter
+        self._old: list[_Entry] = []            # the heap before it; to lose its last entry leaves it one
+        self._moved: set[int] = set()           # numbers of those that have gone from the old heap to the other
 
     def __bool__(self) -> bool:
         return bool(self._ends)
@@ -76,13 +84,15 @@ class Deadlines:
         """These have left the queue."""
         self._drop([message.number for message in run])
 
-    def clear(self) -> None:
-        """Forget all of them."""
-        self._ends.clear()
-        self._out.clear()
-        self._aside.clear()
-        self._waiting.clear()
-        self._soonest_aside = NO_END
+    def let_go(self) -> list[dict[Any, Any] | list[Any] | set[Any]]:
+        """Forget all of them; return what held them, which may be much to be freed."""
+        held: list[dict[Any, Any] | list[Any] | set[Any]] = [
+            self._ends, self._aside, self._arriving, self._in_heap, self._waiting, self._old, self._out, self._moved]
+        self._ends, self._aside, self._arriving, self._in_heap = {}, {}, {}, {}
+        self._waiting, self._old = [], []
+        self._out, self._moved = set(), set()
+        self._soonest_aside = self._soonest_arriving = NO_END
+        return held
 
     def page_out(self, run: Iterable[Message]) -> dict[int, int]:
         """These go to a page, which sees to their ends from now on: the ends of those that have one, by number."""
@@ -92,59 +102,44 @@ class Deadlines:
         return paged
 
     def _drop(self, numbers: Collection[int]) -> None:
-        ends, aside = self._ends, self._aside
+        ends, aside, in_heap = self._ends, self._aside, self._in_heap
         for number in numbers:
             ends.pop(number, None)
             aside.pop(number, None)
+        if in_heap:
+            for number in numbers:
+                in_heap.pop(number, None)
         if not aside:
             self._soonest_aside = NO_END
         self._out.difference_update(numbers)
-        if len(self._waiting) > max(FEWEST_ENTRIES, 2 * len(ends)):
-            self._waiting = self._that_matter([(number, message) for _, number, message in self._waiting])
-            heapq.heapify(self._waiting)
+        if not ends:
+            self._waiting.clear()
+            self._old.clear()
+            self._moved.clear()
+        elif not self._old:
+            if len(self._waiting) <= max(FEWEST_ENTRIES, 2 * len(ends)):
+                return
+            self._old, self._waiting = self._waiting, []
+        if numbers and self._old:
+            self._clear_away(CLEARED_AWAY * len(numbers))
 
-    def _that_matter(self, messages: Iterable[tuple[int, Message]]) -> list[tuple[int, int, Message]]:
-        """Entries for the heap, of those of these, by number, that are ready."""
+    def _clear_away(self, count: int) -> None:
+        """Take so many entries off the end of the old heap; those that matter go to the other one, once each."""
+        old, moved, in_heap = self._old, self._moved, self._in_heap
+        last = {number: in_heap.pop(number) for _, number in old[-count:] if number in in_heap and number not in moved}
+        del old[-count:]
+        self._push(last.items())
+        if old:
+            moved.update(last)
+        else:
+            moved.clear()
+
+    def _push(self, messages: Collection[tuple[int, Message]]) -> None:
+        """Add those of these, by number, to the heap that are ready."""
         ends, out = self._ends, self._out
-        return [(ends[number], number, message) for number, message in messages if number in ends and number not in out]
-
-    @property
-    def next_ms(self) -> int | None:
-        """When the next ready message ends, or a little earlier."""
-        soonest = min(self._soonest_aside, self._soonest_arriving)
-        if self._waiting:
-            soonest = min(soonest, self._waiting[0][0])
-        return None if soonest == NO_END else soonest
-
-    def take_due(self, now_ms: int, limit: int = NO_END) -> list[Message]:
-        """Return the ready messages that have expired, in the order of their expiry, and forget them.
-
-        Returns at most `limit`, and takes about as many steps; `next_ms` tells whether there may be more.
-        """
-        if self._soonest_aside <= now_ms:
-            self._arriving += self._aside.items()
-            self._soonest_arriving = min(self._soonest_arriving, self._soonest_aside)
-            self._aside.clear()
-            self._soonest_aside = NO_END
-        if self._arriving:
-            self._take_in(limit)
-            if self._arriving:
-                return []
-        due: list[Message] = []
-        waiting, ends, out = self._waiting, self._ends, self._out
-        while waiting and waiting[0][0] <= now_ms and len(due) < limit:
-            _, number, message = heapq.heappop(waiting)
-            if number in ends and number not in out:
-                del ends[number]
-                due.append(message)
-        return due
-
-    def _take_in(self, limit: int) -> None:
-        """Add so many of those that are on their way to the heap."""
-        more = self._that_matter(self._arriving[-limit:])
-        del self._arriving[-limit:]
-        if not self._arriving:
-            self._soonest_arriving = NO_END
+        in_heap = {number: message for number, message in messages if number in ends and number not in out}
+        self._in_heap.update(in_heap)
+        more = [(ends[number], number) for number in in_heap]
         if 4 * len(more) > len(self._waiting):
             self._waiting += more
             heapq.heapify(self._waiting)
@@ -152,10 +147,58 @@ class Deadlines:
             for entry in more:
                 heapq.heappush(self._waiting, entry)
 
+    @property
+    def next_ms(self) -> int | None:
+        """When the next ready message ends, or a little earlier."""
+        soonest = min(self._soonest_aside, self._soonest_arriving)
+        if self._waiting:
+            soonest = min(soonest, self._waiting[0][0])
+        if self._old:
+            soonest = min(soonest, self._old[0][0])
+        return None if soonest == NO_END else soonest
+
+    def take_due(self, now_ms: int, limit: int = NO_END) -> list[Message]:
+        """Return the ready messages that have expired, in the order of their expiry, and forget them.
+
+        Returns at most `limit`, and takes about as many steps; `next_ms` tells whether there may be more.
+        """
+        if self._soonest_aside <= now_ms and not self._arriving:
+            self._arriving, self._aside = self._aside, {}
+            self._soonest_arriving, self._soonest_aside = self._soonest_aside, NO_END
+        if self._arriving:
+            self._take_in(limit)
+            if self._arriving or self._soonest_aside <= now_ms:
+                return []
+        due: list[Message] = []
+        ends, out, in_heap = self._ends, self._out, self._in_heap
+        seen = 0
+        while seen < limit and (heap := self._next_heap) and heap[0][0] <= now_ms:
+            _, number = heapq.heappop(heap)
+            seen += 1
+            message = in_heap.pop(number, None)
+            if message is not None and number not in out:
+                del ends[number]
+                due.append(message)
+        return due
+
+    @property
+    def _next_heap(self) -> list[_Entry]:
+        """The heap whose first entry is the next one."""
+        waiting, old = self._waiting, self._old
+        return old if old and (not waiting or old[0] < waiting[0]) else waiting
+
+    def _take_in(self, limit: int) -> None:
+        """Add so many of those that are on their way to the heap."""
+        take = self._arriving.popitem
+        last = [take() for _ in range(min(limit, len(self._arriving)))]
+        if not self._arriving:
+            self._soonest_arriving = NO_END
+        self._push(last)
+
     def check(self, ready: Iterable[Message]) -> None:
         """Assert what must hold between calls."""
-        waiting = {(number, end) for end, number, _ in self._waiting}
-        arriving = [number for number, _ in self._arriving if number in self._ends]
+        waiting = {(number, end) for end, number in (*self._waiting, *self._old) if number in self._in_heap}
+        arriving = [number for number in self._arriving if number in self._ends]
         waiting |= {(number, self._ends[number]) for number in (*self._aside, *arriving)}
         assert self._soonest_arriving <= min([self._ends[number] for number in arriving], default=NO_END)
         assert self._soonest_aside <= min([self._ends[number] for number in self._aside], default=NO_END)

@@ -1,8 +1,8 @@
-"""The end of a connection or a channel: some of what it held at a time, as a job of the worklist.
+"""The end of a connection, a channel or a queue: some of what it held at a time, as a job of the worklist.
 
-Its consumers leave, what it has not answered goes back, and exclusive queues go. Those that are left are locked for
-everybody as before. Close-ok waits until all are gone. The first piece is done at once, and nearly every end has no
-other.
+The consumers of a connection or channel leave, what it has not answered goes back, and exclusive queues go. Those that
+are left are locked for everybody as before. Close-ok waits until all are gone. Of a queue consumers are told, and the
+files of messages on disk go. The first piece is done at once, and nearly every end has no other.
 
 Spec: queue.declare, channel.close; RabbitMQ docs/queues (exclusive queues).
 """
@@ -52,5 +52,5 @@ class Departure:
             self._effort.total += steps
             act()
         except Exception:
-            log.exception("internal error at the end of a connection or a channel")
+            log.exception("internal error at the end of a connection, a channel or a queue")
         return True

@@ -64,15 +64,6 @@ class Dispatcher:
         if consumer is self.active:
             self.active = next(iter(self._first)) if self._first is not None else None
 
-    def clear(self) -> list[Consumer]:
-        """Remove all consumers, and return them."""
-        consumers = [*self.consumers]
-        self.consumers.clear()
-        self._rings.clear()
-        self._priorities.clear()
-        self._first = self.active = self.exclusive = None
-        return consumers
-
     def _enter(self, consumer: Consumer) -> None:
         ring = self._rings.get(consumer.priority)
         if ring is None:

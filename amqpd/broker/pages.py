@@ -303,6 +303,10 @@ class Page:
             assert {*numbers} <= {message.number for message in self.content}, "a page has lost its content"
 
 
+# What was taken from a whole line: to list the numbers of its pages takes long, where there are very many.
+Cleared = list["list[Message] | Page"]
+
+
 def cost(run: Collection[Message]) -> int:
     """What messages in memory cost of the budget."""
     return body_octets(run) + MESSAGE_COST * len(run)

@@ -18,7 +18,7 @@ from functools import partial
 from itertools import chain
 
 from amqpd.broker.deadlines import Deadlines
-from amqpd.broker.pages import Left, Page
+from amqpd.broker.pages import Cleared, Left, Page
 from amqpd.broker.ready import NO_LIMIT, Bound, Line, is_nowhere, without_bound
 from amqpd.broker.stretch import DELIVERY_OVERHEAD, Budget
 from amqpd.message import Message
@@ -187,9 +187,9 @@ class PriorityFifo:
             self._drop(level, line)
         return run
 
-    def clear(self) -> Left:
+    def clear(self) -> Cleared:
         """See `Ready`."""
-        left: Left = [[]]
+        left: Cleared = [[]]
         for line in self._from_highest():
             left += line.clear()
         self._lines.clear()

@@ -28,9 +28,10 @@ from amqpd.broker.consumer import Consumer
 from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED
 from amqpd.broker.deadlines import Deadlines
 from amqpd.broker.definitions import QueueDefinition
+from amqpd.broker.departure import Act, Departure
 from amqpd.broker.dispatcher import Dispatcher
 from amqpd.broker.lease import Lease
-from amqpd.broker.pages import Left, StoredMessages, Unread
+from amqpd.broker.pages import Cleared, Left, Page, StoredMessages, Unread
 from amqpd.broker.paging import NotAtHand, Paging
 from amqpd.broker.ports import Journal, Shelf
 from amqpd.broker.priority_fifo import PriorityFifo
@@ -43,6 +44,7 @@ from amqpd.broker.worklist import PIECE, Discard, Later, Waiters, Worklist
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message
 
+CANCEL_STEPS = 8    # what it takes to tell a consumer that its queue is gone
 DEAL_STEPS = 8      # what it takes to hand out one message by itself, besides the delivery; see broker/effort.py
 
 log = logging.getLogger("amqpd")
@@ -535,7 +537,7 @@ class Queue:
         self.jobs.run(self._purge_in_pieces(self.ready.clear(), purge))
         return purge
 
-    def _purge_in_pieces(self, left: Left, purge: Purge) -> Iterator[None]:
+    def _purge_in_pieces(self, left: Cleared, purge: Purge) -> Iterator[None]:
         missing, done = purge.count, 0
         try:
             for piece in chain.from_iterable(map(_pieces_of, left)):
@@ -549,22 +551,32 @@ class Queue:
             purge.end()
 
     def end(self) -> None:
-        """The queue is deleted: its messages go with it, and its consumers are told."""
+        """The queue is deleted: its messages go with it, and its consumers are told, some at a time."""
         self.deleted = True
         self.paging.end()
         self.jobs.clear()
         left = self.ready.clear()
-        for part in left:
-            if isinstance(part, Unread):
-                self.settle_unread(part)
-        Discard(self.worklist, [part for part in left if not isinstance(part, Unread)])
-        self._deadlines.clear()
-        for consumer in self.dispatcher.clear():
-            consumer.subscriber.cancelled(consumer)
+        Departure(self._take_apart(left, [*self.consumers]), self.worklist)
+        Discard(self.worklist, [
+            *[part for part in left if not isinstance(part, Page)], *self._deadlines.let_go(), self.redelivered,
+            self.deliveries])
         # What refers to the queue lets go of it, so that it is freed with the last one who still knows it.
         self._clock.cancel(self._wake_up)
         self._dispatch_later.cancel()
         self.paging.release()
+
+    def _take_apart(self, left: Cleared, consumers: list[Consumer]) -> Iterator[Act]:
+        for consumer in consumers:
+            yield CANCEL_STEPS, partial(self._cancel, consumer)
+        for part in left:
+            if isinstance(part, Page) and part.slip is not None:
+                unread = part.unread
+                yield len(unread.numbers), partial(part.slip.forget, unread.numbers)
+
+    def _cancel(self, consumer: Consumer) -> None:
+        if consumer in self.consumers:      # else it has left meanwhile
+            self.dispatcher.remove(consumer)
+            consumer.subscriber.cancelled(consumer)
 
     def _forget_deliveries(self, numbers: Sequence[int]) -> None:
         self.redelivered.difference_update(numbers)
@@ -736,7 +748,8 @@ class Queue:
     def unsubscribe(self, consumer: Consumer) -> None:
         """Remove a consumer; what it has not answered stays unacked with its channel."""
         self.dispatcher.remove(consumer)
-        self.use()
+        if not self.deleted:
+            self.use()
 
     def unblock(self, consumer: Consumer) -> None:
         """Ask this consumer again, if it was blocked: there may be credit and room for it. The caller dispatches."""
@@ -803,11 +816,12 @@ def _is_stored(shelf: Shelf, message: Message) -> bool:
     return message.facts.persistent and message.number <= shelf.safe_number
 
 
-def _pieces_of(part: list[Message] | Unread) -> Iterator[list[Message] | Unread]:
+def _pieces_of(part: list[Message] | Page) -> Iterator[list[Message] | Unread]:
     """Take messages that have left the line apart, a piece at a time, so that each can be freed."""
-    if isinstance(part, Unread):
-        for start in range(0, len(part.numbers), PIECE):
-            yield Unread(part.numbers[start : start + PIECE], part.slip)
+    if isinstance(part, Page):
+        numbers = part.unread.numbers
+        for start in range(0, len(numbers), PIECE):
+            yield Unread(numbers[start : start + PIECE], part.slip)
         return
     while part:
         piece = part[-PIECE:]

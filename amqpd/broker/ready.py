@@ -29,6 +29,7 @@ from amqpd.broker.pages import (
     FEWEST_OCTETS,
     PAGE_MESSAGES,
     PAGE_OCTETS,
+    Cleared,
     Left,
     Page,
     Unread,
@@ -111,8 +112,8 @@ class Ready(Protocol):
     def load(self, found: Collection[Message]) -> list[int]:
         """`page_ahead` was read: these are its messages. The numbers of those that are missing, and now gone."""
 
-    def clear(self) -> Left:
-        """Take all."""
+    def clear(self) -> Cleared:
+        """Take all: lists of messages, and pages as far as they are on disk only."""
 
     def trim(self, most: int, most_octets: int, limit: int = NO_LIMIT) -> Left:
         """Take from the head what is beyond so many messages, or octets of body; about `limit` messages at most."""
@@ -286,11 +287,11 @@ class Line:
             return []
         return sorted({*numbers} - {message.number for message in messages})
 
-    def clear(self) -> Left:
+    def clear(self) -> Cleared:
         """See `Ready`."""
-        left: Left = [self._head.clear()]
+        left: Cleared = [self._head.clear()]
         for page in self._pages:
-            left.append(page.unread if page.content is None else page.messages)
+            left.append(page if page.content is None else page.messages)
             self._budget.used -= page.cost
             page.count = 0
         if self._tail is not None:

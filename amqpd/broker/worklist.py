@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from amqpd.broker.effort import Effort
@@ -87,26 +87,31 @@ class Waiters:
 
 
 class Discard:
-    """Large lists that nobody needs any more: what they hold is freed in pieces. Small ones are freed at once."""
+    """Large collections that nobody needs any more: what they hold is freed in pieces. Small ones are freed at once."""
 
-    def __init__(self, worklist: Worklist, lists: list[list[Any]]) -> None:
+    def __init__(self, worklist: Worklist, collections: Sequence[list[Any] | dict[Any, Any] | set[Any]]) -> None:
         self._worklist = worklist
-        self._lists = [each for each in lists if each] if sum(map(len, lists)) > PIECE else []
-        if self._lists:
+        self._left = [each for each in collections if each] if sum(map(len, collections)) > PIECE else []
+        if self._left:
             worklist.add(self)
 
     @property
     def has_work(self) -> bool:
         """See `Job`."""
-        return bool(self._lists)
+        return bool(self._left)
 
     def work(self) -> None:
         """See `Job`."""
-        last = self._lists[-1]
+        last = self._left[-1]
         self._worklist.effort.total += min(len(last) // 4, PIECE)
-        del last[-4 * PIECE :]
+        if isinstance(last, list):
+            del last[-4 * PIECE :]
+        else:
+            take: Callable[[], object] = last.popitem if isinstance(last, dict) else last.pop
+            for _ in range(min(len(last), 4 * PIECE)):
+                take()
         if not last:
-            self._lists.pop()
+            self._left.pop()
 
 
 class Worklist:

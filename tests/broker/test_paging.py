@@ -372,6 +372,9 @@ def test_slips_go_with_their_queue(journal: RecordingJournal, shelf: ShelfInMemo
     queue.paging.page_out(1 << 30)
     shelf.write_slips()
     queue.end()
+    left = [len(slip.left) for slip in shelf.slips]
+    assert left == [0, PAGE_MESSAGES, PAGE_MESSAGES], "all files at once"
+    queue.worklist.work_off()
     assert not any(slip.left for slip in shelf.slips)
 
 

@@ -9,8 +9,8 @@ import pytest
 from amqpd.broker.clock import Clock, Sleeper
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.definitions import Defined
-from amqpd.broker.effort import SLICE, Effort
-from amqpd.broker.queue import Queue
+from amqpd.broker.effort import SLICE, SMALLEST_SLICE, Effort
+from amqpd.broker.queue import CANCEL_STEPS, Queue
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.worklist import Worklist
 from amqpd.errors import ChannelException
@@ -360,6 +360,26 @@ def test_a_queue_is_unused_once_its_last_consumer_has_left(queue: Queue, subscri
     assert not queue.is_unused
     queue.unsubscribe(consumer)
     assert queue.is_unused
+
+
+def test_very_many_consumers_of_a_deleted_queue_are_told_in_pieces_and_may_leave_before(
+    subscriber: ListSubscriber
+) -> None:
+    effort = Effort()
+    queue = Queue(queue_definition(), RefusingJournal(), worklist=Worklist(effort))
+    consumers = [subscribe(queue, subscriber, f"{number:03}") for number in range(1_000)]
+    queue.end()
+    told = [len(subscriber.cancelled_tags)]
+    queue.unsubscribe(consumers.pop())
+    queue.unblock(consumers[-1])
+    queue.dispatch()
+    while not queue.worklist.is_empty:
+        effort.begin(1)
+        queue.worklist.work()
+        told.append(len(subscriber.cancelled_tags))
+    assert max([later - before for before, later in zip([0, *told], told)]) <= 1 + SMALLEST_SLICE // CANCEL_STEPS * 2
+    assert subscriber.cancelled_tags == [consumer.tag for consumer in consumers]
+    queue.check()
 
 
 def test_answers_to_a_deleted_queue_change_nothing(durable: Queue, journal: RecordingJournal) -> None:
