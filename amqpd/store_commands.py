@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from amqpd.program import EXIT_CONFIG, EXIT_DATA, EXIT_IO, EXIT_TEMPORARY, Failure
+from amqpd.wording import counted
 
 if TYPE_CHECKING:
     from amqpd.config import Config
@@ -65,6 +66,8 @@ def info(config: str | None, data_dir: str | None) -> None:
                 raise
         else:
             state = "stopped cleanly" if told.was_clean else "ended without a clean stop: the next start checks it"
+            if told.is_copy:
+                state = "a copy made by 'amqpd store': every message in it counts as delivered before"
             if told.misses_log:
                 state = "its log is missing: 'amqpd store check' says what to do"
             _say(store=told.path, state=state, format=told.format,
@@ -89,7 +92,7 @@ def _disk(settings: Config) -> dict[str, str]:
 def check(config: str | None, data_dir: str | None) -> None:
     """Check the file, definitions and all messages.
 
-    Changes nothing. One line for each finding, and exit code 65 if there is any.
+    Changes nothing. One line for each problem, and exit code 65 if there is any.
     """
     directory = _settings(config, data_dir).data_dir
     from amqpd.store.statements import COUNT_MESSAGES
@@ -106,7 +109,8 @@ def check(config: str | None, data_dir: str | None) -> None:
         damaged = 0 if count else connection.execute("SELECT count(*) FROM damaged").fetchone()[0]
     if count:
         raise Failure(
-            f"{directory} is damaged, {count} findings; save what can be read with 'amqpd store salvage'", EXIT_DATA)
+            f"{directory} is damaged, {counted(count, 'problem')} found; save what can be read with "
+            "'amqpd store salvage'", EXIT_DATA)
     click.echo(f"{directory}: fine; messages {total}" + (
         f", and {damaged} set aside in the table 'damaged'" if damaged else ""))
 
@@ -122,6 +126,7 @@ def backup(target: Path, config: str | None, data_dir: str | None) -> None:
     """
     settings = _settings(config, data_dir)
     from amqpd.store.errors import StoreLocked
+    from amqpd.store.files import DATABASE
     from amqpd.store.tools import copies
 
     with _complaining(), _bar("copying") as progress:
@@ -131,14 +136,15 @@ def backup(target: Path, config: str | None, data_dir: str | None) -> None:
             if not _socket(settings).exists():
                 raise
             with copies.new_directory(target) as copy:
-                _ask_for_copy(settings, copy.absolute(), progress)
-                count = copies.finish(copy)
+                _ask_for_copy(settings, copy.absolute(), target, progress)
+                count = copies.finish(copy, settings.data_dir / DATABASE)
     click.echo(f"{target}: fine; messages {count}")
 
 
-def _ask_for_copy(settings: Config, to: Path, progress: Progress) -> None:
+def _ask_for_copy(settings: Config, to: Path, target: Path, progress: Progress) -> None:
+    """Have the running broker make the copy. Raises Failure, which names the target, and StoreError."""
     from amqpd.store.copying import sync_file
-    from amqpd.store.errors import StoreError
+    from amqpd.store.errors import from_system
 
     octets = _ask(settings, "store_info", {}, _ANSWER_S)["octets"]
 
@@ -148,16 +154,19 @@ def _ask_for_copy(settings: Config, to: Path, progress: Progress) -> None:
             try:
                 sync_file(to)       # little by little, or the broker's next sync might wait for all of it
             except OSError as error:
-                raise StoreError(f"cannot write {to} ({error.strerror}): check its disk") from error
+                raise from_system(error, to, "write") from error
 
-    _ask(settings, "backup_store", {"to": str(to)}, _PATIENCE_S, look)
+    try:
+        _ask(settings, "backup_store", {"to": str(to)}, _PATIENCE_S, look)
+    except Failure as failure:
+        raise Failure(str(failure).replace(str(to.parent), str(target)), failure.exit_code) from None
 
 
 @store.command()
 @_on_directory
 @click.argument("backup", type=click.Path(path_type=Path))
 def restore(backup: Path, config: str | None, data_dir: str | None) -> None:
-    """Make a store of BACKUP in a data directory that has none.
+    """Make a store of a backup, in a directory without one.
 
     BACKUP is checked first, and left as it is. Every message counts as delivered before.
     """
@@ -218,11 +227,15 @@ def _settings(config: str | None, data_dir: str | None) -> Config:
 
 @contextmanager
 def _complaining() -> Iterator[None]:
-    from amqpd.store.errors import StoreError, StoreLocked
+    from amqpd.store.errors import StoreError, StoreLocked, from_system
     from amqpd.store.tools.copies import StoreDamaged
 
     try:
         yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Failure(str(from_system(error, Path(error.filename or os.curdir))), EXIT_IO) from None
     except StoreLocked as error:
         raise Failure(str(error), EXIT_TEMPORARY) from None
     except StoreDamaged as error:

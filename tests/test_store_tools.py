@@ -12,7 +12,7 @@ from pathlib import Path
 import pika
 import pytest
 
-from amqpd import cli
+from amqpd import cli, program, store_commands
 from amqpd.broker.definitions import VhostDefinition
 from amqpd.store import last_log
 from amqpd.store.journal import Journal
@@ -86,9 +86,54 @@ def test_check_tells_each_finding_on_a_line_and_ends_with_65(
     query(data_dir, "UPDATE message_rows SET checksum = 0")
     assert run("check") == 65
     told = capsys.readouterr()
-    assert told.out == "message 1 does not fit its checksum\nmessage 2 does not fit its checksum\n"
+    assert told.out == "".join([
+        f"queue 'queue-1' in vhost '/', message {number} of 2 (number {number}) does not fit its checksum\n"
+        for number in (1, 2)])
     assert told.err == (
-        "amqpd: amqpd-data is damaged, 2 findings; save what can be read with 'amqpd store salvage'\n")
+        "amqpd: amqpd-data is damaged, 2 problems found; save what can be read with 'amqpd store salvage'\n")
+
+
+def test_one_problem_is_not_several(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    query(data_dir, "UPDATE message_rows SET checksum = 0 WHERE number = 1")
+    assert run("check") == 65
+    assert ", 1 problem found; " in capsys.readouterr().err
+
+
+def test_info_tells_a_backup_from_what_ended_otherwise(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("backup", "copy") == 0
+    assert run("info", "--data-dir", "copy") == 0
+    assert "a copy made by 'amqpd store': every message in it counts as delivered before" in capsys.readouterr().out
+
+
+def test_what_a_running_broker_cannot_write_is_told_by_the_name_that_was_asked_for(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store.open(data_dir, now=NOW)
+    (data_dir / store_commands.SOCKET_NAME).touch()
+
+    def ask(settings: object, command: str, arguments: dict[str, str], *_: object) -> dict[str, int]:
+        if command == "backup_store":
+            raise program.Failure(f"no space left for {arguments['to']}: free some on its disk", 74)
+        return {"octets": 1}
+
+    monkeypatch.setattr(store_commands, "_ask", ask)
+    assert run("backup", "copy") == 74
+    store.abandon()
+    assert capsys.readouterr().err == "amqpd: no space left for copy/amqpd.db: free some on its disk\n"
+    assert not Path("copy").exists()
+
+
+def test_what_the_system_refuses_is_no_bug_of_ours(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(data_dir.absolute() / "amqpd.db"))
+
+    monkeypatch.setattr("amqpd.store.inspection.check_ours", fail)
+    assert run("compact") == 74
+    assert capsys.readouterr().err == (
+        f"amqpd: cannot use {data_dir.absolute()}/amqpd.db (Permission denied): check the permissions of "
+        f"{data_dir.absolute()}/amqpd.db\n")
 
 
 def test_backup_restore_and_salvage_make_stores(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +162,8 @@ def test_a_damaged_store_is_neither_backed_up_nor_restored(
     query(data_dir, "UPDATE message_rows SET checksum = 0 WHERE number = 2")
     arguments = ["new"] if command == "backup" else [data_dir, "--data-dir", "new"]
     assert run(command, *arguments) == 65
-    assert "damaged (message 2 does not fit its checksum)" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith(
+        "amqpd: amqpd-data/amqpd.db is damaged (queue 'queue-1' in vhost '/', message 2 of 2 (number 2) does not fit ")
     assert not Path("new", "amqpd.db").exists()
 
 

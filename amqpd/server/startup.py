@@ -103,9 +103,14 @@ def _log_recovered(recovered: Recovered, data_dir: Path, took_s: float) -> None:
     queues = sum(isinstance(definition, QueueDefinition) for definition in recovered.definitions)
     messages = sum(len(stored.numbers) for stored in recovered.messages.values())
     log.info("data directory: %s", data_dir.absolute())
-    log.info("%s %s and %s in %.1f s",
-             "loaded" if recovered.was_clean else "the last run was not stopped cleanly: recovered",
+    log.info("%s %s and %s in %.1f s", _how_it_ended(recovered),
              counted(queues, "durable queue"), counted(messages, "message"), took_s)
+
+
+def _how_it_ended(recovered: Recovered) -> str:
+    if recovered.is_copy:
+        return "this is a copy made by 'amqpd store', in which every message counts as delivered before: loaded"
+    return "loaded" if recovered.was_clean else "the last run was not stopped cleanly: recovered"
 
 
 def declare_configuration(config: Config, broker: Broker) -> None:

@@ -15,7 +15,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from amqpd.store import files
-from amqpd.store.errors import StoreError, from_sqlite
+from amqpd.store.errors import from_sqlite, from_system
 
 ALL_PAGES = -1
 
@@ -44,7 +44,7 @@ def copy_pages(
         to.unlink(missing_ok=True)
         files.make_empty(to)
     except OSError as error:
-        raise StoreError(f"cannot make {to} ({error.strerror}): check its permissions") from error
+        raise from_system(error, to, "make") from error
     try:
         with closing(sqlite3.connect(f"{files.uri_of(to)}?mode=rw", uri=True, isolation_level=None)) as copy:
             # Half a copy is never used, so it needs no journal, and it is synced once, when it is whole.
@@ -63,7 +63,7 @@ def put_in_place(making: Path, to: Path) -> None:
         os.rename(making, to)
         files.sync_directory(to.parent)
     except OSError as error:
-        raise StoreError(f"cannot make {to} ({error.strerror}): check its disk and its permissions") from error
+        raise from_system(error, to, "make") from error
 
 
 def sync_file(path: Path) -> None:

@@ -6,6 +6,7 @@ Not for clients: `server/` ends the process with such a line, or raises the disk
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from pathlib import Path
 
@@ -60,11 +61,69 @@ def from_finding(finding: str, path: Path) -> StoreError:
         "'amqpd store salvage'")
 
 
-def from_system(error: OSError, path: Path) -> StoreError:
-    """The error of the store that a failed system call on this file, or on one beside it, means."""
+def from_system(error: OSError, path: Path, verb: str = "use") -> StoreError:
+    """Return the error of the store for a system call that failed on this path; `verb` says what was to be done."""
     if error.errno == errno.ENOSPC:
         return full(path)
-    return StoreError(f"cannot use {error.filename or path} ({error.strerror}): check its disk and its permissions")
+    return StoreError(f"cannot {verb} {path} ({reason_of(error)}): {remedy_for(error, path)}")
+
+
+def reason_of(error: OSError) -> str:
+    """Return what the system says of a call that failed."""
+    return error.strerror or str(error) or type(error).__name__
+
+
+def remedy_for(error: OSError, path: Path) -> str:
+    """Return what helps where a system call failed on this path."""
+    match error.errno:
+        case errno.ENOENT if not os.path.lexists(_absolute(path).parent):
+            return f"make the directory {_absolute(path).parent} first, or choose another path"
+        case errno.ENOENT:
+            return "see that nothing else deletes files there, and try again"
+        case errno.EACCES | errno.EPERM:
+            return f"check the permissions of {_forbidding(path)}"
+        case errno.EROFS:
+            return "the file system can only be read, choose another directory"
+        case errno.ENOSPC:
+            return "free some space on its disk"
+        case errno.EDQUOT:
+            return "the quota of this user is used up, free some of it"
+        case errno.ENOTDIR:
+            return f"{_not_directory(path)} is not a directory, choose another path"
+        case errno.EEXIST | errno.ENOTEMPTY | errno.EISDIR:
+            return "move it away, or choose another path"
+        case errno.ENAMETOOLONG:
+            return "choose a shorter name"
+        case errno.ELOOP:
+            return "its symbolic links lead in a circle: choose another path"
+        case errno.EMFILE | errno.ENFILE:
+            return "let the process open more files (ulimit -n)"
+        case errno.ENOLCK | errno.EOPNOTSUPP:
+            return "choose a directory on a local disk"
+        case errno.EIO:
+            return "check its disk"
+        case _:
+            return "check its disk and its permissions"
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.absolute()
+    except OSError:         # the current directory is gone
+        return path
+
+
+def _forbidding(path: Path) -> Path:
+    """Return the first directory on the way that this user may not pass, or else what is at its end."""
+    for directory in reversed(_absolute(path).parents):
+        if not os.access(directory, os.X_OK):
+            return directory
+    return path if os.path.lexists(path) else _absolute(path).parent
+
+
+def _not_directory(path: Path) -> Path:
+    """Return the first part of the way that should be a directory."""
+    return next((part for part in reversed(_absolute(path).parents) if not part.is_dir()), path)
 
 
 def from_mistake(error: Exception, path: Path) -> StoreError:

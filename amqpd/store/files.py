@@ -15,7 +15,7 @@ import sqlite3
 from contextlib import ExitStack
 from pathlib import Path
 
-from amqpd.store.errors import StoreError, StoreLocked, from_sqlite
+from amqpd.store.errors import StoreError, StoreLocked, from_sqlite, from_system
 
 DATABASE = "amqpd.db"
 LOCK = "amqpd.lock"
@@ -49,7 +49,7 @@ def prepare_directory(directory: Path) -> None:
     except FileExistsError:
         raise StoreError(f"{directory} is not a directory: move it away, or choose another directory") from None
     except OSError as error:
-        raise StoreError(f"cannot make {directory} ({error.strerror}): choose another directory") from error
+        raise from_system(error, directory, "make") from error
     if mode & _WRITABLE_BY_OTHERS:
         raise StoreError(f"{directory} can be written by other users: chmod go-w it, or choose another directory")
 
@@ -63,7 +63,7 @@ def take_lock(directory: Path) -> int:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
     except OSError as error:
-        raise StoreError(f"cannot open {path} ({error.strerror}): check its permissions") from error
+        raise from_system(error, path, "open") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _sign(descriptor)
@@ -76,6 +76,17 @@ def take_lock(directory: Path) -> int:
         os.close(descriptor)
         raise StoreError(f"cannot lock {path} ({error.strerror}): choose a directory on a local disk") from error
     return descriptor
+
+
+def is_there(path: Path) -> bool:
+    """Return whether there is anything by this name. Raises StoreError where the system does not tell."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise from_system(error, path, "look at") from error
+    return True
 
 
 def _sign(descriptor: int) -> None:

@@ -26,6 +26,10 @@ def check_ours(path: Path) -> None:
         raise StoreError(f"{path} is not a file: move it away, or choose another directory")
     if not os.access(path, os.R_OK | os.W_OK):
         raise StoreError(f"this user cannot read and write {path}: check its permissions, or choose another directory")
+    if path.stat().st_size == 0:
+        raise StoreError(
+            f"{path} is empty, it has 0 bytes: restore a backup with 'amqpd store restore', or delete it to start "
+            "without what it had")
     # Immutable: not even the index of a log is made beside another program's file.
     with _reading(path, "mode=ro&immutable=1") as connection:
         # Whoever died while the log was written back may have left a header that tells of more pages than there are

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from amqpd.store.errors import StoreError
+from amqpd.store.errors import StoreError, from_system
 
 Sums = tuple[int, int]
 
@@ -55,7 +55,7 @@ def check_log(path: Path, page_size: int) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise StoreError(f"cannot read {path} ({error.strerror}): check its disk and its permissions") from error
+        raise from_system(error, path, "read") from error
     if damaged is not None:
         raise StoreError(
             f"{path} is damaged ({f'frame {damaged}' if damaged else 'its header'}; more was committed after it): "

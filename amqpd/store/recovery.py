@@ -22,6 +22,7 @@ import msgspec
 
 from amqpd.broker.definitions import Definition, QueueDefinition
 from amqpd.broker.pages import NO_END, StoredMessages
+from amqpd.store.places import queues_of
 from amqpd.store.reading import MessageReader, Unreadable
 from amqpd.store.restoring import read_definitions, split_leftovers
 from amqpd.store.rows import TABLES
@@ -51,6 +52,7 @@ _COLUMNS = "number, queue, redelivered, expires_at, deliveries, exchange, routin
 # Of `meta`, see `schema.py`.
 CLOCK_BEHIND = "clock_behind"       # how far the store's clock is behind the wall clock, in milliseconds
 UNFINISHED = "unfinished"           # deletions whose bindings may not all be gone
+COPIED = "copied"                   # 1 in a file that `amqpd store` made of another one
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +65,8 @@ class Recovered(msgspec.Struct, frozen=True):
     `definitions` come in an order in which they can be restored. By queue number, `messages` has what waits in each
     durable queue; `redelivered` the numbers of messages that have been delivered before, `redelivered_to` a number
     up to which any may have been; `deliveries` how often a message had been delivered when it was last put back, if
-    it was. `damaged` is how many rows were of no use this time.
+    it was. `damaged` is how many rows were of no use this time, `damaged_in` describes the queues that they were in.
+    `is_copy` says that `amqpd store` made this file of another one, as a backup for example.
     """
 
     definitions: list[Definition]
@@ -74,6 +77,8 @@ class Recovered(msgspec.Struct, frozen=True):
     damaged: int
     was_clean: bool
     clock_behind_ms: int = 0        # the store's clock, behind the wall clock
+    is_copy: bool = False
+    damaged_in: tuple[str, ...] = ()
 
 
 def recover(
@@ -86,15 +91,22 @@ def recover(
     definitions, left = _definitions(connection)
     _finish_deletions(connection, left)
     waiting = _queues(definitions, reader)
-    damaged_in_runs = sum([
-        runs.dissolve(first, now, reader.can_read) for first in _gather_runs(connection, runs.know, waiting)])
+    damaged_in_runs, damaged_in = 0, []
+    for first in _gather_runs(connection, runs.know, waiting):
+        queues = queues_of(connection, (), (first,))
+        if count := runs.dissolve(first, now, reader.can_read):
+            damaged_in_runs += count
+            damaged_in += queues
     runs.write()
     connection.execute("DELETE FROM run_marks WHERE first NOT IN (SELECT first FROM run_rows)")
     damaged = _gather_rows(connection, definitions, waiting)
     has_strays = connection.execute(f"SELECT 1 {_STRAY_ENTRIES} LIMIT 1").fetchone() is not None
     if damaged or has_strays:
+        damaged_in += queues_of(connection, damaged, ())
         set_aside(connection, damaged, now)
-    return _recovered(connection, definitions, waiting, damaged_in_runs + len(damaged), was_clean=was_clean)
+    return _recovered(
+        connection, definitions, waiting, damaged_in_runs + len(damaged), was_clean=was_clean,
+        damaged_in=tuple(dict.fromkeys(damaged_in)))
 
 
 class Survey(NamedTuple):
@@ -139,15 +151,17 @@ def _queues(definitions: list[Definition], reader: MessageReader) -> dict[int, _
 
 def _recovered(
     connection: sqlite3.Connection, definitions: list[Definition], waiting: dict[int, _Waiting], damaged: int, *,
-    was_clean: bool,
+    was_clean: bool, damaged_in: tuple[str, ...] = (),
 ) -> Recovered:
     leases = dict(connection.execute("SELECT number, leased_to FROM queue_rows WHERE leased_to > 0").fetchall())
-    behind = connection.execute("SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?", (CLOCK_BEHIND,)).fetchone()
+    behind, copied = [
+        connection.execute("SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?", (key,)).fetchone()
+        for key in (CLOCK_BEHIND, COPIED)]
     return Recovered(
         definitions, {queue: one.messages() for queue, one in waiting.items()},
         {queue: one.redelivered for queue, one in waiting.items() if one.redelivered}, leases,
         {queue: one.deliveries for queue, one in waiting.items() if one.deliveries}, damaged, was_clean,
-        behind[0] or 0 if behind else 0)
+        behind[0] or 0 if behind else 0, bool(copied and copied[0]), damaged_in)
 
 
 def _gather_rows(

@@ -19,9 +19,10 @@ What each table holds; `views.py` has what others may rely on:
 - `damaged`: messages that did not pass their check, and when it was noticed, in seconds since 1970;
 - `meta`: `epoch`, one more at each start, the upper bits of all numbers that start gives; `clean`, 1 while the
   file is as a clean stop left it; `synced`, 0 where the last run did not sync its commits; `created`, in seconds
-  since 1970; `logs`, see `last_log.py`; `clock_behind`, how far the clock of `expires_at` is behind the wall clock, in
-  milliseconds, if that was ever set while a broker ran; `unfinished`, in how many vhosts bindings may be left whose
-  queue or exchange has been deleted: they count no longer, and the next start removes them.
+  since 1970; `copied`, 1 from when `amqpd store` made this file of another one until a broker opens it; `logs`, see
+  `last_log.py`; `clock_behind`, how far the clock of `expires_at` is behind the wall clock, in milliseconds, if that
+  was ever set while a broker ran; `unfinished`, in how many vhosts bindings may be left whose queue or exchange has
+  been deleted: they count no longer, and the next start removes them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amqpd.store.copying import copy_whole
-from amqpd.store.errors import StoreError, from_sqlite
+from amqpd.store.errors import from_sqlite, from_system
 from amqpd.store.files import make_empty, sync_directory
 from amqpd.store.views import VIEWS
 
@@ -175,7 +176,7 @@ def create(path: Path, now: int) -> None:
     except sqlite3.Error as error:
         raise from_sqlite(error, making) from error
     except OSError as error:
-        raise StoreError(f"cannot make {path} ({error.strerror}): check its disk and its permissions") from error
+        raise from_system(error, path, "make") from error
 
 
 def upgrade(connection: sqlite3.Connection, path: Path) -> None:

@@ -9,7 +9,6 @@ Always true: a slip's file is there until the last of its messages is read back 
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import struct
 from array import array
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from amqpd.message import Facts, Message, Route, route_of
 from amqpd.store import files
-from amqpd.store.errors import StoreError
+from amqpd.store.errors import StoreError, reason_of, remedy_for
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +42,8 @@ class Slip:
         try:
             octets = self._path.read_bytes()
         except OSError as error:
-            raise StoreError(f"cannot read {self._path} ({error.strerror}): check its disk") from error
+            raise StoreError(
+                f"cannot read {self._path} ({reason_of(error)}): {remedy_for(error, self._path)}") from error
         routes: dict[bytes, Route] = {}
         facts: dict[bytes, Facts] = {}
         messages = []
@@ -121,5 +121,5 @@ class Spill:
         except OSError as error:
             path.unlink(missing_ok=True)
             raise StoreError(
-                f"cannot write {path} ({os.strerror(error.errno or 0)}): free some space on its disk") from error
+                f"cannot write {path} ({reason_of(error)}): {remedy_for(error, path)}") from error
         return Slip(path, run, self._read_facts)

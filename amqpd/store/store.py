@@ -39,7 +39,8 @@ from amqpd.store.errors import StoreError, StoreFull, from_damage, from_mistake,
 from amqpd.store.file_watch import FileWatch
 from amqpd.store.journal import Batch
 from amqpd.store.reading import MessageReader
-from amqpd.store.recovery import CLOCK_BEHIND, UNFINISHED, Recovered, recover, set_aside
+from amqpd.store.places import listed, queues_of
+from amqpd.store.recovery import CLOCK_BEHIND, COPIED, UNFINISHED, Recovered, recover, set_aside
 from amqpd.store.rows import (
     ENTRY_COLUMNS,
     MARK_COLUMNS,
@@ -52,6 +53,7 @@ from amqpd.store.rows import (
 from amqpd.store.run_rows import RunRow, pack_runs
 from amqpd.store.runs import Runs
 from amqpd.store.statements import ASTRAY, COUNT_MESSAGES, change_numbers, insert_large, insert_rows
+from amqpd.wording import counted
 
 Durability = Literal["power", "process"]
 
@@ -122,7 +124,7 @@ class Store:
         with ExitStack() as undo:
             lock = files.take_lock(directory)
             undo.callback(os.close, lock)
-            if not os.path.lexists(path):
+            if not files.is_there(path):
                 schema.create(path, now)
             inspection.check_ours(path)
             inspection.finish_rollback(path)
@@ -166,7 +168,7 @@ class Store:
         if self._durability == "process":
             with self._guarded() as connection:
                 files.change_setting(connection, self._path, "synchronous", 1)
-        self._warn_of_damage(recovered.damaged)
+        self._warn_of_damage(recovered.damaged, recovered.damaged_in)
         return recovered
 
     def _begin_run(self, connection: sqlite3.Connection) -> None:
@@ -174,12 +176,14 @@ class Store:
         epoch = self.first_number >> schema.EPOCH_SHIFT
         values = ("epoch", epoch), ("clean", 0), ("synced", self._durability == "power")
         connection.executemany(_SET_META, values)
+        connection.execute("DELETE FROM meta WHERE key = ?", (COPIED,))
         last_log.prepare(self._path)
 
-    def _warn_of_damage(self, count: int) -> None:
+    def _warn_of_damage(self, count: int, queues: Sequence[str]) -> None:
         if count:
             logger.warning(
-                "%d damaged messages will not be delivered: moved to the table 'damaged' of %s", count, self._path)
+                "%s%s will not be delivered: moved to the table 'damaged' of %s", counted(count, "damaged message"),
+                f" of {listed(queues)}" if queues else "", self._path)
 
     def fetch(self, numbers: Sequence[int]) -> list[Message]:
         """The messages of these numbers, which rise, in order; after `load`, and not while a batch is written.
@@ -217,12 +221,13 @@ class Store:
         assert self._reader is not None
         now, before = int(time.time()), self._damaged
         with self._transaction() as connection:
+            queues = queues_of(connection, damaged, damaged_runs)
             set_aside(connection, damaged, now)
             for first in damaged_runs:
                 self._runs.dissolve(first, now, self._reader.can_read)
             self._runs.write()
             self._count_all()
-        self._warn_of_damage(self._damaged - before)
+        self._warn_of_damage(self._damaged - before, queues)
 
     def _count_all(self) -> None:
         self._messages, = self._connection.execute(COUNT_MESSAGES).fetchone()
@@ -523,7 +528,8 @@ class Store:
         except StoreError as error:
             raise self._failed(error)
         except OSError as error:
-            raise self._failed(from_system(error, self._path)) from error
+            path = Path(error.filename) if isinstance(error.filename, str) else self._path
+            raise self._failed(from_system(error, path)) from error
         except Exception as error:
             raise self._failed(from_mistake(error, self._path)) from error
 

@@ -24,6 +24,22 @@ def start(folder: Path) -> BrokerProcess:
     return BrokerProcess(folder / "data", folder / "log", level="info")
 
 
+def test_a_start_on_a_backup_does_not_tell_of_a_crash(tmp_path: Path) -> None:
+    with start(tmp_path).wait_until_ready() as broker:
+        subprocess.run(
+            [sys.executable, "-m", "amqpd", "store", "backup", "--data-dir", tmp_path / "data", tmp_path / "copy"],
+            check=True, cwd=ROOT)
+        broker.stop()
+    for line in (
+        "this is a copy made by 'amqpd store', in which every message counts as delivered before: loaded 0 durable",
+        "loaded 0 durable",
+    ):
+        (tmp_path / "log").unlink()
+        with BrokerProcess(tmp_path / "copy", tmp_path / "log", level="info").wait_until_ready() as broker:
+            broker.stop()
+        assert re.search(f"^{TIME}{line}", (tmp_path / "log").read_text(), re.MULTILINE)
+
+
 def test_a_start_at_an_address_in_use_creates_nothing(tmp_path: Path) -> None:
     with start(tmp_path).wait_until_ready() as first:
         second = BrokerProcess(tmp_path / "other", tmp_path / "log2", listen=f"127.0.0.1:{first.port}")

@@ -38,6 +38,7 @@ EXIT_IO, EXIT_LOCKED = 74, 75
 DATABASE, LOG = "amqpd.db", "amqpd.db-wal"
 REMEDY = re.compile(
     "move it away|choose another directory|restore a backup|use the amqpd that wrote it|check its (disk|permissions)|"
+    "check the permissions of|"
     "choose a directory on a local disk")
 
 Make = Callable[[random.Random, Image], Image]
@@ -281,7 +282,7 @@ def somebodys(sound: Image) -> Iterator[Path]:
 @pytest.mark.parametrize("name, mode, complaint", [
     (DATABASE, 0o400, "this user cannot read and write .*amqpd.db: check its permissions, or choose another"),
     (DATABASE, 0o000, "this user cannot read and write .*amqpd.db: check its permissions, or choose another"),
-    ("amqpd.lock", 0o400, "cannot open .*amqpd.lock .Permission denied.: check its permissions"),
+    ("amqpd.lock", 0o400, "cannot open .*amqpd.lock .Permission denied.: check the permissions of .*amqpd.lock"),
 ])
 def test_what_this_user_may_not_use_is_refused(
     somebodys: Path, sound: Image, name: str, mode: int, complaint: str
@@ -296,7 +297,8 @@ def test_a_directory_that_this_user_may_not_write_is_refused(somebodys: Path, so
     (somebodys / "amqpd.lock").unlink()
     somebodys.chmod(0o500)
     said = subprocess.run([sys.executable, "-c", OPEN, somebodys], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert re.fullmatch(f"cannot open {somebodys}/amqpd.lock .Permission denied.: check its permissions\n", said.stdout)
+    assert re.fullmatch(
+        f"cannot open {somebodys}/amqpd.lock .Permission denied.: check the permissions of {somebodys}\n", said.stdout)
     assert [path.name for path in somebodys.iterdir()] == [DATABASE]
 
 

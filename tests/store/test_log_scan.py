@@ -154,7 +154,7 @@ def test_two_whole_commits_behind_a_broken_frame_are_needed(log, check):
 
 
 def test_a_log_that_cannot_be_read_is_an_error_of_its_own(tmp_path):
-    with pytest.raises(StoreError, match=f"cannot read {tmp_path} .*check its disk"):
+    with pytest.raises(StoreError, match=f"cannot read {tmp_path} .*: move it away"):
         check_log(tmp_path, PAGE)
 
 

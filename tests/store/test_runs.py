@@ -270,7 +270,7 @@ def test_damage_that_comes_while_the_broker_runs_is_set_aside_when_it_is_read(st
     assert [m.number for m in store.fetch([5, 6, 101])] == [101]
     assert [m.number for m in store.fetch([1, 101, 103])] == [101, 103]
     assert (store.info().messages, store.info().damaged) == (60, 60)
-    assert "60 damaged messages will not be delivered" in caplog.text
+    assert f"60 damaged messages of queue '{ONE.name}' in vhost '/' will not be delivered" in caplog.text
     store.check()
 
 

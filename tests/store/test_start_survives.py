@@ -84,7 +84,7 @@ def test_properties_that_cannot_be_read_cost_their_message_only(
 ) -> None:
     found = load(opened(), failing(error))
     assert {m.number for m in found.messages[1]} == ALL - {ODD_NUMBER, ODD_NUMBER + 20}
-    assert found.damaged == 2 and "2 damaged messages" not in caplog.text and "damaged messages" in caplog.text
+    assert found.damaged == 2 and "2 damaged messages" not in caplog.text and "damaged message" in caplog.text
 
 
 def test_they_are_kept(filled: Path, opened: Callable[..., Store]) -> None:
@@ -102,7 +102,10 @@ def test_check_finds_them_and_what_salvage_makes_starts(
     monkeypatch.setattr("amqpd.store.tools.checking.read_own_facts", failing(ValueError("too many fields")))
     monkeypatch.setattr("amqpd.store.tools.salvaging.read_own_facts", failing(ValueError("too many fields")))
     said = "has properties that cannot be read: ValueError: too many fields"
-    assert {f"message {number} {said}" for number in (ODD_NUMBER, ODD_NUMBER + 20)} <= {*checked(filled)}
+    told = [line for line in checked(filled) if line.endswith(said)]
+    assert len(told) == 2
+    for number, line in zip((ODD_NUMBER, ODD_NUMBER + 20), sorted(told)):
+        assert line.startswith("queue 'queue-1' in vhost '/', message ") and f"(number {number})" in line
     result = salvage(filled, tmp_path / "new", NOW)
     assert result.damaged == 2 and checked(tmp_path / "new") == []
     assert len(load(opened(tmp_path / "new"), failing(ValueError)).messages[1]) == len(ALL) - 2

@@ -233,7 +233,7 @@ def test_a_file_we_did_not_write_is_refused_and_left_alone(directory, opened, st
 @pytest.mark.parametrize("octets, complaint", [
     (b"no database at all, " * 500, "is not an SQLite database"),
     (b"SQLite format 3\0", "is not an SQLite database"),
-    (b"", "belongs to another program"),
+    (b"", "is empty, it has 0 bytes: restore a backup"),
 ])
 def test_a_file_that_is_no_store_is_refused_and_left_alone(directory, opened, octets, complaint):
     directory.mkdir(mode=0o700)

@@ -333,6 +333,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("statement", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_message_is_set_aside(store, journal, directory, opened, caplog, statement):
+    of = "" if "SET queue" in statement else " of queue 'queue-1' in vhost '/'"
     journal.published(ONE, [message(1), message(2), message(3)])
     save(store, journal)
     store.close({})
@@ -344,7 +345,7 @@ def test_a_damaged_message_is_set_aside(store, journal, directory, opened, caplo
     assert found.damaged == again.info().damaged == 1
     assert again.info().messages == 2
     assert [record.getMessage() for record in caplog.records] == [
-        f"1 damaged messages will not be delivered: moved to the table 'damaged' of {directory}/amqpd.db"]
+        f"1 damaged message{of} will not be delivered: moved to the table 'damaged' of {directory}/amqpd.db"]
     again.close({})
     (number, noticed), = query(directory, "SELECT number, noticed FROM damaged")
     assert number == 2 and (noticed == NOW or abs(noticed - time.time()) < 60)

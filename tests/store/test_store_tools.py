@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from amqpd.broker.definitions import VhostDefinition
+from amqpd.properties import read_own_facts
 from amqpd.store.errors import StoreError, StoreFull, StoreLocked
 from amqpd.store.journal import Journal
 from amqpd.store.tools import compacting, copies
@@ -74,22 +76,33 @@ def test_a_store_of_an_earlier_format_can_be_checked(directory):
     directory.mkdir()
     assert checked(make_old(directory, 1)) == []
     query(directory, "UPDATE messages SET body = x'00' WHERE number = 3")
-    assert checked(directory) == ["message 3 does not fit its checksum"]
+    assert checked(directory) == [
+        "queue 'orders' in vhost '/', message 3 of 5 (number 3) does not fit its checksum"]
+
+
+# Where messages are, that are damaged.
+SEVENTH = "queue 'queue-1' in vhost '/', message 7 of 300 (number 7)"
+IN_BOTH = (
+    "queue 'queue-1' in vhost '/', message {0} of 300 and queue 'queue-2' in vhost '/', message {1} of 20 (number {0})")
+WITHOUT_THE_SECOND = "queue 'queue-1' in vhost '/', message 100 of 300 (number 100)"
 
 
 @pytest.mark.parametrize("damage, found", [
-    ("UPDATE message_rows SET body = x'00' WHERE number = 7", "message 7 does not fit its checksum"),
-    ("UPDATE message_rows SET exchange = CAST(x'ff' AS TEXT) WHERE number = 7", "message 7 does not fit its checksum"),
-    ("UPDATE message_rows SET body = 'text' WHERE number = 7", "message 7 does not fit its checksum"),
+    ("UPDATE message_rows SET body = x'00' WHERE number = 7", f"{SEVENTH} does not fit its checksum"),
+    ("UPDATE message_rows SET exchange = CAST(x'ff' AS TEXT) WHERE number = 7",
+     f"{SEVENTH} does not fit its checksum"),
+    ("UPDATE message_rows SET body = 'text' WHERE number = 7", f"{SEVENTH} does not fit its checksum"),
     ("UPDATE message_rows SET queue = 9 WHERE number = 7", "message 7 is in no queue there is"),
     ("DELETE FROM entries WHERE number = 100", "message 100 is kept for no queue"),
-    ("DELETE FROM message_rows WHERE number = 100", "message 100 has an entry, but is not kept for several queues"),
-    ("UPDATE message_rows SET expires_at = 'soon' WHERE number = 7", "message 7 has marks that are no numbers"),
-    ("UPDATE entries SET deliveries = 'x' WHERE number = 101", "message 101 has marks that are no numbers"),
+    ("DELETE FROM message_rows WHERE number = 100",
+     f"{IN_BOTH.format(100, 1)} has an entry, but is not kept for several queues"),
+    ("UPDATE message_rows SET expires_at = 'soon' WHERE number = 7", f"{SEVENTH} has marks that are no numbers"),
+    ("UPDATE entries SET deliveries = 'x' WHERE number = 101",
+     f"{IN_BOTH.format(101, 2)} has marks that are no numbers"),
     ("UPDATE queue_rows SET arguments = '{' WHERE number = 2", "queue_rows (2,) is no definition"),
     ("UPDATE queue_rows SET arguments = '5' WHERE number = 2", "queue_rows (2,) is no definition"),
     ("UPDATE queue_rows SET name = x'ff' WHERE number = 2", "queue_rows (2,) is no definition"),
-    ("DELETE FROM queue_rows WHERE number = 2", "message 100 has an entry in no queue there is"),
+    ("DELETE FROM queue_rows WHERE number = 2", f"{WITHOUT_THE_SECOND} has an entry in no queue there is"),
 ])
 def test_whatever_does_not_fit_is_found(kept, damage, found):
     query(stop(kept), damage)
@@ -114,7 +127,8 @@ def test_every_flipped_bit_in_a_body_is_found(kept):
         octets = bytearray(sound)
         octets[place + chance.randrange(64)] ^= 1 << chance.randrange(8)
         file.write_bytes(octets)
-        assert checked(kept) == ["message 150 does not fit its checksum"]
+        assert checked(kept) == [
+            "queue 'queue-1' in vhost '/', message 150 of 300 (number 150) does not fit its checksum"]
 
 
 def test_a_page_that_cannot_be_read_is_a_finding_and_not_the_end(kept):
@@ -132,6 +146,110 @@ def test_a_backup_of_a_stopped_store_is_a_store(kept, tmp_path, opened):
     assert tree(kept) == before
     assert [path.name for path in (tmp_path / "backup").iterdir()] == ["amqpd.db"]
     expect_kept(tmp_path / "backup", opened)
+
+
+@ROWS_AND_RUNS
+def test_a_copy_is_told_as_such_until_a_broker_opens_it(kept, tmp_path, opened):
+    copies.backup(kept, tmp_path / "backup")
+    copies.restore(tmp_path / "backup", tmp_path / "restored")
+    salvage(kept, tmp_path / "salvaged", NOW)
+    assert not facts(kept).is_copy
+    for name in ("backup", "restored", "salvaged"):
+        assert facts(tmp_path / name).is_copy
+        store = opened(tmp_path / name)
+        assert load_recovered(store).is_copy
+        store.abandon()
+        assert not facts(tmp_path / name).is_copy
+        store = opened(tmp_path / name)
+        assert not load_recovered(store).is_copy
+        store.close({})
+
+
+def load_recovered(store):
+    return store.load(read_own_facts)
+
+
+@ROWS_AND_RUNS
+@pytest.mark.parametrize("error, complaint", [
+    (StoreFull("no space left for {}: free some"), "no space left for {}/amqpd.db: free some"),
+    (StoreError("cannot make {} (out of paint)"), r"cannot make {}/amqpd.db \(out of paint\)"),
+    (PermissionError(errno.EACCES, "Permission denied"), "cannot make {} .*: check the permissions of"),
+    (OSError(errno.EROFS, "Read-only file system"), "cannot make {} .*: the file system can only be read"),
+    (OSError(errno.ENOSPC, "No space left on device"), "no space left for {}: free some"),
+])
+def test_a_backup_that_fails_names_the_target_and_nothing_that_is_gone(kept, tmp_path, monkeypatch, error, complaint):
+    def fail(_: object, copy: Path, **__: object) -> None:
+        raise type(error)(str(error).format(copy)) if isinstance(error, StoreError) else error
+
+    monkeypatch.setattr(copies, "copy_pages", fail)
+    with pytest.raises(StoreError, match=complaint.format(tmp_path / "backup")) as failed:
+        copies.backup(kept, tmp_path / "backup")
+    assert ".new" not in str(failed.value)
+
+
+def test_the_parent_of_a_backup_has_to_be_there(kept, tmp_path):
+    target = tmp_path / "none" / "backup"
+    with pytest.raises(StoreError, match=f"cannot make {target} .*: make the directory {target.parent} first, or"):
+        copies.backup(kept, target)
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=f": {tmp_path}/file is not a directory, choose another path"):
+        copies.backup(kept, tmp_path / "file" / "backup")
+
+
+# What the system does not let see, tested without the rights of a user who sees all
+
+@pytest.fixture
+def hidden(tmp_path, monkeypatch):
+    """A directory in which nothing can be looked at."""
+    directory = tmp_path / "hidden"
+    directory.mkdir(mode=0o700)
+    real_lstat, real_access = os.lstat, os.access
+
+    def lstat(path, **named):
+        if Path(path).parent == directory:
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return real_lstat(path, **named)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    monkeypatch.setattr(
+        os, "access", lambda path, mode, **named: Path(path) != directory and real_access(path, mode, **named))
+    return directory
+
+
+@pytest.mark.parametrize("ask", [
+    facts, lambda directory: copies.backup(directory, directory.with_name("target")),
+    lambda directory: copies.restore(directory, directory.with_name("target")),
+    lambda directory: copies.restore(directory / "amqpd.db", directory.with_name("target")),
+], ids=["facts", "backup", "restore", "restore a file"])
+def test_a_directory_that_cannot_be_looked_into_is_not_one_without_a_store(hidden, ask):
+    with pytest.raises(StoreError) as refused:
+        ask(hidden)
+    assert str(refused.value) == (
+        f"cannot look at {hidden}/amqpd.db (Permission denied): check the permissions of {hidden}")
+
+
+def test_an_empty_file_is_told_as_one_and_a_backup_takes_its_place(kept, tmp_path, opened):
+    copies.backup(kept, tmp_path / "backup")
+    directory = tmp_path / "emptied"
+    directory.mkdir(mode=0o700)
+    for name in ("amqpd.db", "amqpd.db-wal"):
+        (directory / name).touch()
+    for ask in (facts, opened, compacting.compact):
+        with pytest.raises(StoreError, match="emptied/amqpd.db is empty, it has 0 bytes: restore a backup with 'amqpd"):
+            ask(directory)
+    assert copies.restore(tmp_path / "backup", directory) == 300
+    expect_kept(directory, opened)
+
+
+@pytest.mark.parametrize("name", ["amqpd.db", "amqpd.db-wal", "amqpd.db-journal"])
+def test_what_is_there_and_not_empty_is_not_replaced(kept, tmp_path, name):
+    directory = tmp_path / "used"
+    directory.mkdir(mode=0o700)
+    (directory / "amqpd.db").touch()
+    (directory / name).write_bytes(b"theirs")
+    with pytest.raises(StoreError, match=f"{name} is there already: move it away"):
+        copies.restore(kept, directory)
+    assert (directory / name).read_bytes() == b"theirs"
 
 
 @ROWS_AND_RUNS
@@ -172,7 +290,7 @@ def test_a_backup_that_fails_leaves_nothing(kept, tmp_path, monkeypatch):
 
 def test_a_backup_of_a_damaged_store_is_refused(kept, tmp_path):
     query(stop(kept), "UPDATE message_rows SET body = x'00' WHERE number = 7")
-    with pytest.raises(StoreDamaged, match=r"is damaged \(message 7 does not .*amqpd store salvage"):
+    with pytest.raises(StoreDamaged, match=r"kept/amqpd.db is damaged \(.* message 7 of 300 .* does not .*salvage"):
         copies.backup(kept, tmp_path / "backup")
     assert not (tmp_path / "backup").exists()
 
@@ -237,7 +355,7 @@ def test_a_backup_has_what_was_committed_while_it_was_made(store, directory, tmp
     last = next(numbers) - 1
     (tmp_path / "copy").mkdir(mode=0o700)
     (tmp_path / "copy.db").rename(tmp_path / "copy" / "amqpd.db")
-    assert copies.finish(tmp_path / "copy" / "amqpd.db") == 2_000
+    assert copies.finish(tmp_path / "copy" / "amqpd.db", directory) == 2_000
     assert last > 2_010, "too few steps to tell"
     found = [m.number for m in load(opened(tmp_path / "copy")).messages[1]]
     # The last step was followed by one more commit, which came too late.

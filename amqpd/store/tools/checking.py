@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from amqpd.broker.broker import Broker
 from amqpd.properties import read_own_facts
 from amqpd.store.journal import MemoryJournal
+from amqpd.store.places import describe_message
 from amqpd.store.reading import MessageReader, Unreadable
 from amqpd.store.recovery import survey
 from amqpd.store.restoring import definition_of, restore
@@ -23,6 +24,7 @@ from amqpd.store.runs import SELECT_RUNS, parse_run
 from amqpd.store.schema import format_of_tables
 from amqpd.store.statements import ASTRAY, COUNT_MESSAGES
 from amqpd.store.tools.stopped import Progress, nothing
+from amqpd.wording import counted
 
 MOST_FINDINGS = 100         # of one kind
 DOES_NOT_FIT = "does not fit its checksum"
@@ -89,7 +91,7 @@ def _of_definitions(connection: sqlite3.Connection) -> Iterator[str]:
 def _of_places(connection: sqlite3.Connection) -> Iterator[str]:
     for query in (ASTRAY, _ODD_MARKS):
         for number, text in connection.execute(f"{query} LIMIT {MOST_FINDINGS}"):
-            yield f"message {number} {text}"
+            yield f"{describe_message(connection, number)} {text}"
 
 
 def _of_messages(connection: sqlite3.Connection, progress: Progress) -> Iterator[str]:
@@ -101,9 +103,9 @@ def _of_messages(connection: sqlite3.Connection, progress: Progress) -> Iterator
         if flaw:
             found += 1
             if found <= MOST_FINDINGS:
-                yield f"message {number} {flaw}"
-    if found > MOST_FINDINGS:
-        yield f"{found - MOST_FINDINGS} more messages are damaged"
+                yield f"{describe_message(connection, number)} {flaw}"
+    if more := max(0, found - MOST_FINDINGS):
+        yield f"{counted(more, 'more message is', 'more messages are')} damaged"
 
 
 def _messages(connection: sqlite3.Connection) -> Iterator[tuple[int, str]]:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from amqpd.store import files
 from amqpd.store.copying import copy_pages, put_in_place, sync_file
-from amqpd.store.errors import StoreError, from_sqlite
+from amqpd.store.errors import StoreError, from_sqlite, from_system
+from amqpd.store.recovery import COPIED
 from amqpd.store.statements import COUNT_MESSAGES
 from amqpd.store.tools.checking import findings
 from amqpd.store.tools.stopped import Progress, expect_log, file_of, has_runs, held, nothing, reading
@@ -35,14 +36,14 @@ class StoreDamaged(StoreError):
 def new_directory(target: Path) -> Iterator[Path]:
     """The file to make a store in; its directory gets its name at the end, and is gone if anything went wrong.
 
-    Raises StoreError, also where there is something by that name.
+    Raises StoreError, also where there is something by that name. Errors name the target, not what is gone.
     """
-    if os.path.lexists(target):
+    if files.is_there(target):
         raise StoreError(f"{target} is there already: choose another name")
     try:
         making = Path(tempfile.mkdtemp(prefix=f"{target.name}.", suffix=".new", dir=target.absolute().parent))
     except OSError as error:
-        raise StoreError(f"cannot make {target} ({error.strerror}): check its permissions") from error
+        raise from_system(error, target, "make") from error
     try:
         yield making / files.DATABASE
         sync_file(making / files.DATABASE)
@@ -50,7 +51,9 @@ def new_directory(target: Path) -> Iterator[Path]:
         os.rename(making, target)
         files.sync_directory(target.absolute().parent)
     except OSError as error:
-        raise StoreError(f"cannot make {target} ({error.strerror}): check its disk and its permissions") from error
+        raise from_system(error, target, "make") from error
+    except StoreError as error:
+        raise type(error)(str(error).replace(str(making), str(target))) from error
     finally:
         shutil.rmtree(making, ignore_errors=True)       # where it has its name by now, nothing is here
 
@@ -61,19 +64,23 @@ def backup(directory: Path, target: Path, progress: Progress = nothing) -> int:
         with reading(path) as (connection, _):
             expect_log(path, connection)
             copy_pages(connection, copy, pages=_PAGES, between=_copied(progress))
-        return finish(copy)
+        return finish(copy, path)
 
 
 def _copied(progress: Progress) -> Progress:
     return lambda left, total: progress(total - left, total)
 
 
-def finish(copy: Path) -> int:
-    """Make a store of its own of a copy, and check it; says how many messages it has. Raises StoreError."""
+def finish(copy: Path, original: Path) -> int:
+    """Make a store of its own of a copy, and check it; says how many messages it has.
+
+    Raises StoreError: StoreDamaged, which names the original, where the copy has the damage of that.
+    """
     try:
         with closing(sqlite3.connect(f"{files.uri_of(copy)}?mode=rw", uri=True, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("UPDATE meta SET value = 0 WHERE key = 'clean'")
+            connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, 1)", (COPIED,))
             connection.execute("DELETE FROM meta WHERE key = 'logs'")       # those of the original are not its own
             format_, = connection.execute("PRAGMA user_version").fetchone()
             if format_ >= 2:
@@ -85,22 +92,22 @@ def finish(copy: Path) -> int:
             connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise from_sqlite(error, copy) from error
-    return expect_sound(copy)
+    return expect_sound(copy, named=original)
 
 
-def expect_sound(path: Path, progress: Progress = nothing) -> int:
-    """Check all of a store; says how many messages it has. Raises StoreDamaged."""
+def expect_sound(path: Path, progress: Progress = nothing, *, named: Path | None = None) -> int:
+    """Check all of a store; says how many messages it has. Raises StoreDamaged, which may name another path."""
     with reading(path) as (connection, _):
         found = list(islice(findings(connection, progress), _TOLD + 1))
         if found:
             told = "; ".join(found[:_TOLD]) + ("; …" if len(found) > _TOLD else "")
-            raise StoreDamaged(f"{path} is damaged ({told}): save what can be read with 'amqpd store salvage'")
+            raise StoreDamaged(f"{named or path} is damaged ({told}): save what can be read with 'amqpd store salvage'")
         count: int = connection.execute(COUNT_MESSAGES).fetchone()[0]
     return count
 
 
 def restore(backup: Path, directory: Path, progress: Progress = nothing) -> int:
-    """Make a store of a backup, in a directory that has none; says how many messages it has.
+    """Make a store of a backup, in a directory that has none or an empty one; says how many messages it has.
 
     Raises StoreError: StoreDamaged where the backup is.
     """
@@ -109,15 +116,15 @@ def restore(backup: Path, directory: Path, progress: Progress = nothing) -> int:
     files.prepare_directory(directory)
     lock = files.take_lock(directory)
     try:
-        for name in (path, path.with_name(path.name + "-wal")):
-            if os.path.lexists(name):
+        for name in (path, *[path.with_name(path.name + suffix) for suffix in ("-wal", "-journal")]):
+            if files.is_there(name) and not (name.is_file() and name.stat().st_size == 0):
                 raise StoreError(f"{name} is there already: move it away, or choose another directory")
         making = path.with_name(path.name + ".new")
         try:
             expect_sound(source, progress)
             with reading(source) as (connection, _):
                 copy_pages(connection, making)
-            count = finish(making)
+            count = finish(making, source)
             put_in_place(making, path)
         finally:
             making.unlink(missing_ok=True)

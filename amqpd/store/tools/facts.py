@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from amqpd.store.recovery import COPIED
 from amqpd.store.statements import COUNT_MESSAGES
 from amqpd.store.tools.stopped import held, misses_log, name_in, reading
 
@@ -18,6 +19,7 @@ class Facts(msgspec.Struct, frozen=True):
     path: Path
     format: int
     was_clean: bool
+    is_copy: bool
     misses_log: bool
     octets: int
     free_octets: int
@@ -30,11 +32,11 @@ def facts(directory: Path) -> Facts:
     with held(directory) as path, reading(path) as (connection, found):
         page_size, free = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in (
             "page_size", "freelist_count")]
-        was_clean, = connection.execute("SELECT value FROM meta WHERE key = 'clean'").fetchone()
+        meta = dict(connection.execute("SELECT key, value FROM meta"))
         queries = {table: f"SELECT count(*) FROM {name_in(found, table)}" for table in _COUNTED}
         queries |= {"messages": COUNT_MESSAGES, "damaged": "SELECT count(*) FROM damaged"}
         counts = {what: connection.execute(query).fetchone()[0] for what, query in queries.items()}
         log = path.with_name(path.name + "-wal")
         return Facts(
-            path, found, bool(was_clean), misses_log(path, connection), path.stat().st_size, page_size * free,
-            log.stat().st_size if log.exists() else 0, counts)
+            path, found, bool(meta.get("clean")), bool(meta.get(COPIED)), misses_log(path, connection),
+            path.stat().st_size, page_size * free, log.stat().st_size if log.exists() else 0, counts)

@@ -79,7 +79,7 @@ def salvage(directory: Path, target: Path, now: int, progress: Progress = nothin
                 out.execute("COMMIT")
         except sqlite3.Error as error:
             raise from_sqlite(error, copy) from error
-        finish(copy)
+        finish(copy, copy)
     return rescue.result
 
 

@@ -35,7 +35,7 @@ def held(directory: Path) -> Iterator[Path]:
     Raises StoreLocked where one has it open; StoreError where there is none.
     """
     path = directory / files.DATABASE
-    if not os.path.lexists(path):
+    if not files.is_there(path):
         raise StoreError(f"there is no store in {directory}: name its directory with --data-dir")
     lock = files.take_lock(directory)
     try:
@@ -151,7 +151,7 @@ def has_runs(format_: int) -> bool:
 
 def file_of(place: Path) -> Path:
     """The file of a store that is named by its directory, or by the file itself. Raises StoreError."""
-    path = place / files.DATABASE if place.is_dir() else place
-    if not path.exists():
+    path = place / files.DATABASE if os.path.isdir(place) else place
+    if not files.is_there(path):
         raise StoreError(f"there is no store in {place}: name the directory of a backup")
     return path

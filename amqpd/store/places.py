@@ -1,0 +1,84 @@
+"""Where a message of the store is, in words: its queue, and how many wait there before it.
+
+For diagnoses: whatever is damaged too much to be told is left out of the words.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import struct
+from collections.abc import Sequence
+
+from amqpd.broker.arguments import describe_queue
+from amqpd.store.run_rows import COUNT_WAITING, iter_heads, unpack_marks
+
+_MOST_NAMED = 3
+_LARGEST = (1 << 63) - 1
+_NAMES = "CAST(vhost AS BLOB), CAST(name AS BLOB)"
+_QUEUES_OF = f"""
+    SELECT {_NAMES} FROM queue_rows WHERE number IN (
+        SELECT queue FROM message_rows WHERE number IN (SELECT value FROM json_each(:numbers))
+        UNION SELECT queue FROM entries WHERE number IN (SELECT value FROM json_each(:numbers))
+        UNION SELECT queue FROM run_rows WHERE first IN (SELECT value FROM json_each(:runs)))
+    ORDER BY vhost, name"""
+_HOLDING = """
+    SELECT queue FROM message_rows WHERE number = :number AND queue IS NOT NULL
+    UNION SELECT queue FROM entries WHERE number = :number
+    UNION SELECT queue FROM run_rows WHERE :number BETWEEN first AND last"""
+_WAITING_ALONE = """
+    SELECT (SELECT count(*) FROM message_rows WHERE queue = :queue AND number <= :number)
+        + (SELECT count(*) FROM entries WHERE queue = :queue AND number <= :number)"""
+_WAITING_IN_RUNS = f"""
+    SELECT coalesce(sum({COUNT_WAITING}), 0) FROM run_rows LEFT JOIN run_marks USING (first)
+    WHERE queue = :queue AND last <= :number"""
+_RUN_AROUND = """
+    SELECT first, CAST(heads AS BLOB), CAST(marks AS BLOB) FROM run_rows LEFT JOIN run_marks USING (first)
+    WHERE queue = :queue AND first <= :number AND last > :number"""
+
+
+def queues_of(connection: sqlite3.Connection, numbers: Sequence[int], runs: Sequence[int]) -> list[str]:
+    """Describe the queues of these messages, and of runs with these first numbers. Raises sqlite3.Error."""
+    rows = connection.execute(_QUEUES_OF, {"numbers": json.dumps(numbers), "runs": json.dumps(runs)})
+    return [_described(*names) for names in rows]
+
+
+def listed(queues: Sequence[str]) -> str:
+    """Join descriptions of queues to a text that stays short: the first three, and how many more there are."""
+    named = [*queues[:_MOST_NAMED]]
+    if len(queues) > _MOST_NAMED:
+        named.append(f"{len(queues) - _MOST_NAMED} more")
+    *others, last = named
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def describe_message(connection: sqlite3.Connection, number: int) -> str:
+    """Return a message's queues with its place in each; only its number where nothing leads to a queue."""
+    try:
+        queues = [queue for queue, in connection.execute(_HOLDING, {"number": number})]
+        places = [text for queue in queues if (text := _place(connection, queue, number))]
+    except (sqlite3.Error, TypeError, ValueError, struct.error):
+        places = []
+    return f"{listed(places)} (number {number})" if places else f"message {number}"
+
+
+def _place(connection: sqlite3.Connection, queue: object, number: int) -> str | None:
+    names = connection.execute(f"SELECT {_NAMES} FROM queue_rows WHERE number = ?", (queue,)).fetchone()
+    if names is None:
+        return None
+    place, count = _count_to(connection, queue, number), _count_to(connection, queue, _LARGEST)
+    return f"{_described(*names)}, message {place:,} of {count:,}"
+
+
+def _count_to(connection: sqlite3.Connection, queue: object, number: int) -> int:
+    """Return how many messages wait in a queue up to this number."""
+    wanted = {"queue": queue, "number": number}
+    count = sum([connection.execute(query, wanted).fetchone()[0] for query in (_WAITING_ALONE, _WAITING_IN_RUNS)])
+    for first, heads, marks in connection.execute(_RUN_AROUND, wanted):
+        waiting = unpack_marks(marks)[0] if marks else -1
+        count += sum([waiting >> place & 1 for place, *_ in iter_heads(heads) if first + place <= number])
+    return int(count)
+
+
+def _described(vhost: bytes, name: bytes) -> str:
+    return describe_queue(name.decode(errors="replace"), vhost.decode(errors="replace"))
