@@ -1,7 +1,8 @@
 """Remove the bindings of exchanges and queues that have been deleted, in pieces.
 
 What leaves is gone for everybody: it is found by its name no longer, and leads nowhere. Until its bindings have gone
-nothing of the same name is declared; whoever wants to waits, and so does whoever deleted it.
+nothing of the same name is declared; whoever wants to waits, and so does whoever deleted it. They hear of that one
+alone: very many may wait while very many leave.
 
 The record of the deletion comes before those of the bindings, so a crash finds all of them, or none that counts: while
 more than one piece is left, the journal is told, and then a start removes the bindings that have lost an end. That
@@ -37,8 +38,7 @@ class Leaving:
         self._note_unfinished = note_unfinished
         self._durable = 0                   # parts that are durable and not over
         self._is_unfinished = False         # as it was noted last
-        self._waiters = Waiters(worklist)
-        self.call = self._waiters.call      # calls back when another one has left
+        self._waiters: dict[Exchange | Queue, Waiters] = {}
 
     @property
     def has_work(self) -> bool:
@@ -48,19 +48,25 @@ class Leaving:
     def exchange(self, exchange: Exchange, take_apart: Iterator[int]) -> None:
         """Let an exchange leave."""
         self.exchanges[exchange.name] = exchange
-        self._begin(take_apart, lambda: self.exchanges.pop(exchange.name), exchange.definition.durable)
+        self._begin(take_apart, lambda: self._has_left(self.exchanges.pop(exchange.name)), exchange.definition.durable)
 
     def queue(self, queue: Queue, take_apart: Iterator[int]) -> None:
         """Let a queue leave."""
         self.queues[queue.name] = queue
-        self._begin(take_apart, lambda: self.queues.pop(queue.name), queue.definition.durable)
+        self._begin(take_apart, lambda: self._has_left(self.queues.pop(queue.name)), queue.definition.durable)
 
     def end(self) -> None:
         """Take nothing apart any more: the vhost is gone."""
         self._parts.clear()
         self._durable = 0
         self._note()
-        self._waiters.release()
+        for waiters in self._waiters.values():
+            waiters.release()
+        self._waiters.clear()
+
+    def call_after(self, one: Exchange | Queue) -> Callable[[Callable[[], None]], None]:
+        """Return what takes the calls to be made once this one, which leaves, has left."""
+        return self._waiters.setdefault(one, Waiters(self._worklist)).call
 
     def _begin(self, take_apart: Iterator[int], has_left: Callable[[], object], is_durable: bool) -> None:
         self._parts.append((take_apart, has_left, is_durable))
@@ -105,5 +111,9 @@ class Leaving:
             if is_over:
                 self._parts.popleft()
                 has_left()
-                self._waiters.release()
         return steps
+
+    def _has_left(self, one: Exchange | Queue) -> None:
+        waiters = self._waiters.pop(one, None)
+        if waiters is not None:
+            waiters.release()

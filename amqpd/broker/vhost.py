@@ -199,7 +199,7 @@ class Vhost:
 
     def _await_exchange(self, name: str) -> None:
         if name in self.leaving.exchanges:
-            raise NotAtHand(self.leaving.call)
+            raise NotAtHand(self.leaving.call_after(self.leaving.exchanges[name]))
 
     def _refuse_default(self, name: str) -> None:
         if not name:
@@ -257,7 +257,7 @@ class Vhost:
             user.require(self.name, "read", "queue", name)
             user.require(self.name, "write", "exchange", dead_letter_exchange)
         if name in self.leaving.queues:
-            raise NotAtHand(self.leaving.call)
+            raise NotAtHand(self.leaving.call_after(self.leaving.queues[name]))
         check_queue_arguments(definition if definition.name else msgspec.structs.replace(definition, name=name))
         created = self._as_stored(definition, name, number=self._next_queue_number())
         queue = self._new_queue(created, owner if created.exclusive else None)

@@ -245,7 +245,7 @@ class Commands:
             raise Refusal("Queue is not empty", EXIT_USAGE)
         count = home.delete_queue(OPERATOR, queue, found.owner)
         while queue in home.leaving.queues:
-            await _called(home.leaving.call)
+            await _called(home.leaving.call_after(home.leaving.queues[queue]))
         return count
 
     def close_connection(self, connection: str, explanation: str) -> None:

@@ -123,7 +123,7 @@ class Pass:
         if not reason:
             self.begin()
             for session in list(self.protocols):
-                self.guard(session, session.unblock, now_ms())
+                self.guard(session, session.unblock)
 
     # The pass
 

@@ -224,7 +224,7 @@ class Session:
                     rest = self._on_command(command)
                 except NotAtHand as reason:
                     self._deferred.defer(commands, Wait.DISK, command)
-                    reason.call(self.go_on)
+                    reason.call(self._go_on_in_turn)
                     return
                 except Unfinished:
                     self._deferred.defer(commands, Wait.TURN, command)
@@ -273,11 +273,22 @@ class Session:
         """Carry out the commands that waited; those that have to wait again stay in order."""
         self._now_ms = self.broker.clock.now_ms
         self.broker.effort.begin()
+        if self.is_blocked and self.phase is Phase.OPEN:
+            if self._signals.alarm:
+                return
+            if self.client_can("connection.blocked"):
+                self.broker.effort.total += METHOD_STEPS
+                self._send(Connection.Unblocked())
         self._take(*self._deferred.take_commands())
         while self._deferred.reason is None and self._deferred.octets:
             self._hear(self._deferred.take_octets())
         if self._deferred.reason is None:
             self._signals.input_drained(self)
+
+    def _go_on_in_turn(self) -> None:
+        """Carry out in one of the next turns what waited: very many clients may have waited for the same."""
+        if self._deferred.reason is not None:
+            self._signals.input_deferred(self)
 
     def _take_header(self, data: bytes) -> bytes:
         """The protocol header, Spec: §4.2.2; what follows it is returned."""
@@ -798,14 +809,10 @@ class Session:
         if self.client_can("connection.blocked"):
             self._send(Connection.Blocked(self._signals.alarm))
 
-    def unblock(self, now_ms: int) -> None:
-        """All alarms have ended: tell a blocked client, and look at what it said meanwhile."""
-        if not self.is_blocked:
-            return
-        self._now_ms = now_ms
-        if self.client_can("connection.blocked"):
-            self._send(Connection.Unblocked())
-        self.go_on()
+    def unblock(self) -> None:
+        """All alarms have ended: tell a blocked client when it is its turn, and look at what it said meanwhile."""
+        if self.is_blocked:
+            self._signals.input_deferred(self)
 
     def peer_is_alive(self, at_ms: int) -> None:
         """The server knows that the peer was alive then, though nothing is read from it."""

@@ -125,10 +125,10 @@ class Topology:
         if count is None:
             count = channel.vhost.delete_queue(
                 channel.user, name, channel.owner, if_unused=method.if_unused, if_empty=method.if_empty)
-        is_leaving = name in channel.vhost.leaving.queues
-        self._deleted = count if is_leaving else None
-        if is_leaving:
-            raise NotAtHand(channel.vhost.leaving.call)
+        leaving = channel.vhost.leaving.queues.get(name)
+        self._deleted = None if leaving is None else count
+        if leaving is not None:
+            raise NotAtHand(channel.vhost.leaving.call_after(leaving))
         return None if method.nowait else Queue.DeleteOk(count)
 
     def on_queue_purge(self, method: Queue.Purge) -> Queue.PurgeOk | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import pytest
 from pamqp.commands import Basic, Exchange, Queue
@@ -155,6 +156,30 @@ def test_a_queue_declared_anew_keeps_its_bindings(vhost: Vhost, journal: Recordi
     bind(vhost, "x", "q", "k0")
     assert not journal.now.unfinished
     assert names(restored(journal), "k0") == ["q"] and names(restored(journal), "k1") == []
+
+
+def test_who_waits_for_one_that_leaves_does_not_hear_of_the_others(vhost: Vhost) -> None:
+    for n in range(MANY):
+        bind(vhost, "x", "other", f"o{n}")
+    called: list[str] = []
+    for name in "q", "other":
+        vhost.delete_queue(OPERATOR, name, OPERATOR)
+        vhost.leaving.call_after(vhost.leaving.queues[name])(partial(called.append, name))
+    while "q" in vhost.leaving.queues:
+        vhost.leaving.work()
+    vhost.worklist.work_on_new()
+    assert called == ["q"] and "other" in vhost.leaving.queues
+    vhost.worklist.work_off()
+    assert called == ["q", "other"]
+
+
+def test_who_waits_hears_of_the_end_of_the_vhost(vhost: Vhost) -> None:
+    vhost.delete_queue(OPERATOR, "q", OPERATOR)
+    called: list[bool] = []
+    vhost.leaving.call_after(vhost.leaving.queues["q"])(partial(called.append, True))
+    vhost.end()
+    vhost.worklist.work_off()
+    assert called == [True]
 
 
 def test_what_leaves_at_once_or_is_not_durable_is_never_unfinished(vhost: Vhost, journal: RecordingJournal) -> None:

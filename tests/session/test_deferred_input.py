@@ -9,6 +9,7 @@ from pamqp import frame
 from pamqp.commands import Basic, Channel, Connection, Queue
 
 from amqpd.broker.effort import SLICE, SMALLEST_SLICE, TURN
+from amqpd.broker.worklist import PIECE
 from amqpd.session.connection import METHOD_STEPS, TOPOLOGY_STEPS, Session
 from amqpd.session.consuming import ANSWERS_AT_ONCE
 from tests.support.samples import message
@@ -209,3 +210,44 @@ def test_a_long_run_of_acks_is_carried_out_in_turns(stage: Paused, holder: Talk)
     assert len(holder.session.channels[1].consuming.unacked) == MESSAGES - ANSWERS_AT_ONCE
     stage.end_pass()
     assert not holder.session.channels[1].consuming.unacked
+
+
+def test_clients_that_waited_for_the_same_go_on_in_turn(stage: Paused, talk: Talk) -> None:
+    vhost = stage.broker.vhosts["/"]
+    talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0))
+    for n in range(PIECE):
+        talk.client(Queue.Bind(queue="q", exchange="amq.topic", routing_key=f"{n}", nowait=True))
+    others = [stage.client().open_channel(1) for _ in range(5)]
+    stage.broker.effort.begin_turn()
+    stage.say(talk, frame.marshal(Queue.Delete(queue="q"), 1))
+    for other in others:
+        stage.say(other, frame.marshal(Queue.Declare(queue="q"), 1) + passive(MANY))
+    assert vhost.leaving.has_work and all(other.session.is_deferred for other in others)
+    while vhost.leaving.has_work:
+        vhost.leaving.work()
+    before = stage.broker.effort.total
+    stage.broker.worklist.work_off()
+    assert stage.broker.effort.total == before and "q" not in vhost.queues, "not in the piece that wakes them"
+    stage.turn()
+    assert "q" in vhost.queues
+    stage.end_pass()
+    talk.broker(Queue.DeleteOk(0))
+    for other in others:
+        other.broker(*[Queue.DeclareOk("q", 0, 0)] * (MANY + 1))
+
+
+def test_blocked_clients_go_on_in_turn_when_the_alarm_ends_and_stays_off(stage: Paused, talk: Talk) -> None:
+    talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0))
+    stage.set_alarm("low on disk")
+    talk.publish("q", b"a").broker(Connection.Blocked("low on disk"))
+    ready = stage.broker.vhosts["/"].queues["q"].ready
+    stage.alarm = ""
+    talk.session.unblock()
+    assert talk.session.is_blocked and not ready
+    stage.alarm = "low on memory"
+    stage.turn()
+    assert talk.session.is_blocked and not ready
+    talk.nothing()
+    stage.set_alarm("")
+    talk.broker(Connection.Unblocked()).nothing()
+    assert len(ready) == 1

@@ -149,27 +149,36 @@ class Stage:
         self.alarm = reason
         if not reason:
             for session in self.talks:
-                session.unblock(self.now_ms)
+                session.unblock()
         self.end_pass()
 
     def end_pass(self) -> None:
         """Look at passwords, send what is to be sent, and commit, until nothing more comes of it."""
+        was_served = False
         while True:
             self.broker.effort.begin_turn()
             self._check_logins()
-            for _ in range(len(self._deferred)):
-                self._deferred.popleft().go_on()
+            self._go_on_with_deferred()
             self.broker.effort.begin()
             self.broker.worklist.work()
+            waiting = len(self._deferred)
             self.shelf.serve()
+            is_served = len(self._deferred) > waiting
             self._tell_of_answers()
             self._send()
-            if self._deferred or not self.broker.worklist.is_empty:
+            # Who was served twice in a row waits for a commit.
+            if waiting or not self.broker.worklist.is_empty or is_served and not was_served:
+                was_served = is_served
                 continue
+            was_served = False
             if not (self.commits_at_once and (self._awaiting or not self.journal.is_empty)):
                 break
             self.commit()
         self.check()
+
+    def _go_on_with_deferred(self) -> None:
+        for _ in range(len(self._deferred)):
+            self._deferred.popleft().go_on()
 
     def _tell_of_answers(self) -> None:
         number = self.journal.owed.safe_number()
@@ -205,6 +214,7 @@ class Stage:
             if not session.awaits_commit:
                 del self._awaiting[session]
         self.shelf.serve()
+        self._go_on_with_deferred()
         self._send()
 
     def check(self) -> None:
