@@ -65,7 +65,8 @@ class Facts(msgspec.Struct, frozen=True, eq=False):
 class Message(msgspec.Struct, eq=False, gc=False):
     """One published message.
 
-    `content` is its header frame and body frames, whole, as on `route.channel`; `body_size` is in octets.
+    `content` is its header frame and body frames, whole, as on `route.channel`; `body_size` is in octets. It is empty
+    in an unacked message whose content is on disk only; see `reference_to`.
     """
 
     number: int
@@ -118,6 +119,19 @@ class Message(msgspec.Struct, eq=False, gc=False):
             for at in range(start + 7, end, most):
                 yield view[at : min(at + most, end)]
             start = end + 1
+
+
+_NO_ROUTE = Route("", "", b"\0\0", 0, 0)
+_STORED_FACTS: dict[int | None, Facts] = {}        # by priority, of which there are 256
+
+
+def reference_to(message: Message) -> Message:
+    """Return what stands for a message that the store keeps: its number, size and priority, without the content."""
+    priority = message.facts.priority
+    facts = _STORED_FACTS.get(priority)
+    if facts is None:
+        facts = _STORED_FACTS[priority] = Facts(persistent=True, priority=priority)
+    return Message(message.number, _NO_ROUTE, facts, b"", message.body_size)
 
 
 def pack_short_string(text: str) -> bytes:

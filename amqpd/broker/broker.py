@@ -36,6 +36,7 @@ from amqpd.broker.ports import Journal, Shelf
 from amqpd.broker.queue import Queue
 from amqpd.broker.remembered import CommonMemory
 from amqpd.broker.shelf import MemoryShelf
+from amqpd.broker.unacked_contents import UnackedContents
 from amqpd.broker.vhost import Vhost
 from amqpd.broker.worklist import Worklist
 from amqpd.errors import AmqpException, ReplyCode
@@ -44,6 +45,7 @@ from amqpd.message import Message
 OPERATOR = Operator()
 PAGED_OUT_A_TURN = 4 << 20      # octets: what takes a few milliseconds
 LOOK_MS = 10                    # over which it is judged whether consumers keep up
+UNACKED_ROUNDS = 4              # so many rounds of unacked messages are what waiting ones may take in memory
 MOST_PAGED_OUT = 256            # queues, at one look
 LOOKED_AT_IN_A_MS = 64          # queues with much in memory: the more there are, the less often they are looked at
 
@@ -102,6 +104,7 @@ class Broker:
         self.worklist = Worklist(self.effort)
         self.memory = CommonMemory(self.effort)
         self.shelf.budget.effort = self.effort
+        self.unacked_contents = UnackedContents(self.worklist, self.shelf.budget.limit // UNACKED_ROUNDS)
         self.next_message_number = first_number
         self._next_queue_number = first_number
         self.last_batch = 0

@@ -80,6 +80,17 @@ class Deadlines:
             self._out.difference_update(numbers)
             self._put_aside(numbers, back, min([ends[number] for number in numbers]))
 
+    def release(self, message: Message) -> None:
+        """Hold the content of this message no longer, which is unacked; it is handed in again when it is ready."""
+        number = message.number
+        self._in_heap.pop(number, None)
+        self._aside.pop(number, None)
+        if not self._aside:
+            self._soonest_aside = NO_END
+        self._arriving.pop(number, None)
+        if not self._arriving:
+            self._soonest_arriving = NO_END
+
     def forget(self, run: Iterable[Message]) -> None:
         """These have left the queue."""
         self._drop([message.number for message in run])

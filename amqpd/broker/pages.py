@@ -127,11 +127,15 @@ class Page:
 
     @classmethod
     def of(cls, run: Sequence[Message], ends: Mapping[int, int]) -> Page:
-        """A page of these messages, which it has as `content`; `ends` are by number, of those that end."""
+        """Return a page of these messages; `ends` are by number, of those that end.
+
+        It has them as `content`, unless they are references: then they are on disk only.
+        """
         numbers = [message.number for message in run]
         return cls(
             array("q", numbers), array("I", [message.body_size for message in run]),
-            array("q", [ends.get(number, NO_END) for number in numbers]) if ends else None, list(run))
+            array("q", [ends.get(number, NO_END) for number in numbers]) if ends else None,
+            list(run) if run[0].content else None)
 
     @property
     def first(self) -> int:

@@ -54,6 +54,11 @@ class Paging:
         """How many messages have left the line, and die once they are read."""
         return sum([len(part.numbers) if isinstance(part, Unread) else len(part) for part, _ in self._dying])
 
+    @property
+    def has_dying(self) -> bool:
+        """Return whether messages wait to be read so that they can die."""
+        return bool(self._dying)
+
     def release(self) -> None:
         """Let go of the queue, which is deleted: at once, or when the shelf has called."""
         self._has_ended = True

@@ -8,7 +8,8 @@ Always true between calls:
 - `ready` is in the order of dispatch: by priority where there are any, then by publish order, requeued
   messages too;
 - no message waits while a consumer has credit and its connection has room, but for the disk;
-- `unacked` counts the messages handed out to consumers and getters that owe an answer;
+- `unacked` counts the messages handed out to consumers and getters that owe an answer; what they give back may
+  be a reference to a message that is on disk only;
 - every number in `redelivered` and `deliveries` belongs to a message that is ready, unacked or dying here;
 - the ready messages are within the limits, and none is handed out after its end.
 
@@ -20,7 +21,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any, Protocol
 
 from amqpd.broker.clock import Clock
@@ -31,7 +32,7 @@ from amqpd.broker.definitions import QueueDefinition
 from amqpd.broker.departure import Act, Departure
 from amqpd.broker.dispatcher import Dispatcher
 from amqpd.broker.lease import Lease
-from amqpd.broker.pages import Cleared, Left, Page, StoredMessages, Unread
+from amqpd.broker.pages import PAGE_OCTETS, Cleared, Left, Page, StoredMessages, Unread
 from amqpd.broker.paging import NotAtHand, Paging
 from amqpd.broker.ports import Journal, Shelf
 from amqpd.broker.priority_fifo import PriorityFifo
@@ -42,7 +43,7 @@ from amqpd.broker.shelf import MemoryShelf
 from amqpd.broker.stretch import DELIVERY_OVERHEAD, body_octets, number_of
 from amqpd.broker.worklist import PIECE, Discard, Later, Waiters, Worklist
 from amqpd.errors import ChannelException, ReplyCode
-from amqpd.message import Message
+from amqpd.message import Message, reference_to
 
 CANCEL_STEPS = 8    # what it takes to tell a consumer that its queue is gone
 DEAL_STEPS = 8      # what it takes to hand out one message by itself, besides the delivery; see broker/effort.py
@@ -114,11 +115,12 @@ class Queue:
         self.rules = rules
         self._deadlines = Deadlines()
         self.paging = Paging(self, shelf)
-        is_stored = partial(_is_stored, shelf) if definition.durable else is_nowhere
+        self._is_stored = is_stored = partial(_is_stored, shelf) if definition.durable else is_nowhere
         self.ready: Ready = (
             PriorityFifo(rules.max_priority, shelf.budget, self._deadlines, is_stored) if rules.max_priority
             else Line(shelf.budget, self._deadlines, is_stored))
         self.unacked = 0
+        self.has_released = False   # whether the content of any unacked message has ever been released
         self.redelivered: set[int] = set()
         self.redelivered_to = 0     # a number up to which any message may have been handed out, before a restart
         self.lease = Lease(definition, journal, shelf) if definition.durable else None
@@ -369,7 +371,7 @@ class Queue:
         if poisonous:
             run = [message for message in run if deliveries[message.number] <= limit]
             self.unacked -= len(poisonous)
-            self.die(poisonous, DELIVERY_LIMIT)     # which forgets what was counted
+            self._die_unacked(poisonous, DELIVERY_LIMIT)        # which forgets what was counted
         return run
 
     # Messages out
@@ -489,7 +491,16 @@ class Queue:
     def reject(self, run: Sequence[Message]) -> int:
         """Give up unacked messages: they go to the dead-letter exchange, or for good. Returns as `settle` does."""
         self.unacked -= len(run)
-        return self.die(run, REJECTED)
+        return self._die_unacked(run, REJECTED)
+
+    def release(self, message: Message) -> Message | None:
+        """Return what stands for an unacked message whose content is on disk; None if it is not there yet."""
+        if not self._is_stored(message):
+            return None
+        if self._deadlines:
+            self._deadlines.release(message)
+        self.has_released = True
+        return reference_to(message)
 
     def settle(self, run: Sequence[Message], *, in_transaction: bool = False) -> int:
         """Forget unacked messages for good: they were acked, by themselves or together with other things.
@@ -612,6 +623,16 @@ class Queue:
         if reason == REJECTED:
             self.redelivered.update(map(number_of, run))
         self._dead_letter(run, reason)
+        return self._journal.batch if self.kept(run) else 0
+
+    def _die_unacked(self, run: Sequence[Message], reason: str) -> int:
+        """Let messages die that were unacked; what is on disk only is read before that. Returns as `die` does."""
+        are_at_hand = not self.paging.has_dying and all([message.content for message in run])
+        if are_at_hand or self.deleted or not self._dead_letters:
+            return self.die(run, reason)
+        if self._deadlines:
+            self._deadlines.forget(run)
+        self.paging.die(_by_place(run), reason)
         return self._journal.batch if self.kept(run) else 0
 
     def _dead_letter(self, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
@@ -814,6 +835,24 @@ class Queue:
 def _is_stored(shelf: Shelf, message: Message) -> bool:
     """Return whether a message of a durable queue can be fetched from the store."""
     return message.facts.persistent and message.number <= shelf.safe_number
+
+
+def _by_place(run: Sequence[Message]) -> Left:
+    """Return these messages in parts: those in memory as they are, and references by number, a page's worth each."""
+    left: Left = []
+    for is_in_memory, group in groupby(run, key=lambda message: bool(message.content)):
+        if is_in_memory:
+            left.append([*group])
+            continue
+        octets = PAGE_OCTETS
+        for message in sorted(group, key=number_of):
+            if octets >= PAGE_OCTETS:
+                unread = Unread([])
+                left.append(unread)
+                octets = 0
+            unread.numbers.append(message.number)
+            octets += message.body_size
+    return left
 
 
 def _pieces_of(part: list[Message] | Page) -> Iterator[list[Message] | Unread]:

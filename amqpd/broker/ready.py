@@ -94,7 +94,7 @@ class Ready(Protocol):
         """Put pages of this level behind all others, at start."""
 
     def put_back(self, run: Collection[Message]) -> None:
-        """Put messages to where their numbers belong."""
+        """Put messages to where their numbers belong; of references, the messages are on disk only."""
 
     @property
     def first_number(self) -> int:
@@ -206,6 +206,11 @@ class Line:
 
     def put_back(self, run: Collection[Message]) -> None:
         """See `Ready`."""
+        if not all([message.content for message in run]):
+            self._put_back_unread(sorted([message for message in run if not message.content], key=number_of))
+            run = [message for message in run if message.content]
+            if not run:
+                return
         if self._tail is None:
             self._head.put_back(run)
             return
@@ -220,11 +225,45 @@ class Line:
         if between:
             self._put_between(sorted(between, key=number_of))
 
+    def _put_back_unread(self, run: list[Message]) -> None:
+        """Put references, in order, into pages.
+
+        What is in memory and comes after the first of them goes from the head to pages that have their content; so does
+        what comes before the last of them from the tail.
+        """
+        first, last = run[0].number, run[-1].number
+        tail, after = self._tail, Stretch(self._budget)
+        if tail is None:
+            tail, self._head = self._head, after
+            self._head.extend(self._taken_to(tail, first))
+            self._tail = tail
+        else:
+            later = self._head.take_last(NO_LIMIT, NO_LIMIT, lambda message: message.number > first)
+            self._pages.extendleft(reversed(self._pages_of(later)))
+        self._pages.extend(self._pages_of(self._taken_to(tail, last)))
+        self._put_between(run)
+
+    def _taken_to(self, stretch: Stretch, number: int) -> list[Message]:
+        """Take what comes before this number out of a stretch."""
+        run = stretch.take(NO_LIMIT, NO_LIMIT, number) if stretch and stretch.first_number < number else []
+        self._budget.effort.total += len(run)
+        return run
+
+    def _pages_of(self, run: list[Message]) -> list[Page]:
+        """Return pages of messages in memory, which count from now on."""
+        pages = _in_size(Page.of(run, self._deadlines.page_out(run))) if run else []
+        for page in pages:
+            self._add_page(page)
+        return pages
+
     def _put_between(self, run: list[Message]) -> None:
-        """Put messages, in order, between those of the pages."""
+        """Put messages, in order, between those of the pages; references also behind them."""
         start = 0
         while start < len(run):
             at = bisect_left(self._pages, run[start].number, key=_last_of)
+            if at == len(self._pages):
+                self._pages.extend(self._pages_of(run[start:]))
+                return
             end = bisect_left(run, self._pages[at].last, start, key=number_of)
             self._put_into(at, run[start:end])
             start = end
@@ -233,11 +272,12 @@ class Line:
         """Put messages into the page at this place, or before it.
 
         What the store keeps joins a page that is on disk, and is on disk then too. Else they are a page of their own,
-        or several between parts of this one, unless that is in memory.
+        or several between parts of this one, unless that is in memory. References join no page in memory.
         """
         page = self._pages[at]
         ends = self._deadlines.page_out(run)
-        joins = all(map(self._is_stored, run)) if page.content is None else not page.is_leaving
+        joins = all(map(self._is_stored, run)) if page.content is None else bool(
+            run[0].content) and not page.is_leaving
         if joins and len(run) == 1 and page.content is None and not ends and not page.has_ends and (
                 page.count < 2 * PAGE_MESSAGES and page.octets < 2 * PAGE_OCTETS):
             self._remove_page(page)
@@ -246,7 +286,7 @@ class Line:
             return
         self._budget.effort.total += page.count + len(run)      # it is made anew, in one part or several
         if not joins and run[-1].number < page.first:
-            parts = [Page.of(run, ends), page]
+            parts = [*_in_size(Page.of(run, ends)), page]
         else:
             self._remove_page(page)
             parts = _in_size(page.merged(run, ends)) if joins else _between(page, run, ends)
@@ -499,4 +539,5 @@ def _between(page: Page, run: list[Message], ends: Mapping[int, int]) -> list[Pa
     numbers = page.numbers
     groups = [list(group) for _, group in groupby(run, key=lambda message: bisect_left(numbers, message.number))]
     parts = page.split([bisect_left(numbers, group[0].number) for group in groups])
-    return sorted([*parts, *[Page.of(group, ends) for group in groups]], key=_last_of)
+    made = [part for group in groups for part in _in_size(Page.of(group, ends))]
+    return sorted([*parts, *made], key=_last_of)

@@ -44,26 +44,33 @@ def unacked_runs(broker: Broker, vhost: Vhost) -> Runs | None:
 
 
 def holdings(queue: Queue, runs: Runs | None) -> dict[str, Any]:
-    """`COLUMNS` of a queue. All that is unacknowledged is in memory."""
+    """`COLUMNS` of a queue. What is unacknowledged is in memory, unless its content has been released."""
     unacked = runs.get(queue, []) if runs is not None else None if queue.unacked else []
     away, away_octets = queue.ready.on_disk_only
     in_memory, octets = len(queue.ready) - away, queue.ready.octets
-    record = {
-        "messages_ready_ram": in_memory,
-        "messages_unacknowledged_ram": queue.unacked,
-        "messages_ram": in_memory + queue.unacked,
-        "messages_paged_out": away,
-        "message_bytes_paged_out": away_octets,
-        "messages_persistent": queue.kept_on_disk,
-    }
+    record: dict[str, Any] = {"messages_ready_ram": in_memory, "messages_persistent": queue.kept_on_disk}
     if unacked is None:
+        if not queue.has_released:
+            record |= {
+                "messages_unacknowledged_ram": queue.unacked,
+                "messages_ram": in_memory + queue.unacked,
+                "messages_paged_out": away,
+                "message_bytes_paged_out": away_octets,
+            }
         return record | dict.fromkeys(COLUMNS - record.keys(), NOT_KNOWN)
-    unacked_octets = body_octets(unacked)
+    released = [message for message in unacked if not message.content]
+    unacked_octets, released_octets = body_octets(unacked), body_octets(released)
+    ram_octets = octets - away_octets + unacked_octets - released_octets
     return record | {
-        "memory": queue.ready.cost + PAGED_COST * away + unacked_octets + MESSAGE_COST * len(unacked),
+        "messages_unacknowledged_ram": queue.unacked - len(released),
+        "messages_ram": in_memory + queue.unacked - len(released),
+        "messages_paged_out": away + len(released),
+        "message_bytes_paged_out": away_octets + released_octets,
+        "memory": (queue.ready.cost + PAGED_COST * away + unacked_octets - released_octets
+                   + MESSAGE_COST * len(unacked)),
         "message_bytes": octets + unacked_octets,
         "message_bytes_unacknowledged": unacked_octets,
-        "message_bytes_ram": octets - away_octets + unacked_octets,
+        "message_bytes_ram": ram_octets,
         "message_bytes_persistent": _persistent_octets(queue, octets + unacked_octets),
         "head_message_timestamp": _head_timestamp(queue, unacked),
     }
@@ -78,10 +85,13 @@ def _persistent_octets(queue: Queue, octets: int) -> int | str:
 
 
 def _head_timestamp(queue: Queue, unacked: list[Message]) -> int | str:
-    """Of the first message that waits, if it is in memory, and the first that is unacknowledged: the earlier one."""
+    """Of the first message that waits, and the first that is unacknowledged, if they are in memory: the earlier one."""
     page = queue.ready.next_page
     heads = [] if page is not None and page.content is None else [*islice(queue.ready, 1)]
     if unacked:
-        heads.append(min(unacked, key=number_of))
+        first = min(unacked, key=number_of)
+        if not first.content:
+            return NOT_KNOWN
+        heads.append(first)
     stamps = [stamp for head in heads if (stamp := read_timestamp(head.properties)) is not None]
     return min(stamps, default=NOT_KNOWN)

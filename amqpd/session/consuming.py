@@ -33,6 +33,7 @@ from amqpd.message import Message, Route, pack_short_string
 from amqpd.properties import with_headers
 from amqpd.session.blocked_consumers import BlockedConsumers
 from amqpd.session.commit import Answered, Unacked, Verdict, by_consumer
+from amqpd.session.contents import release_contents
 from amqpd.session.consumer_timeouts import DeliveryTimes
 from amqpd.session.deferred_input import Unfinished
 from amqpd.session.reply_address import new_reply_address
@@ -57,6 +58,7 @@ LEAVE_STEPS, GO_BACK_STEPS = 5, 10      # what it takes that a consumer leaves, 
 HEAD_STEPS = 5          # what it takes to make a delivery head
 RUN_STEPS = 5           # what a run of deliveries takes, beyond a step for each; see broker/effort.py
 COUNTED_STEPS = 7       # what it takes to write a count of failures into a message, at least
+REPORTED = 16 << 10     # octets to be answered, for which a channel reports to the broker
 COPIED = 1_024          # octets of content that are copied in a step
 REWRITTEN = 16          # octets of a header table that are read and written in a step
 
@@ -98,6 +100,9 @@ class Consuming:
         self._is_ending = False     # nothing more is delivered
         self._left: list[Consumer] = []     # consumers of a channel that is going
         self.times = DeliveryTimes()
+        self._unreported = 0        # octets that were sent, and are to be answered, since the last report
+        # Contents of tags below the first have been released; those below the second are with the next call.
+        self._release_from, self._release_end = 0, 1
 
     def handlers(self) -> Handlers:
         """The methods this part of a channel answers."""
@@ -155,7 +160,45 @@ class Consuming:
                     pieces += (front, pack_tag(tag), back, message.content)
                 else:
                     pieces += (front, pack_tag(tag), back, *self._refit(message))
-        self._channel.outbox.extend(pieces, sum(map(len, pieces)))
+        size = sum(map(len, pieces))
+        self._channel.outbox.extend(pieces, size)
+        if not consumer.no_ack:
+            self._unreported += size
+            if self._unreported > REPORTED:
+                self._report()
+
+    def _report(self) -> None:
+        """Tell the broker how much was sent that is to be answered."""
+        self._channel.broker.unacked_contents.sent(self, self._unreported)
+        self._unreported = 0
+
+    @property
+    def holds_contents(self) -> bool:
+        """See broker/unacked_contents.py."""
+        if self._is_ending:
+            return False
+        return next(reversed(self.unacked), -1) >= self._release_from or self._channel.transaction.holds_contents
+
+    def release_contents(self) -> Iterator[None]:
+        """Release contents of what is unacked since the last call, or answered in the transaction.
+
+        See broker/unacked_contents.py. What is not committed yet is left for the next call.
+        """
+        if self._is_ending:
+            return
+        transaction, effort = self._channel.transaction, self._channel.broker.effort
+        end, self._release_end = self._release_end, self._next_tag
+        tag = max(self._release_from, next(iter(self.unacked), end))
+        self._release_from = end
+        while tag < end and not self._is_ending:
+            piece = range(tag, min(end, tag + PIECE))
+            effort.total += len(piece)
+            self._release_from = min(self._release_from, release_contents(self.unacked, piece) or end)
+            tag = piece.stop
+            yield
+        for count in transaction.release_contents():
+            effort.total += count
+            yield
 
     def _note_time(self) -> None:
         """Note when the newest deliveries were made."""
@@ -385,6 +428,9 @@ class Consuming:
         else:
             self.unacked[tag] = message, Consumer("", queue, self)
             self._note_time()
+            self._unreported += len(message.content)
+            if self._unreported > REPORTED:
+                self._report()
         answer = pack_get_ok(
             channel.number, tag, redelivered=again, route=message.route, left=len(queue.ready))
         pieces = self._refit(message, self._count(message, failures, None)[1] if failures else None)
@@ -521,6 +567,8 @@ class Consuming:
                 yield
         in_order.update(self.unacked)
         self.unacked, self._coming_back = in_order, {}
+        self._release_from = 0      # the contents of what came back may be in memory
+        self._report()
 
     def _give_back(self, tag: int, *, multiple: bool, requeue: bool) -> None:
         """Give back or give up. Raises Unfinished while there are more deliveries than one turn allows."""
@@ -639,6 +687,7 @@ class Consuming:
     def give_back_all(self, transaction: Transaction) -> Iterator[Act]:
         """Go through what gives back all that is unacked, after `leave`: of each queue at once. Spec: channel.close."""
         vhost = self._channel.vhost
+        self._channel.broker.unacked_contents.forget(self)
         unanswered = [*transaction.end(), self._coming_back, self.unacked]
         self.unacked, self._coming_back = {}, {}
         self.shared_prefetch, self._shared_limit = 0, NO_LIMIT

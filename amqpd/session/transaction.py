@@ -21,6 +21,7 @@ from amqpd.broker.worklist import PIECE, Discard, Later
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message
 from amqpd.session.commit import Answered, Commit, Held, Unacked, Verdict
+from amqpd.session.contents import release_contents
 from amqpd.session.deferred_input import Unfinished
 from amqpd.session.table import Handlers
 
@@ -47,6 +48,7 @@ class Transaction:
         self._publishes: list[Held] = []
         self._answers: list[Answered] = []
         self._acts = self._octets = 0
+        self._released = 0      # of the answers, those whose contents have been released as far as they are on disk
 
     def handlers(self) -> Handlers:
         """The methods this part of a channel answers."""
@@ -177,6 +179,20 @@ class Transaction:
     def holds_answers(self) -> bool:
         """Return whether any delivery is answered, but not yet for good."""
         return bool(self._answers) or self._rollback is not None
+
+    @property
+    def holds_contents(self) -> bool:
+        """Return whether there are answers whose contents may be released."""
+        return self._released < len(self._answers)
+
+    def release_contents(self) -> Iterator[int]:
+        """Release the contents of answered deliveries, in pieces of so many; see broker/unacked_contents.py."""
+        while self._released < len(self._answers):
+            answered, _ = self._answers[self._released]
+            if release_contents(answered, answered):
+                return
+            self._released += 1
+            yield len(answered)
 
     @property
     def held_answers(self) -> list[Unacked]:

@@ -9,13 +9,15 @@ import pytest
 from amqpd.broker.broker import Broker
 from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import Defined, QueueDefinition, VhostDefinition
-from amqpd.broker.pages import PAGE_MESSAGES
+from amqpd.broker.deadlines import Deadlines
+from amqpd.broker.pages import PAGE_MESSAGES, PAGE_OCTETS
 from amqpd.broker.effort import SLICE
 from amqpd.broker.paging import STEPS_A_MESSAGE, NotAtHand
 from amqpd.broker.queue import Queue
+from amqpd.broker.ready import Line
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.stretch import MESSAGE_COST
-from amqpd.message import Facts, Message
+from amqpd.message import Facts, Message, reference_to
 from tests.support.journals import RecordingJournal
 from tests.support.samples import message, messages, queue_definition
 from tests.support.shelves import ShelfInMemory, stored
@@ -206,6 +208,71 @@ def test_what_is_requeued_goes_back_between_pages(queue: Queue, shelf: ShelfInMe
     queue.requeue(given[PAGE_MESSAGES : 2 * PAGE_MESSAGES])
     queue.worklist.work_off()
     assert queue.ready.numbers() == list(ALL)
+
+
+# References, which stand for unacked messages that are on disk only
+
+@pytest.fixture
+def line(shelf: ShelfInMemory) -> Iterator[Line]:
+    """A line in which persistent messages are on disk."""
+    line = Line(shelf.budget, Deadlines(), lambda one: one.facts.persistent)
+    yield line
+    line.check()
+    assert all(one.content for one in line), "a reference counts as a message in memory"
+    assert shelf.budget.used == line.cost
+    assert max(page.octets for page in line._pages) <= 2 * PAGE_OCTETS
+
+
+def references(*numbers: int) -> list[Message]:
+    """What stands for messages, of which two fill a page."""
+    run = [reference_to(one) for one in messages(*numbers, persistent=True)]
+    for one in run:
+        one.body_size = PAGE_OCTETS // 2
+    return run
+
+
+def in_memory(line: Line) -> list[int]:
+    return [one.number for one in line]
+
+
+def test_references_make_pages_that_can_be_read_at_once(line: Line) -> None:
+    line.put_back(references(*range(1, 11)))
+    assert line.numbers() == [*range(1, 11)] and not in_memory(line)
+
+
+def test_references_go_before_what_waits_in_memory(line: Line) -> None:
+    line.extend(messages(11, 12))
+    line.put_back(references(*range(1, 11)))
+    assert line.numbers() == [*range(1, 13)] and in_memory(line) == [11, 12]
+
+
+def test_references_go_behind_the_tail(line: Line) -> None:
+    line.put_back(references(1))
+    line.extend(messages(2, 3, 14))
+    line.put_back(references(*range(4, 14)))
+    assert line.numbers() == [*range(1, 15)] and in_memory(line) == [2, 3, 14]
+
+
+def test_references_go_into_the_head_where_there_are_pages(line: Line) -> None:
+    line.put_back(references(30))
+    line.put_back(messages(1, 12))
+    line.put_back(references(*range(2, 12)))
+    assert line.numbers() == [*range(1, 13), 30] and in_memory(line) == [1, 12]
+
+
+def test_references_go_before_a_page_in_memory(line: Line) -> None:
+    line.put_back(references(30))
+    line.put_back(messages(11, 12))
+    line.put_back(references(*range(1, 11)))
+    assert line.numbers() == [*range(1, 13), 30] and in_memory(line) == [11, 12]
+
+
+def test_references_go_between_messages_of_a_page_in_memory(line: Line) -> None:
+    line.put_back(references(1))
+    line.extend(messages(2, 13))
+    line.put_back(references(20))
+    line.put_back(references(*range(3, 13)))
+    assert line.numbers() == [*range(1, 14), 20] and in_memory(line) == [2, 13]
 
 
 # Ends

@@ -136,6 +136,42 @@ def test_what_would_take_long_to_count_is_empty(talk: Talk, monkeypatch: pytest.
     assert rows(talk.stage, "list_queues", "name", "message_bytes")[1] == ["other", 0], "nobody has any of these"
 
 
+def release_contents(talk: Talk) -> None:
+    """Much time passes in which the client does not answer."""
+    for _ in range(2):
+        for _ in talk.session.channels[1].consuming.release_contents():
+            pass
+
+
+def test_what_clients_have_is_told_apart_where_its_content_has_been_released(talk: Talk) -> None:
+    timestamp = datetime.fromtimestamp(1_700_000_000, UTC)
+    publish(talk, bytes(1_000), bytes(2_000), bytes(4_000), b"1",
+            properties=Basic.Properties(delivery_mode=2, timestamp=timestamp))
+    for _ in range(3):
+        get(talk)
+    release_contents(talk)
+    talk.client(Basic.Get(queue="q")).hear(Basic.GetOk)
+    publish(talk, b"22")
+    assert listed(talk.stage, *RAM) == [2, 1, 1, 3]
+    assert listed(talk.stage, *OCTETS) == [7_003, 2, 7_001, 3, 7_000]
+    assert listed(talk.stage, "memory") == [3 + 5 * MESSAGE_COST]
+    assert listed(talk.stage, "head_message_timestamp") == [""], "it was that of the first"
+    talk.client(Basic.Ack(3, multiple=True))
+    assert listed(talk.stage, *RAM) == [2, 1, 1, 0]
+    assert listed(talk.stage, "head_message_timestamp") == [1_700_000_000]
+
+
+def test_how_many_contents_have_been_released_is_empty_as_well(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holdings, "MOST_COUNTED", 0)
+    publish(talk, bytes(1_000), b"22")
+    get(talk)
+    assert listed(talk.stage, *RAM) == [2, 1, 1, 0]
+    release_contents(talk)
+    assert listed(talk.stage, *RAM) == ["", 1, "", ""]
+    talk.client(Basic.Ack(1))
+    assert listed(talk.stage, *RAM) == [1, 1, 0, 0]
+
+
 def test_nothing_is_counted_that_nobody_asks_for(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*given: object) -> None:
         raise AssertionError("this was not asked for")

@@ -11,10 +11,12 @@ from collections.abc import Iterable
 from enum import Enum, auto
 from itertools import count
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from pamqp.commands import Basic, Channel, Confirm, Queue, Tx
 
+from amqpd.session import contents
 from amqpd.session.connection import SessionSettings
 from tests.support.talk import Heard, Stage
 
@@ -23,6 +25,12 @@ DURABLE, TRANSIENT = "durable", "transient"
 COUNTED = {"x-delivery-limit": 1_000_000}      # the queues count, and no message fails as often
 queues = st.sampled_from([DURABLE, TRANSIENT])
 channels = st.sampled_from([1, 2])
+
+
+@pytest.fixture(autouse=True)
+def _all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every content is worth being released."""
+    monkeypatch.setattr(contents, "SMALL", 0)
 
 
 class Place(Enum):
@@ -220,6 +228,17 @@ class ChannelMachine(RuleBasedStateMachine):
             one.place = Place.READY if requeue else Place.GONE
             one.failures += requeue
 
+    @rule(number=channels)
+    def release_contents(self, number: int) -> None:
+        """Some time passes in which the client does not answer: what it owes is on disk only, if it can be."""
+        consuming = self.client.session.channels[number].consuming
+        consuming._release_from, consuming._release_end = 0, consuming._next_tag
+        for _ in consuming.release_contents():
+            pass
+        for message, consumer in consuming.owed:
+            kept = consumer.queue.keeps(message) and message.number <= self.stage.shelf.safe_number
+            assert bool(message.content) is not kept, "what is on disk is in memory, or the other way round"
+
     # Transactions
 
     @precondition(lambda self: self.transactional)
@@ -383,7 +402,9 @@ class ChannelMachine(RuleBasedStateMachine):
         if not hasattr(self, "stage"):
             return
         for name, queue in self.stage.broker.vhosts["/"].queues.items():
-            found = [int(message.body) for message in queue.ready]
+            kept = self.stage.journal.now.messages.get(queue.definition.number, {})
+            messages = kept | {message.number: message for message in queue.ready}
+            found = [int(messages[number].body) for number in queue.ready.numbers()]
             assert sorted(found) == sorted(one.body for one in self.at(name, Place.READY))
             assert queue.unacked == len(self.at(name, Place.UNACKED))
 

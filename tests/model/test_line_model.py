@@ -12,7 +12,7 @@ from amqpd.broker.deadlines import Deadlines
 from amqpd.broker.pages import Left, Page, Unread
 from amqpd.broker.ready import Line
 from amqpd.broker.stretch import Budget
-from amqpd.message import Message
+from amqpd.message import Message, reference_to
 from tests.support.samples import message
 from tests.support.shelves import SlipInMemory
 
@@ -94,10 +94,17 @@ class LineMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.out)
     @rule(data=st.data())
     def put_back(self, data: st.DataObject) -> None:
+        """Put some back; meanwhile the content of some of those that the store has may have been released."""
         numbers = data.draw(st.lists(st.sampled_from(sorted(self.out)), min_size=1, unique=True))
         run = [self.out.pop(number) for number in numbers]
         self.waiting.update((one.number, one) for one in run)
-        self.line.put_back(run)
+        in_memory = sum([one.body_size for one in self.line])
+        stored = [number for number in numbers if number <= self.safe and number % 2 == 1]
+        released = {*data.draw(st.sampled_from([stored, stored[::2], []]))}
+        self.line.put_back([reference_to(one) if one.number in released else one for one in run])
+        grown = sum([one.body_size for one in self.line]) - in_memory
+        assert grown <= sum([one.body_size for one in run if one.number not in released]), "a reference is in memory"
+        assert all([one.content for one in self.line]), "a reference is in memory"
         self.deadlines.take_back(run)
 
     @rule(octets=st.sampled_from([1, 10_000]), bound=st.sampled_from([0, 10, 10_000]), parity=st.sampled_from([1, 2]))

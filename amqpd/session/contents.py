@@ -1,0 +1,34 @@
+"""Deliveries whose contents are on disk: what is unacked, or answered in a transaction, need not have them in memory.
+
+RabbitMQ docs/persistence-conf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from amqpd.broker.stretch import MESSAGE_COST
+from amqpd.session.commit import Unacked
+
+SMALL = MESSAGE_COST    # octets of a content that takes no more than what stands for the message
+
+
+def release_contents(deliveries: dict[int, Unacked], tags: Iterable[int]) -> int:
+    """Put references in the place of those of these deliveries that are on disk.
+
+    Return the first tag that has to wait for its commit, or 0.
+    """
+    first_waiting = 0
+    for tag in tags:
+        found = deliveries.get(tag)
+        if found is None or len(found[0].content) <= SMALL:
+            continue
+        message, consumer = found
+        if not consumer.queue.keeps(message):
+            continue
+        reference = consumer.queue.release(message)
+        if reference is not None:
+            deliveries[tag] = reference, consumer
+        elif not first_waiting:
+            first_waiting = tag
+    return first_waiting
