@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from amqpd import __version__
-from amqpd.program import EXIT_CONFIG, Failure, run
+from amqpd.program import EXIT_CONFIG, Failure, complain, run
 from amqpd.store_commands import store
 
 DEFAULT_COMMAND = "serve"
@@ -117,20 +117,30 @@ def _overrides(
 def check_config(file: str) -> None:
     """Tell all that is wrong with a configuration.
 
-    Starts nothing.
+    Starts nothing. The environment counts as it does at a start; the store in the data directory is read, and left as
+    it is. A warning alone is no failure.
     """
-    from amqpd.config import ConfigError, load
+    from amqpd.config import ConfigError, listener_places, load
 
+    known: tuple[str, ...] = ()
     try:
-        config = load(file, {})
+        config = load(file, os.environ)
     except ConfigError as error:
-        raise Failure(str(error), EXIT_CONFIG) from None
+        if error.config is None:
+            raise Failure(str(error), EXIT_CONFIG) from None
+        config, known = error.config, error.problems
+    problems = [*known]
     declared = {kind: len(getattr(config, kind)) for kind in DECLARED}
-    if any(declared.values()):      # the broker, which takes its time to load, is asked only then
-        from amqpd.server.declarations import faults
+    # The broker, which takes its time to load, is asked only where there is something to ask.
+    if any(declared.values()) or not all(listener.is_address for listener in config.listeners):
+        from amqpd.server import config_check
 
-        if lines := faults(config):
-            raise Failure("\n".join(lines), EXIT_CONFIG)
+        places = listener_places(file, os.environ, len(config.listeners))
+        problems, remarks = config_check.check_config(config, places, known)
+        for remark in remarks:
+            complain("amqpd", f"warning: {remark}")
+    if problems:
+        raise Failure("\n".join(problems), EXIT_CONFIG)
     click.echo(f"{file}: fine; declares {', '.join(f'{kind} {count}' for kind, count in declared.items())}")
 
 

@@ -123,6 +123,12 @@ def test_a_wrong_variable_stops_the_start(
 
 # Checking a file
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look for the default data directory in a folder that has none."""
+    monkeypatch.chdir(tmp_path)
+
+
 def test_check_config_says_that_a_file_is_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "x.toml"
     path.write_text('queues = [{name = "a"}, {name = "b"}]\nvhosts = [{name = "v"}]')
@@ -144,22 +150,59 @@ def test_check_config_tells_every_mistake(tmp_path: Path, capsys: pytest.Capture
 
 def test_check_config_tells_what_no_broker_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "x.toml"
-    path.write_text('[[queues]]\nname = "q"\narguments = {x-message-ttl = -5}\n'
-                    '[[policies]]\nname = "p"\npattern = ""\ndefinition = {max-lenght = 5}')
+    path.write_text('[[queues]]\nname = "q"\narguments = {x-message-ttl = -5, x-max-length = "many"}\n'
+                    '[[policies]]\nname = "p"\npattern = ""\ndefinition = {max-lenght = 5, expires = "x"}')
     assert cli.main(["check-config", str(path)]) == 78
     assert capsys.readouterr().err.splitlines() == [
-        f"amqpd: {path} line 4: policies.p: [{{<<\"max-lenght\">>,5}}] are not recognised policy settings; "
+        f"amqpd: {path} line 4: policies.p: 'max-lenght' is not a key of policies, did you mean 'max-length'?; "
         "change the line",
-        f"amqpd: {path} line 1: queues.q: invalid arg 'x-message-ttl' for queue 'q' in vhost '/': "
-        "{value_negative,-5}; change the line",
+        f"amqpd: {path} line 4: policies.p: expires: 'x' is not a valid queue expiry; change the line",
+        f"amqpd: {path} line 1: queues.q: x-message-ttl may not be negative; change the line",
+        f"amqpd: {path} line 1: queues.q: x-max-length has to be a whole number; change the line",
     ]
 
 
-def test_check_config_looks_at_the_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_config_reads_the_environment_as_a_start_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "x.toml"
-    path.touch()
-    monkeypatch.setenv("AMQPD_NO_SUCH_SETTING", "1")
+    path.write_text('queues = [{name = "q", vhost = "none"}]')
+    monkeypatch.setenv("AMQPD_MEMRY", "1")
+    monkeypatch.setenv("RABBITMQ_DEFAULT_USR", "u")
+    monkeypatch.setenv("RABBITMQ_DEFAULT_USER", "u")
+    monkeypatch.setenv("AMQPD_LISTENERS", "127.0.0.1:1,:1,nowhere.invalid:2")
+    assert cli.main(["check-config", str(path)]) == 78
+    told = capsys.readouterr().err.splitlines()
+    assert sorted(told[:2], reverse=True) + told[2:4] == [
+        "amqpd: RABBITMQ_DEFAULT_USR is not read; did you mean RABBITMQ_DEFAULT_USER?",
+        "amqpd: AMQPD_MEMRY is no setting; did you mean AMQPD_MEMORY?",
+        "amqpd: RABBITMQ_DEFAULT_USER is set without RABBITMQ_DEFAULT_PASS: set the password too, there is none by "
+        "default",
+        "amqpd: AMQPD_LISTENERS is ':1', which is listed already; delete one of them",
+    ]
+    assert told[4].startswith("amqpd: AMQPD_LISTENERS: cannot listen on nowhere.invalid:2: ")
+    assert told[5:] == [f"amqpd: {path} line 1: queues.q: no vhost 'none'; declare it too or change the line"]
+
+
+def test_a_warning_alone_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text('queues = [{name = "q", arguments = {x-max-lenght = 5, note = "mine"}}]')
     assert cli.main(["check-config", str(path)]) == 0
+    told = capsys.readouterr()
+    assert told.err == (f"amqpd: warning: {path} line 1: queues.q: the argument x-max-lenght has no effect; did you "
+                        "mean x-max-length?\n")
+    assert ": fine; " in told.out
+
+
+def test_what_is_wrong_with_a_pattern_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text('[[policies]]\nname = "p"\npattern = "("\ndefinition = {expires = 5}\n'
+                    '[[bindings]]\nsource = "nope"\ndestination = "q"\n')
+    assert cli.main(["check-config", str(path)]) == 78
+    pattern, exchange, queue = capsys.readouterr().err.splitlines()
+    assert "policies.p.pattern is '('" in pattern
+    assert exchange.endswith("bindings[0]: no exchange 'nope' in vhost '/'; declare it too or change the line")
+    assert queue.endswith("bindings[0]: no queue 'q' in vhost '/'; declare it too or change the line")
 
 
 # Usage

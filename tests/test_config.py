@@ -145,6 +145,25 @@ def test_a_variable_that_is_no_setting_is_refused_with_the_nearest() -> None:
         "AMQPD_LIMITS_HEARTBEAT is no setting; did you mean AMQPD_LIMITS_HEARTBEAT_S?"]
 
 
+def test_a_user_of_rabbitmqs_variables_needs_a_password(load_text: Loader) -> None:
+    assert problems(lambda: load(None, {"RABBITMQ_DEFAULT_USER": "u"})) == [
+        "RABBITMQ_DEFAULT_USER is set without RABBITMQ_DEFAULT_PASS: set the password too, there is none by default"]
+    assert load_text('default_password = "p"', {"RABBITMQ_DEFAULT_USER": "u"}).default_user == "u"
+    assert load(None, {"RABBITMQ_DEFAULT_USER": "u", "AMQPD_DEFAULT_PASSWORD": "p"}).default_user == "u"
+
+
+@pytest.mark.parametrize("variable, hint", [
+    ("RABBITMQ_DEFAULT_PASSWORD", "did you mean RABBITMQ_DEFAULT_PASS?"), ("RABBITMQ_DEFAULT_XYZZY", "unset it")])
+def test_a_misspelt_variable_of_rabbitmqs_is_refused(variable: str, hint: str) -> None:
+    assert problems(lambda: load(None, {variable: "x"})) == [f"{variable} is not read; {hint}"]
+
+
+@pytest.mark.parametrize("second", ["127.0.0.1:5672", ":5672"])
+def test_the_same_listener_twice_is_refused(load_text: Loader, second: str) -> None:
+    assert problems(lambda: load_text(f'listeners = [":0", ":0", "127.0.0.1:5672", "{second}"]')) == [
+        f"amqpd.toml line 1: listeners[3] is '{second}', which is listed already; delete one of them"]
+
+
 def test_a_variable_like_no_other_is_refused() -> None:
     assert problems(lambda: load(None, {"AMQPD_XYZZY": ""})) == ["AMQPD_XYZZY is no setting; unset it"]
 

@@ -36,6 +36,14 @@ LONGEST_EXPIRY_MS = 10 * 365 * 24 * 60 * 60 * 1000
 HIGHEST_MAX_PRIORITY = 255
 
 
+class InvalidArgument(ChannelException):
+    """An argument whose value makes no sense: told as RabbitMQ tells it, and in plain words for the configuration."""
+
+    def __init__(self, text: str, plain: str) -> None:
+        super().__init__(ReplyCode.PRECONDITION_FAILED, text)
+        self.plain = plain
+
+
 # Names in texts
 
 def describe_queue(name: str, vhost: str) -> str:
@@ -117,7 +125,7 @@ def named_exchange(key: str, arguments: Arguments, owner: str) -> str | None:
     name = arguments[key]
     if isinstance(name, str):
         return name
-    raise _refusal(f"invalid type '{type_name(name)}' for arg '{key}' in {owner}")
+    raise InvalidArgument(f"invalid type '{type_name(name)}' for arg '{key}' in {owner}", f"{key} has to be a text")
 
 
 def _check_arguments(
@@ -138,7 +146,7 @@ def _check_value(key: str, rule: _Rule, arguments: Arguments, owner: str) -> Non
     try:
         rule(arguments[key])
     except _Invalid as fault:
-        raise _refusal(f"invalid arg '{key}' for {owner}: {fault}") from None
+        raise InvalidArgument(f"invalid arg '{key}' for {owner}: {fault}", f"{key} {fault.plain}") from None
 
 
 def _check_replicated_properties(definition: QueueDefinition, owner: str) -> None:
@@ -166,30 +174,34 @@ _Rule = Callable[[Any], None]
 
 
 class _Invalid(Exception):
-    """What is wrong with a value, as an Erlang term: what stands after `invalid arg '…' for …: `."""
+    """What is wrong with a value: as an Erlang term, for after `invalid arg '…' for …: `, and in plain words."""
+
+    def __init__(self, term: str, plain: str) -> None:
+        super().__init__(term)
+        self.plain = plain
 
 
 def _integer(value: Any) -> None:
     if not isinstance(value, int) or isinstance(value, (bool, Timestamp)):
-        raise _Invalid(f'"expected integer, got {type_name(value)}"')
+        raise _Invalid(f'"expected integer, got {type_name(value)}"', "has to be a whole number")
 
 
 def _not_negative(value: Any) -> None:
     _integer(value)
     if value < 0:
-        raise _Invalid(f"{{value_negative,{value}}}")
+        raise _Invalid(f"{{value_negative,{value}}}", "may not be negative")
 
 
 def _positive(value: Any) -> None:
     _not_negative(value)
     if value == 0:
-        raise _Invalid("{value_zero,0}")
+        raise _Invalid("{value_zero,0}", "may not be 0")
 
 
 def _message_ttl(value: Any) -> None:
     _not_negative(value)
     if value > LONGEST_EXPIRY_MS:
-        raise _Invalid(f"{{value_too_large,{value}}}")
+        raise _Invalid(f"{{value_too_large,{value}}}", f"may be at most {LONGEST_EXPIRY_MS}")
 
 
 def _expires(value: Any) -> None:
@@ -200,36 +212,36 @@ def _expires(value: Any) -> None:
 def _max_priority(value: Any) -> None:
     _not_negative(value)
     if value > HIGHEST_MAX_PRIORITY:
-        raise _Invalid(f"{{max_value_exceeded,{value}}}")
+        raise _Invalid(f"{{max_value_exceeded,{value}}}", f"may be at most {HIGHEST_MAX_PRIORITY}")
 
 
 def _queue_version(value: Any) -> None:
     _not_negative(value)
     if value not in (1, 2):
-        raise _Invalid(f"\"unsupported queue version '{value}'\"")
+        raise _Invalid(f"\"unsupported queue version '{value}'\"", "may be 1 or 2")
 
 
 def _boolean(value: Any) -> None:
     if not isinstance(value, bool):
-        raise _Invalid(f"{{unacceptable_type,{type_name(value)}}}")
+        raise _Invalid(f"{{unacceptable_type,{type_name(value)}}}", "has to be true or false")
 
 
 def _text(value: Any) -> None:
     if not isinstance(value, str):
-        raise _Invalid(f"{{unacceptable_type,{type_name(value)}}}")
+        raise _Invalid(f"{{unacceptable_type,{type_name(value)}}}", "has to be a text")
 
 
 def _one_of(*choices: str, otherwise: str) -> _Rule:
     def rule(value: Any) -> None:
         _text(value)
         if value not in choices:
-            raise _Invalid(otherwise.format(value))
+            raise _Invalid(otherwise.format(value), f"has to be one of {', '.join(choices)}")
     return rule
 
 
 def _without_exchange(value: Any) -> None:
     _text(value)
-    raise _Invalid("routing_key_but_no_dlx_defined")
+    raise _Invalid("routing_key_but_no_dlx_defined", f"needs {DEAD_LETTER_EXCHANGE}")
 
 
 _queue_type = _one_of(CLASSIC, QUORUM, _STREAM, otherwise="\"unsupported queue type '{}'\"")
@@ -282,6 +294,11 @@ _CONSUMER_ARGUMENTS: Mapping[str, Collection[str]] = {
     QUORUM: ("x-priority", CONSUMER_TIMEOUT),
     _STREAM: ("x-stream-offset",),
 }
+
+
+def known_queue_arguments() -> set[str]:
+    """Return the arguments that mean something to a type of queues."""
+    return set(chain.from_iterable(_QUEUE_ARGUMENTS.values()))
 
 
 # Whether two declarations agree

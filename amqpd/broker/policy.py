@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from difflib import get_close_matches
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -148,16 +149,40 @@ def check_policy(policy: PolicyDefinition) -> None:
 
     Raises InvalidPolicy.
     """
-    keys = _OPERATOR_KEYS if policy.is_operator else _KEYS
+    if faults := _faults(policy, _definition_fault(policy.definition, _keys(policy))):
+        raise InvalidPolicy(faults)
+
+
+def plain_policy_faults(policy: PolicyDefinition) -> list[str]:
+    """Return all that is wrong with a policy, each wrong value and unknown key, without RabbitMQ's Erlang terms."""
+    keys, found = _keys(policy), list[str]()
+    for key, value in policy.definition.items():
+        if key not in keys:
+            near = get_close_matches(key, keys, n=1)
+            found.append(f"'{key}' is not a key of {'operator ' * policy.is_operator}policies"
+                         + (f", did you mean '{near[0]}'?" if near else ""))
+        elif not keys[key].allows(value):
+            found.append(f"{key}: {keys[key].fault.format(_plain(value))}")
+    return [*found, *_faults(policy, None)] if found else _faults(policy, _definition_fault(policy.definition, keys))
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _keys(policy: PolicyDefinition) -> Mapping[str, _Key]:
+    return _OPERATOR_KEYS if policy.is_operator else _KEYS
+
+
+def _faults(policy: PolicyDefinition, of_definition: str | None) -> list[str]:
     found = (
-        _definition_fault(policy.definition, keys),
+        of_definition,
         _apply_to_fault(policy.apply_to),
         _pattern_fault(policy.pattern),
         _priority_fault(policy.priority),
         _name_fault(policy.name),
     )
-    if faults := [fault for fault in found if fault]:
-        raise InvalidPolicy(faults)
+    return [fault for fault in found if fault]
 
 
 def _definition_fault(definition: Mapping[str, Any], keys: Mapping[str, _Key]) -> str | None:

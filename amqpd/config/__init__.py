@@ -9,7 +9,7 @@ What is named later wins: defaults, file, RABBITMQ_DEFAULT_…, AMQPD_…, comma
 
 from __future__ import annotations
 
-from amqpd.config.loading import load
+from amqpd.config.loading import listener_places, load
 from amqpd.config.settings import (
     BindingDeclaration,
     Config,
@@ -40,5 +40,6 @@ __all__ = [
     "Secret",
     "UserDeclaration",
     "VhostDeclaration",
+    "listener_places",
     "load",
 ]

@@ -41,14 +41,16 @@ def load(path: str | None, environ: Mapping[str, str], overrides: Mapping[str, A
     sources = Sources(path)
     problems = list(sources.lay_environment(environ))
     sources.lay_overrides(overrides)
+    problems += sources.password_fault()
     reader = Reader(sources)
     config = reader.read(Config, sources.root, ())
     problems += [problem for _, problem in sorted(reader.problems, key=itemgetter(0))]
     if config is not None:
         config = _with_default_vhost(config)
         problems += _contradictions(config)
+        problems += _same_listeners(config, sources)
     if config is None or problems:
-        raise ConfigError(problems)
+        raise ConfigError(problems, config)
     return config
 
 
@@ -83,6 +85,22 @@ def _contradictions(config: Config) -> Iterator[str]:
             yield f"{declaration.where} is a reserved name, allowed is one that does not start with '{RESERVED_PREFIX}'"
     for with_arguments in (*named, *config.bindings):
         yield from _argument_contradictions(with_arguments)
+
+
+def listener_places(path: str, environ: Mapping[str, str], count: int) -> list[str]:
+    """Return where each of the listeners of a configuration stands, which `load` has accepted."""
+    sources = Sources(path)
+    list(sources.lay_environment(environ))
+    return [sources.where(("listeners", index)) for index in range(count)]
+
+
+def _same_listeners(config: Config, sources: Sources) -> Iterator[str]:
+    seen = set()
+    for index, listener in enumerate(config.listeners):
+        key = listener.host, listener.port
+        if listener.port and key in seen:
+            yield f"{sources.where(('listeners', index))} is '{listener}', which is listed already; delete one of them"
+        seen.add(key)
 
 
 def _twice(declarations: Iterable[Declaration], *identity: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ Always true: neither the `repr` of a `Config` nor a `ConfigError` shows a passwo
 from __future__ import annotations
 
 import hmac
+import ipaddress
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,10 +23,14 @@ CONFIG_FILE_VARIABLE = "AMQPD_CONFIG_FILE"
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. `problems` has one line for each thing that is wrong."""
+    """The configuration cannot be used. `problems` has one line for each thing that is wrong.
 
-    def __init__(self, problems: Iterable[str]) -> None:
+    `config` is what it would be, if every value by itself can be used.
+    """
+
+    def __init__(self, problems: Iterable[str], config: Config | None = None) -> None:
         self.problems = tuple(problems)
+        self.config = config
         super().__init__("\n".join(self.problems))
 
 
@@ -63,6 +68,15 @@ class Listener(str):
     def port(self) -> int:
         """0 to 65,535."""
         return int(self.rpartition(":")[2])
+
+    @property
+    def is_address(self) -> bool:
+        """Whether the host is an IP address, which needs no resolving."""
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            return False
+        return True
 
 
 Name = Annotated[str, Meta(min_length=1, max_length=255)]       # as everywhere here, lengths are in octets

@@ -59,11 +59,20 @@ class Sources:
             if variable.startswith("AMQPD_") and not _is_known(variable):
                 near = nearest(variable, VARIABLES, prefix="AMQPD_")
                 yield f"{variable} is no setting; {f'did you mean {near}?' if near else 'unset it'}"
+            elif variable.startswith("RABBITMQ_DEFAULT_") and variable not in (*RABBITMQ_VARIABLES, *REFUSED_VARIABLES):
+                near = nearest(variable, RABBITMQ_VARIABLES, prefix="RABBITMQ_DEFAULT_")
+                yield f"{variable} is not read; {f'did you mean {near}?' if near else 'unset it'}"
 
     def lay_overrides(self, overrides: Mapping[str, Any]) -> None:
         """Take over what the command line sets, by key path."""
         for setting, value in overrides.items():
             self._lay(tuple(setting.split(".")), value, f"command line: {setting}")
+
+    def password_fault(self) -> Iterator[str]:
+        """Refuse a user of the container's variables without a password, who would have that of guest."""
+        if self._elsewhere.get(("default_user",)) == "RABBITMQ_DEFAULT_USER" and "default_password" not in self.root:
+            yield ("RABBITMQ_DEFAULT_USER is set without RABBITMQ_DEFAULT_PASS: set the password too, there is none "
+                   "by default")
 
     def _lay_text(self, setting: str, text: str, origin: str) -> None:
         path = tuple(setting.split("."))

@@ -29,6 +29,15 @@ async def bind(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
+def unresolved(host: str, port: int) -> OSError | None:
+    """Return why a host cannot be resolved, or None."""
+    try:
+        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        return error
+    return None
+
+
 def _bind(unbound: socket.socket, address: Any) -> socket.socket:
     unbound.setblocking(False)
     unbound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -6,12 +6,24 @@ where it stands, what is wrong with it, the remedy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
+
+from msgspec.structs import replace
 
 from amqpd.broker.access import RIGHTS, hash_known_password, password_matches
+from amqpd.broker.arguments import (
+    ALTERNATE_EXCHANGE,
+    DEAD_LETTER_EXCHANGE,
+    QUEUE_TYPE,
+    InvalidArgument,
+    check_queue_arguments,
+    known_queue_arguments,
+)
 from amqpd.broker.broker import AlreadyThere, Broker
 from amqpd.broker.definitions import (
     BindingDefinition,
+    Definition,
     ExchangeDefinition,
     PermissionDefinition,
     PolicyDefinition,
@@ -20,11 +32,21 @@ from amqpd.broker.definitions import (
     VhostDefinition,
 )
 from amqpd.broker.patterns import PatternError, compile_pattern
-from amqpd.config import Config, PolicyDeclaration, UserDeclaration
+from amqpd.broker.policy import InvalidPolicy, plain_policy_faults
+from amqpd.config import (
+    BindingDeclaration,
+    Config,
+    ExchangeDeclaration,
+    PolicyDeclaration,
+    QueueDeclaration,
+    UserDeclaration,
+)
+from amqpd.config.settings import Declaration
 from amqpd.errors import AmqpException, ReplyCode
 from amqpd.store.journal import MemoryJournal
+from amqpd.store.restoring import restore
 
-Step = tuple[str, Callable[[], None]]       # where it stands, and what makes it
+Step = tuple[Declaration, Callable[[], None]]       # and what makes it
 
 
 class Undeclared(Exception):
@@ -34,29 +56,97 @@ class Undeclared(Exception):
 def declare(config: Config, broker: Broker) -> None:
     """Make what is missing; what is there as it is declared is fine. Raises Undeclared."""
     _begin(config, broker)
-    for where, make in _steps(config, broker):
+    for declaration, make in _steps(config, broker):
         try:
             make()
         except AmqpException as error:
-            raise Undeclared(_line(where, error)) from None
+            raise Undeclared(_line(declaration.where, error)) from None
 
 
-def faults(config: Config) -> list[str]:
-    """A line for each declaration that no broker takes.
+class Trial:
+    """Declarations tried out on a broker that is only in memory: `problems` would stop a start, `warnings` not.
 
-    What it refers to and does not declare may be stored, and is not asked for.
+    `stored` are the definitions of the store; None if nobody could look there: then what a line refers to may be there.
     """
-    broker, lines = Broker(MemoryJournal()), list[str]()
-    _begin(config, broker)
-    for name in _vhosts(config) - broker.vhosts.keys():
-        broker.add_vhost(VhostDefinition(name))
-    for where, make in _steps(config, broker):
+
+    def __init__(self, config: Config, stored: Iterable[Definition] | None) -> None:
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
+        self._config, self._may_be_stored = config, stored is None
+        self._broker = Broker(MemoryJournal())
+        for unrestored in restore(self._broker, stored or ()):
+            self.problems.append(f"{config.data_dir}: {unrestored}; restore a backup or salvage it")
+        _begin(config, self._broker)
+        self._refused: set[tuple[str, str, str]] = set()
+
+    def run(self) -> None:
+        """Try all."""
+        self._try_vhosts()
+        for declaration, make in _steps(self._config, self._broker):
+            try:
+                make()
+            except AmqpException as error:
+                self._note(declaration, error)
+        for queue in self._config.queues:
+            self._warn(queue, known_queue_arguments())
+        for exchange in self._config.exchanges:
+            self._warn(exchange, {ALTERNATE_EXCHANGE})
+
+    def _try_vhosts(self) -> None:
+        """Tell of vhosts that are not there, and go on as if they were."""
+        missing = set()
+        for where, vhost in _vhosts_named(self._config):
+            if vhost not in self._broker.vhosts:
+                missing.add(vhost)
+                if not self._may_be_stored:
+                    self.problems.append(f"{where}: no vhost '{vhost}'; declare it too or change the line")
+        for vhost in missing:
+            self._broker.add_vhost(VhostDefinition(vhost))
+
+    def _note(self, declaration: Declaration, error: AmqpException) -> None:
+        if isinstance(declaration, (ExchangeDeclaration, QueueDeclaration)):
+            kind = "queue" if isinstance(declaration, QueueDeclaration) else "exchange"
+            self._refused.add((declaration.vhost, kind, declaration.name))
+        if isinstance(declaration, BindingDeclaration) and error.code is ReplyCode.NOT_FOUND:
+            self._note_ends(declaration)
+        elif isinstance(error, InvalidArgument) and isinstance(declaration, QueueDeclaration):
+            self.problems += [_line(declaration.where, fault) for fault in _argument_faults(declaration)]
+        elif isinstance(error, InvalidPolicy):
+            self.problems += [f"{declaration.where}: {fault}; change the line" for fault in error.faults]
+        else:
+            self.problems.append(_line(declaration.where, error))
+
+    def _note_ends(self, binding: BindingDeclaration) -> None:
+        """Tell of both ends of a binding, but of none whose own line is told of."""
+        vhost = self._broker.vhosts[binding.vhost]
+        ends = (("exchange", binding.source), (binding.destination_type, binding.destination))
+        for kind, name in ends:
+            names = vhost.queues if kind == "queue" else vhost.exchanges
+            if name not in names and (binding.vhost, kind, name) not in self._refused and not self._may_be_stored:
+                self.problems.append(
+                    f"{binding.where}: no {kind} '{name}' in vhost '{binding.vhost}'; declare it too or change the "
+                    "line")
+
+    def _warn(self, declaration: ExchangeDeclaration | QueueDeclaration, known: set[str]) -> None:
+        for key in declaration.arguments:
+            near = get_close_matches(key, known, n=1)
+            if key not in known and (key.startswith("x-") or near):
+                hint = f"did you mean {near[0]}?" if near else "delete it, unless an application reads it"
+                self.warnings.append(f"{declaration.where}: the argument {key} has no effect; {hint}")
+
+
+def _argument_faults(queue: QueueDeclaration) -> Iterator[AmqpException]:
+    """Return what is wrong with each argument of a queue."""
+    definition = _definition_of(queue)
+    always = {key: queue.arguments[key] for key in (QUEUE_TYPE, DEAD_LETTER_EXCHANGE) if key in queue.arguments}
+    told = set()
+    for key, value in queue.arguments.items():
         try:
-            make()
+            check_queue_arguments(replace(definition, arguments={**always, key: value}))
         except AmqpException as error:
-            if error.code is not ReplyCode.NOT_FOUND:
-                lines.append(_line(where, error))
-    return lines
+            if error.text not in told:
+                told.add(error.text)
+                yield error
 
 
 def _begin(config: Config, broker: Broker) -> None:
@@ -72,36 +162,39 @@ def _begin(config: Config, broker: Broker) -> None:
             broker.add_vhost(VhostDefinition(vhost.name, vhost.description, vhost.tags))
 
 
-def _vhosts(config: Config) -> set[str]:
-    """Those that something is declared in."""
-    return {
-        *(permission.vhost for user in config.users for permission in user.permissions),
-        *(policy.vhost for policy in (*config.policies, *config.operator_policies)),
-        *(exchange.vhost for exchange in config.exchanges),
-        *(queue.vhost for queue in config.queues),
-        *(binding.vhost for binding in config.bindings),
-    }
+def _vhosts_named(config: Config) -> Iterator[tuple[str, str]]:
+    """Return the vhosts that something is declared in, and where."""
+    for user in config.users:
+        for permission in user.permissions:
+            yield user.where, permission.vhost
+    placed: tuple[PolicyDeclaration | ExchangeDeclaration | QueueDeclaration | BindingDeclaration, ...] = (
+        *config.policies, *config.operator_policies, *config.exchanges, *config.queues, *config.bindings)
+    for declaration in placed:
+        yield declaration.where, declaration.vhost
 
 
 def _steps(config: Config, broker: Broker) -> Iterator[Step]:
     """Each is to be taken before the next one is asked for."""
     for user in config.users:
-        yield user.where, lambda: _declare_user(broker, user)
+        yield user, lambda: _declare_user(broker, user)
     for policy in config.policies:
-        yield policy.where, lambda: _declare_policy(broker, policy, is_operator=False)
+        yield policy, lambda: _declare_policy(broker, policy, is_operator=False)
     for policy in config.operator_policies:
-        yield policy.where, lambda: _declare_policy(broker, policy, is_operator=True)
+        yield policy, lambda: _declare_policy(broker, policy, is_operator=True)
     for exchange in config.exchanges:
-        yield exchange.where, lambda: broker.ensure(ExchangeDefinition(
+        yield exchange, lambda: broker.ensure(ExchangeDefinition(
             exchange.vhost, exchange.name, exchange.type, True, exchange.auto_delete, exchange.internal,
             exchange.arguments))
     for queue in config.queues:
-        yield queue.where, lambda: broker.ensure(QueueDefinition(
-            0, queue.vhost, queue.name, True, False, queue.auto_delete, queue.arguments))
+        yield queue, lambda: broker.ensure(_definition_of(queue))
     for binding in config.bindings:
-        yield binding.where, lambda: broker.ensure(BindingDefinition(
+        yield binding, lambda: broker.ensure(BindingDefinition(
             binding.vhost, binding.source, binding.destination_type, binding.destination, binding.routing_key,
             binding.arguments))
+
+
+def _definition_of(queue: QueueDeclaration) -> QueueDefinition:
+    return QueueDefinition(0, queue.vhost, queue.name, True, False, queue.auto_delete, queue.arguments)
 
 
 def _line(where: str, error: AmqpException) -> str:
@@ -111,7 +204,7 @@ def _line(where: str, error: AmqpException) -> str:
         remedy = "delete what is stored or change the line"
     else:
         remedy = "change the line"
-    return f"{where}: {error.text}; {remedy}"
+    return f"{where}: {error.plain if isinstance(error, InvalidArgument) else error.text}; {remedy}"
 
 
 def _declare_user(broker: Broker, user: UserDeclaration) -> None:
@@ -151,6 +244,8 @@ def _declare_policy(broker: Broker, policy: PolicyDeclaration, *, is_operator: b
     vhost = broker.vhost(policy.vhost)
     wanted = PolicyDefinition(
         policy.vhost, policy.name, policy.pattern, policy.definition, policy.priority, policy.apply_to, is_operator)
+    if faults := plain_policy_faults(wanted):
+        raise InvalidPolicy(faults)
     if wanted not in vhost.policies.listed(is_operator=is_operator):
         vhost.set_policy(wanted)
         vhost.followers.finish()

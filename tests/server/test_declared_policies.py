@@ -73,8 +73,10 @@ def test_a_policy_that_is_stored_otherwise_is_set_as_declared(broker: Broker, pa
 
 
 @pytest.mark.parametrize("wrong, told", [
-    (TEXT.replace("max-length = 5", "max-length = -5"), "line 4: policies.p: -5 is not a valid maximum length;"),
-    (TEXT.replace("max-length = 3", 'overflow = "x"'), 'line 9: operator_policies.p: <<"x">> is not a valid overflow'),
+    (TEXT.replace("max-length = 5", "max-length = -5"),
+     "line 4: policies.p: max-length: -5 is not a valid maximum length;"),
+    (TEXT.replace("max-length = 3", 'overflow = "x"'),
+     "line 9: operator_policies.p: overflow: 'x' is not a valid overflow"),
     (TEXT.replace('name = "p"', 'name = "p"\nvhost = "none"'), "line 4: policies.p: no vhost 'none';"),
 ])
 def test_a_policy_that_makes_no_sense_stops_the_start(broker: Broker, path: Path, wrong: str, told: str) -> None:
