@@ -31,6 +31,7 @@ _SIGNED_64 = struct.Struct(">q")
 _DECIMAL = struct.Struct(">Bi")
 _FLOATS = {ord("f"): struct.Struct(">f"), ord("d"): struct.Struct(">d")}
 _length_at = _LENGTH.unpack_from
+_from_octets = int.from_bytes
 
 
 class FieldError(ValueError):
@@ -132,6 +133,7 @@ _TYPED: dict[type[TypedInt], tuple[bytes, struct.Struct]] = {
     Long: (b"l", _SIGNED_64),
     Timestamp: (b"T", struct.Struct(">Q")),
 }
+INTEGERS = frozenset([_TYPE_NAMES[ord("I")], *[_TYPE_NAMES[tag[0]] for tag, _ in _TYPED.values()]])     # by type name
 
 
 def check_table(octets: bytes) -> None:
@@ -486,19 +488,48 @@ def read_value(kind: str, octets: bytes) -> Value:
     return _READERS[_TAGS[kind]](octets, 0, len(octets))
 
 
-def tables_in(array: bytes) -> Iterator[bytes]:
-    """Yield the octets of each element of an array that is a table. Raises FieldError where it does not decode."""
+def tables_in(array: bytes, names: Collection[bytes]) -> Iterator[tuple[bytes, dict[bytes, tuple[str, bytes]]]]:
+    """Yield of each element of an array that is a table its octets, and of these names what `find_octets` finds.
+
+    Raises FieldError where it does not decode.
+    """
+    # In one function: there may be thousands of tables, each with a field or two.
     at, size = 0, len(array)
     try:
         while at < size:
             tag = array[at]
-            start, at = _span(array, at)
+            if tag != _TABLE:
+                at = _span(array, at)[1]
+                continue
+            first = at + 5
+            at = first + _from_octets(array[at + 1 : first], "big")
             if at > size:
+                break
+            found: dict[bytes, tuple[str, bytes]] = {}
+            value_at = first
+            while value_at < at:
+                name_at = value_at + 1
+                value_at = name_at + array[value_at]
+                name = array[name_at:value_at]
+                tag = array[value_at]
+                width = _WIDTHS.get(tag)
+                start = value_at + 1
+                if width is not None:
+                    value_at = start + width
+                elif tag in _TYPE_NAMES:
+                    start += 4
+                    value_at = start + _from_octets(array[start - 4 : start], "big")
+                else:
+                    raise FieldError(f"unknown field type {chr(tag)!r}")
+                if name in names and name not in found:
+                    found[name] = _TYPE_NAMES[tag], array[start:value_at]
+            if value_at > at:
                 raise FieldError(_CUT_SHORT)
-            if tag == _TABLE:
-                yield array[start:at]
+            yield array[first:at], found
     except IndexError:
         raise FieldError(_CUT_SHORT) from None
+    if at > size:
+        raise FieldError(_CUT_SHORT)
 
 
 def array_of_tables(tables: Iterable[bytes]) -> Encoded:

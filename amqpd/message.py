@@ -55,6 +55,7 @@ class Facts(msgspec.Struct, frozen=True, eq=False):
     has_bcc: bool = False
     headers: bytes = b""
     flaw: str = ""
+    deaths_are_merged: bool = False         # as far as is known: `x-death` has one counted entry a queue and reason
 
     @property
     def is_special(self) -> bool:

@@ -363,6 +363,14 @@ def test_the_octets_of_entries_are_found_with_their_types() -> None:
         b"n": ("signedint", b"\x00\x00\x00\x05")}
 
 
+@given(st.lists(TABLES, max_size=4))
+def test_what_is_found_in_the_tables_of_an_array_is_what_is_found_in_each(tables: list[dict[str, Value]]) -> None:
+    encoded = [encode_table(table) for table in tables]
+    names = [name.encode() for table in tables for name in table]
+    assert [*tables_in(bytes(array_of_tables(encoded))[4:], names)] == [
+        (octets, find_octets(octets, names)) for octets in encoded]
+
+
 @given(TABLES)
 def test_found_octets_are_read_as_the_value(table: dict[str, Value]) -> None:
     found = find_octets(encode_table(table), [name.encode() for name in table])
@@ -371,16 +379,20 @@ def test_found_octets_are_read_as_the_value(table: dict[str, Value]) -> None:
 
 def test_the_tables_of_an_array_are_taken_out_and_put_together_as_octets() -> None:
     array = encode_table({"a": [1, {"b": 2}, "text", [{"c": 3}], {}]})
-    tables = [*tables_in(find_octets(array, (b"a",))[b"a"][1])]
+    found = [*tables_in(find_octets(array, (b"a",))[b"a"][1], (b"b", b"c"))]
+    tables = [octets for octets, _ in found]
+    assert [values for _, values in found] == [{b"b": ("signedint", b"\x00\x00\x00\x02")}, {}]
     assert tables == [encode_table({"b": 2}), b""]
     together = encode_table({"a": array_of_tables([ODD, *tables])})
     assert decode_table(together) == {"a": [decode_table(ODD), {"b": 2}, {}]}
 
 
-@pytest.mark.parametrize("array", [b"F", b"F\x00", b"F\x00\x00\x00\x01", b"S\x00\x00\x00\x02a", b"?"])
+@pytest.mark.parametrize("array", [b"F", b"F\x00", b"F\x00\x00\x00\x01", b"S\x00\x00\x00\x02a", b"?",
+                                   b"F\x00\x00\x00\x01\x01VV", b"F\x00\x00\x00\x02\x00?", b"F\x00\x00\x00\x02\x00S",
+                                   b"F\x00\x00\x00\x02\x00IVVVV"])
 def test_an_array_that_does_not_decode_is_a_field_error(array: bytes) -> None:
     with pytest.raises(FieldError):
-        list(tables_in(array))
+        list(tables_in(array, ()))
 
 
 def test_a_found_value_that_does_not_decode_is_a_field_error() -> None:

@@ -11,9 +11,8 @@ RabbitMQ docs/dlx; rabbit_dead_letter.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import NamedTuple
-
+import struct
+from collections.abc import Collection, Hashable
 import msgspec
 
 from amqpd import fields
@@ -25,6 +24,11 @@ HIGHEST_COUNT = (1 << 63) - 1       # where the count of an entry stays; RabbitM
 REMEMBERED = 100                    # different properties of copies
 
 _Field = tuple[str, bytes]      # type and octets of a value
+_OF_DEATH = frozenset((b"queue", b"reason", b"count"))      # what is read of an entry of `x-death`
+_REJECTED = "longstr", REJECTED.encode()
+_COUNT = b"\x05countl"
+_pack_count = struct.Struct(">q").pack
+FEW = 16        # queues that are searched for in the octets of all deaths, before these are read one by one
 
 
 class Grave(msgspec.Struct, frozen=True):
@@ -74,8 +78,9 @@ class DeadCopies:
         if known is None:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
-            properties = dead_properties(message, self._grave, self._time_s)
-            known = self._known[key] = self._route(message), properties, read_own_facts(properties)
+            properties, is_merged = dead_properties(message, self._grave, self._time_s)
+            facts = msgspec.structs.replace(read_own_facts(properties), deaths_are_merged=is_merged)
+            known = self._known[key] = self._route(message), properties, facts
         route, properties, facts = known
         return Message(number, route, facts, message.content_with(properties), message.body_size)
 
@@ -85,18 +90,19 @@ class DeadCopies:
         return Route(exchange, key, names, message.route.channel, message.route.frame_max)
 
 
-def dead_properties(message: Message, grave: Grave, time_s: int) -> bytes:
-    """Return the properties of the copy of a message that died."""
+def dead_properties(message: Message, grave: Grave, time_s: int) -> tuple[bytes, bool]:
+    """Return the properties of the copy of a message that died, and whether its deaths are merged."""
     properties = message.properties
     x_death = _x_death(message)
-    headers: dict[str, fields.Value] = {"x-death": _with_death(x_death, message, grave, time_s)}
+    deaths, is_merged = _with_death(x_death, message, grave, time_s)
+    headers: dict[str, fields.Value] = {"x-death": deaths}
     died_in = {"exchange": message.route.exchange, "queue": grave.queue, "reason": grave.reason}
     if x_death is None:
         headers |= {f"x-first-death-{name}": value for name, value in died_in.items()}
     headers |= {f"x-last-death-{name}": value for name, value in died_in.items()}
     if grave.routing_key is not None:
         properties = without_headers(properties, ("CC",))
-    return with_headers(without_expiration(properties), headers)
+    return with_headers(without_expiration(properties), headers), is_merged
 
 
 def _as_name(text: str) -> str:
@@ -110,49 +116,54 @@ def _x_death(message: Message) -> _Field | None:
     return fields.find_octets(headers, (b"x-death",)).get(b"x-death") if headers else None
 
 
-def _with_death(x_death: _Field | None, message: Message, grave: Grave, time_s: int) -> fields.Encoded:
-    """Return the deaths of a message, this one first. Of one queue and reason there is one entry, with a count.
+def _with_death(
+    x_death: _Field | None, message: Message, grave: Grave, time_s: int
+) -> tuple[fields.Encoded, bool]:
+    """Return the deaths of a message, this one first, and whether they are merged.
 
-    An `x-death` that is no array, and an element of it that is no table, are left out.
+    Of one queue and reason there is one entry, with a count. An `x-death` that is no array, and an element of it that
+    is no table, are left out.
     """
-    deaths = _deaths(x_death[1]) if x_death is not None and x_death[0] == "array" else {}
-    again = deaths.pop((grave.queue.encode(), grave.reason.encode()), None)
-    if again is None:
-        death = _new_death(message, grave, time_s)
-    else:
-        death = _with_count(again.octets, (again.deaths or 0) + 1)
-    return fields.array_of_tables((death, *[death.octets for death in deaths.values()]))
+    array = x_death[1] if x_death is not None and x_death[0] == "array" else b""
+    queue = grave.queue.encode()
+    if message.facts.deaths_are_merged and not any([_entry_of_queue(tag, queue) in array for tag in b"Sx"]):
+        # All are other queues': they need not be read, which takes long where there are thousands.
+        first = fields.array_of_tables([_new_death(message, grave, time_s)])
+        return fields.Encoded(first.tag, _sized(first[4:] + array)), True
+    deaths, is_merged = _deaths(array)
+    again = deaths.pop((queue, grave.reason.encode()), None)
+    death = _new_death(message, grave, time_s) if again is None else _with_count(again, (_count_of(again) or 0) + 1)
+    return fields.array_of_tables((death, *deaths.values())), is_merged
 
 
-class _Death(NamedTuple):
-    """An entry of `x-death`: its octets, and how many deaths it tells of, or None where it has no number of them."""
-
-    octets: bytes
-    deaths: int | None
+def _entry_of_queue(tag: int, queue: bytes) -> bytes:
+    """Return what stands in the deaths that name this queue, in a string of this type."""
+    return b"\x05queue" + bytes((tag,)) + _sized(queue)
 
 
-def _deaths(array: bytes) -> dict[Hashable, _Death]:
-    """Return the first entry of each queue and reason, by these.
+def _deaths(array: bytes) -> tuple[dict[Hashable, bytes], bool]:
+    """Return the first entry of each queue and reason, by these, and whether all of them have a count.
 
     Where there are several entries in all, one without a count gets the number of those of its queue and reason:
     brokers of old wrote an entry for each death, and none had a count.
     """
-    first: dict[Hashable, _Death] = {}
+    first: dict[Hashable, bytes] = {}
     times: dict[Hashable, int] = {}
-    for octets in fields.tables_in(array):
-        found = fields.find_octets(octets, (b"queue", b"reason", b"count"))
+    uncounted: list[Hashable] = []
+    for octets, found in fields.tables_in(array, _OF_DEATH):
         key: Hashable = _comparable(found.get(b"queue")), _comparable(found.get(b"reason"))
-        times[key] = times.get(key, 0) + 1
-        if times[key] == 1:
-            count = fields.read_value(*found[b"count"]) if b"count" in found else None
-            if isinstance(count, bool) or not isinstance(count, int):
-                count = None
-            first[key] = _Death(octets, count)
-    if sum(times.values()) > 1:
-        for key, death in first.items():
-            if death.deaths is None:
-                first[key] = _Death(_with_count(death.octets, times[key]), times[key])
-    return first
+        if key in times:
+            times[key] += 1
+            continue
+        times[key] = 1
+        first[key] = octets
+        if b"count" not in found or found[b"count"][0] not in fields.INTEGERS:
+            uncounted.append(key)
+    if sum(times.values()) == 1 and uncounted:
+        return first, False
+    for key in uncounted:
+        first[key] = _with_count(first[key], times[key])
+    return first, True
 
 
 def _comparable(field: _Field | None) -> Hashable:
@@ -160,7 +171,16 @@ def _comparable(field: _Field | None) -> Hashable:
     return field[1] if field is not None and field[0] in ("longstr", "binary") else field
 
 
+def _count_of(death: bytes) -> int | None:
+    """Return how many deaths an entry tells of, or None where it has no number of them."""
+    found = fields.find_octets(death, (b"count",)).get(b"count")
+    count = fields.read_value(*found) if found is not None and found[0] in fields.INTEGERS else None
+    return count if isinstance(count, int) else None
+
+
 def _with_count(death: bytes, count: int) -> bytes:
+    if b"\x05count" not in death:       # there may be thousands without
+        return death + _COUNT + _pack_count(min(count, HIGHEST_COUNT))
     return fields.with_entries(death, {"count": fields.Long(min(count, HIGHEST_COUNT))})
 
 
@@ -179,8 +199,8 @@ def _new_death(message: Message, grave: Grave, time_s: int) -> bytes:
     return fields.encode_table(death)
 
 
-def cycling_queues(message: Message) -> set[str]:
-    """Return the queues that a message with these deaths would come back to all by itself, nobody having rejected it.
+def cycling_queues(message: Message, among: Collection[str]) -> set[str]:
+    """Return those of these queues that a message would come back to all by itself, nobody having rejected it.
 
     RabbitMQ docs/dlx (routing dead-lettered messages).
     """
@@ -188,11 +208,18 @@ def cycling_queues(message: Message) -> set[str]:
     x_death = _x_death(message)
     if x_death is None or x_death[0] != "array":
         return queues
-    for death in fields.tables_in(x_death[1]):
-        found = fields.find_octets(death, (b"queue", b"reason"))
-        if found.get(b"reason") == ("longstr", REJECTED.encode()):
+    array = x_death[1]
+    if len(among) <= FEW and not any([
+            "\\" in name or _entry_of_queue(ord("S"), name.encode()) in array for name in among]):
+        return queues
+    for _, found in fields.tables_in(array, _OF_DEATH):
+        if found.get(b"reason") == _REJECTED:
             break
         kind, queue = found.get(b"queue", ("void", b""))
         if kind == "longstr":
             queues.add(queue.decode(errors="backslashreplace"))
-    return queues
+    return queues.intersection(among)
+
+
+def _sized(octets: bytes) -> bytes:
+    return len(octets).to_bytes(4, "big") + octets

@@ -250,7 +250,7 @@ class DeadLetterRouter:
         targets = self._targets(exchange, tuple(routing_keys(message, grave)), copy, known)
         if grave.reason == REJECTED or not targets:
             return copy, targets
-        cycling = cycling_queues(copy)
+        cycling = cycling_queues(copy, [target.name for target in targets])
         return copy, [target for target in targets if target.name not in cycling]
 
     def _targets(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -109,9 +110,11 @@ def test_every_message_that_was_accepted_has_a_copy(headers: bytes, graves: list
         assert copy.facts.headers == read_own_facts(copy.properties).headers
         unchanged = OURS if grave.routing_key is None else (*OURS, "CC")
         assert without_keys(copy.facts.headers, unchanged) == without_keys(message.facts.headers, unchanged)
+        read_again = msgspec.structs.replace(message, facts=read_own_facts(message.properties))
+        assert dead_copy(read_again, grave).content == copy.content, "what is known of the deaths makes a difference"
         first = headers_of(copy)["x-death"][0]
         assert isinstance(first["count"], Long | int)
-        assert isinstance(cycling_queues(copy), set)
+        assert cycling_queues(copy, [grave.queue, "unknown"]) <= {grave.queue}
         message = copy
 
 
@@ -141,7 +144,9 @@ def test_a_message_dies_in_700_queues() -> None:
     for number in range(700):
         message = dead_copy(message, Grave(f"queue {number}", "expired", "", None))
     assert len(headers_of(message)["x-death"]) == 700
-    assert cycling_queues(message) == {f"queue {number}" for number in range(700)}
+    queues = {f"queue {number}" for number in range(700)}
+    assert cycling_queues(message, {*queues, "queue"}) == queues
+    assert cycling_queues(message, {"queue 5", "queue", "5"}) == {"queue 5"}
 
 
 # Circles
@@ -150,7 +155,13 @@ def test_a_circle_is_what_nobody_rejected() -> None:
     known: list[Value] = [
         {"queue": "c", "reason": "expired"}, {"queue": "b", "reason": "rejected"}, {"queue": "a", "reason": "maxlen"}]
     copy = dead_copy(message_with(encode_table({"x-death": known})), GRAVE)
-    assert cycling_queues(copy) == {"q", "c"}
+    assert cycling_queues(copy, "abcq") == {"q", "c"}
+
+
+def test_a_name_that_is_not_utf_8_is_known_by_its_escapes() -> None:
+    known: list[Value] = [{"queue": LongString(b"\xff"), "reason": "expired"}]
+    copy = dead_copy(message_with(encode_table({"x-death": known})), GRAVE)
+    assert cycling_queues(copy, ["\\xff"]) == {"\\xff"}
 
 
 def test_messages_of_equal_properties_have_copies_alike() -> None:
