@@ -40,17 +40,13 @@ class Bindings:
         """Return the sources and keys of what leads to this queue or exchange; `kind` is "queue" or "exchange"."""
         return list(self._incoming.get((kind, name), ()))
 
-    def add(self, source: Exchange, binding: BindingDefinition, destination: Destination) -> bool:
-        """Add a binding at both ends; return False if it was there.
-
-        Raises ChannelException for arguments that the exchange type refuses.
-        """
-        key = source.bind(binding, destination)
-        if key is None:
-            return False
+    def add(
+        self, source: Exchange, key: BindingKey, binding: BindingDefinition, destination: Destination
+    ) -> None:
+        """Add a binding at both ends; its key comes from `Exchange.new_key`."""
+        source.add(key, binding, destination)
         incoming = self._incoming.setdefault((binding.destination_type, binding.destination), {})
         incoming[binding.source, key] = binding
-        return True
 
     def remove(self, source: Exchange, key: BindingKey) -> tuple[BindingDefinition, Destination]:
         """Remove a binding, which is there, from both ends; return it, and where it led."""

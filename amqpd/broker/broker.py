@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from msgspec.structs import replace
 
 from amqpd.broker.access import Operator, User
+from amqpd.broker.atomic import Atomic
 from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import (
     BindingDefinition,
@@ -38,7 +39,7 @@ from amqpd.broker.remembered import CommonMemory
 from amqpd.broker.shelf import MemoryShelf
 from amqpd.broker.unacked_contents import UnackedContents
 from amqpd.broker.vhost import Vhost
-from amqpd.broker.worklist import Worklist
+from amqpd.broker.worklist import Worklist, nothing
 from amqpd.errors import AmqpException, ReplyCode
 from amqpd.message import Message
 
@@ -108,6 +109,7 @@ class Broker:
         self.next_message_number = first_number
         self._next_queue_number = first_number
         self.last_batch = 0
+        self._atomic = Atomic(journal, nothing)
         self.is_behind = False      # whether publishers should wait until consumers have taken more
         self._looks_again_ms = 0
         self.vhost_definitions: dict[str, VhostDefinition] = {}
@@ -118,8 +120,9 @@ class Broker:
         """Raises AlreadyThere."""
         if definition.name in self.vhosts:
             raise AlreadyThere(f"vhost '{definition.name}' already exists")
-        self._build_vhost(definition)
-        self._record(Defined(definition))
+        with self._atomic:
+            self._build_vhost(definition)
+            self._record(Defined(definition))
 
     def delete_vhost(self, name: str) -> None:
         """Delete a vhost with all that is in it; its connections are closed. Raises NoSuchThing.
@@ -130,11 +133,12 @@ class Broker:
         for connection in list(self.connections.values()):
             if connection.vhost_name == name:
                 connection.force_close(f"vhost '{name}' is deleted")
-        for user in self.users.values():
-            user.forbid(name)
-        del self.vhosts[name]
-        vhost.end()
-        self._record(Deleted(self.vhost_definitions.pop(name)))
+        with self._atomic:
+            for user in self.users.values():
+                user.forbid(name)
+            del self.vhosts[name]
+            vhost.end()
+            self._record(Deleted(self.vhost_definitions.pop(name)))
 
     def vhost(self, name: str) -> Vhost:
         """Raises NoSuchThing."""
@@ -190,8 +194,10 @@ class Broker:
         """Raises AlreadyThere."""
         if definition.name in self.users:
             raise AlreadyThere(f"user '{definition.name}' already exists")
-        self.users[definition.name] = User(definition)
-        self._record(Defined(definition))
+        user = User(definition)
+        with self._atomic:
+            self.users[definition.name] = user
+            self._record(Defined(definition))
 
     def delete_user(self, name: str) -> None:
         """Delete a user with his permissions; his connections are closed. Raises NoSuchThing."""
@@ -199,8 +205,9 @@ class Broker:
         for connection in list(self.connections.values()):
             if connection.user_name == name:
                 connection.force_close(f"user '{name}' is deleted")
-        del self.users[name]
-        self._record(Deleted(user.definition))
+        with self._atomic:
+            del self.users[name]
+            self._record(Deleted(user.definition))
 
     def change_password(self, name: str, password_hash: str, algorithm: str) -> None:
         """Give a user a new password, as `access.hash_password` made it; running connections stay.
@@ -208,29 +215,36 @@ class Broker:
         Raises NoSuchThing.
         """
         user = self.user(name)
-        user.definition = replace(user.definition, password_hash=password_hash, hashing_algorithm=algorithm)
-        self._record(Defined(user.definition))
+        definition = replace(user.definition, password_hash=password_hash, hashing_algorithm=algorithm)
+        with self._atomic:
+            user.definition = definition
+            self._record(Defined(definition))
 
     def set_user_tags(self, name: str, tags: tuple[str, ...]) -> None:
         """Give a user these tags in place of those he had, on running connections too. Raises NoSuchThing."""
         user = self.user(name)
-        user.definition = replace(user.definition, tags=tags)
-        self._record(Defined(user.definition))
+        definition = replace(user.definition, tags=tags)
+        with self._atomic:
+            user.definition = definition
+            self._record(Defined(definition))
 
     def set_permissions(self, permission: PermissionDefinition) -> None:
         """Set what a user may do in a vhost. Raises NoSuchThing."""
-        self.vhost(permission.vhost).version += 1
-        self.user(permission.user).permit(permission)
-        self._record(Defined(permission))
+        vhost, user = self.vhost(permission.vhost), self.user(permission.user)
+        with self._atomic:
+            vhost.version += 1
+            user.permit(permission)
+            self._record(Defined(permission))
 
     def clear_permissions(self, user_name: str, vhost_name: str) -> None:
         """Take away all a user may do in a vhost; his connections stay, and are refused. Raises NoSuchThing."""
         vhost, user = self.vhost(vhost_name), self.user(user_name)
         permission = user.permissions.get(vhost_name)
         if permission is not None:
-            vhost.version += 1
-            user.forbid(vhost_name)
-            self._record(Deleted(permission))
+            with self._atomic:
+                vhost.version += 1
+                user.forbid(vhost_name)
+                self._record(Deleted(permission))
 
     def user(self, name: str) -> User:
         """Raises NoSuchThing."""

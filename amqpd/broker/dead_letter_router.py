@@ -236,8 +236,8 @@ class DeadLetterRouter:
         for target, arriving in runs.items():
             aside += [moved.pop(copy) for copy in self._publish(target, arriving) if copy in moved]
         if deaths.is_stored:
+            queue.set_aside(aside)      # first: after an error all are set aside, and none may have been settled
             queue.dead_lettered(list(moved.values()))
-            queue.set_aside(aside)
         return taken
 
     def _prepare(

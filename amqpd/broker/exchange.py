@@ -68,20 +68,21 @@ class Exchange:
             self.alternate = alternate
             self.changes += 1
 
-    def bind(self, binding: BindingDefinition, destination: Destination) -> BindingKey | None:
-        """Add a binding and return its key; None if it was there.
+    def new_key(self, binding: BindingDefinition) -> BindingKey | None:
+        """Return the key of a binding that is to be added; None if it is there. Changes nothing.
 
         Raises ChannelException for arguments the type refuses.
         """
         self._bound.check_binding(binding)
         key = binding_key(binding)
-        if key in self.bindings:
-            return None
+        return None if key in self.bindings else key
+
+    def add(self, key: BindingKey, binding: BindingDefinition, destination: Destination) -> None:
+        """Add a binding; its key comes from `new_key`."""
         self.bindings[key] = binding, destination
         self.bound_exchanges += binding.destination_type == "exchange"
         self.changes += 1
         self._bound.bind(binding, destination)
-        return key
 
     def unbind(self, key: BindingKey) -> tuple[BindingDefinition, Destination]:
         """Remove a binding, which is there, and return it."""

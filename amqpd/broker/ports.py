@@ -96,6 +96,12 @@ class Journal(Protocol):
         consumer has taken them over: their publishers may be told, whether they are on disk or not.
         """
 
+    def fail(self, error: Exception) -> None:
+        """Write nothing any more: by this mistake of ours, memory may differ from what was recorded.
+
+        The first error counts. A record that raises does this by itself.
+        """
+
 
 class Shelf(Protocol):
     """Where the contents of waiting messages are that memory has no room for.

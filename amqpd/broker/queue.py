@@ -173,12 +173,14 @@ class Queue:
         ends = self._ends_of(run) if is_timed else {}
         batch = 0
         persistent = self.kept(run)
+        # Found before the run is recorded: what finds it may raise, and then there is no run, in memory or on disk.
+        taker = self._sole_taker(run) if not self.ready and not self.jobs.has_work else None
         if persistent and self.lease is not None:
             self.lease.published(persistent[-1].number)
             self.kept_on_disk += len(persistent)
             batch = self._journal.published(self.definition, persistent, self._to_wall(ends, persistent))
         self.published_total += len(run)
-        if not self.ready and not self.jobs.has_work and (taker := self._sole_taker(run)) is not None:
+        if taker is not None:
             if ends and not taker.no_ack:
                 self._deadlines.add_out(ends)
             self._hand_out(taker, run)

@@ -35,6 +35,7 @@ from amqpd.broker.arguments import (
     describe_queue,
     named_exchange,
 )
+from amqpd.broker.atomic import NEVER, Atomic
 from amqpd.broker.bindings import Bindings, steps_to_remove
 from amqpd.broker.definitions import (
     BindingDefinition,
@@ -103,6 +104,7 @@ class Vhost:
         self._journal = journal
         self._shelf = shelf
         self._batch = 0
+        self._atomic = Atomic(journal, self._await_for_ever)
         self._next_queue_number = next_queue_number
         self._clock = clock or Clock()
         self.dead_letters = DeadLetterRouter(
@@ -167,9 +169,11 @@ class Vhost:
             user.require(self.name, "read", "exchange", name)
             user.require(self.name, "write", "exchange", alternate)
         self._await_exchange(name)
-        self._add_exchange(exchange)
-        if definition.durable:
-            self._record(Defined(definition))
+        self._apply_to_exchange(exchange)
+        with self._atomic:
+            self._add_exchange(exchange)
+            if definition.durable:
+                self._record(Defined(definition))
 
     def find_exchange(self, name: str) -> Exchange:
         """What a passive declare asks. Raises ChannelException: NOT_FOUND, ACCESS_REFUSED for the default one."""
@@ -206,28 +210,29 @@ class Vhost:
             raise ChannelException(ReplyCode.ACCESS_REFUSED, "operation not permitted on the default exchange")
 
     def _add_exchange(self, exchange: Exchange) -> None:
-        self._apply_to_exchange(exchange)
         self.exchanges[exchange.name] = exchange
         self.routing.exchanges_added += 1
         self.version += 1
 
     def _remove_exchange(self, exchange: Exchange) -> None:
-        del self.exchanges[exchange.name]
-        exchange.leave()
-        self.routing.gone(exchange)
-        self.version += 1
-        if exchange.definition.durable:
-            self._record(Deleted(exchange.definition))
-        self.leaving.exchange(exchange, self._take_apart_exchange(exchange))
+        with self._atomic:
+            del self.exchanges[exchange.name]
+            exchange.leave()
+            self.routing.gone(exchange)
+            self.version += 1
+            if exchange.definition.durable:
+                self._record(Deleted(exchange.definition))
+            self.leaving.exchange(exchange, self._take_apart_exchange(exchange))
 
     def _take_apart_exchange(self, exchange: Exchange) -> Iterator[int]:
-        outgoing = [*exchange.bindings][::-1]
-        while outgoing:
-            key = outgoing.pop()
-            if key in exchange.bindings:        # else the queue that it led to has gone meanwhile
-                self._remove_binding(exchange, key)
-            yield steps_to_remove(key)
-        yield from self._remove_incoming("exchange", exchange.name)
+        with self._atomic:
+            outgoing = [*exchange.bindings][::-1]
+            while outgoing:
+                key = outgoing.pop()
+                if key in exchange.bindings:        # else the queue that it led to has gone meanwhile
+                    self._remove_binding(exchange, key)
+                yield steps_to_remove(key)
+            yield from self._remove_incoming("exchange", exchange.name)
 
     # Queues
 
@@ -261,9 +266,10 @@ class Vhost:
         check_queue_arguments(definition if definition.name else msgspec.structs.replace(definition, name=name))
         created = self._as_stored(definition, name, number=self._next_queue_number())
         queue = self._new_queue(created, owner if created.exclusive else None)
-        self._add_queue(queue)
-        if created.durable:
-            self._record(Defined(created))
+        with self._atomic:
+            self._add_queue(queue)
+            if created.durable:
+                self._record(Defined(created))
         return queue
 
     def _as_stored(self, definition: QueueDefinition, name: str, number: int = 0) -> QueueDefinition:
@@ -304,7 +310,7 @@ class Vhost:
 
     def note_batch(self, batch: int) -> None:
         """Let answers about this vhost wait for this batch of the journal too; 0 is none."""
-        self._batch = batch or self._batch
+        self._batch = max(batch, self._batch)
 
     def _new_queue(self, definition: QueueDefinition, owner: object | None) -> Queue:
         return Queue(
@@ -322,33 +328,35 @@ class Vhost:
         """Take a queue away with all that hangs on it, without asking anybody."""
         if queue.deleted:
             return
-        del self.queues[queue.name]
-        if queue.owner is not None:
-            self._forget_owner(queue)
-        self.exchanges[""].changes += 1
-        self.version += 1
-        queue.deleted = True        # so that nothing leads to it, before its bindings have gone
-        if queue.definition.durable:
-            if self.dead_letters.has_dead_letters_of(queue):
-                queue.is_still_stored = True
-            else:
-                self._record(Deleted(queue.definition))
-        self.leaving.queue(queue, self._take_apart_queue(queue))
+        with self._atomic:
+            del self.queues[queue.name]
+            if queue.owner is not None:
+                self._forget_owner(queue)
+            self.exchanges[""].changes += 1
+            self.version += 1
+            queue.deleted = True        # so that nothing leads to it, before its bindings have gone
+            if queue.definition.durable:
+                if self.dead_letters.has_dead_letters_of(queue):
+                    queue.is_still_stored = True
+                else:
+                    self._record(Deleted(queue.definition))
+            self.leaving.queue(queue, self._take_apart_queue(queue))
         self.routing.gone(queue)
         if queue.name in self.leaving.queues:
             self.routing.forget()
         queue.end()
 
     def _take_apart_queue(self, queue: Queue) -> Iterator[int]:
-        if queue.is_still_stored:
-            # What died before the deletion is moved before it is recorded: no crash loses what was confirmed.
-            yield from self.dead_letters.move_those_of(queue)
-            queue.is_still_stored = False
-            self._record(Deleted(queue.definition))
-        yield from self._remove_incoming("queue", queue.name)
+        with self._atomic:
+            if queue.is_still_stored:
+                # What died before the deletion is moved before it is recorded: no crash loses what was confirmed.
+                yield from self.dead_letters.move_those_of(queue)
+                queue.is_still_stored = False
+                self._record(Deleted(queue.definition))
+            yield from self._remove_incoming("queue", queue.name)
 
     def _note_unfinished(self, is_unfinished: bool) -> None:
-        self._batch = self._journal.unfinished(is_unfinished) or self._batch
+        self._batch = max(self._journal.unfinished(is_unfinished), self._batch)
 
     def _forget_owner(self, queue: Queue) -> None:
         owned = self._exclusive.get(queue.owner, {})
@@ -381,11 +389,14 @@ class Vhost:
         self._check_binding_rights(user, binding)
         source = self.exchange(binding.source)
         destination = self._destination(binding, owner)
-        if not self._bindings.add(source, binding, destination):
+        key = source.new_key(binding)
+        if key is None:
             return
-        self.version += 1
-        if self._is_durable(source, destination):
-            self._record(Defined(binding))
+        with self._atomic:
+            self._bindings.add(source, key, binding, destination)
+            self.version += 1
+            if self._is_durable(source, destination):
+                self._record(Defined(binding))
 
     def unbind(self, user: User, binding: BindingDefinition, owner: object) -> None:
         """Remove a binding; one that is not there is fine, also where an end of it is missing.
@@ -420,10 +431,11 @@ class Vhost:
 
     def _remove_binding(self, source: Exchange, key: BindingKey) -> None:
         """Take one binding away, and an auto-delete source with its last one."""
-        binding, destination = self._bindings.remove(source, key)
-        self.version += 1
-        if self._is_durable(source, destination):
-            self._record(Deleted(binding))
+        with self._atomic:
+            binding, destination = self._bindings.remove(source, key)
+            self.version += 1
+            if self._is_durable(source, destination):
+                self._record(Deleted(binding))
         if source.definition.auto_delete and not source.bindings and source.name in self.exchanges:
             self._remove_exchange(source)
 
@@ -450,16 +462,19 @@ class Vhost:
         Raises InvalidPolicy. RabbitMQ docs/policies.
         """
         check_policy(policy)
-        self.policies.set(policy)
-        self._record(Defined(policy))
+        with self._atomic:
+            self.policies.set(policy)
+            self._record(Defined(policy))
         self.followers.follow(self.policies.count)
 
     def clear_policy(self, name: str, *, is_operator: bool = False) -> None:
         """Take a policy away, or an operator's; queues and exchanges follow. Raises NoSuchPolicy."""
-        policy = self.policies.clear(name, is_operator=is_operator)
+        with self._atomic:
+            policy = self.policies.clear(name, is_operator=is_operator)
+            if policy is not None:
+                self._record(Deleted(policy))
         if policy is None:
             raise NoSuchPolicy(name, self.name)
-        self._record(Deleted(policy))
         self.followers.follow(self.policies.count)
 
     def _apply_to_exchange(self, exchange: Exchange) -> None:
@@ -511,17 +526,26 @@ class Vhost:
                 self.followers.follow(self.policies.count)
                 self.followers.finish()
             elif isinstance(definition, ExchangeDefinition):
-                self._add_exchange(Exchange(definition))
+                exchange = Exchange(definition)
+                self._apply_to_exchange(exchange)
+                self._add_exchange(exchange)
             elif isinstance(definition, QueueDefinition):
                 self._add_queue(self._new_queue(definition, None))
             elif isinstance(definition, BindingDefinition):
                 ends: Mapping[str, Destination] = (
                     self.queues if definition.destination_type == "queue" else self.exchanges)
-                self._bindings.add(self.exchanges[definition.source], definition, ends[definition.destination])
+                source = self.exchanges[definition.source]
+                key = source.new_key(definition)
+                if key is not None:
+                    self._bindings.add(source, key, definition, ends[definition.destination])
                 self.version += 1
 
     def _record(self, change: Change) -> None:
-        self._batch = self._journal.changed(change) or self._batch
+        self._batch = max(self._journal.changed(change), self._batch)
+
+    def _await_for_ever(self) -> None:
+        """Let nobody hear of this vhost what may not be true after the stop that follows."""
+        self._batch = NEVER
 
     @property
     def awaited_batch(self) -> int:

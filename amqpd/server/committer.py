@@ -68,7 +68,7 @@ class Committer:
         self._on_failure = on_failure
         self._with_room = with_room
         self._follow_clock = follow_clock
-        self._is_busy = False
+        self._is_busy = self._is_told = False
         self._committed_number = 0
         self._most, self._most_octets = MOST_WAITING // 4, MOST_OCTETS_WAITING // 4
         self._taken_at = 0.0                    # of the loop's clock, when the batch was taken that is being written
@@ -119,9 +119,13 @@ class Committer:
         New jobs of the worklist do their first pieces before: a death is then mostly moved in the batch of its cause.
         A batch out of which everything was settled again needs no writing: it counts as committed.
         """
+        if self._has_failed():
+            return
         if self._is_busy or self._journal.hold.is_on:
             return
         self._passes.work_on_new()
+        if self._has_failed():
+            return
         filling = self._journal.filling
         if filling.is_empty:
             self._journal.nothing_waits()
@@ -137,6 +141,16 @@ class Committer:
         self._taken_at = self._loop.time()
         self._taken_count, self._taken_weight = filling.count, filling.weight
         self._work.put(self._journal.take())
+
+    def _has_failed(self) -> bool:
+        """Return whether the journal has failed: then the broker fails and stops, with what was written before."""
+        error = self._journal.failure
+        if error is None:
+            return False
+        if not self._is_told:
+            self._is_told = True
+            self._on_failure(self._store.fail_by_mistake(error))
+        return True
 
     def check_files(self) -> bool:
         """Return whether the store's files are still where they were opened; if not, the broker fails and stops.
@@ -158,7 +172,9 @@ class Committer:
 
     def tell_of_answers(self) -> None:
         """Let what was published be confirmed as far as consumers have taken it over, and nobody else is owed it."""
-        number = self._journal.owed.safe_number() if self._passes.is_awaiting else None
+        if self._journal.failure is not None or not self._passes.is_awaiting:
+            return
+        number = self._journal.owed.safe_number()
         if number is not None:
             self._passes.on_answered(number)
 
@@ -166,7 +182,8 @@ class Committer:
         """Return once all that has been recorded so far is on disk."""
         self.take()
         awaited = self._journal.filling.number
-        while self._is_busy or self._journal.hold.is_on or not self._journal.filling.is_empty:
+        while (self._is_busy or self._journal.hold.is_on or not self._journal.filling.is_empty
+               or self._journal.failure is not None):
             if self._committed_number >= awaited:
                 return
             self._one_more.clear()

@@ -1,7 +1,8 @@
 """What the broker recorded since the last commit: the batch that fills while another one is written.
 
 Owns the numbers of batches, which rise from 1 by one, and what of a batch still needs to be written. Records
-take no time and cannot fail. When a batch is taken, and what its number means to publishers, is for
+take no time. None of them can fail but by a mistake of ours: nobody knows then whether a record is whole, so nothing
+more is written, and the broker stops. When a batch is taken, and what its number means to publishers, is for
 `server/committer.py`; how it is written, for `store/store.py`.
 
 Always true of a batch:
@@ -176,6 +177,7 @@ class Journal:
     def __init__(self) -> None:
         self.owed = Owed()
         self.hold = Hold()
+        self.failure: Exception | None = None       # why nothing may be written any more
         self._filling = Batch(1)
         self._unfinished = 0        # vhosts
 
@@ -194,13 +196,21 @@ class Journal:
         definition = change.definition
         if isinstance(definition, (ExchangeDefinition, QueueDefinition)) and not definition.durable:
             return 0
-        self._filling.change(change)
+        try:
+            self._filling.change(change)
+        except Exception as error:
+            self.fail(error)
+            raise
         return self._filling.number
 
     def unfinished(self, is_unfinished: bool) -> int:
         """Record whether bindings are left in a vhost whose queue or exchange has been recorded as deleted."""
         self._unfinished += 1 if is_unfinished else -1
-        self._filling.set_unfinished(self._unfinished)
+        try:
+            self._filling.set_unfinished(self._unfinished)
+        except Exception as error:
+            self.fail(error)
+            raise
         return self._filling.number
 
     def published(
@@ -212,18 +222,30 @@ class Journal:
         A message of several durable queues has `holders` set before, and is recorded for each of them before
         the next batch is taken.
         """
-        self._filling.publish(queue, run, expiries)
-        self.owed.published(queue.number, run)
+        try:
+            self._filling.publish(queue, run, expiries)
+            self.owed.published(queue.number, run)
+        except Exception as error:
+            self.fail(error)
+            raise
         return self._filling.number
 
     def requeued(self, queue: QueueDefinition, counts: Mapping[int, int]) -> int:
         """Record how often these messages, back in this queue, have been delivered."""
-        self._filling.requeue(queue, counts)
+        try:
+            self._filling.requeue(queue, counts)
+        except Exception as error:
+            self.fail(error)
+            raise
         return self._filling.number
 
     def leased(self, queue: QueueDefinition, number: int) -> int:
         """Record that messages of this queue, up to this number, may have been handed out."""
-        self._filling.lease(queue, number)
+        try:
+            self._filling.lease(queue, number)
+        except Exception as error:
+            self.fail(error)
+            raise
         return self._filling.number
 
     def settled(self, queue: QueueDefinition, numbers: Sequence[int], *, is_answered: bool = False) -> int:
@@ -231,15 +253,27 @@ class Journal:
 
         `is_answered` says that a consumer has taken them over, so that nobody is owed them any more.
         """
-        self._filling.settle(queue, numbers)
-        if is_answered:
-            self.owed.answered(queue.number, numbers)
+        try:
+            self._filling.settle(queue, numbers)
+            if is_answered:
+                self.owed.answered(queue.number, numbers)
+        except Exception as error:
+            self.fail(error)
+            raise
         return self._filling.number
 
     def clock_set(self, behind_ms: int) -> int:
         """Record that the wall clock was set: how far the store's clock is behind it now."""
-        self._filling.set_clock(behind_ms)
+        try:
+            self._filling.set_clock(behind_ms)
+        except Exception as error:
+            self.fail(error)
+            raise
         return self._filling.number
+
+    def fail(self, error: Exception) -> None:
+        """Let no batch be written any more: memory may differ from what was recorded, by this mistake of ours."""
+        self.failure = self.failure or error
 
     def take(self) -> Batch:
         """The batch so far, which nothing joins any more; the next one fills from now on."""
@@ -288,3 +322,6 @@ class MemoryJournal:
     def settled(self, queue: QueueDefinition, numbers: Sequence[int], *, is_answered: bool = False) -> int:
         """Nothing is kept."""
         return 0
+
+    def fail(self, error: Exception) -> None:
+        """Nothing is kept that memory could differ from."""

@@ -190,6 +190,51 @@ def test_a_mistake_in_the_thread_is_a_failure_of_the_store() -> None:
     assert [str(failure) for failure in bench.failures] == ["a mistake: 'no such thing'"]
 
 
+def test_a_journal_that_failed_is_a_failure_of_the_store_which_is_told_once_and_no_batch_is_written() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.passes.is_awaiting = True
+        bench.record(1)
+        bench.journal.settled(QUEUE, [1], is_answered=True)
+        bench.journal.fail(KeyError("no such row"))
+        bench.journal.fail(KeyError("what follows from it"))
+        bench.committer.tell_of_answers()
+        bench.committer.take()
+        bench.committer.take()
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(bench.committer.wait_committed(), 0)
+
+    bench = run(talk)
+    assert [str(failure) for failure in bench.failures] == ["a mistake: 'no such row'"]
+    assert (bench.store.committed, bench.passes.heard, bench.passes.answered) == ([], [], [])
+
+
+def test_a_job_before_a_batch_is_taken_may_fail_the_journal() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.record(1)
+        bench.passes.work_on_new = lambda: bench.journal.fail(KeyError("no such row"))    # type: ignore[method-assign]
+        bench.committer.take()
+
+    bench = run(talk)
+    assert len(bench.failures) == 1 and bench.store.committed == []
+
+
+def test_what_is_being_written_when_the_journal_fails_is_told_and_nothing_after_it() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.store.gate.clear()
+        bench.record(1)
+        bench.committer.take()
+        assert bench.store.begun.acquire(timeout=10)
+        bench.record(2)
+        bench.journal.fail(KeyError("no such row"))
+        bench.committer.take()
+        bench.store.gate.set()
+        while not bench.passes.heard:
+            await asyncio.sleep(0)
+
+    bench = run(talk)
+    assert (len(bench.failures), bench.store.committed, bench.passes.heard) == (1, [1], [1])
+
+
 def test_one_batch_fills_while_another_is_written() -> None:
     async def talk(bench: Bench) -> None:
         bench.store.gate.clear()

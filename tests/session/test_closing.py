@@ -10,6 +10,7 @@ from pamqp import frame
 from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue, Tx
 from pamqp.heartbeat import Heartbeat
 
+from amqpd.broker import vhost
 from amqpd.broker.departure import REMOVE_STEPS
 from amqpd.broker.worklist import PIECE
 from amqpd.session.phases import Phase
@@ -378,18 +379,32 @@ def test_an_unknown_method_is_told_so(talk: Talk) -> None:
     talk.hung_up(540, "NOT_IMPLEMENTED - unknown method 256 of class 60", 60, 256)
 
 
-def test_a_bug_of_ours_ends_one_connection_and_no_other(piece: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bug_of_ours_ends_one_connection_and_no_other(
+    stage: Stage, talk: Talk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    talk.open_channel()
+    other = stage.client().open_channel()
+    with monkeypatch.context() as patches, caplog.at_level(logging.ERROR):
+        patches.setattr(vhost, "check_queue_arguments", fail)
+        talk.client(Queue.Declare(queue="q", durable=True))
+    talk.broker(Connection.Close(541, "INTERNAL_ERROR", 0, 0))
+    assert "internal error" in caplog.text and "a bug" in caplog.text
+    other.client(Queue.Declare(queue="other", durable=True)).broker(Queue.DeclareOk("other", 0, 0))
+    assert talk.session.phase is not Phase.OPEN and stage.journal.failure is None
+
+
+def test_a_record_that_fails_ends_the_connection_and_nothing_is_told_of_the_vhost_any_more(piece: int) -> None:
     journal = FailingJournal()
     stage = Stage(piece=piece, journal=journal)
     talk, other = stage.client().open_channel(), stage.client().open_channel()
     journal.is_broken = True
-    with caplog.at_level(logging.ERROR):
-        talk.client(Queue.Declare(queue="q", durable=True))
-    talk.broker(Connection.Close(541, "INTERNAL_ERROR", 0, 0))
-    assert "internal error" in caplog.text and "the journal is broken" in caplog.text
+    talk.client(Queue.Declare(queue="q", durable=True)).broker(Connection.Close(541, "INTERNAL_ERROR", 0, 0))
     journal.is_broken = False
-    other.client(Queue.Declare(queue="other", durable=True)).broker(Queue.DeclareOk("other", 0, 0))
-    assert talk.session.phase is not Phase.OPEN
+    other.client(Queue.Declare(queue="other", durable=True)).nothing()
+    assert str(journal.failure) == "the journal is broken"
 
 
 class Quiet(Stage):

@@ -67,12 +67,12 @@ class Kept:
         """Take a change of the definitions, as `broker/definitions.py` tells what it means."""
         definition = change.definition
         if isinstance(change, Defined):
-            self.definitions[_identity(definition)] = definition
+            self.definitions[identity(definition)] = definition
             if isinstance(definition, QueueDefinition):
                 for kept in self._by_queue:
                     kept[definition.number] = {}
             return
-        assert self.definitions.pop(_identity(definition), None) is not None, f"{definition} was not there to delete"
+        assert self.definitions.pop(identity(definition), None) is not None, f"{definition} was not there to delete"
         if isinstance(definition, QueueDefinition):
             for kept in self._by_queue:
                 del kept[definition.number]
@@ -103,7 +103,7 @@ class Kept:
         return split_leftovers(found)[0] if self.unfinished else found
 
 
-def _identity(definition: Definition) -> tuple[object, ...]:
+def identity(definition: Definition) -> tuple[object, ...]:
     match definition:
         case VhostDefinition() | UserDefinition():
             return type(definition), definition.name
@@ -132,6 +132,7 @@ class RecordingJournal:
         self.owed = Owed()
         self.hold = Hold()
         self.answered: list[tuple[str, int]] = []       # by queue: what consumers have taken over
+        self.failure: Exception | None = None
         self.is_empty = True
 
     def changed(self, change: Change) -> int:
@@ -202,6 +203,10 @@ class RecordingJournal:
         self.now.leases[queue.number] = number
         return self._joined()
 
+    def fail(self, error: Exception) -> None:
+        """See broker/ports.py."""
+        self.failure = self.failure or error
+
     def read(self, numbers: Sequence[int]) -> list[Message]:
         """The messages of these numbers, as a store would give them back once it has been written."""
         kept = {number: message for queue in self.safe.messages.values() for number, message in queue.items()}
@@ -247,6 +252,10 @@ class RefusingJournal:
     def settled(self, queue: QueueDefinition, numbers: Sequence[int], *, is_answered: bool = False) -> int:
         """Refuse."""
         raise AssertionError(f"settled messages of {queue} were recorded")
+
+    def fail(self, error: Exception) -> None:
+        """Refuse."""
+        raise error
 
 
 class FailingJournal(RecordingJournal):

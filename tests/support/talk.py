@@ -171,7 +171,8 @@ class Stage:
                 was_served = is_served
                 continue
             was_served = False
-            if not (self.commits_at_once and (self._awaiting or not self.journal.is_empty)):
+            has_failed = self.journal.failure is not None       # then nothing is written any more
+            if has_failed or not (self.commits_at_once and (self._awaiting or not self.journal.is_empty)):
                 break
             self.commit()
         self.check()
