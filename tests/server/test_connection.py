@@ -319,6 +319,7 @@ def test_a_blocked_client_is_read_in_small_pieces_and_then_not_at_all(open_clien
     open_client.protocol.resume_reading()
     assert not open_client.session.is_read and open_client.transport.calls[-1] == "pause"
     open_client.passes.set_alarm("")
+    open_client.passes.turns.run_out()
     open_client.passes.again.pop().resume_reading()
     assert open_client.session.is_read and open_client.transport.calls[-1] == "resume"
 
@@ -334,6 +335,7 @@ def test_the_shared_buffer_may_be_used_by_others_while_a_client_is_blocked(open_
     assert open_client.session.is_blocked
     open_client.listeners.buffer[:] = bytes(len(open_client.listeners.buffer))
     open_client.passes.set_alarm("")
+    open_client.passes.turns.run_out()
     assert [message.body for message in open_client.broker.vhosts["/"].queues["q"].ready] == bodies
 
 
