@@ -84,7 +84,13 @@ def test_a_publish_is_lost_when_the_connection_ends_within_it(
 def test_a_mandatory_message_without_a_queue_comes_back(ch: Channel, exchange: str) -> None:
     ch.publish(exchange, NOWHERE, b"body", mandatory=True)
     returned, = ch.returns(1)
-    assert returned[:4] == (312, "NO_ROUTE", exchange, NOWHERE)
+    assert (returned.code, returned.exchange, returned.routing_key) == (312, exchange, NOWHERE)
+
+
+@pytest.mark.needs("reply-texts")
+def test_a_message_that_comes_back_says_no_route(ch: Channel) -> None:
+    ch.publish("", NOWHERE, mandatory=True)
+    assert ch.returns(1)[0].text == "NO_ROUTE"
 
 
 @pytest.mark.standard
