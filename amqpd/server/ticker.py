@@ -20,6 +20,7 @@ log = logging.getLogger("amqpd")
 TICK_S = 0.25
 TAKES_NOTHING_S = 90        # with something to send; counted in ticks, so that a gap does not count
 SLICE = 500         # connections that are looked at in one turn of the loop
+EXCUSED = 5_000     # channels, in one turn of the loop
 TOLD_MS = 1_000     # a gap from which on the log tells of it
 
 
@@ -57,8 +58,13 @@ class Ticker:
             log.warning("nothing was done for %.1f s (a paused machine, or a long turn): clients are not held to it",
                         gap_ms / 1000)
         now = now_ms()
-        for session in self._passes.protocols:
+        excused = 0
+        for session in list(self._passes.protocols):
             session.excuse(gap_ms, now)
+            excused += 1 + len(session.channels)
+            if excused >= EXCUSED:
+                excused = 0
+                await asyncio.sleep(0)
         await asyncio.sleep(READ_TURN_S)
 
     def _look_at(self, sessions: list[tuple[Session, ClientProtocol]]) -> list[Session]:

@@ -170,15 +170,16 @@ class Channel:
 
     # The end
 
-    def close(self, error: ChannelException, method: tuple[int, int]) -> None:
+    def close(self, error: ChannelException, method: tuple[int, int], *, is_told: bool = True) -> None:
         """Close the channel because of an error; consumers go and unacked messages go back first. Spec: §4.8.
 
-        Where there are very many, the close does not wait for them.
+        Where there are very many, the close does not wait for them. `is_told` says whether the log tells of it.
         """
         self.end()
         self.is_closing = True
         class_id, method_id = error.method or method
-        self.owner.log_channel_error(self.number, error)
+        if is_told:
+            self.owner.log_channel_error(self.number, error)
         self.outbox.write(pack_close(self.number, error.code, error.reply_text, class_id, method_id))
 
     def stop(self) -> None:

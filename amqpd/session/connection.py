@@ -39,7 +39,7 @@ from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.message import Message
 from amqpd.session.blocked_consumers import BlockedConsumers
 from amqpd.session.channel import Channel
-from amqpd.session.consumer_timeouts import Looks
+from amqpd.session.consumer_timeouts import Looks, OverdueChannels
 from amqpd.session.credentials import LoginRequest, read_amqplain, read_plain
 from amqpd.session.deferred_input import DeferredInput, Unfinished, Wait
 from amqpd.session.heartbeats import Heartbeats
@@ -169,6 +169,7 @@ class Session:
         self._reader = Reader(
             FRAME_MAX_BEFORE_TUNING, settings.max_body_size, self.channels, self._is_wanted, intake)
         self.looks = Looks()
+        self._overdue = OverdueChannels(self.looks, broker.worklist, self._close_if_overdue, self._log_closed)
         self._awaiting_confirms: dict[Channel, None] = {}       # channels with confirms that wait for a commit
 
     # Octets in
@@ -621,6 +622,7 @@ class Session:
         self._deferred.clear()
         self.outbox.clear()
         self._reader.close()
+        self._overdue.end()
         self.unsent = int
 
     def end(self) -> None:
@@ -746,7 +748,7 @@ class Session:
         self._now_ms = now_ms
         if self.is_overdue(now_ms):
             return False
-        self._check_timeouts(now_ms)
+        self._overdue.look(now_ms)
         if self.phase is not Phase.CLOSED and self.heartbeats.is_due(now_ms):
             self.outbox.write(HEARTBEAT_FRAME)
         return True
@@ -774,21 +776,26 @@ class Session:
         for channel in self.channels.values():
             channel.consuming.times.excuse(gap_ms, now_ms)
 
-    def _check_timeouts(self, now_ms: int) -> None:
-        """Close the channels on which a delivery has been unacked for too long. RabbitMQ docs/consumers."""
-        for number, when_ms in self.looks.due(now_ms):
-            channel = self.channels.get(number)
-            if channel is None or channel.is_closing or channel.consuming.times.next_look_ms != when_ms:
-                continue
-            overdue = channel.consuming.overdue(now_ms, self.settings.consumer_timeout_ms)
-            next_look_ms = channel.consuming.times.next_look_ms
-            if next_look_ms is not None:
-                self.looks.add(number, next_look_ms)
-            if overdue is not None:
-                channel.close(ChannelException(
-                    ReplyCode.PRECONDITION_FAILED, f"delivery acknowledgement on channel {channel.number} timed out. "
-                    f"Timeout value used: {overdue} ms. This timeout value can be configured, see consumers doc guide "
-                    "to learn more"), (0, 0))
+    def _close_if_overdue(self, number: int, when_ms: int, now_ms: int, is_told: bool) -> bool:
+        """Close a channel on which a delivery has been unacked for too long. RabbitMQ docs/consumers."""
+        channel = self.channels.get(number)
+        if channel is None or channel.is_closing or channel.consuming.times.next_look_ms != when_ms:
+            return False
+        overdue = channel.consuming.overdue(now_ms, self.settings.consumer_timeout_ms)
+        next_look_ms = channel.consuming.times.next_look_ms
+        if next_look_ms is not None:
+            self.looks.add(number, next_look_ms)
+        if overdue is None:
+            return False
+        channel.close(ChannelException(
+            ReplyCode.PRECONDITION_FAILED, f"delivery acknowledgement on channel {channel.number} timed out. "
+            f"Timeout value used: {overdue} ms. This timeout value can be configured, see consumers doc guide "
+            "to learn more"), (0, 0), is_told=is_told)
+        return True
+
+    def _log_closed(self, count: int) -> None:
+        self._log.warning("%s: %d more channels were closed: deliveries were not acknowledged in time",
+                          self.name, count)
 
     # Alarms
 

@@ -2,7 +2,7 @@
 
 A channel notes when its deliveries were made, a quarter of a second together, and says when it has to be looked at
 again; a connection keeps these times in a heap. So a tick costs what is due, however many channels, consumers and
-unacked deliveries there are.
+unacked deliveries there are. And since a client chooses what is due together, that is looked at in pieces.
 
 Always true between calls: a channel with an unacked delivery, or with answers that a rollback may undo, is looked at
 when one may be overdue, and at least every LOOK_MS, as a policy may have changed the timeout.
@@ -14,13 +14,16 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from amqpd.broker.consumer import Consumer
+from amqpd.broker.worklist import PIECE, Worklist
 from amqpd.message import Message
 
 LOOK_MS = 5_000
 TOGETHER_MS = 250
+LOOK_STEPS, CLOSE_STEPS = 5, 120        # what it takes to look at a channel, and to close one; see broker/effort.py
+TOLD = 5                                # channels that are closed together, of which the log tells one by one
 
 
 class DeliveryTimes:
@@ -97,6 +100,62 @@ class Looks:
 
     def due(self, now_ms: int) -> Iterator[tuple[int, int]]:
         """Take the channels that are due, by their numbers, with the time that they were to be looked at."""
-        while self._heap and self._heap[0][0] <= now_ms:
+        while self.are_due(now_ms):
             when_ms, number = heapq.heappop(self._heap)
             yield number, when_ms
+
+    def are_due(self, now_ms: int) -> bool:
+        """Return whether any channel is due."""
+        return bool(self._heap) and self._heap[0][0] <= now_ms
+
+
+class OverdueChannels:
+    """Close the channels of one connection on which a delivery has been unacked for too long, as a job of the worklist.
+
+    `close` is given the number of a channel, the time at which it was to be looked at, the time of the look, and
+    whether the log should tell of it; it says whether the channel was overdue. `tell_of_others` is given how many the
+    log was not told of.
+    """
+
+    def __init__(
+        self, looks: Looks, worklist: Worklist, close: Callable[[int, int, int, bool], bool],
+        tell_of_others: Callable[[int], None],
+    ) -> None:
+        self._looks = looks
+        self._worklist = worklist
+        self._close = close
+        self._tell_of_others = tell_of_others
+        self._now_ms = 0
+        self._closed = 0        # since nothing was due
+
+    def end(self) -> None:
+        """Look at nothing more, and forget the connection: it is gone."""
+        self._looks = Looks()
+        del self._close, self._tell_of_others
+
+    def look(self, now_ms: int) -> None:
+        """Look at the channels that are due now."""
+        self._now_ms = now_ms
+        if self.has_work:
+            self._worklist.add(self)
+
+    @property
+    def has_work(self) -> bool:
+        """See `broker/worklist.py`."""
+        return self._looks.are_due(self._now_ms)
+
+    def work(self) -> None:
+        """See `broker/worklist.py`."""
+        effort = self._worklist.effort
+        stop = effort.total + PIECE
+        for number, when_ms in self._looks.due(self._now_ms):
+            effort.total += LOOK_STEPS
+            if self._close(number, when_ms, self._now_ms, self._closed < TOLD):
+                effort.total += CLOSE_STEPS
+                self._closed += 1
+            if effort.total >= stop:
+                break
+        if not self.has_work:
+            if self._closed > TOLD:
+                self._tell_of_others(self._closed - TOLD)
+            self._closed = 0

@@ -60,6 +60,7 @@ RUN_STEPS = 5           # what a run of deliveries takes, beyond a step for each
 COUNTED_STEPS = 7       # what it takes to write a count of failures into a message, at least
 REPORTED = 16 << 10     # octets to be answered, for which a channel reports to the broker
 COPIED = 1_024          # octets of content that are copied in a step
+LOOKED_AT_IN_A_STEP = 10       # consumers, or deliveries, of which it is asked whether they are overdue
 REWRITTEN = 16          # octets of a header table that are read and written in a step
 
 # The properties and the count of failures of a message that was delivered again, and what they became.
@@ -653,8 +654,11 @@ class Consuming:
 
         RabbitMQ docs/consumers.
         """
+        has_own_timeouts = self._has_own_timeouts
+        looked_at = len(self.consumers) + (len(self.unacked) if has_own_timeouts else 0)
+        self._channel.broker.effort.total += looked_at // LOOKED_AT_IN_A_STEP
         return self.times.overdue(
-            now_ms, self.unacked, default_ms, has_own_timeouts=self._has_own_timeouts,
+            now_ms, self.unacked, default_ms, has_own_timeouts=has_own_timeouts,
             keeps_all=self._channel.transaction.holds_answers)     # a rollback may bring deliveries back
 
     @property

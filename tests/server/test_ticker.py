@@ -39,6 +39,7 @@ class FakeSession:
         self.excused: list[int] = []
         self.calls: list[str] = []
         self.in_vain = 0
+        self.channels: list[int] = []
         passes.protocols[self] = self
 
     def tick(self, now_ms: int) -> bool:
@@ -137,6 +138,26 @@ def test_a_gap_is_excused_before_anybody_is_looked_at(
     run(passes, lambda: now.__setitem__(0, 41_500), lambda: now.__setitem__(0, 41_750))
     assert session.excused == [40_000] and session.calls == ["tick", "tick"]
     assert "nothing was done for 40.0 s" in caplog.text
+
+
+def test_a_gap_of_very_many_channels_is_excused_in_slices(passes: FakePass, now: list[int]) -> None:
+    sessions: list[Any] = [FakeSession(passes) for _ in range(9)]
+    for session in sessions:
+        session.channels = range(ticker_module.EXCUSED // 3)
+    seen: list[int] = []
+
+    def look_on() -> None:
+        seen.append(sum(len(session.excused) for session in sessions))
+        if seen[-1] < len(sessions):
+            asyncio.get_running_loop().call_soon(look_on)
+
+    def begin() -> None:
+        now[0] = 41_500
+        look_on()
+
+    run(passes, begin, lambda: now.__setitem__(0, 41_750))
+    assert seen == [0, 3, 6, 9]
+    assert all(session.calls == ["tick", "tick"] for session in sessions)
 
 
 def test_very_many_are_looked_after_in_slices(passes: FakePass, now: list[int]) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 from pamqp.commands import Basic, Channel, Queue, Tx
 
-from amqpd.session.consumer_timeouts import LOOK_MS
+from amqpd.broker.worklist import PIECE
+from amqpd.session import consumer_timeouts
+from amqpd.session.consumer_timeouts import CLOSE_STEPS, LOOK_MS, TOLD
 from amqpd.session.consuming import Consuming
 from tests.support.talk import Stage, Talk
 
@@ -116,3 +118,40 @@ def test_many_deliveries_in_a_short_time_are_noted_together(two: Talk) -> None:
     two.stage.pass_time(1)
     two.publish("q", b"x").hear(Basic.Deliver)
     assert len(times._made) == 2
+
+
+def test_very_many_overdue_channels_are_closed_in_pieces_and_the_log_counts_them(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    talk = stage.client()
+    talk.open_channel(1).client(Queue.Declare(queue="q")).hear(Queue.DeclareOk)
+    count = 3 * PIECE // CLOSE_STEPS
+    for number in range(2, 2 + count):
+        talk.open_channel(number)
+        talk.publish("q", b"x").client(Basic.Get(queue="q"), channel=number).hear(Basic.GetOk)
+    channels = talk.session.channels
+    now_ms = stage.now_ms + TIMEOUT_S * 1000 + 1
+    talk.session.tick(now_ms)
+    closed = [0]
+    while talk.session.looks.are_due(now_ms):
+        before = stage.broker.effort.total
+        talk.session._overdue.work()
+        assert stage.broker.effort.total - before <= PIECE + 2 * CLOSE_STEPS
+        closed.append(sum(channel.is_closing for channel in channels.values()))
+    assert len(closed) >= 4 and closed[-1] == count
+    stage.end_pass()
+    assert len([heard for heard in talk.hear_all() if isinstance(heard.said, Channel.Close)]) == count
+    told = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == TOLD + 1 and f"{count - TOLD} more channels were closed" in told[-1]
+
+
+def test_the_next_overdue_channels_are_told_of_again(
+    two: Talk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer_timeouts, "TOLD", 1)
+    two.stage.pass_time(TIMEOUT_S + 0.25)
+    timed_out(two)
+    two.open_channel(1).client(Basic.Get(queue="q")).hear(Basic.GetOk)
+    two.stage.pass_time(TIMEOUT_S + 0.25)
+    timed_out(two)
+    assert len([record for record in caplog.records if "timed out" in record.message]) == 2
