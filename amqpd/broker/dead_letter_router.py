@@ -23,7 +23,9 @@ from amqpd.broker.clock import Clock
 from amqpd.broker.dead_letter import REJECTED, DeadCopies, Grave, cycling_queues, routing_keys
 from amqpd.broker.exchange import Exchange
 from amqpd.broker.hand_over import QUEUE_STEPS
+from amqpd.broker.ports import Shelf
 from amqpd.broker.queue import Queue, note_holders
+from amqpd.broker.refused import Refused
 from amqpd.broker.routing import Routing
 from amqpd.broker.worklist import PIECE, Worklist
 from amqpd.fields import decode_table
@@ -36,6 +38,7 @@ OCTETS_A_STEP = 4           # of headers: they grow with each death
 COPIED = 1_024              # octets of content that are copied in a step
 MOST_WAITING = 2_048        # dead letters of one queue, before it should produce no more
 RETRY_MS = 1_000
+RETRY_STEPS = 3             # to see that nothing has changed
 
 
 class _Deaths:
@@ -92,11 +95,14 @@ class _Line:
 
 
 class DeadLetterRouter:
-    """The dead letters of one vhost. `next_message_number` gives numbers that rise for ever."""
+    """The dead letters of one vhost.
+
+    `next_message_number` gives numbers that rise for ever; `version` changes with the routes.
+    """
 
     def __init__(
         self, exchanges: Mapping[str, Exchange], routing: Routing, worklist: Worklist, clock: Clock,
-        next_message_number: Callable[[], int],
+        next_message_number: Callable[[], int], shelf: Shelf, version: Callable[[], int],
     ) -> None:
         self._exchanges = exchanges
         self._routing = routing
@@ -107,7 +113,10 @@ class DeadLetterRouter:
         self._lines: dict[Queue, _Line] = {}
         self._waiting: dict[Queue, int] = {}        # how many runs of each have not been moved
         self._moving: _Line | None = None
-        self._refused: dict[Queue, deque[tuple[Grave, Message]]] = {}
+        self._shelf = shelf
+        self._version = version
+        self._refused: dict[tuple[Queue, Grave], Refused] = {}
+        self._retrying = _Retrying(self)
         self._is_waking = False
 
     @property
@@ -223,8 +232,8 @@ class DeadLetterRouter:
                 aside.append(message)
                 continue
             self._effort.total += _steps_of(message)
-            if grave.is_kept and not all(target.has_room_for(copy) for target in targets):
-                self._refuse(queue, grave, message)
+            if grave.is_kept and (full := [one for one in targets if not one.has_room_for(copy.body_size)]):
+                self._refuse(queue, grave, message, full)
                 continue
             note_holders(targets, [copy])
             moved[copy] = message
@@ -281,31 +290,88 @@ class DeadLetterRouter:
 
     # At least once
 
-    def _refuse(self, queue: Queue, grave: Grave, message: Message) -> None:
-        """Keep a message whose target has no room, and try again later."""
-        self._refused.setdefault(queue, deque()).append((grave, message))
-        self._ask_to_be_woken(RETRY_MS)
+    def _refuse(self, queue: Queue, grave: Grave, message: Message, by: list[Queue]) -> None:
+        """Keep a message for which these have no room, and try again later."""
+        refused = self._refused.get((queue, grave))
+        if refused is None:
+            refused = self._refused[queue, grave] = Refused(queue, grave, self._shelf, self)
+        refused.add(message, by, self._version())
+        self._ask_to_be_woken()
 
-    def _ask_to_be_woken(self, after_ms: int) -> None:
+    def _ask_to_be_woken(self) -> None:
         if not self._is_waking:
             self._is_waking = True
-            self._clock.wake_at(self._clock.now_ms + after_ms, self)
+            self._clock.wake_at(self._clock.now_ms + RETRY_MS, self)
 
     def wake(self) -> None:
         """Try again to move what was refused: the first message of each queue, and more as long as there is room."""
         self._is_waking = False
-        self._effort.begin()
-        refused, self._refused = self._refused, {}
-        for queue, waiting in refused.items():
-            while waiting and queue not in self._refused and not queue.deleted:
-                grave, message = waiting.popleft()
-                self._move(_Deaths(queue, grave, [message], is_stored=True), [message])
-                if self._effort.is_spent:
-                    break
-            if waiting and not queue.deleted:
-                self._refused.setdefault(queue, deque()).extend(waiting)
-        if self._refused:
-            self._ask_to_be_woken(0 if self._effort.is_spent else RETRY_MS)
+        self._retrying.due = {**self._retrying.due, **dict.fromkeys(self._refused.values())}
+        self._worklist.add(self._retrying)
+
+    def try_again(self, refused: Refused) -> None:
+        """See `Retries`."""
+        self._retrying.due[refused] = None
+        self._worklist.add(self._retrying)
+
+    def retry(self, due: dict[Refused, None]) -> None:
+        """Try some of these again, and leave the others."""
+        stop = self._effort.total + PIECE
+        while due and self._effort.total < stop:
+            self._effort.total += RETRY_STEPS
+            refused, _ = due.popitem()
+            if self._retry(refused):
+                due[refused] = None
+        if not due and self._refused:
+            self._ask_to_be_woken()
+
+    def _retry(self, refused: Refused) -> bool:
+        """Try to move the first one; return whether the next one is to be tried at once."""
+        queue, grave = refused.queue, refused.grave
+        is_over = queue.deleted or not refused
+        if not is_over:
+            if refused.is_pointless(self._version()):
+                return False
+            message = refused.take_first()
+            if message is None and refused:
+                return False        # it is tried again when it can be read
+            if message is not None:
+                left = len(refused)
+                self._move_refused(queue, grave, message)
+                if len(refused) > left:
+                    return False
+            is_over = not refused
+        if is_over and self._refused.get((queue, grave)) is refused:
+            del self._refused[queue, grave]
+            refused.end()
+        return not is_over
+
+    def _move_refused(self, queue: Queue, grave: Grave, message: Message) -> None:
+        try:
+            self._move(_Deaths(queue, grave, [message], is_stored=True), [message])
+        except Exception:
+            log.exception("queue '%s' in vhost '%s': message %d cannot be dead-lettered and is set aside",
+                          queue.name, queue.definition.vhost, message.number)
+            queue.set_aside([message])
+
+
+class _Retrying:
+    """The job that tries again to move what was refused."""
+
+    __slots__ = ("due", "_router")
+
+    def __init__(self, router: DeadLetterRouter) -> None:
+        self.due: dict[Refused, None] = {}
+        self._router = router
+
+    @property
+    def has_work(self) -> bool:
+        """See `broker/worklist.py`."""
+        return bool(self.due)
+
+    def work(self) -> None:
+        """See `broker/worklist.py`."""
+        self._router.retry(self.due)
 
 
 def _steps_of(message: Message) -> int:

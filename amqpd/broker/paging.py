@@ -9,16 +9,19 @@ Always true between calls: whoever waits, a consumer, a getter or a dead message
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
-from amqpd.broker.pages import FEWEST_OCTETS, PAGE_MESSAGES, Left, Page, Unread
+from amqpd.broker.departure import Act
+from amqpd.broker.pages import FEWEST_OCTETS, PAGE_MESSAGES, Cleared, Left, Page, Unread
 from amqpd.broker.ports import Shelf
 from amqpd.broker.stretch import MESSAGE_COST
 from amqpd.message import Message
 
 if TYPE_CHECKING:
     from amqpd.broker.queue import Queue
+    from amqpd.broker.ready import Ready
 
 PAGES_A_TURN = 1        # read for one queue before others have their turn
 STEPS_A_MESSAGE = 10    # what reading one takes; see broker/effort.py
@@ -165,22 +168,7 @@ class Paging:
 
     def page_out(self, octets: int) -> None:
         """Let go of up to so many octets of messages that are not next, as far as they are, or can be put, on disk."""
-        shelf, queue = self._shelf, self._queue
-        safe, can_spill, is_durable = shelf.safe_number, shelf.can_spill, queue.definition.durable
-
-        def may_go(message: Message) -> bool:
-            return message.number <= safe if is_durable and message.facts.persistent else can_spill
-
-        for page in queue.ready.page_out(octets, may_go):
-            content = page.content or []
-            kept = queue.kept(content)
-            if kept and kept[-1].number > safe:
-                continue        # it was put back in between, and its batch is not on disk yet
-            if len(kept) < len(content):
-                page.leave(shelf.budget)
-                shelf.spill(page, [message for message in content if not queue.keeps(message)])
-            else:
-                page.let_go(shelf.budget)
+        page_out(self._queue.ready, self._queue, self._shelf, octets)
 
     # Dead
 
@@ -213,3 +201,30 @@ class Paging:
                 self._queue.bury_read(self._fetch(part), part, reason)
             if part.slip is not None:
                 part.slip.forget(part.numbers)
+
+
+def page_out(ready: Ready, queue: Queue, shelf: Shelf, octets: int) -> None:
+    """Let go of up to so many octets of messages of a queue, which are `ready` or wait in another line of its own."""
+    safe, can_spill, is_durable = shelf.safe_number, shelf.can_spill, queue.definition.durable
+
+    def may_go(message: Message) -> bool:
+        return message.number <= safe if is_durable and message.facts.persistent else can_spill
+
+    for page in ready.page_out(octets, may_go):
+        content = page.content or []
+        kept = queue.kept(content)
+        if kept and kept[-1].number > safe:
+            continue        # it was put back in between, and its batch is not on disk yet
+        if len(kept) < len(content):
+            page.leave(shelf.budget)
+            shelf.spill(page, [message for message in content if not queue.keeps(message)])
+        else:
+            page.let_go(shelf.budget)
+
+
+def forget_slips(left: Cleared) -> Iterator[Act]:
+    """Go through what drops the files of pages that nobody wants any more."""
+    for part in left:
+        if isinstance(part, Page) and part.slip is not None:
+            numbers = part.unread.numbers
+            yield len(numbers), partial(part.slip.forget, numbers)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from amqpd.broker.definitions import Change, QueueDefinition
     from amqpd.broker.hold import Hold
     from amqpd.broker.pages import Page, Unread
-    from amqpd.broker.paging import Paging
     from amqpd.broker.stretch import Budget
     from amqpd.message import Message
 
@@ -103,6 +102,13 @@ class Journal(Protocol):
         """
 
 
+class Reader(Protocol):
+    """Who waits for the shelf."""
+
+    def read_on(self) -> None:
+        """The shelf is open."""
+
+
 class Shelf(Protocol):
     """Where the contents of waiting messages are that memory has no room for.
 
@@ -134,7 +140,7 @@ class Shelf(Protocol):
     def can_spill(self) -> bool:
         """Whether there is a disk for what the store does not keep."""
 
-    def call(self, paging: Paging) -> None:
+    def call(self, reader: Reader) -> None:
         """Call its `read_on` when the shelf is open, and not from within this call."""
 
     def fetch(self, unread: Unread) -> list[Message]:

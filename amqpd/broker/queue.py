@@ -33,7 +33,7 @@ from amqpd.broker.departure import Act, Departure
 from amqpd.broker.dispatcher import Dispatcher
 from amqpd.broker.lease import Lease
 from amqpd.broker.pages import PAGE_OCTETS, Cleared, Left, Page, StoredMessages, Unread
-from amqpd.broker.paging import NotAtHand, Paging
+from amqpd.broker.paging import NotAtHand, Paging, forget_slips
 from amqpd.broker.ports import Journal, Shelf
 from amqpd.broker.priority_fifo import PriorityFifo
 from amqpd.broker.queue_jobs import QueueJobs
@@ -262,9 +262,13 @@ class Queue:
                     return place
         return most
 
-    def has_room_for(self, message: Message) -> bool:
-        """Whether the limits let this message in, or make room for it."""
-        return not self._is_limited or self.rules.overflow == DROP_HEAD or self._that_fit([message]) == 1
+    def has_room_for(self, body_size: int) -> bool:
+        """Whether the limits let a message with a body of this size in, or make room for it."""
+        rules = self.rules
+        if not self._is_limited or rules.overflow == DROP_HEAD:
+            return True
+        return (rules.max_length is None or len(self.ready) < rules.max_length) and (
+            rules.max_length_bytes is None or self.ready.octets + body_size <= rules.max_length_bytes)
 
     def take_refused(self) -> list[Message]:
         """What was not let in since this was last asked."""
@@ -581,10 +585,7 @@ class Queue:
     def _take_apart(self, left: Cleared, consumers: list[Consumer]) -> Iterator[Act]:
         for consumer in consumers:
             yield CANCEL_STEPS, partial(self._cancel, consumer)
-        for part in left:
-            if isinstance(part, Page) and part.slip is not None:
-                unread = part.unread
-                yield len(unread.numbers), partial(part.slip.forget, unread.numbers)
+        yield from forget_slips(left)
 
     def _cancel(self, consumer: Consumer) -> None:
         if consumer in self.consumers:      # else it has left meanwhile
@@ -676,6 +677,11 @@ class Queue:
         if run:
             self._dying -= len(run)
             self._settled(run)
+
+    def lost(self, unread: Unread) -> None:
+        """Forget messages that died, and cannot be read any more to be moved."""
+        self._dying -= len(unread.numbers)
+        self.settle_unread(unread)
 
     def set_aside(self, run: Sequence[Message]) -> None:
         """Keep messages that died and cannot be moved: they are counted and shown, and the store keeps them."""

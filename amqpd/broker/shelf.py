@@ -10,7 +10,7 @@ from amqpd.broker.stretch import Budget
 from amqpd.message import Message
 
 if TYPE_CHECKING:
-    from amqpd.broker.paging import Paging
+    from amqpd.broker.ports import Reader
 
 
 class MemoryShelf:
@@ -22,7 +22,7 @@ class MemoryShelf:
         self.is_open = True
         self.can_spill = False
 
-    def call(self, paging: Paging) -> None:
+    def call(self, reader: Reader) -> None:
         """There is nothing to be read."""
 
     def fetch(self, unread: Unread) -> list[Message]:

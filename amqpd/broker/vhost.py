@@ -59,6 +59,7 @@ from amqpd.broker.ports import Journal, ReplySubscriber, Shelf
 from amqpd.broker.queue import Purge, Queue
 from amqpd.broker.routing import Routing
 from amqpd.broker.rules import QueueRules, queue_rules
+from amqpd.broker.shelf import MemoryShelf
 from amqpd.broker.teardown import Teardown
 from amqpd.broker.worklist import Worklist
 from amqpd.errors import ChannelException, ReplyCode
@@ -108,7 +109,8 @@ class Vhost:
         self._next_queue_number = next_queue_number
         self._clock = clock or Clock()
         self.dead_letters = DeadLetterRouter(
-            self.exchanges, self.routing, self.worklist, self._clock, next_message_number or next_queue_number)
+            self.exchanges, self.routing, self.worklist, self._clock, next_message_number or next_queue_number,
+            shelf or MemoryShelf(), lambda: self.version)
         for exchange, kind in PREDECLARED.items():
             self.exchanges[exchange] = Exchange(ExchangeDefinition(name, exchange, kind, durable=True))
         trace = ExchangeDefinition(name, "amq.rabbitmq.trace", "topic", durable=True, internal=True)

@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from amqpd.broker.broker import Broker
 from amqpd.broker.pages import Page, Unread
-from amqpd.broker.paging import Paging
+from amqpd.broker.ports import Reader
 from amqpd.broker.stretch import Budget, number_of
 from amqpd.message import Message
 from amqpd.store.errors import StoreError
@@ -43,7 +43,7 @@ class StoreShelf:
         self._store = store
         self._spill = spill
         self._on_failure = on_failure
-        self._called: deque[Paging] = deque()
+        self._called: deque[Reader] = deque()
         self._numbers: Callable[[], int] = _zero
         self._has_disk: Callable[[], bool] = bool
         self._spills_from = 0.0     # of the monotonic clock: when to try again after a disk was full
@@ -84,9 +84,9 @@ class StoreShelf:
         self.committed_batch = batch
         self.serve()
 
-    def call(self, paging: Paging) -> None:
+    def call(self, reader: Reader) -> None:
         """See `broker/ports.py`."""
-        self._called.append(paging)
+        self._called.append(reader)
         self.schedule()
 
     def serve(self) -> None:

@@ -61,6 +61,7 @@ CATCHES_ALL = {
     ("server/shelf.py", "serve"): "a queue that cannot read does not keep others from it",
     ("broker/dead_letter_router.py", "work_on"): "a piece that cannot be moved is set aside, and the next has its turn",
     ("broker/dead_letter_router.py", "_move"): "a message that cannot be moved is set aside, and the others are moved",
+    ("broker/dead_letter_router.py", "_move_refused"): "one that cannot be moved is set aside, and others follow",
     ("broker/dead_letter_router.py", "_publish"): "a queue that cannot take dead letters leaves them where they were",
     ("broker/departure.py", "_do_next"): "what ends lets go of all it has, whatever fails",
     ("broker/hand_over.py", "_publish"): "a queue that cannot take a message does not keep the others from it",

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from amqpd.broker.pages import NO_END, Page, StoredMessages, Unread
-from amqpd.broker.paging import Paging
+from amqpd.broker.ports import Reader
 from amqpd.broker.stretch import Budget
 from amqpd.message import Message
 
@@ -36,12 +36,12 @@ class ShelfInMemory:
         self.slips: list[SlipInMemory] = []
         self.fetched = 0
         self._read = read
-        self._called: deque[Paging] = deque()
+        self._called: deque[Reader] = deque()
         self._spilling: deque[tuple[Page, list[Message]]] = deque()
 
-    def call(self, paging: Paging) -> None:
+    def call(self, reader: Reader) -> None:
         """See broker/ports.py."""
-        self._called.append(paging)
+        self._called.append(reader)
 
     @property
     def is_waited_for(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conformance import methods
 from tests.canary.packing import (
-    ack, channel_close, channel_open, consume, publish, qos, queue_declare)
+    ack, channel_close, channel_open, consume, publish, qos, queue_declare, queue_delete)
 from tests.canary.peer import Peer, batches
 from tests.canary.shape import World, shape
 from tests.canary.shapes.common import declare
@@ -120,3 +120,15 @@ def idle_connections(world: World) -> None:
     peers = [world.peer(reads=False) for _ in range(world.of(300, 400))]
     for peer in peers:
         peer.drop()
+
+
+@shape("deleted-queue-of-consumers", "sibling", in_ci=False)
+def deleted_queue(world: World) -> None:
+    """A queue with very many consumers is deleted."""
+    with world.peer() as peer:
+        declare(peer, "crowded")
+        for octets in batches(lambda at: consume("crowded", f"c{at}", nowait=True), world.of(20_000, 60_000)):
+            peer.send(octets)
+        peer.sync()
+        peer.call(queue_delete("crowded"), methods.QUEUE_DELETE_OK)
+        peer.sync()

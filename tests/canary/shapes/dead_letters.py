@@ -8,6 +8,7 @@ from conformance import methods
 from conformance.fields import Properties
 from tests.canary.packing import (
     PERSISTENT, consume, exchange_declare, nack, publish, queue_bind, queue_declare, reject)
+from tests.canary.peer import batches
 from tests.canary.shape import World, shape
 from tests.canary.shapes.common import await_depth, dead_letter_to, declare, fill
 
@@ -124,3 +125,39 @@ def ring(world: World) -> None:
         while is_on():
             time.sleep(0.05)
             peer.sync()
+
+
+@shape("dead-letters-that-are-refused", "sibling", memory_mib=160)
+def refused(world: World) -> None:
+    """Many queues, each with a dead letter that a full queue refuses; and one that has very many of them."""
+    sure = dead_letter_to("full", **{
+        "x-queue-type": "quorum", "x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",
+        "x-message-ttl": 1})
+    queues, count = world.of(1_000, 2_000), world.of(1_000, 8_000)
+    with world.peer() as peer:
+        declare(peer, "full", durable=True, arguments={"x-max-length": 0, "x-overflow": "reject-publish"})
+        for octets in batches(lambda number: (
+                queue_declare(f"r{number}", sure, durable=True, nowait=True)
+                + publish("", f"r{number}", b"x", PERSISTENT)), queues, 50):
+            peer.send(octets)
+        peer.sync()
+        declare(peer, "refused", durable=True, arguments=sure)
+        for _ in range(count // 50):
+            peer.send(publish("", "refused", bytes(20_000), PERSISTENT) * 50).sync()
+        is_on = world.until_time_is_up()
+        while is_on():
+            time.sleep(0.05)
+            peer.sync()
+
+
+@shape("x-death-of-thousands", "sibling", in_ci=False)
+def thousands_of_deaths(world: World) -> None:
+    """Messages that claim to have died in 4,000 queues, without a count, expire through a chain of queues."""
+    queues = world.of(10, 40)
+    deaths = [{"queue": f"{number:04x}"} for number in range(4_000)]
+    with world.peer() as peer:
+        for number in range(queues):
+            declare(peer, f"d{number}", arguments=dead_letter_to(f"d{number + 1}", **{"x-message-ttl": 50}))
+        declare(peer, f"d{queues}")
+        peer.send(publish("", "d0", b"x", Properties(headers={"x-death": deaths})) * 10).sync()
+        await_depth(peer, f"d{queues}", 10)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from conformance import methods
-from tests.canary.packing import HEARTBEAT, PERSISTENT, consume, nack
+from conformance.fields import Properties
+from tests.canary.packing import HEARTBEAT, PERSISTENT, consume, nack, queue_purge
 from tests.canary.shape import World, shape
 from tests.canary.shapes.common import await_depth, dead_letter_to, declare, depth, fill, fill_to_expire
 
@@ -99,3 +100,17 @@ def expire_to_nothing(world: World) -> None:
         declare(peer, "source", durable=True)
         fill_to_expire(peer, "source", world.of(80_000, 300_000), b"x", 2)
         await_depth(peer, "source", 0)
+
+
+@shape("purge-of-deadlines", "sibling", memory_mib=400, in_ci=False)
+def purge_of_deadlines(world: World) -> None:
+    """Very many messages with an hour to live, of which a sooner one makes a heap; the queue is purged."""
+    with world.peer() as peer:
+        declare(peer, "source")
+        fill(peer, "source", world.of(100_000, 500_000), b"", Properties(expiration="3600000"))
+        fill(peer, "source", 1, b"", Properties(expiration="1"))
+        is_on = world.until_time_is_up()
+        while is_on():
+            time.sleep(0.05)
+            peer.sync()
+        peer.call(queue_purge("source"), methods.QUEUE_PURGE_OK)

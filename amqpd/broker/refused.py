@@ -1,0 +1,135 @@
+"""Dead letters that wait since a queue that they are to go to has no room for them.
+
+Owns those of one queue that died in the same way, by their numbers. They count for the memory that waiting messages
+may take, and go to disk as those do: the first of them is read again when it may be moved. Whether it may is not
+tried where nothing has changed: the queue that refused it is still full, and the routes are as they were.
+
+RabbitMQ docs/quorum-queues (at-least-once dead lettering).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from amqpd.broker.dead_letter import Grave
+from amqpd.broker.deadlines import Deadlines
+from amqpd.broker.departure import Departure
+from amqpd.broker.pages import FEWEST_OCTETS, Page, Unread
+from amqpd.broker.paging import STEPS_A_MESSAGE, forget_slips, page_out
+from amqpd.broker.ports import Shelf
+from amqpd.broker.ready import NO_LIMIT, Line
+from amqpd.broker.stretch import MESSAGE_COST
+from amqpd.broker.worklist import Discard
+from amqpd.message import Message
+
+if TYPE_CHECKING:
+    from amqpd.broker.queue import Queue
+
+
+class Retries(Protocol):
+    """Who tries again to move what was refused."""
+
+    def try_again(self, refused: Refused) -> None:
+        """Try, in a piece of the worklist: the next message can be read."""
+
+
+class Refused:
+    """Dead letters of one queue; `grave` says how they died."""
+
+    def __init__(self, queue: Queue, grave: Grave, shelf: Shelf, retries: Retries) -> None:
+        self.queue = queue
+        self.grave = grave
+        self._shelf = shelf
+        self._retries = retries
+        self._line = Line(shelf.budget, Deadlines(), partial(_is_stored, shelf))
+        self._first_number = 0              # the lowest number when it was refused last
+        self._by: Sequence[Queue] = ()      # by these, at this version of the routes
+        self._version = 0
+        self._size = 0                      # of its body
+        self._is_large = self._is_called = self._has_ended = False
+
+    def __len__(self) -> int:
+        return len(self._line)
+
+    def add(self, message: Message, by: Sequence[Queue], version: int) -> None:
+        """Keep a message that one of these queues has refused at this version of the routes."""
+        line = self._line
+        if not line or message.number < self._next_number:
+            self._by, self._size, self._version, self._first_number = by, message.body_size, version, message.number
+        line.put_back([message])
+        if not self._is_large and line.octets + MESSAGE_COST * len(line) > FEWEST_OCTETS:
+            self._is_large = True
+            self._shelf.budget.large[self] = None
+
+    @property
+    def _next_number(self) -> int:
+        page = self._line.next_page
+        return self._line.first_number if page is None else page.first
+
+    def is_pointless(self, version: int) -> bool:
+        """Return whether the first one would be refused again."""
+        return self._first_number == self._next_number and version == self._version and any([
+            not queue.deleted and not queue.has_room_for(self._size) for queue in self._by])
+
+    def take_first(self) -> Message | None:
+        """Take the first one out; None where it has to be read and cannot be now: then it is tried again later."""
+        line = self._line
+        while (page := line.next_page) is not None:
+            if page.content is None and not self._shelf.is_open:
+                if not self._is_called:
+                    self._is_called = True
+                    self._shelf.call(self)
+                return None
+            self._load(page)
+        taken = line.take(1, NO_LIMIT)
+        return taken[0] if taken else None
+
+    def _load(self, page: Page) -> None:
+        found = page.content
+        if found is None:
+            found = self._shelf.fetch(page.unread)
+            self.queue.worklist.effort.total += STEPS_A_MESSAGE * len(found)
+        lost = self._line.load(found)
+        if lost:
+            self.queue.lost(Unread(lost, page.slip))
+
+    def read_on(self) -> None:
+        """The shelf is open; see `broker/ports.py`."""
+        self._is_called = False
+        if not self._has_ended:
+            self._retries.try_again(self)
+
+    def end(self) -> None:
+        """Drop all: the queue is deleted, or they have been moved."""
+        self._has_ended = True
+        self._shelf.budget.large.pop(self, None)
+        left = self._line.clear()
+        worklist = self.queue.worklist
+        Departure(forget_slips(left), worklist)
+        Discard(worklist, [part for part in left if not isinstance(part, Page)])
+
+    # How much is in memory
+
+    @property
+    def cost(self) -> int:
+        """See `Pageable`."""
+        return self._line.cost
+
+    @property
+    def is_spared(self) -> bool:
+        """See `Pageable`."""
+        return False
+
+    def page_out(self, octets: int) -> None:
+        """See `Pageable`."""
+        page_out(self._line, self.queue, self._shelf, octets)
+
+    def shrunk(self) -> None:
+        """See `Pageable`."""
+        self._is_large = False
+
+
+def _is_stored(shelf: Shelf, message: Message) -> bool:
+    return message.facts.persistent and message.number <= shelf.safe_number
