@@ -13,7 +13,8 @@ from typing import Any
 import click
 
 from amqpd import __version__
-from amqpd.program import EXIT_CONFIG, Failure, complain, run
+from amqpd.exit_codes import EXIT_CONFIG
+from amqpd.program import Failure, complain, run
 from amqpd.store_commands import store
 
 DEFAULT_COMMAND = "serve"

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 
 import click
 
-EXIT_USAGE, EXIT_DATA, EXIT_UNAVAILABLE, EXIT_BUG, EXIT_IO, EXIT_TEMPORARY, EXIT_CONFIG = 64, 65, 69, 70, 74, 75, 78
-EXIT_INTERRUPTED = 130
+from amqpd.exit_codes import EXIT_USAGE, EXIT_BUG, EXIT_IO, EXIT_INTERRUPTED
 
 
 class Failure(Exception):

@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping
 from amqpd import fields
 from amqpd.errors import ConnectionException, ReplyCode
 from amqpd.message import Facts, pack_short_string
-from amqpd.octets import erlang_string
+from amqpd.erlang import erlang_string
 
 LONGEST_EXPIRATION_MS = 315_360_000_000     # ten years
 

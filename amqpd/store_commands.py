@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from amqpd.program import EXIT_CONFIG, EXIT_DATA, EXIT_IO, EXIT_TEMPORARY, Failure
+from amqpd.exit_codes import EXIT_DATA, EXIT_IO, EXIT_TEMPORARY, EXIT_CONFIG
+from amqpd.identity import CONTROL_SOCKET
+from amqpd.program import Failure
 from amqpd.wording import counted
 
 if TYPE_CHECKING:
     from amqpd.config import Config
 
-SOCKET_NAME = "control.sock"
 _PATIENCE_S = 24 * 3600.0       # for a large backup
 _ANSWER_S = 10.0
 _BAR = 1_000                    # steps of a progress bar
@@ -255,7 +256,7 @@ def _bar(label: str) -> Iterator[Progress]:
 
 
 def _socket(settings: Config) -> Path:
-    return settings.data_dir / SOCKET_NAME
+    return settings.data_dir / CONTROL_SOCKET
 
 
 def _ask(

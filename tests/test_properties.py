@@ -19,7 +19,7 @@ from amqpd import fields
 from amqpd.errors import ConnectionException, ReplyCode
 from amqpd.fields import decode_table, encode_table
 from amqpd.message import Facts
-from amqpd.octets import describe_frame, erlang_binary, erlang_octets, erlang_string
+from amqpd.erlang import describe_frame, erlang_binary, erlang_octets, erlang_string
 from amqpd.properties import read_facts, read_timestamp, with_headers, with_reply_to, without_headers
 
 EVERYTHING: dict[str, Any] = {
@@ -78,6 +78,7 @@ def test_everything_the_broker_needs_is_read() -> None:
     assert facts_of(read_facts(packed(**EVERYTHING))) == {
         "persistent": True, "priority": 5, "expiration_ms": 1000, "reply_to": "answers", "user_id": "guest",
         "extra_keys": (), "has_bcc": False, "headers": encode_table({"a": "b"}), "flaw": "",
+        "deaths_are_merged": False,
     }
 
 

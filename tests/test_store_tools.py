@@ -109,7 +109,7 @@ def test_what_a_running_broker_cannot_write_is_told_by_the_name_that_was_asked_f
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = Store.open(data_dir, now=NOW)
-    (data_dir / store_commands.SOCKET_NAME).touch()
+    (data_dir / store_commands.CONTROL_SOCKET).touch()
 
     def ask(settings: object, command: str, arguments: dict[str, str], *_: object) -> dict[str, int]:
         if command == "backup_store":

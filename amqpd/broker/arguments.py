@@ -14,11 +14,11 @@ Sources: RabbitMQ docs/queues, docs/ttl, docs/maxlength, docs/dlx, docs/quorum-q
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from decimal import Decimal
 from itertools import chain
 from typing import Any
 
 from amqpd.broker.definitions import Arguments, ExchangeDefinition, QueueDefinition
+from amqpd.erlang import field_term
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.fields import Timestamp, type_name
 
@@ -343,7 +343,7 @@ def _check_same_argument(key: str, current: Arguments, declared: Arguments, owne
 
 
 def _check_same(key: str, current: Any, declared: Any, owner: str) -> None:
-    if as_term(current) != as_term(declared):
+    if field_term(current) != field_term(declared):
         received, existing = _quoted(declared), _quoted(current)
         raise _refusal(f"inequivalent arg '{key}' for {owner}: received {received} but current is {existing}")
 
@@ -362,59 +362,4 @@ def _quoted(value: Any) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode(errors="backslashreplace")
-    return value if isinstance(value, str) else as_term(value)
-
-
-# Values in texts
-
-def as_term(value: Any) -> str:
-    """A value of a field table as RabbitMQ prints it, an Erlang term: ``<<"text">>``, ``true``, ``undefined``.
-
-    Two values have the same term exactly where RabbitMQ calls two arguments equivalent: whatever the width of
-    an integer, but not 1000 and 1000.0, nor 1 and true.
-    """
-    match value:
-        case None:
-            return "undefined"
-        case bool():
-            return "true" if value else "false"
-        case float():
-            return _float_term(value)
-        case Decimal():
-            places = -int(value.as_tuple().exponent)
-            return f"{{{places},{int(value.scaleb(places))}}}"
-        case str():
-            return _binary_term(value.encode())
-        case bytes():
-            return _binary_term(value)
-        case list():
-            return "[" + ",".join(f"{{{type_name(element)},{as_term(element)}}}" for element in value) + "]"
-        case dict():
-            return "[" + ",".join(
-                f"{{{as_term(name)},{type_name(field)},{as_term(field)}}}" for name, field in value.items()
-            ) + "]"
-        case _:
-            return f"{value:d}"
-
-
-def _float_term(value: float) -> str:
-    """The fewest digits that tell this number from all others, with an exponent where that is shorter."""
-    number = Decimal(str(value))
-    positional = f"{number:f}"
-    mantissa, exponent = f"{number.normalize():e}".split("e")
-    return min(_with_point(positional), f"{_with_point(mantissa)}e{int(exponent)}", key=len)
-
-
-def _with_point(digits: str) -> str:
-    return digits if "." in digits else digits + ".0"
-
-
-def _binary_term(octets: bytes) -> str:
-    try:
-        text = octets.decode()
-    except UnicodeDecodeError:
-        text = ""
-    if not text or not text.isprintable():
-        return f"<<{','.join(map(str, octets))}>>"
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'<<"{escaped}">>'
+    return value if isinstance(value, str) else field_term(value)

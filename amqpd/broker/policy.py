@@ -24,10 +24,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from amqpd.broker.arguments import CLASSIC, QUORUM, as_term, type_of_queue
+from amqpd.broker.arguments import CLASSIC, QUORUM, type_of_queue
 from amqpd.broker.definitions import PolicyDefinition, QueueDefinition
 from amqpd.broker.patterns import LONGEST_NAME, PatternError, compile_pattern
 from amqpd.broker.rules import PolicyRules, merge_policies
+from amqpd.erlang import json_term
 from amqpd.errors import AmqpException, ReplyCode
 
 HIGHEST_NUMBER = 1 << 53
@@ -192,9 +193,9 @@ def _definition_fault(definition: Mapping[str, Any], keys: Mapping[str, _Key]) -
     unknown = []
     for key, value in sorted(definition.items()):
         if key not in keys:
-            unknown.append(f"{{{_term(key)},{_term(value)}}}")
+            unknown.append(f"{{{json_term(key)},{json_term(value)}}}")
         elif not keys[key].allows(value):
-            return keys[key].fault.format(_term(value))
+            return keys[key].fault.format(json_term(value))
     if keys.keys() & _MIRROR_KEYS & definition.keys():
         fault = _mirror_fault(definition.get("ha-mode"), definition.get("ha-params"))
         if fault:
@@ -203,7 +204,7 @@ def _definition_fault(definition: Mapping[str, Any], keys: Mapping[str, _Key]) -
 
 
 def _mirror_fault(mode: str | None, parameters: Any) -> str | None:
-    given = "none" if parameters is None else _term(parameters)
+    given = "none" if parameters is None else json_term(parameters)
     if mode is None:
         return "ha-mode must be specified to specify ha-params, ha-sync-mode or ha-promote-on-shutdown"
     if mode == "all" and parameters is not None:
@@ -234,26 +235,11 @@ def _pattern_fault(pattern: str) -> str | None:
 def _priority_fault(priority: int) -> str | None:
     if _is_number(-HIGHEST_NUMBER, priority):
         return None
-    return f"priority should be number, actually was {_term(priority)}"
+    return f"priority should be number, actually was {json_term(priority)}"
 
 
 def _name_fault(name: str) -> str | None:
     return None if _is_short_text(name) else f"name should have at most {LONGEST_NAME} octets"
-
-
-def _term(value: Any) -> str:
-    """A value of JSON as RabbitMQ prints it, an Erlang term: ``#{<<"a">> => [1,null]}``."""
-    match value:
-        case None:
-            return "null"
-        case list():
-            return f"[{','.join(map(_term, value))}]"
-        case dict():
-            return f"#{{{','.join([f'{_term(key)} => {_term(inner)}' for key, inner in value.items()])}}}"
-        case str() | int() | float():
-            return as_term(value)
-        case _:
-            return str(value)       # a date, which a configuration file may hold
 
 
 # Which one holds

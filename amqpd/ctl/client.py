@@ -17,7 +17,8 @@ from pathlib import Path
 from select import select
 from typing import Any
 
-from amqpd.program import EXIT_TEMPORARY, EXIT_UNAVAILABLE, Failure
+from amqpd.exit_codes import EXIT_UNAVAILABLE, EXIT_TEMPORARY
+from amqpd.program import Failure
 
 PIECE = 1 << 16
 LOOK_S = 0.2

@@ -11,10 +11,10 @@ import re
 
 import click
 
+from amqpd.exit_codes import EXIT_USAGE, EXIT_DATA
 from amqpd.program import Failure
 from amqpd.ctl.options import Command, Options, common
 
-EXIT_USAGE, EXIT_DATA = 64, 65
 UNITS = {
     "": 1, "k": 1 << 10, "kiB": 1 << 10, "M": 1 << 20, "MiB": 1 << 20, "G": 1 << 30, "GiB": 1 << 30,
     "kB": 10 ** 3, "KB": 10 ** 3, "MB": 10 ** 6, "GB": 10 ** 9}

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import click
 
-from amqpd.program import EXIT_USAGE, Failure
+from amqpd.exit_codes import EXIT_USAGE
+from amqpd.program import Failure
 from amqpd.ctl.options import Command, Options, common
 
 

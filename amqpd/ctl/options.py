@@ -19,9 +19,9 @@ import click
 from click.core import ParameterSource
 
 from amqpd.ctl import client, tables
+from amqpd.identity import CONTROL_SOCKET
 from amqpd.logs import escape
 
-SOCKET_NAME = "control.sock"
 COMMON_OPTIONS = "Options of every command"
 
 AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
@@ -81,7 +81,7 @@ class Options:
     @property
     def path(self) -> Path:
         """The control socket."""
-        return Path(self.socket) if self.socket else Path(self.data_dir).expanduser() / SOCKET_NAME
+        return Path(self.socket) if self.socket else Path(self.data_dir).expanduser() / CONTROL_SOCKET
 
     def ask(self, command: str, *, until_gone: bool = False, **arguments: Any) -> Any:
         """Have the broker carry out a command. Raises Failure."""

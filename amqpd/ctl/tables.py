@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import click
 
+from amqpd.erlang import listed_table_term
 from amqpd.logs import escape
 
 FIELD_TABLES = ("arguments", "client_properties", "effective_policy_definition")
@@ -117,25 +118,12 @@ def _texts(columns: Sequence[str], row: Row) -> list[str]:
 def text(column: str, value: Any) -> str:
     """A value as rabbitmqctl's table shows it."""
     if isinstance(value, list):
-        return _table_term(value) if column in FIELD_TABLES else f"[{', '.join(map(str, value))}]"
+        return listed_table_term(value) if column in FIELD_TABLES else f"[{', '.join(map(str, value))}]"
     if isinstance(value, dict):
         return f"[{', '.join([f'{{{name!r}, {state}}}' for name, state in value.items()])}]"
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else str(value)
-
-
-def _table_term(entries: Sequence[tuple[str, str, Any]]) -> str:
-    terms = [f"{{{json.dumps(name, ensure_ascii=False)},{_term(kind, value)}}}" for name, kind, value in entries]
-    return f"[{','.join(terms)}]"
-
-
-def _term(kind: str, value: Any) -> str:
-    if kind == "table":
-        return _table_term(value)
-    if kind == "array":
-        return f"[{','.join(_term(*item) for item in value)}]"
-    return "undefined" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _is_number(value: Any) -> bool:

@@ -28,9 +28,9 @@ from amqpd.broker.definitions import PermissionDefinition, PolicyDefinition, Use
 from amqpd.broker.patterns import PatternError, compile_pattern
 from amqpd.broker.policy import InvalidPolicy, NoSuchPolicy
 from amqpd.broker.vhost import Vhost
+from amqpd.exit_codes import EXIT_USAGE, EXIT_DATA, EXIT_NO_USER, EXIT_UNAVAILABLE, EXIT_EXISTS
 from amqpd.management import listings
 
-EXIT_USAGE, EXIT_DATA, EXIT_NO_USER, EXIT_UNAVAILABLE, EXIT_EXISTS = 64, 65, 67, 69, 70
 LONGEST_NAME = 255      # octets
 
 Table = dict[str, Any]

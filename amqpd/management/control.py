@@ -27,13 +27,11 @@ from typing import Any
 
 import msgspec
 
-from amqpd.management.commands import EXIT_DATA, EXIT_USAGE, Commands, Refusal
+from amqpd.exit_codes import EXIT_USAGE, EXIT_DATA, EXIT_BUG, EXIT_TEMPORARY
+from amqpd.management.commands import Commands, Refusal
 
 log = logging.getLogger("amqpd.control")
 
-SOCKET_NAME = "control.sock"
-EXIT_BUG = 70
-EXIT_TEMPORARY = 75
 LONGEST_REQUEST = 64 * 1024
 MOST_CLIENTS = 16               # descriptors are kept for them, see server/resources.py
 ANSWER_LIMIT_S = 30.0           # for an answer to be read

@@ -19,12 +19,12 @@ from amqpd.broker.consumer import Consumer
 from amqpd.broker.queue import Queue
 from amqpd.broker.vhost import Vhost
 from amqpd.fields import Float, TypedInt, type_name
+from amqpd.identity import NODE_NAME
 from amqpd.management import holdings
 
 Record = dict[str, Any]
 
 
-NODE = "amqpd@localhost"
 # What RabbitMQ has columns for and amqpd has not, or does not count: empty, as where RabbitMQ knows nothing.
 NOT_OF_QUEUES = dict.fromkeys(
     ("slave_pids", "synchronised_slave_pids", "leader", "online", "members", "disk_writes"), "")
@@ -38,7 +38,7 @@ def pid(connection: int, channel: int = 0) -> str:
 
     That of a queue has its number in the place of a channel's, and no connection.
     """
-    return f"<{NODE}.1.{connection}.{channel}>"
+    return f"<{NODE_NAME}.1.{connection}.{channel}>"
 
 
 def queues(broker: Broker, vhost: Vhost, columns: Collection[str]) -> Iterator[Record]:
@@ -198,7 +198,7 @@ def vhosts(broker: Broker) -> Iterator[Record]:
             "tags": list(definition.tags),
             "default_queue_type": "undefined",
             "tracing": False,
-            "cluster_state": {NODE: "running"},
+            "cluster_state": {NODE_NAME: "running"},
         }
 
 

@@ -20,13 +20,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from amqpd.identity import NODE_NAME
 from amqpd.server.loop import Pass
 from amqpd.server.resources import available_octets, give_back_memory, resident_octets
 from amqpd.store.ballast import Ballast, free_octets
 
 log = logging.getLogger("amqpd.alarms")
 
-NODE = "amqpd@localhost"
 MEMORY, DISK = "memory", "disk"
 ENDS_AT = 0.95                      # of the memory watermark
 MEMORY_MIN_S, MEMORY_MAX_S = 0.02, 1.0      # between two looks
@@ -119,10 +119,10 @@ class Alarms:
         if is_on:
             self._raised.add(resource)
             log.warning("%s resource limit alarm set on node %s. Publishers will be blocked until this alarm clears",
-                        resource, NODE)
+                        resource, NODE_NAME)
         else:
             self._raised.discard(resource)
-            log.warning("%s resource limit alarm cleared on node %s", resource, NODE)
+            log.warning("%s resource limit alarm cleared on node %s", resource, NODE_NAME)
         self._passes.set_alarm("low on " + " & ".join(sorted(self._raised)) if self._raised else "")
 
     # What operators do
@@ -163,7 +163,7 @@ class Alarms:
             setting = {"relative": self._memory_fraction}
         return {
             "alarms": [
-                {"type": "resource_limit", "resource": raised, "node": NODE} for raised in sorted(self._raised)],
+                {"type": "resource_limit", "resource": raised, "node": NODE_NAME} for raised in sorted(self._raised)],
             "memory": {"total": {"rss": resident_octets()}, "connection_readers": self._passes.intake.octets},
             "vm_memory_high_watermark_setting": setting,
             "vm_memory_high_watermark_limit": self._memory_limit,

@@ -20,17 +20,17 @@ import anyio
 
 from amqpd import __version__, logs
 from amqpd.config import Config
+from amqpd.exit_codes import EXIT_OK, EXIT_IO
 from amqpd.server.listener import describe_address
 from amqpd.server.runtime import Runtime
 from amqpd.server.signals import StopSignals, crash, crash_after
-from amqpd.server.startup import EXIT_IO, StartError
+from amqpd.server.startup import StartError
 from amqpd.store.errors import StoreError
 
 __all__ = ["StartError", "serve"]
 
 log = logging.getLogger("amqpd")
 
-EXIT_OK = 0
 STOP_LIMIT_S = 30.0             # then a stop ends as a crash would
 FAIL_LIMIT_S = 3.0              # after the store has failed, in any case
 SWITCH_INTERVAL_S = 0.0005      # a commit that needs the interpreter waits this long for a busy loop, not 5 ms

@@ -26,8 +26,10 @@ import anyio
 from amqpd import __version__
 from amqpd.broker.broker import Broker
 from amqpd.config import Config, Listener
+from amqpd.exit_codes import EXIT_UNAVAILABLE, EXIT_IO
+from amqpd.identity import CONTROL_SOCKET, RABBITMQ_VERSION
 from amqpd.management.commands import Commands, Node, Refusal
-from amqpd.management.control import SOCKET_NAME, Control
+from amqpd.management.control import Control
 from amqpd.server import addresses
 from amqpd.server.alarms import Alarms
 from amqpd.server.committer import Committer
@@ -36,15 +38,8 @@ from amqpd.server.listener import Listeners, describe_address
 from amqpd.server.login import Logins
 from amqpd.server.loop import Pass
 from amqpd.server.resources import descriptors_for_clients, descriptors_for_connections
-from amqpd.server.server_properties import RABBITMQ_VERSION, server_properties
-from amqpd.server.startup import (
-    EXIT_IO,
-    EXIT_UNAVAILABLE,
-    StartError,
-    Storage,
-    declare_configuration,
-    open_broker,
-)
+from amqpd.server.server_properties import server_properties
+from amqpd.server.startup import StartError, Storage, declare_configuration, open_broker
 from amqpd.server.ticker import Ticker
 from amqpd.server.unauthenticated import Unauthenticated
 from amqpd.server.wall_clock import WallClock
@@ -220,7 +215,7 @@ class Runtime:
         control = Control(
             Commands(broker, node), _nothing if committer is None else committer.wait_committed, passes.begin)
         try:
-            await undo.enter_async_context(control.listening(data_dir / SOCKET_NAME))
+            await undo.enter_async_context(control.listening(data_dir / CONTROL_SOCKET))
         except OSError as error:
             log.warning("amqpctl cannot be used: no control socket in %s: %s", data_dir, error)
 

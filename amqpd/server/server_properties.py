@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 
 from amqpd import __version__
-
-RABBITMQ_VERSION = "3.10.8"     # whose behaviour and properties clients find
+from amqpd.identity import RABBITMQ_VERSION
 
 
 def server_properties() -> dict[str, object]:

@@ -17,6 +17,7 @@ from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import QueueDefinition
 from amqpd.broker.stretch import Budget
 from amqpd.config import Config
+from amqpd.exit_codes import EXIT_CONFIG, EXIT_IO, EXIT_TEMPORARY
 from amqpd.properties import read_own_facts
 from amqpd.server.declarations import Undeclared, declare
 from amqpd.server.shelf import StoreShelf
@@ -32,8 +33,6 @@ from amqpd.store.store import Store
 from amqpd.wording import counted
 
 log = logging.getLogger("amqpd")
-
-EXIT_UNAVAILABLE, EXIT_IO, EXIT_LOCKED, EXIT_CONFIG = 69, 74, 75, 78
 
 
 class StartError(Exception):
@@ -92,7 +91,7 @@ def _open_store(config: Config, ballast: Ballast) -> tuple[Store, Recovered]:
             store.abandon()
             raise
     except StoreLocked as error:
-        raise StartError(str(error), EXIT_LOCKED) from None
+        raise StartError(str(error), EXIT_TEMPORARY) from None
     except StoreError as error:
         raise StartError(str(error), EXIT_IO) from None
     return store, recovered

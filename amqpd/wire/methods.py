@@ -24,7 +24,7 @@ from pamqp.commands import INDEX_MAPPING, Basic, Channel, Connection, Queue
 
 from amqpd import fields
 from amqpd.errors import ConnectionException, ReplyCode, cut_reply_text
-from amqpd.octets import describe_frame, erlang_octets
+from amqpd.erlang import describe_frame, erlang_octets
 from amqpd.message import pack_short_string
 
 METHOD_FRAME = 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from amqpd.errors import ConnectionException, ReplyCode
-from amqpd.octets import erlang_octets
+from amqpd.erlang import erlang_octets
 
 
 class PublishArguments(NamedTuple):

@@ -27,7 +27,7 @@ from typing import NamedTuple, cast
 
 from amqpd.errors import ConnectionException, ReplyCode
 from amqpd.message import FRAME_OVERHEAD, HARD_BODY_LIMIT
-from amqpd.octets import describe_frame
+from amqpd.erlang import describe_frame
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_END = 0xCE

@@ -18,15 +18,17 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "amqpd"
 
 # The modules that belong to no room: values and rules that import nothing but each other.
-BASE = {"errors", "fields", "message", "octets", "properties", "wording"}
+BASE = {"erlang", "errors", "exit_codes", "fields", "identity", "message", "properties", "wording"}
 ROOMS = {"broker", "config", "logs", "management", "session", "store", "wire"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "fields": set(),
     "message": set(),
-    "octets": set(),
+    "erlang": {"fields"},
+    "exit_codes": set(),
+    "identity": set(),
     "wording": set(),
-    "properties": {"errors", "fields", "message", "octets"},
+    "properties": {"erlang", "errors", "fields", "message"},
     "logs": set(),
     "wire": BASE,
     "broker": BASE,
@@ -35,10 +37,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "management": BASE | {"broker"},
     "config": BASE,
     "server": BASE | ROOMS,
-    "program": set(),               # exit codes, and the way to complain, of both programs
-    "cli": {"config", "logs", "program", "server", "store_commands"},
-    "store_commands": {"config", "ctl", "program", "store", "wording"},     # a running broker is asked as amqpctl asks
-    "ctl": {"logs", "program", "wording"},
+    "program": {"exit_codes"},      # the way to complain, of both programs
+    "cli": {"config", "exit_codes", "logs", "program", "server", "store_commands"},
+    # A running broker is asked as amqpctl asks.
+    "store_commands": {"config", "ctl", "exit_codes", "identity", "program", "store", "wording"},
+    "ctl": {"erlang", "exit_codes", "identity", "logs", "program", "wording"},
     "__main__": {"cli"},
 }
 # All the thinking is plain and synchronous: what these rooms know of time and of the world is handed to them.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from amqpd.broker.arguments import (
-    as_term,
+    field_term,
     check_consumer_arguments,
     check_exchange_arguments,
     check_exchange_equivalence,
@@ -398,7 +398,7 @@ def test_other_exchange_arguments_may_differ() -> None:
     ({"k": 1, "t": {}}, '[{<<"k">>,signedint,1},{<<"t">>,table,[]}]'),
 ])
 def test_values_are_printed_as_erlang_terms(value: Any, term: str) -> None:
-    assert as_term(value) == term
+    assert field_term(value) == term
 
 
 @pytest.mark.parametrize(("value", "term"), [
@@ -407,4 +407,4 @@ def test_values_are_printed_as_erlang_terms(value: Any, term: str) -> None:
     (5e-324, "5.0e-324"), (1.7976931348623157e308, "1.7976931348623157e308"),
 ])
 def test_floats_are_printed_in_the_shorter_way(value: float, term: str) -> None:
-    assert as_term(value) == term
+    assert field_term(value) == term

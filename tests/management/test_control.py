@@ -29,9 +29,10 @@ from amqpd.broker.definitions import (
 )
 from amqpd.broker.queue import Queue
 from amqpd.fields import LongString, Timestamp
+from amqpd.identity import CONTROL_SOCKET
 from amqpd.management import control, listings
 from amqpd.management.commands import Commands, Node
-from amqpd.management.control import SOCKET_NAME, Control, bind_private, describe_peer
+from amqpd.management.control import Control, bind_private, describe_peer
 from amqpd.message import Facts, Message, Route, pack_content
 
 NAME = "127.0.0.1:40000 -> 127.0.0.1:5672"
@@ -588,7 +589,7 @@ def while_listening(desk: Desk, path: Path, do: Callable[[], Coroutine[Any, Any,
 
 
 def test_requests_on_one_connection_are_answered_in_order(desk: Desk, folder: Path) -> None:
-    path = folder / "data" / SOCKET_NAME
+    path = folder / "data" / CONTROL_SOCKET
 
     async def talk() -> list[dict[str, Any]]:
         reader, writer = await asyncio.open_unix_connection(path)
@@ -601,7 +602,7 @@ def test_requests_on_one_connection_are_answered_in_order(desk: Desk, folder: Pa
 
 
 def test_nobody_but_the_owner_may_open_the_socket(desk: Desk, folder: Path) -> None:
-    path = folder / SOCKET_NAME
+    path = folder / CONTROL_SOCKET
 
     async def look() -> int:
         return stat.S_IMODE(path.stat().st_mode)
@@ -610,7 +611,7 @@ def test_nobody_but_the_owner_may_open_the_socket(desk: Desk, folder: Path) -> N
 
 
 def test_talks_end_and_the_socket_goes_when_listening_ends(desk: Desk, folder: Path) -> None:
-    path = folder / SOCKET_NAME
+    path = folder / CONTROL_SOCKET
 
     async def listen() -> bytes:
         async with desk.control.listening(path):
@@ -627,7 +628,7 @@ def test_talks_end_and_the_socket_goes_when_listening_ends(desk: Desk, folder: P
 
 @pytest.mark.parametrize("end", [b"", b"\n"])
 def test_a_request_that_is_too_long_is_answered_and_broken_off(desk: Desk, folder: Path, end: bytes) -> None:
-    path = folder / SOCKET_NAME
+    path = folder / CONTROL_SOCKET
 
     async def flood() -> tuple[Any, bytes]:
         reader, writer = await asyncio.open_unix_connection(path)
@@ -650,7 +651,7 @@ async def asks(path: Path, command: str) -> tuple[asyncio.StreamReader, asyncio.
 
 
 def test_the_longest_idle_client_goes_for_a_newcomer(desk: Desk, folder: Path) -> None:
-    path = folder / SOCKET_NAME
+    path = folder / CONTROL_SOCKET
 
     async def talk() -> None:
         first = await asks(path, "ping")
@@ -667,7 +668,7 @@ def test_the_longest_idle_client_goes_for_a_newcomer(desk: Desk, folder: Path) -
 
 
 def test_where_all_are_busy_a_newcomer_is_told_to_try_again(desk: Desk, folder: Path) -> None:
-    path = folder / SOCKET_NAME
+    path = folder / CONTROL_SOCKET
 
     async def talk() -> None:
         may_end = asyncio.Event()
@@ -690,7 +691,7 @@ def test_where_all_are_busy_a_newcomer_is_told_to_try_again(desk: Desk, folder: 
 def test_who_does_not_read_its_answer_goes(
     desk: Desk, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = folder / SOCKET_NAME
+    path = folder / CONTROL_SOCKET
     monkeypatch.setattr(control, "ANSWER_LIMIT_S", 0.1)
 
     async def talk() -> None:
@@ -708,7 +709,7 @@ def test_who_does_not_read_its_answer_goes(
 
 
 def test_a_socket_that_a_crash_has_left_is_replaced(desk: Desk, folder: Path) -> None:
-    path = folder / SOCKET_NAME
+    path = folder / CONTROL_SOCKET
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
 
@@ -720,7 +721,7 @@ def test_a_socket_that_a_crash_has_left_is_replaced(desk: Desk, folder: Path) ->
 
 
 def test_the_socket_of_a_running_broker_is_left_alone(folder: Path) -> None:
-    path = folder / SOCKET_NAME
+    path = folder / CONTROL_SOCKET
     with bind_private(path) as running:
         running.listen()
         with pytest.raises(OSError, match="another amqpd answers"):
@@ -729,7 +730,7 @@ def test_the_socket_of_a_running_broker_is_left_alone(folder: Path) -> None:
 
 
 def test_a_file_in_the_sockets_place_is_left_alone(folder: Path) -> None:
-    path = folder / SOCKET_NAME
+    path = folder / CONTROL_SOCKET
     path.write_text("precious")
     with pytest.raises(OSError, match="in use"):
         bind_private(path)

@@ -19,9 +19,9 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from amqpd.broker.arguments import as_term
 from amqpd.broker.definitions import Arguments, BindingDefinition
 from amqpd.broker.exchange_types import NOWHERE, Destination, Destinations, ExchangeType
+from amqpd.erlang import field_term
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.fields import Value, long_string, type_name
 
@@ -69,12 +69,12 @@ class HeadersExchange(ExchangeType[Destination]):
         if type_name(way) != "longstr":
             raise ChannelException(
                 ReplyCode.PRECONDITION_FAILED,
-                f"Invalid x-match field type {type_name(way)} (value {as_term(way)}); expected longstr",
+                f"Invalid x-match field type {type_name(way)} (value {field_term(way)}); expected longstr",
             )
         if way not in _WAYS_TO_MATCH:
             raise ChannelException(
                 ReplyCode.PRECONDITION_FAILED,
-                f"Invalid x-match field value {as_term(way)}; expected all, any, all-with-x, or any-with-x",
+                f"Invalid x-match field value {field_term(way)}; expected all, any, all-with-x, or any-with-x",
             )
 
     def bind(self, binding: BindingDefinition, destination: Destination) -> None:
@@ -192,6 +192,6 @@ def _comparable(value: Value) -> Hashable:
         case Decimal():
             return Decimal, value.as_tuple()
         case list() | dict():
-            return list, as_term(value)
+            return list, field_term(value)
         case _:
             return value
