@@ -32,6 +32,7 @@ from amqpd.broker.definitions import (
     VhostDefinition,
 )
 from amqpd.broker.effort import Effort
+from amqpd.broker.forced_closes import Closable, ForcedCloses
 from amqpd.broker.pages import FEWEST_OCTETS, StoredMessages
 from amqpd.broker.ports import Journal, Shelf
 from amqpd.broker.queue import Queue
@@ -65,7 +66,7 @@ class AlreadyThere(AmqpException):
         super().__init__(ReplyCode.PRECONDITION_FAILED, text)
 
 
-class Connection(Protocol):
+class Connection(Closable, Protocol):
     """A client's connection as the broker sees it: to be listed, and to be closed."""
 
     @property
@@ -130,9 +131,7 @@ class Broker:
         One record says that all is deleted; what there is in memory goes in pieces.
         """
         vhost = self.vhost(name)
-        for connection in list(self.connections.values()):
-            if connection.vhost_name == name:
-                connection.force_close(f"vhost '{name}' is deleted")
+        self._close([one for one in self.connections.values() if one.vhost_name == name], f"vhost '{name}' is deleted")
         with self._atomic:
             for user in self.users.values():
                 user.forbid(name)
@@ -202,9 +201,7 @@ class Broker:
     def delete_user(self, name: str) -> None:
         """Delete a user with his permissions; his connections are closed. Raises NoSuchThing."""
         user = self.user(name)
-        for connection in list(self.connections.values()):
-            if connection.user_name == name:
-                connection.force_close(f"user '{name}' is deleted")
+        self._close([one for one in self.connections.values() if one.user_name == name], f"user '{name}' is deleted")
         with self._atomic:
             del self.users[name]
             self._record(Deleted(user.definition))
@@ -312,6 +309,9 @@ class Broker:
             vhost.declare_queue(OPERATOR, definition, owner=OPERATOR)
         else:
             vhost.bind(OPERATOR, definition, owner=OPERATOR)
+
+    def _close(self, connections: list[Closable], reason: str) -> None:
+        ForcedCloses(self.worklist, connections, reason)
 
     def _record(self, change: Change) -> None:
         self.last_batch = self.journal.changed(change)

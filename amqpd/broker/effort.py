@@ -25,7 +25,7 @@ class Effort:
     def without_end(cls) -> Effort:
         """Return a count whose first slice is never spent, for who works alone."""
         effort = cls()
-        effort.stop = 1 << 62
+        effort.stop = effort._turn_stop = 1 << 62
         return effort
 
     def __init__(self) -> None:

@@ -123,11 +123,11 @@ class ClientProtocol(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
         self._passes.tell_time()
-        try:
-            self.session.lost()
-        finally:
-            self._listeners.end_session(self)
-            self._passes.schedule()
+        self._passes.lose(self)
+
+    def end_session(self) -> None:
+        """The session has been told that the socket is gone: nobody knows it any more."""
+        self._listeners.end_session(self)
 
     def looks_in_vain(self) -> int:
         """Return how often in a row this has been asked while octets waited for the peer, and it took none of them."""

@@ -30,6 +30,7 @@ from amqpd.session.connection import Session, SessionSettings
 
 log = logging.getLogger("amqpd.connection")
 
+CLOSED_IN_A_TURN = 50           # when all are
 ADMITTED_IN_A_TURN = 16         # of those that wait
 LOOK_S = 0.1                    # between two looks whether those that wait can come in
 
@@ -232,8 +233,13 @@ class Listeners:
 
     async def close_all(self, reason: str, within_s: float) -> None:
         """Close every connection with 320, and give the clients a while to answer."""
+        closed = 0
         for session in list(self.passes.protocols):
+            if closed >= CLOSED_IN_A_TURN:
+                closed = 0
+                await asyncio.sleep(0)
             session.force_close(reason)
+            closed += 1
         await self._wait_until_gone(within_s)
 
     async def fail_all(self, text: str, within_s: float) -> None:

@@ -62,6 +62,7 @@ class Pass:
         self._deferred: deque[Session] = deque()        # those that have had their share of a turn, in order
         self._has_passed_over = False                   # those, in the turn before
         self._unfinished: deque[Session] = deque()      # those whose command goes on like a job
+        self._lost: deque[ClientProtocol] = deque()     # whose sockets are gone, more than one turn can see to
         self.shares = ReadShares()
         self._read_later: list[ClientProtocol] = []
 
@@ -117,6 +118,24 @@ class Pass:
         """This connection publishes more than can be taken now: it is read again after a commit, or deliveries."""
         self._read_later.append(protocol)
 
+    def lose(self, protocol: ClientProtocol) -> None:
+        """See to the end of this connection, whose socket is gone, in this turn unless it is spent."""
+        self._lost.append(protocol)
+        if not self._broker.effort.turn_is_spent:
+            self._lose_next()
+        self.schedule()
+
+    def _lose_next(self) -> None:
+        protocol = self._lost.popleft()
+        self.guard(protocol.session, protocol.session.lost)
+        protocol.end_session()
+
+    def _go_on_with_lost(self) -> None:
+        for _ in range(len(self._lost)):
+            self._lose_next()
+            if self._broker.effort.turn_is_spent:
+                return
+
     def set_alarm(self, reason: str) -> None:
         """From now on nothing may be published, for this reason; with an empty one everything may be again."""
         self.alarm = reason
@@ -137,6 +156,7 @@ class Pass:
         self._is_scheduled = False
         self.tell_time()
         now = self._broker.clock.now_ms
+        self._go_on_with_lost()
         self._go_on_with_deferred()
         self._work()
         if self._advanced:
@@ -164,6 +184,8 @@ class Pass:
     @property
     def _has_work(self) -> bool:
         """Return whether there is something to go on with that need not wait for the disk first."""
+        if self._lost:
+            return True
         has_jobs = bool(self._unfinished) or not self._broker.worklist.is_empty
         has_clients = bool(self._deferred) or self.shares.has_resting
         return has_clients and not self.is_full or has_jobs and not self._is_full_for_jobs

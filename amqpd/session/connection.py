@@ -29,7 +29,7 @@ from pamqp.commands import Connection
 from amqpd.broker.access import User
 from amqpd.broker.broker import Broker
 from amqpd.broker.consumer import Consumer
-from amqpd.broker.departure import Departure
+from amqpd.broker.departure import Act, Departure
 from amqpd.broker.paging import NotAtHand
 from amqpd.broker.queue import Queue
 from amqpd.broker.remembered import Memory
@@ -61,6 +61,8 @@ CLOSE_OK_WAIT_MS = 5_000
 LAST_WORDS_MS = 1_000       # how long a peer may read our last words before the socket goes
 UNHEARD_OCTETS = 16 * 1024  # of a blocked client, from which on it is not read any more
 METHOD_STEPS = 25           # what a method that is not on the hot path costs, about; see broker/effort.py
+LOST_STEPS = 150        # what it takes to forget a client that is gone, with its lines of the log
+STOP_STEPS, RELEASE_STEPS = 5, 15   # what it takes to stop a channel that ends, and to free it
 TOPOLOGY_STEPS = 75         # and what it costs beyond that to look for an exchange or a queue, or to make one
 OCTETS_A_STEP = 4           # of a method: its arguments are read, put in order and compared one by one
 UNREAD_ANSWERS = 4          # times `outgoing_limit`, from which on a client that does not read them is not heard
@@ -161,6 +163,7 @@ class Session:
         self._early: list[Command] = []     # what came while the password was looked at
         self._is_deaf = False           # framing is lost: what comes cannot be understood any more
         self._has_ended = False
+        self._forced = ""           # why it is closed by force before it says anything more
         self._departures: list[Departure] = []      # of this connection, or channels, that may not be over
         self._has_failed = False        # by an error of ours
         self._is_over = False           # our last words have been written
@@ -214,6 +217,8 @@ class Session:
 
     def _take(self, commands: Iterable[Command], first: Command | None = None) -> None:
         """Carry out commands, `first` before the others, until the connection has ended or the rest has to wait."""
+        if self._forced:
+            self.close_forced()
         commands = iter(commands)
         effort, worklist = self.broker.effort, self.broker.worklist
         try:
@@ -589,6 +594,16 @@ class Session:
         else:
             self._finish()
 
+    def force_close_soon(self, reason: str) -> None:
+        """Have `close_forced` close it with 320, before anything more of it is carried out or delivered."""
+        self._forced = reason
+
+    def close_forced(self) -> None:
+        """Close it now, if it has not been closed since `force_close_soon`."""
+        reason, self._forced = self._forced, ""
+        if reason and not self._has_ended:
+            self.force_close(reason)
+
     def fail(self, text: str) -> None:
         """Close it with 541 INTERNAL_ERROR: what still waits for a batch is never said."""
         self.outbox.forget_held()
@@ -613,6 +628,7 @@ class Session:
 
     def lost(self) -> None:
         """The socket is gone."""
+        self.broker.effort.total += LOST_STEPS
         if self.phase is Phase.AWAIT_HEADER:
             self._log.debug("%s: client closed the TCP connection before it said anything", self.name)
         elif self.phase not in (Phase.CLOSED, Phase.CLOSING):
@@ -629,25 +645,19 @@ class Session:
         """Let go of everything in the broker: channels first, then exclusive queues."""
         if self._has_ended:
             return
-        self._has_ended = True
-        self.login = None       # nobody waits for an answer any more
-        going = [channel for channel in self.channels.values() if not channel.is_closing]
-        for channel in going:
-            self._let_go(channel.stop)
-        if self.vhost is not None:
-            parting = [channel.parting() for channel in going]
-            # All consumers leave first: what one channel gives back is not for another.
-            acts = *[leave for leave, _ in parting], *[give_back for _, give_back in parting], self.vhost.leave(self)
-            self.departs(Departure(chain(*acts), self.broker.worklist))
+        self._has_ended = True       # from now on nothing is delivered, though there may be very many channels to stop
+        self.login = None           # nobody waits for an answer any more
+        for channel in self._confirming:
+            self._let_go(channel.publishing.write_confirms)
+        self._confirming.clear()
+        self._awaiting_confirms.clear()
         ended = [*self.channels.values()]
         self.channels.clear()
-        self._confirming.clear()
-        for channel in ended:
-            channel.release()
         self.memory.clear()
         self._reader.skip_contents()
-        self._awaiting_confirms.clear()
         if self.vhost is not None:
+            acts = chain(_parting(ended), self.vhost.leave(self), _releases(ended))
+            self.departs(Departure(acts, self.broker.worklist))
             del self.broker.connections[self.number]
             self._log.info("%s: closing AMQP connection", self.name)
 
@@ -667,7 +677,14 @@ class Session:
     @property
     def room(self) -> int:
         """Octets that may be delivered before the connection counts as full; 0 while the transport is full."""
-        return self.settings.outgoing_limit - self.outbox.size if self.is_writable and not self._has_failed else 0
+        if not self.is_writable or self._has_failed or self.is_ending:
+            return 0
+        return self.settings.outgoing_limit - self.outbox.size
+
+    @property
+    def is_ending(self) -> bool:
+        """Return whether nothing is delivered any more, though there may be consumers that have not been stopped."""
+        return self._has_ended or bool(self._forced)
 
     def take_output(self, now_ms: int) -> list[bytes]:
         """Everything that may be sent now, confirms last."""
@@ -908,6 +925,28 @@ class Session:
         assert not (self._has_ended and self.channels), "ended with channels"
         for channel in self.channels.values():
             channel.check()
+
+
+def _parting(channels: list[Channel]) -> Iterator[Act]:
+    """Return what makes these channels part with all that they hold, unless they do already."""
+    going = [channel for channel in channels if not channel.is_closing]
+    give_backs: list[Iterator[Act]] = []
+
+    def leaves() -> Iterator[Iterator[Act]]:
+        for channel in going:
+            leave, give_back = channel.parting()
+            give_backs.append(give_back)
+            yield leave
+
+    # All consumers leave first: what one channel gives back is not for another.
+    return chain(
+        ((STOP_STEPS, channel.stop) for channel in going),
+        chain.from_iterable(leaves()), chain.from_iterable(give_backs))
+
+
+def _releases(channels: list[Channel]) -> Iterator[Act]:
+    while channels:
+        yield RELEASE_STEPS, channels.pop().release
 
 
 def _ids(payload: bytes) -> tuple[int, int]:

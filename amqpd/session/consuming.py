@@ -98,7 +98,7 @@ class Consuming:
         self._heads: dict[str, _Heads] = {}
         self._awaiting_credit = BlockedConsumers()      # nobody, unless the limit is shared
         self._at_unacked_limit: set[str] = set()        # tags of consumers of which the log has been told
-        self._is_ending = False     # nothing more is delivered
+        self._is_stopped = False    # nothing more is delivered
         self._left: list[Consumer] = []     # consumers of a channel that is going
         self.times = DeliveryTimes()
         self._unreported = 0        # octets that were sent, and are to be answered, since the last report
@@ -129,7 +129,12 @@ class Consuming:
     @property
     def room(self) -> int:
         """Octets the connection still takes; see broker/ports.py."""
-        return 0 if self._is_ending else self._channel.room
+        return 0 if self._is_stopped else self._channel.room
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether the channel is at its end, or the connection is."""
+        return self._is_stopped or self._channel.owner.is_ending
 
     @property
     def credit(self) -> int:
@@ -393,6 +398,8 @@ class Consuming:
         """Send a direct reply; see broker/ports.py."""
         assert self.reply_tag is not None
         channel = self._channel
+        if self._is_ending:
+            return
         if not channel.owner.takes_replies:
             self._drop_reply()
             return
@@ -672,7 +679,7 @@ class Consuming:
 
     def stop(self) -> None:
         """Let nothing more come to this channel."""
-        self._is_ending = True
+        self._is_stopped = True
         if self.reply_tag is not None:
             self._stop_replies()
 

@@ -19,6 +19,8 @@ from amqpd.broker.definitions import (
     VhostDefinition,
 )
 from amqpd.errors import ChannelException
+from amqpd.broker.forced_closes import CLOSE_STEPS
+from amqpd.broker.worklist import PIECE
 from tests.support.journals import RecordingJournal
 from tests.support.shelves import stored
 from tests.support.samples import message, messages
@@ -31,9 +33,16 @@ class FakeConnection:
         self.user_name = user_name
         self.vhost_name = vhost_name
         self.reasons: list[str] = []
+        self.soon = ""
 
     def force_close(self, reason: str) -> None:
         self.reasons.append(reason)
+
+    def force_close_soon(self, reason: str) -> None:
+        self.soon = reason
+
+    def close_forced(self) -> None:
+        self.force_close(self.soon)
 
     def statistics(self) -> dict[str, Any]:
         return {}
@@ -101,7 +110,23 @@ def test_a_deleted_user_leaves_nothing_behind(broker: Broker, journal: Recording
 def test_a_deleted_user_s_connections_are_closed(broker: Broker) -> None:
     his, other = connect(broker, "somebody", "/"), connect(broker, "other", "/")
     broker.delete_user("somebody")
+    broker.worklist.work_off()
     assert (his.reasons, other.reasons) == (["user 'somebody' is deleted"], [])
+
+
+def test_very_many_connections_are_closed_in_pieces_and_do_nothing_meanwhile(broker: Broker) -> None:
+    theirs = [connect(broker, "somebody", "/") for _ in range(50)]
+    broker.delete_user("somebody")
+    assert all(one.soon == "user 'somebody' is deleted" for one in theirs)
+    closed = []
+    while not broker.worklist.is_empty:
+        before = broker.effort.total
+        broker.worklist._jobs += broker.worklist._new
+        broker.worklist._new.clear()
+        broker.worklist._work_on(broker.worklist._jobs.popleft())
+        assert broker.effort.total - before <= PIECE + CLOSE_STEPS
+        closed.append(sum(bool(one.reasons) for one in theirs))
+    assert len(closed) > 5 and closed[-1] == 50 and all(len(one.reasons) == 1 for one in theirs)
 
 
 def test_a_deleted_vhost_takes_everything_with_it(broker: Broker, journal: RecordingJournal) -> None:
@@ -109,6 +134,7 @@ def test_a_deleted_vhost_takes_everything_with_it(broker: Broker, journal: Recor
     broker.vhosts["/"].queues["orders"].publish(messages(1, persistent=True))
     there, elsewhere = connect(broker, "somebody", "/"), connect(broker, "somebody", "other")
     broker.delete_vhost("/")
+    broker.worklist.work_off()
     assert (there.reasons, elsewhere.reasons) == (["vhost '/' is deleted"], [])
     assert journal.now.in_order() == [VhostDefinition("other"), UserDefinition("somebody", "hash")]
     assert not broker.users["somebody"].may_enter("/")

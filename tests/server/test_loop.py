@@ -377,3 +377,24 @@ def test_jobs_and_deferred_clients_wait_while_too_much_waits_for_the_disk(
     passes.on_commit(2)
     loop.turn()
     assert log == ["take", "go on", "take", "work", "take"]
+
+
+def test_of_very_many_lost_clients_a_turn_sees_to_some(passes: Any, loop: FakeLoop, broker: Broker) -> None:
+    lost: list[int] = []
+
+    def client(number: int) -> Any:
+        def is_lost() -> None:
+            broker.effort.total += TURN // 4
+
+        return SimpleNamespace(session=SimpleNamespace(lost=is_lost), end_session=lambda: lost.append(number))
+
+    broker.effort.begin_turn()
+    for number in range(10):
+        passes.lose(client(number))
+    assert lost == [0, 1, 2, 3], "the first are seen to at once"
+    loop.turn()
+    assert lost == [0, 1, 2, 3, 4], "and one at least in each turn"
+    loop.turn()
+    assert lost == [*range(9)]
+    loop.turn()
+    assert lost == [*range(10)]

@@ -11,8 +11,11 @@ from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue,
 from pamqp.heartbeat import Heartbeat
 
 from amqpd.broker import vhost
+from amqpd.broker.definitions import QueueDefinition, VhostDefinition
 from amqpd.broker.departure import REMOVE_STEPS
+from amqpd.broker.effort import TURN
 from amqpd.broker.worklist import PIECE
+from amqpd.session.connection import LOST_STEPS, RELEASE_STEPS, STOP_STEPS
 from amqpd.session.phases import Phase
 from tests.support.journals import FailingJournal
 from tests.support.samples import messages
@@ -510,3 +513,66 @@ def test_queues_that_go_while_their_consumers_leave_are_not_told_of(quiet: Quiet
     quiet.end_pass()
     assert [type(one.said) for one in talk.hear_all()] == [Channel.Close]
     quiet.look()
+
+
+def test_a_connection_of_very_many_channels_ends_in_pieces(stage: Stage) -> None:
+    talk = stage.client()
+    count = 3 * PIECE // STOP_STEPS
+    for number in range(1, 1 + count):
+        talk.open_channel(number)
+    channels = [*talk.session.channels.values()]
+    stage.broker.effort.begin_turn()
+    before = stage.broker.effort.total
+    talk.session.lost()
+    assert stage.broker.effort.total - before <= PIECE + LOST_STEPS + STOP_STEPS
+    [departure] = talk.session._departures
+    pieces = 1
+    while departure.has_work:
+        before = stage.broker.effort.total
+        departure.work()
+        assert stage.broker.effort.total - before <= PIECE + RELEASE_STEPS
+        pieces += 1
+    assert pieces >= 6 and not any(hasattr(channel, "consuming") for channel in channels)
+
+
+def test_a_channel_that_has_not_been_stopped_yet_is_given_nothing(stage: Stage) -> None:
+    talk, other = stage.client().open_channel(), stage.client().open_channel()
+    talk.client(Queue.Declare(queue="q")).hear(Queue.DeclareOk)
+    talk.client(Basic.Consume(queue="q", consumer_tag="c")).hear(Basic.ConsumeOk)
+    queue = stage.broker.vhosts["/"].queues["q"]
+    stage.broker.effort.total += TURN
+    talk.session.lost()
+    assert queue.consumers, "the turn was spent"
+    queue.publish(messages(*range(1_000, 1_003)))
+    queue.dispatch()
+    assert len(queue.ready) == 3
+    stage.end_pass()
+    assert not queue.consumers
+    other.client(Queue.Delete(queue="q")).broker(Queue.DeleteOk(3))
+
+
+def test_nothing_is_carried_out_for_a_connection_that_is_going_to_be_closed(stage: Stage) -> None:
+    talk = stage.client().open_channel()
+    talk.client(Queue.Declare(queue="q")).hear(Queue.DeclareOk)
+    talk.client(Basic.Consume(queue="q", consumer_tag="c")).hear(Basic.ConsumeOk)
+    queue = stage.broker.vhosts["/"].queues["q"]
+    talk.session.force_close_soon("enough")
+    queue.publish(messages(1_000))
+    queue.dispatch()
+    talk.nothing()
+    talk.client(Queue.Declare(queue="late"))
+    assert "late" not in stage.broker.vhosts["/"].queues and len(queue.ready) == 1
+    talk.broker(Connection.Close(320, "CONNECTION_FORCED - enough", 0, 0))
+    talk.session.close_forced()
+    talk.client(Connection.CloseOk()).nothing()
+
+
+def test_the_consumers_of_a_deleted_vhost_hear_of_its_end_and_not_of_their_queues(stage: Stage) -> None:
+    talk = stage.client().open_channel()
+    talk.client(Queue.Declare(queue="q", exclusive=True)).hear(Queue.DeclareOk)
+    talk.client(Basic.Consume(queue="q", consumer_tag="c")).hear(Basic.ConsumeOk)
+    stage.broker.delete_vhost("/")
+    stage.broker.worklist._new.rotate(-1)
+    stage.end_pass()
+    talk.broker(Connection.Close(320, "CONNECTION_FORCED - vhost '/' is deleted", 0, 0)).nothing()
+    assert not any(isinstance(one, (VhostDefinition, QueueDefinition)) for one in stage.journal.now.in_order())
