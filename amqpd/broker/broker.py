@@ -83,6 +83,10 @@ class Connection(Closable, Protocol):
     def statistics(self) -> dict[str, Any]:
         """Its name, peer, tuning and counts."""
 
+    @property
+    def unacked_count(self) -> int:
+        """How many messages it was given and has not answered for good."""
+
     def unacked_runs(self) -> Iterable[tuple[Queue, list[Message]]]:
         """What it was given and has not answered for good, in runs of one queue each."""
 

@@ -18,10 +18,11 @@ Spec: §3.1.4, §4.7; RabbitMQ docs/queues, docs/consumers, docs/ttl, docs/maxle
 
 from __future__ import annotations
 
+import heapq
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from typing import Any, Protocol
 
 from amqpd.broker.clock import Clock
@@ -340,23 +341,22 @@ class Queue:
             self.jobs.run(self._requeue_in_pieces(run))
 
     def _requeue_in_pieces(self, run: Sequence[Message]) -> Iterator[None]:
-        back: list[Message] = []
+        back: list[list[Message]] = []
         for start in range(0, len(run), PIECE):
-            back += self._count_failures(run[start : start + PIECE])
+            back.append(sorted(self._count_failures(run[start : start + PIECE]), key=number_of))
             if start + PIECE < len(run):
                 yield
         # From the last to the first: so each piece has its place at the head, and finding that costs nothing.
-        back.sort(key=number_of)
-        while back:
-            piece = back[-PIECE:]
-            del back[-PIECE:]
+        left = sum(map(len, back))
+        for piece in _from_the_last(back):
+            left -= len(piece)
             self.unacked -= len(piece)
             self.ready.put_back(piece)
             if not self.paging.is_large:
                 self.paging.note_size()
             if self._deadlines:
                 self._deadlines.take_back(piece)
-            if back:
+            if left:
                 yield
         self._trim()
         self._expire()
@@ -861,6 +861,18 @@ def _by_place(run: Sequence[Message]) -> Left:
             unread.numbers.append(message.number)
             octets += message.body_size
     return left
+
+
+def _from_the_last(runs: list[list[Message]]) -> Iterator[list[Message]]:
+    """Take messages, of which each run is in order, in pieces from the highest number to the lowest."""
+    runs = [run for run in runs if run]
+    if all([before[-1].number < after[0].number for before, after in zip(runs, runs[1:])]):
+        while runs:
+            yield runs.pop()
+        return
+    merged = heapq.merge(*map(reversed, runs), key=number_of, reverse=True)
+    while piece := [*islice(merged, PIECE)]:
+        yield piece[::-1]
 
 
 def _pieces_of(part: list[Message] | Page) -> Iterator[list[Message] | Unread]:

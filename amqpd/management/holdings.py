@@ -33,13 +33,14 @@ Runs = dict[Queue, list[Message]]
 
 def unacked_runs(broker: Broker, vhost: Vhost) -> Runs | None:
     """The unacknowledged messages of the vhost's queues; None if there are too many to look at."""
-    if sum([queue.unacked for queue in vhost.queues.values()]) > MOST_COUNTED:
+    connections = [one for one in broker.connections.values() if one.vhost_name == vhost.name]
+    # Asked of the connections, as they may hold messages of queues that have been deleted.
+    if sum([connection.unacked_count for connection in connections]) > MOST_COUNTED:
         return None
     runs: Runs = {}
-    for connection in broker.connections.values():
-        if connection.vhost_name == vhost.name:
-            for queue, run in connection.unacked_runs():
-                runs.setdefault(queue, []).extend(run)
+    for connection in connections:
+        for queue, run in connection.unacked_runs():
+            runs.setdefault(queue, []).extend(run)
     return runs
 
 

@@ -99,6 +99,12 @@ class Commit:
             yield from islice(answered.values(), 0 if self._publishes or not is_first else self._at, None)
             is_first = False
 
+    @property
+    def owed_count(self) -> int:
+        """How many these are."""
+        done = self._at if self._answers and not self._publishes else 0
+        return sum(map(len, self._requeued.values())) + sum([len(answered) for answered, _ in self._answers]) - done
+
     def work(self) -> None:
         """Do one piece; see `broker/worklist.py`."""
         self._begun += 1

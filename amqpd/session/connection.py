@@ -908,6 +908,11 @@ class Session:
             return self.phase.name.lower()
         return "blocked" if self.is_blocked else "blocking" if self._signals.alarm else "running"
 
+    @property
+    def unacked_count(self) -> int:
+        """See broker/broker.py."""
+        return sum([channel.consuming.owed_count for channel in self.channels.values()])
+
     def unacked_runs(self) -> Iterator[tuple[Queue, list[Message]]]:
         """See broker/broker.py."""
         for channel in self.channels.values():

@@ -22,6 +22,7 @@ from amqpd.message import Message
 
 LOOK_MS = 5_000
 TOGETHER_MS = 250
+FEWEST_TIMES = 256                      # of deliveries, before old ones are put together
 LOOK_STEPS, CLOSE_STEPS = 5, 120        # what it takes to look at a channel, and to close one; see broker/effort.py
 TOLD = 5                                # channels that are closed together, of which the log tells one by one
 
@@ -29,12 +30,13 @@ TOLD = 5                                # channels that are closed together, of 
 class DeliveryTimes:
     """When the deliveries of one channel were made, by tag. Times are in ms of a monotonic clock."""
 
-    __slots__ = ("next_look_ms", "_made")
+    __slots__ = ("next_look_ms", "_made", "_most")
 
     def __init__(self) -> None:
         self.next_look_ms: int | None = None        # None while nothing was delivered that may be unacked
         # The tag after some deliveries, when the last one of them was made, and when the first one was.
         self._made: deque[tuple[int, int, int]] = deque()
+        self._most = FEWEST_TIMES
 
     def delivered(self, next_tag: int, now_ms: int) -> None:
         """Note that deliveries up to the one before this tag were made."""
@@ -43,6 +45,19 @@ class DeliveryTimes:
             made[-1] = next_tag, now_ms, made[-1][2]
         else:
             made.append((next_tag, now_ms, now_ms))
+            if len(made) > self._most:
+                self._put_together(now_ms)
+
+    def _put_together(self, now_ms: int) -> None:
+        """Keep fewer times of old deliveries, of which one may be unacked for ever: they are late by 1/32 at most."""
+        fewer: deque[tuple[int, int, int]] = deque()
+        for next_tag, last_ms, first_ms in self._made:
+            if fewer and last_ms - fewer[-1][2] <= (now_ms - last_ms) // 32:
+                fewer[-1] = next_tag, last_ms, fewer[-1][2]
+            else:
+                fewer.append((next_tag, last_ms, first_ms))
+        self._made = fewer
+        self._most = max(FEWEST_TIMES, 2 * len(fewer))
 
     def excuse(self, gap_ms: int, now_ms: int) -> None:
         """Do not count a time in which no answer could be heard."""

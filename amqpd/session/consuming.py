@@ -654,6 +654,11 @@ class Consuming:
         """The deliveries that are not answered for good: what a transaction holds is among them."""
         return [*self.unacked.values(), *self._coming_back.values(), *self._channel.transaction.held_answers]
 
+    @property
+    def owed_count(self) -> int:
+        """How many these are."""
+        return len(self.unacked) + len(self._coming_back) + self._channel.transaction.held_count
+
     # Timeouts
 
     def overdue(self, now_ms: int, default_ms: int | None) -> int | None:
@@ -722,6 +727,7 @@ class Consuming:
         """Assert what must hold between calls."""
         assert list(self.unacked) == sorted(self.unacked), "unacked is out of order"
         owed = self.owed
+        assert len(owed) == self.owed_count, "what is owed is counted wrongly"
         for tag, consumer in self.consumers.items():
             held = sum(owner is consumer for _, owner in owed)
             assert consumer.in_flight == held, f"in_flight of {tag} is off"

@@ -200,6 +200,12 @@ class Transaction:
         under_way = self._commit.owed if self._commit is not None else ()
         return [*under_way, *chain.from_iterable([answered.values() for answered, _ in self._answers])]
 
+    @property
+    def held_count(self) -> int:
+        """How many these are."""
+        under_way = self._commit.owed_count if self._commit is not None else 0
+        return under_way + sum([len(answered) for answered, _ in self._answers])
+
     def _check_active(self) -> None:
         if not self.active:
             raise ChannelException(ReplyCode.PRECONDITION_FAILED, "channel is not transactional")

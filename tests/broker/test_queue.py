@@ -12,7 +12,7 @@ from amqpd.broker.definitions import Defined
 from amqpd.broker.effort import SLICE, SMALLEST_SLICE, Effort
 from amqpd.broker.queue import CANCEL_STEPS, Queue
 from amqpd.broker.rules import QueueRules
-from amqpd.broker.worklist import Worklist
+from amqpd.broker.worklist import PIECE, Worklist
 from amqpd.errors import ChannelException
 from amqpd.message import Facts, Message
 from tests.support.journals import RecordingJournal, RefusingJournal
@@ -104,6 +104,23 @@ def test_requeued_messages_go_back_to_their_places(queue: Queue, back: tuple[int
     queue.requeue([run[number - 1] for number in back])
     assert ready(queue) == [*sorted(back), 6, 7]
     assert queue.unacked == 5 - len(back)
+
+
+def test_very_many_that_go_back_in_any_order_are_put_in_order_in_pieces() -> None:
+    queue = Queue(queue_definition(), RefusingJournal())
+    count = 40 * PIECE
+    run = messages(*range(1, count + 1))
+    queue.publish(run)
+    for _ in run:
+        queue.get(no_ack=False)
+    queue.requeue(run[::7] + [one for place, one in enumerate(run) if place % 7][::-1])
+    left = [0]
+    while queue.jobs.has_work:
+        queue.jobs.work()
+        left.append(len(queue.ready))
+    assert max([later - before for before, later in zip(left, left[1:])]) == PIECE
+    assert ready(queue) == [*range(1, count + 1)] and not queue.unacked
+    queue.check()
 
 
 def test_a_message_requeued_behind_others_that_wait_sorts_in(queue: Queue) -> None:

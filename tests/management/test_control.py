@@ -70,6 +70,10 @@ class FakeConnection:
     def statistics(self) -> dict[str, Any]:
         return {"name": NAME, "user": "guest", "client_properties": {"product": "test"}}
 
+    @property
+    def unacked_count(self) -> int:
+        return 0
+
     def unacked_runs(self) -> list[tuple[Queue, list[Message]]]:
         return []
 

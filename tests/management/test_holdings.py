@@ -136,6 +136,23 @@ def test_what_would_take_long_to_count_is_empty(talk: Talk, monkeypatch: pytest.
     assert rows(talk.stage, "list_queues", "name", "message_bytes")[1] == ["other", 0], "nobody has any of these"
 
 
+def test_what_clients_have_of_deleted_queues_takes_as_long_to_count(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holdings, "MOST_COUNTED", 2)
+    talk.client(Queue.Declare(queue="gone")).hear(Queue.DeclareOk)
+    talk.publish("gone", b"1", b"2", b"3")
+    for _ in range(3):
+        talk.client(Basic.Get(queue="gone")).hear(Basic.GetOk)
+    talk.client(Queue.Delete(queue="gone")).hear(Queue.DeleteOk)
+    vhost = talk.stage.broker.vhosts["/"]
+    assert holdings.unacked_runs(talk.stage.broker, vhost) is None
+    assert listed(talk.stage, "message_bytes") == [0], "nobody has any of these"
+    talk.client(Basic.Ack(1))
+    runs = holdings.unacked_runs(talk.stage.broker, vhost)
+    assert runs is not None and [len(run) for run in runs.values()] == [2]
+
+
 def release_contents(talk: Talk) -> None:
     """Much time passes in which the client does not answer."""
     for _ in range(2):
