@@ -11,6 +11,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 LONGEST_REPLY_TEXT = 255
+LONGEST_TEXT = 500      # characters: what a client sent may be in it, and the log tells it
 
 
 class ReplyCode(IntEnum):
@@ -40,10 +41,12 @@ class AmqpException(Exception):
 
     The reply text becomes ``NOT_FOUND - no queue 'orders' in vhost '/'``; with an empty text only the name.
     `class_id` and `method_id` name the method at fault where the raiser knows better than its caller; None
-    means the method that was being handled, (0, 0) that no method is to blame.
+    means the method that was being handled, (0, 0) that no method is to blame. A long text is cut.
     """
 
     def __init__(self, code: ReplyCode, text: str = "", *, method: tuple[int, int] | None = None) -> None:
+        if len(text) > LONGEST_TEXT:
+            text = text[: LONGEST_TEXT - 3] + "..."
         super().__init__(f"{code.name} - {text}" if text else code.name)
         self.code = code
         self.text = text

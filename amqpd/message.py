@@ -95,6 +95,23 @@ class Message(msgspec.Struct, eq=False, gc=False):
             header_frame(self.route.channel, properties, self.body_size),
             memoryview(self.content)[self.body_start :]))
 
+    def take_content_with(self, properties: bytes) -> tuple[bytes, int]:
+        """Return the same as `content_with` for a message that nobody has yet, and how many octets were copied.
+
+        The message must not be used any more: a large content gets its new header in place, where it can.
+        """
+        content: bytes | bytearray = self.content
+        if isinstance(content, bytearray):
+            header = header_frame(self.route.channel, properties, self.body_size)
+            start = self.body_start
+            try:
+                content[:start] = header        # which moves nothing where the header has become shorter
+            except BufferError:
+                pass        # somebody looks at it
+            else:
+                return cast(bytes, content), len(content) if len(header) > start else 0
+        return self.content_with(properties), len(content)
+
     @property
     def body(self) -> bytes:
         """The body, put together from its frames."""

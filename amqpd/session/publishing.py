@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pamqp.commands import Confirm
 
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 TARGET_OCTETS, FACTS_OCTETS, NAME_OCTETS = 800, 400, 64
 # What finding a target costs without the walk, and reading facts, in steps of broker/effort.py.
 RESOLVE_STEPS, READ_STEPS, OCTETS_A_STEP = 4, 2, 32
+NAMES_A_STEP = 20       # of queues that are listed
+REWRITTEN, COPIED = 16, 1_024       # octets of a header table that are read or written in a step, and of a body copied
 RUN_STEPS = 6           # what handing a run to a queue takes, beyond a step for each message
 
 
@@ -213,7 +215,7 @@ class Publishing:
         elif len(messages) * width > room:
             del messages[max(1, room // width) :]
         if facts.reply_to == REPLY_TO or facts.has_bcc:
-            self._rewrite(facts, messages)
+            self._rewrite(facts, messages, room)
         if target.replies_to is not None:
             for message in messages:
                 target.replies_to.deliver_reply(message)
@@ -255,6 +257,7 @@ class Publishing:
         The default exchange routes to a name whether there is such a queue or not.
         """
         names = [queue.name for queue in queues]
+        self._channel.broker.effort.total += len(queues) // NAMES_A_STEP
         if not target.exchange.name:
             keys = dict.fromkeys((target.route.routing_key, *facts.extra_keys))
             names = [key for key in keys if not key.startswith(REPLY_TO)]
@@ -346,20 +349,33 @@ class Publishing:
         routing = self._channel.vhost.routing
         keys = dict.fromkeys((target.route.routing_key, *facts.extra_keys))
         walk = self._finish((target.route.octets, facts.headers), lambda: routing.walk(
-            target.exchange, keys, lambda: fields.decode_table(facts.headers)))
+            target.exchange, keys, lambda: self._decode(facts.headers)))
         return walk.queues
 
-    def _rewrite(self, facts: Facts, messages: list[Message]) -> None:
-        """Replace `amq.rabbitmq.reply-to` by the address of the channel, and take the BCC header out."""
+    def _decode(self, headers: bytes) -> dict[str, Any]:
+        self._channel.broker.effort.total += len(headers) // REWRITTEN
+        return fields.decode_table(headers)
+
+    def _rewrite(self, facts: Facts, messages: list[Message], room: int) -> None:
+        """Replace `amq.rabbitmq.reply-to` by the address of the channel, and take the BCC header out.
+
+        The messages have the same properties. Those that there is no room for, in steps, are taken out of the list.
+        """
+        properties = messages[0].properties
+        if facts.reply_to == REPLY_TO:
+            properties = with_reply_to(properties, self._channel.consuming.reply_address)
+        if facts.has_bcc:
+            properties = without_headers(properties, ("BCC",))
+        facts = read_own_facts(properties)
+        steps = len(properties) // REWRITTEN
         for place, message in enumerate(messages):
-            properties = message.properties
-            if facts.reply_to == REPLY_TO:
-                properties = with_reply_to(properties, self._channel.consuming.reply_address)
-            if facts.has_bcc:
-                properties = without_headers(properties, ("BCC",))
-            route = message.route
-            content = message.content_with(properties)
-            messages[place] = Message(message.number, route, read_own_facts(properties), content, message.body_size)
+            if place and steps > room:
+                del messages[place:]
+                break
+            content, copied = message.take_content_with(properties)
+            messages[place] = Message(message.number, message.route, facts, content, message.body_size)
+            steps += copied // COPIED
+        self._channel.broker.effort.total += steps
 
     def _finish(self, asked: Hashable, begin: Callable[[], Walk]) -> Walk:
         """Return a walk that is done: of what is asked, or the one of it that the end of a slice has cut off.

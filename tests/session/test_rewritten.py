@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from pamqp.commands import Basic, Exchange, Queue
+from pamqp.commands import Basic, Exchange, Queue, Tx
 
+from amqpd.broker.effort import SLICE
 from amqpd.broker.queue import FEW
-from amqpd.properties import with_headers
-from amqpd.session import consuming
+from amqpd.properties import with_headers, without_headers
+from amqpd.session import consuming, publishing
+from tests.support.samples import message
 from tests.support.talk import Stage, Talk
 
 
@@ -97,3 +99,66 @@ def test_a_large_body_is_in_memory_once_however_many_have_it_on_their_way_out(st
         talk.publish("", bytes(1_000_000), exchange="f")
     views = [piece for pieces in taken for piece in pieces if isinstance(piece, memoryview)]
     assert sum(map(len, views)) == 5_000_000 and len({id(view.obj) for view in views}) == 1
+
+
+WIDE = {f"{number}": True for number in range(4_000)}
+
+
+def test_publishes_that_are_rewritten_are_read_once_and_count_by_their_octets(
+        talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    monkeypatch.setattr(
+        publishing, "without_headers", lambda *arguments: written.append(1) or without_headers(*arguments))
+    talk.open_channel().client(Queue.Declare(queue="q")).hear(Queue.DeclareOk)
+    effort = talk.stage.broker.effort
+    before = effort.total
+    bodies = [b"x" * 100_000] * 8
+    talk.publish("q", *bodies, properties=Basic.Properties(headers={**WIDE, "BCC": ["q"]}))
+    assert effort.total - before > sum(map(len, bodies)) // publishing.COPIED + len(WIDE) * 5 // publishing.REWRITTEN
+    ready = [*talk.stage.broker.vhosts["/"].queues["q"].ready]
+    assert [message.body for message in ready] == bodies and b"BCC" not in ready[0].properties
+    assert len(written) < len(bodies)
+
+
+def test_so_many_publishes_are_rewritten_at_once_as_there_is_room_for(
+        talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    talk.open_channel().client(Queue.Declare(queue="q")).hear(Queue.DeclareOk)
+    monkeypatch.setattr(publishing, "COPIED", 1)
+    ready = talk.stage.broker.vhosts["/"].queues["q"].ready
+    placed = []
+    place = publishing.Publishing._place
+    monkeypatch.setattr(publishing.Publishing, "_place", lambda self, runs, count, *rest: (
+        placed.append(count), place(self, runs, count, *rest)))
+    talk.publish("q", *[b"x" * 1_000] * 40, properties=Basic.Properties(headers={"BCC": ["q"]}))
+    assert len(ready) == 40 and sum(placed) == 40 and max(placed) <= SLICE // 1_000 + 1
+
+
+def test_a_large_body_is_not_copied_to_take_a_header_out() -> None:
+    plain = message(1).properties
+    properties, wide = with_headers(plain, {"a": True}), with_headers(plain, {"a": True, "BCC": "q", "longer": True})
+    content = message(1, bytes(1_000)).content_with(with_headers(plain, {"a": True, "BCC": "q"}))
+    for new, copied, is_looked_at in (properties, 0, False), (wide, len(content), False), (properties, 1, True):
+        octets = bytearray(content)
+        given = message(1, bytes(1_000))
+        given.content = octets  # type: ignore[assignment]  # as the reader has it
+        view = memoryview(octets) if is_looked_at else None
+        found, count = given.take_content_with(new)
+        assert (found is octets) == (view is None) and bool(count) == bool(copied)
+        given.content = found
+        assert (given.properties, given.body) == (new, bytes(1_000))
+
+
+def test_a_transaction_counts_the_queues_whose_names_it_holds(talk: Talk) -> None:
+    talk.open_channel()
+    count = 4 * publishing.NAMES_A_STEP
+    for number in range(count):
+        talk.client(Queue.Declare(queue=f"q{number}", nowait=True))
+        talk.client(Queue.Bind(queue=f"q{number}", exchange="amq.fanout", nowait=True))
+    talk.client(Tx.Select()).hear(Tx.SelectOk)
+    talk.publish("", b"", exchange="amq.fanout")
+    effort = talk.stage.broker.effort
+    before = effort.total
+    for _ in range(5):
+        talk.publish("", b"", exchange="amq.fanout")
+    assert effort.total - before >= 5 * count // publishing.NAMES_A_STEP
+    talk.client(Tx.Rollback()).broker(Tx.RollbackOk())

@@ -294,3 +294,11 @@ def test_flow_can_only_be_switched_on(open_talk: Talk) -> None:
 def test_an_access_request_gets_the_ticket_1(open_talk: Talk) -> None:
     open_talk.octets(b"\x01\0\1\0\0\0\x0b\0\x1e\0\x0a\x05/data\x1f\xce")
     open_talk.broker(Unknown(b"\0\x1e\0\x0b\0\x01"), channel=1)
+
+
+def test_the_log_tells_the_beginning_of_a_long_argument(talk: Talk, caplog: pytest.LogCaptureFixture) -> None:
+    talk.open_channel().client(Queue.Declare(queue="q", arguments={"x-max-length": 1})).hear(Queue.DeclareOk)
+    talk.client(Queue.Declare(queue="q", arguments={"x-max-length": "x" * 100_000})).hear(Channel.Close)
+    [told] = [record.message for record in caplog.records if "PRECONDITION_FAILED" in record.message]
+    assert len(told) < 700 and told.endswith("...")
+    talk.client(Channel.CloseOk())
