@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 from amqpd.broker.broker import Broker
 from amqpd.broker.pages import Page, Unread
@@ -26,6 +27,7 @@ from amqpd.store.spill import Slip, Spill
 from amqpd.store.store import Store
 
 RETRY_S = 1.0
+REWRITE_S = 1.0     # after most of a file is wanted no more, before it is rewritten
 TURN_S = 0.004      # how long is read before the rest of the loop has its turn
 
 log = logging.getLogger("amqpd")
@@ -48,6 +50,9 @@ class StoreShelf:
         self._has_disk: Callable[[], bool] = bool
         self._spills_from = 0.0     # of the monotonic clock: when to try again after a disk was full
         self._writer = ThreadPoolExecutor(1, "amqpd-spill")
+        self._has_ended = False
+        self.rewrite_s = REWRITE_S
+        spill.on_sparse = self._note_sparse
 
     def begin(self, broker: Broker, schedule: Callable[[], None], has_disk: Callable[[], bool]) -> None:
         """Serve this broker from now on; `schedule` asks for `serve` to be called soon.
@@ -141,8 +146,24 @@ class StoreShelf:
             log.error("messages stay in memory: %s", error)
         self._spills_from = time.monotonic() + RETRY_S
 
+    def _note_sparse(self, slip: Slip) -> None:
+        """Have the file of a slip rewritten soon, of which most is wanted no more; the rest may go in a moment too."""
+        asyncio.get_running_loop().call_later(self.rewrite_s, self._rewrite, slip)
+
+    def _rewrite(self, slip: Slip) -> None:
+        if self._has_ended or not slip.has_messages:
+            return
+        loop = asyncio.get_running_loop()
+
+        def written(future: Future[tuple[Path, int]]) -> None:
+            if not future.cancelled() and future.exception() is None:       # else it stays as it is
+                loop.call_soon_threadsafe(slip.move_to, *future.result())
+
+        self._writer.submit(self._spill.rewrite, slip).add_done_callback(written)
+
     def end(self) -> None:
         """The broker stops: nothing more is written down, and what was is of no use to the next run."""
+        self._has_ended = True
         self._writer.shutdown(cancel_futures=True)
         self._spill.clear()
 

@@ -3,7 +3,8 @@
 One file a slip, in a directory of their own beside the store. Nothing here is synced or outlives the run: what was
 transient is gone after a restart, and the directory is emptied at start.
 
-Always true: a slip's file is there until the last of its messages is read back or forgotten.
+Always true: a slip's file is there until the last of its messages is read back or forgotten. Where but a few are left,
+a file with these takes its place.
 """
 
 from __future__ import annotations
@@ -27,15 +28,54 @@ DIRECTORY = "spill"
 _HEAD = struct.Struct(">qHHIII")    # number, length of names, channel, frame-max, body size, length of content
 
 
-class Slip:
-    """Some messages in a file. `numbers` are those it was written with, and rise."""
+SPARSE = 4                  # a file is rewritten when this share of its messages is left, or less
+FEWEST_OCTETS = 64 << 10    # of a file that is worth it
 
-    def __init__(self, path: Path, run: Sequence[Message], read_facts: Callable[[bytes], Facts]) -> None:
+
+class Slip:
+    """Some messages in a file of this size. `numbers` are those it was written with, and rise.
+
+    `on_sparse` is called when most of the file is wanted no more.
+    """
+
+    def __init__(
+        self, path: Path, run: Sequence[Message], size: int, read_facts: Callable[[bytes], Facts],
+        on_sparse: Callable[[Slip], None],
+    ) -> None:
         self.numbers = array("q", [message.number for message in run])
         self._path = path
         self._read_facts = read_facts
         self._is_left = bytearray(b"\1") * len(run)     # by place: many slips can be waiting
-        self._left = len(run)
+        self._left = self._written = len(run)
+        self._size = size
+        self._on_sparse = on_sparse
+
+    @property
+    def has_messages(self) -> bool:
+        """Return whether any is left."""
+        return self._left > 0
+
+    def left_in_file(self) -> bytes:
+        """Return the octets of the messages that are left; from any thread. Raises OSError."""
+        is_left = bytes(self._is_left)
+        wanted = {number for number, left in zip(self.numbers, is_left) if left}
+        octets = self._path.read_bytes()
+        pieces = []
+        at = 0
+        while at < len(octets):
+            number, names_size, _, _, _, size = _HEAD.unpack_from(octets, at)
+            end = at + _HEAD.size + names_size + size
+            if number in wanted:
+                pieces.append(octets[at:end])
+            at = end
+        return b"".join(pieces)
+
+    def move_to(self, path: Path, size: int) -> None:
+        """Use this file from now on, which has at least what is left."""
+        if self._left:
+            path, self._path = self._path, path
+            self._written, self._size = self._left, size
+        path.unlink(missing_ok=True)
 
     def read(self) -> list[Message]:
         """All messages it was written with, in the order they were given. Raises StoreError."""
@@ -85,6 +125,9 @@ class Slip:
                 self._left -= 1
                 if not self._left:
                     self._path.unlink(missing_ok=True)
+        if 0 < self._left * SPARSE <= self._written and self._size >= FEWEST_OCTETS:
+            self._written = 0       # so that it is asked for once
+            self._on_sparse(self)
 
 
 _NO_FACTS = Facts()
@@ -97,6 +140,7 @@ class Spill:
         self._directory = directory / DIRECTORY
         self._read_facts = read_facts
         self._names = count(1)
+        self.on_sparse: Callable[[Slip], None] = _keep
         self.clear()
 
     def clear(self) -> None:
@@ -105,7 +149,6 @@ class Spill:
 
     def write(self, run: Sequence[Message]) -> Slip:
         """Write messages down; from any thread, one at a time. Raises StoreError, and leaves no file then."""
-        path = self._directory / f"{next(self._names)}.slip"
         pieces: list[bytes] = []
         for message in run:
             route, content = message.route, message.content
@@ -113,13 +156,30 @@ class Spill:
                 _HEAD.pack(
                     message.number, len(route.octets), route.channel, route.frame_max, message.body_size,
                     len(content)), route.octets, content)
+        octets = b"".join(pieces)
+        return Slip(self._write(octets), run, len(octets), self._read_facts, self.on_sparse)
+
+    def rewrite(self, slip: Slip) -> tuple[Path, int]:
+        """Write what is left of a slip to another file, and return that and its size; as `write`."""
+        try:
+            octets = slip.left_in_file()
+        except (OSError, struct.error) as error:
+            raise StoreError(f"cannot read a file of {self._directory} ({error}): check its disk") from error
+        return self._write(octets), len(octets)
+
+    def _write(self, octets: bytes) -> Path:
+        path = self._directory / f"{next(self._names)}.slip"
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             files.make_empty(path)
             with open(path, "wb") as file:
-                file.write(b"".join(pieces))
+                file.write(octets)
         except OSError as error:
             path.unlink(missing_ok=True)
             raise StoreError(
                 f"cannot write {path} ({reason_of(error)}): {remedy_for(error, path)}") from error
-        return Slip(path, run, self._read_facts)
+        return path
+
+
+def _keep(slip: Slip) -> None:
+    """Leave it as it is."""

@@ -19,8 +19,8 @@ from amqpd.server import shelf as shelf_module
 from amqpd.server.shelf import StoreShelf
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import MemoryJournal
-from amqpd.store.spill import Spill
-from tests.support.samples import messages
+from amqpd.store.spill import Slip, Spill
+from tests.support.samples import message, messages
 
 
 class FakeStore:
@@ -189,6 +189,52 @@ def test_a_page_that_cannot_be_written_down_stays_for_a_while(
     assert not bench.shelf.can_spill and "no space left" in caplog.text
     monkeypatch.setattr(shelf_module.time, "monotonic", lambda: 1e12)
     assert bench.shelf.can_spill
+    bench.shelf.end()
+
+
+def test_a_slip_of_which_little_is_left_becomes_a_small_file(bench: Bench, tmp_path: Path) -> None:
+    run = [message(number, bytes(1_000)) for number in range(1, 101)]
+    page = page_of(run)
+    bench.shelf.rewrite_s = 0
+
+    def sizes() -> list[int]:
+        return sorted(file.stat().st_size for file in tmp_path.rglob("*.slip"))
+
+    async def main() -> None:
+        page.leave(bench.budget)
+        bench.shelf.spill(page, run)
+        await until(lambda: page.content is None)
+        assert page.slip is not None
+        page.slip.forget(range(2, 101))
+        await until(lambda: len(sizes()) == 1 and sizes()[0] < 2_000)
+
+    asyncio.run(main())
+    assert [one.number for one in bench.shelf.fetch(Unread([1], page.slip))] == [1]
+    bench.shelf.end()
+
+
+def test_a_slip_that_cannot_be_rewritten_stays(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = [message(number, bytes(1_000)) for number in range(1, 101)]
+    page = page_of(run)
+    bench.shelf.rewrite_s = 0
+    tried: list[Slip] = []
+
+    def full(self: Spill, slip: Slip) -> None:
+        tried.append(slip)
+        raise StoreError("no space left")
+
+    monkeypatch.setattr(Spill, "rewrite", full)
+
+    async def main() -> None:
+        page.leave(bench.budget)
+        bench.shelf.spill(page, run)
+        await until(lambda: page.content is None)
+        assert page.slip is not None
+        page.slip.forget(range(2, 101))
+        await until(lambda: tried)
+
+    asyncio.run(main())
+    assert [one.number for one in bench.shelf.fetch(Unread([1], page.slip))] == [1]
     bench.shelf.end()
 
 

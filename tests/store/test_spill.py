@@ -12,7 +12,7 @@ from pamqp.header import ContentHeader
 from amqpd.message import Message, Route, pack_content
 from amqpd.properties import read_facts
 from amqpd.store.errors import StoreError
-from amqpd.store.spill import DIRECTORY, Spill
+from amqpd.store.spill import DIRECTORY, Slip, Spill
 from tests.support.samples import short_string
 
 
@@ -79,3 +79,40 @@ def test_a_slip_that_is_gone_is_a_failure_with_a_name(spill: Spill, tmp_path: Pa
     files(tmp_path)[0].unlink()
     with pytest.raises(StoreError, match=r"cannot read .*1\.slip \(No such file"):
         slip.read()
+
+
+def test_a_file_of_which_little_is_left_is_rewritten_with_that(spill: Spill, tmp_path: Path) -> None:
+    sparse: list[Slip] = []
+    spill.on_sparse = sparse.append
+    run = [sample(number, bytes(1_000)) for number in range(1, 101)]
+    slip = spill.write(run)
+    slip.forget(range(1, 75))
+    assert not sparse, "a quarter is more than is left"
+    slip.forget(range(75, 91))
+    slip.forget([91])
+    assert sparse == [slip], "once"
+    before = files(tmp_path)[0].stat().st_size
+    path, size = spill.rewrite(slip)
+    slip.forget([92])
+    slip.move_to(path, size)
+    assert files(tmp_path) == [path] and path.stat().st_size == size < before / 9
+    assert [(one.number, one.content) for one in slip.read()] == [(one.number, one.content) for one in run[91:]]
+    slip.forget(range(93, 101))
+    assert not files(tmp_path) and not slip.has_messages
+
+
+def test_a_slip_that_goes_while_it_is_rewritten_leaves_no_file(spill: Spill, tmp_path: Path) -> None:
+    slip = spill.write([sample(1, b"a"), sample(2, b"b")])
+    path, size = spill.rewrite(slip)
+    slip.forget([1, 2])
+    slip.move_to(path, size)
+    assert not files(tmp_path)
+    with pytest.raises(StoreError, match="cannot read a file of"):
+        spill.rewrite(slip)
+
+
+def test_a_small_file_is_not_worth_it(spill: Spill) -> None:
+    sparse: list[Slip] = []
+    spill.on_sparse = sparse.append
+    spill.write([sample(number, b"") for number in range(1, 101)]).forget(range(2, 101))
+    assert not sparse
