@@ -64,7 +64,8 @@ class Walk:
             if has_begun and effort.is_spent:
                 return False
             has_begun = True
-            effort.total += self._visit() if self._pieces is None else self._take_piece(self._pieces)
+            steps = self._visit() if self._pieces is None else self._take_piece(self._pieces)
+            effort.total += steps       # not before, as reading the headers counts itself
         self.queues = [queue for queue in self.queues if not queue.deleted]
         if self._is_kept and self.is_current:
             self._is_kept = False

@@ -47,8 +47,10 @@ if TYPE_CHECKING:
 TARGET_OCTETS, FACTS_OCTETS, NAME_OCTETS = 800, 400, 64
 # What finding a target costs without the walk, and reading facts, in steps of broker/effort.py.
 RESOLVE_STEPS, READ_STEPS, OCTETS_A_STEP = 4, 2, 32
+WIDE_HEADERS = 1_024    # octets of a header table, from which on it is remembered where they lead
 NAMES_A_STEP = 20       # of queues that are listed
-REWRITTEN, COPIED = 16, 1_024       # octets of a header table that are read or written in a step, and of a body copied
+DECODED = 10            # octets of a header table that are decoded in a step
+REWRITTEN, COPIED = 16, 1_024       # octets of a header table that are read or written, of a body that are copied
 RUN_STEPS = 6           # what handing a run to a queue takes, beyond a step for each message
 
 
@@ -87,6 +89,8 @@ class Publishing:
         self._pending: deque[tuple[int, int, int]] = deque()
         self._targets: Remembered[bytes, Resolved] = Remembered(channel.owner.memory)
         self._targets_version = -1
+        # by the octets of exchange and key, and of wide headers
+        self._matched: Remembered[tuple[bytes, bytes], list[Queue]] = Remembered(channel.owner.memory)
         self._cut_off: dict[Hashable, Walk] = {}        # walks that a slice was too short for; see `_finish`
         self._hand_over: HandOver | None = None         # of the first publishes that are handed in again
         self._refusal: ChannelException | ConnectionException | None = None
@@ -127,6 +131,7 @@ class Publishing:
     def _forget_old_targets(self) -> None:
         if self._targets_version != self._channel.vhost.version:
             self._targets.clear()
+            self._matched.clear()
             self._targets_version = self._channel.vhost.version
 
     def on_publishes(self, groups: list[PublishGroup]) -> list[PublishGroup]:
@@ -348,12 +353,18 @@ class Publishing:
             return target.queues
         routing = self._channel.vhost.routing
         keys = dict.fromkeys((target.route.routing_key, *facts.extra_keys))
-        walk = self._finish((target.route.octets, facts.headers), lambda: routing.walk(
-            target.exchange, keys, lambda: self._decode(facts.headers)))
-        return walk.queues
+        asked = target.route.octets, facts.headers
+        queues = self._matched.known.get(asked)
+        if queues is None:
+            walk = self._finish(asked, lambda: routing.walk(
+                target.exchange, keys, lambda: self._decode(facts.headers)))
+            queues = walk.queues
+            if len(facts.headers) >= WIDE_HEADERS and walk.is_current:
+                self._matched.keep(asked, queues, TARGET_OCTETS + len(facts.headers) + 8 * len(queues))
+        return queues
 
     def _decode(self, headers: bytes) -> dict[str, Any]:
-        self._channel.broker.effort.total += len(headers) // REWRITTEN
+        self._channel.broker.effort.total += len(headers) // DECODED
         return fields.decode_table(headers)
 
     def _rewrite(self, facts: Facts, messages: list[Message], room: int) -> None:
@@ -480,6 +491,7 @@ class Publishing:
         self.write_confirms()
         self._pending.clear()
         self._targets.clear()
+        self._matched.clear()
         self._facts.clear()
         self._cut_off.clear()
         self._hand_over = None

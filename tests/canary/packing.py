@@ -80,10 +80,13 @@ def content(body: bytes, properties: Properties | None = None, *, channel: int =
         frame(BODY, channel, body[at:at + step]) for at in range(0, len(body), step))
 
 
-def consume(queue: str, tag: str = "", *, no_ack: bool = False, nowait: bool = False, channel: int = 1) -> bytes:
+def consume(
+    queue: str, tag: str = "", *, no_ack: bool = False, nowait: bool = False, channel: int = 1,
+    arguments: dict[str, Any] | None = None,
+) -> bytes:
     """Pack basic.consume."""
     return method_frame(channel, *methods.BASIC_CONSUME, pack(
-        "2ssoT", 0, queue, tag, bits(False, no_ack, False, nowait), {}))
+        "2ssoT", 0, queue, tag, bits(False, no_ack, False, nowait), arguments or {}))
 
 
 def cancel(tag: str, *, nowait: bool = True) -> bytes:

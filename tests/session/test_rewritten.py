@@ -162,3 +162,27 @@ def test_a_transaction_counts_the_queues_whose_names_it_holds(talk: Talk) -> Non
         talk.publish("", b"", exchange="amq.fanout")
     assert effort.total - before >= 5 * count // publishing.NAMES_A_STEP
     talk.client(Tx.Rollback()).broker(Tx.RollbackOk())
+
+
+def test_where_wide_headers_lead_is_found_once_until_the_topology_changes(
+        talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+    decode_table = publishing.fields.decode_table
+    monkeypatch.setattr(
+        publishing.fields, "decode_table", lambda octets: decoded.append(1) or decode_table(octets))
+    talk.open_channel().client(Queue.Declare(queue="q")).hear(Queue.DeclareOk)
+    talk.client(Queue.Declare(queue="r")).hear(Queue.DeclareOk)
+    talk.client(Queue.Bind(0, "q", "amq.headers", "", False, {"1": True})).hear(Queue.BindOk)
+    decoded.clear()
+    effort = talk.stage.broker.effort
+    wide = Basic.Properties(headers=WIDE)
+    costs = []
+    for _ in range(3):
+        before = effort.total
+        talk.publish("", b"x", exchange="amq.headers", properties=wide)
+        costs.append(effort.total - before)
+    assert len(decoded) == 1 and costs[0] >= 5 * len(WIDE) // publishing.DECODED and max(costs[1:]) < 50
+    talk.client(Queue.Bind(0, "r", "amq.headers", "", False, {"2": True})).hear(Queue.BindOk)
+    talk.publish("", b"x", exchange="amq.headers", properties=wide)
+    queues = talk.stage.broker.vhosts["/"].queues
+    assert (len(queues["q"].ready), len(queues["r"].ready)) == (4, 1)

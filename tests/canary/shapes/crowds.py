@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 from conformance import methods
 from tests.canary.packing import (
-    ack, channel_close, channel_open, consume, publish, qos, queue_declare, queue_delete)
+    ack, cancel, channel_close, channel_open, consume, get, nack, publish, qos, queue_declare, queue_delete)
 from tests.canary.peer import Peer, batches
 from tests.canary.shape import World, shape
-from tests.canary.shapes.common import declare
+from tests.canary.shapes.common import declare, fill
 
 
 def declare_many(peer: Peer, count: int, **options: bool) -> None:
@@ -132,3 +134,58 @@ def deleted_queue(world: World) -> None:
         peer.sync()
         peer.call(queue_delete("crowded"), methods.QUEUE_DELETE_OK)
         peer.sync()
+
+
+@shape("channels-dropped-at-once", "sibling", memory_mib=400, in_ci=False)
+def channels_dropped(world: World) -> None:
+    """Connections of 2,047 channels each end at one moment."""
+    channels = 2_047
+    peers = [world.peer() for _ in range(world.of(6, 20))]
+    for peer in peers:
+        peer.send(b"".join(channel_open(number) for number in range(2, channels + 1)))
+        peer.sync_channels(channels - 1)
+    for peer in peers:
+        peer.drop()
+    time.sleep(world.seconds)       # for the canary to sing on
+
+
+@shape("channels-overdue-at-once", "sibling", memory_mib=200)
+def channels_overdue(world: World) -> None:
+    """All channels of some connections have a delivery that is overdue at one moment."""
+    channels = 2_000
+    peers = [world.peer() for _ in range(world.of(2, 5))]
+    for at, peer in enumerate(peers):
+        declare(peer, f"late.{at}")
+        fill(peer, f"late.{at}", channels, b"")
+        peer.send(b"".join(channel_open(number) for number in range(2, channels + 2)))
+        peer.sync_channels(channels)
+    for at, peer in enumerate(peers):
+        peer.send(b"".join(
+            qos(1, channel=number)
+            + consume(f"late.{at}", "c", channel=number, nowait=True, arguments={"x-consumer-timeout": 1_500})
+            for number in range(2, channels + 2)))
+    for peer in peers:
+        peer.await_count("channel.close", channels)
+
+
+@shape("clients-wait-for-a-busy-queue", "sibling", memory_mib=300)
+def busy_queue(world: World) -> None:
+    """Many connections wait for a queue that takes 30,000 messages back, with publishes behind."""
+    messages = 30_000
+    with world.peer() as peer:
+        declare(peer, "busy")
+        declare(peer, "sink", arguments={"x-max-length": 10})
+        fill(peer, "busy", messages, b"")
+        peers = [world.peer() for _ in range(world.of(100, 400))]
+        behind = publish("", "sink", b"") * world.of(1_000, 3_000)
+        for _ in range(world.of(2, 5)):
+            before = peer.counts["basic.deliver"]
+            peer.send(consume("busy", "c", nowait=True))
+            peer.await_count("basic.deliver", before + messages)
+            peer.send(cancel("c")).sync()
+            peer.send(nack(0, multiple=True, requeue=True))
+            for each in peers:
+                each.send(get("busy", no_ack=False) + nack(0, multiple=True, requeue=True) + behind + qos(0))
+            for each in peers:
+                each.hear(methods.BASIC_QOS_OK)
+            peer.sync()
