@@ -14,12 +14,12 @@ Sources: RabbitMQ docs/queues, docs/ttl, docs/maxlength, docs/dlx, docs/quorum-q
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from amqpd.broker.definitions import Arguments, ExchangeDefinition, QueueDefinition
 from amqpd.erlang import field_term
-from amqpd.errors import ChannelException, ReplyCode
+from amqpd.errors import LONGEST_TEXT, ChannelException, ReplyCode
 from amqpd.fields import Timestamp, type_name
 
 ALTERNATE_EXCHANGE = "alternate-exchange"
@@ -27,6 +27,7 @@ DEAD_LETTER_EXCHANGE = "x-dead-letter-exchange"
 DEAD_LETTER_ROUTING_KEY = "x-dead-letter-routing-key"
 CONSUMER_TIMEOUT = "x-consumer-timeout"
 QUEUE_TYPE = "x-queue-type"
+MOST_SHOWN = LONGEST_TEXT // 5     # entries of a table or array in a refusal: each takes more characters than five
 
 CLASSIC = "classic"
 QUORUM = "quorum"
@@ -362,4 +363,11 @@ def _quoted(value: Any) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode(errors="backslashreplace")
-    return value if isinstance(value, str) else field_term(value)
+    if isinstance(value, str):
+        return value
+    # A refusal is cut long before its end (amqpd/errors.py), so the rest need not be written down.
+    if isinstance(value, list):
+        value = value[:MOST_SHOWN]
+    elif isinstance(value, dict):
+        value = dict(islice(value.items(), MOST_SHOWN))
+    return field_term(value)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from amqpd.broker import arguments
 from amqpd.broker.arguments import (
     field_term,
     check_consumer_arguments,
@@ -408,3 +409,18 @@ def test_values_are_printed_as_erlang_terms(value: Any, term: str) -> None:
 ])
 def test_floats_are_printed_in_the_shorter_way(value: float, term: str) -> None:
     assert field_term(value) == term
+
+
+@pytest.mark.parametrize("wide", [["x"] * 10_000, {f"{n}": {"a": True} for n in range(10_000)}], ids=["array", "table"])
+def test_of_a_wide_argument_a_refusal_writes_down_the_beginning(wide: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[int] = []
+
+    def counted(value: Any) -> str:
+        if isinstance(value, (list, dict)):
+            written.append(len(value))
+        return field_term(value)
+
+    monkeypatch.setattr(arguments, "field_term", counted)
+    current, declared = QueueDefinition(1, "/", "q"), QueueDefinition(2, "/", "q", arguments={"x-max-length": wide})
+    text = refusal(check_queue_equivalence, current, declared)
+    assert written == [arguments.MOST_SHOWN] and field_term(wide)[:100] in text
