@@ -466,8 +466,10 @@ def pass_time(world: World) -> None:
     with world.counted("a quarter of a second, for the clock"):
         world.stage.broker.clock.advance(world.stage.now_ms)
     world.talk.session.tick(world.stage.now_ms)
+    world.stage.broker.worklist.work_off()          # what is due is looked at in a job
     with world.counted("a tick of a connection"):
         world.talk.session.tick(world.stage.now_ms)
+        world.stage.broker.worklist.work_off()
     assert sessions
 
 
