@@ -1,7 +1,7 @@
 """The values that travel: a message, where it was published to, and what its properties ask of the broker.
 
 A message keeps its content (header frame and body frames) as the octets that arrived, so that a delivery
-writes them again without decoding anything. `Route` and `Facts` are shared by all messages that were
+writes them again without decoding anything. `Route` and `MessageProperties` are shared by all messages that were
 published with equal method arguments or equal property octets, so a message is four references.
 
 Invariants: none of these values changes once it is in a queue; `Message.number` rises for ever, in publish
@@ -39,7 +39,7 @@ class Route(msgspec.Struct, frozen=True, eq=False):
     frame_max: int
 
 
-class Facts(msgspec.Struct, frozen=True, eq=False):
+class MessageProperties(msgspec.Struct, frozen=True, eq=False):
     """What the broker itself reads from a message's properties; all else is opaque.
 
     `flaw` holds the reply text a publish with these properties is refused with, or "".
@@ -72,7 +72,7 @@ class Message(msgspec.Struct, eq=False, gc=False):
 
     number: int
     route: Route
-    facts: Facts
+    facts: MessageProperties
     content: bytes
     body_size: int
     holders: int = 0        # durable queues the store keeps it in, while that is more than one
@@ -140,7 +140,7 @@ class Message(msgspec.Struct, eq=False, gc=False):
 
 
 _NO_ROUTE = Route("", "", b"\0\0", 0, 0)
-_STORED_FACTS: dict[int | None, Facts] = {}        # by priority, of which there are 256
+_STORED_FACTS: dict[int | None, MessageProperties] = {}        # by priority, of which there are 256
 
 
 def reference_to(message: Message) -> Message:
@@ -148,7 +148,7 @@ def reference_to(message: Message) -> Message:
     priority = message.facts.priority
     facts = _STORED_FACTS.get(priority)
     if facts is None:
-        facts = _STORED_FACTS[priority] = Facts(persistent=True, priority=priority)
+        facts = _STORED_FACTS[priority] = MessageProperties(persistent=True, priority=priority)
     return Message(message.number, _NO_ROUTE, facts, b"", message.body_size)
 
 

@@ -1,7 +1,7 @@
 """The properties of a content: reading what the broker must know, and changing a few without touching the rest.
 
 Takes properties as they stand in a content header: two octets of flags, then the values of the properties
-that are present, in order. What `Facts` does not name is opaque and travels as it came. As for RabbitMQ,
+that are present, in order. What `MessageProperties` does not name is opaque and travels as it came. As for RabbitMQ,
 strings need not be UTF-8, and the two lowest flags mean nothing.
 
 Whether a user-id may be claimed and where a direct reply-to leads is decided in `session/publishing.py`.
@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping
 
 from amqpd import fields
 from amqpd.errors import ConnectionException, ReplyCode
-from amqpd.message import Facts, pack_short_string
+from amqpd.message import MessageProperties, pack_short_string
 from amqpd.erlang import erlang_string
 
 LONGEST_EXPIRATION_MS = 315_360_000_000     # ten years
@@ -37,12 +37,12 @@ _length_at = _LENGTH.unpack_from
 _integer = re.compile(rb"([+-]?[0-9]+)(.*)", re.DOTALL).fullmatch
 
 # Most messages have no properties of interest but these; sharing them saves time and memory.
-_PLAIN = {1: Facts(), 2: Facts(persistent=True)}
+_PLAIN = {1: MessageProperties(), 2: MessageProperties(persistent=True)}
 
 
 # Reading
 
-def read_facts(properties: bytes, *, is_from_peer: bool = True) -> Facts:
+def read_properties(properties: bytes, *, is_from_peer: bool = True) -> MessageProperties:
     """What the broker needs to know of these properties; what RabbitMQ refuses a publish for is in `flaw`.
 
     Raises ConnectionException: INTERNAL_ERROR without a text where they do not decode, as RabbitMQ does;
@@ -107,12 +107,12 @@ def read_facts(properties: bytes, *, is_from_peer: bool = True) -> Facts:
         flaw = flaw or copies_flaw
     if mode not in _PLAIN:
         flaw = flaw or f"invalid message: {{delivery_mode_unknown,{mode}}}"
-    return Facts(mode == 2, priority, expiration_ms, reply_to, user_id, extra_keys, has_bcc, headers, flaw)
+    return MessageProperties(mode == 2, priority, expiration_ms, reply_to, user_id, extra_keys, has_bcc, headers, flaw)
 
 
-def read_own_facts(properties: bytes) -> Facts:
+def read_own_properties(properties: bytes) -> MessageProperties:
     """Read properties that the broker has built, or taken from a peer before: no limit of a peer holds for them."""
-    return read_facts(properties, is_from_peer=False)
+    return read_properties(properties, is_from_peer=False)
 
 
 def _text(octets: bytes) -> str:
@@ -152,7 +152,7 @@ def _read_copies(headers: bytes) -> tuple[tuple[str, ...], bool, str]:
     return tuple(keys), found is not None, ""
 
 
-# Splicing; for properties that `read_facts` has let through
+# Splicing; for properties that `read_properties` has let through
 
 def with_reply_to(properties: bytes, value: str) -> bytes:
     """The properties with this reply-to, added or replaced. Raises ValueError beyond 255 octets."""

@@ -72,13 +72,13 @@ def info(config: str | None, data_dir: str | None) -> None:
             if told.misses_log:
                 state = "its log is missing: 'amqpd store check' says what to do"
             _say(store=told.path, state=state, format=told.format,
-                 file=f"{_size(told.octets)}, {_size(told.free_octets)} of it free", log=_size(told.log_octets),
+                 file=f"{_size(told.octets)}, {_size(told.free_octets)} of it free", log=_size(told.wal_bytes),
                  durability=settings.durability, **_disk(settings),
                  **{_KINDS.get(table, table): count for table, count in told.counts.items()})
             return
     told = _ask(settings, "store_info", {}, _ANSWER_S)
     _say(store=told["path"], state="in use by a running broker", format=told["format"], file=_size(told["octets"]),
-         log=_size(told["log_octets"]), durability=told["durability"], messages=told["messages"],
+         log=_size(told["wal_bytes"]), durability=told["durability"], messages=told["messages"],
          damaged=told["damaged"])
 
 

@@ -18,9 +18,9 @@ from pamqp.header import ContentHeader
 from amqpd import fields
 from amqpd.errors import ConnectionException, ReplyCode
 from amqpd.fields import decode_table, encode_table
-from amqpd.message import Facts
+from amqpd.message import MessageProperties
 from amqpd.erlang import describe_frame, erlang_binary, erlang_octets, erlang_string
-from amqpd.properties import read_facts, read_timestamp, with_headers, with_reply_to, without_headers
+from amqpd.properties import read_properties, read_timestamp, with_headers, with_reply_to, without_headers
 
 EVERYTHING: dict[str, Any] = {
     "content_type": "application/json", "content_encoding": "gzip", "headers": {"a": "b"}, "delivery_mode": 2,
@@ -68,14 +68,14 @@ def expiring(expiration: bytes) -> bytes:
     return b"\x01\x00" + bytes((len(expiration),)) + expiration
 
 
-def facts_of(facts: Facts) -> dict[str, Any]:
+def facts_of(facts: MessageProperties) -> dict[str, Any]:
     return {name: getattr(facts, name) for name in facts.__struct_fields__}
 
 
 # Facts
 
 def test_everything_the_broker_needs_is_read() -> None:
-    assert facts_of(read_facts(packed(**EVERYTHING))) == {
+    assert facts_of(read_properties(packed(**EVERYTHING))) == {
         "persistent": True, "priority": 5, "expiration_ms": 1000, "reply_to": "answers", "user_id": "guest",
         "extra_keys": (), "has_bcc": False, "headers": encode_table({"a": "b"}), "flaw": "",
         "deaths_are_merged": False,
@@ -83,18 +83,18 @@ def test_everything_the_broker_needs_is_read() -> None:
 
 
 def test_without_properties_nothing_is_asked_of_the_broker() -> None:
-    assert facts_of(read_facts(b"\x00\x00")) == facts_of(Facts())
+    assert facts_of(read_properties(b"\x00\x00")) == facts_of(MessageProperties())
 
 
 @pytest.mark.parametrize("mode, persistent", [(1, False), (2, True)])
 def test_delivery_mode_2_is_persistent(mode: int, persistent: bool) -> None:
-    assert read_facts(packed(delivery_mode=mode)).persistent is persistent
-    assert read_facts(packed(delivery_mode=mode, priority=1)).persistent is persistent
+    assert read_properties(packed(delivery_mode=mode)).persistent is persistent
+    assert read_properties(packed(delivery_mode=mode, priority=1)).persistent is persistent
 
 
 @given(PROPERTIES)
 def test_facts_agree_with_pamqp(properties: dict[str, Any]) -> None:
-    facts = read_facts(packed(**properties))
+    facts = read_properties(packed(**properties))
     assert facts.flaw == ""
     assert facts.persistent is (properties.get("delivery_mode") == 2)
     assert facts.priority == properties.get("priority")
@@ -105,20 +105,20 @@ def test_facts_agree_with_pamqp(properties: dict[str, Any]) -> None:
 
 
 def test_strings_need_not_be_utf8() -> None:
-    facts = read_facts(b"\x82\x10\x01\xff\x03r\xe9p\x01\xfe")
+    facts = read_properties(b"\x82\x10\x01\xff\x03r\xe9p\x01\xfe")
     assert (facts.reply_to, facts.user_id) == ("r\\xe9p", "\\xfe")
 
 
 @pytest.mark.parametrize("low_flags", [1, 2, 3])
 def test_the_two_lowest_flags_mean_nothing(low_flags: int) -> None:
-    assert read_facts(bytes((0x10, low_flags, 2))).persistent
+    assert read_properties(bytes((0x10, low_flags, 2))).persistent
 
 
 # What does not decode
 
 def refused(properties: bytes) -> ConnectionException:
     with pytest.raises(ConnectionException) as refusal:
-        read_facts(properties)
+        read_properties(properties)
     return refusal.value
 
 
@@ -137,7 +137,7 @@ def test_what_does_not_decode_is_an_internal_error_without_a_text(properties: by
 def test_properties_cut_short_anywhere_are_refused() -> None:
     properties = packed(**EVERYTHING)[:2]
     whole = bytes((properties[0], properties[1] | 4)) + packed(**EVERYTHING)[2:] + b"\x01c"     # and a cluster-id
-    read_facts(whole)
+    read_properties(whole)
     for end in range(len(whole)):
         assert refused(whole[:end]).code == ReplyCode.INTERNAL_ERROR
 
@@ -152,7 +152,7 @@ def test_headers_beyond_the_limits_are_refused_by_name(headers: bytes, text: str
 @given(st.binary(max_size=80))
 def test_random_properties_are_read_or_refused(properties: bytes) -> None:
     try:
-        read_facts(properties)
+        read_properties(properties)
     except ConnectionException as error:
         assert error.code in (ReplyCode.INTERNAL_ERROR, ReplyCode.SYNTAX_ERROR)
 
@@ -162,7 +162,7 @@ def test_damaged_properties_are_read_or_refused(properties: dict[str, Any], data
     octets = bytearray(packed(**properties))
     octets[data.draw(st.integers(0, len(octets) - 1))] = data.draw(st.integers(0, 255))
     try:
-        read_facts(bytes(octets))
+        read_properties(bytes(octets))
     except ConnectionException:
         return
     if octets[0] & 0x20:    # headers
@@ -175,7 +175,7 @@ def test_damaged_properties_are_read_or_refused(properties: dict[str, Any], data
     (b"0", 0), (b"007", 7), (b"+5", 5), (b"-0", 0), (b"315360000000", 315_360_000_000),
 ])
 def test_expiration_is_a_decimal_number_of_milliseconds(expiration: bytes, milliseconds: int) -> None:
-    facts = read_facts(expiring(expiration))
+    facts = read_properties(expiring(expiration))
     assert (facts.expiration_ms, facts.flaw) == (milliseconds, "")
 
 
@@ -195,7 +195,7 @@ def test_expiration_is_a_decimal_number_of_milliseconds(expiration: bytes, milli
     (b"315360000001", "invalid expiration '315360000001': {value_too_large,315360000001}"),
 ])
 def test_a_bad_expiration_is_a_flaw_in_rabbitmqs_words(expiration: bytes, flaw: str) -> None:
-    facts = read_facts(expiring(expiration))
+    facts = read_properties(expiring(expiration))
     assert (facts.expiration_ms, facts.flaw) == (None, flaw)
 
 
@@ -203,27 +203,27 @@ def test_a_bad_expiration_is_a_flaw_in_rabbitmqs_words(expiration: bytes, flaw: 
 
 @pytest.mark.parametrize("mode", [0, 3, 255])
 def test_an_unknown_delivery_mode_is_a_flaw(mode: int) -> None:
-    assert read_facts(bytes((0x10, 0, mode))).flaw == f"invalid message: {{delivery_mode_unknown,{mode}}}"
+    assert read_properties(bytes((0x10, 0, mode))).flaw == f"invalid message: {{delivery_mode_unknown,{mode}}}"
 
 
 def test_cc_comes_before_bcc_in_the_extra_keys() -> None:
-    facts = read_facts(with_table(encode_table({"BCC": ["hidden"], "CC": ["a", "b"]})))
+    facts = read_properties(with_table(encode_table({"BCC": ["hidden"], "CC": ["a", "b"]})))
     assert (facts.extra_keys, facts.has_bcc, facts.flaw) == (("a", "b", "hidden"), True, "")
 
 
 def test_an_empty_bcc_is_still_one_to_remove() -> None:
-    facts = read_facts(with_table(encode_table({"BCC": []})))
+    facts = read_properties(with_table(encode_table({"BCC": []})))
     assert (facts.extra_keys, facts.has_bcc) == ((), True)
 
 
 def test_elements_of_cc_that_are_no_long_strings_are_passed_over() -> None:
-    facts = read_facts(with_table(encode_table({"CC": [1, "a", b"octets", None, ["b"]]})))
+    facts = read_properties(with_table(encode_table({"CC": [1, "a", b"octets", None, ["b"]]})))
     assert (facts.extra_keys, facts.has_bcc) == (("a",), False)
 
 
 @pytest.mark.parametrize("headers", [{"xCC": "a"}, {"in": {"CC": "a"}}, {"a": "CC"}, {"cc": "a"}])
 def test_only_headers_named_exactly_so_are_cc(headers: dict[str, Any]) -> None:
-    facts = read_facts(with_table(encode_table(headers)))
+    facts = read_properties(with_table(encode_table(headers)))
     assert (facts.extra_keys, facts.has_bcc, facts.flaw) == ((), False, "")
 
 
@@ -233,16 +233,16 @@ def test_only_headers_named_exactly_so_are_cc(headers: dict[str, Any]) -> None:
 ])
 @pytest.mark.parametrize("name", ["CC", "BCC"])
 def test_copies_that_are_no_array_are_a_flaw(name: str, octets: bytes, kind: str) -> None:
-    facts = read_facts(with_table(bytes((len(name),)) + name.encode() + octets))
+    facts = read_properties(with_table(bytes((len(name),)) + name.encode() + octets))
     assert facts.flaw == f'invalid message: {{unacceptable_type_in_header,"{name}",{kind}}}'
 
 
 def test_flaws_are_found_in_rabbitmqs_order() -> None:
     headers = encode_table({"BCC": 1, "CC": "a"})
     table = struct.pack(">I", len(headers)) + headers
-    assert "expiration" in read_facts(b"\x31\x00" + table + b"\x03\x03abc").flaw
-    assert '"CC"' in read_facts(b"\x30\x00" + table + b"\x03").flaw
-    assert "delivery_mode" in read_facts(b"\x30\x00\x00\x00\x00\x00\x03").flaw
+    assert "expiration" in read_properties(b"\x31\x00" + table + b"\x03\x03abc").flaw
+    assert '"CC"' in read_properties(b"\x30\x00" + table + b"\x03").flaw
+    assert "delivery_mode" in read_properties(b"\x30\x00\x00\x00\x00\x00\x03").flaw
 
 
 @given(PROPERTIES)
@@ -331,4 +331,4 @@ def test_a_frame_is_described_by_its_first_16_octets(payload: bytes, text: str) 
 def test_a_header_is_added_to_very_many_without_reading_them(monkeypatch: pytest.MonkeyPatch) -> None:
     many = with_headers(b"\0\0", {f"{number}": True for number in range(1_000)})
     monkeypatch.setattr(fields, "with_entries", lambda *_: pytest.fail("the table is read"))
-    assert decode_table(read_facts(with_headers(many, {"new": 1})).headers)["new"] == 1
+    assert decode_table(read_properties(with_headers(many, {"new": 1})).headers)["new"] == 1

@@ -14,7 +14,7 @@ import pytest
 
 from amqpd import cli, program, store_commands
 from amqpd.broker.definitions import VhostDefinition
-from amqpd.store import last_log
+from amqpd.store import wal_number
 from amqpd.store.journal import Journal
 from amqpd.store.store import LARGEST_LOG, Store
 from tests.crash.broker_process import COMMAND, ROOT, SABOTAGED, BrokerProcess
@@ -66,7 +66,7 @@ def test_a_missing_log_is_told_by_info_and_check(
     data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (number,), = query(data_dir, "SELECT value FROM meta WHERE key = 'logs'")
-    last_log.note(data_dir / "amqpd.db", number + 1)
+    wal_number.note(data_dir / "amqpd.db", number + 1)
     assert run("info", "--data-dir", data_dir) == 0
     assert "state:      its log is missing: 'amqpd store check' says what to do\n" in capsys.readouterr().out
     assert run("check", "--data-dir", data_dir) == 74

@@ -34,10 +34,10 @@ from amqpd.broker.definitions import (
 from amqpd.broker.effort import Effort
 from amqpd.broker.forced_closes import Closable, ForcedCloses
 from amqpd.broker.pages import FEWEST_OCTETS, StoredMessages
-from amqpd.broker.ports import Journal, Shelf
+from amqpd.broker.ports import Journal, PageStore
 from amqpd.broker.queue import Queue
 from amqpd.broker.remembered import CommonMemory
-from amqpd.broker.shelf import MemoryShelf
+from amqpd.broker.page_store import MemoryPageStore
 from amqpd.broker.unacked_contents import UnackedContents
 from amqpd.broker.vhost import Vhost
 from amqpd.broker.worklist import Worklist, nothing
@@ -98,10 +98,11 @@ class Broker:
     """Everything that is not a socket, a file or a clock. `first_number` starts the numbers of this run."""
 
     def __init__(
-        self, journal: Journal, *, first_number: int = 1, clock: Clock | None = None, shelf: Shelf | None = None
+        self, journal: Journal, *, first_number: int = 1, clock: Clock | None = None,
+        page_store: PageStore | None = None,
     ) -> None:
         self.journal = journal
-        self.shelf: Shelf = shelf or MemoryShelf()
+        self.page_store: PageStore = page_store or MemoryPageStore()
         self.vhosts: dict[str, Vhost] = {}
         self.users: dict[str, User] = {}
         self.connections: dict[int, Connection] = {}
@@ -109,8 +110,8 @@ class Broker:
         self.effort = Effort()
         self.worklist = Worklist(self.effort)
         self.memory = CommonMemory(self.effort)
-        self.shelf.budget.effort = self.effort
-        self.unacked_contents = UnackedContents(self.worklist, self.shelf.budget.limit // UNACKED_ROUNDS)
+        self.page_store.budget.effort = self.effort
+        self.unacked_contents = UnackedContents(self.worklist, self.page_store.budget.limit // UNACKED_ROUNDS)
         self.next_message_number = first_number
         self._next_queue_number = first_number
         self.last_batch = 0
@@ -152,8 +153,8 @@ class Broker:
 
     def _build_vhost(self, definition: VhostDefinition) -> None:
         self.vhosts[definition.name] = Vhost(
-            definition.name, self.journal, self._take_queue_number, self._take_message_number, self.clock, self.shelf,
-            self.worklist)
+            definition.name, self.journal, self._take_queue_number, self._take_message_number, self.clock,
+            self.page_store, self.worklist)
         self.vhost_definitions[definition.name] = definition
 
     def page_out(self) -> None:
@@ -163,7 +164,7 @@ class Broker:
         But a queue whose consumers nearly keep up is spared: to make its publishers wait a little costs less than to
         write what is wanted back at once. `is_behind` says that they should.
         """
-        budget = self.shelf.budget
+        budget = self.page_store.budget
         if budget.used <= budget.limit:
             self.is_behind = False
             return

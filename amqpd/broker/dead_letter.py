@@ -16,8 +16,8 @@ from collections.abc import Collection, Hashable
 import msgspec
 
 from amqpd import fields
-from amqpd.message import LONGEST_SHORT_STRING, Facts, Message, Route, pack_short_string
-from amqpd.properties import original_expiration, read_own_facts, with_headers, without_expiration, without_headers
+from amqpd.message import LONGEST_SHORT_STRING, MessageProperties, Message, Route, pack_short_string
+from amqpd.properties import original_expiration, read_own_properties, with_headers, without_expiration, without_headers
 
 REJECTED, EXPIRED, MAXLEN, DELIVERY_LIMIT = "rejected", "expired", "maxlen", "delivery_limit"
 HIGHEST_COUNT = (1 << 63) - 1       # where the count of an entry stays; RabbitMQ's turns negative
@@ -65,7 +65,7 @@ class DeadCopies:
     def __init__(self, grave: Grave, time_s: int) -> None:
         self._grave = grave
         self._time_s = time_s
-        self._known: dict[tuple[Route, bytes], tuple[Route, bytes, Facts]] = {}
+        self._known: dict[tuple[Route, bytes], tuple[Route, bytes, MessageProperties]] = {}
 
     def copy(self, message: Message, number: int) -> Message:
         """Return the message as it is published to the dead-letter exchange, under this number.
@@ -79,7 +79,7 @@ class DeadCopies:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             properties, is_merged = dead_properties(message, self._grave, self._time_s)
-            facts = msgspec.structs.replace(read_own_facts(properties), deaths_are_merged=is_merged)
+            facts = msgspec.structs.replace(read_own_properties(properties), deaths_are_merged=is_merged)
             known = self._known[key] = self._route(message), properties, facts
         route, properties, facts = known
         return Message(number, route, facts, message.content_with(properties), message.body_size)

@@ -23,7 +23,7 @@ from amqpd.broker.clock import Clock
 from amqpd.broker.dead_letter import REJECTED, DeadCopies, Grave, cycling_queues, routing_keys
 from amqpd.broker.exchange import Exchange
 from amqpd.broker.hand_over import QUEUE_STEPS
-from amqpd.broker.ports import Shelf
+from amqpd.broker.ports import PageStore
 from amqpd.broker.queue import Queue, note_holders
 from amqpd.broker.refused import Refused
 from amqpd.broker.routing import Routing
@@ -71,7 +71,7 @@ class _Deaths:
         return len(self.run) - self.at
 
 
-class _Line:
+class _DeadLettersOfQueue:
     """The dead letters of one queue in order, and on top what died because of them."""
 
     __slots__ = ("queue", "count", "waiting", "cascade", "fresh", "_router")
@@ -102,7 +102,7 @@ class DeadLetterRouter:
 
     def __init__(
         self, exchanges: Mapping[str, Exchange], routing: Routing, worklist: Worklist, clock: Clock,
-        next_message_number: Callable[[], int], shelf: Shelf, version: Callable[[], int],
+        next_message_number: Callable[[], int], page_store: PageStore, version: Callable[[], int],
     ) -> None:
         self._exchanges = exchanges
         self._routing = routing
@@ -110,10 +110,10 @@ class DeadLetterRouter:
         self._effort = worklist.effort
         self._clock = clock
         self._next_message_number = next_message_number
-        self._lines: dict[Queue, _Line] = {}
+        self._lines: dict[Queue, _DeadLettersOfQueue] = {}
         self._waiting: dict[Queue, int] = {}        # how many runs of each have not been moved
-        self._moving: _Line | None = None
-        self._shelf = shelf
+        self._moving: _DeadLettersOfQueue | None = None
+        self._page_store = page_store
         self._version = version
         self._refused: dict[tuple[Queue, Grave], Refused] = {}
         self._retrying = _Retrying(self)
@@ -151,7 +151,7 @@ class DeadLetterRouter:
             return
         line = self._lines.get(queue)
         if line is None:
-            line = self._lines[queue] = _Line(self, queue)
+            line = self._lines[queue] = _DeadLettersOfQueue(self, queue)
         line.waiting.append(deaths)
         line.count += len(run)
         self._worklist.add(line)
@@ -161,7 +161,7 @@ class DeadLetterRouter:
         line = self._lines.get(queue)
         return line is not None and line.count > MOST_WAITING
 
-    def work_on(self, line: _Line) -> None:
+    def work_on(self, line: _DeadLettersOfQueue) -> None:
         """Move the next messages of a line."""
         is_cascade = bool(line.cascade)
         deaths = line.cascade[-1] if is_cascade else line.waiting[0]
@@ -294,7 +294,7 @@ class DeadLetterRouter:
         """Keep a message for which these have no room, and try again later."""
         refused = self._refused.get((queue, grave))
         if refused is None:
-            refused = self._refused[queue, grave] = Refused(queue, grave, self._shelf, self)
+            refused = self._refused[queue, grave] = Refused(queue, grave, self._page_store, self)
         refused.add(message, by, self._version())
         self._ask_to_be_woken()
 

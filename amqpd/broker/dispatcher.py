@@ -21,7 +21,7 @@ from collections import OrderedDict
 from itertools import islice
 
 from amqpd.broker.consumer import Consumer
-from amqpd.broker.stretch import DELIVERY_OVERHEAD
+from amqpd.broker.segment import DELIVERY_OVERHEAD
 
 ASKED = 250         # consumers that are asked in vain, or served one message each, in one go
 DEALT_TO = 1_000    # consumers that are dealt more than one message each in one go

@@ -19,7 +19,7 @@ from itertools import compress, repeat
 from typing import NamedTuple, Protocol
 
 from amqpd.broker.clock import Clock
-from amqpd.broker.stretch import MESSAGE_COST, Budget, body_octets, number_of
+from amqpd.broker.segment import MESSAGE_COST, Budget, body_octets, number_of
 from amqpd.message import Message
 
 NO_END = 1 << 62
@@ -28,7 +28,7 @@ PAGE_MESSAGES, PAGE_OCTETS = 1_024, 1 << 20
 FEWEST_MESSAGES, FEWEST_OCTETS = 64, 64 << 10
 
 
-class Slip(Protocol):
+class SpillFile(Protocol):
     """Messages that the store does not keep, written down beside it; see `store/spill.py`."""
 
     @property
@@ -39,19 +39,19 @@ class Slip(Protocol):
         """Those of these that it has are wanted no more; with the last one it is gone."""
 
 
-class Unread(NamedTuple):
+class OnDisk(NamedTuple):
     """Messages that are on disk only: their numbers, and where those are that the store does not keep."""
 
     numbers: list[int]
-    slip: Slip | None = None
+    spill_file: SpillFile | None = None
 
     @property
     def stored(self) -> list[int]:
         """The numbers of those that the store keeps."""
-        if self.slip is None:
+        if self.spill_file is None:
             return self.numbers
-        slipped = {*self.slip.numbers}
-        return [number for number in self.numbers if number not in slipped]
+        spilled = {*self.spill_file.numbers}
+        return [number for number in self.numbers if number not in spilled]
 
 
 class StoredMessages(NamedTuple):
@@ -95,14 +95,14 @@ class StoredMessages(NamedTuple):
 
 
 # What has left a line, in order: messages that were in memory, and such as were not.
-Left = list["list[Message] | Unread"]
+Removed = list["list[Message] | OnDisk"]
 
 
 class Page:
     """Consecutive messages of a line. `ends` are in ms of the broker's clock, NO_END for a message without one."""
 
     __slots__ = (
-        "content", "count", "is_leaving", "octets", "slip",
+        "content", "count", "is_leaving", "octets", "spill_file",
         "_numbers", "_sizes", "_ends", "_by_end", "_next_by_end", "_start", "_left")
 
     def __init__(
@@ -113,7 +113,7 @@ class Page:
         self.count = len(numbers)
         self.is_leaving = False         # its content is being written down
         self.octets = sum(sizes)
-        self.slip: Slip | None = None
+        self.spill_file: SpillFile | None = None
         self._numbers = numbers
         self._sizes = sizes
         self._ends = ends
@@ -171,21 +171,21 @@ class Page:
         return 0 if self.content is None or self.is_leaving else cost(self.content)
 
     @property
-    def unread(self) -> Unread:
+    def on_disk(self) -> OnDisk:
         """The messages that are left, as they are on disk."""
-        return Unread(self.numbers, self.slip)
+        return OnDisk(self.numbers, self.spill_file)
 
-    def let_go(self, budget: Budget, slip: Slip | None = None) -> None:
-        """Drop the content, which is on disk by now: in the store, and on this slip what the store does not keep."""
+    def let_go(self, budget: Budget, spill_file: SpillFile | None = None) -> None:
+        """Drop the content, which is on disk: in the store, and in this spill file what the store does not keep."""
         if not self.count:      # read back meanwhile, or gone
-            if slip is not None:
-                slip.forget(slip.numbers)
+            if spill_file is not None:
+                spill_file.forget(spill_file.numbers)
             return
         budget.used -= self.cost
         self.is_leaving = False
-        self.content, self.slip = None, slip
-        if slip is not None and self.count < len(self._numbers):
-            slip.forget({*slip.numbers}.difference(self.numbers))   # those that ended while it was written
+        self.content, self.spill_file = None, spill_file
+        if spill_file is not None and self.count < len(self._numbers):
+            spill_file.forget({*spill_file.numbers}.difference(self.numbers))   # those that ended while it was written
 
     def leave(self, budget: Budget) -> None:
         """The content is about to be written down."""
@@ -293,7 +293,7 @@ class Page:
         part = Page(
             array("q", [number for number, _, _ in entries]), array("I", [size for _, size, _ in entries]),
             ends if min(ends) != NO_END else None, content)
-        part.slip = self.slip
+        part.spill_file = self.spill_file
         return part
 
     def check(self) -> None:

@@ -1,6 +1,6 @@
-"""A queue's traffic with the shelf: contents that go there when memory has no room, and come back before their turn.
+"""Page the contents of a queue's messages out when memory has no room, and load them before they are next.
 
-Owns nothing of the line itself. While the shelf is closed, since the store is being written, what needs it waits
+Owns nothing of the line itself. While the page store is closed, since the store is being written, what needs it waits
 and goes on when it opens; nothing ever waits for the disk here.
 
 Always true between calls: whoever waits, a consumer, a getter or a dead message, has a call ordered.
@@ -14,9 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from amqpd.broker.departure import Act
-from amqpd.broker.pages import FEWEST_OCTETS, PAGE_MESSAGES, Cleared, Left, Page, Unread
-from amqpd.broker.ports import Shelf
-from amqpd.broker.stretch import MESSAGE_COST
+from amqpd.broker.pages import FEWEST_OCTETS, PAGE_MESSAGES, Cleared, Removed, Page, OnDisk
+from amqpd.broker.ports import PageStore
+from amqpd.broker.segment import MESSAGE_COST
 from amqpd.message import Message
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ PAGES_A_TURN = 1        # read for one queue before others have their turn
 STEPS_A_MESSAGE = 10    # what reading one takes; see broker/effort.py
 
 
-class NotAtHand(Exception):
+class MessageNotLoaded(Exception):
     """The next message of a queue cannot be had just now, since the disk is busy: `call` says when it can."""
 
     def __init__(self, call: Callable[[Callable[[], None]], None]) -> None:
@@ -36,16 +36,16 @@ class NotAtHand(Exception):
 
 
 class Paging:
-    """What one queue has on the shelf, and wants from it."""
+    """What one queue has on the page store, and wants from it."""
 
-    def __init__(self, queue: Queue, shelf: Shelf) -> None:
+    def __init__(self, queue: Queue, page_store: PageStore) -> None:
         self.read_total = 0
         self.is_large = False       # whether it is among the large ones of the budget
         self._queue = queue
-        self._shelf = shelf
+        self._page_store = page_store
         self._is_called = self._has_ended = False
         self._callers: list[Callable[[], None]] = []
-        self._dying: deque[tuple[list[Message] | Unread, str]] = deque()
+        self._dying: deque[tuple[list[Message] | OnDisk, str]] = deque()
 
     @property
     def is_waiting(self) -> bool:
@@ -55,7 +55,7 @@ class Paging:
     @property
     def dying(self) -> int:
         """How many messages have left the line, and die once they are read."""
-        return sum([len(part.numbers) if isinstance(part, Unread) else len(part) for part, _ in self._dying])
+        return sum([len(part.numbers) if isinstance(part, OnDisk) else len(part) for part, _ in self._dying])
 
     @property
     def has_dying(self) -> bool:
@@ -63,7 +63,7 @@ class Paging:
         return bool(self._dying)
 
     def release(self) -> None:
-        """Let go of the queue, which is deleted: at once, or when the shelf has called."""
+        """Let go of the queue, which is deleted: at once, or when the page store has called."""
         self._has_ended = True
         if not self._is_called:
             del self._queue
@@ -74,14 +74,14 @@ class Paging:
         """See that the next message is in memory and may be handed out; if not now, the queue hears when it may."""
         ready = self._queue.ready
         while (page := ready.next_page) is not None:
-            if page.content is None and not self._shelf.is_open:
+            if page.content is None and not self._page_store.is_open:
                 self._order_call()
                 return False
             self._load(page)
-        lease = self._queue.lease
-        if lease is None or not ready or lease.bound(ready.first_number):
+        watermark = self._queue.watermark
+        if watermark is None or not ready or watermark.bound(ready.first_number):
             return True
-        lease.wait(ready.number_at(lease.block))
+        watermark.wait(ready.number_at(watermark.block))
         self._order_call()
         return False
 
@@ -91,17 +91,17 @@ class Paging:
             self._order_call()
 
     def call(self, go_on: Callable[[], None]) -> None:
-        """Call back when the shelf is open."""
+        """Call back when the page store is open."""
         self._callers.append(go_on)
         self._order_call()
 
     def _order_call(self) -> None:
         if not self._is_called:
             self._is_called = True
-            self._shelf.call(self)
+            self._page_store.call(self)
 
     def read_on(self) -> None:
-        """The shelf is open: read what is wanted of it, and go on."""
+        """The page store is open: read what is wanted of it, and go on."""
         self._is_called = False
         try:
             self._read_on()
@@ -140,7 +140,7 @@ class Paging:
         ready = self._queue.ready
         if ready.octets + MESSAGE_COST * len(ready) > FEWEST_OCTETS and not self._queue.deleted:
             self.is_large = True
-            self._shelf.budget.large[self] = None
+            self._page_store.budget.large[self] = None
 
     def shrunk(self) -> None:
         """See `Pageable`."""
@@ -148,18 +148,18 @@ class Paging:
 
     def end(self) -> None:
         """The queue is deleted."""
-        self._shelf.budget.large.pop(self, None)
+        self._page_store.budget.large.pop(self, None)
 
     def _load(self, page: Page) -> None:
-        found = self._fetch(page.unread) if page.content is None else page.content
+        found = self._fetch(page.on_disk) if page.content is None else page.content
         lost = self._queue.ready.load(found)
         if lost:
-            self._queue.settle_unread(Unread(lost, page.slip))
+            self._queue.settle_on_disk(OnDisk(lost, page.spill_file))
         if not self.is_large:
             self.note_size()
 
-    def _fetch(self, unread: Unread) -> list[Message]:
-        found = self._shelf.fetch(unread)
+    def _fetch(self, on_disk: OnDisk) -> list[Message]:
+        found = self._page_store.fetch(on_disk)
         self.read_total += len(found)
         self._queue.worklist.effort.total += STEPS_A_MESSAGE * len(found)
         return found
@@ -168,19 +168,19 @@ class Paging:
 
     def page_out(self, octets: int) -> None:
         """Let go of up to so many octets of messages that are not next, as far as they are, or can be put, on disk."""
-        page_out(self._queue.ready, self._queue, self._shelf, octets)
+        page_out(self._queue.ready, self._queue, self._page_store, octets)
 
     # Dead
 
-    def die(self, left: Left, reason: str) -> None:
+    def die(self, left: Removed, reason: str) -> None:
         """These left the line, and copies of them are to go elsewhere: in order, what is on disk once it is read."""
         for part in left:
-            if not isinstance(part, Unread):
+            if not isinstance(part, OnDisk):
                 if part:
                     self._dying.append((part, reason))
                 continue
             for start in range(0, len(part.numbers), PAGE_MESSAGES):
-                self._dying.append((Unread(part.numbers[start : start + PAGE_MESSAGES], part.slip), reason))
+                self._dying.append((OnDisk(part.numbers[start : start + PAGE_MESSAGES], part.spill_file), reason))
         self._bury()
 
     def _bury(self) -> None:
@@ -188,24 +188,24 @@ class Paging:
         pages = 0
         while self._dying:
             part, reason = self._dying[0]
-            if isinstance(part, Unread) and (
-                    not self._shelf.is_open or pages == PAGES_A_TURN or self._queue.produces_too_much):
+            if isinstance(part, OnDisk) and (
+                    not self._page_store.is_open or pages == PAGES_A_TURN or self._queue.produces_too_much):
                 self._order_call()
                 return
             self._dying.popleft()
-            if not isinstance(part, Unread):
+            if not isinstance(part, OnDisk):
                 self._queue.die(part, reason)
                 continue
             pages += 1
             if not self._queue.deleted:
                 self._queue.bury_read(self._fetch(part), part, reason)
-            if part.slip is not None:
-                part.slip.forget(part.numbers)
+            if part.spill_file is not None:
+                part.spill_file.forget(part.numbers)
 
 
-def page_out(ready: Ready, queue: Queue, shelf: Shelf, octets: int) -> None:
+def page_out(ready: Ready, queue: Queue, page_store: PageStore, octets: int) -> None:
     """Let go of up to so many octets of messages of a queue, which are `ready` or wait in another line of its own."""
-    safe, can_spill, is_durable = shelf.safe_number, shelf.can_spill, queue.definition.durable
+    safe, can_spill, is_durable = page_store.safe_number, page_store.can_spill, queue.definition.durable
 
     def may_go(message: Message) -> bool:
         return message.number <= safe if is_durable and message.facts.persistent else can_spill
@@ -216,15 +216,15 @@ def page_out(ready: Ready, queue: Queue, shelf: Shelf, octets: int) -> None:
         if kept and kept[-1].number > safe:
             continue        # it was put back in between, and its batch is not on disk yet
         if len(kept) < len(content):
-            page.leave(shelf.budget)
-            shelf.spill(page, [message for message in content if not queue.keeps(message)])
+            page.leave(page_store.budget)
+            page_store.spill(page, [message for message in content if not queue.keeps(message)])
         else:
-            page.let_go(shelf.budget)
+            page.let_go(page_store.budget)
 
 
 def forget_slips(left: Cleared) -> Iterator[Act]:
     """Go through what drops the files of pages that nobody wants any more."""
     for part in left:
-        if isinstance(part, Page) and part.slip is not None:
-            numbers = part.unread.numbers
-            yield len(numbers), partial(part.slip.forget, numbers)
+        if isinstance(part, Page) and part.spill_file is not None:
+            numbers = part.on_disk.numbers
+            yield len(numbers), partial(part.spill_file.forget, numbers)

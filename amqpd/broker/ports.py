@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from amqpd.broker.consumer import Consumer
     from amqpd.broker.definitions import Change, QueueDefinition
     from amqpd.broker.hold import Hold
-    from amqpd.broker.pages import Page, Unread
-    from amqpd.broker.stretch import Budget
+    from amqpd.broker.pages import Page, OnDisk
+    from amqpd.broker.segment import Budget
     from amqpd.message import Message
 
 
@@ -85,7 +85,7 @@ class Journal(Protocol):
         A count takes the place of the one before, and is forgotten when the message is settled.
         """
 
-    def leased(self, queue: QueueDefinition, number: int) -> int:
+    def watermark_raised(self, queue: QueueDefinition, number: int) -> int:
         """Record that messages of this durable queue, up to this number, may be handed out from now on."""
 
     def settled(self, queue: QueueDefinition, numbers: Sequence[int], *, is_answered: bool = False) -> int:
@@ -103,13 +103,13 @@ class Journal(Protocol):
 
 
 class Reader(Protocol):
-    """Who waits for the shelf."""
+    """Who waits for the page store."""
 
     def read_on(self) -> None:
-        """The shelf is open."""
+        """The page store is open."""
 
 
-class Shelf(Protocol):
+class PageStore(Protocol):
     """Where the contents of waiting messages are that memory has no room for.
 
     `budget` is what memory has room for. `safe_number`: whatever was published durably with a number up to it, and
@@ -141,9 +141,9 @@ class Shelf(Protocol):
         """Whether there is a disk for what the store does not keep."""
 
     def call(self, reader: Reader) -> None:
-        """Call its `read_on` when the shelf is open, and not from within this call."""
+        """Call its `read_on` when the page store is open, and not from within this call."""
 
-    def fetch(self, unread: Unread) -> list[Message]:
+    def fetch(self, on_disk: OnDisk) -> list[Message]:
         """Read these messages, in order. Those that are missing are damaged, and never to be had."""
 
     def spill(self, page: Page, run: Sequence[Message]) -> None:

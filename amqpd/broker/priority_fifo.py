@@ -1,7 +1,7 @@
 """The ready messages of a queue with priorities: first in, first out within each level, the highest level first.
 
-Owns one `Line` for each level that has messages, and no more: most queues use few of their levels, and a level without
-messages costs neither memory nor time. A line that became empty is kept for the next level that is used.
+Owns one `PagedFifo` for each level that has messages, and no more: most queues use few of their levels, and a level
+without messages costs neither memory nor time. A line that became empty is kept for the next level that is used.
 
 Always true between calls:
 - `_levels` are the levels that have messages, in rising order, and the keys of `_lines`;
@@ -18,9 +18,9 @@ from functools import partial
 from itertools import chain
 
 from amqpd.broker.deadlines import Deadlines
-from amqpd.broker.pages import Cleared, Left, Page
-from amqpd.broker.ready import NO_LIMIT, Bound, Line, is_nowhere, without_bound
-from amqpd.broker.stretch import DELIVERY_OVERHEAD, Budget
+from amqpd.broker.pages import Cleared, Removed, Page
+from amqpd.broker.ready import NO_LIMIT, Bound, PagedFifo, is_nowhere, without_bound
+from amqpd.broker.segment import DELIVERY_OVERHEAD, Budget
 from amqpd.message import Message
 
 KEPT_LINES = 1      # empty ones, of about 2.5 KiB each
@@ -38,9 +38,9 @@ class PriorityFifo:
         self._highest = highest
         self._budget = budget
         self._deadlines = deadlines
-        self._lines: dict[int, Line] = {}
+        self._lines: dict[int, PagedFifo] = {}
         self._levels: list[int] = []
-        self._empty: list[Line] = []
+        self._empty: list[PagedFifo] = []
         self._count = 0
 
     def __len__(self) -> int:
@@ -85,20 +85,20 @@ class PriorityFifo:
 
     # The levels in use
 
-    def _from_highest(self) -> list[Line]:
+    def _from_highest(self) -> list[PagedFifo]:
         return [self._lines[level] for level in reversed(self._levels)]
 
-    def _line(self, level: int) -> Line:
+    def _line(self, level: int) -> PagedFifo:
         """Return the line of this level, and make one if there is none; the caller puts messages into it."""
         line = self._lines.get(level)
         if line is None:
-            line = self._empty.pop() if self._empty else Line(
+            line = self._empty.pop() if self._empty else PagedFifo(
                 self._budget, self._deadlines, self._is_stored)
             self._lines[level] = line
             insort(self._levels, level)
         return line
 
-    def _on(self, level: int, act: Callable[[Line], Left | None]) -> Left:
+    def _on(self, level: int, act: Callable[[PagedFifo], Removed | None]) -> Removed:
         """Do this to the line of a level, which it may leave empty; return what it returns."""
         line = self._line(level)
         count, octets, next_end = len(line), line.octets, line.next_end
@@ -112,7 +112,7 @@ class PriorityFifo:
             self.next_end = min([e for each in self._lines.values() if (e := each.next_end) is not None], default=None)
         return left or []
 
-    def _drop(self, level: int, line: Line) -> None:
+    def _drop(self, level: int, line: PagedFifo) -> None:
         del self._lines[level]
         del self._levels[bisect_left(self._levels, level)]
         if not self._levels:
@@ -149,18 +149,18 @@ class PriorityFifo:
 
     def restore(self, level: int, pages: Iterable[Page]) -> None:
         """See `Ready`."""
-        self._on(level, partial(Line.restore, level=0, pages=pages))
+        self._on(level, partial(PagedFifo.restore, level=0, pages=pages))
 
     def put_back(self, run: Collection[Message]) -> None:
         """See `Ready`."""
         for level, messages in self._by_level(run).items():
-            self._on(level, partial(Line.put_back, run=messages))
+            self._on(level, partial(PagedFifo.put_back, run=messages))
 
     def load(self, found: Collection[Message]) -> list[int]:
         """See `Ready`."""
         missing: list[int] = []
 
-        def act(line: Line) -> None:
+        def act(line: PagedFifo) -> None:
             missing.extend(line.load(found))
 
         if self._levels:
@@ -198,9 +198,9 @@ class PriorityFifo:
         self.next_end = None
         return left
 
-    def trim(self, most: int, most_octets: int, limit: int = NO_LIMIT) -> Left:
+    def trim(self, most: int, most_octets: int, limit: int = NO_LIMIT) -> Removed:
         """See `Ready`. The head is that of the highest level."""
-        left: Left = []
+        left: Removed = []
         below, below_octets = self._count, self.octets
         least = self._count - limit
         for level in self._levels[::-1]:
@@ -210,23 +210,23 @@ class PriorityFifo:
             below -= len(line)
             below_octets -= line.octets
             left += self._on(level, partial(
-                Line.trim, most=max(0, most - below), most_octets=max(0, most_octets - below_octets),
+                PagedFifo.trim, most=max(0, most - below), most_octets=max(0, most_octets - below_octets),
                 limit=self._count - least))
         return left
 
     def remove(self, run: Collection[Message]) -> None:
         """See `Ready`."""
         for level, messages in self._by_level(run).items():
-            self._on(level, partial(Line.remove, run=messages))
+            self._on(level, partial(PagedFifo.remove, run=messages))
 
-    def take_due(self, now_ms: int, limit: int = NO_LIMIT) -> Left:
+    def take_due(self, now_ms: int, limit: int = NO_LIMIT) -> Removed:
         """See `Ready`."""
-        left: Left = []
+        left: Removed = []
         least = self._count - limit
         if self.next_end is not None and self.next_end <= now_ms:
             for level in self._levels[:]:
                 if self._count > least:
-                    left += self._on(level, partial(Line.take_due, now_ms=now_ms, limit=self._count - least))
+                    left += self._on(level, partial(PagedFifo.take_due, now_ms=now_ms, limit=self._count - least))
         return left
 
     # Between memory and disk
@@ -235,7 +235,7 @@ class PriorityFifo:
         """See `Ready`. The lowest levels go first."""
         made: list[Page] = []
 
-        def act(line: Line) -> None:
+        def act(line: PagedFifo) -> None:
             made.extend(line.page_out(octets, may_go))
 
         for level in self._levels[:]:

@@ -32,22 +32,22 @@ from amqpd.broker.deadlines import Deadlines
 from amqpd.broker.definitions import QueueDefinition
 from amqpd.broker.departure import Act, Departure
 from amqpd.broker.dispatcher import Dispatcher
-from amqpd.broker.lease import Lease
-from amqpd.broker.pages import PAGE_OCTETS, Cleared, Left, Page, StoredMessages, Unread
-from amqpd.broker.paging import NotAtHand, Paging, forget_slips
-from amqpd.broker.ports import Journal, Shelf
+from amqpd.broker.watermark import DeliveryWatermark
+from amqpd.broker.pages import PAGE_OCTETS, Cleared, Removed, Page, StoredMessages, OnDisk
+from amqpd.broker.paging import MessageNotLoaded, Paging, forget_slips
+from amqpd.broker.ports import Journal, PageStore
 from amqpd.broker.priority_fifo import PriorityFifo
 from amqpd.broker.queue_jobs import QueueJobs
-from amqpd.broker.ready import NO_LIMIT, Line, Ready, is_nowhere
+from amqpd.broker.ready import NO_LIMIT, PagedFifo, Ready, is_nowhere
 from amqpd.broker.rules import QueueRules
-from amqpd.broker.shelf import MemoryShelf
-from amqpd.broker.stretch import DELIVERY_OVERHEAD, body_octets, number_of
+from amqpd.broker.page_store import MemoryPageStore
+from amqpd.broker.segment import DELIVERY_OVERHEAD, body_octets, number_of
 from amqpd.broker.worklist import PIECE, Discard, Later, Waiters, Worklist
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message, reference_to
 
 CANCEL_STEPS = 8    # what it takes to tell a consumer that its queue is gone
-DEAL_STEPS = 8      # what it takes to hand out one message by itself, besides the delivery; see broker/effort.py
+DISPATCH_STEPS = 8      # what it takes to hand out one message by itself, besides the delivery; see broker/effort.py
 
 log = logging.getLogger("amqpd")
 
@@ -103,9 +103,9 @@ class Queue:
     def __init__(
         self, definition: QueueDefinition, journal: Journal, *, owner: object | None = None,
         rules: QueueRules = NO_RULES, clock: Clock | None = None, sink: DeadLetterSink | None = None,
-        shelf: Shelf | None = None, worklist: Worklist | None = None,
+        page_store: PageStore | None = None, worklist: Worklist | None = None,
     ) -> None:
-        shelf = shelf or MemoryShelf()
+        page_store = page_store or MemoryPageStore()
         self.worklist = worklist or Worklist()
         self.jobs = QueueJobs(self.worklist, self.dispatch)
         self._dispatch_later = Later(self.worklist, self.dispatch)
@@ -115,16 +115,16 @@ class Queue:
         self.owner = owner
         self.rules = rules
         self._deadlines = Deadlines()
-        self.paging = Paging(self, shelf)
-        self._is_stored = is_stored = partial(_is_stored, shelf) if definition.durable else is_nowhere
+        self.paging = Paging(self, page_store)
+        self._is_stored = is_stored = partial(_is_stored, page_store) if definition.durable else is_nowhere
         self.ready: Ready = (
-            PriorityFifo(rules.max_priority, shelf.budget, self._deadlines, is_stored) if rules.max_priority
-            else Line(shelf.budget, self._deadlines, is_stored))
+            PriorityFifo(rules.max_priority, page_store.budget, self._deadlines, is_stored) if rules.max_priority
+            else PagedFifo(page_store.budget, self._deadlines, is_stored))
         self.unacked = 0
         self.has_released = False   # whether the content of any unacked message has ever been released
         self.redelivered: set[int] = set()
         self.redelivered_to = 0     # a number up to which any message may have been handed out, before a restart
-        self.lease = Lease(definition, journal, shelf) if definition.durable else None
+        self.watermark = DeliveryWatermark(definition, journal, page_store) if definition.durable else None
         self.deliveries: dict[int, int] = {}        # by message number: failed deliveries, where there were any
         self.dispatcher = Dispatcher(is_single_active=rules.single_active_consumer)
         self.had_consumer = False
@@ -176,8 +176,8 @@ class Queue:
         persistent = self.kept(run)
         # Found before the run is recorded: what finds it may raise, and then there is no run, in memory or on disk.
         taker = self._sole_taker(run) if not self.ready and not self.jobs.has_work else None
-        if persistent and self.lease is not None:
-            self.lease.published(persistent[-1].number)
+        if persistent and self.watermark is not None:
+            self.watermark.published(persistent[-1].number)
             self.kept_on_disk += len(persistent)
             batch = self._journal.published(self.definition, persistent, self._to_wall(ends, persistent))
         self.published_total += len(run)
@@ -322,8 +322,8 @@ class Queue:
         self.redelivered_to = redelivered_to
         self.deliveries |= deliveries
         self.kept_on_disk += len(stored.numbers)
-        if self.lease is not None and stored.numbers:
-            self.lease.restore(redelivered_to, stored.numbers[-1])
+        if self.watermark is not None and stored.numbers:
+            self.watermark.restore(redelivered_to, stored.numbers[-1])
         ends = stored.ends(self.rules.message_ttl_ms, self._clock)
         for level, pages in stored.pages(ends, self.rules.max_priority):
             self.ready.restore(level, pages)
@@ -419,7 +419,7 @@ class Queue:
     def _deal(self, takers: list[Consumer], rounds: int) -> None:
         """Hand out one message each, in turn, in so many rounds; then those who took go to the end of the line."""
         if rounds == 1:
-            self.worklist.effort.total += DEAL_STEPS * len(takers)
+            self.worklist.effort.total += DISPATCH_STEPS * len(takers)
             for taker in takers:
                 if self.dispatcher.may_still_take(taker):
                     run = self._take(1, NO_LIMIT)
@@ -437,13 +437,15 @@ class Queue:
             self.dispatcher.served(taker)
 
     def _take(self, limit: int, room: int) -> list[Message]:
-        return self.ready.take(limit, room) if self.lease is None else self.ready.take(limit, room, self.lease.bound)
+        if self.watermark is None:
+            return self.ready.take(limit, room)
+        return self.ready.take(limit, room, self.watermark.bound)
 
     def _note_handed_out(self, run: Sequence[Message]) -> None:
-        if self.lease is not None:
+        if self.watermark is not None:
             last = max(map(number_of, run)) if self.rules.max_priority else run[-1].number
-            if self.lease.handed_out(last):
-                self.lease.ask(max(last + self.lease.block, self.ready.number_at(self.lease.block)))
+            if self.watermark.handed_out(last):
+                self.watermark.ask(max(last + self.watermark.block, self.ready.number_at(self.watermark.block)))
 
     def _hand_out(self, consumer: Consumer, run: Sequence[Message]) -> None:
         if not run:
@@ -480,9 +482,9 @@ class Queue:
         self.use()
         self._expire()
         if self.jobs.has_work:
-            raise NotAtHand(self.jobs.call)
+            raise MessageNotLoaded(self.jobs.call)
         if not self.paging.see_to_next():
-            raise NotAtHand(self.paging.call)
+            raise MessageNotLoaded(self.paging.call)
         taken = self._take(1, NO_LIMIT)
         if not taken:
             return None
@@ -531,16 +533,16 @@ class Queue:
         return self._record_settled(
             [message.number for message in run if message.facts.persistent], is_answered=is_answered)
 
-    def settle_unread(self, unread: Unread) -> int:
+    def settle_on_disk(self, on_disk: OnDisk) -> int:
         """Forget messages that were on disk, and left the line unread. Returns as `settle` does."""
-        if unread.slip is not None:
-            unread.slip.forget(unread.numbers)
+        if on_disk.spill_file is not None:
+            on_disk.spill_file.forget(on_disk.numbers)
         if self.deleted:
             return 0
-        self.settled_total += len(unread.numbers)
+        self.settled_total += len(on_disk.numbers)
         if self.redelivered:
-            self._forget_deliveries(unread.numbers)
-        return self._record_settled(unread.stored)
+            self._forget_deliveries(on_disk.numbers)
+        return self._record_settled(on_disk.stored)
 
     def _record_settled(self, numbers: list[int], *, is_answered: bool = False) -> int:
         if not numbers or not self.definition.durable:
@@ -558,8 +560,8 @@ class Queue:
         missing, done = purge.count, 0
         try:
             for piece in chain.from_iterable(map(_pieces_of, left)):
-                done += len(piece.numbers) if isinstance(piece, Unread) else len(piece)
-                batch = self.settle_unread(piece) if isinstance(piece, Unread) else self._settled(piece)
+                done += len(piece.numbers) if isinstance(piece, OnDisk) else len(piece)
+                batch = self.settle_on_disk(piece) if isinstance(piece, OnDisk) else self._settled(piece)
                 purge.batch = max(purge.batch, batch)
                 if done >= PIECE and missing > done:
                     missing, done = missing - done, 0
@@ -650,27 +652,27 @@ class Queue:
             if is_stored:
                 self.set_aside(run)
 
-    def _die_in_order(self, left: Left, reason: str) -> None:
+    def _die_in_order(self, left: Removed, reason: str) -> None:
         """These have left the line. With a dead-letter exchange, what is on disk only is read before it dies."""
         if self._dead_letters:
             if self._deadlines:
                 for part in left:
-                    if not isinstance(part, Unread):
+                    if not isinstance(part, OnDisk):
                         self._deadlines.forget(part)    # it may have to wait for what dies before it
             self.paging.die(left, reason)
             return
         for part in left:
-            if isinstance(part, Unread):
-                self.settle_unread(part)
+            if isinstance(part, OnDisk):
+                self.settle_on_disk(part)
             else:
                 self.die(part, reason)
 
-    def bury_read(self, run: Sequence[Message], unread: Unread, reason: str) -> None:
+    def bury_read(self, run: Sequence[Message], on_disk: OnDisk, reason: str) -> None:
         """These were read to let them die; those that were not found are lost already."""
         self.die(run, reason)
-        lost = {*unread.numbers}.difference([message.number for message in run])
+        lost = {*on_disk.numbers}.difference([message.number for message in run])
         if lost:
-            self.settle_unread(Unread(sorted(lost), unread.slip))
+            self.settle_on_disk(OnDisk(sorted(lost), on_disk.spill_file))
 
     def dead_lettered(self, run: Sequence[Message]) -> None:
         """Forget messages that died: their copies are in their queues."""
@@ -678,10 +680,10 @@ class Queue:
             self._dying -= len(run)
             self._settled(run)
 
-    def lost(self, unread: Unread) -> None:
+    def lost(self, on_disk: OnDisk) -> None:
         """Forget messages that died, and cannot be read any more to be moved."""
-        self._dying -= len(unread.numbers)
-        self.settle_unread(unread)
+        self._dying -= len(on_disk.numbers)
+        self.settle_on_disk(on_disk)
 
     def set_aside(self, run: Sequence[Message]) -> None:
         """Keep messages that died and cannot be moved: they are counted and shown, and the store keeps them."""
@@ -840,14 +842,14 @@ class Queue:
         assert waits or not (len(self.ready) and self.dispatcher.has_idle), "ready message, idle consumer"
 
 
-def _is_stored(shelf: Shelf, message: Message) -> bool:
+def _is_stored(page_store: PageStore, message: Message) -> bool:
     """Return whether a message of a durable queue can be fetched from the store."""
-    return message.facts.persistent and message.number <= shelf.safe_number
+    return message.facts.persistent and message.number <= page_store.safe_number
 
 
-def _by_place(run: Sequence[Message]) -> Left:
+def _by_place(run: Sequence[Message]) -> Removed:
     """Return these messages in parts: those in memory as they are, and references by number, a page's worth each."""
-    left: Left = []
+    left: Removed = []
     for is_in_memory, group in groupby(run, key=lambda message: bool(message.content)):
         if is_in_memory:
             left.append([*group])
@@ -855,10 +857,10 @@ def _by_place(run: Sequence[Message]) -> Left:
         octets = PAGE_OCTETS
         for message in sorted(group, key=number_of):
             if octets >= PAGE_OCTETS:
-                unread = Unread([])
-                left.append(unread)
+                on_disk = OnDisk([])
+                left.append(on_disk)
                 octets = 0
-            unread.numbers.append(message.number)
+            on_disk.numbers.append(message.number)
             octets += message.body_size
     return left
 
@@ -875,12 +877,12 @@ def _from_the_last(runs: list[list[Message]]) -> Iterator[list[Message]]:
         yield piece[::-1]
 
 
-def _pieces_of(part: list[Message] | Page) -> Iterator[list[Message] | Unread]:
+def _pieces_of(part: list[Message] | Page) -> Iterator[list[Message] | OnDisk]:
     """Take messages that have left the line apart, a piece at a time, so that each can be freed."""
     if isinstance(part, Page):
-        numbers = part.unread.numbers
+        numbers = part.on_disk.numbers
         for start in range(0, len(numbers), PIECE):
-            yield Unread(numbers[start : start + PIECE], part.slip)
+            yield OnDisk(numbers[start : start + PIECE], part.spill_file)
         return
     while part:
         piece = part[-PIECE:]

@@ -1,6 +1,6 @@
 """The ready messages of a queue, in the order they will be handed out.
 
-A `Line` is first in, first out by message number; `broker/priority_fifo.py` has one for each priority in use.
+A `PagedFifo` is first in, first out by message number; `broker/priority_fifo.py` has one for each priority in use.
 Both own which messages wait and how many octets of body they hold; why a message comes or goes is the queue's.
 
 A line has a head in memory, then pages that are on disk, then a tail in memory, where new messages come. As long
@@ -30,11 +30,11 @@ from amqpd.broker.pages import (
     PAGE_MESSAGES,
     PAGE_OCTETS,
     Cleared,
-    Left,
+    Removed,
     Page,
-    Unread,
+    OnDisk,
 )
-from amqpd.broker.stretch import NO_BOUND, Budget, Stretch, body_octets, number_of
+from amqpd.broker.segment import NO_BOUND, Budget, Segment, body_octets, number_of
 from amqpd.message import Message
 
 NO_LIMIT = 1 << 62
@@ -115,13 +115,13 @@ class Ready(Protocol):
     def clear(self) -> Cleared:
         """Take all: lists of messages, and pages as far as they are on disk only."""
 
-    def trim(self, most: int, most_octets: int, limit: int = NO_LIMIT) -> Left:
+    def trim(self, most: int, most_octets: int, limit: int = NO_LIMIT) -> Removed:
         """Take from the head what is beyond so many messages, or octets of body; about `limit` messages at most."""
 
     def remove(self, run: Collection[Message]) -> None:
         """Take out these messages, all of which are in memory and no page, wherever they stand."""
 
-    def take_due(self, now_ms: int, limit: int = NO_LIMIT) -> Left:
+    def take_due(self, now_ms: int, limit: int = NO_LIMIT) -> Removed:
         """Take out of pages the messages that have expired; of no more pages once there are `limit` messages."""
 
     def page_out(self, octets: int, may_go: Callable[[Message], bool]) -> list[Page]:
@@ -134,7 +134,7 @@ class Ready(Protocol):
         """Assert what must hold between calls."""
 
 
-class Line:
+class PagedFifo:
     """First in, first out. `is_stored` says whether a message can be fetched, so that it need not be in memory."""
 
     __slots__ = ("_budget", "_deadlines", "_head", "_pages", "_tail", "_paged", "_paged_octets", "_unwritten", "_ends",
@@ -144,9 +144,9 @@ class Line:
         self._is_stored = is_stored
         self._budget = budget
         self._deadlines = deadlines
-        self._head = Stretch(budget)
+        self._head = Segment(budget)
         self._pages: deque[Page] = deque()
-        self._tail: Stretch | None = None       # there while there are pages
+        self._tail: Segment | None = None       # there while there are pages
         self._paged = self._paged_octets = 0
         self._unwritten: dict[Page, None] = {}      # pages that have their content in memory, or had it a moment ago
         # A heap of ends, first numbers, and serial numbers; entries of pages that have none left are passed over.
@@ -215,12 +215,12 @@ class Line:
             self._head.put_back(run)
             return
         first, last = self._pages[0].first, self._pages[-1].last
-        for stretch, part in (
+        for segment, part in (
             (self._head, [message for message in run if message.number < first]),
             (self._tail, [message for message in run if message.number > last]),
         ):
             if part:
-                stretch.put_back(part)
+                segment.put_back(part)
         between = [message for message in run if first < message.number < last]
         if between:
             self._put_between(sorted(between, key=number_of))
@@ -232,7 +232,7 @@ class Line:
         what comes before the last of them from the tail.
         """
         first, last = run[0].number, run[-1].number
-        tail, after = self._tail, Stretch(self._budget)
+        tail, after = self._tail, Segment(self._budget)
         if tail is None:
             tail, self._head = self._head, after
             self._head.extend(self._taken_to(tail, first))
@@ -243,9 +243,9 @@ class Line:
         self._pages.extend(self._pages_of(self._taken_to(tail, last)))
         self._put_between(run)
 
-    def _taken_to(self, stretch: Stretch, number: int) -> list[Message]:
-        """Take what comes before this number out of a stretch."""
-        run = stretch.take(NO_LIMIT, NO_LIMIT, number) if stretch and stretch.first_number < number else []
+    def _taken_to(self, segment: Segment, number: int) -> list[Message]:
+        """Take what comes before this number out of a segment."""
+        run = segment.take(NO_LIMIT, NO_LIMIT, number) if segment and segment.first_number < number else []
         self._budget.effort.total += len(run)
         return run
 
@@ -319,8 +319,8 @@ class Line:
         messages = page.left_of(found)
         self._head.extend(messages)
         self._deadlines.add(page.ends_of(messages))
-        if page.slip is not None:
-            page.slip.forget(numbers)
+        if page.spill_file is not None:
+            page.spill_file.forget(numbers)
         page.count = 0
         self._join()
         if len(messages) == len(numbers):
@@ -343,9 +343,9 @@ class Line:
         self._tail = None
         return left
 
-    def trim(self, most: int, most_octets: int, limit: int = NO_LIMIT) -> Left:
+    def trim(self, most: int, most_octets: int, limit: int = NO_LIMIT) -> Removed:
         """See `Ready`."""
-        left: Left = []
+        left: Removed = []
         least = len(self) - limit
         while len(self) > least and (len(self) > most or self.octets > most_octets):
             page = self.next_page
@@ -357,7 +357,7 @@ class Line:
                 left.append(self._drop_of(page, most, most_octets))
         return left
 
-    def _drop_of(self, page: Page, most: int, most_octets: int) -> Unread:
+    def _drop_of(self, page: Page, most: int, most_octets: int) -> OnDisk:
         """Let go of the first messages of the first page."""
         numbers = []
         self._remove_page(page)
@@ -369,7 +369,7 @@ class Line:
         else:
             self._pages.popleft()
             self._join()
-        return Unread(numbers, page.slip)
+        return OnDisk(numbers, page.spill_file)
 
     def remove(self, run: Collection[Message]) -> None:
         """See `Ready`."""
@@ -377,22 +377,22 @@ class Line:
             self._head.remove(run)
             return
         first = self._pages[0].first
-        for stretch, part in (
+        for segment, part in (
             (self._head, [message for message in run if message.number < first]),
             (self._tail, [message for message in run if message.number > first]),
         ):
             if part:
-                stretch.remove(part)
+                segment.remove(part)
 
     @property
     def next_end(self) -> int | None:
         """See `Ready`."""
         return self._ends[0][0] if self._ends else None
 
-    def take_due(self, now_ms: int, limit: int = NO_LIMIT) -> Left:
+    def take_due(self, now_ms: int, limit: int = NO_LIMIT) -> Removed:
         """See `Ready`."""
-        left: Left = []
-        unread: list[int] = []
+        left: Removed = []
+        on_disk: list[int] = []
         has_empty = False
         least = len(self) - limit
         while self._ends and self._ends[0][0] <= now_ms and len(self) > least:
@@ -404,16 +404,16 @@ class Line:
             if page.content is not None:
                 ended = {*due}
                 left.append([message for message in page.content if message.number in ended])
-            elif page.slip is not None:
-                left.append(Unread(due, page.slip))
+            elif page.spill_file is not None:
+                left.append(OnDisk(due, page.spill_file))
             else:
-                unread += due       # together: one of each page may be due
+                on_disk += due       # together: one of each page may be due
             if page.count:
                 self._add_page(page)
             else:
                 has_empty = True
-        if unread:
-            left.append(Unread(sorted(unread)))
+        if on_disk:
+            left.append(OnDisk(sorted(on_disk)))
         if has_empty:
             self._pages = deque([page for page in self._pages if page.count])
         self._join()
@@ -426,7 +426,7 @@ class Line:
         tail = self._tail
         if tail is None:
             kept = self._head.take(PAGE_MESSAGES, PAGE_OCTETS)
-            tail, self._head = self._head, Stretch(self._budget)
+            tail, self._head = self._head, Segment(self._budget)
             self._head.extend(kept)
             self._tail = tail
         made = self._with_content(octets)
@@ -475,7 +475,7 @@ class Line:
     def _add_page(self, page: Page) -> None:
         """Count a page that is to be among the others."""
         if self._tail is None:
-            self._tail = Stretch(self._budget)
+            self._tail = Segment(self._budget)
         self._paged += page.count
         self._paged_octets += page.octets
         self._budget.used += page.cost
@@ -492,7 +492,7 @@ class Line:
         self._unwritten.pop(page, None)
 
     def _join(self) -> None:
-        """Without pages there is but one stretch."""
+        """Without pages there is but one segment."""
         if self._tail is None or self._pages:
             return
         if not self._head:
@@ -507,9 +507,9 @@ class Line:
 
     def check(self) -> None:
         """See `Ready`."""
-        for stretch in (self._head, self._tail):
-            if stretch is not None:
-                stretch.check()
+        for segment in (self._head, self._tail):
+            if segment is not None:
+                segment.check()
         for page in self._pages:
             page.check()
             assert page.content is None or page in self._unwritten, "a page is never written"

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Protocol
 from amqpd.broker.dead_letter import Grave
 from amqpd.broker.deadlines import Deadlines
 from amqpd.broker.departure import Departure
-from amqpd.broker.pages import FEWEST_OCTETS, Page, Unread
+from amqpd.broker.pages import FEWEST_OCTETS, Page, OnDisk
 from amqpd.broker.paging import STEPS_A_MESSAGE, forget_slips, page_out
-from amqpd.broker.ports import Shelf
-from amqpd.broker.ready import NO_LIMIT, Line
-from amqpd.broker.stretch import MESSAGE_COST
+from amqpd.broker.ports import PageStore
+from amqpd.broker.ready import NO_LIMIT, PagedFifo
+from amqpd.broker.segment import MESSAGE_COST
 from amqpd.broker.worklist import Discard
 from amqpd.message import Message
 
@@ -38,12 +38,12 @@ class Retries(Protocol):
 class Refused:
     """Dead letters of one queue; `grave` says how they died."""
 
-    def __init__(self, queue: Queue, grave: Grave, shelf: Shelf, retries: Retries) -> None:
+    def __init__(self, queue: Queue, grave: Grave, page_store: PageStore, retries: Retries) -> None:
         self.queue = queue
         self.grave = grave
-        self._shelf = shelf
+        self._page_store = page_store
         self._retries = retries
-        self._line = Line(shelf.budget, Deadlines(), partial(_is_stored, shelf))
+        self._line = PagedFifo(page_store.budget, Deadlines(), partial(_is_stored, page_store))
         self._first_number = 0              # the lowest number when it was refused last
         self._by: Sequence[Queue] = ()      # by these, at this version of the routes
         self._version = 0
@@ -61,7 +61,7 @@ class Refused:
         line.put_back([message])
         if not self._is_large and line.octets + MESSAGE_COST * len(line) > FEWEST_OCTETS:
             self._is_large = True
-            self._shelf.budget.large[self] = None
+            self._page_store.budget.large[self] = None
 
     @property
     def _next_number(self) -> int:
@@ -77,10 +77,10 @@ class Refused:
         """Take the first one out; None where it has to be read and cannot be now: then it is tried again later."""
         line = self._line
         while (page := line.next_page) is not None:
-            if page.content is None and not self._shelf.is_open:
+            if page.content is None and not self._page_store.is_open:
                 if not self._is_called:
                     self._is_called = True
-                    self._shelf.call(self)
+                    self._page_store.call(self)
                 return None
             self._load(page)
         taken = line.take(1, NO_LIMIT)
@@ -89,14 +89,14 @@ class Refused:
     def _load(self, page: Page) -> None:
         found = page.content
         if found is None:
-            found = self._shelf.fetch(page.unread)
+            found = self._page_store.fetch(page.on_disk)
             self.queue.worklist.effort.total += STEPS_A_MESSAGE * len(found)
         lost = self._line.load(found)
         if lost:
-            self.queue.lost(Unread(lost, page.slip))
+            self.queue.lost(OnDisk(lost, page.spill_file))
 
     def read_on(self) -> None:
-        """The shelf is open; see `broker/ports.py`."""
+        """The page store is open; see `broker/ports.py`."""
         self._is_called = False
         if not self._has_ended:
             self._retries.try_again(self)
@@ -104,7 +104,7 @@ class Refused:
     def end(self) -> None:
         """Drop all: the queue is deleted, or they have been moved."""
         self._has_ended = True
-        self._shelf.budget.large.pop(self, None)
+        self._page_store.budget.large.pop(self, None)
         left = self._line.clear()
         worklist = self.queue.worklist
         Departure(forget_slips(left), worklist)
@@ -124,12 +124,12 @@ class Refused:
 
     def page_out(self, octets: int) -> None:
         """See `Pageable`."""
-        page_out(self._line, self.queue, self._shelf, octets)
+        page_out(self._line, self.queue, self._page_store, octets)
 
     def shrunk(self) -> None:
         """See `Pageable`."""
         self._is_large = False
 
 
-def _is_stored(shelf: Shelf, message: Message) -> bool:
-    return message.facts.persistent and message.number <= shelf.safe_number
+def _is_stored(page_store: PageStore, message: Message) -> bool:
+    return message.facts.persistent and message.number <= page_store.safe_number

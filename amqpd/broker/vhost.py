@@ -52,14 +52,14 @@ from amqpd.broker.dead_letter_router import DeadLetterRouter
 from amqpd.broker.departure import REMOVE_STEPS, Act, Departure
 from amqpd.broker.exchange import BindingKey, DefaultExchange, Destination, Exchange, binding_key
 from amqpd.broker.leaving import Leaving
-from amqpd.broker.paging import NotAtHand
+from amqpd.broker.paging import MessageNotLoaded
 from amqpd.broker.policy import NoSuchPolicy, Policies, check_policy
 from amqpd.broker.policy_followers import PolicyFollowers
-from amqpd.broker.ports import Journal, ReplySubscriber, Shelf
+from amqpd.broker.ports import Journal, ReplySubscriber, PageStore
 from amqpd.broker.queue import Purge, Queue
 from amqpd.broker.routing import Routing
 from amqpd.broker.rules import QueueRules, queue_rules
-from amqpd.broker.shelf import MemoryShelf
+from amqpd.broker.page_store import MemoryPageStore
 from amqpd.broker.teardown import Teardown
 from amqpd.broker.worklist import Worklist
 from amqpd.errors import ChannelException, ReplyCode
@@ -87,7 +87,7 @@ class Vhost:
     def __init__(
         self, name: str, journal: Journal, next_queue_number: Callable[[], int],
         next_message_number: Callable[[], int] | None = None, clock: Clock | None = None,
-        shelf: Shelf | None = None, worklist: Worklist | None = None,
+        page_store: PageStore | None = None, worklist: Worklist | None = None,
     ) -> None:
         self.name = name
         self.version = 0
@@ -103,14 +103,14 @@ class Vhost:
         self._bindings = Bindings()
         self._exclusive: dict[object, dict[Queue, None]] = {}     # exclusive queues by their owners
         self._journal = journal
-        self._shelf = shelf
+        self._page_store = page_store
         self._batch = 0
         self._atomic = Atomic(journal, self._await_for_ever)
         self._next_queue_number = next_queue_number
         self._clock = clock or Clock()
         self.dead_letters = DeadLetterRouter(
             self.exchanges, self.routing, self.worklist, self._clock, next_message_number or next_queue_number,
-            shelf or MemoryShelf(), lambda: self.version)
+            page_store or MemoryPageStore(), lambda: self.version)
         for exchange, kind in PREDECLARED.items():
             self.exchanges[exchange] = Exchange(ExchangeDefinition(name, exchange, kind, durable=True))
         trace = ExchangeDefinition(name, "amq.rabbitmq.trace", "topic", durable=True, internal=True)
@@ -205,7 +205,7 @@ class Vhost:
 
     def _await_exchange(self, name: str) -> None:
         if name in self.leaving.exchanges:
-            raise NotAtHand(self.leaving.call_after(self.leaving.exchanges[name]))
+            raise MessageNotLoaded(self.leaving.call_after(self.leaving.exchanges[name]))
 
     def _refuse_default(self, name: str) -> None:
         if not name:
@@ -264,7 +264,7 @@ class Vhost:
             user.require(self.name, "read", "queue", name)
             user.require(self.name, "write", "exchange", dead_letter_exchange)
         if name in self.leaving.queues:
-            raise NotAtHand(self.leaving.call_after(self.leaving.queues[name]))
+            raise MessageNotLoaded(self.leaving.call_after(self.leaving.queues[name]))
         check_queue_arguments(definition if definition.name else msgspec.structs.replace(definition, name=name))
         created = self._as_stored(definition, name, number=self._next_queue_number())
         queue = self._new_queue(created, owner if created.exclusive else None)
@@ -307,7 +307,7 @@ class Vhost:
         user.require(self.name, "read", "queue", name)
         queue = self.queue(name, owner)
         if queue.jobs.has_work:
-            raise NotAtHand(queue.jobs.call)
+            raise MessageNotLoaded(queue.jobs.call)
         return queue.purge()
 
     def note_batch(self, batch: int) -> None:
@@ -317,7 +317,7 @@ class Vhost:
     def _new_queue(self, definition: QueueDefinition, owner: object | None) -> Queue:
         return Queue(
             definition, self._journal, owner=owner, rules=self._rules_of(definition), clock=self._clock, sink=self,
-            shelf=self._shelf, worklist=self.worklist)
+            page_store=self._page_store, worklist=self.worklist)
 
     def _add_queue(self, queue: Queue) -> None:
         self.queues[queue.name] = queue

@@ -20,7 +20,7 @@ from amqpd.broker.queue import Queue
 from amqpd.broker.vhost import Vhost
 from amqpd.fields import Float, TypedInt, type_name
 from amqpd.identity import NODE_NAME
-from amqpd.management import holdings
+from amqpd.management import queue_usage
 
 Record = dict[str, Any]
 
@@ -42,14 +42,14 @@ def pid(connection: int, channel: int = 0) -> str:
 
 
 def queues(broker: Broker, vhost: Vhost, columns: Collection[str]) -> Iterator[Record]:
-    """The queues of a vhost; those of `holdings.COLUMNS` that nobody wants are left out."""
-    wants_holdings = not holdings.COLUMNS.isdisjoint(columns)
-    runs = holdings.unacked_runs(broker, vhost) if wants_holdings else None
+    """The queues of a vhost; those of `queue_usage.COLUMNS` that nobody wants are left out."""
+    wants_queue_usage = not queue_usage.COLUMNS.isdisjoint(columns)
+    runs = queue_usage.unacked_runs(broker, vhost) if wants_queue_usage else None
     owners = {id(connection): pid(key) for key, connection in broker.connections.items()}
     for queue in vhost.queues.values():
         definition = queue.definition
         applied = vhost.policies.of_queue(definition)
-        held = holdings.holdings(queue, runs) if wants_holdings else {}
+        held = queue_usage.queue_usage(queue, runs) if wants_queue_usage else {}
         yield queue.statistics() | held | _consumers_of(queue) | NOT_OF_QUEUES | {
             "name": queue.name,
             "pid": pid(0, definition.number),

@@ -3,7 +3,7 @@
 Owns the limits, which operators may change while the broker runs, and what is looked at when. What an alarm does to
 a client is in `session/connection.py`.
 
-Always true between calls: the pass has a reason exactly while an alarm is on. The disk's is on while less than the
+Always true between calls: the turn has a reason exactly while an alarm is on. The disk's is on while less than the
 limit is free, and while the ballast is spent: until that is whole again nothing stands between the store and a full
 disk.
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from amqpd.identity import NODE_NAME
-from amqpd.server.loop import Pass
+from amqpd.server.loop import LoopTurn
 from amqpd.server.resources import available_octets, give_back_memory, resident_octets
 from amqpd.store.ballast import Ballast, free_octets
 
@@ -42,10 +42,10 @@ class Alarms:
     """`data_dir` is None where nothing is stored: then there is no disk alarm."""
 
     def __init__(
-        self, passes: Pass, *, memory_fraction: float, memory_absolute: int, disk_free_limit: int,
+        self, turn: LoopTurn, *, memory_fraction: float, memory_absolute: int, disk_free_limit: int,
         data_dir: Path | None = None, ballast: Ballast | None = None,
     ) -> None:
-        self._passes = passes
+        self._turn = turn
         self._memory_fraction: float | None = None
         self._memory_limit = 0
         self._disk_free_limit = disk_free_limit
@@ -123,7 +123,7 @@ class Alarms:
         else:
             self._raised.discard(resource)
             log.warning("%s resource limit alarm cleared on node %s", resource, NODE_NAME)
-        self._passes.set_alarm("low on " + " & ".join(sorted(self._raised)) if self._raised else "")
+        self._turn.set_alarm("low on " + " & ".join(sorted(self._raised)) if self._raised else "")
 
     # What operators do
 
@@ -164,7 +164,7 @@ class Alarms:
         return {
             "alarms": [
                 {"type": "resource_limit", "resource": raised, "node": NODE_NAME} for raised in sorted(self._raised)],
-            "memory": {"total": {"rss": resident_octets()}, "connection_readers": self._passes.intake.octets},
+            "memory": {"total": {"rss": resident_octets()}, "connection_readers": self._turn.intake.octets},
             "vm_memory_high_watermark_setting": setting,
             "vm_memory_high_watermark_limit": self._memory_limit,
             "disk_free": free_octets(self._data_dir or Path.cwd()),

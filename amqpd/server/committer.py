@@ -17,8 +17,8 @@ from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 
-from amqpd.server.loop import Pass
-from amqpd.server.shelf import StoreShelf
+from amqpd.server.loop import LoopTurn
+from amqpd.server.page_store import DiskPageStore
 from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Batch, Journal
 from amqpd.store.store import Store
@@ -56,14 +56,14 @@ class Committer:
     """
 
     def __init__(
-        self, journal: Journal, store: Store, passes: Pass, loop: asyncio.AbstractEventLoop,
-        on_failure: Callable[[StoreError], None], shelf: StoreShelf,
+        self, journal: Journal, store: Store, turn: LoopTurn, loop: asyncio.AbstractEventLoop,
+        on_failure: Callable[[StoreError], None], page_store: DiskPageStore,
         with_room: Callable[[Callable[[], None]], None] = just_do, follow_clock: Callable[[], None] = _nothing,
     ) -> None:
         self._journal = journal
-        self._shelf = shelf
+        self._page_store = page_store
         self._store = store
-        self._passes = passes
+        self._turn = turn
         self._loop = loop
         self._on_failure = on_failure
         self._with_room = with_room
@@ -123,21 +123,21 @@ class Committer:
             return
         if self._is_busy or self._journal.hold.is_on:
             return
-        self._passes.work_on_new()
+        self._turn.work_on_new()
         if self._has_failed():
             return
         filling = self._journal.filling
         if filling.is_empty:
             self._journal.nothing_waits()
             self._one_more.set()
-            if self._passes.is_awaiting:
-                self._passes.on_commit(filling.number)
+            if self._turn.is_awaiting:
+                self._turn.on_commit(filling.number)
             return
         if not self.check_files():
             return
         self._follow_clock()
         self._is_busy = True
-        self._shelf.close()
+        self._page_store.close()
         self._taken_at = self._loop.time()
         self._taken_count, self._taken_weight = filling.count, filling.weight
         self._work.put(self._journal.take())
@@ -172,11 +172,11 @@ class Committer:
 
     def tell_of_answers(self) -> None:
         """Let what was published be confirmed as far as consumers have taken it over, and nobody else is owed it."""
-        if self._journal.failure is not None or not self._passes.is_awaiting:
+        if self._journal.failure is not None or not self._turn.is_awaiting:
             return
-        number = self._journal.owed.safe_number()
+        number = self._journal.pending_confirms.safe_number()
         if number is not None:
-            self._passes.on_answered(number)
+            self._turn.on_answered(number)
 
     async def wait_committed(self) -> None:
         """Return once all that has been recorded so far is on disk."""
@@ -233,7 +233,7 @@ class Committer:
 
     def _tidy(self, piece: Callable[[], bool]) -> bool:
         """Tidy up a piece of the store; says whether there is more of that."""
-        self._shelf.is_in_use = True
+        self._page_store.is_in_use = True
         try:
             return piece()
         except StoreFull:
@@ -242,8 +242,8 @@ class Committer:
             self._tell(self._on_failure, error)
             raise _Ended from error
         finally:
-            self._shelf.is_in_use = False
-            self._tell(self._shelf.serve)
+            self._page_store.is_in_use = False
+            self._tell(self._page_store.serve)
 
     def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
         """Say something in the loop; where that has ended, a start that failed, nobody is left to hear it."""
@@ -270,7 +270,7 @@ class Committer:
         except StoreError as error:
             self._tell(self._on_failure, error)
             raise _Ended from error
-        self._shelf.is_in_use = is_due      # before the loop hears that the batch is written, and reads
+        self._page_store.is_in_use = is_due      # before the loop hears that the batch is written, and reads
         self._tell(self._committed, batch.number)
         return is_due
 
@@ -313,8 +313,8 @@ class Committer:
         self._is_busy = False
         self._committed_number = number
         self._measure(self._loop.time() - self._taken_at)
-        self._journal.owed.committed()
+        self._journal.pending_confirms.committed()
         self._one_more.set()
-        self._passes.on_commit(number)
-        self._shelf.open(number)
+        self._turn.on_commit(number)
+        self._page_store.open(number)
         self.take()

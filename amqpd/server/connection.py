@@ -40,7 +40,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self.peer = peer
         self.host = host
         self._listeners = listeners
-        self._passes = listeners.passes
+        self._turn = listeners.turn
         self._buffer = listeners.buffer
         self._view = memoryview(listeners.buffer)
         self._transport: asyncio.Transport
@@ -68,11 +68,11 @@ class ClientProtocol(asyncio.BufferedProtocol):
         if room is not None:
             self._size = len(room)
             return room
-        self._size = READ_WHILE_BLOCKED if self.session.is_blocked else self._passes.shares.size(self)
+        self._size = READ_WHILE_BLOCKED if self.session.is_blocked else self._turn.shares.size(self)
         return self._view[:self._size]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Octets came: the session takes them, and the end of the pass sees to the rest."""
+        """Octets came: the session takes them, and the end of the turn sees to the rest."""
         session = self.session
         runs = session.published_runs
         effort = session.broker.effort
@@ -81,19 +81,19 @@ class ClientProtocol(asyncio.BufferedProtocol):
             session.receive_direct(nbytes, now_ms())
         else:
             session.receive(self._view[:nbytes], now_ms())
-        must_rest = not was_blocked and self._passes.shares.has_read(self, nbytes, self._size, effort.total - before)
+        must_rest = not was_blocked and self._turn.shares.has_read(self, nbytes, self._size, effort.total - before)
         if session.is_deferred:
             self._pause_reading()       # until what was read has been carried out
         elif must_rest:
             self._pause_reading()
-            self._passes.read_again(self)
-        is_held = self._passes.is_full or session.published_runs > runs and self._passes.is_behind
-        if is_held and session.is_read and (self.expected_steps > LITTLE or self._passes.is_overfull):
+            self._turn.read_again(self)
+        is_held = self._turn.is_full or session.published_runs > runs and self._turn.is_behind
+        if is_held and session.is_read and (self.expected_steps > LITTLE or self._turn.is_overfull):
             self._pause_reading()       # of who sends little, the little may come
-            self._passes.read_later(self)
-        if session.is_unheard and session.is_read:
+            self._turn.read_later(self)
+        if session.is_input_full and session.is_read:
             self._pause_reading()
-        self._passes.schedule()
+        self._turn.schedule()
 
     def _pause_reading(self) -> None:
         self.session.is_read = False
@@ -101,7 +101,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
 
     def resume_reading(self) -> None:
         """The others had their turn, the journal has been written, or an alarm has ended."""
-        if self.session.is_unheard or self.session.is_deferred:
+        if self.session.is_input_full or self.session.is_deferred:
             return
         self.session.is_read = True
         if not self._transport.is_closing():
@@ -113,7 +113,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         """The peer has caught up."""
-        self._passes.tell_time()
+        self._turn.tell_time()
         self.session.is_writable = True
         self.session.resume()
 
@@ -122,8 +122,8 @@ class ClientProtocol(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
-        self._passes.tell_time()
-        self._passes.lose(self)
+        self._turn.tell_time()
+        self._turn.lose(self)
 
     def end_session(self) -> None:
         """The session has been told that the socket is gone: nobody knows it any more."""
@@ -149,7 +149,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
             return 0
         return int(age) if state == TCP_ESTABLISHED else None
 
-    # The end of a pass, and of a connection
+    # The end of a turn, and of a connection
 
     def handshake_advanced(self) -> None:
         """The client has taken a step of the handshake."""

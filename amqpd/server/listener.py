@@ -22,7 +22,7 @@ from amqpd.server.connection import ClientProtocol
 from amqpd.server.gaps import Gaps
 from amqpd.server.login import Logins
 from amqpd.server.read_shares import MOST
-from amqpd.server.loop import Pass, now_ms
+from amqpd.server.loop import LoopTurn, now_ms
 from amqpd.server.resources import descriptors_for_clients
 from amqpd.server.sparing_log import SparingLog
 from amqpd.server.unauthenticated import Unauthenticated
@@ -47,11 +47,11 @@ class Listeners:
     """All that listens, and everybody who came. `unauthenticated` has the limits of those that have not logged in."""
 
     def __init__(
-        self, broker: Broker, settings: SessionSettings, passes: Pass, logins: Logins,
+        self, broker: Broker, settings: SessionSettings, turn: LoopTurn, logins: Logins,
         unauthenticated: Unauthenticated[ClientProtocol], loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.settings = settings
-        self.passes = passes
+        self.turn = turn
         self.buffer = bytearray(MOST)
         self.most_sockets = descriptors_for_clients()
         self._broker = broker
@@ -204,8 +204,8 @@ class Listeners:
         peer, host = protocol.peer, protocol.host
         name = f"{peer[0]}:{peer[1]} -> {host[0]}:{host[1]}"
         self._accepted += 1
-        session = Session(self._broker, self.settings, self.passes, name, now_ms(), self._accepted, self.passes.intake)
-        self.passes.protocols[session] = protocol
+        session = Session(self._broker, self.settings, self.turn, name, now_ms(), self._accepted, self.turn.intake)
+        self.turn.protocols[session] = protocol
         self._unauthenticated.expect_progress(protocol, now_ms())
         return session
 
@@ -224,7 +224,7 @@ class Listeners:
     def end_session(self, protocol: ClientProtocol) -> None:
         """The client's socket is gone."""
         self._sockets -= 1
-        self.passes.forget(protocol.session)
+        self.turn.forget(protocol.session)
         self._unauthenticated.remove(protocol)
         if self._unauthenticated.has_room(protocol.peer[0]):
             self._admit_waiting(protocol.peer[0])
@@ -234,7 +234,7 @@ class Listeners:
     async def close_all(self, reason: str, within_s: float) -> None:
         """Close every connection with 320, and give the clients a while to answer."""
         closed = 0
-        for session in list(self.passes.protocols):
+        for session in list(self.turn.protocols):
             if closed >= CLOSED_IN_A_TURN:
                 closed = 0
                 await asyncio.sleep(0)
@@ -244,15 +244,15 @@ class Listeners:
 
     async def fail_all(self, text: str, within_s: float) -> None:
         """Close every connection with 541, as nothing more can be kept, and give the clients a while to hear it."""
-        for session in list(self.passes.protocols):
+        for session in list(self.turn.protocols):
             session.fail(text)
         await self._wait_until_gone(within_s)
 
     async def _wait_until_gone(self, within_s: float) -> None:
         deadline = self._loop.time() + within_s
-        while self.passes.protocols and self._loop.time() < deadline:
+        while self.turn.protocols and self._loop.time() < deadline:
             await asyncio.sleep(0.02)
-        for protocol in list(self.passes.protocols.values()):
+        for protocol in list(self.turn.protocols.values()):
             protocol.drop()
 
 

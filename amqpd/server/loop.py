@@ -1,10 +1,10 @@
-"""One pass of the event loop, gathered: what sessions have to say goes out once at its end, then a batch is taken.
+"""One turn of the event loop, gathered: what sessions have to say goes out once at its end, then a batch is taken.
 
 Owns the list of sessions with something to send and the set of those that wait for a commit. A session, a
-queue or the control socket may cause output on any connection; all of it is written at the end of the pass,
+queue or the control socket may cause output on any connection; all of it is written at the end of the turn,
 in one write a connection, however many runs it came from.
 
-Always true between passes: no session on the list, and a batch is being written if anything waits for one.
+Always true between turns: no session on the list, and a batch is being written if anything waits for one.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from amqpd.wire.reader import Intake
 if TYPE_CHECKING:
     from amqpd.server.committer import Committer
     from amqpd.server.connection import ClientProtocol
-    from amqpd.server.shelf import StoreShelf
+    from amqpd.server.page_store import DiskPageStore
 
 
 READ_TURN_S = 0.02          # after it all sockets have been read: a timer that is set now comes after a poll
 LATE_MS = 500               # by which a wake-up comes late where the process, or the loop, did not go on
-MOST_TOLD_AT_ONCE = 64      # sessions, of answers in a pass
+MOST_TOLD_AT_ONCE = 64      # sessions, of answers in a turn
 
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)      # see server/wall_clock.py
@@ -41,13 +41,13 @@ def now_ms() -> int:
     return time.clock_gettime_ns(_CLOCK) // 1_000_000
 
 
-class Pass:
-    """The end of the pass, and who is to be seen to at it."""
+class LoopTurn:
+    """The end of the turn, and who is to be seen to at it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, broker: Broker) -> None:
         self.protocols: dict[Session, ClientProtocol] = {}
         self.committer: Committer | None = None
-        self.shelf: StoreShelf | None = None
+        self.page_store: DiskPageStore | None = None
         self.alarm = ""         # see session/connection.py; changed by `set_alarm` alone
         self.intake = Intake()  # of all connections
         self.loop = loop
@@ -111,7 +111,7 @@ class Pass:
     # Back-pressure
 
     def read_again(self, protocol: ClientProtocol) -> None:
-        """This connection has had its share of the pass."""
+        """This connection has had its share of the turn."""
         self.shares.rest(protocol)
 
     def read_later(self, protocol: ClientProtocol) -> None:
@@ -144,10 +144,10 @@ class Pass:
             for session in list(self.protocols):
                 self.guard(session, session.unblock)
 
-    # The pass
+    # The turn
 
     def schedule(self) -> None:
-        """Ask for the end of this pass to be seen to."""
+        """Ask for the end of this turn to be seen to."""
         if not self._is_scheduled:
             self._is_scheduled = True
             self.loop.call_soon(self._end)
@@ -166,8 +166,8 @@ class Pass:
         self._flush(now)
         self._set_alarm(now)
         self._broker.page_out()
-        if self.shelf is not None:
-            self.shelf.serve()
+        if self.page_store is not None:
+            self.page_store.serve()
         if self.committer is not None:
             self.committer.take()
         self.shares.begin_turn()
@@ -292,7 +292,7 @@ class Pass:
     def on_answered(self, number: int) -> None:
         """Nobody is owed a message up to this number any more: tell the sessions that wait for their commit.
 
-        That is done in nearly every pass, so where there are many of them they hear of it with the commit.
+        That is done in nearly every turn, so where there are many of them they hear of it with the commit.
         """
         if len(self._awaiting) > MOST_TOLD_AT_ONCE:
             return

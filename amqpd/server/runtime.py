@@ -36,7 +36,7 @@ from amqpd.server.committer import Committer
 from amqpd.server.connection import ClientProtocol
 from amqpd.server.listener import Listeners, describe_address
 from amqpd.server.login import Logins
-from amqpd.server.loop import Pass
+from amqpd.server.loop import LoopTurn
 from amqpd.server.resources import descriptors_for_clients, descriptors_for_connections
 from amqpd.server.server_properties import server_properties
 from amqpd.server.startup import StartError, Storage, declare_configuration, open_broker
@@ -52,7 +52,7 @@ from amqpd.store.store import Store
 log = logging.getLogger("amqpd")
 
 CLOSE_OK_WAIT_S = 5.0
-LAST_WORDS_S = 1.0      # for the clients to hear that the store has failed
+LINGER_S = 1.0      # for the clients to hear that the store has failed
 SHUTDOWN = "broker forced connection closure with reason 'shutdown'"
 
 
@@ -116,23 +116,23 @@ class Runtime:
         if storage is not None:
             self._store = storage.store
             undo.callback(storage.store.abandon)        # which does nothing once the store is closed
-        passes = Pass(asyncio.get_running_loop(), broker)
-        alarms = self._alarms(passes)
-        wall_clock = WallClock(broker.clock, Journal() if storage is None else storage.journal, passes)
+        turn = LoopTurn(asyncio.get_running_loop(), broker)
+        alarms = self._alarms(turn)
+        wall_clock = WallClock(broker.clock, Journal() if storage is None else storage.journal, turn)
         if storage is not None:
-            await self._start_committer(undo, broker, storage, passes, wall_clock)
+            await self._start_committer(undo, broker, storage, turn, wall_clock)
         declare_configuration(config, broker)
         logins = Logins(broker, frozenset(config.loopback_users), config.limits.login_failure_delay_s)
         undo.callback(logins.close)
         listeners = self._listeners = Listeners(
-            broker, _session_settings(config), passes, logins, _unauthenticated(config), passes.loop)
+            broker, _session_settings(config), turn, logins, _unauthenticated(config), turn.loop)
         undo.callback(listeners.stop_listening)
-        if passes.committer is not None:
-            passes.committer.take()
+        if turn.committer is not None:
+            turn.committer.take()
         self.addresses = self._listen(listeners, bound)
-        await self._open_control(undo, broker, passes, alarms)
-        await self._start_tasks(undo, passes, alarms, wall_clock)
-        undo.push_async_callback(self._shut_down, broker, listeners, passes, storage)
+        await self._open_control(undo, broker, turn, alarms)
+        await self._start_tasks(undo, turn, alarms, wall_clock)
+        undo.push_async_callback(self._shut_down, broker, listeners, turn, storage)
         log.info("Server startup complete in %.1f s", time.monotonic() - started_s)
 
     async def _bind(self, undo: contextlib.AsyncExitStack) -> list[tuple[Listener, list[socket.socket]]]:
@@ -164,45 +164,45 @@ class Runtime:
         return found
 
     async def _start_committer(
-        self, undo: contextlib.AsyncExitStack, broker: Broker, storage: Storage, passes: Pass, wall_clock: WallClock
+        self, undo: contextlib.AsyncExitStack, broker: Broker, storage: Storage, turn: LoopTurn, wall_clock: WallClock
     ) -> None:
-        passes.shelf = storage.shelf
-        storage.shelf.begin(broker, passes.schedule, lambda: "disk" not in passes.alarm)
-        passes.committer = committer = Committer(
-            storage.journal, storage.store, passes, passes.loop, self._fail, storage.shelf, self._ballast.with_room,
+        turn.page_store = storage.page_store
+        storage.page_store.begin(broker, turn.schedule, lambda: "disk" not in turn.alarm)
+        turn.committer = committer = Committer(
+            storage.journal, storage.store, turn, turn.loop, self._fail, storage.page_store, self._ballast.with_room,
             wall_clock.follow)
         committer.start()
         undo.push_async_callback(committer.end)
 
-    def _alarms(self, passes: Pass) -> Alarms:
+    def _alarms(self, turn: LoopTurn) -> Alarms:
         """The alarms, that of a full disk known from the start."""
         limits, is_stored = self._config.limits, self._store is not None
         alarms = Alarms(
-            passes, memory_fraction=limits.memory_high_watermark,
+            turn, memory_fraction=limits.memory_high_watermark,
             memory_absolute=limits.memory_high_watermark_absolute, disk_free_limit=limits.disk_free_limit,
             data_dir=self._config.data_dir if is_stored else None, ballast=self._ballast if is_stored else None)
-        self._ballast.on_spent = lambda: passes.loop.call_soon_threadsafe(alarms.check_disk)
+        self._ballast.on_spent = lambda: turn.loop.call_soon_threadsafe(alarms.check_disk)
         alarms.check_memory()
         alarms.check_disk()
         return alarms
 
     @staticmethod
     async def _start_tasks(
-        undo: contextlib.AsyncExitStack, passes: Pass, alarms: Alarms, wall_clock: WallClock
+        undo: contextlib.AsyncExitStack, turn: LoopTurn, alarms: Alarms, wall_clock: WallClock
     ) -> None:
         tasks = await undo.enter_async_context(anyio.create_task_group())
         undo.callback(tasks.cancel_scope.cancel)
-        for task in (Ticker(passes).tick_forever, alarms.watch_memory_forever, alarms.watch_disk_forever,
+        for task in (Ticker(turn).tick_forever, alarms.watch_memory_forever, alarms.watch_disk_forever,
                      wall_clock.follow_forever):
             tasks.start_soon(task)
-        if passes.committer is not None:
-            tasks.start_soon(passes.committer.watch_files_forever)
+        if turn.committer is not None:
+            tasks.start_soon(turn.committer.watch_files_forever)
 
     async def _open_control(
-        self, undo: contextlib.AsyncExitStack, broker: Broker, passes: Pass, alarms: Alarms
+        self, undo: contextlib.AsyncExitStack, broker: Broker, turn: LoopTurn, alarms: Alarms
     ) -> None:
         """Open the socket that amqpctl talks to; in memory only where a directory was named, as it makes a file."""
-        data_dir, committer = self._config.data_dir, passes.committer
+        data_dir, committer = self._config.data_dir, turn.committer
         if self._store is None and data_dir == Config().data_dir:
             return
         node = Node(
@@ -213,7 +213,7 @@ class Runtime:
             node.store_info = self._store.info
             node.backup = partial(_back_up, self._store, committer)
         control = Control(
-            Commands(broker, node), _nothing if committer is None else committer.wait_committed, passes.begin)
+            Commands(broker, node), _nothing if committer is None else committer.wait_committed, turn.begin)
         try:
             await undo.enter_async_context(control.listening(data_dir / CONTROL_SOCKET))
         except OSError as error:
@@ -234,22 +234,22 @@ class Runtime:
     async def _tell_clients(self) -> None:
         if self._listeners is not None:
             self._listeners.stop_listening()
-            await self._listeners.fail_all("the store has failed", LAST_WORDS_S)
+            await self._listeners.fail_all("the store has failed", LINGER_S)
         self._stopping.set()
 
     # Stopping
 
     async def _shut_down(
-        self, broker: Broker, listeners: Listeners, passes: Pass, storage: Storage | None
+        self, broker: Broker, listeners: Listeners, turn: LoopTurn, storage: Storage | None
     ) -> None:
         """Stop cleanly, unless the store has failed: it is left as a crash would leave it then."""
         if self._failure is not None:
             return
         listeners.stop_listening()
         await listeners.close_all(SHUTDOWN, CLOSE_OK_WAIT_S)
-        if passes.committer is not None and storage is not None:
-            await passes.committer.stop()
-            storage.shelf.end()
+        if turn.committer is not None and storage is not None:
+            await turn.committer.stop()
+            storage.page_store.end()
             redelivered, bounds = broker.redelivered(), broker.redelivered_to()
             try:
                 self._ballast.with_room(lambda: storage.store.close(redelivered, bounds))

@@ -15,12 +15,12 @@ from typing import NamedTuple
 from amqpd.broker.broker import Broker
 from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import QueueDefinition
-from amqpd.broker.stretch import Budget
+from amqpd.broker.segment import Budget
 from amqpd.config import Config
 from amqpd.exit_codes import EXIT_CONFIG, EXIT_IO, EXIT_TEMPORARY
-from amqpd.properties import read_own_facts
+from amqpd.properties import read_own_properties
 from amqpd.server.declarations import Undeclared, declare
-from amqpd.server.shelf import StoreShelf
+from amqpd.server.page_store import DiskPageStore
 from amqpd.server.wall_clock import read_clocks
 from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError, StoreLocked, from_finding
@@ -48,7 +48,7 @@ class Storage(NamedTuple):
 
     store: Store
     journal: Journal
-    shelf: StoreShelf
+    page_store: DiskPageStore
 
 
 def open_broker(
@@ -67,9 +67,9 @@ def open_broker(
     began_s = time.monotonic()
     store, recovered = _open_store(config, ballast)
     journal = Journal()
-    shelf = StoreShelf(
-        store, Spill(Path(config.data_dir), read_own_facts), Budget(config.limits.message_memory), on_failure)
-    broker = Broker(journal, first_number=store.first_number, clock=clock, shelf=shelf)
+    page_store = DiskPageStore(
+        store, Spill(Path(config.data_dir), read_own_properties), Budget(config.limits.message_memory), on_failure)
+    broker = Broker(journal, first_number=store.first_number, clock=clock, page_store=page_store)
     for finding in restore(broker, recovered.definitions):
         store.abandon()
         raise StartError(str(from_finding(str(finding), config.data_dir / DATABASE)), EXIT_IO)
@@ -78,7 +78,7 @@ def open_broker(
     _log_recovered(recovered, config.data_dir, time.monotonic() - began_s)
     if not ballast.ensure() and not ballast.is_spent:
         log.warning("no ballast: less than twice limits.ballast_size is free in %s", config.data_dir)
-    return broker, Storage(store, journal, shelf)
+    return broker, Storage(store, journal, page_store)
 
 
 def _open_store(config: Config, ballast: Ballast) -> tuple[Store, Recovered]:
@@ -86,7 +86,7 @@ def _open_store(config: Config, ballast: Ballast) -> tuple[Store, Recovered]:
         store = ballast.with_room(lambda: Store.open(
             config.data_dir, durability=config.durability, now=int(time.time())), is_start=True)
         try:
-            recovered = ballast.with_room(lambda: store.load(read_own_facts), is_start=True)
+            recovered = ballast.with_room(lambda: store.load(read_own_properties), is_start=True)
         except StoreError:
             store.abandon()
             raise

@@ -12,7 +12,7 @@ import logging
 
 from amqpd.server.connection import ClientProtocol
 from amqpd.server.gaps import Gaps
-from amqpd.server.loop import READ_TURN_S, Pass, now_ms
+from amqpd.server.loop import READ_TURN_S, LoopTurn, now_ms
 from amqpd.session.connection import Session
 
 log = logging.getLogger("amqpd")
@@ -27,8 +27,8 @@ TOLD_MS = 1_000     # a gap from which on the log tells of it
 class Ticker:
     """Looks after all connections of the loop."""
 
-    def __init__(self, passes: Pass) -> None:
-        self._passes = passes
+    def __init__(self, turn: LoopTurn) -> None:
+        self._turn = turn
         self._gaps = Gaps(int(TICK_S * 1000), now_ms())
 
     async def tick_forever(self) -> None:
@@ -43,7 +43,7 @@ class Ticker:
         if gap_ms:
             await self._excuse(gap_ms)
         overdue: list[Session] = []
-        sessions = list(self._passes.protocols.items())
+        sessions = list(self._turn.protocols.items())
         for start in range(0, len(sessions), SLICE):
             if start:
                 await asyncio.sleep(0)
@@ -59,7 +59,7 @@ class Ticker:
                         gap_ms / 1000)
         now = now_ms()
         excused = 0
-        for session in list(self._passes.protocols):
+        for session in list(self._turn.protocols):
             session.excuse(gap_ms, now)
             excused += 1 + len(session.channels)
             if excused >= EXCUSED:
@@ -70,13 +70,13 @@ class Ticker:
     def _look_at(self, sessions: list[tuple[Session, ClientProtocol]]) -> list[Session]:
         """Look after these, and return those that are overdue as far as is known now."""
         now = now_ms()
-        self._passes.begin()
+        self._turn.begin()
         overdue: list[Session] = []
         for session, protocol in sessions:
             if not _is_there(session, protocol, now):
                 protocol.drop()
             else:
-                self._passes.guard(session, self._tick, session, now, overdue)
+                self._turn.guard(session, self._tick, session, now, overdue)
         return overdue
 
     @staticmethod
@@ -86,9 +86,9 @@ class Ticker:
 
     def _judge(self, overdue: list[Session]) -> None:
         now = now_ms()
-        self._passes.begin()
+        self._turn.begin()
         for session in overdue:
-            protocol = self._passes.protocols.get(session)
+            protocol = self._turn.protocols.get(session)
             if protocol is not None and session.is_overdue(now):
                 session.log_overdue(now)
                 protocol.drop()
@@ -103,10 +103,10 @@ def _is_there(session: Session, protocol: ClientProtocol, now: int) -> bool:
         log.warning("%s: closing: the client has taken nothing of what it is sent for %d s", session.name,
                     TAKES_NOTHING_S, extra={"connection": session.number})
         return False
-    if session.is_unheard or session.waits_for_reader:
+    if session.is_input_full or session.waits_for_reader:
         age = protocol.acknowledged_ms_ago()
         if age is None:
             return False
-        if session.is_unheard:
+        if session.is_input_full:
             session.peer_is_alive(now - age)
     return True

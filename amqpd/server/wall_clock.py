@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 
 from amqpd.broker.clock import Clock
-from amqpd.server.loop import Pass, now_ms
+from amqpd.server.loop import LoopTurn, now_ms
 from amqpd.store.journal import Journal
 
 STEP_MS = 100           # less is what two clocks read one after the other differ by, and is let go
@@ -36,12 +36,12 @@ class WallClock:
     """Keeps the broker's clock and the journal informed of the wall clock; `read` reads both clocks."""
 
     def __init__(
-        self, clock: Clock, journal: Journal, passes: Pass | None = None,
+        self, clock: Clock, journal: Journal, turn: LoopTurn | None = None,
         read: Callable[[], tuple[int, int]] = read_clocks,
     ) -> None:
         self._clock = clock
         self._journal = journal
-        self._passes = passes
+        self._turn = turn
         self._read = read
         self._noted_ms = clock.stored_behind_ms
 
@@ -61,7 +61,7 @@ class WallClock:
         """Look at it all the time; after a sleep of the machine, wake those whose time came meanwhile."""
         while True:
             self.follow()
-            if self._passes is not None:
-                self._passes.begin()
-                self._passes.wake_if_overdue()
+            if self._turn is not None:
+                self._turn.begin()
+                self._turn.wake_if_overdue()
             await asyncio.sleep(FOLLOWED_S)

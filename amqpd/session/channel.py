@@ -103,7 +103,7 @@ class Channel:
         self.owner.await_confirms(self)
 
     def outbox_has_confirms(self) -> None:
-        """Ask for confirms to be written at the end of the pass."""
+        """Ask for confirms to be written at the end of the turn."""
         self.owner.has_confirms(self)
 
     def hold_output_until(self, batch: int) -> None:

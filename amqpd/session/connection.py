@@ -30,7 +30,7 @@ from amqpd.broker.access import User
 from amqpd.broker.broker import Broker
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.departure import Act, Departure
-from amqpd.broker.paging import NotAtHand
+from amqpd.broker.paging import MessageNotLoaded
 from amqpd.broker.queue import Queue
 from amqpd.broker.remembered import Memory
 from amqpd.broker.vhost import Vhost
@@ -58,8 +58,8 @@ SMALLEST_FRAME_MAX = 4_096
 FRAME_MAX_BEFORE_TUNING = SMALLEST_FRAME_MAX
 EARLY_COMMANDS = 100
 CLOSE_OK_WAIT_MS = 5_000
-LAST_WORDS_MS = 1_000       # how long a peer may read our last words before the socket goes
-UNHEARD_OCTETS = 16 * 1024  # of a blocked client, from which on it is not read any more
+LINGER_MS = 1_000       # how long a peer may read our last words before the socket goes
+MOST_DEFERRED_BYTES = 16 * 1024  # of a blocked client, from which on it is not read any more
 METHOD_STEPS = 25           # what a method that is not on the hot path costs, about; see broker/effort.py
 LOST_STEPS = 150        # what it takes to forget a client that is gone, with its lines of the log
 STOP_STEPS, RELEASE_STEPS = 5, 15   # what it takes to stop a channel that ends, and to free it
@@ -97,7 +97,7 @@ class SessionSettings(msgspec.Struct, frozen=True, dict=True):
 
 
 class Signals(Protocol):
-    """What a session asks of whoever drives it; each only makes a note for the end of the pass.
+    """What a session asks of whoever drives it; each only makes a note for the end of the turn.
 
     `alarm` is why nothing may be published now, in the words for `connection.blocked`, or empty.
     """
@@ -161,7 +161,7 @@ class Session:
         self._now_ms = now_ms
         self._header = b""
         self._early: list[Command] = []     # what came while the password was looked at
-        self._is_deaf = False           # framing is lost: what comes cannot be understood any more
+        self._discards_input = False           # framing is lost: what comes cannot be understood any more
         self._has_ended = False
         self._forced = ""           # why it is closed by force before it says anything more
         self._departures: list[Departure] = []      # of this connection, or channels, that may not be over
@@ -179,7 +179,7 @@ class Session:
 
     def direct_room(self) -> memoryview | None:
         """Where the socket may write the next octets itself; see wire/reader.py."""
-        if self.phase is not Phase.OPEN or self._is_deaf or self._deferred.reason is not None:
+        if self.phase is not Phase.OPEN or self._discards_input or self._deferred.reason is not None:
             return None
         return self._reader.direct_room()
 
@@ -202,7 +202,7 @@ class Session:
     def _hear(self, data: bytes | memoryview) -> None:
         if self.phase is Phase.CLOSED:
             return
-        if self._is_deaf:
+        if self._discards_input:
             if bytes(data).endswith(CLOSE_OK_FRAME):
                 self._finish()
             return
@@ -228,7 +228,7 @@ class Session:
                     return
                 try:
                     rest = self._on_command(command)
-                except NotAtHand as reason:
+                except MessageNotLoaded as reason:
                     self._deferred.defer(commands, Wait.DISK, command)
                     reason.call(self._go_on_in_turn)
                     return
@@ -436,7 +436,7 @@ class Session:
                 f"ACCESS_REFUSED - Login was refused using authentication mechanism {self.mechanism}. "
                 "For details see the broker logfile.", 0, 0))
             self.phase = Phase.CLOSING
-            self.drop_at_ms = self._now_ms + LAST_WORDS_MS
+            self.drop_at_ms = self._now_ms + LINGER_MS
         else:
             self._finish()
 
@@ -487,7 +487,7 @@ class Session:
         self._log.warning("%s: closing: %s", self.name, reason)
         self.phase = Phase.CLOSED
         self.login = None       # nobody waits for an answer any more
-        self.drop_at_ms = self._now_ms + LAST_WORDS_MS
+        self.drop_at_ms = self._now_ms + LINGER_MS
 
     # The open connection
 
@@ -504,7 +504,7 @@ class Session:
         self.end()
         for departure in self._departures:
             if departure.has_work:
-                raise NotAtHand(departure.call)
+                raise MessageNotLoaded(departure.call)
         self._send(method)
         self._finish(peer_closes=True)
 
@@ -537,7 +537,7 @@ class Session:
             return
         departure = channel.end()
         if departure.has_work:
-            raise NotAtHand(departure.call)
+            raise MessageNotLoaded(departure.call)
         self._free_channel(channel)
         self.outbox.write(encode_method(channel.number, ChannelMethods.CloseOk()))
 
@@ -565,10 +565,10 @@ class Session:
 
     def _close_unreadable(self, error: ConnectionException) -> None:
         """Close because the octets themselves make no sense; nothing after them can be understood."""
-        self._is_deaf = True
+        self._discards_input = True
         if self.phase in (Phase.OPEN, Phase.AWAIT_OPEN, Phase.AWAIT_TUNE_OK, Phase.AWAIT_START_OK):
             self.close(error)
-            self.drop_at_ms = self._now_ms + LAST_WORDS_MS
+            self.drop_at_ms = self._now_ms + LINGER_MS
         elif self.phase is not Phase.CLOSING:
             self._finish()
 
@@ -618,7 +618,7 @@ class Session:
         self.phase = Phase.CLOSED
         self.peer_closes = peer_closes
         self._is_over = True
-        self.drop_at_ms = self._now_ms + LAST_WORDS_MS
+        self.drop_at_ms = self._now_ms + LINGER_MS
         self.outbox.note()
 
     @property
@@ -709,7 +709,7 @@ class Session:
         self._signals.output_ready(self)
 
     def has_confirms(self, channel: Channel) -> None:
-        """Write this channel's confirms at the end of the pass."""
+        """Write this channel's confirms at the end of the turn."""
         self._confirming[channel] = None
         self.outbox.note()
 
@@ -775,7 +775,7 @@ class Session:
         if self.drop_at_ms is not None and now_ms >= self.drop_at_ms:
             return True
         return (self.heartbeats.is_missed(now_ms) and self.phase is not Phase.CLOSED
-                and (self.is_read or self.is_unheard))
+                and (self.is_read or self.is_input_full))
 
     def log_overdue(self, now_ms: int) -> None:
         """Tell in the log why the socket goes, unless the connection was at its end anyway."""
@@ -822,9 +822,9 @@ class Session:
         return self._deferred.reason is Wait.ALARM
 
     @property
-    def is_unheard(self) -> bool:
+    def is_input_full(self) -> bool:
         """Whether so much of a blocked client waits that no more should be read from it."""
-        return self.is_blocked and len(self._deferred.octets) >= UNHEARD_OCTETS
+        return self.is_blocked and len(self._deferred.octets) >= MOST_DEFERRED_BYTES
 
     def _block(self, commands: Iterator[Command], first: Command | None = None) -> None:
         """Defer everything that the client says, and tell it, if it understands that."""

@@ -59,7 +59,7 @@ class Outbox:
             self.note()
 
     def note(self) -> None:
-        """Ask to be emptied at the end of the pass."""
+        """Ask to be emptied at the end of the turn."""
         self._is_noted = True
         self._on_output()
 

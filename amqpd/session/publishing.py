@@ -25,17 +25,17 @@ from pamqp.commands import Confirm
 from amqpd import fields
 from amqpd.broker.exchange import Exchange
 from amqpd.broker.hand_over import MOST_MESSAGES, WIDE, HandOver
-from amqpd.broker.paging import NotAtHand
+from amqpd.broker.paging import MessageNotLoaded
 from amqpd.broker.ports import ReplySubscriber
 from amqpd.broker.queue import Queue, note_holders
 from amqpd.broker.remembered import Remembered
 from amqpd.broker.routing import Walk
 from amqpd.broker.vhost import REPLY_TO
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
-from amqpd.message import Facts, Message, Route
+from amqpd.message import MessageProperties, Message, Route
 from amqpd.session.commit import Held
 from amqpd.session.table import Handlers
-from amqpd.properties import read_facts, read_own_facts, with_reply_to, without_headers
+from amqpd.properties import read_properties, read_own_properties, with_reply_to, without_headers
 from amqpd.wire.publish import PublishArguments, read_publish
 from amqpd.wire.reader import PublishGroup
 from amqpd.wire.writer import pack_confirm, pack_refusal, pack_return, refit_content
@@ -95,7 +95,7 @@ class Publishing:
         self._hand_over: HandOver | None = None         # of the first publishes that are handed in again
         self._refusal: ChannelException | ConnectionException | None = None
         # with whether they ask for more than a queue
-        self._facts: Remembered[bytes, tuple[Facts, bool]] = Remembered(channel.owner.memory)
+        self._facts: Remembered[bytes, tuple[MessageProperties, bool]] = Remembered(channel.owner.memory)
 
     def handlers(self) -> Handlers:
         """The methods this part of a channel answers."""
@@ -200,7 +200,7 @@ class Publishing:
         return [*rest, *remaining]
 
     def _spread(
-        self, runs: dict[Queue, list[Message]], target: Target, facts: Facts, messages: list[Message],
+        self, runs: dict[Queue, list[Message]], target: Target, facts: MessageProperties, messages: list[Message],
         is_special: bool, room: int,
     ) -> int:
         """Add messages to the runs of the queues they reach, however many, or return them to the client.
@@ -245,7 +245,7 @@ class Publishing:
     def _count_handed_over(self, hand_over: HandOver, groups: list[PublishGroup]) -> list[PublishGroup]:
         """Count what is in all of its queues now as published, and return the other publishes. Raises NotAtHand."""
         if not hand_over.is_done:
-            raise NotAtHand(hand_over.call)
+            raise MessageNotLoaded(hand_over.call)
         self._hand_over = None
         self.published_total += hand_over.count
         if self.confirms:
@@ -256,7 +256,7 @@ class Publishing:
         contents = contents[hand_over.count :]
         return [(arguments, properties, body_size, contents), *others] if contents else others
 
-    def _hold(self, target: Target, facts: Facts, queues: list[Queue], messages: list[Message]) -> None:
+    def _hold(self, target: Target, facts: MessageProperties, queues: list[Queue], messages: list[Message]) -> None:
         """Keep messages in the transaction, with the names of their queues, which are looked up at the commit.
 
         The default exchange routes to a name whether there is such a queue or not.
@@ -324,15 +324,15 @@ class Publishing:
             self._targets.keep(arguments, known, TARGET_OCTETS + 4 * len(arguments) + 8 * len(queues))
         return known
 
-    def _read(self, properties: bytes) -> tuple[Facts, bool]:
-        facts = read_facts(properties)
+    def _read(self, properties: bytes) -> tuple[MessageProperties, bool]:
+        facts = read_properties(properties)
         self._channel.broker.effort.total += READ_STEPS + len(properties) // OCTETS_A_STEP
         known = facts, facts.is_special
         self._facts.keep(
             properties, known, FACTS_OCTETS + 2 * len(properties) + NAME_OCTETS * len(facts.extra_keys))
         return known
 
-    def _check(self, facts: Facts) -> None:
+    def _check(self, facts: MessageProperties) -> None:
         """Refuse what only a look at the properties can refuse. RabbitMQ's order of checks."""
         channel = self._channel
         if facts.reply_to == REPLY_TO:
@@ -345,7 +345,7 @@ class Publishing:
         if facts.flaw:
             raise ChannelException(ReplyCode.PRECONDITION_FAILED, facts.flaw)
 
-    def _queues_by_content(self, target: Target, facts: Facts) -> list[Queue]:
+    def _queues_by_content(self, target: Target, facts: MessageProperties) -> list[Queue]:
         """Return the queues of publishes whose headers, or CC and BCC, have a say in it. Raises _Unfinished."""
         if target.replies_to is not None:
             return []
@@ -367,7 +367,7 @@ class Publishing:
         self._channel.broker.effort.total += len(headers) // DECODED
         return fields.decode_table(headers)
 
-    def _rewrite(self, facts: Facts, messages: list[Message], room: int) -> None:
+    def _rewrite(self, facts: MessageProperties, messages: list[Message], room: int) -> None:
         """Replace `amq.rabbitmq.reply-to` by the address of the channel, and take the BCC header out.
 
         The messages have the same properties. Those that there is no room for, in steps, are taken out of the list.
@@ -377,7 +377,7 @@ class Publishing:
             properties = with_reply_to(properties, self._channel.consuming.reply_address)
         if facts.has_bcc:
             properties = without_headers(properties, ("BCC",))
-        facts = read_own_facts(properties)
+        facts = read_own_properties(properties)
         steps = len(properties) // REWRITTEN
         for place, message in enumerate(messages):
             if place and steps > room:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pamqp.commands import Exchange, Queue
 
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition
-from amqpd.broker.paging import NotAtHand
+from amqpd.broker.paging import MessageNotLoaded
 from amqpd.broker.queue import Purge
 from amqpd.broker.vhost import REPLY_TO
 from amqpd.errors import ChannelException, ReplyCode
@@ -128,7 +128,7 @@ class Topology:
         leaving = channel.vhost.leaving.queues.get(name)
         self._deleted = None if leaving is None else count
         if leaving is not None:
-            raise NotAtHand(channel.vhost.leaving.call_after(leaving))
+            raise MessageNotLoaded(channel.vhost.leaving.call_after(leaving))
         return None if method.nowait else Queue.DeleteOk(count)
 
     def on_queue_purge(self, method: Queue.Purge) -> Queue.PurgeOk | None:
@@ -141,7 +141,7 @@ class Topology:
             channel.user, self.queue_name(method.queue), channel.owner)
         self._purge = None if purge.is_done else purge
         if not purge.is_done:
-            raise NotAtHand(purge.call)
+            raise MessageNotLoaded(purge.call)
         channel.vhost.note_batch(purge.batch)
         return None if method.nowait else Queue.PurgeOk(purge.count)
 

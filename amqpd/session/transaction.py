@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pamqp.commands import Tx
 
-from amqpd.broker.paging import NotAtHand
+from amqpd.broker.paging import MessageNotLoaded
 from amqpd.broker.worklist import PIECE, Discard, Later
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message
@@ -98,7 +98,7 @@ class Transaction:
         if commit is None:
             commit = self._commit = self._begin_commit()
         if commit.has_work:
-            raise NotAtHand(commit.call)
+            raise MessageNotLoaded(commit.call)
         self._send_returns(commit.returned)
         self._commit = None
         if commit.has_failed:
@@ -113,7 +113,7 @@ class Transaction:
         broker = self._channel.broker
         hold = broker.journal.hold if self._acts > AT_ONCE else None
         if hold is not None and not hold.begin():
-            raise NotAtHand(self._wait_for_hold)
+            raise MessageNotLoaded(self._wait_for_hold)
         commit = Commit(self._channel, self._publishes, self._answers, hold)
         self._forget()
         if hold is not None:

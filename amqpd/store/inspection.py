@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from amqpd.store import files, last_log, log_scan
+from amqpd.store import files, wal_number, wal_scan
 from amqpd.store.ballast import is_full
 from amqpd.store.errors import StoreError, from_damage, from_finding, from_sqlite, full, is_io_error
 from amqpd.store.schema import APPLICATION_ID, format_of_tables, newest_format
@@ -86,11 +86,11 @@ def _examine(connection: sqlite3.Connection, path: Path, log: Path, *, had_log: 
     epoch = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()     # its index may be damaged
     if not epoch or not isinstance(epoch[0], int):
         raise from_finding("there is no epoch in meta", path)
-    if not had_log and last_log.is_missed(path, meta.get("logs")):
-        raise last_log.missing(path)
+    if not had_log and wal_number.is_missed(path, meta.get("logs")):
+        raise wal_number.missing(path)
     if meta.get("synced", 1):
         page_size, = connection.execute("PRAGMA page_size").fetchone()
-        log_scan.check_log(log, page_size)
+        wal_scan.check_wal(log, page_size)
     finding, = connection.execute("PRAGMA quick_check(1)").fetchone()
     if finding != "ok":
         raise from_finding(finding, path)

@@ -9,7 +9,7 @@ Always true of a batch:
 - no message is both published and settled: one that was settled before it was written is in neither;
 - only what is published has an expiry, and nothing that is settled has a delivery count;
 - nothing is published, requeued or settled in a queue that a later change of the batch deleted;
-- `count` is the number of changes, publishes, delivery counts, leases and settles it holds, and one for each of
+- `count` is the number of changes, publishes, delivery counts, watermarks and settles it holds, and one for each of
   `clock_behind_ms` and `unfinished`.
 """
 
@@ -27,14 +27,14 @@ from amqpd.broker.definitions import (
 )
 from amqpd.broker.hold import Hold, NoHold
 from amqpd.message import Message
-from amqpd.store.owed import Owed
+from amqpd.store.pending_confirms import PendingConfirms
 
 
 class Batch:
     """What one commit makes safe, all of it or nothing.
 
     By queue number, `published` holds messages by number, and `settled` message numbers; `expiries`, in ms since
-    1970, and `deliveries`, by message number, are of those that have one; `leases` say up to which number messages
+    1970, and `deliveries`, by message number, are of those that have one; `watermarks` say up to which number messages
     may have been handed out. `weight` is the octets of content that
     wait in it, about.
     """
@@ -46,7 +46,7 @@ class Batch:
         self.expiries: dict[int, dict[int, int]] = {}
         self.deliveries: dict[int, dict[int, int]] = {}
         self.settled: dict[int, list[int]] = {}
-        self.leases: dict[int, int] = {}
+        self.watermarks: dict[int, int] = {}
         self.clock_behind_ms: int | None = None     # where the wall clock was set
         self.unfinished: int | None = None          # vhosts in which bindings lead nowhere, if that changed
         self.count = 0
@@ -80,7 +80,7 @@ class Batch:
         self.weight -= _weight(dropped.values())
         self.count -= len(dropped) + len(self.settled.pop(queue_number, ()))
         self.count -= len(self.deliveries.pop(queue_number, ()))
-        self.count -= self.leases.pop(queue_number, None) is not None
+        self.count -= self.watermarks.pop(queue_number, None) is not None
         self.expiries.pop(queue_number, None)
         self._vhosts.pop(queue_number, None)
 
@@ -104,10 +104,10 @@ class Batch:
         self.count += len(deliveries)
         self._vhosts[queue.number] = queue.vhost
 
-    def lease(self, queue: QueueDefinition, number: int) -> None:
+    def watermark(self, queue: QueueDefinition, number: int) -> None:
         """Note up to which number messages of this queue may have been handed out."""
-        self.count += queue.number not in self.leases
-        self.leases[queue.number] = number
+        self.count += queue.number not in self.watermarks
+        self.watermarks[queue.number] = number
         self._vhosts[queue.number] = queue.vhost
 
     def settle(self, queue: QueueDefinition, numbers: Sequence[int]) -> None:
@@ -148,10 +148,10 @@ class Batch:
         assert expiring <= published, "a message that is not published expires"
         assert not {*counted} & {*settled}, "a settled message has a delivery count"
         assert self.count == len(
-            self.changes) + len(published) + len(counted) + len(settled) + len(self.leases) + (
+            self.changes) + len(published) + len(counted) + len(settled) + len(self.watermarks) + (
             self.clock_behind_ms is not None) + (self.unfinished is not None), "the count is off"
         assert self.weight == sum(_weight(pending.values()) for pending in self.published.values())
-        noted = self.published.keys() | self.deliveries.keys() | self.settled.keys() | self.leases.keys()
+        noted = self.published.keys() | self.deliveries.keys() | self.settled.keys() | self.watermarks.keys()
         assert noted == self._vhosts.keys()
 
 
@@ -175,7 +175,7 @@ class Journal:
     """The journal of a broker with a store: `broker.ports.Journal` on one side, batches on the other."""
 
     def __init__(self) -> None:
-        self.owed = Owed()
+        self.pending_confirms = PendingConfirms()
         self.hold = Hold()
         self.failure: Exception | None = None       # why nothing may be written any more
         self._filling = Batch(1)
@@ -224,7 +224,7 @@ class Journal:
         """
         try:
             self._filling.publish(queue, run, expiries)
-            self.owed.published(queue.number, run)
+            self.pending_confirms.published(queue.number, run)
         except Exception as error:
             self.fail(error)
             raise
@@ -239,10 +239,10 @@ class Journal:
             raise
         return self._filling.number
 
-    def leased(self, queue: QueueDefinition, number: int) -> int:
+    def watermark_raised(self, queue: QueueDefinition, number: int) -> int:
         """Record that messages of this queue, up to this number, may have been handed out."""
         try:
-            self._filling.lease(queue, number)
+            self._filling.watermark(queue, number)
         except Exception as error:
             self.fail(error)
             raise
@@ -256,7 +256,7 @@ class Journal:
         try:
             self._filling.settle(queue, numbers)
             if is_answered:
-                self.owed.answered(queue.number, numbers)
+                self.pending_confirms.answered(queue.number, numbers)
         except Exception as error:
             self.fail(error)
             raise
@@ -279,13 +279,13 @@ class Journal:
         """The batch so far, which nothing joins any more; the next one fills from now on."""
         batch = self._filling
         self._filling = Batch(batch.number + 1)
-        self.owed.taken()
+        self.pending_confirms.taken()
         self.hold.taken()
         return batch
 
     def nothing_waits(self) -> None:
         """Note that the batch that fills is empty, so that nobody need wait for it."""
-        self.owed.nothing_waits()
+        self.pending_confirms.nothing_waits()
         self.hold.taken()
 
 
@@ -315,7 +315,7 @@ class MemoryJournal:
         """Nothing is kept."""
         return 0
 
-    def leased(self, queue: QueueDefinition, number: int) -> int:
+    def watermark_raised(self, queue: QueueDefinition, number: int) -> int:
         """Nothing is kept."""
         return 0
 

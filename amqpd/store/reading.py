@@ -11,7 +11,7 @@ from typing import cast
 from amqpd.message import (
     BODY_OFFSET_IN_HEADER_FRAME,
     FRAME_OVERHEAD,
-    Facts,
+    MessageProperties,
     Message,
     Route,
     content_of_pieces,
@@ -70,11 +70,11 @@ def _read_large(
 class MessageReader:
     """Reads messages; remembers the routes and facts that many have in common."""
 
-    def __init__(self, read_facts: Callable[[bytes], Facts]) -> None:
-        self._read_facts = read_facts
+    def __init__(self, read_properties: Callable[[bytes], MessageProperties]) -> None:
+        self._read_properties = read_properties
         self._routes: dict[tuple[bytes, bytes], tuple[Route, int]] = {}
         self._run_routes: dict[bytes, Route] = {}
-        self._facts: dict[bytes, Facts] = {}
+        self._facts: dict[bytes, MessageProperties] = {}
 
     def fetch(self, connection: sqlite3.Connection, numbers: Sequence[int]) -> tuple[list[Message], list[int]]:
         """The messages of these numbers, which rise, and the numbers of those that are damaged. Others are missing.
@@ -152,7 +152,7 @@ class MessageReader:
                 continue
         return messages
 
-    def _before(self, octets: bytes, properties_size: int) -> tuple[Route, Facts]:
+    def _before(self, octets: bytes, properties_size: int) -> tuple[Route, MessageProperties]:
         """What the names, the header frame and the properties of a message in a run say of it."""
         header = len(octets) - properties_size - BODY_OFFSET_IN_HEADER_FRAME
         key = octets[: header + 3]      # with the channel
@@ -173,12 +173,12 @@ class MessageReader:
         self._routes[exchange, routing_key] = found = route, crc32(octets)
         return found
 
-    def facts(self, properties: bytes) -> Facts:
+    def facts(self, properties: bytes) -> MessageProperties:
         """What the broker reads from these properties. Raises Unreadable."""
         known = self._facts.get(properties)
         if known is None:
             try:
-                known = self._read_facts(properties)
+                known = self._read_properties(properties)
             except MemoryError:
                 raise
             except Exception as error:

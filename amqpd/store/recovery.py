@@ -153,13 +153,13 @@ def _recovered(
     connection: sqlite3.Connection, definitions: list[Definition], waiting: dict[int, _Waiting], damaged: int, *,
     was_clean: bool, damaged_in: tuple[str, ...] = (),
 ) -> Recovered:
-    leases = dict(connection.execute("SELECT number, leased_to FROM queue_rows WHERE leased_to > 0").fetchall())
+    watermarks = dict(connection.execute("SELECT number, leased_to FROM queue_rows WHERE leased_to > 0").fetchall())
     behind, copied = [
         connection.execute("SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?", (key,)).fetchone()
         for key in (CLOCK_BEHIND, COPIED)]
     return Recovered(
         definitions, {queue: one.messages() for queue, one in waiting.items()},
-        {queue: one.redelivered for queue, one in waiting.items() if one.redelivered}, leases,
+        {queue: one.redelivered for queue, one in waiting.items() if one.redelivered}, watermarks,
         {queue: one.deliveries for queue, one in waiting.items() if one.deliveries}, damaged, was_clean,
         behind[0] or 0 if behind else 0, bool(copied and copied[0]), damaged_in)
 
@@ -293,7 +293,7 @@ class _Waiting:
 def _in_order(numbers: array[int]) -> array[int]:
     """Where the pieces of these numbers are that follow each other in order: starts and ends in turn.
 
-    Nothing where all of them rise. They rise for long stretches, and a list of a million places takes a lot of memory.
+    Nothing where all of them rise. They rise for long segments, and a list of a million places takes a lot of memory.
     """
     falls = [at for at, falls in enumerate(map(gt, numbers, islice(numbers, 1, None)), 1) if falls]
     pieces = array("q")

@@ -20,7 +20,7 @@ What each table holds; `views.py` has what others may rely on:
 - `meta`: `epoch`, one more at each start, the upper bits of all numbers that start gives; `clean`, 1 while the
   file is as a clean stop left it; `synced`, 0 where the last run did not sync its commits; `created`, in seconds
   since 1970; `copied`, 1 from when `amqpd store` made this file of another one until a broker opens it; `logs`, see
-  `last_log.py`; `clock_behind`, how far the clock of `expires_at` is behind the wall clock, in milliseconds, if that
+  `wal_number.py`; `clock_behind`, how far the clock of `expires_at` is behind the wall clock, in milliseconds, if that
   was ever set while a broker ran; `unfinished`, in how many vhosts bindings may be left whose queue or exchange has
   been deleted: they count no longer, and the next start removes them.
 """
@@ -86,7 +86,7 @@ def _format_1(db: Database) -> None:
 
 
 def _format_2(db: Database) -> None:
-    """The names `messages` and `queues` are for views, bodies come last in their rows, and queues have leases."""
+    """The names `messages` and `queues` are for views, bodies come last in their rows, and queues have watermarks."""
     db.execute("DROP INDEX idx_queues_vhost_name")
     db.execute("ALTER TABLE queues RENAME TO queue_rows")
     db.execute("ALTER TABLE queue_rows ADD COLUMN leased_to INTEGER NOT NULL DEFAULT 0")

@@ -1,10 +1,10 @@
-"""Slips: messages that no store keeps, and memory has no room for, written down until their turn comes.
+"""Spill files: messages that no store keeps, and memory has no room for, written down until their turn comes.
 
-One file a slip, in a directory of their own beside the store. Nothing here is synced or outlives the run: what was
-transient is gone after a restart, and the directory is emptied at start.
+One file a spill file, in a directory of their own beside the store. Nothing here is synced or outlives the run: what
+was transient is gone after a restart, and the directory is emptied at start.
 
-Always true: a slip's file is there until the last of its messages is read back or forgotten. Where but a few are left,
-a file with these takes its place.
+Always true: a spill file's file is there until the last of its messages is read back or forgotten. Where but a few are
+left, a file with these takes its place.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from pathlib import Path
 
-from amqpd.message import Facts, Message, Route, route_of
+from amqpd.message import MessageProperties, Message, Route, route_of
 from amqpd.store import files
 from amqpd.store.errors import StoreError, reason_of, remedy_for
 
@@ -32,20 +32,20 @@ SPARSE = 4                  # a file is rewritten when this share of its message
 FEWEST_OCTETS = 64 << 10    # of a file that is worth it
 
 
-class Slip:
+class SpillFile:
     """Some messages in a file of this size. `numbers` are those it was written with, and rise.
 
     `on_sparse` is called when most of the file is wanted no more.
     """
 
     def __init__(
-        self, path: Path, run: Sequence[Message], size: int, read_facts: Callable[[bytes], Facts],
-        on_sparse: Callable[[Slip], None],
+        self, path: Path, run: Sequence[Message], size: int, read_properties: Callable[[bytes], MessageProperties],
+        on_sparse: Callable[[SpillFile], None],
     ) -> None:
         self.numbers = array("q", [message.number for message in run])
         self._path = path
-        self._read_facts = read_facts
-        self._is_left = bytearray(b"\1") * len(run)     # by place: many slips can be waiting
+        self._read_properties = read_properties
+        self._is_left = bytearray(b"\1") * len(run)     # by place: many spill files can be waiting
         self._left = self._written = len(run)
         self._size = size
         self._on_sparse = on_sparse
@@ -85,7 +85,7 @@ class Slip:
             raise StoreError(
                 f"cannot read {self._path} ({reason_of(error)}): {remedy_for(error, self._path)}") from error
         routes: dict[bytes, Route] = {}
-        facts: dict[bytes, Facts] = {}
+        facts: dict[bytes, MessageProperties] = {}
         messages = []
         at = 0
         while at < len(octets):
@@ -100,11 +100,11 @@ class Slip:
                 route = routes.get(names)
                 if route is None or (route.channel, route.frame_max) != (channel, frame_max):
                     route = routes[names] = route_of(names, channel, frame_max)
-                message = Message(number, route, _NO_FACTS, octets[start + names_size : at], body_size)
+                message = Message(number, route, _NO_PROPERTIES, octets[start + names_size : at], body_size)
                 properties = message.properties
                 known = facts.get(properties)
                 if known is None:
-                    known = facts[properties] = self._read_facts(properties)
+                    known = facts[properties] = self._read_properties(properties)
             except MemoryError:
                 raise
             except Exception as error:
@@ -130,24 +130,24 @@ class Slip:
             self._on_sparse(self)
 
 
-_NO_FACTS = Facts()
+_NO_PROPERTIES = MessageProperties()
 
 
 class Spill:
-    """The directory of the slips of a run. `read_facts` reads the octets of properties."""
+    """The directory of the spill files of a run. `read_properties` reads the octets of properties."""
 
-    def __init__(self, directory: Path, read_facts: Callable[[bytes], Facts]) -> None:
+    def __init__(self, directory: Path, read_properties: Callable[[bytes], MessageProperties]) -> None:
         self._directory = directory / DIRECTORY
-        self._read_facts = read_facts
+        self._read_properties = read_properties
         self._names = count(1)
-        self.on_sparse: Callable[[Slip], None] = _keep
+        self.on_sparse: Callable[[SpillFile], None] = _keep
         self.clear()
 
     def clear(self) -> None:
         """Drop all there is, of whatever run."""
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def write(self, run: Sequence[Message]) -> Slip:
+    def write(self, run: Sequence[Message]) -> SpillFile:
         """Write messages down; from any thread, one at a time. Raises StoreError, and leaves no file then."""
         pieces: list[bytes] = []
         for message in run:
@@ -157,18 +157,18 @@ class Spill:
                     message.number, len(route.octets), route.channel, route.frame_max, message.body_size,
                     len(content)), route.octets, content)
         octets = b"".join(pieces)
-        return Slip(self._write(octets), run, len(octets), self._read_facts, self.on_sparse)
+        return SpillFile(self._write(octets), run, len(octets), self._read_properties, self.on_sparse)
 
-    def rewrite(self, slip: Slip) -> tuple[Path, int]:
-        """Write what is left of a slip to another file, and return that and its size; as `write`."""
+    def rewrite(self, spill_file: SpillFile) -> tuple[Path, int]:
+        """Write what is left of a spill file to another file, and return that and its size; as `write`."""
         try:
-            octets = slip.left_in_file()
+            octets = spill_file.left_in_file()
         except (OSError, struct.error) as error:
             raise StoreError(f"cannot read a file of {self._directory} ({error}): check its disk") from error
         return self._write(octets), len(octets)
 
     def _write(self, octets: bytes) -> Path:
-        path = self._directory / f"{next(self._names)}.slip"
+        path = self._directory / f"{next(self._names)}.spill"
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             files.make_empty(path)
@@ -181,5 +181,5 @@ class Spill:
         return path
 
 
-def _keep(slip: Slip) -> None:
+def _keep(spill_file: SpillFile) -> None:
     """Leave it as it is."""

@@ -18,7 +18,7 @@ from amqpd.store.rows import LargeBody
 from amqpd.store.run_rows import COUNT_WAITING
 
 # What must not be: messages and entries that lead nowhere, or twice.
-ASTRAY = """
+ORPHAN_ROWS = """
     SELECT number, 'is in no queue there is' FROM message_rows
     WHERE queue NOT IN (SELECT number FROM queue_rows)
     UNION ALL SELECT number, 'is kept for no queue' FROM message_rows

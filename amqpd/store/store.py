@@ -32,9 +32,9 @@ from typing import Literal
 import msgspec
 
 from amqpd.broker.definitions import Change, Defined, QueueDefinition, UserDefinition, VhostDefinition
-from amqpd.broker.stretch import number_of
-from amqpd.message import Facts, Message
-from amqpd.store import copying, files, inspection, last_log, schema
+from amqpd.broker.segment import number_of
+from amqpd.message import MessageProperties, Message
+from amqpd.store import copying, files, inspection, wal_number, schema
 from amqpd.store.errors import StoreError, StoreFull, from_damage, from_mistake, from_sqlite, from_system
 from amqpd.store.file_watch import FileWatch
 from amqpd.store.journal import Batch
@@ -52,7 +52,7 @@ from amqpd.store.rows import (
 )
 from amqpd.store.run_rows import RunRow, pack_runs
 from amqpd.store.runs import Runs
-from amqpd.store.statements import ASTRAY, COUNT_MESSAGES, change_numbers, insert_large, insert_rows
+from amqpd.store.statements import ORPHAN_ROWS, COUNT_MESSAGES, change_numbers, insert_large, insert_rows
 from amqpd.wording import counted
 
 Durability = Literal["power", "process"]
@@ -64,21 +64,22 @@ SHRINK_PAGES = 1_024        # at once: some milliseconds and a sync
 BACKUP_PAGES = 128          # of 4 KiB, between two commits: about a millisecond
 _INCREMENTAL = 2            # as SQLite says it
 _SET_META = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
-_RAISE_LEASES = """
-    UPDATE queue_rows SET leased_to = max(leased_to, json_extract(lease.value, '$[1]')) FROM json_each(?) AS lease
-    WHERE queue_rows.number = json_extract(lease.value, '$[0]')"""
+_RAISE_WATERMARKS = """
+    UPDATE queue_rows SET leased_to = max(leased_to, json_extract(watermark.value, '$[1]'))
+    FROM json_each(?) AS watermark
+    WHERE queue_rows.number = json_extract(watermark.value, '$[0]')"""
 
 logger = logging.getLogger(__name__)
 
 
 class StoreInfo(msgspec.Struct, frozen=True):
-    """What the store says of itself. `octets` are those of the file, `log_octets` those of its write-ahead log."""
+    """What the store says of itself. `octets` are those of the file, `wal_bytes` those of its write-ahead log."""
 
     path: str
     durability: Durability
     format: int
     octets: int
-    log_octets: int
+    wal_bytes: int
     messages: int
     damaged: int
 
@@ -91,7 +92,7 @@ class Store:
     ) -> None:
         self.first_number = 0
         self._path = path
-        self._log_path = path.with_name(path.name + "-wal")
+        self._wal_path = path.with_name(path.name + "-wal")
         self._connection = connection
         self._held = ExitStack()        # the connection and the lock, let go of in this order
         self._files = FileWatch()
@@ -101,7 +102,7 @@ class Store:
         self.is_checkpoint_long = False     # whether the log was that large when `is_checkpoint_due` was last asked
         self._runs = Runs(connection)
         self._logs = 0                  # write-ahead logs that there were before this one
-        self._is_log_noted = False
+        self._is_wal_noted = False
         self._messages = self._damaged = 0
         self._reader: MessageReader | None = None
         self._failure: StoreError | None = None
@@ -137,9 +138,9 @@ class Store:
         return store
 
     def _prepare(self) -> None:
-        if self._size_of(self._log_path):
+        if self._size_of(self._wal_path):
             with self._guarded():
-                files.write_again(self._log_path)   # the last run may have ended because it could not sync it
+                files.write_again(self._wal_path)   # the last run may have ended because it could not sync it
             self._checkpoint()      # what two crashes leave in one log, the log scan could not tell from damage
         with self._guarded() as connection:
             schema.upgrade(connection, self._path)
@@ -147,16 +148,16 @@ class Store:
         logs = meta.get("logs")
         self._logs = logs if isinstance(logs, int) else 0
         with self._guarded():
-            self._files.begin((self._path, self._log_path), self._path.with_name(files.LOCK))
+            self._files.begin((self._path, self._wal_path), self._path.with_name(files.LOCK))
         self.first_number = meta["epoch"] + 1 << schema.EPOCH_SHIFT
 
-    def load(self, read_facts: Callable[[bytes], Facts]) -> Recovered:
-        """Read back all but contents, once, before the first commit. `read_facts` reads the octets of properties.
+    def load(self, read_properties: Callable[[bytes], MessageProperties]) -> Recovered:
+        """Read back all but contents, once, before the first commit. `read_properties` reads the octets of properties.
 
-        Those messages count as redelivered that `close` was told of, or that the leases of the last run cover. What
+        Those messages count as redelivered that `close` was told of, or that the watermarks of the last run cover. What
         is of no use to any queue is set aside and logged. Raises StoreError.
         """
-        self._reader = MessageReader(read_facts)
+        self._reader = MessageReader(read_properties)
         with self._transaction() as connection:
             try:
                 recovered = recover(connection, self._reader, self._runs, was_clean=self._was_clean, now=self._now)
@@ -177,7 +178,7 @@ class Store:
         values = ("epoch", epoch), ("clean", 0), ("synced", self._durability == "power")
         connection.executemany(_SET_META, values)
         connection.execute("DELETE FROM meta WHERE key = ?", (COPIED,))
-        last_log.prepare(self._path)
+        wal_number.prepare(self._path)
 
     def _warn_of_damage(self, count: int, queues: Sequence[str]) -> None:
         if count:
@@ -254,8 +255,8 @@ class Store:
                 self._connection.execute(_SET_META, (CLOCK_BEHIND, batch.clock_behind_ms))
             if batch.unfinished is not None:
                 self._connection.execute(_SET_META, (UNFINISHED, batch.unfinished))
-            if batch.leases:
-                self._connection.execute(_RAISE_LEASES, (json.dumps(list(batch.leases.items())),))
+            if batch.watermarks:
+                self._connection.execute(_RAISE_WATERMARKS, (json.dumps(list(batch.watermarks.items())),))
         self._messages += added - removed
 
     def _apply(self, change: Change) -> list[int]:
@@ -345,8 +346,8 @@ class Store:
     def is_checkpoint_due(self) -> bool:
         """Return whether the log has passed `LARGEST_LOG`; its size is noted meanwhile. Raises StoreError."""
         with self._guarded():
-            size = self._size_of(self._log_path)
-            self._files.grown(self._log_path, size)
+            size = self._size_of(self._wal_path)
+            self._files.grown(self._wal_path, size)
             self.is_checkpoint_long = size > LONG_LOG
             return size > LARGEST_LOG
 
@@ -375,9 +376,9 @@ class Store:
         with self._guarded() as connection, self._files.checkpoint():
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             # SQLite does not, and a log that is written over an older one cannot be told from a damaged one.
-            files.sync_file(self._log_path)
-        self._logs += self._is_log_noted
-        self._is_log_noted = False
+            files.sync_file(self._wal_path)
+        self._logs += self._is_wal_noted
+        self._is_wal_noted = False
 
     @property
     def has_to_sweep(self) -> bool:
@@ -445,7 +446,7 @@ class Store:
         with self._guarded() as connection:
             self._files.end()
             connection.close()          # which takes the log away
-        last_log.forget(self._path)
+        wal_number.forget(self._path)
         self.abandon()
 
     def abandon(self) -> None:
@@ -467,7 +468,7 @@ class Store:
         """What there is, from memory and the sizes of the files; from any thread, and after `load`."""
         return StoreInfo(
             str(self._path), self._durability, schema.newest_format(), self._size_of(self._path),
-            self._size_of(self._log_path), self._messages, self._damaged)
+            self._size_of(self._wal_path), self._messages, self._damaged)
 
     @staticmethod
     def _size_of(path: Path) -> int:
@@ -478,7 +479,7 @@ class Store:
 
     def check(self) -> None:
         """Assert what must hold between calls."""
-        astray = self._connection.execute(ASTRAY).fetchall()
+        astray = self._connection.execute(ORPHAN_ROWS).fetchall()
         assert not astray, f"message rows and entries disagree: {astray}"
         assert self._messages == self._connection.execute(COUNT_MESSAGES).fetchone()[0]
         self._runs.check()
@@ -492,11 +493,11 @@ class Store:
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
-                if not self._is_log_noted:
+                if not self._is_wal_noted:
                     connection.execute(_SET_META, ("logs", self._logs + 1))
                 connection.execute("COMMIT")
                 self._runs.keep()
-                if not self._is_log_noted:
+                if not self._is_wal_noted:
                     self._note_log()
             finally:
                 self._runs.forget()
@@ -506,12 +507,12 @@ class Store:
 
     def _note_log(self) -> None:
         try:
-            last_log.note(self._path, self._logs + 1)
+            wal_number.note(self._path, self._logs + 1)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
             return      # the commit is safe, and the next one tries again
-        self._is_log_noted = True
+        self._is_wal_noted = True
 
     @contextmanager
     def _guarded(self) -> Iterator[sqlite3.Connection]:

@@ -22,7 +22,7 @@ from amqpd.errors import ChannelException
 from amqpd.broker.forced_closes import CLOSE_STEPS
 from amqpd.broker.worklist import PIECE
 from tests.support.journals import RecordingJournal
-from tests.support.shelves import stored
+from tests.support.page_stores import stored
 from tests.support.samples import message, messages
 
 

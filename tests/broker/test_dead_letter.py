@@ -14,7 +14,7 @@ from amqpd.broker.dead_letter import HIGHEST_COUNT, DeadCopies, Grave, cycling_q
 from amqpd.errors import ConnectionException
 from amqpd.fields import Long, LongString, Value, decode_table, encode_table, without_keys
 from amqpd.message import Message, Route, pack_content, pack_short_string
-from amqpd.properties import read_facts, read_own_facts
+from amqpd.properties import read_properties, read_own_properties
 
 FRAME_MAX = 131_072
 NOW_S = 1_800_000_000
@@ -35,7 +35,7 @@ def message_with(headers: bytes, *, exchange: str = "x", key: str = "k") -> Mess
     """A persistent message with these octets as its headers, as a peer publishes it."""
     properties = b"\x30\x00" + sized(headers) + b"\x02"
     route = Route(exchange, key, pack_short_string(exchange) + pack_short_string(key), 1, FRAME_MAX)
-    return Message(7, route, read_facts(properties), pack_content(1, FRAME_MAX, properties, b"body"), 4)
+    return Message(7, route, read_properties(properties), pack_content(1, FRAME_MAX, properties, b"body"), 4)
 
 
 def dead_copy(message: Message, grave: Grave, number: int = 8) -> Message:
@@ -107,10 +107,10 @@ def test_every_message_that_was_accepted_has_a_copy(headers: bytes, graves: list
     for grave in graves:
         copy = dead_copy(message, grave)
         assert copy.body == message.body
-        assert copy.facts.headers == read_own_facts(copy.properties).headers
+        assert copy.facts.headers == read_own_properties(copy.properties).headers
         unchanged = OURS if grave.routing_key is None else (*OURS, "CC")
         assert without_keys(copy.facts.headers, unchanged) == without_keys(message.facts.headers, unchanged)
-        read_again = msgspec.structs.replace(message, facts=read_own_facts(message.properties))
+        read_again = msgspec.structs.replace(message, facts=read_own_properties(message.properties))
         assert dead_copy(read_again, grave).content == copy.content, "what is known of the deaths makes a difference"
         first = headers_of(copy)["x-death"][0]
         assert isinstance(first["count"], Long | int)
@@ -135,7 +135,7 @@ def test_a_table_of_many_fields_grows_all_the_same() -> None:
     for number in range(20):
         message = dead_copy(message, Grave(f"queue {number}", "expired", "", None))
     assert len(message.properties) > FRAME_MAX
-    assert read_own_facts(message.properties).headers == message.facts.headers
+    assert read_own_properties(message.properties).headers == message.facts.headers
     assert [death["queue"] for death in headers_of(message)["x-death"]] == [f"queue {n}" for n in range(19, -1, -1)]
 
 

@@ -9,14 +9,14 @@ import pytest
 from amqpd.broker.consumer import Consumer
 from amqpd.broker.dispatcher import ASKED, DEALT_TO
 from amqpd.broker.effort import SLICE, Effort
-from amqpd.broker.queue import DEAL_STEPS, Queue
+from amqpd.broker.queue import DISPATCH_STEPS, Queue
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.worklist import PIECE, Worklist
 from amqpd.message import Message
 from amqpd.session.consuming import RUN_STEPS
 from tests.support.journals import RefusingJournal
 from tests.support.samples import messages, queue_definition
-from tests.support.subscribers import Line, ListSubscriber, settle, subscribe
+from tests.support.subscribers import SharedRoom, ListSubscriber, settle, subscribe
 
 MANY = 1_000
 
@@ -90,7 +90,7 @@ def test_a_lower_priority_is_served_while_the_higher_one_is_blocked(queue: Queue
 
 
 def test_what_one_takes_may_be_the_last_that_the_connection_has_room_for(queue: Queue) -> None:
-    line = Line(150)
+    line = SharedRoom(150)
     for tag in "abc":
         subscribe(queue, ListSubscriber(line), tag)
     queue.publish(messages(*range(1, 11)))
@@ -99,7 +99,7 @@ def test_what_one_takes_may_be_the_last_that_the_connection_has_room_for(queue: 
 
 
 def test_a_blocked_consumer_that_leaves_is_asked_no_more(queue: Queue) -> None:
-    subscriber = ListSubscriber(Line(0))
+    subscriber = ListSubscriber(SharedRoom(0))
     gone = subscribe(queue, subscriber, "gone")
     stays = subscribe(queue, subscriber, "stays")
     queue.publish(messages(1))
@@ -171,7 +171,7 @@ def test_a_crowd_is_served_in_slices_and_in_its_order(
         worklist.work()
         handed_out.append(len(earnest.delivered) - sum(handed_out))
         asked.append(earnest.asked - sum(asked))
-    assert max(handed_out) <= SLICE / (RUN_STEPS + DEAL_STEPS) + ASKED
+    assert max(handed_out) <= SLICE / (RUN_STEPS + DISPATCH_STEPS) + ASKED
     assert max(asked) <= 4 * SLICE / RUN_STEPS + 2 * DEALT_TO
     assert earnest.delivered == [(f"c{number}", number + 1) for number in range(crowd)]
     assert len(queue.ready) == crowd

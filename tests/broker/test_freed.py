@@ -16,11 +16,11 @@ from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, Queu
 from amqpd.broker.queue import Queue
 from amqpd.broker.routing import FEWEST_GONE, LONG_WALK
 from amqpd.broker.vhost import Vhost
-from amqpd.message import Facts
+from amqpd.message import MessageProperties
 from amqpd.store.journal import MemoryJournal
 from tests.support.counting import kept_by
 from tests.support.samples import message
-from tests.support.shelves import ShelfInMemory
+from tests.support.page_stores import PageStoreInMemory
 from tests.support.subscribers import ListSubscriber, subscribe
 
 MANY = 300
@@ -66,7 +66,8 @@ def fill(vhost: Vhost, queue: Queue) -> None:
 
 
 def fill_with_ends(vhost: Vhost, queue: Queue) -> None:
-    queue.publish([replace(message(n), facts=Facts(expiration_ms=100_000 - n)) for n in range(1, 50)], is_timed=True)
+    queue.publish(
+        [replace(message(n), facts=MessageProperties(expiration_ms=100_000 - n)) for n in range(1, 50)], is_timed=True)
 
 
 def bind(vhost: Vhost, queue: Queue) -> None:
@@ -141,18 +142,18 @@ def test_queues_and_exchanges_that_a_long_way_led_to_are_freed(
 
 
 def test_a_queue_that_waits_for_the_disk_is_freed_once_that_has_answered(broker: Broker, vhost: Vhost) -> None:
-    shelf = ShelfInMemory(lambda number: None)  # type: ignore[arg-type, return-value]  # nothing is read
-    vhost._shelf = shelf
+    page_store = PageStoreInMemory(lambda number: None)  # type: ignore[arg-type, return-value]  # nothing is read
+    vhost._page_store = page_store
     queue = declare(vhost)
     calls = []
-    shelf.is_open = False
+    page_store.is_open = False
     queue.paging.call(lambda: calls.append(queue_name))
     queue_name, known = queue.name, weakref.ref(queue)
     vhost.delete_queue(OPERATOR, "q", OPERATOR)
     del queue
     assert known() is not None
-    shelf.is_open = True
-    shelf.serve()
+    page_store.is_open = True
+    page_store.serve()
     assert calls == ["q"] and known() is None
 
 

@@ -11,7 +11,7 @@ from pamqp.commands import Basic, Exchange, Queue
 
 from amqpd.broker.broker import OPERATOR, Broker
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition, VhostDefinition
-from amqpd.broker.paging import NotAtHand
+from amqpd.broker.paging import MessageNotLoaded
 from amqpd.broker.vhost import Vhost
 from amqpd.broker.worklist import PIECE
 from tests.support.journals import RecordingJournal
@@ -63,7 +63,7 @@ def names(vhost: Vhost, key: str) -> list[str]:
 def test_an_exchange_with_very_many_bindings_leaves_in_pieces(vhost: Vhost, journal: RecordingJournal) -> None:
     exchange = vhost.exchanges["x"]
     assert len([*restored(journal).bindings()]) == MANY + 1
-    with pytest.raises(NotAtHand) as reason:
+    with pytest.raises(MessageNotLoaded) as reason:
         vhost.delete_exchange(OPERATOR, "x")
     called: list[bool] = []
     reason.value.call(lambda: called.append("x" in vhost.leaving.exchanges))
@@ -96,7 +96,7 @@ def test_a_binding_with_very_many_arguments_is_a_piece_by_itself(
     if leaves == "queue":
         vhost.delete_queue(OPERATOR, "wide", OPERATOR)
     else:
-        with pytest.raises(NotAtHand):
+        with pytest.raises(MessageNotLoaded):
             vhost.delete_exchange(OPERATOR, "h")
     left = [len(exchange.bindings)]
     while exchange.bindings:
@@ -119,9 +119,9 @@ def test_nothing_of_the_same_name_is_declared_while_it_leaves(vhost: Vhost) -> N
     for delete, declare in cases:
         for n in range(MANY):
             bind(vhost, "x", "other", f"o{n}")
-        with suppress(NotAtHand):       # whoever deletes waits too
+        with suppress(MessageNotLoaded):       # whoever deletes waits too
             delete()
-        with pytest.raises(NotAtHand):
+        with pytest.raises(MessageNotLoaded):
             declare()
         vhost.worklist.work_off()
         declare()
@@ -149,7 +149,7 @@ def test_a_queue_declared_anew_keeps_its_bindings(vhost: Vhost, journal: Recordi
     vhost.delete_queue(OPERATOR, "q", OPERATOR)
     assert journal.now.unfinished
     while vhost.leaving.has_work:
-        with pytest.raises(NotAtHand):
+        with pytest.raises(MessageNotLoaded):
             vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", "q", durable=True), OPERATOR)
         vhost.leaving.work()
     vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", "q", durable=True), OPERATOR)
@@ -254,7 +254,7 @@ def test_a_stop_before_a_deletion_is_recorded_counts_all_in_the_queue_as_redeliv
 
 
 def test_a_queue_goes_while_an_exchange_leaves_that_is_bound_to_it(vhost: Vhost, journal: RecordingJournal) -> None:
-    with pytest.raises(NotAtHand):
+    with pytest.raises(MessageNotLoaded):
         vhost.delete_exchange(OPERATOR, "x")
     vhost.delete_queue(OPERATOR, "other", OPERATOR)
     vhost.delete_queue(OPERATOR, "q", OPERATOR)
@@ -278,7 +278,7 @@ def test_a_long_chain_of_auto_delete_exchanges_goes_with_its_last_binding(vhost:
 
 def test_a_vhost_is_deleted_while_an_exchange_of_it_leaves(vhost: Vhost, journal: RecordingJournal) -> None:
     exchange = vhost.exchanges["x"]
-    with pytest.raises(NotAtHand):
+    with pytest.raises(MessageNotLoaded):
         vhost.delete_exchange(OPERATOR, "x")
     count = len(journal.changes)
     vhost.end()
@@ -289,7 +289,7 @@ def test_a_vhost_is_deleted_while_an_exchange_of_it_leaves(vhost: Vhost, journal
 def test_a_client_is_answered_when_it_has_left() -> None:
     stage = Stage()
     vhost = furnish(stage.broker.vhosts["/"])
-    stage.end_pass()
+    stage.end_turn()
     talk = stage.client().open_channel()
     talk.publish("q", b"x").publish("q", b"y")
     talk.client(Queue.Delete(queue="q")).broker(Queue.DeleteOk(2))

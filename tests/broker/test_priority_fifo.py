@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from amqpd.broker.queue import Queue
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.worklist import Worklist
-from amqpd.message import Facts, Message
+from amqpd.message import MessageProperties, Message
 from tests.support.counting import calls_of, kept_by
 from tests.support.journals import RefusingJournal
 from tests.support.samples import message, queue_definition
@@ -25,7 +25,7 @@ def new_queue(highest: int = HIGHEST) -> Queue:
 
 
 def urgent(number: int, priority: int | None) -> Message:
-    return replace(message(number), facts=Facts(priority=priority))
+    return replace(message(number), facts=MessageProperties(priority=priority))
 
 
 def one_of_each(first: int = 1) -> list[Message]:

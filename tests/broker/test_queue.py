@@ -14,11 +14,11 @@ from amqpd.broker.queue import CANCEL_STEPS, Queue
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.worklist import PIECE, Worklist
 from amqpd.errors import ChannelException
-from amqpd.message import Facts, Message
+from amqpd.message import MessageProperties, Message
 from tests.support.journals import RecordingJournal, RefusingJournal
-from tests.support.shelves import stored
+from tests.support.page_stores import stored
 from tests.support.samples import message, messages, queue_definition
-from tests.support.subscribers import Line, ListSubscriber, requeue, settle, subscribe
+from tests.support.subscribers import SharedRoom, ListSubscriber, requeue, settle, subscribe
 
 
 class CostlySubscriber(ListSubscriber):
@@ -186,7 +186,7 @@ def test_a_wake_up_that_something_sooner_replaced_does_not_ask_for_another() -> 
     ends = range(100, 0, -1)
     for number, end in enumerate(ends, 1):
         ending = message(number)
-        ending.facts = Facts(expiration_ms=end)
+        ending.facts = MessageProperties(expiration_ms=end)
         queue.publish([ending], is_timed=True)
     for now in range(1, 101):
         clock.advance(now)
@@ -318,7 +318,7 @@ def test_a_consumer_without_acks_waits_while_a_shared_limit_is_used_up(queue: Qu
 # Room
 
 def test_a_connection_that_is_full_gets_nothing(queue: Queue) -> None:
-    line = Line(0)
+    line = SharedRoom(0)
     subscriber = ListSubscriber(line)
     subscribe(queue, subscriber)
     queue.publish(messages(1, 2))
@@ -330,7 +330,7 @@ def test_a_connection_that_is_full_gets_nothing(queue: Queue) -> None:
 
 
 def test_a_run_ends_about_where_the_room_ends(queue: Queue) -> None:
-    line = Line(10_000)
+    line = SharedRoom(10_000)
     subscriber = ListSubscriber(line)
     queue.publish([message(number, bytes(1_000)) for number in range(1, 101)])
     subscribe(queue, subscriber)
@@ -342,14 +342,14 @@ def test_a_run_ends_about_where_the_room_ends(queue: Queue) -> None:
 
 
 def test_one_message_goes_out_however_large_if_there_is_any_room(queue: Queue) -> None:
-    subscriber = ListSubscriber(Line(1))
+    subscriber = ListSubscriber(SharedRoom(1))
     subscribe(queue, subscriber)
     queue.publish([message(1, bytes(100_000)), message(2)])
     assert (subscriber.numbers(), ready(queue)) == ([1], [2])
 
 
 def test_two_channels_of_a_connection_share_its_room(queue: Queue) -> None:
-    line = Line(5_000)
+    line = SharedRoom(5_000)
     one, two = ListSubscriber(line), ListSubscriber(line)
     subscribe(queue, one, "a")
     subscribe(queue, two, "b")

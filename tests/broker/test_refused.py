@@ -20,7 +20,7 @@ from amqpd.broker.vhost import Vhost
 from amqpd.broker.worklist import PIECE, Worklist
 from tests.support.journals import RecordingJournal
 from tests.support.samples import message
-from tests.support.shelves import ShelfInMemory
+from tests.support.page_stores import PageStoreInMemory
 
 OPERATOR = Operator()
 SURE = {
@@ -35,12 +35,12 @@ class Scene:
     def __init__(self) -> None:
         self.numbers = count(1)
         self.journal = RecordingJournal()
-        self.shelf = ShelfInMemory(self.journal.read)
+        self.page_store = PageStoreInMemory(self.journal.read)
         self.clock = Clock(1_000, 1_000_000)
         self.effort = Effort()
         self.worklist = Worklist(self.effort)
         self.vhost = Vhost(
-            "/", self.journal, lambda: next(self.numbers), lambda: next(self.numbers), self.clock, self.shelf,
+            "/", self.journal, lambda: next(self.numbers), lambda: next(self.numbers), self.clock, self.page_store,
             self.worklist)
         self.full = self.declare("full", {"x-max-length": 0, "x-overflow": "reject-publish"})
         self.bind("full")
@@ -58,7 +58,7 @@ class Scene:
         self.numbers = iter(range(first + count, 1 << 40))  # type: ignore[assignment]
         queue.publish([message(first + n, b"%d" % n, persistent=persistent) for n in range(count)])
         self.journal.commit()
-        self.shelf.safe_number = first + count - 1
+        self.page_store.safe_number = first + count - 1
 
     def pass_time(self, milliseconds: int = RETRY_MS) -> None:
         """Let time pass, and do all that is to be done."""
@@ -112,53 +112,53 @@ def test_what_is_refused_goes_to_disk_and_comes_back_in_order(scene: Scene, pers
     source = scene.declare("source", SURE)
     scene.publish(source, PAGES, persistent=persistent)
     scene.pass_time()
-    in_memory = scene.shelf.budget.used
+    in_memory = scene.page_store.budget.used
     assert in_memory > 300 * PAGES
-    for large in scene.shelf.budget.largest(0, 10):
+    for large in scene.page_store.budget.largest(0, 10):
         large.page_out(1 << 30)
-    scene.shelf.write_slips()
-    assert scene.shelf.budget.used < in_memory // 2
+    scene.page_store.write_spill_files()
+    assert scene.page_store.budget.used < in_memory // 2
     scene.make_room(PAGES - 5)
-    scene.shelf.is_open = False
+    scene.page_store.is_open = False
     scene.pass_time()
     assert PAGE_MESSAGES <= len(scene.full.ready) < PAGES - 5
-    scene.shelf.is_open = True
-    while scene.shelf.is_waited_for:
-        scene.shelf.serve()
+    scene.page_store.is_open = True
+    while scene.page_store.is_waited_for:
+        scene.page_store.serve()
         scene.worklist.work_off()
     assert bodies(scene.full) == [b"%d" % n for n in range(PAGES - 5)]
     scene.make_room(PAGES)
     scene.pass_time()
     assert bodies(scene.full) == [b"%d" % n for n in range(PAGES)]
     assert scene.stored(source) == source._dying == 0
-    assert not any(slip.left for slip in scene.shelf.slips)
-    scene.shelf.budget.largest(0, 10)
-    assert [*scene.shelf.budget.large] == [scene.full.paging]
+    assert not any(spill_file.left for spill_file in scene.page_store.spill_files)
+    scene.page_store.budget.largest(0, 10)
+    assert [*scene.page_store.budget.large] == [scene.full.paging]
 
 
 def test_what_a_deleted_queue_had_refused_is_dropped(scene: Scene) -> None:
     source = scene.declare("source", SURE)
-    used = scene.shelf.budget.used
+    used = scene.page_store.budget.used
     scene.publish(source, PAGES, persistent=False)
     scene.pass_time()
-    for large in scene.shelf.budget.largest(0, 10):
+    for large in scene.page_store.budget.largest(0, 10):
         large.page_out(1 << 30)
-    scene.shelf.write_slips()
-    assert any(slip.left for slip in scene.shelf.slips)
+    scene.page_store.write_spill_files()
+    assert any(spill_file.left for spill_file in scene.page_store.spill_files)
     scene.vhost.remove_queue(source)
     scene.pass_time()
-    assert not any(slip.left for slip in scene.shelf.slips)
-    assert scene.shelf.budget.used == used and not scene.vhost.dead_letters._refused
+    assert not any(spill_file.left for spill_file in scene.page_store.spill_files)
+    assert scene.page_store.budget.used == used and not scene.vhost.dead_letters._refused
 
 
 def test_one_that_cannot_be_read_any_more_is_forgotten(scene: Scene) -> None:
     source = scene.declare("source", SURE)
     scene.publish(source, PAGES)
     scene.pass_time()
-    for large in scene.shelf.budget.largest(0, 10):
+    for large in scene.page_store.budget.largest(0, 10):
         large.page_out(1 << 30)
-    read = scene.shelf._read
-    scene.shelf._read = lambda numbers: [one for one in read(numbers) if one.body != b"%d" % (PAGES - 5)]
+    read = scene.page_store._read
+    scene.page_store._read = lambda numbers: [one for one in read(numbers) if one.body != b"%d" % (PAGES - 5)]
     scene.make_room(PAGES)
     scene.pass_time()
     assert bodies(scene.full) == [b"%d" % n for n in range(PAGES) if n != PAGES - 5]

@@ -41,7 +41,7 @@ class Round(NamedTuple):
 
 
 class Delays(NamedTuple):
-    """The figures of a stretch of rounds; `own` are those without the time in line for a processor."""
+    """The figures of a segment of rounds; `own` are those without the time in line for a processor."""
 
     rounds: int
     worst_ms: float

@@ -29,8 +29,8 @@ from amqpd.broker.dispatcher import Dispatcher
 from amqpd.broker.queue import Queue
 from amqpd.broker.dead_letter_router import DeadLetterRouter
 from amqpd.cli import main
-from amqpd.message import Facts, Message
-from amqpd.properties import read_facts
+from amqpd.message import MessageProperties, Message
+from amqpd.properties import read_properties
 from amqpd.server import alarms
 from amqpd.server import process
 from amqpd.server.committer import Committer
@@ -81,8 +81,8 @@ def around_load(change: Callable[[Recovered], Recovered]) -> None:
     """Have what is read back at start changed."""
     load = Store.load
 
-    def changed(self: Store, read_facts: Callable[[bytes], Facts]) -> Recovered:
-        return change(load(self, read_facts))
+    def changed(self: Store, read_properties: Callable[[bytes], MessageProperties]) -> Recovered:
+        return change(load(self, read_properties))
 
     patch(Store, "load", changed)
 
@@ -204,7 +204,7 @@ def confirms_before_commit() -> None:
         number = self._journal.filling.number
         take(self)
         if self._journal.filling.number > number:
-            self._passes.on_commit(number)
+            self._turn.on_commit(number)
 
     patch(Committer, "take", take_and_confirm)
 
@@ -340,10 +340,10 @@ def buries_twice() -> None:
 @fault
 def ignores_priority() -> None:
     """Promise 7: all messages count as equally urgent."""
-    def as_usual(properties: bytes) -> Facts:
-        return msgspec.structs.replace(read_facts(properties), priority=0)
+    def as_usual(properties: bytes) -> MessageProperties:
+        return msgspec.structs.replace(read_properties(properties), priority=0)
 
-    patch(publishing, "read_facts", as_usual)
+    patch(publishing, "read_properties", as_usual)
 
 
 @fault
@@ -398,10 +398,10 @@ def recovers_backwards() -> None:
 @fault
 def keeps_transient_messages() -> None:
     """Promise 9: everything counts as persistent."""
-    def as_persistent(properties: bytes) -> Facts:
-        return msgspec.structs.replace(read_facts(properties), persistent=True)
+    def as_persistent(properties: bytes) -> MessageProperties:
+        return msgspec.structs.replace(read_properties(properties), persistent=True)
 
-    patch(publishing, "read_facts", as_persistent)
+    patch(publishing, "read_properties", as_persistent)
 
 
 if __name__ == "__main__":

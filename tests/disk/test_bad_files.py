@@ -28,7 +28,7 @@ from amqpd.store.store import Store
 from tests.crash.broker_process import ROOT, BrokerProcess
 from tests.disk.power import Image, write_out
 from tests.disk.workload import Workload, load
-from tests.store.store_samples import NOW, crash, query, read_facts
+from tests.store.store_samples import NOW, crash, query, read_properties
 from tests.support.disk import Disk
 
 FILES = int(os.environ.get("FILES", 200))
@@ -157,7 +157,7 @@ def refusal_of(directory: Path) -> str:
     with Disk(directory).at_work(), pytest.raises(StoreError) as refusal:
         store = Store.open(directory, now=NOW)
         try:
-            store.load(read_facts)
+            store.load(read_properties)
         finally:
             store.abandon()
     text = str(refusal.value)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
-from amqpd.store import log_scan
+from amqpd.store import wal_scan
 from amqpd.store import store as store_module
 from amqpd.store.errors import StoreError
 from amqpd.store.store import Store
@@ -189,7 +189,7 @@ def test_a_flipped_bit_in_the_log_is_refused(tmp_path: Path, chance: random.Rand
 def test_teeth_without_the_scan_the_log_ends_there_without_a_word(
     tmp_path: Path, chance: random.Random, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_scan, "check_log", lambda path, page_size: None)
+    monkeypatch.setattr(wal_scan, "check_wal", lambda path, page_size: None)
     files = make(tmp_path, commits=5, commits_in_log=COMMITS)
     counts = flip_some(files, LOG, range(len(files.image[LOG])), FLIPS // 4, tmp_path, chance)
     print(f"\nbitrot without the log scan: seed {SEED}, {FLIPS // 4} flips: {dict(counts)}")

@@ -103,7 +103,7 @@ class Workload:
         self._held: dict[tuple[int, int], Held] = {}
         self.published: dict[int, Message] = {}
         self._seen: frozenset[tuple[int, int]] = frozenset()
-        self._leases: dict[int, int] = {}
+        self._watermarks: dict[int, int] = {}
 
     # Start and stop
 
@@ -119,7 +119,7 @@ class Workload:
         self._queues = {d.number: d for d in found.definitions if isinstance(d, QueueDefinition)}
         self._bindings = [d for d in found.definitions if isinstance(d, BindingDefinition)]
         self._held = dict(found.messages)
-        self._seen, self._leases = found.redelivered, {}
+        self._seen, self._watermarks = found.redelivered, {}
         self.published = {held.message[0]: message(held.message[0], held.message[4]) for held in self._held.values()}
         self._next_number = self.store.first_number
         self.journal = Journal()
@@ -173,13 +173,13 @@ class Workload:
         if self._held and choose() < 0.4:
             self._requeue()
         if self._held and choose() < 0.3:
-            self._lease()
+            self._watermark()
 
     def _now(self) -> State:
         definitions = _in_order([*self._queues.values(), *self._bindings])
         redelivered = frozenset(
             (queue, number) for queue, number in self._held
-            if (queue, number) in self._seen or number <= self._leases.get(queue, 0))
+            if (queue, number) in self._seen or number <= self._watermarks.get(queue, 0))
         return State(definitions, tuple(sorted(self._held.items())), redelivered)
 
     def _begin(self, state: State | None) -> None:
@@ -240,11 +240,11 @@ class Workload:
         for m in run:
             del self._held[definition.number, m.number]
 
-    def _lease(self) -> None:
+    def _watermark(self) -> None:
         number, last = self.random.choice(sorted(self._held))
-        if last > self._leases.get(number, 0):
-            self._leases[number] = last
-            self.journal.leased(self._queues[number], last)
+        if last > self._watermarks.get(number, 0):
+            self._watermarks[number] = last
+            self.journal.watermark_raised(self._queues[number], last)
 
     def _requeue(self) -> None:
         definition, run = self._some()

@@ -151,7 +151,7 @@ class FuzzStage(Stage):
     def _cut(self, deaf: Deaf) -> None:
         deaf.is_dropped = True
         deaf.session.lost()
-        self.end_pass()
+        self.end_turn()
         self.talks.pop(deaf.session, None)
 
     def _set_policy(self, pattern: str, definition: dict[str, Any]) -> None:
@@ -159,7 +159,7 @@ class FuzzStage(Stage):
             self.broker.vhosts["/"].set_policy(PolicyDefinition("/", "fuzz", pattern, definition))
         except InvalidPolicy:
             return
-        self.end_pass()
+        self.end_turn()
 
     def _sing(self) -> None:
         """The canary's message is confirmed and delivered, and nothing else is said to it."""
@@ -185,13 +185,13 @@ class FuzzStage(Stage):
         for name in list(vhost.queues):
             if name in vhost.queues:
                 vhost.delete_queue(user, name, None)
-                self.end_pass()
+                self.end_turn()
         for name in [name for name in vhost.exchanges if name and not name.startswith("amq.")]:
             if name in vhost.exchanges:
                 vhost.delete_exchange(user, name)
         for binding in list(vhost.bindings()):      # between exchanges that cannot be deleted
             vhost.unbind(user, binding, None)
-        self.end_pass()
+        self.end_turn()
         self.lines.clear()
         left = [number for number, kept in self.journal.now.messages.items() if kept]
         if left or vhost.queues:

@@ -21,7 +21,7 @@ def test_a_message_of_very_many_deaths_costs_little_for_each() -> None:
     header = fields.encode_table({"x-death": [{"queue": f"{number:04}"} for number in range(DEATHS)]})
     flags = b"\x20\x00" + len(header).to_bytes(4, "big") + header
     dead = message.Message(
-        1, Route("", "q", short_string("") + short_string("q"), 1, 131_072), properties.read_facts(flags),
+        1, Route("", "q", short_string("") + short_string("q"), 1, 131_072), properties.read_properties(flags),
         message.pack_content(1, 131_072, flags, b"body"), 4)
     for number, most in enumerate(MOST_STEPS):
         before = COUNTER.steps

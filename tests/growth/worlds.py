@@ -243,7 +243,7 @@ def waiting_with_gaps(world: World, n: int) -> None:
     world.stage.now_ms += 10
     world.stage.broker.clock.advance(world.stage.now_ms)
     world.publish("q", b"x", properties=Basic.Properties(expiration="0"))
-    world.stage.end_pass()
+    world.stage.end_turn()
     assert len(world.vhost.queues["q"].ready) == 2 * n
     with world.counted("nack of one before gaps"):
         world.say(Basic.Nack(1, False, True), talk=world.other)
@@ -442,7 +442,7 @@ def page_out(world: World) -> None:
     if tag:
         with world.counted("nack of a message before pages"):
             world.say(Basic.Nack(tag, False, True), channel=OTHER)
-    budget = world.stage.shelf.budget
+    budget = world.stage.page_store.budget
     with world.counted("page out a little"):
         world.vhost.queues["d"].paging.page_out(1_000)
     assert budget.used >= 0
@@ -455,7 +455,7 @@ def let_die(world: World) -> None:
         world.publish("mortal", b"x")
         world.stage.now_ms += 1_000
         world.stage.broker.clock.advance(world.stage.now_ms)
-        world.stage.end_pass()
+        world.stage.end_turn()
     world.say(Queue.Delete(queue="mortal"))
     world.say(Basic.Get(queue="e", no_ack=True))
 
@@ -474,7 +474,7 @@ def pass_time(world: World) -> None:
 
 
 def look_at_memory(world: World) -> None:
-    budget, clock = world.stage.shelf.budget, world.stage.broker.clock
+    budget, clock = world.stage.page_store.budget, world.stage.broker.clock
     limit, budget.limit = budget.limit, -1
     clock.now_ms += 1_000
     world.stage.broker.page_out()

@@ -65,7 +65,7 @@ class TalkingClient(Client):
             self._taken = len(self.talk.sent)
             if len(self._received) >= size:
                 return
-            if may_commit and (self._is_patient or self._stage.shelf.is_waited_for):
+            if may_commit and (self._is_patient or self._stage.page_store.is_waited_for):
                 self._stage.commit()
         raise TimeoutError("the session says nothing")
 
@@ -154,7 +154,7 @@ class Simulation:
         """Let the clock run."""
         self.stage.now_ms += milliseconds
         self.stage.broker.clock.advance(self.stage.now_ms)
-        self.stage.end_pass()
+        self.stage.end_turn()
 
     def publish(self, witness: Witness) -> None:
         """One message, of any kind, and what is heard of those before."""

@@ -33,7 +33,7 @@ from amqpd.identity import CONTROL_SOCKET
 from amqpd.management import control, listings
 from amqpd.management.commands import Commands, Node
 from amqpd.management.control import Control, bind_private, describe_peer
-from amqpd.message import Facts, Message, Route, pack_content
+from amqpd.message import MessageProperties, Message, Route, pack_content
 
 NAME = "127.0.0.1:40000 -> 127.0.0.1:5672"
 
@@ -167,7 +167,7 @@ class Desk:
         queue = self.vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", name, **fields), owner)
         route = Route("", name, b"", 1, 131_072)
         content = pack_content(1, 131_072, b"\0\0", b"body")
-        queue.publish([Message(number, route, Facts(), content, 4) for number in range(1, messages + 1)])
+        queue.publish([Message(number, route, MessageProperties(), content, 4) for number in range(1, messages + 1)])
         return queue
 
 

@@ -135,7 +135,7 @@ class ChannelMachine(RuleBasedStateMachine):
     def commit(self) -> None:
         before = self.kept()
         self.write()
-        self.stage.end_pass()
+        self.stage.end_turn()
         self.listen()
         assert self.confirmed == len(self.sequence), "something is safe, and its confirm does not come"
         # What had to be on disk to be handed out, and is gone with that, is there until the next commit.
@@ -236,7 +236,7 @@ class ChannelMachine(RuleBasedStateMachine):
         for _ in consuming.release_contents():
             pass
         for message, consumer in consuming.owed:
-            kept = consumer.queue.keeps(message) and message.number <= self.stage.shelf.safe_number
+            kept = consumer.queue.keeps(message) and message.number <= self.stage.page_store.safe_number
             assert bool(message.content) is not kept, "what is on disk is in memory, or the other way round"
 
     # Transactions
@@ -270,7 +270,7 @@ class ChannelMachine(RuleBasedStateMachine):
         self.client.client(Tx.Commit() if commits else Tx.Rollback(), channel=2)
         self.listen()
         self.stage.commit()
-        self.stage.end_pass()
+        self.stage.end_turn()
         for one in self.sent.values():
             one.was_written |= one.place is not Place.HELD
         self.listen()

@@ -9,12 +9,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from amqpd.broker import ready
 from amqpd.broker.deadlines import Deadlines
-from amqpd.broker.pages import Left, Page, Unread
-from amqpd.broker.ready import Line
-from amqpd.broker.stretch import Budget
+from amqpd.broker.pages import Removed, Page, OnDisk
+from amqpd.broker.ready import PagedFifo
+from amqpd.broker.segment import Budget
 from amqpd.message import Message, reference_to
 from tests.support.samples import message
-from tests.support.shelves import SlipInMemory
+from tests.support.page_stores import SpillFileInMemory
 
 NO_LIMIT = 1 << 62
 
@@ -33,23 +33,23 @@ class LineMachine(RuleBasedStateMachine):
         super().__init__()
         self.budget = Budget()
         self.deadlines = Deadlines()
-        self.line = Line(self.budget, self.deadlines, lambda one: one.number <= self.safe and one.number % 2 == 1)
+        self.line = PagedFifo(self.budget, self.deadlines, lambda one: one.number <= self.safe and one.number % 2 == 1)
         self.safe = 0
         self.waiting: dict[int, Message] = {}
         self.out: dict[int, Message] = {}
         self.ends: dict[int, int] = {}
-        self.slips: list[SlipInMemory] = []
+        self.spill_files: list[SpillFileInMemory] = []
         self.leaving: list[Page] = []
         self.last = 0
         self.now = 0
 
-    def goes(self, left: Left) -> list[int]:
+    def goes(self, left: Removed) -> list[int]:
         """Numbers of what left the line, which has to be as it was."""
         numbers: list[int] = []
         for part in left:
-            if isinstance(part, Unread):
-                if part.slip is not None:
-                    part.slip.forget(part.numbers)
+            if isinstance(part, OnDisk):
+                if part.spill_file is not None:
+                    part.spill_file.forget(part.numbers)
                 numbers += part.numbers
             else:
                 numbers += [one.number for one in part]
@@ -59,11 +59,11 @@ class LineMachine(RuleBasedStateMachine):
         return numbers
 
     def read(self, page: Page) -> list[Message]:
-        """What a shelf would find."""
+        """What a page store would find."""
         if page.content is not None:
             return page.content
-        if len(page.unread.stored) < page.count:
-            assert isinstance(page.slip, SlipInMemory) and page.slip.left, "the slip is gone"
+        if len(page.on_disk.stored) < page.count:
+            assert isinstance(page.spill_file, SpillFileInMemory) and page.spill_file.left, "the spill file is gone"
         return [self.waiting[number] for number in page.numbers]
 
     def see_to_next(self) -> None:
@@ -109,7 +109,7 @@ class LineMachine(RuleBasedStateMachine):
 
     @rule(octets=st.sampled_from([1, 10_000]), bound=st.sampled_from([0, 10, 10_000]), parity=st.sampled_from([1, 2]))
     def page_out(self, octets: int, bound: int, parity: int) -> None:
-        """Odd numbers are kept by the store up to a bound, even ones need a slip, if there is a disk for slips."""
+        """Odd numbers are kept by the store up to a bound, even ones need a spill file, if there is a disk for one."""
         self.safe = max(self.safe, bound)
         for page in self.line.page_out(octets, lambda one: one.number <= bound and one.number % parity == 0):
             unkept = [one for one in page.content or () if one.number % 2 == 0]
@@ -120,13 +120,13 @@ class LineMachine(RuleBasedStateMachine):
                 page.let_go(self.budget)
 
     @rule(fails=st.booleans())
-    def write_slips(self, fails: bool) -> None:
+    def write_spill_files(self, fails: bool) -> None:
         for page in self.leaving:
             if fails:
                 page.stay(self.budget)
                 continue
-            self.slips.append(SlipInMemory([one for one in page.content or () if one.number % 2 == 0]))
-            page.let_go(self.budget, self.slips[-1])
+            self.spill_files.append(SpillFileInMemory([one for one in page.content or () if one.number % 2 == 0]))
+            page.let_go(self.budget, self.spill_files[-1])
         self.leaving.clear()
 
     @rule()
@@ -171,7 +171,7 @@ class LineMachine(RuleBasedStateMachine):
     @rule()
     def clear(self) -> None:
         before = sorted(self.waiting)
-        assert self.goes([part.unread if isinstance(part, Page) else part for part in self.line.clear()]) == before
+        assert self.goes([part.on_disk if isinstance(part, Page) else part for part in self.line.clear()]) == before
 
     @invariant()
     def all_is_as_the_model_says(self) -> None:
@@ -180,8 +180,10 @@ class LineMachine(RuleBasedStateMachine):
         assert self.line.numbers() == sorted(self.waiting)
         assert self.line.octets == sum(one.body_size for one in self.waiting.values())
         assert self.budget.used == self.line.cost, "the budget is off"
-        on_slips = {n for page in self.line._pages if page.slip for n in page.numbers if n in page.slip.numbers}
-        assert {number for slip in self.slips for number in slip.left} == on_slips, "a slip is kept too long"
+        in_spill_files = {
+            n for page in self.line._pages if page.spill_file for n in page.numbers if n in page.spill_file.numbers}
+        left = {number for spill_file in self.spill_files for number in spill_file.left}
+        assert left == in_spill_files, "a spill file is kept too long"
 
 
 TestLine = LineMachine.TestCase

@@ -36,22 +36,22 @@ from amqpd.broker.definitions import (
     PolicyDefinition,
     QueueDefinition,
 )
-from amqpd.broker.pages import Left, Unread
-from amqpd.broker.paging import NotAtHand
+from amqpd.broker.pages import Removed, OnDisk
+from amqpd.broker.paging import MessageNotLoaded
 from amqpd.broker.ports import Journal as JournalPort
 from amqpd.broker.queue import note_holders, Queue
 from amqpd.broker.vhost import Vhost
 from amqpd.fields import decode_table
 from amqpd.message import Message, pack_content, pack_short_string
-from amqpd.properties import read_facts
+from amqpd.properties import read_properties
 from amqpd.store.journal import Journal
 from amqpd.store.recovery import Recovered
 from amqpd.store.store import Store
 from tests.support.journals import RecordingJournal
 from tests.support.profiles import PROFILE
 from tests.support.samples import FRAME_MAX, route
-from tests.support.shelves import ShelfInMemory, stored
-from tests.support.subscribers import PLENTY, Line, ListSubscriber
+from tests.support.page_stores import PageStoreInMemory, stored
+from tests.support.subscribers import PLENTY, SharedRoom, ListSubscriber
 
 START_MS = 1_800_000_000_000
 DROP_HEAD, REJECT_PUBLISH, REJECT_PUBLISH_DLX = "drop-head", "reject-publish", "reject-publish-dlx"
@@ -246,13 +246,13 @@ class WatchedQueue(Queue):
             self.machine.dies(self, run, reason)
         super()._dead_letter(run, reason, is_stored=is_stored)
 
-    def settle_unread(self, unread: Unread) -> int:
+    def settle_on_disk(self, on_disk: OnDisk) -> int:
         """See `Queue`: these die without having been read, or are purged."""
         if self.machine.reason is not None:
-            self.machine.dies(self, self.machine.messages(self, unread.numbers), self.machine.reason)
-        return super().settle_unread(unread)
+            self.machine.dies(self, self.machine.messages(self, on_disk.numbers), self.machine.reason)
+        return super().settle_on_disk(on_disk)
 
-    def _die_in_order(self, left: Left, reason: str) -> None:
+    def _die_in_order(self, left: Removed, reason: str) -> None:
         self.machine.reason = reason
         super()._die_in_order(left, reason)
         self.machine.reason = None
@@ -266,7 +266,7 @@ class WatchedVhost(Vhost):
     def _new_queue(self, definition: QueueDefinition, owner: object | None) -> Queue:
         queue = WatchedQueue(
             definition, self._journal, owner=owner, rules=self._rules_of(definition), clock=self._clock, sink=self,
-            shelf=self._shelf, worklist=self.worklist)
+            page_store=self._page_store, worklist=self.worklist)
         queue.machine = self.machine
         return queue
 
@@ -274,7 +274,7 @@ class WatchedVhost(Vhost):
 class WatchedSubscriber(ListSubscriber):
     """Tells the machine of each delivery while it is made."""
 
-    def __init__(self, machine: QueueArgumentsMachine, line: Line, number: int) -> None:
+    def __init__(self, machine: QueueArgumentsMachine, line: SharedRoom, number: int) -> None:
         super().__init__(line, address=(number, 1))
         self.machine = machine
 
@@ -304,13 +304,13 @@ class Double:
         kept = self.recording.safe
         self.recording = RecordingJournal(kept)
         self.journal = self.recording
-        self.first_number = max([last_number, *kept.leases.values()]) + 1      # as a store's numbers begin
+        self.first_number = max([last_number, *kept.watermarks.values()]) + 1      # as a store's numbers begin
         if redelivered is not None:
             self.marks = {queue: set(numbers) for queue, numbers in redelivered.items()}
-            kept.leases = dict(bounds)
+            kept.watermarks = dict(bounds)
         told = {queue: marks & kept.messages[queue].keys() for queue, marks in self.marks.items()
                 if queue in kept.messages}
-        bounds = dict(kept.leases)
+        bounds = dict(kept.watermarks)
         return Recovered(
             kept.in_order(), {
                 queue: stored([held[number] for number in sorted(held)], kept.expiries[queue])
@@ -337,7 +337,7 @@ class Disk:
         self.filling = Journal()
         self.journal: JournalPort = self.filling
         self.first_number = self.store.first_number
-        self.recovered = self.store.load(read_facts)
+        self.recovered = self.store.load(read_properties)
 
     def commit(self) -> int:
         """Write the batch, and say which it was."""
@@ -379,7 +379,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         self.wall = START_MS
         self.bodies = count(1)
         self.tags = count(1)
-        self.lines = [Line(), Line()]
+        self.lines = [SharedRoom(), SharedRoom()]
         self.held: Model = {name: {} for name in NAMES}
         self.safe: Model = {name: {} for name in NAMES}
         self.copies: list[Copy] = []
@@ -400,10 +400,10 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
     def start(self, definitions: Iterable[Any]) -> None:
         """A vhost of these definitions, as a new process has it: with a monotonic clock of its own."""
         self.clock = Clock(self.wall % 1_000, self.wall)
-        self.shelf = ShelfInMemory(self.disk.read)
-        self.shelf.safe_number = self.shelf.taken_number = self.next_number
+        self.page_store = PageStoreInMemory(self.disk.read)
+        self.page_store.safe_number = self.page_store.taken_number = self.next_number
         self.vhost = WatchedVhost(
-            "/", self.disk.journal, self.take_number, self.take_number, self.clock, self.shelf)
+            "/", self.disk.journal, self.take_number, self.take_number, self.clock, self.page_store)
         self.vhost.machine = self
         self.vhost.restore(definitions)
         self.channels = [WatchedSubscriber(self, line, number) for number, line in enumerate(self.lines)]
@@ -441,8 +441,8 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
     def save(self) -> None:
         """A commit, as the committer does it."""
         self.bury()
-        self.shelf.committed_batch = self.disk.commit()
-        self.shelf.safe_number = self.shelf.taken_number = self.next_number
+        self.page_store.committed_batch = self.disk.commit()
+        self.page_store.safe_number = self.page_store.taken_number = self.next_number
         self.safe = {
             name: {number: copy(held) for number, held in held_here.items() if self.survives(name, held)}
             for name, held_here in self.held.items()}
@@ -470,11 +470,11 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
             self.bury()
 
     def read_on(self) -> None:
-        """All who wait for the shelf read, in turns, until nobody finds anything more to read."""
+        """All who wait for the page store read, in turns, until nobody finds anything more to read."""
         fetched = -1
-        while fetched != self.shelf.fetched:
-            fetched = self.shelf.fetched
-            self.shelf.serve()
+        while fetched != self.page_store.fetched:
+            fetched = self.page_store.fetched
+            self.page_store.serve()
 
     @rule(steps=st.integers(1, 3))
     def make_the_pass_longer(self, steps: int) -> None:
@@ -561,7 +561,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         for draft in drafts:
             body = b"%08d" % next(self.bodies)
             content = pack_content(1, FRAME_MAX, draft.properties(), body.ljust(draft.size))
-            run.append(Message(self.take_number(), where, read_facts(draft.properties()), content, draft.size))
+            run.append(Message(self.take_number(), where, read_properties(draft.properties()), content, draft.size))
         queues = [self.queues[name] for name in names]
         for message in run:
             note_holders(queues, [message])
@@ -610,8 +610,8 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         first = next(iter(self.in_line(queue)), None)
         try:
             message = queue.get(no_ack=no_ack)
-        except NotAtHand:
-            self.save()     # a lease has to be on disk first
+        except MessageNotLoaded:
+            self.save()     # a watermark has to be on disk first
             first = next(iter(self.in_line(queue)), None)
             message = queue.get(no_ack=no_ack)
         assert (message and message.number) == (first and first.message.number)
@@ -691,7 +691,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         for queue in self.queues.values():
             queue.paging.page_out(1 << 20)
         if disk != "is slow":
-            self.shelf.write_slips(fails=disk == "is full")
+            self.page_store.write_spill_files(fails=disk == "is full")
         self.end_step()
 
     @rule(milliseconds=st.sampled_from([1, 5, 29, 40, 1_000, 6_000]))

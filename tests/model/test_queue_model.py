@@ -18,7 +18,7 @@ from amqpd.broker.queue import Queue
 from amqpd.message import Message
 from tests.support.journals import RecordingJournal
 from tests.support.samples import message, queue_definition
-from tests.support.subscribers import PLENTY, Line, ListSubscriber
+from tests.support.subscribers import PLENTY, SharedRoom, ListSubscriber
 
 
 class Place(Enum):
@@ -35,7 +35,7 @@ class QueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.journal = RecordingJournal()
-        self.lines = [Line(), Line()]
+        self.lines = [SharedRoom(), SharedRoom()]
         self.channels = [
             ListSubscriber(line, address=(number, n)) for number, line in enumerate(self.lines) for n in (1, 2)]
         self.consumers: list[Consumer] = []

@@ -18,7 +18,7 @@ from amqpd.broker.consumer import Consumer
 from amqpd.broker.definitions import Defined
 from amqpd.broker.queue import Queue
 from amqpd.broker.rules import QueueRules
-from amqpd.message import Facts, Message
+from amqpd.message import MessageProperties, Message
 from tests.support.journals import RecordingJournal
 from tests.support.samples import message, queue_definition
 from tests.support.subscribers import ListSubscriber
@@ -119,7 +119,7 @@ class QueueRulesMachine(RuleBasedStateMachine):
         bodies=st.lists(st.sampled_from([0, 10, 20]), min_size=1, max_size=5), persistent=st.booleans(),
         priority=st.sampled_from([None, 0, 1, 2, 9]), expiration=st.sampled_from([None, None, 0, 30, 100]))
     def publish(self, bodies: list[int], persistent: bool, priority: int | None, expiration: int | None) -> None:
-        facts = Facts(persistent=persistent, priority=priority, expiration_ms=expiration)
+        facts = MessageProperties(persistent=persistent, priority=priority, expiration_ms=expiration)
         run = [message(next(self.numbers), bytes(size), persistent=persistent) for size in bodies]
         lives = [life for life in (expiration, self.holds.message_ttl_ms) if life is not None]
         for one in run:

@@ -1,11 +1,11 @@
-"""A stretch against a sorted list: whatever order messages are put back in, they come out by their numbers."""
+"""A segment against a sorted list: whatever order messages are put back in, they come out by their numbers."""
 
 from __future__ import annotations
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from amqpd.broker.stretch import MESSAGE_COST, NO_BOUND, Budget, Stretch
+from amqpd.broker.segment import MESSAGE_COST, NO_BOUND, Budget, Segment
 from amqpd.message import Message
 from tests.support.samples import message
 
@@ -13,13 +13,13 @@ ROOM = 1 << 62
 places = st.floats(0, 1, exclude_max=True)
 
 
-class StretchMachine(RuleBasedStateMachine):
-    """`waiting` is what the stretch should hold by number, `out` what was taken or removed and may be put back."""
+class SegmentMachine(RuleBasedStateMachine):
+    """`waiting` is what the segment should hold by number, `out` what was taken or removed and may be put back."""
 
     def __init__(self) -> None:
         super().__init__()
         self.budget = Budget()
-        self.stretch = Stretch(self.budget)
+        self.segment = Segment(self.budget)
         self.waiting: dict[int, Message] = {}
         self.out: dict[int, Message] = {}
         self.last = 0
@@ -37,7 +37,7 @@ class StretchMachine(RuleBasedStateMachine):
     def extend(self, count: int) -> None:
         run = [message(self.last + place, b"x" * (place % 3)) for place in range(1, count + 1)]
         self.last += count
-        self.stretch.extend(run)
+        self.segment.extend(run)
         self.waiting.update((one.number, one) for one in run)
 
     @precondition(lambda self: self.out)
@@ -46,26 +46,26 @@ class StretchMachine(RuleBasedStateMachine):
         run = self.some(self.out, where)
         for one in run:
             self.waiting[one.number] = self.out.pop(one.number)
-        self.stretch.put_back(run)
+        self.segment.put_back(run)
 
     @precondition(lambda self: self.waiting)
     @rule(where=st.lists(places, min_size=1, max_size=5))
     def remove(self, where: list[float]) -> None:
         run = self.some(self.waiting, where)
-        self.stretch.remove(run)
+        self.segment.remove(run)
         self.goes(run)
 
     @precondition(lambda self: len(self.waiting) > 100)
     @rule()
     def remove_so_many_that_the_rest_moves_up(self) -> None:
         run = [self.waiting[number] for number in sorted(self.waiting) if number % 4]
-        self.stretch.remove(run)
+        self.segment.remove(run)
         self.goes(run)
 
     @rule(limit=st.integers(1, 50), room=st.sampled_from([1, 1_000, ROOM]), ahead=st.sampled_from([0, 3, NO_BOUND]))
     def take(self, limit: int, room: int, ahead: int) -> None:
         bound = min(self.waiting, default=0) + ahead
-        run = self.stretch.take(limit, room, bound)
+        run = self.segment.take(limit, room, bound)
         numbers = [one.number for one in run]
         assert numbers == sorted(self.waiting)[: len(run)] and len(run) <= limit
         assert all([number <= bound for number in numbers]) and (run or not self.waiting)
@@ -75,7 +75,7 @@ class StretchMachine(RuleBasedStateMachine):
     def take_last(self, limit: int, least: float) -> None:
         bound = int(least * self.last)
         expected = [number for number in sorted(self.waiting) if number > bound][-limit:]
-        run = self.stretch.take_last(limit, ROOM, lambda one: one.number > bound)
+        run = self.segment.take_last(limit, ROOM, lambda one: one.number > bound)
         assert [one.number for one in run] == expected
         self.goes(run)
 
@@ -83,24 +83,24 @@ class StretchMachine(RuleBasedStateMachine):
     def take_first(self, limit: int, most: float) -> None:
         bound = int(most * self.last)
         expected = [number for number in sorted(self.waiting) if number < bound][:limit]
-        run = self.stretch.take_first(limit, ROOM, lambda one: one.number < bound)
+        run = self.segment.take_first(limit, ROOM, lambda one: one.number < bound)
         assert [one.number for one in run] == expected
         self.goes(run)
 
     @rule()
     def clear(self) -> None:
-        run = self.stretch.clear()
+        run = self.segment.clear()
         assert [one.number for one in run] == sorted(self.waiting)
         self.goes(run)
 
     @invariant()
     def holds_what_it_should(self) -> None:
-        self.stretch.check()
-        assert [one.number for one in self.stretch] == sorted(self.waiting)
-        assert len(self.stretch) == len(self.waiting)
+        self.segment.check()
+        assert [one.number for one in self.segment] == sorted(self.waiting)
+        assert len(self.segment) == len(self.waiting)
         octets = sum([one.body_size for one in self.waiting.values()])
-        assert self.budget.used == self.stretch.cost == octets + MESSAGE_COST * len(self.waiting)
-        assert self.stretch.first_number <= min(self.waiting, default=self.last)
+        assert self.budget.used == self.segment.cost == octets + MESSAGE_COST * len(self.waiting)
+        assert self.segment.first_number <= min(self.waiting, default=self.last)
 
 
-TestStretch = StretchMachine.TestCase
+TestSegment = SegmentMachine.TestCase

@@ -18,7 +18,7 @@ from amqpd.wire.reader import Intake
 GB = 10 ** 9
 
 
-class FakePasses:
+class FakeLoopTurn:
     """Notes what it is told."""
 
     def __init__(self) -> None:
@@ -40,12 +40,12 @@ class Bench:
         self.used = GB
         self.free = 10 * GB
         self.given_back = 0
-        self.passes = FakePasses()
+        self.turn = FakeLoopTurn()
         self.ballast = FakeBallast()
         given: dict[str, Any] = {
             "memory_fraction": 0.6, "memory_absolute": 0, "disk_free_limit": GB, "data_dir": folder,
             "ballast": self.ballast} | settings
-        self.alarms = Alarms(self.passes, **given)  # type: ignore[arg-type]  # it is all that is needed of a pass
+        self.alarms = Alarms(self.turn, **given)  # type: ignore[arg-type]  # it is all that is needed of a turn
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_memory_alarms_beyond_the_watermark_and_ends_at_95_percent_of_it(bench: 
     for used in (6 * GB, 6 * GB + 1, int(5.71 * GB), int(5.7 * GB)):
         bench.used = used
         bench.alarms.check_memory()
-    assert bench.passes.reasons == ["low on memory", ""]
+    assert bench.turn.reasons == ["low on memory", ""]
 
 
 def test_what_is_free_in_the_process_is_given_back_before_memory_is_judged_to_be_high(bench: Bench) -> None:
@@ -95,7 +95,7 @@ def test_memory_is_looked_at_the_more_often_the_nearer_the_watermark_is(
 def test_an_absolute_watermark_goes_before_the_fraction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = make(tmp_path, monkeypatch, memory_absolute=GB - 1)
     bench.alarms.check_memory()
-    assert bench.passes.reasons == ["low on memory"]
+    assert bench.turn.reasons == ["low on memory"]
     assert bench.alarms.statistics()["vm_memory_high_watermark_setting"] == {"absolute": GB - 1}
 
 
@@ -104,7 +104,7 @@ def test_a_watermark_that_is_set_holds_at_once(bench: Bench) -> None:
     bench.alarms.set_memory_watermark_absolute(2 * GB)
     bench.alarms.set_memory_watermark(0)
     bench.alarms.set_memory_watermark(0.6)
-    assert bench.passes.reasons == ["low on memory", "", "low on memory", ""]
+    assert bench.turn.reasons == ["low on memory", "", "low on memory", ""]
     assert bench.alarms.statistics()["vm_memory_high_watermark_setting"] == {"relative": 0.6}
     assert bench.alarms.statistics()["vm_memory_high_watermark_limit"] == 6 * GB
 
@@ -113,7 +113,7 @@ def test_the_disk_alarms_below_its_limit(bench: Bench) -> None:
     for free in (GB, GB - 1, GB):
         bench.free = free
         bench.alarms.check_disk()
-    assert bench.passes.reasons == ["low on disk", ""]
+    assert bench.turn.reasons == ["low on disk", ""]
 
 
 def test_the_disk_alarms_while_the_ballast_is_spent(bench: Bench) -> None:
@@ -122,7 +122,7 @@ def test_the_disk_alarms_while_the_ballast_is_spent(bench: Bench) -> None:
     bench.alarms.check_disk()
     bench.ballast.is_spent = False
     bench.alarms.check_disk()
-    assert bench.passes.reasons == ["low on disk", ""]
+    assert bench.turn.reasons == ["low on disk", ""]
 
 
 @pytest.mark.parametrize("free, seconds", [(10 * GB, 10.0), (GB + 250_000_000, 2.0), (GB, 0.1), (0, 0.1)])
@@ -137,7 +137,7 @@ def test_a_disk_limit_that_is_set_holds_at_once(bench: Bench) -> None:
     bench.alarms.set_disk_free_limit(11 * GB)
     bench.alarms.set_disk_free_limit(0)
     bench.alarms.set_disk_free_limit_relative(1.5)
-    assert bench.passes.reasons == ["low on disk", "", "low on disk"]
+    assert bench.turn.reasons == ["low on disk", "", "low on disk"]
     assert bench.alarms.statistics()["disk_free_limit"] == 15 * GB
 
 
@@ -145,7 +145,7 @@ def test_a_broker_in_memory_has_no_disk_alarm(tmp_path: Path, monkeypatch: pytes
     bench = make(tmp_path, monkeypatch, data_dir=None, ballast=None)
     bench.free = 0
     bench.alarms.check_disk()
-    assert bench.passes.reasons == []
+    assert bench.turn.reasons == []
 
 
 def test_one_of_two_alarms_may_end(bench: Bench) -> None:
@@ -154,7 +154,7 @@ def test_one_of_two_alarms_may_end(bench: Bench) -> None:
     assert [alarm["resource"] for alarm in bench.alarms.statistics()["alarms"]] == ["disk", "memory"]
     bench.alarms.set_memory_watermark(1)
     bench.alarms.set_disk_free_limit(1)
-    assert bench.passes.reasons == ["low on memory", "low on disk & memory", "low on disk", ""]
+    assert bench.turn.reasons == ["low on memory", "low on disk & memory", "low on disk", ""]
 
 
 def test_the_log_says_what_rabbitmq_s_does(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
@@ -193,7 +193,7 @@ def test_who_waits_for_the_next_look_does_not_wait_with_an_old_limit(bench: Benc
         await asyncio.sleep(0.01)
         bench.used, bench.free = GB + 1, GB - 1
         async with asyncio.timeout(0.9):
-            while bench.passes.reasons[-1:] != ["low on disk & memory"]:
+            while bench.turn.reasons[-1:] != ["low on disk & memory"]:
                 await asyncio.sleep(0.01)
         for task in watches:
             task.cancel()
@@ -275,7 +275,7 @@ def test_what_the_collector_frees_raises_no_alarm(bench: Bench, collector: Colle
 
 
 def test_what_connections_have_half_received_is_shown(bench: Bench) -> None:
-    bench.passes.intake.octets = 12_345
+    bench.turn.intake.octets = 12_345
     assert bench.alarms.statistics()["memory"]["connection_readers"] == 12_345
 
 

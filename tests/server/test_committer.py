@@ -29,7 +29,7 @@ class GatedStore:
         self.begun = threading.Semaphore(0)
         self.failure: StoreError | None = None
         self.checkpoints = 0
-        self.is_log_large = self.is_checkpoint_long = False
+        self.is_wal_large = self.is_checkpoint_long = False
         self.checkpoint_gate = threading.Event()
         self.checkpoint_gate.set()
         self.shrinks = iter([False] * 1_000)
@@ -66,7 +66,7 @@ class GatedStore:
         self.committed.append(batch.number)
 
     def is_checkpoint_due(self) -> bool:
-        return self.is_log_large
+        return self.is_wal_large
 
     def checkpoint_if_due(self) -> None:
         assert self.checkpoint_gate.wait(10)
@@ -76,7 +76,7 @@ class GatedStore:
         return StoreError(f"a mistake: {error}")
 
 
-class FakePasses:
+class FakeLoopTurn:
     """Counts what it is told."""
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class FakePasses:
         self.worked += 1
 
 
-class FakeShelf:
+class FakePageStore:
     """Knows when it was open."""
 
     def __init__(self) -> None:
@@ -118,13 +118,13 @@ class Bench:
     def __init__(self) -> None:
         self.journal = Journal()
         self.store = GatedStore()
-        self.passes = FakePasses()
-        self.shelf = FakeShelf()
+        self.turn = FakeLoopTurn()
+        self.page_store = FakePageStore()
         self.failures: list[StoreError] = []
         self.failed = asyncio.Event()
         self.committer = Committer(
-            self.journal, self.store, self.passes, asyncio.get_running_loop(),  # type: ignore[arg-type]  # stand-ins
-            self.fail, self.shelf)
+            self.journal, self.store, self.turn, asyncio.get_running_loop(),  # type: ignore[arg-type]  # stand-ins
+            self.fail, self.page_store)
         self.committer.start()
 
     def fail(self, error: StoreError) -> None:
@@ -152,7 +152,7 @@ def test_a_batch_is_committed_and_then_told() -> None:
         bench.record(1, 2)
         bench.committer.take()
         await bench.committer.wait_committed()
-        assert bench.passes.heard == [1]
+        assert bench.turn.heard == [1]
 
     bench = run(talk)
     assert (bench.store.committed, bench.store.checkpoints) == ([1], 0)
@@ -160,19 +160,19 @@ def test_a_batch_is_committed_and_then_told() -> None:
 
 def test_nobody_waits_for_the_log_to_be_written_back_and_nobody_reads_meanwhile() -> None:
     async def talk(bench: Bench) -> None:
-        bench.store.is_log_large = True
+        bench.store.is_wal_large = True
         bench.store.checkpoint_gate.clear()
         bench.record(1)
         bench.committer.take()
         await bench.committer.wait_committed()
-        assert bench.passes.heard == [1] and bench.shelf.is_in_use
+        assert bench.turn.heard == [1] and bench.page_store.is_in_use
         bench.record(2)
         bench.committer.take()
         bench.store.checkpoint_gate.set()
         await bench.committer.wait_committed()
 
     bench = run(talk)
-    assert (bench.store.committed, bench.store.checkpoints, bench.shelf.is_in_use) == ([1, 2], 2, False)
+    assert (bench.store.committed, bench.store.checkpoints, bench.page_store.is_in_use) == ([1, 2], 2, False)
 
 
 def test_a_mistake_in_the_thread_is_a_failure_of_the_store() -> None:
@@ -192,7 +192,7 @@ def test_a_mistake_in_the_thread_is_a_failure_of_the_store() -> None:
 
 def test_a_journal_that_failed_is_a_failure_of_the_store_which_is_told_once_and_no_batch_is_written() -> None:
     async def talk(bench: Bench) -> None:
-        bench.passes.is_awaiting = True
+        bench.turn.is_awaiting = True
         bench.record(1)
         bench.journal.settled(QUEUE, [1], is_answered=True)
         bench.journal.fail(KeyError("no such row"))
@@ -205,13 +205,13 @@ def test_a_journal_that_failed_is_a_failure_of_the_store_which_is_told_once_and_
 
     bench = run(talk)
     assert [str(failure) for failure in bench.failures] == ["a mistake: 'no such row'"]
-    assert (bench.store.committed, bench.passes.heard, bench.passes.answered) == ([], [], [])
+    assert (bench.store.committed, bench.turn.heard, bench.turn.answered) == ([], [], [])
 
 
 def test_a_job_before_a_batch_is_taken_may_fail_the_journal() -> None:
     async def talk(bench: Bench) -> None:
         bench.record(1)
-        bench.passes.work_on_new = lambda: bench.journal.fail(KeyError("no such row"))    # type: ignore[method-assign]
+        bench.turn.work_on_new = lambda: bench.journal.fail(KeyError("no such row"))    # type: ignore[method-assign]
         bench.committer.take()
 
     bench = run(talk)
@@ -228,11 +228,11 @@ def test_what_is_being_written_when_the_journal_fails_is_told_and_nothing_after_
         bench.journal.fail(KeyError("no such row"))
         bench.committer.take()
         bench.store.gate.set()
-        while not bench.passes.heard:
+        while not bench.turn.heard:
             await asyncio.sleep(0)
 
     bench = run(talk)
-    assert (len(bench.failures), bench.store.committed, bench.passes.heard) == (1, [1], [1])
+    assert (len(bench.failures), bench.store.committed, bench.turn.heard) == (1, [1], [1])
 
 
 def test_one_batch_fills_while_another_is_written() -> None:
@@ -253,29 +253,29 @@ def test_one_batch_fills_while_another_is_written() -> None:
 def test_nothing_is_written_where_nothing_is_recorded() -> None:
     async def talk(bench: Bench) -> None:
         bench.committer.take()
-        assert bench.passes.heard == []
+        assert bench.turn.heard == []
 
     assert run(talk).store.committed == []
 
 
 def test_those_who_wait_for_a_batch_that_became_empty_are_told() -> None:
     async def talk(bench: Bench) -> None:
-        bench.passes.is_awaiting = True
+        bench.turn.is_awaiting = True
         run_ = messages(1, persistent=True)
         bench.journal.published(QUEUE, run_)
         bench.journal.settled(QUEUE, [message.number for message in run_])
         bench.committer.take()
-        assert bench.passes.heard == [1]
-        bench.passes.is_awaiting = False
+        assert bench.turn.heard == [1]
+        bench.turn.is_awaiting = False
 
     assert run(talk).store.committed == []
 
 
 def test_what_died_is_buried_before_a_batch_is_taken() -> None:
     async def talk(bench: Bench) -> None:
-        bench.passes.work_on_new = lambda: bench.record(7)  # type: ignore[method-assign]  # the death of something
+        bench.turn.work_on_new = lambda: bench.record(7)  # type: ignore[method-assign]  # the death of something
         bench.committer.take()
-        del bench.passes.work_on_new
+        del bench.turn.work_on_new
         await bench.committer.wait_committed()
 
     assert run(talk).store.committed == [1]
@@ -368,7 +368,7 @@ def test_a_failure_is_told_once_and_nothing_is_written_after_it() -> None:
 
     bench = run(talk)
     assert [str(failure) for failure in bench.failures] == ["the disk is gone"]
-    assert (bench.store.committed, bench.passes.heard) == ([], [])
+    assert (bench.store.committed, bench.turn.heard) == ([], [])
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile", "idle"])
@@ -393,7 +393,7 @@ def test_nothing_is_told_of_a_batch_whose_files_are_gone(when: str) -> None:
 
     bench = run(talk)
     assert [str(failure) for failure in bench.failures] == ["the file was deleted"]
-    assert bench.passes.heard == [] and bench.store.committed == [1] * (when == "meanwhile")
+    assert bench.turn.heard == [] and bench.store.committed == [1] * (when == "meanwhile")
 
 
 @pytest.mark.parametrize("is_small", [True, False])
@@ -406,7 +406,7 @@ def test_a_small_batch_is_written_before_a_large_log_is_written_back(
         monkeypatch.setattr(committer_module, "FEWEST_OCTETS_WAITING", 1)
 
     async def talk(bench: Bench) -> None:
-        bench.store.is_log_large = bench.store.is_checkpoint_long = True
+        bench.store.is_wal_large = bench.store.is_checkpoint_long = True
         bench.store.checkpoint_gate.clear()
         bench.record(1)
         bench.committer.take()
@@ -415,22 +415,22 @@ def test_a_small_batch_is_written_before_a_large_log_is_written_back(
         bench.committer.take()
         if is_small:
             await bench.committer.wait_committed()
-        assert bench.shelf.is_in_use and bench.store.checkpoints == 0
-        assert bench.passes.heard == ([1, 2] if is_small else [1])
+        assert bench.page_store.is_in_use and bench.store.checkpoints == 0
+        assert bench.turn.heard == ([1, 2] if is_small else [1])
         bench.store.checkpoint_gate.set()
         bench.store.is_checkpoint_long = False
         await bench.committer.wait_committed()
 
     bench = run(talk)
     assert bench.store.committed == [1, 2]
-    assert (bench.store.checkpoints, bench.shelf.is_in_use) == (1 if is_small else 2, False)
+    assert (bench.store.checkpoints, bench.page_store.is_in_use) == (1 if is_small else 2, False)
 
 
 def test_what_else_is_to_be_done_waits_until_a_large_log_is_written_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(committer_module, "NEXT_S", 10)
 
     async def talk(bench: Bench) -> None:
-        bench.store.is_log_large = bench.store.is_checkpoint_long = True
+        bench.store.is_wal_large = bench.store.is_checkpoint_long = True
         bench.record(1)
         bench.committer.take()
         await bench.committer.wait_committed()
@@ -451,7 +451,7 @@ def test_a_batch_and_the_writing_back_of_the_log_get_room_each_by_itself() -> No
             step()
 
         bench.committer._with_room = with_room
-        bench.store.is_log_large = True
+        bench.store.is_wal_large = True
         bench.record(1)
         bench.committer.take()
         await bench.committer.stop()
@@ -468,7 +468,7 @@ def test_a_log_that_cannot_be_written_back_for_want_of_room_is_left_for_later() 
             step()
 
         bench.committer._with_room = with_room
-        bench.store.is_log_large = True
+        bench.store.is_wal_large = True
         for number in (1, 2):
             bench.record(number)
             bench.committer.take()
@@ -509,23 +509,23 @@ def test_changes_are_committed_as_messages_are() -> None:
 
 def test_publishers_are_told_of_what_was_answered_while_it_is_written() -> None:
     async def talk(bench: Bench) -> None:
-        bench.passes.is_awaiting = True
+        bench.turn.is_awaiting = True
         bench.store.gate.clear()
         bench.record(1, 2, 3)
         bench.committer.take()
         bench.committer.tell_of_answers()
-        assert bench.passes.answered == []
+        assert bench.turn.answered == []
         bench.journal.settled(QUEUE, [1, 2], is_answered=True)
         bench.committer.tell_of_answers()
         bench.committer.tell_of_answers()
-        assert bench.passes.answered == [2] and not bench.store.committed
+        assert bench.turn.answered == [2] and not bench.store.committed
         bench.record(4)
         bench.store.gate.set()
         await bench.committer.wait_committed()
         bench.journal.settled(QUEUE, [3, 4], is_answered=True)
         bench.committer.tell_of_answers()
-        assert bench.passes.answered == [2]     # all that was published is on disk
-        bench.passes.is_awaiting = False
+        assert bench.turn.answered == [2]     # all that was published is on disk
+        bench.turn.is_awaiting = False
 
     run(talk)
 
@@ -535,22 +535,22 @@ def test_answers_are_no_news_where_nobody_waits() -> None:
         bench.record(1)
         bench.journal.settled(QUEUE, [1], is_answered=True)
         bench.committer.tell_of_answers()
-        assert bench.passes.answered == []
+        assert bench.turn.answered == []
 
     run(talk)
 
 
 def test_what_left_its_queue_unwritten_and_unanswered_is_owed_to_nobody() -> None:
     async def talk(bench: Bench) -> None:
-        bench.passes.is_awaiting = True
+        bench.turn.is_awaiting = True
         bench.record(1)
         bench.journal.settled(QUEUE, [1])       # it was purged
         bench.committer.take()
         bench.record(2, 3)
         bench.journal.settled(QUEUE, [2], is_answered=True)
         bench.committer.tell_of_answers()
-        assert (bench.passes.heard, bench.passes.answered) == ([1], [2])
-        bench.passes.is_awaiting = False
+        assert (bench.turn.heard, bench.turn.answered) == ([1], [2])
+        bench.turn.is_awaiting = False
 
     run(talk)
 
@@ -622,7 +622,7 @@ def test_batches_are_written_while_a_job_is_at_work() -> None:
 
         await bench.committer.run_between(job)
         await bench.committer.wait_committed()
-        assert bench.passes.heard == [1]
+        assert bench.turn.heard == [1]
 
     seen: list[list[int]] = []
     run(talk)

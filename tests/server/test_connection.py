@@ -19,7 +19,7 @@ from amqpd.broker.definitions import PermissionDefinition, UserDefinition, Vhost
 from amqpd.server import connection as connection_module
 from amqpd.server.connection import ClientProtocol
 from amqpd.server.listener import Listeners
-from amqpd.server.loop import Pass
+from amqpd.server.loop import LoopTurn
 from amqpd.server.read_shares import LITTLE, SCRAP, TURN_STEPS
 from amqpd.server.unauthenticated import Unauthenticated
 from amqpd.session.connection import SessionSettings
@@ -85,14 +85,14 @@ class FakeTransport(asyncio.Transport):
         self.calls.append("abort")
 
 
-class WatchedPass(Pass):
-    """A pass that ends when the test says so, and tells who was not to be read on."""
+class WatchedPass(LoopTurn):
+    """A turn that ends when the test says so, and tells who was not to be read on."""
 
     is_full = is_overfull = False
 
     def __init__(self, broker: Broker) -> None:
         self.turns = FakeLoop()
-        super().__init__(self.turns, broker)  # type: ignore[arg-type]  # it is all that a pass needs of a loop
+        super().__init__(self.turns, broker)  # type: ignore[arg-type]  # it is all that a turn needs of a loop
         self.again: list[ClientProtocol] = []
         self.later: list[ClientProtocol] = []
 
@@ -126,13 +126,13 @@ class Client:
         self.broker.add_vhost(VhostDefinition("/"))
         self.broker.add_user(UserDefinition("guest"))
         self.broker.set_permissions(PermissionDefinition("guest", "/", ".*", ".*", ".*"))
-        self.passes = WatchedPass(self.broker)
+        self.turn = WatchedPass(self.broker)
         self.logins = FakeLogins(self.broker)
         settings = SessionSettings(server_properties={}, outgoing_limit=limit)
         self.unauthenticated: Unauthenticated[ClientProtocol] = Unauthenticated(4, 2)
-        loop: Any = self.passes.turns
+        loop: Any = self.turn.turns
         logins: Any = self.logins
-        self.listeners = Listeners(self.broker, settings, self.passes, logins, self.unauthenticated, loop)
+        self.listeners = Listeners(self.broker, settings, self.turn, logins, self.unauthenticated, loop)
         self.transport = FakeTransport()
         self.protocol = ClientProtocol(self.listeners, ("10.0.0.1", 40_000), ("10.0.0.2", 5_672))
         self.protocol.connection_made(self.transport)
@@ -147,9 +147,9 @@ class Client:
             octets = octets[size:]
 
     def say_all(self, octets: bytes) -> None:
-        """Say it, and let the pass end."""
+        """Say it, and let the turn end."""
         self.say(octets)
-        self.passes.turns.run_out()
+        self.turn.turns.run_out()
 
     @property
     def session(self) -> Any:
@@ -228,11 +228,11 @@ def test_who_says_a_lot_rests_while_others_wait(open_client: Client) -> None:
     publish = frame.marshal(Basic.Publish(routing_key="q"), 1) + content_frames(1, bytes(1_000))
     run = publish * (3 * size // len(publish))
     open_client.say(run[:size])
-    assert open_client.passes.again == [] and open_client.session.is_read, "it is alone"
-    open_client.passes.shares.begin_turn()
-    open_client.passes.shares.rest(open_client.protocol)        # it stands for somebody else here
+    assert open_client.turn.again == [] and open_client.session.is_read, "it is alone"
+    open_client.turn.shares.begin_turn()
+    open_client.turn.shares.rest(open_client.protocol)        # it stands for somebody else here
     open_client.say(run[size : 2 * size])
-    assert open_client.passes.again == [open_client.protocol] and not open_client.session.is_read
+    assert open_client.turn.again == [open_client.protocol] and not open_client.session.is_read
     assert open_client.transport.calls[-1] == "pause"
     assert open_client.protocol.expected_steps > size // 2_000, "what it sent is what it is expected to send"
     open_client.protocol.resume_reading()
@@ -240,7 +240,7 @@ def test_who_says_a_lot_rests_while_others_wait(open_client: Client) -> None:
 
 
 def test_a_spent_turn_leaves_a_scrap_for_everybody(open_client: Client) -> None:
-    shares = open_client.passes.shares
+    shares = open_client.turn.shares
     other: Any = SimpleNamespace(expected_steps=0, has_rested=False)
     shares.has_read(other, 1, 2, TURN_STEPS)
     assert len(open_client.protocol.get_buffer(-1)) == SCRAP
@@ -249,19 +249,19 @@ def test_a_spent_turn_leaves_a_scrap_for_everybody(open_client: Client) -> None:
 
 
 def test_a_full_journal_stops_the_reading_of_those_who_send_much(open_client: Client) -> None:
-    open_client.passes.is_full = True
+    open_client.turn.is_full = True
     open_client.say(PUBLISH)
     assert open_client.session.is_read
     open_client.say(PUBLISH * (2 * LITTLE))
     open_client.say(PUBLISH)
-    assert open_client.passes.later == [open_client.protocol] and not open_client.session.is_read
+    assert open_client.turn.later == [open_client.protocol] and not open_client.session.is_read
 
 
 def test_a_journal_that_is_over_full_stops_the_reading_of_everybody(open_client: Client) -> None:
-    open_client.passes.is_overfull = open_client.passes.is_full = True
+    open_client.turn.is_overfull = open_client.turn.is_full = True
     open_client.say(PUBLISH)
     open_client.say(PUBLISH)
-    assert open_client.passes.later == [open_client.protocol] and not open_client.session.is_read
+    assert open_client.turn.later == [open_client.protocol] and not open_client.session.is_read
 
 
 def test_a_full_transport_stops_deliveries_until_it_has_drained(open_client: Client) -> None:
@@ -272,7 +272,7 @@ def test_a_full_transport_stops_deliveries_until_it_has_drained(open_client: Cli
     open_client.say_all(frame.marshal(Basic.Publish(routing_key="q"), 1) + content_frames(1, b"body"))
     assert open_client.heard() == b""
     open_client.protocol.resume_writing()
-    open_client.passes.turns.run_out()
+    open_client.turn.turns.run_out()
     assert b"body" in open_client.heard()
 
 
@@ -283,9 +283,9 @@ def test_more_than_the_outbox_holds_is_delivered_pass_by_pass() -> None:
     client.say_all(frame.marshal(Queue.Declare(queue="q"), 1) + publish * 100)
     client.heard()
     client.say(frame.marshal(Basic.Consume(queue="q", no_ack=True), 1))
-    client.passes.turns.turn()
+    client.turn.turns.turn()
     assert 9_000 < len(client.heard()) < 13_000
-    client.passes.turns.run_out()
+    client.turn.turns.run_out()
     assert len(client.heard()) > 80_000
     client.transport.socket.close()
 
@@ -309,7 +309,7 @@ def test_a_huge_content_in_small_frames_is_not_joined_either(open_client: Client
 # Alarms
 
 def test_a_blocked_client_is_read_in_small_pieces_and_then_not_at_all(open_client: Client) -> None:
-    open_client.passes.set_alarm("low on disk")
+    open_client.turn.set_alarm("low on disk")
     open_client.say(PUBLISH)
     assert len(open_client.protocol.get_buffer(-1)) == connection_module.READ_WHILE_BLOCKED
     open_client.say_all(PUBLISH * 15)
@@ -318,9 +318,9 @@ def test_a_blocked_client_is_read_in_small_pieces_and_then_not_at_all(open_clien
     assert not open_client.session.is_read and open_client.transport.calls[-1] == "pause"
     open_client.protocol.resume_reading()
     assert not open_client.session.is_read and open_client.transport.calls[-1] == "pause"
-    open_client.passes.set_alarm("")
-    open_client.passes.turns.run_out()
-    open_client.passes.again.pop().resume_reading()
+    open_client.turn.set_alarm("")
+    open_client.turn.turns.run_out()
+    open_client.turn.again.pop().resume_reading()
     assert open_client.session.is_read and open_client.transport.calls[-1] == "resume"
 
 
@@ -330,12 +330,12 @@ def test_the_shared_buffer_may_be_used_by_others_while_a_client_is_blocked(open_
     publishes = [frame.marshal(Basic.Publish(routing_key="q"), 1) + content_frames(1, body) for body in bodies]
     open_client.say_all(frame.marshal(Queue.Declare(queue="q"), 1) + publishes[0][:50_000])
     open_client.protocol.session.receive(publishes[0][50_000:60_000], 0)
-    open_client.passes.set_alarm("low on disk")
+    open_client.turn.set_alarm("low on disk")
     open_client.say(publishes[0][60_000:] + publishes[1] + publishes[2])
     assert open_client.session.is_blocked
     open_client.listeners.buffer[:] = bytes(len(open_client.listeners.buffer))
-    open_client.passes.set_alarm("")
-    open_client.passes.turns.run_out()
+    open_client.turn.set_alarm("")
+    open_client.turn.turns.run_out()
     assert [message.body for message in open_client.broker.vhosts["/"].queues["q"].ready] == bodies
 
 
@@ -371,7 +371,7 @@ def test_a_client_that_closes_hears_so_and_closes_its_socket_itself(open_client:
 
 def test_a_client_that_agreed_to_our_close_hears_the_end(open_client: Client) -> None:
     open_client.session.force_close("enough")
-    open_client.passes.turns.run_out()
+    open_client.turn.turns.run_out()
     assert b"CONNECTION_FORCED - enough" in open_client.heard()
     open_client.say_all(CLOSE_OK)
     assert open_client.transport.calls[-1] == "eof"
@@ -385,10 +385,10 @@ def test_another_protocol_hears_ours_and_then_the_end(client: Client) -> None:
 
 
 def test_an_end_that_is_due_is_read_for_even_if_reading_was_stopped(open_client: Client) -> None:
-    open_client.passes.is_overfull = open_client.passes.is_full = True
+    open_client.turn.is_overfull = open_client.turn.is_full = True
     open_client.say(CLOSE)
     assert not open_client.session.is_read
-    open_client.passes.turns.run_out()
+    open_client.turn.turns.run_out()
     assert open_client.session.is_read and open_client.transport.calls[-1] == "resume"
 
 
@@ -403,7 +403,7 @@ def test_nothing_is_written_to_a_socket_that_is_closing(open_client: Client) -> 
 def test_a_lost_socket_ends_the_session(open_client: Client) -> None:
     open_client.say_all(frame.marshal(Queue.Declare(queue="mine", exclusive=True), 1))
     open_client.protocol.connection_lost(None)
-    assert open_client.session.phase is Phase.CLOSED and not open_client.passes.protocols
+    assert open_client.session.phase is Phase.CLOSED and not open_client.turn.protocols
     assert not open_client.broker.connections and not open_client.broker.vhosts["/"].queues
 
 
@@ -443,9 +443,9 @@ def test_a_client_that_must_read_its_answers_first_is_not_read_and_goes_on_when_
     client.transport.unsent = 0
     while client.session.waits_for_reader:
         client.protocol.resume_writing()
-        client.passes.turns.run_out()
+        client.turn.turns.run_out()
         said += client.heard().count(b"\x01q")
-    client.passes.turns.run_out()
+    client.turn.turns.run_out()
     assert said + client.heard().count(b"\x01q") == 10_000
-    assert client.passes.again == [client.protocol]
+    assert client.turn.again == [client.protocol]
     client.transport.socket.close()

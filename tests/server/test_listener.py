@@ -15,7 +15,7 @@ from amqpd.broker.definitions import UserDefinition, VhostDefinition
 from amqpd.server import unauthenticated as unauthenticated_module
 from amqpd.server.addresses import bind
 from amqpd.server.listener import Listeners
-from amqpd.server.loop import Pass
+from amqpd.server.loop import LoopTurn
 from amqpd.server.unauthenticated import Unauthenticated
 from amqpd.session.connection import SessionSettings
 from amqpd.store.journal import MemoryJournal
@@ -33,11 +33,11 @@ class House:
         broker.add_vhost(VhostDefinition("/"))
         broker.add_user(UserDefinition("guest"))
         loop = asyncio.get_running_loop()
-        self.passes = Pass(loop, broker)
+        self.turn = LoopTurn(loop, broker)
         logins: Any = FakeLogins(broker)
         self.unauthenticated: Any = Unauthenticated(limit, per_address)
         self.listeners = Listeners(
-            broker, SessionSettings(server_properties={}), self.passes, logins, self.unauthenticated, loop)
+            broker, SessionSettings(server_properties={}), self.turn, logins, self.unauthenticated, loop)
         self.clients: list[socket.socket] = []
         self.port = 0
 
@@ -60,7 +60,7 @@ class House:
         self.listeners.stop_listening()
         for client in self.clients:
             client.close()
-        while self.passes.protocols:
+        while self.turn.protocols:
             await asyncio.sleep(0.01)
 
 

@@ -31,16 +31,16 @@ class FakePass:
 class FakeSession:
     """A session and its protocol in one; overdue until it is heard."""
 
-    is_unheard = waits_for_reader = False
+    is_input_full = waits_for_reader = False
     name, number = "a -> b", 1
 
-    def __init__(self, passes: FakePass, *, is_overdue: bool = False) -> None:
+    def __init__(self, turn: FakePass, *, is_overdue: bool = False) -> None:
         self.overdue = is_overdue
         self.excused: list[int] = []
         self.calls: list[str] = []
         self.in_vain = 0
         self.channels: list[int] = []
-        passes.protocols[self] = self
+        turn.protocols[self] = self
 
     def tick(self, now_ms: int) -> bool:
         self.calls.append("tick")
@@ -74,14 +74,14 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.fixture
-def passes() -> FakePass:
+def turn() -> FakePass:
     return FakePass()
 
 
-def run(passes: FakePass, *steps: Callable[[], object]) -> None:
+def run(turn: FakePass, *steps: Callable[[], object]) -> None:
     """One tick after each step."""
     async def main() -> None:
-        ticker = Ticker(passes)  # type: ignore[arg-type]  # it is all that the ticker needs of a pass
+        ticker = Ticker(turn)  # type: ignore[arg-type]  # it is all that the ticker needs of a turn
         for step in steps:
             step()
             await ticker.tick()
@@ -101,47 +101,47 @@ def test_a_late_look_finds_how_much_too_late_it_is_and_that_once() -> None:
     assert not gaps.is_late(42_000)
 
 
-def test_who_is_in_time_is_looked_after_and_nothing_else(passes: FakePass, now: list[int]) -> None:
-    session = FakeSession(passes)
-    run(passes, lambda: now.__setitem__(0, 1_250))
-    assert session.calls == ["tick"] and session.excused == [] and passes.begun
+def test_who_is_in_time_is_looked_after_and_nothing_else(turn: FakePass, now: list[int]) -> None:
+    session = FakeSession(turn)
+    run(turn, lambda: now.__setitem__(0, 1_250))
+    assert session.calls == ["tick"] and session.excused == [] and turn.begun
 
 
-def test_who_is_overdue_goes_after_the_sockets_have_been_read(passes: FakePass, now: list[int]) -> None:
-    session = FakeSession(passes, is_overdue=True)
-    run(passes, lambda: None)
+def test_who_is_overdue_goes_after_the_sockets_have_been_read(turn: FakePass, now: list[int]) -> None:
+    session = FakeSession(turn, is_overdue=True)
+    run(turn, lambda: None)
     assert session.calls == ["tick", "log", "drop"]
 
 
-def test_who_is_heard_between_the_two_looks_stays(passes: FakePass, now: list[int]) -> None:
-    session = FakeSession(passes, is_overdue=True)
+def test_who_is_heard_between_the_two_looks_stays(turn: FakePass, now: list[int]) -> None:
+    session = FakeSession(turn, is_overdue=True)
 
     def say_something_late() -> None:
         """As a socket that the loop's next poll finds readable."""
         loop = asyncio.get_running_loop()
         loop.call_soon(loop.call_soon, loop.call_soon, setattr, session, "overdue", False)
 
-    run(passes, say_something_late)
+    run(turn, say_something_late)
     assert session.calls == ["tick"]
 
 
-def test_who_has_gone_between_the_two_looks_is_not_dropped(passes: FakePass, now: list[int]) -> None:
-    session = FakeSession(passes, is_overdue=True)
-    run(passes, lambda: asyncio.get_running_loop().call_soon(passes.protocols.clear))
+def test_who_has_gone_between_the_two_looks_is_not_dropped(turn: FakePass, now: list[int]) -> None:
+    session = FakeSession(turn, is_overdue=True)
+    run(turn, lambda: asyncio.get_running_loop().call_soon(turn.protocols.clear))
     assert session.calls == ["tick"]
 
 
 def test_a_gap_is_excused_before_anybody_is_looked_at(
-    passes: FakePass, now: list[int], caplog: pytest.LogCaptureFixture
+    turn: FakePass, now: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    session = FakeSession(passes)
-    run(passes, lambda: now.__setitem__(0, 41_500), lambda: now.__setitem__(0, 41_750))
+    session = FakeSession(turn)
+    run(turn, lambda: now.__setitem__(0, 41_500), lambda: now.__setitem__(0, 41_750))
     assert session.excused == [40_000] and session.calls == ["tick", "tick"]
     assert "nothing was done for 40.0 s" in caplog.text
 
 
-def test_a_gap_of_very_many_channels_is_excused_in_slices(passes: FakePass, now: list[int]) -> None:
-    sessions: list[Any] = [FakeSession(passes) for _ in range(9)]
+def test_a_gap_of_very_many_channels_is_excused_in_slices(turn: FakePass, now: list[int]) -> None:
+    sessions: list[Any] = [FakeSession(turn) for _ in range(9)]
     for session in sessions:
         session.channels = range(ticker_module.EXCUSED // 3)
     seen: list[int] = []
@@ -155,13 +155,13 @@ def test_a_gap_of_very_many_channels_is_excused_in_slices(passes: FakePass, now:
         now[0] = 41_500
         look_on()
 
-    run(passes, begin, lambda: now.__setitem__(0, 41_750))
+    run(turn, begin, lambda: now.__setitem__(0, 41_750))
     assert seen == [0, 3, 6, 9]
     assert all(session.calls == ["tick", "tick"] for session in sessions)
 
 
-def test_very_many_are_looked_after_in_slices(passes: FakePass, now: list[int]) -> None:
-    sessions = [FakeSession(passes) for _ in range(3 * ticker_module.SLICE)]
+def test_very_many_are_looked_after_in_slices(turn: FakePass, now: list[int]) -> None:
+    sessions = [FakeSession(turn) for _ in range(3 * ticker_module.SLICE)]
     seen: list[int] = []
 
     def look_on() -> None:
@@ -169,34 +169,34 @@ def test_very_many_are_looked_after_in_slices(passes: FakePass, now: list[int]) 
         if seen[-1] < len(sessions):
             asyncio.get_running_loop().call_soon(look_on)
 
-    run(passes, look_on)
+    run(turn, look_on)
     assert seen == [0, ticker_module.SLICE, 2 * ticker_module.SLICE, 3 * ticker_module.SLICE]
 
 
-def test_a_blocked_client_whose_machine_has_closed_is_dropped_at_once(passes: FakePass, now: list[int]) -> None:
-    session: Any = FakeSession(passes)
-    session.is_unheard = True
-    run(passes, lambda: None)
+def test_a_blocked_client_whose_machine_has_closed_is_dropped_at_once(turn: FakePass, now: list[int]) -> None:
+    session: Any = FakeSession(turn)
+    session.is_input_full = True
+    run(turn, lambda: None)
     assert session.calls == ["drop"]
 
 
 # Clients that take nothing
 
 def test_a_client_that_takes_nothing_of_what_it_is_sent_for_90_seconds_is_dropped(
-    passes: FakePass, now: list[int], caplog: pytest.LogCaptureFixture
+    turn: FakePass, now: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    session = FakeSession(passes)
+    session = FakeSession(turn)
     session.in_vain = 359
-    run(passes, lambda: None)
+    run(turn, lambda: None)
     assert session.calls == ["tick"]
     session.in_vain = 360
-    run(passes, lambda: None)
+    run(turn, lambda: None)
     assert session.calls == ["tick", "drop"]
     assert "a -> b: closing: the client has taken nothing of what it is sent for 90 s" in caplog.text
 
 
-def test_a_client_that_must_read_first_and_has_closed_its_socket_is_dropped(passes: FakePass, now: list[int]) -> None:
-    session = FakeSession(passes)
+def test_a_client_that_must_read_first_and_has_closed_its_socket_is_dropped(turn: FakePass, now: list[int]) -> None:
+    session = FakeSession(turn)
     session.waits_for_reader = True
-    run(passes, lambda: None)
+    run(turn, lambda: None)
     assert session.calls == ["drop"]

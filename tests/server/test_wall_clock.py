@@ -16,7 +16,7 @@ from amqpd.server import loop
 from amqpd.server.wall_clock import STEP_MS, WallClock
 from amqpd.store.journal import Journal
 from amqpd.store.store import Store
-from tests.store.store_samples import define, message, queue, read_facts, save
+from tests.store.store_samples import define, message, queue, read_properties, save
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 WALL_MS = 1_800_000_000_000
@@ -35,7 +35,7 @@ class Machine:
         self.journal = Journal()
         self.clock = Clock(self.now_ms, self.wall_ms)
         self.store = Store.open(self.directory, now=self.wall_ms // 1000)
-        recovered = self.store.load(read_facts)
+        recovered = self.store.load(read_properties)
         self.clock.set_stored(recovered.clock_behind_ms)
         self.wall_clock = WallClock(self.clock, self.journal, read=lambda: (self.now_ms, self.wall_ms))
         return recovered.messages.get(1) or StoredMessages([], [])  # type: ignore[arg-type]  # of no length
@@ -131,11 +131,11 @@ def test_who_was_to_be_woken_while_the_machine_slept_is_looked_for() -> None:
             self.calls.append("wake")
 
     async def main() -> None:
-        wall_clock = WallClock(Clock(), Journal(), passes)  # type: ignore[arg-type]  # a stand-in
+        wall_clock = WallClock(Clock(), Journal(), turn)  # type: ignore[arg-type]  # a stand-in
         following = asyncio.ensure_future(wall_clock.follow_forever())
         await asyncio.sleep(0)
         following.cancel()
 
-    passes = FakePass()
+    turn = FakePass()
     asyncio.run(main())
-    assert passes.calls == ["begin", "wake"]
+    assert turn.calls == ["begin", "wake"]

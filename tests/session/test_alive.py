@@ -95,7 +95,7 @@ def test_no_heartbeat_follows_the_last_words(stage: Stage) -> None:
 def test_heartbeats_go_on_while_a_close_is_not_answered(stage: Stage) -> None:
     talk = stage.client(heartbeat=1)
     talk.session.force_close("enough")
-    stage.end_pass()
+    stage.end_turn()
     stage.pass_time(1)
     talk.broker(Connection.Close(320, "CONNECTION_FORCED - enough", 0, 0), Heartbeat(), Heartbeat())
 

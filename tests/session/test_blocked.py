@@ -7,7 +7,7 @@ from pamqp import frame
 from pamqp.commands import Basic, Confirm, Connection, Queue
 from pamqp.heartbeat import Heartbeat
 
-from amqpd.session.connection import UNHEARD_OCTETS, SessionSettings
+from amqpd.session.connection import MOST_DEFERRED_BYTES, SessionSettings
 from tests.support.talk import Stage, Talk, content_frames
 
 DISK, MEMORY, BOTH = "low on disk", "low on memory", "low on disk & memory"
@@ -141,11 +141,11 @@ def test_a_body_over_the_limit_is_refused_when_the_alarm_has_ended(stage: Stage,
 def test_a_blocked_client_is_read_a_little_further_and_then_no_more(stage: Stage, publisher: Talk) -> None:
     publisher.publish("q", b"a").broker(Connection.Blocked(DISK))
     publisher.octets(frame.marshal(Heartbeat(), 0) * 10)
-    assert not publisher.session.is_unheard
-    publisher.publish("q", bytes(UNHEARD_OCTETS))
-    assert publisher.session.is_unheard
+    assert not publisher.session.is_input_full
+    publisher.publish("q", bytes(MOST_DEFERRED_BYTES))
+    assert publisher.session.is_input_full
     stage.set_alarm("")
-    assert not publisher.session.is_unheard
+    assert not publisher.session.is_input_full
     publisher.broker(Connection.Unblocked())
     assert publisher.hear(Basic.Ack) and len(ready(stage)) == 2
     publisher.hear_all()
@@ -167,7 +167,7 @@ def test_heartbeats_go_both_ways(stage: Stage) -> None:
 def test_a_client_that_is_not_read_any_more_lives_as_long_as_its_machine_answers(stage: Stage) -> None:
     talk = stage.client(heartbeat=10).open_channel()
     stage.set_alarm(DISK)
-    talk.publish("q", bytes(UNHEARD_OCTETS)).publish("q", bytes(UNHEARD_OCTETS))
+    talk.publish("q", bytes(MOST_DEFERRED_BYTES)).publish("q", bytes(MOST_DEFERRED_BYTES))
     talk.session.is_read = False
     for _ in range(5):
         stage.pass_time(15)
@@ -189,7 +189,7 @@ def test_a_blocked_client_that_is_gone_leaves_nothing(stage: Stage, publisher: T
 def test_a_blocked_client_can_be_closed_and_what_it_published_is_not_taken(stage: Stage, publisher: Talk) -> None:
     publisher.publish("q", b"a", b"b").broker(Connection.Blocked(DISK))
     publisher.session.force_close("enough")
-    stage.end_pass()
+    stage.end_turn()
     publisher.hung_up(320, "CONNECTION_FORCED - enough", 0, 0)
     stage.set_alarm("")
     assert ready(stage) == []
@@ -197,9 +197,9 @@ def test_a_blocked_client_can_be_closed_and_what_it_published_is_not_taken(stage
 
 def test_an_answer_to_our_close_is_found_behind_what_was_not_heard(stage: Stage, publisher: Talk) -> None:
     publisher.publish("q", b"a").broker(Connection.Blocked(DISK))
-    publisher.publish("q", bytes(UNHEARD_OCTETS)).client(Connection.Close(200, "bye", 0, 0)).nothing()
+    publisher.publish("q", bytes(MOST_DEFERRED_BYTES)).client(Connection.Close(200, "bye", 0, 0)).nothing()
     publisher.session.force_close("enough")
-    stage.end_pass()
+    stage.end_turn()
     publisher.broker(Connection.Close(320, "CONNECTION_FORCED - enough", 0, 0), Connection.CloseOk())
     assert publisher.session.is_finished
 
@@ -220,12 +220,12 @@ def test_a_failed_store_closes_with_541_and_what_waits_for_it_is_never_said(stag
     talk.client(Queue.Declare(queue="q", durable=True), Confirm.Select())
     talk.publish("q", b"a", persistent=True).nothing()
     talk.session.fail("the store has failed")
-    stage.end_pass()
+    stage.end_turn()
     talk.hung_up(541, "INTERNAL_ERROR - the store has failed", 0, 0)
 
 
 def test_a_stranger_hears_nothing_of_a_failed_store(stage: Stage, stranger: Talk) -> None:
     stranger.greet()
     stranger.session.fail("the store has failed")
-    stage.end_pass()
+    stage.end_turn()
     assert stranger.nothing().session.is_finished

@@ -259,7 +259,7 @@ def test_many_exclusive_queues_go_in_pieces_and_all_are_gone_before_close_ok(sta
     assert 0 < left < len(names) and not talk.session.take_output(stage.now_ms)
     assert work_on(stage) < 2 * PIECE
     assert 0 < len(vhost.queues) < left
-    stage.end_pass()
+    stage.end_turn()
     assert not vhost.queues and not [*vhost.bindings()]
     talk.broker(Connection.CloseOk())
     assert talk.session.is_finished
@@ -272,7 +272,7 @@ def test_an_exclusive_queue_that_is_not_gone_yet_is_locked_and_then_free(stage: 
     for channel, queue in (1, names[-1]), (2, names[0]):
         other.session.receive(frame.marshal(Queue.Declare(queue=queue), channel), stage.now_ms)
     assert {*stage.broker.vhosts["/"].queues} > {*names[-10:], names[0]}
-    stage.end_pass()
+    stage.end_turn()
     assert other.hear(Channel.Close).reply_code == 405
     other.broker(Queue.DeclareOk(names[0], 0, 0), channel=2).client(Channel.CloseOk())
     other.open_channel().client(Queue.Declare(queue=names[-1])).broker(Queue.DeclareOk(names[-1], 0, 0))
@@ -291,7 +291,7 @@ def test_the_end_of_exclusive_queues_may_be_interrupted(
     vhost = stage.broker.vhosts["/"]
     talk.session.receive(frame.marshal(Connection.Close(200, "bye", 0, 0), 0), stage.now_ms)
     interrupt(stage, talk)
-    stage.end_pass()
+    stage.end_turn()
     talk.hear_all()
     assert not vhost.queues and talk.session.phase is Phase.CLOSED
 
@@ -324,7 +324,7 @@ def test_what_a_held_answer_waits_for_is_waited_for_at_the_end_too(stage: Stage)
 
 def test_the_broker_closes_by_force(talk: Talk) -> None:
     talk.open_channel().session.force_close("Closed via amqpctl")
-    talk.stage.end_pass()
+    talk.stage.end_turn()
     talk.hung_up(320, "CONNECTION_FORCED - Closed via amqpctl", 0, 0)
 
 
@@ -336,7 +336,7 @@ def test_a_talk_that_is_not_open_is_ended_by_force_without_a_word(stranger: Talk
 def test_a_deleted_user_s_connections_are_closed(stage: Stage) -> None:
     talk, other = stage.client("bob"), stage.client()
     stage.broker.delete_user("bob")
-    stage.end_pass()
+    stage.end_turn()
     talk.hung_up(320, "CONNECTION_FORCED - user 'bob' is deleted", 0, 0)
     other.open_channel()
 
@@ -345,7 +345,7 @@ def test_a_deleted_vhost_s_connections_are_closed(stage: Stage) -> None:
     talk = stage.client().open_channel()
     talk.client(Queue.Declare(queue="q", durable=True)).broker(Queue.DeclareOk("q", 0, 0))
     stage.broker.delete_vhost("/")
-    stage.end_pass()
+    stage.end_turn()
     talk.hung_up(320, "CONNECTION_FORCED - vhost '/' is deleted", 0, 0)
     assert not stage.journal.now.messages
 
@@ -475,7 +475,7 @@ def test_consumers_leave_and_unacked_messages_go_back_in_pieces(quiet: Quiet, en
     assert [*vhost.queues] == names[::2]
     assert [len(queue.ready) for queue in vhost.queues.values()] == [1] * (PIECE - 1) + [2]
     assert not any(queue.consumers or queue.unacked for queue in vhost.queues.values())
-    quiet.end_pass()
+    quiet.end_turn()
     quiet.look()
     heard = [type(one.said) for one in talk.hear_all()]
     assert heard == {
@@ -497,7 +497,7 @@ def test_the_end_of_a_channel_may_be_interrupted(
     end(talk)
     talk.session.take_output(quiet.now_ms)
     interrupt(talk)
-    quiet.end_pass()
+    quiet.end_turn()
     while not quiet.broker.worklist.is_empty:
         work_on(quiet)
     assert [*vhost.queues] == ([] if interrupt is delete_vhost else names[::2])
@@ -510,7 +510,7 @@ def test_queues_that_go_while_their_consumers_leave_are_not_told_of(quiet: Quiet
     names = hold_much(talk)
     fail_channel(talk)
     other.client(Queue.Delete(queue=names[-2])).hear(Queue.DeleteOk)
-    quiet.end_pass()
+    quiet.end_turn()
     assert [type(one.said) for one in talk.hear_all()] == [Channel.Close]
     quiet.look()
 
@@ -546,7 +546,7 @@ def test_a_channel_that_has_not_been_stopped_yet_is_given_nothing(stage: Stage) 
     queue.publish(messages(*range(1_000, 1_003)))
     queue.dispatch()
     assert len(queue.ready) == 3
-    stage.end_pass()
+    stage.end_turn()
     assert not queue.consumers
     other.client(Queue.Delete(queue="q")).broker(Queue.DeleteOk(3))
 
@@ -573,6 +573,6 @@ def test_the_consumers_of_a_deleted_vhost_hear_of_its_end_and_not_of_their_queue
     talk.client(Basic.Consume(queue="q", consumer_tag="c")).hear(Basic.ConsumeOk)
     stage.broker.delete_vhost("/")
     stage.broker.worklist._new.rotate(-1)
-    stage.end_pass()
+    stage.end_turn()
     talk.broker(Connection.Close(320, "CONNECTION_FORCED - vhost '/' is deleted", 0, 0)).nothing()
     assert not any(isinstance(one, (VhostDefinition, QueueDefinition)) for one in stage.journal.now.in_order())

@@ -122,7 +122,7 @@ def test_what_nobody_is_owed_any_more_is_confirmed_before_it_is_on_disk(confirmi
     first = confirming.stage.broker.next_message_number
     confirming.publish("d", b"a", b"b", b"c", persistent=True).nothing()
     confirming.session.on_answered(first + 1)
-    confirming.stage.end_pass()
+    confirming.stage.end_turn()
     confirming.broker(Basic.Ack(2, True)).nothing().stage.commit()
     confirming.broker(Basic.Ack(3))
 
@@ -134,9 +134,9 @@ def test_an_answer_confirms_nothing_twice_and_nothing_that_came_later(confirming
     confirming.publish("d", b"c", persistent=True)
     for number in (first - 1, first, first + 1):
         confirming.session.on_answered(number)
-        confirming.stage.end_pass()
+        confirming.stage.end_turn()
     confirming.nothing().session.on_answered(first + 2)
-    confirming.stage.end_pass()
+    confirming.stage.end_turn()
     confirming.broker(Basic.Ack(3)).stage.commit()
     confirming.nothing()
 
@@ -147,7 +147,7 @@ def test_runs_of_two_channels_are_confirmed_each_as_far_as_nobody_is_owed_them(c
     for channel in (1, 2, 1):
         confirming.publish("d", b"a", b"b", persistent=True, channel=channel)
     confirming.nothing().session.on_answered(first + 4)
-    confirming.stage.end_pass()
+    confirming.stage.end_turn()
     confirming.broker(Basic.Ack(3, True), channel=1).broker(Basic.Ack(2, True), channel=2).nothing().stage.commit()
     confirming.broker(Basic.Ack(4))
 
@@ -155,9 +155,9 @@ def test_runs_of_two_channels_are_confirmed_each_as_far_as_nobody_is_owed_them(c
 def test_a_transient_message_is_confirmed_with_the_persistent_one_before_it(confirming: Talk) -> None:
     first = confirming.stage.broker.next_message_number
     confirming.publish("d", b"a", persistent=True).publish("t", b"b").nothing().session.on_answered(first)
-    confirming.stage.end_pass()
+    confirming.stage.end_turn()
     confirming.broker(Basic.Ack(1)).nothing().session.on_answered(first + 1)
-    confirming.stage.end_pass()
+    confirming.stage.end_turn()
     confirming.broker(Basic.Ack(2))
 
 
@@ -252,7 +252,7 @@ def test_answers_of_two_batches_come_out_batch_by_batch(declaring: Talk) -> None
     first = stage.journal.commit()
     declaring.client(Queue.Declare(queue="two", durable=True))
     declaring.session.on_commit(first)
-    stage.end_pass()
+    stage.end_turn()
     declaring.broker(Queue.DeclareOk("one", 0, 0)).nothing().stage.commit()
     declaring.broker(Queue.DeclareOk("two", 0, 0))
 

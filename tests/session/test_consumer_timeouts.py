@@ -139,7 +139,7 @@ def test_very_many_overdue_channels_are_closed_in_pieces_and_the_log_counts_them
         assert stage.broker.effort.total - before <= PIECE + 2 * CLOSE_STEPS
         closed.append(sum(channel.is_closing for channel in channels.values()))
     assert len(closed) >= 4 and closed[-1] == count
-    stage.end_pass()
+    stage.end_turn()
     assert len([heard for heard in talk.hear_all() if isinstance(heard.said, Channel.Close)]) == count
     told = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert len(told) == TOLD + 1 and f"{count - TOLD} more channels were closed" in told[-1]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pamqp.commands import Basic, Channel, Queue, Tx
 
-from amqpd.broker.stretch import MESSAGE_COST
+from amqpd.broker.segment import MESSAGE_COST
 from amqpd.broker.unacked_contents import UnackedContents
 from amqpd.message import Message
 from tests.support.talk import Stage, Talk
@@ -126,7 +126,7 @@ def test_an_ack_reads_nothing(talk: Talk) -> None:
     fill(talk)
     consume(talk)
     talk.client(Basic.Ack(COUNT, multiple=True))
-    assert talk.stage.shelf.fetched == 0
+    assert talk.stage.page_store.fetched == 0
     assert not talk.stage.journal.now.bodies("q") and not queue_of(talk).unacked
 
 
@@ -197,10 +197,10 @@ def test_what_is_requeued_is_on_disk_and_comes_again_in_order(talk: Talk) -> Non
     queue = queue_of(talk)
     assert queue.ready.on_disk_only == (COUNT, sum(len(body(place)) for place in ALL))
     assert len(queue.ready) == COUNT and not queue.unacked
-    assert talk.stage.shelf.fetched == 0, "it is read before its turn, and not sooner"
+    assert talk.stage.page_store.fetched == 0, "it is read before its turn, and not sooner"
     talk.client(Basic.Consume(queue="q", consumer_tag="d"))
     assert heard(talk) == [(place, True) for place in ALL]
-    assert talk.stage.shelf.fetched == COUNT
+    assert talk.stage.page_store.fetched == COUNT
 
 
 def test_it_comes_before_what_waits_in_memory(talk: Talk) -> None:
@@ -256,7 +256,7 @@ def test_a_damaged_message_is_missing_and_no_other(talk: Talk) -> None:
     fill(talk)
     consume(talk)
     read = talk.stage.journal.read
-    talk.stage.shelf._read = lambda numbers: [
+    talk.stage.page_store._read = lambda numbers: [
         message for message in read(numbers) if not message.body.startswith(b"3 ")]
     talk.client(Basic.Recover(requeue=True))
     talk.stage.commit()
@@ -264,15 +264,15 @@ def test_a_damaged_message_is_missing_and_no_other(talk: Talk) -> None:
     assert len(talk.stage.journal.now.bodies("q")) == COUNT - 1
 
 
-def test_a_shelf_that_is_closed_is_waited_for(talk: Talk) -> None:
+def test_a_page_store_that_is_closed_is_waited_for(talk: Talk) -> None:
     fill(talk)
     consume(talk)
-    talk.stage.shelf.is_open = False
+    talk.stage.page_store.is_open = False
     talk.client(Basic.Recover(requeue=True))
     assert places(talk) == []
-    talk.stage.shelf.is_open = True
-    talk.stage.shelf.serve()
-    talk.stage.end_pass()
+    talk.stage.page_store.is_open = True
+    talk.stage.page_store.serve()
+    talk.stage.end_turn()
     assert places(talk) == ALL
 
 
@@ -298,7 +298,7 @@ def test_times_to_live_stay(talk: Talk) -> None:
     talk.stage.pass_time(0.5)
     assert len(queue_of(talk, "timed").ready) == COUNT
     talk.stage.pass_time(1)
-    assert not queue_of(talk, "timed").ready and talk.stage.shelf.fetched == 0
+    assert not queue_of(talk, "timed").ready and talk.stage.page_store.fetched == 0
 
 
 def test_what_has_an_end_is_held_by_nobody_else(talk: Talk) -> None:
@@ -336,7 +336,7 @@ def dead(talk: Talk) -> str:
 
 
 def dead_letters(talk: Talk) -> list[int]:
-    talk.stage.end_pass()
+    talk.stage.end_turn()
     talk.client(*[Basic.Get(queue="dead", no_ack=True)] * (COUNT + 1))
     found = talk.hear_all()
     assert all(one.body[-SIZE:] == bytes(SIZE) for one in found if one.body is not None)
@@ -350,13 +350,13 @@ def test_what_is_rejected_is_read_and_dead_lettered_in_order(talk: Talk, dead: s
 
 
 def test_what_is_in_memory_waits_for_what_was_rejected_before(talk: Talk, dead: str) -> None:
-    talk.stage.shelf.is_open = False
+    talk.stage.page_store.is_open = False
     fill(talk, "mortal", count=1)
     assert places(talk) == [0] and owed(talk)[-1].content
     talk.client(Basic.Reject(2, requeue=False), Basic.Reject(COUNT + 1, requeue=False))
     assert len(talk.stage.journal.now.bodies("mortal")) == COUNT + 1, "they are kept until they have been moved"
     assert queue_of(talk, "mortal").paging.dying == 2
-    talk.stage.shelf.is_open = True
+    talk.stage.page_store.is_open = True
     assert dead_letters(talk) == [1, 0]
     assert len(talk.stage.journal.now.bodies("mortal")) == COUNT - 1
 
@@ -365,7 +365,7 @@ def test_a_piece_is_read_at_a_time(talk: Talk, dead: str, monkeypatch: pytest.Mo
     monkeypatch.setattr("amqpd.broker.queue.PAGE_OCTETS", 3 * SIZE)
     most: list[int] = []
     read = talk.stage.journal.read
-    talk.stage.shelf._read = lambda numbers: (most.append(len(numbers)), read(numbers))[1]
+    talk.stage.page_store._read = lambda numbers: (most.append(len(numbers)), read(numbers))[1]
     talk.client(Basic.Nack(COUNT, multiple=True, requeue=False))
     assert max(most) == 3
     assert dead_letters(talk) == ALL
@@ -376,7 +376,7 @@ def test_what_waits_to_be_read_for_its_death_ends_no_more(talk: Talk) -> None:
         "x-message-ttl": 5_000, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"})
     fill(talk, "mortal")
     consume(talk, "mortal")
-    talk.stage.shelf.is_open = False
+    talk.stage.page_store.is_open = False
     talk.client(Basic.Nack(COUNT, multiple=True, requeue=False))
     assert queue_of(talk, "mortal").paging.dying == COUNT and not queue_of(talk, "mortal")._deadlines
 
@@ -402,7 +402,7 @@ def test_without_an_exchange_nothing_is_read(talk: Talk) -> None:
     fill(talk)
     consume(talk)
     talk.client(Basic.Nack(COUNT, multiple=True, requeue=False))
-    assert talk.stage.shelf.fetched == 0 and not talk.stage.journal.now.bodies("q")
+    assert talk.stage.page_store.fetched == 0 and not talk.stage.journal.now.bodies("q")
 
 
 # The end of queues
@@ -421,8 +421,8 @@ def test_what_was_requeued_is_purged_unread(talk: Talk) -> None:
     talk.client(Basic.Cancel("c")).hear(Basic.CancelOk)
     talk.client(Basic.Nack(COUNT, multiple=True, requeue=True))
     talk.client(Queue.Purge(queue="q")).broker(Queue.PurgeOk(COUNT))
-    assert talk.stage.shelf.fetched == 0 and not talk.stage.journal.now.bodies("q")
-    assert talk.stage.shelf.budget.used == 0
+    assert talk.stage.page_store.fetched == 0 and not talk.stage.journal.now.bodies("q")
+    assert talk.stage.page_store.budget.used == 0
 
 
 @pytest.mark.parametrize("answer", [
@@ -514,7 +514,7 @@ def test_after_a_crash_all_is_there(talk: Talk, requeues: bool) -> None:
         talk.client(Basic.Cancel("c")).hear(Basic.CancelOk)
         talk.client(Basic.Nack(COUNT // 2, multiple=True, requeue=True))
     stage = Stage(journal=talk.stage.journal, first_number=talk.stage.broker.next_message_number)
-    stage.shelf.safe_number = stage.broker.next_message_number - 1
+    stage.page_store.safe_number = stage.broker.next_message_number - 1
     client = stage.client().open_channel()
     client.client(Basic.Consume(queue="q", consumer_tag="c"))
     assert heard(client) == [(place, True) for place in ALL]

@@ -66,7 +66,7 @@ def test_a_client_has_a_slice_of_a_turn_and_the_rest_waits_in_order(stage: Pause
         assert effort_of(stage, talk.session) < SLICE + 2 * DECLARE_STEPS
         turns += 1
     assert turns == 3
-    stage.end_pass()
+    stage.end_turn()
     talk.broker(*[Queue.DeclareOk("q", 0, 0)] * MANY, Basic.GetEmpty(), Queue.DeleteOk(0))
 
 
@@ -82,7 +82,7 @@ def test_a_method_with_very_many_arguments_is_a_slice_by_itself(
     while talk.session.is_deferred:
         turns.append(effort_of(stage, talk.session) >= SLICE)
     assert turns[:2] == [True, True] and True not in turns[2:]
-    stage.end_pass()
+    stage.end_turn()
     talk.broker(*[Queue.BindOk()] * 3)
 
 
@@ -93,7 +93,7 @@ def test_clients_that_wait_go_on_in_turn(stage: Paused, talk: Talk) -> None:
     stage.say(talk, passive(MANY))
     stage.say(other, passive(1))
     assert talk.session.is_deferred and not other.session.is_deferred
-    stage.end_pass()
+    stage.end_turn()
     talk.broker(*[Queue.DeclareOk("q", 0, 0)] * MANY)
     other.broker(Queue.DeclareOk("q", 0, 0))
 
@@ -105,7 +105,7 @@ def test_a_turn_that_is_spent_leaves_a_small_slice_to_everybody(stage: Paused, t
     before = stage.broker.effort.total
     stage.say(talk, passive(MANY))
     assert SMALLEST_SLICE <= stage.broker.effort.total - before < SMALLEST_SLICE + 2 * DECLARE_STEPS
-    stage.end_pass()
+    stage.end_turn()
     talk.broker(*[Queue.DeclareOk("q", 0, 0)] * MANY)
 
 
@@ -126,7 +126,7 @@ def test_a_connection_that_is_closed_by_us_hears_the_answer_behind_what_waits(st
     stage.say(talk, frame.marshal(Connection.CloseOk(), 0))
     stage.turn()
     assert talk.session.is_finished and "late" not in stage.broker.vhosts["/"].queues
-    stage.end_pass()
+    stage.end_turn()
     talk.hear_all()
 
 
@@ -139,7 +139,7 @@ def test_an_alarm_stops_a_client_at_the_first_publish_of_what_waits(stage: Pause
     while talk.session.is_deferred:
         stage.turn()
     assert talk.session.is_blocked
-    stage.end_pass()
+    stage.end_turn()
     talk.broker(*[Queue.DeclareOk("q", 0, 0)] * MANY, Channel.FlowOk(True), Connection.Blocked("low on memory"))
 
 
@@ -156,7 +156,7 @@ def holder(stage: Paused, talk: Talk) -> Talk:
     talk.client(Basic.Consume(queue="q", consumer_tag="c")).broker(Basic.ConsumeOk("c"))
     queue = stage.broker.vhosts["/"].queues["q"]
     queue.publish([message(number, b"%d" % number) for number in range(1, MESSAGES + 1)])
-    stage.end_pass()
+    stage.end_turn()
     assert [heard.said.delivery_tag for heard in talk.hear_all()] == [*range(1, MESSAGES + 1)]
     return talk
 
@@ -180,13 +180,13 @@ def test_an_answer_to_very_many_deliveries_is_carried_out_in_turns(
     stage: Paused, holder: Talk, method: Basic.Ack | Basic.Nack
 ) -> None:
     assert answer_in_turns(stage, holder, method) == [MESSAGES - ANSWERS_AT_ONCE, MESSAGES - 2 * ANSWERS_AT_ONCE, 0]
-    stage.end_pass()
+    stage.end_turn()
     assert stage.broker.vhosts["/"].queues["q"].unacked == 0
 
 
 def test_a_tag_that_is_not_outstanding_is_refused_before_anything_is_answered(stage: Paused, holder: Talk) -> None:
     stage.say(holder, frame.marshal(Basic.Nack(MESSAGES + 1, True, False), 1))
-    stage.end_pass()
+    stage.end_turn()
     assert holder.hear(Channel.Close).reply_text.endswith(f"unknown delivery tag {MESSAGES + 1}")
     assert len(stage.broker.vhosts["/"].queues["q"].ready) == MESSAGES
 
@@ -196,7 +196,7 @@ def test_very_many_deliveries_come_back_once_and_in_order(
     stage: Paused, holder: Talk, method: Basic.Recover | Basic.Nack
 ) -> None:
     answer_in_turns(stage, holder, method)
-    stage.end_pass()
+    stage.end_turn()
     heard = holder.hear_all()
     if isinstance(method, Basic.Recover):
         assert isinstance(heard.pop(0).said, Basic.RecoverOk)
@@ -208,7 +208,7 @@ def test_a_long_run_of_acks_is_carried_out_in_turns(stage: Paused, holder: Talk)
     stage.broker.effort.begin_turn()
     stage.say(holder, b"".join(frame.marshal(Basic.Ack(tag), 1) for tag in range(1, MESSAGES + 1)))
     assert len(holder.session.channels[1].consuming.unacked) == MESSAGES - ANSWERS_AT_ONCE
-    stage.end_pass()
+    stage.end_turn()
     assert not holder.session.channels[1].consuming.unacked
 
 
@@ -230,7 +230,7 @@ def test_clients_that_waited_for_the_same_go_on_in_turn(stage: Paused, talk: Tal
     assert stage.broker.effort.total == before and "q" not in vhost.queues, "not in the piece that wakes them"
     stage.turn()
     assert "q" in vhost.queues
-    stage.end_pass()
+    stage.end_turn()
     talk.broker(Queue.DeleteOk(0))
     for other in others:
         other.broker(*[Queue.DeclareOk("q", 0, 0)] * (MANY + 1))

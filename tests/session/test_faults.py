@@ -32,10 +32,10 @@ from amqpd.broker.dispatcher import Dispatcher
 from amqpd.broker.exchange_types.topic import TopicExchange
 from amqpd.broker.vhost import Vhost
 from amqpd.message import Message
-from amqpd.properties import read_own_facts
+from amqpd.properties import read_own_properties
 from amqpd.session.phases import Phase
 from amqpd.store.journal import Batch, Journal
-from amqpd.store.owed import Owed
+from amqpd.store.pending_confirms import PendingConfirms
 from amqpd.store.store import Store
 from tests.support.journals import Kept, RecordingJournal, identity
 from tests.support.talk import Stage
@@ -43,9 +43,9 @@ from tests.support.talk import Stage
 NOW = 1_800_000_000
 PLACE = str(Path(broker_package.__path__[0]))
 RECORDS = {RecordingJournal.changed.__code__, RecordingJournal.published.__code__, RecordingJournal.settled.__code__,
-           RecordingJournal.requeued.__code__, RecordingJournal.leased.__code__}
+           RecordingJournal.requeued.__code__, RecordingJournal.watermark_raised.__code__}
 # Nothing of these stands before their own `try`, or can raise at all: a call of them that failed would end nowhere.
-SPARED = {"Worklist._work_on", "Departure._do_next", "_Deaths.count", "_Line.has_work"}
+SPARED = {"Worklist._work_on", "Departure._do_next", "_Deaths.count", "_DeadLettersOfQueue.has_work"}
 GRAVE = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
 QUEUES: dict[str, dict[str, Any]] = {
     "q": {}, "dead": {}, "dlx": GRAVE, "short": {"x-max-length": 1}, "ttl": {"x-message-ttl": 500},
@@ -66,7 +66,7 @@ class JournalOnDisk(Journal):
         super().__init__()
         self.now = Kept()       # nothing, at start
         self.store = Store.open(directory, durability="process", now=NOW)
-        self.store.load(read_own_facts)
+        self.store.load(read_own_properties)
 
     @property
     def is_empty(self) -> bool:
@@ -82,7 +82,7 @@ class JournalOnDisk(Journal):
         assert self.failure is None
         batch = self.take()
         self.store.commit(batch)
-        self.owed.committed()
+        self.pending_confirms.committed()
         return batch.number
 
 
@@ -94,7 +94,7 @@ class Scene(Stage):
         self.kept: State = {}, {}       # memory at the last commit to a disk
         self.talk, self.other = self.client().open_channel(), self.client("bob").open_channel()
         self._fill()
-        self.end_pass()
+        self.end_turn()
         self.talk.hear_all()
 
     def commit(self) -> None:
@@ -186,11 +186,11 @@ def consumes(queue: str, *, no_ack: bool = False) -> Callable[[Scene], Any]:
 
 
 def on_broker(name: str, *arguments: Any) -> Callable[[Scene], Any]:
-    return lambda scene: (getattr(Broker, name)(scene.broker, *arguments), scene.end_pass())
+    return lambda scene: (getattr(Broker, name)(scene.broker, *arguments), scene.end_turn())
 
 
 def on_vhost(name: str, *arguments: Any) -> Callable[[Scene], Any]:
-    return lambda scene: (getattr(Vhost, name)(scene.broker.vhosts["/"], *arguments), scene.end_pass())
+    return lambda scene: (getattr(Vhost, name)(scene.broker.vhosts["/"], *arguments), scene.end_turn())
 
 
 def waits(scene: Scene) -> None:
@@ -311,7 +311,7 @@ def with_faults(deed: Deed) -> Iterator[tuple[Scene, str]]:
             pass
         finally:
             sys.settrace(before)
-        scene.end_pass()
+        scene.end_turn()
         if not injector.where:
             assert at > 5, "there are no steps"
             return
@@ -363,8 +363,8 @@ def test_after_a_step_that_failed_nobody_is_told_that_it_was_taken() -> None:
 class RecordFault:
     """Lets the `at`-th record raise after it was made: so nothing in memory follows it."""
 
-    METHODS = ((Batch, "change"), (Batch, "publish"), (Batch, "requeue"), (Batch, "lease"), (Batch, "settle"),
-               (Owed, "published"), (Owed, "answered"))
+    METHODS = ((Batch, "change"), (Batch, "publish"), (Batch, "requeue"), (Batch, "watermark"), (Batch, "settle"),
+               (PendingConfirms, "published"), (PendingConfirms, "answered"))
 
     def __init__(self, at: int) -> None:
         self.where = ""
@@ -396,7 +396,7 @@ class RecordFault:
 def restarted(directory: Path) -> State:
     """Return what a start finds."""
     store = Store.open(directory, durability="process", now=NOW)
-    recovered = store.load(read_own_facts)
+    recovered = store.load(read_own_properties)
     store.abandon()
     broker = Broker(RecordingJournal())
     broker.restore(recovered.definitions)
@@ -418,7 +418,7 @@ def test_a_record_that_raises_fails_the_store_and_a_start_finds_the_last_commit(
                 deed.act(scene)
             except Fault:
                 pass
-            scene.end_pass()
+            scene.end_turn()
         assert (journal.failure is not None) == bool(fault.where)
         said = {heard.said.name for heard in scene.talk.hear_all()}
         journal.store.abandon()

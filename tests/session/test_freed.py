@@ -103,7 +103,7 @@ def forget(stage: Stage, talk: Talk) -> None:
     """What the server does when a socket is gone."""
     del stage.talks[talk.session]
     stage._awaiting.pop(talk.session, None)
-    stage.end_pass()
+    stage.end_turn()
 
 
 @pytest.mark.parametrize("leave", ["lost", "closed", "forced"])
@@ -116,7 +116,7 @@ def test_a_client_that_goes_is_freed_with_its_channels(stage: Stage, act: Callab
         talk.client(Connection.Close(200, "", 0, 0))
     elif leave == "forced":
         talk.session.force_close("bye")
-        stage.end_pass()
+        stage.end_turn()
         talk.client(Connection.CloseOk())
     talk.session.lost()
     forget(stage, talk)

@@ -34,7 +34,7 @@ def talk(stage: Stage) -> Talk:
         arguments = {"x-max-length": 1, "x-overflow": "reject-publish"} if n == MANY - 1 else {}
         vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", f"q{n}", durable=True, arguments=arguments), OPERATOR)
         vhost.bind(OPERATOR, BindingDefinition("/", "wide", "queue", f"q{n}", "", {}), OPERATOR)
-    stage.end_pass()
+    stage.end_turn()
     return talk.client(Confirm.Select()).broker(Confirm.SelectOk())
 
 
@@ -71,7 +71,7 @@ def test_a_publish_to_very_many_queues_is_handed_over_in_pieces(talk: Talk) -> N
         step(talk)
     assert len(steps) > 1 and max(steps[1:]) <= SMALLEST_SLICE + PIECE
     assert not talk.session.channels[1].publishing.awaits_commit, "counted before all queues had it"
-    talk.stage.end_pass()
+    talk.stage.end_turn()
     talk.broker(Basic.Ack(1))
     assert all([message.body for message in ready(talk, n)] == [b"x"] for n in range(MANY))
 
@@ -95,7 +95,7 @@ def test_others_publish_and_a_batch_is_written_between_two_pieces(stage: Stage, 
         other.session.receive(
             other._marshal(Basic.Publish(routing_key=f"q{n}"), 1, b"other", PERSISTENT), stage.now_ms)
     assert ready(talk, 0) and not ready(talk, MANY - 1) and len(ready(talk, at)) == 1
-    stage.end_pass()
+    stage.end_turn()
     talk.hear_all()
     assert [message.body for message in ready(talk, 0)] == [b"first", b"later", b"other"]
     assert [message.body for message in ready(talk, at)] == [b"other", b"first", b"later"]
@@ -108,7 +108,7 @@ def test_others_publish_and_a_batch_is_written_between_two_pieces(stage: Stage, 
 def test_a_queue_that_goes_between_two_pieces_gets_nothing(stage: Stage, talk: Talk) -> None:
     begin(talk, b"x")
     stage.broker.vhosts["/"].remove_queue(gone := queue_of(talk, MANY - 2))
-    stage.end_pass()
+    stage.end_turn()
     talk.broker(Basic.Ack(1))
     assert gone.published_total == 0
 
@@ -142,7 +142,7 @@ def test_a_hand_over_is_carried_through_whatever_becomes_of_the_client(
 ) -> None:
     begin(talk, b"x")
     leave(talk)
-    stage.end_pass()
+    stage.end_turn()
     talk.hear_all()
     assert all(len(ready(talk, n)) == 1 for n in range(MANY))
 

@@ -154,7 +154,7 @@ def test_what_is_said_while_the_password_is_looked_at_is_heard_afterwards(stage:
     talk = stage.stranger().greet().log_in()
     talk.client(Connection.TuneOk(10, 4_096, 0), Connection.Open("/"), Channel.Open(), channel=0).nothing()
     stage.looks_at_passwords = True
-    stage.end_pass()
+    stage.end_turn()
     talk.hear(Connection.Tune)
     talk.broker(Connection.OpenOk())
     talk.hung_up(504, "CHANNEL_ERROR - unexpected method in connection state running", 20, 10)
@@ -164,7 +164,7 @@ def test_nothing_of_a_client_whose_password_was_wrong_is_heard_afterwards(stage:
     stage.looks_at_passwords = False
     talk = stage.stranger().greet().log_in("guest", "wrong").client(Connection.TuneOk(10, 4_096, 0))
     stage.looks_at_passwords = True
-    stage.end_pass()
+    stage.end_turn()
     talk.hear(Connection.Close)
 
 
@@ -172,7 +172,7 @@ def test_a_client_that_goes_while_its_password_is_looked_at_is_forgotten(stage: 
     stage.looks_at_passwords = False
     talk = stage.stranger().greet().log_in().lose()
     stage.looks_at_passwords = True
-    stage.end_pass()
+    stage.end_turn()
     assert talk.session.phase is Phase.CLOSED
 
 

@@ -28,7 +28,7 @@ class SteppingStage(Stage):
         self.turns: list[int] = []
         self.between: Iterator[Callable[[], object]] = iter(())
 
-    def end_pass(self) -> None:
+    def end_turn(self) -> None:
         """Go on, a turn at a time, while a command has something left; only then may the journal be committed."""
         while self.broker.journal.hold.is_on or self._deferred:
             before = self.broker.effort.total
@@ -38,7 +38,7 @@ class SteppingStage(Stage):
             self.broker.worklist.work()
             self.turns.append(self.broker.effort.total - before)
             next(self.between, lambda: None)()
-        super().end_pass()
+        super().end_turn()
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def between(stage: SteppingStage, *acts: Callable[[], object]) -> None:
 
 
 def say(talk: Talk, said: frame.Frame, channel: int = 1) -> None:
-    """Say this without an end of the pass."""
+    """Say this without an end of the turn."""
     talk.session.receive(frame.marshal(said, channel), talk.stage.now_ms)
 
 
@@ -355,7 +355,7 @@ def test_a_connection_may_be_lost_while_a_rollback_takes_turns(
     monkeypatch.setattr(Effort, "begin", stop_at_once)
     tx.client(Tx.Rollback())
     monkeypatch.undo()
-    stage.end_pass()
+    stage.end_turn()
     assert bodies(tx) == BODIES and stage.broker.vhosts["/"].queues["d"].unacked == 0
 
 
@@ -363,7 +363,7 @@ def test_a_connection_may_be_lost_while_an_answer_is_held_in_pieces(stage: Stepp
     take(tx, "d", LONG)
     tx.session.receive(frame.marshal(Basic.Ack(0, True), 1), stage.now_ms)
     tx.session.lost()
-    stage.end_pass()
+    stage.end_turn()
     assert bodies(tx) == BODIES
 
 

@@ -59,7 +59,7 @@ class Pipe:
         self.flush()
         self.talk.session.is_writable = True
         self.talk.session.resume()
-        self.stage.end_pass()
+        self.stage.end_turn()
 
     @property
     def held(self) -> int:
@@ -134,7 +134,7 @@ def test_answers_that_wait_for_a_commit_count_too(stage: Stage, reader: Talk) ->
     assert UNREAD_ANSWERS * LIMIT < reader.session.outbox.size < UNREAD_ANSWERS * LIMIT + SOME
     while reader.session.waits_for_reader:
         stage.commit()
-        stage.end_pass()
+        stage.end_turn()
     assert len([one for one in reader.hear_all() if isinstance(one.said, Basic.GetOk)]) == 50
 
 

@@ -39,7 +39,7 @@ def _keep(store: Store, directory: Path) -> Path:
     journal.published(ONE, run[:200], {5: 1_900_000_000_000})
     journal.published(TWO, [run[number - 1] for number in BOTH])
     for one in (ONE, TWO):
-        journal.leased(one, len(BODIES))
+        journal.watermark_raised(one, len(BODIES))
     save(store, journal)
     store._checkpoint()
     journal.published(ONE, run[200:])

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from amqpd.broker.definitions import Defined, Definition, QueueDefinition
 from amqpd.broker.pages import NO_END
-from amqpd.message import Facts, Message, Route, pack_content
+from amqpd.message import MessageProperties, Message, Route, pack_content
 from amqpd.store.journal import Journal
 from amqpd.store.store import Store
 
@@ -26,15 +26,15 @@ def message(
     names = b"".join(bytes((len(name.encode()),)) + name.encode() for name in (exchange, routing_key))
     route = Route(exchange, routing_key, names, 1, frame_max)
     content = pack_content(1, frame_max, properties, body)
-    return Message(number, route, Facts(persistent=True), content, len(body), holders)
+    return Message(number, route, MessageProperties(persistent=True), content, len(body), holders)
 
 
 def queue(number: int, name: str = "", vhost: str = "/") -> QueueDefinition:
     return QueueDefinition(number, vhost, name or f"queue-{number}", durable=True)
 
 
-def read_facts(properties: bytes) -> Facts:
-    return Facts(persistent=True)
+def read_properties(properties: bytes) -> MessageProperties:
+    return MessageProperties(persistent=True)
 
 
 def save(store: Store, journal: Journal) -> None:
@@ -85,7 +85,7 @@ class Whole(NamedTuple):
     was_clean: bool
 
 
-def load(store: Store, facts_of: Callable[[bytes], Facts] = read_facts) -> Whole:
+def load(store: Store, facts_of: Callable[[bytes], MessageProperties] = read_properties) -> Whole:
     """Load a store, and fetch all that waits in it."""
     found = store.load(facts_of)
     before = store.info().damaged - found.damaged

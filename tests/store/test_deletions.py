@@ -18,7 +18,7 @@ from amqpd.broker.definitions import (
     QueueDefinition,
     VhostDefinition,
 )
-from amqpd.broker.paging import NotAtHand
+from amqpd.broker.paging import MessageNotLoaded
 from amqpd.broker.vhost import Vhost
 from amqpd.store.journal import Journal, MemoryJournal
 from amqpd.store.restoring import restore
@@ -66,7 +66,7 @@ class Scene:
         save(self.store, self.journal)
 
     def delete(self, what: str) -> None:
-        with suppress(NotAtHand):
+        with suppress(MessageNotLoaded):
             DELETE[what](self.vhost)
         assert self.vhost.leaving.has_work, "all left at once"
 
@@ -143,7 +143,7 @@ def test_the_bindings_of_a_queue_declared_anew_stay(scene: Scene, after_crash: C
     scene.delete("queue")
     for _ in scene.pieces():
         if scene.vhost.leaving.has_work:
-            with pytest.raises(NotAtHand):
+            with pytest.raises(MessageNotLoaded):
                 scene.declare_queue("q")
     scene.declare_queue("q")
     for key in "k0", "new":

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from amqpd.broker.definitions import Deleted, VhostDefinition
-from amqpd.message import Facts
+from amqpd.message import MessageProperties
 from amqpd.store import run_rows, runs
 from amqpd.store.errors import StoreError
 from amqpd.store.run_rows import FEWEST, LARGEST, MOST_OCTETS, SPAN, bits_of, pack_marks, pack_runs, unpack_marks
@@ -50,7 +50,7 @@ def test_a_run_is_in_the_order_of_numbers():
 
 @pytest.mark.parametrize("other", [
     message(21, os.urandom(LARGEST)), message(21, bytes(200), frame_max=108), message(21, holders=2),
-    structs.replace(message(21), facts=Facts(persistent=True, priority=5)),
+    structs.replace(message(21), facts=MessageProperties(persistent=True, priority=5)),
 ], ids=["large", "two frames", "two queues", "priority"])
 def test_a_message_that_is_not_plain_has_a_row_of_its_own(other):
     assert packed([*run_of(range(1, 21)), other]) == ([[*range(1, 21)]], [21])

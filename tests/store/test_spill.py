@@ -1,4 +1,4 @@
-"""Slips: transient messages on disk, octet for octet, and no file longer than it is needed."""
+"""Spill files: transient messages on disk, octet for octet, and no file longer than it is needed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 from amqpd.message import Message, Route, pack_content
-from amqpd.properties import read_facts
+from amqpd.properties import read_properties
 from amqpd.store.errors import StoreError
-from amqpd.store.spill import DIRECTORY, Slip, Spill
+from amqpd.store.spill import DIRECTORY, SpillFile, Spill
 from tests.support.samples import short_string
 
 
@@ -20,12 +20,13 @@ def sample(number: int, body: bytes, *, key: str = "kéy", priority: int | None 
     header = ContentHeader(body_size=len(body), properties=Basic.Properties(priority=priority, headers={"a": number}))
     properties = header.marshal()[12:]
     route = Route("ex", key, short_string("ex") + short_string(key), channel, 4_096)
-    return Message(number, route, read_facts(properties), pack_content(channel, 4_096, properties, body), len(body))
+    content = pack_content(channel, 4_096, properties, body)
+    return Message(number, route, read_properties(properties), content, len(body))
 
 
 @pytest.fixture
 def spill(tmp_path: Path) -> Spill:
-    return Spill(tmp_path, read_facts)
+    return Spill(tmp_path, read_properties)
 
 
 def files(tmp_path: Path) -> list[Path]:
@@ -44,15 +45,15 @@ def test_what_was_written_comes_back_as_it_was(spill: Spill) -> None:
 
 
 def test_a_file_goes_with_the_last_of_its_messages(spill: Spill, tmp_path: Path) -> None:
-    slip = spill.write([sample(1, b"a"), sample(2, b"b")])
-    slip.forget([1, 99])
+    spill_file = spill.write([sample(1, b"a"), sample(2, b"b")])
+    spill_file.forget([1, 99])
     assert len(files(tmp_path)) == 1
-    slip.forget([2])
-    slip.forget([2])
+    spill_file.forget([2])
+    spill_file.forget([2])
     assert not files(tmp_path)
 
 
-def test_only_the_owner_can_read_a_slip(spill: Spill, tmp_path: Path) -> None:
+def test_only_the_owner_can_read_a_spill_file(spill: Spill, tmp_path: Path) -> None:
     spill.write([sample(1, b"a")])
     assert files(tmp_path)[0].stat().st_mode & 0o777 == 0o600
     assert (tmp_path / DIRECTORY).stat().st_mode & 0o777 == 0o700
@@ -60,59 +61,61 @@ def test_only_the_owner_can_read_a_slip(spill: Spill, tmp_path: Path) -> None:
 
 def test_what_an_earlier_run_left_is_dropped(spill: Spill, tmp_path: Path) -> None:
     spill.write([sample(1, b"a")])
-    Spill(tmp_path, read_facts)
+    Spill(tmp_path, read_properties)
     assert not files(tmp_path)
 
 
-def test_a_disk_that_is_full_leaves_no_half_slip(spill: Spill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_leaves_no_half_spill_file(
+    spill: Spill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*args: object) -> None:
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr("builtins.open", full)
-    with pytest.raises(StoreError, match=r"cannot write .*1\.slip \(No space left on device\): free some space"):
+    with pytest.raises(StoreError, match=r"cannot write .*1\.spill \(No space left on device\): free some space"):
         spill.write([sample(1, b"a")])
     assert not files(tmp_path)
 
 
-def test_a_slip_that_is_gone_is_a_failure_with_a_name(spill: Spill, tmp_path: Path) -> None:
-    slip = spill.write([sample(1, b"a")])
+def test_a_spill_file_that_is_gone_is_a_failure_with_a_name(spill: Spill, tmp_path: Path) -> None:
+    spill_file = spill.write([sample(1, b"a")])
     files(tmp_path)[0].unlink()
-    with pytest.raises(StoreError, match=r"cannot read .*1\.slip \(No such file"):
-        slip.read()
+    with pytest.raises(StoreError, match=r"cannot read .*1\.spill \(No such file"):
+        spill_file.read()
 
 
 def test_a_file_of_which_little_is_left_is_rewritten_with_that(spill: Spill, tmp_path: Path) -> None:
-    sparse: list[Slip] = []
+    sparse: list[SpillFile] = []
     spill.on_sparse = sparse.append
     run = [sample(number, bytes(1_000)) for number in range(1, 101)]
-    slip = spill.write(run)
-    slip.forget(range(1, 75))
+    spill_file = spill.write(run)
+    spill_file.forget(range(1, 75))
     assert not sparse, "a quarter is more than is left"
-    slip.forget(range(75, 91))
-    slip.forget([91])
-    assert sparse == [slip], "once"
+    spill_file.forget(range(75, 91))
+    spill_file.forget([91])
+    assert sparse == [spill_file], "once"
     before = files(tmp_path)[0].stat().st_size
-    path, size = spill.rewrite(slip)
-    slip.forget([92])
-    slip.move_to(path, size)
+    path, size = spill.rewrite(spill_file)
+    spill_file.forget([92])
+    spill_file.move_to(path, size)
     assert files(tmp_path) == [path] and path.stat().st_size == size < before / 9
-    assert [(one.number, one.content) for one in slip.read()] == [(one.number, one.content) for one in run[91:]]
-    slip.forget(range(93, 101))
-    assert not files(tmp_path) and not slip.has_messages
+    assert [(one.number, one.content) for one in spill_file.read()] == [(one.number, one.content) for one in run[91:]]
+    spill_file.forget(range(93, 101))
+    assert not files(tmp_path) and not spill_file.has_messages
 
 
 def test_a_slip_that_goes_while_it_is_rewritten_leaves_no_file(spill: Spill, tmp_path: Path) -> None:
-    slip = spill.write([sample(1, b"a"), sample(2, b"b")])
-    path, size = spill.rewrite(slip)
-    slip.forget([1, 2])
-    slip.move_to(path, size)
+    spill_file = spill.write([sample(1, b"a"), sample(2, b"b")])
+    path, size = spill.rewrite(spill_file)
+    spill_file.forget([1, 2])
+    spill_file.move_to(path, size)
     assert not files(tmp_path)
     with pytest.raises(StoreError, match="cannot read a file of"):
-        spill.rewrite(slip)
+        spill.rewrite(spill_file)
 
 
 def test_a_small_file_is_not_worth_it(spill: Spill) -> None:
-    sparse: list[Slip] = []
+    sparse: list[SpillFile] = []
     spill.on_sparse = sparse.append
     spill.write([sample(number, b"") for number in range(1, 101)]).forget(range(2, 101))
     assert not sparse

@@ -16,13 +16,13 @@ import pytest
 from amqpd import properties
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import BindingDefinition, VhostDefinition
-from amqpd.broker.pages import Unread
-from amqpd.broker.stretch import Budget
+from amqpd.broker.pages import OnDisk
+from amqpd.broker.segment import Budget
 from amqpd.config import Config
 from amqpd.errors import AmqpException, ReplyCode
-from amqpd.message import Facts
-from amqpd.properties import read_own_facts
-from amqpd.server.shelf import StoreShelf
+from amqpd.message import MessageProperties
+from amqpd.properties import read_own_properties
+from amqpd.server.page_store import DiskPageStore
 from amqpd.server.startup import StartError, open_broker
 from amqpd.store import reading, recovery, runs
 from amqpd.store.ballast import Ballast
@@ -69,11 +69,11 @@ def started(data_dir: Path) -> Broker:
     return broker
 
 
-def failing(error: Any) -> Callable[[bytes], Facts]:
-    def read(octets: bytes) -> Facts:
+def failing(error: Any) -> Callable[[bytes], MessageProperties]:
+    def read(octets: bytes) -> MessageProperties:
         if octets == ODD:
             raise error
-        return read_own_facts(octets)
+        return read_own_properties(octets)
 
     return read
 
@@ -99,8 +99,8 @@ def test_they_are_kept(filled: Path, opened: Callable[..., Store]) -> None:
 def test_check_finds_them_and_what_salvage_makes_starts(
     filled: Path, tmp_path: Path, opened: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amqpd.store.tools.checking.read_own_facts", failing(ValueError("too many fields")))
-    monkeypatch.setattr("amqpd.store.tools.salvaging.read_own_facts", failing(ValueError("too many fields")))
+    monkeypatch.setattr("amqpd.store.tools.checking.read_own_properties", failing(ValueError("too many fields")))
+    monkeypatch.setattr("amqpd.store.tools.salvaging.read_own_properties", failing(ValueError("too many fields")))
     said = "has properties that cannot be read: ValueError: too many fields"
     told = [line for line in checked(filled) if line.endswith(said)]
     assert len(told) == 2
@@ -116,7 +116,7 @@ def test_check_finds_them_and_what_salvage_makes_starts(
 STEPS = [
     (reading, "route_of"), (reading, "frames_around"), (reading, "Message"), (reading, "names_of"),
     (reading, "are_sizes_of"), (reading, "crc32"), (recovery, "parse_run"), (runs, "taken_apart"),
-    (reading.MessageReader, "_before"), (reading.MessageReader, "_route"), (properties, "read_own_facts"),
+    (reading.MessageReader, "_before"), (reading.MessageReader, "_route"), (properties, "read_own_properties"),
 ]
 
 
@@ -137,14 +137,14 @@ def test_a_fault_in_a_step_costs_one_message_at_most_and_no_start(
 
     monkeypatch.setattr(where, step, faulty)
     store = opened()
-    found = load(store, properties.read_own_facts)
+    found = load(store, properties.read_own_properties)
     numbers = {m.number for m in found.messages[1]}
     aside = {number for number, in store._connection.execute("SELECT number FROM damaged")}
     assert numbers | aside == ALL and len(aside) <= 1 and not numbers & aside
     store.check()
     store.close({})
     monkeypatch.undo()
-    again = load(opened(), read_own_facts)
+    again = load(opened(), read_own_properties)
     assert {m.number for m in again.messages[1]} == numbers
 
 
@@ -154,12 +154,12 @@ def test_a_run_that_cannot_be_taken_apart_is_left_alone(
     for where, step in ((recovery, "parse_run"), (runs, "taken_apart")):
         monkeypatch.setattr(where, step, lambda *_: 1 // 0)
     store = opened()
-    found = load(store, read_own_facts)
+    found = load(store, read_own_properties)
     assert {m.number for m in found.messages[1]} == {*range(41, 61)}
     assert query_runs(store) == 1, "it is not lost"
     store.abandon()
     monkeypatch.undo()
-    assert {m.number for m in load(opened(), read_own_facts).messages[1]} == ALL
+    assert {m.number for m in load(opened(), read_own_properties).messages[1]} == ALL
 
 
 # What is not read is not lost
@@ -168,17 +168,17 @@ def test_after_a_read_that_failed_nothing_is_written(
     filled: Path, tmp_path: Path, opened: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, failures = opened(), list[StoreError]()
-    load(store, read_own_facts)
-    shelf = StoreShelf(store, Spill(tmp_path, read_own_facts), Budget(1), failures.append)
+    load(store, read_own_properties)
+    page_store = DiskPageStore(store, Spill(tmp_path, read_own_properties), Budget(1), failures.append)
     monkeypatch.setattr(store, "fetch", fail)
-    assert shelf.fetch(Unread([1, 2, 3])) == [] and failures
+    assert page_store.fetch(OnDisk([1, 2, 3])) == [] and failures
     journal = Journal()
     journal.settled(ONE, [1, 2, 3])
     with pytest.raises(StoreError, match="cannot be read"):
         store.commit(journal.take())
     store.abandon()
     monkeypatch.undo()
-    assert {m.number for m in load(opened(), read_own_facts).messages[1]} == ALL
+    assert {m.number for m in load(opened(), read_own_properties).messages[1]} == ALL
 
 
 def fail(numbers: list[int]) -> None:

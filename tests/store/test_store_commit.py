@@ -171,9 +171,9 @@ def test_a_move_between_queues_is_one_commit(store, journal, after_crash):
 
 def test_an_empty_batch_is_not_written(store, journal, directory):
     save(store, journal)
-    before = store.info().log_octets
+    before = store.info().wal_bytes
     store.commit(journal.take())
-    assert store.info().log_octets == before
+    assert store.info().wal_bytes == before
 
 
 # Messages of several queues
@@ -529,11 +529,11 @@ def test_the_log_is_written_back_when_it_has_grown(store, journal, monkeypatch):
     journal.published(ONE, [message(1, bytes(20_000))])
     save(store, journal)
     store.checkpoint_if_due()
-    assert 20_000 < store.info().log_octets < 100_000
+    assert 20_000 < store.info().wal_bytes < 100_000
     journal.published(ONE, [message(2, bytes(100_000))])
     save(store, journal)
     store.checkpoint_if_due()
-    assert store.info().log_octets == 0
+    assert store.info().wal_bytes == 0
     assert store.info().octets > 120_000
 
 
@@ -548,7 +548,7 @@ def test_large_messages_leave_little_to_write_when_they_go(store, journal):
     store._checkpoint()
     settle(journal, ONE, run)
     save(store, journal)
-    assert store.info().log_octets < 100_000
+    assert store.info().wal_bytes < 100_000
 
 
 def test_info_says_what_there_is(store, journal, directory):
@@ -558,7 +558,7 @@ def test_info_says_what_there_is(store, journal, directory):
     assert (info.path, info.durability, info.format) == (f"{directory}/amqpd.db", "power", 3)
     assert (info.messages, info.damaged) == (2, 0)
     assert info.octets > 0
-    assert info.log_octets > 0
+    assert info.wal_bytes > 0
 
 
 def test_confirms_for_the_process_survive_the_process(opened, journal, after_crash):

@@ -54,8 +54,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.safe: State = {}
         self.delivered: dict[int, set[int]] = {}        # as a clean stop tells
         self.marked: dict[int, set[int]] = {}       # as the last one told
-        self.leases: dict[int, int] = {}
-        self.safe_leases: dict[int, int] = {}
+        self.watermarks: dict[int, int] = {}
+        self.safe_watermarks: dict[int, int] = {}
         self.given: set[int] = set()
         self.open(self.root / "0")
 
@@ -84,7 +84,7 @@ class StoreMachine(RuleBasedStateMachine):
     def remember(self) -> None:
         self.safe = {number: dict(held) for number, held in self.live.items()}
         self.safe_definitions = dict(self.definitions)
-        self.safe_leases = dict(self.leases)
+        self.safe_watermarks = dict(self.watermarks)
 
     # Steps
 
@@ -125,10 +125,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: any(self.live.values()))
     @rule(data=st.data())
-    def lease(self, data):
+    def watermark(self, data):
         number, run = self.some_of_a_queue(data)
-        self.leases[number] = max(run[-1].number, self.leases.get(number, 0))
-        self.journal.leased(self.definitions[number], self.leases[number])
+        self.watermarks[number] = max(run[-1].number, self.watermarks.get(number, 0))
+        self.journal.watermark_raised(self.definitions[number], self.watermarks[number])
 
     @precondition(lambda self: any(self.live.values()))
     @rule(data=st.data(), more=st.integers(1, 3))
@@ -233,7 +233,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.save()
         told = {number: numbers & self.live[number].keys() for number, numbers in self.delivered.items()}
         self.store.close(told)
-        self.marked, self.leases, self.safe_leases = told, {}, {}
+        self.marked, self.watermarks, self.safe_watermarks = told, {}, {}
         self.open(self.directory)
         assert self.recovered.redelivered == told
         self.compare()
@@ -246,9 +246,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.open(crashed)
         self.live = {number: dict(held) for number, held in self.safe.items()}
         self.definitions = dict(self.safe_definitions)
-        self.leases = dict(self.safe_leases)
+        self.watermarks = dict(self.safe_watermarks)
         self.delivered = {
-            number: {one for one in held if one in self.marked.get(number, ()) or one <= self.leases.get(number, 0)}
+            number: {one for one in held if one in self.marked.get(number, ()) or one <= self.watermarks.get(number, 0)}
             for number, held in self.live.items()}
         assert self.recovered.redelivered == self.delivered
         self.compare()

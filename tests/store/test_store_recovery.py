@@ -21,7 +21,7 @@ from amqpd.broker.definitions import (
     VhostDefinition,
 )
 from amqpd.fields import LongString, Timestamp
-from amqpd.message import Facts
+from amqpd.message import MessageProperties
 from amqpd.store import reading
 from amqpd.store.rows import LARGE_BODY
 from tests.store.store_samples import NOW, contents, crash, define, load, message, query, queue, save
@@ -169,32 +169,32 @@ def test_redelivered_is_not_forgotten_by_later_stops(store, journal, opened):
     assert reopen(second, opened).redelivered[1] == {1}
 
 
-def test_after_a_crash_what_the_leases_cover_counts_as_redelivered(store, journal, after_crash):
+def test_after_a_crash_what_the_watermarks_cover_counts_as_redelivered(store, journal, after_crash):
     both = [message(1, holders=2), message(2, holders=2)]
     journal.published(ONE, [*both, message(3)])
     journal.published(TWO, both)
-    journal.leased(ONE, 2)
+    journal.watermark_raised(ONE, 2)
     save(store, journal)
-    journal.leased(TWO, 1)
+    journal.watermark_raised(TWO, 1)
     save(store, journal)
     found = after_crash()
     assert not found.was_clean
     assert found.redelivered == {1: {1, 2}, 2: {1}}
 
 
-def test_a_lease_that_was_not_committed_covers_nothing(store, journal, after_crash):
+def test_a_watermark_that_was_not_committed_covers_nothing(store, journal, after_crash):
     journal.published(ONE, [message(1)])
     save(store, journal)
-    journal.leased(ONE, 1)
+    journal.watermark_raised(ONE, 1)
     assert after_crash().redelivered[1] == set()
 
 
-def test_many_leases_are_raised_at_once(store, journal, after_crash):
+def test_many_watermarks_are_raised_at_once(store, journal, after_crash):
     many = [queue(number) for number in range(10, 60)]
     define(journal, *many)
     for one in many:
         journal.published(one, [message(one.number * 100), message(one.number * 100 + 1)])
-        journal.leased(one, one.number * 100)
+        journal.watermark_raised(one, one.number * 100)
     save(store, journal)
     found = after_crash()
     assert all(found.redelivered[one.number] == {one.number * 100} for one in many)
@@ -202,7 +202,7 @@ def test_many_leases_are_raised_at_once(store, journal, after_crash):
 
 def test_a_bound_survives_clean_stops(store, journal, opened):
     journal.published(ONE, [message(1), message(2), message(3)])
-    journal.leased(ONE, 3)
+    journal.watermark_raised(ONE, 3)
     save(store, journal)
     store.close({1: [3]}, {1: 1})
     second = opened()
@@ -211,9 +211,9 @@ def test_a_bound_survives_clean_stops(store, journal, opened):
     assert load(opened()).redelivered[1] == {1, 3}
 
 
-def test_a_clean_stop_knows_better_than_a_lease(store, journal, opened):
+def test_a_clean_stop_knows_better_than_a_watermark(store, journal, opened):
     journal.published(ONE, [message(1), message(2)])
-    journal.leased(ONE, 1_000)
+    journal.watermark_raised(ONE, 1_000)
     save(store, journal)
     store.close({1: [1]})
     assert load(opened()).redelivered[1] == {1}
@@ -301,7 +301,7 @@ def test_equal_routes_and_properties_are_one_object_each(store, journal, opened)
 
     def read(properties):
         asked.append(properties)
-        return Facts(persistent=True)
+        return MessageProperties(persistent=True)
 
     one, two, three = load(opened(), read).messages[1]
     assert one.route is two.route is not three.route

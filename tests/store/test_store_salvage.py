@@ -129,7 +129,7 @@ def test_a_salvaged_store_gives_no_number_a_second_time(kept, tmp_path, opened):
 
 
 def damages(kept: Path, count: int, seed: int) -> Iterator[tuple[int, bytes]]:
-    """Files with a page, or a stretch of one, overwritten; not the first page, without which nothing is known."""
+    """Files with a page, or a segment of one, overwritten; not the first page, without which nothing is known."""
     sound, chance = (kept / "amqpd.db").read_bytes(), random.Random(seed)
     for _ in range(count):
         octets = bytearray(sound)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from amqpd.broker.definitions import VhostDefinition
-from amqpd.properties import read_own_facts
+from amqpd.properties import read_own_properties
 from amqpd.store.errors import StoreError, StoreFull, StoreLocked
 from amqpd.store.journal import Journal
 from amqpd.store.tools import compacting, copies
@@ -36,7 +36,7 @@ def test_facts_tell_of_a_store_and_leave_it_as_it_was(kept):
     before = tree(kept)
     told = facts(kept)
     assert (told.format, told.was_clean) == (3, False)
-    assert (told.octets, told.log_octets) == (len(before["amqpd.db"]), len(before["amqpd.db-wal"]))
+    assert (told.octets, told.wal_bytes) == (len(before["amqpd.db"]), len(before["amqpd.db-wal"]))
     assert told.counts == {
         "vhosts": 1, "users": 0, "policies": 0, "exchanges": 1, "queue_rows": 2, "bindings": 1, "messages": 300,
         "damaged": 0}
@@ -166,7 +166,7 @@ def test_a_copy_is_told_as_such_until_a_broker_opens_it(kept, tmp_path, opened):
 
 
 def load_recovered(store):
-    return store.load(read_own_facts)
+    return store.load(read_own_properties)
 
 
 @ROWS_AND_RUNS

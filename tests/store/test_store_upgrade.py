@@ -131,7 +131,7 @@ def test_bodies_come_last_in_their_rows(old, opened):
 
 
 @pytest.mark.parametrize("format_, redelivered", [
-    (1, {queue: set(numbers) for queue, numbers in PLACES.items()}),    # which had no leases: any may have been
+    (1, {queue: set(numbers) for queue, numbers in PLACES.items()}),    # which had no watermarks: any may have been
     (2, {1: {1, 2, 3}, 2: {5}, 3: set()}),
 ])
 def test_what_an_unclean_stop_left_stays_an_unclean_stop(old, format_, opened, redelivered):

@@ -25,7 +25,7 @@ from amqpd.broker.definitions import (
 from amqpd.broker.hold import Hold
 from amqpd.fields import encode_table
 from amqpd.message import Message
-from amqpd.store.owed import Owed
+from amqpd.store.pending_confirms import PendingConfirms
 from amqpd.store.restoring import split_leftovers
 
 _ORDER = (
@@ -45,7 +45,7 @@ class Kept:
         self.messages: dict[int, dict[int, Message]] = {}
         self.expiries: dict[int, dict[int, int]] = {}
         self.deliveries: dict[int, dict[int, int]] = {}
-        self.leases: dict[int, int] = {}
+        self.watermarks: dict[int, int] = {}
         self.unfinished = 0
 
     @property
@@ -58,7 +58,7 @@ class Kept:
         other.definitions = dict(self.definitions)
         other.messages = {number: dict(kept) for number, kept in self.messages.items()}
         other.expiries = {number: dict(kept) for number, kept in self.expiries.items()}
-        other.leases = dict(self.leases)
+        other.watermarks = dict(self.watermarks)
         other.unfinished = self.unfinished
         other.deliveries = {number: dict(kept) for number, kept in self.deliveries.items()}
         return other
@@ -129,7 +129,7 @@ class RecordingJournal:
         self.now = kept or Kept()
         self.safe = self.now.copy()
         self.changes: list[Change] = []
-        self.owed = Owed()
+        self.pending_confirms = PendingConfirms()
         self.hold = Hold()
         self.answered: list[tuple[str, int]] = []       # by queue: what consumers have taken over
         self.failure: Exception | None = None
@@ -161,7 +161,7 @@ class RecordingJournal:
             assert message.facts.persistent, f"message {message.number} is not persistent"
             assert message.number not in kept, f"message {message.number} is published twice"
             kept[message.number] = message
-        self.owed.published(queue.number, run)
+        self.pending_confirms.published(queue.number, run)
         assert (expiries or {}).keys() <= {message.number for message in run}, "what is not published cannot expire"
         self.now.expiries[queue.number].update(expiries or {})
         return self._joined()
@@ -183,7 +183,7 @@ class RecordingJournal:
             self.now.expiries[queue.number].pop(number, None)
             self.now.deliveries[queue.number].pop(number, None)
         if is_answered:
-            self.owed.answered(queue.number, numbers)
+            self.pending_confirms.answered(queue.number, numbers)
             self.answered += [(queue.name, number) for number in numbers]
         return self._joined()
 
@@ -196,11 +196,11 @@ class RecordingJournal:
         self.is_empty = False
         return self.batch
 
-    def leased(self, queue: QueueDefinition, number: int) -> int:
+    def watermark_raised(self, queue: QueueDefinition, number: int) -> int:
         """See broker/ports.py."""
         self._kept(queue)
-        assert number > self.now.leases.get(queue.number, 0), f"the lease of {queue} does not rise"
-        self.now.leases[queue.number] = number
+        assert number > self.now.watermarks.get(queue.number, 0), f"the watermark of {queue} does not rise"
+        self.now.watermarks[queue.number] = number
         return self._joined()
 
     def fail(self, error: Exception) -> None:
@@ -216,8 +216,8 @@ class RecordingJournal:
         """End the batch and say which it was."""
         assert not self.hold.is_on, "a batch is committed that is kept"
         self.safe = self.now.copy()
-        self.owed.taken()
-        self.owed.committed()
+        self.pending_confirms.taken()
+        self.pending_confirms.committed()
         self.hold.taken()
         self.is_empty = True
         self.batch += 1
@@ -245,9 +245,9 @@ class RefusingJournal:
         """Refuse."""
         raise AssertionError(f"requeued messages of {queue} were recorded")
 
-    def leased(self, queue: QueueDefinition, number: int) -> int:
+    def watermark_raised(self, queue: QueueDefinition, number: int) -> int:
         """Refuse."""
-        raise AssertionError(f"a lease of {queue} was recorded")
+        raise AssertionError(f"a watermark of {queue} was recorded")
 
     def settled(self, queue: QueueDefinition, numbers: Sequence[int], *, is_answered: bool = False) -> int:
         """Refuse."""

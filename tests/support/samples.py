@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from amqpd.broker.definitions import BindingDefinition, QueueDefinition
-from amqpd.message import Facts, Message, Route, pack_content
+from amqpd.message import MessageProperties, Message, Route, pack_content
 
 FRAME_MAX = 131_072
-TRANSIENT, PERSISTENT = Facts(), Facts(persistent=True)
+TRANSIENT, PERSISTENT = MessageProperties(), MessageProperties(persistent=True)
 NO_PROPERTIES = b"\x00\x00"
 PERSISTENT_PROPERTIES = b"\x10\x00\x02"     # flags, then delivery mode 2
 

@@ -11,7 +11,7 @@ from amqpd.message import Message
 PLENTY = 1 << 40
 
 
-class Line:
+class SharedRoom:
     """A connection: the room that its channels share."""
 
     def __init__(self, room: int = PLENTY) -> None:
@@ -28,8 +28,10 @@ class Line:
 class ListSubscriber:
     """A channel that keeps its deliveries in a list, and never answers by itself."""
 
-    def __init__(self, line: Line | None = None, shared_prefetch: int = 0, address: tuple[int, int] = (1, 1)) -> None:
-        self.line = line or Line()
+    def __init__(
+        self, line: SharedRoom | None = None, shared_prefetch: int = 0, address: tuple[int, int] = (1, 1)
+    ) -> None:
+        self.line = line or SharedRoom()
         self.address = address
         self.shared_prefetch = shared_prefetch
         self.delivered: list[tuple[str, int]] = []

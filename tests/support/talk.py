@@ -1,6 +1,6 @@
 """A client's talk with a session, in pamqp's frames: octets in, octets out, no socket and no clock.
 
-`Stage` is what a server does around sessions: it sees to the end of each pass, commits what the journal holds,
+`Stage` is what a server does around sessions: it sees to the end of each turn, commits what the journal holds,
 looks at passwords, and keeps the time. `Talk` is one client on it. What the client says goes in octet by octet or
 whole, as the stage was told; what the broker says is held against what the test expects, in order, and a mismatch
 shows the whole talk of all clients.
@@ -29,7 +29,7 @@ from amqpd.broker.definitions import PermissionDefinition, UserDefinition, Vhost
 from amqpd.session.connection import Session, SessionSettings
 from amqpd.wire.reader import Intake
 from tests.support.journals import RecordingJournal
-from tests.support.shelves import ShelfInMemory, stored
+from tests.support.page_stores import PageStoreInMemory, stored
 
 CAPABILITIES: dict[str, Any] = {
     "authentication_failure_close": True,
@@ -83,9 +83,9 @@ class Stage:
         self.intake = Intake()
         self.lines: list[str] = []
         self.talks: dict[Session, Talk] = {}
-        self.shelf = ShelfInMemory(self.journal.read)
+        self.page_store = PageStoreInMemory(self.journal.read)
         self.broker = Broker(
-            self.journal, first_number=first_number, clock=Clock(START_MS, START_WALL_MS), shelf=self.shelf)
+            self.journal, first_number=first_number, clock=Clock(START_MS, START_WALL_MS), page_store=self.page_store)
         self._has_output: list[Session] = []
         self._deferred: deque[Session] = deque()
         self._awaiting: dict[Session, None] = {}
@@ -97,7 +97,7 @@ class Stage:
             self.broker.restore_messages(
                 {number: stored([messages[key] for key in sorted(messages)], kept.expiries[number])
                  for number, messages in kept.messages.items()},
-                {}, kept.leases, kept.deliveries)
+                {}, kept.watermarks, kept.deliveries)
 
     def _furnish(self) -> None:
         self.broker.add_vhost(VhostDefinition("/"))
@@ -126,7 +126,7 @@ class Stage:
         self._has_output.append(session)
 
     def handshake_advanced(self, session: Session) -> None:
-        """See amqpd/session/connection.py; the stage looks at passwords at the end of each pass anyway."""
+        """See amqpd/session/connection.py; the stage looks at passwords at the end of each turn anyway."""
 
     def commit_awaited(self, session: Session) -> None:
         """See session/connection.py."""
@@ -150,9 +150,9 @@ class Stage:
         if not reason:
             for session in self.talks:
                 session.unblock()
-        self.end_pass()
+        self.end_turn()
 
-    def end_pass(self) -> None:
+    def end_turn(self) -> None:
         """Look at passwords, send what is to be sent, and commit, until nothing more comes of it."""
         was_served = False
         while True:
@@ -162,7 +162,7 @@ class Stage:
             self.broker.effort.begin()
             self.broker.worklist.work()
             waiting = len(self._deferred)
-            self.shelf.serve()
+            self.page_store.serve()
             is_served = len(self._deferred) > waiting
             self._tell_of_answers()
             self._send()
@@ -182,7 +182,7 @@ class Stage:
             self._deferred.popleft().go_on()
 
     def _tell_of_answers(self) -> None:
-        number = self.journal.owed.safe_number()
+        number = self.journal.pending_confirms.safe_number()
         if number is not None:
             for session in self._awaiting:
                 session.on_answered(number)
@@ -208,20 +208,20 @@ class Stage:
     def commit(self) -> None:
         """Write what the journal holds, and tell those who wait for it."""
         number = self.journal.commit()
-        self.shelf.safe_number = self.shelf.taken_number = self.broker.next_message_number - 1
-        self.shelf.committed_batch = number
+        self.page_store.safe_number = self.page_store.taken_number = self.broker.next_message_number - 1
+        self.page_store.committed_batch = number
         for session in list(self._awaiting):
             session.on_commit(number)
             if not session.awaits_commit:
                 del self._awaiting[session]
-        self.shelf.serve()
+        self.page_store.serve()
         self._go_on_with_deferred()
         self._send()
 
     def check(self) -> None:
         """Assert what must hold between calls."""
         assert not self._has_output
-        self.journal.owed.check()
+        self.journal.pending_confirms.check()
         for session in self.talks:
             session.check()
         for vhost in self.broker.vhosts.values():
@@ -239,7 +239,7 @@ class Stage:
                     talk.is_dropped = True
                     talk.note("(is dropped)")
                     session.lost()
-            self.end_pass()
+            self.end_turn()
 
     # What was said
 
@@ -280,7 +280,7 @@ class Talk:
         step = self.stage.piece or len(octets) or 1
         for start in range(0, len(octets), step):
             self._receive(octets[start : start + step])
-        self.stage.end_pass()
+        self.stage.end_turn()
         return self
 
     def _receive(self, octets: bytes) -> None:
@@ -461,7 +461,7 @@ class Talk:
         """The socket is gone."""
         self.note("(is gone)")
         self.session.lost()
-        self.stage.end_pass()
+        self.stage.end_turn()
         return self
 
     def stop_reading(self) -> Talk:
@@ -473,7 +473,7 @@ class Talk:
         """The transport has room again."""
         self.session.is_writable = True
         self.session.resume()
-        self.stage.end_pass()
+        self.stage.end_turn()
         return self
 
 

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from amqpd.broker.broker import Broker
-from amqpd.properties import read_own_facts
+from amqpd.properties import read_own_properties
 from amqpd.store.journal import MemoryJournal
 from amqpd.store.places import describe_message
 from amqpd.store.reading import MessageReader, Unreadable
@@ -22,7 +22,7 @@ from amqpd.store.rows import TABLES, checksum_of
 from amqpd.store.run_rows import Record, records_of
 from amqpd.store.runs import SELECT_RUNS, parse_run
 from amqpd.store.schema import format_of_tables
-from amqpd.store.statements import ASTRAY, COUNT_MESSAGES
+from amqpd.store.statements import ORPHAN_ROWS, COUNT_MESSAGES
 from amqpd.store.tools.stopped import Progress, nothing
 from amqpd.wording import counted
 
@@ -89,7 +89,7 @@ def _of_definitions(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _of_places(connection: sqlite3.Connection) -> Iterator[str]:
-    for query in (ASTRAY, _ODD_MARKS):
+    for query in (ORPHAN_ROWS, _ODD_MARKS):
         for number, text in connection.execute(f"{query} LIMIT {MOST_FINDINGS}"):
             yield f"{describe_message(connection, number)} {text}"
 
@@ -110,7 +110,7 @@ def _of_messages(connection: sqlite3.Connection, progress: Progress) -> Iterator
 
 def _messages(connection: sqlite3.Connection) -> Iterator[tuple[int, str]]:
     """The numbers of all messages, and what is wrong with each; of a run also those that have left it."""
-    reader = MessageReader(read_own_facts)
+    reader = MessageReader(read_own_properties)
     for number, *parts in connection.execute(f"SELECT {_COLUMNS} FROM message_rows"):
         yield number, flaw_of(reader, *parts)
     for first, heads, contents in connection.execute(f"SELECT {_RUN} FROM run_rows"):
@@ -129,7 +129,7 @@ def _of_runs(connection: sqlite3.Connection) -> Iterator[str]:
 
 def _of_start(connection: sqlite3.Connection) -> Iterator[str]:
     """Return what would hinder a start, by reading as one reads and building what it builds."""
-    reader = MessageReader(read_own_facts)
+    reader = MessageReader(read_own_properties)
     try:
         recovered = survey(connection, reader).recovered
     except ValueError:      # of definitions, which are told of already

@@ -13,7 +13,7 @@ from amqpd.store.tools.stopped import held, misses_log, name_in, reading
 _COUNTED = ("vhosts", "users", "policies", "exchanges", "queue_rows", "bindings")
 
 
-class Facts(msgspec.Struct, frozen=True):
+class MessageProperties(msgspec.Struct, frozen=True):
     """`free_octets` are those of the file that are not in use; `counts` are by table, but for those of messages."""
 
     path: Path
@@ -23,11 +23,11 @@ class Facts(msgspec.Struct, frozen=True):
     misses_log: bool
     octets: int
     free_octets: int
-    log_octets: int
+    wal_bytes: int
     counts: dict[str, int]
 
 
-def facts(directory: Path) -> Facts:
+def facts(directory: Path) -> MessageProperties:
     """Tell of the store in this directory. Raises StoreError: StoreLocked while a broker has it."""
     with held(directory) as path, reading(path) as (connection, found):
         page_size, free = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in (
@@ -37,6 +37,6 @@ def facts(directory: Path) -> Facts:
         queries |= {"messages": COUNT_MESSAGES, "damaged": "SELECT count(*) FROM damaged"}
         counts = {what: connection.execute(query).fetchone()[0] for what, query in queries.items()}
         log = path.with_name(path.name + "-wal")
-        return Facts(
+        return MessageProperties(
             path, found, bool(meta.get("clean")), bool(meta.get(COPIED)), misses_log(path, connection),
             path.stat().st_size, page_size * free, log.stat().st_size if log.exists() else 0, counts)

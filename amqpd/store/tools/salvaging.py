@@ -24,7 +24,7 @@ import msgspec
 
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import QueueDefinition
-from amqpd.properties import read_own_facts
+from amqpd.properties import read_own_properties
 from amqpd.store import schema
 from amqpd.store.errors import from_sqlite
 from amqpd.store.journal import MemoryJournal
@@ -91,7 +91,7 @@ class _Rescue:
         self._source = source
         self._format = format_
         self._out = out
-        self._reader = MessageReader(read_own_facts)
+        self._reader = MessageReader(read_own_properties)
         self._entries: dict[int, list[Row]] = {}        # by message number: queue and marks
         self._queues: set[int] = set()
 
@@ -138,9 +138,9 @@ class _Rescue:
         """What the rows of messages in runs would be."""
         if not has_runs(self._format):
             return
-        unread = dict(self._known_runs)
+        on_disk = dict(self._known_runs)
         for first, queue, heads, contents in self._rows("run_rows", _RUN):
-            unread.pop(first, None)
+            on_disk.pop(first, None)
             waiting, redelivered = self._marks.get(first, (-1, 0))
             for number, record, was_delivered in taken_apart(first, heads, contents, waiting, redelivered):
                 names: Row = (record.exchange, record.routing_key)
@@ -149,7 +149,7 @@ class _Rescue:
                     names = tuple([name.decode() for name in names])
                 yield (number, queue, was_delivered, None, 0, *names, record.properties, record.row_checksum,
                        record.body), is_good
-        self.result.lost += sum(unread.values())
+        self.result.lost += sum(on_disk.values())
 
     @cached_property
     def _marks(self) -> dict[int, tuple[int, int]]:

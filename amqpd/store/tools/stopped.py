@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from amqpd.store import files, inspection, last_log
+from amqpd.store import files, inspection, wal_number
 from amqpd.store.ballast import is_full
 from amqpd.store.errors import StoreError, from_sqlite, is_io_error
 from amqpd.store.schema import format_of_tables
@@ -130,13 +130,13 @@ def misses_log(path: Path, connection: sqlite3.Connection) -> bool:
     """Whether somebody has taken the log away that this store ended with."""
     number = connection.execute("SELECT value FROM meta WHERE key = 'logs'").fetchone()
     log = path.with_name(path.name + "-wal")
-    return not log.exists() and number is not None and last_log.is_missed(path, number[0])
+    return not log.exists() and number is not None and wal_number.is_missed(path, number[0])
 
 
 def expect_log(path: Path, connection: sqlite3.Connection) -> None:
     """See that nobody has. Raises StoreError."""
     if misses_log(path, connection):
-        raise last_log.missing(path)
+        raise wal_number.missing(path)
 
 
 def name_in(format_: int, table: str) -> str:

@@ -26,7 +26,7 @@ SPAN = 1 << 20          # of the numbers
 EVERYTHING = 1 << 62
 
 
-class Owed:
+class PendingConfirms:
     """The messages that a journal has been told of, as far as they are owed to somebody."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from amqpd.broker.broker import Broker
 from amqpd.broker.queue import Queue
-from amqpd.broker.stretch import MESSAGE_COST, body_octets, number_of
+from amqpd.broker.segment import MESSAGE_COST, body_octets, number_of
 from amqpd.broker.vhost import Vhost
 from amqpd.message import Message
 from amqpd.properties import read_timestamp
@@ -44,7 +44,7 @@ def unacked_runs(broker: Broker, vhost: Vhost) -> Runs | None:
     return runs
 
 
-def holdings(queue: Queue, runs: Runs | None) -> dict[str, Any]:
+def queue_usage(queue: Queue, runs: Runs | None) -> dict[str, Any]:
     """`COLUMNS` of a queue. What is unacknowledged is in memory, unless its content has been released."""
     unacked = runs.get(queue, []) if runs is not None else None if queue.unacked else []
     away, away_octets = queue.ready.on_disk_only

@@ -1,4 +1,4 @@
-"""A stretch by itself: when it is walked along as a whole, and that this is counted."""
+"""A segment by itself: when it is walked along as a whole, and that this is counted."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from amqpd.broker.broker import Broker
 from amqpd.broker.deadlines import Deadlines
 from amqpd.broker.pages import PAGE_MESSAGES
-from amqpd.broker.ready import Line
-from amqpd.broker.stretch import PLACES_A_STEP, Budget, Stretch
+from amqpd.broker.ready import PagedFifo
+from amqpd.broker.segment import PLACES_A_STEP, Budget, Segment
 from tests.support.journals import RecordingJournal
 from tests.support.samples import messages
 
@@ -21,47 +21,47 @@ def budget() -> Budget:
 
 
 @pytest.fixture
-def stretch(budget: Budget) -> Stretch:
+def segment(budget: Budget) -> Segment:
     """One of many messages, of which the first ten are out."""
-    stretch = Stretch(budget)
-    stretch.extend(messages(*range(11, COUNT + 1)))
-    return stretch
+    segment = Segment(budget)
+    segment.extend(messages(*range(11, COUNT + 1)))
+    return segment
 
 
-def test_a_walk_is_paid_for_by_what_was_removed_and_counted(stretch: Stretch, budget: Budget) -> None:
-    run = list(stretch)[1:-1]
+def test_a_walk_is_paid_for_by_what_was_removed_and_counted(segment: Segment, budget: Budget) -> None:
+    run = list(segment)[1:-1]
     for one in run[::2]:
-        stretch.remove([one])
-    stretch.put_back(messages(5))
-    stretch.put_back(messages(3, 7))
+        segment.remove([one])
+    segment.put_back(messages(5))
+    segment.put_back(messages(3, 7))
     assert budget.effort.total == 0, "half of it is still there"
-    stretch.remove(run[1:200:2])
+    segment.remove(run[1:200:2])
     assert budget.effort.total >= COUNT // PLACES_A_STEP - 10
-    stretch.check()
+    segment.check()
 
 
-def test_gaps_at_either_end_are_gone_at_once(stretch: Stretch, budget: Budget) -> None:
-    for one in list(stretch)[::-1][:-1]:
-        stretch.remove([one])
-    assert [one.number for one in stretch] == [11] and budget.effort.total == 0
+def test_gaps_at_either_end_are_gone_at_once(segment: Segment, budget: Budget) -> None:
+    for one in list(segment)[::-1][:-1]:
+        segment.remove([one])
+    assert [one.number for one in segment] == [11] and budget.effort.total == 0
 
 
-def test_what_was_put_back_is_brought_in_line_once_for_who_takes_the_last(stretch: Stretch, budget: Budget) -> None:
-    stretch.put_back(messages(*range(1, 11)))
-    taken = stretch.take_last(COUNT // 2, 1 << 62, lambda one: True)
+def test_what_was_put_back_is_brought_in_line_once_for_who_takes_the_last(segment: Segment, budget: Budget) -> None:
+    segment.put_back(messages(*range(1, 11)))
+    taken = segment.take_last(COUNT // 2, 1 << 62, lambda one: True)
     assert budget.effort.total == 0, "they all came to the head"
-    stretch.put_back(taken[::2])
-    stretch.put_back(taken[1:-1:2])
+    segment.put_back(taken[::2])
+    segment.put_back(taken[1:-1:2])
     assert budget.effort.total == 0
-    assert [one.number for one in stretch.take_last(2, 1 << 62, lambda one: True)] == [COUNT - 2, COUNT - 1]
+    assert [one.number for one in segment.take_last(2, 1 << 62, lambda one: True)] == [COUNT - 2, COUNT - 1]
     assert budget.effort.total >= COUNT // PLACES_A_STEP
     before = budget.effort.total
-    assert [one.number for one in stretch.take_last(1, 1 << 62, lambda one: True)] == [COUNT - 3]
+    assert [one.number for one in segment.take_last(1, 1 << 62, lambda one: True)] == [COUNT - 3]
     assert budget.effort.total == before
 
 
 def test_what_goes_into_a_page_in_memory_counts_for_the_page_that_is_made_anew(budget: Budget) -> None:
-    line = Line(budget, Deadlines())
+    line = PagedFifo(budget, Deadlines())
     line.extend(messages(*range(1, 4 * PAGE_MESSAGES + 1)))
     taken = line.take(4 * PAGE_MESSAGES - 1, 1 << 62)
     line.put_back(taken[::2])
@@ -74,7 +74,7 @@ def test_what_goes_into_a_page_in_memory_counts_for_the_page_that_is_made_anew(b
 
 def test_the_broker_counts_the_walks(journal: RecordingJournal) -> None:
     broker = Broker(journal)
-    assert broker.shelf.budget.effort is broker.effort
+    assert broker.page_store.budget.effort is broker.effort
 
 
 @pytest.fixture

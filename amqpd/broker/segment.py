@@ -1,13 +1,13 @@
-"""A stretch of a line: messages that are in memory, in the order of their numbers.
+"""A segment of a line: messages that are in memory, in the order of their numbers.
 
-Owns which messages those are, and how many octets of body they hold. What comes before and after the stretch is
+Owns which messages those are, and how many octets of body they hold. What comes before and after the segment is
 `broker/line.py`'s matter.
 
 Always true between calls:
 - message numbers rise from head to tail. Messages that were put back among others wait in a heap beside them until
   they are next, so that putting one back costs little wherever its place is;
 - `octets` is the sum of the bodies; the budget has been charged for them, and for `MESSAGE_COST` a message;
-- a message taken out of the middle is gone for every caller, even while its place in the stretch is still there.
+- a message taken out of the middle is gone for every caller, even while its place in the segment is still there.
 
 RabbitMQ docs/semantics (requeueing).
 """
@@ -27,10 +27,10 @@ from amqpd.message import Message
 DELIVERY_OVERHEAD = 100
 # What a message in memory takes besides its body, about: the message, its number, its frames, its place in a queue.
 MESSAGE_COST = 300
-# A stretch is cleared of places left in its middle once these are the larger part of it, and at least so many: what
+# A segment is cleared of places left in its middle once these are the larger part of it, and at least so many: what
 # was removed has paid for the walk.
 FEWEST_LEFT_PLACES = 64
-PLACES_A_STEP = 16      # that a walk along a stretch passes in one step; see broker/effort.py
+PLACES_A_STEP = 16      # that a walk along a segment passes in one step; see broker/effort.py
 NO_BOUND = 1 << 62
 
 number_of: Callable[[Message], int] = attrgetter("number")
@@ -58,7 +58,7 @@ class Budget:
     """How many octets of waiting messages may be in memory, and how many are; of all queues together.
 
     `large` are the queues that have, or had when somebody looked last, so much that it is worth being paged out.
-    `effort` counts the walks along whole stretches; the broker puts its own there.
+    `effort` counts the walks along whole segments; the broker puts its own there.
     """
 
     def __init__(self, limit: int = 1 << 62) -> None:
@@ -77,7 +77,7 @@ class Budget:
         return heapq.nlargest(count, self.large, key=costs.__getitem__)
 
 
-class Stretch:
+class Segment:
     """First in, first out."""
 
     __slots__ = ("octets", "_budget", "_messages", "_back", "_last_back", "_gone")
@@ -107,14 +107,14 @@ class Stretch:
 
     @property
     def first_number(self) -> int:
-        """The lowest number in it; of an empty stretch 0."""
+        """The lowest number in it; of an empty segment 0."""
         messages, back = self._messages, self._back
         if back and (not messages or back[0][0] < messages[0].number):
             return back[0][0]
         return messages[0].number if messages else 0
 
     def number_at(self, place: int) -> int:
-        """The number of the message at about this place, or of the last one; of an empty stretch 0."""
+        """The number of the message at about this place, or of the last one; of an empty segment 0."""
         messages = self._messages
         if not messages:
             return self._last_back if self._back else 0
@@ -223,7 +223,7 @@ class Stretch:
     def remove(self, run: Collection[Message]) -> None:
         """Take out these messages, all of which are here, wherever they stand.
 
-        Their places are left empty, and cleared away when that is worth a walk along the stretch.
+        Their places are left empty, and cleared away when that is worth a walk along the segment.
         """
         gone = self._gone
         gone.update(map(number_of, run))
@@ -255,7 +255,7 @@ class Stretch:
     def check(self) -> None:
         """Assert what must hold between calls."""
         numbers = [message.number for message in self]
-        assert numbers == sorted(set(numbers)), "a stretch is out of publish order"
+        assert numbers == sorted(set(numbers)), "a segment is out of publish order"
         assert all([number <= self._last_back for number, _ in self._back]), "more was put back than is known of"
         assert len(numbers) == len(self), "the length is off"
         assert self.octets == body_octets(list(self)), "octets is off"

@@ -1,4 +1,4 @@
-"""A shelf for tests: it reads from where the test says, opens and closes as it is told, keeps slips in memory."""
+"""A page store for tests: it reads from where the test says, opens and closes as told, keeps spill files in memory."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from amqpd.broker.pages import NO_END, Page, StoredMessages, Unread
+from amqpd.broker.pages import NO_END, Page, StoredMessages, OnDisk
 from amqpd.broker.ports import Reader
-from amqpd.broker.stretch import Budget
+from amqpd.broker.segment import Budget
 from amqpd.message import Message
 
 
-class SlipInMemory:
+class SpillFileInMemory:
     """Messages that were written down; `left` are the numbers of those that somebody may still want."""
 
     def __init__(self, run: Sequence[Message]) -> None:
@@ -25,7 +25,7 @@ class SlipInMemory:
         self.left.difference_update(numbers)
 
 
-class ShelfInMemory:
+class PageStoreInMemory:
     """See broker/ports.py. `read` is asked for what a store would keep."""
 
     def __init__(self, read: Callable[[list[int]], list[Message]], *, limit: int = 1 << 62) -> None:
@@ -33,7 +33,7 @@ class ShelfInMemory:
         self.safe_number = self.taken_number = self.committed_batch = 0
         self.is_open = True
         self.can_spill = True
-        self.slips: list[SlipInMemory] = []
+        self.spill_files: list[SpillFileInMemory] = []
         self.fetched = 0
         self._read = read
         self._called: deque[Reader] = deque()
@@ -54,16 +54,16 @@ class ShelfInMemory:
             if self.is_open:
                 self._called.popleft().read_on()
 
-    def fetch(self, unread: Unread) -> list[Message]:
+    def fetch(self, on_disk: OnDisk) -> list[Message]:
         """See broker/ports.py."""
-        assert self.is_open, "the shelf is closed"
-        stored = unread.stored
+        assert self.is_open, "the page store is closed"
+        stored = on_disk.stored
         found = self._read(stored)
-        if len(stored) < len(unread.numbers):
-            assert isinstance(unread.slip, SlipInMemory)
-            assert unread.slip.left, "the slip is gone"
-            wanted = {*unread.numbers}
-            found = found + [message for message in unread.slip.run if message.number in wanted]
+        if len(stored) < len(on_disk.numbers):
+            assert isinstance(on_disk.spill_file, SpillFileInMemory)
+            assert on_disk.spill_file.left, "the spill file is gone"
+            wanted = {*on_disk.numbers}
+            found = found + [message for message in on_disk.spill_file.run if message.number in wanted]
         self.fetched += len(found)
         return sorted(found, key=lambda message: message.number)
 
@@ -71,15 +71,15 @@ class ShelfInMemory:
         """See broker/ports.py."""
         self._spilling.append((page, list(run)))
 
-    def write_slips(self, *, fails: bool = False) -> None:
+    def write_spill_files(self, *, fails: bool = False) -> None:
         """The disk has taken what was to be written down, or not."""
         while self._spilling:
             page, run = self._spilling.popleft()
             if fails:
                 page.stay(self.budget)
                 continue
-            self.slips.append(SlipInMemory(run))
-            page.let_go(self.budget, self.slips[-1])
+            self.spill_files.append(SpillFileInMemory(run))
+            page.let_go(self.budget, self.spill_files[-1])
 
 
 def stored(

@@ -11,7 +11,7 @@ import pytest
 
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Journal
-from amqpd.store.log_scan import check_log
+from amqpd.store.wal_scan import check_wal
 from amqpd.store.store import LARGEST_LOG, Store
 from tests.store.store_samples import crash, define, load, message, queue
 
@@ -43,7 +43,7 @@ def check(tmp_path: Path) -> Callable[[bytes], None]:
 
     def check_octets(octets: bytes) -> None:
         path.write_bytes(octets)
-        check_log(path, PAGE)
+        check_wal(path, PAGE)
 
     return check_octets
 
@@ -93,7 +93,7 @@ def test_the_log_of_these_tests_is_as_they_need_it(log):
 # What may be
 
 def test_no_log_is_fine(tmp_path):
-    check_log(tmp_path / "none", PAGE)
+    check_wal(tmp_path / "none", PAGE)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -155,7 +155,7 @@ def test_two_whole_commits_behind_a_broken_frame_are_needed(log, check):
 
 def test_a_log_that_cannot_be_read_is_an_error_of_its_own(tmp_path):
     with pytest.raises(StoreError, match=f"cannot read {tmp_path} .*: move it away"):
-        check_log(tmp_path, PAGE)
+        check_wal(tmp_path, PAGE)
 
 
 # The store
@@ -205,6 +205,6 @@ def test_the_largest_log_takes_a_moment(directory, store):
         fill(store, 20, 100_000)
         store.first_number += 1_000
     begun = time.perf_counter()
-    check_log(wal, PAGE)
+    check_wal(wal, PAGE)
     print(f"\nlog scan: {wal.stat().st_size >> 20} MiB in {time.perf_counter() - begun:.2f} s")
     assert time.perf_counter() - begun < 5

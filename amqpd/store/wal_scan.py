@@ -44,7 +44,7 @@ class _Frame(NamedTuple):
     follows: bool
 
 
-def check_log(path: Path, page_size: int) -> None:
+def check_wal(path: Path, page_size: int) -> None:
     """See that nothing but the last commit is missing in this log of a database with such pages. None is fine too.
 
     Raises StoreError.

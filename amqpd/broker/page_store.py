@@ -1,19 +1,19 @@
-"""The shelf of a broker that keeps everything in memory: nothing ever goes there."""
+"""The page store of a broker that keeps everything in memory: nothing ever goes there."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from amqpd.broker.pages import Page, Unread
-from amqpd.broker.stretch import Budget
+from amqpd.broker.pages import Page, OnDisk
+from amqpd.broker.segment import Budget
 from amqpd.message import Message
 
 if TYPE_CHECKING:
     from amqpd.broker.ports import Reader
 
 
-class MemoryShelf:
+class MemoryPageStore:
     """See `broker/ports.py`."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class MemoryShelf:
     def call(self, reader: Reader) -> None:
         """There is nothing to be read."""
 
-    def fetch(self, unread: Unread) -> list[Message]:
+    def fetch(self, on_disk: OnDisk) -> list[Message]:
         """There is nothing here."""
         return []
 

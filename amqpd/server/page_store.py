@@ -1,10 +1,10 @@
-"""The shelf: contents of waiting messages, read from the store between two commits, and from slips.
+"""The page store: contents of waiting messages, read from the store between two commits, and from spill files.
 
-Owns who waits for it, and the thread that writes slips. The store is used by one thread at a time: the committer's
-while it writes a batch, the loop's in between. So a read never stands in the way of a commit, and no row that is
-read has to fight for the interpreter with a busy loop.
+Owns who waits for it, and the thread that writes spill files. The store is used by one thread at a time: the
+committer's while it writes a batch, the loop's in between. So a read never stands in the way of a commit, and no row
+that is read has to fight for the interpreter with a busy loop.
 
-Always true between calls: whoever ordered a call is called when the shelf is open, a few at a time.
+Always true between calls: whoever ordered a call is called when the page store is open, a few at a time.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from amqpd.broker.broker import Broker
-from amqpd.broker.pages import Page, Unread
+from amqpd.broker.pages import Page, OnDisk
 from amqpd.broker.ports import Reader
-from amqpd.broker.stretch import Budget, number_of
+from amqpd.broker.segment import Budget, number_of
 from amqpd.message import Message
 from amqpd.store.errors import StoreError
-from amqpd.store.spill import Slip, Spill
+from amqpd.store.spill import SpillFile, Spill
 from amqpd.store.store import Store
 
 RETRY_S = 1.0
@@ -33,7 +33,7 @@ TURN_S = 0.004      # how long is read before the rest of the loop has its turn
 log = logging.getLogger("amqpd")
 
 
-class StoreShelf:
+class DiskPageStore:
     """See `broker/ports.py`. `on_failure` hears of a store that cannot be read any more."""
 
     def __init__(self, store: Store, spill: Spill, budget: Budget, on_failure: Callable[[StoreError], None]) -> None:
@@ -57,7 +57,7 @@ class StoreShelf:
     def begin(self, broker: Broker, schedule: Callable[[], None], has_disk: Callable[[], bool]) -> None:
         """Serve this broker from now on; `schedule` asks for `serve` to be called soon.
 
-        `has_disk` says whether there is room on the disk: what was freed for the store is not for slips.
+        `has_disk` says whether there is room on the disk: what was freed for the store is not for spill files.
         """
         self.schedule = schedule
         self._has_disk = has_disk
@@ -111,14 +111,14 @@ class StoreShelf:
 
     # Contents
 
-    def fetch(self, unread: Unread) -> list[Message]:
+    def fetch(self, on_disk: OnDisk) -> list[Message]:
         """See `broker/ports.py`."""
-        slip, stored = unread.slip, unread.stored
+        spill_file, stored = on_disk.spill_file, on_disk.stored
         try:
             found = self._store.fetch(stored)
-            if isinstance(slip, Slip) and len(stored) < len(unread.numbers):     # else it may be gone
-                wanted = {*unread.numbers}
-                found += [message for message in slip.read() if message.number in wanted]
+            if isinstance(spill_file, SpillFile) and len(stored) < len(on_disk.numbers):     # else it may be gone
+                wanted = {*on_disk.numbers}
+                found += [message for message in spill_file.read() if message.number in wanted]
                 found.sort(key=number_of)
         except StoreError as error:
             # Whoever asked takes what is missing for damaged, and settles it: no batch with that may be written.
@@ -131,12 +131,12 @@ class StoreShelf:
         """See `broker/ports.py`. A page that cannot be written down stays in memory."""
         loop = asyncio.get_running_loop()
 
-        def written(future: Future[Slip]) -> None:
+        def written(future: Future[SpillFile]) -> None:
             loop.call_soon_threadsafe(self._spilled, page, future)
 
         self._writer.submit(self._spill.write, list(run)).add_done_callback(written)
 
-    def _spilled(self, page: Page, future: Future[Slip]) -> None:
+    def _spilled(self, page: Page, future: Future[SpillFile]) -> None:
         error = future.exception()
         if error is None:
             page.let_go(self.budget, future.result())
@@ -146,20 +146,20 @@ class StoreShelf:
             log.error("messages stay in memory: %s", error)
         self._spills_from = time.monotonic() + RETRY_S
 
-    def _note_sparse(self, slip: Slip) -> None:
-        """Have the file of a slip rewritten soon, of which most is wanted no more; the rest may go in a moment too."""
-        asyncio.get_running_loop().call_later(self.rewrite_s, self._rewrite, slip)
+    def _note_sparse(self, spill_file: SpillFile) -> None:
+        """Rewrite a spill file soon, most of which is not needed any more; the rest may not be needed soon either."""
+        asyncio.get_running_loop().call_later(self.rewrite_s, self._rewrite, spill_file)
 
-    def _rewrite(self, slip: Slip) -> None:
-        if self._has_ended or not slip.has_messages:
+    def _rewrite(self, spill_file: SpillFile) -> None:
+        if self._has_ended or not spill_file.has_messages:
             return
         loop = asyncio.get_running_loop()
 
         def written(future: Future[tuple[Path, int]]) -> None:
             if not future.cancelled() and future.exception() is None:       # else it stays as it is
-                loop.call_soon_threadsafe(slip.move_to, *future.result())
+                loop.call_soon_threadsafe(spill_file.move_to, *future.result())
 
-        self._writer.submit(self._spill.rewrite, slip).add_done_callback(written)
+        self._writer.submit(self._spill.rewrite, spill_file).add_done_callback(written)
 
     def end(self) -> None:
         """The broker stops: nothing more is written down, and what was is of no use to the next run."""

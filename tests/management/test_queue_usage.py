@@ -10,9 +10,9 @@ import pytest
 from pamqp.commands import Basic, Queue, Tx
 
 from amqpd.broker.pages import PAGE_MESSAGES
-from amqpd.broker.stretch import MESSAGE_COST
+from amqpd.broker.segment import MESSAGE_COST
 from amqpd.ctl.lists import LISTINGS
-from amqpd.management import holdings
+from amqpd.management import queue_usage
 from amqpd.management.commands import Commands, Node
 from tests.support.talk import Stage, Talk
 
@@ -84,7 +84,7 @@ def test_what_waits_on_disk_is_told_apart(talk: Talk) -> None:
     assert listed(talk.stage, *RAM) == [PAGE_MESSAGES, PAGE_MESSAGES, 0, PAGE_MESSAGES]
     octets = 5 * PAGE_MESSAGES
     assert listed(talk.stage, *OCTETS) == [2 * octets, 2 * octets, 0, octets, octets]
-    assert listed(talk.stage, "memory") == [octets + PAGE_MESSAGES * (MESSAGE_COST + holdings.PAGED_COST)]
+    assert listed(talk.stage, "memory") == [octets + PAGE_MESSAGES * (MESSAGE_COST + queue_usage.PAGED_COST)]
     assert listed(talk.stage, "messages_persistent", "message_bytes_persistent") == [count, 2 * octets]
     assert listed(talk.stage, "disk_reads", "disk_writes") == [0, ""]
     talk.client(*[Basic.Get(queue="q")] * (PAGE_MESSAGES + 1))
@@ -124,7 +124,7 @@ def test_what_a_transaction_has_answered_is_with_the_client_still(talk: Talk) ->
 
 
 def test_what_would_take_long_to_count_is_empty(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holdings, "MOST_COUNTED", 1)
+    monkeypatch.setattr(queue_usage, "MOST_COUNTED", 1)
     publish(talk, b"1", b"22", b"333")
     talk.client(Queue.Declare(queue="other")).hear(Queue.DeclareOk)
     get(talk)
@@ -139,17 +139,17 @@ def test_what_would_take_long_to_count_is_empty(talk: Talk, monkeypatch: pytest.
 def test_what_clients_have_of_deleted_queues_takes_as_long_to_count(
     talk: Talk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holdings, "MOST_COUNTED", 2)
+    monkeypatch.setattr(queue_usage, "MOST_COUNTED", 2)
     talk.client(Queue.Declare(queue="gone")).hear(Queue.DeclareOk)
     talk.publish("gone", b"1", b"2", b"3")
     for _ in range(3):
         talk.client(Basic.Get(queue="gone")).hear(Basic.GetOk)
     talk.client(Queue.Delete(queue="gone")).hear(Queue.DeleteOk)
     vhost = talk.stage.broker.vhosts["/"]
-    assert holdings.unacked_runs(talk.stage.broker, vhost) is None
+    assert queue_usage.unacked_runs(talk.stage.broker, vhost) is None
     assert listed(talk.stage, "message_bytes") == [0], "nobody has any of these"
     talk.client(Basic.Ack(1))
-    runs = holdings.unacked_runs(talk.stage.broker, vhost)
+    runs = queue_usage.unacked_runs(talk.stage.broker, vhost)
     assert runs is not None and [len(run) for run in runs.values()] == [2]
 
 
@@ -179,7 +179,7 @@ def test_what_clients_have_is_told_apart_where_its_content_has_been_released(tal
 
 
 def test_how_many_contents_have_been_released_is_empty_as_well(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holdings, "MOST_COUNTED", 0)
+    monkeypatch.setattr(queue_usage, "MOST_COUNTED", 0)
     publish(talk, bytes(1_000), b"22")
     get(talk)
     assert listed(talk.stage, *RAM) == [2, 1, 1, 0]
@@ -193,8 +193,8 @@ def test_nothing_is_counted_that_nobody_asks_for(talk: Talk, monkeypatch: pytest
     def refuse(*given: object) -> None:
         raise AssertionError("this was not asked for")
 
-    monkeypatch.setattr(holdings, "holdings", refuse)
-    monkeypatch.setattr(holdings, "unacked_runs", refuse)
+    monkeypatch.setattr(queue_usage, "queue_usage", refuse)
+    monkeypatch.setattr(queue_usage, "unacked_runs", refuse)
     assert listed(talk.stage, "messages", "message_bytes_ready", "disk_reads") == [0, 0, 0]
     with pytest.raises(AssertionError, match="this was not asked for"):
         listed(talk.stage, "memory")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from amqpd.broker.definitions import VhostDefinition
-from amqpd.store import last_log
+from amqpd.store import wal_number
 from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Journal
 from amqpd.store.store import Store
@@ -184,7 +184,7 @@ def test_what_is_in_the_file_can_be_salvaged(crashed, tmp_path):
 # Noting
 
 def test_a_full_disk_is_met_before_the_first_commit(directory, opened, monkeypatch):
-    monkeypatch.setattr(last_log, "prepare", fail_with(errno.ENOSPC))
+    monkeypatch.setattr(wal_number, "prepare", fail_with(errno.ENOSPC))
     with pytest.raises(StoreFull, match=f"no space left for {directory}/amqpd.db: free some on its disk"):
         load(opened())
 
@@ -194,7 +194,7 @@ def test_a_commit_that_cannot_be_noted_for_want_of_room_is_safe_and_the_next_is_
 ):
     store, journal = opened(), Journal()
     with monkeypatch.context() as patch:
-        patch.setattr(last_log, "note", fail_with(errno.ENOSPC))
+        patch.setattr(wal_number, "note", fail_with(errno.ENOSPC))
         load(store)
         define(journal, queue(1))
         save(store, journal)
@@ -208,7 +208,7 @@ def test_a_commit_that_cannot_be_noted_for_want_of_room_is_safe_and_the_next_is_
 
 def test_a_note_that_fails_otherwise_is_the_end(opened, monkeypatch):
     store = opened()
-    monkeypatch.setattr(last_log, "note", fail_with(errno.EIO))
+    monkeypatch.setattr(wal_number, "note", fail_with(errno.EIO))
     with pytest.raises(StoreError, match="Input/output error"):
         load(store)
     monkeypatch.undo()
