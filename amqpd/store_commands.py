@@ -96,7 +96,7 @@ def check(config: str | None, data_dir: str | None) -> None:
     Changes nothing. One line for each problem, and exit code 65 if there is any.
     """
     directory = _settings(config, data_dir).data_dir
-    from amqpd.store.statements import COUNT_MESSAGES
+    from amqpd.store.sqlite.statements import COUNT_MESSAGES
     from amqpd.store.tools.checking import findings
     from amqpd.store.tools.stopped import expect_log, held, reading
 
@@ -127,7 +127,7 @@ def backup(target: Path, config: str | None, data_dir: str | None) -> None:
     """
     settings = _settings(config, data_dir)
     from amqpd.store.errors import StoreLocked
-    from amqpd.store.files import DATABASE
+    from amqpd.store.sqlite.files import DATABASE
     from amqpd.store.tools import copies
 
     with _complaining(), _bar("copying") as progress:
@@ -144,7 +144,7 @@ def backup(target: Path, config: str | None, data_dir: str | None) -> None:
 
 def _ask_for_copy(settings: Config, to: Path, target: Path, progress: Progress) -> None:
     """Have the running broker make the copy. Raises Failure, which names the target, and StoreError."""
-    from amqpd.store.copying import sync_file
+    from amqpd.store.sqlite.copying import sync_file
     from amqpd.store.errors import from_system
 
     octets = _ask(settings, "store_info", {}, _ANSWER_S)["octets"]

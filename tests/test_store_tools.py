@@ -14,9 +14,9 @@ import pytest
 
 from amqpd import cli, program, store_commands
 from amqpd.broker.definitions import VhostDefinition
-from amqpd.store import wal_number
+from amqpd.store.sqlite import wal_number
 from amqpd.store.journal import Journal
-from amqpd.store.store import LARGEST_LOG, Store
+from amqpd.store.sqlite.store import LARGEST_LOG, Store
 from tests.crash.broker_process import COMMAND, ROOT, SABOTAGED, BrokerProcess
 from tests.store.store_samples import NOW, define, load, message, query, queue
 
@@ -129,7 +129,7 @@ def test_what_the_system_refuses_is_no_bug_of_ours(
     def fail(*_: object) -> None:
         raise PermissionError(13, "Permission denied", str(data_dir.absolute() / "amqpd.db"))
 
-    monkeypatch.setattr("amqpd.store.inspection.check_ours", fail)
+    monkeypatch.setattr("amqpd.store.sqlite.inspection.check_ours", fail)
     assert run("compact") == 74
     assert capsys.readouterr().err == (
         f"amqpd: cannot use {data_dir.absolute()}/amqpd.db (Permission denied): check the permissions of "

@@ -24,7 +24,7 @@ from amqpd.broker.dead_letter import REJECTED, DeadCopies, Grave, cycling_queues
 from amqpd.broker.exchange import Exchange
 from amqpd.broker.hand_over import QUEUE_STEPS
 from amqpd.broker.ports import PageStore
-from amqpd.broker.queue import Queue, note_holders
+from amqpd.broker.queue.queue import Queue, note_holders
 from amqpd.broker.refused import Refused
 from amqpd.broker.routing import Routing
 from amqpd.broker.worklist import PIECE, Worklist

@@ -20,7 +20,7 @@ from amqpd.errors import ConnectionException, ReplyCode
 from amqpd.fields import encode_table
 
 if TYPE_CHECKING:
-    from amqpd.broker.queue import Queue
+    from amqpd.broker.queue.queue import Queue
 
 Destination = Union["Queue", "Exchange"]
 # What RabbitMQ knows as a word, though not as an exchange type: it says "invalid" instead of "unknown".

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from amqpd.broker.effort import SLICE
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.worklist import PIECE, Waiters
 from amqpd.message import Message
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 
 from amqpd.broker.bindings import BINDING_STEPS
 from amqpd.broker.exchange import Exchange
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.worklist import PIECE, Waiters, Worklist
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from amqpd.broker.pages import Page, OnDisk
-from amqpd.broker.segment import Budget
+from amqpd.broker.queue.pages import Page, OnDisk
+from amqpd.broker.queue.segment import Budget
 from amqpd.message import Message
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from amqpd.broker.exchange import Exchange
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.worklist import PIECE, Waiters, Worklist
 
 LOOK_STEPS = 10         # what it costs to find the rules of a queue or an exchange, beside a step for each policy

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from amqpd.broker.consumer import Consumer
+    from amqpd.broker.queue.consumer import Consumer
     from amqpd.broker.definitions import Change, QueueDefinition
     from amqpd.broker.hold import Hold
-    from amqpd.broker.pages import Page, OnDisk
-    from amqpd.broker.segment import Budget
+    from amqpd.broker.queue.pages import Page, OnDisk
+    from amqpd.broker.queue.segment import Budget
     from amqpd.message import Message
 
 

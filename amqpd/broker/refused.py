@@ -14,18 +14,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from amqpd.broker.dead_letter import Grave
-from amqpd.broker.deadlines import Deadlines
+from amqpd.broker.queue.expiry import Deadlines
 from amqpd.broker.departure import Departure
-from amqpd.broker.pages import FEWEST_OCTETS, Page, OnDisk
-from amqpd.broker.paging import STEPS_A_MESSAGE, forget_slips, page_out
+from amqpd.broker.queue.pages import FEWEST_OCTETS, Page, OnDisk
+from amqpd.broker.queue.pager import STEPS_A_MESSAGE, forget_slips, page_out
 from amqpd.broker.ports import PageStore
-from amqpd.broker.ready import NO_LIMIT, PagedFifo
-from amqpd.broker.segment import MESSAGE_COST
+from amqpd.broker.queue.fifo import NO_LIMIT
+from amqpd.broker.queue.paged_fifo import PagedFifo
+from amqpd.broker.queue.segment import MESSAGE_COST
 from amqpd.broker.worklist import Discard
 from amqpd.message import Message
 
 if TYPE_CHECKING:
-    from amqpd.broker.queue import Queue
+    from amqpd.broker.queue.queue import Queue
 
 
 class Retries(Protocol):

@@ -16,7 +16,7 @@ from typing import Any
 
 from amqpd.broker.effort import Effort
 from amqpd.broker.exchange import Destination, Exchange
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.queue import Queue
 
 LONG_WALK = 10          # references from which on a walk is worth to be remembered
 FEWEST_GONE = 16        # queues and exchanges that are gone, for which walks are forgotten

@@ -12,7 +12,7 @@ from typing import Any
 
 from amqpd.broker.bindings import Bindings, steps_to_remove
 from amqpd.broker.exchange import Exchange
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.worklist import PIECE, Worklist
 
 QUEUE_STEPS = 25        # what it costs to end a queue, without what its messages cost

@@ -52,11 +52,11 @@ from amqpd.broker.dead_letter_router import DeadLetterRouter
 from amqpd.broker.departure import REMOVE_STEPS, Act, Departure
 from amqpd.broker.exchange import BindingKey, DefaultExchange, Destination, Exchange, binding_key
 from amqpd.broker.leaving import Leaving
-from amqpd.broker.paging import MessageNotLoaded
+from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.policy import NoSuchPolicy, Policies, check_policy
 from amqpd.broker.policy_followers import PolicyFollowers
 from amqpd.broker.ports import Journal, ReplySubscriber, PageStore
-from amqpd.broker.queue import Purge, Queue
+from amqpd.broker.queue.queue import Purge, Queue
 from amqpd.broker.routing import Routing
 from amqpd.broker.rules import QueueRules, queue_rules
 from amqpd.broker.page_store import MemoryPageStore
@@ -492,11 +492,11 @@ class Vhost:
         return queue_rules(queue.arguments, *self.policies.of_queue(queue).definitions)
 
     def died(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
-        """See `broker/queue.py`."""
+        """See `broker/queue/queue.py`."""
         self.dead_letters.died(queue, run, reason, is_stored=is_stored)
 
     def is_behind(self, queue: Queue) -> bool:
-        """See `broker/queue.py`."""
+        """See `broker/queue/queue.py`."""
         return self.dead_letters.is_behind(queue)
 
     def unused(self, queue: Queue) -> None:

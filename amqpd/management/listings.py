@@ -15,8 +15,8 @@ from typing import Any
 
 from amqpd.broker.access import RIGHTS, User
 from amqpd.broker.broker import Broker
-from amqpd.broker.consumer import Consumer
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.consumer import Consumer
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.vhost import Vhost
 from amqpd.fields import Float, TypedInt, type_name
 from amqpd.identity import NODE_NAME

@@ -14,8 +14,8 @@ from itertools import islice
 from typing import Any
 
 from amqpd.broker.broker import Broker
-from amqpd.broker.queue import Queue
-from amqpd.broker.segment import MESSAGE_COST, body_octets, number_of
+from amqpd.broker.queue.queue import Queue
+from amqpd.broker.queue.segment import MESSAGE_COST, body_octets, number_of
 from amqpd.broker.vhost import Vhost
 from amqpd.message import Message
 from amqpd.properties import read_timestamp
@@ -25,7 +25,7 @@ COLUMNS = frozenset((
     "messages_unacknowledged_ram", "message_bytes_ram", "messages_paged_out", "message_bytes_paged_out",
     "messages_persistent", "message_bytes_persistent", "head_message_timestamp"))
 MOST_COUNTED = 50_000
-PAGED_COST = 20         # octets of memory for a message that is on disk only, about; see broker/pages.py
+PAGED_COST = 20         # octets of memory for a message that is on disk only, about; see broker/queue/pages.py
 NOT_KNOWN = ""
 
 Runs = dict[Queue, list[Message]]

@@ -21,7 +21,7 @@ from amqpd.server.loop import LoopTurn
 from amqpd.server.page_store import DiskPageStore
 from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Batch, Journal
-from amqpd.store.store import Store
+from amqpd.store.sqlite.store import Store
 
 # How much may wait in a batch: as much as is written within `COMMIT_S`, but within these bounds.
 COMMIT_S = 0.012

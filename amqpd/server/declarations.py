@@ -44,7 +44,7 @@ from amqpd.config import (
 from amqpd.config.settings import Declaration
 from amqpd.errors import AmqpException, ReplyCode
 from amqpd.store.journal import MemoryJournal
-from amqpd.store.restoring import restore
+from amqpd.store.sqlite.restoring import restore
 
 Step = tuple[Declaration, Callable[[], None]]       # and what makes it
 

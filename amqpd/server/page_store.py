@@ -18,13 +18,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from amqpd.broker.broker import Broker
-from amqpd.broker.pages import Page, OnDisk
+from amqpd.broker.queue.pages import Page, OnDisk
 from amqpd.broker.ports import Reader
-from amqpd.broker.segment import Budget, number_of
+from amqpd.broker.queue.segment import Budget, number_of
 from amqpd.message import Message
 from amqpd.store.errors import StoreError
 from amqpd.store.spill import SpillFile, Spill
-from amqpd.store.store import Store
+from amqpd.store.sqlite.store import Store
 
 RETRY_S = 1.0
 REWRITE_S = 1.0     # after most of a file is wanted no more, before it is rewritten

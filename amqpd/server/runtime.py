@@ -47,7 +47,7 @@ from amqpd.session.connection import SessionSettings
 from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Journal
-from amqpd.store.store import Store
+from amqpd.store.sqlite.store import Store
 
 log = logging.getLogger("amqpd")
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from amqpd.broker.broker import Broker
 from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import QueueDefinition
-from amqpd.broker.segment import Budget
+from amqpd.broker.queue.segment import Budget
 from amqpd.config import Config
 from amqpd.exit_codes import EXIT_CONFIG, EXIT_IO, EXIT_TEMPORARY
 from amqpd.properties import read_own_properties
@@ -24,12 +24,12 @@ from amqpd.server.page_store import DiskPageStore
 from amqpd.server.wall_clock import read_clocks
 from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError, StoreLocked, from_finding
-from amqpd.store.files import DATABASE
+from amqpd.store.sqlite.files import DATABASE
 from amqpd.store.journal import Journal, MemoryJournal
-from amqpd.store.recovery import Recovered
-from amqpd.store.restoring import restore
+from amqpd.store.sqlite.recovery import Recovered
+from amqpd.store.sqlite.restoring import restore
 from amqpd.store.spill import Spill
-from amqpd.store.store import Store
+from amqpd.store.sqlite.store import Store
 from amqpd.wording import counted
 
 log = logging.getLogger("amqpd")

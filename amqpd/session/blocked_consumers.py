@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-from amqpd.broker.consumer import Consumer
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.consumer import Consumer
+from amqpd.broker.queue.queue import Queue
 
 AT_A_TIME = 64      # consumers of one queue; the larger it is, the more are asked in vain
 

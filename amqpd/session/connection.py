@@ -28,10 +28,10 @@ from pamqp.commands import Connection
 
 from amqpd.broker.access import User
 from amqpd.broker.broker import Broker
-from amqpd.broker.consumer import Consumer
+from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.departure import Act, Departure
-from amqpd.broker.paging import MessageNotLoaded
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.pager import MessageNotLoaded
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.remembered import Memory
 from amqpd.broker.vhost import Vhost
 from amqpd.broker.worklist import Later

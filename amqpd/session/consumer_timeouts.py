@@ -16,7 +16,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 
-from amqpd.broker.consumer import Consumer
+from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.worklist import PIECE, Worklist
 from amqpd.message import Message
 

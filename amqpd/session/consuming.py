@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 from pamqp.commands import Basic
 
 from amqpd.broker.arguments import check_consumer_arguments, type_of_queue
-from amqpd.broker.consumer import NO_LIMIT, Consumer
+from amqpd.broker.queue.consumer import NO_LIMIT, Consumer
 from amqpd.broker.departure import REMOVE_STEPS, Act
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.remembered import Memory, Remembered
 from amqpd.broker.vhost import REPLY_TO, generated_name
 from amqpd.broker.worklist import PIECE, nothing

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from amqpd.broker.segment import MESSAGE_COST
+from amqpd.broker.queue.segment import MESSAGE_COST
 from amqpd.session.commit import Unacked
 
 SMALL = MESSAGE_COST    # octets of a content that takes no more than what stands for the message

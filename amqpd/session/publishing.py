@@ -25,9 +25,9 @@ from pamqp.commands import Confirm
 from amqpd import fields
 from amqpd.broker.exchange import Exchange
 from amqpd.broker.hand_over import MOST_MESSAGES, WIDE, HandOver
-from amqpd.broker.paging import MessageNotLoaded
+from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.ports import ReplySubscriber
-from amqpd.broker.queue import Queue, note_holders
+from amqpd.broker.queue.queue import Queue, note_holders
 from amqpd.broker.remembered import Remembered
 from amqpd.broker.routing import Walk
 from amqpd.broker.vhost import REPLY_TO

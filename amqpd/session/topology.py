@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pamqp.commands import Exchange, Queue
 
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition
-from amqpd.broker.paging import MessageNotLoaded
-from amqpd.broker.queue import Purge
+from amqpd.broker.queue.pager import MessageNotLoaded
+from amqpd.broker.queue.queue import Purge
 from amqpd.broker.vhost import REPLY_TO
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.session.table import Handlers

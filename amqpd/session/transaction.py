@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pamqp.commands import Tx
 
-from amqpd.broker.paging import MessageNotLoaded
+from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.worklist import PIECE, Discard, Later
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message

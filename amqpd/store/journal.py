@@ -3,7 +3,7 @@
 Owns the numbers of batches, which rise from 1 by one, and what of a batch still needs to be written. Records
 take no time. None of them can fail but by a mistake of ours: nobody knows then whether a record is whole, so nothing
 more is written, and the broker stops. When a batch is taken, and what its number means to publishers, is for
-`server/committer.py`; how it is written, for `store/store.py`.
+`server/committer.py`; how it is written, for `store/sqlite/store.py`.
 
 Always true of a batch:
 - no message is both published and settled: one that was settled before it was written is in neither;

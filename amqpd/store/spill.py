@@ -19,7 +19,7 @@ from itertools import count
 from pathlib import Path
 
 from amqpd.message import MessageProperties, Message, Route, route_of
-from amqpd.store import files
+from amqpd.store.sqlite import files
 from amqpd.store.errors import StoreError, reason_of, remedy_for
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from amqpd.broker.dead_letter import DeadCopies, Grave
 from amqpd.broker.dead_letter_router import STEPS_A_MESSAGE
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition
 from amqpd.broker.effort import SLICE, Effort
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.vhost import Vhost
 from amqpd.broker.worklist import PIECE, Worklist
 from amqpd.message import Message

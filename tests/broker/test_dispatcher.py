@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from amqpd.broker.consumer import Consumer
-from amqpd.broker.dispatcher import ASKED, DEALT_TO
+from amqpd.broker.queue.consumer import Consumer
+from amqpd.broker.queue.dispatcher import ASKED, DEALT_TO
 from amqpd.broker.effort import SLICE, Effort
-from amqpd.broker.queue import DISPATCH_STEPS, Queue
+from amqpd.broker.queue.queue import DISPATCH_STEPS, Queue
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.worklist import PIECE, Worklist
 from amqpd.message import Message

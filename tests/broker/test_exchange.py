@@ -9,7 +9,7 @@ import pytest
 
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition
 from amqpd.broker.exchange import BindingKey, DefaultExchange, Exchange, binding_key
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.queue import Queue
 from amqpd.errors import ConnectionException, ReplyCode
 from tests.support.journals import RefusingJournal
 from tests.support.samples import binding, queue_definition

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from amqpd.broker.broker import OPERATOR, Broker
 from amqpd.broker.clock import FEWEST_ENTRIES, Clock
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition, VhostDefinition
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.routing import FEWEST_GONE, LONG_WALK
 from amqpd.broker.vhost import Vhost
 from amqpd.message import MessageProperties

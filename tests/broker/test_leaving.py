@@ -11,7 +11,7 @@ from pamqp.commands import Basic, Exchange, Queue
 
 from amqpd.broker.broker import OPERATOR, Broker
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition, VhostDefinition
-from amqpd.broker.paging import MessageNotLoaded
+from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.vhost import Vhost
 from amqpd.broker.worklist import PIECE
 from tests.support.journals import RecordingJournal

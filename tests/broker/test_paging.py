@@ -9,14 +9,14 @@ import pytest
 from amqpd.broker.broker import Broker
 from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import Defined, QueueDefinition, VhostDefinition
-from amqpd.broker.deadlines import Deadlines
-from amqpd.broker.pages import PAGE_MESSAGES, PAGE_OCTETS
+from amqpd.broker.queue.expiry import Deadlines
+from amqpd.broker.queue.pages import PAGE_MESSAGES, PAGE_OCTETS
 from amqpd.broker.effort import SLICE
-from amqpd.broker.paging import STEPS_A_MESSAGE, MessageNotLoaded
-from amqpd.broker.queue import Queue
-from amqpd.broker.ready import PagedFifo
+from amqpd.broker.queue.pager import STEPS_A_MESSAGE, MessageNotLoaded
+from amqpd.broker.queue.queue import Queue
+from amqpd.broker.queue.paged_fifo import PagedFifo
 from amqpd.broker.rules import QueueRules
-from amqpd.broker.segment import MESSAGE_COST
+from amqpd.broker.queue.segment import MESSAGE_COST
 from amqpd.message import MessageProperties, Message, reference_to
 from tests.support.journals import RecordingJournal
 from tests.support.samples import message, messages, queue_definition
@@ -37,7 +37,7 @@ class Graveyard:
         self.dead += [(one.number, reason) for one in run]
 
     def is_behind(self, queue: Queue) -> bool:
-        """See broker/queue.py."""
+        """See broker/queue/queue.py."""
         return False
 
     def unused(self, queue: Queue) -> None:

@@ -19,7 +19,7 @@ from amqpd.broker.definitions import (
     VhostDefinition,
 )
 from amqpd.broker.policy import InvalidPolicy, NoSuchPolicy
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.vhost import Vhost
 from amqpd.broker.worklist import PIECE

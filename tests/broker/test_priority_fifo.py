@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.worklist import Worklist
 from amqpd.message import MessageProperties, Message

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from amqpd.broker.clock import Clock, Sleeper
-from amqpd.broker.consumer import Consumer
+from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.definitions import Defined
 from amqpd.broker.effort import SLICE, SMALLEST_SLICE, Effort
-from amqpd.broker.queue import CANCEL_STEPS, Queue
+from amqpd.broker.queue.queue import CANCEL_STEPS, Queue
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.worklist import PIECE, Worklist
 from amqpd.errors import ChannelException

@@ -14,8 +14,8 @@ from amqpd.broker.clock import Clock
 from amqpd.broker.dead_letter_router import RETRY_MS, RETRY_STEPS
 from amqpd.broker.definitions import BindingDefinition, QueueDefinition
 from amqpd.broker.effort import Effort
-from amqpd.broker.pages import PAGE_MESSAGES
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.pages import PAGE_MESSAGES
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.vhost import Vhost
 from amqpd.broker.worklist import PIECE, Worklist
 from tests.support.journals import RecordingJournal

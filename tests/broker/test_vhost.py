@@ -20,7 +20,7 @@ from amqpd.broker.definitions import (
     VhostDefinition,
 )
 from amqpd.broker.effort import Effort
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.vhost import Vhost, generated_name
 from amqpd.errors import AmqpException, ChannelException, ReplyCode
 from tests.support.journals import RecordingJournal

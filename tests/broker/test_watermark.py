@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from amqpd.broker.definitions import Defined
-from amqpd.broker.watermark import BLOCK
-from amqpd.broker.paging import MessageNotLoaded
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.watermark import BLOCK
+from amqpd.broker.queue.pager import MessageNotLoaded
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.rules import QueueRules
 from tests.support.journals import RecordingJournal
 from tests.support.samples import message, messages, queue_definition

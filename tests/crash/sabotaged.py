@@ -22,11 +22,11 @@ import msgspec
 
 from amqpd import logs
 from amqpd.broker.broker import Broker
-from amqpd.broker.consumer import Consumer
+from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.definitions import BindingDefinition, Change, Deleted
-from amqpd.broker.pages import NO_END
-from amqpd.broker.dispatcher import Dispatcher
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.pages import NO_END
+from amqpd.broker.queue.dispatcher import Dispatcher
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.dead_letter_router import DeadLetterRouter
 from amqpd.cli import main
 from amqpd.message import MessageProperties, Message
@@ -36,11 +36,11 @@ from amqpd.server import process
 from amqpd.server.committer import Committer
 from amqpd.session import publishing
 from amqpd.session.connection import Session
-from amqpd.store import run_rows
+from amqpd.store.sqlite import run_rows
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Batch
-from amqpd.store.recovery import Recovered
-from amqpd.store.store import Store
+from amqpd.store.sqlite.recovery import Recovered
+from amqpd.store.sqlite.store import Store
 
 Commit = Callable[[Batch], None]
 SLOW_COMMIT_S = 0.15

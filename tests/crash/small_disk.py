@@ -18,7 +18,7 @@ from pathlib import Path
 from amqpd.cli import main
 from amqpd.server import alarms
 from amqpd.store import ballast
-from amqpd.store.store import Store
+from amqpd.store.sqlite.store import Store
 
 NAMESPACES = (("--mount",), ("--user", "--map-root-user", "--mount"))
 MOUNT = 'mount -t tmpfs -o mode=700,size="$1" none "$2" && echo mounted && read -r _'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from amqpd.store import run_rows
+from amqpd.store.sqlite import run_rows
 
 
 @pytest.fixture(autouse=True)

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import pytest
 
-from amqpd.store import store as store_module
+from amqpd.store.sqlite import store as store_module
 from amqpd.store.errors import StoreError
-from amqpd.store.schema import APPLICATION_ID, newest_format
-from amqpd.store.store import Store
+from amqpd.store.sqlite.schema import APPLICATION_ID, newest_format
+from amqpd.store.sqlite.store import Store
 from tests.crash.broker_process import ROOT, BrokerProcess
 from tests.disk.power import Image, write_out
 from tests.disk.workload import Workload, load
@@ -254,7 +254,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, sound: Image, make: Callable
 
 OPEN = """
 import os, sys
-from amqpd.store.store import Store, StoreError
+from amqpd.store.sqlite.store import Store, StoreError
 if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)

@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import pytest
 
-from amqpd.store import wal_scan
-from amqpd.store import store as store_module
+from amqpd.store.sqlite import wal_scan
+from amqpd.store.sqlite import store as store_module
 from amqpd.store.errors import StoreError
-from amqpd.store.store import Store
+from amqpd.store.sqlite.store import Store
 from tests.disk.power import Image, write_out
 from tests.disk.workload import State, Workload, load
 from tests.store.store_samples import NOW, contents, crash

@@ -16,7 +16,7 @@ from amqpd.broker.definitions import BindingDefinition, Defined, Definition, Del
 from amqpd.message import Message
 from amqpd.store.errors import StoreFull
 from amqpd.store.journal import Journal
-from amqpd.store.store import Durability, Store
+from amqpd.store.sqlite.store import Durability, Store
 from tests.store.store_samples import load as load_whole
 from tests.store.store_samples import NOW, contents, message, queue, settle
 from tests.support.disk import Act, Disk

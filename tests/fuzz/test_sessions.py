@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.queue import Queue
 from conformance import methods
 from tests.fuzz.grammar import Session
 from tests.fuzz.stage import FuzzStage, play_all

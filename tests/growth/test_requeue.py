@@ -12,7 +12,7 @@ MOST_STEPS = 30         # for each message of a piece
 
 def test_very_many_that_go_back_are_not_put_in_order_at_once() -> None:
     with rewritten_broker():
-        queue_module = importlib.import_module("amqpd.broker.queue")
+        queue_module = importlib.import_module("amqpd.broker.queue.queue")
         samples = importlib.import_module("tests.support.samples")
         journals = importlib.import_module("tests.support.journals")
     piece = queue_module.PIECE

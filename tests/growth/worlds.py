@@ -12,7 +12,7 @@ from typing import Any
 
 from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue, Tx
 
-from amqpd.broker import ready
+from amqpd.broker.queue import paged_fifo as ready
 from amqpd.broker.definitions import PermissionDefinition, PolicyDefinition, UserDefinition, VhostDefinition
 from tests.growth.counting import COUNTER
 from tests.support.talk import Stage, Talk

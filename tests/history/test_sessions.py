@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.queue import Queue
 from amqpd.message import Message
 from tests.crash.crash_client import Arrived, Client
 from tests.crash.witness import Witness

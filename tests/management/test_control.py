@@ -17,7 +17,7 @@ import pytest
 
 from amqpd.broker.access import hash_known_password, password_matches
 from amqpd.broker.broker import OPERATOR, Broker
-from amqpd.broker.consumer import Consumer
+from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.definitions import (
     BindingDefinition,
     Change,
@@ -27,7 +27,7 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.queue import Queue
 from amqpd.fields import LongString, Timestamp
 from amqpd.identity import CONTROL_SOCKET
 from amqpd.management import control, listings

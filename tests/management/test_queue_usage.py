@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pamqp.commands import Basic, Queue, Tx
 
-from amqpd.broker.pages import PAGE_MESSAGES
-from amqpd.broker.segment import MESSAGE_COST
+from amqpd.broker.queue.pages import PAGE_MESSAGES
+from amqpd.broker.queue.segment import MESSAGE_COST
 from amqpd.ctl.lists import LISTINGS
 from amqpd.management import queue_usage
 from amqpd.management.commands import Commands, Node

@@ -7,11 +7,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from amqpd.broker import ready
-from amqpd.broker.deadlines import Deadlines
-from amqpd.broker.pages import Removed, Page, OnDisk
-from amqpd.broker.ready import PagedFifo
-from amqpd.broker.segment import Budget
+from amqpd.broker.queue import paged_fifo as ready
+from amqpd.broker.queue.expiry import Deadlines
+from amqpd.broker.queue.pages import Removed, Page, OnDisk
+from amqpd.broker.queue.paged_fifo import PagedFifo
+from amqpd.broker.queue.segment import Budget
 from amqpd.message import Message, reference_to
 from tests.support.samples import message
 from tests.support.page_stores import SpillFileInMemory

@@ -26,27 +26,28 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from amqpd.broker import pages, ready
+from amqpd.broker.queue import paged_fifo as ready
+from amqpd.broker.queue import pages
 from amqpd.broker.access import Operator
 from amqpd.broker.clock import Clock
-from amqpd.broker.consumer import Consumer
+from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.definitions import (
     BindingDefinition,
     ExchangeDefinition,
     PolicyDefinition,
     QueueDefinition,
 )
-from amqpd.broker.pages import Removed, OnDisk
-from amqpd.broker.paging import MessageNotLoaded
+from amqpd.broker.queue.pages import Removed, OnDisk
+from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.ports import Journal as JournalPort
-from amqpd.broker.queue import note_holders, Queue
+from amqpd.broker.queue.queue import note_holders, Queue
 from amqpd.broker.vhost import Vhost
 from amqpd.fields import decode_table
 from amqpd.message import Message, pack_content, pack_short_string
 from amqpd.properties import read_properties
 from amqpd.store.journal import Journal
-from amqpd.store.recovery import Recovered
-from amqpd.store.store import Store
+from amqpd.store.sqlite.recovery import Recovered
+from amqpd.store.sqlite.store import Store
 from tests.support.journals import RecordingJournal
 from tests.support.profiles import PROFILE
 from tests.support.samples import FRAME_MAX, route

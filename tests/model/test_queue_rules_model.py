@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from amqpd.broker.clock import Clock
-from amqpd.broker.consumer import Consumer
+from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.definitions import Defined
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.rules import QueueRules
 from amqpd.message import MessageProperties, Message
 from tests.support.journals import RecordingJournal
@@ -91,7 +91,7 @@ class QueueRulesMachine(RuleBasedStateMachine):
     # The dead-letter sink
 
     def died(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
-        """See broker/queue.py."""
+        """See broker/queue/queue.py."""
         for one in run:
             known = self.known[one.number]
             assert known.place in (Place.READY, Place.UNACKED), "died twice, or after it had gone"
@@ -106,11 +106,11 @@ class QueueRulesMachine(RuleBasedStateMachine):
             queue.dead_lettered(run)    # it has been moved
 
     def is_behind(self, queue: Queue) -> bool:
-        """See broker/queue.py."""
+        """See broker/queue/queue.py."""
         return False
 
     def unused(self, queue: Queue) -> None:
-        """See broker/queue.py."""
+        """See broker/queue/queue.py."""
         raise AssertionError("the queue itself does not end")
 
     # What clients do

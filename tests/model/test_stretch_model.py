@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from amqpd.broker.segment import MESSAGE_COST, NO_BOUND, Budget, Segment
+from amqpd.broker.queue.segment import MESSAGE_COST, NO_BOUND, Budget, Segment
 from amqpd.message import Message
 from tests.support.samples import message
 

@@ -10,7 +10,7 @@ from amqpd.broker.definitions import VhostDefinition
 from amqpd.config import Config, load
 from amqpd.server.config_check import Findings, check_config
 from amqpd.store.journal import Journal
-from amqpd.store.store import Store
+from amqpd.store.sqlite.store import Store
 from tests.store.store_samples import NOW, define, load as load_store, query, queue
 
 QUEUE = 'queues = [{name = "queue-1", auto_delete = true}]'

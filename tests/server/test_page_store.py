@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from amqpd.broker.broker import Broker
-from amqpd.broker.pages import Page, OnDisk
-from amqpd.broker.segment import MESSAGE_COST, Budget
+from amqpd.broker.queue.pages import Page, OnDisk
+from amqpd.broker.queue.segment import MESSAGE_COST, Budget
 from amqpd.message import Message
 from amqpd.properties import read_properties
 from amqpd.server import page_store as page_store_module

@@ -21,7 +21,7 @@ from amqpd.config import Config, Limits, Listener
 from amqpd.server.runtime import Runtime
 from amqpd.server.startup import StartError
 from amqpd.store.errors import StoreError
-from amqpd.store.store import Store
+from amqpd.store.sqlite.store import Store
 from tests.crash.crash_client import Client, Refused, pack_content
 
 PERSISTENT = Basic.Properties(delivery_mode=2)

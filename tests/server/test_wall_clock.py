@@ -11,11 +11,11 @@ import pytest
 
 from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import VhostDefinition
-from amqpd.broker.pages import StoredMessages
+from amqpd.broker.queue.pages import StoredMessages
 from amqpd.server import loop
 from amqpd.server.wall_clock import STEP_MS, WallClock
 from amqpd.store.journal import Journal
-from amqpd.store.store import Store
+from amqpd.store.sqlite.store import Store
 from tests.store.store_samples import define, message, queue, read_properties, save
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pamqp.commands import Basic, Channel, Queue, Tx
 
-from amqpd.broker.segment import MESSAGE_COST
+from amqpd.broker.queue.segment import MESSAGE_COST
 from amqpd.broker.unacked_contents import UnackedContents
 from amqpd.message import Message
 from tests.support.talk import Stage, Talk
@@ -362,7 +362,7 @@ def test_what_is_in_memory_waits_for_what_was_rejected_before(talk: Talk, dead: 
 
 
 def test_a_piece_is_read_at_a_time(talk: Talk, dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amqpd.broker.queue.PAGE_OCTETS", 3 * SIZE)
+    monkeypatch.setattr("amqpd.broker.queue.queue.PAGE_OCTETS", 3 * SIZE)
     most: list[int] = []
     read = talk.stage.journal.read
     talk.stage.page_store._read = lambda numbers: (most.append(len(numbers)), read(numbers))[1]

@@ -28,7 +28,7 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
-from amqpd.broker.dispatcher import Dispatcher
+from amqpd.broker.queue.dispatcher import Dispatcher
 from amqpd.broker.exchange_types.topic import TopicExchange
 from amqpd.broker.vhost import Vhost
 from amqpd.message import Message
@@ -36,7 +36,7 @@ from amqpd.properties import read_own_properties
 from amqpd.session.phases import Phase
 from amqpd.store.journal import Batch, Journal
 from amqpd.store.pending_confirms import PendingConfirms
-from amqpd.store.store import Store
+from amqpd.store.sqlite.store import Store
 from tests.support.journals import Kept, RecordingJournal, identity
 from tests.support.talk import Stage
 

@@ -10,7 +10,7 @@ from pamqp.commands import Basic, Confirm, Exchange, Queue
 from amqpd.broker.broker import OPERATOR
 from amqpd.broker.definitions import BindingDefinition, QueueDefinition
 from amqpd.broker.effort import SMALLEST_SLICE
-from amqpd.broker.queue import Queue as BrokerQueue
+from amqpd.broker.queue.queue import Queue as BrokerQueue
 from amqpd.broker.worklist import PIECE
 from amqpd.message import Message
 from tests.support.talk import Stage, Talk

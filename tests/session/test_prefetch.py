@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pamqp.commands import Basic, Queue, Tx
 
-from amqpd.broker.queue import Queue as BrokerQueue
+from amqpd.broker.queue.queue import Queue as BrokerQueue
 from amqpd.session.connection import SessionSettings
 from tests.support.talk import Stage, Talk
 

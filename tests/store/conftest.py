@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from amqpd.store.journal import Journal
-from amqpd.store.store import Store
+from amqpd.store.sqlite.store import Store
 from tests.store.kept_store import keep
 from tests.store.store_samples import NOW, Whole, crash, define, load, query, queue
 

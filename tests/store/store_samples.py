@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from amqpd.broker.definitions import Defined, Definition, QueueDefinition
-from amqpd.broker.pages import NO_END
+from amqpd.broker.queue.pages import NO_END
 from amqpd.message import MessageProperties, Message, Route, pack_content
 from amqpd.store.journal import Journal
-from amqpd.store.store import Store
+from amqpd.store.sqlite.store import Store
 
 NOW = 1_800_000_000
 PERSISTENT = b"\x10\x00\x02"        # flags, then delivery mode 2

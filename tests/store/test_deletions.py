@@ -18,11 +18,11 @@ from amqpd.broker.definitions import (
     QueueDefinition,
     VhostDefinition,
 )
-from amqpd.broker.paging import MessageNotLoaded
+from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.vhost import Vhost
 from amqpd.store.journal import Journal, MemoryJournal
-from amqpd.store.restoring import restore
-from amqpd.store.store import Store
+from amqpd.store.sqlite.restoring import restore
+from amqpd.store.sqlite.store import Store
 from amqpd.store.tools.checking import findings
 from amqpd.store.tools.stopped import reading
 from tests.store.store_samples import Whole, crash, define, load, query, save

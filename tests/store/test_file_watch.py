@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from amqpd.store import store as stores
+from amqpd.store.sqlite import store as stores
 from amqpd.store.errors import StoreError
-from amqpd.store.file_watch import FileWatch
+from amqpd.store.sqlite.file_watch import FileWatch
 from amqpd.store.journal import Journal
-from amqpd.store.store import Store
+from amqpd.store.sqlite.store import Store
 from tests.store.store_samples import define, message, queue, save
 
 ONE = queue(1)

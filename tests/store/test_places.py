@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from amqpd.store.places import describe_message, listed, queues_of
+from amqpd.store.sqlite.places import describe_message, listed, queues_of
 from amqpd.store.tools.stopped import reading
 from tests.store.kept_store import stop
 from tests.store.store_samples import query

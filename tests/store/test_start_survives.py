@@ -16,20 +16,22 @@ import pytest
 from amqpd import properties
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import BindingDefinition, VhostDefinition
-from amqpd.broker.pages import OnDisk
-from amqpd.broker.segment import Budget
+from amqpd.broker.queue.pages import OnDisk
+from amqpd.broker.queue.segment import Budget
 from amqpd.config import Config
 from amqpd.errors import AmqpException, ReplyCode
 from amqpd.message import MessageProperties
 from amqpd.properties import read_own_properties
 from amqpd.server.page_store import DiskPageStore
 from amqpd.server.startup import StartError, open_broker
-from amqpd.store import reading, recovery, runs
+from amqpd.store.sqlite import reading
+from amqpd.store.sqlite import recovery
+from amqpd.store.sqlite import runs
 from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Journal
 from amqpd.store.spill import Spill
-from amqpd.store.store import Store
+from amqpd.store.sqlite.store import Store
 from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import checked
 from tests.store.store_samples import NOW, define, load, message, query, queue, save

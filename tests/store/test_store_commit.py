@@ -18,10 +18,10 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
-from amqpd.store import store as store_module
+from amqpd.store.sqlite import store as store_module
 from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Batch
-from amqpd.store.rows import LARGE_BODY
+from amqpd.store.sqlite.rows import LARGE_BODY
 from tests.store.store_samples import contents, define, load, message, queue, save, settle
 
 ONE, TWO = queue(1), queue(2)

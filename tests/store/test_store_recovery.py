@@ -22,8 +22,8 @@ from amqpd.broker.definitions import (
 )
 from amqpd.fields import LongString, Timestamp
 from amqpd.message import MessageProperties
-from amqpd.store import reading
-from amqpd.store.rows import LARGE_BODY
+from amqpd.store.sqlite import reading
+from amqpd.store.sqlite.rows import LARGE_BODY
 from tests.store.store_samples import NOW, contents, crash, define, load, message, query, queue, save
 
 ONE, TWO = queue(1), queue(2)

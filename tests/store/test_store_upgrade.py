@@ -25,9 +25,10 @@ from amqpd.broker.definitions import (
     VhostDefinition,
 )
 from amqpd.fields import LongString, Timestamp
-from amqpd.store import files, schema
+from amqpd.store.sqlite import files
+from amqpd.store.sqlite import schema
 from amqpd.store.errors import StoreError
-from amqpd.store.store import Store
+from amqpd.store.sqlite.store import Store
 from tests.store.store_samples import NOW, PERSISTENT, Whole, contents, load, query
 
 FORMATS = {number: Path(__file__).with_name(f"format_{number}.sql").read_text() for number in (1, 2)}

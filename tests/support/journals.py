@@ -26,7 +26,7 @@ from amqpd.broker.hold import Hold
 from amqpd.fields import encode_table
 from amqpd.message import Message
 from amqpd.store.pending_confirms import PendingConfirms
-from amqpd.store.restoring import split_leftovers
+from amqpd.store.sqlite.restoring import split_leftovers
 
 _ORDER = (
     VhostDefinition, UserDefinition, PermissionDefinition, PolicyDefinition, ExchangeDefinition, QueueDefinition,

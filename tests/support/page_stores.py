@@ -6,9 +6,9 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from amqpd.broker.pages import NO_END, Page, StoredMessages, OnDisk
+from amqpd.broker.queue.pages import NO_END, Page, StoredMessages, OnDisk
 from amqpd.broker.ports import Reader
-from amqpd.broker.segment import Budget
+from amqpd.broker.queue.segment import Budget
 from amqpd.message import Message
 
 
@@ -21,7 +21,7 @@ class SpillFileInMemory:
         self.left = set(self.numbers)
 
     def forget(self, numbers: Iterable[int]) -> None:
-        """See broker/pages.py."""
+        """See broker/queue/pages.py."""
         self.left.difference_update(numbers)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amqpd.broker.consumer import NO_LIMIT, Consumer
-from amqpd.broker.queue import Queue
+from amqpd.broker.queue.consumer import NO_LIMIT, Consumer
+from amqpd.broker.queue.queue import Queue
 from amqpd.message import Message
 
 PLENTY = 1 << 40

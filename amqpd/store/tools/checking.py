@@ -14,15 +14,15 @@ from collections.abc import Iterator
 from amqpd.broker.broker import Broker
 from amqpd.properties import read_own_properties
 from amqpd.store.journal import MemoryJournal
-from amqpd.store.places import describe_message
-from amqpd.store.reading import MessageReader, Unreadable
-from amqpd.store.recovery import survey
-from amqpd.store.restoring import definition_of, restore
-from amqpd.store.rows import TABLES, checksum_of
-from amqpd.store.run_rows import Record, records_of
-from amqpd.store.runs import SELECT_RUNS, parse_run
-from amqpd.store.schema import format_of_tables
-from amqpd.store.statements import ORPHAN_ROWS, COUNT_MESSAGES
+from amqpd.store.sqlite.places import describe_message
+from amqpd.store.sqlite.reading import MessageReader, Unreadable
+from amqpd.store.sqlite.recovery import survey
+from amqpd.store.sqlite.restoring import definition_of, restore
+from amqpd.store.sqlite.rows import TABLES, checksum_of
+from amqpd.store.sqlite.run_rows import Record, records_of
+from amqpd.store.sqlite.runs import SELECT_RUNS, parse_run
+from amqpd.store.sqlite.schema import format_of_tables
+from amqpd.store.sqlite.statements import ORPHAN_ROWS, COUNT_MESSAGES
 from amqpd.store.tools.stopped import Progress, nothing
 from amqpd.wording import counted
 

@@ -16,11 +16,11 @@ from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 
-from amqpd.store import files
-from amqpd.store.copying import copy_pages, put_in_place, sync_file
+from amqpd.store.sqlite import files
+from amqpd.store.sqlite.copying import copy_pages, put_in_place, sync_file
 from amqpd.store.errors import StoreError, from_sqlite, from_system
-from amqpd.store.recovery import COPIED
-from amqpd.store.statements import COUNT_MESSAGES
+from amqpd.store.sqlite.recovery import COPIED
+from amqpd.store.sqlite.statements import COUNT_MESSAGES
 from amqpd.store.tools.checking import findings
 from amqpd.store.tools.stopped import Progress, expect_log, file_of, has_runs, held, nothing, reading
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from amqpd.store.recovery import COPIED
-from amqpd.store.statements import COUNT_MESSAGES
+from amqpd.store.sqlite.recovery import COPIED
+from amqpd.store.sqlite.statements import COUNT_MESSAGES
 from amqpd.store.tools.stopped import held, misses_log, name_in, reading
 
 _COUNTED = ("vhosts", "users", "policies", "exchanges", "queue_rows", "bindings")

@@ -25,15 +25,15 @@ import msgspec
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import QueueDefinition
 from amqpd.properties import read_own_properties
-from amqpd.store import schema
+from amqpd.store.sqlite import schema
 from amqpd.store.errors import from_sqlite
 from amqpd.store.journal import MemoryJournal
-from amqpd.store.reading import MessageReader
-from amqpd.store.recovery import CLOCK_BEHIND
-from amqpd.store.restoring import definition_of, read_definitions, restore
-from amqpd.store.rows import TABLES, Table
-from amqpd.store.run_rows import taken_apart, unpack_marks
-from amqpd.store.statements import COUNT_MESSAGES
+from amqpd.store.sqlite.reading import MessageReader
+from amqpd.store.sqlite.recovery import CLOCK_BEHIND
+from amqpd.store.sqlite.restoring import definition_of, read_definitions, restore
+from amqpd.store.sqlite.rows import TABLES, Table
+from amqpd.store.sqlite.run_rows import taken_apart, unpack_marks
+from amqpd.store.sqlite.statements import COUNT_MESSAGES
 from amqpd.store.tools.checking import UNREADABLE, flaw_of, flaw_of_record, is_damage
 from amqpd.store.tools.copies import finish, new_directory
 from amqpd.store.tools.stopped import Progress, has_runs, held, name_in, nothing, reading

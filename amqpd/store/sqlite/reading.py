@@ -19,8 +19,8 @@ from amqpd.message import (
     pack_content,
     route_of,
 )
-from amqpd.store.rows import LARGE_BODY, names_of
-from amqpd.store.run_rows import SPAN, are_sizes_of, iter_heads
+from amqpd.store.sqlite.rows import LARGE_BODY, names_of
+from amqpd.store.sqlite.run_rows import SPAN, are_sizes_of, iter_heads
 
 _CHANNEL = 1
 _FRAME_MAX = 131_072

@@ -17,7 +17,7 @@ from amqpd.broker.definitions import Arguments
 
 if TYPE_CHECKING:
     from amqpd.broker.ports import Subscriber
-    from amqpd.broker.queue import Queue
+    from amqpd.broker.queue.queue import Queue
 
 NO_LIMIT = 1 << 62
 
@@ -34,7 +34,7 @@ class Consumer(msgspec.Struct, eq=False):
     unacked_limit: int = 50_000
     arguments: Arguments = {}
     in_flight: int = 0
-    is_blocked: bool = False        # without credit or room, and therefore not asked; see broker/dispatcher.py
+    is_blocked: bool = False        # without credit or room, and therefore not asked; see broker/queue/dispatcher.py
 
     @property
     def credit(self) -> int:

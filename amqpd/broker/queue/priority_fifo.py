@@ -17,10 +17,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from itertools import chain
 
-from amqpd.broker.deadlines import Deadlines
-from amqpd.broker.pages import Cleared, Removed, Page
-from amqpd.broker.ready import NO_LIMIT, Bound, PagedFifo, is_nowhere, without_bound
-from amqpd.broker.segment import DELIVERY_OVERHEAD, Budget
+from amqpd.broker.queue.expiry import Deadlines
+from amqpd.broker.queue.pages import Cleared, Removed, Page
+from amqpd.broker.queue.fifo import Bound, NO_LIMIT, without_bound
+from amqpd.broker.queue.paged_fifo import PagedFifo, is_nowhere
+from amqpd.broker.queue.segment import DELIVERY_OVERHEAD, Budget
 from amqpd.message import Message
 
 KEPT_LINES = 1      # empty ones, of about 2.5 KiB each
@@ -50,37 +51,37 @@ class PriorityFifo:
         return chain.from_iterable(self._from_highest())
 
     def numbers(self) -> list[int]:
-        """See `Ready`."""
+        """See `Fifo`."""
         return [number for line in self._from_highest() for number in line.numbers()]
 
     @property
     def cost(self) -> int:
-        """See `Ready`."""
+        """See `Fifo`."""
         return sum([line.cost for line in self._lines.values()])
 
     @property
     def on_disk_only(self) -> tuple[int, int]:
-        """See `Ready`."""
+        """See `Fifo`."""
         each = [line.on_disk_only for line in self._lines.values()]
         return sum([count for count, _ in each]), sum([octets for _, octets in each])
 
     @property
     def next_page(self) -> Page | None:
-        """See `Ready`."""
+        """See `Fifo`."""
         return self._lines[self._levels[-1]].next_page if self._levels else None
 
     @property
     def page_ahead(self) -> Page | None:
-        """See `Ready`."""
+        """See `Fifo`."""
         return self._lines[self._levels[-1]].page_ahead if self._levels else None
 
     @property
     def first_number(self) -> int:
-        """See `Ready`."""
+        """See `Fifo`."""
         return self._lines[self._levels[-1]].first_number if self._levels else 0
 
     def number_at(self, place: int) -> int:
-        """See `Ready`."""
+        """See `Fifo`."""
         return max([line.number_at(place) for line in self._lines.values()], default=0)
 
     # The levels in use
@@ -139,7 +140,7 @@ class PriorityFifo:
     # Messages in
 
     def extend(self, run: Collection[Message]) -> None:
-        """See `Ready`."""
+        """See `Fifo`."""
         for level, messages in self._by_level(run).items():
             line = self._line(level)
             octets = line.octets
@@ -148,16 +149,16 @@ class PriorityFifo:
             self.octets += line.octets - octets
 
     def restore(self, level: int, pages: Iterable[Page]) -> None:
-        """See `Ready`."""
+        """See `Fifo`."""
         self._on(level, partial(PagedFifo.restore, level=0, pages=pages))
 
     def put_back(self, run: Collection[Message]) -> None:
-        """See `Ready`."""
+        """See `Fifo`."""
         for level, messages in self._by_level(run).items():
             self._on(level, partial(PagedFifo.put_back, run=messages))
 
     def load(self, found: Collection[Message]) -> list[int]:
-        """See `Ready`."""
+        """See `Fifo`."""
         missing: list[int] = []
 
         def act(line: PagedFifo) -> None:
@@ -170,7 +171,7 @@ class PriorityFifo:
     # Messages out
 
     def take(self, limit: int, room: int, bound: Bound = without_bound) -> list[Message]:
-        """See `Ready`."""
+        """See `Fifo`."""
         run: list[Message] = []
         while self._levels and len(run) < limit and room > 0:
             level = self._levels[-1]
@@ -188,7 +189,7 @@ class PriorityFifo:
         return run
 
     def clear(self) -> Cleared:
-        """See `Ready`."""
+        """See `Fifo`."""
         left: Cleared = [[]]
         for line in self._from_highest():
             left += line.clear()
@@ -199,7 +200,7 @@ class PriorityFifo:
         return left
 
     def trim(self, most: int, most_octets: int, limit: int = NO_LIMIT) -> Removed:
-        """See `Ready`. The head is that of the highest level."""
+        """See `Fifo`. The head is that of the highest level."""
         left: Removed = []
         below, below_octets = self._count, self.octets
         least = self._count - limit
@@ -215,12 +216,12 @@ class PriorityFifo:
         return left
 
     def remove(self, run: Collection[Message]) -> None:
-        """See `Ready`."""
+        """See `Fifo`."""
         for level, messages in self._by_level(run).items():
             self._on(level, partial(PagedFifo.remove, run=messages))
 
     def take_due(self, now_ms: int, limit: int = NO_LIMIT) -> Removed:
-        """See `Ready`."""
+        """See `Fifo`."""
         left: Removed = []
         least = self._count - limit
         if self.next_end is not None and self.next_end <= now_ms:
@@ -232,7 +233,7 @@ class PriorityFifo:
     # Between memory and disk
 
     def page_out(self, octets: int, may_go: Callable[[Message], bool]) -> list[Page]:
-        """See `Ready`. The lowest levels go first."""
+        """See `Fifo`. The lowest levels go first."""
         made: list[Page] = []
 
         def act(line: PagedFifo) -> None:
@@ -247,7 +248,7 @@ class PriorityFifo:
         return made
 
     def check(self) -> None:
-        """See `Ready`."""
+        """See `Fifo`."""
         assert self._levels == sorted(self._lines), "a level without a line, or a line without a level"
         assert all(self._lines.values()), "a level without messages"
         assert self._count == sum(map(len, self._lines.values())), "the length is off"

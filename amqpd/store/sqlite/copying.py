@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
-from amqpd.store import files
+from amqpd.store.sqlite import files
 from amqpd.store.errors import from_sqlite, from_system
 
 ALL_PAGES = -1

@@ -16,7 +16,7 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
-from amqpd.store import files
+from amqpd.store.sqlite import files
 from amqpd.store.errors import StoreError
 
 

@@ -20,7 +20,7 @@ They stand on a third, `run_heads`, which takes runs apart, and is ours to chang
 from __future__ import annotations
 
 from amqpd.message import BODY_OFFSET_IN_HEADER_FRAME
-from amqpd.store.run_rows import COUNT_WAITING, HEAD
+from amqpd.store.sqlite.run_rows import COUNT_WAITING, HEAD
 
 # All of ASCII that is text, but for tab, line feed and carriage return.
 _ASCII = "' !\"#$%&''()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~'"

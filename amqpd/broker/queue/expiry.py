@@ -18,7 +18,7 @@ import heapq
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from amqpd.broker.pages import NO_END
+from amqpd.broker.queue.pages import NO_END
 from amqpd.message import Message
 
 FEWEST_ENTRIES = 256    # of a heap, that are worth being replaced once half of them matter no longer

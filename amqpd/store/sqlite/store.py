@@ -32,16 +32,20 @@ from typing import Literal
 import msgspec
 
 from amqpd.broker.definitions import Change, Defined, QueueDefinition, UserDefinition, VhostDefinition
-from amqpd.broker.segment import number_of
+from amqpd.broker.queue.segment import number_of
 from amqpd.message import MessageProperties, Message
-from amqpd.store import copying, files, inspection, wal_number, schema
+from amqpd.store.sqlite import files
+from amqpd.store.sqlite import copying
+from amqpd.store.sqlite import wal_number
+from amqpd.store.sqlite import inspection
+from amqpd.store.sqlite import schema
 from amqpd.store.errors import StoreError, StoreFull, from_damage, from_mistake, from_sqlite, from_system
-from amqpd.store.file_watch import FileWatch
+from amqpd.store.sqlite.file_watch import FileWatch
 from amqpd.store.journal import Batch
-from amqpd.store.reading import MessageReader
-from amqpd.store.places import listed, queues_of
-from amqpd.store.recovery import CLOCK_BEHIND, COPIED, UNFINISHED, Recovered, recover, set_aside
-from amqpd.store.rows import (
+from amqpd.store.sqlite.reading import MessageReader
+from amqpd.store.sqlite.places import listed, queues_of
+from amqpd.store.sqlite.recovery import CLOCK_BEHIND, COPIED, UNFINISHED, Recovered, recover, set_aside
+from amqpd.store.sqlite.rows import (
     ENTRY_COLUMNS,
     MARK_COLUMNS,
     MESSAGE_COLUMNS,
@@ -50,9 +54,9 @@ from amqpd.store.rows import (
     octets_of_large,
     with_marks,
 )
-from amqpd.store.run_rows import RunRow, pack_runs
-from amqpd.store.runs import Runs
-from amqpd.store.statements import ORPHAN_ROWS, COUNT_MESSAGES, change_numbers, insert_large, insert_rows
+from amqpd.store.sqlite.run_rows import RunRow, pack_runs
+from amqpd.store.sqlite.runs import Runs
+from amqpd.store.sqlite.statements import ORPHAN_ROWS, COUNT_MESSAGES, change_numbers, insert_large, insert_rows
 from amqpd.wording import counted
 
 Durability = Literal["power", "process"]

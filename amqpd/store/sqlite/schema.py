@@ -34,10 +34,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amqpd.store.copying import copy_whole
+from amqpd.store.sqlite.copying import copy_whole
 from amqpd.store.errors import from_sqlite, from_system
-from amqpd.store.files import make_empty, sync_directory
-from amqpd.store.views import VIEWS
+from amqpd.store.sqlite.files import make_empty, sync_directory
+from amqpd.store.sqlite.views import VIEWS
 
 if TYPE_CHECKING:
     from sqlite_utils import Database

@@ -23,7 +23,7 @@ from amqpd.broker.definitions import (
 )
 from amqpd.broker.patterns import compile_pattern
 from amqpd.broker.vhost import RESERVED_PREFIX
-from amqpd.store.rows import TABLES, Table
+from amqpd.store.sqlite.rows import TABLES, Table
 
 _NUMBERS = {"number", "auto_delete", "internal", "is_operator", "priority"}     # of definitions; the rest is text
 

@@ -20,8 +20,8 @@ from bisect import bisect_left, insort
 from collections import OrderedDict
 from itertools import islice
 
-from amqpd.broker.consumer import Consumer
-from amqpd.broker.segment import DELIVERY_OVERHEAD
+from amqpd.broker.queue.consumer import Consumer
+from amqpd.broker.queue.segment import DELIVERY_OVERHEAD
 
 ASKED = 250         # consumers that are asked in vain, or served one message each, in one go
 DEALT_TO = 1_000    # consumers that are dealt more than one message each in one go

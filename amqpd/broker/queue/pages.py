@@ -19,7 +19,7 @@ from itertools import compress, repeat
 from typing import NamedTuple, Protocol
 
 from amqpd.broker.clock import Clock
-from amqpd.broker.segment import MESSAGE_COST, Budget, body_octets, number_of
+from amqpd.broker.queue.segment import MESSAGE_COST, Budget, body_octets, number_of
 from amqpd.message import Message
 
 NO_END = 1 << 62

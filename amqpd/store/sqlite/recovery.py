@@ -21,12 +21,12 @@ from typing import NamedTuple
 import msgspec
 
 from amqpd.broker.definitions import Definition, QueueDefinition
-from amqpd.broker.pages import NO_END, StoredMessages
-from amqpd.store.places import queues_of
-from amqpd.store.reading import MessageReader, Unreadable
-from amqpd.store.restoring import read_definitions, split_leftovers
-from amqpd.store.rows import TABLES
-from amqpd.store.runs import SELECT_RUNS, Runs, parse_run
+from amqpd.broker.queue.pages import NO_END, StoredMessages
+from amqpd.store.sqlite.places import queues_of
+from amqpd.store.sqlite.reading import MessageReader, Unreadable
+from amqpd.store.sqlite.restoring import read_definitions, split_leftovers
+from amqpd.store.sqlite.rows import TABLES
+from amqpd.store.sqlite.runs import SELECT_RUNS, Runs, parse_run
 
 # A flipped bit can make another type of a value: then it is as if there were none.
 _MARKS = "{0}.redelivered, CASE typeof({0}.expires_at) WHEN 'integer' THEN {0}.expires_at END, " \

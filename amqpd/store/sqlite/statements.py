@@ -14,8 +14,8 @@ from functools import lru_cache
 from itertools import chain, pairwise
 from typing import Any
 
-from amqpd.store.rows import LargeBody
-from amqpd.store.run_rows import COUNT_WAITING
+from amqpd.store.sqlite.rows import LargeBody
+from amqpd.store.sqlite.run_rows import COUNT_WAITING
 
 # What must not be: messages and entries that lead nowhere, or twice.
 ORPHAN_ROWS = """

@@ -24,7 +24,7 @@ from itertools import pairwise
 import msgspec
 
 from amqpd.message import BODY_OFFSET_IN_HEADER_FRAME, FRAME_OVERHEAD, Message
-from amqpd.store.rows import checksum_of, sizes_at
+from amqpd.store.sqlite.rows import checksum_of, sizes_at
 
 FEWEST = 16                 # messages of a run: fewer are rows of their own
 SPAN = 1_024                # of the numbers of a run

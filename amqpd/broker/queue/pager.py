@@ -14,14 +14,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from amqpd.broker.departure import Act
-from amqpd.broker.pages import FEWEST_OCTETS, PAGE_MESSAGES, Cleared, Removed, Page, OnDisk
+from amqpd.broker.queue.pages import FEWEST_OCTETS, PAGE_MESSAGES, Cleared, Removed, Page, OnDisk
 from amqpd.broker.ports import PageStore
-from amqpd.broker.segment import MESSAGE_COST
+from amqpd.broker.queue.segment import MESSAGE_COST
 from amqpd.message import Message
 
 if TYPE_CHECKING:
-    from amqpd.broker.queue import Queue
-    from amqpd.broker.ready import Ready
+    from amqpd.broker.queue.queue import Queue
+    from amqpd.broker.queue.fifo import Fifo
 
 PAGES_A_TURN = 1        # read for one queue before others have their turn
 STEPS_A_MESSAGE = 10    # what reading one takes; see broker/effort.py
@@ -203,7 +203,7 @@ class Paging:
                 part.spill_file.forget(part.numbers)
 
 
-def page_out(ready: Ready, queue: Queue, page_store: PageStore, octets: int) -> None:
+def page_out(ready: Fifo, queue: Queue, page_store: PageStore, octets: int) -> None:
     """Let go of up to so many octets of messages of a queue, which are `ready` or wait in another line of its own."""
     safe, can_spill, is_durable = page_store.safe_number, page_store.can_spill, queue.definition.durable
 

@@ -1,6 +1,6 @@
 """A queue: ready messages, consumers in turn, what has been handed out, and when messages must go.
 
-Owns the order of messages, what each consumer is handed, and the limits; whose turn it is, broker/dispatcher.py
+Owns the order of messages, what each consumer is handed, and the limits; whose turn it is, broker/queue/dispatcher.py
 says. It never sees a channel's delivery tags, an exchange, or another queue: messages that die are put on the
 vhost's list, which routes them on. What is durable it records in the journal.
 
@@ -26,22 +26,23 @@ from itertools import chain, groupby, islice
 from typing import Any, Protocol
 
 from amqpd.broker.clock import Clock
-from amqpd.broker.consumer import Consumer
+from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED
-from amqpd.broker.deadlines import Deadlines
+from amqpd.broker.queue.expiry import Deadlines
 from amqpd.broker.definitions import QueueDefinition
 from amqpd.broker.departure import Act, Departure
-from amqpd.broker.dispatcher import Dispatcher
-from amqpd.broker.watermark import DeliveryWatermark
-from amqpd.broker.pages import PAGE_OCTETS, Cleared, Removed, Page, StoredMessages, OnDisk
-from amqpd.broker.paging import MessageNotLoaded, Paging, forget_slips
+from amqpd.broker.queue.dispatcher import Dispatcher
+from amqpd.broker.queue.watermark import DeliveryWatermark
+from amqpd.broker.queue.pages import PAGE_OCTETS, Cleared, Removed, Page, StoredMessages, OnDisk
+from amqpd.broker.queue.pager import MessageNotLoaded, Paging, forget_slips
 from amqpd.broker.ports import Journal, PageStore
-from amqpd.broker.priority_fifo import PriorityFifo
-from amqpd.broker.queue_jobs import QueueJobs
-from amqpd.broker.ready import NO_LIMIT, PagedFifo, Ready, is_nowhere
+from amqpd.broker.queue.priority_fifo import PriorityFifo
+from amqpd.broker.queue.jobs import QueueJobs
+from amqpd.broker.queue.fifo import Fifo, NO_LIMIT
+from amqpd.broker.queue.paged_fifo import PagedFifo, is_nowhere
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.page_store import MemoryPageStore
-from amqpd.broker.segment import DELIVERY_OVERHEAD, body_octets, number_of
+from amqpd.broker.queue.segment import DELIVERY_OVERHEAD, body_octets, number_of
 from amqpd.broker.worklist import PIECE, Discard, Later, Waiters, Worklist
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message, reference_to
@@ -117,7 +118,7 @@ class Queue:
         self._deadlines = Deadlines()
         self.paging = Paging(self, page_store)
         self._is_stored = is_stored = partial(_is_stored, page_store) if definition.durable else is_nowhere
-        self.ready: Ready = (
+        self.ready: Fifo = (
             PriorityFifo(rules.max_priority, page_store.budget, self._deadlines, is_stored) if rules.max_priority
             else PagedFifo(page_store.budget, self._deadlines, is_stored))
         self.unacked = 0

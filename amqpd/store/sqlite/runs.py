@@ -19,7 +19,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-from amqpd.store.run_rows import (
+from amqpd.store.sqlite.run_rows import (
     RUN_COLUMNS,
     SPAN,
     Record,
@@ -31,7 +31,7 @@ from amqpd.store.run_rows import (
     taken_apart,
     unpack_marks,
 )
-from amqpd.store.statements import insert_rows
+from amqpd.store.sqlite.statements import insert_rows
 
 SELECT_RUNS = """
     SELECT first, queue, last, count, octets, CAST(heads AS BLOB), CAST(marks AS BLOB)

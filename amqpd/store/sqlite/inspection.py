@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from amqpd.store import files, wal_number, wal_scan
+from amqpd.store.sqlite import files
+from amqpd.store.sqlite import wal_number
+from amqpd.store.sqlite import wal_scan
 from amqpd.store.ballast import is_full
 from amqpd.store.errors import StoreError, from_damage, from_finding, from_sqlite, full, is_io_error
-from amqpd.store.schema import APPLICATION_ID, format_of_tables, newest_format
+from amqpd.store.sqlite.schema import APPLICATION_ID, format_of_tables, newest_format
 
 
 def check_ours(path: Path) -> None:

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 
 from amqpd.broker.arguments import describe_queue
-from amqpd.store.run_rows import COUNT_WAITING, iter_heads, unpack_marks
+from amqpd.store.sqlite.run_rows import COUNT_WAITING, iter_heads, unpack_marks
 
 _MOST_NAMED = 3
 _LARGEST = (1 << 63) - 1

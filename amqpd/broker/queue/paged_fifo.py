@@ -1,15 +1,15 @@
-"""The ready messages of a queue, in the order they will be handed out.
+"""The ready messages of a queue, first in, first out by message number, paged to disk where memory has no room.
 
-A `PagedFifo` is first in, first out by message number; `broker/priority_fifo.py` has one for each priority in use.
-Both own which messages wait and how many octets of body they hold; why a message comes or goes is the queue's.
+Owns which messages wait and how many bytes of body they have; why a message comes or goes is the queue's matter. A
+priority queue has one such FIFO for each priority in use (`priority_fifo.py`).
 
-A line has a head in memory, then pages that are on disk, then a tail in memory, where new messages come. As long
-as memory has room there is the head alone. Whoever wants to take first sees to `next_page`.
+A FIFO has a head in memory, then pages that are on disk, then a tail in memory, where new messages come. As long as
+memory has room, there is only the head. A caller that wants to take messages loads `next_page` first.
 
 Always true between calls:
 - numbers rise from the head through the pages to the tail;
-- a message with an end is in the queue's deadlines while it is in the head or tail, and has it in its page
-  otherwise; `_ends` knows of the next end of each page.
+- a message that expires is in the queue's deadlines while it is in the head or tail. In a page, the page has its
+  expiry, and `_ends` knows the next expiry of each page.
 
 RabbitMQ docs/priority, docs/semantics (requeueing), docs/lazy-queues.
 """
@@ -21,10 +21,10 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain, count, groupby
-from typing import Protocol
 
-from amqpd.broker.deadlines import Deadlines
-from amqpd.broker.pages import (
+from amqpd.broker.queue.expiry import Deadlines
+from amqpd.broker.queue.fifo import NO_LIMIT, Bound, without_bound
+from amqpd.broker.queue.pages import (
     FEWEST_MESSAGES,
     FEWEST_OCTETS,
     PAGE_MESSAGES,
@@ -34,104 +34,15 @@ from amqpd.broker.pages import (
     Page,
     OnDisk,
 )
-from amqpd.broker.segment import NO_BOUND, Budget, Segment, body_octets, number_of
+from amqpd.broker.queue.segment import Budget, Segment, body_octets, number_of
 from amqpd.message import Message
 
-NO_LIMIT = 1 << 62
-Bound = Callable[[int], int]
 PAGE = PAGE_MESSAGES, PAGE_OCTETS
 
 
-def without_bound(first: int) -> int:
-    """All may go."""
-    return NO_BOUND
-
-
 def is_nowhere(message: Message) -> bool:
-    """Nothing is kept by a store."""
+    """Return that no store keeps the message."""
     return False
-
-
-class Ready(Protocol):
-    """What a queue asks of the place where its messages wait."""
-
-    @property
-    def octets(self) -> int:
-        """Octets of the bodies that wait, wherever they are."""
-
-    @property
-    def cost(self) -> int:
-        """What the messages in memory cost of the budget."""
-
-    @property
-    def on_disk_only(self) -> tuple[int, int]:
-        """How many messages have their contents on disk only, and the octets of their bodies. Walks the pages."""
-
-    @property
-    def next_page(self) -> Page | None:
-        """The page that must be read before anything can be taken."""
-
-    @property
-    def page_ahead(self) -> Page | None:
-        """The page that should be read, since less than a page's worth of messages is at the head in memory."""
-
-    @property
-    def next_end(self) -> int | None:
-        """When the next message of a page ends, or a little earlier."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Message]:
-        """The messages in memory, in order."""
-
-    def numbers(self) -> list[int]:
-        """The numbers of all messages, in order."""
-
-    def extend(self, run: Collection[Message]) -> None:
-        """Add messages behind all others; their numbers are the highest."""
-
-    def restore(self, level: int, pages: Iterable[Page]) -> None:
-        """Put pages of this level behind all others, at start."""
-
-    def put_back(self, run: Collection[Message]) -> None:
-        """Put messages to where their numbers belong; of references, the messages are on disk only."""
-
-    @property
-    def first_number(self) -> int:
-        """The number of the next message in memory; 0 where there is none."""
-
-    def number_at(self, place: int) -> int:
-        """The number of the message at about this place from the head in memory, or 0."""
-
-    def take(self, limit: int, room: int, bound: Bound = without_bound) -> list[Message]:
-        """Take the next messages: at most `limit`, and no more once `room` octets are used up. May be fewer.
-
-        `bound` says, by the number of the first one, up to which others may go with it.
-        """
-
-    def load(self, found: Collection[Message]) -> list[int]:
-        """`page_ahead` was read: these are its messages. The numbers of those that are missing, and now gone."""
-
-    def clear(self) -> Cleared:
-        """Take all: lists of messages, and pages as far as they are on disk only."""
-
-    def trim(self, most: int, most_octets: int, limit: int = NO_LIMIT) -> Removed:
-        """Take from the head what is beyond so many messages, or octets of body; about `limit` messages at most."""
-
-    def remove(self, run: Collection[Message]) -> None:
-        """Take out these messages, all of which are in memory and no page, wherever they stand."""
-
-    def take_due(self, now_ms: int, limit: int = NO_LIMIT) -> Removed:
-        """Take out of pages the messages that have expired; of no more pages once there are `limit` messages."""
-
-    def page_out(self, octets: int, may_go: Callable[[Message], bool]) -> list[Page]:
-        """Make pages of messages that are not next, up to so many octets.
-
-        Returns pages, up to so many octets, that have their content still and are not about to lose it.
-        """
-
-    def check(self) -> None:
-        """Assert what must hold between calls."""
 
 
 class PagedFifo:
@@ -160,52 +71,52 @@ class PagedFifo:
         return chain(self._head, *[page.messages for page in self._pages], self._tail or ())
 
     def numbers(self) -> list[int]:
-        """See `Ready`."""
+        """See `Fifo`."""
         paged = [page.numbers for page in self._pages]
         return [*map(number_of, self._head), *chain(*paged), *map(number_of, self._tail or ())]
 
     @property
     def octets(self) -> int:
-        """See `Ready`."""
+        """See `Fifo`."""
         return self._head.octets + (self._paged_octets + self._tail.octets if self._tail is not None else 0)
 
     @property
     def cost(self) -> int:
-        """See `Ready`."""
+        """See `Fifo`."""
         contents = sum([page.cost for page in self._unwritten])
         return self._head.cost + contents + (self._tail.cost if self._tail is not None else 0)
 
     @property
     def on_disk_only(self) -> tuple[int, int]:
-        """See `Ready`."""
+        """See `Fifo`."""
         away = [page for page in self._pages if page.content is None]
         return sum([page.count for page in away]), sum([page.octets for page in away])
 
     @property
     def next_page(self) -> Page | None:
-        """See `Ready`."""
+        """See `Fifo`."""
         return self._pages[0] if self._pages and not self._head else None
 
     @property
     def page_ahead(self) -> Page | None:
-        """See `Ready`."""
+        """See `Fifo`."""
         is_short = len(self._head) < PAGE_MESSAGES and self._head.octets < PAGE_OCTETS
         return self._pages[0] if self._pages and is_short else None
 
     # Messages in
 
     def extend(self, run: Collection[Message]) -> None:
-        """See `Ready`."""
+        """See `Fifo`."""
         (self._head if self._tail is None else self._tail).extend(run)
 
     def restore(self, level: int, pages: Iterable[Page]) -> None:
-        """See `Ready`; there is one level."""
+        """See `Fifo`; there is one level."""
         for page in pages:
             self._add_page(page)
             self._pages.append(page)
 
     def put_back(self, run: Collection[Message]) -> None:
-        """See `Ready`."""
+        """See `Fifo`."""
         if not all([message.content for message in run]):
             self._put_back_unread(sorted([message for message in run if not message.content], key=number_of))
             run = [message for message in run if message.content]
@@ -300,19 +211,19 @@ class PagedFifo:
 
     @property
     def first_number(self) -> int:
-        """See `Ready`."""
+        """See `Fifo`."""
         return self._head.first_number
 
     def number_at(self, place: int) -> int:
-        """See `Ready`."""
+        """See `Fifo`."""
         return self._head.number_at(place)
 
     def take(self, limit: int, room: int, bound: Bound = without_bound) -> list[Message]:
-        """See `Ready`."""
+        """See `Fifo`."""
         return self._head.take(limit, room, bound(self._head.first_number))
 
     def load(self, found: Collection[Message]) -> list[int]:
-        """See `Ready`."""
+        """See `Fifo`."""
         page = self._pages.popleft()
         self._remove_page(page)
         numbers = page.numbers
@@ -328,7 +239,7 @@ class PagedFifo:
         return sorted({*numbers} - {message.number for message in messages})
 
     def clear(self) -> Cleared:
-        """See `Ready`."""
+        """See `Fifo`."""
         left: Cleared = [self._head.clear()]
         for page in self._pages:
             left.append(page if page.content is None else page.messages)
@@ -344,7 +255,7 @@ class PagedFifo:
         return left
 
     def trim(self, most: int, most_octets: int, limit: int = NO_LIMIT) -> Removed:
-        """See `Ready`."""
+        """See `Fifo`."""
         left: Removed = []
         least = len(self) - limit
         while len(self) > least and (len(self) > most or self.octets > most_octets):
@@ -372,7 +283,7 @@ class PagedFifo:
         return OnDisk(numbers, page.spill_file)
 
     def remove(self, run: Collection[Message]) -> None:
-        """See `Ready`."""
+        """See `Fifo`."""
         if self._tail is None:
             self._head.remove(run)
             return
@@ -386,11 +297,11 @@ class PagedFifo:
 
     @property
     def next_end(self) -> int | None:
-        """See `Ready`."""
+        """See `Fifo`."""
         return self._ends[0][0] if self._ends else None
 
     def take_due(self, now_ms: int, limit: int = NO_LIMIT) -> Removed:
-        """See `Ready`."""
+        """See `Fifo`."""
         left: Removed = []
         on_disk: list[int] = []
         has_empty = False
@@ -422,7 +333,7 @@ class PagedFifo:
     # Between memory and disk
 
     def page_out(self, octets: int, may_go: Callable[[Message], bool]) -> list[Page]:
-        """See `Ready`. A page's worth of messages stays at the head."""
+        """See `Fifo`. A page's worth of messages stays at the head."""
         tail = self._tail
         if tail is None:
             kept = self._head.take(PAGE_MESSAGES, PAGE_OCTETS)
@@ -506,7 +417,7 @@ class PagedFifo:
         self._ends.clear()
 
     def check(self) -> None:
-        """See `Ready`."""
+        """See `Fifo`."""
         for segment in (self._head, self._tail):
             if segment is not None:
                 segment.check()

@@ -1,0 +1,1 @@
+"""A queue, in parts: what waits, who consumes, what expires, and the composition of it."""
