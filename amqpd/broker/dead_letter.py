@@ -31,10 +31,10 @@ _pack_count = struct.Struct(">q").pack
 FEW = 16        # queues that are searched for in the octets of all deaths, before these are read one by one
 
 
-class Grave(msgspec.Struct, frozen=True):
+class DeadLetterRoute(msgspec.Struct, frozen=True):
     """Where and why messages died, and where their copies go.
 
-    `routing_key` None keeps their own keys; `is_kept` says that the queue keeps the dead until they are buried.
+    `routing_key` None keeps their own keys; `is_kept` says that the queue keeps the message until it has been moved.
     """
 
     queue: str
@@ -44,10 +44,10 @@ class Grave(msgspec.Struct, frozen=True):
     is_kept: bool = False
 
 
-def routing_keys(message: Message, grave: Grave) -> list[str]:
+def routing_keys(message: Message, dead_route: DeadLetterRoute) -> list[str]:
     """The keys a dead message is routed by: the one the queue names, or its own with CC."""
-    if grave.routing_key is not None:
-        return [grave.routing_key]
+    if dead_route.routing_key is not None:
+        return [dead_route.routing_key]
     return own_keys(message)
 
 
@@ -62,8 +62,8 @@ class DeadCopies:
     `time_s` is the wall clock's.
     """
 
-    def __init__(self, grave: Grave, time_s: int) -> None:
-        self._grave = grave
+    def __init__(self, dead_route: DeadLetterRoute, time_s: int) -> None:
+        self._dead_route = dead_route
         self._time_s = time_s
         self._known: dict[tuple[Route, bytes], tuple[Route, bytes, MessageProperties]] = {}
 
@@ -78,29 +78,29 @@ class DeadCopies:
         if known is None:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
-            properties, is_merged = dead_properties(message, self._grave, self._time_s)
+            properties, is_merged = dead_properties(message, self._dead_route, self._time_s)
             facts = msgspec.structs.replace(read_own_properties(properties), deaths_are_merged=is_merged)
             known = self._known[key] = self._route(message), properties, facts
         route, properties, facts = known
         return Message(number, route, facts, message.content_with(properties), message.body_size)
 
     def _route(self, message: Message) -> Route:
-        exchange, key = _as_name(self._grave.exchange), _as_name(routing_keys(message, self._grave)[0])
+        exchange, key = _as_name(self._dead_route.exchange), _as_name(routing_keys(message, self._dead_route)[0])
         names = pack_short_string(exchange) + pack_short_string(key)
         return Route(exchange, key, names, message.route.channel, message.route.frame_max)
 
 
-def dead_properties(message: Message, grave: Grave, time_s: int) -> tuple[bytes, bool]:
+def dead_properties(message: Message, dead_route: DeadLetterRoute, time_s: int) -> tuple[bytes, bool]:
     """Return the properties of the copy of a message that died, and whether its deaths are merged."""
     properties = message.properties
     x_death = _x_death(message)
-    deaths, is_merged = _with_death(x_death, message, grave, time_s)
+    deaths, is_merged = _with_death(x_death, message, dead_route, time_s)
     headers: dict[str, fields.Value] = {"x-death": deaths}
-    died_in = {"exchange": message.route.exchange, "queue": grave.queue, "reason": grave.reason}
+    died_in = {"exchange": message.route.exchange, "queue": dead_route.queue, "reason": dead_route.reason}
     if x_death is None:
         headers |= {f"x-first-death-{name}": value for name, value in died_in.items()}
     headers |= {f"x-last-death-{name}": value for name, value in died_in.items()}
-    if grave.routing_key is not None:
+    if dead_route.routing_key is not None:
         properties = without_headers(properties, ("CC",))
     return with_headers(without_expiration(properties), headers), is_merged
 
@@ -117,7 +117,7 @@ def _x_death(message: Message) -> _Field | None:
 
 
 def _with_death(
-    x_death: _Field | None, message: Message, grave: Grave, time_s: int
+    x_death: _Field | None, message: Message, dead_route: DeadLetterRoute, time_s: int
 ) -> tuple[fields.Encoded, bool]:
     """Return the deaths of a message, this one first, and whether they are merged.
 
@@ -125,14 +125,17 @@ def _with_death(
     is no table, are left out.
     """
     array = x_death[1] if x_death is not None and x_death[0] == "array" else b""
-    queue = grave.queue.encode()
+    queue = dead_route.queue.encode()
     if message.facts.deaths_are_merged and not any([_entry_of_queue(tag, queue) in array for tag in b"Sx"]):
         # All are other queues': they need not be read, which takes long where there are thousands.
-        first = fields.array_of_tables([_new_death(message, grave, time_s)])
+        first = fields.array_of_tables([_new_death(message, dead_route, time_s)])
         return fields.Encoded(first.tag, _sized(first[4:] + array)), True
     deaths, is_merged = _deaths(array)
-    again = deaths.pop((queue, grave.reason.encode()), None)
-    death = _new_death(message, grave, time_s) if again is None else _with_count(again, (_count_of(again) or 0) + 1)
+    again = deaths.pop((queue, dead_route.reason.encode()), None)
+    if again is None:
+        death = _new_death(message, dead_route, time_s)
+    else:
+        death = _with_count(again, (_count_of(again) or 0) + 1)
     return fields.array_of_tables((death, *deaths.values())), is_merged
 
 
@@ -184,11 +187,11 @@ def _with_count(death: bytes, count: int) -> bytes:
     return fields.with_entries(death, {"count": fields.Long(min(count, HIGHEST_COUNT))})
 
 
-def _new_death(message: Message, grave: Grave, time_s: int) -> bytes:
+def _new_death(message: Message, dead_route: DeadLetterRoute, time_s: int) -> bytes:
     death: dict[str, fields.Value] = {
         "count": fields.Long(1),
-        "reason": grave.reason,
-        "queue": grave.queue,
+        "reason": dead_route.reason,
+        "queue": dead_route.queue,
         "time": fields.Timestamp(max(0, time_s)),
         "exchange": message.route.exchange,
         "routing-keys": [*own_keys(message)],

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from amqpd.broker.clock import Clock
-from amqpd.broker.dead_letter import REJECTED, DeadCopies, Grave, cycling_queues, routing_keys
+from amqpd.broker.dead_letter import REJECTED, DeadCopies, DeadLetterRoute, cycling_queues, routing_keys
 from amqpd.broker.exchange import Exchange
 from amqpd.broker.hand_over import QUEUE_STEPS
 from amqpd.broker.ports import PageStore
@@ -44,11 +44,11 @@ RETRY_STEPS = 3             # to see that nothing has changed
 class _Deaths:
     """Messages that died in one queue for one reason, as far as they have not been moved."""
 
-    __slots__ = ("queue", "grave", "run", "at", "is_stored", "_copies", "_time_s")
+    __slots__ = ("queue", "dead_route", "run", "at", "is_stored", "_copies", "_time_s")
 
-    def __init__(self, queue: Queue, grave: Grave, run: Sequence[Message], is_stored: bool) -> None:
+    def __init__(self, queue: Queue, dead_route: DeadLetterRoute, run: Sequence[Message], is_stored: bool) -> None:
         self.queue = queue
-        self.grave = grave
+        self.dead_route = dead_route
         self.run = run
         self.at = 0
         self.is_stored = is_stored
@@ -62,7 +62,7 @@ class _Deaths:
     def copies(self, time_s: int) -> DeadCopies:
         """Return what makes their copies at this time, in seconds of the wall clock."""
         if self._copies is None or self._time_s != time_s:
-            self._copies, self._time_s = DeadCopies(self.grave, time_s), time_s
+            self._copies, self._time_s = DeadCopies(self.dead_route, time_s), time_s
         return self._copies
 
     @property
@@ -115,7 +115,7 @@ class DeadLetterRouter:
         self._moving: _DeadLettersOfQueue | None = None
         self._page_store = page_store
         self._version = version
-        self._refused: dict[tuple[Queue, Grave], Refused] = {}
+        self._refused: dict[tuple[Queue, DeadLetterRoute], Refused] = {}
         self._retrying = _Retrying(self)
         self._is_waking = False
 
@@ -138,13 +138,13 @@ class DeadLetterRouter:
                 self.work_on(line)
                 yield 1
 
-    def died(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
+    def dead_letter(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
         """Take messages that died in this queue; `is_stored` is false for what the queue never took in."""
         rules = queue.rules
         assert rules.dead_letter_exchange is not None
-        grave = Grave(
+        dead_route = DeadLetterRoute(
             queue.name, reason, rules.dead_letter_exchange, rules.dead_letter_routing_key, rules.is_at_least_once)
-        deaths = _Deaths(queue, grave, run, is_stored)
+        deaths = _Deaths(queue, dead_route, run, is_stored)
         self._waiting[queue] = self._waiting.get(queue, 0) + 1
         if self._moving is not None:
             self._moving.fresh.append(deaths)
@@ -166,7 +166,7 @@ class DeadLetterRouter:
         is_cascade = bool(line.cascade)
         deaths = line.cascade[-1] if is_cascade else line.waiting[0]
         # One at a time where a target may refuse: each needs to know what room the one before it has left.
-        run = deaths.next(1 if deaths.grave.is_kept else 1 + PIECE // _steps_of(deaths.run[deaths.at]))
+        run = deaths.next(1 if deaths.dead_route.is_kept else 1 + PIECE // _steps_of(deaths.run[deaths.at]))
         taken = len(run)
         self._moving = line
         try:
@@ -213,7 +213,7 @@ class DeadLetterRouter:
         Return how many have been taken. To how many queues one message goes is not cut: it would be in some of them,
         and in its own, after a crash.
         """
-        queue, grave = deaths.queue, deaths.grave
+        queue, dead_route = deaths.queue, deaths.dead_route
         moved: dict[Message, Message] = {}      # by copy
         aside: list[Message] = []
         runs: dict[Queue, list[Message]] = {}
@@ -225,15 +225,16 @@ class DeadLetterRouter:
                 break
             taken += 1
             try:
-                copy, targets = self._prepare(copies.copy(message, self._next_message_number()), message, grave, known)
+                copy, targets = self._prepare(
+                    copies.copy(message, self._next_message_number()), message, dead_route, known)
             except Exception:
                 log.exception("queue '%s' in vhost '%s': message %d cannot be dead-lettered and is set aside",
                               queue.name, queue.definition.vhost, message.number)
                 aside.append(message)
                 continue
             self._effort.total += _steps_of(message)
-            if grave.is_kept and (full := [one for one in targets if not one.has_room_for(copy.body_size)]):
-                self._refuse(queue, grave, message, full)
+            if dead_route.is_kept and (full := [one for one in targets if not one.has_room_for(copy.body_size)]):
+                self._refuse(queue, dead_route, message, full)
                 continue
             note_holders(targets, [copy])
             moved[copy] = message
@@ -250,14 +251,14 @@ class DeadLetterRouter:
         return taken
 
     def _prepare(
-        self, copy: Message, message: Message, grave: Grave, known: dict[tuple[str, ...], list[Queue]]
+        self, copy: Message, message: Message, dead_route: DeadLetterRoute, known: dict[tuple[str, ...], list[Queue]]
     ) -> tuple[Message, list[Queue]]:
         """Return the copy and its targets, without those it would come back to for ever; change nothing."""
-        exchange = self._exchanges.get(grave.exchange)
+        exchange = self._exchanges.get(dead_route.exchange)
         if exchange is None:
             return copy, []
-        targets = self._targets(exchange, tuple(routing_keys(message, grave)), copy, known)
-        if grave.reason == REJECTED or not targets:
+        targets = self._targets(exchange, tuple(routing_keys(message, dead_route)), copy, known)
+        if dead_route.reason == REJECTED or not targets:
             return copy, targets
         cycling = cycling_queues(copy, [target.name for target in targets])
         return copy, [target for target in targets if target.name not in cycling]
@@ -290,11 +291,11 @@ class DeadLetterRouter:
 
     # At least once
 
-    def _refuse(self, queue: Queue, grave: Grave, message: Message, by: list[Queue]) -> None:
+    def _refuse(self, queue: Queue, dead_route: DeadLetterRoute, message: Message, by: list[Queue]) -> None:
         """Keep a message for which these have no room, and try again later."""
-        refused = self._refused.get((queue, grave))
+        refused = self._refused.get((queue, dead_route))
         if refused is None:
-            refused = self._refused[queue, grave] = Refused(queue, grave, self._page_store, self)
+            refused = self._refused[queue, dead_route] = Refused(queue, dead_route, self._page_store, self)
         refused.add(message, by, self._version())
         self._ask_to_be_woken()
 
@@ -327,7 +328,7 @@ class DeadLetterRouter:
 
     def _retry(self, refused: Refused) -> bool:
         """Try to move the first one; return whether the next one is to be tried at once."""
-        queue, grave = refused.queue, refused.grave
+        queue, dead_route = refused.queue, refused.dead_route
         is_over = queue.deleted or not refused
         if not is_over:
             if refused.is_pointless(self._version()):
@@ -337,18 +338,18 @@ class DeadLetterRouter:
                 return False        # it is tried again when it can be read
             if message is not None:
                 left = len(refused)
-                self._move_refused(queue, grave, message)
+                self._move_refused(queue, dead_route, message)
                 if len(refused) > left:
                     return False
             is_over = not refused
-        if is_over and self._refused.get((queue, grave)) is refused:
-            del self._refused[queue, grave]
+        if is_over and self._refused.get((queue, dead_route)) is refused:
+            del self._refused[queue, dead_route]
             refused.end()
         return not is_over
 
-    def _move_refused(self, queue: Queue, grave: Grave, message: Message) -> None:
+    def _move_refused(self, queue: Queue, dead_route: DeadLetterRoute, message: Message) -> None:
         try:
-            self._move(_Deaths(queue, grave, [message], is_stored=True), [message])
+            self._move(_Deaths(queue, dead_route, [message], is_stored=True), [message])
         except Exception:
             log.exception("queue '%s' in vhost '%s': message %d cannot be dead-lettered and is set aside",
                           queue.name, queue.definition.vhost, message.number)

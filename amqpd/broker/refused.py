@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from amqpd.broker.dead_letter import Grave
+from amqpd.broker.dead_letter import DeadLetterRoute
 from amqpd.broker.queue.expiry import Deadlines
 from amqpd.broker.departure import Departure
 from amqpd.broker.queue.pages import FEWEST_OCTETS, Page, OnDisk
@@ -37,11 +37,11 @@ class Retries(Protocol):
 
 
 class Refused:
-    """Dead letters of one queue; `grave` says how they died."""
+    """Dead letters of one queue; `dead_route` says how they died."""
 
-    def __init__(self, queue: Queue, grave: Grave, page_store: PageStore, retries: Retries) -> None:
+    def __init__(self, queue: Queue, dead_route: DeadLetterRoute, page_store: PageStore, retries: Retries) -> None:
         self.queue = queue
-        self.grave = grave
+        self.dead_route = dead_route
         self._page_store = page_store
         self._retries = retries
         self._line = PagedFifo(page_store.budget, Deadlines(), partial(_is_stored, page_store))

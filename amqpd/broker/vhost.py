@@ -491,9 +491,9 @@ class Vhost:
     def _rules_of(self, queue: QueueDefinition) -> QueueRules:
         return queue_rules(queue.arguments, *self.policies.of_queue(queue).definitions)
 
-    def died(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
+    def dead_letter(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
         """See `broker/queue/queue.py`."""
-        self.dead_letters.died(queue, run, reason, is_stored=is_stored)
+        self.dead_letters.dead_letter(queue, run, reason, is_stored=is_stored)
 
     def is_behind(self, queue: Queue) -> bool:
         """See `broker/queue/queue.py`."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from amqpd.broker.dead_letter import HIGHEST_COUNT, DeadCopies, Grave, cycling_queues
+from amqpd.broker.dead_letter import HIGHEST_COUNT, DeadCopies, DeadLetterRoute, cycling_queues
 from amqpd.errors import ConnectionException
 from amqpd.fields import Long, LongString, Value, decode_table, encode_table, without_keys
 from amqpd.message import Message, Route, pack_content, pack_short_string
@@ -18,7 +18,7 @@ from amqpd.properties import read_properties, read_own_properties
 
 FRAME_MAX = 131_072
 NOW_S = 1_800_000_000
-GRAVE = Grave("q", "expired", "dlx", None)
+DEAD_LETTERING = DeadLetterRoute("q", "expired", "dlx", None)
 OURS = ("x-death", *(f"x-{which}-death-{what}" for which in ("first", "last") for what in (
     "exchange", "queue", "reason")))
 
@@ -38,18 +38,18 @@ def message_with(headers: bytes, *, exchange: str = "x", key: str = "k") -> Mess
     return Message(7, route, read_properties(properties), pack_content(1, FRAME_MAX, properties, b"body"), 4)
 
 
-def dead_copy(message: Message, grave: Grave, number: int = 8) -> Message:
-    return DeadCopies(grave, NOW_S).copy(message, number)
+def dead_copy(message: Message, dead_route: DeadLetterRoute, number: int = 8) -> Message:
+    return DeadCopies(dead_route, NOW_S).copy(message, number)
 
 
 def headers_of(message: Message) -> dict[str, Any]:
     return decode_table(message.facts.headers)
 
 
-def deaths(headers: dict[str, Value] | bytes, grave: Grave = GRAVE) -> list[dict[str, Any]]:
+def deaths(headers: dict[str, Value] | bytes, dead_route: DeadLetterRoute = DEAD_LETTERING) -> list[dict[str, Any]]:
     """What `x-death` tells after a message with these headers died."""
     octets = headers if isinstance(headers, bytes) else encode_table(headers)
-    found: list[dict[str, Any]] = headers_of(dead_copy(message_with(octets), grave))["x-death"]
+    found: list[dict[str, Any]] = headers_of(dead_copy(message_with(octets), dead_route))["x-death"]
     return found
 
 
@@ -84,8 +84,8 @@ X_DEATHS = st.lists(ENTRIES | ANYTHING, max_size=6).map(lambda values: b"A" + si
 TABLES = st.lists(
     st.tuples(NAMES, ANYTHING) | st.tuples(st.just(b"x-death"), X_DEATHS), max_size=6,
 ).map(lambda fields: b"".join([entry(name, value) for name, value in fields]))
-GRAVES = st.builds(
-    Grave, st.sampled_from(["q", "ü" * 127]), st.sampled_from(["expired", "rejected"]),
+DEAD_LETTER_QUEUES = st.builds(
+    DeadLetterRoute, st.sampled_from(["q", "ü" * 127]), st.sampled_from(["expired", "rejected"]),
     st.sampled_from(["", "dlx", "e" * 300]), st.sampled_from([None, "k", "é" * 200]))
 
 
@@ -96,25 +96,26 @@ def nested(levels: int) -> bytes:
     return octets
 
 
-@given(TABLES, st.lists(GRAVES, min_size=1, max_size=3))
-@example(entry(b"x-death", b"A" + sized(b"F" + sized(entry(b"n", nested(29))))), [GRAVE, GRAVE])
-@example(entry(b"x-death", b"A" + sized(b"F" + sized(entry(b"\xff" * 255, b"V")))), [GRAVE, GRAVE])
-def test_every_message_that_was_accepted_has_a_copy(headers: bytes, graves: list[Grave]) -> None:
+@given(TABLES, st.lists(DEAD_LETTER_QUEUES, min_size=1, max_size=3))
+@example(entry(b"x-death", b"A" + sized(b"F" + sized(entry(b"n", nested(29))))), [DEAD_LETTERING, DEAD_LETTERING])
+@example(entry(b"x-death", b"A" + sized(b"F" + sized(entry(b"\xff" * 255, b"V")))), [DEAD_LETTERING, DEAD_LETTERING])
+def test_every_message_that_was_accepted_has_a_copy(headers: bytes, dead_letter_queues: list[DeadLetterRoute]) -> None:
     try:
         message = message_with(headers)
     except ConnectionException:
         return      # refused at the door: nested too deep
-    for grave in graves:
-        copy = dead_copy(message, grave)
+    for dead_route in dead_letter_queues:
+        copy = dead_copy(message, dead_route)
         assert copy.body == message.body
         assert copy.facts.headers == read_own_properties(copy.properties).headers
-        unchanged = OURS if grave.routing_key is None else (*OURS, "CC")
+        unchanged = OURS if dead_route.routing_key is None else (*OURS, "CC")
         assert without_keys(copy.facts.headers, unchanged) == without_keys(message.facts.headers, unchanged)
         read_again = msgspec.structs.replace(message, facts=read_own_properties(message.properties))
-        assert dead_copy(read_again, grave).content == copy.content, "what is known of the deaths makes a difference"
+        again = dead_copy(read_again, dead_route)
+        assert again.content == copy.content, "what is known of the deaths makes a difference"
         first = headers_of(copy)["x-death"][0]
         assert isinstance(first["count"], Long | int)
-        assert cycling_queues(copy, [grave.queue, "unknown"]) <= {grave.queue}
+        assert cycling_queues(copy, [dead_route.queue, "unknown"]) <= {dead_route.queue}
         message = copy
 
 
@@ -133,7 +134,7 @@ def test_a_table_of_many_fields_grows_all_the_same() -> None:
     """Beyond what any peer could send in a frame."""
     message = message_with(b"".join([entry(b"%05d" % n, b"t\x01") for n in range(16_300)]))
     for number in range(20):
-        message = dead_copy(message, Grave(f"queue {number}", "expired", "", None))
+        message = dead_copy(message, DeadLetterRoute(f"queue {number}", "expired", "", None))
     assert len(message.properties) > FRAME_MAX
     assert read_own_properties(message.properties).headers == message.facts.headers
     assert [death["queue"] for death in headers_of(message)["x-death"]] == [f"queue {n}" for n in range(19, -1, -1)]
@@ -142,7 +143,7 @@ def test_a_table_of_many_fields_grows_all_the_same() -> None:
 def test_a_message_dies_in_700_queues() -> None:
     message = message_with(b"")
     for number in range(700):
-        message = dead_copy(message, Grave(f"queue {number}", "expired", "", None))
+        message = dead_copy(message, DeadLetterRoute(f"queue {number}", "expired", "", None))
     assert len(headers_of(message)["x-death"]) == 700
     queues = {f"queue {number}" for number in range(700)}
     assert cycling_queues(message, {*queues, "queue"}) == queues
@@ -154,20 +155,20 @@ def test_a_message_dies_in_700_queues() -> None:
 def test_a_circle_is_what_nobody_rejected() -> None:
     known: list[Value] = [
         {"queue": "c", "reason": "expired"}, {"queue": "b", "reason": "rejected"}, {"queue": "a", "reason": "maxlen"}]
-    copy = dead_copy(message_with(encode_table({"x-death": known})), GRAVE)
+    copy = dead_copy(message_with(encode_table({"x-death": known})), DEAD_LETTERING)
     assert cycling_queues(copy, "abcq") == {"q", "c"}
 
 
 def test_a_name_that_is_not_utf_8_is_known_by_its_escapes() -> None:
     known: list[Value] = [{"queue": LongString(b"\xff"), "reason": "expired"}]
-    copy = dead_copy(message_with(encode_table({"x-death": known})), GRAVE)
+    copy = dead_copy(message_with(encode_table({"x-death": known})), DEAD_LETTERING)
     assert cycling_queues(copy, ["\\xff"]) == {"\\xff"}
 
 
 def test_messages_of_equal_properties_have_copies_alike() -> None:
     messages = [message_with(encode_table({"a": 1})), message_with(encode_table({"a": 2}))]
     messages.append(Message(9, messages[0].route, messages[0].facts, messages[0].content, 4))
-    copies = DeadCopies(GRAVE, NOW_S)
+    copies = DeadCopies(DEAD_LETTERING, NOW_S)
     one, other, same = [copies.copy(message, number) for number, message in enumerate(messages)]
     assert same.facts is one.facts and same.route is one.route and same.content == one.content
     assert [headers_of(copy)["a"] for copy in (one, other, same)] == [1, 2, 1]
@@ -177,7 +178,7 @@ def test_messages_of_equal_properties_have_copies_alike() -> None:
 # Names
 
 def test_a_key_longer_than_a_delivery_holds_is_cut() -> None:
-    copy = dead_copy(message_with(b""), Grave("q", "expired", "dlx", "é" * 200))
+    copy = dead_copy(message_with(b""), DeadLetterRoute("q", "expired", "dlx", "é" * 200))
     assert copy.route.routing_key == "é" * 127
     assert copy.route.octets == b"\x03dlx\xfe" + ("é" * 127).encode()
 

@@ -14,7 +14,7 @@ import pytest
 
 from amqpd.broker.access import Operator
 from amqpd.broker.clock import Clock
-from amqpd.broker.dead_letter import DeadCopies, Grave
+from amqpd.broker.dead_letter import DeadCopies, DeadLetterRoute
 from amqpd.broker.dead_letter_router import STEPS_A_MESSAGE
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition
 from amqpd.broker.effort import SLICE, Effort
@@ -26,7 +26,7 @@ from tests.support.journals import RecordingJournal
 from tests.support.samples import message
 
 OPERATOR = Operator()
-TO_GRAVES = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+TO_DEAD_LETTER_QUEUES = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
 
 
 class Scene:
@@ -41,7 +41,7 @@ class Scene:
             "/", self.journal, lambda: next(self.numbers), lambda: next(self.numbers), self.clock,
             worklist=Worklist(self.effort))
         self.dead = self.declare("dead")
-        self.source = self.declare("source", {"x-message-ttl": 1_000} | TO_GRAVES | arguments)
+        self.source = self.declare("source", {"x-message-ttl": 1_000} | TO_DEAD_LETTER_QUEUES | arguments)
 
     def declare(self, name: str, arguments: dict[str, Any] | None = None) -> Queue:
         definition = QueueDefinition(0, "/", name, durable=True, arguments=arguments or {})
@@ -92,7 +92,7 @@ def test_many_are_moved_in_slices_in_order_and_each_is_in_one_queue_at_every_mom
 
 
 def test_another_queue_s_dead_letters_do_not_wait_for_those_of_a_long_one(scene: Scene) -> None:
-    other = scene.declare("other", {"x-max-length": 1} | TO_GRAVES)
+    other = scene.declare("other", {"x-max-length": 1} | TO_DEAD_LETTER_QUEUES)
     scene.publish(scene.source, 10 * SLICE // STEPS_A_MESSAGE)
     scene.expire()
     scene.publish(other, 2)
@@ -151,7 +151,7 @@ def test_what_died_in_a_cascade_is_moved_before_its_queue_s_deletion_is_recorded
     """What is rejected goes to 20 queues, expires there at once, and dies of that while the line is another one's."""
     names = [f"between {n}" for n in range(20)]
     scene.vhost.declare_exchange(OPERATOR, ExchangeDefinition("/", "all", "fanout", durable=True))
-    between = [scene.declare(name, {"x-message-ttl": 0} | TO_GRAVES) for name in names]
+    between = [scene.declare(name, {"x-message-ttl": 0} | TO_DEAD_LETTER_QUEUES) for name in names]
     for name in names:
         scene.vhost.bind(OPERATOR, BindingDefinition("/", "all", "queue", name), owner=scene)
     first = scene.declare("first", {"x-dead-letter-exchange": "all"})
@@ -322,7 +322,7 @@ def test_no_message_is_lost_and_no_other_queue_hit_whatever_raises(act: Callable
     for call in count(1):
         scene = Scene(**{"x-max-length": 3})
         scene.publish(scene.source, 3)
-        bystander = scene.declare("bystander", {"x-message-ttl": 1_000} | TO_GRAVES)
+        bystander = scene.declare("bystander", {"x-message-ttl": 1_000} | TO_DEAD_LETTER_QUEUES)
         scene.publish(bystander, 2)
         calls = raising_at(call, lambda: act(scene))
         tried = call
@@ -399,11 +399,11 @@ def test_dead_letters_with_large_bodies_cost_by_their_octets() -> None:
 
 
 def test_a_copy_of_a_dead_letter_takes_no_more_memory_than_it_has_octets() -> None:
-    grave = Grave("source", "expired", "", "dead")
+    dead_route = DeadLetterRoute("source", "expired", "", "dead")
     large = message(1, bytes(4_000_000))
     tracemalloc.start()
     try:
-        copy = DeadCopies(grave, 0).copy(large, 2)
+        copy = DeadCopies(dead_route, 0).copy(large, 2)
         assert tracemalloc.get_traced_memory()[1] < 4_200_000
     finally:
         tracemalloc.stop()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from amqpd.broker.broker import Broker
 from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import Defined, QueueDefinition, VhostDefinition
 from amqpd.broker.queue.expiry import Deadlines
-from amqpd.broker.queue.pages import PAGE_MESSAGES, PAGE_OCTETS
+from amqpd.broker.queue.pages import PAGE_MESSAGES, PAGE_OCTETS, OnDisk
 from amqpd.broker.effort import SLICE
 from amqpd.broker.queue.pager import STEPS_A_MESSAGE, MessageNotLoaded
 from amqpd.broker.queue.queue import Queue
@@ -27,13 +28,13 @@ COUNT = 4 * PAGE_MESSAGES
 ALL = range(1, COUNT + 1)
 
 
-class Graveyard:
+class ListedDeadLetters:
     """Remembers who died, and of what."""
 
     def __init__(self) -> None:
         self.dead: list[tuple[int, str]] = []
 
-    def died(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
+    def dead_letter(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
         self.dead += [(one.number, reason) for one in run]
 
     def is_behind(self, queue: Queue) -> bool:
@@ -61,7 +62,8 @@ def page_store(journal: RecordingJournal) -> PageStoreInMemory:
 def make(journal: RecordingJournal, page_store: PageStoreInMemory, **rules: object) -> Queue:
     """A durable queue under these rules."""
     return Queue(
-        queue_definition(durable=True), journal, page_store=page_store, sink=Graveyard(), clock=Clock(1_000, 1_000_000),
+        queue_definition(durable=True), journal, page_store=page_store, sink=ListedDeadLetters(),
+        clock=Clock(1_000, 1_000_000),
         rules=QueueRules(**rules))  # type: ignore[arg-type]  # by name, whatever a test asks for
 
 
@@ -288,19 +290,44 @@ def test_messages_end_in_their_pages(journal: RecordingJournal, page_store: Page
     queue.check()
 
 
-def test_what_ends_on_disk_is_read_to_be_buried(journal: RecordingJournal, page_store: PageStoreInMemory) -> None:
+def test_no_more_than_a_page_is_read_at_once_of_what_expires_together(
+    journal: RecordingJournal, page_store: PageStoreInMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 600_000      # as these messages say of themselves; nothing here looks at their bodies
+    queue = make(journal, page_store, message_ttl_ms=5_000, dead_letter_exchange="dlx")
+    queue.publish([replace(one, body_size=size) for one in messages(*range(1, 201), persistent=True)])
+    journal.commit()
+    page_store.safe_number = 200
+    queue.paging.page_out(1 << 40)
+    read: list[int] = []
+    fetch = page_store.fetch
+
+    def record(on_disk: OnDisk) -> list[Message]:
+        read.append(size * len(on_disk.numbers))
+        return fetch(on_disk)
+
+    monkeypatch.setattr(page_store, "fetch", record)
+    queue._clock.advance(6_000)
+    queue.worklist.work_off()
+    while page_store.is_waited_for:
+        page_store.serve()
+    assert len(read) > 50 and max(read) <= PAGE_OCTETS + size
+    assert queue._sink.dead == [(number, "expired") for number in range(1, 201)]  # type: ignore[union-attr]
+
+
+def test_what_expires_on_disk_is_read_to_be_moved(journal: RecordingJournal, page_store: PageStoreInMemory) -> None:
     queue = make(journal, page_store, message_ttl_ms=5_000, dead_letter_exchange="dlx")
     fill(queue, journal, page_store)
     page_store.is_open = False
     queue._clock.advance(6_000)
     queue.worklist.work_off()
     assert not queue.ready
-    assert len(queue._sink.dead) == PAGE_MESSAGES, "what was in memory"  # type: ignore[union-attr]  # a Graveyard
+    assert len(queue._sink.dead) == PAGE_MESSAGES, "what was in memory"  # type: ignore[union-attr]  # ListedDeadLetters
     assert len(journal.now.messages[1]) == COUNT, "they are kept until they have been moved"
     page_store.is_open = True
     for _ in range(COUNT // PAGE_MESSAGES):
         page_store.serve()
-    assert queue._sink.dead == [(number, "expired") for number in ALL]  # type: ignore[union-attr]  # a Graveyard
+    assert queue._sink.dead == [(number, "expired") for number in ALL]  # type: ignore[union-attr]  # ListedDeadLetters
     queue.dead_lettered(messages(*ALL, persistent=True))
     assert not journal.now.messages[1]
     queue.check()
@@ -315,7 +342,7 @@ def test_the_dead_of_a_deleted_queue_go_nowhere(journal: RecordingJournal, page_
     queue.end()
     page_store.is_open = True
     page_store.serve()
-    assert len(queue._sink.dead) == PAGE_MESSAGES  # type: ignore[union-attr]  # a Graveyard
+    assert len(queue._sink.dead) == PAGE_MESSAGES  # type: ignore[union-attr]  # ListedDeadLetters
 
 
 def test_a_limit_that_comes_later_drops_without_reading(
@@ -339,7 +366,7 @@ def test_many_dead_are_read_a_few_pages_a_turn(journal: RecordingJournal, page_s
     assert 0 < page_store.fetched <= SLICE // STEPS_A_MESSAGE + PAGE_MESSAGES
     queue.worklist.work_off()
     page_store.serve()
-    assert queue._sink.dead == [(number, "maxlen") for number in ALL]  # type: ignore[union-attr]  # a Graveyard
+    assert queue._sink.dead == [(number, "maxlen") for number in ALL]  # type: ignore[union-attr]  # ListedDeadLetters
 
 
 def test_the_dead_that_wait_for_others_do_not_end_as_well(
@@ -358,11 +385,11 @@ def test_the_dead_that_wait_for_others_do_not_end_as_well(
     page_store.is_open = True
     for _ in range(COUNT // PAGE_MESSAGES):
         page_store.serve()
-    assert queue._sink.dead == [  # type: ignore[union-attr]  # a Graveyard
+    assert queue._sink.dead == [  # type: ignore[union-attr]  # ListedDeadLetters
         (number, "maxlen") for number in [*ALL, COUNT + 1]]
 
 
-def test_the_rejected_count_as_delivered_until_they_are_buried(
+def test_the_rejected_count_as_delivered_until_they_are_moved(
     journal: RecordingJournal, page_store: PageStoreInMemory
 ) -> None:
     queue = make(journal, page_store, dead_letter_exchange="dlx", is_at_least_once=True)

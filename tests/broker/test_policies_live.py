@@ -115,7 +115,7 @@ def test_an_operators_policy_comes_on_top(vhost: Vhost) -> None:
     assert found.rules.max_length == 9
 
 
-def test_a_queue_is_cut_to_a_new_limit_at_once_and_the_dead_are_buried(vhost: Vhost) -> None:
+def test_a_queue_is_cut_to_a_new_limit_at_once_and_dead_letters_are_moved(vhost: Vhost) -> None:
     dead = queue(vhost, "dead")
     found = queue(vhost, arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"})
     found.publish(messages(1, 2, 3, 4))

@@ -130,7 +130,7 @@ def test_what_is_refused_goes_to_disk_and_comes_back_in_order(scene: Scene, pers
     scene.make_room(PAGES)
     scene.pass_time()
     assert bodies(scene.full) == [b"%d" % n for n in range(PAGES)]
-    assert scene.stored(source) == source._dying == 0
+    assert scene.stored(source) == source._dead_lettering == 0
     assert not any(spill_file.left for spill_file in scene.page_store.spill_files)
     scene.page_store.budget.largest(0, 10)
     assert [*scene.page_store.budget.large] == [scene.full.paging]
@@ -162,7 +162,7 @@ def test_one_that_cannot_be_read_any_more_is_forgotten(scene: Scene) -> None:
     scene.make_room(PAGES)
     scene.pass_time()
     assert bodies(scene.full) == [b"%d" % n for n in range(PAGES) if n != PAGES - 5]
-    assert scene.stored(source) == source._dying == 0
+    assert scene.stored(source) == source._dead_lettering == 0
 
 
 def test_what_is_refused_goes_where_the_routes_lead_later(scene: Scene) -> None:

@@ -25,7 +25,7 @@ def test_a_message_of_very_many_deaths_costs_little_for_each() -> None:
         message.pack_content(1, 131_072, flags, b"body"), 4)
     for number, most in enumerate(MOST_STEPS):
         before = COUNTER.steps
-        copies = dead_letter.DeadCopies(dead_letter.Grave(f"q{number}", "expired", "", f"q{number + 1}"), 1)
+        copies = dead_letter.DeadCopies(dead_letter.DeadLetterRoute(f"q{number}", "expired", "", f"q{number + 1}"), 1)
         dead = copies.copy(dead, number)
         assert not dead_letter.cycling_queues(dead, [f"q{number + 1}"])
         assert COUNTER.steps - before < most * DEATHS

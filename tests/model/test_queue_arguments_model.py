@@ -1,10 +1,10 @@
 """Queues with arguments drawn at random, through random lives: what dies goes where it should, once, across restarts.
 
 Three queues of one vhost: `source`, and `target` and `other`, where its dead go; `target` may be limited itself, and
-send its own dead back. The model knows of each message where it is: ready, unacked, waiting to be buried, or gone, and
-then why. Every message that comes or goes is an event that the model has to find lawful: it was the first in line and
-there were too many, its end had come, it had failed too often, somebody gave it up. What is left must then be exactly
-what the queues, and the journal, say there is.
+send its own dead back. The model knows of each message where it is: ready, unacked, waiting to be dead-lettered, or
+gone, and then why. Every message that comes or goes is an event that the model has to find lawful: it was the first in
+line and there were too many, its end had come, it had failed too often, somebody gave it up. What is left must then be
+exactly what the queues, and the journal, say there is.
 
 The programs run twice: on a journal double, which also knows at every step what would survive, and on a store.
 """
@@ -58,7 +58,7 @@ START_MS = 1_800_000_000_000
 DROP_HEAD, REJECT_PUBLISH, REJECT_PUBLISH_DLX = "drop-head", "reject-publish", "reject-publish-dlx"
 NAMES = ("source", "target", "other")
 OPERATOR = Operator()
-FANOUT = ("target", "other")            # what the exchange `graves` is bound to
+FANOUT = ("target", "other")            # what the exchange `dead_letter_queues` is bound to
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +82,7 @@ NUMBERS = {
     "max-length-bytes": sometimes(0, 9, 25),
     "overflow": sometimes(DROP_HEAD, REJECT_PUBLISH, REJECT_PUBLISH_DLX),
 }
-GRAVES: st.SearchStrategy[dict[str, str]] = st.sampled_from([
+DEAD_LETTER_QUEUES: st.SearchStrategy[dict[str, str]] = st.sampled_from([
     {},
     {"dead-letter-exchange": ""},
     {"dead-letter-exchange": "", "dead-letter-routing-key": "target"},
@@ -111,7 +111,7 @@ def queue_arguments(draw: st.DrawFn) -> tuple[bool, dict[str, Any]]:
     rules = draw(without_nones(
         **{key.replace("-", "_"): values for key, values in NUMBERS.items()},
         delivery_limit=sometimes(-1, 0, 1, 3), single_active_consumer=sometimes(True, False)))
-    rules |= draw(GRAVES)
+    rules |= draw(DEAD_LETTER_QUEUES)
     if draw(st.sampled_from([False, False, True])):
         if "dead-letter-exchange" in rules and draw(st.sampled_from([True, True, False])):
             rules |= SURE
@@ -155,7 +155,7 @@ class State(Enum):
 
     READY = auto()
     UNACKED = auto()
-    DYING = auto()      # it has left, but is kept until its copies are safe
+    MORTAL = auto()      # it has left, but is kept until its copies are safe
 
 
 class Death(NamedTuple):
@@ -226,7 +226,7 @@ def is_full(rules: Any, ready: int, octets: int, size: int) -> bool:
 # What is watched
 
 class WatchedQueue(Queue):
-    """Tells the machine of each message that comes, and of each that dies, whether or not it has a grave."""
+    """Tells the machine of each message that comes, and of each that dies, whether or not it is dead-lettered."""
 
     machine: QueueArgumentsMachine
 
@@ -237,10 +237,10 @@ class WatchedQueue(Queue):
         self.machine.has_come(self, run)
         return batch
 
-    def die(self, run: Sequence[Message], reason: str) -> int:
+    def drop(self, run: Sequence[Message], reason: str) -> int:
         """See `Queue`."""
         self.machine.dies(self, run, reason)
-        return super().die(run, reason)
+        return super().drop(run, reason)
 
     def _dead_letter(self, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
         if not is_stored:
@@ -253,9 +253,9 @@ class WatchedQueue(Queue):
             self.machine.dies(self, self.machine.messages(self, on_disk.numbers), self.machine.reason)
         return super().settle_on_disk(on_disk)
 
-    def _die_in_order(self, left: Removed, reason: str) -> None:
+    def _drop_in_order(self, left: Removed, reason: str) -> None:
         self.machine.reason = reason
-        super()._die_in_order(left, reason)
+        super()._drop_in_order(left, reason)
         self.machine.reason = None
 
 
@@ -388,7 +388,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         self.rejecting: set[int] = set()
         self.poisonous: set[int] = set()
         self.arriving: set[int] = set()
-        self.steps_before_burial = 0
+        self.steps_before_moving = 0
         self.reason: str | None = None      # why what is not in memory dies just now
         self.next_number = self.disk.first_number
         self.start([])
@@ -441,7 +441,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
 
     def save(self) -> None:
         """A commit, as the committer does it."""
-        self.bury()
+        self.move_dead_letters()
         self.page_store.committed_batch = self.disk.commit()
         self.page_store.safe_number = self.page_store.taken_number = self.next_number
         self.safe = {
@@ -451,24 +451,24 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
     def survives(self, name: str, held: Held) -> bool:
         return self.queues[name].definition.durable and held.message.facts.persistent
 
-    def bury(self) -> None:
+    def move_dead_letters(self) -> None:
         self.vhost.worklist.work_off()
         assert not self.vhost.dead_letters.has_work
         assert not any(queue.aside for queue in self.queues.values()), "an error kept a dead letter from being moved"
         assert all(one.is_sure for one in self.copies), "a dead letter has not come"
-        self.steps_before_burial = 0
+        self.steps_before_moving = 0
 
     def end_step(self) -> None:
-        """What a step made room for is handed out; the dead are buried, unless the server's pass goes on."""
+        """What a step made room for is handed out; dead letters are moved, unless the loop's turn goes on."""
         for line in self.lines:
             line.unblock()
         for queue in self.queues.values():
             queue.dispatch()
         self.read_on()
-        if self.steps_before_burial:
-            self.steps_before_burial -= 1
+        if self.steps_before_moving:
+            self.steps_before_moving -= 1
         else:
-            self.bury()
+            self.move_dead_letters()
 
     def read_on(self) -> None:
         """All who wait for the page store read, in turns, until nobody finds anything more to read."""
@@ -479,7 +479,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
 
     @rule(steps=st.integers(1, 3))
     def make_the_pass_longer(self, steps: int) -> None:
-        self.steps_before_burial = steps
+        self.steps_before_moving = steps
 
     @rule()
     def commit(self) -> None:
@@ -705,14 +705,14 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
     @rule(
         pattern=st.sampled_from(["^source$", "^target$", ""]), numbers=without_nones(
             **{key.replace("-", "_"): values for key, values in NUMBERS.items()}),
-        grave=GRAVES, limit=sometimes(0, 2), is_operator=st.booleans(), is_sure=st.booleans())
+        dead_route=DEAD_LETTER_QUEUES, limit=sometimes(0, 2), is_operator=st.booleans(), is_sure=st.booleans())
     def set_policy(
-        self, pattern: str, numbers: dict[str, Any], grave: dict[str, str], limit: int | None, is_operator: bool,
+        self, pattern: str, numbers: dict[str, Any], dead_route: dict[str, str], limit: int | None, is_operator: bool,
         is_sure: bool,
     ) -> None:
         definition = dict(numbers)
         if not is_operator:
-            definition |= grave
+            definition |= dead_route
             definition |= {"dead-letter-strategy": "at-least-once"} if is_sure else {}
         if limit is not None:
             definition["delivery-limit"] = limit
@@ -764,7 +764,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
             assert headers["x-first-death-reason"] == first.reason
             assert headers["x-first-death-exchange"] == first.exchange
         if found.is_sure and not any(one.died == found.died for one in self.copies):
-            assert self.held[found.died[0]].pop(found.died[1]).state is State.DYING
+            assert self.held[found.died[0]].pop(found.died[1]).state is State.MORTAL
         if found.is_sure:
             self.must_fit(queue, message)
         return told
@@ -846,7 +846,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
             self.copies.append(Copy(
                 name, message, rules.dead_letter_exchange, key, deaths, (queue.name, message.number), is_sure))
         if is_sure:
-            held.state = State.DYING
+            held.state = State.MORTAL
         else:
             del self.held[queue.name][message.number]
 

@@ -90,7 +90,7 @@ class QueueRulesMachine(RuleBasedStateMachine):
 
     # The dead-letter sink
 
-    def died(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
+    def dead_letter(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
         """See broker/queue/queue.py."""
         for one in run:
             known = self.known[one.number]
@@ -151,7 +151,7 @@ class QueueRulesMachine(RuleBasedStateMachine):
         left.update(number for _, number in self.subscriber.delivered[self.seen :])
         for known in self.at(Place.READY):
             if known.sent.number not in left:
-                self.died(self.queue, [known.sent], self.reason_of(known))
+                self.dead_letter(self.queue, [known.sent], self.reason_of(known))
 
     def reason_of(self, known: Known) -> str:
         if known.end_ms is not None and known.end_ms <= self.clock.now_ms:

@@ -271,7 +271,7 @@ def test_those_who_wait_for_a_batch_that_became_empty_are_told() -> None:
     assert run(talk).store.committed == []
 
 
-def test_what_died_is_buried_before_a_batch_is_taken() -> None:
+def test_dead_letters_are_moved_before_a_batch_is_taken() -> None:
     async def talk(bench: Bench) -> None:
         bench.turn.work_on_new = lambda: bench.record(7)  # type: ignore[method-assign]  # the death of something
         bench.committer.take()

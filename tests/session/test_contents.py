@@ -355,7 +355,7 @@ def test_what_is_in_memory_waits_for_what_was_rejected_before(talk: Talk, dead: 
     assert places(talk) == [0] and owed(talk)[-1].content
     talk.client(Basic.Reject(2, requeue=False), Basic.Reject(COUNT + 1, requeue=False))
     assert len(talk.stage.journal.now.bodies("mortal")) == COUNT + 1, "they are kept until they have been moved"
-    assert queue_of(talk, "mortal").paging.dying == 2
+    assert queue_of(talk, "mortal").paging.to_be_dropped == 2
     talk.stage.page_store.is_open = True
     assert dead_letters(talk) == [1, 0]
     assert len(talk.stage.journal.now.bodies("mortal")) == COUNT - 1
@@ -378,7 +378,7 @@ def test_what_waits_to_be_read_for_its_death_ends_no_more(talk: Talk) -> None:
     consume(talk, "mortal")
     talk.stage.page_store.is_open = False
     talk.client(Basic.Nack(COUNT, multiple=True, requeue=False))
-    assert queue_of(talk, "mortal").paging.dying == COUNT and not queue_of(talk, "mortal")._deadlines
+    assert queue_of(talk, "mortal").paging.to_be_dropped == COUNT and not queue_of(talk, "mortal")._deadlines
 
 
 def test_the_delivery_limit_holds(talk: Talk) -> None:

@@ -46,10 +46,10 @@ RECORDS = {RecordingJournal.changed.__code__, RecordingJournal.published.__code_
            RecordingJournal.requeued.__code__, RecordingJournal.watermark_raised.__code__}
 # Nothing of these stands before their own `try`, or can raise at all: a call of them that failed would end nowhere.
 SPARED = {"Worklist._work_on", "Departure._do_next", "_Deaths.count", "_DeadLettersOfQueue.has_work"}
-GRAVE = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+DEAD_LETTERING = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
 QUEUES: dict[str, dict[str, Any]] = {
-    "q": {}, "dead": {}, "dlx": GRAVE, "short": {"x-max-length": 1}, "ttl": {"x-message-ttl": 500},
-    "dying": GRAVE | {"x-message-ttl": 500}, "gone": {"x-expires": 500}}
+    "q": {}, "dead": {}, "dlx": DEAD_LETTERING, "short": {"x-max-length": 1}, "ttl": {"x-message-ttl": 500},
+    "dying": DEAD_LETTERING | {"x-message-ttl": 500}, "gone": {"x-expires": 500}}
 ALL, NONE = (".*", ".*", ".*"), ("", "", "")
 
 State = tuple[dict[tuple[object, ...], Definition], dict[str, list[int]]]

@@ -304,6 +304,7 @@ class PagedFifo:
         """See `Fifo`."""
         left: Removed = []
         on_disk: list[int] = []
+        octets = 0
         has_empty = False
         least = len(self) - limit
         while self._ends and self._ends[0][0] <= now_ms and len(self) > least:
@@ -311,6 +312,7 @@ class PagedFifo:
             if not page.count:
                 continue
             self._remove_page(page)
+            before = page.octets
             due = page.take_due(now_ms)
             if page.content is not None:
                 ended = {*due}
@@ -318,7 +320,11 @@ class PagedFifo:
             elif page.spill_file is not None:
                 left.append(OnDisk(due, page.spill_file))
             else:
-                on_disk += due       # together: one of each page may be due
+                on_disk += due      # together, as one of each page may be due, but no more than is read at once
+                octets += before - page.octets
+                if octets >= PAGE_OCTETS:
+                    left.append(OnDisk(sorted(on_disk)))
+                    on_disk, octets = [], 0
             if page.count:
                 self._add_page(page)
             else:

@@ -45,7 +45,7 @@ class Paging:
         self._page_store = page_store
         self._is_called = self._has_ended = False
         self._callers: list[Callable[[], None]] = []
-        self._dying: deque[tuple[list[Message] | OnDisk, str]] = deque()
+        self._dead_lettering: deque[tuple[list[Message] | OnDisk, str]] = deque()
 
     @property
     def is_waiting(self) -> bool:
@@ -53,14 +53,14 @@ class Paging:
         return self._is_called
 
     @property
-    def dying(self) -> int:
+    def to_be_dropped(self) -> int:
         """How many messages have left the line, and die once they are read."""
-        return sum([len(part.numbers) if isinstance(part, OnDisk) else len(part) for part, _ in self._dying])
+        return sum([len(part.numbers) if isinstance(part, OnDisk) else len(part) for part, _ in self._dead_lettering])
 
     @property
-    def has_dying(self) -> bool:
+    def has_to_drop(self) -> bool:
         """Return whether messages wait to be read so that they can die."""
-        return bool(self._dying)
+        return bool(self._dead_lettering)
 
     def release(self) -> None:
         """Let go of the queue, which is deleted: at once, or when the page store has called."""
@@ -114,7 +114,7 @@ class Paging:
 
     def _read_on(self) -> None:
         queue = self._queue
-        self._bury()
+        self._drop_next()
         if queue.consumers:
             for _ in range(PAGES_A_TURN):
                 page = queue.ready.page_ahead
@@ -172,33 +172,34 @@ class Paging:
 
     # Dead
 
-    def die(self, left: Removed, reason: str) -> None:
+    def drop(self, left: Removed, reason: str) -> None:
         """These left the line, and copies of them are to go elsewhere: in order, what is on disk once it is read."""
         for part in left:
             if not isinstance(part, OnDisk):
                 if part:
-                    self._dying.append((part, reason))
+                    self._dead_lettering.append((part, reason))
                 continue
             for start in range(0, len(part.numbers), PAGE_MESSAGES):
-                self._dying.append((OnDisk(part.numbers[start : start + PAGE_MESSAGES], part.spill_file), reason))
-        self._bury()
+                piece = OnDisk(part.numbers[start : start + PAGE_MESSAGES], part.spill_file)
+                self._dead_lettering.append((piece, reason))
+        self._drop_next()
 
-    def _bury(self) -> None:
-        """Bury the dying, as far as they can be read now."""
+    def _drop_next(self) -> None:
+        """Drop what is to be dropped, as far as it can be read now."""
         pages = 0
-        while self._dying:
-            part, reason = self._dying[0]
+        while self._dead_lettering:
+            part, reason = self._dead_lettering[0]
             if isinstance(part, OnDisk) and (
                     not self._page_store.is_open or pages == PAGES_A_TURN or self._queue.produces_too_much):
                 self._order_call()
                 return
-            self._dying.popleft()
+            self._dead_lettering.popleft()
             if not isinstance(part, OnDisk):
-                self._queue.die(part, reason)
+                self._queue.drop(part, reason)
                 continue
             pages += 1
             if not self._queue.deleted:
-                self._queue.bury_read(self._fetch(part), part, reason)
+                self._queue.drop_loaded(self._fetch(part), part, reason)
             if part.spill_file is not None:
                 part.spill_file.forget(part.numbers)
 

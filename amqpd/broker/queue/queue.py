@@ -61,7 +61,7 @@ DROP_HEAD, REJECT_PUBLISH_DLX = "drop-head", "reject-publish-dlx"
 class DeadLetterSink(Protocol):
     """Where a queue leaves messages that died, and says that its own time is up; the vhost in life, a list in tests."""
 
-    def died(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
+    def dead_letter(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
         """Take messages that died in this queue, whose rules name a dead-letter exchange.
 
         The queue keeps them until `dead_lettered` or `set_aside`; what it never took in is not `is_stored`.
@@ -136,7 +136,7 @@ class Queue:
         self.published_total = self.delivered_total = self.got_total = self.settled_total = 0
         self.redelivered_total = 0
         self.kept_on_disk = 0       # messages, ready, unacked or dying, that the store keeps or is about to
-        self._dying = 0             # messages that stay until their copies are in other queues
+        self._dead_lettering = 0             # messages that stay until their copies are in other queues
         self.aside: dict[int, Message] = {}     # by number, messages that died and could not be moved
         self._came = self._went = 0         # totals when `keeps_up` was last asked
         self._journal = journal
@@ -298,7 +298,7 @@ class Queue:
                     rules = self.rules
                     most = NO_LIMIT if rules.max_length is None else rules.max_length
                     most_octets = NO_LIMIT if rules.max_length_bytes is None else rules.max_length_bytes
-                    self._die_in_order(self.ready.trim(most, most_octets, PIECE), MAXLEN)
+                    self._drop_in_order(self.ready.trim(most, most_octets, PIECE), MAXLEN)
                 if self._is_over_limits:
                     yield
         finally:
@@ -378,7 +378,7 @@ class Queue:
         if poisonous:
             run = [message for message in run if deliveries[message.number] <= limit]
             self.unacked -= len(poisonous)
-            self._die_unacked(poisonous, DELIVERY_LIMIT)        # which forgets what was counted
+            self._drop_unacked(poisonous, DELIVERY_LIMIT)        # which forgets what was counted
         return run
 
     # Messages out
@@ -500,7 +500,7 @@ class Queue:
     def reject(self, run: Sequence[Message]) -> int:
         """Give up unacked messages: they go to the dead-letter exchange, or for good. Returns as `settle` does."""
         self.unacked -= len(run)
-        return self._die_unacked(run, REJECTED)
+        return self._drop_unacked(run, REJECTED)
 
     def release(self, message: Message) -> Message | None:
         """Return what stands for an unacked message whose content is on disk; None if it is not there yet."""
@@ -613,7 +613,7 @@ class Queue:
         """Return whether more messages died here than could be moved yet."""
         return self._sink is not None and self._sink.is_behind(self)
 
-    def die(self, run: Sequence[Message], reason: str) -> int:
+    def drop(self, run: Sequence[Message], reason: str) -> int:
         """Let messages die that have left `ready` or `unacked`; their copies go where the rules say.
 
         Those that are to be moved stay until they have been, after a stop before that they are ready again. Returns the
@@ -623,7 +623,7 @@ class Queue:
             return 0
         if not self._dead_letters:
             return self._settled(run)
-        self._dying += len(run)
+        self._dead_lettering += len(run)
         if self._deadlines:
             self._deadlines.forget(run)
         if reason == REJECTED:
@@ -631,14 +631,14 @@ class Queue:
         self._dead_letter(run, reason)
         return self._journal.batch if self.kept(run) else 0
 
-    def _die_unacked(self, run: Sequence[Message], reason: str) -> int:
-        """Let messages die that were unacked; what is on disk only is read before that. Returns as `die` does."""
-        are_at_hand = not self.paging.has_dying and all([message.content for message in run])
+    def _drop_unacked(self, run: Sequence[Message], reason: str) -> int:
+        """Let messages die that were unacked; what is on disk only is read before that. Returns as `drop` does."""
+        are_at_hand = not self.paging.has_to_drop and all([message.content for message in run])
         if are_at_hand or self.deleted or not self._dead_letters:
-            return self.die(run, reason)
+            return self.drop(run, reason)
         if self._deadlines:
             self._deadlines.forget(run)
-        self.paging.die(_by_place(run), reason)
+        self.paging.drop(_by_place(run), reason)
         return self._journal.batch if self.kept(run) else 0
 
     def _dead_letter(self, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
@@ -646,31 +646,31 @@ class Queue:
             return
         self.worklist.effort.total += len(run)
         try:
-            self._sink.died(self, run, reason, is_stored=is_stored)
+            self._sink.dead_letter(self, run, reason, is_stored=is_stored)
         except Exception:
             log.exception("queue '%s' in vhost '%s': %d messages cannot be dead-lettered and are set aside", self.name,
                           self.definition.vhost, len(run))
             if is_stored:
                 self.set_aside(run)
 
-    def _die_in_order(self, left: Removed, reason: str) -> None:
+    def _drop_in_order(self, left: Removed, reason: str) -> None:
         """These have left the line. With a dead-letter exchange, what is on disk only is read before it dies."""
         if self._dead_letters:
             if self._deadlines:
                 for part in left:
                     if not isinstance(part, OnDisk):
                         self._deadlines.forget(part)    # it may have to wait for what dies before it
-            self.paging.die(left, reason)
+            self.paging.drop(left, reason)
             return
         for part in left:
             if isinstance(part, OnDisk):
                 self.settle_on_disk(part)
             else:
-                self.die(part, reason)
+                self.drop(part, reason)
 
-    def bury_read(self, run: Sequence[Message], on_disk: OnDisk, reason: str) -> None:
+    def drop_loaded(self, run: Sequence[Message], on_disk: OnDisk, reason: str) -> None:
         """These were read to let them die; those that were not found are lost already."""
-        self.die(run, reason)
+        self.drop(run, reason)
         lost = {*on_disk.numbers}.difference([message.number for message in run])
         if lost:
             self.settle_on_disk(OnDisk(sorted(lost), on_disk.spill_file))
@@ -678,17 +678,17 @@ class Queue:
     def dead_lettered(self, run: Sequence[Message]) -> None:
         """Forget messages that died: their copies are in their queues."""
         if run:
-            self._dying -= len(run)
+            self._dead_lettering -= len(run)
             self._settled(run)
 
     def lost(self, on_disk: OnDisk) -> None:
         """Forget messages that died, and cannot be read any more to be moved."""
-        self._dying -= len(on_disk.numbers)
+        self._dead_lettering -= len(on_disk.numbers)
         self.settle_on_disk(on_disk)
 
     def set_aside(self, run: Sequence[Message]) -> None:
         """Keep messages that died and cannot be moved: they are counted and shown, and the store keeps them."""
-        self._dying -= len(run)
+        self._dead_lettering -= len(run)
         if not self.deleted:
             self.aside.update({message.number: message for message in run})
 
@@ -715,9 +715,9 @@ class Queue:
                     due = self._deadlines.take_due(now, PIECE) if self._deadlines else []
                     if due:
                         self.ready.remove(due)
-                        self.die(due, EXPIRED)
+                        self.drop(due, EXPIRED)
                     if (next_end := self.ready.next_end) is not None and next_end <= now:
-                        self._die_in_order(self.ready.take_due(now, PIECE), EXPIRED)
+                        self._drop_in_order(self.ready.take_due(now, PIECE), EXPIRED)
                 soonest, next_end = self._deadlines.next_ms if self._deadlines else None, self.ready.next_end
                 if (soonest is None or soonest > now) and (next_end is None or next_end > now):
                     next_ms = soonest
@@ -835,8 +835,8 @@ class Queue:
         assert not self._is_over_limits or self._is_trimming, "more messages than the limits allow"
         assert self.unacked >= 0, "more answers than deliveries"
         assert self.kept_on_disk >= sum(map(self.keeps, self.ready)), "more is on disk than is known of"
-        assert self._dying >= 0, "more are buried than died"
-        here = len(self.ready) + self.unacked + self._dying + self.paging.dying + len(self.aside)
+        assert self._dead_lettering >= 0, "more were moved than were to be dead-lettered"
+        here = len(self.ready) + self.unacked + self._dead_lettering + self.paging.to_be_dropped + len(self.aside)
         assert len(self.redelivered) <= here, "a settled message counts as redelivered"
         self.dispatcher.check()
         waits = self.paging.is_waiting or self.jobs.has_work or self._dispatch_later.has_work
