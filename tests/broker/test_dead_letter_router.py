@@ -238,7 +238,7 @@ def test_a_target_that_fails_leaves_the_messages_in_their_queue(
 def test_what_is_set_aside_goes_with_its_queue_and_stays_otherwise(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scene.vhost, "died", None)      # what a fault of the router would be
+    monkeypatch.setattr(scene.vhost, "dead_letter", None)      # what a fault of the router would be
     scene.publish(scene.source, 3)
     scene.expire()
     scene.vhost.worklist.work_off()

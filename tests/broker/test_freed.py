@@ -65,7 +65,7 @@ def fill(vhost: Vhost, queue: Queue) -> None:
     queue.publish([message(number) for number in range(1, 4)])
 
 
-def fill_with_ends(vhost: Vhost, queue: Queue) -> None:
+def fill_with_expiries(vhost: Vhost, queue: Queue) -> None:
     queue.publish(
         [replace(message(n), facts=MessageProperties(expiration_ms=100_000 - n)) for n in range(1, 50)], is_timed=True)
 
@@ -98,7 +98,7 @@ DECLARED: dict[str, dict[str, Any]] = {
     "limited": {"arguments": {"x-max-length": 2}}, "single": {"arguments": {"x-single-active-consumer": True}},
 }
 USES: list[Callable[[Vhost, Queue], None]] = [
-    nothing, fill, fill_with_ends, bind, consume, consume_and_leave, get]
+    nothing, fill, fill_with_expiries, bind, consume, consume_and_leave, get]
 
 
 @pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
@@ -162,7 +162,7 @@ def test_many_queues_that_came_and_went_leave_nothing(broker: Broker, vhost: Vho
     def come_and_go() -> None:
         for number in range(MANY):
             queue = declare(vhost, f"q{number}", **DECLARED[declared])
-            fill_with_ends(vhost, queue)
+            fill_with_expiries(vhost, queue)
             vhost.delete_queue(OPERATOR, queue.name, OPERATOR)
             work_off(broker)
 

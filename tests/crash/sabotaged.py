@@ -24,7 +24,7 @@ from amqpd import logs
 from amqpd.broker.broker import Broker
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.definitions import BindingDefinition, Change, Deleted
-from amqpd.broker.queue.pages import NO_END
+from amqpd.broker.queue.pages import NO_EXPIRY
 from amqpd.broker.queue.dispatcher import Dispatcher
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.dead_letter_router import DeadLetterRouter
@@ -297,7 +297,7 @@ def ends_at_restart() -> None:
     """Promise 12: at a restart everything that has an end has come to it."""
     around_load(lambda recovered: msgspec.structs.replace(recovered, messages={
         queue: found._replace(expiries=found.expiries and array("q", [
-            end if end == NO_END else 0 for end in found.expiries]))
+            end if end == NO_EXPIRY else 0 for end in found.expiries]))
         for queue, found in recovered.messages.items()}))
 
 

@@ -164,7 +164,7 @@ class LineMachine(RuleBasedStateMachine):
         if loaded:
             self.line.remove(loaded)
         went = self.goes([loaded])
-        if self.line.next_end is not None and self.line.next_end <= self.now:
+        if self.line.next_expiry is not None and self.line.next_expiry <= self.now:
             went += self.goes(self.line.take_due(self.now))
         assert {*went} == due and len(went) == len(due)
 

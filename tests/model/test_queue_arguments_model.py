@@ -534,7 +534,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
             held.message = message
             held.state = State.READY
             if held.stored_end is not None:
-                held.end = self.end_of(queue, message)
+                held.end = self.expiry_of(queue, message)
                 held.end = held.stored_end if held.end is None else min(held.stored_end, held.end)
 
     def looks_delivered(self, queue: Queue, bound: int, marks: set[int]) -> None:
@@ -543,7 +543,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
             assert number <= bound or number in marks or not held.was_out, "it was delivered, and nobody knows"
             held.was_out = number <= bound or number in marks
 
-    def end_of(self, queue: Queue, message: Message) -> int | None:
+    def expiry_of(self, queue: Queue, message: Message) -> int | None:
         """When a message that comes now ends."""
         lives = [ms for ms in (queue.rules.message_ttl_ms, message.facts.expiration_ms) if ms is not None]
         return self.wall + min(lives) if lives else None
@@ -736,7 +736,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         for message in run:
             assert message.number not in held_here
             assert all(message.number > number for number in held_here), "numbers do not rise"
-            end = self.end_of(queue, message)
+            end = self.expiry_of(queue, message)
             held_here[message.number] = Held(message, end, self.deaths_on_arrival(queue, message))
         self.arriving = {message.number for message in run}
 

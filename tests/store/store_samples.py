@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from amqpd.broker.definitions import Defined, Definition, QueueDefinition
-from amqpd.broker.queue.pages import NO_END
+from amqpd.broker.queue.pages import NO_EXPIRY
 from amqpd.message import MessageProperties, Message, Route, pack_content
 from amqpd.store.journal import Journal
 from amqpd.store.sqlite.store import Store
@@ -99,7 +99,7 @@ def load(store: Store, facts_of: Callable[[bytes], MessageProperties] = read_pro
         waiting = found.messages[queue]
         ends = {
             number: end for number, end in zip(waiting.numbers, waiting.expiries or ())
-            if end != NO_END and number in numbers}
+            if end != NO_EXPIRY and number in numbers}
         if ends:
             expiries[queue] = ends
         counts = {number: n for number, n in found.deliveries.get(queue, {}).items() if number in numbers}

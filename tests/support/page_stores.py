@@ -6,7 +6,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from amqpd.broker.queue.pages import NO_END, Page, StoredMessages, OnDisk
+from amqpd.broker.queue.pages import NO_EXPIRY, Page, StoredMessages, OnDisk
 from amqpd.broker.ports import Reader
 from amqpd.broker.queue.segment import Budget
 from amqpd.message import Message
@@ -86,10 +86,10 @@ def stored(
     messages: Sequence[Message], expiries: Mapping[int, int] | None = None
 ) -> StoredMessages:
     """These messages as a store gives them back; `expiries` by number, in ms since 1970."""
-    ends = [(expiries or {}).get(message.number, NO_END) for message in messages]
+    ends = [(expiries or {}).get(message.number, NO_EXPIRY) for message in messages]
     lifetimes = [m.facts.expiration_ms for m in messages]
     return StoredMessages(
         array("q", [message.number for message in messages]), array("I", [m.body_size for m in messages]),
         array("q", ends) if expiries else None,
-        array("q", [NO_END if life is None else life for life in lifetimes]) if expiries else None,
+        array("q", [NO_EXPIRY if life is None else life for life in lifetimes]) if expiries else None,
         bytearray([min(m.facts.priority or 0, 255) for m in messages]))

@@ -1,13 +1,15 @@
-"""When the messages of one queue end: what has a time to live, and which of it is due.
+"""When the messages of one queue expire: which have a time to live, and which are due.
 
-Owns the ends of all messages of a queue that are in memory and have one, ready or unacked; those on disk have
-theirs in their pages. What is handed out does not end while it is out. Costs nothing for messages without an end,
-and about the same for each that has one, however many wait: what comes is put aside, with the soonest of its ends,
-and goes to a heap only when that has come; most have left by then. An entry of the heap that no longer matters is
-passed over when its time comes. A heap of which most matters no longer is replaced by another one, a few entries for
-each message that leaves: so nobody pays for all of them at once.
+Owns the expiries of all messages of a queue that are in memory, ready or unacked. Messages on disk have their expiries
+in their pages. An unacked message does not expire.
 
-Always true between calls: a message that is ready, in no page, and has an end is put aside or in the heap with it.
+A message without an expiry costs nothing, and each other message costs about the same, however many wait. New messages
+are put aside, together with the soonest of their expiries. They go to a heap only when that time has come; most of them
+have left the queue by then. An entry of the heap whose message has left is skipped when its time comes. When most
+entries are of that kind, a new heap replaces the old one, a few entries for each message that leaves, so that no single
+call pays for all of them.
+
+Always true between calls: a message that is ready, in no page, and has an expiry is put aside or in the heap with it.
 
 RabbitMQ docs/ttl.
 """
@@ -18,7 +20,7 @@ import heapq
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from amqpd.broker.queue.pages import NO_END
+from amqpd.broker.queue.pages import NO_EXPIRY
 from amqpd.message import Message
 
 FEWEST_ENTRIES = 256    # of a heap, that are worth being replaced once half of them matter no longer
@@ -29,15 +31,15 @@ _Entry = tuple[int, int]        # an end and the number of a message; there may 
 
 
 class Deadlines:
-    """Ends of messages, in milliseconds of the broker's clock."""
+    """Expiries of messages, in milliseconds of the broker's clock."""
 
     def __init__(self) -> None:
         self._ends: dict[int, int] = {}         # by message number, ready and unacked ones
         self._out: set[int] = set()             # numbers of those that are unacked
         self._aside: dict[int, Message] = {}    # by number, those that came since the heap was last added to
-        self._soonest_aside = NO_END            # of their ends, or something before it
+        self._soonest_aside = NO_EXPIRY            # of their ends, or something before it
         self._arriving: dict[int, Message] = {}     # those that are on their way from there to the heap
-        self._soonest_arriving = NO_END
+        self._soonest_arriving = NO_EXPIRY
         self._waiting: list[_Entry] = []        # the heap
         self._in_heap: dict[int, Message] = {}  # by number, those that have an entry there and matter
         self._old: list[_Entry] = []            # the heap before it; to lose its last entry leaves it one
@@ -46,12 +48,12 @@ class Deadlines:
     def __bool__(self) -> bool:
         return bool(self._ends)
 
-    def end_of(self, message: Message) -> int | None:
-        """When this message ends, if it does."""
+    def expiry_of(self, message: Message) -> int | None:
+        """Return when this message expires; None if it does not."""
         return self._ends.get(message.number)
 
     def add(self, ends: dict[Message, int]) -> None:
-        """These messages are ready, and end then."""
+        """Add ready messages with their expiries."""
         if ends:
             numbers = [message.number for message in ends]
             self._ends.update(zip(numbers, ends.values()))
@@ -62,17 +64,17 @@ class Deadlines:
         self._soonest_aside = min(self._soonest_aside, soonest)
 
     def add_out(self, ends: dict[Message, int]) -> None:
-        """These messages have an end and were handed out as soon as they came."""
+        """Add messages with an expiry that were handed out as soon as they were published."""
         numbers = {message.number: end for message, end in ends.items()}
         self._ends.update(numbers)
         self._out.update(numbers)
 
     def hand_out(self, run: Iterable[Message]) -> None:
-        """These are unacked from now on."""
+        """Note that these messages are unacked from now on: they do not expire meanwhile."""
         self._out.update([message.number for message in run if message.number in self._ends])
 
     def take_back(self, run: Iterable[Message]) -> None:
-        """These are ready again; their ends are what they were."""
+        """Note that these messages are ready again; their expiries are what they were."""
         ends = self._ends
         back = [message for message in run if message.number in ends]
         if back:
@@ -86,13 +88,13 @@ class Deadlines:
         self._in_heap.pop(number, None)
         self._aside.pop(number, None)
         if not self._aside:
-            self._soonest_aside = NO_END
+            self._soonest_aside = NO_EXPIRY
         self._arriving.pop(number, None)
         if not self._arriving:
-            self._soonest_arriving = NO_END
+            self._soonest_arriving = NO_EXPIRY
 
     def forget(self, run: Iterable[Message]) -> None:
-        """These have left the queue."""
+        """Forget these messages, which have left the queue."""
         self._drop([message.number for message in run])
 
     def let_go(self) -> list[dict[Any, Any] | list[Any] | set[Any]]:
@@ -102,7 +104,7 @@ class Deadlines:
         self._ends, self._aside, self._arriving, self._in_heap = {}, {}, {}, {}
         self._waiting, self._old = [], []
         self._out, self._moved = set(), set()
-        self._soonest_aside = self._soonest_arriving = NO_END
+        self._soonest_aside = self._soonest_arriving = NO_EXPIRY
         return held
 
     def page_out(self, run: Iterable[Message]) -> dict[int, int]:
@@ -121,7 +123,7 @@ class Deadlines:
             for number in numbers:
                 in_heap.pop(number, None)
         if not aside:
-            self._soonest_aside = NO_END
+            self._soonest_aside = NO_EXPIRY
         self._out.difference_update(numbers)
         if not ends:
             self._waiting.clear()
@@ -160,22 +162,22 @@ class Deadlines:
 
     @property
     def next_ms(self) -> int | None:
-        """When the next ready message ends, or a little earlier."""
+        """Return when the next ready message expires, or a little earlier; None for never."""
         soonest = min(self._soonest_aside, self._soonest_arriving)
         if self._waiting:
             soonest = min(soonest, self._waiting[0][0])
         if self._old:
             soonest = min(soonest, self._old[0][0])
-        return None if soonest == NO_END else soonest
+        return None if soonest == NO_EXPIRY else soonest
 
-    def take_due(self, now_ms: int, limit: int = NO_END) -> list[Message]:
+    def take_due(self, now_ms: int, limit: int = NO_EXPIRY) -> list[Message]:
         """Return the ready messages that have expired, in the order of their expiry, and forget them.
 
         Returns at most `limit`, and takes about as many steps; `next_ms` tells whether there may be more.
         """
         if self._soonest_aside <= now_ms and not self._arriving:
             self._arriving, self._aside = self._aside, {}
-            self._soonest_arriving, self._soonest_aside = self._soonest_aside, NO_END
+            self._soonest_arriving, self._soonest_aside = self._soonest_aside, NO_EXPIRY
         if self._arriving:
             self._take_in(limit)
             if self._arriving or self._soonest_aside <= now_ms:
@@ -203,7 +205,7 @@ class Deadlines:
         take = self._arriving.popitem
         last = [take() for _ in range(min(limit, len(self._arriving)))]
         if not self._arriving:
-            self._soonest_arriving = NO_END
+            self._soonest_arriving = NO_EXPIRY
         self._push(last)
 
     def check(self, ready: Iterable[Message]) -> None:
@@ -211,8 +213,8 @@ class Deadlines:
         waiting = {(number, end) for end, number in (*self._waiting, *self._old) if number in self._in_heap}
         arriving = [number for number in self._arriving if number in self._ends]
         waiting |= {(number, self._ends[number]) for number in (*self._aside, *arriving)}
-        assert self._soonest_arriving <= min([self._ends[number] for number in arriving], default=NO_END)
-        assert self._soonest_aside <= min([self._ends[number] for number in self._aside], default=NO_END)
+        assert self._soonest_arriving <= min([self._ends[number] for number in arriving], default=NO_EXPIRY)
+        assert self._soonest_aside <= min([self._ends[number] for number in self._aside], default=NO_EXPIRY)
         for message in ready:
             end = self._ends.get(message.number)
             assert end is None or (message.number, end) in waiting, "a message has an end that never comes"

@@ -45,7 +45,7 @@ class Fifo(Protocol):
         """The page that should be read, since less than a page's worth of messages is at the head in memory."""
 
     @property
-    def next_end(self) -> int | None:
+    def next_expiry(self) -> int | None:
         """When the next message of a page ends, or a little earlier."""
 
     def __len__(self) -> int: ...

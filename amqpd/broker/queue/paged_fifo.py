@@ -189,7 +189,7 @@ class PagedFifo:
         ends = self._deadlines.page_out(run)
         joins = all(map(self._is_stored, run)) if page.content is None else bool(
             run[0].content) and not page.is_leaving
-        if joins and len(run) == 1 and page.content is None and not ends and not page.has_ends and (
+        if joins and len(run) == 1 and page.content is None and not ends and not page.has_expiries and (
                 page.count < 2 * PAGE_MESSAGES and page.octets < 2 * PAGE_OCTETS):
             self._remove_page(page)
             page.insert(run[0])
@@ -229,7 +229,7 @@ class PagedFifo:
         numbers = page.numbers
         messages = page.left_of(found)
         self._head.extend(messages)
-        self._deadlines.add(page.ends_of(messages))
+        self._deadlines.add(page.expiries_of(messages))
         if page.spill_file is not None:
             page.spill_file.forget(numbers)
         page.count = 0
@@ -296,7 +296,7 @@ class PagedFifo:
                 segment.remove(part)
 
     @property
-    def next_end(self) -> int | None:
+    def next_expiry(self) -> int | None:
         """See `Fifo`."""
         return self._ends[0][0] if self._ends else None
 
@@ -398,7 +398,7 @@ class PagedFifo:
         self._budget.used += page.cost
         if page.content is not None:
             self._unwritten[page] = None
-        end = page.next_end
+        end = page.next_expiry
         if end is not None:
             heapq.heappush(self._ends, (end, page.first, next(self._serials), page))
 
@@ -436,7 +436,8 @@ class PagedFifo:
         assert (self._tail is not None) == bool(self._pages), "pages without a tail, or a tail without pages"
         waking = {(end, id(page)) for end, _, _, page in self._ends}
         for page in self._pages:
-            assert page.next_end is None or (page.next_end, id(page)) in waking, "a page has an end that never comes"
+            expiry = page.next_expiry
+            assert expiry is None or (expiry, id(page)) in waking, "a page has an expiry that never comes"
 
 
 def _last_of(page: Page) -> int:

@@ -1,9 +1,9 @@
 """Page the contents of a queue's messages out when memory has no room, and load them before they are next.
 
-Owns nothing of the line itself. While the page store is closed, since the store is being written, what needs it waits
-and goes on when it opens; nothing ever waits for the disk here.
+While the store is being written, the page store is closed. What needs it waits, and goes on when it opens; nothing here
+ever waits for the disk.
 
-Always true between calls: whoever waits, a consumer, a getter or a dead message, has a call ordered.
+Always true between calls: for every consumer, getter or dead letter that waits, the page store has been asked to call.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STEPS_A_MESSAGE = 10    # what reading one takes; see broker/effort.py
 
 
 class MessageNotLoaded(Exception):
-    """The next message of a queue cannot be had just now, since the disk is busy: `call` says when it can."""
+    """The next message of a queue is on disk, which is busy: `call` tells when it can be loaded."""
 
     def __init__(self, call: Callable[[Callable[[], None]], None]) -> None:
         super().__init__("the command has to wait for the disk, or for what the queue is busy with")
@@ -36,7 +36,7 @@ class MessageNotLoaded(Exception):
 
 
 class Paging:
-    """What one queue has on the page store, and wants from it."""
+    """Load and page out the messages of one queue."""
 
     def __init__(self, queue: Queue, page_store: PageStore) -> None:
         self.read_total = 0
@@ -49,7 +49,7 @@ class Paging:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it waits for the disk."""
+        """Return whether the queue waits for the disk."""
         return self._is_called
 
     @property
@@ -63,7 +63,7 @@ class Paging:
         return bool(self._dead_lettering)
 
     def release(self) -> None:
-        """Let go of the queue, which is deleted: at once, or when the page store has called."""
+        """Forget the queue, which is deleted: at once, or when the page store has called."""
         self._has_ended = True
         if not self._is_called:
             del self._queue
@@ -71,7 +71,7 @@ class Paging:
     # In
 
     def see_to_next(self) -> bool:
-        """See that the next message is in memory and may be handed out; if not now, the queue hears when it may."""
+        """Return whether the next message is in memory and may be handed out; if not, dispatch when it may."""
         ready = self._queue.ready
         while (page := ready.next_page) is not None:
             if page.content is None and not self._page_store.is_open:
@@ -86,7 +86,7 @@ class Paging:
         return False
 
     def read_ahead(self) -> None:
-        """Have a page read soon, if little is left in memory that consumers could be given."""
+        """Load a page soon if little is left in memory that consumers could be given."""
         if self._queue.ready.page_ahead is not None and self._queue.consumers:
             self._order_call()
 
@@ -101,7 +101,7 @@ class Paging:
             self._page_store.call(self)
 
     def read_on(self) -> None:
-        """The page store is open: read what is wanted of it, and go on."""
+        """Load what is needed, now that the page store is open, and go on."""
         self._is_called = False
         try:
             self._read_on()
@@ -136,7 +136,7 @@ class Paging:
         return bool(self._queue.consumers) and self._queue.keeps_up()
 
     def note_size(self) -> None:
-        """Be among the large ones if there is so much that it might be worth being paged out."""
+        """Count as a large queue if there is so much that paging out may be worth it."""
         ready = self._queue.ready
         if ready.octets + MESSAGE_COST * len(ready) > FEWEST_OCTETS and not self._queue.deleted:
             self.is_large = True
@@ -170,10 +170,10 @@ class Paging:
         """Let go of up to so many octets of messages that are not next, as far as they are, or can be put, on disk."""
         page_out(self._queue.ready, self._queue, self._page_store, octets)
 
-    # Dead
+    # Dead letters
 
     def drop(self, left: Removed, reason: str) -> None:
-        """These left the line, and copies of them are to go elsewhere: in order, what is on disk once it is read."""
+        """Dead-letter these messages, which have left the FIFO, in order; those on disk once they are loaded."""
         for part in left:
             if not isinstance(part, OnDisk):
                 if part:

@@ -1,11 +1,11 @@
-"""Waiting messages whose contents are on disk only: pages, of which memory keeps numbers, sizes and ends.
+"""Pages: ready messages whose contents are on disk only. Memory keeps their numbers, sizes and expiries.
 
-A page stands for consecutive messages of a line, about sixteen octets each, until they are about to be handed
-out; then it is read and gives way to them. Owns which of its messages are still there. A page that is on its way
-to the disk still has its messages as `content`.
+A page stands for consecutive messages of a FIFO and takes about 16 bytes of memory for each. It is read when its
+messages are about to be handed out, and they take its place. A page knows which of its messages are left. While a page
+is being written to disk, it still has its messages as `content`.
 
-Always true between calls: numbers rise; `count` and `octets` are of the messages that are left; a page that is in
-a line has at least one; `content`, where there is one, has all that the page was made of.
+Always true between calls: numbers rise; `count` and `octets` are those of the messages that are left; a page in a FIFO
+has at least one message; `content`, where there is one, has all the messages that the page was made of.
 
 RabbitMQ docs/persistence-conf, docs/lazy-queues.
 """
@@ -22,32 +22,32 @@ from amqpd.broker.clock import Clock
 from amqpd.broker.queue.segment import MESSAGE_COST, Budget, body_octets, number_of
 from amqpd.message import Message
 
-NO_END = 1 << 62
+NO_EXPIRY = 1 << 62
 # How much is read at once, and how little is not worth a page of its own.
 PAGE_MESSAGES, PAGE_OCTETS = 1_024, 1 << 20
 FEWEST_MESSAGES, FEWEST_OCTETS = 64, 64 << 10
 
 
 class SpillFile(Protocol):
-    """Messages that the store does not keep, written down beside it; see `store/spill.py`."""
+    """A file of transient messages, which the store does not keep; see `store/spill.py`."""
 
     @property
     def numbers(self) -> Collection[int]:
-        """The numbers it was written with; they rise."""
+        """Return the numbers of the messages it was written with, in rising order."""
 
     def forget(self, numbers: Iterable[int]) -> None:
-        """Those of these that it has are wanted no more; with the last one it is gone."""
+        """Drop these messages from the file; delete the file with its last message."""
 
 
 class OnDisk(NamedTuple):
-    """Messages that are on disk only: their numbers, and where those are that the store does not keep."""
+    """Messages that are on disk only: their numbers, and the file of those that the store does not keep."""
 
     numbers: list[int]
     spill_file: SpillFile | None = None
 
     @property
     def stored(self) -> list[int]:
-        """The numbers of those that the store keeps."""
+        """Return the numbers of the messages that the store keeps."""
         if self.spill_file is None:
             return self.numbers
         spilled = {*self.spill_file.numbers}
@@ -55,9 +55,9 @@ class OnDisk(NamedTuple):
 
 
 class StoredMessages(NamedTuple):
-    """What the store kept of a queue, by number: the sizes of bodies, and what is known of ends and priorities.
+    """The messages of a queue as the store kept them, by number: sizes of bodies, expiries and priorities.
 
-    `expiries` are in ms since 1970, `lifetimes` in ms, NO_END for none; None stands for none at all.
+    `expiries` are in ms since 1970, `lifetimes` in ms, NO_EXPIRY for none; None stands for none at all.
     """
 
     numbers: array[int]
@@ -67,7 +67,7 @@ class StoredMessages(NamedTuple):
     priorities: bytearray | None = None
 
     def ends(self, ttl_ms: int | None, clock: Clock) -> array[int] | None:
-        """When they end, by the broker's clock, in a queue of this time to live now; None where none does.
+        """Return when they expire, by the broker's clock, in a queue with this time to live; None where none does.
 
         What is left of a time to live, by the wall clock, is never more than the whole of it. What came without an
         end has none, whatever the queue has been told since.
@@ -75,13 +75,13 @@ class StoredMessages(NamedTuple):
         if self.expiries is None or self.lifetimes is None:
             return None
         now, stored = clock.now_ms, clock.stored_ms
-        longest = NO_END if ttl_ms is None else ttl_ms
+        longest = NO_EXPIRY if ttl_ms is None else ttl_ms
         return array("q", [
-            NO_END if expiry == NO_END else min(NO_END, now + min(longest, lifetime, max(0, expiry - stored)))
+            NO_EXPIRY if expiry == NO_EXPIRY else min(NO_EXPIRY, now + min(longest, lifetime, max(0, expiry - stored)))
             for expiry, lifetime in zip(self.expiries, self.lifetimes)])
 
     def pages(self, ends: array[int] | None, highest: int) -> Iterator[tuple[int, Iterator[Page]]]:
-        """They in pages, by level of priority up to the highest; a priority above that counts as it."""
+        """Return pages of them by priority, up to the highest; a higher priority counts as the highest."""
         if self.priorities is None or not highest:
             yield 0, _pages_of(self.numbers, self.sizes, ends)
             return
@@ -99,11 +99,11 @@ Removed = list["list[Message] | OnDisk"]
 
 
 class Page:
-    """Consecutive messages of a line. `ends` are in ms of the broker's clock, NO_END for a message without one."""
+    """Consecutive messages of a FIFO. `ends` are expiries in ms of the broker's clock, NO_EXPIRY for none."""
 
     __slots__ = (
         "content", "count", "is_leaving", "octets", "spill_file",
-        "_numbers", "_sizes", "_ends", "_by_end", "_next_by_end", "_start", "_left")
+        "_numbers", "_sizes", "_ends", "_by_expiry", "_next_by_expiry", "_start", "_left")
 
     def __init__(
         self, numbers: array[int], sizes: array[int], ends: array[int] | None = None,
@@ -117,49 +117,49 @@ class Page:
         self._numbers = numbers
         self._sizes = sizes
         self._ends = ends
-        self._by_end: array[int] | None = None      # places of those that end, the first to end first
-        self._next_by_end = 0
+        self._by_expiry: array[int] | None = None      # places of those that end, the first to end first
+        self._next_by_expiry = 0
         self._start = 0                 # the place of the first that is left
         self._left: bytearray | None = None     # by place, whether the message is left; None while all behind it are
         if ends is not None:
-            places = [place for place, end in enumerate(ends) if end != NO_END]
-            self._by_end = array("I", sorted(places, key=ends.__getitem__))
+            places = [place for place, end in enumerate(ends) if end != NO_EXPIRY]
+            self._by_expiry = array("I", sorted(places, key=ends.__getitem__))
 
     @classmethod
     def of(cls, run: Sequence[Message], ends: Mapping[int, int]) -> Page:
-        """Return a page of these messages; `ends` are by number, of those that end.
+        """Return a page of these messages; `ends` has the expiries by number, of messages that expire.
 
         It has them as `content`, unless they are references: then they are on disk only.
         """
         numbers = [message.number for message in run]
         return cls(
             array("q", numbers), array("I", [message.body_size for message in run]),
-            array("q", [ends.get(number, NO_END) for number in numbers]) if ends else None,
+            array("q", [ends.get(number, NO_EXPIRY) for number in numbers]) if ends else None,
             list(run) if run[0].content else None)
 
     @property
     def first(self) -> int:
-        """The lowest number that is left, or one below it."""
+        """Return the lowest number that is left, or a lower one."""
         return self._numbers[self._start]
 
     @property
     def last(self) -> int:
-        """The highest number it was made with."""
+        """Return the highest number that the page was made with."""
         return self._numbers[-1]
 
     @property
     def numbers(self) -> list[int]:
-        """The numbers of the messages that are left."""
+        """Return the numbers of the messages that are left."""
         numbers = self._numbers[self._start:].tolist()
         return numbers if self._left is None else list(compress(numbers, self._left[self._start:]))
 
     @property
     def messages(self) -> list[Message]:
-        """Those that are left, as far as they are in memory."""
+        """Return the messages that are left and in memory."""
         return self.left_of(self.content or ())
 
     def left_of(self, run: Collection[Message]) -> list[Message]:
-        """Those of these messages, all of which the page was made with, that are left."""
+        """Return which of these messages are left; the page was made with all of them."""
         if self.count == len(self._numbers):
             return list(run)
         left = {*self.numbers}
@@ -167,12 +167,12 @@ class Page:
 
     @property
     def cost(self) -> int:
-        """What its content costs of the budget; nothing any more once it is leaving."""
+        """Return what its content costs of the budget: nothing once it is being written to disk."""
         return 0 if self.content is None or self.is_leaving else cost(self.content)
 
     @property
     def on_disk(self) -> OnDisk:
-        """The messages that are left, as they are on disk."""
+        """Return the messages that are left, as references to the disk."""
         return OnDisk(self.numbers, self.spill_file)
 
     def let_go(self, budget: Budget, spill_file: SpillFile | None = None) -> None:
@@ -188,27 +188,27 @@ class Page:
             spill_file.forget({*spill_file.numbers}.difference(self.numbers))   # those that ended while it was written
 
     def leave(self, budget: Budget) -> None:
-        """The content is about to be written down."""
+        """Note that the content is being written to disk."""
         budget.used -= self.cost
         self.is_leaving = True
 
     def stay(self, budget: Budget) -> None:
-        """It could not be."""
+        """Note that the content could not be written to disk."""
         self.is_leaving = False
         if self.count:
             budget.used += self.cost
 
-    def ends_of(self, run: Sequence[Message]) -> dict[Message, int]:
-        """When those of these messages end that do."""
+    def expiries_of(self, run: Sequence[Message]) -> dict[Message, int]:
+        """Return the expiries of these messages, as far as they have one."""
         if self._ends is None:
             return {}
         ends = {message: self._ends[bisect_left(self._numbers, message.number)] for message in run}
-        return {message: end for message, end in ends.items() if end != NO_END}
+        return {message: end for message, end in ends.items() if end != NO_EXPIRY}
 
     # Messages out
 
     def drop_first(self) -> int:
-        """Let go of the first message that is left; its number. It is not the last one, or the page goes too."""
+        """Remove the first message that is left and return its number. A caller removes an empty page."""
         if self._left is not None:
             self._start = self._left.index(1, self._start)
         place = self._start
@@ -218,25 +218,25 @@ class Page:
         return self._numbers[place]
 
     @property
-    def next_end(self) -> int | None:
-        """When the next message ends, of those that are left."""
-        if self._by_end is None or self._ends is None:
+    def next_expiry(self) -> int | None:
+        """Return when the next of the messages that are left expires."""
+        if self._by_expiry is None or self._ends is None:
             return None
-        by_end, left, start = self._by_end, self._left, self._start
-        for at in range(self._next_by_end, len(by_end)):
+        by_end, left, start = self._by_expiry, self._left, self._start
+        for at in range(self._next_by_expiry, len(by_end)):
             place = by_end[at]
             if place >= start and (left is None or left[place]):
-                self._next_by_end = at
+                self._next_by_expiry = at
                 return self._ends[place]
-        self._next_by_end = len(by_end)
+        self._next_by_expiry = len(by_end)
         return None
 
     def take_due(self, now_ms: int) -> list[int]:
-        """Let go of the messages whose end has come; their numbers, which rise."""
+        """Remove the messages that have expired and return their numbers, in rising order."""
         due = []
-        while (end := self.next_end) is not None and end <= now_ms:
-            assert self._by_end is not None
-            place = self._by_end[self._next_by_end]
+        while (end := self.next_expiry) is not None and end <= now_ms:
+            assert self._by_expiry is not None
+            place = self._by_expiry[self._next_by_expiry]
             if self._left is None:
                 self._left = bytearray(b"\1") * len(self._numbers)
             self._left[place] = 0
@@ -248,7 +248,7 @@ class Page:
     # Messages in
 
     def insert(self, message: Message) -> None:
-        """Put in a message that is on disk as the others are, and that does not end; nor does any other here."""
+        """Insert a message that is on disk. Neither it nor any other message of this page expires."""
         place = bisect_left(self._numbers, message.number, self._start)
         self._numbers.insert(place, message.number)
         self._sizes.insert(place, message.body_size)
@@ -258,14 +258,14 @@ class Page:
         self.octets += message.body_size
 
     @property
-    def has_ends(self) -> bool:
-        """Return whether any of its messages may end."""
+    def has_expiries(self) -> bool:
+        """Return whether any of its messages may expire."""
         return self._ends is not None
 
     def merged(self, run: Sequence[Message], ends: Mapping[int, int]) -> Page:
         """Return a page of what is left and of these; they are where the content is. This page is not used then."""
         entries = sorted([*self._entries(), *[
-            (message.number, message.body_size, ends.get(message.number, NO_END)) for message in run]])
+            (message.number, message.body_size, ends.get(message.number, NO_EXPIRY)) for message in run]])
         content = None if self.content is None else sorted([*self.messages, *run], key=number_of)
         self.count = 0
         return self._of_entries(entries, content)
@@ -284,7 +284,7 @@ class Page:
     def _entries(self) -> list[tuple[int, int, int]]:
         """Return numbers, sizes and ends of what is left."""
         start, left = self._start, self._left
-        ends = self._ends[start:] if self._ends is not None else repeat(NO_END)
+        ends = self._ends[start:] if self._ends is not None else repeat(NO_EXPIRY)
         entries = zip(self._numbers[start:], self._sizes[start:], ends)
         return list(entries) if left is None else list(compress(entries, left[start:]))
 
@@ -292,7 +292,7 @@ class Page:
         ends = array("q", [end for _, _, end in entries])
         part = Page(
             array("q", [number for number, _, _ in entries]), array("I", [size for _, size, _ in entries]),
-            ends if min(ends) != NO_END else None, content)
+            ends if min(ends) != NO_EXPIRY else None, content)
         part.spill_file = self.spill_file
         return part
 
@@ -312,12 +312,12 @@ Cleared = list["list[Message] | Page"]
 
 
 def cost(run: Collection[Message]) -> int:
-    """What messages in memory cost of the budget."""
+    """Return what these messages cost of the budget while they are in memory."""
     return body_octets(run) + MESSAGE_COST * len(run)
 
 
 def _pages_of(numbers: array[int], sizes: array[int], ends: array[int] | None) -> Iterator[Page]:
-    """Pages of reasonable size for these messages."""
+    """Return pages of reasonable size for these messages."""
     start = octets = 0
     for place, size in enumerate(sizes):
         octets += size
@@ -329,7 +329,7 @@ def _pages_of(numbers: array[int], sizes: array[int], ends: array[int] | None) -
 
 
 def _page(numbers: array[int], sizes: array[int], ends: array[int] | None, start: int, end: int) -> Page:
-    own_ends = None if ends is None else ends[start:end]
-    if own_ends is not None and min(own_ends) == NO_END:
-        own_ends = None
-    return Page(numbers[start:end], sizes[start:end], own_ends)
+    own_expiries = None if ends is None else ends[start:end]
+    if own_expiries is not None and min(own_expiries) == NO_EXPIRY:
+        own_expiries = None
+    return Page(numbers[start:end], sizes[start:end], own_expiries)

@@ -5,7 +5,7 @@ without messages costs neither memory nor time. A line that became empty is kept
 
 Always true between calls:
 - `_levels` are the levels that have messages, in rising order, and the keys of `_lines`;
-- `_count` and `octets` are the sums over all lines; `next_end` is the least of theirs.
+- `_count` and `octets` are the sums over all lines; `next_expiry` is the least of theirs.
 
 RabbitMQ docs/priority.
 """
@@ -35,7 +35,7 @@ class PriorityFifo:
     ) -> None:
         self._is_stored = is_stored
         self.octets = 0
-        self.next_end: int | None = None
+        self.next_expiry: int | None = None
         self._highest = highest
         self._budget = budget
         self._deadlines = deadlines
@@ -102,15 +102,16 @@ class PriorityFifo:
     def _on(self, level: int, act: Callable[[PagedFifo], Removed | None]) -> Removed:
         """Do this to the line of a level, which it may leave empty; return what it returns."""
         line = self._line(level)
-        count, octets, next_end = len(line), line.octets, line.next_end
+        count, octets, next_expiry = len(line), line.octets, line.next_expiry
         left = act(line)
         self._count += len(line) - count
         self.octets += line.octets - octets
-        ends_anew = line.next_end != next_end
+        ends_anew = line.next_expiry != next_expiry
         if not line:
             self._drop(level, line)
         if ends_anew:
-            self.next_end = min([e for each in self._lines.values() if (e := each.next_end) is not None], default=None)
+            expiries = [fifo.next_expiry for fifo in self._lines.values() if fifo.next_expiry is not None]
+            self.next_expiry = min(expiries, default=None)
         return left or []
 
     def _drop(self, level: int, line: PagedFifo) -> None:
@@ -196,7 +197,7 @@ class PriorityFifo:
         self._lines.clear()
         self._levels.clear()
         self._count = self.octets = 0
-        self.next_end = None
+        self.next_expiry = None
         return left
 
     def trim(self, most: int, most_octets: int, limit: int = NO_LIMIT) -> Removed:
@@ -224,7 +225,7 @@ class PriorityFifo:
         """See `Fifo`."""
         left: Removed = []
         least = self._count - limit
-        if self.next_end is not None and self.next_end <= now_ms:
+        if self.next_expiry is not None and self.next_expiry <= now_ms:
             for level in self._levels[:]:
                 if self._count > least:
                     left += self._on(level, partial(PagedFifo.take_due, now_ms=now_ms, limit=self._count - least))
@@ -253,7 +254,7 @@ class PriorityFifo:
         assert all(self._lines.values()), "a level without messages"
         assert self._count == sum(map(len, self._lines.values())), "the length is off"
         assert self.octets == sum([line.octets for line in self._lines.values()]), "octets is off"
-        ends = [line.next_end for line in self._lines.values() if line.next_end is not None]
-        assert self.next_end == min(ends, default=None), "the next end is off"
+        ends = [line.next_expiry for line in self._lines.values() if line.next_expiry is not None]
+        assert self.next_expiry == min(ends, default=None), "the next end is off"
         for line in (*self._lines.values(), *self._empty):
             line.check()

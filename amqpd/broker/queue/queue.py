@@ -59,7 +59,7 @@ DROP_HEAD, REJECT_PUBLISH_DLX = "drop-head", "reject-publish-dlx"
 
 
 class DeadLetterSink(Protocol):
-    """Where a queue leaves messages that died, and says that its own time is up; the vhost in life, a list in tests."""
+    """Where a queue leaves messages to be dead-lettered, and tells that it expires: the vhost, or a list in tests."""
 
     def dead_letter(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
         """Take messages that died in this queue, whose rules name a dead-letter exchange.
@@ -172,7 +172,7 @@ class Queue:
 
     def _take_in(self, run: Sequence[Message], is_timed: bool) -> int:
         is_timed = is_timed or self.rules.message_ttl_ms is not None
-        ends = self._ends_of(run) if is_timed else {}
+        ends = self._expiries_of(run) if is_timed else {}
         batch = 0
         persistent = self.kept(run)
         # Found before the run is recorded: what finds it may raise, and then there is no run, in memory or on disk.
@@ -215,7 +215,7 @@ class Queue:
         size = body_octets(run) + DELIVERY_OVERHEAD * len(run)
         return taker if size <= taker.subscriber.room else None
 
-    def _ends_of(self, run: Iterable[Message]) -> dict[Message, int]:
+    def _expiries_of(self, run: Iterable[Message]) -> dict[Message, int]:
         """When each of these ends that does: the least of the queue's time to live and the message's own."""
         ttl, now = self.rules.message_ttl_ms, self._clock.now_ms
         ends = {}
@@ -601,7 +601,7 @@ class Queue:
             for number in numbers:
                 self.deliveries.pop(number, None)
 
-    # Messages that die
+    # Dead letters and expiry
 
     @property
     def _dead_letters(self) -> bool:
@@ -610,11 +610,11 @@ class Queue:
 
     @property
     def produces_too_much(self) -> bool:
-        """Return whether more messages died here than could be moved yet."""
+        """Return whether more messages were dead-lettered than could be moved yet."""
         return self._sink is not None and self._sink.is_behind(self)
 
     def drop(self, run: Sequence[Message], reason: str) -> int:
-        """Let messages die that have left `ready` or `unacked`; their copies go where the rules say.
+        """Drop messages that have left `ready` or `unacked`: dead-letter them if the rules say where to.
 
         Those that are to be moved stay until they have been, after a stop before that they are ready again. Returns the
         journal's batch that is to make it last, or 0.
@@ -632,7 +632,7 @@ class Queue:
         return self._journal.batch if self.kept(run) else 0
 
     def _drop_unacked(self, run: Sequence[Message], reason: str) -> int:
-        """Let messages die that were unacked; what is on disk only is read before that. Returns as `drop` does."""
+        """Drop messages that were unacked; those on disk are loaded first. Returns as `drop` does."""
         are_at_hand = not self.paging.has_to_drop and all([message.content for message in run])
         if are_at_hand or self.deleted or not self._dead_letters:
             return self.drop(run, reason)
@@ -654,7 +654,7 @@ class Queue:
                 self.set_aside(run)
 
     def _drop_in_order(self, left: Removed, reason: str) -> None:
-        """These have left the line. With a dead-letter exchange, what is on disk only is read before it dies."""
+        """Drop messages that have left the FIFO, in order; those on disk are loaded first if they are dead-lettered."""
         if self._dead_letters:
             if self._deadlines:
                 for part in left:
@@ -669,45 +669,45 @@ class Queue:
                 self.drop(part, reason)
 
     def drop_loaded(self, run: Sequence[Message], on_disk: OnDisk, reason: str) -> None:
-        """These were read to let them die; those that were not found are lost already."""
+        """Drop messages that were loaded for that; those that were not found are lost already."""
         self.drop(run, reason)
         lost = {*on_disk.numbers}.difference([message.number for message in run])
         if lost:
             self.settle_on_disk(OnDisk(sorted(lost), on_disk.spill_file))
 
     def dead_lettered(self, run: Sequence[Message]) -> None:
-        """Forget messages that died: their copies are in their queues."""
+        """Forget dead-lettered messages: their copies are in their queues."""
         if run:
             self._dead_lettering -= len(run)
             self._settled(run)
 
     def lost(self, on_disk: OnDisk) -> None:
-        """Forget messages that died, and cannot be read any more to be moved."""
+        """Forget messages that cannot be loaded any more to be dead-lettered."""
         self._dead_lettering -= len(on_disk.numbers)
         self.settle_on_disk(on_disk)
 
     def set_aside(self, run: Sequence[Message]) -> None:
-        """Keep messages that died and cannot be moved: they are counted and shown, and the store keeps them."""
+        """Keep messages that cannot be dead-lettered: they are counted and shown, and the store keeps them."""
         self._dead_lettering -= len(run)
         if not self.deleted:
             self.aside.update({message.number: message for message in run})
 
     def _expire(self) -> None:
-        """Let those ready messages go whose end has come. RabbitMQ docs/ttl."""
+        """Drop the ready messages that have expired. RabbitMQ docs/ttl."""
         next_ms = self._deadlines.next_ms if self._deadlines else None
-        next_end, now = self.ready.next_end, self._clock.now_ms
-        if next_ms is not None and next_ms <= now or next_end is not None and next_end <= now:
+        next_expiry, now = self.ready.next_expiry, self._clock.now_ms
+        if next_ms is not None and next_ms <= now or next_expiry is not None and next_expiry <= now:
             if not self._is_expiring:
                 self._is_expiring = True
                 self.jobs.run(self._expire_in_pieces())
             return
         self._ask_to_be_woken(next_ms)
-        self._ask_to_be_woken(next_end)
+        self._ask_to_be_woken(next_expiry)
 
     def _expire_in_pieces(self) -> Iterator[None]:
         # Asked for first, so that after an error the rest is tried again.
         next_ms: int | None = self._clock.now_ms + RETRY_MS
-        next_end: int | None = None
+        next_expiry: int | None = None
         try:
             while True:
                 now = self._clock.now_ms
@@ -716,17 +716,17 @@ class Queue:
                     if due:
                         self.ready.remove(due)
                         self.drop(due, EXPIRED)
-                    if (next_end := self.ready.next_end) is not None and next_end <= now:
+                    if (next_expiry := self.ready.next_expiry) is not None and next_expiry <= now:
                         self._drop_in_order(self.ready.take_due(now, PIECE), EXPIRED)
-                soonest, next_end = self._deadlines.next_ms if self._deadlines else None, self.ready.next_end
-                if (soonest is None or soonest > now) and (next_end is None or next_end > now):
+                soonest, next_expiry = self._deadlines.next_ms if self._deadlines else None, self.ready.next_expiry
+                if (soonest is None or soonest > now) and (next_expiry is None or next_expiry > now):
                     next_ms = soonest
                     break
                 yield
         finally:
             self._is_expiring = False
             self._ask_to_be_woken(next_ms)
-            self._ask_to_be_woken(next_end)
+            self._ask_to_be_woken(next_expiry)
 
     # Time
 

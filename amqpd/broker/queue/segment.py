@@ -1,13 +1,14 @@
-"""A segment of a line: messages that are in memory, in the order of their numbers.
+"""A segment of a FIFO: messages in memory, in the order of their numbers.
 
-Owns which messages those are, and how many octets of body they hold. What comes before and after the segment is
-`broker/line.py`'s matter.
+Owns which messages those are, and how many bytes their bodies have. `paged_fifo.py` knows what comes before and after
+the segment.
 
 Always true between calls:
-- message numbers rise from head to tail. Messages that were put back among others wait in a heap beside them until
-  they are next, so that putting one back costs little wherever its place is;
+- message numbers rise from head to tail. Messages that were requeued to a place among others wait in a heap beside them
+  until they are next, so that a requeue costs little wherever its place is;
 - `octets` is the sum of the bodies; the budget has been charged for them, and for `MESSAGE_COST` a message;
-- a message taken out of the middle is gone for every caller, even while its place in the segment is still there.
+- a message that was removed from the middle is gone for every caller, even while its place in the segment is still
+  there.
 
 RabbitMQ docs/semantics (requeueing).
 """
@@ -78,7 +79,7 @@ class Budget:
 
 
 class Segment:
-    """First in, first out."""
+    """First in, first out, all in memory."""
 
     __slots__ = ("octets", "_budget", "_messages", "_back", "_last_back", "_gone")
 
@@ -102,19 +103,19 @@ class Segment:
 
     @property
     def cost(self) -> int:
-        """What the budget has been charged."""
+        """Return what the budget has been charged for it."""
         return self.octets + MESSAGE_COST * len(self)
 
     @property
     def first_number(self) -> int:
-        """The lowest number in it; of an empty segment 0."""
+        """Return the lowest number in it; 0 if it is empty."""
         messages, back = self._messages, self._back
         if back and (not messages or back[0][0] < messages[0].number):
             return back[0][0]
         return messages[0].number if messages else 0
 
     def number_at(self, place: int) -> int:
-        """The number of the message at about this place, or of the last one; of an empty segment 0."""
+        """Return the number of the message at about this place, or of the last one; 0 if it is empty."""
         messages = self._messages
         if not messages:
             return self._last_back if self._back else 0
@@ -148,7 +149,7 @@ class Segment:
         self._charge(body_octets(run), len(run))
 
     def take(self, limit: int, room: int, bound: int = NO_BOUND) -> list[Message]:
-        """Take the first messages: at most `limit`, up to the number `bound`, and no more once `room` is used up."""
+        """Take the first messages: at most `limit`, up to the number `bound`, until `room` bytes are used up."""
         messages, back = self._messages, self._back
         if not back and len(messages) <= limit and self.octets + DELIVERY_OVERHEAD * len(messages) <= room and (
                 not messages or messages[-1].number <= bound):
@@ -262,5 +263,5 @@ class Segment:
 
 
 def body_octets(run: Iterable[Message]) -> int:
-    """Octets of the bodies of these messages."""
+    """Return the bytes of the bodies of these messages."""
     return sum([message.body_size for message in run])

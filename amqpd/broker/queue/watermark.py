@@ -1,11 +1,11 @@
-"""How far a durable queue may hand out its messages, so that after a crash it is known which nobody had.
+"""The delivery watermark: up to which number a durable queue may hand out messages.
 
-What lies up to the watermark counts as delivered before, should the process die. So a message is handed out only when
-the watermark that covers it is on disk, or goes to disk in one batch with the message itself. It is asked for ahead, a
-block at a time, so that deliveries seldom wait, and few messages are marked that nobody had. A block is a thousand
-messages, and more of a queue that moves more than that between two commits.
+After a crash, every message up to the watermark on disk counts as delivered before. So a message is handed out only
+when a watermark that covers it is on disk, or goes to disk in the same batch as the message. The queue raises the
+watermark ahead of need, one block at a time: deliveries seldom wait, and few messages are marked that nobody received.
+A block is 1,000 messages, and grows for a queue that delivers more than that between two commits.
 
-Always true between calls: watermarks rise; whatever was handed out is covered by one that is recorded in the journal.
+Always true between calls: watermarks rise; the journal has a watermark that covers every message that was handed out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ALL = 1 << 62
 
 
 class DeliveryWatermark:
-    """The watermark of one queue; `reached` is the number up to which it is on disk at start."""
+    """The delivery watermark of one queue. Numbers are message numbers."""
 
     def __init__(self, definition: QueueDefinition, journal: Journal, page_store: PageStore) -> None:
         self._definition = definition
@@ -31,16 +31,16 @@ class DeliveryWatermark:
         self._pending: deque[tuple[int, int]] = deque()     # (batch, number) of watermarks that may not be on disk
 
     def restore(self, reached: int, last_kept: int) -> None:
-        """What the store kept: a watermark, and messages up to a number."""
+        """Take over what the store kept: a watermark, and the highest message number."""
         self._reached = self._asked = reached
         self._last_kept = last_kept
 
     def published(self, number: int) -> None:
-        """A message that is kept on disk has come; its number is the highest of those that are."""
+        """Note the number of a published message that is kept on disk; numbers rise."""
         self._last_kept = number
 
     def bound(self, first: int) -> int:
-        """Up to which number messages may be handed out now, if the next one has the number `first`; 0 for none."""
+        """Return up to which number messages may be handed out, when `first` is next; 0 for none."""
         if self._last_kept <= self._reached or first > self._page_store.taken_number:
             return ALL
         while self._pending and self._pending[0][0] <= self._page_store.committed_batch:
@@ -48,13 +48,13 @@ class DeliveryWatermark:
         return self._reached if first <= self._reached else 0
 
     def wait(self, ahead: int) -> None:
-        """The next message has to wait for its watermark, which is to reach up to the number `ahead`."""
+        """Raise the watermark to the number `ahead`; the next message waits for that."""
         if self._pending:
             self.block = min(2 * self.block, LARGEST_BLOCK)     # it had been asked for, and that was too little
         self.ask(ahead)
 
     def handed_out(self, last: int) -> bool:
-        """Messages up to the number `last` have been handed out; says whether more should be asked for."""
+        """Note that messages up to `last` were handed out; return whether to raise the watermark."""
         return last > self._asked - self.block // 2 and self._last_kept > self._reached
 
     def ask(self, number: int) -> None:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import msgspec
 
 from amqpd.broker.definitions import Definition, QueueDefinition
-from amqpd.broker.queue.pages import NO_END, StoredMessages
+from amqpd.broker.queue.pages import NO_EXPIRY, StoredMessages
 from amqpd.store.sqlite.places import queues_of
 from amqpd.store.sqlite.reading import MessageReader, Unreadable
 from amqpd.store.sqlite.restoring import read_definitions, split_leftovers
@@ -262,14 +262,14 @@ class _Waiting:
         if expires_at is not None:
             self._fill(before)
             self._expiries.append(expires_at)
-            self._lifetimes.append(NO_END if facts.expiration_ms is None else facts.expiration_ms)
+            self._lifetimes.append(NO_EXPIRY if facts.expiration_ms is None else facts.expiration_ms)
         if facts.priority:
             self._priorities += bytes(before - len(self._priorities))
             self._priorities.append(min(facts.priority, 255))
 
     def _fill(self, length: int) -> None:
         for column in (self._expiries, self._lifetimes):
-            column.extend([NO_END] * (length - len(column)))
+            column.extend([NO_EXPIRY] * (length - len(column)))
 
     def messages(self) -> StoredMessages:
         """All, in order: those in runs came first, and those of several queues last."""
