@@ -163,6 +163,12 @@ class Worklist:
             self.work()
         self.effort.stop = stop
 
+    def finish(self, kind: type[Job]) -> None:
+        """Work until no job of this kind is left, however long that takes."""
+        while any([isinstance(job, kind) for job in self._known]):
+            self.effort.begin()
+            self.work()
+
     def _work_on(self, job: Job) -> None:
         try:
             if job.has_work:        # the queue it was for may have been deleted since it was added

@@ -254,6 +254,9 @@ class Listeners:
             await asyncio.sleep(0.02)
         for protocol in list(self.turn.protocols.values()):
             protocol.drop()
+        deadline = self._loop.time() + within_s
+        while self.turn.protocols and self._loop.time() < deadline:
+            await asyncio.sleep(0)      # each lost socket is seen to in a turn of the loop
 
 
 def describe_address(address: tuple[str, int]) -> str:

@@ -25,6 +25,7 @@ import anyio
 
 from amqpd import __version__
 from amqpd.broker.broker import Broker
+from amqpd.broker.departure import Departure
 from amqpd.config import Config, Listener
 from amqpd.exit_codes import EXIT_UNAVAILABLE, EXIT_IO
 from amqpd.identity import CONTROL_SOCKET, RABBITMQ_VERSION
@@ -247,6 +248,7 @@ class Runtime:
             return
         listeners.stop_listening()
         await listeners.close_all(SHUTDOWN, CLOSE_OK_WAIT_S)
+        broker.worklist.finish(Departure)       # all that was unacked has to be requeued: it was delivered before
         if turn.committer is not None and storage is not None:
             await turn.committer.stop()
             storage.page_store.end()

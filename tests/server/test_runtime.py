@@ -18,6 +18,7 @@ import pytest
 from pamqp.commands import Basic, Confirm, Queue
 
 from amqpd.config import Config, Limits, Listener
+from amqpd.server.loop import LoopTurn
 from amqpd.server.runtime import Runtime
 from amqpd.server.startup import StartError
 from amqpd.store.errors import StoreError
@@ -129,6 +130,36 @@ def test_a_store_that_fails_is_told_to_clients_and_owner_and_the_next_start_reco
         assert len(heard) == 1 and "541" in heard[0]
         async with Runtime(config(tmp_path / "a")) as broker:
             assert await asyncio.to_thread(bodies, broker.addresses[0][1]) == [b"kept"]
+
+    asyncio.run(main())
+
+
+def test_what_is_unacked_at_a_stop_was_delivered_before_however_long_its_connection_takes_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def consume(port: int) -> Client:
+        client = Client(port)
+        for _ in range(3):
+            client.call(Queue.Declare(0, "orders", durable=True))
+            client.publish("", "orders", pack_content(PERSISTENT, b"body")[0])
+        client.call(Basic.Consume(0, "orders", "c"))
+        for _ in range(3):
+            assert client.take(10.0) is not None
+        return client
+
+    def redelivered(port: int) -> list[bool]:
+        with Client(port) as client:
+            return [client.get("orders").method.redelivered for _ in range(3)]      # type: ignore[union-attr]
+
+    async def main() -> None:
+        async with Runtime(config(tmp_path / "a")) as broker:
+            client = await asyncio.to_thread(consume, broker.addresses[0][1])
+            monkeypatch.setattr("amqpd.broker.departure.PIECE", 1)      # one act at a time,
+            monkeypatch.setattr(LoopTurn, "_work", lambda self: None)   # and turns that never come to the others
+        client.drop()
+        monkeypatch.undo()
+        async with Runtime(config(tmp_path / "a")) as broker:
+            assert await asyncio.to_thread(redelivered, broker.addresses[0][1]) == [True] * 3
 
     asyncio.run(main())
 

@@ -349,16 +349,25 @@ def test_what_is_rejected_is_read_and_dead_lettered_in_order(talk: Talk, dead: s
     assert not talk.stage.journal.now.bodies("mortal") and not queue_of(talk, "mortal").unacked
 
 
-def test_what_is_in_memory_waits_for_what_was_rejected_before(talk: Talk, dead: str) -> None:
+def test_what_is_in_memory_does_not_wait_for_what_has_to_be_loaded(talk: Talk, dead: str) -> None:
+    """Its rejection is to be on disk with the batch that is being filled."""
     talk.stage.page_store.is_open = False
     fill(talk, "mortal", count=1)
     assert places(talk) == [0] and owed(talk)[-1].content
     talk.client(Basic.Reject(2, requeue=False), Basic.Reject(COUNT + 1, requeue=False))
-    assert len(talk.stage.journal.now.bodies("mortal")) == COUNT + 1, "they are kept until they have been moved"
-    assert queue_of(talk, "mortal").paging.to_be_dropped == 2
+    assert queue_of(talk, "mortal").paging.to_be_dropped == 1
+    assert len(talk.stage.journal.now.bodies("mortal")) == COUNT, "the other one is kept until it has been moved"
     talk.stage.page_store.is_open = True
-    assert dead_letters(talk) == [1, 0]
+    assert dead_letters(talk) == [0, 1]
     assert len(talk.stage.journal.now.bodies("mortal")) == COUNT - 1
+
+
+def test_what_was_rejected_and_has_to_be_loaded_counts_as_delivered_after_a_stop(talk: Talk, dead: str) -> None:
+    talk.stage.page_store.is_open = False
+    talk.client(Basic.Nack(COUNT, multiple=True, requeue=False))
+    queue = queue_of(talk, "mortal")
+    assert queue.paging.to_be_dropped == COUNT
+    assert len(talk.stage.broker.redelivered()[queue.definition.number]) == COUNT
 
 
 def test_a_piece_is_read_at_a_time(talk: Talk, dead: str, monkeypatch: pytest.MonkeyPatch) -> None:

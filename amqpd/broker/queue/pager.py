@@ -57,11 +57,6 @@ class Paging:
         """How many messages have left the line, and die once they are read."""
         return sum([len(part.numbers) if isinstance(part, OnDisk) else len(part) for part, _ in self._dead_lettering])
 
-    @property
-    def has_to_drop(self) -> bool:
-        """Return whether messages wait to be read so that they can die."""
-        return bool(self._dead_lettering)
-
     def release(self) -> None:
         """Forget the queue, which is deleted: at once, or when the page store has called."""
         self._has_ended = True

@@ -632,10 +632,14 @@ class Queue:
         return self._journal.batch if self.kept(run) else 0
 
     def _drop_unacked(self, run: Sequence[Message], reason: str) -> int:
-        """Drop messages that were unacked; those on disk are loaded first. Returns as `drop` does."""
-        are_at_hand = not self.paging.has_to_drop and all([message.content for message in run])
-        if are_at_hand or self.deleted or not self._dead_letters:
+        """Drop messages that were unacked; those on disk are loaded first. Returns as `drop` does.
+
+        Messages in memory do not wait for others that have to be loaded: an answer should be on disk with the batch
+        that is being filled.
+        """
+        if all([message.content for message in run]) or self.deleted or not self._dead_letters:
             return self.drop(run, reason)
+        self.redelivered.update(map(number_of, run))        # a stop may come before they are loaded
         if self._deadlines:
             self._deadlines.forget(run)
         self.paging.drop(_by_place(run), reason)
