@@ -326,12 +326,12 @@ def restless_clock() -> None:
 
 
 @fault
-def buries_twice() -> None:
+def dead_letters_twice() -> None:
     """Promise 11: of what dies there are two copies in every place it goes to."""
     move = DeadLetterRouter._move
 
     def move_twice(self: DeadLetterRouter, deaths: Any, run: Sequence[Message]) -> None:
-        move(self, type(deaths)(deaths.queue, deaths.grave, run, is_stored=False), run)
+        move(self, type(deaths)(deaths.queue, deaths.dead_route, run, is_stored=False), run)
         move(self, deaths, run)
 
     patch(DeadLetterRouter, "_move", move_twice)

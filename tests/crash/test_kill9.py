@@ -33,7 +33,7 @@ FAULTS: dict[str, set[int]] = {
     "recovers_backwards": {10},
     "keeps_transient_messages": {20},
     "gives_time_again": {16},
-    "buries_twice": {4, 5},
+    "dead_letters_twice": {4, 5},
     "ignores_priority": {11},
     "ignores_prefetch": {15},
     "serves_all": {22},
