@@ -330,9 +330,9 @@ def dead_letters_twice() -> None:
     """Promise 11: of what dies there are two copies in every place it goes to."""
     move = DeadLetterRouter._move
 
-    def move_twice(self: DeadLetterRouter, deaths: Any, run: Sequence[Message]) -> None:
+    def move_twice(self: DeadLetterRouter, deaths: Any, run: Sequence[Message]) -> int:
         move(self, type(deaths)(deaths.queue, deaths.dead_route, run, is_stored=False), run)
-        move(self, deaths, run)
+        return move(self, deaths, run)
 
     patch(DeadLetterRouter, "_move", move_twice)
 
