@@ -144,8 +144,8 @@ def backup(target: Path, config: str | None, data_dir: str | None) -> None:
 
 def _ask_for_copy(settings: Config, to: Path, target: Path, progress: Progress) -> None:
     """Have the running broker make the copy. Raises Failure, which names the target, and StoreError."""
-    from amqpd.store.sqlite.copying import sync_file
     from amqpd.store.errors import from_system
+    from amqpd.store.sqlite.files import sync_file
 
     octets = _ask(settings, "store_info", {}, _ANSWER_S)["octets"]
 

@@ -175,7 +175,7 @@ _Rule = Callable[[Any], None]
 
 
 class _Invalid(Exception):
-    """What is wrong with a value: as an Erlang term, for after `invalid arg '…' for …: `, and in plain words."""
+    """Describe a wrong value twice: as an Erlang term, which follows `invalid arg '…' for …: `, and in plain words."""
 
     def __init__(self, term: str, plain: str) -> None:
         super().__init__(term)

@@ -17,7 +17,7 @@ from amqpd.broker.dead_letter import DeadLetterRoute
 from amqpd.broker.queue.expiry import Deadlines
 from amqpd.broker.departure import Departure
 from amqpd.broker.queue.pages import FEWEST_OCTETS, Page, OnDisk
-from amqpd.broker.queue.pager import STEPS_A_MESSAGE, forget_slips, page_out
+from amqpd.broker.queue.pager import STEPS_A_MESSAGE, forget_spill_files, page_out
 from amqpd.broker.ports import PageStore
 from amqpd.broker.queue.fifo import NO_LIMIT
 from amqpd.broker.queue.paged_fifo import PagedFifo
@@ -108,7 +108,7 @@ class Refused:
         self._page_store.budget.large.pop(self, None)
         left = self._line.clear()
         worklist = self.queue.worklist
-        Departure(forget_slips(left), worklist)
+        Departure(forget_spill_files(left), worklist)
         Discard(worklist, [part for part in left if not isinstance(part, Page)])
 
     # How much is in memory

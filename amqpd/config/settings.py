@@ -71,7 +71,7 @@ class Listener(str):
 
     @property
     def is_address(self) -> bool:
-        """Whether the host is an IP address, which needs no resolving."""
+        """Return whether the host is an IP address, which needs no name resolution."""
         try:
             ipaddress.ip_address(self.host)
         except ValueError:

@@ -48,6 +48,12 @@ def _bind(unbound: socket.socket, address: Any) -> socket.socket:
     return unbound
 
 
+def describe_address(address: tuple[str, int]) -> str:
+    """Return an address as it stands in a URL."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def describe_failure(listener: str, port: int, error: OSError) -> str:
     """Return one line about an address that cannot be had: which, why, and the remedy that fits the reason."""
     if isinstance(error, socket.gaierror):

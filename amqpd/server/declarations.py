@@ -7,7 +7,6 @@ where it stands, what is wrong with it, the remedy.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from difflib import get_close_matches
 
 from msgspec.structs import replace
 
@@ -42,6 +41,7 @@ from amqpd.config import (
     UserDeclaration,
 )
 from amqpd.config.settings import Declaration
+from amqpd.config.sources import nearest
 from amqpd.errors import AmqpException, ReplyCode
 from amqpd.store.journal import MemoryJournal
 from amqpd.store.sqlite.restoring import restore
@@ -129,9 +129,9 @@ class Trial:
 
     def _warn(self, declaration: ExchangeDeclaration | QueueDeclaration, known: set[str]) -> None:
         for key in declaration.arguments:
-            near = get_close_matches(key, known, n=1)
+            near = nearest(key, known)
             if key not in known and (key.startswith("x-") or near):
-                hint = f"did you mean {near[0]}?" if near else "delete it, unless an application reads it"
+                hint = f"did you mean {near}?" if near else "delete it, unless an application reads it"
                 self.warnings.append(f"{declaration.where}: the argument {key} has no effect; {hint}")
 
 

@@ -257,9 +257,3 @@ class Listeners:
         deadline = self._loop.time() + within_s
         while self.turn.protocols and self._loop.time() < deadline:
             await asyncio.sleep(0)      # each lost socket is seen to in a turn of the loop
-
-
-def describe_address(address: tuple[str, int]) -> str:
-    """An address as it stands in a URL."""
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

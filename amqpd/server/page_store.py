@@ -4,7 +4,7 @@ Owns who waits for it, and the thread that writes spill files. The store is used
 committer's while it writes a batch, the loop's in between. So a read never stands in the way of a commit, and no row
 that is read has to fight for the interpreter with a busy loop.
 
-Always true between calls: whoever ordered a call is called when the page store is open, a few at a time.
+Always true between calls: when the page store opens, it calls every reader that asked for it, a few in a turn.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import anyio
 from amqpd import __version__, logs
 from amqpd.config import Config
 from amqpd.exit_codes import EXIT_OK, EXIT_IO
-from amqpd.server.listener import describe_address
+from amqpd.server.addresses import describe_address
 from amqpd.server.runtime import Runtime
 from amqpd.server.signals import StopSignals, crash, crash_after
 from amqpd.server.startup import StartError

@@ -35,7 +35,7 @@ from amqpd.server import addresses
 from amqpd.server.alarms import Alarms
 from amqpd.server.committer import Committer
 from amqpd.server.connection import ClientProtocol
-from amqpd.server.listener import Listeners, describe_address
+from amqpd.server.listener import Listeners
 from amqpd.server.login import Logins
 from amqpd.server.loop import LoopTurn
 from amqpd.server.resources import descriptors_for_clients, descriptors_for_connections
@@ -160,7 +160,7 @@ class Runtime:
             except OSError as error:
                 raise _unavailable(listener, error) from None
             for one in sockets:
-                log.info("started TCP listener on %s", describe_address(one.getsockname()[:2]))
+                log.info("started TCP listener on %s", addresses.describe_address(one.getsockname()[:2]))
             found.append(sockets[0].getsockname()[:2])
         return found
 

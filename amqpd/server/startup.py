@@ -1,4 +1,4 @@
-"""What a start does before there are clients: the store opened, its content restored, the configuration declared.
+"""Open the store, restore what it has, and declare the configuration: a start, before there are clients.
 
 Everything that can be wrong with the data directory or the declarations is found here, and is a `StartError`: one line
 for the user, and an exit code.

@@ -48,7 +48,7 @@ class Transaction:
         self._publishes: list[Held] = []
         self._answers: list[Answered] = []
         self._acts = self._octets = 0
-        self._released = 0      # of the answers, those whose contents have been released as far as they are on disk
+        self._released = 0      # answers whose messages on disk have released their contents
 
     def handlers(self) -> Handlers:
         """The methods this part of a channel answers."""

@@ -45,6 +45,13 @@ class ListedDeadLetters:
         raise AssertionError("no queue expires here")
 
 
+def dead_letters_of(queue: Queue) -> list[tuple[int, str]]:
+    """Return what a queue has left to be dead-lettered: numbers and reasons, in order."""
+    sink = queue._sink
+    assert isinstance(sink, ListedDeadLetters)
+    return sink.dead
+
+
 @pytest.fixture
 def journal() -> RecordingJournal:
     """A journal that knows the queue `orders`."""
@@ -312,7 +319,7 @@ def test_no_more_than_a_page_is_read_at_once_of_what_expires_together(
     while page_store.is_waited_for:
         page_store.serve()
     assert len(read) > 50 and max(read) <= PAGE_OCTETS + size
-    assert queue._sink.dead == [(number, "expired") for number in range(1, 201)]  # type: ignore[union-attr]
+    assert dead_letters_of(queue) == [(number, "expired") for number in range(1, 201)]
 
 
 def test_what_expires_on_disk_is_read_to_be_moved(journal: RecordingJournal, page_store: PageStoreInMemory) -> None:
@@ -322,12 +329,12 @@ def test_what_expires_on_disk_is_read_to_be_moved(journal: RecordingJournal, pag
     queue._clock.advance(6_000)
     queue.worklist.work_off()
     assert not queue.ready
-    assert len(queue._sink.dead) == PAGE_MESSAGES, "what was in memory"  # type: ignore[union-attr]  # ListedDeadLetters
+    assert len(dead_letters_of(queue)) == PAGE_MESSAGES, "what was in memory"
     assert len(journal.now.messages[1]) == COUNT, "they are kept until they have been moved"
     page_store.is_open = True
     for _ in range(COUNT // PAGE_MESSAGES):
         page_store.serve()
-    assert queue._sink.dead == [(number, "expired") for number in ALL]  # type: ignore[union-attr]  # ListedDeadLetters
+    assert dead_letters_of(queue) == [(number, "expired") for number in ALL]
     queue.dead_lettered(messages(*ALL, persistent=True))
     assert not journal.now.messages[1]
     queue.check()
@@ -342,7 +349,7 @@ def test_the_dead_of_a_deleted_queue_go_nowhere(journal: RecordingJournal, page_
     queue.end()
     page_store.is_open = True
     page_store.serve()
-    assert len(queue._sink.dead) == PAGE_MESSAGES  # type: ignore[union-attr]  # ListedDeadLetters
+    assert len(dead_letters_of(queue)) == PAGE_MESSAGES
 
 
 def test_a_limit_that_comes_later_drops_without_reading(
@@ -366,7 +373,7 @@ def test_many_dead_are_read_a_few_pages_a_turn(journal: RecordingJournal, page_s
     assert 0 < page_store.fetched <= SLICE // STEPS_A_MESSAGE + PAGE_MESSAGES
     queue.worklist.work_off()
     page_store.serve()
-    assert queue._sink.dead == [(number, "maxlen") for number in ALL]  # type: ignore[union-attr]  # ListedDeadLetters
+    assert dead_letters_of(queue) == [(number, "maxlen") for number in ALL]
 
 
 def test_the_dead_that_wait_for_others_do_not_end_as_well(
@@ -385,7 +392,7 @@ def test_the_dead_that_wait_for_others_do_not_end_as_well(
     page_store.is_open = True
     for _ in range(COUNT // PAGE_MESSAGES):
         page_store.serve()
-    assert queue._sink.dead == [  # type: ignore[union-attr]  # ListedDeadLetters
+    assert dead_letters_of(queue) == [
         (number, "maxlen") for number in [*ALL, COUNT + 1]]
 
 

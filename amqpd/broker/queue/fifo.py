@@ -1,4 +1,4 @@
-"""What a queue asks of the place where its ready messages wait. `paged_fifo.py` and `priority_fifo.py` are such places.
+"""The protocol of a queue's ready messages. `paged_fifo.py` and `priority_fifo.py` implement it.
 
 RabbitMQ docs/priority, docs/semantics (requeueing), docs/lazy-queues.
 """

@@ -54,7 +54,7 @@ class Paging:
 
     @property
     def to_be_dropped(self) -> int:
-        """How many messages have left the line, and die once they are read."""
+        """Return how many messages have left the FIFO and are dead-lettered once they are loaded."""
         return sum([len(part.numbers) if isinstance(part, OnDisk) else len(part) for part, _ in self._dead_lettering])
 
     def release(self) -> None:
@@ -142,7 +142,7 @@ class Paging:
         self.is_large = False
 
     def end(self) -> None:
-        """The queue is deleted."""
+        """Stop paging: the queue is deleted."""
         self._page_store.budget.large.pop(self, None)
 
     def _load(self, page: Page) -> None:
@@ -162,7 +162,7 @@ class Paging:
     # Out
 
     def page_out(self, octets: int) -> None:
-        """Let go of up to so many octets of messages that are not next, as far as they are, or can be put, on disk."""
+        """Page out up to so many bytes of messages that are not next, as far as the disk has, or can take, them."""
         page_out(self._queue.ready, self._queue, self._page_store, octets)
 
     # Dead letters
@@ -180,7 +180,7 @@ class Paging:
         self._drop_next()
 
     def _drop_next(self) -> None:
-        """Drop what is to be dropped, as far as it can be read now."""
+        """Drop the messages that wait for it, as far as they can be loaded now."""
         pages = 0
         while self._dead_lettering:
             part, reason = self._dead_lettering[0]
@@ -200,7 +200,7 @@ class Paging:
 
 
 def page_out(ready: Fifo, queue: Queue, page_store: PageStore, octets: int) -> None:
-    """Let go of up to so many octets of messages of a queue, which are `ready` or wait in another line of its own."""
+    """Page out up to so many bytes of a queue's messages: those in `ready`, or in another FIFO of the queue."""
     safe, can_spill, is_durable = page_store.safe_number, page_store.can_spill, queue.definition.durable
 
     def may_go(message: Message) -> bool:
@@ -218,8 +218,8 @@ def page_out(ready: Fifo, queue: Queue, page_store: PageStore, octets: int) -> N
             page.let_go(page_store.budget)
 
 
-def forget_slips(left: Cleared) -> Iterator[Act]:
-    """Go through what drops the files of pages that nobody wants any more."""
+def forget_spill_files(left: Cleared) -> Iterator[Act]:
+    """Return the acts that drop the spill files of these pages, which nobody needs any more."""
     for part in left:
         if isinstance(part, Page) and part.spill_file is not None:
             numbers = part.on_disk.numbers

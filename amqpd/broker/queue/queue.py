@@ -34,7 +34,7 @@ from amqpd.broker.departure import Act, Departure
 from amqpd.broker.queue.dispatcher import Dispatcher
 from amqpd.broker.queue.watermark import DeliveryWatermark
 from amqpd.broker.queue.pages import PAGE_OCTETS, Cleared, Removed, Page, StoredMessages, OnDisk
-from amqpd.broker.queue.pager import MessageNotLoaded, Paging, forget_slips
+from amqpd.broker.queue.pager import MessageNotLoaded, Paging, forget_spill_files
 from amqpd.broker.ports import Journal, PageStore
 from amqpd.broker.queue.priority_fifo import PriorityFifo
 from amqpd.broker.queue.jobs import QueueJobs
@@ -588,7 +588,7 @@ class Queue:
     def _take_apart(self, left: Cleared, consumers: list[Consumer]) -> Iterator[Act]:
         for consumer in consumers:
             yield CANCEL_STEPS, partial(self._cancel, consumer)
-        yield from forget_slips(left)
+        yield from forget_spill_files(left)
 
     def _cancel(self, consumer: Consumer) -> None:
         if consumer in self.consumers:      # else it has left meanwhile

@@ -59,17 +59,8 @@ def copy_pages(
 def put_in_place(making: Path, to: Path) -> None:
     """Give a finished copy its name, once it is on disk. Raises StoreError."""
     try:
-        sync_file(making)
+        files.sync_file(making)
         os.rename(making, to)
         files.sync_directory(to.parent)
     except OSError as error:
         raise from_system(error, to, "make") from error
-
-
-def sync_file(path: Path) -> None:
-    """Make a file that no connection has open survive a power cut. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

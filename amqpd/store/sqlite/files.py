@@ -105,7 +105,7 @@ def make_empty(path: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Make what a file is now survive a power cut. Not for the database itself. Raises OSError."""
+    """Make a file survive a power cut as it is now. Not for a database that this process has open. Raises OSError."""
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 from amqpd.store.sqlite import files
-from amqpd.store.sqlite.copying import copy_pages, put_in_place, sync_file
+from amqpd.store.sqlite.copying import copy_pages, put_in_place
 from amqpd.store.errors import StoreError, from_sqlite, from_system
 from amqpd.store.sqlite.recovery import COPIED
 from amqpd.store.sqlite.statements import COUNT_MESSAGES
@@ -46,7 +46,7 @@ def new_directory(target: Path) -> Iterator[Path]:
         raise from_system(error, target, "make") from error
     try:
         yield making / files.DATABASE
-        sync_file(making / files.DATABASE)
+        files.sync_file(making / files.DATABASE)
         files.sync_directory(making)
         os.rename(making, target)
         files.sync_directory(target.absolute().parent)
