@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import click
 
-from amqpd.exit_codes import EXIT_USAGE, EXIT_BUG, EXIT_IO, EXIT_INTERRUPTED
+from amqpd.exit_codes import EXIT_BUG, EXIT_INTERRUPTED, EXIT_IO, EXIT_USAGE
 
 
 class Failure(Exception):

@@ -16,9 +16,9 @@ import struct
 from collections.abc import Collection, Mapping
 
 from amqpd import fields
+from amqpd.erlang import erlang_string
 from amqpd.errors import ConnectionException, ReplyCode
 from amqpd.message import MessageProperties, pack_short_string
-from amqpd.erlang import erlang_string
 
 LONGEST_EXPIRATION_MS = 315_360_000_000     # ten years
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from amqpd.exit_codes import EXIT_DATA, EXIT_IO, EXIT_TEMPORARY, EXIT_CONFIG
+from amqpd.exit_codes import EXIT_CONFIG, EXIT_DATA, EXIT_IO, EXIT_TEMPORARY
 from amqpd.identity import CONTROL_SOCKET
 from amqpd.program import Failure
 from amqpd.wording import counted

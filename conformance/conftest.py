@@ -13,8 +13,7 @@ from conformance.capabilities import BY_OPTION, MEANINGS, reason_to_skip
 from conformance.channel import Channel
 from conformance.client import BrokerUrl, Client, parse_url, without_password
 from conformance.letters import Letters
-from conformance.methods import (
-    CHANNEL_CLOSE, CHANNEL_CLOSE_OK, EXCHANGE_DELETE_OK, QUEUE_DECLARE_OK, QUEUE_DELETE_OK)
+from conformance.methods import CHANNEL_CLOSE, CHANNEL_CLOSE_OK, EXCHANGE_DELETE_OK, QUEUE_DECLARE_OK, QUEUE_DELETE_OK
 from conformance.policies import Policies
 from conformance.routes import Routes
 from conformance.target import Target, target_of

@@ -10,8 +10,7 @@ from conformance.channel import Channel
 from conformance.client import Client
 from conformance.conftest import Broker
 from conformance.fields import Properties
-from conformance.methods import (
-    BASIC_CONSUME, BASIC_GET, BASIC_PUBLISH, QUEUE_BIND, QUEUE_DECLARE, QUEUE_PURGE)
+from conformance.methods import BASIC_CONSUME, BASIC_GET, BASIC_PUBLISH, QUEUE_BIND, QUEUE_DECLARE, QUEUE_PURGE
 from conformance.texts import Texts
 
 pytestmark = pytest.mark.needs("direct_reply_to")

@@ -33,11 +33,11 @@ from amqpd.broker.definitions import (
 )
 from amqpd.broker.effort import Effort
 from amqpd.broker.forced_closes import Closable, ForcedCloses
-from amqpd.broker.queue.pages import FEWEST_OCTETS, StoredMessages
+from amqpd.broker.page_store import MemoryPageStore
 from amqpd.broker.ports import Journal, PageStore
+from amqpd.broker.queue.pages import FEWEST_OCTETS, StoredMessages
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.remembered import CommonMemory
-from amqpd.broker.page_store import MemoryPageStore
 from amqpd.broker.unacked_contents import UnackedContents
 from amqpd.broker.vhost import Vhost
 from amqpd.broker.worklist import Worklist, nothing

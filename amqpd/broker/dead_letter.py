@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Hashable
+
 import msgspec
 
 from amqpd import fields
-from amqpd.message import LONGEST_SHORT_STRING, MessageProperties, Message, Route, pack_short_string
+from amqpd.message import LONGEST_SHORT_STRING, Message, MessageProperties, Route, pack_short_string
 from amqpd.properties import original_expiration, read_own_properties, with_headers, without_expiration, without_headers
 
 REJECTED, EXPIRED, MAXLEN, DELIVERY_LIMIT = "rejected", "expired", "maxlen", "delivery_limit"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from amqpd.broker.queue.pages import Page, OnDisk
+from amqpd.broker.queue.pages import OnDisk, Page
 from amqpd.broker.queue.segment import Budget
 from amqpd.message import Message
 

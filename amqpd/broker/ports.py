@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from amqpd.broker.queue.consumer import Consumer
     from amqpd.broker.definitions import Change, QueueDefinition
     from amqpd.broker.hold import Hold
-    from amqpd.broker.queue.pages import Page, OnDisk
+    from amqpd.broker.queue.consumer import Consumer
+    from amqpd.broker.queue.pages import OnDisk, Page
     from amqpd.broker.queue.segment import Budget
     from amqpd.message import Message
 

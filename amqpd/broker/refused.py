@@ -14,13 +14,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from amqpd.broker.dead_letter import DeadLetterRoute
-from amqpd.broker.queue.expiry import Deadlines
 from amqpd.broker.departure import Departure
-from amqpd.broker.queue.pages import FEWEST_OCTETS, Page, OnDisk
-from amqpd.broker.queue.pager import STEPS_A_MESSAGE, forget_spill_files, page_out
 from amqpd.broker.ports import PageStore
+from amqpd.broker.queue.expiry import Deadlines
 from amqpd.broker.queue.fifo import NO_LIMIT
 from amqpd.broker.queue.paged_fifo import PagedFifo
+from amqpd.broker.queue.pager import STEPS_A_MESSAGE, forget_spill_files, page_out
+from amqpd.broker.queue.pages import FEWEST_OCTETS, OnDisk, Page
 from amqpd.broker.queue.segment import MESSAGE_COST
 from amqpd.broker.worklist import Discard
 from amqpd.message import Message

@@ -37,6 +37,8 @@ from amqpd.broker.arguments import (
 )
 from amqpd.broker.atomic import NEVER, Atomic
 from amqpd.broker.bindings import Bindings, steps_to_remove
+from amqpd.broker.clock import Clock
+from amqpd.broker.dead_letter_router import DeadLetterRouter
 from amqpd.broker.definitions import (
     BindingDefinition,
     Change,
@@ -47,19 +49,17 @@ from amqpd.broker.definitions import (
     PolicyDefinition,
     QueueDefinition,
 )
-from amqpd.broker.clock import Clock
-from amqpd.broker.dead_letter_router import DeadLetterRouter
 from amqpd.broker.departure import REMOVE_STEPS, Act, Departure
 from amqpd.broker.exchange import BindingKey, DefaultExchange, Destination, Exchange, binding_key
 from amqpd.broker.leaving import Leaving
-from amqpd.broker.queue.pager import MessageNotLoaded
+from amqpd.broker.page_store import MemoryPageStore
 from amqpd.broker.policy import NoSuchPolicy, Policies, check_policy
 from amqpd.broker.policy_followers import PolicyFollowers
-from amqpd.broker.ports import Journal, ReplySubscriber, PageStore
+from amqpd.broker.ports import Journal, PageStore, ReplySubscriber
+from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.queue.queue import Purge, Queue
 from amqpd.broker.routing import Routing
 from amqpd.broker.rules import QueueRules, queue_rules
-from amqpd.broker.page_store import MemoryPageStore
 from amqpd.broker.teardown import Teardown
 from amqpd.broker.worklist import Worklist
 from amqpd.errors import ChannelException, ReplyCode

@@ -17,7 +17,7 @@ from pathlib import Path
 from select import select
 from typing import Any
 
-from amqpd.exit_codes import EXIT_UNAVAILABLE, EXIT_TEMPORARY
+from amqpd.exit_codes import EXIT_TEMPORARY, EXIT_UNAVAILABLE
 from amqpd.program import Failure
 
 PIECE = 1 << 16

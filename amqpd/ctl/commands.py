@@ -17,12 +17,12 @@ import click
 
 from amqpd import __version__
 from amqpd.ctl.limits import limit_commands
-from amqpd.exit_codes import EXIT_DATA
-from amqpd.program import Failure, run
 from amqpd.ctl.lists import list_commands
 from amqpd.ctl.options import Group, Options, common
 from amqpd.ctl.policies import policy_commands
+from amqpd.exit_codes import EXIT_DATA
 from amqpd.logs import escape
+from amqpd.program import Failure, run
 
 SURVIVES = {
     "power": "the loss of power",

@@ -11,9 +11,9 @@ import re
 
 import click
 
-from amqpd.exit_codes import EXIT_USAGE, EXIT_DATA
-from amqpd.program import Failure
 from amqpd.ctl.options import Command, Options, common
+from amqpd.exit_codes import EXIT_DATA, EXIT_USAGE
+from amqpd.program import Failure
 
 UNITS = {
     "": 1, "k": 1 << 10, "kiB": 1 << 10, "M": 1 << 20, "MiB": 1 << 20, "G": 1 << 30, "GiB": 1 << 30,

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import click
 
+from amqpd.ctl.options import Command, Options, common
 from amqpd.exit_codes import EXIT_USAGE
 from amqpd.program import Failure
-from amqpd.ctl.options import Command, Options, common
 
 
 class Listing(NamedTuple):

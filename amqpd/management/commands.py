@@ -28,7 +28,7 @@ from amqpd.broker.definitions import PermissionDefinition, PolicyDefinition, Use
 from amqpd.broker.patterns import PatternError, compile_pattern
 from amqpd.broker.policy import InvalidPolicy, NoSuchPolicy
 from amqpd.broker.vhost import Vhost
-from amqpd.exit_codes import EXIT_USAGE, EXIT_DATA, EXIT_NO_USER, EXIT_UNAVAILABLE, EXIT_EXISTS
+from amqpd.exit_codes import EXIT_DATA, EXIT_EXISTS, EXIT_NO_USER, EXIT_UNAVAILABLE, EXIT_USAGE
 from amqpd.management import listings
 
 LONGEST_NAME = 255      # octets

@@ -27,7 +27,7 @@ from typing import Any
 
 import msgspec
 
-from amqpd.exit_codes import EXIT_USAGE, EXIT_DATA, EXIT_BUG, EXIT_TEMPORARY
+from amqpd.exit_codes import EXIT_BUG, EXIT_DATA, EXIT_TEMPORARY, EXIT_USAGE
 from amqpd.management.commands import Commands, Refusal
 
 log = logging.getLogger("amqpd.control")

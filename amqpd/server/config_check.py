@@ -18,7 +18,6 @@ from amqpd.store.sqlite.files import DATABASE, is_there
 from amqpd.store.sqlite.restoring import read_definitions
 from amqpd.store.tools.stopped import held, reading
 
-
 _NO_TABLE = ".arguments are no field table"
 
 

@@ -21,8 +21,8 @@ from amqpd.server.acceptor import Acceptor
 from amqpd.server.connection import ClientProtocol
 from amqpd.server.gaps import Gaps
 from amqpd.server.login import Logins
-from amqpd.server.read_shares import MOST
 from amqpd.server.loop import LoopTurn, now_ms
+from amqpd.server.read_shares import MOST
 from amqpd.server.resources import descriptors_for_clients
 from amqpd.server.sparing_log import SparingLog
 from amqpd.server.unauthenticated import Unauthenticated

@@ -18,12 +18,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from amqpd.broker.broker import Broker
-from amqpd.broker.queue.pages import Page, OnDisk
 from amqpd.broker.ports import Reader
+from amqpd.broker.queue.pages import OnDisk, Page
 from amqpd.broker.queue.segment import Budget, number_of
 from amqpd.message import Message
 from amqpd.store.errors import StoreError
-from amqpd.store.spill import SpillFile, Spill
+from amqpd.store.spill import Spill, SpillFile
 from amqpd.store.sqlite.store import Store
 
 RETRY_S = 1.0

@@ -20,7 +20,7 @@ import anyio
 
 from amqpd import __version__, logs
 from amqpd.config import Config
-from amqpd.exit_codes import EXIT_OK, EXIT_IO
+from amqpd.exit_codes import EXIT_IO, EXIT_OK
 from amqpd.server.addresses import describe_address
 from amqpd.server.runtime import Runtime
 from amqpd.server.signals import StopSignals, crash, crash_after

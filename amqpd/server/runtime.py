@@ -27,7 +27,7 @@ from amqpd import __version__
 from amqpd.broker.broker import Broker
 from amqpd.broker.departure import Departure
 from amqpd.config import Config, Listener
-from amqpd.exit_codes import EXIT_UNAVAILABLE, EXIT_IO
+from amqpd.exit_codes import EXIT_IO, EXIT_UNAVAILABLE
 from amqpd.identity import CONTROL_SOCKET, RABBITMQ_VERSION
 from amqpd.management.commands import Commands, Node, Refusal
 from amqpd.management.control import Control

@@ -24,11 +24,11 @@ from amqpd.server.page_store import DiskPageStore
 from amqpd.server.wall_clock import read_clocks
 from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError, StoreLocked, from_finding
-from amqpd.store.sqlite.files import DATABASE
 from amqpd.store.journal import Journal, MemoryJournal
+from amqpd.store.spill import Spill
+from amqpd.store.sqlite.files import DATABASE
 from amqpd.store.sqlite.recovery import Recovered
 from amqpd.store.sqlite.restoring import restore
-from amqpd.store.spill import Spill
 from amqpd.store.sqlite.store import Store
 from amqpd.wording import counted
 

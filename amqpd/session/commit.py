@@ -15,8 +15,8 @@ from enum import Enum, auto
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.hand_over import MOST_MESSAGES, WIDE, HandOver
+from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.queue import Queue, note_holders
 from amqpd.broker.worklist import PIECE, Waiters
 from amqpd.message import Message

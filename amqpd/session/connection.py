@@ -28,8 +28,8 @@ from pamqp.commands import Connection
 
 from amqpd.broker.access import User
 from amqpd.broker.broker import Broker
-from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.departure import Act, Departure
+from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.remembered import Memory

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 from pamqp.commands import Basic
 
 from amqpd.broker.arguments import check_consumer_arguments, type_of_queue
-from amqpd.broker.queue.consumer import NO_LIMIT, Consumer
 from amqpd.broker.departure import REMOVE_STEPS, Act
+from amqpd.broker.queue.consumer import NO_LIMIT, Consumer
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.remembered import Memory, Remembered
 from amqpd.broker.vhost import REPLY_TO, generated_name
@@ -33,8 +33,8 @@ from amqpd.message import Message, Route, pack_short_string
 from amqpd.properties import with_headers
 from amqpd.session.blocked_consumers import BlockedConsumers
 from amqpd.session.commit import Answered, Unacked, Verdict, by_consumer
-from amqpd.session.contents import release_contents
 from amqpd.session.consumer_timeouts import DeliveryTimes
+from amqpd.session.contents import release_contents
 from amqpd.session.deferred_input import Unfinished
 from amqpd.session.reply_address import new_reply_address
 from amqpd.session.table import Handlers

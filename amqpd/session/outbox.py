@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
-
 MARK_EVERY = 64 * 1024      # octets of answers
 
 

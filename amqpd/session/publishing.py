@@ -25,17 +25,17 @@ from pamqp.commands import Confirm
 from amqpd import fields
 from amqpd.broker.exchange import Exchange
 from amqpd.broker.hand_over import MOST_MESSAGES, WIDE, HandOver
-from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.ports import ReplySubscriber
+from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.queue.queue import Queue, note_holders
 from amqpd.broker.remembered import Remembered
 from amqpd.broker.routing import Walk
 from amqpd.broker.vhost import REPLY_TO
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
-from amqpd.message import MessageProperties, Message, Route
+from amqpd.message import Message, MessageProperties, Route
+from amqpd.properties import read_own_properties, read_properties, with_reply_to, without_headers
 from amqpd.session.commit import Held
 from amqpd.session.table import Handlers
-from amqpd.properties import read_properties, read_own_properties, with_reply_to, without_headers
 from amqpd.wire.publish import PublishArguments, read_publish
 from amqpd.wire.reader import PublishGroup
 from amqpd.wire.writer import pack_confirm, pack_refusal, pack_return, refit_content

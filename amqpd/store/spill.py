@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from pathlib import Path
 
-from amqpd.message import MessageProperties, Message, Route, route_of
-from amqpd.store.sqlite import files
+from amqpd.message import Message, MessageProperties, Route, route_of
 from amqpd.store.errors import StoreError, reason_of, remedy_for
+from amqpd.store.sqlite import files
 
 logger = logging.getLogger(__name__)
 

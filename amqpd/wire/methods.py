@@ -23,8 +23,8 @@ from pamqp.base import Frame
 from pamqp.commands import INDEX_MAPPING, Basic, Channel, Connection, Queue
 
 from amqpd import fields
-from amqpd.errors import ConnectionException, ReplyCode, cut_reply_text
 from amqpd.erlang import describe_frame, erlang_octets
+from amqpd.errors import ConnectionException, ReplyCode, cut_reply_text
 from amqpd.message import pack_short_string
 
 METHOD_FRAME = 1

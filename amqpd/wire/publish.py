@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from amqpd.errors import ConnectionException, ReplyCode
 from amqpd.erlang import erlang_octets
+from amqpd.errors import ConnectionException, ReplyCode
 
 
 class PublishArguments(NamedTuple):

@@ -25,9 +25,9 @@ import struct
 from collections.abc import Callable, Container, Iterator
 from typing import NamedTuple, cast
 
+from amqpd.erlang import describe_frame
 from amqpd.errors import ConnectionException, ReplyCode
 from amqpd.message import FRAME_OVERHEAD, HARD_BODY_LIMIT
-from amqpd.erlang import describe_frame
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_END = 0xCE

@@ -9,7 +9,6 @@ import pytest
 
 from amqpd.broker import arguments
 from amqpd.broker.arguments import (
-    field_term,
     check_consumer_arguments,
     check_exchange_arguments,
     check_exchange_equivalence,
@@ -18,6 +17,7 @@ from amqpd.broker.arguments import (
     check_server_named,
     describe_exchange,
     describe_queue,
+    field_term,
     named_exchange,
     type_of_queue,
 )

@@ -18,9 +18,9 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
-from amqpd.errors import ChannelException
 from amqpd.broker.forced_closes import CLOSE_STEPS
 from amqpd.broker.worklist import PIECE
+from amqpd.errors import ChannelException
 from tests.support.journals import RecordingJournal
 from tests.support.page_stores import stored
 from tests.support.samples import message, messages

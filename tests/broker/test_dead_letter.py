@@ -14,7 +14,7 @@ from amqpd.broker.dead_letter import HIGHEST_COUNT, DeadCopies, DeadLetterRoute,
 from amqpd.errors import ConnectionException
 from amqpd.fields import Long, LongString, Value, decode_table, encode_table, without_keys
 from amqpd.message import Message, Route, pack_content, pack_short_string
-from amqpd.properties import read_properties, read_own_properties
+from amqpd.properties import read_own_properties, read_properties
 
 FRAME_MAX = 131_072
 NOW_S = 1_800_000_000

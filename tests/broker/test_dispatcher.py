@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from amqpd.broker.effort import SLICE, Effort
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.dispatcher import ASKED, DEALT_TO
-from amqpd.broker.effort import SLICE, Effort
 from amqpd.broker.queue.queue import DISPATCH_STEPS, Queue
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.worklist import PIECE, Worklist
@@ -16,7 +16,7 @@ from amqpd.message import Message
 from amqpd.session.consuming import RUN_STEPS
 from tests.support.journals import RefusingJournal
 from tests.support.samples import messages, queue_definition
-from tests.support.subscribers import SharedRoom, ListSubscriber, settle, subscribe
+from tests.support.subscribers import ListSubscriber, SharedRoom, settle, subscribe
 
 MANY = 1_000
 

@@ -19,8 +19,8 @@ from amqpd.broker.vhost import Vhost
 from amqpd.message import MessageProperties
 from amqpd.store.journal import MemoryJournal
 from tests.support.counting import kept_by
-from tests.support.samples import message
 from tests.support.page_stores import PageStoreInMemory
+from tests.support.samples import message
 from tests.support.subscribers import ListSubscriber, subscribe
 
 MANY = 300

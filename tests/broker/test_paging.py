@@ -10,18 +10,18 @@ from msgspec.structs import replace
 from amqpd.broker.broker import Broker
 from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import Defined, QueueDefinition, VhostDefinition
-from amqpd.broker.queue.expiry import Deadlines
-from amqpd.broker.queue.pages import PAGE_MESSAGES, PAGE_OCTETS, OnDisk
 from amqpd.broker.effort import SLICE
-from amqpd.broker.queue.pager import STEPS_A_MESSAGE, MessageNotLoaded
-from amqpd.broker.queue.queue import Queue
+from amqpd.broker.queue.expiry import Deadlines
 from amqpd.broker.queue.paged_fifo import PagedFifo
-from amqpd.broker.rules import QueueRules
+from amqpd.broker.queue.pager import STEPS_A_MESSAGE, MessageNotLoaded
+from amqpd.broker.queue.pages import PAGE_MESSAGES, PAGE_OCTETS, OnDisk
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.queue.segment import MESSAGE_COST
-from amqpd.message import MessageProperties, Message, reference_to
+from amqpd.broker.rules import QueueRules
+from amqpd.message import Message, MessageProperties, reference_to
 from tests.support.journals import RecordingJournal
-from tests.support.samples import message, messages, queue_definition
 from tests.support.page_stores import PageStoreInMemory, stored
+from tests.support.samples import message, messages, queue_definition
 from tests.support.subscribers import ListSubscriber, subscribe
 
 COUNT = 4 * PAGE_MESSAGES

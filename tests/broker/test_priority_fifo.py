@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.worklist import Worklist
-from amqpd.message import MessageProperties, Message
+from amqpd.message import Message, MessageProperties
 from tests.support.counting import calls_of, kept_by
 from tests.support.journals import RefusingJournal
 from tests.support.samples import message, queue_definition

@@ -7,18 +7,18 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from amqpd.broker.clock import Clock, Sleeper
-from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.definitions import Defined
 from amqpd.broker.effort import SLICE, SMALLEST_SLICE, Effort
+from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.queue import CANCEL_STEPS, Queue
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.worklist import PIECE, Worklist
 from amqpd.errors import ChannelException
-from amqpd.message import MessageProperties, Message
+from amqpd.message import Message, MessageProperties
 from tests.support.journals import RecordingJournal, RefusingJournal
 from tests.support.page_stores import stored
 from tests.support.samples import message, messages, queue_definition
-from tests.support.subscribers import SharedRoom, ListSubscriber, requeue, settle, subscribe
+from tests.support.subscribers import ListSubscriber, SharedRoom, requeue, settle, subscribe
 
 
 class CostlySubscriber(ListSubscriber):

@@ -19,8 +19,8 @@ from amqpd.broker.queue.queue import Queue
 from amqpd.broker.vhost import Vhost
 from amqpd.broker.worklist import PIECE, Worklist
 from tests.support.journals import RecordingJournal
-from tests.support.samples import message
 from tests.support.page_stores import PageStoreInMemory
+from tests.support.samples import message
 
 OPERATOR = Operator()
 SURE = {

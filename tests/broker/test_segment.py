@@ -6,8 +6,8 @@ import pytest
 
 from amqpd.broker.broker import Broker
 from amqpd.broker.queue.expiry import Deadlines
-from amqpd.broker.queue.pages import PAGE_MESSAGES
 from amqpd.broker.queue.paged_fifo import PagedFifo
+from amqpd.broker.queue.pages import PAGE_MESSAGES
 from amqpd.broker.queue.segment import PLACES_A_STEP, Budget, Segment
 from tests.support.journals import RecordingJournal
 from tests.support.samples import messages

@@ -24,8 +24,7 @@ from amqpd.broker.queue.queue import Queue
 from amqpd.broker.vhost import Vhost, generated_name
 from amqpd.errors import AmqpException, ChannelException, ReplyCode
 from tests.support.journals import RecordingJournal
-from tests.support.samples import message
-from tests.support.samples import messages
+from tests.support.samples import message, messages
 from tests.support.subscribers import ListSubscriber, subscribe
 
 ME, YOU = "my connection", "your connection"

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from amqpd.broker.definitions import Defined
-from amqpd.broker.queue.watermark import BLOCK
 from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.queue.queue import Queue
+from amqpd.broker.queue.watermark import BLOCK
 from amqpd.broker.rules import QueueRules
 from tests.support.journals import RecordingJournal
-from tests.support.samples import message, messages, queue_definition
 from tests.support.page_stores import PageStoreInMemory, stored
+from tests.support.samples import message, messages, queue_definition
 from tests.support.subscribers import ListSubscriber, settle, subscribe
 
 ORDERS = queue_definition(durable=True)

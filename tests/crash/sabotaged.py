@@ -7,8 +7,8 @@ broker itself knows nothing of them. A fault's docstring says which promise it b
 from __future__ import annotations
 
 import itertools
-import os
 import logging
+import os
 import sys
 import time
 from array import array
@@ -22,23 +22,22 @@ import msgspec
 
 from amqpd import logs
 from amqpd.broker.broker import Broker
-from amqpd.broker.queue.consumer import Consumer
-from amqpd.broker.definitions import BindingDefinition, Change, Deleted
-from amqpd.broker.queue.pages import NO_EXPIRY
-from amqpd.broker.queue.dispatcher import Dispatcher
-from amqpd.broker.queue.queue import Queue
 from amqpd.broker.dead_letter_router import DeadLetterRouter
+from amqpd.broker.definitions import BindingDefinition, Change, Deleted
+from amqpd.broker.queue.consumer import Consumer
+from amqpd.broker.queue.dispatcher import Dispatcher
+from amqpd.broker.queue.pages import NO_EXPIRY
+from amqpd.broker.queue.queue import Queue
 from amqpd.cli import main
-from amqpd.message import MessageProperties, Message
+from amqpd.message import Message, MessageProperties
 from amqpd.properties import read_properties
-from amqpd.server import alarms
-from amqpd.server import process
+from amqpd.server import alarms, process
 from amqpd.server.committer import Committer
 from amqpd.session import publishing
 from amqpd.session.connection import Session
-from amqpd.store.sqlite import run_rows
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Batch
+from amqpd.store.sqlite import run_rows
 from amqpd.store.sqlite.recovery import Recovered
 from amqpd.store.sqlite.store import Store
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pytest
 
-from amqpd.store.sqlite import store as store_module
 from amqpd.store.errors import StoreError
+from amqpd.store.sqlite import store as store_module
 from amqpd.store.sqlite.schema import APPLICATION_ID, newest_format
 from amqpd.store.sqlite.store import Store
 from tests.crash.broker_process import ROOT, BrokerProcess

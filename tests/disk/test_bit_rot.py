@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import pytest
 
-from amqpd.store.sqlite import wal_scan
-from amqpd.store.sqlite import store as store_module
 from amqpd.store.errors import StoreError
+from amqpd.store.sqlite import store as store_module
+from amqpd.store.sqlite import wal_scan
 from amqpd.store.sqlite.store import Store
 from tests.disk.power import Image, write_out
 from tests.disk.workload import State, Workload, load

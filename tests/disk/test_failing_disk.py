@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from amqpd.store.sqlite import store as store_module
 from amqpd.store.errors import StoreError, StoreFull
+from amqpd.store.sqlite import store as store_module
 from amqpd.store.sqlite.store import Store
 from tests.disk.power import Platter, nothing, write_out
 from tests.disk.workload import State, Workload, acceptable, load

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from amqpd.store.sqlite import store as store_module
 from amqpd.store.errors import StoreError
+from amqpd.store.sqlite import store as store_module
 from amqpd.store.sqlite.store import Durability, Store
 from tests.disk.power import FATES, Fate, Image, Platter, cuts_of, everything, write_out
 from tests.disk.workload import EMPTY, Confirmed, State, Workload, acceptable, load

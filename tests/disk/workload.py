@@ -17,8 +17,9 @@ from amqpd.message import Message
 from amqpd.store.errors import StoreFull
 from amqpd.store.journal import Journal
 from amqpd.store.sqlite.store import Durability, Store
+from tests.store.store_samples import NOW, contents
 from tests.store.store_samples import load as load_whole
-from tests.store.store_samples import NOW, contents, message, queue, settle
+from tests.store.store_samples import message, queue, settle
 from tests.support.disk import Act, Disk
 
 MOST_QUEUES = 4

@@ -12,8 +12,8 @@ from typing import Any
 
 from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue, Tx
 
-from amqpd.broker.queue import paged_fifo as ready
 from amqpd.broker.definitions import PermissionDefinition, PolicyDefinition, UserDefinition, VhostDefinition
+from amqpd.broker.queue import paged_fifo as ready
 from tests.growth.counting import COUNTER
 from tests.support.talk import Stage, Talk
 

@@ -17,7 +17,6 @@ import pytest
 
 from amqpd.broker.access import hash_known_password, password_matches
 from amqpd.broker.broker import OPERATOR, Broker
-from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.definitions import (
     BindingDefinition,
     Change,
@@ -27,13 +26,14 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
+from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.queue import Queue
 from amqpd.fields import LongString, Timestamp
 from amqpd.identity import CONTROL_SOCKET
 from amqpd.management import control, listings
 from amqpd.management.commands import Commands, Node
 from amqpd.management.control import Control, bind_private, describe_peer
-from amqpd.message import MessageProperties, Message, Route, pack_content
+from amqpd.message import Message, MessageProperties, Route, pack_content
 
 NAME = "127.0.0.1:40000 -> 127.0.0.1:5672"
 

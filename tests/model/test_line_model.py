@@ -9,12 +9,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from amqpd.broker.queue import paged_fifo as ready
 from amqpd.broker.queue.expiry import Deadlines
-from amqpd.broker.queue.pages import Removed, Page, OnDisk
 from amqpd.broker.queue.paged_fifo import PagedFifo
+from amqpd.broker.queue.pages import OnDisk, Page, Removed
 from amqpd.broker.queue.segment import Budget
 from amqpd.message import Message, reference_to
-from tests.support.samples import message
 from tests.support.page_stores import SpillFileInMemory
+from tests.support.samples import message
 
 NO_LIMIT = 1 << 62
 

@@ -26,21 +26,21 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from amqpd.broker.queue import paged_fifo as ready
-from amqpd.broker.queue import pages
 from amqpd.broker.access import Operator
 from amqpd.broker.clock import Clock
-from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.definitions import (
     BindingDefinition,
     ExchangeDefinition,
     PolicyDefinition,
     QueueDefinition,
 )
-from amqpd.broker.queue.pages import Removed, OnDisk
-from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.ports import Journal as JournalPort
-from amqpd.broker.queue.queue import note_holders, Queue
+from amqpd.broker.queue import paged_fifo as ready
+from amqpd.broker.queue import pages
+from amqpd.broker.queue.consumer import Consumer
+from amqpd.broker.queue.pager import MessageNotLoaded
+from amqpd.broker.queue.pages import OnDisk, Removed
+from amqpd.broker.queue.queue import Queue, note_holders
 from amqpd.broker.vhost import Vhost
 from amqpd.fields import decode_table
 from amqpd.message import Message, pack_content, pack_short_string
@@ -49,10 +49,10 @@ from amqpd.store.journal import Journal
 from amqpd.store.sqlite.recovery import Recovered
 from amqpd.store.sqlite.store import Store
 from tests.support.journals import RecordingJournal
+from tests.support.page_stores import PageStoreInMemory, stored
 from tests.support.profiles import PROFILE
 from tests.support.samples import FRAME_MAX, route
-from tests.support.page_stores import PageStoreInMemory, stored
-from tests.support.subscribers import PLENTY, SharedRoom, ListSubscriber
+from tests.support.subscribers import PLENTY, ListSubscriber, SharedRoom
 
 START_MS = 1_800_000_000_000
 DROP_HEAD, REJECT_PUBLISH, REJECT_PUBLISH_DLX = "drop-head", "reject-publish", "reject-publish-dlx"

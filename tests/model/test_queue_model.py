@@ -12,13 +12,13 @@ from itertools import count
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.definitions import Defined
+from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.queue import Queue
 from amqpd.message import Message
 from tests.support.journals import RecordingJournal
 from tests.support.samples import message, queue_definition
-from tests.support.subscribers import PLENTY, SharedRoom, ListSubscriber
+from tests.support.subscribers import PLENTY, ListSubscriber, SharedRoom
 
 
 class Place(Enum):

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from amqpd.broker.clock import Clock
-from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.definitions import Defined
+from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.rules import QueueRules
-from amqpd.message import MessageProperties, Message
+from amqpd.message import Message, MessageProperties
 from tests.support.journals import RecordingJournal
 from tests.support.samples import message, queue_definition
 from tests.support.subscribers import ListSubscriber

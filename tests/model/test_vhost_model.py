@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from amqpd.broker.broker import OPERATOR
-from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.definitions import BindingDefinition, Defined, ExchangeDefinition, QueueDefinition, VhostDefinition
+from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.vhost import Vhost
 from amqpd.errors import AmqpException
 from tests.support.journals import RecordingJournal

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from amqpd.server.addresses import bind
 from amqpd.server.acceptor import ACCEPTED_IN_A_TURN, PAUSE_S, Acceptor
+from amqpd.server.addresses import bind
 from tests.support.loops import FakeLoop
 
 

@@ -11,7 +11,9 @@ from amqpd.config import Config, load
 from amqpd.server.config_check import Findings, check_config
 from amqpd.store.journal import Journal
 from amqpd.store.sqlite.store import Store
-from tests.store.store_samples import NOW, define, load as load_store, query, queue
+from tests.store.store_samples import NOW, define
+from tests.store.store_samples import load as load_store
+from tests.store.store_samples import query, queue
 
 QUEUE = 'queues = [{name = "queue-1", auto_delete = true}]'
 CONFLICT = "inequivalent arg 'auto_delete' for queue 'queue-1' in vhost '/': received 'true' but current is 'false'"

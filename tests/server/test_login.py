@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from amqpd.broker import access
 from amqpd.broker.access import User, hash_known_password
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import UserDefinition, VhostDefinition
-from amqpd.broker import access
 from amqpd.server import login as login_module
 from amqpd.server.login import Logins, is_loopback
 from amqpd.session.credentials import LoginRequest

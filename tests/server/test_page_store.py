@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from amqpd.broker.broker import Broker
-from amqpd.broker.queue.pages import Page, OnDisk
+from amqpd.broker.queue.pages import OnDisk, Page
 from amqpd.broker.queue.segment import MESSAGE_COST, Budget
 from amqpd.message import Message
 from amqpd.properties import read_properties
@@ -19,7 +19,7 @@ from amqpd.server import page_store as page_store_module
 from amqpd.server.page_store import DiskPageStore
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import MemoryJournal
-from amqpd.store.spill import SpillFile, Spill
+from amqpd.store.spill import Spill, SpillFile
 from tests.support.samples import message, messages
 
 

@@ -28,8 +28,8 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
-from amqpd.broker.queue.dispatcher import Dispatcher
 from amqpd.broker.exchange_types.topic import TopicExchange
+from amqpd.broker.queue.dispatcher import Dispatcher
 from amqpd.broker.vhost import Vhost
 from amqpd.message import Message
 from amqpd.properties import read_own_properties

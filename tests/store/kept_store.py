@@ -8,9 +8,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition, VhostDefinition
-from amqpd.store.sqlite import files
-from amqpd.store.sqlite import run_rows
 from amqpd.store.journal import Journal
+from amqpd.store.sqlite import files, run_rows
 from amqpd.store.sqlite.store import Store
 from amqpd.store.tools.checking import findings
 from amqpd.store.tools.stopped import reading

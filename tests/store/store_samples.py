@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from amqpd.broker.definitions import Defined, Definition, QueueDefinition
 from amqpd.broker.queue.pages import NO_EXPIRY
-from amqpd.message import MessageProperties, Message, Route, pack_content
+from amqpd.message import Message, MessageProperties, Route, pack_content
 from amqpd.store.journal import Journal
 from amqpd.store.sqlite.store import Store
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from amqpd.store.sqlite import store as stores
 from amqpd.store.errors import StoreError
-from amqpd.store.sqlite.file_watch import FileWatch
 from amqpd.store.journal import Journal
+from amqpd.store.sqlite import store as stores
+from amqpd.store.sqlite.file_watch import FileWatch
 from amqpd.store.sqlite.store import Store
 from tests.store.store_samples import define, message, queue, save
 

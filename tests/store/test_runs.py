@@ -13,9 +13,8 @@ from msgspec import structs
 
 from amqpd.broker.definitions import Deleted, VhostDefinition
 from amqpd.message import MessageProperties
-from amqpd.store.sqlite import run_rows
-from amqpd.store.sqlite import runs
 from amqpd.store.errors import StoreError
+from amqpd.store.sqlite import run_rows, runs
 from amqpd.store.sqlite.run_rows import FEWEST, LARGEST, MOST_OCTETS, SPAN, bits_of, pack_marks, pack_runs, unpack_marks
 from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import checked, stop, tree

@@ -12,7 +12,7 @@ from pamqp.header import ContentHeader
 from amqpd.message import Message, Route, pack_content
 from amqpd.properties import read_properties
 from amqpd.store.errors import StoreError
-from amqpd.store.spill import DIRECTORY, SpillFile, Spill
+from amqpd.store.spill import DIRECTORY, Spill, SpillFile
 from tests.support.samples import short_string
 
 

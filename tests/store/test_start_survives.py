@@ -24,13 +24,11 @@ from amqpd.message import MessageProperties
 from amqpd.properties import read_own_properties
 from amqpd.server.page_store import DiskPageStore
 from amqpd.server.startup import StartError, open_broker
-from amqpd.store.sqlite import reading
-from amqpd.store.sqlite import recovery
-from amqpd.store.sqlite import runs
 from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Journal
 from amqpd.store.spill import Spill
+from amqpd.store.sqlite import reading, recovery, runs
 from amqpd.store.sqlite.store import Store
 from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import checked

@@ -18,9 +18,9 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
-from amqpd.store.sqlite import store as store_module
 from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Batch
+from amqpd.store.sqlite import store as store_module
 from amqpd.store.sqlite.rows import LARGE_BODY
 from tests.store.store_samples import contents, define, load, message, queue, save, settle
 

@@ -15,9 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from amqpd.broker.definitions import Defined, Deleted, QueueDefinition, VhostDefinition
 from amqpd.message import Message
-from amqpd.store.sqlite import run_rows
 from amqpd.store.errors import StoreFull
 from amqpd.store.journal import Journal
+from amqpd.store.sqlite import run_rows
 from amqpd.store.sqlite.store import Store
 from tests.store.store_samples import NOW, contents, crash, load, message, queue, settle
 

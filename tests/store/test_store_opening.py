@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from amqpd.store.sqlite import files
-from amqpd.store.sqlite import schema
 from amqpd.store.errors import StoreError, StoreLocked
 from amqpd.store.journal import Journal
+from amqpd.store.sqlite import files, schema
 from amqpd.store.sqlite.store import Store
 from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import checked

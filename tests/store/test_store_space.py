@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from amqpd.message import Message
-from amqpd.store.sqlite import store as store_module
 from amqpd.store.journal import Journal
+from amqpd.store.sqlite import store as store_module
 from amqpd.store.sqlite.store import KEPT_FREE_PAGES, LARGEST_LOG, Store
 from amqpd.store.tools.compacting import compact
 from tests.store.store_samples import contents, crash, define, load, message, queue, settle

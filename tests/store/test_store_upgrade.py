@@ -25,9 +25,8 @@ from amqpd.broker.definitions import (
     VhostDefinition,
 )
 from amqpd.fields import LongString, Timestamp
-from amqpd.store.sqlite import files
-from amqpd.store.sqlite import schema
 from amqpd.store.errors import StoreError
+from amqpd.store.sqlite import files, schema
 from amqpd.store.sqlite.store import Store
 from tests.store.store_samples import NOW, PERSISTENT, Whole, contents, load, query
 

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpd.broker.definitions import QueueDefinition
-from amqpd.store.sqlite import views
-from amqpd.store.sqlite import run_rows
+from amqpd.store.sqlite import run_rows, views
 from tests.store.store_samples import PERSISTENT, define, message, queue, save, settle
 
 ONE, TWO = queue(1), queue(2)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from amqpd.broker.definitions import VhostDefinition
-from amqpd.store.sqlite import wal_number
 from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Journal
+from amqpd.store.sqlite import wal_number
 from amqpd.store.sqlite.store import Store
 from amqpd.store.tools import compacting, copies
 from amqpd.store.tools.facts import facts

@@ -11,8 +11,8 @@ import pytest
 
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Journal
-from amqpd.store.sqlite.wal_scan import check_wal
 from amqpd.store.sqlite.store import LARGEST_LOG, Store
+from amqpd.store.sqlite.wal_scan import check_wal
 from tests.store.store_samples import crash, define, load, message, queue
 
 PAGE = 4096

@@ -6,8 +6,8 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from amqpd.broker.queue.pages import NO_EXPIRY, Page, StoredMessages, OnDisk
 from amqpd.broker.ports import Reader
+from amqpd.broker.queue.pages import NO_EXPIRY, OnDisk, Page, StoredMessages
 from amqpd.broker.queue.segment import Budget
 from amqpd.message import Message
 

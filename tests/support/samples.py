@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amqpd.broker.definitions import BindingDefinition, QueueDefinition
-from amqpd.message import MessageProperties, Message, Route, pack_content
+from amqpd.message import Message, MessageProperties, Route, pack_content
 
 FRAME_MAX = 131_072
 TRANSIENT, PERSISTENT = MessageProperties(), MessageProperties(persistent=True)

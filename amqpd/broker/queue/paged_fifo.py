@@ -30,9 +30,9 @@ from amqpd.broker.queue.pages import (
     PAGE_MESSAGES,
     PAGE_OCTETS,
     Cleared,
-    Removed,
-    Page,
     OnDisk,
+    Page,
+    Removed,
 )
 from amqpd.broker.queue.segment import Budget, Segment, body_octets, number_of
 from amqpd.message import Message

@@ -14,14 +14,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from amqpd.broker.departure import Act
-from amqpd.broker.queue.pages import FEWEST_OCTETS, PAGE_MESSAGES, Cleared, Removed, Page, OnDisk
 from amqpd.broker.ports import PageStore
+from amqpd.broker.queue.pages import FEWEST_OCTETS, PAGE_MESSAGES, Cleared, OnDisk, Page, Removed
 from amqpd.broker.queue.segment import MESSAGE_COST
 from amqpd.message import Message
 
 if TYPE_CHECKING:
-    from amqpd.broker.queue.queue import Queue
     from amqpd.broker.queue.fifo import Fifo
+    from amqpd.broker.queue.queue import Queue
 
 PAGES_A_TURN = 1        # read for one queue before others have their turn
 STEPS_A_MESSAGE = 10    # what reading one takes; see broker/effort.py

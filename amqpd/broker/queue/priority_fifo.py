@@ -18,9 +18,9 @@ from functools import partial
 from itertools import chain
 
 from amqpd.broker.queue.expiry import Deadlines
-from amqpd.broker.queue.pages import Cleared, Removed, Page
-from amqpd.broker.queue.fifo import Bound, NO_LIMIT, without_bound
+from amqpd.broker.queue.fifo import NO_LIMIT, Bound, without_bound
 from amqpd.broker.queue.paged_fifo import PagedFifo, is_nowhere
+from amqpd.broker.queue.pages import Cleared, Page, Removed
 from amqpd.broker.queue.segment import DELIVERY_OVERHEAD, Budget
 from amqpd.message import Message
 

@@ -26,23 +26,23 @@ from itertools import chain, groupby, islice
 from typing import Any, Protocol
 
 from amqpd.broker.clock import Clock
-from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED
-from amqpd.broker.queue.expiry import Deadlines
 from amqpd.broker.definitions import QueueDefinition
 from amqpd.broker.departure import Act, Departure
-from amqpd.broker.queue.dispatcher import Dispatcher
-from amqpd.broker.queue.watermark import DeliveryWatermark
-from amqpd.broker.queue.pages import PAGE_OCTETS, Cleared, Removed, Page, StoredMessages, OnDisk
-from amqpd.broker.queue.pager import MessageNotLoaded, Paging, forget_spill_files
-from amqpd.broker.ports import Journal, PageStore
-from amqpd.broker.queue.priority_fifo import PriorityFifo
-from amqpd.broker.queue.jobs import QueueJobs
-from amqpd.broker.queue.fifo import Fifo, NO_LIMIT
-from amqpd.broker.queue.paged_fifo import PagedFifo, is_nowhere
-from amqpd.broker.rules import QueueRules
 from amqpd.broker.page_store import MemoryPageStore
+from amqpd.broker.ports import Journal, PageStore
+from amqpd.broker.queue.consumer import Consumer
+from amqpd.broker.queue.dispatcher import Dispatcher
+from amqpd.broker.queue.expiry import Deadlines
+from amqpd.broker.queue.fifo import NO_LIMIT, Fifo
+from amqpd.broker.queue.jobs import QueueJobs
+from amqpd.broker.queue.paged_fifo import PagedFifo, is_nowhere
+from amqpd.broker.queue.pager import MessageNotLoaded, Paging, forget_spill_files
+from amqpd.broker.queue.pages import PAGE_OCTETS, Cleared, OnDisk, Page, Removed, StoredMessages
+from amqpd.broker.queue.priority_fifo import PriorityFifo
 from amqpd.broker.queue.segment import DELIVERY_OVERHEAD, body_octets, number_of
+from amqpd.broker.queue.watermark import DeliveryWatermark
+from amqpd.broker.rules import QueueRules
 from amqpd.broker.worklist import PIECE, Discard, Later, Waiters, Worklist
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message, reference_to

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
-from amqpd.store.sqlite import files
 from amqpd.store.errors import from_sqlite, from_system
+from amqpd.store.sqlite import files
 
 ALL_PAGES = -1
 

@@ -14,11 +14,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from amqpd.store.sqlite import files
-from amqpd.store.sqlite import wal_number
-from amqpd.store.sqlite import wal_scan
 from amqpd.store.ballast import is_full
 from amqpd.store.errors import StoreError, from_damage, from_finding, from_sqlite, full, is_io_error
+from amqpd.store.sqlite import files, wal_number, wal_scan
 from amqpd.store.sqlite.schema import APPLICATION_ID, format_of_tables, newest_format
 
 

@@ -11,8 +11,8 @@ from typing import cast
 from amqpd.message import (
     BODY_OFFSET_IN_HEADER_FRAME,
     FRAME_OVERHEAD,
-    MessageProperties,
     Message,
+    MessageProperties,
     Route,
     content_of_pieces,
     frames_around,

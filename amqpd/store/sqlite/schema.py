@@ -34,8 +34,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amqpd.store.sqlite.copying import copy_whole
 from amqpd.store.errors import from_sqlite, from_system
+from amqpd.store.sqlite.copying import copy_whole
 from amqpd.store.sqlite.files import make_empty, sync_directory
 from amqpd.store.sqlite.views import VIEWS
 

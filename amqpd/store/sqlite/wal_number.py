@@ -16,8 +16,8 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
-from amqpd.store.sqlite import files
 from amqpd.store.errors import StoreError
+from amqpd.store.sqlite import files
 
 
 def note_beside(database: Path) -> Path:

@@ -22,7 +22,7 @@ from amqpd.store.sqlite.rows import TABLES, checksum_of
 from amqpd.store.sqlite.run_rows import Record, records_of
 from amqpd.store.sqlite.runs import SELECT_RUNS, parse_run
 from amqpd.store.sqlite.schema import format_of_tables
-from amqpd.store.sqlite.statements import ORPHAN_ROWS, COUNT_MESSAGES
+from amqpd.store.sqlite.statements import COUNT_MESSAGES, ORPHAN_ROWS
 from amqpd.store.tools.stopped import Progress, nothing
 from amqpd.wording import counted
 

@@ -10,10 +10,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from amqpd.store.sqlite import files
-from amqpd.store.sqlite import inspection
-from amqpd.store.sqlite.copying import put_in_place
 from amqpd.store.errors import StoreError, from_sqlite
+from amqpd.store.sqlite import files, inspection
+from amqpd.store.sqlite.copying import put_in_place
 from amqpd.store.tools.copies import expect_sound
 from amqpd.store.tools.stopped import Progress, held, nothing
 

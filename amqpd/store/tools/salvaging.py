@@ -25,9 +25,9 @@ import msgspec
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import QueueDefinition
 from amqpd.properties import read_own_properties
-from amqpd.store.sqlite import schema
 from amqpd.store.errors import from_sqlite
 from amqpd.store.journal import MemoryJournal
+from amqpd.store.sqlite import schema
 from amqpd.store.sqlite.reading import MessageReader
 from amqpd.store.sqlite.recovery import CLOCK_BEHIND
 from amqpd.store.sqlite.restoring import definition_of, read_definitions, restore

@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from amqpd.store.sqlite import files
-from amqpd.store.sqlite import wal_number
-from amqpd.store.sqlite import inspection
 from amqpd.store.ballast import is_full
 from amqpd.store.errors import StoreError, from_sqlite, is_io_error
+from amqpd.store.sqlite import files, inspection, wal_number
 from amqpd.store.sqlite.schema import format_of_tables
 
 Progress = Callable[[int, int], None]       # what is done, and what there is in all

@@ -6,8 +6,7 @@ import time
 
 from conformance import methods
 from conformance.fields import Properties
-from tests.canary.packing import (
-    PERSISTENT, consume, exchange_declare, nack, publish, queue_bind, queue_declare, reject)
+from tests.canary.packing import PERSISTENT, consume, exchange_declare, nack, publish, queue_bind, queue_declare, reject
 from tests.canary.peer import batches
 from tests.canary.shape import World, shape
 from tests.canary.shapes.common import await_depth, dead_letter_to, declare, fill
