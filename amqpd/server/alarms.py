@@ -36,6 +36,7 @@ COLLECT_SHARE = 50                  # times as long as the last one took
 RAISED_S = 0.5                      # between two looks while there is an alarm
 DISK_MIN_S, DISK_MAX_S = 0.1, 10.0
 FAST_DISK = 250_000_000             # octets a second that might be written
+WRITTEN_SHARE = 4                   # part of what is left that may be written before a look: it goes to log and file
 
 
 class Alarms:
@@ -53,7 +54,8 @@ class Alarms:
         self._ballast = ballast
         self._raised: set[str] = set()
         self._collects_at = 0.0
-        self._memory_limit_set, self._disk_limit_set = asyncio.Event(), asyncio.Event()
+        self._memory_limit_set, self._look_at_disk = asyncio.Event(), asyncio.Event()
+        self._may_write = 0         # bytes, before the disk is looked at again
         if memory_absolute:
             self._set_memory_limit(None, memory_absolute)
         else:
@@ -71,7 +73,7 @@ class Alarms:
         while self._data_dir is not None:
             if self._ballast is not None and self._ballast.is_spent:
                 await asyncio.to_thread(self._ballast.ensure)
-            await _sleep(self.check_disk(), self._disk_limit_set)
+            await _sleep(self.check_disk(), self._look_at_disk)
 
     def check_memory(self) -> float:
         """Look at memory now; says in how many seconds that should be done again."""
@@ -111,7 +113,17 @@ class Alarms:
             log.info("Free disk space is %s. Free bytes: %d. Limit: %d",
                      "insufficient" if is_low else "sufficient", free, self._disk_free_limit)
         self._change(DISK, is_low)
+        self._may_write = max(0, free - self._disk_free_limit) // WRITTEN_SHARE
         return min(DISK_MAX_S, max(DISK_MIN_S, 2 * (free - self._disk_free_limit) / FAST_DISK))
+
+    def on_written(self, size: int) -> None:
+        """Look at the disk soon if so many bytes of contents were stored that its limit may be near.
+
+        The time between two looks is right for a disk of a known speed; a faster one may be full before the second.
+        """
+        self._may_write -= size
+        if self._may_write < 0 and DISK not in self._raised:
+            self._look_at_disk.set()
 
     def _change(self, resource: str, is_on: bool) -> None:
         if is_on == (resource in self._raised):
@@ -140,7 +152,7 @@ class Alarms:
     def set_disk_free_limit(self, octets: int) -> None:
         """Set how much should be free, and look at once."""
         self._disk_free_limit = octets
-        self._disk_limit_set.set()
+        self._look_at_disk.set()
         log.info("Disk free limit set to %d bytes", octets)
         self.check_disk()
 

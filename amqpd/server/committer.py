@@ -29,6 +29,7 @@ FEWEST_WAITING, MOST_WAITING = 500, 50_000              # changes, publishes and
 OVERFULL = 4                            # times as much, and nobody at all adds more
 MOST_OF_JOBS = 250                      # beyond which jobs add no more: theirs take longer than publishes
 FEWEST_OCTETS_WAITING, MOST_OCTETS_WAITING = 2 << 20, 32 << 20
+ROW_SIZE = 100                          # bytes a change takes in the store, about
 NEXT_S = 0.01                           # in which the loop has a batch ready, if anybody waits for one
 FILES_CHECKED_S = 0.5
 SWEEP_S = 0.005                         # without a batch, before a piece of what is deleted leaves the store
@@ -44,6 +45,10 @@ def _nothing() -> None:
     """There is no clock to be followed."""
 
 
+def _not_counted(size: int) -> None:
+    """Nobody watches the disk."""
+
+
 class _Ended(Exception):
     """The thread has nothing to do any more."""
 
@@ -52,13 +57,15 @@ class Committer:
     """Writes the journal's batches. `on_failure` hears, in the loop, of the one error there is no way past.
 
     `with_room` does what it is given, in the thread, and may do it again after a StoreFull; see store/ballast.py.
-    `follow_clock` is called before each batch: what has to be known of the wall clock goes with it.
+    `follow_clock` is called before each batch: what has to be known of the wall clock goes with it. `on_written` hears
+    after each batch how many bytes it had about.
     """
 
     def __init__(
         self, journal: Journal, store: Store, turn: LoopTurn, loop: asyncio.AbstractEventLoop,
         on_failure: Callable[[StoreError], None], page_store: DiskPageStore,
         with_room: Callable[[Callable[[], None]], None] = just_do, follow_clock: Callable[[], None] = _nothing,
+        on_written: Callable[[int], None] = _not_counted,
     ) -> None:
         self._journal = journal
         self._page_store = page_store
@@ -68,6 +75,7 @@ class Committer:
         self._on_failure = on_failure
         self._with_room = with_room
         self._follow_clock = follow_clock
+        self._on_written = on_written
         self._is_busy = self._is_told = False
         self._committed_number = 0
         self._most, self._most_octets = MOST_WAITING // 4, MOST_OCTETS_WAITING // 4
@@ -313,6 +321,7 @@ class Committer:
         self._is_busy = False
         self._committed_number = number
         self._measure(self._loop.time() - self._taken_at)
+        self._on_written(self._taken_weight + ROW_SIZE * self._taken_count)
         self._journal.pending_confirms.committed()
         self._one_more.set()
         self._turn.on_commit(number)

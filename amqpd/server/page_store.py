@@ -52,6 +52,7 @@ class DiskPageStore:
         self._writer = ThreadPoolExecutor(1, "amqpd-spill")
         self._has_ended = False
         self.rewrite_s = REWRITE_S
+        self.on_written: Callable[[int], None] = _not_counted       # hears how many bytes a spill file has
         spill.on_sparse = self._note_sparse
 
     def begin(self, broker: Broker, schedule: Callable[[], None], has_disk: Callable[[], bool]) -> None:
@@ -139,7 +140,9 @@ class DiskPageStore:
     def _spilled(self, page: Page, future: Future[SpillFile]) -> None:
         error = future.exception()
         if error is None:
-            page.let_go(self.budget, future.result())
+            spill_file = future.result()
+            page.let_go(self.budget, spill_file)
+            self.on_written(spill_file.size)
             return
         page.stay(self.budget)
         if self.can_spill:
@@ -170,6 +173,10 @@ class DiskPageStore:
 
 def _nothing() -> None:
     """Nobody is there yet to be served."""
+
+
+def _not_counted(size: int) -> None:
+    """Nobody watches the disk."""
 
 
 def _zero() -> int:

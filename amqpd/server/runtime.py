@@ -121,7 +121,8 @@ class Runtime:
         alarms = self._alarms(turn)
         wall_clock = WallClock(broker.clock, Journal() if storage is None else storage.journal, turn)
         if storage is not None:
-            await self._start_committer(undo, broker, storage, turn, wall_clock)
+            storage.page_store.on_written = alarms.on_written
+            await self._start_committer(undo, broker, storage, turn, wall_clock, alarms)
         declare_configuration(config, broker)
         logins = Logins(broker, frozenset(config.loopback_users), config.limits.login_failure_delay_s)
         undo.callback(logins.close)
@@ -165,13 +166,14 @@ class Runtime:
         return found
 
     async def _start_committer(
-        self, undo: contextlib.AsyncExitStack, broker: Broker, storage: Storage, turn: LoopTurn, wall_clock: WallClock
+        self, undo: contextlib.AsyncExitStack, broker: Broker, storage: Storage, turn: LoopTurn, wall_clock: WallClock,
+        alarms: Alarms,
     ) -> None:
         turn.page_store = storage.page_store
         storage.page_store.begin(broker, turn.schedule, lambda: "disk" not in turn.alarm)
         turn.committer = committer = Committer(
             storage.journal, storage.store, turn, turn.loop, self._fail, storage.page_store, self._ballast.with_room,
-            wall_clock.follow)
+            wall_clock.follow, alarms.on_written)
         committer.start()
         undo.push_async_callback(committer.end)
 

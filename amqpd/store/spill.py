@@ -47,7 +47,7 @@ class SpillFile:
         self._read_properties = read_properties
         self._is_left = bytearray(b"\1") * len(run)     # by place: many spill files can be waiting
         self._left = self._written = len(run)
-        self._size = size
+        self.size = size
         self._on_sparse = on_sparse
 
     @property
@@ -74,7 +74,7 @@ class SpillFile:
         """Use this file from now on, which has at least what is left."""
         if self._left:
             path, self._path = self._path, path
-            self._written, self._size = self._left, size
+            self._written, self.size = self._left, size
         path.unlink(missing_ok=True)
 
     def read(self) -> list[Message]:
@@ -125,7 +125,7 @@ class SpillFile:
                 self._left -= 1
                 if not self._left:
                     self._path.unlink(missing_ok=True)
-        if 0 < self._left * SPARSE <= self._written and self._size >= FEWEST_OCTETS:
+        if 0 < self._left * SPARSE <= self._written and self.size >= FEWEST_OCTETS:
             self._written = 0       # so that it is asked for once
             self._on_sparse(self)
 

@@ -133,6 +133,40 @@ def test_the_disk_is_looked_at_the_more_often_the_nearer_the_limit_is(
     assert bench.alarms.check_disk() == pytest.approx(seconds)
 
 
+def test_the_disk_is_looked_at_when_much_was_written_since_the_last_look(bench: Bench) -> None:
+    """A fast disk is full before the next look is due: 2 GB free above the limit are looked at after 0.5 GB."""
+    bench.free = 3 * GB
+    looks: list[int] = []
+    real = bench.alarms.check_disk
+
+    def check() -> float:
+        looks.append(bench.free)
+        return real()
+
+    bench.alarms.check_disk = check  # type: ignore[method-assign]
+
+    async def watch() -> None:
+        task = asyncio.ensure_future(bench.alarms.watch_disk_forever())
+        await turns()
+        for size, count in ((GB // 4, 1), (GB // 4, 1), (1, 2), (GB // 2, 2), (1, 3)):
+            bench.alarms.on_written(size)
+            await turns()
+            assert len(looks) == count, size
+        bench.free = GB - 1
+        bench.alarms.on_written(GB // 2 + 1)
+        await turns()
+        assert bench.turn.reasons == ["low on disk"]
+        task.cancel()
+
+    asyncio.run(watch())
+
+
+async def turns() -> None:
+    """Let what is scheduled run."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
 def test_a_disk_limit_that_is_set_holds_at_once(bench: Bench) -> None:
     bench.alarms.set_disk_free_limit(11 * GB)
     bench.alarms.set_disk_free_limit(0)

@@ -120,11 +120,12 @@ class Bench:
         self.store = GatedStore()
         self.turn = FakeLoopTurn()
         self.page_store = FakePageStore()
+        self.written: list[int] = []
         self.failures: list[StoreError] = []
         self.failed = asyncio.Event()
         self.committer = Committer(
             self.journal, self.store, self.turn, asyncio.get_running_loop(),  # type: ignore[arg-type]  # stand-ins
-            self.fail, self.page_store)
+            self.fail, self.page_store, on_written=self.written.append)
         self.committer.start()
 
     def fail(self, error: StoreError) -> None:
@@ -156,6 +157,16 @@ def test_a_batch_is_committed_and_then_told() -> None:
 
     bench = run(talk)
     assert (bench.store.committed, bench.store.checkpoints) == ([1], 0)
+
+
+def test_after_a_batch_it_is_told_how_much_was_written() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.record(1, 2)
+        weight = bench.journal.filling.weight
+        await bench.committer.wait_committed()
+        assert weight and bench.written == [weight + 200]
+
+    run(talk)
 
 
 def test_nobody_waits_for_the_log_to_be_written_back_and_nobody_reads_meanwhile() -> None:

@@ -150,6 +150,8 @@ async def until(is_so: Any) -> None:
 def test_what_the_store_does_not_keep_comes_back_from_its_spill_file(bench: Bench) -> None:
     run = messages(1, 2, 3)
     page = page_of(run)
+    written: list[int] = []
+    bench.page_store.on_written = written.append
 
     async def main() -> None:
         page.leave(bench.budget)
@@ -158,8 +160,8 @@ def test_what_the_store_does_not_keep_comes_back_from_its_spill_file(bench: Benc
 
     asyncio.run(main())
     on_disk = page.on_disk
+    assert on_disk.spill_file is not None and written == [on_disk.spill_file.size]
     assert [m.number for m in bench.page_store.fetch(on_disk)] == [1, 2, 3]
-    assert on_disk.spill_file is not None
     on_disk.spill_file.forget([2, 3])
     fetched = bench.page_store.fetch(OnDisk([1], on_disk.spill_file))
     assert [m.number for m in fetched] == [1], "the spill file is gone, and not needed"
