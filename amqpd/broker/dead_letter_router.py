@@ -282,7 +282,6 @@ class DeadLetterRouter:
         """Put copies into a queue; return them if that failed, since nobody knows then how far it came."""
         try:
             target.publish(copies)
-            target.take_refused()
         except Exception:
             log.exception("queue '%s' in vhost '%s' could not take %d dead letters: they are set aside in their queue",
                           target.name, target.definition.vhost, len(copies))

@@ -102,10 +102,10 @@ class HandOver:
 
     def _publish(self, queue: Queue) -> None:
         try:
-            self.batch = max(self.batch, queue.publish(self._messages, is_timed=self._is_timed))
-            if queue.refused:
-                first = self._messages[0].number
-                self.refused.update([message.number - first for message in queue.take_refused()])
+            outcome = queue.publish(self._messages, is_timed=self._is_timed)
+            self.batch = max(self.batch, outcome.batch)
+            first = self._messages[0].number
+            self.refused.update([message.number - first for message in outcome.refused])
         except Exception:
             log.exception("queue '%s' in vhost '%s' could not take %d messages", queue.name, queue.definition.vhost,
                           self.count)

@@ -163,8 +163,9 @@ class Commit:
                     run += messages
         broker.effort.total += PIECE - room
         for queue, run in runs.items():
-            self.batch = max(self.batch, queue.publish(run, is_timed=is_timed))
-            self.is_partial = bool(queue.take_refused()) or self.is_partial
+            outcome = queue.publish(run, is_timed=is_timed)
+            self.batch = max(self.batch, outcome.batch)
+            self.is_partial = bool(outcome.refused) or self.is_partial
 
     def _begin_hand_over(self, held: Held, queues: list[Queue]) -> None:
         messages = held.messages[self._at : self._at + MOST_MESSAGES]

@@ -274,12 +274,11 @@ class Publishing:
         self._channel.owner.published_runs += 1
         batch = 0
         for queue, run in runs.items():
-            batch = max(batch, queue.publish(run, is_timed=is_timed))
-            if queue.refused:
-                refused = queue.take_refused()
-                if self.confirms:
-                    ahead = self._sequence + 1 - first_number
-                    self._refused.update([message.number + ahead for message in refused])
+            outcome = queue.publish(run, is_timed=is_timed)
+            batch = max(batch, outcome.batch)
+            if outcome.refused and self.confirms:
+                ahead = self._sequence + 1 - first_number
+                self._refused.update([message.number + ahead for message in outcome.refused])
         if self.confirms and count:
             self._sequence += count
             self._wait_for(batch, first_number, first_number + count - 1)

@@ -10,7 +10,7 @@ from amqpd.broker.clock import Clock, Sleeper
 from amqpd.broker.definitions import Defined
 from amqpd.broker.effort import SLICE, SMALLEST_SLICE, Effort
 from amqpd.broker.queue.consumer import Consumer
-from amqpd.broker.queue.queue import CANCEL_STEPS, Queue
+from amqpd.broker.queue.queue import CANCEL_STEPS, Outcome, Queue
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.worklist import PIECE, Worklist
 from amqpd.errors import ChannelException
@@ -412,7 +412,7 @@ def test_answers_to_a_deleted_queue_change_nothing(durable: Queue, journal: Reco
 
 def test_a_deleted_queue_takes_nothing(durable: Queue, journal: RecordingJournal) -> None:
     durable.deleted = True
-    assert durable.publish(messages(1, persistent=True)) == 0
+    assert durable.publish(messages(1, persistent=True)) == Outcome()
     assert journal.is_empty and ready(durable) == []
 
 
@@ -441,12 +441,13 @@ def test_those_that_die_of_the_delivery_limit_leave_the_others_of_their_run(jour
 # The journal
 
 def test_persistent_messages_of_a_durable_queue_are_recorded(durable: Queue, journal: RecordingJournal) -> None:
-    assert durable.publish([message(1, persistent=True), message(2), message(3, persistent=True)]) == journal.batch
+    run = [message(1, persistent=True), message(2), message(3, persistent=True)]
+    assert durable.publish(run) == Outcome(journal.batch)
     assert list(journal.now.messages[1]) == [1, 3]
 
 
 def test_transient_messages_are_not_recorded(durable: Queue, journal: RecordingJournal) -> None:
-    assert durable.publish(messages(1, 2)) == 0
+    assert durable.publish(messages(1, 2)).batch == 0
     purge = durable.purge()
     assert (purge.count, purge.batch) == (2, 0)
     assert journal.is_empty
@@ -462,7 +463,7 @@ def test_settling_is_recorded(durable: Queue, subscriber: ListSubscriber, journa
 
 def test_a_delivery_without_ack_settles(durable: Queue, subscriber: ListSubscriber, journal: RecordingJournal) -> None:
     subscribe(durable, subscriber, no_ack=True)
-    assert durable.publish(messages(1, persistent=True)) == journal.batch
+    assert durable.publish(messages(1, persistent=True)).batch == journal.batch
     assert journal.now.messages[1] == {}
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from amqpd.broker.broker import OPERATOR, Broker
 from amqpd.broker.definitions import BindingDefinition, Deleted, ExchangeDefinition, QueueDefinition, VhostDefinition
+from amqpd.broker.queue.queue import Outcome
 from amqpd.broker.vhost import Vhost
 from amqpd.broker.worklist import PIECE
 from tests.support.journals import RecordingJournal
@@ -92,7 +93,7 @@ def test_nothing_is_recorded_of_what_still_happens_in_a_deleted_vhost(
     assert queue.jobs.has_work
     broker.delete_vhost("/")
     assert not journal.now.messages
-    assert queue.publish(messages(3_000, persistent=True)) == 0
+    assert queue.publish(messages(3_000, persistent=True)) == Outcome()
     broker.worklist.work_off()
     assert isinstance(journal.changes[-1], Deleted)
 

@@ -57,7 +57,7 @@ def test_the_watermark_of_what_is_delivered_at_once_rises_in_its_own_batch(
 ) -> None:
     subscriber = ListSubscriber()
     subscribe(queue, subscriber)
-    batch = queue.publish(messages(1, 2, persistent=True))
+    batch = queue.publish(messages(1, 2, persistent=True)).batch
     assert subscriber.numbers() == [1, 2]
     assert watermark(journal) >= 2 and journal.batch == batch
 

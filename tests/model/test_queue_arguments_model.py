@@ -40,7 +40,7 @@ from amqpd.broker.queue import pages
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.queue.pages import OnDisk, Removed
-from amqpd.broker.queue.queue import Queue, note_holders
+from amqpd.broker.queue.queue import Outcome, Queue, note_holders
 from amqpd.broker.vhost import Vhost
 from amqpd.fields import decode_table
 from amqpd.message import Message, pack_content, pack_short_string
@@ -230,12 +230,12 @@ class WatchedQueue(Queue):
 
     machine: QueueArgumentsMachine
 
-    def publish(self, run: Sequence[Message], *, is_timed: bool = False) -> int:
+    def publish(self, run: Sequence[Message], *, is_timed: bool = False) -> Outcome:
         """See `Queue`."""
         self.machine.comes(self, run)
-        batch = super().publish(run, is_timed=is_timed)
-        self.machine.has_come(self, run)
-        return batch
+        outcome = super().publish(run, is_timed=is_timed)
+        self.machine.has_come(self, outcome.refused)
+        return outcome
 
     def drop(self, run: Sequence[Message], reason: str) -> int:
         """See `Queue`."""
@@ -567,10 +567,10 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         for message in run:
             note_holders(queues, [message])
         for queue in queues:
-            batch = queue.publish(run, is_timed=any(draft.expiration_ms is not None for draft in drafts))
-            refused = queue.take_refused()
-            took = [message for message in run if message not in refused]
-            assert bool(batch) == (queue.definition.durable and any(message.facts.persistent for message in took))
+            outcome = queue.publish(run, is_timed=any(draft.expiration_ms is not None for draft in drafts))
+            took = [message for message in run if message not in outcome.refused]
+            is_kept = queue.definition.durable and any(message.facts.persistent for message in took)
+            assert bool(outcome.batch) == is_kept
 
     @rule(
         name=st.sampled_from(["source", "source", "target"]), channel=st.integers(0, 1), prefetch=st.integers(0, 3),
@@ -783,17 +783,17 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         if queue.rules.overflow != DROP_HEAD:
             assert not is_full(queue.rules, len(queue.ready), queue.ready.octets, message.body_size)
 
-    def has_come(self, queue: Queue, run: Sequence[Message]) -> None:
+    def has_come(self, queue: Queue, refused: Sequence[Message]) -> None:
         """What was refused found the queue full, and is nowhere in it."""
-        refused = {message.number for message in queue.refused}
-        assert refused <= self.arriving
+        numbers = {message.number for message in refused}
+        assert numbers <= self.arriving
         assert not refused or queue.rules.overflow != DROP_HEAD
         held_here = self.held[queue.name]
-        for number in refused:
+        for number in numbers:
             held_here.pop(number, None)
         ready = self.in_line(queue)
         octets = sum(held.message.body_size for held in ready)
-        for message in queue.refused:
+        for message in refused:
             assert is_full(queue.rules, len(ready), octets, message.body_size), "refused without need"
         taken = [held for held in ready if held.message.number in self.arriving]
         if queue.rules.overflow != DROP_HEAD and taken:

@@ -127,16 +127,16 @@ class QueueRulesMachine(RuleBasedStateMachine):
             end_ms = self.clock.now_ms + min(lives) if lives else None
             self.known[one.number] = Known(one, end_ms, min(priority or 0, self.holds.max_priority))
         self.publishing = {one.number for one in run}
-        self.queue.publish(run, is_timed=expiration is not None)
+        outcome = self.queue.publish(run, is_timed=expiration is not None)
         self.listen()
         self.publishing.clear()
-        self.refuse(run, self.queue.take_refused())
+        self.refuse(run, outcome.refused)
         self.forget_the_dropped()
 
-    def refuse(self, run: list[Message], refused: list[Message]) -> None:
+    def refuse(self, run: list[Message], refused: Sequence[Message]) -> None:
         if refused:
             assert self.holds.overflow != "drop-head"
-            assert refused == [one for one in run if one in refused], "refused out of order"
+            assert [*refused] == [one for one in run if one in refused], "refused out of order"
         for one in refused:
             known = self.known[one.number]
             dies_too = self.holds.overflow == "reject-publish-dlx" and self.holds.dead_letter_exchange is not None

@@ -25,6 +25,8 @@ from functools import partial
 from itertools import chain, groupby, islice
 from typing import Any, Protocol
 
+import msgspec
+
 from amqpd.broker.clock import Clock
 from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED
 from amqpd.broker.definitions import QueueDefinition
@@ -72,6 +74,20 @@ class DeadLetterSink(Protocol):
 
     def unused(self, queue: Queue) -> None:
         """The queue's own time is up."""
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """What became of a run that was published to a queue.
+
+    `batch` is the journal's batch that makes it safe, or 0 if nothing has to be; `refused` are the messages that the
+    limits did not let in.
+    """
+
+    batch: int = 0
+    refused: Sequence[Message] = ()
+
+
+TAKEN = Outcome()       # all of it, and nothing to wait for
 
 
 class Purge:
@@ -132,7 +148,6 @@ class Queue:
         self.deleted = False
         self.is_still_stored = False    # deleted, but not yet in the journal
         self.is_remembered = False      # by a walk; see broker/routing.py
-        self.refused: list[Message] = []            # what `publish` did not take, until `take_refused`
         self.published_total = self.delivered_total = self.got_total = self.settled_total = 0
         self.redelivered_total = 0
         self.kept_on_disk = 0       # messages, ready, unacked or dying, that the store keeps or is about to
@@ -157,18 +172,18 @@ class Queue:
 
     # Messages in
 
-    def publish(self, run: Sequence[Message], *, is_timed: bool = False) -> int:
+    def publish(self, run: Sequence[Message], *, is_timed: bool = False) -> Outcome:
         """Take a run of messages, in publish order, and hand out what can be handed out.
 
-        `is_timed` says that some of them have an expiration. Returns the journal's batch that makes them safe;
-        0 if none of them needs to be. What the limits do not let in is left in `refused`. A queue that was
-        deleted since they were routed, in a transaction, takes nothing.
+        `is_timed` says that some of them have an expiration. A queue that was deleted since they were routed, in a
+        transaction, takes nothing and refuses nothing.
         """
         if self.deleted:
-            return 0
+            return TAKEN
         if self._is_limited and self.rules.overflow != DROP_HEAD:
             return self._publish_within_limits(run, is_timed)
-        return self._take_in(run, is_timed)
+        batch = self._take_in(run, is_timed)
+        return Outcome(batch) if batch else TAKEN
 
     def _take_in(self, run: Sequence[Message], is_timed: bool) -> int:
         is_timed = is_timed or self.rules.message_ttl_ms is not None
@@ -234,9 +249,10 @@ class Queue:
             return None
         return {message.number: self._clock.to_stored(ends[message]) for message in run if message in ends}
 
-    def _publish_within_limits(self, run: Sequence[Message], is_timed: bool) -> int:
+    def _publish_within_limits(self, run: Sequence[Message], is_timed: bool) -> Outcome:
         """Take as many as there is room for, as often as handing out makes room; refuse what does not fit."""
-        batch, refused, start = 0, [], 0
+        batch, start = 0, 0
+        refused: list[Message] = []
         while start < len(run):
             fits = self._that_fit(run, start)
             if fits:
@@ -245,10 +261,9 @@ class Queue:
                 fits = 1
                 refused.append(run[start])
             start += fits
-        self.refused += refused
         if refused and self.rules.overflow == REJECT_PUBLISH_DLX:
             self._dead_letter(refused, MAXLEN, is_stored=False)
-        return batch
+        return Outcome(batch, refused)
 
     def _that_fit(self, run: Sequence[Message], start: int = 0) -> int:
         """How many of these, from this one on, the limits let wait."""
@@ -271,11 +286,6 @@ class Queue:
             return True
         return (rules.max_length is None or len(self.ready) < rules.max_length) and (
             rules.max_length_bytes is None or self.ready.octets + body_size <= rules.max_length_bytes)
-
-    def take_refused(self) -> list[Message]:
-        """What was not let in since this was last asked."""
-        refused, self.refused = self.refused, []
-        return refused
 
     @property
     def _is_over_limits(self) -> bool:
