@@ -10,7 +10,7 @@ Spec: tx class; RabbitMQ docs/semantics.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import Enum, auto
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -233,8 +233,10 @@ class Commit:
         self._consuming.carry_out(Verdict.REQUEUE, taken)
 
 
-def by_consumer(answered: Iterable[Unacked]) -> dict[Consumer, list[Message]]:
+def by_consumer(answered: Collection[Unacked]) -> dict[Consumer, list[Message]]:
     """Sort deliveries by whom they were given to; their order stays."""
+    if len(consumers := {consumer for _, consumer in answered}) == 1:
+        return {consumers.pop(): [message for message, _ in answered]}
     taken: dict[Consumer, list[Message]] = {}
     add_by_consumer(taken, answered)
     return taken

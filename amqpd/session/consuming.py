@@ -58,6 +58,8 @@ LEAVE_STEPS, GO_BACK_STEPS = 5, 10      # what it takes that a consumer leaves, 
 HEAD_STEPS = 5          # what it takes to make a delivery head
 RUN_STEPS = 5           # what a run of deliveries takes, beyond a step for each; see broker/effort.py
 COUNTED_STEPS = 7       # what it takes to write a count of failures into a message, at least
+ALIKE_FROM = 8          # deliveries in a run, from which it is faster to pack them all at once
+JOINED = 2_048          # octets of content, on an average, up to which deliveries are joined when they are packed
 REPORTED = 16 << 10     # octets to be answered, for which a channel reports to the broker
 COPIED = 1_024          # octets of content that are copied in a step
 LOOKED_AT_IN_A_STEP = 10       # consumers, or deliveries, of which it is asked whether they are overdue
@@ -152,12 +154,11 @@ class Consuming:
             self._in_flight += len(run)
             self.unacked.update(zip(tags, zip(run, repeat(consumer))))
         heads = self._heads[consumer.tag]
-        known = heads.by_route.known
         pieces: list[bytes] = []
         if consumer.queue.may_have_redelivered(run):
             self._deliver_some_again(heads, consumer.queue, zip(tags, run), pieces)
-        else:
-            route = None
+        elif len(run) < ALIKE_FROM or not self._deliver_alike(heads, tags, run, pieces):
+            known, route = heads.by_route.known, None
             for tag, message in zip(tags, run):
                 if message.route is not route:
                     route = message.route
@@ -172,6 +173,28 @@ class Consuming:
             self._unreported += size
             if self._unreported > REPORTED:
                 self._report()
+
+    def _deliver_alike(self, heads: _Heads, tags: range, run: Sequence[Message], pieces: list[bytes]) -> bool:
+        """Pack a run that came by one route; return whether it did.
+
+        The fast twin of `deliver`'s loop: no bytecode for each message. Small contents are joined here, so that the
+        outbox counts and joins one piece for them all.
+        """
+        count, route = len(run), run[0].route
+        if [message.route for message in run].count(route) < count:
+            return False
+        front, back, _, fits = heads.by_route.known.get(route) or self._head(heads, route)
+        if not fits:
+            return False
+        contents = [message.content for message in run]
+        alike = [front, b"", back, b""] * count
+        alike[1::4] = map(pack_tag, tags)
+        alike[3::4] = contents
+        if sum(map(len, contents)) <= count * JOINED:
+            pieces.append(b"".join(alike))
+        else:
+            pieces += alike
+        return True
 
     def _report(self) -> None:
         """Tell the broker how much was sent that is to be answered."""
@@ -467,12 +490,12 @@ class Consuming:
             for place, (tag, multiple) in enumerate(tags):
                 if multiple:
                     answered += self._take_piece(tag).values()
-                elif tag in unacked:
-                    answered.append(unacked.pop(tag))
+                    if self._until:
+                        return tags[place:] + rest
+                elif one := unacked.pop(tag, None):
+                    answered.append(one)
                 else:
                     raise unknown_tag(tag)
-                if self._until:
-                    return tags[place:] + rest
             return rest
         finally:
             taken = by_consumer(answered)

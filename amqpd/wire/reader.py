@@ -158,6 +158,11 @@ class _Content:
         """Make room for so many octets, if it is worth while. What is there already stays where it is, as a rule."""
         if room < LARGE_BODY:
             return
+        if self.filled < LARGE_BODY:        # to move that costs less than to put so many zeros behind it
+            frames = bytearray(self.filled + room)
+            frames[: self.filled] = memoryview(self.frames)[: self.filled]
+            self.frames = frames
+            return
         more = bytes(self.filled + room - len(self.frames))
         try:
             self.frames += more

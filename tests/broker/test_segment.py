@@ -8,7 +8,7 @@ from amqpd.broker.broker import Broker
 from amqpd.broker.queue.expiry import Deadlines
 from amqpd.broker.queue.paged_fifo import PagedFifo
 from amqpd.broker.queue.pages import PAGE_MESSAGES
-from amqpd.broker.queue.segment import PLACES_A_STEP, Budget, Segment
+from amqpd.broker.queue.segment import DELIVERY_OVERHEAD, NO_BOUND, PLACES_A_STEP, Budget, Segment
 from tests.support.journals import RecordingJournal
 from tests.support.samples import messages
 
@@ -80,3 +80,25 @@ def test_the_broker_counts_the_walks(journal: RecordingJournal) -> None:
 @pytest.fixture
 def journal() -> RecordingJournal:
     return RecordingJournal()
+
+
+@pytest.mark.parametrize("limit, room, bound", [
+    (1_000, NO_BOUND, NO_BOUND), (3_000, NO_BOUND, 700), (3_000, 72_800, NO_BOUND), (3_000, 30_000, NO_BOUND),
+    (16, NO_BOUND, NO_BOUND), (16, NO_BOUND, 20), (16, 1, NO_BOUND)])
+def test_a_long_run_is_what_short_ones_are(segment: Segment, limit: int, room: int, bound: int) -> None:
+    others = Segment(Budget())
+    others.extend(messages(*range(11, COUNT + 1)))
+    expected: list[int] = []
+    used = 0
+    while used < room and len(expected) < limit and (one := others.take(1, 1, bound)):
+        used += one[0].body_size + DELIVERY_OVERHEAD * bool(expected)
+        expected.append(one[0].number)
+    assert [one.number for one in segment.take(limit, room, bound)] == expected
+    assert (segment.octets, len(segment)) == (others.octets, len(others))
+    segment.check()
+
+
+def test_what_was_put_back_or_removed_is_in_its_place_in_a_long_run(segment: Segment) -> None:
+    segment.put_back(messages(3, 5))
+    segment.remove(list(segment)[102:202])
+    assert [one.number for one in segment.take(200, NO_BOUND)] == [3, 5, *range(11, 111), *range(211, 309)]

@@ -157,6 +157,29 @@ def test_messages_of_another_channel_and_frame_size_are_fitted(stage: Stage) -> 
     delivered(consume(two, channel=2), 1, bytes(10_000), channel=2)
 
 
+@pytest.mark.parametrize("bodies", [
+    pytest.param([b"%d" % number for number in range(20)], id="small"),
+    pytest.param([b"%d" % number * 3_000 for number in range(20)], id="too large to be joined"),
+    pytest.param([bytes(number * 700) for number in range(20)], id="of different sizes, one of them empty"),
+])
+def test_a_long_run_is_delivered_as_it_was_published(talk: Talk, bodies: list[bytes]) -> None:
+    """By one route, by two in turn, and, to the second client, on another channel."""
+    talk.open_channel().client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0))
+    talk.client(Queue.Bind(queue="q", exchange="amq.direct", routing_key="q")).broker(Queue.BindOk())
+    talk.publish("q", *bodies)
+    for body in bodies:
+        talk.publish("q", body, exchange="amq.direct").publish("q", body)
+    consume(talk, no_ack=True)
+    expected = [("", body) for body in bodies] + [(name, body) for body in bodies for name in ("amq.direct", "")]
+    for tag, (exchange, body) in enumerate(expected, 1):
+        talk.broker(Basic.Deliver("c", tag, False, exchange, "q"), content=body)
+    talk.client(Basic.Cancel("c")).broker(Basic.CancelOk("c"))
+    talk.publish("q", *bodies).open_channel(2)
+    consume(talk, channel=2)
+    for tag, body in enumerate(bodies, 1):
+        delivered(talk, tag, body, channel=2)
+
+
 # Cancelling
 
 def test_cancel_stops_deliveries_and_leaves_what_is_unacked(open_talk: Talk) -> None:
