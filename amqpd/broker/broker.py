@@ -287,14 +287,16 @@ class Broker:
         Unacked messages must have been requeued by then.
         """
         return {
-            queue.definition.number: list(queue.redelivered) for queue in self._durable_queues() if queue.redelivered}
+            queue.definition.number: list(queue.redelivery.numbers) for queue in self._durable_queues()
+            if queue.redelivery.numbers}
 
     def redelivered_to(self) -> dict[int, int]:
         """The same of those of which only a bound is known: the last stop was none, or the queue's deletion is not
         recorded, and nobody keeps account of it any more.
         """
         bounds = {
-            queue.definition.number: queue.redelivered_to for queue in self._durable_queues() if queue.redelivered_to}
+            queue.definition.number: queue.redelivery.bound for queue in self._durable_queues()
+            if queue.redelivery.bound}
         for vhost in self.vhosts.values():
             for queue in vhost.leaving.queues.values():
                 if queue.is_still_stored:

@@ -175,7 +175,7 @@ class DeadLetterRouter:
             log.exception("queue '%s' in vhost '%s': %d dead letters cannot be moved and are set aside",
                           deaths.queue.name, deaths.queue.definition.vhost, len(run))
             if deaths.is_stored:
-                deaths.queue.set_aside(run)
+                deaths.queue.dead_letters.set_aside(run)
         finally:
             self._moving = None
             deaths.at += taken
@@ -233,7 +233,7 @@ class DeadLetterRouter:
                 aside.append(message)
                 continue
             self._effort.total += _steps_of(message)
-            if dead_route.is_kept and (full := [one for one in targets if not one.has_room_for(copy.body_size)]):
+            if dead_route.is_kept and (full := [one for one in targets if not one.limits.has_room_for(copy.body_size)]):
                 self._refuse(queue, dead_route, message, full)
                 continue
             note_holders(targets, [copy])
@@ -246,8 +246,9 @@ class DeadLetterRouter:
         for target, arriving in runs.items():
             aside += [moved.pop(copy) for copy in self._publish(target, arriving) if copy in moved]
         if deaths.is_stored:
-            queue.set_aside(aside)      # first: after an error all are set aside, and none may have been settled
-            queue.dead_lettered(list(moved.values()))
+            # First: after an error all are set aside, and none may have been settled.
+            queue.dead_letters.set_aside(aside)
+            queue.dead_letters.moved(list(moved.values()))
         return taken
 
     def _prepare(
@@ -352,7 +353,7 @@ class DeadLetterRouter:
         except Exception:
             log.exception("queue '%s' in vhost '%s': message %d cannot be dead-lettered and is set aside",
                           queue.name, queue.definition.vhost, message.number)
-            queue.set_aside([message])
+            queue.dead_letters.set_aside([message])
 
 
 class _Retrying:

@@ -10,18 +10,16 @@ RabbitMQ docs/quorum-queues (at-least-once dead lettering).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from amqpd.broker.dead_letter import DeadLetterRoute
 from amqpd.broker.departure import Departure
 from amqpd.broker.ports import PageStore
-from amqpd.broker.queue.expiry import Deadlines
+from amqpd.broker.queue.deadlines import Deadlines
 from amqpd.broker.queue.fifo import NO_LIMIT
 from amqpd.broker.queue.paged_fifo import PagedFifo
-from amqpd.broker.queue.pager import STEPS_A_MESSAGE, forget_spill_files, page_out
-from amqpd.broker.queue.pages import FEWEST_OCTETS, OnDisk, Page
-from amqpd.broker.queue.segment import MESSAGE_COST
+from amqpd.broker.queue.pager import Pager
+from amqpd.broker.queue.pages import Page, forget_spill_files
 from amqpd.broker.worklist import Discard
 from amqpd.message import Message
 
@@ -42,14 +40,14 @@ class Refused:
     def __init__(self, queue: Queue, dead_route: DeadLetterRoute, page_store: PageStore, retries: Retries) -> None:
         self.queue = queue
         self.dead_route = dead_route
-        self._page_store = page_store
         self._retries = retries
-        self._line = PagedFifo(page_store.budget, Deadlines(), partial(_is_stored, page_store))
+        self._line = PagedFifo(page_store.budget, Deadlines(), queue.records.is_stored)
+        self._pager = Pager(
+            self._line, queue.records, page_store, queue.worklist.effort, self._go_on, queue.dead_letters.lost)
         self._first_number = 0              # the lowest number when it was refused last
         self._by: Sequence[Queue] = ()      # by these, at this version of the routes
         self._version = 0
         self._size = 0                      # of its body
-        self._is_large = self._is_called = self._has_ended = False
 
     def __len__(self) -> int:
         return len(self._line)
@@ -60,9 +58,8 @@ class Refused:
         if not line or message.number < self._next_number:
             self._by, self._size, self._version, self._first_number = by, message.body_size, version, message.number
         line.put_back([message])
-        if not self._is_large and line.octets + MESSAGE_COST * len(line) > FEWEST_OCTETS:
-            self._is_large = True
-            self._page_store.budget.large[self] = None
+        if not self._pager.is_large:
+            self._pager.note_size()
 
     @property
     def _next_number(self) -> int:
@@ -72,65 +69,21 @@ class Refused:
     def is_pointless(self, version: int) -> bool:
         """Return whether the first one would be refused again."""
         return self._first_number == self._next_number and version == self._version and any([
-            not queue.deleted and not queue.has_room_for(self._size) for queue in self._by])
+            not queue.deleted and not queue.limits.has_room_for(self._size) for queue in self._by])
 
     def take_first(self) -> Message | None:
         """Take the first one out; None where it has to be read and cannot be now: then it is tried again later."""
-        line = self._line
-        while (page := line.next_page) is not None:
-            if page.content is None and not self._page_store.is_open:
-                if not self._is_called:
-                    self._is_called = True
-                    self._page_store.call(self)
-                return None
-            self._load(page)
-        taken = line.take(1, NO_LIMIT)
+        taken = self._line.take(1, NO_LIMIT) if self._pager.load_next() else None
         return taken[0] if taken else None
 
-    def _load(self, page: Page) -> None:
-        found = page.content
-        if found is None:
-            found = self._page_store.fetch(page.on_disk)
-            self.queue.worklist.effort.total += STEPS_A_MESSAGE * len(found)
-        lost = self._line.load(found)
-        if lost:
-            self.queue.lost(OnDisk(lost, page.spill_file))
-
-    def read_on(self) -> None:
-        """The page store is open; see `broker/ports.py`."""
-        self._is_called = False
-        if not self._has_ended:
-            self._retries.try_again(self)
+    def _go_on(self) -> None:
+        """Try again, now that the page store is open."""
+        self._retries.try_again(self)
 
     def end(self) -> None:
         """Drop all: the queue is deleted, or they have been moved."""
-        self._has_ended = True
-        self._page_store.budget.large.pop(self, None)
+        self._pager.end()
         left = self._line.clear()
         worklist = self.queue.worklist
         Departure(forget_spill_files(left), worklist)
         Discard(worklist, [part for part in left if not isinstance(part, Page)])
-
-    # How much is in memory
-
-    @property
-    def cost(self) -> int:
-        """See `Pageable`."""
-        return self._line.cost
-
-    @property
-    def is_spared(self) -> bool:
-        """See `Pageable`."""
-        return False
-
-    def page_out(self, octets: int) -> None:
-        """See `Pageable`."""
-        page_out(self._line, self.queue, self._page_store, octets)
-
-    def shrunk(self) -> None:
-        """See `Pageable`."""
-        self._is_large = False
-
-
-def _is_stored(page_store: PageStore, message: Message) -> bool:
-    return message.facts.persistent and message.number <= page_store.safe_number

@@ -57,7 +57,8 @@ from amqpd.broker.policy import NoSuchPolicy, Policies, check_policy
 from amqpd.broker.policy_followers import PolicyFollowers
 from amqpd.broker.ports import Journal, PageStore, ReplySubscriber
 from amqpd.broker.queue.pager import MessageNotLoaded
-from amqpd.broker.queue.queue import Purge, Queue
+from amqpd.broker.queue.purge import Purge
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.routing import Routing
 from amqpd.broker.rules import QueueRules, queue_rules
 from amqpd.broker.teardown import Teardown
@@ -152,7 +153,7 @@ class Vhost:
 
         Raises ConnectionException: COMMAND_INVALID for an unknown type. ChannelException: ACCESS_REFUSED for the
         default exchange, a reserved name or a missing permission; PRECONDITION_FAILED where it exists otherwise.
-        NotAtHand while one of this name still leaves.
+        MessageNotLoaded while one of this name still leaves.
         """
         name = definition.name
         exchange = Exchange(definition)
@@ -185,8 +186,8 @@ class Vhost:
     def delete_exchange(self, user: User, name: str, *, if_unused: bool = False) -> None:
         """Remove an exchange with its bindings; one that does not exist is fine.
 
-        Raises ChannelException: ACCESS_REFUSED; PRECONDITION_FAILED if it is to be unused and has bindings. NotAtHand
-        while it leaves, which it does from now on.
+        Raises ChannelException: ACCESS_REFUSED; PRECONDITION_FAILED if it is to be unused and has bindings.
+        MessageNotLoaded while it leaves, which it does from now on.
         """
         self._refuse_default(name)
         user.require(self.name, "configure", "exchange", name)
@@ -242,8 +243,8 @@ class Vhost:
         """Make the queue, or find that the one that exists is equivalent; an empty name is given one.
 
         An exclusive queue is never durable: it ends with its connection. Raises ChannelException:
-        ACCESS_REFUSED, RESOURCE_LOCKED, PRECONDITION_FAILED. NotAtHand while one of this name still leaves. RabbitMQ
-        docs/queues.
+        ACCESS_REFUSED, RESOURCE_LOCKED, PRECONDITION_FAILED. MessageNotLoaded while one of this name still leaves.
+        RabbitMQ docs/queues.
         """
         name = definition.name
         if not name:
@@ -256,7 +257,7 @@ class Vhost:
         if current is not None:
             self._check_owner(current, owner, exclusive=definition.exclusive)
             check_queue_equivalence(current.definition, self._as_stored(definition, name))
-            current.use()
+            current.expiry.use()
             return current
         described = describe_queue(name, self.name)
         dead_letter_exchange = named_exchange(DEAD_LETTER_EXCHANGE, definition.arguments, described)
@@ -302,7 +303,7 @@ class Vhost:
     def purge_queue(self, user: User, name: str, owner: object) -> Purge:
         """Drop the ready messages, how many the purge says. Raises ChannelException: ACCESS_REFUSED, NOT_FOUND, …
 
-        Raises NotAtHand while the queue is busy: what is on its way back to it is to be purged too.
+        Raises MessageNotLoaded while the queue is busy: what is on its way back to it is to be purged too.
         """
         user.require(self.name, "read", "queue", name)
         queue = self.queue(name, owner)
@@ -336,12 +337,10 @@ class Vhost:
                 self._forget_owner(queue)
             self.exchanges[""].changes += 1
             self.version += 1
-            queue.deleted = True        # so that nothing leads to it, before its bindings have gone
-            if queue.definition.durable:
-                if self.dead_letters.has_dead_letters_of(queue):
-                    queue.is_still_stored = True
-                else:
-                    self._record(Deleted(queue.definition))
+            # So that nothing leads to it, before its bindings have gone.
+            queue.delete(is_still_stored=queue.definition.durable and self.dead_letters.has_dead_letters_of(queue))
+            if queue.definition.durable and not queue.is_still_stored:
+                self._record(Deleted(queue.definition))
             self.leaving.queue(queue, self._take_apart_queue(queue))
         self.routing.gone(queue)
         if queue.name in self.leaving.queues:
@@ -353,7 +352,7 @@ class Vhost:
             if queue.is_still_stored:
                 # What died before the deletion is moved before it is recorded: no crash loses what was confirmed.
                 yield from self.dead_letters.move_those_of(queue)
-                queue.is_still_stored = False
+                queue.records.close()
                 self._record(Deleted(queue.definition))
             yield from self._remove_incoming("queue", queue.name)
 
@@ -511,9 +510,9 @@ class Vhost:
         From now on its queues take, hand out and record nothing; they end, and bindings go, in pieces.
         """
         for queue in self.queues.values():
-            queue.deleted = True
+            queue.delete()
         for queue in self.leaving.queues.values():
-            queue.is_still_stored = False
+            queue.records.close()
         exchanges = [*self.exchanges.values(), *self.leaving.exchanges.values()]
         self.leaving.end()
         Teardown(self.worklist, exchanges, self._bindings, self.queues)

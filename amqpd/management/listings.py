@@ -63,7 +63,7 @@ def queues(broker: Broker, vhost: Vhost, columns: Collection[str]) -> Iterator[R
             "operator_policy": applied.operator_policy.name if applied.operator_policy else "",
             "effective_policy_definition": field_table(applied.effective),
             "owner_pid": owners.get(id(queue.owner), ""),
-            "disk_reads": queue.paging.read_total,
+            "disk_reads": queue.pager.read_total,
         }
 
 

@@ -49,7 +49,7 @@ def queue_usage(queue: Queue, runs: Runs | None) -> dict[str, Any]:
     unacked = runs.get(queue, []) if runs is not None else None if queue.unacked else []
     away, away_octets = queue.ready.on_disk_only
     in_memory, octets = len(queue.ready) - away, queue.ready.octets
-    record: dict[str, Any] = {"messages_ready_ram": in_memory, "messages_persistent": queue.kept_on_disk}
+    record: dict[str, Any] = {"messages_ready_ram": in_memory, "messages_persistent": queue.records.kept_on_disk}
     if unacked is None:
         if not queue.has_released:
             record |= {
@@ -79,9 +79,9 @@ def queue_usage(queue: Queue, runs: Runs | None) -> dict[str, Any]:
 
 def _persistent_octets(queue: Queue, octets: int) -> int | str:
     """Known where all messages are persistent, or none: they are counted, their octets are not."""
-    if not queue.kept_on_disk:
+    if not queue.records.kept_on_disk:
         return 0
-    is_all = queue.kept_on_disk == len(queue.ready) + queue.unacked and not queue.rules.is_at_least_once
+    is_all = queue.records.kept_on_disk == len(queue.ready) + queue.unacked and not queue.rules.is_at_least_once
     return octets if is_all else NOT_KNOWN
 
 

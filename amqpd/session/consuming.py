@@ -155,7 +155,7 @@ class Consuming:
             self.unacked.update(zip(tags, zip(run, repeat(consumer))))
         heads = self._heads[consumer.tag]
         pieces: list[bytes] = []
-        if consumer.queue.may_have_redelivered(run):
+        if consumer.queue.redelivery.may_have_any(run):
             self._deliver_some_again(heads, consumer.queue, zip(tags, run), pieces)
         elif len(run) < ALIKE_FROM or not self._deliver_alike(heads, tags, run, pieces):
             known, route = heads.by_route.known, None
@@ -244,13 +244,13 @@ class Consuming:
         self, heads: _Heads, queue: Queue, run: Iterable[tuple[int, Message]], pieces: list[bytes]
     ) -> None:
         """The slow twin of `deliver`'s loop, for queues where some message has been handed out before."""
-        counts = queue.deliveries if queue.rules.shows_delivery_count else {}
+        counts = queue.redelivery.deliveries if queue.rules.shows_delivery_count else {}
         counted: _Counted = None
         for tag, message in run:
             route = message.route
             head = heads.by_route.known.get(route) or self._head(heads, route)
-            again = queue.is_redelivered(message)
-            queue.redelivered_total += again
+            again = queue.redelivery.is_redelivered(message)
+            queue.records.counts.redelivered += again
             failures = counts.get(message.number)
             pieces += (head.front, pack_tag(tag), head.back_redelivered if again else head.back)
             if failures:
@@ -451,9 +451,9 @@ class Consuming:
             return GET_EMPTY % channel.number.to_bytes(2, "big")
         tag = self._next_tag
         self._next_tag += 1
-        again = queue.is_redelivered(message)
-        queue.redelivered_total += again
-        failures = queue.deliveries.get(message.number) if queue.rules.shows_delivery_count else None
+        again = queue.redelivery.is_redelivered(message)
+        queue.records.counts.redelivered += again
+        failures = queue.redelivery.deliveries.get(message.number) if queue.rules.shows_delivery_count else None
         if method.no_ack:
             queue.forget(message)
         else:

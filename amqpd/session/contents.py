@@ -24,7 +24,7 @@ def release_contents(deliveries: dict[int, Unacked], tags: Iterable[int]) -> int
         if found is None or len(found[0].content) <= SMALL:
             continue
         message, consumer = found
-        if not consumer.queue.keeps(message):
+        if not consumer.queue.records.keeps(message):
             continue
         reference = consumer.queue.release(message)
         if reference is not None:

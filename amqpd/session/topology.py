@@ -14,7 +14,7 @@ from pamqp.commands import Exchange, Queue
 
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition
 from amqpd.broker.queue.pager import MessageNotLoaded
-from amqpd.broker.queue.queue import Purge
+from amqpd.broker.queue.purge import Purge
 from amqpd.broker.vhost import REPLY_TO
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.session.table import Handlers
@@ -99,7 +99,7 @@ class Topology:
             channel = self._channel
             if method.passive:
                 queue = channel.vhost.queue(name, channel.owner)
-                queue.use()
+                queue.expiry.use()
             else:
                 queue = channel.vhost.declare_queue(channel.user, QueueDefinition(
                     0, channel.vhost.name, name, durable=method.durable, exclusive=method.exclusive,

@@ -57,8 +57,8 @@ CODEC = {"pamqp.body", "pamqp.decode", "pamqp.encode", "pamqp.frame", "pamqp.hea
 # Who may catch whatever it is, and why nobody else need.
 CATCHES_ALL = {
     ("broker/clock.py", "advance"): "a queue that cannot do what is due does not keep others from being woken",
-    ("broker/queue/queue.py", "_deliver"): "an error in one client's connection is not its publishers'",
-    ("broker/queue/queue.py", "_dead_letter"): "messages that cannot be given to the router are set aside",
+    ("broker/queue/delivery.py", "_deliver"): "an error in one client's connection is not its publishers'",
+    ("broker/queue/dead_letters.py", "send"): "messages that cannot be given to the router are set aside",
     ("session/connection.py", "_let_go"): "a connection that ends lets go of all it has, whatever fails",
     ("server/loop.py", "guard"): "an error in one connection does not reach the others",
     ("server/page_store.py", "serve"): "a queue that cannot read does not keep others from it",

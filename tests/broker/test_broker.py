@@ -206,7 +206,7 @@ def test_a_new_broker_is_built_from_what_was_kept(broker: Broker, journal: Recor
     vhost.check()
     assert recorded.is_empty, "nothing is recorded again"
     assert len(vhost.queues["orders"].ready) == 2
-    assert vhost.queues["orders"].redelivered == {9} and not vhost.queues["others"].ready
+    assert vhost.queues["orders"].redelivery.numbers == {9} and not vhost.queues["others"].ready
     assert vhost.route(vhost.exchanges["amq.direct"], ("k",), {}) == [vhost.queues["orders"]]
     assert reborn.users["somebody"].may("/", "read", "anything")
 

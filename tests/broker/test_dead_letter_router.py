@@ -197,7 +197,7 @@ def test_a_cascade_through_queues_that_keep_nothing_needs_little_memory_and_ends
         scene.effort.begin(1)
         scene.vhost.worklist.work()
         most = max(most, sum(len(scene.stored(queue)) for queue in queues))
-    assert sum(queue.published_total for queue in queues) == 1 + 4 + 4 * 3 + 4 * 3 * 2 + 4 * 3 * 2
+    assert sum(queue.records.counts.published for queue in queues) == 1 + 4 + 4 * 3 + 4 * 3 * 2 + 4 * 3 * 2
     assert most < 5 * 5
     assert not any(scene.stored(queue) for queue in queues)
 
@@ -232,22 +232,22 @@ def test_a_target_that_fails_leaves_the_messages_in_their_queue(
     scene.publish(scene.source, 3)
     scene.expire()
     scene.vhost.worklist.work_off()
-    assert scene.stored(scene.source) == bodies(3) and len(scene.source.aside) == 3
+    assert scene.stored(scene.source) == bodies(3) and len(scene.source.dead_letters.aside) == 3
 
 
 def test_what_is_set_aside_goes_with_its_queue_and_stays_otherwise(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scene.vhost, "dead_letter", None)      # what a fault of the router would be
+    monkeypatch.setattr(scene.vhost.dead_letters, "dead_letter", None)      # what a fault of the router would be
     scene.publish(scene.source, 3)
     scene.expire()
     scene.vhost.worklist.work_off()
-    assert scene.stored(scene.source) == bodies(3) and len(scene.source.aside) == 3
+    assert scene.stored(scene.source) == bodies(3) and len(scene.source.dead_letters.aside) == 3
     monkeypatch.undo()
     scene.publish(scene.source, 2)
     scene.expire()
     scene.vhost.worklist.work_off()
-    assert scene.bodies(scene.dead) == bodies(2) and len(scene.source.aside) == 3
+    assert scene.bodies(scene.dead) == bodies(2) and len(scene.source.dead_letters.aside) == 3
 
 
 def test_a_queue_that_is_deleted_while_it_is_busy_leaves_no_job_behind(
@@ -266,7 +266,7 @@ def test_a_queue_that_is_deleted_while_it_is_busy_leaves_no_job_behind(
 # What catches the errors of the others, and asks for what is to be tried again; everything else may fail.
 GUARDS = {
     "_work_on", "work", "work_off", "work_on", "has_work", "is_empty", "begin", "is_spent", "run", "advance", "wake",
-    "wake_at", "_ask_to_be_woken", "set_aside", "_end", "_expire_in_pieces", "_trim_in_pieces", "_dead_letter",
+    "wake_at", "_ask_to_be_woken", "set_aside", "_end", "_drop_in_pieces", "_trim_in_pieces", "send",
     "_queues_up", "count"}
 
 

@@ -9,7 +9,8 @@ import pytest
 from amqpd.broker.effort import SLICE, Effort
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.dispatcher import ASKED, DEALT_TO
-from amqpd.broker.queue.queue import DISPATCH_STEPS, Queue
+from amqpd.broker.queue.delivery import DISPATCH_STEPS
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.worklist import PIECE, Worklist
 from amqpd.message import Message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from weakref import WeakKeyDictionary
 
 import pytest
 from msgspec.structs import replace
@@ -11,7 +12,7 @@ from amqpd.broker.broker import Broker
 from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import Defined, QueueDefinition, VhostDefinition
 from amqpd.broker.effort import SLICE
-from amqpd.broker.queue.expiry import Deadlines
+from amqpd.broker.queue.deadlines import Deadlines
 from amqpd.broker.queue.paged_fifo import PagedFifo
 from amqpd.broker.queue.pager import STEPS_A_MESSAGE, MessageNotLoaded
 from amqpd.broker.queue.pages import PAGE_MESSAGES, PAGE_OCTETS, OnDisk
@@ -26,16 +27,14 @@ from tests.support.subscribers import ListSubscriber, subscribe
 
 COUNT = 4 * PAGE_MESSAGES
 ALL = range(1, COUNT + 1)
+DEAD: WeakKeyDictionary[Queue, list[tuple[int, str]]] = WeakKeyDictionary()
 
 
 class ListedDeadLetters:
     """Remembers who died, and of what."""
 
-    def __init__(self) -> None:
-        self.dead: list[tuple[int, str]] = []
-
     def dead_letter(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
-        self.dead += [(one.number, reason) for one in run]
+        DEAD.setdefault(queue, []).extend([(one.number, reason) for one in run])
 
     def is_behind(self, queue: Queue) -> bool:
         """See broker/queue/queue.py."""
@@ -47,9 +46,7 @@ class ListedDeadLetters:
 
 def dead_letters_of(queue: Queue) -> list[tuple[int, str]]:
     """Return what a queue has left to be dead-lettered: numbers and reasons, in order."""
-    sink = queue._sink
-    assert isinstance(sink, ListedDeadLetters)
-    return sink.dead
+    return DEAD.get(queue, [])
 
 
 @pytest.fixture
@@ -81,14 +78,14 @@ def queue(journal: RecordingJournal, page_store: PageStoreInMemory) -> Iterator[
     fill(queue, journal, page_store)
     yield queue
     queue.check()
-    assert queue.kept_on_disk == len(journal.now.messages[1])
+    assert queue.records.kept_on_disk == len(journal.now.messages[1])
 
 
 def fill(queue: Queue, journal: RecordingJournal, page_store: PageStoreInMemory, *, is_timed: bool = False) -> None:
     queue.publish(messages(*ALL, persistent=True), is_timed=is_timed)
     journal.commit()
     page_store.safe_number = COUNT
-    queue.paging.page_out(1 << 30)
+    queue.pager.page_out(1 << 30)
 
 
 def test_what_is_not_next_is_on_disk_only(queue: Queue, page_store: PageStoreInMemory) -> None:
@@ -102,7 +99,7 @@ def test_what_is_not_committed_stays_in_memory(journal: RecordingJournal, page_s
     queue.publish(messages(*ALL, persistent=True))
     journal.commit()
     page_store.safe_number = 2 * PAGE_MESSAGES
-    queue.paging.page_out(1 << 30)
+    queue.pager.page_out(1 << 30)
     assert len(list(queue.ready)) == 3 * PAGE_MESSAGES
     queue.check()
 
@@ -111,7 +108,7 @@ def test_little_is_not_worth_a_page(journal: RecordingJournal, page_store: PageS
     queue = make(journal, page_store)
     queue.publish(messages(1, 2, 3, persistent=True))
     page_store.safe_number = 3
-    queue.paging.page_out(1 << 30)
+    queue.pager.page_out(1 << 30)
     assert len(list(queue.ready)) == 3
     queue.check()
 
@@ -172,14 +169,14 @@ def test_what_is_damaged_is_passed_over_and_forgotten(
     queue: Queue, journal: RecordingJournal, page_store: PageStoreInMemory
 ) -> None:
     damaged = PAGE_MESSAGES + 7
-    queue.deliveries[damaged] = 3
-    queue.redelivered.add(damaged)
+    queue.redelivery.deliveries[damaged] = 3
+    queue.redelivery.numbers.add(damaged)
     page_store._read = lambda numbers: journal.read([number for number in numbers if number != damaged])
     subscriber = ListSubscriber()
     subscribe(queue, subscriber, no_ack=True)
     queue.dispatch()
     assert subscriber.numbers() == [number for number in ALL if number != damaged]
-    assert not queue.deliveries and not queue.redelivered and not journal.now.messages[1]
+    assert not queue.redelivery.deliveries and not queue.redelivery.numbers and not journal.now.messages[1]
 
 
 def test_a_damaged_spill_file_takes_nothing_from_what_the_store_keeps(
@@ -187,7 +184,7 @@ def test_a_damaged_spill_file_takes_nothing_from_what_the_store_keeps(
 ) -> None:
     transient = range(COUNT + 1, COUNT + 2 * PAGE_MESSAGES + 1)
     queue.publish(messages(*transient))
-    queue.paging.page_out(1 << 30)
+    queue.pager.page_out(1 << 30)
     page_store.write_spill_files()
     for spill_file in page_store.spill_files:
         spill_file.run = spill_file.run[1:]
@@ -195,7 +192,7 @@ def test_a_damaged_spill_file_takes_nothing_from_what_the_store_keeps(
     subscribe(queue, subscriber, no_ack=True)
     queue.dispatch()
     assert len(subscriber.numbers()) == COUNT + len(transient) - len(page_store.spill_files)
-    assert queue.kept_on_disk == 0
+    assert queue.records.kept_on_disk == 0
 
 
 def test_a_purge_reads_nothing(queue: Queue, journal: RecordingJournal, page_store: PageStoreInMemory) -> None:
@@ -213,7 +210,7 @@ def test_what_is_requeued_goes_back_between_pages(queue: Queue, page_store: Page
         given.append(one)
     queue.requeue(given[:PAGE_MESSAGES] + given[2 * PAGE_MESSAGES :])
     queue.worklist.work_off()
-    queue.paging.page_out(1 << 30)
+    queue.pager.page_out(1 << 30)
     queue.requeue(given[PAGE_MESSAGES : 2 * PAGE_MESSAGES])
     queue.worklist.work_off()
     assert queue.ready.numbers() == list(ALL)
@@ -305,7 +302,7 @@ def test_no_more_than_a_page_is_read_at_once_of_what_expires_together(
     queue.publish([replace(one, body_size=size) for one in messages(*range(1, 201), persistent=True)])
     journal.commit()
     page_store.safe_number = 200
-    queue.paging.page_out(1 << 40)
+    queue.pager.page_out(1 << 40)
     read: list[int] = []
     fetch = page_store.fetch
 
@@ -335,7 +332,7 @@ def test_what_expires_on_disk_is_read_to_be_moved(journal: RecordingJournal, pag
     for _ in range(COUNT // PAGE_MESSAGES):
         page_store.serve()
     assert dead_letters_of(queue) == [(number, "expired") for number in ALL]
-    queue.dead_lettered(messages(*ALL, persistent=True))
+    queue.dead_letters.moved(messages(*ALL, persistent=True))
     assert not journal.now.messages[1]
     queue.check()
 
@@ -396,6 +393,28 @@ def test_the_dead_that_wait_for_others_do_not_end_as_well(
         (number, "maxlen") for number in [*ALL, COUNT + 1]]
 
 
+def test_the_dead_that_could_not_be_read_are_read_the_next_time(
+    journal: RecordingJournal, page_store: PageStoreInMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = {"dead_letter_exchange": "dlx"}
+    queue = make(journal, page_store, **rules)
+    fill(queue, journal, page_store)
+    page_store.is_open = False
+    queue.apply(QueueRules(max_length=0, **rules))  # type: ignore[arg-type]  # by name
+    queue.worklist.work_off()
+    page_store.is_open = True
+    with monkeypatch.context() as patch:
+        patch.setattr(page_store, "fetch", lambda on_disk: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            page_store.serve()
+    assert queue.dead_letters.to_be_loaded == COUNT - PAGE_MESSAGES
+    queue.check()
+    queue.pager.order_call()
+    for _ in range(COUNT // PAGE_MESSAGES):
+        page_store.serve()
+    assert dead_letters_of(queue) == [(number, "maxlen") for number in ALL]
+
+
 def test_the_rejected_count_as_delivered_until_they_are_moved(
     journal: RecordingJournal, page_store: PageStoreInMemory
 ) -> None:
@@ -404,10 +423,10 @@ def test_the_rejected_count_as_delivered_until_they_are_moved(
     rejected = queue.get(no_ack=False)
     assert rejected is not None
     queue.reject([rejected])
-    assert queue.redelivered == {1}, "a stop now would have it ready again"
+    assert queue.redelivery.numbers == {1}, "a stop now would have it ready again"
     queue.check()
-    queue.dead_lettered([rejected])
-    assert not queue.redelivered
+    queue.dead_letters.moved([rejected])
+    assert not queue.redelivery.numbers
     queue.check()
 
 
@@ -416,7 +435,7 @@ def test_the_rejected_count_as_delivered_until_they_are_moved(
 def test_transient_messages_are_written_down(journal: RecordingJournal, page_store: PageStoreInMemory) -> None:
     queue = make(journal, page_store)
     queue.publish(messages(*ALL))
-    queue.paging.page_out(1 << 30)
+    queue.pager.page_out(1 << 30)
     assert len(list(queue.ready)) == COUNT, "until they are on disk, they are in memory"
     assert page_store.budget.used == PAGE_MESSAGES * (5 + MESSAGE_COST), "but they are about to go"
     page_store.write_spill_files()
@@ -434,7 +453,7 @@ def test_transient_messages_stay_where_there_is_no_disk(
     queue = make(journal, page_store)
     queue.publish(messages(*ALL))
     page_store.can_spill = False
-    queue.paging.page_out(1 << 30)
+    queue.pager.page_out(1 << 30)
     assert len(list(queue.ready)) == COUNT and page_store.budget.used == COUNT * (5 + MESSAGE_COST)
     queue.check()
 
@@ -444,10 +463,10 @@ def test_what_could_not_be_written_down_is_tried_again(
 ) -> None:
     queue = make(journal, page_store)
     queue.publish(messages(*ALL))
-    queue.paging.page_out(1 << 30)
+    queue.pager.page_out(1 << 30)
     page_store.write_spill_files(fails=True)
     assert page_store.budget.used == COUNT * (5 + MESSAGE_COST)
-    queue.paging.page_out(1 << 30)
+    queue.pager.page_out(1 << 30)
     page_store.write_spill_files()
     assert page_store.budget.used == PAGE_MESSAGES * (5 + MESSAGE_COST)
     queue.check()
@@ -456,7 +475,7 @@ def test_what_could_not_be_written_down_is_tried_again(
 def test_a_spill_file_that_comes_too_late_is_dropped(journal: RecordingJournal, page_store: PageStoreInMemory) -> None:
     queue = make(journal, page_store)
     queue.publish(messages(*ALL))
-    queue.paging.page_out(1 << 30)
+    queue.pager.page_out(1 << 30)
     queue.purge()
     page_store.write_spill_files()
     assert page_store.spill_files and not any(spill_file.left for spill_file in page_store.spill_files)
@@ -472,7 +491,7 @@ def test_what_ends_while_it_is_written_down_is_not_kept(
     for one in run[::2]:
         one.facts = MessageProperties(expiration_ms=50)
     queue.publish(run, is_timed=True)
-    queue.paging.page_out(1 << 30)
+    queue.pager.page_out(1 << 30)
     queue._clock.advance(1_050)
     queue.worklist.work_off()
     page_store.write_spill_files()
@@ -484,11 +503,27 @@ def test_what_ends_while_it_is_written_down_is_not_kept(
 def test_spill_files_go_with_their_queue(journal: RecordingJournal, page_store: PageStoreInMemory) -> None:
     queue = make(journal, page_store)
     queue.publish(messages(*ALL))
-    queue.paging.page_out(1 << 30)
+    queue.pager.page_out(1 << 30)
     page_store.write_spill_files()
     queue.end()
     left = [len(spill_file.left) for spill_file in page_store.spill_files]
     assert left == [0, PAGE_MESSAGES, PAGE_MESSAGES], "all files at once"
+    queue.worklist.work_off()
+    assert not any(spill_file.left for spill_file in page_store.spill_files)
+
+
+def test_spill_files_of_dead_letters_that_were_never_loaded_go_with_their_queue(
+    journal: RecordingJournal, page_store: PageStoreInMemory
+) -> None:
+    queue = make(journal, page_store, dead_letter_exchange="dlx")
+    queue.publish(messages(*ALL))
+    queue.pager.page_out(1 << 30)
+    page_store.write_spill_files()
+    page_store.is_open = False
+    queue.apply(QueueRules(max_length=0, dead_letter_exchange="dlx"))
+    queue.worklist.work_off()
+    assert queue.dead_letters.to_be_loaded == COUNT - PAGE_MESSAGES
+    queue.end()
     queue.worklist.work_off()
     assert not any(spill_file.left for spill_file in page_store.spill_files)
 

@@ -138,13 +138,13 @@ def test_what_was_handed_out_is_redelivered_until_it_is_settled(queue: Queue) ->
     run = messages(1, 2)
     queue.publish(run)
     first = queue.get(no_ack=False)
-    assert first is not None and queue.redelivered == set()
+    assert first is not None and queue.redelivery.numbers == set()
     queue.requeue([first])
-    assert queue.redelivered == {1}
+    assert queue.redelivery.numbers == {1}
     queue.get(no_ack=False)
-    assert queue.redelivered == {1}
+    assert queue.redelivery.numbers == {1}
     queue.settle([first])
-    assert queue.redelivered == set()
+    assert queue.redelivery.numbers == set()
 
 
 def test_purge_forgets_what_was_redelivered(queue: Queue) -> None:
@@ -153,12 +153,12 @@ def test_purge_forgets_what_was_redelivered(queue: Queue) -> None:
     queue.get(no_ack=False)
     queue.requeue(run[:1])
     assert queue.purge().count == 2
-    assert (queue.redelivered, queue.ready.octets) == (set(), 0)
+    assert (queue.redelivery.numbers, queue.ready.octets) == (set(), 0)
 
 
 def test_restored_messages_wait_as_they_were(queue: Queue) -> None:
     queue.restore(stored(messages(3, 7)), {7}, 0, {})
-    assert (len(queue.ready), queue.redelivered, queue.ready.octets) == (2, {7}, 10)
+    assert (len(queue.ready), queue.redelivery.numbers, queue.ready.octets) == (2, {7}, 10)
 
 
 def test_what_came_without_an_end_has_none_after_a_restart_either() -> None:
@@ -404,14 +404,14 @@ def test_answers_to_a_deleted_queue_change_nothing(durable: Queue, journal: Reco
     durable.publish(run)
     for _ in run:
         durable.get(no_ack=False)
-    durable.deleted = True
+    durable.delete()
     assert durable.settle(run[:1]) == 0
     durable.requeue(run[1:])
     assert ready(durable) == []
 
 
 def test_a_deleted_queue_takes_nothing(durable: Queue, journal: RecordingJournal) -> None:
-    durable.deleted = True
+    durable.delete()
     assert durable.publish(messages(1, persistent=True)) == Outcome()
     assert journal.is_empty and ready(durable) == []
 
@@ -482,9 +482,9 @@ def test_how_often_a_message_was_given_back_is_recorded(durable: Queue, journal:
         for _ in run:
             durable.get(no_ack=False)
         durable.requeue(run)
-        assert durable.deliveries == {1: count, 2: count} and journal.now.deliveries[1] == {1: count}
+        assert durable.redelivery.deliveries == {1: count, 2: count} and journal.now.deliveries[1] == {1: count}
     durable.purge()
-    assert durable.deliveries == {} and journal.now.deliveries[1] == {}
+    assert durable.redelivery.deliveries == {} and journal.now.deliveries[1] == {}
 
 
 def test_a_purge_is_recorded(durable: Queue, journal: RecordingJournal) -> None:

@@ -14,6 +14,7 @@ from amqpd.broker.clock import Clock
 from amqpd.broker.dead_letter_router import RETRY_MS, RETRY_STEPS
 from amqpd.broker.definitions import BindingDefinition, QueueDefinition
 from amqpd.broker.effort import Effort
+from amqpd.broker.queue.dead_letters import DeadLetters
 from amqpd.broker.queue.pages import PAGE_MESSAGES
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.vhost import Vhost
@@ -130,10 +131,10 @@ def test_what_is_refused_goes_to_disk_and_comes_back_in_order(scene: Scene, pers
     scene.make_room(PAGES)
     scene.pass_time()
     assert bodies(scene.full) == [b"%d" % n for n in range(PAGES)]
-    assert scene.stored(source) == source._dead_lettering == 0
+    assert scene.stored(source) == source.dead_letters.moving == 0
     assert not any(spill_file.left for spill_file in scene.page_store.spill_files)
     scene.page_store.budget.largest(0, 10)
-    assert [*scene.page_store.budget.large] == [scene.full.paging]
+    assert [*scene.page_store.budget.large] == [scene.full.pager]
 
 
 def test_what_a_deleted_queue_had_refused_is_dropped(scene: Scene) -> None:
@@ -162,7 +163,7 @@ def test_one_that_cannot_be_read_any_more_is_forgotten(scene: Scene) -> None:
     scene.make_room(PAGES)
     scene.pass_time()
     assert bodies(scene.full) == [b"%d" % n for n in range(PAGES) if n != PAGES - 5]
-    assert scene.stored(source) == source._dead_lettering == 0
+    assert scene.stored(source) == source.dead_letters.moving == 0
 
 
 def test_what_is_refused_goes_where_the_routes_lead_later(scene: Scene) -> None:
@@ -201,10 +202,10 @@ def test_an_error_sets_aside_what_was_refused(scene: Scene, monkeypatch: pytest.
     scene.pass_time()
     scene.make_room(2)
 
-    def fail(run: Any) -> None:
+    def fail(self: DeadLetters, run: Any) -> None:
         raise RuntimeError("a bug")
 
     with monkeypatch.context() as patch:
-        patch.setattr(source, "dead_lettered", fail)
+        patch.setattr(DeadLetters, "moved", fail)
         scene.pass_time()
-    assert len(source.aside) == 2
+    assert len(source.dead_letters.aside) == 2

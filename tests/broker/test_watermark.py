@@ -148,7 +148,7 @@ def test_after_a_restart_what_the_watermark_covers_looks_delivered(
     journal.watermark_raised(ORDERS, 2)
     queue = Queue(ORDERS, journal, page_store=page_store)
     queue.restore(stored(run), set(), 2, {})
-    assert [queue.is_redelivered(one) for one in run] == [True, True, False]
+    assert [queue.redelivery.is_redelivered(one) for one in run] == [True, True, False]
     commit(journal, page_store, 3)
     subscriber = ListSubscriber()
     subscribe(queue, subscriber)

@@ -279,7 +279,7 @@ def requeue_forgets_redelivered() -> None:
 
     def requeue_as_new(self: Queue, run: Sequence[Message]) -> None:
         requeue(self, run)
-        self.redelivered.difference_update([message.number for message in run])
+        self.redelivery.numbers.difference_update([message.number for message in run])
 
     patch(Queue, "requeue", requeue_as_new)
 

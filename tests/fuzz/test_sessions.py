@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from amqpd.broker.queue.queue import Queue
+from amqpd.broker.queue.queue import Outcome, Queue
 from conformance import methods
 from tests.fuzz.grammar import Session
 from tests.fuzz.stage import FuzzStage, play_all
@@ -53,7 +53,7 @@ def test_an_exception_in_the_broker_is_found(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_message_that_is_lost_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = FuzzStage()
-    monkeypatch.setattr(Queue, "publish", lambda *_, **__: 0)
+    monkeypatch.setattr(Queue, "publish", lambda *_, **__: Outcome())
     with pytest.raises(AssertionError):
         for seed in range(20):
             stage.play(seed)

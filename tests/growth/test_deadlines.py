@@ -18,7 +18,7 @@ MOST_STEPS = 80     # for each message of a piece, the logarithms of heaps inclu
 def _deadlines() -> Any:
     """Ends of very many messages, all of which are in the heap; every tenth is due at 10, the others much later."""
     with rewritten_broker():
-        deadlines = importlib.import_module("amqpd.broker.queue.expiry").Deadlines()
+        deadlines = importlib.import_module("amqpd.broker.queue.deadlines").Deadlines()
     deadlines.add({message(number): 10 if number % 10 == 0 else 10_000 for number in range(COUNT)})
     deadlines.add({message(COUNT): 1})
     while deadlines.next_ms < 10:

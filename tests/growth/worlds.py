@@ -283,7 +283,7 @@ def waiting_with_priorities(world: World, n: int) -> None:
 def waiting_on_disk(world: World, n: int) -> None:
     world.publish("d", *[bytes(1_000)] * PAGE * n, persistent=True)
     for _ in range(2):      # once that they go, once that it is noticed
-        world.vhost.queues["d"].paging.page_out(1 << 40)
+        world.vhost.queues["d"].pager.page_out(1 << 40)
 
 
 def waiting_on_disk_with_gaps_that_were_filled(world: World, n: int) -> None:
@@ -293,7 +293,7 @@ def waiting_on_disk_with_gaps_that_were_filled(world: World, n: int) -> None:
     world.say(Basic.Consume(queue="d", consumer_tag="c"), talk=world.other)
     world.say(Basic.Cancel("c"), talk=world.other)
     world.other.client(*[Basic.Nack(tag, False, True) for tag in range(2, count + 1, 2)])
-    world.vhost.queues["d"].paging.page_out(1 << 40)
+    world.vhost.queues["d"].pager.page_out(1 << 40)
     with world.counted("nack of all that goes between pages"):
         world.say(Basic.Nack(count - 1, True), talk=world.other)
 
@@ -444,7 +444,7 @@ def page_out(world: World) -> None:
             world.say(Basic.Nack(tag, False, True), channel=OTHER)
     budget = world.stage.page_store.budget
     with world.counted("page out a little"):
-        world.vhost.queues["d"].paging.page_out(1_000)
+        world.vhost.queues["d"].pager.page_out(1_000)
     assert budget.used >= 0
 
 

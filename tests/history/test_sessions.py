@@ -244,7 +244,7 @@ def test_clients_are_told_nothing_that_breaks_a_promise(seed: int, steps: int) -
 def test_a_broken_queue_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     def forgetful(self: Queue, run: list[Message]) -> None:
         requeue(self, run)
-        self.redelivered.difference_update([message.number for message in run])
+        self.redelivery.numbers.difference_update([message.number for message in run])
 
     requeue = Queue.requeue
     monkeypatch.setattr(Queue, "requeue", forgetful)

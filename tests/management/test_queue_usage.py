@@ -80,7 +80,7 @@ def test_what_waits_on_disk_is_told_apart(talk: Talk) -> None:
     count = 2 * PAGE_MESSAGES
     talk.client(*[Basic.Publish(routing_key="q")] * count, content=b"12345", properties=PERSISTENT)
     queue = talk.stage.broker.vhosts["/"].queues["q"]
-    queue.paging.page_out(1 << 30)
+    queue.pager.page_out(1 << 30)
     assert listed(talk.stage, *RAM) == [PAGE_MESSAGES, PAGE_MESSAGES, 0, PAGE_MESSAGES]
     octets = 5 * PAGE_MESSAGES
     assert listed(talk.stage, *OCTETS) == [2 * octets, 2 * octets, 0, octets, octets]
@@ -98,7 +98,7 @@ def test_a_priority_queue_tells_what_of_all_levels_is_on_disk(talk: Talk) -> Non
     for level in (0, 1):
         talk.client(*[Basic.Publish(routing_key="p")] * 2 * PAGE_MESSAGES, content=b"x",
                     properties=Basic.Properties(delivery_mode=2, priority=level))
-    talk.stage.broker.vhosts["/"].queues["p"].paging.page_out(1 << 30)
+    talk.stage.broker.vhosts["/"].queues["p"].pager.page_out(1 << 30)
     assert rows(talk.stage, "list_queues", "name", *RAM)[1] == [
         "p", 2 * PAGE_MESSAGES, 2 * PAGE_MESSAGES, 0, 2 * PAGE_MESSAGES]
 

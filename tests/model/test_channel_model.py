@@ -236,7 +236,7 @@ class ChannelMachine(RuleBasedStateMachine):
         for _ in consuming.release_contents():
             pass
         for message, consumer in consuming.owed:
-            kept = consumer.queue.keeps(message) and message.number <= self.stage.page_store.safe_number
+            kept = consumer.queue.records.keeps(message) and message.number <= self.stage.page_store.safe_number
             assert bool(message.content) is not kept, "what is on disk is in memory, or the other way round"
 
     # Transactions

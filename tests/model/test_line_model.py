@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from amqpd.broker.queue import paged_fifo as ready
-from amqpd.broker.queue.expiry import Deadlines
+from amqpd.broker.queue.deadlines import Deadlines
 from amqpd.broker.queue.paged_fifo import PagedFifo
 from amqpd.broker.queue.pages import OnDisk, Page, Removed
 from amqpd.broker.queue.segment import Budget

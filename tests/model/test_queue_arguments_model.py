@@ -20,6 +20,7 @@ from enum import Enum, auto
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 from hypothesis import settings
@@ -38,6 +39,7 @@ from amqpd.broker.ports import Journal as JournalPort
 from amqpd.broker.queue import paged_fifo as ready
 from amqpd.broker.queue import pages
 from amqpd.broker.queue.consumer import Consumer
+from amqpd.broker.queue.dead_letters import DeadLetters
 from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.queue.pages import OnDisk, Removed
 from amqpd.broker.queue.queue import Outcome, Queue, note_holders
@@ -237,26 +239,33 @@ class WatchedQueue(Queue):
         self.machine.has_come(self, outcome.refused)
         return outcome
 
+
+class WatchedDeadLetters(DeadLetters):
+    """Those of such a queue."""
+
+    queue: WatchedQueue
+
     def drop(self, run: Sequence[Message], reason: str) -> int:
-        """See `Queue`."""
-        self.machine.dies(self, run, reason)
+        """See `DeadLetters`."""
+        self.queue.machine.dies(self.queue, run, reason)
         return super().drop(run, reason)
 
-    def _dead_letter(self, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
+    def send(self, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
+        """See `DeadLetters`."""
         if not is_stored:
-            self.machine.dies(self, run, reason)
-        super()._dead_letter(run, reason, is_stored=is_stored)
+            self.queue.machine.dies(self.queue, run, reason)
+        super().send(run, reason, is_stored=is_stored)
 
-    def settle_on_disk(self, on_disk: OnDisk) -> int:
-        """See `Queue`: these die without having been read, or are purged."""
-        if self.machine.reason is not None:
-            self.machine.dies(self, self.machine.messages(self, on_disk.numbers), self.machine.reason)
-        return super().settle_on_disk(on_disk)
-
-    def _drop_in_order(self, left: Removed, reason: str) -> None:
-        self.machine.reason = reason
-        super()._drop_in_order(left, reason)
-        self.machine.reason = None
+    def drop_removed(self, removed: Removed, reason: str) -> None:
+        """See `DeadLetters`: what is on disk and goes nowhere is dropped without being loaded."""
+        if self.is_wanted:
+            super().drop_removed(removed, reason)
+            return
+        machine = self.queue.machine
+        for part in removed:
+            if isinstance(part, OnDisk):
+                machine.dies(self.queue, machine.messages(self.queue, part.numbers), reason)
+            super().drop_removed([part], reason)
 
 
 class WatchedVhost(Vhost):
@@ -265,10 +274,13 @@ class WatchedVhost(Vhost):
     machine: QueueArgumentsMachine
 
     def _new_queue(self, definition: QueueDefinition, owner: object | None) -> Queue:
-        queue = WatchedQueue(
-            definition, self._journal, owner=owner, rules=self._rules_of(definition), clock=self._clock, sink=self,
-            page_store=self._page_store, worklist=self.worklist)
+        with mock.patch("amqpd.broker.queue.queue.DeadLetters", WatchedDeadLetters):
+            queue = WatchedQueue(
+                definition, self._journal, owner=owner, rules=self._rules_of(definition), clock=self._clock, sink=self,
+                page_store=self._page_store, worklist=self.worklist)
         queue.machine = self.machine
+        assert isinstance(queue.dead_letters, WatchedDeadLetters)
+        queue.dead_letters.queue = queue
         return queue
 
 
@@ -389,7 +401,6 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         self.poisonous: set[int] = set()
         self.arriving: set[int] = set()
         self.steps_before_moving = 0
-        self.reason: str | None = None      # why what is not in memory dies just now
         self.next_number = self.disk.first_number
         self.start([])
 
@@ -454,7 +465,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
     def move_dead_letters(self) -> None:
         self.vhost.worklist.work_off()
         assert not self.vhost.dead_letters.has_work
-        assert not any(queue.aside for queue in self.queues.values()), "an error kept a dead letter from being moved"
+        assert not any(queue.dead_letters.aside for queue in self.queues.values()), "an error kept one from being moved"
         assert all(one.is_sure for one in self.copies), "a dead letter has not come"
         self.steps_before_moving = 0
 
@@ -494,8 +505,8 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
             self.give_back(name, [number for queue, number in self.owed if queue == name])
         self.save()
         durable = [queue for queue in self.queues.values() if queue.definition.durable]
-        told = {queue.definition.number: list(queue.redelivered) for queue in durable}
-        self.restart(downtime, told, {queue.definition.number: queue.redelivered_to for queue in durable})
+        told = {queue.definition.number: list(queue.redelivery.numbers) for queue in durable}
+        self.restart(downtime, told, {queue.definition.number: queue.redelivery.bound for queue in durable})
 
     @rule(downtime=st.sampled_from([0, 0, 25, 2_000, -20]))
     def crash_and_start(self, downtime: int) -> None:
@@ -690,7 +701,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
     def run_out_of_memory(self, disk: str) -> None:
         """All that can go to disk does, whether the disk takes what it is given now, later, or not at all."""
         for queue in self.queues.values():
-            queue.paging.page_out(1 << 20)
+            queue.pager.page_out(1 << 20)
         if disk != "is slow":
             self.page_store.write_spill_files(fails=disk == "is full")
         self.end_step()
@@ -871,8 +882,8 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         assert held.state is State.READY, "delivered twice"
         is_new = message.number in self.arriving
         assert held.end is None or self.wall < held.end or (is_new and held.end == self.wall), "delivered after its end"
-        assert queue.is_redelivered(message) == held.was_out, "redelivered is wrong"
-        assert queue.deliveries.get(message.number, 0) == held.failures
+        assert queue.redelivery.is_redelivered(message) == held.was_out, "redelivered is wrong"
+        assert queue.redelivery.deliveries.get(message.number, 0) == held.failures
         if consumer.no_ack:
             del self.held[queue.name][message.number]
             return

@@ -200,8 +200,8 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def redelivered_means_handed_out_and_given_back(self) -> None:
         ready = set(self.at(Place.READY))
-        assert self.queue.redelivered & ready == self.handed_out & ready
-        assert self.queue.redelivered <= ready | set(self.owed)
+        assert self.queue.redelivery.numbers & ready == self.handed_out & ready
+        assert self.queue.redelivery.numbers <= ready | set(self.owed)
 
     @invariant()
     def no_limit_is_exceeded(self) -> None:
@@ -215,7 +215,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert sorted(kept) == sorted(
             number for number, place in self.places.items()
             if place is not Place.GONE and self.queue.definition.durable and self.messages[number].facts.persistent)
-        assert self.queue.kept_on_disk == len(kept)
+        assert self.queue.records.kept_on_disk == len(kept)
 
     @invariant()
     def the_totals_add_up(self) -> None:

@@ -103,7 +103,7 @@ class QueueRulesMachine(RuleBasedStateMachine):
             }[reason], f"died as {reason}"
             known.place = Place.DEAD
         if is_stored and self.holds.dead_letter_exchange is not None:
-            queue.dead_lettered(run)    # it has been moved
+            queue.dead_letters.moved(run)    # it has been moved
 
     def is_behind(self, queue: Queue) -> bool:
         """See broker/queue/queue.py."""

@@ -351,4 +351,4 @@ def test_what_one_channel_of_a_lost_connection_gives_back_is_not_for_another(sta
     talk.client(Basic.Get(queue="q")).broker(Basic.GetOk(1, False, "", "q", 0), content=b"a")
     consume(talk, channel=2, no_ack=True).lose()
     queue = stage.broker.vhosts["/"].queues["q"]
-    assert ([message.body for message in queue.ready], queue.deliveries) == ([b"a"], {1: 1})
+    assert ([message.body for message in queue.ready], queue.redelivery.deliveries) == ([b"a"], {1: 1})

@@ -309,7 +309,7 @@ def test_what_has_an_end_is_held_by_nobody_else(talk: Talk) -> None:
     fill(talk, "timed")
     fill(talk, "soon", count=COUNT // 2)
     fill(talk, "later", count=COUNT // 2)
-    soon = queue_of(talk, "soon")._deadlines
+    soon = queue_of(talk, "soon").records.deadlines
     soon._soonest_aside = 1     # as if one that ended soon had been among them, and had left
     assert soon.take_due(1) == [] and len(soon._waiting) == COUNT // 2
     for name in ("soon", "later"):
@@ -317,7 +317,7 @@ def test_what_has_an_end_is_held_by_nobody_else(talk: Talk) -> None:
     assert len(talk.hear_all()) == 2 * COUNT + 2
     end_rounds(talk.stage)
     for name in ("timed", "soon", "later"):
-        deadlines = queue_of(talk, name)._deadlines
+        deadlines = queue_of(talk, name).records.deadlines
         assert not deadlines._aside and not deadlines._arriving and not deadlines._in_heap
         deadlines.take_due(deadlines.next_ms or 0)
         assert deadlines.next_ms is None, "the queue is woken for what is not ready"
@@ -355,7 +355,7 @@ def test_what_is_in_memory_does_not_wait_for_what_has_to_be_loaded(talk: Talk, d
     fill(talk, "mortal", count=1)
     assert places(talk) == [0] and owed(talk)[-1].content
     talk.client(Basic.Reject(2, requeue=False), Basic.Reject(COUNT + 1, requeue=False))
-    assert queue_of(talk, "mortal").paging.to_be_dropped == 1
+    assert queue_of(talk, "mortal").dead_letters.to_be_loaded == 1
     assert len(talk.stage.journal.now.bodies("mortal")) == COUNT, "the other one is kept until it has been moved"
     talk.stage.page_store.is_open = True
     assert dead_letters(talk) == [0, 1]
@@ -366,12 +366,12 @@ def test_what_was_rejected_and_has_to_be_loaded_counts_as_delivered_after_a_stop
     talk.stage.page_store.is_open = False
     talk.client(Basic.Nack(COUNT, multiple=True, requeue=False))
     queue = queue_of(talk, "mortal")
-    assert queue.paging.to_be_dropped == COUNT
+    assert queue.dead_letters.to_be_loaded == COUNT
     assert len(talk.stage.broker.redelivered()[queue.definition.number]) == COUNT
 
 
 def test_a_piece_is_read_at_a_time(talk: Talk, dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amqpd.broker.queue.queue.PAGE_OCTETS", 3 * SIZE)
+    monkeypatch.setattr("amqpd.broker.queue.dead_letters.PAGE_OCTETS", 3 * SIZE)
     most: list[int] = []
     read = talk.stage.journal.read
     talk.stage.page_store._read = lambda numbers: (most.append(len(numbers)), read(numbers))[1]
@@ -387,7 +387,8 @@ def test_what_waits_to_be_read_for_its_death_ends_no_more(talk: Talk) -> None:
     consume(talk, "mortal")
     talk.stage.page_store.is_open = False
     talk.client(Basic.Nack(COUNT, multiple=True, requeue=False))
-    assert queue_of(talk, "mortal").paging.to_be_dropped == COUNT and not queue_of(talk, "mortal")._deadlines
+    queue = queue_of(talk, "mortal")
+    assert queue.dead_letters.to_be_loaded == COUNT and not queue.records.deadlines
 
 
 def test_the_delivery_limit_holds(talk: Talk) -> None:
@@ -404,7 +405,7 @@ def test_the_delivery_limit_holds(talk: Talk) -> None:
     assert places(talk) == []
     assert dead_letters(talk) == ALL
     queue = queue_of(talk, "poison")
-    assert not queue.deliveries and not queue.redelivered and not queue.kept_on_disk
+    assert not queue.redelivery.deliveries and not queue.redelivery.numbers and not queue.records.kept_on_disk
 
 
 def test_without_an_exchange_nothing_is_read(talk: Talk) -> None:

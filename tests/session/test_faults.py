@@ -144,7 +144,7 @@ def definitions_of(broker: Broker) -> dict[tuple[object, ...], Definition]:
 def messages_of(broker: Broker) -> dict[str, list[int]]:
     """Return the numbers of the persistent messages in memory, by durable queue."""
     runs: dict[str, list[Message]] = {
-        queue.name: [*queue.ready, *queue.aside.values()]
+        queue.name: [*queue.ready, *queue.dead_letters.aside.values()]
         for vhost in broker.vhosts.values() for queue in vhost.queues.values() if queue.definition.durable}
     for connection in broker.connections.values():
         for queue, run in connection.unacked_runs():

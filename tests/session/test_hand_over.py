@@ -110,7 +110,7 @@ def test_a_queue_that_goes_between_two_pieces_gets_nothing(stage: Stage, talk: T
     stage.broker.vhosts["/"].remove_queue(gone := queue_of(talk, MANY - 2))
     stage.end_turn()
     talk.broker(Basic.Ack(1))
-    assert gone.published_total == 0
+    assert gone.records.counts.published == 0
 
 
 def test_what_one_queue_refuses_is_not_confirmed(talk: Talk) -> None:

@@ -23,9 +23,9 @@ def getter(stage: Stage, talk: Talk) -> Talk:
         bodies = [b"%d" % number for number in range(start, start + 64)]
         talk.publish("q", *bodies, properties=properties)
     stage.commit()
-    queue.paging.page_out(1 << 30)
-    assert queue.watermark is not None
-    queue.watermark.ask(COUNT)
+    queue.pager.page_out(1 << 30)
+    assert queue.records.watermark is not None
+    queue.records.watermark.ask(COUNT)
     stage.commit()
     for message in [queue.get(no_ack=True) for _ in range(PAGE_MESSAGES)]:
         assert message is not None

@@ -6,7 +6,7 @@ import pytest
 from pamqp.commands import Basic, Exchange, Queue, Tx
 
 from amqpd.broker.effort import SLICE
-from amqpd.broker.queue.queue import FEW
+from amqpd.broker.queue.delivery import FEW
 from amqpd.properties import with_headers, without_headers
 from amqpd.session import consuming, publishing
 from tests.support.samples import message

@@ -227,7 +227,7 @@ class Stage:
         for vhost in self.broker.vhosts.values():
             vhost.check()
             for queue in vhost.queues.values():
-                assert queue.kept_on_disk == len(self.journal.now.messages.get(queue.definition.number, ()))
+                assert queue.records.kept_on_disk == len(self.journal.now.messages.get(queue.definition.number, ()))
 
     def pass_time(self, seconds: float) -> None:
         """Let the clock run, in quarters of a second as the server's does."""

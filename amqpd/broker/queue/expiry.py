@@ -1,222 +1,147 @@
-"""When the messages of one queue expire: which have a time to live, and which are due.
+"""Drop the ready messages of a queue that have expired, and tell when the queue itself has.
 
-Owns the expiries of all messages of a queue that are in memory, ready or unacked. Messages on disk have their expiries
-in their pages. An unacked message does not expire.
+Owns the queue's wake-up at the clock. When each message expires, `deadlines.py` knows for messages in memory, and the
+FIFO for those in pages.
 
-A message without an expiry costs nothing, and each other message costs about the same, however many wait. New messages
-are put aside, together with the soonest of their expiries. They go to a heap only when that time has come; most of them
-have left the queue by then. An entry of the heap whose message has left is skipped when its time comes. When most
-entries are of that kind, a new heap replaces the old one, a few entries for each message that leaves, so that no single
-call pays for all of them.
-
-Always true between calls: a message that is ready, in no page, and has an expiry is put aside or in the heap with it.
+Always true between calls: the clock wakes the queue no later than its next message expires, or it does itself.
 
 RabbitMQ docs/ttl.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Collection, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
-from amqpd.broker.queue.pages import NO_EXPIRY
+from amqpd.broker.clock import Clock
+from amqpd.broker.dead_letter import EXPIRED
+from amqpd.broker.queue.dead_letters import DeadLetters
+from amqpd.broker.queue.deadlines import Deadlines
+from amqpd.broker.queue.dispatcher import Dispatcher
+from amqpd.broker.queue.fifo import Fifo
+from amqpd.broker.queue.jobs import QueueJobs
+from amqpd.broker.rules import QueueRules
+from amqpd.broker.worklist import PIECE
 from amqpd.message import Message
 
-FEWEST_ENTRIES = 256    # of a heap, that are worth being replaced once half of them matter no longer
-CLEARED_AWAY = 3        # entries of the old heap for each message that leaves: all go before half of the rest has left
+RETRY_MS = 1_000         # after an error of ours, before what was due is tried again
 
 
-_Entry = tuple[int, int]        # an end and the number of a message; there may be several of one
+class Expiry:
+    """The expiry of one queue. `unused` is called when the queue has not been used for as long as it may be."""
 
+    __slots__ = (
+        "ttl_ms", "_expires_ms", "_clock", "_deadlines", "_ready", "_jobs", "_dead_letters", "_dispatcher", "_unused",
+        "_is_expiring", "_wakes_at", "_wake_up", "_last_used_ms")
 
-class Deadlines:
-    """Expiries of messages, in milliseconds of the broker's clock."""
+    def __init__(
+        self, clock: Clock, deadlines: Deadlines, ready: Fifo, jobs: QueueJobs, dead_letters: DeadLetters,
+        dispatcher: Dispatcher, unused: Callable[[], None] | None,
+    ) -> None:
+        self.ttl_ms: int | None = None
+        self._expires_ms: int | None = None
+        self._clock = clock
+        self._deadlines = deadlines
+        self._ready = ready
+        self._jobs = jobs
+        self._dead_letters = dead_letters
+        self._dispatcher = dispatcher
+        self._unused = unused
+        self._is_expiring = False       # a job drops messages
+        self._wakes_at: int | None = None
+        self._wake_up = 0               # the clock's number of that
+        self._last_used_ms = clock.now_ms
 
-    def __init__(self) -> None:
-        self._ends: dict[int, int] = {}         # by message number, ready and unacked ones
-        self._out: set[int] = set()             # numbers of those that are unacked
-        self._aside: dict[int, Message] = {}    # by number, those that came since the heap was last added to
-        self._soonest_aside = NO_EXPIRY            # of their ends, or something before it
-        self._arriving: dict[int, Message] = {}     # those that are on their way from there to the heap
-        self._soonest_arriving = NO_EXPIRY
-        self._waiting: list[_Entry] = []        # the heap
-        self._in_heap: dict[int, Message] = {}  # by number, those that have an entry there and matter
-        self._old: list[_Entry] = []            # the heap before it; to lose its last entry leaves it one
-        self._moved: set[int] = set()           # numbers of those that have gone from the old heap to the other
+    def apply(self, rules: QueueRules) -> None:
+        """Follow these rules from now on; messages that are in the queue keep their expiries."""
+        self.ttl_ms, self._expires_ms = rules.message_ttl_ms, rules.expires_ms
+        self.use()
 
-    def __bool__(self) -> bool:
-        return bool(self._ends)
+    def end(self) -> None:
+        """Expire nothing any more: the queue is deleted."""
+        self._clock.cancel(self._wake_up)
+        self._unused = None
 
-    def expiry_of(self, message: Message) -> int | None:
-        """Return when this message expires; None if it does not."""
-        return self._ends.get(message.number)
+    # Messages
 
-    def add(self, ends: dict[Message, int]) -> None:
-        """Add ready messages with their expiries."""
-        if ends:
-            numbers = [message.number for message in ends]
-            self._ends.update(zip(numbers, ends.values()))
-            self._put_aside(numbers, ends, min(ends.values()))
+    def expiries_of(self, run: Iterable[Message]) -> dict[Message, int]:
+        """Return when these expire, as far as they do: by the queue's time to live, or their own if that is less."""
+        ttl, now = self.ttl_ms, self._clock.now_ms
+        expiries = {}
+        for message in run:
+            own = message.facts.expiration_ms
+            if own is None:
+                own = ttl
+            elif ttl is not None and ttl < own:
+                own = ttl
+            if own is not None:
+                expiries[message] = now + own
+        return expiries
 
-    def _put_aside(self, numbers: Iterable[int], run: Iterable[Message], soonest: int) -> None:
-        self._aside.update(zip(numbers, run))
-        self._soonest_aside = min(self._soonest_aside, soonest)
+    def drop_due(self) -> None:
+        """Drop the ready messages that have expired, and wake up when the next one does."""
+        next_ms = self._deadlines.next_ms if self._deadlines else None
+        next_expiry, now = self._ready.next_expiry, self._clock.now_ms
+        if next_ms is not None and next_ms <= now or next_expiry is not None and next_expiry <= now:
+            if not self._is_expiring:
+                self._is_expiring = True
+                self._jobs.run(self._drop_in_pieces())
+            return
+        self._ask_to_be_woken(next_ms)
+        self._ask_to_be_woken(next_expiry)
 
-    def add_out(self, ends: dict[Message, int]) -> None:
-        """Add messages with an expiry that were handed out as soon as they were published."""
-        numbers = {message.number: end for message, end in ends.items()}
-        self._ends.update(numbers)
-        self._out.update(numbers)
+    def _drop_in_pieces(self) -> Iterator[None]:
+        deadlines, ready, dead_letters = self._deadlines, self._ready, self._dead_letters
+        # Asked for first, so that after an error the rest is tried again.
+        next_ms: int | None = self._clock.now_ms + RETRY_MS
+        next_expiry: int | None = None
+        try:
+            while True:
+                now = self._clock.now_ms
+                if not dead_letters.is_behind:
+                    due = deadlines.take_due(now, PIECE) if deadlines else []
+                    if due:
+                        ready.remove(due)
+                        dead_letters.drop(due, EXPIRED)
+                    if (next_expiry := ready.next_expiry) is not None and next_expiry <= now:
+                        dead_letters.drop_removed(ready.take_due(now, PIECE), EXPIRED)
+                soonest, next_expiry = deadlines.next_ms if deadlines else None, ready.next_expiry
+                if (soonest is None or soonest > now) and (next_expiry is None or next_expiry > now):
+                    next_ms = soonest
+                    break
+                yield
+        finally:
+            self._is_expiring = False
+            self._ask_to_be_woken(next_ms)
+            self._ask_to_be_woken(next_expiry)
 
-    def hand_out(self, run: Iterable[Message]) -> None:
-        """Note that these messages are unacked from now on: they do not expire meanwhile."""
-        self._out.update([message.number for message in run if message.number in self._ends])
+    # The queue
 
-    def take_back(self, run: Iterable[Message]) -> None:
-        """Note that these messages are ready again; their expiries are what they were."""
-        ends = self._ends
-        back = [message for message in run if message.number in ends]
-        if back:
-            numbers = [message.number for message in back]
-            self._out.difference_update(numbers)
-            self._put_aside(numbers, back, min([ends[number] for number in numbers]))
+    def use(self) -> None:
+        """Begin the queue's own time anew: somebody declared it, took from it, or stopped consuming."""
+        self._last_used_ms = self._clock.now_ms
+        if self._expires_ms is not None:
+            self._ask_to_be_woken(self._last_used_ms + self._expires_ms)
 
-    def release(self, message: Message) -> None:
-        """Hold the content of this message no longer, which is unacked; it is handed in again when it is ready."""
-        number = message.number
-        self._in_heap.pop(number, None)
-        self._aside.pop(number, None)
-        if not self._aside:
-            self._soonest_aside = NO_EXPIRY
-        self._arriving.pop(number, None)
-        if not self._arriving:
-            self._soonest_arriving = NO_EXPIRY
+    def _ask_to_be_woken(self, when_ms: int | None) -> None:
+        if when_ms is not None and (self._wakes_at is None or when_ms < self._wakes_at):
+            self._clock.cancel(self._wake_up)
+            self._wakes_at = when_ms
+            self._wake_up = self._clock.wake_at(when_ms, self)
 
-    def forget(self, run: Iterable[Message]) -> None:
-        """Forget these messages, which have left the queue."""
-        self._drop([message.number for message in run])
+    def wake(self) -> None:
+        """See `Sleeper`."""
+        self._wakes_at = None
+        try:
+            self._do_what_is_due()
+        except Exception:
+            self._ask_to_be_woken(self._clock.now_ms + RETRY_MS)
+            raise
 
-    def let_go(self) -> list[dict[Any, Any] | list[Any] | set[Any]]:
-        """Forget all of them; return what held them, which may be much to be freed."""
-        held: list[dict[Any, Any] | list[Any] | set[Any]] = [
-            self._ends, self._aside, self._arriving, self._in_heap, self._waiting, self._old, self._out, self._moved]
-        self._ends, self._aside, self._arriving, self._in_heap = {}, {}, {}, {}
-        self._waiting, self._old = [], []
-        self._out, self._moved = set(), set()
-        self._soonest_aside = self._soonest_arriving = NO_EXPIRY
-        return held
-
-    def page_out(self, run: Iterable[Message]) -> dict[int, int]:
-        """These go to a page, which sees to their ends from now on: the ends of those that have one, by number."""
-        ends = self._ends
-        paged = {message.number: ends[message.number] for message in run if message.number in ends} if ends else {}
-        self._drop(paged)
-        return paged
-
-    def _drop(self, numbers: Collection[int]) -> None:
-        ends, aside, in_heap = self._ends, self._aside, self._in_heap
-        for number in numbers:
-            ends.pop(number, None)
-            aside.pop(number, None)
-        if in_heap:
-            for number in numbers:
-                in_heap.pop(number, None)
-        if not aside:
-            self._soonest_aside = NO_EXPIRY
-        self._out.difference_update(numbers)
-        if not ends:
-            self._waiting.clear()
-            self._old.clear()
-            self._moved.clear()
-        elif not self._old:
-            if len(self._waiting) <= max(FEWEST_ENTRIES, 2 * len(ends)):
+    def _do_what_is_due(self) -> None:
+        if self._expires_ms is not None and self._unused is not None and not self._dispatcher.consumers:
+            expires_at = self._last_used_ms + self._expires_ms
+            if self._clock.now_ms >= expires_at:
+                self._unused()
                 return
-            self._old, self._waiting = self._waiting, []
-        if numbers and self._old:
-            self._clear_away(CLEARED_AWAY * len(numbers))
-
-    def _clear_away(self, count: int) -> None:
-        """Take so many entries off the end of the old heap; those that matter go to the other one, once each."""
-        old, moved, in_heap = self._old, self._moved, self._in_heap
-        last = {number: in_heap.pop(number) for _, number in old[-count:] if number in in_heap and number not in moved}
-        del old[-count:]
-        self._push(last.items())
-        if old:
-            moved.update(last)
-        else:
-            moved.clear()
-
-    def _push(self, messages: Collection[tuple[int, Message]]) -> None:
-        """Add those of these, by number, to the heap that are ready."""
-        ends, out = self._ends, self._out
-        in_heap = {number: message for number, message in messages if number in ends and number not in out}
-        self._in_heap.update(in_heap)
-        more = [(ends[number], number) for number in in_heap]
-        if 4 * len(more) > len(self._waiting):
-            self._waiting += more
-            heapq.heapify(self._waiting)
-        else:
-            for entry in more:
-                heapq.heappush(self._waiting, entry)
-
-    @property
-    def next_ms(self) -> int | None:
-        """Return when the next ready message expires, or a little earlier; None for never."""
-        soonest = min(self._soonest_aside, self._soonest_arriving)
-        if self._waiting:
-            soonest = min(soonest, self._waiting[0][0])
-        if self._old:
-            soonest = min(soonest, self._old[0][0])
-        return None if soonest == NO_EXPIRY else soonest
-
-    def take_due(self, now_ms: int, limit: int = NO_EXPIRY) -> list[Message]:
-        """Return the ready messages that have expired, in the order of their expiry, and forget them.
-
-        Returns at most `limit`, and takes about as many steps; `next_ms` tells whether there may be more.
-        """
-        if self._soonest_aside <= now_ms and not self._arriving:
-            self._arriving, self._aside = self._aside, {}
-            self._soonest_arriving, self._soonest_aside = self._soonest_aside, NO_EXPIRY
-        if self._arriving:
-            self._take_in(limit)
-            if self._arriving or self._soonest_aside <= now_ms:
-                return []
-        due: list[Message] = []
-        ends, out, in_heap = self._ends, self._out, self._in_heap
-        seen = 0
-        while seen < limit and (heap := self._next_heap) and heap[0][0] <= now_ms:
-            _, number = heapq.heappop(heap)
-            seen += 1
-            message = in_heap.pop(number, None)
-            if message is not None and number not in out:
-                del ends[number]
-                due.append(message)
-        return due
-
-    @property
-    def _next_heap(self) -> list[_Entry]:
-        """The heap whose first entry is the next one."""
-        waiting, old = self._waiting, self._old
-        return old if old and (not waiting or old[0] < waiting[0]) else waiting
-
-    def _take_in(self, limit: int) -> None:
-        """Add so many of those that are on their way to the heap."""
-        take = self._arriving.popitem
-        last = [take() for _ in range(min(limit, len(self._arriving)))]
-        if not self._arriving:
-            self._soonest_arriving = NO_EXPIRY
-        self._push(last)
-
-    def check(self, ready: Iterable[Message]) -> None:
-        """Assert what must hold between calls."""
-        waiting = {(number, end) for end, number in (*self._waiting, *self._old) if number in self._in_heap}
-        arriving = [number for number in self._arriving if number in self._ends]
-        waiting |= {(number, self._ends[number]) for number in (*self._aside, *arriving)}
-        assert self._soonest_arriving <= min([self._ends[number] for number in arriving], default=NO_EXPIRY)
-        assert self._soonest_aside <= min([self._ends[number] for number in self._aside], default=NO_EXPIRY)
-        for message in ready:
-            end = self._ends.get(message.number)
-            assert end is None or (message.number, end) in waiting, "a message has an end that never comes"
-            assert message.number not in self._out, "a message is both ready and unacked"
-        assert self._out <= self._ends.keys()
+            self._ask_to_be_woken(expires_at)
+        self.drop_due()

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain, count, groupby
 
-from amqpd.broker.queue.expiry import Deadlines
+from amqpd.broker.queue.deadlines import Deadlines
 from amqpd.broker.queue.fifo import NO_LIMIT, Bound, without_bound
 from amqpd.broker.queue.pages import (
     FEWEST_MESSAGES,

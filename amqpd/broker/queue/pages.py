@@ -15,10 +15,12 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import compress, repeat
 from typing import NamedTuple, Protocol
 
 from amqpd.broker.clock import Clock
+from amqpd.broker.departure import Act
 from amqpd.broker.queue.segment import MESSAGE_COST, Budget, body_octets, number_of
 from amqpd.message import Message
 
@@ -333,3 +335,11 @@ def _page(numbers: array[int], sizes: array[int], ends: array[int] | None, start
     if own_expiries is not None and min(own_expiries) == NO_EXPIRY:
         own_expiries = None
     return Page(numbers[start:end], sizes[start:end], own_expiries)
+
+
+def forget_spill_files(removed: Cleared) -> Iterator[Act]:
+    """Return the acts that drop the spill files of these pages, which nobody needs any more."""
+    for part in removed:
+        if isinstance(part, Page) and part.spill_file is not None:
+            numbers = part.on_disk.numbers
+            yield len(numbers), partial(part.spill_file.forget, numbers)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from itertools import chain
 
-from amqpd.broker.queue.expiry import Deadlines
+from amqpd.broker.queue.deadlines import Deadlines
 from amqpd.broker.queue.fifo import NO_LIMIT, Bound, without_bound
 from amqpd.broker.queue.paged_fifo import PagedFifo, is_nowhere
 from amqpd.broker.queue.pages import Cleared, Page, Removed

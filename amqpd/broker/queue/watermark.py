@@ -22,6 +22,9 @@ ALL = 1 << 62
 class DeliveryWatermark:
     """The delivery watermark of one queue. Numbers are message numbers."""
 
+    __slots__ = (
+        "block", "_definition", "_journal", "_page_store", "_reached", "_asked", "_last_kept", "_pending")
+
     def __init__(self, definition: QueueDefinition, journal: Journal, page_store: PageStore) -> None:
         self._definition = definition
         self._journal = journal

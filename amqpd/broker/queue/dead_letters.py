@@ -1,0 +1,232 @@
+"""Drop messages of a queue: to its dead-letter exchange, if its rules name one, or for good.
+
+Owns the messages that have left the queue's FIFO and are not dead-lettered yet: those that have to be loaded first,
+those that the vhost's router is about to move, and those that could not be moved and were set aside. They stay in the
+store until their copies are in other queues; after a stop before that they are ready again. Messages are given to the
+router in the order in which they left the FIFO.
+
+RabbitMQ docs/dlx.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Protocol
+
+from amqpd.broker.dead_letter import REJECTED
+from amqpd.broker.departure import Act
+from amqpd.broker.queue.pager import Pager, never
+from amqpd.broker.queue.pages import PAGE_MESSAGES, PAGE_OCTETS, OnDisk, Removed
+from amqpd.broker.queue.records import QueueRecords
+from amqpd.broker.queue.segment import number_of
+from amqpd.broker.rules import QueueRules
+from amqpd.broker.worklist import Worklist
+from amqpd.message import Message
+
+PAGES_A_TURN = 1        # read for one queue before others have their turn
+
+log = logging.getLogger("amqpd")
+
+
+class Send(Protocol):
+    """Give messages to the router; see `DeadLetterSink.dead_letter`."""
+
+    def __call__(self, run: Sequence[Message], reason: str, *, is_stored: bool) -> None: ...
+
+
+class DeadLetters:
+    """The dead letters of one queue. `send` is None in a vhost without a router; `is_behind` is that of the router.
+
+    Methods that drop messages return the journal's batch that makes it last, or 0.
+    """
+
+    __slots__ = (
+        "is_wanted", "aside", "moving", "_to_load", "_records", "_pager", "_worklist", "_to_router", "_is_behind")
+
+    def __init__(
+        self, records: QueueRecords, pager: Pager, worklist: Worklist, send: Send | None,
+        is_behind: Callable[[], bool],
+    ) -> None:
+        self.is_wanted = False                  # whether messages that are dropped are dead-lettered
+        self.aside: dict[int, Message] = {}     # by number, messages that could not be moved
+        self.moving = 0                         # messages that the router has, and that stay until it has moved them
+        self._to_load: deque[tuple[list[Message] | OnDisk, str]] = deque()      # with the reason; in order
+        self._records = records
+        self._pager = pager
+        self._worklist = worklist
+        self._to_router = send
+        self._is_behind = is_behind
+
+    def apply(self, rules: QueueRules) -> None:
+        """Follow these rules from now on."""
+        self.is_wanted = rules.dead_letter_exchange is not None and self._to_router is not None
+
+    @property
+    def is_behind(self) -> bool:
+        """Return whether so many dead letters have not been moved yet that no more messages should be dropped."""
+        return self._to_router is not None and self._is_behind()
+
+    @property
+    def to_be_loaded(self) -> int:
+        """Return how many messages have left the FIFO and wait until they are loaded, or those before them."""
+        return sum([len(part.numbers) if isinstance(part, OnDisk) else len(part) for part, _ in self._to_load])
+
+    @property
+    def count(self) -> int:
+        """Return how many messages have left the FIFO, or were unacked, and are still in the queue."""
+        return self.moving + self.to_be_loaded + len(self.aside)
+
+    # Messages in
+
+    def drop(self, run: Sequence[Message], reason: str) -> int:
+        """Drop messages that are in memory, and have left the FIFO or were unacked."""
+        records = self._records
+        if not self.is_wanted:
+            return records.settled(run)
+        self.moving += len(run)
+        if records.deadlines:
+            records.deadlines.forget(run)
+        if reason == REJECTED:
+            records.redelivery.mark(run)
+        self.send(run, reason)
+        return records.batch_of(run)
+
+    def drop_unacked(self, run: Sequence[Message], reason: str) -> int:
+        """Drop messages that were unacked; those on disk are loaded first.
+
+        Messages in memory do not wait for others that have to be loaded: an answer should be on disk with the batch
+        that is being filled.
+        """
+        if not self.is_wanted or all([message.content for message in run]):
+            return self.drop(run, reason)
+        records = self._records
+        records.redelivery.mark(run)        # a stop may come before they are loaded
+        if records.deadlines:
+            records.deadlines.forget(run)
+        self._add(_by_place(run), reason)
+        return records.batch_of(run)
+
+    def drop_removed(self, removed: Removed, reason: str) -> None:
+        """Drop messages that have left the FIFO, in order; those on disk are loaded first if they are dead-lettered."""
+        records = self._records
+        if self.is_wanted:
+            if records.deadlines:
+                for part in removed:
+                    if not isinstance(part, OnDisk):
+                        records.deadlines.forget(part)      # it may have to wait for what was dropped before it
+            self._add(removed, reason)
+            return
+        for part in removed:
+            if isinstance(part, OnDisk):
+                records.settled_on_disk(part)
+            else:
+                self.drop(part, reason)
+
+    def _add(self, removed: Removed, reason: str) -> None:
+        for part in removed:
+            if not isinstance(part, OnDisk):
+                if part:
+                    self._to_load.append((part, reason))
+                continue
+            for start in range(0, len(part.numbers), PAGE_MESSAGES):
+                piece = OnDisk(part.numbers[start : start + PAGE_MESSAGES], part.spill_file)
+                self._to_load.append((piece, reason))
+        self.load()
+
+    def load(self) -> None:
+        """Drop the messages that wait for it, in order, as far as they can be loaded now."""
+        pages = 0
+        while self._to_load:
+            part, reason = self._to_load[0]
+            if isinstance(part, OnDisk):
+                if not self._pager.can_load or pages == PAGES_A_TURN or self.is_behind:
+                    self._pager.order_call()
+                    return
+                pages += 1
+                run = self._pager.fetch(part)
+                self._to_load.popleft()
+                self.drop(run, reason)
+                self._settle_missing(part, run)
+            else:
+                self._to_load.popleft()
+                self.drop(part, reason)
+
+    def _settle_missing(self, part: OnDisk, run: Sequence[Message]) -> None:
+        """Forget those of a part that were damaged, and the file of those that were loaded."""
+        missing = {*part.numbers}.difference([message.number for message in run])
+        if missing:
+            self._records.settled_on_disk(OnDisk(sorted(missing), part.spill_file))
+        if part.spill_file is not None:
+            part.spill_file.forget(part.numbers)
+
+    def send(self, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
+        """Give messages to the router; what the queue never took in is not `is_stored`."""
+        if self._to_router is None or not self.is_wanted:
+            return
+        self._worklist.effort.total += len(run)
+        try:
+            self._to_router(run, reason, is_stored=is_stored)
+        except Exception:
+            definition = self._records.definition
+            log.exception("queue '%s' in vhost '%s': %d messages cannot be dead-lettered and are set aside",
+                          definition.name, definition.vhost, len(run))
+            if is_stored:
+                self.set_aside(run)
+
+    # Messages out
+
+    def moved(self, run: Sequence[Message]) -> None:
+        """Forget messages that the router has moved: their copies are in their queues."""
+        if run:
+            self.moving -= len(run)
+            self._records.settled(run)
+
+    def lost(self, on_disk: OnDisk) -> None:
+        """Forget messages that the router had paged out, and that cannot be loaded any more."""
+        self.moving -= len(on_disk.numbers)
+        self._records.settled_on_disk(on_disk)
+
+    def set_aside(self, run: Sequence[Message]) -> None:
+        """Keep messages that cannot be dead-lettered: they are counted and shown, and the store keeps them."""
+        self.moving -= len(run)
+        if not self._records.is_closed:
+            self.aside.update({message.number: message for message in run})
+
+    def stop(self) -> None:
+        """Dead-letter nothing more: the queue is deleted. The router still moves what it has."""
+        self.is_wanted = False
+        self._to_router = None
+        self._is_behind = never
+
+    def end(self) -> Iterator[Act]:
+        """Forget what waits to be loaded, after `stop`; return the acts that drop its spill files."""
+        waiting = [part for part, _ in self._to_load if isinstance(part, OnDisk)]
+        self._to_load.clear()
+        return ((len(part.numbers), partial(part.spill_file.forget, part.numbers))
+                for part in waiting if part.spill_file is not None)
+
+    def check(self) -> None:
+        """Assert what must hold between calls."""
+        assert self.moving >= 0, "more were moved than were to be dead-lettered"
+
+
+def _by_place(run: Sequence[Message]) -> Removed:
+    """Return these messages in parts: those in memory as they are, and references by number, a page's worth each."""
+    parts: Removed = []
+    for is_in_memory, group in groupby(run, key=lambda message: bool(message.content)):
+        if is_in_memory:
+            parts.append([*group])
+            continue
+        octets = PAGE_OCTETS
+        for message in sorted(group, key=number_of):
+            if octets >= PAGE_OCTETS:
+                on_disk = OnDisk([])
+                parts.append(on_disk)
+                octets = 0
+            on_disk.numbers.append(message.number)
+            octets += message.body_size
+    return parts

@@ -1,0 +1,198 @@
+"""Deliver the ready messages of a queue to its consumers, and to clients that get them one by one.
+
+Owns how many messages of the queue are unacked. Whose turn it is, `dispatcher.py` says; what is next, the FIFO.
+
+Always true between calls: no message is ready while a consumer has credit and its connection has room, unless the queue
+is busy with a job, or waits for the disk or for its delivery watermark.
+
+Spec: §4.7; RabbitMQ docs/consumers, docs/consumer-prefetch.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from amqpd.broker.queue.consumer import Consumer
+from amqpd.broker.queue.dispatcher import Dispatcher
+from amqpd.broker.queue.fifo import NO_LIMIT, Fifo
+from amqpd.broker.queue.jobs import QueueJobs
+from amqpd.broker.queue.pager import MessageNotLoaded, Pager
+from amqpd.broker.queue.records import QueueRecords
+from amqpd.broker.queue.segment import DELIVERY_OVERHEAD, body_octets, number_of
+from amqpd.broker.rules import QueueRules
+from amqpd.broker.worklist import PIECE, Later, Worklist
+from amqpd.message import Message
+
+DISPATCH_STEPS = 8      # what it takes to hand out one message by itself, besides the delivery; see broker/effort.py
+FEW = 8                 # messages that may have to be rewritten, handed out at once
+
+log = logging.getLogger("amqpd")
+
+
+class Delivery:
+    """The deliveries of one queue. `later` dispatches in a later piece of the worklist."""
+
+    __slots__ = (
+        "unacked", "_is_by_priority", "_shows_count", "_ready", "_dispatcher", "_records", "_watermark", "_pager",
+        "_jobs", "_worklist", "_later")
+
+    def __init__(
+        self, ready: Fifo, dispatcher: Dispatcher, records: QueueRecords, pager: Pager, jobs: QueueJobs,
+        worklist: Worklist, later: Later,
+    ) -> None:
+        self.unacked = 0        # messages that consumers and getters have not answered
+        self._is_by_priority = self._shows_count = False
+        self._ready = ready
+        self._dispatcher = dispatcher
+        self._records = records
+        self._watermark = records.watermark
+        self._pager = pager
+        self._jobs = jobs
+        self._worklist = worklist
+        self._later = later
+
+    def apply(self, rules: QueueRules) -> None:
+        """Follow these rules from now on."""
+        self._is_by_priority = rules.max_priority > 0
+        self._shows_count = rules.shows_delivery_count
+
+    # To consumers
+
+    def sole_taker(self, run: Sequence[Message]) -> Consumer | None:
+        """Return the consumer that can take all of this at once, if it is the only one that can take any."""
+        taker = self._dispatcher.next_taker()
+        if taker is None or not self._dispatcher.is_sole(taker) or taker.credit < len(run):
+            return None
+        size = body_octets(run) + DELIVERY_OVERHEAD * len(run)
+        return taker if size <= taker.subscriber.room else None
+
+    def dispatch(self) -> None:
+        """Hand ready messages to consumers, in turn, until one side runs out."""
+        if self._jobs.has_work:
+            return
+        ready, dispatcher, effort = self._ready, self._dispatcher, self._worklist.effort
+        while ready:
+            taker = dispatcher.next_taker()
+            if taker is None:
+                if dispatcher.has_unasked:
+                    effort.total += PIECE
+                    self._later.ask()
+                break
+            if not self.next_is_at_hand():
+                break
+            if effort.is_spent:
+                self._later.ask()
+                return
+            if dispatcher.is_sole(taker):
+                limit = min(taker.credit, FEW) if self._is_rewritten else taker.credit
+                self.hand_out(taker, self._take(limit, taker.subscriber.room))
+            else:
+                takers, rounds = dispatcher.deal(len(ready), ready.octets)
+                self._deal(takers, 1 if self._is_rewritten else rounds)
+        if ready.page_ahead is not None and dispatcher.consumers:
+            self._pager.order_call()
+
+    def next_is_at_hand(self) -> bool:
+        """Return whether the next message is in memory and may be handed out; if not, the pager has a call ordered."""
+        ready, watermark = self._ready, self._watermark
+        if ready.next_page is not None and not self._pager.load_next():
+            return False
+        if watermark is None or not ready or watermark.bound(ready.first_number):
+            return True
+        watermark.wait(ready.number_at(watermark.block))
+        self._pager.order_call()
+        return False
+
+    @property
+    def _is_rewritten(self) -> bool:
+        """Return whether messages may have to be rewritten for delivery, which may cost much more than to hand out."""
+        return self._shows_count and bool(self._records.redelivery.deliveries)
+
+    def _deal(self, takers: list[Consumer], rounds: int) -> None:
+        """Hand out one message each, in turn, in so many rounds; then those who took go to the end of the line."""
+        effort = self._worklist.effort
+        if rounds == 1:
+            effort.total += DISPATCH_STEPS * len(takers)
+            for taker in takers:
+                if self._dispatcher.may_still_take(taker):
+                    run = self._take(1, NO_LIMIT)
+                    if not run:
+                        return
+                    self.hand_out(taker, run)
+                    self._dispatcher.served(taker)
+                    if effort.is_spent:
+                        return
+            return
+        dealt = self._take(rounds * len(takers), NO_LIMIT)
+        for turn, taker in enumerate(takers):
+            self.hand_out(taker, dealt[turn :: len(takers)])
+        for taker in takers[: len(dealt) % len(takers)]:
+            self._dispatcher.served(taker)
+
+    def _take(self, limit: int, room: int) -> list[Message]:
+        if self._watermark is None:
+            return self._ready.take(limit, room)
+        return self._ready.take(limit, room, self._watermark.bound)
+
+    def hand_out(self, consumer: Consumer, run: Sequence[Message]) -> None:
+        """Deliver messages, which are in no FIFO any more, to a consumer."""
+        if not run:
+            return
+        records = self._records
+        if self._watermark is not None:
+            self._raise_watermark(run)
+        records.counts.delivered += len(run)
+        if consumer.no_ack:
+            if self._deliver(consumer, run):
+                records.settled(run)
+            else:
+                self._ready.put_back(run)
+        else:
+            self.unacked += len(run)
+            consumer.in_flight += len(run)
+            if records.deadlines:
+                records.deadlines.hand_out(run)
+            self._deliver(consumer, run)
+
+    def _raise_watermark(self, run: Sequence[Message]) -> None:
+        watermark = self._watermark
+        assert watermark is not None
+        last = max(map(number_of, run)) if self._is_by_priority else run[-1].number
+        if watermark.handed_out(last):
+            watermark.ask(max(last + watermark.block, self._ready.number_at(watermark.block)))
+
+    def _deliver(self, consumer: Consumer, run: Sequence[Message]) -> bool:
+        """Deliver, and return whether that worked: an error closes that connection, and gives back what it had."""
+        try:
+            consumer.subscriber.deliver(consumer, run)
+        except Exception:
+            definition = self._records.definition
+            log.exception("queue '%s' in vhost '%s': a delivery failed", definition.name, definition.vhost)
+            consumer.subscriber.fail()
+            return False
+        return True
+
+    # To those who get
+
+    def get(self, *, no_ack: bool) -> Message | None:
+        """Take the first ready message; unless `no_ack`, it is unacked from now on.
+
+        Raises MessageNotLoaded where it is on disk and cannot be loaded just now, or where the queue is busy.
+        """
+        if self._jobs.has_work:
+            raise MessageNotLoaded(self._jobs.call)
+        if not self.next_is_at_hand():
+            raise MessageNotLoaded(self._pager.call)
+        taken = self._take(1, NO_LIMIT)
+        if not taken:
+            return None
+        records = self._records
+        if self._watermark is not None:
+            self._raise_watermark(taken)
+        records.counts.got += 1
+        if not no_ack:
+            self.unacked += 1
+            if records.deadlines:
+                records.deadlines.hand_out(taken)
+        return taken[0]

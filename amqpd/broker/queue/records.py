@@ -1,0 +1,141 @@
+"""What a queue knows of its messages besides their order: expiries, redelivery, counts, and what the journal was told.
+
+Owns how many messages of the queue the store keeps. A message that leaves the queue for good is settled here, whatever
+the reason: it is forgotten in memory and, where it is kept on disk, in the journal.
+
+Always true between calls: the journal was told of `kept_on_disk` messages that it has not been told to forget. After a
+deletion that is recorded nothing is recorded any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from amqpd.broker.clock import Clock
+from amqpd.broker.definitions import QueueDefinition
+from amqpd.broker.ports import Journal, PageStore
+from amqpd.broker.queue.deadlines import Deadlines
+from amqpd.broker.queue.pages import OnDisk
+from amqpd.broker.queue.redelivery import Redelivery
+from amqpd.broker.queue.statistics import QueueCounts
+from amqpd.broker.queue.watermark import DeliveryWatermark
+from amqpd.message import Message
+
+
+class QueueRecords:
+    """The records of one queue. Methods that record return the journal's batch, or 0 if nothing had to be recorded."""
+
+    __slots__ = (
+        "definition", "counts", "deadlines", "redelivery", "watermark", "kept_on_disk", "is_closed",
+        "_journal", "_clock", "_page_store")
+
+    def __init__(self, definition: QueueDefinition, journal: Journal, clock: Clock, page_store: PageStore) -> None:
+        self.definition = definition
+        self.counts = QueueCounts()
+        self.deadlines = Deadlines()
+        self.redelivery = Redelivery()
+        self.watermark = DeliveryWatermark(definition, journal, page_store) if definition.durable else None
+        self.kept_on_disk = 0       # messages of the queue, wherever they are, that the store keeps or is about to
+        self.is_closed = False      # the deletion of the queue is recorded
+        self._journal = journal
+        self._clock = clock
+        self._page_store = page_store
+
+    # What is kept
+
+    def keeps(self, message: Message) -> bool:
+        """Return whether this queue keeps the message on disk."""
+        return self.definition.durable and message.facts.persistent
+
+    def kept(self, run: Iterable[Message]) -> list[Message]:
+        """Return those of these messages that this queue keeps on disk."""
+        return [message for message in run if message.facts.persistent] if self.definition.durable else []
+
+    def is_stored(self, message: Message) -> bool:
+        """Return whether the message is committed, so that it can be fetched from the store."""
+        return self.keeps(message) and message.number <= self._page_store.safe_number
+
+    def batch_of(self, run: Iterable[Message]) -> int:
+        """Return the batch that fills, if any of these is kept on disk."""
+        return self._journal.batch if self.kept(run) else 0
+
+    def restore(
+        self, numbers: Sequence[int], redelivered: set[int], redelivered_to: int, deliveries: Mapping[int, int]
+    ) -> None:
+        """Take over, at start, what the store kept: the numbers of the messages, in order, and earlier deliveries."""
+        self.redelivery.restore(redelivered, redelivered_to, deliveries)
+        self.kept_on_disk += len(numbers)
+        if self.watermark is not None and numbers:
+            self.watermark.restore(redelivered_to, numbers[-1])
+
+    # What is recorded
+
+    def published(self, run: Sequence[Message], expiries: Mapping[Message, int]) -> int:
+        """Record a run of new messages; `expiries` are in ms of the broker's clock."""
+        if self.watermark is None:
+            return 0
+        kept = [message for message in run if message.facts.persistent]
+        if not kept:
+            return 0
+        self.watermark.published(kept[-1].number)
+        self.kept_on_disk += len(kept)
+        stored = None
+        if expiries:
+            to_stored = self._clock.to_stored
+            stored = {message.number: to_stored(expiries[message]) for message in kept if message in expiries}
+        return self._journal.published(self.definition, kept, stored)
+
+    def requeued(self, run: Sequence[Message]) -> None:
+        """Count and record one more failed delivery of these."""
+        self.redelivery.count_failures(run)
+        deliveries = self.redelivery.deliveries
+        counts = {message.number: deliveries[message.number] for message in self.kept(run)}
+        if counts and not self.is_closed:
+            self._journal.requeued(self.definition, counts)
+
+    def settled(self, run: Sequence[Message], *, is_answered: bool = False) -> int:
+        """Forget messages for good; with `is_answered` a consumer has taken them over."""
+        if self.is_closed:
+            return 0
+        self.counts.settled += len(run)
+        if self.redelivery.numbers:
+            self.redelivery.forget([message.number for message in run])
+        if self.deadlines:
+            self.deadlines.forget(run)
+        if self.watermark is None:
+            return 0
+        return self._record_settled(
+            [message.number for message in run if message.facts.persistent], is_answered=is_answered)
+
+    def settled_on_disk(self, on_disk: OnDisk) -> int:
+        """Forget for good messages that were on disk, and in no FIFO any more."""
+        if on_disk.spill_file is not None:
+            on_disk.spill_file.forget(on_disk.numbers)
+        if self.is_closed:
+            return 0
+        self.counts.settled += len(on_disk.numbers)
+        if self.redelivery.numbers:
+            self.redelivery.forget(on_disk.numbers)
+        return self._record_settled(on_disk.stored)
+
+    def _record_settled(self, numbers: list[int], *, is_answered: bool = False) -> int:
+        if not numbers or not self.definition.durable:
+            return 0
+        self.kept_on_disk -= len(numbers)
+        return self._journal.settled(self.definition, numbers, is_answered=is_answered)
+
+    # The end
+
+    def close(self) -> None:
+        """Record nothing more: the deletion of the queue is recorded."""
+        self.is_closed = True
+
+    def let_go(self) -> list[list[Any] | dict[Any, Any] | set[Any]]:
+        """Return what may hold very much, and is not needed by a queue that is deleted."""
+        return [*self.deadlines.let_go(), self.redelivery.numbers, self.redelivery.deliveries]
+
+    def check(self, ready: Iterable[Message]) -> None:
+        """Assert what must hold between calls; `ready` are the messages in memory."""
+        self.deadlines.check(ready)
+        assert self.kept_on_disk >= sum(map(self.keeps, ready)), "more is on disk than is known of"
