@@ -1,6 +1,7 @@
 """Memory and file descriptors as the system tells of them: what this process has, and what there is for it.
 
-Owns no state. Linux tells all of it; elsewhere what it had at most stands for what it has, and nothing is given back.
+Owns no state. Linux tells all of it. Elsewhere psutil tells how much memory the process has; where that is not
+installed either, the most that it ever had stands for it. Elsewhere than on glibc nothing is given back.
 
 man proc(5); the kernel's admin-guide/cgroup-v2, cgroup-v1/memory.
 """
@@ -23,12 +24,20 @@ KEPT_FROM_CONNECTIONS = 128     # of these some serve clients that are to be tol
 
 
 def resident_octets() -> int:
-    """How much memory the process has; where the system does not tell, how much it had at most."""
+    """Return the bytes of memory that the process has; where nothing tells, the most that it ever had."""
     try:
         return int(STATM.read_text().split()[1]) * resource.getpagesize()
     except OSError:
+        return _resident_elsewhere()
+
+
+def _resident_elsewhere() -> int:
+    try:
+        import psutil       # which is installed where there is no /proc
+    except ImportError:
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return most if sys.platform == "darwin" else most * 1024
+    return int(psutil.Process().memory_info().rss)
 
 
 def available_octets() -> int:

@@ -112,8 +112,8 @@ def allocate(descriptor: int, size: int) -> None:
     """Have an empty file take this many octets on its disk. Raises OSError."""
     try:
         os.posix_fallocate(descriptor, 0, size)
-    except OSError:
-        # Not every file system can; what is written is there in any case.
+    except (OSError, AttributeError):
+        # Not every file system can, nor every system (macOS); what is written is there in any case.
         left = size - os.lseek(descriptor, 0, os.SEEK_SET)
         while left:
             left -= os.write(descriptor, PIECE[:left])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -245,6 +247,15 @@ def test_memory_is_told_where_the_system_has_no_proc(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(resources, "STATM", Path("/nowhere"))
     monkeypatch.setattr(resources, "CGROUPS", Path("/nowhere"))
     assert 1_000_000 < resources.resident_octets() < resources.available_octets()
+
+
+def test_without_proc_psutil_tells_of_the_memory_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process had at most never falls: an alarm would never end."""
+    psutil: Any = ModuleType("psutil")
+    psutil.Process = lambda: SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=12_345))
+    monkeypatch.setitem(sys.modules, "psutil", psutil)
+    monkeypatch.setattr(resources, "STATM", Path("/nowhere"))
+    assert resources.resident_octets() == 12_345
 
 
 @pytest.mark.parametrize("line, file", [

@@ -29,6 +29,8 @@ SETTINGS: tuple[tuple[str, str | int], ...] = (
     ("locking_mode", "exclusive"),
     ("journal_mode", "wal"),
     ("synchronous", 2),
+    ("fullfsync", 1),               # on macOS a sync does not reach the disk otherwise; elsewhere it changes nothing
+    ("checkpoint_fullfsync", 1),
     ("foreign_keys", 1),
     ("trusted_schema", 0),
     ("cell_size_check", 1),
