@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import os
 import resource
 import sys
@@ -33,7 +34,7 @@ def resident_octets() -> int:
 
 def _resident_elsewhere() -> int:
     try:
-        import psutil       # which is installed where there is no /proc
+        psutil = importlib.import_module("psutil")      # which is installed where there is no /proc
     except ImportError:
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return most if sys.platform == "darwin" else most * 1024
