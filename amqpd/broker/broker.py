@@ -77,6 +77,10 @@ class Connection(Closable, Protocol):
     def vhost_name(self) -> str:
         """Where to."""
 
+    @property
+    def owner(self) -> object:
+        """What its exclusive queues have as their owner."""
+
     def force_close(self, reason: str) -> None:
         """Close it with 320 CONNECTION_FORCED and this reason."""
 

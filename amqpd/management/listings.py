@@ -45,7 +45,7 @@ def queues(broker: Broker, vhost: Vhost, columns: Collection[str]) -> Iterator[R
     """The queues of a vhost; those of `queue_usage.COLUMNS` that nobody wants are left out."""
     wants_queue_usage = not queue_usage.COLUMNS.isdisjoint(columns)
     runs = queue_usage.unacked_runs(broker, vhost) if wants_queue_usage else None
-    owners = {id(connection): pid(key) for key, connection in broker.connections.items()}
+    owners = {id(connection.owner): pid(key) for key, connection in broker.connections.items()}
     for queue in vhost.queues.values():
         definition = queue.definition
         applied = vhost.policies.of_queue(definition)

@@ -59,39 +59,41 @@ class ClientProtocol(asyncio.BufferedProtocol):
         limit = self._listeners.settings.outgoing_limit
         self._transport.set_write_buffer_limits(high=limit, low=limit // 4)
         self.session = self._listeners.begin_session(self)
-        self.session.unsent = self._transport.get_write_buffer_size
+        self.session.state.unsent = self._transport.get_write_buffer_size
 
     def get_buffer(self, sizehint: int) -> bytearray | memoryview:
         """The buffer all connections share; for a large body on its way in, the body's own place."""
-        room = None if self.session.is_blocked else self.session.direct_room()
+        is_blocked = self.session.blocking.is_blocked
+        room = None if is_blocked else self.session.direct_room()
         self._is_direct = room is not None
         if room is not None:
             self._size = len(room)
             return room
-        self._size = READ_WHILE_BLOCKED if self.session.is_blocked else self._turn.shares.size(self)
+        self._size = READ_WHILE_BLOCKED if is_blocked else self._turn.shares.size(self)
         return self._view[:self._size]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Octets came: the session takes them, and the end of the turn sees to the rest."""
         session = self.session
-        runs = session.published_runs
+        state = session.state
+        runs = state.published_runs
         effort = session.broker.effort
-        before, was_blocked = effort.total, session.is_blocked
+        before, was_blocked = effort.total, session.blocking.is_blocked
         if self._is_direct:
             session.receive_direct(nbytes, now_ms())
         else:
             session.receive(self._view[:nbytes], now_ms())
         must_rest = not was_blocked and self._turn.shares.has_read(self, nbytes, self._size, effort.total - before)
-        if session.is_deferred:
+        if session.receiver.is_deferred:
             self._pause_reading()       # until what was read has been carried out
         elif must_rest:
             self._pause_reading()
             self._turn.read_again(self)
-        is_held = self._turn.is_full or session.published_runs > runs and self._turn.is_behind
+        is_held = self._turn.is_full or state.published_runs > runs and self._turn.is_behind
         if is_held and session.is_read and (self.expected_steps > LITTLE or self._turn.is_overfull):
             self._pause_reading()       # of who sends little, the little may come
             self._turn.read_later(self)
-        if session.is_input_full and session.is_read:
+        if session.blocking.is_input_full and session.is_read:
             self._pause_reading()
         self._turn.schedule()
 
@@ -101,7 +103,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
 
     def resume_reading(self) -> None:
         """The others had their turn, the journal has been written, or an alarm has ended."""
-        if self.session.is_input_full or self.session.is_deferred:
+        if self.session.blocking.is_input_full or self.session.receiver.is_deferred:
             return
         self.session.is_read = True
         if not self._transport.is_closing():
@@ -109,12 +111,12 @@ class ClientProtocol(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         """The peer does not keep up."""
-        self.session.is_writable = False
+        self.session.state.is_writable = False
 
     def resume_writing(self) -> None:
         """The peer has caught up."""
         self._turn.tell_time()
-        self.session.is_writable = True
+        self.session.state.is_writable = True
         self.session.resume()
 
     def eof_received(self) -> None:
@@ -132,7 +134,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
     def looks_in_vain(self) -> int:
         """Return how often in a row this has been asked while octets waited for the peer, and it took none of them."""
         unsent = self._transport.get_write_buffer_size()
-        taken = self.session.sent_octets - unsent
+        taken = self.session.traffic.sent_octets - unsent
         self._looks_in_vain = self._looks_in_vain + 1 if unsent and taken == self._peer_took else 0
         self._peer_took = taken
         return self._looks_in_vain
@@ -158,17 +160,18 @@ class ClientProtocol(asyncio.BufferedProtocol):
     def flush(self, now: int) -> None:
         """Write what the session has to say; then go on delivering, or close if that was all."""
         session = self.session
-        was_full = session.room <= 0
+        state = session.state
+        was_full = state.room <= 0
         pieces = session.take_output(now)
         if pieces and not self._transport.is_closing():
             size = sum(map(len, pieces))
-            session.sent_octets += size
-            session.sent_count += 1
+            session.traffic.sent_octets += size
+            session.traffic.sent_count += 1
             if size >= LARGE_WRITE and size > len(pieces) * (LARGE_PIECE if size < HUGE_WRITE else LARGE_PIECE // 4):
                 self._transport.writelines(pieces)
             else:
                 self._transport.write(b"".join(pieces))
-        if session.is_writable and (was_full or session.waits_for_reader):
+        if state.is_writable and (was_full or session.receiver.waits_for_reader):
             session.resume()
         if session.is_finished:
             self._hang_up()
@@ -181,7 +184,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         """
         if self._transport.is_closing():
             return
-        if not self.session.peer_closes:
+        if not self.session.phases.peer_closes:
             self._transport.write_eof()
         if not self.session.is_read:
             self.resume_reading()

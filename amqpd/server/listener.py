@@ -26,7 +26,8 @@ from amqpd.server.read_shares import MOST
 from amqpd.server.resources import descriptors_for_clients
 from amqpd.server.sparing_log import SparingLog
 from amqpd.server.unauthenticated import Unauthenticated
-from amqpd.session.connection import Session, SessionSettings
+from amqpd.session.connection import Session
+from amqpd.session.settings import SessionSettings
 
 log = logging.getLogger("amqpd.connection")
 
@@ -113,7 +114,7 @@ class Listeners:
         return self._sockets <= self.most_sockets
 
     def _replace(self, protocol: ClientProtocol) -> None:
-        protocol.session.turn_out("it made no progress with its login, and others wait for its place")
+        protocol.session.handshake.turn_out("it made no progress with its login, and others wait for its place")
         self._unauthenticated.remove(protocol)
         protocol.drop()
 

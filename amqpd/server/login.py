@@ -29,7 +29,7 @@ from amqpd.server.fair_queue import FairQueue
 from amqpd.server.loop import now_ms
 from amqpd.server.pace import Pace
 from amqpd.session.connection import Session
-from amqpd.session.credentials import LoginRequest
+from amqpd.session.sasl import LoginRequest
 
 REMEMBERED_MS = 300_000
 REMEMBERED = 10_000

@@ -142,7 +142,7 @@ class LoopTurn:
         if not reason:
             self.begin()
             for session in list(self.protocols):
-                self.guard(session, session.unblock)
+                self.guard(session, session.blocking.ask_to_unblock)
 
     # The turn
 

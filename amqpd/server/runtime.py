@@ -44,7 +44,7 @@ from amqpd.server.startup import StartError, Storage, declare_configuration, ope
 from amqpd.server.ticker import Ticker
 from amqpd.server.unauthenticated import Unauthenticated
 from amqpd.server.wall_clock import WallClock
-from amqpd.session.connection import SessionSettings
+from amqpd.session.settings import SessionSettings
 from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Journal

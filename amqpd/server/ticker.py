@@ -103,10 +103,10 @@ def _is_there(session: Session, protocol: ClientProtocol, now: int) -> bool:
         log.warning("%s: closing: the client has taken nothing of what it is sent for %d s", session.name,
                     TAKES_NOTHING_S, extra={"connection": session.number})
         return False
-    if session.is_input_full or session.waits_for_reader:
+    if session.blocking.is_input_full or session.receiver.waits_for_reader:
         age = protocol.acknowledged_ms_ago()
         if age is None:
             return False
-        if session.is_input_full:
-            session.peer_is_alive(now - age)
+        if session.blocking.is_input_full:
+            session.heartbeats.peer_is_alive(now - age)
     return True

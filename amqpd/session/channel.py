@@ -32,23 +32,23 @@ if TYPE_CHECKING:
     from amqpd.broker.access import User
     from amqpd.broker.broker import Broker
     from amqpd.broker.vhost import Vhost
-    from amqpd.session.connection import Session
     from amqpd.session.outbox import Outbox
+    from amqpd.session.state import ConnectionState
 
 TOPOLOGY_CLASSES = (40, 50)     # exchange and queue
 
 
 class Channel:
-    """One channel of a session."""
+    """One channel of the connection `owner`."""
 
-    def __init__(self, session: Session, number: int, vhost: Vhost, user: User) -> None:
+    def __init__(self, owner: ConnectionState, number: int, vhost: Vhost, user: User) -> None:
         self.number = number
         self.vhost = vhost
         self.user = user
-        self.owner = session
-        self.outbox: Outbox = session.outbox
-        self.frame_max = session.frame_max
-        self.unacked_limit = session.settings.unacked_limit
+        self.owner = owner
+        self.outbox: Outbox = owner.outbox
+        self.frame_max = owner.frame_max
+        self.unacked_limit = owner.settings.unacked_limit
         self.is_closing = False
         self._departure: Departure | None = None
         self._is_answering = False
@@ -100,11 +100,11 @@ class Channel:
 
     def await_commit(self) -> None:
         """Ask to be told of commits: a confirm waits for one."""
-        self.owner.await_confirms(self)
+        self.owner.confirms.await_commit(self.publishing)
 
     def outbox_has_confirms(self) -> None:
         """Ask for confirms to be written at the end of the turn."""
-        self.owner.has_confirms(self)
+        self.owner.confirms.write_later(self.publishing)
 
     def hold_output_until(self, batch: int) -> None:
         """Hold what the connection says from now on until this batch is on disk; 0 holds nothing."""

@@ -1,4 +1,4 @@
-"""Heartbeats of one connection: when one is due, and when the peer has missed too many.
+"""Tell when a heartbeat of one connection is due, and when the peer has missed too many.
 
 Knows when the peer was last heard and last spoken to. The server excuses time in which it could not read: the peer may
 have spoken meanwhile.
@@ -27,6 +27,10 @@ class Heartbeats:
     def is_missed(self, now_ms: int) -> bool:
         """Return whether nothing was heard for two intervals."""
         return bool(self.interval_s) and now_ms - self.heard_ms > 2_000 * self.interval_s + SLACK_MS
+
+    def peer_is_alive(self, at_ms: int) -> None:
+        """Note that the server knows that the peer was alive then, though nothing is read from it."""
+        self.heard_ms = max(self.heard_ms, at_ms)
 
     def excuse(self, gap_ms: int, now_ms: int) -> None:
         """Do not count a time in which nothing could be heard."""

@@ -80,7 +80,7 @@ def test_consumers_and_publishers_of_a_connection_share_its_limit(small: None, s
     for number in range(20):
         talk.client(Basic.Consume(queue="q", consumer_tag=f"c{number}", no_ack=True, nowait=True))
     talk.client(Queue.Bind(queue="q", exchange="amq.fanout", nowait=True))
-    memory = talk.session.memory
+    memory = talk.session.state.memory
     most = 0
     for round_ in range(200):
         talk.publish("q", b"x", properties=Basic.Properties(message_id=f"{round_}"))
@@ -101,10 +101,10 @@ def test_heads_of_consumers_that_are_cancelled_count_no_more(stage: Stage) -> No
     talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0))
     _publish_to(talk, "c")
     talk.client(Basic.Cancel("c")).hear(Basic.CancelOk)
-    octets = talk.session.memory.octets
+    octets = talk.session.state.memory.octets
     _publish_to(talk, "d")
     talk.client(Basic.Cancel("d")).hear(Basic.CancelOk)
-    assert talk.session.memory.octets == octets
+    assert talk.session.state.memory.octets == octets
 
 
 def _publish_to(talk: Talk, tag: str) -> None:

@@ -52,7 +52,7 @@ class Deaf(Talk):
                 at += 8
                 continue
             kind, channel, size = HEAD.unpack_from(octets, at)
-            self._expect(size + 8 <= max(self.session.frame_max, 4_096), f"a frame of {size + 8} octets")
+            self._expect(size + 8 <= max(self.session.state.frame_max, 4_096), f"a frame of {size + 8} octets")
             self._expect(octets[at + 7 + size] == 0xCE, "a frame that does not end")
             self._look_at(kind, channel, octets[at + 7:at + 7 + size])
             at += size + 8

@@ -63,6 +63,7 @@ class FakeConnection:
 
     def __init__(self) -> None:
         self.closed_for: str | None = None
+        self.owner = object()
 
     def force_close(self, reason: str) -> None:
         self.closed_for = reason
@@ -204,7 +205,7 @@ def test_queues_are_listed_with_their_counts(desk: Desk) -> None:
 
 def test_an_exclusive_queue_names_its_owner_as_list_connections_does(desk: Desk) -> None:
     connection = desk.broker.connections[7] = FakeConnection()
-    desk.queue("mine", owner=connection, exclusive=True)
+    desk.queue("mine", owner=connection.owner, exclusive=True)
     assert desk.rows("list_queues", "owner_pid", "exclusive") == [["<amqpd@localhost.1.7.0>", True]]
     assert desk.rows("list_connections", "pid") == [["<amqpd@localhost.1.7.0>"]]
 

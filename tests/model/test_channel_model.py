@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pamqp.commands import Basic, Channel, Confirm, Queue, Tx
 
 from amqpd.session import contents
-from amqpd.session.connection import SessionSettings
+from amqpd.session.settings import SessionSettings
 from tests.support.talk import Heard, Stage
 
 SETTINGS = SessionSettings(server_properties={}, outgoing_limit=3_000, unacked_limit=20)
@@ -189,7 +189,7 @@ class ChannelMachine(RuleBasedStateMachine):
             self.commit()       # a consumer that waits for what may be handed out comes first
         expected = min((one.turn for one in self.at(queue, Place.READY)), default=None)
         self.client.client(Basic.Get(queue=queue, no_ack=no_ack), channel=number)
-        if self.client.session.is_deferred:
+        if self.client.session.receiver.is_deferred:
             self.write()        # that it may be handed out has to be on disk first
         answer, = [heard for heard in self.client.hear_all() if isinstance(heard.said, (Basic.GetOk, Basic.GetEmpty))]
         if expected is None:

@@ -22,8 +22,8 @@ from amqpd.server.listener import Listeners
 from amqpd.server.loop import LoopTurn
 from amqpd.server.read_shares import LITTLE, SCRAP, TURN_STEPS
 from amqpd.server.unauthenticated import Unauthenticated
-from amqpd.session.connection import SessionSettings
 from amqpd.session.phases import Phase
+from amqpd.session.settings import SessionSettings
 from amqpd.store.journal import MemoryJournal
 from tests.support.loops import FakeLoop
 from tests.support.talk import content_frames
@@ -173,7 +173,7 @@ def client() -> Iterator[Client]:
 def open_client(client: Client) -> Client:
     """A client whose channel 1 is open."""
     client.say_all(HANDSHAKE)
-    assert client.session.phase is Phase.OPEN
+    assert client.session.phases.current is Phase.OPEN
     client.heard()
     return client
 
@@ -181,7 +181,7 @@ def open_client(client: Client) -> Client:
 def test_a_pass_ends_in_one_write(client: Client) -> None:
     client.say_all(HANDSHAKE)
     assert len(client.transport.writes) == 1
-    assert client.session.sent_octets == len(client.heard())
+    assert client.session.traffic.sent_octets == len(client.heard())
     statistics = client.session.statistics()
     assert (statistics["recv_cnt"], statistics["send_cnt"], statistics["send_pend"]) == (1, 1, 0)
 
@@ -204,7 +204,7 @@ def test_a_password_is_looked_at_once_however_much_is_said_meanwhile(client: Cli
         client.say_all(HANDSHAKE[start : start + 3])
     assert client.logins.asked == ["10.0.0.1"]
     client.session.logged_in(client.broker.users["guest"])
-    assert client.session.phase is Phase.OPEN
+    assert client.session.phases.current is Phase.OPEN
 
 
 def is_of(shared: bytearray, room: bytearray | memoryview) -> bool:
@@ -332,7 +332,7 @@ def test_the_shared_buffer_may_be_used_by_others_while_a_client_is_blocked(open_
     open_client.protocol.session.receive(publishes[0][50_000:60_000], 0)
     open_client.turn.set_alarm("low on disk")
     open_client.say(publishes[0][60_000:] + publishes[1] + publishes[2])
-    assert open_client.session.is_blocked
+    assert open_client.session.blocking.is_blocked
     open_client.listeners.buffer[:] = bytes(len(open_client.listeners.buffer))
     open_client.turn.set_alarm("")
     open_client.turn.turns.run_out()
@@ -403,7 +403,7 @@ def test_nothing_is_written_to_a_socket_that_is_closing(open_client: Client) -> 
 def test_a_lost_socket_ends_the_session(open_client: Client) -> None:
     open_client.say_all(frame.marshal(Queue.Declare(queue="mine", exclusive=True), 1))
     open_client.protocol.connection_lost(None)
-    assert open_client.session.phase is Phase.CLOSED and not open_client.turn.protocols
+    assert open_client.session.phases.current is Phase.CLOSED and not open_client.turn.protocols
     assert not open_client.broker.connections and not open_client.broker.vhosts["/"].queues
 
 
@@ -417,11 +417,11 @@ def test_a_client_is_dropped_whatever_it_has_still_to_hear(open_client: Client) 
 def test_looks_in_vain_are_counted_while_octets_wait_and_none_goes(open_client: Client) -> None:
     protocol, session = open_client.protocol, open_client.session
     assert [protocol.looks_in_vain() for _ in range(3)] == [0, 0, 0]
-    open_client.transport.unsent, session.sent_octets = 500, session.sent_octets + 500
+    open_client.transport.unsent, session.traffic.sent_octets = 500, session.traffic.sent_octets + 500
     assert [protocol.looks_in_vain() for _ in range(3)] == [1, 2, 3]
     open_client.transport.unsent = 400
     assert [protocol.looks_in_vain() for _ in range(2)] == [0, 1]
-    session.sent_octets += 50
+    session.traffic.sent_octets += 50
     open_client.transport.unsent = 450
     assert protocol.looks_in_vain() == 2
     open_client.transport.unsent = 0
@@ -437,11 +437,11 @@ def test_a_client_that_must_read_its_answers_first_is_not_read_and_goes_on_when_
     client.transport.calls.clear()
     declare = frame.marshal(Queue.Declare(queue="q"), 1)
     client.say_all(declare * 10_000)
-    assert client.session.waits_for_reader and not client.session.is_read
+    assert client.session.receiver.waits_for_reader and not client.session.is_read
     assert client.transport.calls[-1] == "pause"
     said = client.heard().count(b"\x01q")
     client.transport.unsent = 0
-    while client.session.waits_for_reader:
+    while client.session.receiver.waits_for_reader:
         client.protocol.resume_writing()
         client.turn.turns.run_out()
         said += client.heard().count(b"\x01q")

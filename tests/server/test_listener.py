@@ -17,7 +17,7 @@ from amqpd.server.addresses import bind
 from amqpd.server.listener import Listeners
 from amqpd.server.loop import LoopTurn
 from amqpd.server.unauthenticated import Unauthenticated
-from amqpd.session.connection import SessionSettings
+from amqpd.session.settings import SessionSettings
 from amqpd.store.journal import MemoryJournal
 from tests.server.test_connection import HANDSHAKE, FakeLogins
 

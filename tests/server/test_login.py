@@ -15,7 +15,7 @@ from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import UserDefinition, VhostDefinition
 from amqpd.server import login as login_module
 from amqpd.server.login import Logins, is_loopback
-from amqpd.session.credentials import LoginRequest
+from amqpd.session.sasl import LoginRequest
 from amqpd.store.journal import MemoryJournal
 
 SLOW = "scrypt"

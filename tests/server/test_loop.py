@@ -219,7 +219,11 @@ def test_nobody_who_publishes_is_read_while_consumers_are_behind(turn: Any, loop
 
 def test_an_alarm_that_ends_unblocks_everybody(turn: Any, log: list[str]) -> None:
     class BlockedSession(FakeSession):
-        def unblock(self) -> None:
+        @property
+        def blocking(self) -> BlockedSession:
+            return self
+
+        def ask_to_unblock(self) -> None:
             log.append("unblock")
 
     turn.protocols |= {BlockedSession(): FakeProtocol(log), BlockedSession(): FakeProtocol(log)}

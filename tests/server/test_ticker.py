@@ -40,6 +40,7 @@ class FakeSession:
         self.calls: list[str] = []
         self.in_vain = 0
         self.channels: list[int] = []
+        self.blocking = self.receiver = self.heartbeats = self
         turn.protocols[self] = self
 
     def tick(self, now_ms: int) -> bool:
@@ -175,7 +176,7 @@ def test_very_many_are_looked_after_in_slices(turn: FakePass, now: list[int]) ->
 
 def test_a_blocked_client_whose_machine_has_closed_is_dropped_at_once(turn: FakePass, now: list[int]) -> None:
     session: Any = FakeSession(turn)
-    session.is_input_full = True
+    session.blocking.is_input_full = True
     run(turn, lambda: None)
     assert session.calls == ["drop"]
 
@@ -197,6 +198,6 @@ def test_a_client_that_takes_nothing_of_what_it_is_sent_for_90_seconds_is_droppe
 
 def test_a_client_that_must_read_first_and_has_closed_its_socket_is_dropped(turn: FakePass, now: list[int]) -> None:
     session = FakeSession(turn)
-    session.waits_for_reader = True
+    session.receiver.waits_for_reader = True
     run(turn, lambda: None)
     assert session.calls == ["drop"]

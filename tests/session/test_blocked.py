@@ -7,7 +7,8 @@ from pamqp import frame
 from pamqp.commands import Basic, Confirm, Connection, Queue
 from pamqp.heartbeat import Heartbeat
 
-from amqpd.session.connection import MOST_DEFERRED_BYTES, SessionSettings
+from amqpd.session.blocking import MOST_DEFERRED_BYTES
+from amqpd.session.settings import SessionSettings
 from tests.support.talk import Stage, Talk, content_frames
 
 DISK, MEMORY, BOTH = "low on disk", "low on memory", "low on disk & memory"
@@ -141,11 +142,11 @@ def test_a_body_over_the_limit_is_refused_when_the_alarm_has_ended(stage: Stage,
 def test_a_blocked_client_is_read_a_little_further_and_then_no_more(stage: Stage, publisher: Talk) -> None:
     publisher.publish("q", b"a").broker(Connection.Blocked(DISK))
     publisher.octets(frame.marshal(Heartbeat(), 0) * 10)
-    assert not publisher.session.is_input_full
+    assert not publisher.session.blocking.is_input_full
     publisher.publish("q", bytes(MOST_DEFERRED_BYTES))
-    assert publisher.session.is_input_full
+    assert publisher.session.blocking.is_input_full
     stage.set_alarm("")
-    assert not publisher.session.is_input_full
+    assert not publisher.session.blocking.is_input_full
     publisher.broker(Connection.Unblocked())
     assert publisher.hear(Basic.Ack) and len(ready(stage)) == 2
     publisher.hear_all()
@@ -171,7 +172,7 @@ def test_a_client_that_is_not_read_any_more_lives_as_long_as_its_machine_answers
     talk.session.is_read = False
     for _ in range(5):
         stage.pass_time(15)
-        talk.session.peer_is_alive(stage.now_ms - 100)
+        talk.session.heartbeats.peer_is_alive(stage.now_ms - 100)
     assert not talk.is_dropped
     stage.pass_time(20.25)
     assert talk.is_dropped

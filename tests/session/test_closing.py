@@ -15,7 +15,7 @@ from amqpd.broker.definitions import QueueDefinition, VhostDefinition
 from amqpd.broker.departure import REMOVE_STEPS
 from amqpd.broker.effort import TURN
 from amqpd.broker.worklist import PIECE
-from amqpd.session.connection import LOST_STEPS, RELEASE_STEPS, STOP_STEPS
+from amqpd.session.closing import LOST_STEPS, RELEASE_STEPS, STOP_STEPS
 from amqpd.session.phases import Phase
 from tests.support.journals import FailingJournal
 from tests.support.samples import messages
@@ -293,7 +293,7 @@ def test_the_end_of_exclusive_queues_may_be_interrupted(
     interrupt(stage, talk)
     stage.end_turn()
     talk.hear_all()
-    assert not vhost.queues and talk.session.phase is Phase.CLOSED
+    assert not vhost.queues and talk.session.phases.current is Phase.CLOSED
 
 
 def test_a_lost_connection_gives_its_unacked_messages_to_others(stage: Stage) -> None:
@@ -396,7 +396,7 @@ def test_a_bug_of_ours_ends_one_connection_and_no_other(
     talk.broker(Connection.Close(541, "INTERNAL_ERROR", 0, 0))
     assert "internal error" in caplog.text and "a bug" in caplog.text
     other.client(Queue.Declare(queue="other", durable=True)).broker(Queue.DeclareOk("other", 0, 0))
-    assert talk.session.phase is not Phase.OPEN and stage.journal.failure is None
+    assert talk.session.phases.current is not Phase.OPEN and stage.journal.failure is None
 
 
 def test_a_record_that_fails_ends_the_connection_and_nothing_is_told_of_the_vhost_any_more(piece: int) -> None:
@@ -525,7 +525,7 @@ def test_a_connection_of_very_many_channels_ends_in_pieces(stage: Stage) -> None
     before = stage.broker.effort.total
     talk.session.lost()
     assert stage.broker.effort.total - before <= PIECE + LOST_STEPS + STOP_STEPS
-    [departure] = talk.session._departures
+    [departure] = talk.session.state.departures
     pieces = 1
     while departure.has_work:
         before = stage.broker.effort.total

@@ -133,9 +133,9 @@ def test_very_many_overdue_channels_are_closed_in_pieces_and_the_log_counts_them
     now_ms = stage.now_ms + TIMEOUT_S * 1000 + 1
     talk.session.tick(now_ms)
     closed = [0]
-    while talk.session.looks.are_due(now_ms):
+    while talk.session.state.looks.are_due(now_ms):
         before = stage.broker.effort.total
-        talk.session._overdue.work()
+        talk.session._channels.overdue.work()
         assert stage.broker.effort.total - before <= PIECE + 2 * CLOSE_STEPS
         closed.append(sum(channel.is_closing for channel in channels.values()))
     assert len(closed) >= 4 and closed[-1] == count

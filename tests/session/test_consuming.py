@@ -6,7 +6,7 @@ import pytest
 from pamqp.commands import Basic, Channel, Connection, Queue
 
 from amqpd.broker.definitions import PermissionDefinition
-from amqpd.session.connection import SessionSettings
+from amqpd.session.settings import SessionSettings
 from tests.support.talk import Stage, Talk
 
 

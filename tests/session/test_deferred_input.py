@@ -10,8 +10,9 @@ from pamqp.commands import Basic, Channel, Connection, Queue
 
 from amqpd.broker.effort import SLICE, SMALLEST_SLICE, TURN
 from amqpd.broker.worklist import PIECE
-from amqpd.session.connection import METHOD_STEPS, TOPOLOGY_STEPS, Session
+from amqpd.session.connection import Session
 from amqpd.session.consuming import ANSWERS_AT_ONCE
+from amqpd.session.receiver import METHOD_STEPS, TOPOLOGY_STEPS
 from tests.support.samples import message
 from tests.support.talk import Stage, Talk
 
@@ -58,11 +59,11 @@ def test_a_client_has_a_slice_of_a_turn_and_the_rest_waits_in_order(stage: Pause
     stage.broker.effort.begin_turn()
     before = stage.broker.effort.total
     stage.say(talk, passive(MANY) + frame.marshal(Basic.Get(queue="q"), 1))
-    assert talk.session.is_deferred
+    assert talk.session.receiver.is_deferred
     assert SLICE <= stage.broker.effort.total - before < SLICE + 2 * DECLARE_STEPS
     stage.say(talk, frame.marshal(Queue.Delete(queue="q"), 1))      # comes after all that waits
     turns = 0
-    while talk.session.is_deferred:
+    while talk.session.receiver.is_deferred:
         assert effort_of(stage, talk.session) < SLICE + 2 * DECLARE_STEPS
         turns += 1
     assert turns == 3
@@ -79,7 +80,7 @@ def test_a_method_with_very_many_arguments_is_a_slice_by_itself(
     stage.broker.effort.begin_turn()
     stage.say(talk, bind * 3)
     turns = []
-    while talk.session.is_deferred:
+    while talk.session.receiver.is_deferred:
         turns.append(effort_of(stage, talk.session) >= SLICE)
     assert turns[:2] == [True, True] and True not in turns[2:]
     stage.end_turn()
@@ -92,7 +93,7 @@ def test_clients_that_wait_go_on_in_turn(stage: Paused, talk: Talk) -> None:
     stage.broker.effort.begin_turn()
     stage.say(talk, passive(MANY))
     stage.say(other, passive(1))
-    assert talk.session.is_deferred and not other.session.is_deferred
+    assert talk.session.receiver.is_deferred and not other.session.receiver.is_deferred
     stage.end_turn()
     talk.broker(*[Queue.DeclareOk("q", 0, 0)] * MANY)
     other.broker(Queue.DeclareOk("q", 0, 0))
@@ -115,7 +116,7 @@ def test_what_waits_is_dropped_with_the_connection(stage: Paused, talk: Talk) ->
     stage.say(talk, passive(MANY) + frame.marshal(Queue.Declare(queue="late"), 1))
     talk.session.lost()
     stage.turn()
-    assert "late" not in stage.broker.vhosts["/"].queues and not talk.session.is_deferred
+    assert "late" not in stage.broker.vhosts["/"].queues and not talk.session.receiver.is_deferred
 
 
 def test_a_connection_that_is_closed_by_us_hears_the_answer_behind_what_waits(stage: Paused, talk: Talk) -> None:
@@ -136,9 +137,9 @@ def test_an_alarm_stops_a_client_at_the_first_publish_of_what_waits(stage: Pause
     stage.say(talk, passive(MANY) + frame.marshal(Channel.Flow(True), 1))
     stage.say(talk, frame.marshal(Basic.Publish(routing_key="q"), 1))
     stage.alarm = "low on memory"
-    while talk.session.is_deferred:
+    while talk.session.receiver.is_deferred:
         stage.turn()
-    assert talk.session.is_blocked
+    assert talk.session.blocking.is_blocked
     stage.end_turn()
     talk.broker(*[Queue.DeclareOk("q", 0, 0)] * MANY, Channel.FlowOk(True), Connection.Blocked("low on memory"))
 
@@ -167,7 +168,7 @@ def answer_in_turns(stage: Paused, talk: Talk, method: Basic.Ack | Basic.Nack | 
     stage.say(talk, frame.marshal(method, 1))
     unacked = talk.session.channels[1].consuming.unacked
     left = [len(unacked)]
-    while talk.session.is_deferred:
+    while talk.session.receiver.is_deferred:
         stage.turn()
         left.append(len(unacked))
     return left
@@ -222,7 +223,7 @@ def test_clients_that_waited_for_the_same_go_on_in_turn(stage: Paused, talk: Tal
     stage.say(talk, frame.marshal(Queue.Delete(queue="q"), 1))
     for other in others:
         stage.say(other, frame.marshal(Queue.Declare(queue="q"), 1) + passive(MANY))
-    assert vhost.leaving.has_work and all(other.session.is_deferred for other in others)
+    assert vhost.leaving.has_work and all(other.session.receiver.is_deferred for other in others)
     while vhost.leaving.has_work:
         vhost.leaving.work()
     before = stage.broker.effort.total
@@ -242,11 +243,11 @@ def test_blocked_clients_go_on_in_turn_when_the_alarm_ends_and_stays_off(stage: 
     talk.publish("q", b"a").broker(Connection.Blocked("low on disk"))
     ready = stage.broker.vhosts["/"].queues["q"].ready
     stage.alarm = ""
-    talk.session.unblock()
-    assert talk.session.is_blocked and not ready
+    talk.session.blocking.ask_to_unblock()
+    assert talk.session.blocking.is_blocked and not ready
     stage.alarm = "low on memory"
     stage.turn()
-    assert talk.session.is_blocked and not ready
+    assert talk.session.blocking.is_blocked and not ready
     talk.nothing()
     stage.set_alarm("")
     talk.broker(Connection.Unblocked()).nothing()

@@ -334,7 +334,7 @@ def test_an_error_at_any_step_leaves_memory_and_store_the_same_or_fails_the_stor
             assert {*numbers} <= {*messages[queue]}, f"{queue}, {where}"
             if not deed.is_on_messages and name not in OF_ALL:
                 assert numbers == messages[queue], f"{queue}, {where}"
-        assert scene.other.session.phase is Phase.OPEN, where
+        assert scene.other.session.phases.current is Phase.OPEN, where
 
 
 def test_a_run_for_which_no_consumer_can_be_chosen_is_neither_in_memory_nor_recorded() -> None:

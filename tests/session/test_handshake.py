@@ -11,9 +11,9 @@ from pamqp.header import ProtocolHeader
 from pamqp.heartbeat import Heartbeat
 
 from amqpd.broker.definitions import UserDefinition, VhostDefinition
-from amqpd.session.connection import SessionSettings
-from amqpd.session.credentials import LoginRequest
 from amqpd.session.phases import Phase
+from amqpd.session.sasl import LoginRequest
+from amqpd.session.settings import SessionSettings
 from tests.support.talk import CAPABILITIES, SETTINGS, Stage, Talk
 
 REFUSED = (
@@ -51,7 +51,7 @@ def test_a_connection_opens_as_the_specification_tells(stranger: Talk) -> None:
     stranger.broker(Connection.Tune(2_047, 131_072, 60))
     stranger.client(Connection.TuneOk(2_047, 131_072, 60), Connection.Open("/"))
     stranger.broker(Connection.OpenOk())
-    assert stranger.session.phase is Phase.OPEN
+    assert stranger.session.phases.current is Phase.OPEN
 
 
 def test_nothing_is_said_before_the_header_has_come(stranger: Talk) -> None:
@@ -173,7 +173,7 @@ def test_a_client_that_goes_while_its_password_is_looked_at_is_forgotten(stage: 
     talk = stage.stranger().greet().log_in().lose()
     stage.looks_at_passwords = True
     stage.end_turn()
-    assert talk.session.phase is Phase.CLOSED
+    assert talk.session.phases.current is Phase.CLOSED
 
 
 def test_too_much_said_before_the_password_was_looked_at_ends_the_talk(stage: Stage) -> None:
@@ -248,7 +248,7 @@ def test_tuning_within_what_was_offered_holds(
     stranger: Talk, channel_max: int, frame_max: int, heartbeat: int
 ) -> None:
     session = stranger.open(channel_max=channel_max, frame_max=frame_max, heartbeat=heartbeat).session
-    tuned = session.channel_max, session.frame_max, session.heartbeats.interval_s
+    tuned = session.state.channel_max, session.state.frame_max, session.heartbeats.interval_s
     assert tuned == (channel_max, frame_max, heartbeat)
 
 

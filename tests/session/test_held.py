@@ -48,10 +48,10 @@ def open_page_store(stage: Stage) -> None:
 
 def test_a_get_is_answered_when_its_message_has_been_read(stage: Stage, getter: Talk) -> None:
     getter.client(Basic.Get(queue="q")).nothing()
-    assert getter.session.is_deferred
+    assert getter.session.receiver.is_deferred
     open_page_store(stage)
     got(getter, 1, PAGE_MESSAGES)
-    assert not getter.session.is_deferred
+    assert not getter.session.receiver.is_deferred
 
 
 def test_what_comes_after_a_get_is_answered_after_it(stage: Stage, getter: Talk) -> None:

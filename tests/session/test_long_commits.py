@@ -12,8 +12,8 @@ from amqpd.broker.effort import SLICE, Effort
 from amqpd.broker.hand_over import WIDE
 from amqpd.broker.worklist import PIECE
 from amqpd.session import transaction
-from amqpd.session.connection import METHOD_STEPS
 from amqpd.session.consuming import ANSWERS_AT_ONCE
+from amqpd.session.receiver import METHOD_STEPS
 from tests.support.talk import Stage, Talk
 
 LONG = 2_500        # acts

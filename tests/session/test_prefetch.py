@@ -6,7 +6,7 @@ import pytest
 from pamqp.commands import Basic, Queue, Tx
 
 from amqpd.broker.queue.queue import Queue as BrokerQueue
-from amqpd.session.connection import SessionSettings
+from amqpd.session.settings import SessionSettings
 from tests.support.talk import Stage, Talk
 
 

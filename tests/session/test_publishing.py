@@ -12,7 +12,7 @@ from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue,
 from pamqp.header import ContentHeader
 
 from amqpd.broker.definitions import PermissionDefinition
-from amqpd.session.connection import SessionSettings
+from amqpd.session.settings import SessionSettings
 from tests.support.talk import Stage, Talk, content_frames
 
 

@@ -6,7 +6,7 @@ import pytest
 from pamqp.commands import Basic, Channel, Queue, Tx
 
 from amqpd.session import transaction
-from amqpd.session.connection import METHOD_STEPS
+from amqpd.session.receiver import METHOD_STEPS
 from tests.support.talk import Stage, Talk
 
 

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from pamqp.commands import Basic, Channel, Confirm, Connection, Queue, Tx
 
-from amqpd.session.connection import UNREAD_ANSWERS, UNREAD_REPLIES, SessionSettings
+from amqpd.session.receiver import UNREAD_ANSWERS
+from amqpd.session.settings import SessionSettings
+from amqpd.session.state import UNREAD_REPLIES
 from tests.support.talk import Stage, Talk
 
 LIMIT = 100_000
@@ -39,7 +41,7 @@ class Pipe:
         self.waiting: list[bytes] = []
         self._take = talk.take
         talk.take = self.take       # type: ignore[method-assign]
-        talk.session.unsent = lambda: sum(map(len, self.waiting))
+        talk.session.state.unsent = lambda: sum(map(len, self.waiting))
 
     def take(self, pieces: list[bytes]) -> None:
         """The session writes."""
@@ -47,7 +49,7 @@ class Pipe:
         if self.is_open:
             self.flush()
         elif sum(map(len, self.waiting)) > LIMIT:
-            self.talk.session.is_writable = False
+            self.talk.session.state.is_writable = False
 
     def flush(self) -> None:
         waiting, self.waiting = self.waiting, []
@@ -57,7 +59,7 @@ class Pipe:
         """The client reads again, all that there is."""
         self.is_open = True
         self.flush()
-        self.talk.session.is_writable = True
+        self.talk.session.state.is_writable = True
         self.talk.session.resume()
         self.stage.end_turn()
 
@@ -108,7 +110,7 @@ def test_answers_that_nobody_reads_stop_at_a_few_times_the_limit(
     reader.publish("q", bytes(90_000))
     ask(reader)
     assert UNREAD_ANSWERS * LIMIT < pipe.held < UNREAD_ANSWERS * LIMIT + SOME
-    assert reader.session.waits_for_reader and reader.session.is_deferred
+    assert reader.session.receiver.waits_for_reader and reader.session.receiver.is_deferred
 
 
 def test_what_it_said_meanwhile_is_answered_in_order_once_it_has_read(reader: Talk, pipe: Pipe) -> None:
@@ -118,7 +120,7 @@ def test_what_it_said_meanwhile_is_answered_in_order_once_it_has_read(reader: Ta
     for _ in range(20):
         assert pipe.held < UNREAD_ANSWERS * LIMIT + SOME
         pipe.open()
-        if not reader.session.waits_for_reader:
+        if not reader.session.receiver.waits_for_reader:
             break
         pipe.is_open = False
     heard = reader.hear_all()
@@ -130,9 +132,9 @@ def test_answers_that_wait_for_a_commit_count_too(stage: Stage, reader: Talk) ->
     stage.commits_at_once = False
     reader.publish("q", bytes(90_000)).client(Queue.Declare(queue="durable", durable=True)).nothing()
     get_and_put_back(reader)
-    assert reader.session.waits_for_reader
+    assert reader.session.receiver.waits_for_reader
     assert UNREAD_ANSWERS * LIMIT < reader.session.outbox.size < UNREAD_ANSWERS * LIMIT + SOME
-    while reader.session.waits_for_reader:
+    while reader.session.receiver.waits_for_reader:
         stage.commit()
         stage.end_turn()
     assert len([one for one in reader.hear_all() if isinstance(one.said, Basic.GetOk)]) == 50
@@ -145,7 +147,7 @@ def test_deliveries_that_wait_do_not_keep_a_client_from_being_heard(stage: Stage
     for _ in range(20):
         reader.publish("elsewhere", bytes(90_000))
     reader.client(Queue.Declare(queue="r"))
-    assert not reader.session.is_deferred and "r" in stage.broker.vhosts["/"].queues
+    assert not reader.session.receiver.is_deferred and "r" in stage.broker.vhosts["/"].queues
     pipe.open()
     reader.hear_all()
 
@@ -154,7 +156,7 @@ def test_answers_that_are_read_never_add_up(reader: Talk) -> None:
     reader.publish("q", bytes(90_000))
     for tag in range(1, 200):
         reader.client(Basic.Get(queue="q"), Basic.Nack(tag)).hear(Basic.GetOk)
-        assert not reader.session.waits_for_reader
+        assert not reader.session.receiver.waits_for_reader
     assert len(reader.session.outbox._marks) < 100
 
 
@@ -162,7 +164,7 @@ def test_a_client_that_is_closed_meanwhile_is_heard_for_the_answer_to_it(reader:
     reader.publish("q", bytes(90_000))
     get_and_put_back(reader)
     reader.session.force_close("bye")
-    assert not reader.session.is_deferred
+    assert not reader.session.receiver.is_deferred
     reader.client(Connection.CloseOk())
     assert reader.session.is_finished
     pipe.open()
@@ -173,7 +175,7 @@ def test_a_client_that_goes_meanwhile_is_forgotten(stage: Stage, reader: Talk, p
     reader.publish("q", bytes(90_000))
     get_and_put_back(reader)
     reader.session.lost()
-    assert not reader.session.is_deferred and reader.session.outbox.size == 0
+    assert not reader.session.receiver.is_deferred and reader.session.outbox.size == 0
 
 
 def test_a_client_that_is_not_read_is_not_held_to_its_heartbeats(stage: Stage) -> None:
@@ -232,6 +234,6 @@ def test_the_returns_of_a_commit_are_held_against_the_limit_after_it(stage: Stag
     for _ in range(10):
         reader.client(Basic.Publish(routing_key="nobody", mandatory=True), content=bytes(90_000))
     reader.client(Tx.Commit(), Channel.Close(200, "", 0, 0))
-    assert reader.session.waits_for_reader and 1 in reader.session.channels
+    assert reader.session.receiver.waits_for_reader and 1 in reader.session.channels
     pipe.open()
     assert [type(one.said) for one in reader.hear_all()][-2:] == [Tx.CommitOk, Channel.CloseOk]

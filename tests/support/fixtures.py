@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from amqpd.session.connection import SessionSettings
+from amqpd.session.settings import SessionSettings
 from tests.support.talk import SETTINGS, Stage, Talk
 
 

@@ -26,7 +26,8 @@ from pamqp.heartbeat import Heartbeat
 from amqpd.broker.broker import Broker
 from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import PermissionDefinition, UserDefinition, VhostDefinition
-from amqpd.session.connection import Session, SessionSettings
+from amqpd.session.connection import Session
+from amqpd.session.settings import SessionSettings
 from amqpd.wire.reader import Intake
 from tests.support.journals import RecordingJournal
 from tests.support.page_stores import PageStoreInMemory, stored
@@ -149,7 +150,7 @@ class Stage:
         self.alarm = reason
         if not reason:
             for session in self.talks:
-                session.unblock()
+                session.blocking.ask_to_unblock()
         self.end_turn()
 
     def end_turn(self) -> None:
@@ -200,9 +201,9 @@ class Stage:
     def _send(self) -> None:
         while self._has_output:
             session = self._has_output.pop(0)
-            was_full = session.room <= 0
+            was_full = session.state.room <= 0
             self.talks[session].take(session.take_output(self.now_ms))
-            if session.is_writable and (was_full or session.waits_for_reader):
+            if session.state.is_writable and (was_full or session.receiver.waits_for_reader):
                 session.resume()
 
     def commit(self) -> None:
@@ -306,7 +307,7 @@ class Talk:
         self.note(f"says {describe(Heard(number, said, properties, content))}")
         octets = frame.marshal(said, number)
         if content is not None:
-            octets += content_frames(number, content, properties, self.session.frame_max)
+            octets += content_frames(number, content, properties, self.session.state.frame_max)
         return octets
 
     def _channel(self, said: Said, channel: int | None) -> int:
@@ -323,7 +324,7 @@ class Talk:
         self._half += octets
         while self._half:
             size, channel, value = unmarshal(self._half)
-            assert size <= self.session.frame_max, "a frame is larger than frame-max"
+            assert size <= self.session.state.frame_max, "a frame is larger than frame-max"
             self._half = self._half[size:]
             self._put_together(channel, value)
 
@@ -466,12 +467,12 @@ class Talk:
 
     def stop_reading(self) -> Talk:
         """The transport of this client is full."""
-        self.session.is_writable = False
+        self.session.state.is_writable = False
         return self
 
     def read_on(self) -> Talk:
         """The transport has room again."""
-        self.session.is_writable = True
+        self.session.state.is_writable = True
         self.session.resume()
         self.stage.end_turn()
         return self

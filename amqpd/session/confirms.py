@@ -1,0 +1,84 @@
+"""The channels of a connection whose publishers wait for confirms.
+
+Knows those whose confirms can be written, which is done once at the end of the turn, and those that wait for a commit.
+Which messages are confirmed is known by the channels themselves, in `session/publishing.py`.
+
+RabbitMQ docs/confirms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Confirming(Protocol):
+    """The publishing part of a channel, as far as its confirms go."""
+
+    @property
+    def awaits_commit(self) -> bool:
+        """Whether it has confirms that wait for a commit."""
+
+    def write_confirms(self) -> None:
+        """Put into the outbox what can be confirmed."""
+
+    def on_commit(self, batch: int) -> None:
+        """This batch and all before it are on disk."""
+
+    def on_answered(self, number: int) -> None:
+        """Nobody is owed a message up to this number any more."""
+
+
+class Confirms:
+    """`due` are the channels whose confirms can be written, `awaiting` those that wait for a commit."""
+
+    __slots__ = ("due", "awaiting", "_note_output", "_note_commit")
+
+    def __init__(self, note_output: Callable[[], None], note_commit: Callable[[], None]) -> None:
+        self.due: dict[Confirming, None] = {}
+        self.awaiting: dict[Confirming, None] = {}
+        self._note_output = note_output
+        self._note_commit = note_commit
+
+    def write_later(self, channel: Confirming) -> None:
+        """Have this channel's confirms written at the end of the turn."""
+        self.due[channel] = None
+        self._note_output()
+
+    def write(self) -> None:
+        """Write all that can be confirmed."""
+        for channel in self.due:
+            channel.write_confirms()
+        self.due.clear()
+
+    def await_commit(self, channel: Confirming) -> None:
+        """Tell this channel of commits."""
+        if not self.awaiting:
+            self._note_commit()
+        self.awaiting[channel] = None
+
+    def on_commit(self, batch: int) -> None:
+        """Tell those who wait that this batch and all before it are on disk."""
+        for channel in list(self.awaiting):
+            channel.on_commit(batch)
+            self._forget_confirmed(channel)
+
+    def on_answered(self, number: int) -> None:
+        """Tell those who wait that nobody is owed a message up to this number any more."""
+        for channel in list(self.awaiting):
+            channel.on_answered(number)
+            self._forget_confirmed(channel)
+
+    def _forget_confirmed(self, channel: Confirming) -> None:
+        if not channel.awaits_commit:
+            del self.awaiting[channel]
+
+    def forget(self, channel: Confirming) -> None:
+        """Forget a channel that has ended."""
+        self.due.pop(channel, None)
+        self.awaiting.pop(channel, None)
+
+    def clear(self) -> None:
+        """Forget all channels."""
+        self.due.clear()
+        self.awaiting.clear()

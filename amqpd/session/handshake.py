@@ -1,0 +1,241 @@
+"""What is answered to the client's methods on channel 0, from the protocol header to close-ok.
+
+A method has a place in its phase (`session/phases.py`) or it is an error, which ends a connection that is not open
+without a word of explanation, as on RabbitMQ. `ANSWERS` says what is done about a method before its phase begins.
+
+Owns the login and what was said too early. What was agreed goes into the `ConnectionState`. It lets go of nothing in
+the broker: that is `session/closing.py`'s.
+
+Spec: §2.2.4, §4.2.2; connection class; RabbitMQ rabbit_reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pamqp.base import Frame
+from pamqp.commands import Connection
+
+from amqpd.broker.access import User
+from amqpd.errors import ConnectionException, ReplyCode
+from amqpd.session.heartbeats import Heartbeats
+from amqpd.session.phases import LINGER_MS, Event, Phase, Phases
+from amqpd.session.sasl import LoginRequest, SaslError, read_response
+from amqpd.session.signals import SessionSignals
+from amqpd.session.state import ConnectionState
+from amqpd.wire.methods import decode_method, encode_method, pack_close
+from amqpd.wire.reader import Command, Method, Reader
+
+HEADER_0_9_1 = b"AMQP\x00\x00\x09\x01"
+ACCEPTED_HEADERS = (HEADER_0_9_1, b"AMQP\x01\x01\x00\x09")
+SMALLEST_FRAME_MAX = 4_096
+EARLY_COMMANDS = 100
+_CLOSING_METHODS = {kind.index: kind for kind in (Connection.Close, Connection.CloseOk)}
+
+
+class Handshake:
+    """Takes one connection from phase to phase. `login` is what the server has to look at."""
+
+    def __init__(
+        self, state: ConnectionState, phases: Phases, signals: SessionSignals[Any], heartbeats: Heartbeats,
+        reader: Reader,
+    ) -> None:
+        self.login: LoginRequest | None = None
+        self._state = state
+        self._phases = phases
+        self._signals = signals
+        self._heartbeats = heartbeats
+        self._reader = reader
+        self._header = b""
+        self._early: list[Command] = []     # what came while the password was looked at
+
+    def _send(self, method: Frame) -> None:
+        self._state.outbox.write(encode_method(0, method))
+
+    # Before the connection is open
+
+    def take_header(self, data: bytes) -> bytes:
+        """Take the protocol header, Spec: §4.2.2; return what follows it."""
+        state = self._state
+        self._header += data
+        header, rest = self._header[:8], self._header[8:]
+        if len(header) < 8 and HEADER_0_9_1.startswith(header[:4]):
+            return b""
+        state.log.info("accepting AMQP connection %s", state.name)
+        if header not in ACCEPTED_HEADERS:
+            state.log.warning("%s: not an AMQP 0-9-1 client: it began with %r", state.name, header)
+            state.outbox.write(HEADER_0_9_1)
+            self.finish()
+            return b""
+        self._phases.begin(Event.HEADER)
+        self._signals.handshake_advanced()
+        state.outbox.write(state.settings.start_frame)
+        return rest
+
+    def on_command(self, command: Command) -> None:
+        """Take what the client says while the connection is not open. Raises ConnectionException."""
+        if self._phases.current is Phase.AUTHENTICATING:
+            self._keep_for_later(command)
+        elif self._phases.current is Phase.CLOSING:
+            self._on_command_while_closing(command)
+        elif isinstance(command, Method):
+            self._on_handshake(command)
+        else:
+            self.refuse_silently("content during the handshake")
+
+    def _keep_for_later(self, command: Command) -> None:
+        """Keep a command: a client need not wait for the answer to its password, but it may not go on for ever."""
+        self._early.append(command)
+        if len(self._early) > EARLY_COMMANDS:
+            self.refuse_silently("too much was said before the password had been looked at")
+
+    def _on_handshake(self, command: Method) -> None:
+        """Take a method before the connection is open: the right one, or end without a word, as on RabbitMQ."""
+        try:
+            method = decode_method(command.payload)
+        except ConnectionException as error:
+            self.refuse_silently(error.reply_text)
+            return
+        if command.channel or not self._phases.allows(type(method)):
+            self.refuse_silently(f"unexpected {method.name} during the handshake")
+            return
+        try:
+            self._answer(type(method), method)
+        except SaslError as error:
+            self.refuse_silently(str(error))
+
+    def _answer(self, kind: type[Frame], method: Frame | None) -> None:
+        ANSWERS[kind](self, method)
+        self._phases.begin(kind)
+
+    def _on_start_ok(self, method: Connection.StartOk) -> None:
+        """Have the server look at the password: it answers through `logged_in` or `login_failed`."""
+        self._state.client_properties = method.client_properties
+        self._state.mechanism = method.mechanism
+        self.login = read_response(method.mechanism, method.response)
+        self._signals.handshake_advanced()
+
+    def logged_in(self, user: User) -> list[Command]:
+        """Go on to tuning, as the password was right; return what the client has said meanwhile."""
+        self.login = None
+        if self._phases.current is not Phase.AUTHENTICATING:
+            return []
+        self._state.user = user
+        self._phases.begin(Event.LOGGED_IN)
+        settings = self._state.settings
+        self._send(Connection.Tune(settings.channel_max, settings.frame_max, settings.heartbeat_s))
+        early, self._early = self._early, []
+        return early
+
+    def login_failed(self, reason: str) -> None:
+        """Refuse the login. The reason is for the log; the client always gets the same text."""
+        assert self.login is not None
+        state = self._state
+        state.log.warning("%s: %s login of user '%s' refused: %s", state.name, state.mechanism, self.login.user, reason)
+        self.login = None
+        if self._phases.current is not Phase.AUTHENTICATING:
+            return
+        if state.client_can("authentication_failure_close"):
+            state.outbox.write(pack_close(
+                0, ReplyCode.ACCESS_REFUSED,
+                f"ACCESS_REFUSED - Login was refused using authentication mechanism {state.mechanism}. "
+                "For details see the broker logfile.", 0, 0))
+            self._phases.await_close_ok(LINGER_MS, event=Event.LOGIN_FAILED)
+        else:
+            self.finish()
+
+    def _on_tune_ok(self, method: Connection.TuneOk) -> None:
+        state, settings = self._state, self._state.settings
+        for field, value, least, most in (
+            ("channel_max", method.channel_max, 1, settings.channel_max),
+            ("frame_max", method.frame_max, SMALLEST_FRAME_MAX, settings.frame_max),
+        ):
+            if least <= value <= most:
+                continue
+            side, bound = ("lower than the minimum", least) if value < least else ("higher than the maximum", most)
+            text = f"negotiated {field} = {value} is {side} allowed value ({bound})"
+            state.log.warning("%s: %s", state.name, text)
+            raise ConnectionException(ReplyCode.NOT_ALLOWED, text, method=(10, 31))
+        state.channel_max = method.channel_max
+        state.frame_max = self._reader.frame_max = method.frame_max
+        self._heartbeats.interval_s = method.heartbeat
+
+    def _on_open(self, method: Connection.Open) -> None:
+        state = self._state
+        assert state.user is not None
+        name, user, broker, limit = method.virtual_host, state.user, state.broker, state.settings.connection_limit
+        refusal = ""
+        if name not in broker.vhosts:
+            refusal = f"vhost {name} not found"
+        elif not user.may_enter(name):
+            refusal = f"access to vhost '{name}' refused for user '{user.name}'"
+        elif len(broker.connections) >= limit:
+            refusal = f"connection refused: node connection limit ({limit}) is reached"
+        if refusal:
+            state.log.warning("%s: %s", state.name, refusal)
+            raise ConnectionException(ReplyCode.NOT_ALLOWED, refusal, method=(10, 40))
+        state.vhost = broker.vhosts[name]
+        self._phases.drop_at_ms = None
+        self._signals.enter(broker, state.number)
+        state.log.info("%s: user '%s' authenticated and granted access to vhost '%s'", state.name, user.name, name)
+        self._send(Connection.OpenOk())
+
+    # The open connection
+
+    def on_method_when_open(self, method: Frame) -> None:
+        """Answer a method of channel 0. Raises ConnectionException."""
+        if not self._phases.allows(type(method)):
+            raise ConnectionException(ReplyCode.CHANNEL_ERROR, "unexpected method in connection state running")
+        self._answer(type(method), method)
+
+    def _on_update_secret(self, method: Connection.UpdateSecret) -> None:
+        self._send(Connection.UpdateSecretOk())
+
+    # Closing
+
+    def _on_command_while_closing(self, command: Command) -> None:
+        """Hear the peer's close and close-ok alone, whatever is wrong with their arguments."""
+        if isinstance(command, Method) and not command.channel:
+            kind = _CLOSING_METHODS.get(int.from_bytes(command.payload[:4], "big"))
+            if kind is not None:
+                self._answer(kind, None)
+
+    def _on_close(self, method: Connection.Close | None) -> None:
+        self._send(Connection.CloseOk())
+        self._say_no_more(peer_closes=True)
+
+    def _on_close_ok(self, method: Connection.CloseOk | None) -> None:
+        self._say_no_more()
+
+    def finish(self) -> None:
+        """Hear nothing more; the socket goes once the last octets are out."""
+        self._phases.begin(Event.END)
+        self._say_no_more()
+
+    def _say_no_more(self, *, peer_closes: bool = False) -> None:
+        self._phases.say_no_more(peer_closes=peer_closes)
+        self._state.outbox.note()
+
+    def refuse_silently(self, reason: str) -> None:
+        """End without a method, after a pause that slows down whoever guesses. RabbitMQ: rabbit_reader."""
+        self._state.log.warning("%s: closing: %s", self._state.name, reason)
+        self._phases.begin(Event.END)
+        self.login = None       # nobody waits for an answer any more
+        self._phases.linger()
+
+    def turn_out(self, reason: str) -> None:
+        """End without a word: the server is about to drop the socket."""
+        self._state.log.info("%s: closing: %s", self._state.name, reason)
+        self._phases.begin(Event.END)
+
+
+# What is done about each method that has a place in the table of phases.
+ANSWERS: dict[type[Frame], Callable[[Handshake, Any], None]] = {
+    Connection.StartOk: Handshake._on_start_ok,
+    Connection.TuneOk: Handshake._on_tune_ok,
+    Connection.Open: Handshake._on_open,
+    Connection.UpdateSecret: Handshake._on_update_secret,
+    Connection.Close: Handshake._on_close,
+    Connection.CloseOk: Handshake._on_close_ok,
+}

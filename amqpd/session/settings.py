@@ -1,0 +1,31 @@
+"""What a session needs of the configuration."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from amqpd.session.sasl import MECHANISMS
+from amqpd.wire.methods import pack_start
+
+
+class SessionSettings(msgspec.Struct, frozen=True, dict=True):
+    """The limits of every connection. Sizes in octets; `heartbeat_s` 0 offers none."""
+
+    server_properties: dict[str, Any]
+    heartbeat_s: int = 60
+    frame_max: int = 131_072
+    channel_max: int = 2_047
+    max_body_size: int = 128 * 1024 * 1024
+    unacked_limit: int = 50_000
+    outgoing_limit: int = 1024 * 1024
+    handshake_timeout_ms: int = 10_000
+    connection_limit: int = 20_000
+    consumer_timeout_ms: int | None = 1_800_000
+
+    @cached_property
+    def start_frame(self) -> bytes:
+        """Return `connection.start`, which is the same for all clients."""
+        return pack_start(self.server_properties, " ".join(MECHANISMS), "en_US")

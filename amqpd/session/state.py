@@ -1,0 +1,146 @@
+"""What the parts of a session share: who the client is, what was agreed, the outbox, and whether all of it ends.
+
+Every part may read it. Each value that changes is changed by one part alone: what was agreed by the handshake, the end
+by `session/closing.py`, the transport's word by the server. To its channels this is the `owner`, and to the broker the
+owner of exclusive queues.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from amqpd.broker.access import User
+from amqpd.broker.broker import Broker
+from amqpd.broker.departure import Departure
+from amqpd.broker.queue.consumer import Consumer
+from amqpd.broker.remembered import Memory
+from amqpd.broker.vhost import Vhost
+from amqpd.broker.worklist import Later, nothing
+from amqpd.errors import ChannelException
+from amqpd.session.blocked_consumers import BlockedConsumers
+from amqpd.session.confirms import Confirms
+from amqpd.session.consumer_timeouts import Looks
+from amqpd.session.outbox import Outbox
+from amqpd.session.settings import SessionSettings
+from amqpd.session.signals import SessionSignals
+
+log = logging.getLogger("amqpd.connection")
+
+FRAME_MAX_BEFORE_TUNING = 4_096
+UNREAD_REPLIES = 8          # times `outgoing_limit` of anything unread, from which on direct replies are dropped
+
+
+class ConnectionState:
+    """The state of one connection. `name` is `peer:port -> host:port`, `number` its own."""
+
+    def __init__(
+        self, broker: Broker, settings: SessionSettings, signals: SessionSignals[Any], name: str, number: int
+    ) -> None:
+        self.broker = broker
+        self.settings = settings
+        self.name = name
+        self.number = number
+        self.log = logging.LoggerAdapter(log, {"connection": number})
+        self.outbox = Outbox(signals.output_ready)
+        self.confirms = Confirms(self.outbox.note, signals.commit_awaited)
+        self.awaiting_room = BlockedConsumers()
+        self.looks = Looks()
+        self.memory = Memory(broker.memory)
+        self.published_runs = 0
+        # What was agreed
+        self.mechanism = ""
+        self.client_properties: dict[str, Any] = {}
+        self.user: User | None = None
+        self.vhost: Vhost | None = None
+        self.frame_max = FRAME_MAX_BEFORE_TUNING
+        self.channel_max = settings.channel_max
+        # The transport's word
+        self.is_writable = True                 # False while its buffer is full
+        self.unsent: Callable[[], int] = int    # octets it could not send yet
+        # The end
+        self.has_ended = False
+        self.has_failed = False                 # by an error of ours
+        self.forced = ""                        # why it is closed by force before it says anything more
+        self.departures: list[Departure] = []   # of this connection, or channels, that may not be over
+        self.when_failed: Callable[[], None] = nothing
+        self._signals = signals
+
+    # What was agreed
+
+    @property
+    def user_name(self) -> str:
+        """Return who logged in."""
+        return self.user.name if self.user else ""
+
+    @property
+    def vhost_name(self) -> str:
+        """Return which vhost was opened."""
+        return self.vhost.name if self.vhost else ""
+
+    def client_can(self, capability: str) -> bool:
+        """Return whether the client declared this capability; anything but a true boolean means no."""
+        capabilities = self.client_properties.get("capabilities")
+        return isinstance(capabilities, dict) and capabilities.get(capability) is True
+
+    # Room
+
+    @property
+    def room(self) -> int:
+        """Octets that may be delivered before the connection counts as full; 0 while the transport is full."""
+        if not self.is_writable or self.has_failed or self.is_ending:
+            return 0
+        return self.settings.outgoing_limit - self.outbox.size
+
+    @property
+    def takes_replies(self) -> bool:
+        """Return whether direct replies can still be sent to this client, which does not ask for each."""
+        return self.outbox.size + self.unsent() <= UNREAD_REPLIES * self.settings.outgoing_limit
+
+    # Commits
+
+    def hold_output_until(self, batch: int) -> None:
+        """Hold what is said from now on until this batch is on disk; 0 holds nothing."""
+        if batch > self.outbox.awaited_batch:
+            self.outbox.hold_until(batch)
+            self._signals.commit_awaited()
+
+    # The end
+
+    @property
+    def is_ending(self) -> bool:
+        """Return whether nothing is delivered any more, though there may be consumers that have not been stopped."""
+        return self.has_ended or bool(self.forced)
+
+    def departs(self, departure: Departure) -> None:
+        """Have the answer to a close wait for this, which has begun."""
+        self.departures = [one for one in (*self.departures, departure) if one.has_work]
+
+    def fail_soon(self) -> None:
+        """Close with 541 in the next turn; until then nothing more is delivered."""
+        if not self.has_failed:
+            self.has_failed = True
+            Later(self.broker.worklist, self.when_failed).ask()
+
+    def end(self) -> None:
+        """Ask nobody any more: the socket is gone."""
+        self.unsent = int
+        self.when_failed = nothing
+
+    # The log
+
+    def log_channel(self, number: int, text: str) -> None:
+        """Log this of a channel."""
+        self.log.warning("%s: channel %d: %s", self.name, number, text)
+
+    def log_unacked_limit(self, number: int, consumer: Consumer) -> None:
+        """Log why a consumer gets nothing more."""
+        self.log.warning(
+            "%s: channel %d: consumer '%s' of queue '%s' waits: it has %d unanswered deliveries, as many as "
+            "limits.unacked_per_consumer allows; let it acknowledge, or set a prefetch count",
+            self.name, number, consumer.tag, consumer.queue.name, consumer.in_flight)
+
+    def log_channel_error(self, number: int, error: ChannelException) -> None:
+        """Log why a channel was closed."""
+        self.log.warning("%s: channel %d error: %s", self.name, number, error)

@@ -1,0 +1,78 @@
+"""What a connection tells of itself: what it has read and written, and by RabbitMQ's names all that is listed of it.
+
+RabbitMQ docs/management (connections).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amqpd.session.blocking import Blocking
+from amqpd.session.channel_table import ChannelTable
+from amqpd.session.heartbeats import Heartbeats
+from amqpd.session.phases import Phase, Phases
+from amqpd.session.state import ConnectionState
+
+
+class Traffic:
+    """Octets of one connection, and how many reads and writes they took. The server counts what it sends."""
+
+    __slots__ = ("received_octets", "received_count", "sent_octets", "sent_count")
+
+    def __init__(self) -> None:
+        self.received_octets = self.received_count = 0
+        self.sent_octets = self.sent_count = 0
+
+
+class Statistics:
+    """Describes one connection."""
+
+    __slots__ = (
+        "_state", "_phases", "_heartbeats", "_channels", "_blocking", "_traffic", "_connected_at_ms")
+
+    def __init__(
+        self, state: ConnectionState, phases: Phases, heartbeats: Heartbeats, channels: ChannelTable,
+        blocking: Blocking, traffic: Traffic, now_ms: int,
+    ) -> None:
+        self._state = state
+        self._phases = phases
+        self._heartbeats = heartbeats
+        self._channels = channels
+        self._blocking = blocking
+        self._traffic = traffic
+        self._connected_at_ms = state.broker.clock.to_wall(now_ms)
+
+    def connection(self) -> dict[str, Any]:
+        """Return name, peer, tuning and counts."""
+        state, traffic = self._state, self._traffic
+        peer, _, host = state.name.partition(" -> ")
+        return {
+            "name": state.name,
+            "user": state.user_name,
+            "vhost": state.vhost_name,
+            "peer_host": peer.rpartition(":")[0],
+            "peer_port": int(peer.rpartition(":")[2] or 0),
+            "host": host.rpartition(":")[0],
+            "port": int(host.rpartition(":")[2] or 0),
+            "protocol": "AMQP 0-9-1",
+            "auth_mechanism": state.mechanism,
+            "ssl": False,
+            "state": self._state_name(),
+            "channels": len(self._channels.by_number),
+            "channel_max": state.channel_max,
+            "frame_max": state.frame_max,
+            "timeout": self._heartbeats.interval_s,
+            "client_properties": state.client_properties,
+            "user_provided_name": state.client_properties.get("connection_name", ""),
+            "connected_at": self._connected_at_ms,
+            "recv_oct": traffic.received_octets,
+            "send_oct": traffic.sent_octets,
+            "recv_cnt": traffic.received_count,
+            "send_cnt": traffic.sent_count,
+            "send_pend": state.outbox.size + state.unsent(),
+        }
+
+    def _state_name(self) -> str:
+        if self._phases.current is not Phase.OPEN:
+            return self._phases.current.name.lower()
+        return "blocked" if self._blocking.is_blocked else "blocking" if self._blocking.has_alarm else "running"
