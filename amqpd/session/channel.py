@@ -50,6 +50,7 @@ class Channel:
         self.frame_max = owner.frame_max
         self.unacked_limit = owner.settings.unacked_limit
         self.is_closing = False
+        self.is_stopped = False     # nothing more comes: the channel is going
         self._departure: Departure | None = None
         self._is_answering = False
         self._afterwards: list[bytes] = []      # what comes after the answer to the method at hand
@@ -77,7 +78,12 @@ class Channel:
     @property
     def room(self) -> int:
         """Octets the connection takes before it counts as full."""
-        return self.owner.room
+        return 0 if self.is_stopped else self.owner.room
+
+    @property
+    def is_ending(self) -> bool:
+        """Return whether the channel is at its end, or the connection is."""
+        return self.is_stopped or self.owner.is_ending
 
     def client_can(self, capability: str) -> bool:
         """Whether the client declared this capability."""
@@ -121,7 +127,7 @@ class Channel:
                 rest = self.publishing.on_publishes(command.groups)
                 return Publishes(command.channel, rest) if rest else None
             if isinstance(command, Acks):
-                left = self.consuming.on_acks(command.tags)
+                left = self.consuming.answers.on_acks(command.tags)
                 return Acks(command.channel, left) if left else None
             if isinstance(command, Unwanted):
                 self.publishing.refuse()
@@ -185,7 +191,8 @@ class Channel:
     def stop(self) -> None:
         """Let nothing more come, and confirm what can be: the channel is going."""
         self.publishing.end()
-        self.consuming.stop()
+        self.is_stopped = True
+        self.consuming.replies.end()
 
     def end(self) -> Departure:
         """Let go of everything the channel holds. Return what is under way."""
@@ -218,13 +225,13 @@ class Channel:
             "vhost": self.vhost.name,
             "connection": self.owner.name,
             "consumer_count": len(self.consuming.consumers),
-            "prefetch_count": self.consuming.prefetch,
-            "global_prefetch_count": self.consuming.shared_prefetch,
+            "prefetch_count": self.consuming.prefetch.of_consumers,
+            "global_prefetch_count": self.consuming.prefetch.shared,
             "messages_unacknowledged": len(self.consuming.unacked),
             "messages_unconfirmed": self.publishing.unconfirmed if self.publishing.confirms else 0,
             "messages_uncommitted": self.transaction.held_publishes,
             "acks_uncommitted": len(self.transaction.held_answers),
-            "replies_dropped": self.consuming.dropped_replies,
+            "replies_dropped": self.consuming.replies.dropped,
             "confirm": self.publishing.confirms,
             "transactional": self.transaction.active,
         }

@@ -66,7 +66,7 @@ class Commit:
         self.returned: deque[Message] = deque()
         self._broker = channel.broker
         self._existing = channel.vhost.queues
-        self._consuming = channel.consuming
+        self._carry_out = channel.consuming.answers.carry_out
         self._publishes = deque(publishes)
         self._answers = deque(answers)
         self._at = 0                    # how much of the first of these has been done
@@ -224,13 +224,13 @@ class Commit:
                 self._answered, self._at = None, 0
         self._broker.effort.total += PIECE - room
         if verdict is not Verdict.REQUEUE:
-            self.batch = max(self.batch, self._consuming.carry_out(verdict, taken))
+            self.batch = max(self.batch, self._carry_out(verdict, taken))
 
     def _requeue(self) -> None:
         """Give back what was collected, to some queues at a time; each queue does it in pieces by itself."""
         taken = {consumer: self._requeued.pop(consumer) for consumer in [*islice(self._requeued, PIECE // RUN_STEPS)]}
         self._broker.effort.total += RUN_STEPS * len(taken)
-        self._consuming.carry_out(Verdict.REQUEUE, taken)
+        self._carry_out(Verdict.REQUEUE, taken)
 
 
 def by_consumer(answered: Collection[Unacked]) -> dict[Consumer, list[Message]]:

@@ -335,7 +335,7 @@ class Publishing:
         """Refuse what only a look at the properties can refuse. RabbitMQ's order of checks."""
         channel = self._channel
         if facts.reply_to == REPLY_TO:
-            channel.consuming.check_reply_consumer()
+            channel.consuming.replies.check_consumer()
         if facts.user_id is not None and facts.user_id != channel.user.name:
             if "impersonator" not in channel.user.definition.tags:
                 raise ChannelException(
@@ -373,7 +373,7 @@ class Publishing:
         """
         properties = messages[0].properties
         if facts.reply_to == REPLY_TO:
-            properties = with_reply_to(properties, self._channel.consuming.reply_address)
+            properties = with_reply_to(properties, self._channel.consuming.replies.address)
         if facts.has_bcc:
             properties = without_headers(properties, ("BCC",))
         facts = read_own_properties(properties)

@@ -152,7 +152,7 @@ class Transaction:
     def _roll_back(self) -> Iterator[None]:
         """Undo all that is held, in pieces."""
         self._discard_publishes()
-        yield from self._channel.consuming.unanswer(self._answers)
+        yield from self._channel.consuming.put_back(self._answers)
         self._forget()
 
     def _discard_publishes(self) -> None:

@@ -90,7 +90,7 @@ def test_consumers_and_publishers_of_a_connection_share_its_limit(small: None, s
     assert most > LIMIT // 2
     channel = talk.session.channels[1]
     places: list[Remembered[Any, Any]] = [channel.publishing._facts, channel.publishing._targets]
-    places += [heads.by_route for heads in channel.consuming._heads.values()]
+    places += [heads.by_route for heads in channel.consuming.writer.heads.values()]
     assert sum(len(place.known) for place in places) <= LIMIT // 350
     talk.lose()
     checked(stage.broker.memory)
@@ -110,4 +110,4 @@ def test_heads_of_consumers_that_are_cancelled_count_no_more(stage: Stage) -> No
 def _publish_to(talk: Talk, tag: str) -> None:
     talk.client(Basic.Consume(queue="q", consumer_tag=tag, no_ack=True, nowait=True)).publish("q", b"x")
     talk.hear(Basic.Deliver)
-    assert len(talk.session.channels[1].consuming._heads[tag].by_route.known) == 1
+    assert len(talk.session.channels[1].consuming.writer.heads[tag].by_route.known) == 1

@@ -156,7 +156,7 @@ def test_what_clients_have_of_deleted_queues_takes_as_long_to_count(
 def release_contents(talk: Talk) -> None:
     """Much time passes in which the client does not answer."""
     for _ in range(2):
-        for _ in talk.session.channels[1].consuming.release_contents():
+        for _ in talk.session.channels[1].consuming.contents.release_contents():
             pass
 
 

@@ -232,8 +232,9 @@ class ChannelMachine(RuleBasedStateMachine):
     def release_contents(self, number: int) -> None:
         """Some time passes in which the client does not answer: what it owes is on disk only, if it can be."""
         consuming = self.client.session.channels[number].consuming
-        consuming._release_from, consuming._release_end = 0, consuming._next_tag
-        for _ in consuming.release_contents():
+        deliveries = consuming.deliveries
+        deliveries._release_from, deliveries._release_end = 0, deliveries.next_tag
+        for _ in consuming.contents.release_contents():
             pass
         for message, consumer in consuming.owed:
             kept = consumer.queue.records.keeps(message) and message.number <= self.stage.page_store.safe_number

@@ -11,7 +11,7 @@ from pamqp.commands import Basic, Channel, Connection, Queue
 from amqpd.broker.effort import SLICE, SMALLEST_SLICE, TURN
 from amqpd.broker.worklist import PIECE
 from amqpd.session.connection import Session
-from amqpd.session.consuming import ANSWERS_AT_ONCE
+from amqpd.session.unacked import ANSWERS_AT_ONCE
 from amqpd.session.receiver import METHOD_STEPS, TOPOLOGY_STEPS
 from tests.support.samples import message
 from tests.support.talk import Stage, Talk

@@ -12,7 +12,7 @@ from amqpd.broker.effort import SLICE, Effort
 from amqpd.broker.hand_over import WIDE
 from amqpd.broker.worklist import PIECE
 from amqpd.session import transaction
-from amqpd.session.consuming import ANSWERS_AT_ONCE
+from amqpd.session.unacked import ANSWERS_AT_ONCE
 from amqpd.session.receiver import METHOD_STEPS
 from tests.support.talk import Stage, Talk
 

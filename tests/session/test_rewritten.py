@@ -8,7 +8,7 @@ from pamqp.commands import Basic, Exchange, Queue, Tx
 from amqpd.broker.effort import SLICE
 from amqpd.broker.queue.delivery import FEW
 from amqpd.properties import with_headers, without_headers
-from amqpd.session import consuming, publishing
+from amqpd.session import consuming, delivering, publishing
 from tests.support.samples import message
 from tests.support.talk import Stage, Talk
 
@@ -31,7 +31,7 @@ def test_the_count_of_failures_is_written_once_into_equal_headers_of_a_run_and_c
         talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
     monkeypatch.setattr(
-        consuming, "with_headers", lambda *arguments: written.append(1) or with_headers(*arguments))
+        delivering, "with_headers", lambda *arguments: written.append(1) or with_headers(*arguments))
     wide = [f"{number}" for number in range(4_000)]
     take_wide(talk, FEW, "x-delivery-count", *wide)
     effort = talk.stage.broker.effort
@@ -60,7 +60,7 @@ def test_each_small_message_that_tells_of_failures_counts_for_being_rewritten(ta
     before = talk.stage.broker.effort.total
     talk.client(Basic.Nack(0, True, True))
     assert len([heard for heard in talk.hear_all() if isinstance(heard.said, Basic.Deliver)]) == 20 * FEW
-    assert talk.stage.broker.effort.total - before > 20 * FEW * consuming.COUNTED_STEPS
+    assert talk.stage.broker.effort.total - before > 20 * FEW * delivering.COUNTED_STEPS
 
 
 @pytest.mark.parametrize("size, least", [(60_000, 55), (1_000_000, 15)])

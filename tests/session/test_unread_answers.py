@@ -213,7 +213,7 @@ def test_replies_to_a_client_that_does_not_read_are_dropped_beyond_a_bound_and_c
     for _ in range(50):
         replier.publish(caller, bytes(90_000)).hear(Basic.Ack)
     assert UNREAD_REPLIES * LIMIT < pipe.held < UNREAD_REPLIES * LIMIT + SOME
-    dropped = reader.session.channels[1].consuming.dropped_replies
+    dropped = reader.session.channels[1].consuming.replies.dropped
     told = [record.getMessage() for record in caplog.records]
     assert [text for text in told if "direct replies" in text] == [
         f"{reader.session.name}: channel 1: direct replies are dropped: the client does not read what it is sent"]

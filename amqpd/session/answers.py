@@ -1,0 +1,171 @@
+"""Answers to deliveries: acks, nacks, rejects and recover, at once or held for a commit.
+
+What an answer is about comes out of `session/unacked.py`; here it is told to the queues, and what the answers made room
+for is handed out again.
+
+Spec: basic.ack, basic.reject, basic.recover; RabbitMQ docs/confirms, docs/nack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pamqp.commands import Basic
+
+from amqpd.broker.queue.consumer import Consumer
+from amqpd.broker.queue.queue import Queue
+from amqpd.errors import ConnectionException, ReplyCode
+from amqpd.message import Message
+from amqpd.session.commit import Unacked, Verdict, by_consumer
+from amqpd.session.deferred_input import Unfinished
+from amqpd.session.prefetch import Prefetch
+from amqpd.session.table import Handlers
+from amqpd.session.unacked import ANSWERS_AT_ONCE, UnackedDeliveries, unknown_tag
+
+if TYPE_CHECKING:
+    from amqpd.session.channel import Channel
+
+
+class Answers:
+    """The answers of one channel."""
+
+    def __init__(self, channel: Channel, unacked: UnackedDeliveries, prefetch: Prefetch) -> None:
+        self._channel = channel
+        self._unacked = unacked
+        self._prefetch = prefetch
+
+    def handlers(self) -> Handlers:
+        """The methods this part of a channel answers."""
+        return {
+            Basic.Ack: self.on_ack,
+            Basic.Nack: self.on_nack,
+            Basic.Reject: self.on_reject,
+            Basic.Recover: self.on_recover,
+            Basic.RecoverAsync: self.on_recover_async,
+        }
+
+    # Methods
+
+    def on_acks(self, tags: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Take a run of acks, and return those that wait for the next turn, since the others are enough for one.
+
+        If one is refused, those before it hold. Spec: basic.ack.
+        """
+        if self._channel.transaction.active:
+            return self._hold_acks(tags)
+        rest: list[tuple[int, int]] = []
+        if len(tags) > ANSWERS_AT_ONCE:
+            tags, rest = tags[:ANSWERS_AT_ONCE], tags[ANSWERS_AT_ONCE:]
+        self._channel.broker.effort.total += len(tags)
+        answered: list[Unacked] = []
+        by_tag = self._unacked.by_tag
+        try:
+            for place, (tag, multiple) in enumerate(tags):
+                if multiple:
+                    answered += self._unacked.take_piece(tag).values()
+                    if self._unacked.is_answer_unfinished:
+                        return tags[place:] + rest
+                elif one := by_tag.pop(tag, None):
+                    answered.append(one)
+                else:
+                    raise unknown_tag(tag)
+            return rest
+        finally:
+            taken = by_consumer(answered)
+            self._settle(taken)
+            self._dispatch_after(taken)
+
+    def _hold_acks(self, tags: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Keep acks for the commit, as many as a turn allows, and return the others."""
+        self._channel.broker.effort.total += min(len(tags), ANSWERS_AT_ONCE)
+        unacked = self._unacked
+        for place, (tag, multiple) in enumerate(tags[:ANSWERS_AT_ONCE]):
+            taken = unacked.take_piece(tag) if multiple else unacked.take(tag)
+            self._channel.transaction.hold_answers(taken, Verdict.ACK)
+            if unacked.is_answer_unfinished:
+                return tags[place:]
+        return tags[ANSWERS_AT_ONCE:]
+
+    def on_ack(self, method: Basic.Ack) -> None:
+        """Take one ack that did not come in a run."""
+        self.on_acks([(int(method.delivery_tag or 0), bool(method.multiple))])
+
+    def on_nack(self, method: Basic.Nack) -> None:
+        """Requeue or reject one or several. RabbitMQ docs/nack."""
+        self._give_back(method.delivery_tag, multiple=method.multiple, requeue=method.requeue)
+
+    def on_reject(self, method: Basic.Reject) -> None:
+        """Requeue or reject one. Spec: basic.reject."""
+        self._give_back(int(method.delivery_tag or 0), multiple=False, requeue=method.requeue)
+
+    def _give_back(self, tag: int, *, multiple: bool, requeue: bool) -> None:
+        """Requeue or reject. Raises Unfinished while there are more deliveries than one turn allows."""
+        verdict = Verdict.REQUEUE if requeue else Verdict.REJECT
+        transaction, unacked = self._channel.transaction, self._unacked
+        taken = unacked.take_piece(tag) if multiple else unacked.take(tag)
+        if transaction.active:
+            transaction.hold_answers(taken, verdict)
+        else:
+            self.carry_out(verdict, by_consumer(taken.values()))
+        if unacked.is_answer_unfinished:
+            raise Unfinished
+
+    def on_recover(self, method: Basic.Recover) -> None:
+        """Requeue all that is unacked; recover-ok goes out before anything comes back. Spec: basic.recover."""
+        if not method.requeue:
+            raise ConnectionException(ReplyCode.NOT_IMPLEMENTED, "requeue=false")
+        if not self._unacked.is_answer_unfinished:
+            self._channel.reply(Basic.RecoverOk())
+        self.on_recover_async(method)
+
+    def on_recover_async(self, method: Basic.RecoverAsync | Basic.Recover) -> None:
+        """Requeue all that is unacked, without an answer. Raises Unfinished while there is more than a turn allows."""
+        if not method.requeue:
+            raise ConnectionException(ReplyCode.NOT_IMPLEMENTED, "requeue=false")
+        self._requeue(by_consumer(self._unacked.take_piece(0).values()))
+        if self._unacked.is_answer_unfinished:
+            raise Unfinished
+
+    # What becomes of the deliveries
+
+    def carry_out(self, verdict: Verdict, taken: dict[Consumer, list[Message]]) -> int:
+        """Do with these deliveries as was said; returns the journal's batch that makes it last, or 0."""
+        if verdict is Verdict.REQUEUE:
+            self._requeue(taken)
+            return 0
+        batch = self._settle(taken, in_transaction=True) if verdict is Verdict.ACK else self._reject(taken)
+        self._dispatch_after(taken)
+        return batch
+
+    def _settle(self, taken: dict[Consumer, list[Message]], *, in_transaction: bool = False) -> int:
+        """Settle these deliveries. Returns as `carry_out` does."""
+        batch = 0
+        for consumer, run in taken.items():
+            self._prefetch.answered(consumer, len(run))
+            batch = max(batch, consumer.queue.settle(run, in_transaction=in_transaction))
+        return batch
+
+    def _reject(self, taken: dict[Consumer, list[Message]]) -> int:
+        batch = 0
+        for consumer, run in taken.items():
+            self._prefetch.answered(consumer, len(run))
+            batch = max(batch, consumer.queue.reject(run))
+        return batch
+
+    def _requeue(self, taken: dict[Consumer, list[Message]]) -> None:
+        """Put these back to where they were in their queues."""
+        by_queue: dict[Queue, list[Message]] = {}
+        for consumer, run in taken.items():
+            self._prefetch.answered(consumer, len(run))
+            by_queue.setdefault(consumer.queue, []).extend(run)
+        for queue, run in by_queue.items():
+            queue.requeue(run)
+        self._dispatch_after(taken)
+
+    def _dispatch_after(self, taken: Iterable[Consumer]) -> None:
+        """Hand out again what answers made room for."""
+        if self._prefetch.shared:
+            self._prefetch.hand_out()
+        for queue in {consumer.queue: None for consumer in taken}:
+            queue.dispatch()

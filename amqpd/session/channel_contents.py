@@ -1,0 +1,61 @@
+"""What the unacked messages of one channel hold in memory, reported to the broker, which has it released.
+
+RabbitMQ docs/persistence-conf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from amqpd.session.unacked import UnackedDeliveries
+
+if TYPE_CHECKING:
+    from amqpd.session.channel import Channel
+
+REPORTED = 16 << 10     # octets to be answered, for which a channel reports to the broker
+
+
+class ChannelContents:
+    """A `Holder` of broker/unacked_contents.py."""
+
+    def __init__(self, channel: Channel, unacked: UnackedDeliveries) -> None:
+        self._channel = channel
+        self._unacked = unacked
+        self._unreported = 0        # octets that were sent, and are to be answered, since the last report
+
+    def sent(self, octets: int) -> None:
+        """Count what was sent and is to be answered."""
+        self._unreported += octets
+        if self._unreported > REPORTED:
+            self.report()
+
+    def report(self) -> None:
+        """Tell the broker how much was sent that is to be answered, or that there are contents again."""
+        self._channel.broker.unacked_contents.sent(self, self._unreported)
+        self._unreported = 0
+
+    def end(self) -> None:
+        """Have nothing released any more: the channel is going."""
+        self._channel.broker.unacked_contents.forget(self)
+
+    @property
+    def holds_contents(self) -> bool:
+        """See broker/unacked_contents.py."""
+        if self._channel.is_ending:
+            return False
+        return self._unacked.has_contents or self._channel.transaction.holds_contents
+
+    def release_contents(self) -> Iterator[None]:
+        """Release contents of what is unacked since the last call, or answered in the transaction.
+
+        See broker/unacked_contents.py. What is not committed yet is left for the next call.
+        """
+        channel = self._channel
+        if channel.is_ending:
+            return
+        transaction, effort = channel.transaction, channel.broker.effort
+        yield from self._unacked.release_contents(lambda: channel.is_ending)
+        for count in transaction.release_contents():
+            effort.total += count
+            yield

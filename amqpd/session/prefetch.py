@@ -1,0 +1,65 @@
+"""Prefetch: how many deliveries the consumers of a channel may leave unanswered.
+
+There are two limits: one that each new consumer gets for itself, and one that all consumers of the channel share
+(`global`). Consumers that wait for the shared one are served in turn, a share for each queue.
+
+Spec: basic.qos; RabbitMQ docs/consumer-prefetch.
+"""
+
+from __future__ import annotations
+
+from amqpd.broker.queue.consumer import NO_LIMIT, Consumer
+from amqpd.session.blocked_consumers import BlockedConsumers
+
+
+class Prefetch:
+    """The limits of one channel; `in_flight` are deliveries to consumers, gets not among them, not answered yet."""
+
+    __slots__ = ("of_consumers", "shared", "in_flight", "_limit", "_blocked")
+
+    def __init__(self) -> None:
+        self.of_consumers = 0       # of those that start from now on; 0 is no limit
+        self.shared = 0
+        self.in_flight = 0
+        self._limit = NO_LIMIT      # what `shared` stands for; less while a queue has its turn
+        self._blocked = BlockedConsumers()      # nobody, unless the limit is shared
+
+    @property
+    def credit(self) -> int:
+        """Return how many more deliveries the shared limit allows."""
+        return self._limit - self.in_flight
+
+    def share(self, limit: int) -> None:
+        """Let all consumers share this limit from now on; 0 ends that."""
+        self.shared = limit
+        self.hand_out()
+
+    def block(self, consumer: Consumer) -> None:
+        """Keep a consumer until there is credit."""
+        self._blocked.add(consumer)
+
+    def forget(self, consumer: Consumer) -> None:
+        """Forget a consumer that is gone."""
+        self._blocked.remove(consumer)
+
+    def answered(self, consumer: Consumer, count: int) -> None:
+        """Count so many deliveries as answered; who had no tag was not a consumer, but a get."""
+        if consumer.tag:
+            consumer.in_flight -= count
+            self.in_flight -= count
+            if consumer.is_blocked:
+                consumer.queue.unblock(consumer)
+
+    def hand_out(self) -> None:
+        """Hand out what the shared limit allows: each queue that waits for it has its share."""
+        limit = self.shared or NO_LIMIT
+
+        def begin_turn(share: int) -> None:
+            self._limit = min(limit, self.in_flight + share)
+
+        self._blocked.serve(lambda: limit - self.in_flight, begin_turn)
+        self._limit = limit
+
+    def end(self) -> None:
+        """Limit nothing any more: the channel is going."""
+        self.shared, self._limit = 0, NO_LIMIT
