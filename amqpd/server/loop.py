@@ -20,7 +20,7 @@ from amqpd.broker.effort import SLICE
 from amqpd.broker.worklist import PIECE
 from amqpd.server.read_shares import ReadShares
 from amqpd.session.connection import Session
-from amqpd.wire.reader import Intake
+from amqpd.wire.contents import Intake
 
 if TYPE_CHECKING:
     from amqpd.server.committer import Committer

@@ -16,7 +16,7 @@ from amqpd.session.deferred_input import DeferredInput, Wait
 from amqpd.session.signals import SessionSignals
 from amqpd.session.state import ConnectionState
 from amqpd.wire.methods import encode_method
-from amqpd.wire.reader import Command
+from amqpd.wire.commands import Command
 
 UNBLOCKED_STEPS = 25            # what it takes to tell a client that it goes on; see broker/effort.py
 MOST_DEFERRED_BYTES = 16 * 1024  # of a blocked client, from which on it is not read any more

@@ -26,7 +26,7 @@ from amqpd.session.table import Handlers
 from amqpd.session.topology import Topology
 from amqpd.session.transaction import Transaction
 from amqpd.wire.methods import AccessRequest, AccessRequestOk, encode_method, pack_close
-from amqpd.wire.reader import Acks, Publishes, TooLarge, Unwanted
+from amqpd.wire.commands import Acks, Publishes, TooLarge, Unwanted
 
 if TYPE_CHECKING:
     from amqpd.broker.access import User

@@ -38,7 +38,8 @@ from amqpd.session.settings import SessionSettings
 from amqpd.session.signals import SessionSignals, Signals
 from amqpd.session.state import ConnectionState
 from amqpd.session.statistics import Statistics, Traffic
-from amqpd.wire.reader import Intake, Reader
+from amqpd.wire.contents import Intake
+from amqpd.wire.reader import Reader
 from amqpd.wire.writer import HEARTBEAT_FRAME
 
 

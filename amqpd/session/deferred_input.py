@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import Enum, auto
 
-from amqpd.wire.reader import Command
+from amqpd.wire.commands import Command
 
 
 class Wait(Enum):

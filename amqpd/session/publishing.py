@@ -37,7 +37,7 @@ from amqpd.properties import read_own_properties, read_properties, with_reply_to
 from amqpd.session.commit import Held
 from amqpd.session.table import Handlers
 from amqpd.wire.publish import PublishArguments, read_publish
-from amqpd.wire.reader import PublishGroup
+from amqpd.wire.commands import PublishGroup
 from amqpd.wire.writer import pack_confirm, pack_refusal, pack_return, refit_content
 
 if TYPE_CHECKING:

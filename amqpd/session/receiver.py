@@ -33,7 +33,8 @@ from amqpd.session.signals import SessionSignals
 from amqpd.session.state import ConnectionState
 from amqpd.session.statistics import Traffic
 from amqpd.wire.methods import decode_method
-from amqpd.wire.reader import Acks, Command, Frames, Method, Publishes, Reader, TooLarge, Unwanted
+from amqpd.wire.commands import Acks, Command, Frames, Method, Publishes, TooLarge, Unwanted
+from amqpd.wire.reader import Reader
 
 METHOD_STEPS = 25           # what a method that is not on the hot path costs, about; see broker/effort.py
 TOPOLOGY_STEPS = 75         # and what it costs beyond that to look for an exchange or a queue, or to make one

@@ -15,7 +15,7 @@ import pytest
 from amqpd.server import alarms as alarms_module
 from amqpd.server import resources
 from amqpd.server.alarms import Alarms
-from amqpd.wire.reader import Intake
+from amqpd.wire.contents import Intake
 
 GB = 10 ** 9
 

@@ -28,7 +28,7 @@ from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import PermissionDefinition, UserDefinition, VhostDefinition
 from amqpd.session.connection import Session
 from amqpd.session.settings import SessionSettings
-from amqpd.wire.reader import Intake
+from amqpd.wire.contents import Intake
 from tests.support.journals import RecordingJournal
 from tests.support.page_stores import PageStoreInMemory, stored
 

@@ -14,9 +14,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from amqpd.errors import ConnectionException
-from amqpd.wire import reader as reader_module
 from amqpd.wire.publish import read_publish
-from amqpd.wire.reader import Acks, Command, Frames, Method, Publishes, Reader, TooLarge, Unwanted
+from amqpd.wire.commands import Acks, Command, Frames, Method, Publishes, TooLarge, Unwanted
+from amqpd.wire.publish_runs import MOST_HEADS
+from amqpd.wire.reader import Reader
 
 FRAME_MAX = 131_072
 MAX_BODY = 200_000
@@ -280,10 +281,10 @@ def test_a_fault_behind_a_remembered_head_is_found() -> None:
 
 def test_heads_that_never_come_again_are_not_kept_for_ever() -> None:
     reader = new_reader()
-    for number in range(2 * reader_module.MOST_HEADS):
+    for number in range(2 * MOST_HEADS):
         read([publish(1, b"body", properties=b"\x00\x80\x08%08d" % number)], reader)
-    assert len(reader._heads) <= reader_module.MOST_HEADS
-    assert not reader._remembers
+    assert len(reader._publish_runs._heads) <= MOST_HEADS
+    assert not reader._publish_runs._remembers
 
 
 def test_another_channel_makes_another_run() -> None:
@@ -381,12 +382,11 @@ def test_a_skipped_body_takes_no_memory() -> None:
     assert read([begun], reader) == [("too large", 1, 10_000_000)]
     for _ in range(50):
         assert read([frame(3, 1, bytes(100_000))], reader) == []
-    assert reader.direct_room() is None and len(reader._contents[1].frames) < 100
+    assert reader.direct_room() is None and len(reader._contents.by_channel[1].frames) < 100
 
 
-def test_half_received_contents_of_a_connection_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "GATHERED_LIMIT", 1_000)
-    reader = new_reader(max_body=600)
+def test_half_received_contents_of_a_connection_are_limited() -> None:
+    reader = Reader(FRAME_MAX, 600, OPEN, gathered_limit=1_000)
     for channel in (1, 2):
         read([method(channel, 60, 40, names("", "q")) + header(channel, 500) + frame(3, channel, bytes(450))], reader)
     assert read([frame(3, 1, bytes(50))], reader)

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from amqpd.errors import ConnectionException
-from amqpd.wire import reader as reader_module
-from amqpd.wire.reader import MOST_ROOM, MOST_ROOM_AHEAD, ROOM_AHEAD, Frames, Intake, Publishes, Reader
+from amqpd.wire.commands import Frames, Publishes
+from amqpd.wire.contents import MOST_ROOM, MOST_ROOM_AHEAD, ROOM_AHEAD, Intake
+from amqpd.wire.reader import Reader
 from tests.support.counting import kept_by
 from tests.wire.test_reader import (
     FRAME_MAX,
@@ -215,10 +216,9 @@ def test_what_is_skipped_from_the_middle_of_a_body_on_is_skipped_to_its_end() ->
     assert read([header(2, 0), publish(1, b"x")], reader) == [published(1, b"x")]
 
 
-def test_what_goes_beyond_the_limit_of_a_connection_counts_until_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "GATHERED_LIMIT", 1_000)
+def test_what_goes_beyond_the_limit_of_a_connection_counts_until_that_ends() -> None:
     intake = Intake()
-    reader = Reader(FRAME_MAX, 600, CHANNELS, intake=intake)
+    reader = Reader(FRAME_MAX, 600, CHANNELS, intake=intake, gathered_limit=1_000)
     with pytest.raises(ConnectionException, match="half-received contents of this connection exceed 1000 octets"):
         read([BEGUN + header(1, 600) + frame(3, 1, bytes(590)), method(2, 60, 40, names("", "q")), header(2, 600),
               frame(3, 2, bytes(410)), frame(3, 2, b"x")], reader)
