@@ -12,7 +12,7 @@ RabbitMQ docs/access-control, docs/vhosts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -38,6 +38,7 @@ from amqpd.broker.ports import Journal, PageStore
 from amqpd.broker.queue.pages import FEWEST_OCTETS, StoredMessages
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.remembered import CommonMemory
+from amqpd.broker.statistics import ChannelStatistics, ConnectionStatistics
 from amqpd.broker.unacked_contents import UnackedContents
 from amqpd.broker.vhost import Vhost
 from amqpd.broker.worklist import Worklist, nothing
@@ -84,8 +85,8 @@ class Connection(Closable, Protocol):
     def force_close(self, reason: str) -> None:
         """Close it with 320 CONNECTION_FORCED and this reason."""
 
-    def statistics(self) -> dict[str, Any]:
-        """Its name, peer, tuning and counts."""
+    def statistics(self) -> ConnectionStatistics:
+        """Return what is listed of it."""
 
     @property
     def unacked_count(self) -> int:
@@ -94,8 +95,8 @@ class Connection(Closable, Protocol):
     def unacked_runs(self) -> Iterable[tuple[Queue, list[Message]]]:
         """What it was given and has not answered for good, in runs of one queue each."""
 
-    def channel_statistics(self) -> list[dict[str, Any]]:
-        """The same for each of its channels."""
+    def channel_statistics(self) -> list[ChannelStatistics]:
+        """Return the same for each of its channels."""
 
 
 class Broker:

@@ -28,7 +28,8 @@ from typing import Any
 import msgspec
 
 from amqpd.exit_codes import EXIT_BUG, EXIT_DATA, EXIT_TEMPORARY, EXIT_USAGE
-from amqpd.management.commands import Commands, Refusal
+from amqpd.management.commands import Commands
+from amqpd.management.refusal import Refusal
 
 log = logging.getLogger("amqpd.control")
 

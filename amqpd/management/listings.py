@@ -50,7 +50,8 @@ def queues(broker: Broker, vhost: Vhost, columns: Collection[str]) -> Iterator[R
         definition = queue.definition
         applied = vhost.policies.of_queue(definition)
         held = queue_usage.queue_usage(queue, runs) if wants_queue_usage else {}
-        yield queue.statistics() | held | _consumers_of(queue) | NOT_OF_QUEUES | {
+        statistics = queue.statistics()
+        yield held | _consumers_of(queue) | NOT_OF_QUEUES | {
             "name": queue.name,
             "pid": pid(0, definition.number),
             "type": definition.arguments.get("x-queue-type", "classic"),
@@ -63,6 +64,17 @@ def queues(broker: Broker, vhost: Vhost, columns: Collection[str]) -> Iterator[R
             "operator_policy": applied.operator_policy.name if applied.operator_policy else "",
             "effective_policy_definition": field_table(applied.effective),
             "owner_pid": owners.get(id(queue.owner), ""),
+            "messages": statistics.ready + statistics.unacked,
+            "messages_ready": statistics.ready,
+            "messages_unacknowledged": statistics.unacked,
+            "messages_set_aside": statistics.set_aside,
+            "message_bytes_ready": statistics.ready_bytes,
+            "consumers": statistics.consumers,
+            "published": statistics.published,
+            "delivered": statistics.delivered,
+            "got": statistics.got,
+            "settled": statistics.settled,
+            "redelivered": statistics.redelivered,
             "disk_reads": queue.pager.read_total,
         }
 
@@ -119,16 +131,57 @@ def _binding(source: str, kind: str, destination: str, routing_key: str, argumen
 def connections(broker: Broker) -> Iterator[Record]:
     """Every connection that is open."""
     for key, connection in broker.connections.items():
-        record = connection.statistics()
-        yield record | NOT_OF_CONNECTIONS | {
-            "pid": pid(key), "client_properties": field_table(record["client_properties"])}
+        statistics = connection.statistics()
+        yield NOT_OF_CONNECTIONS | {
+            "pid": pid(key),
+            "name": statistics.name,
+            "user": statistics.user,
+            "vhost": statistics.vhost,
+            "peer_host": statistics.peer_host,
+            "peer_port": statistics.peer_port,
+            "host": statistics.host,
+            "port": statistics.port,
+            "protocol": "AMQP 0-9-1",
+            "auth_mechanism": statistics.auth_mechanism,
+            "ssl": False,
+            "state": statistics.state,
+            "channels": statistics.channels,
+            "channel_max": statistics.channel_max,
+            "frame_max": statistics.frame_max,
+            "timeout": statistics.heartbeat_s,
+            "client_properties": field_table(statistics.client_properties),
+            "user_provided_name": statistics.client_properties.get("connection_name", ""),
+            "connected_at": statistics.connected_at_ms,
+            "recv_oct": statistics.received_bytes,
+            "send_oct": statistics.sent_bytes,
+            "recv_cnt": statistics.received_count,
+            "send_cnt": statistics.sent_count,
+            "send_pend": statistics.unsent_bytes,
+        }
 
 
 def channels(broker: Broker) -> Iterator[Record]:
     """Every channel that is open."""
     for key, connection in broker.connections.items():
-        for record in connection.channel_statistics():
-            yield record | {"pid": pid(key, record["number"]), "connection": pid(key)}
+        for statistics in connection.channel_statistics():
+            yield {
+                "pid": pid(key, statistics.number),
+                "connection": pid(key),
+                "name": statistics.name,
+                "number": statistics.number,
+                "user": statistics.user,
+                "vhost": statistics.vhost,
+                "consumer_count": statistics.consumers,
+                "prefetch_count": statistics.prefetch,
+                "global_prefetch_count": statistics.shared_prefetch,
+                "messages_unacknowledged": statistics.unacked,
+                "messages_unconfirmed": statistics.unconfirmed,
+                "messages_uncommitted": statistics.uncommitted,
+                "acks_uncommitted": statistics.uncommitted_acks,
+                "replies_dropped": statistics.dropped_replies,
+                "confirm": statistics.has_confirms,
+                "transactional": statistics.is_transactional,
+            }
 
 
 def consumers(vhost: Vhost) -> Iterator[Record]:

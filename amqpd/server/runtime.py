@@ -29,8 +29,10 @@ from amqpd.broker.departure import Departure
 from amqpd.config import Config, Listener
 from amqpd.exit_codes import EXIT_IO, EXIT_UNAVAILABLE
 from amqpd.identity import CONTROL_SOCKET, RABBITMQ_VERSION
-from amqpd.management.commands import Commands, Node, Refusal
+from amqpd.management.commands import Commands
 from amqpd.management.control import Control
+from amqpd.management.node_commands import Node
+from amqpd.management.refusal import Refusal
 from amqpd.server import addresses
 from amqpd.server.alarms import Alarms
 from amqpd.server.committer import Committer

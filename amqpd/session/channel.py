@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pamqp.base import Frame
 from pamqp.commands import Channel as ChannelMethods
 
 from amqpd.broker.departure import Act, Departure
+from amqpd.broker.statistics import ChannelStatistics
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.session.consuming import Consuming
 from amqpd.session.publishing import Publishing
@@ -216,25 +217,26 @@ class Channel:
         self._handlers.clear()
         del self.publishing, self.consuming, self.topology, self.transaction
 
-    def statistics(self) -> dict[str, Any]:
-        """Counts as of now."""
-        return {
-            "name": f"{self.owner.name} ({self.number})",
-            "number": self.number,
-            "user": self.user.name,
-            "vhost": self.vhost.name,
-            "connection": self.owner.name,
-            "consumer_count": len(self.consuming.consumers),
-            "prefetch_count": self.consuming.prefetch.of_consumers,
-            "global_prefetch_count": self.consuming.prefetch.shared,
-            "messages_unacknowledged": len(self.consuming.unacked),
-            "messages_unconfirmed": self.publishing.unconfirmed if self.publishing.confirms else 0,
-            "messages_uncommitted": self.transaction.held_publishes,
-            "acks_uncommitted": len(self.transaction.held_answers),
-            "replies_dropped": self.consuming.replies.dropped,
-            "confirm": self.publishing.confirms,
-            "transactional": self.transaction.active,
-        }
+    def statistics(self) -> ChannelStatistics:
+        """Return counts as of now."""
+        publishing, consuming, transaction = self.publishing, self.consuming, self.transaction
+        return ChannelStatistics(
+            name=f"{self.owner.name} ({self.number})",
+            number=self.number,
+            connection=self.owner.name,
+            user=self.user.name,
+            vhost=self.vhost.name,
+            consumers=len(consuming.consumers),
+            prefetch=consuming.prefetch.of_consumers,
+            shared_prefetch=consuming.prefetch.shared,
+            unacked=len(consuming.unacked),
+            unconfirmed=publishing.unconfirmed if publishing.confirms else 0,
+            uncommitted=transaction.held_publishes,
+            uncommitted_acks=len(transaction.held_answers),
+            dropped_replies=consuming.replies.dropped,
+            has_confirms=publishing.confirms,
+            is_transactional=transaction.active,
+        )
 
     def check(self) -> None:
         """Assert what must hold between calls."""

@@ -8,13 +8,13 @@ Spec: channel class; RabbitMQ docs/channels, docs/consumers (delivery acknowledg
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from pamqp.base import Frame
 from pamqp.commands import Channel as ChannelMethods
 
 from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.queue.queue import Queue
+from amqpd.broker.statistics import ChannelStatistics
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.message import Message
 from amqpd.session.channel import Channel
@@ -113,7 +113,7 @@ class ChannelTable:
                 runs.setdefault(consumer.queue, []).append(message)
             yield from runs.items()
 
-    def statistics(self) -> list[dict[str, Any]]:
+    def statistics(self) -> list[ChannelStatistics]:
         """Return the counts of each channel."""
         return [channel.statistics() for channel in self.by_number.values()]
 

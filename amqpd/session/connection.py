@@ -19,11 +19,11 @@ Spec: §2.2.4, §4.2, §4.8; connection class; RabbitMQ docs/heartbeats.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from amqpd.broker.access import User
 from amqpd.broker.broker import Broker
 from amqpd.broker.queue.queue import Queue
+from amqpd.broker.statistics import ChannelStatistics, ConnectionStatistics
 from amqpd.message import Message
 from amqpd.session.blocking import Blocking
 from amqpd.session.channel_table import ChannelTable
@@ -221,12 +221,12 @@ class Session:
         """See broker/broker.py."""
         return self.state.vhost_name
 
-    def statistics(self) -> dict[str, Any]:
-        """Name, peer, tuning and counts, by RabbitMQ's names."""
+    def statistics(self) -> ConnectionStatistics:
+        """See broker/broker.py."""
         return self._statistics.connection()
 
-    def channel_statistics(self) -> list[dict[str, Any]]:
-        """The same for each channel."""
+    def channel_statistics(self) -> list[ChannelStatistics]:
+        """See broker/broker.py."""
         return self._channels.statistics()
 
     @property

@@ -1,12 +1,11 @@
-"""What a connection tells of itself: what it has read and written, and by RabbitMQ's names all that is listed of it.
+"""What a connection tells of itself: what it has read and written, and all that is listed of it.
 
 RabbitMQ docs/management (connections).
 """
 
 from __future__ import annotations
 
-from typing import Any
-
+from amqpd.broker.statistics import ConnectionStatistics
 from amqpd.session.blocking import Blocking
 from amqpd.session.channel_table import ChannelTable
 from amqpd.session.heartbeats import Heartbeats
@@ -42,35 +41,32 @@ class Statistics:
         self._traffic = traffic
         self._connected_at_ms = state.broker.clock.to_wall(now_ms)
 
-    def connection(self) -> dict[str, Any]:
-        """Return name, peer, tuning and counts."""
+    def connection(self) -> ConnectionStatistics:
+        """Return name, peer, what was agreed, and counts."""
         state, traffic = self._state, self._traffic
         peer, _, host = state.name.partition(" -> ")
-        return {
-            "name": state.name,
-            "user": state.user_name,
-            "vhost": state.vhost_name,
-            "peer_host": peer.rpartition(":")[0],
-            "peer_port": int(peer.rpartition(":")[2] or 0),
-            "host": host.rpartition(":")[0],
-            "port": int(host.rpartition(":")[2] or 0),
-            "protocol": "AMQP 0-9-1",
-            "auth_mechanism": state.mechanism,
-            "ssl": False,
-            "state": self._state_name(),
-            "channels": len(self._channels.by_number),
-            "channel_max": state.channel_max,
-            "frame_max": state.frame_max,
-            "timeout": self._heartbeats.interval_s,
-            "client_properties": state.client_properties,
-            "user_provided_name": state.client_properties.get("connection_name", ""),
-            "connected_at": self._connected_at_ms,
-            "recv_oct": traffic.received_octets,
-            "send_oct": traffic.sent_octets,
-            "recv_cnt": traffic.received_count,
-            "send_cnt": traffic.sent_count,
-            "send_pend": state.outbox.size + state.unsent(),
-        }
+        return ConnectionStatistics(
+            name=state.name,
+            user=state.user_name,
+            vhost=state.vhost_name,
+            peer_host=peer.rpartition(":")[0],
+            peer_port=int(peer.rpartition(":")[2] or 0),
+            host=host.rpartition(":")[0],
+            port=int(host.rpartition(":")[2] or 0),
+            auth_mechanism=state.mechanism,
+            state=self._state_name(),
+            channels=len(self._channels.by_number),
+            channel_max=state.channel_max,
+            frame_max=state.frame_max,
+            heartbeat_s=self._heartbeats.interval_s,
+            client_properties=state.client_properties,
+            connected_at_ms=self._connected_at_ms,
+            received_bytes=traffic.received_octets,
+            received_count=traffic.received_count,
+            sent_bytes=traffic.sent_octets,
+            sent_count=traffic.sent_count,
+            unsent_bytes=state.outbox.size + state.unsent(),
+        )
 
     def _state_name(self) -> str:
         if self._phases.current is not Phase.OPEN:

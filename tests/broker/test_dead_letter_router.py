@@ -218,7 +218,7 @@ def test_what_cannot_be_copied_is_set_aside_and_the_rest_is_moved(
     scene.vhost.worklist.work_off()
     assert scene.bodies(scene.dead) == [body for body in bodies(101) if body != b"50"]
     assert scene.stored(scene.source) == [b"50"], "it is kept"
-    assert scene.source.statistics()["messages_set_aside"] == 1
+    assert scene.source.statistics().set_aside == 1
     assert "queue 'source' in vhost '/': message" in caplog.text and "is set aside" in caplog.text
 
 

@@ -12,6 +12,7 @@ from amqpd.broker.effort import SLICE, SMALLEST_SLICE, Effort
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.queue import CANCEL_STEPS, Outcome, Queue
 from amqpd.broker.rules import QueueRules
+from amqpd.broker.statistics import QueueStatistics
 from amqpd.broker.worklist import PIECE, Worklist
 from amqpd.errors import ChannelException
 from amqpd.message import Message, MessageProperties
@@ -290,7 +291,7 @@ def test_without_acks_nothing_counts(queue: Queue, subscriber: ListSubscriber) -
     consumer = subscribe(queue, subscriber, prefetch=1, no_ack=True)
     queue.publish(messages(1, 2, 3))
     assert (subscriber.numbers(), consumer.in_flight, queue.unacked) == ([1, 2, 3], 0, 0)
-    assert queue.statistics()["settled"] == 3
+    assert queue.statistics().settled == 3
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
@@ -472,7 +473,7 @@ def test_a_get_without_ack_settles(durable: Queue, journal: RecordingJournal) ->
     found = durable.get(no_ack=True)
     assert found is not None
     durable.forget(found)
-    assert journal.now.messages[1] == {} and durable.statistics()["settled"] == 1
+    assert journal.now.messages[1] == {} and durable.statistics().settled == 1
 
 
 def test_how_often_a_message_was_given_back_is_recorded(durable: Queue, journal: RecordingJournal) -> None:
@@ -503,6 +504,6 @@ def test_statistics_add_up(queue: Queue, subscriber: ListSubscriber) -> None:
     queue.get(no_ack=False)
     consumer = subscribe(queue, subscriber, prefetch=2)
     settle(consumer, run[1])
-    assert queue.statistics() == {
-        "messages_ready": 0, "messages_unacknowledged": 3, "messages": 3, "message_bytes_ready": 0, "consumers": 1,
-        "published": 4, "delivered": 3, "got": 1, "settled": 1, "redelivered": 0, "messages_set_aside": 0}
+    assert queue.statistics() == QueueStatistics(
+        ready=0, ready_bytes=0, unacked=3, set_aside=0, consumers=1, published=4, delivered=3, got=1, settled=1,
+        redelivered=0)

@@ -28,14 +28,25 @@ from amqpd.broker.definitions import (
 )
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.queue import Queue
+from amqpd.broker.statistics import ChannelStatistics, ConnectionStatistics
 from amqpd.fields import LongString, Timestamp
 from amqpd.identity import CONTROL_SOCKET
 from amqpd.management import control, listings
-from amqpd.management.commands import Commands, Node
+from amqpd.management.commands import Commands
 from amqpd.management.control import Control, bind_private, describe_peer
+from amqpd.management.node_commands import Node
 from amqpd.message import Message, MessageProperties, Route, pack_content
 
 NAME = "127.0.0.1:40000 -> 127.0.0.1:5672"
+CONNECTION = ConnectionStatistics(
+    name=NAME, user="guest", vhost="/", peer_host="127.0.0.1", peer_port=40_000, host="127.0.0.1", port=5_672,
+    auth_mechanism="PLAIN", state="running", channels=1, channel_max=2_047, frame_max=131_072, heartbeat_s=60,
+    client_properties={"product": "test", "connection_name": "orders"}, connected_at_ms=1_700_000_000_000,
+    received_bytes=500, received_count=4, sent_bytes=700, sent_count=3, unsent_bytes=9)
+CHANNEL = ChannelStatistics(
+    name=f"{NAME} (3)", number=3, connection=NAME, user="guest", vhost="/", consumers=2, prefetch=10,
+    shared_prefetch=20, unacked=4, unconfirmed=5, uncommitted=6, uncommitted_acks=7, dropped_replies=8,
+    has_confirms=True, is_transactional=False)
 
 
 class ListJournal:
@@ -68,8 +79,8 @@ class FakeConnection:
     def force_close(self, reason: str) -> None:
         self.closed_for = reason
 
-    def statistics(self) -> dict[str, Any]:
-        return {"name": NAME, "user": "guest", "client_properties": {"product": "test"}}
+    def statistics(self) -> ConnectionStatistics:
+        return CONNECTION
 
     @property
     def unacked_count(self) -> int:
@@ -78,8 +89,8 @@ class FakeConnection:
     def unacked_runs(self) -> list[tuple[Queue, list[Message]]]:
         return []
 
-    def channel_statistics(self) -> list[dict[str, Any]]:
-        return [{"name": f"{NAME} (3)", "number": 3, "user": "guest"}]
+    def channel_statistics(self) -> list[ChannelStatistics]:
+        return [CHANNEL]
 
 
 class FakeSubscriber:
@@ -227,9 +238,20 @@ def test_bindings_are_listed_with_their_arguments(desk: Desk) -> None:
 
 def test_connections_and_channels_are_listed_with_their_pids(desk: Desk) -> None:
     desk.broker.connections[7] = FakeConnection()
-    assert desk.rows("list_connections", "name", "client_properties") == [[NAME, [("product", "longstr", "test")]]]
-    assert desk.rows("list_channels", "pid", "connection", "number") == [
-        ["<amqpd@localhost.1.7.3>", "<amqpd@localhost.1.7.0>", 3]]
+    connection = {
+        "pid": "<amqpd@localhost.1.7.0>", "name": NAME, "user": "guest", "vhost": "/", "peer_host": "127.0.0.1",
+        "peer_port": 40_000, "host": "127.0.0.1", "port": 5_672, "protocol": "AMQP 0-9-1", "auth_mechanism": "PLAIN",
+        "ssl": False, "state": "running", "channels": 1, "channel_max": 2_047, "frame_max": 131_072, "timeout": 60,
+        "client_properties": [("product", "longstr", "test"), ("connection_name", "longstr", "orders")],
+        "user_provided_name": "orders", "connected_at": 1_700_000_000_000, "recv_oct": 500, "recv_cnt": 4,
+        "send_oct": 700, "send_cnt": 3, "send_pend": 9, "ssl_cipher": ""}
+    channel = {
+        "pid": "<amqpd@localhost.1.7.3>", "connection": "<amqpd@localhost.1.7.0>", "name": f"{NAME} (3)", "number": 3,
+        "user": "guest", "vhost": "/", "consumer_count": 2, "prefetch_count": 10, "global_prefetch_count": 20,
+        "messages_unacknowledged": 4, "messages_unconfirmed": 5, "messages_uncommitted": 6, "acks_uncommitted": 7,
+        "replies_dropped": 8, "confirm": True, "transactional": False}
+    assert desk.rows("list_connections", *connection) == [list(connection.values())]
+    assert desk.rows("list_channels", *channel) == [list(channel.values())]
 
 
 def test_consumers_are_listed_queue_by_queue(desk: Desk) -> None:

@@ -13,7 +13,8 @@ from amqpd.broker.queue.pages import PAGE_MESSAGES
 from amqpd.broker.queue.segment import MESSAGE_COST
 from amqpd.ctl.lists import LISTINGS
 from amqpd.management import queue_usage
-from amqpd.management.commands import Commands, Node
+from amqpd.management.commands import Commands
+from amqpd.management.node_commands import Node
 from tests.support.talk import Stage, Talk
 
 PERSISTENT, TRANSIENT = Basic.Properties(delivery_mode=2), Basic.Properties(delivery_mode=1)

@@ -183,20 +183,20 @@ def test_a_new_secret_is_accepted(talk: Talk) -> None:
 def test_a_session_tells_of_itself(stage: Stage) -> None:
     talk = stage.client("bob", channel_max=7, frame_max=8_192, heartbeat=30).open_channel(3)
     statistics = talk.session.statistics()
-    assert {name: statistics[name] for name in (
+    assert {name: getattr(statistics, name) for name in (
         "name", "user", "vhost", "peer_host", "peer_port", "host", "port", "auth_mechanism", "state", "channels",
-        "channel_max", "frame_max", "timeout",
+        "channel_max", "frame_max", "heartbeat_s",
     )} == {
         "name": "10.0.0.1:40000 -> 10.0.0.2:5672", "user": "bob", "vhost": "/", "peer_host": "10.0.0.1",
         "peer_port": 40_000, "host": "10.0.0.2", "port": 5_672, "auth_mechanism": "PLAIN", "state": "running",
-        "channels": 1, "channel_max": 7, "frame_max": 8_192, "timeout": 30,
+        "channels": 1, "channel_max": 7, "frame_max": 8_192, "heartbeat_s": 30,
     }
     channel, = talk.session.channel_statistics()
-    assert (channel["name"], channel["number"], channel["user"]) == ("10.0.0.1:40000 -> 10.0.0.2:5672 (3)", 3, "bob")
+    assert (channel.name, channel.number, channel.user) == ("10.0.0.1:40000 -> 10.0.0.2:5672 (3)", 3, "bob")
 
 
 @pytest.mark.parametrize("piece", [0])
 def test_a_session_counts_the_octets_it_takes(stranger: Talk) -> None:
     stranger.greet()
     statistics = stranger.session.statistics()
-    assert (statistics["recv_oct"], statistics["recv_cnt"], statistics["send_pend"]) == (8, 1, 0)
+    assert (statistics.received_bytes, statistics.received_count, statistics.unsent_bytes) == (8, 1, 0)

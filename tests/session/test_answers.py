@@ -169,4 +169,4 @@ def test_each_failure_of_a_delivery_is_told_where_failures_matter(
 
 def test_redeliveries_are_counted(five: Talk) -> None:
     came_back(five.client(Basic.Nack(2, True, True)), b"1", b"2")
-    assert five.stage.broker.vhosts["/"].queues["q"].statistics()["redelivered"] == 2
+    assert five.stage.broker.vhosts["/"].queues["q"].statistics().redelivered == 2

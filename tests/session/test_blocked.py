@@ -35,7 +35,7 @@ def ready(stage: Stage) -> list[bytes]:
 
 
 def state(talk: Talk) -> str:
-    return str(talk.session.statistics()["state"])
+    return str(talk.session.statistics().state)
 
 
 def test_a_client_is_blocked_at_its_first_publish_and_that_is_not_taken(stage: Stage, publisher: Talk) -> None:

@@ -234,7 +234,7 @@ def test_statistics_tell_what_is_held(stage: Stage) -> None:
     talk.client(Tx.Select()).broker(Tx.SelectOk())
     get(talk, 1, b"a").client(Basic.Ack(1)).publish("q", b"b").publish("nowhere", b"c", mandatory=True)
     channel, = talk.session.channel_statistics()
-    assert (channel["transactional"], channel["messages_uncommitted"], channel["acks_uncommitted"]) == (True, 2, 1)
+    assert (channel.is_transactional, channel.uncommitted, channel.uncommitted_acks) == (True, 2, 1)
 
 
 def test_a_message_s_place_in_its_queues_is_that_of_the_commit(tx: Talk) -> None:

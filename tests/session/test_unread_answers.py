@@ -224,7 +224,7 @@ def test_replies_to_a_client_that_does_not_read_are_dropped_beyond_a_bound_and_c
 
 
 def test_a_channel_tells_how_many_replies_were_dropped(reader: Talk) -> None:
-    assert reader.session.channel_statistics()[0]["replies_dropped"] == 0
+    assert reader.session.channel_statistics()[0].dropped_replies == 0
 
 
 # Transactions

@@ -17,7 +17,7 @@ import heapq
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -44,6 +44,7 @@ from amqpd.broker.queue.records import QueueRecords
 from amqpd.broker.queue.segment import number_of
 from amqpd.broker.queue.statistics import QueueCounts
 from amqpd.broker.rules import QueueRules
+from amqpd.broker.statistics import QueueStatistics
 from amqpd.broker.worklist import PIECE, Discard, Later, Worklist
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message, reference_to
@@ -394,22 +395,21 @@ class Queue:
         """Return how many messages consumers and getters have not answered."""
         return self.delivery.unacked
 
-    def statistics(self) -> dict[str, Any]:
-        """Return counts as of now; `*_bytes` are bytes of bodies."""
+    def statistics(self) -> QueueStatistics:
+        """Return counts as of now."""
         counts = self.records.counts
-        return {
-            "messages_ready": len(self.ready),
-            "messages_unacknowledged": self.unacked,
-            "messages": len(self.ready) + self.unacked,
-            "message_bytes_ready": self.ready.octets,
-            "consumers": len(self.consumers),
-            "published": counts.published,
-            "delivered": counts.delivered,
-            "got": counts.got,
-            "settled": counts.settled,
-            "redelivered": counts.redelivered,
-            "messages_set_aside": len(self.dead_letters.aside),
-        }
+        return QueueStatistics(
+            ready=len(self.ready),
+            ready_bytes=self.ready.octets,
+            unacked=self.unacked,
+            set_aside=len(self.dead_letters.aside),
+            consumers=len(self.consumers),
+            published=counts.published,
+            delivered=counts.delivered,
+            got=counts.got,
+            settled=counts.settled,
+            redelivered=counts.redelivered,
+        )
 
     def check(self) -> None:
         """Assert what must hold between calls."""

@@ -1,0 +1,74 @@
+"""What is told of connections, channels and queues: records of one moment, which never change.
+
+Whoever lists them gives the names and the shape (`management/listings.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+
+class QueueStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages of a queue now, and counts since it was made or the broker started; bytes are of bodies."""
+
+    ready: int
+    ready_bytes: int
+    unacked: int
+    set_aside: int          # dead letters that cannot be moved
+    consumers: int
+    published: int
+    delivered: int
+    got: int                # by basic.get
+    settled: int            # gone for good: acked, expired, dropped, dead-lettered or purged
+    redelivered: int
+
+
+class ConnectionStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """A client's connection: who it is, what was agreed, and what has been read and written.
+
+    `user` and `vhost` are empty before the client has logged in and opened one. `unsent_bytes` wait for the client.
+    """
+
+    name: str
+    user: str
+    vhost: str
+    peer_host: str
+    peer_port: int
+    host: str
+    port: int
+    auth_mechanism: str
+    state: str
+    channels: int
+    channel_max: int
+    frame_max: int          # bytes
+    heartbeat_s: int
+    client_properties: Mapping[str, Any]
+    connected_at_ms: int    # since 1970
+    received_bytes: int
+    received_count: int     # reads
+    sent_bytes: int
+    sent_count: int         # writes
+    unsent_bytes: int
+
+
+class ChannelStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """One channel of a connection; `uncommitted` publishes and acks are those of a transaction."""
+
+    name: str
+    number: int
+    connection: str
+    user: str
+    vhost: str
+    consumers: int
+    prefetch: int
+    shared_prefetch: int
+    unacked: int
+    unconfirmed: int
+    uncommitted: int
+    uncommitted_acks: int
+    dropped_replies: int
+    has_confirms: bool
+    is_transactional: bool

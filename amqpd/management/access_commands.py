@@ -1,0 +1,99 @@
+"""Commands on users, permissions and vhosts."""
+
+from __future__ import annotations
+
+import asyncio
+
+from amqpd.broker.access import SCRYPT, hash_password, password_matches
+from amqpd.broker.broker import AlreadyThere, Broker
+from amqpd.broker.definitions import PermissionDefinition, UserDefinition, VhostDefinition
+from amqpd.broker.patterns import PatternError, compile_pattern
+from amqpd.exit_codes import EXIT_DATA, EXIT_EXISTS, EXIT_NO_USER, EXIT_UNAVAILABLE
+from amqpd.management.refusal import Refusal, check_name, vhost_of
+
+
+class AccessCommands:
+    """The commands on the users and vhosts of one broker."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    # Users
+
+    async def add_user(self, user: str, password: str) -> None:
+        """Add a user without tags and permissions; with an empty password they cannot log in by one."""
+        check_name("user", user)
+        if user in self._broker.users:
+            raise Refusal(f'User "{user}" already exists', EXIT_EXISTS)
+        # The loop goes on meanwhile: a hash is slow on purpose.
+        password_hash, algorithm = await asyncio.to_thread(hash_password, password) if password else ("", SCRYPT)
+        try:
+            self._broker.add_user(UserDefinition(user, password_hash, algorithm))
+        except AlreadyThere:
+            raise Refusal(f'User "{user}" already exists', EXIT_EXISTS) from None
+
+    def delete_user(self, user: str) -> None:
+        """Delete a user; their connections are closed."""
+        self._check_user(user)
+        self._broker.delete_user(user)
+
+    async def change_password(self, user: str, password: str) -> None:
+        """Give a user a new password."""
+        self._check_user(user)
+        if not password:
+            raise Refusal("Bad argument: password cannot be an empty string", EXIT_DATA)
+        password_hash, algorithm = await asyncio.to_thread(hash_password, password)
+        self._check_user(user)
+        self._broker.change_password(user, password_hash, algorithm)
+
+    async def authenticate_user(self, user: str, password: str) -> None:
+        """See whether this is the user's password."""
+        found = self._broker.users.get(user)
+        if not await asyncio.to_thread(password_matches, found.definition if found else None, password):
+            raise Refusal(
+                f"Error: failed to authenticate user \"{user}\"\nuser '{user}' - invalid credentials", EXIT_DATA)
+
+    def set_user_tags(self, user: str, tags: list[str]) -> None:
+        """Give a user these tags in place of those they had."""
+        self._check_user(user)
+        self._broker.set_user_tags(user, tuple(tags))
+
+    def set_permissions(self, vhost: str, user: str, configure: str, write: str, read: str) -> None:
+        """Set what a user may do in a vhost."""
+        self._check_user(user)
+        vhost_of(self._broker, vhost)
+        for pattern in (configure, write, read):
+            _check_pattern(pattern)
+        self._broker.set_permissions(PermissionDefinition(user, vhost, configure, write, read))
+
+    def clear_permissions(self, vhost: str, user: str) -> None:
+        """Take away all a user may do in a vhost; that they may do nothing there already is fine."""
+        if user not in self._broker.users:
+            raise Refusal(f"User {user} does not exist", EXIT_NO_USER)
+        if vhost not in self._broker.vhosts:
+            raise Refusal(f"Virtual host {vhost} does not exist", EXIT_UNAVAILABLE)
+        self._broker.clear_permissions(user, vhost)
+
+    def _check_user(self, name: str) -> None:
+        if name not in self._broker.users:
+            raise Refusal(f'User "{name}" does not exist', EXIT_NO_USER)
+
+    # Vhosts
+
+    def add_vhost(self, vhost: str) -> None:
+        """Add a vhost; one that exists is fine."""
+        check_name("vhost", vhost)
+        if vhost not in self._broker.vhosts:
+            self._broker.add_vhost(VhostDefinition(vhost))
+
+    def delete_vhost(self, vhost: str) -> None:
+        """Delete a vhost with all that is in it; its connections are closed."""
+        vhost_of(self._broker, vhost)
+        self._broker.delete_vhost(vhost)
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        compile_pattern(pattern)
+    except PatternError as error:
+        raise Refusal(f"regular expression '{pattern}' is invalid: {error}", EXIT_UNAVAILABLE) from None

@@ -1,0 +1,79 @@
+"""Commands that list what there is: which records, and which columns of them. See `listings.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from amqpd.broker.access import RIGHTS
+from amqpd.broker.broker import Broker
+from amqpd.exit_codes import EXIT_UNAVAILABLE, EXIT_USAGE
+from amqpd.management import listings
+from amqpd.management.refusal import Refusal, vhost_of
+
+Table = dict[str, Any]
+
+
+class ListCommands:
+    """The lists of one broker."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def list_queues(self, vhost: str, columns: list[str]) -> Table:
+        """Columns: see `listings`, here and below."""
+        return _table(listings.queues(self._broker, vhost_of(self._broker, vhost), columns), columns)
+
+    def list_exchanges(self, vhost: str, columns: list[str]) -> Table:
+        """The exchanges of a vhost."""
+        return _table(listings.exchanges(vhost_of(self._broker, vhost)), columns)
+
+    def list_bindings(self, vhost: str, columns: list[str]) -> Table:
+        """The bindings of a vhost."""
+        return _table(listings.bindings(vhost_of(self._broker, vhost)), columns)
+
+    def list_consumers(self, vhost: str, columns: list[str]) -> Table:
+        """The consumers of a vhost."""
+        return _table(listings.consumers(vhost_of(self._broker, vhost)), columns)
+
+    def list_permissions(self, vhost: str, columns: list[str]) -> Table:
+        """What users may do in a vhost."""
+        return _table(listings.permissions(self._broker, vhost_of(self._broker, vhost)), columns)
+
+    def list_user_permissions(self, user: str) -> Table:
+        """What a user may do, vhost by vhost."""
+        found = self._broker.users.get(user)
+        if found is None:
+            raise Refusal(f'{{:no_such_user, "{user}"}}', EXIT_UNAVAILABLE)
+        return _table(listings.user_permissions(found), ["vhost", *RIGHTS])
+
+    def list_policies(self, vhost: str, columns: list[str]) -> Table:
+        """The policies of a vhost."""
+        return _table(listings.policies(vhost_of(self._broker, vhost), is_operator=False), columns)
+
+    def list_operator_policies(self, vhost: str, columns: list[str]) -> Table:
+        """The operator's policies of a vhost."""
+        return _table(listings.policies(vhost_of(self._broker, vhost), is_operator=True), columns)
+
+    def list_connections(self, vhost: str, columns: list[str]) -> Table:
+        """Connections to any vhost."""
+        return _table(listings.connections(self._broker), columns)
+
+    def list_channels(self, vhost: str, columns: list[str]) -> Table:
+        """Channels to any vhost."""
+        return _table(listings.channels(self._broker), columns)
+
+    def list_users(self, vhost: str, columns: list[str]) -> Table:
+        """All users."""
+        return _table(listings.users(self._broker), columns)
+
+    def list_vhosts(self, vhost: str, columns: list[str]) -> Table:
+        """All vhosts."""
+        return _table(listings.vhosts(self._broker), columns)
+
+
+def _table(records: Iterable[listings.Record], columns: list[str]) -> Table:
+    try:
+        return {"columns": columns, "rows": [[record[column] for column in columns] for record in records]}
+    except KeyError as error:
+        raise Refusal(f"Info key(s) {error.args[0]} are not supported", EXIT_USAGE) from None

@@ -1,0 +1,78 @@
+"""Commands on policies, those of users and the operator's."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+import msgspec
+
+from amqpd.broker.broker import Broker
+from amqpd.broker.definitions import PolicyDefinition
+from amqpd.broker.policy import InvalidPolicy, NoSuchPolicy
+from amqpd.broker.vhost import Vhost
+from amqpd.exit_codes import EXIT_UNAVAILABLE
+from amqpd.management.refusal import Refusal, vhost_of
+from amqpd.management.waiting import until_called
+
+
+class PolicyCommands:
+    """The commands on the policies of one broker."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def set_policy(
+        self, vhost: str, name: str, pattern: str, definition: str, priority: int = 0, apply_to: str = "all"
+    ) -> Awaitable[None]:
+        """Set a policy; `definition` is JSON. When this is answered queues and exchanges have followed."""
+        said = _parse_definition(definition)
+        return self._set_policy(PolicyDefinition(vhost, name, pattern, said, priority, apply_to))
+
+    def set_operator_policy(
+        self, vhost: str, name: str, pattern: str, definition: str, priority: int = 0, apply_to: str = "all"
+    ) -> Awaitable[None]:
+        """Set a policy of the operator's."""
+        said = _parse_definition(definition)
+        return self._set_policy(PolicyDefinition(vhost, name, pattern, said, priority, apply_to, is_operator=True))
+
+    async def _set_policy(self, policy: PolicyDefinition) -> None:
+        vhost = vhost_of(self._broker, policy.vhost)
+        try:
+            vhost.set_policy(policy)
+        except InvalidPolicy as error:
+            faults = "\n".join(error.faults)
+            raise Refusal(f"Validation failed\n\n{faults}\n", EXIT_UNAVAILABLE) from None
+        await _followed(vhost)
+
+    def clear_policy(self, vhost: str, name: str) -> Awaitable[None]:
+        """Take a policy away."""
+        return self._clear_policy(vhost, name, is_operator=False)
+
+    def clear_operator_policy(self, vhost: str, name: str) -> Awaitable[None]:
+        """Take a policy of the operator's away."""
+        return self._clear_policy(vhost, name, is_operator=True)
+
+    async def _clear_policy(self, name: str, policy: str, *, is_operator: bool) -> None:
+        vhost = vhost_of(self._broker, name)
+        try:
+            vhost.clear_policy(policy, is_operator=is_operator)
+        except NoSuchPolicy:
+            raise Refusal("Parameter does not exist", EXIT_UNAVAILABLE) from None
+        await _followed(vhost)
+
+
+async def _followed(vhost: Vhost) -> None:
+    """Return once all exchanges and queues have followed the policies."""
+    if vhost.followers.has_work:
+        await until_called(vhost.followers.call)
+
+
+def _parse_definition(text: str) -> dict[str, Any]:
+    try:
+        definition = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Refusal(f"JSON decoding error. Reason: {error}", EXIT_UNAVAILABLE) from None
+    if not isinstance(definition, dict):
+        raise Refusal("Validation failed\n\ndefinition must be a dictionary\n", EXIT_UNAVAILABLE)
+    return definition

@@ -1,0 +1,33 @@
+"""A command of an operator that is refused, and what several groups of commands refuse alike."""
+
+from __future__ import annotations
+
+from amqpd.broker.broker import Broker
+from amqpd.broker.vhost import Vhost
+from amqpd.exit_codes import EXIT_DATA
+
+LONGEST_NAME = 255      # bytes
+
+
+class Refusal(Exception):
+    """A command that is not carried out: why, and amqpctl's exit code."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+def vhost_of(broker: Broker, name: str) -> Vhost:
+    """Return this vhost. Raises Refusal where there is none."""
+    try:
+        return broker.vhosts[name]
+    except KeyError:
+        raise Refusal(f"Virtual host '{name}' does not exist", EXIT_DATA) from None
+
+
+def check_name(kind: str, name: str) -> None:
+    """Raises Refusal where a new user or vhost cannot have this name."""
+    if not name:
+        raise Refusal(f"Bad argument: {kind} cannot be an empty string", EXIT_DATA)
+    if len(name.encode()) > LONGEST_NAME:
+        raise Refusal(f"Bad argument: {kind} cannot be longer than {LONGEST_NAME} octets", EXIT_DATA)
