@@ -107,11 +107,11 @@ class Channel:
 
     def await_commit(self) -> None:
         """Ask to be told of commits: a confirm waits for one."""
-        self.owner.confirms.await_commit(self.publishing)
+        self.owner.confirms.await_commit(self.publishing.confirms)
 
     def outbox_has_confirms(self) -> None:
         """Ask for confirms to be written at the end of the turn."""
-        self.owner.confirms.write_later(self.publishing)
+        self.owner.confirms.write_later(self.publishing.confirms)
 
     def hold_output_until(self, batch: int) -> None:
         """Hold what the connection says from now on until this batch is on disk; 0 holds nothing."""
@@ -230,15 +230,15 @@ class Channel:
             prefetch=consuming.prefetch.of_consumers,
             shared_prefetch=consuming.prefetch.shared,
             unacked=len(consuming.unacked),
-            unconfirmed=publishing.unconfirmed if publishing.confirms else 0,
+            unconfirmed=publishing.confirms.unconfirmed if publishing.confirms.is_on else 0,
             uncommitted=transaction.held_publishes,
             uncommitted_acks=len(transaction.held_answers),
             dropped_replies=consuming.replies.dropped,
-            has_confirms=publishing.confirms,
+            has_confirms=publishing.confirms.is_on,
             is_transactional=transaction.active,
         )
 
     def check(self) -> None:
         """Assert what must hold between calls."""
-        self.publishing.check()
+        self.publishing.confirms.check()
         self.consuming.check()

@@ -62,7 +62,7 @@ class ChannelTable:
     def _free(self, channel: Channel) -> None:
         """Forget a channel that has ended: its number may be used again."""
         del self.by_number[channel.number]
-        self._state.confirms.forget(channel.publishing)
+        self._state.confirms.forget(channel.publishing.confirms)
         channel.release()
 
     def is_wanted(self, number: int, arguments: bytes) -> bool:

@@ -1,7 +1,7 @@
 """The channels of a connection whose publishers wait for confirms.
 
 Knows those whose confirms can be written, which is done once at the end of the turn, and those that wait for a commit.
-Which messages are confirmed is known by the channels themselves, in `session/publishing.py`.
+Which messages are confirmed is known by the channels themselves, in `session/channel_confirms.py`.
 
 RabbitMQ docs/confirms.
 """
@@ -13,7 +13,7 @@ from typing import Protocol
 
 
 class Confirming(Protocol):
-    """The publishing part of a channel, as far as its confirms go."""
+    """The confirms of one channel."""
 
     @property
     def awaits_commit(self) -> bool:

@@ -56,7 +56,7 @@ class Transaction:
 
     def on_select(self, method: Tx.Select) -> Tx.SelectOk:
         """From now on publishes and answers wait for a commit. A second one changes nothing."""
-        if self._channel.publishing.confirms:
+        if self._channel.publishing.confirms.is_on:
             raise ChannelException(ReplyCode.PRECONDITION_FAILED, "cannot switch from confirm to tx mode")
         self.active = True
         self._channel.publishing.forget_targets()

@@ -1,6 +1,6 @@
 """The arguments of basic.publish, decoded once for each that is not remembered.
 
-Owns nothing. `wire/reader.py` cuts the octets out; `session/publishing.py` asks what they say when it has not seen
+Owns nothing. `wire/publish_runs.py` cuts the octets out; `session/targets.py` asks what they say when it has not seen
 them before.
 
 Spec: basic.publish; the refusals are RabbitMQ's (`rabbit_framing`).

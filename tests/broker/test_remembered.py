@@ -89,7 +89,8 @@ def test_consumers_and_publishers_of_a_connection_share_its_limit(small: None, s
         most = max(most, memory.octets)
     assert most > LIMIT // 2
     channel = talk.session.channels[1]
-    places: list[Remembered[Any, Any]] = [channel.publishing._facts, channel.publishing._targets]
+    places: list[Remembered[Any, Any]] = [
+        channel.publishing.targets.by_properties, channel.publishing.targets.by_arguments]
     places += [heads.by_route for heads in channel.consuming.writer.heads.values()]
     assert sum(len(place.known) for place in places) <= LIMIT // 350
     talk.lose()

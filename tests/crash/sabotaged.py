@@ -33,7 +33,7 @@ from amqpd.message import Message, MessageProperties
 from amqpd.properties import read_properties
 from amqpd.server import alarms, process
 from amqpd.server.committer import Committer
-from amqpd.session import publishing
+from amqpd.session import targets
 from amqpd.session.connection import Session
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Batch
@@ -342,7 +342,7 @@ def ignores_priority() -> None:
     def as_usual(properties: bytes) -> MessageProperties:
         return msgspec.structs.replace(read_properties(properties), priority=0)
 
-    patch(publishing, "read_properties", as_usual)
+    patch(targets, "read_properties", as_usual)
 
 
 @fault
@@ -400,7 +400,7 @@ def keeps_transient_messages() -> None:
     def as_persistent(properties: bytes) -> MessageProperties:
         return msgspec.structs.replace(read_properties(properties), persistent=True)
 
-    patch(publishing, "read_properties", as_persistent)
+    patch(targets, "read_properties", as_persistent)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def test_a_publish_to_very_many_queues_is_handed_over_in_pieces(talk: Talk) -> N
         before = effort.total
         step(talk)
     assert len(steps) > 1 and max(steps[1:]) <= SMALLEST_SLICE + PIECE
-    assert not talk.session.channels[1].publishing.awaits_commit, "counted before all queues had it"
+    assert not talk.session.channels[1].publishing.confirms.awaits_commit, "counted before all queues had it"
     talk.stage.end_turn()
     talk.broker(Basic.Ack(1))
     assert all([message.body for message in ready(talk, n)] == [b"x"] for n in range(MANY))
@@ -81,7 +81,7 @@ def test_a_run_is_handed_over_together_in_order_and_before_what_comes_after_it(t
     begin(talk, *bodies)
     talk.publish("q7", b"last")
     assert [message.body for message in ready(talk, 7)] == [*bodies, b"last"]
-    assert talk.session.channels[1].publishing.unconfirmed == 0
+    assert talk.session.channels[1].publishing.confirms.unconfirmed == 0
     refused = sorted(one.said.delivery_tag for one in talk.hear_all() if isinstance(one.said, Basic.Nack))
     assert refused == [*range(2, 91)]
 

@@ -8,7 +8,7 @@ from pamqp.commands import Basic, Exchange, Queue, Tx
 from amqpd.broker.effort import SLICE
 from amqpd.broker.queue.delivery import FEW
 from amqpd.properties import with_headers, without_headers
-from amqpd.session import consuming, delivering, publishing
+from amqpd.session import consuming, delivering, publishing, targets
 from tests.support.samples import message
 from tests.support.talk import Stage, Talk
 
@@ -167,9 +167,9 @@ def test_a_transaction_counts_the_queues_whose_names_it_holds(talk: Talk) -> Non
 def test_where_wide_headers_lead_is_found_once_until_the_topology_changes(
         talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
-    decode_table = publishing.fields.decode_table
+    decode_table = targets.fields.decode_table
     monkeypatch.setattr(
-        publishing.fields, "decode_table", lambda octets: decoded.append(1) or decode_table(octets))
+        targets.fields, "decode_table", lambda octets: decoded.append(1) or decode_table(octets))
     talk.open_channel().client(Queue.Declare(queue="q")).hear(Queue.DeclareOk)
     talk.client(Queue.Declare(queue="r")).hear(Queue.DeclareOk)
     talk.client(Queue.Bind(0, "q", "amq.headers", "", False, {"1": True})).hear(Queue.BindOk)
@@ -181,7 +181,7 @@ def test_where_wide_headers_lead_is_found_once_until_the_topology_changes(
         before = effort.total
         talk.publish("", b"x", exchange="amq.headers", properties=wide)
         costs.append(effort.total - before)
-    assert len(decoded) == 1 and costs[0] >= 5 * len(WIDE) // publishing.DECODED and max(costs[1:]) < 50
+    assert len(decoded) == 1 and costs[0] >= 5 * len(WIDE) // targets.DECODED and max(costs[1:]) < 50
     talk.client(Queue.Bind(0, "r", "amq.headers", "", False, {"2": True})).hear(Queue.BindOk)
     talk.publish("", b"x", exchange="amq.headers", properties=wide)
     queues = talk.stage.broker.vhosts["/"].queues

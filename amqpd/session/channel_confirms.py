@@ -1,0 +1,123 @@
+"""Publisher confirms of one channel: which publishes may be confirmed, and which have been.
+
+Owns the sequence numbers. Publishes wait for the batch that makes them safe, or until every consumer concerned has
+taken them over; they are confirmed in order, with as few words as possible.
+
+Always true between calls: `_pending` waits for rising batches and rising sequence numbers; each publish on a confirm
+channel is answered once, in order.
+
+Spec: RabbitMQ's confirm.select; RabbitMQ docs/confirms.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from amqpd.wire.writer import pack_confirm, pack_refusal
+
+if TYPE_CHECKING:
+    from amqpd.session.channel import Channel
+
+
+class ChannelConfirms:
+    """The confirms of one channel; `is_on` after confirm.select."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.is_on = False
+        self.sequence = 0           # of the last publish since confirm.select
+        self._channel = channel
+        self._confirmed = 0         # the last sequence number that went out
+        self._ready = 0             # the last one that may go out
+        self._refused: set[int] = set()     # those among the rest that a queue would not take
+        # (batch, the last sequence number and the last message that wait for it), a run of publishes each
+        self._pending: deque[tuple[int, int, int]] = deque()
+
+    @property
+    def unconfirmed(self) -> int:
+        """Return how many publishes wait for their confirm."""
+        return self.sequence - self._confirmed
+
+    @property
+    def awaits_commit(self) -> bool:
+        """Whether any confirm waits for a batch."""
+        return bool(self._pending)
+
+    # Publishes
+
+    def refuse(self, sequences: Iterable[int]) -> None:
+        """Answer these publishes, by sequence number, with basic.nack when it is their turn."""
+        self._refused.update(sequences)
+
+    def published(self, count: int, batch: int, first: int, last: int) -> None:
+        """Confirm so many more publishes, these messages, once this batch and what waits already is on disk.
+
+        Batch 0 stands for nothing to wait for.
+        """
+        self.sequence += count
+        pending = self._pending
+        if batch:
+            self._channel.await_commit()
+        elif pending:
+            batch = pending[-1][0]
+        else:
+            self._ready = self.sequence
+            self._channel.outbox_has_confirms()
+            return
+        if pending and pending[-1][0] == batch and pending[-1][2] == first - 1:
+            pending.pop()       # one run with those
+        pending.append((batch, self.sequence, last))
+
+    # What makes them safe
+
+    def on_commit(self, batch: int) -> None:
+        """Confirm what waited for this batch, which is on disk."""
+        while self._pending and self._pending[0][0] <= batch:
+            self._ready = self._pending.popleft()[1]
+        if self._ready > self._confirmed:
+            self._channel.outbox_has_confirms()
+
+    def on_answered(self, number: int) -> None:
+        """Confirm messages up to this number, whether they are on disk or not: consumers have taken them over."""
+        pending = self._pending
+        while pending and pending[0][2] <= number:
+            self._ready = pending.popleft()[1]
+        if pending:
+            _, sequence, last = pending[0]
+            self._ready = max(self._ready, sequence - (last - number))
+        if self._ready > self._confirmed:
+            self._channel.outbox_has_confirms()
+
+    # Writing
+
+    def write_confirms(self) -> None:
+        """Say what may be confirmed."""
+        if self._ready > self._confirmed:
+            for sequence in sorted([one for one in self._refused if one <= self._ready]):
+                self._refused.discard(sequence)
+                self._confirm(sequence - 1)
+                self._channel.outbox.write(pack_refusal(self._channel.number, sequence))
+                self._confirmed = sequence
+            self._confirm(self._ready)
+
+    def write_up_to(self, sequence: int) -> None:
+        """Confirm everything up to this publish, of which nothing waits."""
+        self._ready = sequence
+        self.write_confirms()
+
+    def _confirm(self, sequence: int) -> None:
+        if sequence > self._confirmed:
+            multiple = sequence - self._confirmed > 1
+            self._confirmed = sequence
+            self._channel.outbox.write(pack_confirm(self._channel.number, sequence, multiple=multiple))
+
+    def end(self) -> None:
+        """Say what may be confirmed: the channel is going, and what is not on disk yet never will be."""
+        self.write_confirms()
+        self._pending.clear()
+
+    def check(self) -> None:
+        """Assert what must hold between calls."""
+        assert list(self._pending) == sorted(self._pending), "confirms wait out of order"
+        assert self._confirmed <= self._ready <= self.sequence

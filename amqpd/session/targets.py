@@ -1,0 +1,171 @@
+"""Where publishes of one channel go, remembered by the octets that said so.
+
+A target is remembered by the octets of the publish's arguments, and facts by the octets of the properties: publishers
+repeat themselves, and permission, exchange, routing and decoding are then one look-up. Any change of topology or
+permissions in the vhost empties the targets.
+
+Always true between calls: what is remembered holds for the vhost's present version, once `refresh` was called.
+
+Spec: basic.publish; RabbitMQ docs/access-control, docs/sender-selected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from amqpd import fields
+from amqpd.broker.exchange import Exchange
+from amqpd.broker.ports import ReplySubscriber
+from amqpd.broker.queue.queue import Queue
+from amqpd.broker.remembered import Remembered
+from amqpd.broker.routing import Walk
+from amqpd.errors import ChannelException, ConnectionException, ReplyCode
+from amqpd.message import MessageProperties, Route
+from amqpd.properties import read_properties
+from amqpd.wire.publish import PublishArguments, read_publish
+
+if TYPE_CHECKING:
+    from amqpd.session.channel import Channel
+
+# What a target and facts take in memory, about, besides their octets, and each name among them.
+TARGET_OCTETS, FACTS_OCTETS, NAME_OCTETS = 800, 400, 64
+# What finding a target costs without the walk, and reading facts, in steps of broker/effort.py.
+RESOLVE_STEPS, READ_STEPS, OCTETS_A_STEP = 4, 2, 32
+WIDE_HEADERS = 1_024    # octets of a header table, from which on it is remembered where they lead
+DECODED = 10            # octets of a header table that are decoded in a step
+
+
+class WalkUnfinished(Exception):
+    """The slice is spent before it is known where a publish goes."""
+
+
+class Target(NamedTuple):
+    """What a publish with these arguments leads to."""
+
+    route: Route
+    exchange: Exchange
+    queues: list[Queue]
+    mandatory: bool
+    by_headers: bool                        # the queues depend on each message's headers
+    replies_to: ReplySubscriber | None      # a direct reply, not a queue
+
+
+# What is remembered of a target: its route, its queue where it is but one, and the rest.
+Resolved = tuple[Route, "Queue | None", Target]
+
+
+class Targets:
+    """What one channel has found out. `by_arguments` and `by_properties` are looked into by who publishes."""
+
+    def __init__(self, channel: Channel) -> None:
+        memory = channel.owner.memory
+        self.by_arguments: Remembered[bytes, Resolved] = Remembered(memory)
+        # with whether they ask for more than a queue
+        self.by_properties: Remembered[bytes, tuple[MessageProperties, bool]] = Remembered(memory)
+        self._channel = channel
+        self._version = -1
+        # by the octets of exchange and key, and of wide headers
+        self._matched: Remembered[tuple[bytes, bytes], list[Queue]] = Remembered(memory)
+        self._cut_off: dict[Hashable, Walk] = {}        # walks that a slice was too short for; see `_finish`
+
+    def refresh(self) -> None:
+        """Forget the targets if topology or permissions have changed."""
+        version = self._channel.vhost.version
+        if self._version != version:
+            self.by_arguments.clear()
+            self._matched.clear()
+            self._version = version
+
+    def clear(self) -> None:
+        """Forget everything: the channel is going."""
+        self.by_arguments.clear()
+        self.by_properties.clear()
+        self._matched.clear()
+        self._cut_off.clear()
+
+    # By arguments
+
+    def authorize(self, arguments: bytes) -> tuple[PublishArguments, Exchange]:
+        """Decode the arguments and check whether this may be published, in RabbitMQ's order.
+
+        Raises ChannelException, ConnectionException.
+        """
+        channel = self._channel
+        vhost = channel.vhost
+        asked = read_publish(arguments)
+        if asked.immediate:
+            raise ConnectionException(ReplyCode.NOT_IMPLEMENTED, "immediate=true", method=(60, 40))
+        channel.user.require(vhost.name, "write", "exchange", asked.exchange)
+        exchange = vhost.exchange(asked.exchange)
+        if exchange.definition.internal:
+            raise ChannelException(
+                ReplyCode.ACCESS_REFUSED, f"cannot publish to internal exchange '{exchange.name}' "
+                f"in vhost '{vhost.name}'")
+        return asked, exchange
+
+    def resolve(self, arguments: bytes) -> Resolved:
+        """Find out where such a publish goes, and whether it may. Raises as `authorize` does, and WalkUnfinished."""
+        channel = self._channel
+        vhost = channel.vhost
+        asked, exchange = self.authorize(arguments)
+        key = asked.routing_key
+        queues, by_headers, is_lasting = vhost.routing.at_once(exchange, key), False, True
+        if queues is None:
+            walk = self._finish(arguments, lambda: vhost.routing.find(exchange, (key,)))
+            queues, by_headers, is_lasting = walk.queues, walk.needs_headers, walk.is_current
+        route = Route(asked.exchange, key, asked.names, channel.number, channel.frame_max)
+        replies_to = None if asked.exchange else vhost.reply_subscribers.get(key)
+        target = Target(route, exchange, queues, asked.mandatory, by_headers, replies_to)
+        is_plain = len(queues) == 1 and replies_to is None and not channel.transaction.active
+        only_queue = queues[0] if is_plain else None
+        known = (route, only_queue, target)
+        channel.broker.effort.total += RESOLVE_STEPS
+        if is_lasting:      # else bindings have changed on the way: the target holds for this publish only
+            self.by_arguments.keep(arguments, known, TARGET_OCTETS + 4 * len(arguments) + 8 * len(queues))
+        return known
+
+    # By properties
+
+    def read(self, properties: bytes) -> tuple[MessageProperties, bool]:
+        """Read what the broker needs of the properties; whether they ask for more than a queue."""
+        facts = read_properties(properties)
+        self._channel.broker.effort.total += READ_STEPS + len(properties) // OCTETS_A_STEP
+        known = facts, facts.is_special
+        self.by_properties.keep(
+            properties, known, FACTS_OCTETS + 2 * len(properties) + NAME_OCTETS * len(facts.extra_keys))
+        return known
+
+    def queues_by_content(self, target: Target, facts: MessageProperties) -> list[Queue]:
+        """Return the queues of publishes whose headers, or CC and BCC, have a say in it. Raises WalkUnfinished."""
+        if target.replies_to is not None:
+            return []
+        if not target.by_headers and not facts.extra_keys:
+            return target.queues
+        routing = self._channel.vhost.routing
+        keys = dict.fromkeys((target.route.routing_key, *facts.extra_keys))
+        asked = target.route.octets, facts.headers
+        queues = self._matched.known.get(asked)
+        if queues is None:
+            walk = self._finish(asked, lambda: routing.walk(
+                target.exchange, keys, lambda: self._decode(facts.headers)))
+            queues = walk.queues
+            if len(facts.headers) >= WIDE_HEADERS and walk.is_current:
+                self._matched.keep(asked, queues, TARGET_OCTETS + len(facts.headers) + 8 * len(queues))
+        return queues
+
+    def _decode(self, headers: bytes) -> dict[str, Any]:
+        self._channel.broker.effort.total += len(headers) // DECODED
+        return fields.decode_table(headers)
+
+    def _finish(self, asked: Hashable, begin: Callable[[], Walk]) -> Walk:
+        """Return a walk that is done: of what is asked, or the one of it that the end of a slice has cut off.
+
+        Raises WalkUnfinished where this slice ends too early as well.
+        """
+        walk = self._cut_off.pop(asked, None) or begin()
+        if not walk.step(self._channel.broker.effort):
+            self._cut_off[asked] = walk
+            raise WalkUnfinished
+        self._cut_off.clear()
+        return walk
