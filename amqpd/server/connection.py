@@ -15,7 +15,6 @@ import socket
 import struct
 from typing import TYPE_CHECKING, cast
 
-from amqpd.server.loop import now_ms
 from amqpd.server.read_shares import LITTLE
 from amqpd.session.connection import Session
 
@@ -41,6 +40,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self.host = host
         self._listeners = listeners
         self._turn = listeners.turn
+        self._now_ms = listeners.turn.now_ms
         self._buffer = listeners.buffer
         self._view = memoryview(listeners.buffer)
         self._transport: asyncio.Transport
@@ -80,9 +80,9 @@ class ClientProtocol(asyncio.BufferedProtocol):
         effort = session.broker.effort
         before, was_blocked = effort.total, session.blocking.is_blocked
         if self._is_direct:
-            session.receive_direct(nbytes, now_ms())
+            session.receive_direct(nbytes, self._now_ms())
         else:
-            session.receive(self._view[:nbytes], now_ms())
+            session.receive(self._view[:nbytes], self._now_ms())
         must_rest = not was_blocked and self._turn.shares.has_read(self, nbytes, self._size, effort.total - before)
         if session.receiver.is_deferred:
             self._pause_reading()       # until what was read has been carried out

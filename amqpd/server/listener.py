@@ -21,7 +21,7 @@ from amqpd.server.acceptor import Acceptor
 from amqpd.server.connection import ClientProtocol
 from amqpd.server.gaps import Gaps
 from amqpd.server.login import Logins
-from amqpd.server.loop import LoopTurn, now_ms
+from amqpd.server.loop import LoopTurn
 from amqpd.server.read_shares import MOST
 from amqpd.server.resources import descriptors_for_clients
 from amqpd.server.sparing_log import SparingLog
@@ -62,7 +62,7 @@ class Listeners:
         self._acceptor = Acceptor(loop, self._has_place, self._make_place, self._arrive)
         self._waiting: dict[str, deque[Newcomer]] = {}      # by address, those for which it has no room
         self._waiting_count = 0
-        self._gaps = Gaps(int(LOOK_S * 1000), now_ms())
+        self._gaps = Gaps(int(LOOK_S * 1000), self.turn.now_ms())
         self._look: asyncio.TimerHandle | None = None
         self._sockets = 0           # of clients, whatever their state
         self._beginning: set[asyncio.Task[Any]] = set()
@@ -73,7 +73,7 @@ class Listeners:
         """Accept clients at these sockets, which are bound (`addresses.bind`). Raises OSError."""
         self._acceptor.listen(sockets)
         if self._look is None:
-            self._gaps.look(now_ms())
+            self._gaps.look(self.turn.now_ms())
             self._look_again()
 
     def stop_listening(self) -> None:
@@ -149,12 +149,12 @@ class Listeners:
 
     def _longest_silent(self, address: str | None = None) -> ClientProtocol | None:
         """Return who may have to go, of this address or of all, as far as what is known of them is not old."""
-        now = now_ms()
+        now = self.turn.now_ms()
         return None if self._gaps.is_late(now) else self._unauthenticated.longest_silent(now, address)
 
     def _look_at_waiting(self) -> None:
         """Let in those that wait, as far as clients of their addresses have made no progress meanwhile."""
-        now = now_ms()
+        now = self.turn.now_ms()
         if gap_ms := self._gaps.look(now):
             self._unauthenticated.excuse(gap_ms, now)
         admitted = 0
@@ -205,16 +205,17 @@ class Listeners:
         peer, host = protocol.peer, protocol.host
         name = f"{peer[0]}:{peer[1]} -> {host[0]}:{host[1]}"
         self._accepted += 1
-        session = Session(self._broker, self.settings, self.turn, name, now_ms(), self._accepted, self.turn.intake)
-        self.turn.protocols[session] = protocol
-        self._unauthenticated.expect_progress(protocol, now_ms())
+        turn = self.turn
+        session = Session(self._broker, self.settings, turn, name, turn.now_ms(), self._accepted, turn.intake)
+        turn.protocols[session] = protocol
+        self._unauthenticated.expect_progress(protocol, turn.now_ms())
         return session
 
     def handshake_advanced(self, protocol: ClientProtocol) -> None:
         """Note that a client has taken a step of the handshake; look at its password if it has given one."""
-        self._unauthenticated.note_step(protocol, now_ms())
+        self._unauthenticated.note_step(protocol, self.turn.now_ms())
         if protocol.session.login is None:
-            self._unauthenticated.expect_progress(protocol, now_ms())
+            self._unauthenticated.expect_progress(protocol, self.turn.now_ms())
         else:
             self._logins.check(protocol.session, protocol.peer[0], partial(self._on_logged_in, protocol))
 

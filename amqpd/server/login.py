@@ -26,7 +26,7 @@ from amqpd.broker.access import SCRYPT, password_matches
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import UserDefinition
 from amqpd.server.fair_queue import FairQueue
-from amqpd.server.loop import now_ms
+from amqpd.server.monotonic import now_ms
 from amqpd.server.pace import Pace
 from amqpd.session.connection import Session
 from amqpd.session.sasl import LoginRequest

@@ -1,182 +1,156 @@
 """One turn of the event loop, gathered: what sessions have to say goes out once at its end, then a batch is taken.
 
-Owns the list of sessions with something to send and the set of those that wait for a commit. A session, a
-queue or the control socket may cause output on any connection; all of it is written at the end of the turn,
-in one write a connection, however many runs it came from.
+Owns the list of sessions with something to send and of those that have more to do. A session, a queue or the control
+socket may cause output on any connection; all of it is written at the end of the turn, in one write a connection,
+however many runs it came from.
+
+The order of what happens at that end stands in `LoopTurn.end`, each step with its reason. It knows no event loop, no
+socket and no thread: who makes calls later, the clock, the committer and the clients are handed in. So the tests of
+sessions (`tests/support/talk.py`) run the same object as the server.
 
 Always true between turns: no session on the list, and a batch is being written if anything waits for one.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from amqpd.broker.broker import Broker
 from amqpd.broker.effort import SLICE
 from amqpd.broker.worklist import PIECE
-from amqpd.server.read_shares import ReadShares
+from amqpd.server.commit_waiters import CommitWaiters
+from amqpd.server.guard import guard
+from amqpd.server.monotonic import now_ms
+from amqpd.server.read_shares import Reader, ReadShares
+from amqpd.server.wake_up import Timers, WakeUp
 from amqpd.session.connection import Session
 from amqpd.wire.contents import Intake
 
-if TYPE_CHECKING:
-    from amqpd.server.committer import Committer
-    from amqpd.server.connection import ClientProtocol
-    from amqpd.server.page_store import DiskPageStore
+
+class Client(Reader, Protocol):
+    """A connection's socket; see server/connection.py."""
+
+    session: Session
+
+    def handshake_advanced(self) -> None:
+        """The client has taken a step of the handshake."""
+
+    def flush(self, now: int) -> None:
+        """Write what the session has to say; then go on delivering, or close if that was all."""
+
+    def looks_in_vain(self) -> int:
+        """Return how often in a row this has been asked while the peer took nothing of what waits for it."""
+
+    def acknowledged_ms_ago(self) -> int | None:
+        """How long ago the peer's machine acknowledged anything; None if the peer has closed."""
+
+    def drop(self) -> None:
+        """End the connection now, whatever is still unsent."""
+
+    def end_session(self) -> None:
+        """The session has been told that the socket is gone: nobody knows it any more."""
 
 
-READ_TURN_S = 0.02          # after it all sockets have been read: a timer that is set now comes after a poll
-LATE_MS = 500               # by which a wake-up comes late where the process, or the loop, did not go on
-MOST_TOLD_AT_ONCE = 64      # sessions, of answers in a turn
+class Commits(Protocol):
+    """Who has batches written; see server/committer.py."""
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether more waits for the disk than should."""
+
+    @property
+    def is_overfull(self) -> bool:
+        """Return whether so much more waits for the disk that not even those are read who send little."""
+
+    @property
+    def is_full_for_jobs(self) -> bool:
+        """Return whether jobs should not be worked on until more has been written."""
+
+    def tell_of_answers(self) -> None:
+        """Call `LoopTurn.on_answered` if consumers have acked what publishers wait for."""
+
+    def take(self) -> None:
+        """Begin to write the batch that fills, unless one is being written."""
 
 
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)      # see server/wall_clock.py
+class Pages(Protocol):
+    """Who reads what is paged out; see server/page_store.py."""
 
-
-def now_ms() -> int:
-    """Milliseconds of the clock that nobody sets, and that goes on while the machine sleeps, where there is one."""
-    return time.clock_gettime_ns(_CLOCK) // 1_000_000
+    def serve(self) -> None:
+        """Let those read who wait for it, if nothing is being written."""
 
 
 class LoopTurn:
-    """The end of the turn, and who is to be seen to at it."""
+    """The end of the turn, and who is to be seen to at it. Its calls come from `timers`, the time from `clock`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, broker: Broker) -> None:
-        self.protocols: dict[Session, ClientProtocol] = {}
-        self.committer: Committer | None = None
-        self.page_store: DiskPageStore | None = None
-        self.alarm = ""         # see session/connection.py; changed by `set_alarm` alone
+    def __init__(self, broker: Broker, timers: Timers, clock: Callable[[], int] = now_ms) -> None:
+        self.protocols: dict[Session, Client] = {}
+        self.committer: Commits | None = None
+        self.page_store: Pages | None = None
+        self.alarm = ""         # see session/signals.py; changed by `set_alarm` alone
         self.intake = Intake()  # of all connections
-        self.loop = loop
+        self.shares = ReadShares()
+        self.now_ms = clock
+        self.wake_up = WakeUp(broker, timers, clock, self.schedule)
         self._broker = broker
-        self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_ms = 0
-        self._reads_first = False
+        self._timers = timers
         self._has_output: list[Session] = []
-        self._awaiting: set[Session] = set()
+        self._waiters = CommitWaiters()
         self._advanced: list[Session] = []
         self._is_scheduled = False
         self._deferred: deque[Session] = deque()        # those that have had their share of a turn, in order
         self._has_passed_over = False                   # those, in the turn before
         self._unfinished: deque[Session] = deque()      # those whose command goes on like a job
-        self._lost: deque[ClientProtocol] = deque()     # whose sockets are gone, more than one turn can see to
-        self.shares = ReadShares()
-        self._read_later: list[ClientProtocol] = []
+        self._lost: deque[Client] = deque()     # whose sockets are gone, more than one turn can see to
+        self._read_later: list[Client] = []
 
-    # Signals of a session
-
-    def output_ready(self, session: Session) -> None:
-        """See session/connection.py."""
-        self._has_output.append(session)
-        self.schedule()
-
-    def commit_awaited(self, session: Session) -> None:
-        """See session/connection.py."""
-        self._awaiting.add(session)
-
-    def handshake_advanced(self, session: Session) -> None:
-        """See session/connection.py."""
-        self._advanced.append(session)
-        self.schedule()
-
-    def input_deferred(self, session: Session) -> None:
-        """See session/connection.py."""
-        self._deferred.append(session)
-        self.schedule()
-
-    def command_unfinished(self, session: Session) -> None:
-        """See session/connection.py."""
-        self._unfinished.append(session)
-        self.schedule()
-
-    def input_drained(self, session: Session) -> None:
-        """See session/connection.py."""
-        protocol = self.protocols.get(session)
-        if protocol is not None and not session.is_read:
-            self.read_again(protocol)
-            self.schedule()
-
-    def tell_time(self) -> None:
-        """Let the broker know how late it is, before something happens that is not said by a client."""
-        self._broker.clock.now_ms = now_ms()
-
-    def begin(self) -> None:
-        """Something happens that is not said by a client: tell the time, and see to what follows from it."""
-        self.tell_time()
-        self.schedule()
-
-    # Back-pressure
-
-    def read_again(self, protocol: ClientProtocol) -> None:
-        """This connection has had its share of the turn."""
-        self.shares.rest(protocol)
-
-    def read_later(self, protocol: ClientProtocol) -> None:
-        """This connection publishes more than can be taken now: it is read again after a commit, or deliveries."""
-        self._read_later.append(protocol)
-
-    def lose(self, protocol: ClientProtocol) -> None:
-        """See to the end of this connection, whose socket is gone, in this turn unless it is spent."""
-        self._lost.append(protocol)
-        if not self._broker.effort.turn_is_spent:
-            self._lose_next()
-        self.schedule()
-
-    def _lose_next(self) -> None:
-        protocol = self._lost.popleft()
-        self.guard(protocol.session, protocol.session.lost)
-        protocol.end_session()
-
-    def _go_on_with_lost(self) -> None:
-        for _ in range(len(self._lost)):
-            self._lose_next()
-            if self._broker.effort.turn_is_spent:
-                return
-
-    def set_alarm(self, reason: str) -> None:
-        """From now on nothing may be published, for this reason; with an empty one everything may be again."""
-        self.alarm = reason
-        if not reason:
-            self.begin()
-            for session in list(self.protocols):
-                self.guard(session, session.blocking.ask_to_unblock)
-
-    # The turn
+    # The end of the turn
 
     def schedule(self) -> None:
         """Ask for the end of this turn to be seen to."""
         if not self._is_scheduled:
             self._is_scheduled = True
-            self.loop.call_soon(self._end)
+            self._timers.call_soon(self.end)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Do all that is done once a turn, in this order.
+
+        First comes what makes output, then the output, then what it has waited for least: the disk. Each step is there
+        because of those around it:
+        """
         self._is_scheduled = False
         self.tell_time()
         now = self._broker.clock.now_ms
+        # Lost clients give back what they had, so it can be delivered by the steps that follow.
         self._go_on_with_lost()
+        # Those that have waited for this turn come before jobs: what they cause may be a job, and is begun at once.
         self._go_on_with_deferred()
+        # Jobs have what the clients have left of the turn, but always a slice. Dead letters join this turn's batch.
         self._work()
+        # Logins come after those that have logged in. They must be before the flush: it writes the answers.
         if self._advanced:
             self._go_on_with_handshakes()
+        # Acks of this turn can confirm publishes that are not on disk: before the flush, so that it writes those too.
         if self.committer is not None:
             self.committer.tell_of_answers()
+        # All of the above has been said by now, so each connection has one write. It is before the batch is taken:
+        # what need not wait for the disk does not, and what a flush makes room for is delivered into this batch.
         self._flush(now)
-        self._set_alarm(now)
+        # Everything that can expire is known: what has been published, and what has not been delivered.
+        self.wake_up.set(now)
+        # After the flush, since what was delivered need not be paged out; before pages are read, which needs the room.
         self._broker.page_out()
+        # The store can be read until a batch is taken; who waited goes on in the next turn.
         if self.page_store is not None:
             self.page_store.serve()
+        # Last of all that records anything, so that the batch has all of this turn. It closes the store to reads.
         if self.committer is not None:
             self.committer.take()
-        self.shares.begin_turn()
-        if not self.is_full:
-            if self._read_later and not self.is_behind:
-                for protocol in self._read_later:
-                    self.shares.rest(protocol)
-                self._read_later = []
-            self.shares.resume()
+        # The batch that fills is new now, so it is known who may add to it in the next turn.
+        self._read_again()
+        # The budget of the next turn is whole from here on: its reads come before the next `end`.
         self._broker.effort.begin_turn()
         if self._has_work:
             self.schedule()
@@ -190,17 +164,11 @@ class LoopTurn:
         has_clients = bool(self._deferred) or self.shares.has_resting
         return has_clients and not self.is_full or has_jobs and not self._is_full_for_jobs
 
-    @property
-    def _is_full_for_jobs(self) -> bool:
-        return self.committer is not None and self.committer.is_full_for_jobs
-
-    def _flush(self, now: int) -> None:
-        """Write what the sessions have to say."""
-        has_output, self._has_output = self._has_output, []
-        for session in has_output:
-            protocol = self.protocols.get(session)
-            if protocol is not None:
-                self.guard(session, protocol.flush, now)
+    def _go_on_with_lost(self) -> None:
+        for _ in range(len(self._lost)):
+            self._lose_next()
+            if self._broker.effort.turn_is_spent:
+                return
 
     def _go_on_with_deferred(self) -> None:
         """Let those go on who have waited longest, until the turn is spent; at least one has a slice.
@@ -213,7 +181,7 @@ class LoopTurn:
             return
         for _ in range(len(self._deferred)):
             session = self._deferred.popleft()
-            self.guard(session, session.go_on)
+            guard(session, session.go_on)
             if effort.turn_is_spent:
                 break
 
@@ -224,7 +192,7 @@ class LoopTurn:
         while effort.total < stop and not self._is_full_for_jobs:
             if self._unfinished:
                 session = self._unfinished.popleft()
-                self.guard(session, session.go_on)
+                guard(session, session.go_on)
             elif worklist.is_empty:
                 return
             if not worklist.is_empty:
@@ -244,62 +212,119 @@ class LoopTurn:
             if protocol is not None:
                 protocol.handshake_advanced()
 
-    @staticmethod
-    def guard(session: Session, act: Callable[..., object], *arguments: object) -> None:
-        """Do something for one connection; an error closes that connection, and the others notice nothing."""
-        try:
-            act(*arguments)
-        except Exception:
-            session.fail_internally()
+    def _flush(self, now: int) -> None:
+        """Write what the sessions have to say."""
+        has_output, self._has_output = self._has_output, []
+        for session in has_output:
+            protocol = self.protocols.get(session)
+            if protocol is not None:
+                guard(session, protocol.flush, now)
 
-    def _set_alarm(self, now: int) -> None:
-        """See to it that the broker's clock goes on when something of its is due."""
-        due = self._broker.clock.next_wake_ms
-        if due is None or (self._alarm is not None and self._alarm_ms <= due):
+    def _read_again(self) -> None:
+        self.shares.begin_turn()
+        if self.is_full:
             return
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm_ms = due
-        self._alarm = self.loop.call_later(max(0, due - now) / 1000, self._wake)
+        if self._read_later and not self.is_behind:
+            for protocol in self._read_later:
+                self.shares.rest(protocol)
+            self._read_later = []
+        self.shares.resume()
 
-    def _wake(self) -> None:
-        """Do what is due. After a gap read first: a queue that expires may have been used meanwhile."""
-        now = now_ms()
-        self._reads_first = not self._reads_first and now - self._alarm_ms > LATE_MS
-        if self._reads_first:
-            self._alarm = self.loop.call_later(READ_TURN_S, self._wake)
-            return
-        self._alarm = None
-        self._broker.effort.begin()
-        self._broker.clock.advance(now, self._broker.effort)
+    # Signals of a session
+
+    def output_ready(self, session: Session) -> None:
+        """See session/signals.py."""
+        self._has_output.append(session)
         self.schedule()
 
-    def wake_if_overdue(self) -> None:
-        """Wake those whose time came while the machine slept, for which the loop's own timers stand still."""
-        if self._alarm is not None and not self._reads_first and now_ms() - self._alarm_ms > LATE_MS:
-            self._alarm.cancel()
-            self._wake()
+    def commit_awaited(self, session: Session) -> None:
+        """See session/signals.py."""
+        self._waiters.add(session)
+
+    def handshake_advanced(self, session: Session) -> None:
+        """See session/signals.py."""
+        self._advanced.append(session)
+        self.schedule()
+
+    def input_deferred(self, session: Session) -> None:
+        """See session/signals.py."""
+        self._deferred.append(session)
+        self.schedule()
+
+    def command_unfinished(self, session: Session) -> None:
+        """See session/signals.py."""
+        self._unfinished.append(session)
+        self.schedule()
+
+    def input_drained(self, session: Session) -> None:
+        """See session/signals.py."""
+        protocol = self.protocols.get(session)
+        if protocol is not None and not session.is_read:
+            self.read_again(protocol)
+            self.schedule()
+
+    # Not said by a client
+
+    def tell_time(self) -> None:
+        """Let the broker know how late it is, before something happens that is not said by a client."""
+        self._broker.clock.now_ms = self.now_ms()
+
+    def begin(self) -> None:
+        """Something happens that is not said by a client: tell the time, and see to what follows from it."""
+        self.tell_time()
+        self.schedule()
+
+    def set_alarm(self, reason: str) -> None:
+        """From now on nothing may be published, for this reason; with an empty one everything may be again."""
+        self.alarm = reason
+        if not reason:
+            self.begin()
+            for session in list(self.protocols):
+                guard(session, session.blocking.ask_to_unblock)
+
+    def lose(self, protocol: Client) -> None:
+        """See to the end of this connection, whose socket is gone, in this turn unless it is spent."""
+        self._lost.append(protocol)
+        if not self._broker.effort.turn_is_spent:
+            self._lose_next()
+        self.schedule()
+
+    def _lose_next(self) -> None:
+        protocol = self._lost.popleft()
+        guard(protocol.session, protocol.session.lost)
+        protocol.end_session()
+
+    def forget(self, session: Session) -> None:
+        """The session's socket is gone."""
+        self.protocols.pop(session, None)
+        self._waiters.remove(session)
+
+    # Commits
 
     def on_commit(self, batch: int) -> None:
         """A batch is on disk: tell the sessions that wait for it, and send their confirms without another turn."""
-        for session in list(self._awaiting):
-            self.guard(session, session.on_commit, batch)
-            if not session.awaits_commit:
-                self._awaiting.discard(session)
-        self._flush(now_ms())
+        self._waiters.on_commit(batch)
+        self._flush(self.now_ms())
         self.schedule()
 
     def on_answered(self, number: int) -> None:
-        """Nobody is owed a message up to this number any more: tell the sessions that wait for their commit.
+        """Nobody is owed a message up to this number any more: tell the sessions that wait for their commit."""
+        self._waiters.on_answered(number)
 
-        That is done in nearly every turn, so where there are many of them they hear of it with the commit.
-        """
-        if len(self._awaiting) > MOST_TOLD_AT_ONCE:
-            return
-        for session in list(self._awaiting):
-            self.guard(session, session.on_answered, number)
-            if not session.awaits_commit:
-                self._awaiting.discard(session)
+    @property
+    def is_awaiting(self) -> bool:
+        """Whether any session waits for a commit."""
+        return bool(self._waiters)
+
+    # Back-pressure
+
+    def read_again(self, protocol: Client) -> None:
+        """This connection has had its share of the turn."""
+        self.shares.rest(protocol)
+
+    def read_later(self, protocol: Client) -> None:
+        """This connection publishes more than can be taken now: it is read again after a commit, or deliveries."""
+        self._read_later.append(protocol)
 
     @property
     def is_full(self) -> bool:
@@ -312,16 +337,10 @@ class LoopTurn:
         return self.committer is not None and self.committer.is_overfull
 
     @property
+    def _is_full_for_jobs(self) -> bool:
+        return self.committer is not None and self.committer.is_full_for_jobs
+
+    @property
     def is_behind(self) -> bool:
         """Whether more waits in memory than should, and consumers are about to take it."""
         return self._broker.is_behind
-
-    @property
-    def is_awaiting(self) -> bool:
-        """Whether any session waits for a commit."""
-        return bool(self._awaiting)
-
-    def forget(self, session: Session) -> None:
-        """The session's socket is gone."""
-        self.protocols.pop(session, None)
-        self._awaiting.discard(session)

@@ -75,6 +75,7 @@ class Runtime:
         self._stack = contextlib.AsyncExitStack()
         self._ballast = Ballast(config.data_dir, config.limits.ballast_size)
         self._store: Store | None = None
+        self._committer: Committer | None = None
         self._listeners: Listeners | None = None
 
     @property
@@ -119,7 +120,7 @@ class Runtime:
         if storage is not None:
             self._store = storage.store
             undo.callback(storage.store.abandon)        # which does nothing once the store is closed
-        turn = LoopTurn(asyncio.get_running_loop(), broker)
+        turn = LoopTurn(broker, asyncio.get_running_loop())
         alarms = self._alarms(turn)
         wall_clock = WallClock(broker.clock, Journal() if storage is None else storage.journal, turn)
         if storage is not None:
@@ -129,14 +130,14 @@ class Runtime:
         logins = Logins(broker, frozenset(config.loopback_users), config.limits.login_failure_delay_s)
         undo.callback(logins.close)
         listeners = self._listeners = Listeners(
-            broker, _session_settings(config), turn, logins, _unauthenticated(config), turn.loop)
+            broker, _session_settings(config), turn, logins, _unauthenticated(config), asyncio.get_running_loop())
         undo.callback(listeners.stop_listening)
         if turn.committer is not None:
             turn.committer.take()
         self.addresses = self._listen(listeners, bound)
         await self._open_control(undo, broker, turn, alarms)
         await self._start_tasks(undo, turn, alarms, wall_clock)
-        undo.push_async_callback(self._shut_down, broker, listeners, turn, storage)
+        undo.push_async_callback(self._shut_down, broker, listeners, storage)
         log.info("Server startup complete in %.1f s", time.monotonic() - started_s)
 
     async def _bind(self, undo: contextlib.AsyncExitStack) -> list[tuple[Listener, list[socket.socket]]]:
@@ -173,9 +174,9 @@ class Runtime:
     ) -> None:
         turn.page_store = storage.page_store
         storage.page_store.begin(broker, turn.schedule, lambda: "disk" not in turn.alarm)
-        turn.committer = committer = Committer(
-            storage.journal, storage.store, turn, turn.loop, self._fail, storage.page_store, self._ballast.with_room,
-            wall_clock.follow, alarms.on_written)
+        turn.committer = self._committer = committer = Committer(
+            storage.journal, storage.store, turn, asyncio.get_running_loop(), self._fail, storage.page_store,
+            self._ballast.with_room, wall_clock.follow, alarms.on_written)
         committer.start()
         undo.push_async_callback(committer.end)
 
@@ -186,28 +187,28 @@ class Runtime:
             turn, memory_fraction=limits.memory_high_watermark,
             memory_absolute=limits.memory_high_watermark_absolute, disk_free_limit=limits.disk_free_limit,
             data_dir=self._config.data_dir if is_stored else None, ballast=self._ballast if is_stored else None)
-        self._ballast.on_spent = lambda: turn.loop.call_soon_threadsafe(alarms.check_disk)
+        loop = asyncio.get_running_loop()
+        self._ballast.on_spent = lambda: loop.call_soon_threadsafe(alarms.check_disk)
         alarms.check_memory()
         alarms.check_disk()
         return alarms
 
-    @staticmethod
     async def _start_tasks(
-        undo: contextlib.AsyncExitStack, turn: LoopTurn, alarms: Alarms, wall_clock: WallClock
+        self, undo: contextlib.AsyncExitStack, turn: LoopTurn, alarms: Alarms, wall_clock: WallClock
     ) -> None:
         tasks = await undo.enter_async_context(anyio.create_task_group())
         undo.callback(tasks.cancel_scope.cancel)
         for task in (Ticker(turn).tick_forever, alarms.watch_memory_forever, alarms.watch_disk_forever,
                      wall_clock.follow_forever):
             tasks.start_soon(task)
-        if turn.committer is not None:
-            tasks.start_soon(turn.committer.watch_files_forever)
+        if self._committer is not None:
+            tasks.start_soon(self._committer.watch_files_forever)
 
     async def _open_control(
         self, undo: contextlib.AsyncExitStack, broker: Broker, turn: LoopTurn, alarms: Alarms
     ) -> None:
         """Open the socket that amqpctl talks to; in memory only where a directory was named, as it makes a file."""
-        data_dir, committer = self._config.data_dir, turn.committer
+        data_dir, committer = self._config.data_dir, self._committer
         if self._store is None and data_dir == Config().data_dir:
             return
         node = Node(
@@ -244,17 +245,15 @@ class Runtime:
 
     # Stopping
 
-    async def _shut_down(
-        self, broker: Broker, listeners: Listeners, turn: LoopTurn, storage: Storage | None
-    ) -> None:
+    async def _shut_down(self, broker: Broker, listeners: Listeners, storage: Storage | None) -> None:
         """Stop cleanly, unless the store has failed: it is left as a crash would leave it then."""
         if self._failure is not None:
             return
         listeners.stop_listening()
         await listeners.close_all(SHUTDOWN, CLOSE_OK_WAIT_S)
         broker.worklist.finish(Departure)       # all that was unacked has to be requeued: it was delivered before
-        if turn.committer is not None and storage is not None:
-            await turn.committer.stop()
+        if self._committer is not None and storage is not None:
+            await self._committer.stop()
             storage.page_store.end()
             redelivered, bounds = broker.redelivered(), broker.redelivered_to()
             try:

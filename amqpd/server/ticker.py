@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from amqpd.server.connection import ClientProtocol
 from amqpd.server.gaps import Gaps
-from amqpd.server.loop import READ_TURN_S, LoopTurn, now_ms
+from amqpd.server.guard import guard
+from amqpd.server.loop import Client, LoopTurn
+from amqpd.server.wake_up import READ_TURN_S
 from amqpd.session.connection import Session
 
 log = logging.getLogger("amqpd")
@@ -29,7 +30,7 @@ class Ticker:
 
     def __init__(self, turn: LoopTurn) -> None:
         self._turn = turn
-        self._gaps = Gaps(int(TICK_S * 1000), now_ms())
+        self._gaps = Gaps(int(TICK_S * 1000), self._turn.now_ms())
 
     async def tick_forever(self) -> None:
         """See to heartbeats and deadlines, four times a second."""
@@ -39,7 +40,7 @@ class Ticker:
 
     async def tick(self) -> None:
         """Excuse a gap, look at every connection, and drop those that are overdue and stay so while they are read."""
-        gap_ms = self._gaps.look(now_ms())
+        gap_ms = self._gaps.look(self._turn.now_ms())
         if gap_ms:
             await self._excuse(gap_ms)
         overdue: list[Session] = []
@@ -57,7 +58,7 @@ class Ticker:
         if gap_ms >= TOLD_MS:
             log.warning("nothing was done for %.1f s (a paused machine, or a long turn): clients are not held to it",
                         gap_ms / 1000)
-        now = now_ms()
+        now = self._turn.now_ms()
         excused = 0
         for session in list(self._turn.protocols):
             session.excuse(gap_ms, now)
@@ -67,16 +68,16 @@ class Ticker:
                 await asyncio.sleep(0)
         await asyncio.sleep(READ_TURN_S)
 
-    def _look_at(self, sessions: list[tuple[Session, ClientProtocol]]) -> list[Session]:
+    def _look_at(self, sessions: list[tuple[Session, Client]]) -> list[Session]:
         """Look after these, and return those that are overdue as far as is known now."""
-        now = now_ms()
+        now = self._turn.now_ms()
         self._turn.begin()
         overdue: list[Session] = []
         for session, protocol in sessions:
             if not _is_there(session, protocol, now):
                 protocol.drop()
             else:
-                self._turn.guard(session, self._tick, session, now, overdue)
+                guard(session, self._tick, session, now, overdue)
         return overdue
 
     @staticmethod
@@ -85,7 +86,7 @@ class Ticker:
             overdue.append(session)
 
     def _judge(self, overdue: list[Session]) -> None:
-        now = now_ms()
+        now = self._turn.now_ms()
         self._turn.begin()
         for session in overdue:
             protocol = self._turn.protocols.get(session)
@@ -94,7 +95,7 @@ class Ticker:
                 protocol.drop()
 
 
-def _is_there(session: Session, protocol: ClientProtocol, now: int) -> bool:
+def _is_there(session: Session, protocol: Client, now: int) -> bool:
     """Return whether a client is there, as far as its socket tells: it takes what it is sent, and has not closed.
 
     Of one that is not read only the system knows. For one that is blocked its machine may speak.

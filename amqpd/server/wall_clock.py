@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable
 
 from amqpd.broker.clock import Clock
-from amqpd.server.loop import LoopTurn, now_ms
+from amqpd.server.loop import LoopTurn
+from amqpd.server.monotonic import now_ms
 from amqpd.store.journal import Journal
 
 STEP_MS = 100           # less is what two clocks read one after the other differ by, and is let go
@@ -63,5 +64,5 @@ class WallClock:
             self.follow()
             if self._turn is not None:
                 self._turn.begin()
-                self._turn.wake_if_overdue()
+                self._turn.wake_up.wake_if_overdue()
             await asyncio.sleep(FOLLOWED_S)

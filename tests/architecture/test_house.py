@@ -60,7 +60,7 @@ CATCHES_ALL = {
     ("broker/queue/delivery.py", "_deliver"): "an error in one client's connection is not its publishers'",
     ("broker/queue/dead_letters.py", "send"): "messages that cannot be given to the router are set aside",
     ("session/closing.py", "_let_go"): "a connection that ends lets go of all it has, whatever fails",
-    ("server/loop.py", "guard"): "an error in one connection does not reach the others",
+    ("server/guard.py", "guard"): "an error in one connection does not reach the others",
     ("server/page_store.py", "serve"): "a queue that cannot read does not keep others from it",
     ("broker/dead_letter_router.py", "work_on"): "a piece that cannot be moved is set aside, and the next has its turn",
     ("broker/dead_letter_router.py", "_move"): "a message that cannot be moved is set aside, and the others are moved",

@@ -138,9 +138,7 @@ class FuzzStage(Stage):
 
     def _connect(self, talker: Talker) -> Deaf:
         self._connected += 1
-        session = Session(
-            self.broker, self.settings, self, f"10.0.0.1:{40_000 + self._connected % 20_000} -> 10.0.0.2:5672",
-            self.now_ms, number=1_000 + self._connected)
+        session = self.begin_session(40_000 + self._connected % 20_000, 1_000 + self._connected)
         deaf = self.talks[session] = Deaf(self, session, talker)
         return deaf
 
@@ -150,7 +148,7 @@ class FuzzStage(Stage):
 
     def _cut(self, deaf: Deaf) -> None:
         deaf.is_dropped = True
-        deaf.session.lost()
+        self.lose(deaf.session)
         self.end_turn()
         self.talks.pop(deaf.session, None)
 

@@ -92,7 +92,7 @@ class WatchedPass(LoopTurn):
 
     def __init__(self, broker: Broker) -> None:
         self.turns = FakeLoop()
-        super().__init__(self.turns, broker)  # type: ignore[arg-type]  # it is all that a turn needs of a loop
+        super().__init__(broker, self.turns)
         self.again: list[ClientProtocol] = []
         self.later: list[ClientProtocol] = []
 

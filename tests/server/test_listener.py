@@ -33,7 +33,7 @@ class House:
         broker.add_vhost(VhostDefinition("/"))
         broker.add_user(UserDefinition("guest"))
         loop = asyncio.get_running_loop()
-        self.turn = LoopTurn(loop, broker)
+        self.turn = LoopTurn(broker, loop)
         logins: Any = FakeLogins(broker)
         self.unauthenticated: Any = Unauthenticated(limit, per_address)
         self.listeners = Listeners(

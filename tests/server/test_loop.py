@@ -10,8 +10,9 @@ import pytest
 from amqpd.broker.broker import Broker
 from amqpd.broker.clock import Clock
 from amqpd.broker.effort import TURN
-from amqpd.server import loop as loop_module
+from amqpd.server.commit_waiters import MOST_TOLD_AT_ONCE
 from amqpd.server.loop import LoopTurn
+from amqpd.server.wake_up import READ_TURN_S
 from amqpd.store.journal import MemoryJournal
 from tests.support.loops import FakeLoop
 
@@ -63,6 +64,14 @@ class FakeCommitter:
         self.log.append("take")
 
 
+class FakePages:
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    def serve(self) -> None:
+        self.log.append("serve")
+
+
 class Sleeper:
     def __init__(self, log: list[str]) -> None:
         self.log = log
@@ -87,12 +96,25 @@ def broker() -> Broker:
     return Broker(MemoryJournal(), clock=Clock(1_000))
 
 
+class FakeTime:
+    """The time, as the test sets it."""
+
+    now_ms = 1_000
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
 @pytest.fixture
-def turn(loop: FakeLoop, broker: Broker, log: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+def time() -> FakeTime:
+    return FakeTime()
+
+
+@pytest.fixture
+def turn(loop: FakeLoop, broker: Broker, log: list[str], time: FakeTime) -> Any:
     """A turn with a committer, at 1,000 ms."""
-    monkeypatch.setattr(loop_module, "now_ms", lambda: 1_000)
-    turn = LoopTurn(loop, broker)  # type: ignore[arg-type]  # it is all that a turn needs of a loop
-    turn.committer = FakeCommitter(log)  # type: ignore[assignment]  # likewise
+    turn = LoopTurn(broker, loop, time)
+    turn.committer = FakeCommitter(log)  # type: ignore[assignment]  # it is all that a turn needs of one
     return turn
 
 
@@ -111,8 +133,53 @@ def test_sessions_with_output_are_flushed_once_and_then_a_batch_is_taken(
     assert log[3:] == ["take"]
 
 
+def test_the_order_of_what_happens_at_the_end_of_a_turn(
+    turn: Any, loop: FakeLoop, broker: Broker, log: list[str]
+) -> None:
+    """Each step stands in the place that `LoopTurn.end` gives a reason for."""
+    class Everything(FakeSession):
+        def lost(self) -> None:
+            log.append("lost")
+
+        def go_on(self) -> None:
+            log.append("go on")
+
+    class Job:
+        has_work = True
+
+        def work(self) -> None:
+            log.append("work")
+            self.has_work = False
+
+    class Client(FakeProtocol):
+        def handshake_advanced(self) -> None:
+            log.append("handshake")
+
+        def end_session(self) -> None:
+            log.append("end")
+
+    session = Everything()
+    client = turn.protocols[session] = Client(log)
+    client.session = session        # type: ignore[assignment]
+    turn.page_store = FakePages(log)
+    turn.committer.tell_of_answers = lambda: log.append("answers")
+    turn.wake_up.set = lambda now: log.append("set timer")
+    broker.page_out = lambda: log.append("page out")      # type: ignore[method-assign, assignment, return-value]
+    broker.effort.total += TURN         # so that the lost client waits for the end of the turn
+    for signal in (turn.output_ready, turn.handshake_advanced, turn.input_deferred):
+        signal(session)
+    turn.lose(client)
+    turn.read_again(client)
+    broker.worklist.add(Job())
+    loop.turn()
+    assert log == [
+        "lost", "end", "go on", "work", "handshake", "answers", "flush protocol", "set timer", "page out", "serve",
+        "take", "read protocol"]
+    assert not broker.effort.turn_is_spent and not loop.soon
+
+
 def test_publishers_are_told_of_answers_before_they_are_flushed(
-    turn: Any, loop: FakeLoop, log: list[str], monkeypatch: pytest.MonkeyPatch
+    turn: Any, loop: FakeLoop, log: list[str]
 ) -> None:
     session = FakeSession(1)
     turn.protocols[session] = FakeProtocol(log)
@@ -122,14 +189,14 @@ def test_publishers_are_told_of_answers_before_they_are_flushed(
         turn.on_answered(7)
         turn.output_ready(session)
 
-    monkeypatch.setattr(turn.committer, "tell_of_answers", tell)
+    turn.committer.tell_of_answers = tell
     turn.schedule()
     loop.turn()
     assert (session.answered, turn.is_awaiting, log) == (7, False, ["flush protocol", "take"])
 
 
 def test_very_many_publishers_hear_of_answers_with_the_commit(turn: Any) -> None:
-    sessions = [FakeSession(1) for _ in range(loop_module.MOST_TOLD_AT_ONCE + 1)]
+    sessions = [FakeSession(1) for _ in range(MOST_TOLD_AT_ONCE + 1)]
     for session in sessions[1:]:
         turn.commit_awaited(session)
     turn.on_answered(7)
@@ -253,28 +320,28 @@ def test_without_a_store_nothing_is_taken_and_nothing_is_full(turn: Any, loop: F
 
 
 def test_the_broker_s_clock_is_woken_when_something_is_due(
-    turn: Any, loop: FakeLoop, broker: Broker, log: list[str], monkeypatch: pytest.MonkeyPatch
+    turn: Any, loop: FakeLoop, broker: Broker, log: list[str], time: FakeTime
 ) -> None:
     broker.clock.wake_at(1_500, Sleeper(log))
     turn.schedule()
     loop.turn()
     timer, = loop.timers
     assert timer.delay_s == 0.5
-    monkeypatch.setattr(loop_module, "now_ms", lambda: 1_500)
+    time.now_ms = 1_500
     timer.call()
     assert log == ["take", "wake"] and broker.clock.now_ms == 1_500 and loop.soon
 
 
 def test_a_wake_up_that_comes_late_comes_after_the_sockets_have_been_read(
-    turn: Any, loop: FakeLoop, broker: Broker, log: list[str], monkeypatch: pytest.MonkeyPatch
+    turn: Any, loop: FakeLoop, broker: Broker, log: list[str], time: FakeTime
 ) -> None:
     """A queue that expires may have been used while the process did not run."""
     broker.clock.wake_at(1_500, Sleeper(log))
     turn.schedule()
     loop.turn()
-    monkeypatch.setattr(loop_module, "now_ms", lambda: 41_500)
+    time.now_ms = 41_500
     loop.timers[0].call()
-    assert log == ["take"] and loop.timers[1].delay_s == loop_module.READ_TURN_S
+    assert log == ["take"] and loop.timers[1].delay_s == READ_TURN_S
     turn.schedule()
     loop.turn()
     assert len(loop.timers) == 2, "it is not asked for once more"
@@ -283,18 +350,18 @@ def test_a_wake_up_that_comes_late_comes_after_the_sockets_have_been_read(
 
 
 def test_whose_time_came_while_the_machine_slept_is_woken_after_the_sockets_have_been_read(
-    turn: Any, loop: FakeLoop, broker: Broker, log: list[str], monkeypatch: pytest.MonkeyPatch
+    turn: Any, loop: FakeLoop, broker: Broker, log: list[str], time: FakeTime
 ) -> None:
     """The timers of the loop stood still meanwhile."""
     broker.clock.wake_at(1_500, Sleeper(log))
     turn.schedule()
     loop.turn()
-    turn.wake_if_overdue()
+    turn.wake_up.wake_if_overdue()
     assert not loop.timers[0].is_cancelled and len(loop.timers) == 1
-    monkeypatch.setattr(loop_module, "now_ms", lambda: 41_500)
-    turn.wake_if_overdue()
-    turn.wake_if_overdue()
-    assert [(timer.delay_s, timer.is_cancelled) for timer in loop.timers[1:]] == [(loop_module.READ_TURN_S, False)]
+    time.now_ms = 41_500
+    turn.wake_up.wake_if_overdue()
+    turn.wake_up.wake_if_overdue()
+    assert [(timer.delay_s, timer.is_cancelled) for timer in loop.timers[1:]] == [(READ_TURN_S, False)]
     assert loop.timers[0].is_cancelled and log == ["take"]
     loop.timers[1].call()
     assert log == ["take", "wake"]

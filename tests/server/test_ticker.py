@@ -19,13 +19,13 @@ class FakePass:
     def __init__(self) -> None:
         self.protocols: dict[FakeSession, FakeSession] = {}
         self.begun = 0
+        self.now = [1_000]
+
+    def now_ms(self) -> int:
+        return self.now[0]
 
     def begin(self) -> None:
         self.begun += 1
-
-    @staticmethod
-    def guard(session: FakeSession, act: Callable[..., object], *arguments: object) -> None:
-        act(*arguments)
 
 
 class FakeSession:
@@ -67,16 +67,14 @@ class FakeSession:
 
 
 @pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The time, to be changed."""
-    now = [1_000]
-    monkeypatch.setattr(ticker_module, "now_ms", lambda: now[0])
-    return now
+def turn() -> FakePass:
+    return FakePass()
 
 
 @pytest.fixture
-def turn() -> FakePass:
-    return FakePass()
+def now(turn: FakePass) -> list[int]:
+    """The time, to be changed."""
+    return turn.now
 
 
 def run(turn: FakePass, *steps: Callable[[], object]) -> None:

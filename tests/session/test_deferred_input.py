@@ -26,8 +26,7 @@ class Paused(Stage):
     def turn(self) -> None:
         """One turn: the clients that wait go on, as the server has it."""
         self.broker.effort.begin_turn()
-        for _ in range(len(self._deferred)):
-            self._deferred.popleft().go_on()
+        self.go_on_with_deferred()
 
     def say(self, talk: Talk, octets: bytes) -> None:
         """Hand in what a client says, and nothing else."""

@@ -102,7 +102,7 @@ def new_client(stage: Stage) -> Talk:
 def forget(stage: Stage, talk: Talk) -> None:
     """What the server does when a socket is gone."""
     del stage.talks[talk.session]
-    stage._awaiting.pop(talk.session, None)
+    stage.forget(talk.session)
     stage.end_turn()
 
 

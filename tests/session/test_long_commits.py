@@ -30,10 +30,9 @@ class SteppingStage(Stage):
 
     def end_turn(self) -> None:
         """Go on, a turn at a time, while a command has something left; only then may the journal be committed."""
-        while self.broker.journal.hold.is_on or self._deferred:
+        while self.broker.journal.hold.is_on or self.has_deferred:
             before = self.broker.effort.total
-            for _ in range(len(self._deferred)):
-                self._deferred.popleft().go_on()
+            self.go_on_with_deferred()
             self.broker.effort.stop = 0         # a piece a turn
             self.broker.worklist.work()
             self.turns.append(self.broker.effort.total - before)

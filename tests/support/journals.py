@@ -212,6 +212,11 @@ class RecordingJournal:
         kept = {number: message for queue in self.safe.messages.values() for number, message in queue.items()}
         return [kept[number] for number in numbers if number in kept]
 
+    def nothing_waits(self) -> None:
+        """The batch is empty, so nobody need wait for it."""
+        self.pending_confirms.nothing_waits()
+        self.hold.taken()
+
     def commit(self) -> int:
         """End the batch and say which it was."""
         assert not self.hold.is_on, "a batch is committed that is kept"

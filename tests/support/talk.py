@@ -1,7 +1,8 @@
 """A client's talk with a session, in pamqp's frames: octets in, octets out, no socket and no clock.
 
-`Stage` is what a server does around sessions: it sees to the end of each turn, commits what the journal holds,
-looks at passwords, and keeps the time. `Talk` is one client on it. What the client says goes in octet by octet or
+`Stage` is what a server does around sessions: it commits what the journal holds, looks at passwords, and keeps the
+time. The end of each turn is the server's own (`LoopTurn`), so what happens in it has the order that it has in life.
+`Talk` is one client on it. What the client says goes in octet by octet or
 whole, as the stage was told; what the broker says is held against what the test expects, in order, and a mismatch
 shows the whole talk of all clients.
 
@@ -26,11 +27,13 @@ from pamqp.heartbeat import Heartbeat
 from amqpd.broker.broker import Broker
 from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import PermissionDefinition, UserDefinition, VhostDefinition
+from amqpd.server.loop import LoopTurn
 from amqpd.session.connection import Session
 from amqpd.session.settings import SessionSettings
 from amqpd.wire.contents import Intake
 from tests.support.journals import RecordingJournal
 from tests.support.page_stores import PageStoreInMemory, stored
+from tests.support.turns import StageClient, StageCommitter, StagePages, StageTimers
 
 CAPABILITIES: dict[str, Any] = {
     "authentication_failure_close": True,
@@ -80,16 +83,17 @@ class Stage:
         self.now_ms = START_MS
         self.commits_at_once = True
         self.looks_at_passwords = True
-        self.alarm = ""
-        self.intake = Intake()
+        self.want_in: list[Session] = []        # whose password is to be looked at
         self.lines: list[str] = []
         self.talks: dict[Session, Talk] = {}
         self.page_store = PageStoreInMemory(self.journal.read)
         self.broker = Broker(
             self.journal, first_number=first_number, clock=Clock(START_MS, START_WALL_MS), page_store=self.page_store)
-        self._has_output: list[Session] = []
-        self._deferred: deque[Session] = deque()
-        self._awaiting: dict[Session, None] = {}
+        self._is_turning = False
+        self.timers = StageTimers(lambda: self.now_ms)
+        self.loop_turn = LoopTurn(self.broker, self.timers, lambda: self.now_ms)
+        self.loop_turn.committer = StageCommitter(self)
+        self.loop_turn.page_store = self._pages = StagePages(self.page_store, self.loop_turn)
         if not self.journal.now.definitions:
             self._furnish()
         else:
@@ -110,118 +114,103 @@ class Stage:
     def stranger(self) -> Talk:
         """A client that has connected and said nothing yet."""
         name = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[len(self.talks) % 26]
-        session = Session(
-            self.broker, self.settings, self, f"10.0.0.1:{40_000 + len(self.talks)} -> 10.0.0.2:5672", self.now_ms,
-            number=len(self.talks) + 1, intake=self.intake)
+        session = self.begin_session(40_000 + len(self.talks), len(self.talks) + 1)
         self.talks[session] = talk = Talk(self, session, name)
         return talk
+
+    def begin_session(self, port: int, number: int) -> Session:
+        """The session of a client that comes from this port."""
+        session = Session(
+            self.broker, self.settings, self.loop_turn, f"10.0.0.1:{port} -> 10.0.0.2:5672", self.now_ms,
+            number=number, intake=self.intake)
+        self.loop_turn.protocols[session] = StageClient(self, session)
+        return session
 
     def client(self, user: str = "guest", **tuning: Any) -> Talk:
         """A client whose connection is open."""
         return self.stranger().open(user, **tuning)
 
-    # What a session asks of its server
+    # What happens around the sessions
 
-    def output_ready(self, session: Session) -> None:
-        """See session/connection.py."""
-        self._has_output.append(session)
+    @property
+    def intake(self) -> Intake:
+        """What all clients together have half received."""
+        return self.loop_turn.intake
 
-    def handshake_advanced(self, session: Session) -> None:
-        """See amqpd/session/connection.py; the stage looks at passwords at the end of each turn anyway."""
+    @property
+    def alarm(self) -> str:
+        """Why nothing may be published, or nothing."""
+        return self.loop_turn.alarm
 
-    def commit_awaited(self, session: Session) -> None:
-        """See session/connection.py."""
-        self._awaiting[session] = None
-
-    def input_deferred(self, session: Session) -> None:
-        """See session/connection.py."""
-        self._deferred.append(session)
-
-    def command_unfinished(self, session: Session) -> None:
-        """See session/connection.py."""
-        self._deferred.append(session)
-
-    def input_drained(self, session: Session) -> None:
-        """See session/connection.py."""
-        session.is_read = True
+    @alarm.setter
+    def alarm(self, reason: str) -> None:
+        self.loop_turn.alarm = reason
 
     def set_alarm(self, reason: str) -> None:
         """An alarm begins, changes its reason, or, with an empty one, ends."""
-        self.alarm = reason
-        if not reason:
-            for session in self.talks:
-                session.blocking.ask_to_unblock()
+        self.loop_turn.set_alarm(reason)
         self.end_turn()
 
     def end_turn(self) -> None:
-        """Look at passwords, send what is to be sent, and commit, until nothing more comes of it."""
-        was_served = False
-        while True:
-            self.broker.effort.begin_turn()
-            self._check_logins()
-            self._go_on_with_deferred()
-            self.broker.effort.begin()
-            self.broker.worklist.work()
-            waiting = len(self._deferred)
-            self.page_store.serve()
-            is_served = len(self._deferred) > waiting
-            self._tell_of_answers()
-            self._send()
-            # Who was served twice in a row waits for a commit.
-            if waiting or not self.broker.worklist.is_empty or is_served and not was_served:
-                was_served = is_served
-                continue
-            was_served = False
-            has_failed = self.journal.failure is not None       # then nothing is written any more
-            if has_failed or not (self.commits_at_once and (self._awaiting or not self.journal.is_empty)):
-                break
-            self.commit()
+        """End the turn, and all further ones, until nothing more comes of it."""
+        self._pages.begin()
+        self.look_at_passwords()
+        self.loop_turn.begin()
+        self._turn_until_rest()
         self.check()
 
-    def _go_on_with_deferred(self) -> None:
-        for _ in range(len(self._deferred)):
-            self._deferred.popleft().go_on()
+    def _turn_until_rest(self) -> None:
+        self._is_turning = True
+        try:
+            while self.timers.soon:
+                self.timers.turn()
+                self.timers.run_due()
+        finally:
+            self._is_turning = False
 
-    def _tell_of_answers(self) -> None:
-        number = self.journal.pending_confirms.safe_number()
-        if number is not None:
-            for session in self._awaiting:
-                session.on_answered(number)
+    @property
+    def has_deferred(self) -> bool:
+        """Return whether a client has to go on in another turn."""
+        return bool(self.loop_turn._deferred or self.loop_turn._unfinished)
 
-    def _check_logins(self) -> None:
-        """Everybody's password is the name with 'secret' before it."""
-        for session in self.talks:
-            if session.login is not None and self.looks_at_passwords:
-                user = self.broker.users.get(session.login.user)
-                if user is not None and session.login.password == f"secret {user.name}":
-                    session.logged_in(user)
-                else:
-                    session.login_failed("the password is wrong")
+    def go_on_with_deferred(self) -> None:
+        """Let all who wait for another turn go on, and nothing else."""
+        for waiting in (self.loop_turn._deferred, self.loop_turn._unfinished):
+            for _ in range(len(waiting)):
+                waiting.popleft().go_on()
 
-    def _send(self) -> None:
-        while self._has_output:
-            session = self._has_output.pop(0)
-            was_full = session.state.room <= 0
-            self.talks[session].take(session.take_output(self.now_ms))
-            if session.state.is_writable and (was_full or session.receiver.waits_for_reader):
-                session.resume()
+    def lose(self, session: Session) -> None:
+        """The client's socket is gone."""
+        client = self.loop_turn.protocols.get(session)
+        if client is not None:
+            self.loop_turn.lose(client)
+
+    def look_at_passwords(self) -> None:
+        """Answer all who want in. Everybody's password is the name with 'secret' before it."""
+        while self.looks_at_passwords and self.want_in:
+            session = self.want_in.pop(0)
+            if session.login is None:       # it has gone
+                continue
+            user = self.broker.users.get(session.login.user)
+            if user is not None and session.login.password == f"secret {user.name}":
+                session.logged_in(user)
+            else:
+                session.login_failed("the password is wrong")
 
     def commit(self) -> None:
-        """Write what the journal holds, and tell those who wait for it."""
+        """Have what the journal holds written, and tell those who wait for it."""
         number = self.journal.commit()
         self.page_store.safe_number = self.page_store.taken_number = self.broker.next_message_number - 1
         self.page_store.committed_batch = number
-        for session in list(self._awaiting):
-            session.on_commit(number)
-            if not session.awaits_commit:
-                del self._awaiting[session]
-        self.page_store.serve()
-        self._go_on_with_deferred()
-        self._send()
+        self._pages.begin()
+        self.loop_turn.on_commit(number)
+        self._pages.serve()
+        if not self._is_turning:        # a test has it written, and wants to see what clients hear of that alone
+            self.go_on_with_deferred()
+            self.loop_turn._flush(self.now_ms)
 
     def check(self) -> None:
         """Assert what must hold between calls."""
-        assert not self._has_output
         self.journal.pending_confirms.check()
         for session in self.talks:
             session.check()
@@ -234,13 +223,19 @@ class Stage:
         """Let the clock run, in quarters of a second as the server's does."""
         for _ in range(round(seconds * 4)):
             self.now_ms += 250
-            self.broker.clock.advance(self.now_ms)
+            self.timers.run_due()
+            self.loop_turn.begin()
             for session, talk in self.talks.items():
                 if not talk.is_dropped and not session.tick(self.now_ms):
                     talk.is_dropped = True
                     talk.note("(is dropped)")
-                    session.lost()
+                    self.lose(session)
             self.end_turn()
+
+    def forget(self, session: Session) -> None:
+        """Nobody knows the session any more, but for its talk."""
+        self.loop_turn.forget(session)
+        self.want_in = [one for one in self.want_in if one is not session]
 
     # What was said
 
@@ -461,7 +456,7 @@ class Talk:
     def lose(self) -> Talk:
         """The socket is gone."""
         self.note("(is gone)")
-        self.session.lost()
+        self.stage.lose(self.session)
         self.stage.end_turn()
         return self
 
