@@ -2,4 +2,5 @@
 
 from __future__ import annotations
 
-pytest_plugins = ("tests.support.profiles", "tests.support.fixtures")
+pytest_plugins = (
+    "tests.support.profiles", "tests.support.fixtures", "tests.support.no_sync", "tests.support.process")

@@ -117,6 +117,13 @@ def imports_of(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def trees_are_forgotten() -> Iterator[None]:
+    """Free the syntax of all files at the end: the collector would walk it in each later test."""
+    yield
+    tree_of.cache_clear()
+
+
 PACKAGE_FILES = sources("amqpd")
 ALL_FILES = sources("amqpd", "tests", "conformance")
 every_package_file = pytest.mark.parametrize("path", PACKAGE_FILES, ids=str)
@@ -212,6 +219,18 @@ def test_asserts_have_no_effects(path: Path) -> None:
         if isinstance(node, ast.Assert):
             effects = [part for part in ast.walk(node.test) if isinstance(part, (ast.NamedExpr, ast.Await, ast.Yield))]
             assert not effects, f"{path} line {node.lineno} does something in an assert"
+
+
+# Where tests may wait for a time to pass: what they watch is a process of its own, or time itself.
+SLEEPERS = {Path("tests", folder) for folder in ("canary", "crash", "examples")}
+
+
+@pytest.mark.parametrize("path", sources("tests"), ids=str)
+def test_tests_wait_for_events_and_not_for_a_time(path: Path) -> None:
+    if SLEEPERS.isdisjoint(path.parents):
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("sleep", "time.sleep", "asyncio.sleep"):
+                assert ast.unparse(node.args[0]) == "0", f"{path} line {node.lineno} sleeps"
 
 
 # What always stands in a file

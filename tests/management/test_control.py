@@ -36,6 +36,7 @@ from amqpd.management.commands import Commands
 from amqpd.management.control import Control, bind_private, describe_peer
 from amqpd.management.node_commands import Node
 from amqpd.message import Message, MessageProperties, Route, pack_content
+from tests.support.loops import until
 
 NAME = "127.0.0.1:40000 -> 127.0.0.1:5672"
 CONNECTION = ConnectionStatistics(
@@ -701,8 +702,7 @@ def test_where_all_are_busy_a_newcomer_is_told_to_try_again(desk: Desk, folder: 
         may_end = asyncio.Event()
         desk.control._commands.lookups["wait"] = may_end.wait
         busy = [await asks(path, "wait") for _ in range(control.MOST_CLIENTS)]
-        while len(desk.control._clients) < control.MOST_CLIENTS or desk.control._idle:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(desk.control._clients) == control.MOST_CLIENTS and not desk.control._idle)
         late = await asks(path, "ping")
         assert json.loads(await late[0].readline()) == {
             "ok": False, "error": "too many are connected to the control socket: try again", "exit_code": 75}
@@ -727,10 +727,8 @@ def test_who_does_not_read_its_answer_goes(
             client.setblocking(False)
             await asyncio.get_running_loop().sock_connect(client, str(path))
             await asyncio.get_running_loop().sock_sendall(client, b'{"command": "much"}\n')
-            while "did not read its answer" not in caplog.text:
-                await asyncio.sleep(0.01)
-        while desk.control._clients:
-            await asyncio.sleep(0.01)
+            await until(lambda: "did not read its answer" in caplog.text)
+        await until(lambda: not desk.control._clients)
 
     while_listening(desk, path, talk)
 

@@ -14,8 +14,9 @@ import pytest
 
 from amqpd.server import alarms as alarms_module
 from amqpd.server import resources
-from amqpd.server.alarms import Alarms
+from amqpd.server.alarms import DISK_MAX_S, DISK_MIN_S, MEMORY_MAX_S, MEMORY_MIN_S, Alarms
 from amqpd.wire.contents import Intake
+from tests.support.loops import turns, until
 
 GB = 10 ** 9
 
@@ -149,24 +150,18 @@ def test_the_disk_is_looked_at_when_much_was_written_since_the_last_look(bench: 
 
     async def watch() -> None:
         task = asyncio.ensure_future(bench.alarms.watch_disk_forever())
-        await turns()
+        await turns(5)
         for size, count in ((GB // 4, 1), (GB // 4, 1), (1, 2), (GB // 2, 2), (1, 3)):
             bench.alarms.on_written(size)
-            await turns()
+            await turns(5)
             assert len(looks) == count, size
         bench.free = GB - 1
         bench.alarms.on_written(GB // 2 + 1)
-        await turns()
+        await turns(5)
         assert bench.turn.reasons == ["low on disk"]
         task.cancel()
 
     asyncio.run(watch())
-
-
-async def turns() -> None:
-    """Let what is scheduled run."""
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 def test_a_disk_limit_that_is_set_holds_at_once(bench: Bench) -> None:
@@ -215,22 +210,33 @@ def test_the_log_says_what_rabbitmq_s_does(bench: Bench, caplog: pytest.LogCaptu
     ]
 
 
-def test_who_waits_for_the_next_look_does_not_wait_with_an_old_limit(bench: Bench) -> None:
+def test_who_waits_for_the_next_look_does_not_wait_with_an_old_limit(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Far from the old limits the next look would be in a second, and in ten."""
     bench.free = 100 * GB
+    waits: list[float] = []
+    timeout = asyncio.timeout
+
+    def note(seconds: float) -> asyncio.Timeout:
+        waits.append(seconds)
+        return timeout(seconds)
+
+    monkeypatch.setattr(asyncio, "timeout", note)
 
     async def watch() -> None:
         watches = [asyncio.ensure_future(watch) for watch in (
             bench.alarms.watch_memory_forever(), bench.alarms.watch_disk_forever())]
-        await asyncio.sleep(0)
+        await turns(10)
+        assert {*waits} == {MEMORY_MAX_S, DISK_MAX_S}
+        waits.clear()
         bench.used = bench.free = GB
         bench.alarms.set_memory_watermark_absolute(GB)
         bench.alarms.set_disk_free_limit(GB)
-        await asyncio.sleep(0.01)
+        await turns(10)
+        assert {*waits} == {MEMORY_MIN_S, DISK_MIN_S}
         bench.used, bench.free = GB + 1, GB - 1
-        async with asyncio.timeout(0.9):
-            while bench.turn.reasons[-1:] != ["low on disk & memory"]:
-                await asyncio.sleep(0.01)
+        await until(lambda: bench.turn.reasons[-1:] == ["low on disk & memory"])
         for task in watches:
             task.cancel()
 

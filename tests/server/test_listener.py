@@ -20,9 +20,10 @@ from amqpd.server.unauthenticated import Unauthenticated
 from amqpd.session.settings import SessionSettings
 from amqpd.store.journal import MemoryJournal
 from tests.server.test_connection import HANDSHAKE, FakeLogins
+from tests.support.loops import until
 
 HEADER = ProtocolHeader().marshal()
-SOON_S = 0.3        # in which nothing comes; longer than the look that would let somebody in
+SOON_S = 0.15       # in which nothing comes; longer than the look that would let somebody in
 
 
 class House:
@@ -60,8 +61,7 @@ class House:
         self.listeners.stop_listening()
         for client in self.clients:
             client.close()
-        while self.turn.protocols:
-            await asyncio.sleep(0.01)
+        await until(lambda: not self.turn.protocols)
 
 
 def run(limit: int, per_address: int, talk: Callable[[House], Awaitable[None]]) -> None:
@@ -194,8 +194,7 @@ def test_who_was_gone_before_it_was_served_is_not_counted_for_ever() -> None:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             client.close()
         assert await hears(await house.client(HEADER)) == b"\x01"
-        while len(house.unauthenticated) > 1 or house.listeners._sockets > 1:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(house.unauthenticated) <= 1 and house.listeners._sockets <= 1)
 
     run(10, 3, talk)
 

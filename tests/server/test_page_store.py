@@ -20,6 +20,7 @@ from amqpd.server.page_store import DiskPageStore
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import MemoryJournal
 from amqpd.store.spill import Spill, SpillFile
+from tests.support.loops import until
 from tests.support.samples import message, messages
 
 
@@ -137,14 +138,6 @@ def test_a_store_that_cannot_be_read_is_a_failure(bench: Bench) -> None:
 
 def page_of(run: list[Message]) -> Page:
     return Page(array("q", [m.number for m in run]), array("I", [m.body_size for m in run]), None, list(run))
-
-
-async def until(is_so: Any) -> None:
-    for _ in range(500):
-        if is_so():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it does not come to that")
 
 
 def test_what_the_store_does_not_keep_comes_back_from_its_spill_file(bench: Bench) -> None:

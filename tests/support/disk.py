@@ -69,28 +69,34 @@ class Fault(NamedTuple):
         return f"{self.kind} {self.nth} {self.how}{' for good' * self.for_good}"
 
 
-class _Vfs(ctypes.Structure):
+class Vfs(ctypes.Structure):
+    """`sqlite3_vfs`, as far as we know it."""
+
     _fields_ = [
         ("version", c_int), ("file_size", c_int), ("longest_name", c_int), ("next", c_void_p), ("name", c_char_p),
         ("data", c_void_p), ("open", c_void_p), ("delete", c_void_p), ("others", c_void_p * 13)]
 
 
-class _Methods(ctypes.Structure):
+class Methods(ctypes.Structure):
+    """`sqlite3_io_methods`, as far as we know it."""
+
     _fields_ = [
         ("version", c_int), ("close", c_void_p), ("read", c_void_p), ("write", c_void_p), ("truncate", c_void_p),
         ("sync", c_void_p), ("others", c_void_p * 13)]
 
 
-class _File(ctypes.Structure):
-    _fields_ = [("methods", POINTER(_Methods))]
+class OpenFile(ctypes.Structure):
+    """`sqlite3_file`."""
+
+    _fields_ = [("methods", POINTER(Methods))]
 
 
-_OPEN = CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, c_int, c_void_p)
-_DELETE = CFUNCTYPE(c_int, c_void_p, c_void_p, c_int)
+OPEN = CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, c_int, c_void_p)
+DELETE = CFUNCTYPE(c_int, c_void_p, c_void_p, c_int)
 _CLOSE = CFUNCTYPE(c_int, c_void_p)
 _TRANSFER = CFUNCTYPE(c_int, c_void_p, c_void_p, c_int, c_int64)
 _TRUNCATE = CFUNCTYPE(c_int, c_void_p, c_int64)
-_SYNC = CFUNCTYPE(c_int, c_void_p, c_int)
+SYNC = CFUNCTYPE(c_int, c_void_p, c_int)
 
 
 @cache
@@ -101,7 +107,7 @@ def sqlite_library() -> ctypes.CDLL:
     for path in [*sorted(path for path in mapped if "libsqlite3" in path), None]:
         library = ctypes.CDLL(path)
         if hasattr(library, "sqlite3_vfs_find"):
-            library.sqlite3_vfs_find.restype = POINTER(_Vfs)
+            library.sqlite3_vfs_find.restype = POINTER(Vfs)
             return library
     raise AssertionError(
         "this Python carries SQLite within itself, where no test can put a failing disk under it: "
@@ -111,7 +117,7 @@ def sqlite_library() -> ctypes.CDLL:
 class _Handle:
     """An open file below the directory: its number, and whether its first sync syncs the directory too."""
 
-    def __init__(self, file: int, name: str, methods: _Methods, *, syncs_directory: bool) -> None:
+    def __init__(self, file: int, name: str, methods: Methods, *, syncs_directory: bool) -> None:
         self.file = file
         self.name = name
         self.methods = methods
@@ -236,13 +242,13 @@ class _RecordingVfs:
     def __init__(self) -> None:
         self._library = sqlite_library()
         self._below = self._library.sqlite3_vfs_find(None)
-        self._real_open = _OPEN(self._below[0].open)
-        self._real_delete = _DELETE(self._below[0].delete)
-        self._ours = _Vfs.from_buffer_copy(self._below[0])
+        self._real_open = OPEN(self._below[0].open)
+        self._real_delete = DELETE(self._below[0].delete)
+        self._ours = Vfs.from_buffer_copy(self._below[0])
         self._ours.name = NAME.encode()
-        self._callbacks = [_OPEN(self._guarded(self._open)), _DELETE(self._guarded(self._delete))]
+        self._callbacks = [OPEN(self._guarded(self._open)), DELETE(self._guarded(self._delete))]
         self._ours.open, self._ours.delete = [ctypes.cast(callback, c_void_p) for callback in self._callbacks]
-        self._wrapped: dict[int, _Methods] = {}
+        self._wrapped: dict[int, Methods] = {}
         self._handles: dict[int, _Handle] = {}
         self._disk: Disk | None = None
         self._mistakes: list[Exception] = []
@@ -277,9 +283,9 @@ class _RecordingVfs:
         disk = self._disk
         if disk is None or not disk.holds(path):
             return self._real_open(vfs, name, file, flags, flags_out)
-        opened = _File.from_address(file)
+        opened = OpenFile.from_address(file)
         if disk.is_off or os.path.basename(path) in disk.unreadable or disk.verdict("open"):
-            opened.methods = POINTER(_Methods)()
+            opened.methods = POINTER(Methods)()
             return CANTOPEN
         if os.path.basename(path) in disk.read_only:
             flags = flags & ~(OPEN_READ_WRITE | OPEN_CREATE) | OPEN_READ_ONLY
@@ -309,14 +315,14 @@ class _RecordingVfs:
 
     # Files
 
-    def _wrap(self, methods: _Methods) -> _Methods:
+    def _wrap(self, methods: Methods) -> Methods:
         """The methods of files like this one, with ours in the place of some."""
         address = ctypes.addressof(methods)
         if address not in self._wrapped:
-            ours = _Methods.from_buffer_copy(methods)
+            ours = Methods.from_buffer_copy(methods)
             replaced = {
                 "close": _CLOSE(self._guarded(self._close)), "read": _TRANSFER(self._guarded(self._read)),
-                "write": _TRANSFER(self._guarded(self._write)), "sync": _SYNC(self._guarded(self._sync)),
+                "write": _TRANSFER(self._guarded(self._write)), "sync": SYNC(self._guarded(self._sync)),
                 "truncate": _TRUNCATE(self._guarded(self._truncate))}
             for name, callback in replaced.items():
                 setattr(ours, name, ctypes.cast(callback, c_void_p))
@@ -326,7 +332,7 @@ class _RecordingVfs:
 
     def _close(self, file: int) -> int:
         handle = self._handles.pop(file)
-        _File.from_address(file).methods = ctypes.pointer(handle.methods)
+        OpenFile.from_address(file).methods = ctypes.pointer(handle.methods)
         return _CLOSE(handle.methods.close)(file)
 
     def _begin(self, kind: str) -> str:

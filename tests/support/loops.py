@@ -1,7 +1,8 @@
-"""An event loop whose next turn comes when the test says so."""
+"""An event loop whose next turn comes when the test says so, and waiting in a real one for events, not for a time."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 
@@ -47,3 +48,15 @@ class FakeLoop:
                 return
             self.turn()
         raise AssertionError("the passes never end")
+
+
+async def turns(count: int) -> None:
+    """Let the running loop turn so often."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    """Let the running loop turn until it is so; what never comes meets the time limit of the test."""
+    while not is_so():
+        await turns(1)
