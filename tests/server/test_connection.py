@@ -264,6 +264,14 @@ def test_a_journal_that_is_over_full_stops_the_reading_of_everybody(open_client:
     assert open_client.turn.later == [open_client.protocol] and not open_client.session.is_read
 
 
+def test_while_consumers_are_behind_those_who_publish_much_are_not_read_on_and_others_are(open_client: Client) -> None:
+    open_client.broker.is_behind = True
+    open_client.say(frame.marshal(Channel.Flow(True), 1))
+    assert open_client.turn.later == [] and open_client.session.is_read, "it has published nothing"
+    open_client.say(PUBLISH * (4 * LITTLE))
+    assert open_client.turn.later == [open_client.protocol] and not open_client.session.is_read
+
+
 def test_a_full_transport_stops_deliveries_until_it_has_drained(open_client: Client) -> None:
     declare = frame.marshal(Queue.Declare(queue="q"), 1) + frame.marshal(Basic.Consume(queue="q", no_ack=True), 1)
     open_client.say_all(declare)

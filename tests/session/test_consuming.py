@@ -40,6 +40,13 @@ def refused(talk: Talk, method: Basic.Consume | Basic.Get, code: int, text: str)
 
 # Consumers
 
+def test_what_a_command_dead_letters_is_there_for_the_next_command_of_the_same_input(open_talk: Talk) -> None:
+    arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "q"}
+    open_talk.client(Queue.Declare(queue="mortal", arguments=arguments)).hear(Queue.DeclareOk)
+    open_talk.publish("mortal", b"a").client(Basic.Get(queue="mortal")).hear(Basic.GetOk)
+    open_talk.client(Basic.Reject(1, requeue=False), Basic.Get(queue="q", no_ack=True)).hear(Basic.GetOk)
+
+
 def test_consume_ok_comes_before_the_first_delivery(open_talk: Talk) -> None:
     open_talk.publish("q", b"a", b"b")
     delivered(delivered(consume(open_talk), 1, b"a"), 2, b"b")
