@@ -30,8 +30,9 @@ from tests.disk.power import Image, write_out
 from tests.disk.workload import Workload, load
 from tests.store.store_samples import NOW, crash, query, read_properties
 from tests.support.disk import Disk
+from tests.support.sizes import sized
 
-FILES = int(os.environ.get("FILES", 200))
+FILES = sized(40, 200, "FILES")
 SEED = int(os.environ.get("SEED") or random.SystemRandom().getrandbits(32))
 MOST_S = 5
 EXIT_IO, EXIT_LOCKED = 74, 75
@@ -167,6 +168,7 @@ def refusal_of(directory: Path) -> str:
     return text
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(60 + FILES)
 def test_bad_files_are_refused_and_left_alone(tmp_path: Path, sound: Image) -> None:
     chance, counts = random.Random(SEED), Counter[str]()
@@ -190,6 +192,7 @@ def test_the_log_of_another_programs_file_is_refused(tmp_path: Path, sound: Imag
     refusal_of(write_out({**sound, LOG: log}, tmp_path / "mixed"))
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(60 + FILES)
 def test_a_store_without_its_log_is_refused_or_was_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed anywhere, its log deleted, or written back by a tool: nothing that was confirmed is missing unsaid."""

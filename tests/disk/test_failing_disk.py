@@ -22,8 +22,10 @@ from tests.disk.power import Platter, nothing, write_out
 from tests.disk.workload import State, Workload, acceptable, load
 from tests.store.store_samples import NOW
 from tests.support.disk import Act, Disk, Fault
+from tests.support.sizes import sized
 
-CASES = int(os.environ.get("CASES", 400))
+CASES = sized(40, 400, "CASES")
+FULL_ONCE = sized(20, 1 << 30)
 SEED = int(os.environ.get("SEED") or random.SystemRandom().getrandbits(32))
 
 
@@ -126,6 +128,7 @@ def see_what_is_left(run: Run, root: Path, story: str) -> None:
     shutil.rmtree(cut)
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(120 + CASES)
 def test_whatever_fails_nothing_confirmed_is_lost_and_nothing_is_confirmed_after(tmp_path: Path) -> None:
     outcomes: Counter[str] = Counter()
@@ -136,20 +139,25 @@ def test_whatever_fails_nothing_confirmed_is_lost_and_nothing_is_confirmed_after
         see_what_is_left(run, tmp_path, story)
         outcomes["full" if run.is_full else "failed" if run.failure else "went on"] += 1
     print(f"\nio-sweep: seed {SEED}, {len(faults)} failures, {dict(outcomes)}, lost 0")
-    assert min(outcomes[outcome] for outcome in ("full", "failed", "went on")) > len(faults) / 20
+    if len(faults) >= 200:      # of fewer, a kind may be missing by chance
+        assert min(outcomes[outcome] for outcome in ("full", "failed", "went on")) > len(faults) / 20
 
 
+@pytest.mark.proof
+@pytest.mark.timeout(120)
 def test_a_batch_that_found_the_disk_full_once_is_committed_again(tmp_path: Path) -> None:
-    """At every write of a run; those that make the store are a start that is refused."""
+    """At every write of a run, or some; those that make the store are a start that is refused."""
     sound = Run(tmp_path / "sound", None)
     went_on = 0
-    for nth in range(1, sound.disk.counts["write"] + 1):
+    writes = range(1, sound.disk.counts["write"] + 1)
+    chosen = random.Random(SEED).sample(writes, min(FULL_ONCE, len(writes)))
+    for nth in chosen:
         run = Run(tmp_path / f"{nth}", Fault("write", nth, "ENOSPC"))
         assert run.failure is None or run.is_full or not run.was_loaded
         went_on += run.failure is None
         see_what_is_left(run, tmp_path, f"seed {SEED}: write {nth}")
-    print(f"\ndisk full once: seed {SEED}, {sound.disk.counts['write']} writes, {went_on} times committed again")
-    assert went_on > sound.disk.counts["write"] / 4
+    print(f"\ndisk full once: seed {SEED}, {len(chosen)} of {len(writes)} writes, {went_on} times committed again")
+    assert went_on > (len(writes) / 4 if len(chosen) == len(writes) else 0)
 
 
 def test_teeth_a_store_that_goes_on_after_a_failed_sync_is_caught(

@@ -15,6 +15,7 @@ from amqpd.broker.queue.segment import Budget
 from amqpd.message import Message, reference_to
 from tests.support.page_stores import SpillFileInMemory
 from tests.support.samples import message
+from tests.support.sizes import sized
 
 NO_LIMIT = 1 << 62
 
@@ -187,4 +188,4 @@ class LineMachine(RuleBasedStateMachine):
 
 
 TestLine = LineMachine.TestCase
-TestLine.settings = settings(max_examples=200, stateful_step_count=40)
+TestLine.settings = settings(max_examples=sized(60, 200), stateful_step_count=40)

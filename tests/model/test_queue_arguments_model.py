@@ -54,6 +54,7 @@ from tests.support.journals import RecordingJournal
 from tests.support.page_stores import PageStoreInMemory, stored
 from tests.support.profiles import PROFILE
 from tests.support.samples import FRAME_MAX, route
+from tests.support.sizes import sized
 from tests.support.subscribers import PLENTY, ListSubscriber, SharedRoom
 
 START_MS = 1_800_000_000_000
@@ -951,6 +952,6 @@ class StoreArgumentsMachine(QueueArgumentsMachine):
 pytestmark = pytest.mark.timeout(300)       # 400 programs on a busy machine
 TestQueueArguments = QueueArgumentsMachine.TestCase
 TestQueueArgumentsOnDisk = StoreArgumentsMachine.TestCase
-if PROFILE == "fast":
-    TestQueueArguments.settings = settings(max_examples=400, stateful_step_count=30)
-    TestQueueArgumentsOnDisk.settings = settings(max_examples=120, stateful_step_count=25)
+if PROFILE != "deep":
+    TestQueueArguments.settings = settings(max_examples=sized(50, 400), stateful_step_count=30)
+    TestQueueArgumentsOnDisk.settings = settings(max_examples=sized(20, 120), stateful_step_count=25)

@@ -19,6 +19,7 @@ from amqpd.store.sqlite.run_rows import FEWEST, LARGEST, MOST_OCTETS, SPAN, bits
 from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import checked, stop, tree
 from tests.store.store_samples import NOW, contents, crash, define, load, message, query, queue, save, settle
+from tests.support.sizes import sized
 
 ONE, TWO = queue(1), queue(2)
 
@@ -197,12 +198,14 @@ def stopped(store, journal, directory, saved):
 GONE = {4, 20, 21, 60}
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("column", ["heads", "contents"])
 def test_a_flipped_bit_takes_one_message_and_is_told_of(stopped, saved, tmp_path, opened, column):
     chance = random.Random(7)
     octets, = query(stopped, f"SELECT {column} FROM run_rows WHERE first = 1")[0]
     lost = 0
-    for round_ in range(80):
+    rounds = sized(8, 80)
+    for round_ in range(rounds):
         directory = crash(stopped, tmp_path / f"flipped-{round_}")
         flipped = bytearray(octets)
         flipped[chance.randrange(len(octets))] ^= 1 << chance.randrange(8)
@@ -223,7 +226,7 @@ def test_a_flipped_bit_takes_one_message_and_is_told_of(stopped, saved, tmp_path
                        key=lambda m: (m.number > 100 and not m.number % 2, m.number)))
             lost += len(missing)
         shutil.rmtree(directory)
-    assert lost > 120
+    assert lost > 1.5 * rounds
 
 
 @pytest.mark.parametrize("damage", [

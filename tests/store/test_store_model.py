@@ -20,6 +20,7 @@ from amqpd.store.journal import Journal
 from amqpd.store.sqlite import run_rows
 from amqpd.store.sqlite.store import Store
 from tests.store.store_samples import NOW, contents, crash, load, message, queue, settle
+from tests.support.sizes import sized
 
 VHOSTS = ["/", "other"]
 MOST_PAGES = 1_000_000
@@ -276,4 +277,4 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 TestStore = StoreMachine.TestCase
-TestStore.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestStore.settings = settings(max_examples=sized(12, 60), stateful_step_count=30, deadline=None)

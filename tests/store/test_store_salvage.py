@@ -16,6 +16,7 @@ from tests.store.kept_store import BODIES, BOTH, checked, expect_kept, large_bod
 from tests.store.store_samples import NOW, contents, load, query
 from tests.store.test_store_tools import ROWS_AND_RUNS
 from tests.store.test_store_upgrade import DEFINITIONS, MESSAGES, PLACES, make_old
+from tests.support.sizes import sized
 
 
 @ROWS_AND_RUNS
@@ -139,13 +140,14 @@ def damages(kept: Path, count: int, seed: int) -> Iterator[tuple[int, bytes]]:
         yield start, bytes(octets)
 
 
+@pytest.mark.proof
 @ROWS_AND_RUNS
 def test_whatever_is_damaged_nothing_wrong_is_saved_and_most_is(kept, tmp_path, opened):
     seed = 20261125
     print(f"\nseed {seed}")
     whole = {number: large_body() if number == 150 else body for number, body in BODIES.items()}
     saved: list[int] = []
-    for round_, (_, octets) in enumerate(damages(stop(kept), 40, seed)):
+    for round_, (_, octets) in enumerate(damages(stop(kept), sized(12, 40), seed)):
         (kept / "amqpd.db").write_bytes(octets)
         target = tmp_path / f"saved-{round_}"
         try:

@@ -29,7 +29,9 @@ from amqpd.store.errors import StoreError
 from amqpd.store.sqlite import files, schema
 from amqpd.store.sqlite.store import Store
 from tests.store.store_samples import NOW, PERSISTENT, Whole, contents, load, query
+from tests.support.sizes import sized
 
+STEP = sized(12, 4)     # between the points at which one part kills
 FORMATS = {number: Path(__file__).with_name(f"format_{number}.sql").read_text() for number in (1, 2)}
 
 # What is in those files.
@@ -236,11 +238,12 @@ def kill_at_points(root: Path, opened: Callable[..., Store], format_: int, first
     raise AssertionError
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("part", range(4))
 def test_a_start_killed_at_any_point_of_the_upgrade_is_made_good_by_the_next(tmp_path, opened, format_, part):
-    points = kill_at_points(tmp_path, opened, format_, part, 4)
+    points = kill_at_points(tmp_path, opened, format_, part, STEP)
     print(f"\nkilled at {points} points of an upgrade, lost nothing")
-    assert points > 12
+    assert points > 48 // STEP
 
 
 def test_an_upgrade_that_commits_halfway_would_be_caught(tmp_path, opened, monkeypatch):

@@ -1,7 +1,8 @@
-"""How hard hypothesis looks: `fast` unless HYPOTHESIS_PROFILE says `deep`.
+"""How hard hypothesis looks: `fast` unless HYPOTHESIS_PROFILE says otherwise.
 
-`fast` draws the same examples every time, so that a red build is never luck. `deep` draws new ones from a seed
-that stands in the header of the run: `--hypothesis-seed` with it, and the profile, make the run again.
+`fast` draws the same examples every time, so that a red build is never luck; more of them in a proof. `unshrunk` is the
+same for those who only ask whether a test fails. `deep` draws new ones from a seed that stands in the header of the
+run: `--hypothesis-seed` with it, and the profile, make the run again.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import random
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from tests.support.sizes import sized
+
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "fast")
 SLOW_STARTS = (HealthCheck.too_slow, HealthCheck.data_too_large)
 
 settings.register_profile(
-    "fast", derandomize=True, database=None, deadline=None, max_examples=100, stateful_step_count=50,
-    report_multiple_bugs=False,
-    suppress_health_check=SLOW_STARTS)
+    "fast", derandomize=True, database=None, deadline=None, max_examples=sized(30, 100),
+    stateful_step_count=sized(30, 50), report_multiple_bugs=False, suppress_health_check=SLOW_STARTS)
+settings.register_profile("unshrunk", settings.get_profile("fast"), phases=(Phase.explicit, Phase.generate))
 settings.register_profile(
     "deep", database=None, deadline=None, max_examples=3_000, stateful_step_count=120, print_blob=True,
     phases=(Phase.explicit, Phase.generate, Phase.target, Phase.shrink), suppress_health_check=SLOW_STARTS)

@@ -1,0 +1,12 @@
+"""How much the longest tests look at: a sample, or as much as a proof needs where PROOF is set, as by `make proof`."""
+
+from __future__ import annotations
+
+import os
+
+IS_PROOF = os.environ.get("PROOF", "") not in ("", "0")
+
+
+def sized(sample: int, proof: int, variable: str = "") -> int:
+    """Return how much to look at, of which an environment variable may have the last word."""
+    return int(os.environ.get(variable) or (proof if IS_PROOF else sample))
