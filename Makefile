@@ -22,7 +22,7 @@ test: check
 proof: $(VENV)/test.ok
 	@echo "The proof takes about 9 minutes on two cores, 4 of them with the canary."
 	@begun=$$(date +%s); export PROOF=1; \
-	$(BIN)/python -m pytest -n 2 -m "proof or hypothesis" tests --ignore tests/canary && \
+	$(BIN)/python -m pytest -n 2 --timeout 300 -m "proof or hypothesis" tests --ignore tests/canary && \
 	$(BIN)/python -m pytest -m proof tests/canary; \
 	result=$$?; echo "The proof took $$(($$(date +%s) - begun)) s."; exit $$result
 
