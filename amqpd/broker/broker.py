@@ -17,11 +17,10 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from amqpd.broker.access import Operator, User
-from amqpd.broker.atomic import Atomic
+from amqpd.broker.changes import Changes
 from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import (
     BindingDefinition,
-    Change,
     Defined,
     Definition,
     Deleted,
@@ -32,20 +31,21 @@ from amqpd.broker.definitions import (
     VhostDefinition,
 )
 from amqpd.broker.effort import Effort
-from amqpd.broker.forced_closes import Closable, ForcedCloses
 from amqpd.broker.page_store import MemoryPageStore
 from amqpd.broker.ports import Journal, PageStore
 from amqpd.broker.queue.pages import FEWEST_OCTETS, StoredMessages
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.remembered import CommonMemory
 from amqpd.broker.statistics import ChannelStatistics, ConnectionStatistics
+from amqpd.broker.step_job import Act, StepJob
 from amqpd.broker.unacked_contents import UnackedContents
 from amqpd.broker.vhost import Vhost
-from amqpd.broker.worklist import Worklist, nothing
+from amqpd.broker.worklist import Worklist
 from amqpd.errors import AmqpException, ReplyCode
 from amqpd.message import Message
 
 OPERATOR = Operator()
+CLOSE_STEPS = 150               # what it takes to close a connection, with its lines of the log; see effort.py
 PAGED_OUT_A_TURN = 4 << 20      # octets: what takes a few milliseconds
 LOOK_MS = 10                    # over which it is judged whether consumers keep up
 UNACKED_ROUNDS = 4              # so many rounds of unacked messages are what waiting ones may take in memory
@@ -67,8 +67,14 @@ class AlreadyThere(AmqpException):
         super().__init__(ReplyCode.PRECONDITION_FAILED, text)
 
 
-class Connection(Closable, Protocol):
+class Connection(Protocol):
     """A client's connection as the broker sees it: to be listed, and to be closed."""
+
+    def force_close_soon(self, reason: str) -> None:
+        """Have `close_forced` close it with 320 and this reason; until then it does nothing more."""
+
+    def close_forced(self) -> None:
+        """Close it, unless it has closed meanwhile."""
 
     @property
     def user_name(self) -> str:
@@ -119,8 +125,7 @@ class Broker:
         self.unacked_contents = UnackedContents(self.worklist, self.page_store.budget.limit // UNACKED_ROUNDS)
         self.next_message_number = first_number
         self._next_queue_number = first_number
-        self.last_batch = 0
-        self._atomic = Atomic(journal, nothing)
+        self._changes = Changes(journal)
         self.is_behind = False      # whether publishers should wait until consumers have taken more
         self._looks_again_ms = 0
         self.vhost_definitions: dict[str, VhostDefinition] = {}
@@ -131,9 +136,9 @@ class Broker:
         """Raises AlreadyThere."""
         if definition.name in self.vhosts:
             raise AlreadyThere(f"vhost '{definition.name}' already exists")
-        with self._atomic:
+        with self._changes:
             self._build_vhost(definition)
-            self._record(Defined(definition))
+            self._changes.record(Defined(definition))
 
     def delete_vhost(self, name: str) -> None:
         """Delete a vhost with all that is in it; its connections are closed. Raises NoSuchThing.
@@ -142,12 +147,12 @@ class Broker:
         """
         vhost = self.vhost(name)
         self._close([one for one in self.connections.values() if one.vhost_name == name], f"vhost '{name}' is deleted")
-        with self._atomic:
+        with self._changes:
             for user in self.users.values():
                 user.forbid(name)
             del self.vhosts[name]
-            vhost.end()
-            self._record(Deleted(self.vhost_definitions.pop(name)))
+            vhost.topology.end()
+            self._changes.record(Deleted(self.vhost_definitions.pop(name)))
 
     def vhost(self, name: str) -> Vhost:
         """Raises NoSuchThing."""
@@ -204,17 +209,17 @@ class Broker:
         if definition.name in self.users:
             raise AlreadyThere(f"user '{definition.name}' already exists")
         user = User(definition)
-        with self._atomic:
+        with self._changes:
             self.users[definition.name] = user
-            self._record(Defined(definition))
+            self._changes.record(Defined(definition))
 
     def delete_user(self, name: str) -> None:
         """Delete a user with his permissions; his connections are closed. Raises NoSuchThing."""
         user = self.user(name)
         self._close([one for one in self.connections.values() if one.user_name == name], f"user '{name}' is deleted")
-        with self._atomic:
+        with self._changes:
             del self.users[name]
-            self._record(Deleted(user.definition))
+            self._changes.record(Deleted(user.definition))
 
     def change_password(self, name: str, password_hash: str, algorithm: str) -> None:
         """Give a user a new password, as `access.hash_password` made it; running connections stay.
@@ -223,35 +228,35 @@ class Broker:
         """
         user = self.user(name)
         definition = replace(user.definition, password_hash=password_hash, hashing_algorithm=algorithm)
-        with self._atomic:
+        with self._changes:
             user.definition = definition
-            self._record(Defined(definition))
+            self._changes.record(Defined(definition))
 
     def set_user_tags(self, name: str, tags: tuple[str, ...]) -> None:
         """Give a user these tags in place of those he had, on running connections too. Raises NoSuchThing."""
         user = self.user(name)
         definition = replace(user.definition, tags=tags)
-        with self._atomic:
+        with self._changes:
             user.definition = definition
-            self._record(Defined(definition))
+            self._changes.record(Defined(definition))
 
     def set_permissions(self, permission: PermissionDefinition) -> None:
         """Set what a user may do in a vhost. Raises NoSuchThing."""
         vhost, user = self.vhost(permission.vhost), self.user(permission.user)
-        with self._atomic:
-            vhost.version += 1
+        with self._changes:
+            vhost.routing.version += 1
             user.permit(permission)
-            self._record(Defined(permission))
+            self._changes.record(Defined(permission))
 
     def clear_permissions(self, user_name: str, vhost_name: str) -> None:
         """Take away all a user may do in a vhost; his connections stay, and are refused. Raises NoSuchThing."""
         vhost, user = self.vhost(vhost_name), self.user(user_name)
         permission = user.permissions.get(vhost_name)
         if permission is not None:
-            with self._atomic:
-                vhost.version += 1
+            with self._changes:
+                vhost.routing.version += 1
                 user.forbid(vhost_name)
-                self._record(Deleted(permission))
+                self._changes.record(Deleted(permission))
 
     def user(self, name: str) -> User:
         """Raises NoSuchThing."""
@@ -322,8 +327,17 @@ class Broker:
         else:
             vhost.bind(OPERATOR, definition, owner=OPERATOR)
 
-    def _close(self, connections: list[Closable], reason: str) -> None:
-        ForcedCloses(self.worklist, connections, reason)
+    def _close(self, connections: list[Connection], reason: str) -> None:
+        """Close connections by force, some at a time: there may be very many.
 
-    def _record(self, change: Change) -> None:
-        self.last_batch = self.journal.changed(change)
+        From now on nothing more is carried out for them or delivered to them, whenever it is their turn.
+        """
+        for connection in connections:
+            connection.force_close_soon(reason)
+        if connections:
+            StepJob(_closes(connections[::-1]), self.worklist)
+
+
+def _closes(connections: list[Connection]) -> Iterator[Act]:
+    while connections:
+        yield CLOSE_STEPS, connections.pop().close_forced

@@ -95,14 +95,11 @@ class _DeadLettersOfQueue:
 
 
 class DeadLetterRouter:
-    """The dead letters of one vhost.
-
-    `next_message_number` gives numbers that rise for ever; `version` changes with the routes.
-    """
+    """The dead letters of one vhost. `next_message_number` gives numbers that rise for ever."""
 
     def __init__(
         self, exchanges: Mapping[str, Exchange], routing: Routing, worklist: Worklist, clock: Clock,
-        next_message_number: Callable[[], int], page_store: PageStore, version: Callable[[], int],
+        next_message_number: Callable[[], int], page_store: PageStore,
     ) -> None:
         self._exchanges = exchanges
         self._routing = routing
@@ -114,7 +111,6 @@ class DeadLetterRouter:
         self._waiting: dict[Queue, int] = {}        # how many runs of each have not been moved
         self._moving: _DeadLettersOfQueue | None = None
         self._page_store = page_store
-        self._version = version
         self._refused: dict[tuple[Queue, DeadLetterRoute], Refused] = {}
         self._retrying = _Retrying(self)
         self._is_waking = False
@@ -296,7 +292,7 @@ class DeadLetterRouter:
         refused = self._refused.get((queue, dead_route))
         if refused is None:
             refused = self._refused[queue, dead_route] = Refused(queue, dead_route, self._page_store, self)
-        refused.add(message, by, self._version())
+        refused.add(message, by, self._routing.version)
         self._ask_to_be_woken()
 
     def _ask_to_be_woken(self) -> None:
@@ -331,7 +327,7 @@ class DeadLetterRouter:
         queue, dead_route = refused.queue, refused.dead_route
         is_over = queue.deleted or not refused
         if not is_over:
-            if refused.is_pointless(self._version()):
+            if refused.is_pointless(self._routing.version):
                 return False
             message = refused.take_first()
             if message is None and refused:

@@ -10,49 +10,18 @@ Spec: queue.declare, channel.close; RabbitMQ docs/queues (exclusive queues).
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from amqpd.broker.worklist import PIECE, Waiters, Worklist
+from amqpd.broker.step_job import Act, StepJob
+from amqpd.broker.worklist import Worklist
 
 REMOVE_STEPS = 20       # what it takes to remove a queue with a binding or two; see broker/effort.py
 
-log = logging.getLogger("amqpd")
 
-Act = tuple[int, Callable[[], object]]      # what it takes, about, in steps, and what does it
+class Departure(StepJob):
+    """The end of something; the server waits for all of these before it stops."""
 
-
-class Departure:
-    """The end of something, act by act; an error in one of them does not keep the others."""
+    __slots__ = ()
 
     def __init__(self, acts: Iterator[Act], worklist: Worklist) -> None:
-        self.has_work = True        # see `broker/worklist.py`
-        self._acts = acts
-        self._effort = worklist.effort
-        self._waiters = Waiters(worklist)
-        self.call = self._waiters.call      # calls back when all is done
-        if not self._effort.turn_is_spent:
-            self.work()
-        if self.has_work:
-            worklist.add(self)
-
-    def work(self) -> None:
-        """See `broker/worklist.py`."""
-        stop = self._effort.total + PIECE
-        while self._effort.total < stop:
-            if not self._do_next():
-                self.has_work = False
-                self._waiters.release()
-                return
-
-    def _do_next(self) -> bool:
-        """Return False once there is nothing more to do."""
-        try:
-            steps, act = next(self._acts, (0, None))
-            if act is None:
-                return False
-            self._effort.total += steps
-            act()
-        except Exception:
-            log.exception("internal error at the end of a connection, a channel or a queue")
-        return True
+        super().__init__(acts, worklist, begins_at_once=not worklist.effort.turn_is_spent)

@@ -1,73 +1,118 @@
-"""Exchanges and queues that follow the policies of their vhost: each in its turn, in pieces, once these have changed.
+"""The policies of a vhost, and the exchanges and queues that follow them: each in its turn, in pieces.
 
-What is declared meanwhile has been declared by the new policies, and is passed by. Where policies change again before
-all have followed, it begins anew.
+What is declared while others still follow has been declared by the new policies. Where policies change again before all
+have followed, they begin anew. A queue that cannot follow does not keep the others from it.
+
+RabbitMQ docs/policies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
+from amqpd.broker.changes import Changes
+from amqpd.broker.definitions import Defined, Deleted, PolicyDefinition, QueueDefinition
 from amqpd.broker.exchange import Exchange
+from amqpd.broker.policy import NoSuchPolicy, Policies, check_policy
 from amqpd.broker.queue.queue import Queue
-from amqpd.broker.worklist import PIECE, Waiters, Worklist
+from amqpd.broker.routing import Routing
+from amqpd.broker.rules import QueueRules, queue_rules
+from amqpd.broker.step_job import Act, StepJob
+from amqpd.broker.worklist import Waiters, Worklist
 
 LOOK_STEPS = 10         # what it costs to find the rules of a queue or an exchange, beside a step for each policy
 
 
 class PolicyFollowers:
-    """The exchanges and queues of one vhost; `follow_exchange` and `follow_queue` let one of them follow."""
+    """The policies of one vhost, and who follows them. `name` is the vhost's."""
 
     def __init__(
-        self, exchanges: Mapping[str, Exchange], queues: Mapping[str, Queue], worklist: Worklist,
-        follow_exchange: Callable[[Exchange], None], follow_queue: Callable[[Queue], None],
+        self, name: str, exchanges: Mapping[str, Exchange], queues: Mapping[str, Queue], routing: Routing,
+        changes: Changes, worklist: Worklist,
     ) -> None:
+        self.policies = Policies()
+        self._name = name
         self._exchanges = exchanges
         self._queues = queues
+        self._routing = routing
+        self._changes = changes
         self._worklist = worklist
-        self._follow_exchange = follow_exchange
-        self._follow_queue = follow_queue
-        self._steps = LOOK_STEPS
-        self._left: list[Exchange | Queue] = []     # the next one is the last
+        self._job: StepJob | None = None
         self._waiters = Waiters(worklist)
         self.call = self._waiters.call      # calls back when all have followed
 
-    def follow(self, policies: int) -> None:
-        """Let all follow so many policies: a piece of them at once, and the others from the worklist."""
-        self._steps = LOOK_STEPS + policies
-        self._left = [*self._queues.values(), *self._exchanges.values()]
-        try:
-            self.work()
-        finally:
-            if self._left:
-                self._worklist.add(self)
+    # Policies
 
-    def finish(self) -> None:
-        """Let all follow now, however long that takes: nobody is served yet."""
-        while self._left:
-            self.work()
+    def set_policy(self, policy: PolicyDefinition) -> None:
+        """Set a policy, or an operator's, in place of one of this name; queues and exchanges follow.
+
+        Raises InvalidPolicy.
+        """
+        check_policy(policy)
+        with self._changes:
+            self.policies.set(policy)
+            self._changes.record(Defined(policy))
+        self._follow()
+
+    def clear_policy(self, name: str, *, is_operator: bool = False) -> None:
+        """Take a policy away, or an operator's; queues and exchanges follow. Raises NoSuchPolicy."""
+        with self._changes:
+            policy = self.policies.clear(name, is_operator=is_operator)
+            if policy is not None:
+                self._changes.record(Deleted(policy))
+        if policy is None:
+            raise NoSuchPolicy(name, self._name)
+        self._follow()
+
+    def restore(self, policy: PolicyDefinition) -> None:
+        """Set a policy that the store kept, at start."""
+        self.policies.set(policy)
+        self._follow()
+        self.finish()
+
+    def rules_of(self, queue: QueueDefinition) -> QueueRules:
+        """Return the rules of a queue, by its arguments and the policies that match it."""
+        return queue_rules(queue.arguments, *self.policies.of_queue(queue).definitions)
+
+    def apply_to_exchange(self, exchange: Exchange) -> None:
+        """Let an exchange follow the policies as they are now."""
+        exchange.apply(self.policies.of_exchange(exchange.name).effective)
+        self._routing.version += 1
+
+    def apply_to_queue(self, queue: Queue) -> None:
+        """Let a queue follow the policies as they are now."""
+        if queue.deleted:
+            return
+        rules = self.rules_of(queue.definition)
+        if rules != queue.rules:
+            waiting = len(queue.ready)
+            queue.apply(rules)
+            self._worklist.effort.total += waiting - len(queue.ready)    # those that were too many
+
+    # Followers
 
     @property
     def has_work(self) -> bool:
-        """See `broker/worklist.py`."""
-        return bool(self._left)
+        """Return whether some have not followed yet."""
+        return self._job is not None and self._job.has_work
 
-    def work(self) -> None:
-        """See `broker/worklist.py`."""
-        effort = self._worklist.effort
-        stop = effort.total + PIECE
-        try:
-            while self._left and effort.total < stop:
-                effort.total += self._steps
-                self._let_follow(self._left.pop())
-        finally:
-            if not self._left:
-                self._waiters.release()
+    def finish(self) -> None:
+        """Let all follow now, however long that takes: nobody is served yet."""
+        while self._job is not None and self._job.has_work:
+            self._job.work()
 
-    def _let_follow(self, follower: Exchange | Queue) -> None:
-        if isinstance(follower, Exchange):
-            self._follow_exchange(follower)
-        elif not follower.deleted:
-            waiting = len(follower.ready)
-            self._follow_queue(follower)
-            self._worklist.effort.total += waiting - len(follower.ready)    # those that were too many
+    def _follow(self) -> None:
+        """Let all follow: a piece of them at once, and the others from the worklist."""
+        if self._job is not None:
+            self._job.end()
+        self._job = StepJob(self._acts(), self._worklist, begins_at_once=True)
+
+    def _acts(self) -> Iterator[Act]:
+        steps = LOOK_STEPS + self.policies.count
+        followers: list[Callable[[], None]] = [
+            *[partial(self.apply_to_queue, queue) for queue in self._queues.values()],
+            *[partial(self.apply_to_exchange, exchange) for exchange in self._exchanges.values()]]
+        while followers:
+            yield steps, followers.pop()
+        yield 0, self._waiters.release

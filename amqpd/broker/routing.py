@@ -165,6 +165,8 @@ class Walk:
 class Routing:
     """The routes of one vhost. `exchanges_added` counts the exchanges that were ever added to it.
 
+    `version` has risen whenever what clients remember of an earlier walk, or of a right to publish, might be wrong now.
+
     Long walks are remembered, by exchange and routing key, or by exchange alone where the key plays no part. A walk
     holds as long as none of the exchanges that it visited has changed, whatever else is declared in the vhost.
     """
@@ -172,6 +174,7 @@ class Routing:
     def __init__(self, exchanges: Mapping[str, Exchange], effort: Effort) -> None:
         self.exchanges = exchanges
         self.exchanges_added = 0
+        self.version = 0
         self._effort = effort
         self._known: dict[tuple[Exchange, str | None], Walk] = {}
         self._known_size = 0

@@ -1,13 +1,8 @@
-"""A virtual host: its names, and the rules by which they are declared, bound and deleted.
+"""A virtual host: who may declare, bind and delete what, in RabbitMQ's order of checks.
 
-Owns exchanges, queues and what binds them (`broker/bindings.py`), and every rule of who may declare, bind, delete
-what, in RabbitMQ's order of checks. Nothing here answers a client: a refusal is raised, anything else is done.
-The walk from an exchange to queues is in `broker/routing.py`.
-
-Always true between calls:
-- both ends of a binding exist;
-- what is durable, and a binding between durable ends, has been recorded in the journal;
-- `version` has risen whenever an earlier answer of `route` might differ.
+Nothing here answers a client: a refusal is raised, anything else is done. What there is in the vhost is in
+`broker/topology.py`, the walk from an exchange to queues in `broker/routing.py`, the policies in
+`broker/policy_followers.py`.
 
 Spec: §3.1; RabbitMQ docs/queues, docs/exchanges, docs/e2e, docs/ae, docs/access-control.
 """
@@ -16,9 +11,7 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -35,36 +28,28 @@ from amqpd.broker.arguments import (
     describe_queue,
     named_exchange,
 )
-from amqpd.broker.atomic import NEVER, Atomic
-from amqpd.broker.bindings import Bindings, steps_to_remove
+from amqpd.broker.changes import Changes
 from amqpd.broker.clock import Clock
 from amqpd.broker.dead_letter_router import DeadLetterRouter
 from amqpd.broker.definitions import (
     BindingDefinition,
-    Change,
     Defined,
     Definition,
-    Deleted,
     ExchangeDefinition,
     PolicyDefinition,
     QueueDefinition,
 )
-from amqpd.broker.departure import REMOVE_STEPS, Act, Departure
-from amqpd.broker.exchange import BindingKey, DefaultExchange, Destination, Exchange, binding_key
-from amqpd.broker.leaving import Leaving
+from amqpd.broker.exchange import DefaultExchange, Destination, Exchange, binding_key
 from amqpd.broker.page_store import MemoryPageStore
-from amqpd.broker.policy import NoSuchPolicy, Policies, check_policy
 from amqpd.broker.policy_followers import PolicyFollowers
 from amqpd.broker.ports import Journal, PageStore, ReplySubscriber
 from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.queue.purge import Purge
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.routing import Routing
-from amqpd.broker.rules import QueueRules, queue_rules
-from amqpd.broker.teardown import Teardown
+from amqpd.broker.topology import Topology
 from amqpd.broker.worklist import Worklist
 from amqpd.errors import ChannelException, ReplyCode
-from amqpd.message import Message
 
 RESERVED_PREFIX = "amq."
 REPLY_TO = "amq.rabbitmq.reply-to"
@@ -91,27 +76,25 @@ class Vhost:
         page_store: PageStore | None = None, worklist: Worklist | None = None,
     ) -> None:
         self.name = name
-        self.version = 0
         self.queues: dict[str, Queue] = {}
         self.exchanges: dict[str, Exchange] = {"": DefaultExchange(name, self.queues)}
         self.reply_subscribers: dict[str, ReplySubscriber] = {}
-        self.policies = Policies()
-        self.worklist = worklist or Worklist()
-        self.followers = PolicyFollowers(
-            self.exchanges, self.queues, self.worklist, self._apply_to_exchange, self._apply_to_queue)
-        self.leaving = Leaving(self.worklist, self._note_unfinished)
-        self.routing = Routing(self.exchanges, self.worklist.effort)
-        self._bindings = Bindings()
-        self._exclusive: dict[object, dict[Queue, None]] = {}     # exclusive queues by their owners
+        self.worklist = worklist = worklist or Worklist()
+        self.changes = Changes(journal)
+        self.routing = Routing(self.exchanges, worklist.effort)
         self._journal = journal
-        self._page_store = page_store
-        self._batch = 0
-        self._atomic = Atomic(journal, self._await_for_ever)
+        self._page_store = page_store or MemoryPageStore()
         self._next_queue_number = next_queue_number
         self._clock = clock or Clock()
         self.dead_letters = DeadLetterRouter(
-            self.exchanges, self.routing, self.worklist, self._clock, next_message_number or next_queue_number,
-            page_store or MemoryPageStore(), lambda: self.version)
+            self.exchanges, self.routing, worklist, self._clock, next_message_number or next_queue_number,
+            self._page_store)
+        self.topology = Topology(
+            self.exchanges, self.queues, self.routing, self.dead_letters, self.changes, worklist)
+        self.leaving = self.topology.leaving
+        self.followers = PolicyFollowers(
+            name, self.exchanges, self.queues, self.routing, self.changes, worklist)
+        self.policies = self.followers.policies
         for exchange, kind in PREDECLARED.items():
             self.exchanges[exchange] = Exchange(ExchangeDefinition(name, exchange, kind, durable=True))
         trace = ExchangeDefinition(name, "amq.rabbitmq.trace", "topic", durable=True, internal=True)
@@ -144,7 +127,7 @@ class Vhost:
 
     def bindings(self) -> Iterator[BindingDefinition]:
         """Every binding but the default exchange's implicit ones."""
-        yield from self._bindings
+        yield from self.topology.bindings
 
     # Exchanges
 
@@ -172,11 +155,11 @@ class Vhost:
             user.require(self.name, "read", "exchange", name)
             user.require(self.name, "write", "exchange", alternate)
         self._await_exchange(name)
-        self._apply_to_exchange(exchange)
-        with self._atomic:
-            self._add_exchange(exchange)
+        self.followers.apply_to_exchange(exchange)
+        with self.changes:
+            self.topology.add_exchange(exchange)
             if definition.durable:
-                self._record(Defined(definition))
+                self.changes.record(Defined(definition))
 
     def find_exchange(self, name: str) -> Exchange:
         """What a passive declare asks. Raises ChannelException: NOT_FOUND, ACCESS_REFUSED for the default one."""
@@ -201,7 +184,7 @@ class Vhost:
         if if_unused and exchange.bindings:
             raise ChannelException(
                 ReplyCode.PRECONDITION_FAILED, f"{describe_exchange(name, self.name)} in use")
-        self._remove_exchange(exchange)
+        self.topology.remove_exchange(exchange)
         self._await_exchange(name)
 
     def _await_exchange(self, name: str) -> None:
@@ -211,31 +194,6 @@ class Vhost:
     def _refuse_default(self, name: str) -> None:
         if not name:
             raise ChannelException(ReplyCode.ACCESS_REFUSED, "operation not permitted on the default exchange")
-
-    def _add_exchange(self, exchange: Exchange) -> None:
-        self.exchanges[exchange.name] = exchange
-        self.routing.exchanges_added += 1
-        self.version += 1
-
-    def _remove_exchange(self, exchange: Exchange) -> None:
-        with self._atomic:
-            del self.exchanges[exchange.name]
-            exchange.leave()
-            self.routing.gone(exchange)
-            self.version += 1
-            if exchange.definition.durable:
-                self._record(Deleted(exchange.definition))
-            self.leaving.exchange(exchange, self._take_apart_exchange(exchange))
-
-    def _take_apart_exchange(self, exchange: Exchange) -> Iterator[int]:
-        with self._atomic:
-            outgoing = [*exchange.bindings][::-1]
-            while outgoing:
-                key = outgoing.pop()
-                if key in exchange.bindings:        # else the queue that it led to has gone meanwhile
-                    self._remove_binding(exchange, key)
-                yield steps_to_remove(key)
-            yield from self._remove_incoming("exchange", exchange.name)
 
     # Queues
 
@@ -269,10 +227,10 @@ class Vhost:
         check_queue_arguments(definition if definition.name else msgspec.structs.replace(definition, name=name))
         created = self._as_stored(definition, name, number=self._next_queue_number())
         queue = self._new_queue(created, owner if created.exclusive else None)
-        with self._atomic:
-            self._add_queue(queue)
+        with self.changes:
+            self.topology.add_queue(queue)
             if created.durable:
-                self._record(Defined(created))
+                self.changes.record(Defined(created))
         return queue
 
     def _as_stored(self, definition: QueueDefinition, name: str, number: int = 0) -> QueueDefinition:
@@ -297,7 +255,7 @@ class Vhost:
         if if_unused and queue.consumers:
             raise ChannelException(ReplyCode.PRECONDITION_FAILED, f"{describe_queue(name, self.name)} in use")
         count = len(queue.ready)
-        self.remove_queue(queue)
+        self.topology.remove_queue(queue)
         return count
 
     def purge_queue(self, user: User, name: str, owner: object) -> Purge:
@@ -311,73 +269,11 @@ class Vhost:
             raise MessageNotLoaded(queue.jobs.call)
         return queue.purge()
 
-    def note_batch(self, batch: int) -> None:
-        """Let answers about this vhost wait for this batch of the journal too; 0 is none."""
-        self._batch = max(batch, self._batch)
-
     def _new_queue(self, definition: QueueDefinition, owner: object | None) -> Queue:
         return Queue(
-            definition, self._journal, owner=owner, rules=self._rules_of(definition), clock=self._clock, sink=self,
-            page_store=self._page_store, worklist=self.worklist)
-
-    def _add_queue(self, queue: Queue) -> None:
-        self.queues[queue.name] = queue
-        self.exchanges[""].changes += 1
-        if queue.owner is not None:
-            self._exclusive.setdefault(queue.owner, {})[queue] = None
-        self.version += 1
-
-    def remove_queue(self, queue: Queue) -> None:
-        """Take a queue away with all that hangs on it, without asking anybody."""
-        if queue.deleted:
-            return
-        with self._atomic:
-            del self.queues[queue.name]
-            if queue.owner is not None:
-                self._forget_owner(queue)
-            self.exchanges[""].changes += 1
-            self.version += 1
-            # So that nothing leads to it, before its bindings have gone.
-            queue.delete(is_still_stored=queue.definition.durable and self.dead_letters.has_dead_letters_of(queue))
-            if queue.definition.durable and not queue.is_still_stored:
-                self._record(Deleted(queue.definition))
-            self.leaving.queue(queue, self._take_apart_queue(queue))
-        self.routing.gone(queue)
-        if queue.name in self.leaving.queues:
-            self.routing.forget()
-        queue.end()
-
-    def _take_apart_queue(self, queue: Queue) -> Iterator[int]:
-        with self._atomic:
-            if queue.is_still_stored:
-                # What died before the deletion is moved before it is recorded: no crash loses what was confirmed.
-                yield from self.dead_letters.move_those_of(queue)
-                queue.records.close()
-                self._record(Deleted(queue.definition))
-            yield from self._remove_incoming("queue", queue.name)
-
-    def _note_unfinished(self, is_unfinished: bool) -> None:
-        self._batch = max(self._journal.unfinished(is_unfinished), self._batch)
-
-    def _forget_owner(self, queue: Queue) -> None:
-        owned = self._exclusive.get(queue.owner, {})
-        owned.pop(queue, None)
-        if not owned:
-            self._exclusive.pop(queue.owner, None)
-
-    def connection_ended(self, owner: object) -> Departure:
-        """The exclusive queues of a connection end with it. Spec: queue.declare."""
-        return Departure(self.leave(owner), self.worklist)
-
-    def leave(self, owner: object) -> Iterator[Act]:
-        """Go through what takes away the exclusive queues of a connection, one at a time."""
-        for queue in [*self._exclusive.get(owner, ())]:
-            yield REMOVE_STEPS, partial(self.remove_queue, queue)
-
-    def consumer_left(self, queue: Queue) -> None:
-        """An auto-delete queue goes with its last consumer. Spec: queue.declare."""
-        if queue.definition.auto_delete and queue.is_unused:
-            self.remove_queue(queue)
+            definition, self._journal, owner=owner, rules=self.followers.rules_of(definition), clock=self._clock,
+            sink=self.dead_letters, unused=self.topology.remove_queue, page_store=self._page_store,
+            worklist=self.worklist)
 
     # Bindings
 
@@ -391,13 +287,8 @@ class Vhost:
         source = self.exchange(binding.source)
         destination = self._destination(binding, owner)
         key = source.new_key(binding)
-        if key is None:
-            return
-        with self._atomic:
-            self._bindings.add(source, key, binding, destination)
-            self.version += 1
-            if self._is_durable(source, destination):
-                self._record(Defined(binding))
+        if key is not None:
+            self.topology.bind(source, key, binding, destination)
 
     def unbind(self, user: User, binding: BindingDefinition, owner: object) -> None:
         """Remove a binding; one that is not there is fine, also where an end of it is missing.
@@ -413,7 +304,7 @@ class Vhost:
         if binding.destination in leaving:
             return      # so does the binding
         self._destination(binding, owner)
-        self._remove_binding(source, key)
+        self.topology.remove_binding(source, key)
 
     def _check_binding_rights(self, user: User, binding: BindingDefinition) -> None:
         self._refuse_default(binding.source)
@@ -427,148 +318,27 @@ class Vhost:
             return self.queue(binding.destination, owner)
         return self.exchange(binding.destination)
 
-    def _is_durable(self, source: Exchange, destination: Destination) -> bool:
-        return source.definition.durable and destination.definition.durable
-
-    def _remove_binding(self, source: Exchange, key: BindingKey) -> None:
-        """Take one binding away, and an auto-delete source with its last one."""
-        with self._atomic:
-            binding, destination = self._bindings.remove(source, key)
-            self.version += 1
-            if self._is_durable(source, destination):
-                self._record(Deleted(binding))
-        if source.definition.auto_delete and not source.bindings and source.name in self.exchanges:
-            self._remove_exchange(source)
-
-    def _remove_incoming(self, kind: str, name: str) -> Iterator[int]:
-        incoming = self._bindings.leading_to(kind, name)[::-1]
-        while incoming:
-            name_of_source, key = incoming.pop()
-            source = self.exchanges.get(name_of_source) or self.leaving.exchanges.get(name_of_source)
-            if source is not None and key in source.bindings:
-                self._remove_binding(source, key)
-            yield steps_to_remove(key)
-
-    # Routing
-
-    def route(self, exchange: Exchange, keys: Collection[str], headers: Mapping[str, Any]) -> list[Queue]:
-        """Return the queues a message reaches from here, each once; see broker/routing.py."""
-        return self.routing.route(exchange, keys, lambda: headers)
-
-    # Policies
-
-    def set_policy(self, policy: PolicyDefinition) -> None:
-        """Set a policy, or an operator's, in place of one of this name; queues and exchanges follow, see `followers`.
-
-        Raises InvalidPolicy. RabbitMQ docs/policies.
-        """
-        check_policy(policy)
-        with self._atomic:
-            self.policies.set(policy)
-            self._record(Defined(policy))
-        self.followers.follow(self.policies.count)
-
-    def clear_policy(self, name: str, *, is_operator: bool = False) -> None:
-        """Take a policy away, or an operator's; queues and exchanges follow. Raises NoSuchPolicy."""
-        with self._atomic:
-            policy = self.policies.clear(name, is_operator=is_operator)
-            if policy is not None:
-                self._record(Deleted(policy))
-        if policy is None:
-            raise NoSuchPolicy(name, self.name)
-        self.followers.follow(self.policies.count)
-
-    def _apply_to_exchange(self, exchange: Exchange) -> None:
-        exchange.apply(self.policies.of_exchange(exchange.name).effective)
-        self.version += 1
-
-    def _apply_to_queue(self, queue: Queue) -> None:
-        rules = self._rules_of(queue.definition)
-        if rules != queue.rules:
-            queue.apply(rules)
-
-    def _rules_of(self, queue: QueueDefinition) -> QueueRules:
-        return queue_rules(queue.arguments, *self.policies.of_queue(queue).definitions)
-
-    def dead_letter(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
-        """See `broker/queue/queue.py`."""
-        self.dead_letters.dead_letter(queue, run, reason, is_stored=is_stored)
-
-    def is_behind(self, queue: Queue) -> bool:
-        """See `broker/queue/queue.py`."""
-        return self.dead_letters.is_behind(queue)
-
-    def unused(self, queue: Queue) -> None:
-        """A queue that nobody has used for as long as it may be. RabbitMQ docs/ttl (queue TTL)."""
-        self.remove_queue(queue)
-
-    # The end
-
-    def end(self) -> None:
-        """Let go of everything: the vhost has been deleted, and nobody finds it any more.
-
-        From now on its queues take, hand out and record nothing; they end, and bindings go, in pieces.
-        """
-        for queue in self.queues.values():
-            queue.delete()
-        for queue in self.leaving.queues.values():
-            queue.records.close()
-        exchanges = [*self.exchanges.values(), *self.leaving.exchanges.values()]
-        self.leaving.end()
-        Teardown(self.worklist, exchanges, self._bindings, self.queues)
-
     # What the store kept
 
     def restore(self, definitions: Iterable[Definition]) -> None:
         """Build what was durable, at start; nothing is recorded again. Exchanges and queues before bindings."""
         for definition in definitions:
             if isinstance(definition, PolicyDefinition):
-                self.policies.set(definition)
-                self.followers.follow(self.policies.count)
-                self.followers.finish()
+                self.followers.restore(definition)
             elif isinstance(definition, ExchangeDefinition):
                 exchange = Exchange(definition)
-                self._apply_to_exchange(exchange)
-                self._add_exchange(exchange)
+                self.followers.apply_to_exchange(exchange)
+                self.topology.add_exchange(exchange)
             elif isinstance(definition, QueueDefinition):
-                self._add_queue(self._new_queue(definition, None))
+                self.topology.add_queue(self._new_queue(definition, None))
             elif isinstance(definition, BindingDefinition):
                 ends: Mapping[str, Destination] = (
                     self.queues if definition.destination_type == "queue" else self.exchanges)
                 source = self.exchanges[definition.source]
                 key = source.new_key(definition)
                 if key is not None:
-                    self._bindings.add(source, key, definition, ends[definition.destination])
-                self.version += 1
-
-    def _record(self, change: Change) -> None:
-        self._batch = max(self._journal.changed(change), self._batch)
-
-    def _await_for_ever(self) -> None:
-        """Let nobody hear of this vhost what may not be true after the stop that follows."""
-        self._batch = NEVER
-
-    @property
-    def awaited_batch(self) -> int:
-        """The journal's batch that holds the newest change of a definition, and the newest purge; 0 if on disk.
-
-        An answer waits for it whoever made the change: that something is there already, or gone already, is as
-        much of a promise.
-        """
-        return self._batch
-
-    def on_commit(self, batch: int) -> None:
-        """This batch and all before it are on disk."""
-        if batch >= self._batch:
-            self._batch = 0
+                    self.topology.add_binding(source, key, definition, ends[definition.destination])
 
     def check(self) -> None:
         """Assert what must hold between calls."""
-        if not self.leaving.has_work:
-            self._bindings.check(self.exchanges, self.queues)
-        owned = {queue for queues in self._exclusive.values() for queue in queues}
-        assert owned == {queue for queue in self.queues.values() if queue.owner is not None} and all(
-            self._exclusive.values()), "an exclusive queue outlives its connection"
-        for queue in self.queues.values():
-            assert not queue.deleted
-            queue.check()
+        self.topology.check()

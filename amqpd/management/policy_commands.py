@@ -39,7 +39,7 @@ class PolicyCommands:
     async def _set_policy(self, policy: PolicyDefinition) -> None:
         vhost = vhost_of(self._broker, policy.vhost)
         try:
-            vhost.set_policy(policy)
+            vhost.followers.set_policy(policy)
         except InvalidPolicy as error:
             faults = "\n".join(error.faults)
             raise Refusal(f"Validation failed\n\n{faults}\n", EXIT_UNAVAILABLE) from None
@@ -56,7 +56,7 @@ class PolicyCommands:
     async def _clear_policy(self, name: str, policy: str, *, is_operator: bool) -> None:
         vhost = vhost_of(self._broker, name)
         try:
-            vhost.clear_policy(policy, is_operator=is_operator)
+            vhost.followers.clear_policy(policy, is_operator=is_operator)
         except NoSuchPolicy:
             raise Refusal("Parameter does not exist", EXIT_UNAVAILABLE) from None
         await _followed(vhost)

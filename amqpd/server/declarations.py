@@ -247,5 +247,5 @@ def _declare_policy(broker: Broker, policy: PolicyDeclaration, *, is_operator: b
     if faults := plain_policy_faults(wanted):
         raise InvalidPolicy(faults)
     if wanted not in vhost.policies.listed(is_operator=is_operator):
-        vhost.set_policy(wanted)
+        vhost.followers.set_policy(wanted)
         vhost.followers.finish()

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 from pamqp.base import Frame
 from pamqp.commands import Channel as ChannelMethods
 
-from amqpd.broker.departure import Act, Departure
+from amqpd.broker.departure import Departure
 from amqpd.broker.statistics import ChannelStatistics
+from amqpd.broker.step_job import Act
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.session.consuming import Consuming
 from amqpd.session.publishing import Publishing
@@ -158,7 +159,7 @@ class Channel:
             self._is_answering = False
         if answer is not None:
             if method.index >> 16 in TOPOLOGY_CLASSES:
-                self.hold_output_until(self.vhost.awaited_batch)
+                self.hold_output_until(self.vhost.changes.awaited_batch)
             self.outbox.write(answer if isinstance(answer, bytes) else encode_method(self.number, answer))
         if self._afterwards:
             afterwards, self._afterwards = self._afterwards, []

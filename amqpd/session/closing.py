@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import chain
 
-from amqpd.broker.departure import Act, Departure
+from amqpd.broker.departure import Departure
 from amqpd.broker.queue.pager import MessageNotLoaded
+from amqpd.broker.step_job import Act
 from amqpd.broker.worklist import nothing
 from amqpd.errors import ConnectionException, ReplyCode
 from amqpd.session.channel import Channel
@@ -147,7 +148,7 @@ class Closing:
         state.memory.clear()
         self._reader.skip_contents()
         if state.vhost is not None:
-            acts = chain(_parting(ended), state.vhost.leave(state), _releases(ended))
+            acts = chain(_parting(ended), state.vhost.topology.leave(state), _releases(ended))
             state.departs(Departure(acts, state.broker.worklist))
             del state.broker.connections[state.number]
             state.log.info("%s: closing AMQP connection", state.name)

@@ -118,7 +118,7 @@ class Session:
         """This batch and all before it are on disk."""
         state = self.state
         if state.vhost is not None:
-            state.vhost.on_commit(batch)
+            state.vhost.changes.on_commit(batch)
         self.outbox.on_commit(batch)
         state.confirms.on_commit(batch)
 

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 from pamqp.commands import Basic
 
 from amqpd.broker.arguments import check_consumer_arguments, type_of_queue
-from amqpd.broker.departure import REMOVE_STEPS, Act
+from amqpd.broker.departure import REMOVE_STEPS
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.queue import Queue
+from amqpd.broker.step_job import Act
 from amqpd.broker.vhost import REPLY_TO, generated_name
 from amqpd.broker.worklist import PIECE, nothing
 from amqpd.errors import ConnectionException, ReplyCode
@@ -205,7 +206,7 @@ class Consuming:
 
     def _leave(self, consumer: Consumer) -> None:
         consumer.queue.unsubscribe(consumer)
-        self._channel.vhost.consumer_left(consumer.queue)
+        self._channel.vhost.topology.consumer_left(consumer.queue)
         consumer.queue.dispatch()
 
     # Getting
@@ -327,7 +328,7 @@ class Consuming:
         while self._left:
             queue = self._left.pop().queue
             steps = LEAVE_STEPS + (REMOVE_STEPS if queue.definition.auto_delete else 0)
-            yield steps, partial(vhost.consumer_left, queue)
+            yield steps, partial(vhost.topology.consumer_left, queue)
             yield 0, queue.dispatch
 
     def check(self) -> None:

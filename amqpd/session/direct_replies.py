@@ -55,14 +55,14 @@ class DirectReplies:
         self.tag = tag
         self._address = new_reply_address(channel.owner.number, channel.number)
         channel.vhost.reply_subscribers[self._address] = self
-        channel.vhost.version += 1
+        channel.vhost.routing.version += 1
 
     def end(self) -> None:
         """Stop the reply consumer, if there is one."""
         if self.tag is not None:
             vhost = self._channel.vhost
             del vhost.reply_subscribers[self._address]
-            vhost.version += 1
+            vhost.routing.version += 1
             self.tag = None
 
     def deliver_reply(self, message: Message) -> None:

@@ -71,7 +71,7 @@ class Targets:
 
     def refresh(self) -> None:
         """Forget the targets if topology or permissions have changed."""
-        version = self._channel.vhost.version
+        version = self._channel.vhost.routing.version
         if self._version != version:
             self.by_arguments.clear()
             self._matched.clear()

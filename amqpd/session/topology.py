@@ -142,7 +142,7 @@ class Topology:
         self._purge = None if purge.is_done else purge
         if not purge.is_done:
             raise MessageNotLoaded(purge.call)
-        channel.vhost.note_batch(purge.batch)
+        channel.vhost.changes.note(purge.batch)
         return None if method.nowait else Queue.PurgeOk(purge.count)
 
     def on_queue_bind(self, method: Queue.Bind) -> Queue.BindOk | None:

@@ -66,7 +66,7 @@ CATCHES_ALL = {
     ("broker/dead_letter_router.py", "_move"): "a message that cannot be moved is set aside, and the others are moved",
     ("broker/dead_letter_router.py", "_move_refused"): "one that cannot be moved is set aside, and others follow",
     ("broker/dead_letter_router.py", "_publish"): "a queue that cannot take dead letters leaves them where they were",
-    ("broker/departure.py", "_do_next"): "what ends lets go of all it has, whatever fails",
+    ("broker/step_job.py", "_do_next"): "an act that fails does not keep the others of its job from being done",
     ("broker/hand_over.py", "_publish"): "a queue that cannot take a message does not keep the others from it",
     ("broker/queue/jobs.py", "run"): "a job that fails is over, whoever caused it",
     ("broker/worklist.py", "_work_on"): "a job that fails is over, and the others go on",

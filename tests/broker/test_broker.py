@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from amqpd.broker.broker import AlreadyThere, Broker, NoSuchThing
+from amqpd.broker.broker import CLOSE_STEPS, AlreadyThere, Broker, NoSuchThing
 from amqpd.broker.definitions import (
     BindingDefinition,
     Defined,
@@ -18,7 +18,6 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
-from amqpd.broker.forced_closes import CLOSE_STEPS
 from amqpd.broker.worklist import PIECE
 from amqpd.errors import ChannelException
 from tests.support.journals import RecordingJournal
@@ -99,7 +98,6 @@ def test_all_of_it_is_recorded(broker: Broker, journal: RecordingJournal) -> Non
     assert journal.now.in_order() == [
         VhostDefinition("/"), VhostDefinition("other"), UserDefinition("somebody", "new hash"),
         PermissionDefinition("somebody", "/", read=".*")]
-    assert broker.last_batch == journal.batch
 
 
 def test_a_deleted_user_leaves_nothing_behind(broker: Broker, journal: RecordingJournal) -> None:
@@ -149,15 +147,15 @@ def test_a_vhost_that_is_made_again_is_empty_and_nobody_s(broker: Broker) -> Non
 
 
 def test_new_permissions_make_publishers_look_again(broker: Broker) -> None:
-    version = broker.vhosts["/"].version
+    version = broker.vhosts["/"].routing.version
     broker.set_permissions(PermissionDefinition("somebody", "/"))
-    assert broker.vhosts["/"].version > version
+    assert broker.vhosts["/"].routing.version > version
 
 
 def test_permissions_that_are_cleared_make_publishers_look_again(broker: Broker, journal: RecordingJournal) -> None:
-    version = broker.vhosts["/"].version
+    version = broker.vhosts["/"].routing.version
     broker.clear_permissions("somebody", "/")
-    assert broker.vhosts["/"].version > version
+    assert broker.vhosts["/"].routing.version > version
     assert not broker.users["somebody"].may_enter("/")
     assert journal.changes[-1] == Deleted(PermissionDefinition("somebody", "/", read=".*"))
 
@@ -207,7 +205,7 @@ def test_a_new_broker_is_built_from_what_was_kept(broker: Broker, journal: Recor
     assert recorded.is_empty, "nothing is recorded again"
     assert len(vhost.queues["orders"].ready) == 2
     assert vhost.queues["orders"].redelivery.numbers == {9} and not vhost.queues["others"].ready
-    assert vhost.route(vhost.exchanges["amq.direct"], ("k",), {}) == [vhost.queues["orders"]]
+    assert vhost.routing.route(vhost.exchanges["amq.direct"], ("k",), lambda: {}) == [vhost.queues["orders"]]
     assert reborn.users["somebody"].may("/", "read", "anything")
 
 

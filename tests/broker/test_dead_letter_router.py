@@ -178,7 +178,7 @@ def test_what_died_in_a_cascade_is_moved_before_its_queue_s_deletion_is_recorded
 def test_a_vhost_is_deleted_while_the_dead_letters_of_a_deleted_queue_are_moved(scene: Scene) -> None:
     reject(scene, scene.source, 5 * SLICE // STEPS_A_MESSAGE)
     scene.vhost.delete_queue(OPERATOR, "source", None)
-    scene.vhost.end()
+    scene.vhost.topology.end()
     stored = scene.stored(scene.source)
     scene.vhost.worklist.work_off()
     assert scene.stored(scene.source) == stored, "something was recorded in a vhost that is gone"
@@ -238,7 +238,7 @@ def test_a_target_that_fails_leaves_the_messages_in_their_queue(
 def test_what_is_set_aside_goes_with_its_queue_and_stays_otherwise(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scene.vhost.dead_letters, "dead_letter", None)      # what a fault of the router would be
+    monkeypatch.setattr("amqpd.broker.dead_letter_router.DeadLetterRoute", None)      # what a fault would be
     scene.publish(scene.source, 3)
     scene.expire()
     scene.vhost.worklist.work_off()

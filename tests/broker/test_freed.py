@@ -130,7 +130,7 @@ def test_queues_and_exchanges_that_a_long_way_led_to_are_freed(
             queue = declare(vhost, f"{lot}.{number}")
             known.append(weakref.ref(queue))
             vhost.bind(OPERATOR, BindingDefinition("/", source.name, "queue", queue.name), OPERATOR)
-        assert len(vhost.route(source, [""], {})) == LONG_WALK
+        assert len(vhost.routing.route(source, [""], lambda: {})) == LONG_WALK
         for number in range(LONG_WALK):
             vhost.delete_queue(OPERATOR, f"{lot}.{number}", OPERATOR)
         if exchanges_go:
@@ -184,7 +184,7 @@ def test_many_exchanges_and_bindings_that_came_and_went_leave_nothing(broker: Br
                 vhost.bind(OPERATOR, BindingDefinition("/", definition.name, "queue", "q", key), OPERATOR)
                 binding = BindingDefinition("/", f"amq.{kind}", "exchange", definition.name, key)
                 vhost.bind(OPERATOR, binding, OPERATOR)
-                vhost.route(vhost.exchanges[f"amq.{kind}"], (f"{number}.a.b",), {})
+                vhost.routing.route(vhost.exchanges[f"amq.{kind}"], (f"{number}.a.b",), lambda: {})
                 vhost.delete_exchange(OPERATOR, definition.name)
 
     come_and_go()

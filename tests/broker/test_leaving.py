@@ -57,7 +57,7 @@ def restored(journal: RecordingJournal) -> Vhost:
 
 
 def names(vhost: Vhost, key: str) -> list[str]:
-    return [queue.name for queue in vhost.route(vhost.exchanges["x"], [key], {})]
+    return [queue.name for queue in vhost.routing.route(vhost.exchanges["x"], [key], lambda: {})]
 
 
 def test_an_exchange_with_very_many_bindings_leaves_in_pieces(vhost: Vhost, journal: RecordingJournal) -> None:
@@ -68,7 +68,7 @@ def test_an_exchange_with_very_many_bindings_leaves_in_pieces(vhost: Vhost, jour
     called: list[bool] = []
     reason.value.call(lambda: called.append("x" in vhost.leaving.exchanges))
     assert "x" not in vhost.exchanges and len(exchange.bindings) > MANY // 2
-    assert vhost.route(exchange, ["k199"], {}) == []
+    assert vhost.routing.route(exchange, ["k199"], lambda: {}) == []
     while vhost.leaving.has_work:
         after_crash = restored(journal)
         assert "x" not in after_crash.exchanges and not [*after_crash.bindings()], "a crash brings a part of it back"
@@ -177,18 +177,18 @@ def test_who_waits_hears_of_the_end_of_the_vhost(vhost: Vhost) -> None:
     vhost.delete_queue(OPERATOR, "q", OPERATOR)
     called: list[bool] = []
     vhost.leaving.call_after(vhost.leaving.queues["q"])(partial(called.append, True))
-    vhost.end()
+    vhost.topology.end()
     vhost.worklist.work_off()
     assert called == [True]
 
 
 def test_what_leaves_at_once_or_is_not_durable_is_never_unfinished(vhost: Vhost, journal: RecordingJournal) -> None:
-    batch = vhost.awaited_batch
+    batch = vhost.changes.awaited_batch
     vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", "fleeting"), OPERATOR)
     for n in range(MANY):
         bind(vhost, "x", "fleeting", f"k{n}")
     vhost.delete_queue(OPERATOR, "fleeting", OPERATOR)
-    assert vhost.leaving.has_work and not journal.now.unfinished and vhost.awaited_batch == batch
+    assert vhost.leaving.has_work and not journal.now.unfinished and vhost.changes.awaited_batch == batch
     vhost.worklist.work_off()
     vhost.delete_queue(OPERATOR, "other", OPERATOR)
     assert not vhost.leaving.has_work and not journal.now.unfinished
@@ -228,7 +228,7 @@ def test_what_a_failed_deletion_leaves_is_removed_by_the_next_start(
     vhost: Vhost, journal: RecordingJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vhost.delete_queue(OPERATOR, "q", OPERATOR)
-    monkeypatch.setattr(vhost, "_remove_binding", None)
+    monkeypatch.setattr(vhost.topology, "remove_binding", None)
     vhost.worklist.work_off()
     assert not vhost.leaving.has_work and len([*vhost.bindings()]) > 1
     assert len([*restored(journal).bindings()]) == 1
@@ -281,7 +281,7 @@ def test_a_vhost_is_deleted_while_an_exchange_of_it_leaves(vhost: Vhost, journal
     with pytest.raises(MessageNotLoaded):
         vhost.delete_exchange(OPERATOR, "x")
     count = len(journal.changes)
-    vhost.end()
+    vhost.topology.end()
     vhost.worklist.work_off()
     assert not exchange.bindings and len(journal.changes) == count
 

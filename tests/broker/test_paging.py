@@ -40,9 +40,6 @@ class ListedDeadLetters:
         """See broker/queue/queue.py."""
         return False
 
-    def unused(self, queue: Queue) -> None:
-        raise AssertionError("no queue expires here")
-
 
 def dead_letters_of(queue: Queue) -> list[tuple[int, str]]:
     """Return what a queue has left to be dead-lettered: numbers and reasons, in order."""

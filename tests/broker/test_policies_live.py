@@ -65,7 +65,7 @@ def set_policy(
     """Keys are written with _ for the hyphens."""
     definition = {key.replace("_", "-"): value for key, value in said.items()}
     policy = PolicyDefinition("/", name, pattern, definition, priority, is_operator=is_operator)
-    vhost.set_policy(policy)
+    vhost.followers.set_policy(policy)
     return policy
 
 
@@ -74,7 +74,7 @@ def ready(queue: Queue) -> list[int]:
 
 
 def routed(vhost: Vhost, exchange: str, key: str = "k") -> list[str]:
-    return [found.name for found in vhost.route(vhost.exchanges[exchange], [key], {})]
+    return [found.name for found in vhost.routing.route(vhost.exchanges[exchange], [key], lambda: {})]
 
 
 # Queues
@@ -85,7 +85,7 @@ def test_a_queue_follows_when_a_policy_is_set_changed_and_cleared(vhost: Vhost) 
     assert found.rules == QueueRules(max_length=5)
     set_policy(vhost, expires=1_000)
     assert found.rules == QueueRules(expires_ms=1_000)
-    vhost.clear_policy("p")
+    vhost.followers.clear_policy("p")
     assert found.rules == QueueRules()
 
 
@@ -100,7 +100,7 @@ def test_the_next_policy_takes_over_when_the_highest_goes(vhost: Vhost) -> None:
     set_policy(vhost, "low", priority=1, max_length=1)
     set_policy(vhost, "high", priority=2, max_length=2)
     assert found.rules.max_length == 2
-    vhost.clear_policy("high")
+    vhost.followers.clear_policy("high")
     assert found.rules.max_length == 1
 
 
@@ -109,9 +109,9 @@ def test_an_operators_policy_comes_on_top(vhost: Vhost) -> None:
     set_policy(vhost, max_length=5)
     set_policy(vhost, max_length=3, is_operator=True)
     assert found.rules.max_length == 3
-    vhost.clear_policy("p")
+    vhost.followers.clear_policy("p")
     assert found.rules.max_length == 3
-    vhost.clear_policy("p", is_operator=True)
+    vhost.followers.clear_policy("p", is_operator=True)
     assert found.rules.max_length == 9
 
 
@@ -164,14 +164,14 @@ def lost(vhost: Vhost) -> str:
 
 
 def test_an_exchange_gets_and_loses_its_alternate_at_once(vhost: Vhost, lost: str) -> None:
-    before = vhost.version
+    before = vhost.routing.version
     set_policy(vhost, pattern=r"^amq\.direct$", alternate_exchange="amq.fanout")
     assert routed(vhost, "amq.direct") == [lost]
-    assert vhost.version > before
-    before = vhost.version
-    vhost.clear_policy("p")
+    assert vhost.routing.version > before
+    before = vhost.routing.version
+    vhost.followers.clear_policy("p")
     assert routed(vhost, "amq.direct") == []
-    assert vhost.version > before
+    assert vhost.routing.version > before
 
 
 def test_an_exchange_declared_later_has_its_alternate(vhost: Vhost, lost: str) -> None:
@@ -209,13 +209,13 @@ def test_a_policy_that_makes_no_sense_changes_nothing(vhost: Vhost, journal: Rec
 def test_a_policy_that_does_not_exist_cannot_be_cleared(vhost: Vhost, name: str, is_operator: bool) -> None:
     set_policy(vhost, max_length=5)
     with pytest.raises(NoSuchPolicy, match=f"NOT_FOUND - no policy '{name}' in vhost '/'"):
-        vhost.clear_policy(name, is_operator=is_operator)
+        vhost.followers.clear_policy(name, is_operator=is_operator)
 
 
 def test_a_policy_is_recorded_and_its_end_too(vhost: Vhost, journal: RecordingJournal) -> None:
     policy = set_policy(vhost, max_length=5)
-    assert vhost.awaited_batch == journal.batch
-    vhost.clear_policy("p")
+    assert vhost.changes.awaited_batch == journal.batch
+    vhost.followers.clear_policy("p")
     assert journal.changes[-2:] == [Defined(policy), Deleted(policy)]
 
 
@@ -225,7 +225,7 @@ def test_policies_hold_after_a_restart(vhost: Vhost, journal: RecordingJournal, 
     set_policy(vhost, max_length=5, alternate_exchange="amq.fanout")
     set_policy(vhost, "ceiling", max_length=3, is_operator=True)
     set_policy(vhost, "gone", priority=9, max_length=1)
-    vhost.clear_policy("gone")
+    vhost.followers.clear_policy("gone")
     restarted = Broker(journal)
     restarted.restore(journal.now.in_order())
     again = restarted.vhosts["/"]
@@ -258,7 +258,8 @@ def test_very_many_queues_follow_in_pieces_and_who_waits_is_called_at_the_end(ma
     assert 0 < following(many, QueueRules(max_length=5)) < MANY // 2
     while many.followers.has_work:
         before = worklist.effort.total
-        many.followers.work()
+        assert many.followers._job is not None
+        many.followers._job.work()
         assert worklist.effort.total - before < PIECE + 20
         assert not called
     worklist.work_off()
@@ -279,7 +280,7 @@ def test_what_is_declared_while_others_have_not_followed_has_the_new_policy_at_o
     assert many.followers.has_work
     assert queue(many, "new").rules == QueueRules(max_length=5)
     first = next(iter(many.queues.values()))
-    many.remove_queue(first)
+    many.topology.remove_queue(first)
     many.worklist.work_off()
     assert following(many, QueueRules(max_length=5)) == len(many.queues) == MANY
 
@@ -288,7 +289,7 @@ def test_policies_that_change_again_before_all_have_followed(many: Vhost) -> Non
     set_policy(many, max_length=5)
     set_policy(many, max_length=6)
     queue(many, "new")
-    many.clear_policy("p")
+    many.followers.clear_policy("p")
     many.worklist.work_off()
     assert following(many, QueueRules()) == MANY + 1
 

@@ -146,7 +146,7 @@ def test_what_a_deleted_queue_had_refused_is_dropped(scene: Scene) -> None:
         large.page_out(1 << 30)
     scene.page_store.write_spill_files()
     assert any(spill_file.left for spill_file in scene.page_store.spill_files)
-    scene.vhost.remove_queue(source)
+    scene.vhost.topology.remove_queue(source)
     scene.pass_time()
     assert not any(spill_file.left for spill_file in scene.page_store.spill_files)
     assert scene.page_store.budget.used == used and not scene.vhost.dead_letters._refused

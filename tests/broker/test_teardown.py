@@ -106,7 +106,7 @@ def test_a_vhost_that_is_made_again_at_once_is_not_touched(broker: Broker, vhost
     new.bind(OPERATOR, BindingDefinition("/", "amq.fanout", "queue", "q0", "#.0", {}), OPERATOR)
     broker.worklist.work_off()
     new.check()
-    assert [queue.name for queue in new.route(new.exchanges["amq.fanout"], ["k"], {})] == ["q0"]
+    assert [queue.name for queue in new.routing.route(new.exchanges["amq.fanout"], ["k"], lambda: {})] == ["q0"]
 
 
 def test_consumers_of_a_deleted_vhost_hear_of_it(broker: Broker, vhost: Vhost) -> None:

@@ -19,6 +19,7 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
+from amqpd.broker.departure import Departure
 from amqpd.broker.effort import Effort
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.vhost import Vhost, generated_name
@@ -62,7 +63,7 @@ def unbind(vhost: Vhost, source: str, destination: str, key: str = "", *, to: An
 
 
 def routed(vhost: Vhost, exchange: str, *keys: str, **headers: Any) -> list[str]:
-    return sorted(found.name for found in vhost.route(vhost.exchanges[exchange], keys, headers))
+    return sorted(found.name for found in vhost.routing.route(vhost.exchanges[exchange], keys, lambda: headers))
 
 
 def needs_headers(vhost: Vhost, exchange: str, key: str) -> bool:
@@ -136,7 +137,7 @@ def test_exclusivity_is_checked_before_equivalence(vhost: Vhost) -> None:
 def test_a_connection_s_exclusive_queues_end_with_it(vhost: Vhost) -> None:
     for name, owner, exclusive in (("a", ME, True), ("b", YOU, True), ("c", ME, False)):
         queue(vhost, name, owner, exclusive=exclusive)
-    vhost.connection_ended(ME)
+    Departure(vhost.topology.leave(ME), vhost.worklist)
     assert sorted(vhost.queues) == ["b", "c"]
 
 
@@ -146,12 +147,12 @@ def test_a_deleted_queue_is_gone_from_everywhere(vhost: Vhost) -> None:
     bind(vhost, "amq.fanout", "q")
     subscribe(gone, subscriber, prefetch=1)
     gone.publish(messages(1, 2, 3))
-    version = vhost.version
+    version = vhost.routing.version
     assert vhost.delete_queue(OPERATOR, "q", ME) == 2
     assert subscriber.cancelled_tags == ["c"] and gone.deleted and not gone.consumers and not gone.ready
     assert routed(vhost, "amq.fanout", "") == [] and list(vhost.bindings()) == []
-    assert vhost.version > version
-    vhost.remove_queue(gone)
+    assert vhost.routing.version > version
+    vhost.topology.remove_queue(gone)
     assert vhost.delete_queue(OPERATOR, "q", ME) == 0
 
 
@@ -169,14 +170,14 @@ def test_consumers_keep_a_queue_from_being_unused(vhost: Vhost) -> None:
 
 def test_an_auto_delete_queue_goes_when_its_last_consumer_has_left(vhost: Vhost) -> None:
     found = queue(vhost, auto_delete=True)
-    vhost.consumer_left(found)
+    vhost.topology.consumer_left(found)
     assert "q" in vhost.queues, "it never had one"
     first, second = (subscribe(found, ListSubscriber(), tag) for tag in "ab")
     found.unsubscribe(first)
-    vhost.consumer_left(found)
+    vhost.topology.consumer_left(found)
     assert "q" in vhost.queues
     found.unsubscribe(second)
-    vhost.consumer_left(found)
+    vhost.topology.consumer_left(found)
     assert "q" not in vhost.queues
 
 
@@ -326,10 +327,10 @@ def test_a_missing_alternate_leads_nowhere_until_it_is_declared(vhost: Vhost) ->
     queue(vhost)
     exchange(vhost, "x", arguments={"alternate-exchange": "later"})
     assert routed(vhost, "x", "k") == []
-    version = vhost.version
+    version = vhost.routing.version
     exchange(vhost, "later", "fanout")
     bind(vhost, "later", "q")
-    assert routed(vhost, "x", "k") == ["q"] and vhost.version > version
+    assert routed(vhost, "x", "k") == ["q"] and vhost.routing.version > version
 
 
 def test_each_key_is_routed(vhost: Vhost) -> None:
@@ -400,18 +401,18 @@ def test_what_is_deleted_is_recorded_before_its_bindings(vhost: Vhost, journal: 
 
 def test_a_batch_is_awaited_until_it_is_on_disk(vhost: Vhost, journal: RecordingJournal) -> None:
     queue(vhost, "transient")
-    assert vhost.awaited_batch == 0
+    assert vhost.changes.awaited_batch == 0
     queue(vhost, durable=True)
     exchange(vhost)
-    assert vhost.awaited_batch == journal.batch
-    vhost.on_commit(journal.batch - 1)
-    assert vhost.awaited_batch == journal.batch
-    vhost.on_commit(journal.commit())
-    assert vhost.awaited_batch == 0
+    assert vhost.changes.awaited_batch == journal.batch
+    vhost.changes.on_commit(journal.batch - 1)
+    assert vhost.changes.awaited_batch == journal.batch
+    vhost.changes.on_commit(journal.commit())
+    assert vhost.changes.awaited_batch == 0
 
 
 def test_a_refused_declaration_changes_nothing(vhost: Vhost, journal: RecordingJournal) -> None:
-    before = list(journal.changes), vhost.version, list(vhost.queues), list(vhost.exchanges)
+    before = list(journal.changes), vhost.routing.version, list(vhost.queues), list(vhost.exchanges)
     for act in (
         lambda: queue(vhost, durable=True, arguments={"x-expires": 0}),
         lambda: queue(vhost, durable=True, arguments={"x-dead-letter-exchange": 5}),
@@ -420,7 +421,7 @@ def test_a_refused_declaration_changes_nothing(vhost: Vhost, journal: RecordingJ
     ):
         with pytest.raises(AmqpException):
             act()
-    assert (list(journal.changes), vhost.version, list(vhost.queues), list(vhost.exchanges)) == before
+    assert (list(journal.changes), vhost.routing.version, list(vhost.queues), list(vhost.exchanges)) == before
 
 
 def test_an_alternate_that_is_no_name_is_refused_as_an_argument(vhost: Vhost) -> None:

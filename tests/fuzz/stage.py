@@ -154,7 +154,7 @@ class FuzzStage(Stage):
 
     def _set_policy(self, pattern: str, definition: dict[str, Any]) -> None:
         try:
-            self.broker.vhosts["/"].set_policy(PolicyDefinition("/", "fuzz", pattern, definition))
+            self.broker.vhosts["/"].followers.set_policy(PolicyDefinition("/", "fuzz", pattern, definition))
         except InvalidPolicy:
             return
         self.end_turn()
@@ -178,7 +178,7 @@ class FuzzStage(Stage):
             del self.talks[session]
         vhost = self.broker.vhosts["/"]
         if list(vhost.policies.listed(is_operator=False)):
-            vhost.clear_policy("fuzz")
+            vhost.followers.clear_policy("fuzz")
         user = self.broker.users["guest"]
         for name in list(vhost.queues):
             if name in vhost.queues:

@@ -225,7 +225,7 @@ def vhosts(world: World, n: int) -> None:
 
 def policies(world: World, n: int) -> None:
     for number in range(n):
-        world.vhost.set_policy(PolicyDefinition("/", f"p{number}", f"^none{number}$", {"max-length": 5}))
+        world.vhost.followers.set_policy(PolicyDefinition("/", f"p{number}", f"^none{number}$", {"max-length": 5}))
     world.stage.broker.worklist.work_off()
 
 
@@ -496,10 +496,10 @@ def administer(world: World) -> None:
     with world.counted("delete a vhost"):
         broker.delete_vhost("new")
     with world.counted("set a policy"):
-        world.vhost.set_policy(PolicyDefinition("/", "new", "^none$", {"max-length": 5}))
+        world.vhost.followers.set_policy(PolicyDefinition("/", "new", "^none$", {"max-length": 5}))
         world.stage.broker.worklist.work_off()
     with world.counted("clear a policy"):
-        world.vhost.clear_policy("new")
+        world.vhost.followers.clear_policy("new")
         world.stage.broker.worklist.work_off()
 
 

@@ -277,8 +277,9 @@ class WatchedVhost(Vhost):
     def _new_queue(self, definition: QueueDefinition, owner: object | None) -> Queue:
         with mock.patch("amqpd.broker.queue.queue.DeadLetters", WatchedDeadLetters):
             queue = WatchedQueue(
-                definition, self._journal, owner=owner, rules=self._rules_of(definition), clock=self._clock, sink=self,
-                page_store=self._page_store, worklist=self.worklist)
+                definition, self._journal, owner=owner, rules=self.followers.rules_of(definition), clock=self._clock,
+                sink=self.dead_letters, unused=self.topology.remove_queue, page_store=self._page_store,
+                worklist=self.worklist)
         queue.machine = self.machine
         assert isinstance(queue.dead_letters, WatchedDeadLetters)
         queue.dead_letters.queue = queue
@@ -729,7 +730,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         if limit is not None:
             definition["delivery-limit"] = limit
         if definition:
-            self.vhost.set_policy(
+            self.vhost.followers.set_policy(
                 PolicyDefinition("/", "the one", pattern, definition, is_operator=is_operator, apply_to="all"))
         self.end_step()
 
@@ -737,7 +738,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
     def clear_policies(self) -> None:
         for is_operator in (False, True):
             if list(self.vhost.policies.listed(is_operator=is_operator)):
-                self.vhost.clear_policy("the one", is_operator=is_operator)
+                self.vhost.followers.clear_policy("the one", is_operator=is_operator)
         self.end_step()
 
     # What the queues tell

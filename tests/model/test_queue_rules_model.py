@@ -86,7 +86,7 @@ class QueueRulesMachine(RuleBasedStateMachine):
         definition = queue_definition(durable=durable)
         if durable:
             self.journal.changed(Defined(definition))
-        self.queue = Queue(definition, self.journal, rules=self.holds, clock=self.clock, sink=self)
+        self.queue = Queue(definition, self.journal, rules=self.holds, clock=self.clock, sink=self, unused=self.unused)
 
     # The dead-letter sink
 
@@ -110,7 +110,7 @@ class QueueRulesMachine(RuleBasedStateMachine):
         return False
 
     def unused(self, queue: Queue) -> None:
-        """See broker/queue/queue.py."""
+        """Fail: the queue itself does not expire."""
         raise AssertionError("the queue itself does not end")
 
     # What clients do

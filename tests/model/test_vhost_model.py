@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from amqpd.broker.broker import OPERATOR
 from amqpd.broker.definitions import BindingDefinition, Defined, ExchangeDefinition, QueueDefinition, VhostDefinition
+from amqpd.broker.departure import Departure
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.vhost import Vhost
 from amqpd.errors import AmqpException
@@ -206,7 +207,7 @@ class VhostMachine(RuleBasedStateMachine):
 
     @rule(owner=owners)
     def end_connection(self, owner: str) -> None:
-        self.vhost.connection_ended(owner)
+        Departure(self.vhost.topology.leave(owner), self.vhost.worklist)
         for name in [name for name, queue in self.model.queues.items() if queue.owner == owner]:
             self.model.remove_queue(name)
             self.consumers.pop(name, None)
@@ -227,7 +228,7 @@ class VhostMachine(RuleBasedStateMachine):
         consumer = self.consumers[name].pop()
         queue = consumer.queue
         queue.unsubscribe(consumer)
-        self.vhost.consumer_left(queue)
+        self.vhost.topology.consumer_left(queue)
         if not self.consumers[name]:
             del self.consumers[name]
             if self.model.queues[name].auto_delete:
@@ -263,15 +264,15 @@ class VhostMachine(RuleBasedStateMachine):
     def route(self, exchange: str, key: str) -> None:
         if exchange not in self.model.exchanges:
             return
-        found = [queue.name for queue in self.vhost.route(self.vhost.exchanges[exchange], (key,), {})]
+        found = [queue.name for queue in self.vhost.routing.route(self.vhost.exchanges[exchange], (key,), lambda: {})]
         expected = self.model.route(exchange, key)
         assert len(found) == len(set(found)) and set(found) == expected
         self.remember(exchange, key, expected)
 
     def remember(self, exchange: str, key: str, answer: set[str]) -> None:
         """While the version stands, an answer holds: publishers rely on it."""
-        if self.vhost.version != self.version:
-            self.version = self.vhost.version
+        if self.vhost.routing.version != self.version:
+            self.version = self.vhost.routing.version
             self.answers.clear()
         assert self.answers.setdefault((exchange, key), answer) == answer, "a route changed, the version did not"
 
@@ -284,8 +285,8 @@ class VhostMachine(RuleBasedStateMachine):
 
     @rule()
     def commit(self) -> None:
-        self.vhost.on_commit(self.journal.commit())
-        assert self.vhost.awaited_batch == 0
+        self.vhost.changes.on_commit(self.journal.commit())
+        assert self.vhost.changes.awaited_batch == 0
 
     # What always holds
 

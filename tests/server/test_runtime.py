@@ -164,7 +164,7 @@ def test_what_is_unacked_at_a_stop_was_delivered_before_however_long_its_connect
         async with Runtime(config(tmp_path / "a")) as broker:
             client = await asyncio.to_thread(consume, broker.addresses[0][1])
             monkeypatch.setattr("amqpd.server.runtime.CLOSE_OK_WAIT_S", 0.2)
-            monkeypatch.setattr("amqpd.broker.departure.PIECE", 1)      # one act at a time,
+            monkeypatch.setattr("amqpd.broker.step_job.PIECE", 1)      # one act at a time,
             monkeypatch.setattr(LoopTurn, "_work", lambda self: None)   # and turns that never come to the others
         client.drop()
         monkeypatch.undo()

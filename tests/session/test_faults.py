@@ -29,8 +29,8 @@ from amqpd.broker.definitions import (
     VhostDefinition,
 )
 from amqpd.broker.exchange_types.topic import TopicExchange
+from amqpd.broker.policy_followers import PolicyFollowers
 from amqpd.broker.queue.dispatcher import Dispatcher
-from amqpd.broker.vhost import Vhost
 from amqpd.message import Message
 from amqpd.properties import read_own_properties
 from amqpd.session.phases import Phase
@@ -45,7 +45,7 @@ PLACE = str(Path(broker_package.__path__[0]))
 RECORDS = {RecordingJournal.changed.__code__, RecordingJournal.published.__code__, RecordingJournal.settled.__code__,
            RecordingJournal.requeued.__code__, RecordingJournal.watermark_raised.__code__}
 # Nothing of these stands before their own `try`, or can raise at all: a call of them that failed would end nowhere.
-SPARED = {"Worklist._work_on", "Departure._do_next", "_Deaths.count", "_DeadLettersOfQueue.has_work"}
+SPARED = {"Worklist._work_on", "StepJob._do_next", "_Deaths.count", "_DeadLettersOfQueue.has_work"}
 DEAD_LETTERING = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
 QUEUES: dict[str, dict[str, Any]] = {
     "q": {}, "dead": {}, "dlx": DEAD_LETTERING, "short": {"x-max-length": 1}, "ttl": {"x-message-ttl": 500},
@@ -120,7 +120,7 @@ class Scene(Stage):
         for name in "q", "dlx", "leaves":
             self.talk.publish(name, b"1", b"2", b"3", persistent=True)
         self.talk.client(Basic.Consume(queue="leaves", consumer_tag="leaves", nowait=True))
-        self.broker.vhosts["/"].set_policy(PolicyDefinition("/", "old", "q", {"max-length": 100}))
+        self.broker.vhosts["/"].followers.set_policy(PolicyDefinition("/", "old", "q", {"max-length": 100}))
         self.broker.add_vhost(VhostDefinition("other"))
         self.broker.add_user(UserDefinition("eve"))
         self.broker.set_permissions(PermissionDefinition("eve", "other", *ALL))
@@ -189,8 +189,12 @@ def on_broker(name: str, *arguments: Any) -> Callable[[Scene], Any]:
     return lambda scene: (getattr(Broker, name)(scene.broker, *arguments), scene.end_turn())
 
 
-def on_vhost(name: str, *arguments: Any) -> Callable[[Scene], Any]:
-    return lambda scene: (getattr(Vhost, name)(scene.broker.vhosts["/"], *arguments), scene.end_turn())
+def on_policies(name: str, *arguments: Any) -> Callable[[Scene], Any]:
+    def act(scene: Scene) -> None:
+        getattr(PolicyFollowers, name)(scene.broker.vhosts["/"].followers, *arguments)
+        scene.end_turn()
+
+    return act
 
 
 def waits(scene: Scene) -> None:
@@ -219,8 +223,8 @@ DEEDS = {
     "bind exchange": Deed(says(Exchange.Bind(destination="x", source="auto", arguments={"g": 1}))),
     "unbind": Deed(says(Queue.Unbind(queue="q", exchange="x", routing_key="a.#"))),
     "unbind the last": Deed(says(Queue.Unbind(queue="q", exchange="auto", arguments={"h": 1}))),
-    "set policy": Deed(on_vhost("set_policy", PolicyDefinition("/", "new", "^q$", {"max-length": 2}))),
-    "clear policy": Deed(on_vhost("clear_policy", "old")),
+    "set policy": Deed(on_policies("set_policy", PolicyDefinition("/", "new", "^q$", {"max-length": 2}))),
+    "clear policy": Deed(on_policies("clear_policy", "old")),
     "add vhost": Deed(on_broker("add_vhost", VhostDefinition("new"))),
     "delete vhost": Deed(on_broker("delete_vhost", "other")),
     "delete vhost in use": Deed(on_broker("delete_vhost", "/")),

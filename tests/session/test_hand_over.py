@@ -107,7 +107,7 @@ def test_others_publish_and_a_batch_is_written_between_two_pieces(stage: Stage, 
 
 def test_a_queue_that_goes_between_two_pieces_gets_nothing(stage: Stage, talk: Talk) -> None:
     begin(talk, b"x")
-    stage.broker.vhosts["/"].remove_queue(gone := queue_of(talk, MANY - 2))
+    stage.broker.vhosts["/"].topology.remove_queue(gone := queue_of(talk, MANY - 2))
     stage.end_turn()
     talk.broker(Basic.Ack(1))
     assert gone.records.counts.published == 0

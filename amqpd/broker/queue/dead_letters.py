@@ -18,12 +18,12 @@ from itertools import groupby
 from typing import Protocol
 
 from amqpd.broker.dead_letter import REJECTED
-from amqpd.broker.departure import Act
 from amqpd.broker.queue.pager import Pager, never
 from amqpd.broker.queue.pages import PAGE_MESSAGES, PAGE_OCTETS, OnDisk, Removed
 from amqpd.broker.queue.records import QueueRecords
 from amqpd.broker.queue.segment import number_of
 from amqpd.broker.rules import QueueRules
+from amqpd.broker.step_job import Act
 from amqpd.broker.worklist import Worklist
 from amqpd.message import Message
 

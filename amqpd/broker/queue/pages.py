@@ -20,8 +20,8 @@ from itertools import compress, repeat
 from typing import NamedTuple, Protocol
 
 from amqpd.broker.clock import Clock
-from amqpd.broker.departure import Act
 from amqpd.broker.queue.segment import MESSAGE_COST, Budget, body_octets, number_of
+from amqpd.broker.step_job import Act
 from amqpd.message import Message
 
 NO_EXPIRY = 1 << 62

@@ -14,7 +14,7 @@ Spec: §3.1.4, §4.7; RabbitMQ docs/queues, docs/consumers.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
 from typing import Protocol
@@ -24,7 +24,7 @@ import msgspec
 from amqpd.broker.clock import Clock
 from amqpd.broker.dead_letter import DELIVERY_LIMIT, MAXLEN, REJECTED
 from amqpd.broker.definitions import QueueDefinition
-from amqpd.broker.departure import Act, Departure
+from amqpd.broker.departure import Departure
 from amqpd.broker.page_store import MemoryPageStore
 from amqpd.broker.ports import Journal, PageStore
 from amqpd.broker.queue.consumer import Consumer
@@ -45,6 +45,7 @@ from amqpd.broker.queue.segment import number_of
 from amqpd.broker.queue.statistics import QueueCounts
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.statistics import QueueStatistics
+from amqpd.broker.step_job import Act
 from amqpd.broker.worklist import PIECE, Discard, Later, Worklist
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message, reference_to
@@ -54,7 +55,7 @@ NO_RULES = QueueRules()
 
 
 class DeadLetterSink(Protocol):
-    """Where a queue leaves messages to be dead-lettered, and tells that it expires: the vhost, or a list in tests."""
+    """Where a queue leaves messages to be dead-lettered: the vhost's router, or a list in tests."""
 
     def dead_letter(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
         """Take messages that died in this queue, whose rules name a dead-letter exchange.
@@ -64,9 +65,6 @@ class DeadLetterSink(Protocol):
 
     def is_behind(self, queue: Queue) -> bool:
         """Return whether the queue should let no more messages die for now."""
-
-    def unused(self, queue: Queue) -> None:
-        """The queue's own time is up."""
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -92,12 +90,16 @@ def note_holders(queues: Sequence[Queue], messages: Sequence[Message]) -> None:
 
 
 class Queue:
-    """One queue of a vhost. `owner` is the connection that declared it exclusive, or None."""
+    """One queue of a vhost. `owner` is the connection that declared it exclusive, or None.
+
+    `unused` is called when nobody has used the queue for as long as it may be.
+    """
 
     def __init__(
         self, definition: QueueDefinition, journal: Journal, *, owner: object | None = None,
         rules: QueueRules = NO_RULES, clock: Clock | None = None, sink: DeadLetterSink | None = None,
-        page_store: PageStore | None = None, worklist: Worklist | None = None,
+        unused: Callable[[Queue], None] | None = None, page_store: PageStore | None = None,
+        worklist: Worklist | None = None,
     ) -> None:
         page_store, clock = page_store or MemoryPageStore(), clock or Clock()
         self.worklist = worklist = worklist or Worklist()
@@ -124,7 +126,7 @@ class Queue:
         self.limits = LengthLimits(self.ready, self.jobs, self.dead_letters)
         self.expiry = Expiry(
             clock, records.deadlines, self.ready, self.jobs, self.dead_letters, self.dispatcher,
-            partial(sink.unused, self) if sink is not None else None)
+            partial(unused, self) if unused is not None else None)
         self._dispatch_later = Later(worklist, self.dispatch)
         self._clock = clock
         self.delivery = Delivery(
