@@ -15,7 +15,7 @@ def test_very_many_that_go_back_are_not_put_in_order_at_once() -> None:
         queue_module = importlib.import_module("amqpd.broker.queue.queue")
         samples = importlib.import_module("tests.support.samples")
         journals = importlib.import_module("tests.support.journals")
-    piece = queue_module.PIECE
+    piece = importlib.import_module("amqpd.broker.worklist").PIECE
     queue = queue_module.Queue(samples.queue_definition(), journals.RefusingJournal())
     run = samples.messages(*range(1, COUNT + 1))
     queue.publish(run)

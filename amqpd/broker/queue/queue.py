@@ -1,10 +1,10 @@
 """A queue: the pieces that it is made of, and what happens to messages between them.
 
-Publish, requeue, settle, purge and delete are here. The order of ready messages is in the FIFO, whose turn it is in
-`dispatcher.py`, what is handed out in `delivery.py`, what is too much in `length_limits.py`, what is due in
-`expiry.py`, what is given up in `dead_letters.py`, and what is known and recorded of messages in `records.py`. A queue
-never sees a channel's delivery tags, an exchange, or another queue: dead letters are given to the vhost, which routes
-them on.
+Publish, settle, purge and delete are here. The order of ready messages is in the FIFO, whose turn it is in
+`dispatcher.py`, what is handed out in `delivery.py`, what goes back in `requeue.py`, what is too much in
+`length_limits.py`, what has expired in `expiry.py`, what is dropped in `dead_letters.py`, and what is known of messages
+and recorded in `records.py`. A queue never sees a channel's delivery tags, an exchange, or another queue: dead letters
+are given to the router of the vhost, which moves them.
 
 Always true between calls: a message is ready, unacked, or one of the dead letters that have not been moved.
 
@@ -13,16 +13,15 @@ Spec: §3.1.4, §4.7; RabbitMQ docs/queues, docs/consumers.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from typing import Protocol
 
 import msgspec
 
 from amqpd.broker.clock import Clock
-from amqpd.broker.dead_letter import DELIVERY_LIMIT, MAXLEN, REJECTED
+from amqpd.broker.dead_letter import MAXLEN, REJECTED
 from amqpd.broker.definitions import QueueDefinition
 from amqpd.broker.departure import Departure
 from amqpd.broker.page_store import MemoryPageStore
@@ -41,12 +40,12 @@ from amqpd.broker.queue.pages import Cleared, Page, StoredMessages, forget_spill
 from amqpd.broker.queue.priority_fifo import PriorityFifo
 from amqpd.broker.queue.purge import Purge
 from amqpd.broker.queue.records import QueueRecords
-from amqpd.broker.queue.segment import number_of
+from amqpd.broker.queue.requeue import Requeue
 from amqpd.broker.queue.statistics import QueueCounts
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.statistics import QueueStatistics
 from amqpd.broker.step_job import Act
-from amqpd.broker.worklist import PIECE, Discard, Later, Worklist
+from amqpd.broker.worklist import Discard, Later, Worklist
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message, reference_to
 
@@ -131,6 +130,8 @@ class Queue:
         self._clock = clock
         self.delivery = Delivery(
             self.ready, self.dispatcher, records, self.pager, self.jobs, worklist, self._dispatch_later)
+        self._requeue = Requeue(
+            self.ready, records, self.delivery, self.pager, self.dead_letters, self.limits, self.expiry)
         self.apply(rules)
 
     def apply(self, rules: QueueRules) -> None:
@@ -138,6 +139,7 @@ class Queue:
         self.rules = rules
         self.dead_letters.apply(rules)
         self.delivery.apply(rules)
+        self._requeue.apply(rules)
         self.expiry.apply(rules)
         self.limits.apply(rules)
 
@@ -212,47 +214,11 @@ class Queue:
         self.expiry.drop_due()
 
     def requeue(self, run: Sequence[Message]) -> None:
-        """Put unacked messages back to where they were published, marked as redelivered and counted.
-
-        One that has failed more often than the limit allows dies instead. The caller dispatches.
-        """
+        """Put unacked messages back to where they were published; see `requeue.py`. The caller dispatches."""
         if self.deleted:
             self.delivery.unacked -= len(run)
         else:
-            self.jobs.run(self._requeue_in_pieces(run))
-
-    def _requeue_in_pieces(self, run: Sequence[Message]) -> Iterator[None]:
-        back: list[list[Message]] = []
-        for start in range(0, len(run), PIECE):
-            back.append(sorted(self._count_failures(run[start : start + PIECE]), key=number_of))
-            if start + PIECE < len(run):
-                yield
-        # From the last to the first: so each piece has its place at the head, and finding that costs nothing.
-        left = sum(map(len, back))
-        deadlines = self.records.deadlines
-        for piece in _from_the_last(back):
-            left -= len(piece)
-            self.delivery.unacked -= len(piece)
-            self.ready.put_back(piece)
-            if not self.pager.is_large:
-                self.pager.note_size()
-            if deadlines:
-                deadlines.take_back(piece)
-            if left:
-                yield
-        self.limits.trim()
-        self.expiry.drop_due()
-
-    def _count_failures(self, run: Sequence[Message]) -> Sequence[Message]:
-        """Count one more failed delivery of these; drop those that have failed too often, and return the others."""
-        self.records.requeued(run)
-        if self.rules.delivery_limit is None:
-            return run
-        run, failed = self.redelivery.split(run, self.rules.delivery_limit)
-        if failed:
-            self.delivery.unacked -= len(failed)
-            self.dead_letters.drop_unacked(failed, DELIVERY_LIMIT)      # which forgets what was counted
-        return run
+            self.jobs.run(self._requeue.in_pieces(run))
 
     # Messages out
 
@@ -430,15 +396,3 @@ class Queue:
 def _keeps_up(dispatcher: Dispatcher, counts: QueueCounts) -> bool:
     """Return whether there are consumers that nearly keep up with the publishers."""
     return bool(dispatcher.consumers) and counts.keeps_up()
-
-
-def _from_the_last(runs: list[list[Message]]) -> Iterator[list[Message]]:
-    """Take messages, of which each run is in order, in pieces from the highest number to the lowest."""
-    runs = [run for run in runs if run]
-    if all([before[-1].number < after[0].number for before, after in zip(runs, runs[1:])]):
-        while runs:
-            yield runs.pop()
-        return
-    merged = heapq.merge(*map(reversed, runs), key=number_of, reverse=True)
-    while piece := [*islice(merged, PIECE)]:
-        yield piece[::-1]
