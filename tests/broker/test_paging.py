@@ -223,7 +223,7 @@ def line(page_store: PageStoreInMemory) -> Iterator[PagedFifo]:
     line.check()
     assert all(one.content for one in line), "a reference counts as a message in memory"
     assert page_store.budget.used == line.cost
-    assert max(page.octets for page in line._pages) <= 2 * PAGE_OCTETS
+    assert max(page.octets for page in line._paged.pages) <= 2 * PAGE_OCTETS
 
 
 def references(*numbers: int) -> list[Message]:

@@ -181,8 +181,9 @@ class LineMachine(RuleBasedStateMachine):
         assert self.line.numbers() == sorted(self.waiting)
         assert self.line.octets == sum(one.body_size for one in self.waiting.values())
         assert self.budget.used == self.line.cost, "the budget is off"
+        pages = self.line._paged.pages if self.line._paged is not None else ()
         in_spill_files = {
-            n for page in self.line._pages if page.spill_file for n in page.numbers if n in page.spill_file.numbers}
+            n for page in pages if page.spill_file for n in page.numbers if n in page.spill_file.numbers}
         left = {number for spill_file in self.spill_files for number in spill_file.left}
         assert left == in_spill_files, "a spill file is kept too long"
 
