@@ -50,7 +50,6 @@ class Exchange:
         self.name = definition.name
         self.alternate = alternate_exchange(definition.arguments)
         self.bindings: dict[BindingKey, tuple[BindingDefinition, Destination]] = {}
-        self.published_total = 0
         self.bound_exchanges = 0    # bindings that lead to exchanges
         self.is_remembered = False      # by a walk; see broker/routing.py
         self.changes = 0        # rises whenever an earlier answer of `route`, or what `alternate` names, may differ

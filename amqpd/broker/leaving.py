@@ -15,11 +15,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from amqpd.broker.bindings import BINDING_STEPS
 from amqpd.broker.exchange import Exchange
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.worklist import PIECE, Waiters, Worklist
+
+
+class _Part(NamedTuple):
+    """An exchange or queue that leaves; `among` are those of its kind that do, by name."""
+
+    leaves: Exchange | Queue
+    take_apart: Iterator[int]
+    among: dict[str, Any]
+
+    @property
+    def is_durable(self) -> bool:
+        """Return whether its bindings are in the journal."""
+        return self.leaves.definition.durable
 
 
 class Leaving:
@@ -33,7 +47,7 @@ class Leaving:
         self.exchanges: dict[str, Exchange] = {}
         self.queues: dict[str, Queue] = {}
         self._worklist = worklist
-        self._parts: deque[tuple[Iterator[int], Callable[[], object], bool]] = deque()
+        self._parts: deque[_Part] = deque()
         self._is_working = False
         self._note_unfinished = note_unfinished
         self._durable = 0                   # parts that are durable and not over
@@ -48,12 +62,12 @@ class Leaving:
     def exchange(self, exchange: Exchange, take_apart: Iterator[int]) -> None:
         """Let an exchange leave."""
         self.exchanges[exchange.name] = exchange
-        self._begin(take_apart, lambda: self._has_left(self.exchanges.pop(exchange.name)), exchange.definition.durable)
+        self._begin(_Part(exchange, take_apart, self.exchanges))
 
     def queue(self, queue: Queue, take_apart: Iterator[int]) -> None:
         """Let a queue leave."""
         self.queues[queue.name] = queue
-        self._begin(take_apart, lambda: self._has_left(self.queues.pop(queue.name)), queue.definition.durable)
+        self._begin(_Part(queue, take_apart, self.queues))
 
     def end(self) -> None:
         """Take nothing apart any more: the vhost is gone."""
@@ -68,9 +82,9 @@ class Leaving:
         """Return what takes the calls to be made once this one, which leaves, has left."""
         return self._waiters.setdefault(one, Waiters(self._worklist)).call
 
-    def _begin(self, take_apart: Iterator[int], has_left: Callable[[], object], is_durable: bool) -> None:
-        self._parts.append((take_apart, has_left, is_durable))
-        self._durable += is_durable
+    def _begin(self, part: _Part) -> None:
+        self._parts.append(part)
+        self._durable += part.is_durable
         if self._is_working:
             return      # it leaves because of another one, as an exchange does with its last binding
         try:
@@ -86,7 +100,7 @@ class Leaving:
         self._is_working = True
         try:
             while self._parts and effort.total < stop:
-                steps = self._take_one(*self._parts[0])     # which may count others itself
+                steps = self._take_one(self._parts[0])      # which may count others itself
                 effort.total += steps
         finally:
             self._is_working = False
@@ -98,22 +112,23 @@ class Leaving:
             self._is_unfinished = is_unfinished
             self._note_unfinished(is_unfinished)
 
-    def _take_one(self, take_apart: Iterator[int], has_left: Callable[[], object], is_durable: bool) -> int:
+    def _take_one(self, part: _Part) -> int:
         """Take one binding away, or come to the end; return the steps."""
         is_over = True
         steps = BINDING_STEPS
         try:
-            steps = next(take_apart)
+            steps = next(part.take_apart)
             is_over = False
         except StopIteration:
-            self._durable -= is_durable     # not after an error: then the next start removes what is left
+            self._durable -= part.is_durable     # not after an error: then the next start removes what is left
         finally:
             if is_over:
                 self._parts.popleft()
-                has_left()
+                self._has_left(part)
         return steps
 
-    def _has_left(self, one: Exchange | Queue) -> None:
-        waiters = self._waiters.pop(one, None)
+    def _has_left(self, part: _Part) -> None:
+        del part.among[part.leaves.name]
+        waiters = self._waiters.pop(part.leaves, None)
         if waiters is not None:
             waiters.release()

@@ -45,10 +45,8 @@ class Prefetch:
     def answered(self, consumer: Consumer, count: int) -> None:
         """Count so many deliveries as answered; who had no tag was not a consumer, but a get."""
         if consumer.tag:
-            consumer.in_flight -= count
+            consumer.queue.answered(consumer, count)
             self.in_flight -= count
-            if consumer.is_blocked:
-                consumer.queue.unblock(consumer)
 
     def hand_out(self) -> None:
         """Hand out what the shared limit allows: each queue that waits for it has its share."""

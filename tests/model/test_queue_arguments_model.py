@@ -685,7 +685,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
             consumer = self.owed.pop((name, number))
             if consumer.tag:
                 assert isinstance(consumer.subscriber, WatchedSubscriber)
-                consumer.in_flight -= 1
+                consumer.queue.answered(consumer, 1)
                 consumer.subscriber.outstanding -= 1
         return [self.held[name][number].message for number in numbers]
 

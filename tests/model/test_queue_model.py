@@ -127,7 +127,7 @@ class QueueMachine(RuleBasedStateMachine):
         for number in numbers:
             consumer = self.owed.pop(number)
             if consumer.tag:
-                consumer.in_flight -= 1
+                consumer.queue.answered(consumer, 1)
                 subscriber = consumer.subscriber
                 assert isinstance(subscriber, ListSubscriber)
                 subscriber.outstanding -= 1

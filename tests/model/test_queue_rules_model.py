@@ -196,7 +196,7 @@ class QueueRulesMachine(RuleBasedStateMachine):
         for number in numbers:
             consumer = self.owed.pop(number)
             if consumer.tag:
-                consumer.in_flight -= 1
+                consumer.queue.answered(consumer, 1)
                 self.subscriber.outstanding -= 1
         if verdict == "requeue":
             for number in numbers:

@@ -105,6 +105,6 @@ def requeue(consumer: Consumer, *answered: Message) -> None:
 
 def _answer(consumer: Consumer, count: int) -> None:
     assert isinstance(consumer.subscriber, ListSubscriber)
-    consumer.in_flight -= count
+    consumer.queue.answered(consumer, count)
     consumer.subscriber.outstanding -= count
     consumer.subscriber.line.unblock()

@@ -3,8 +3,8 @@
 Owns how many of its deliveries are unanswered. Which deliveries those are, the channel knows: it gave them
 their tags.
 
-Always true between calls: 0 ≤ in_flight, and in_flight ≤ prefetch where there is one. Whoever lowers `in_flight` of a
-consumer that is blocked calls `Queue.unblock`.
+Always true between calls: 0 ≤ in_flight, and in_flight ≤ prefetch where there is one. Only the queue changes
+`in_flight`: in `Delivery.hand_out` and in `Queue.answered`.
 """
 
 from __future__ import annotations

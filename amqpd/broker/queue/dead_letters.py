@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from amqpd.broker.dead_letter import REJECTED
 from amqpd.broker.queue.pager import Pager, never
@@ -38,6 +38,13 @@ class Send(Protocol):
     def __call__(self, run: Sequence[Message], reason: str, *, is_stored: bool) -> None: ...
 
 
+class _Dropped(NamedTuple):
+    """Messages that have left the FIFO, or were unacked, and wait until they, or those before them, are loaded."""
+
+    part: list[Message] | OnDisk
+    reason: str
+
+
 class DeadLetters:
     """The dead letters of one queue. `send` is None in a vhost without a router; `is_behind` is that of the router.
 
@@ -54,7 +61,7 @@ class DeadLetters:
         self.is_wanted = False                  # whether messages that are dropped are dead-lettered
         self.aside: dict[int, Message] = {}     # by number, messages that could not be moved
         self.moving = 0                         # messages that the router has, and that stay until it has moved them
-        self._to_load: deque[tuple[list[Message] | OnDisk, str]] = deque()      # with the reason; in order
+        self._to_load: deque[_Dropped] = deque()
         self._records = records
         self._pager = pager
         self._worklist = worklist
@@ -130,11 +137,11 @@ class DeadLetters:
         for part in removed:
             if not isinstance(part, OnDisk):
                 if part:
-                    self._to_load.append((part, reason))
+                    self._to_load.append(_Dropped(part, reason))
                 continue
             for start in range(0, len(part.numbers), PAGE_MESSAGES):
                 piece = OnDisk(part.numbers[start : start + PAGE_MESSAGES], part.spill_file)
-                self._to_load.append((piece, reason))
+                self._to_load.append(_Dropped(piece, reason))
         self.load()
 
     def load(self) -> None:

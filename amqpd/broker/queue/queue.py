@@ -336,6 +336,12 @@ class Queue:
         if not self.deleted:
             self.expiry.use()
 
+    def answered(self, consumer: Consumer, count: int) -> None:
+        """Count so many deliveries of a consumer as answered: it may have credit again. The caller dispatches."""
+        consumer.in_flight -= count
+        if consumer.is_blocked:
+            self.dispatcher.unblock(consumer)
+
     def unblock(self, consumer: Consumer) -> None:
         """Ask this consumer again, if it was blocked: there may be credit and room for it. The caller dispatches."""
         if consumer.is_blocked:

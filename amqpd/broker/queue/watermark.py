@@ -11,12 +11,20 @@ Always true between calls: watermarks rise; the journal has a watermark that cov
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 from amqpd.broker.definitions import QueueDefinition
 from amqpd.broker.ports import Journal, PageStore
 
 BLOCK, LARGEST_BLOCK = 1_000, 64_000
 ALL = 1 << 62
+
+
+class _Watermark(NamedTuple):
+    """A message number, and the journal's batch that it is written with."""
+
+    batch: int
+    number: int
 
 
 class DeliveryWatermark:
@@ -31,7 +39,7 @@ class DeliveryWatermark:
         self._page_store = page_store
         self.block = BLOCK
         self._reached = self._asked = self._last_kept = 0
-        self._pending: deque[tuple[int, int]] = deque()     # (batch, number) of watermarks that may not be on disk
+        self._pending: deque[_Watermark] = deque()      # those that may not be on disk
 
     def restore(self, reached: int, last_kept: int) -> None:
         """Take over what the store kept: a watermark, and the highest message number."""
@@ -46,8 +54,8 @@ class DeliveryWatermark:
         """Return up to which number messages may be handed out, when `first` is next; 0 for none."""
         if self._last_kept <= self._reached or first > self._page_store.taken_number:
             return ALL
-        while self._pending and self._pending[0][0] <= self._page_store.committed_batch:
-            self._reached = self._pending.popleft()[1]
+        while self._pending and self._pending[0].batch <= self._page_store.committed_batch:
+            self._reached = self._pending.popleft().number
         return self._reached if first <= self._reached else 0
 
     def wait(self, ahead: int) -> None:
@@ -64,4 +72,4 @@ class DeliveryWatermark:
         """Record that messages up to this number may be handed out."""
         if number > self._asked:
             self._asked = number
-            self._pending.append((self._journal.watermark_raised(self._definition, number), number))
+            self._pending.append(_Watermark(self._journal.watermark_raised(self._definition, number), number))
