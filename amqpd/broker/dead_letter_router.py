@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from amqpd.broker.clock import Clock
 from amqpd.broker.dead_letter import REJECTED, DeadCopies, DeadLetterRoute, cycling_queues, routing_keys
+from amqpd.broker.effort import QUEUE_STEPS
 from amqpd.broker.exchange import Exchange
-from amqpd.broker.hand_over import QUEUE_STEPS
 from amqpd.broker.ports import PageStore
 from amqpd.broker.queue.queue import Queue, note_holders
 from amqpd.broker.refused import Refused
@@ -291,7 +291,8 @@ class DeadLetterRouter:
         """Keep a message for which these have no room, and try again later."""
         refused = self._refused.get((queue, dead_route))
         if refused is None:
-            refused = self._refused[queue, dead_route] = Refused(queue, dead_route, self._page_store, self)
+            refused = self._refused[queue, dead_route] = Refused(
+                queue, dead_route, self._page_store, self._try_again)
         refused.add(message, by, self._routing.version)
         self._ask_to_be_woken()
 
@@ -306,8 +307,8 @@ class DeadLetterRouter:
         self._retrying.due = {**self._retrying.due, **dict.fromkeys(self._refused.values())}
         self._worklist.add(self._retrying)
 
-    def try_again(self, refused: Refused) -> None:
-        """See `Retries`."""
+    def _try_again(self, refused: Refused) -> None:
+        """Try again to move what was refused, in a piece of the worklist."""
         self._retrying.due[refused] = None
         self._worklist.add(self._retrying)
 

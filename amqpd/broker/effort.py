@@ -14,6 +14,7 @@ from __future__ import annotations
 TURN = 10_000               # steps
 SLICE = 5_000
 SMALLEST_SLICE = 1_500
+QUEUE_STEPS = 10            # what it costs to hand anything to one queue, beside a step for each message
 
 
 class Effort:

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from amqpd.broker.effort import SLICE
+from amqpd.broker.effort import QUEUE_STEPS, SLICE
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.worklist import PIECE, Waiters
 from amqpd.message import Message
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("amqpd")
 
-QUEUE_STEPS = 10        # what it costs to hand anything to one queue, beside a step for each message
 WIDE = 250              # queues, from which on messages are handed over in pieces
 MOST_MESSAGES = 40      # of one hand-over
 

@@ -1,16 +1,16 @@
 """Dead letters that wait since a queue that they are to go to has no room for them.
 
-Owns those of one queue that died in the same way, by their numbers. They count for the memory that waiting messages
-may take, and go to disk as those do: the first of them is read again when it may be moved. Whether it may is not
-tried where nothing has changed: the queue that refused it is still full, and the routes are as they were.
+Owns those of one queue that were dropped for the same reason, by their numbers. They count for the memory that waiting
+messages may take, and go to disk as those do: the first of them is read again when it may be moved. Whether it may is
+not tried where nothing has changed: the queue that refused it is still full, and the routes are as they were.
 
 RabbitMQ docs/quorum-queues (at-least-once dead lettering).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from amqpd.broker.dead_letter import DeadLetterRoute
 from amqpd.broker.departure import Departure
@@ -20,51 +20,44 @@ from amqpd.broker.queue.fifo import NO_LIMIT
 from amqpd.broker.queue.paged_fifo import PagedFifo
 from amqpd.broker.queue.pager import Pager
 from amqpd.broker.queue.pages import Page, forget_spill_files
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.worklist import Discard
 from amqpd.message import Message
 
-if TYPE_CHECKING:
-    from amqpd.broker.queue.queue import Queue
-
-
-class Retries(Protocol):
-    """Who tries again to move what was refused."""
-
-    def try_again(self, refused: Refused) -> None:
-        """Try, in a piece of the worklist: the next message can be read."""
-
 
 class Refused:
-    """Dead letters of one queue; `dead_route` says how they died."""
+    """Dead letters of one queue and `dead_route`. `try_again` is called when the next one can be read."""
 
-    def __init__(self, queue: Queue, dead_route: DeadLetterRoute, page_store: PageStore, retries: Retries) -> None:
+    def __init__(
+        self, queue: Queue, dead_route: DeadLetterRoute, page_store: PageStore, try_again: Callable[[Refused], None]
+    ) -> None:
         self.queue = queue
         self.dead_route = dead_route
-        self._retries = retries
-        self._line = PagedFifo(page_store.budget, Deadlines(), queue.records.is_stored)
+        self._fifo = PagedFifo(page_store.budget, Deadlines(), queue.records.is_stored)
         self._pager = Pager(
-            self._line, queue.records, page_store, queue.worklist.effort, self._go_on, queue.dead_letters.lost)
+            self._fifo, queue.records, page_store, queue.worklist.effort, partial(try_again, self),
+            queue.dead_letters.lost)
         self._first_number = 0              # the lowest number when it was refused last
         self._by: Sequence[Queue] = ()      # by these, at this version of the routes
         self._version = 0
         self._size = 0                      # of its body
 
     def __len__(self) -> int:
-        return len(self._line)
+        return len(self._fifo)
 
     def add(self, message: Message, by: Sequence[Queue], version: int) -> None:
         """Keep a message that one of these queues has refused at this version of the routes."""
-        line = self._line
-        if not line or message.number < self._next_number:
+        fifo = self._fifo
+        if not fifo or message.number < self._next_number:
             self._by, self._size, self._version, self._first_number = by, message.body_size, version, message.number
-        line.put_back([message])
+        fifo.put_back([message])
         if not self._pager.is_large:
             self._pager.note_size()
 
     @property
     def _next_number(self) -> int:
-        page = self._line.next_page
-        return self._line.first_number if page is None else page.first
+        page = self._fifo.next_page
+        return self._fifo.first_number if page is None else page.first
 
     def is_pointless(self, version: int) -> bool:
         """Return whether the first one would be refused again."""
@@ -73,17 +66,13 @@ class Refused:
 
     def take_first(self) -> Message | None:
         """Take the first one out; None where it has to be read and cannot be now: then it is tried again later."""
-        taken = self._line.take(1, NO_LIMIT) if self._pager.load_next() else None
+        taken = self._fifo.take(1, NO_LIMIT) if self._pager.load_next() else None
         return taken[0] if taken else None
-
-    def _go_on(self) -> None:
-        """Try again, now that the page store is open."""
-        self._retries.try_again(self)
 
     def end(self) -> None:
         """Drop all: the queue is deleted, or they have been moved."""
         self._pager.end()
-        left = self._line.clear()
+        left = self._fifo.clear()
         worklist = self.queue.worklist
         Departure(forget_spill_files(left), worklist)
         Discard(worklist, [part for part in left if not isinstance(part, Page)])

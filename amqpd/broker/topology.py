@@ -29,7 +29,7 @@ from amqpd.broker.routing import Routing
 from amqpd.broker.step_job import Act, StepJob
 from amqpd.broker.worklist import Worklist, nothing
 
-QUEUE_STEPS = 25        # what it costs to end a queue, without what its messages cost
+END_STEPS = 25          # what it costs to end a queue, without what its messages cost
 
 
 class Topology:
@@ -112,7 +112,7 @@ class Topology:
     def _take_apart_queue(self, queue: Queue) -> Iterator[int]:
         with self._changes:
             if queue.is_still_stored:
-                # What died before the deletion is moved before it is recorded: no crash loses what was confirmed.
+                # What was dropped before is moved before the deletion is recorded: no crash loses what was confirmed.
                 yield from self._dead_letters.move_those_of(queue)
                 queue.records.close()
                 self._changes.record(Deleted(queue.definition))
@@ -198,7 +198,7 @@ class Topology:
                 yield steps_to_remove(key), partial(self.bindings.remove, exchange, key)
         while self._queues:
             _, queue = self._queues.popitem()   # sessions that close still have the vhost, but not its queues any more
-            yield QUEUE_STEPS, queue.end
+            yield END_STEPS, queue.end
 
     def check(self) -> None:
         """Assert what must hold between calls."""
