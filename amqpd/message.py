@@ -19,6 +19,7 @@ import msgspec
 FRAME_OVERHEAD = 8                      # frame head and end octet
 LONGEST_SHORT_STRING = 255              # octets
 HARD_BODY_LIMIT = 512 * 1024 * 1024     # no setting goes beyond it
+LARGE_BODY = 1 << 20                    # beyond which a body is written to the store before its message is recorded
 _FRAME_HEAD = struct.Struct(">BHI")
 _HEADER_FRAME = struct.Struct(">BHIHHQ")
 _END = b"\xce"

@@ -47,7 +47,7 @@ def test_info_tells_what_there_is(data_dir: Path, capsys: pytest.CaptureFixture[
     assert run("info") == 0
     told = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
     assert {name: value.strip() for name, value in told.items()} == {
-        "store": "amqpd-data/amqpd.db", "state": "stopped cleanly", "format": "3",
+        "store": "amqpd-data/amqpd.db", "state": "stopped cleanly", "format": "4",
         "file": "0.1 MiB, 0.0 MiB of it free", "log": "0.0 MiB", "durability": "power", "vhosts": "1", "users": "0",
         "policies": "0", "exchanges": "0", "queues": "1", "bindings": "0", "messages": "2", "damaged": "0"}
     assert tree(data_dir) == before
@@ -56,7 +56,7 @@ def test_info_tells_what_there_is(data_dir: Path, capsys: pytest.CaptureFixture[
 def test_a_missing_log_is_told_by_info_and_check(
     data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (number,), = query(data_dir, "SELECT value FROM meta WHERE key = 'logs'")
+    (number,), = query(data_dir, "SELECT value FROM meta WHERE key = 'wal_number'")
     wal_number.note(data_dir / "amqpd.db", number + 1)
     assert run("info", "--data-dir", data_dir) == 0
     assert "state:      its log is missing: 'amqpd store check' says what to do\n" in capsys.readouterr().out

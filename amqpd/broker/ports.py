@@ -6,7 +6,7 @@ the third answers at once, or calls when it can.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -46,6 +46,23 @@ class Subscriber(Protocol):
         """A delivery failed by an error of ours: there is no room any more, and the connection closes soon."""
 
 
+class StoredBody(Protocol):
+    """A large body that is written to the store before its message is recorded."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all of it has been written."""
+
+    def call(self, go_on: Callable[[], None]) -> None:
+        """Call back, once, when it has been, or will not be."""
+
+    def begin_publish(self, number: int) -> None:
+        """Let the message of this number have this body; it is published next."""
+
+    def end(self) -> None:
+        """Delete the body unless its message has been recorded: it has been published by now, or will not be."""
+
+
 class Journal(Protocol):
     """What must outlive the process. Recording is instant; nothing is safe until its batch commits.
 
@@ -77,6 +94,12 @@ class Journal(Protocol):
         """Record that these persistent messages, whose numbers rise, are in this durable queue.
 
         `expiries` says when those of them that expire in it do, by message number, in milliseconds since 1970.
+        """
+
+    def write_body(self, message: Message) -> StoredBody | None:
+        """Write the large body of this message, which is about to be published, before the message is recorded.
+
+        Others need not wait for it then. None where nothing is written.
         """
 
     def requeued(self, queue: QueueDefinition, counts: Mapping[int, int]) -> int:

@@ -4,7 +4,10 @@ Owns the thread that writes the store while the broker runs; in between, the loo
 batch is taken whenever the thread is free and something is in it, so a lonely publish waits for one sync and a busy
 broker syncs thousands of messages at once.
 
-Always true between calls: at most one batch is in the thread's hands.
+Large bodies are written before the messages that have them are recorded, a piece at a time. A piece and a batch have
+their turn one after the other: so a large body does not hold up the confirms of others for longer than a piece takes.
+
+Always true between calls: at most one batch, or one piece of a body, is in the thread's hands.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from queue import Empty, SimpleQueue
 
 from amqpd.server.loop import LoopTurn
 from amqpd.server.page_store import DiskPageStore
+from amqpd.store.body_writes import BodyPiece
 from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Batch, Journal
 from amqpd.store.sqlite.store import Store
@@ -49,6 +53,9 @@ def _not_counted(size: int) -> None:
     """Nobody watches the disk."""
 
 
+Work = Batch | BodyPiece | Callable[[], None] | None     # None: the thread is to end
+
+
 class _Ended(Exception):
     """The thread has nothing to do any more."""
 
@@ -77,12 +84,13 @@ class Committer:
         self._follow_clock = follow_clock
         self._on_written = on_written
         self._is_busy = self._is_told = False
+        self._was_piece = False                 # what was written last
         self._committed_number = 0
         self._most, self._most_octets = MOST_WAITING // 4, MOST_OCTETS_WAITING // 4
         self._taken_at = 0.0                    # of the loop's clock, when the batch was taken that is being written
         self._taken_count = self._taken_weight = 0
         self._one_more = asyncio.Event()
-        self._work: SimpleQueue[Batch | Callable[[], None] | None] = SimpleQueue()
+        self._work: SimpleQueue[Work] = SimpleQueue()
         self._thread = threading.Thread(target=self._commit_forever, name="amqpd-store", daemon=True)
 
     def start(self) -> None:
@@ -122,14 +130,18 @@ class Committer:
             self._most_octets = int(min(MOST_OCTETS_WAITING, max(FEWEST_OCTETS_WAITING, octets)))
 
     def take(self) -> None:
-        """Give the filling batch to the thread, if that is free and there is something in it.
+        """Give the filling batch to the thread, if that is free and there is something in it, or a piece of a body.
 
         New jobs of the worklist do their first pieces before: a death is then mostly moved in the batch of its cause.
         A batch out of which everything was settled again needs no writing: it counts as committed.
         """
-        if self._has_failed():
+        if self._has_failed() or self._is_busy:
             return
-        if self._is_busy or self._journal.hold.is_on:
+        if not self._was_piece and self._take_piece():
+            return
+        self._was_piece = False
+        if self._journal.hold.is_on:
+            self._take_piece()
             return
         self._turn.work_on_new()
         if self._has_failed():
@@ -140,6 +152,7 @@ class Committer:
             self._one_more.set()
             if self._turn.is_awaiting:
                 self._turn.on_commit(filling.number)
+            self._take_piece()
             return
         if not self.check_files():
             return
@@ -149,6 +162,20 @@ class Committer:
         self._taken_at = self._loop.time()
         self._taken_count, self._taken_weight = filling.count, filling.weight
         self._work.put(self._journal.take())
+
+    def _take_piece(self) -> bool:
+        """Give a piece of a large body to the thread, if there is any; return whether there was."""
+        bodies = self._journal.bodies
+        if bodies.is_empty:
+            return False
+        if not self.check_files():
+            return True
+        piece = bodies.next_piece()
+        assert piece is not None
+        self._is_busy = self._was_piece = True
+        self._page_store.is_body_written = True
+        self._work.put(piece)
+        return True
 
     def _has_failed(self) -> bool:
         """Return whether the journal has failed: then the broker fails and stops, with what was written before."""
@@ -225,7 +252,7 @@ class Committer:
         except Exception as error:      # a mistake of ours: nobody would ever be confirmed again
             self._tell(self._on_failure, self._store.fail_by_mistake(error))
 
-    def _next(self) -> Batch | Callable[[], None] | None:
+    def _next(self) -> Work:
         """What is to be done next. While there is nothing, the store is tidied up if it can be, a piece at a time."""
         wait_s: float | None = SWEEP_S
         while True:
@@ -258,9 +285,11 @@ class Committer:
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(callback, *arguments)
 
-    def _do(self, work: Batch | Callable[[], None] | None) -> None:
+    def _do(self, work: Work) -> None:
         if work is None:
             raise _Ended
+        if isinstance(work, BodyPiece):
+            return self._write_piece(work)
         if callable(work):
             return work()
         if not self._commit(work):
@@ -269,6 +298,16 @@ class Committer:
         self._tidy(self._checkpoint)    # what is in the log is safe there, so nobody need wait for this
         for work in behind:
             self._do(work)
+
+    def _write_piece(self, piece: BodyPiece) -> None:
+        """Write a piece of a large body, and the log back if that is due, and say so in the loop."""
+        try:
+            self._with_room(partial(self._store.write_body, piece))
+            self._with_room(self._store.checkpoint_if_due)
+        except StoreError as error:
+            self._tell(self._on_failure, error)
+            raise _Ended from error
+        self._tell(self._piece_written, piece)
 
     def _commit(self, batch: Batch) -> bool:
         """Write a batch, and say so in the loop; return whether the log is to be written back."""
@@ -282,7 +321,7 @@ class Committer:
         self._tell(self._committed, batch.number)
         return is_due
 
-    def _commit_small_next(self) -> list[Batch | Callable[[], None] | None]:
+    def _commit_small_next(self) -> list[Work]:
         """Write the next batch if it is small: its clients have waited for a large one. Return what has to wait."""
         try:
             work = self._work.get(timeout=NEXT_S)
@@ -314,6 +353,16 @@ class Committer:
         with suppress(Empty):
             while True:
                 self._do(self._work.get_nowait())
+
+    def _piece_written(self, piece: BodyPiece) -> None:
+        if not self.check_files():
+            return
+        self._is_busy = self._page_store.is_body_written = False
+        piece.end()
+        self._on_written(piece.size)
+        self._one_more.set()
+        self._page_store.serve()
+        self.take()
 
     def _committed(self, number: int) -> None:
         if not self.check_files():      # what was written into a file that is deleted was written for nobody

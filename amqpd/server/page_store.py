@@ -40,6 +40,7 @@ class DiskPageStore:
         self.budget = budget
         self.safe_number = self.taken_number = self.committed_batch = 0
         self.is_in_use = False      # by the committer's thread, for something that is no commit
+        self.is_body_written = False        # a piece of a large one
         self._is_closed = False
         self.schedule: Callable[[], None] = _nothing
         self._store = store
@@ -69,7 +70,7 @@ class DiskPageStore:
     @property
     def is_open(self) -> bool:
         """See `broker/ports.py`."""
-        return not (self._is_closed or self.is_in_use)
+        return not (self._is_closed or self.is_in_use or self.is_body_written)
 
     @property
     def can_spill(self) -> bool:

@@ -2,7 +2,8 @@
 
 A run of publishes is resolved group by group (`targets.py`), handed to each queue it reaches as one run, and confirmed
 as one (`channel_confirms.py`). What reaches very many queues is handed over in pieces, and what comes after it on this
-connection waits.
+connection waits; so it does while a large body is written to the store, which is done before its message goes to a
+queue.
 
 Always true between calls: a return goes out before its confirm.
 
@@ -16,11 +17,12 @@ from typing import TYPE_CHECKING
 from pamqp.commands import Confirm
 
 from amqpd.broker.hand_over import MOST_MESSAGES, WIDE, HandOver
+from amqpd.broker.ports import StoredBody
 from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.queue.queue import Queue, note_holders
 from amqpd.broker.vhost import REPLY_TO
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
-from amqpd.message import Message, MessageProperties
+from amqpd.message import LARGE_BODY, Message, MessageProperties
 from amqpd.properties import read_own_properties, with_reply_to, without_headers
 from amqpd.session.channel_confirms import ChannelConfirms
 from amqpd.session.commit import Held
@@ -46,6 +48,8 @@ class Publishing:
         self._channel = channel
         self._first_number = 0      # of the messages of the run at hand, which the confirms do not count yet
         self._hand_over: HandOver | None = None         # of the first publishes that are handed in again
+        self._body: StoredBody | None = None            # of the first publish that is handed in again
+        self._body_content = b""                        # the content that it is the body of
         self._refusal: ChannelException | ConnectionException | None = None
 
     def handlers(self) -> Handlers:
@@ -77,12 +81,15 @@ class Publishing:
     def on_publishes(self, groups: list[PublishGroup]) -> list[PublishGroup]:
         """Take a run of publishes until the slice is spent, and return the rest, to be handed in again.
 
-        If one is refused, those before it have been published. Raises NotAtHand while the first of those that are
-        handed in again are on their way to very many queues.
+        If one is refused, those before it have been published. Raises MessageNotLoaded while the first of those that
+        are handed in again are on their way to very many queues, or their bodies to the store.
         """
         channel = self._channel
         if self._hand_over is not None:
             groups = self._count_handed_over(self._hand_over, groups)
+        if self._body is not None and not self._body.is_done:
+            raise MessageNotLoaded(self._body.call)
+        body = self._body
         self.targets.refresh()
         broker, targets = channel.broker, self.targets
         by_arguments, by_properties = targets.by_arguments.known, targets.by_properties.known
@@ -111,7 +118,7 @@ class Publishing:
                 if facts.expiration_ms is not None:
                     is_timed = True
                 count = len(contents)
-                if only_queue is not None and not is_special:
+                if only_queue is not None and not is_special and body_size <= LARGE_BODY:
                     run = runs.get(only_queue)
                     if run is None:
                         run = runs[only_queue] = []
@@ -138,6 +145,8 @@ class Publishing:
             broker.next_message_number = number
             effort.total += number - first_number + RUN_STEPS * len(runs)
             self._place(runs, number - first_number, first_number, is_timed)
+            if body is not None:        # it has been written, and is of use now or never
+                self._end_body()
         return [*rest, *remaining]
 
     def _spread(
@@ -147,10 +156,11 @@ class Publishing:
         """Add messages to the runs of the queues they reach, however many, or return them to the client.
 
         Return how many of them have been taken: at least one, and no more than there is room for, in steps; or none,
-        since a hand-over of the first of them has begun.
+        since a hand-over of the first of them has begun, or the body of the first is written to the store.
         Raises WalkUnfinished where not even their queues could be found.
         """
         queues = target.queues
+        content = messages[0].content
         if is_special or target.by_headers or target.replies_to is not None:
             self._check(facts)
             queues = self.targets.queues_by_content(target, facts)
@@ -175,13 +185,36 @@ class Publishing:
             return 0
         elif not queues and target.mandatory:
             self._return(messages, is_first=not runs)
-        elif len(queues) > 1:
-            note_holders(queues, messages)
+        else:
+            if messages[0].body_size > LARGE_BODY and any([queue.records.keeps(messages[0]) for queue in queues]):
+                del messages[1:]
+                if not self._has_body(messages[0], content):
+                    return 0
+            if len(queues) > 1:
+                note_holders(queues, messages)
         for queue in queues:
             runs.setdefault(queue, []).extend(messages)
         # One step for each queue, of which `on_publishes` counts one; as many for what goes back to a client at once.
         self._channel.broker.effort.total += len(messages) * abs(len(queues) - 1)
         return len(messages)
+
+    def _has_body(self, message: Message, content: bytes) -> bool:
+        """Return whether the body of this message, published with this content, need not be waited for.
+
+        Where it must be, it is written from now on, or, where this call has a body already, from the next call on.
+        """
+        if self._body is None:
+            self._body, self._body_content = self._channel.broker.journal.write_body(message), content
+            return self._body is None
+        if content is not self._body_content:
+            return False
+        self._body.begin_publish(message.number)
+        return True
+
+    def _end_body(self) -> None:
+        if self._body is not None:
+            self._body.end()
+        self._body, self._body_content = None, b""
 
     def _count_handed_over(self, hand_over: HandOver, groups: list[PublishGroup]) -> list[PublishGroup]:
         """Count what is in all of its queues now as published, and return the other publishes. Raises NotAtHand."""
@@ -292,4 +325,5 @@ class Publishing:
         self.confirms.end()
         self.targets.clear()
         self._hand_over = None
+        self._end_body()
         self._refusal = None

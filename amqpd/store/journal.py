@@ -15,7 +15,7 @@ Always true of a batch:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import repeat
 
 from amqpd.broker.definitions import (
@@ -27,6 +27,7 @@ from amqpd.broker.definitions import (
 )
 from amqpd.broker.hold import Hold, NoHold
 from amqpd.message import Message
+from amqpd.store.body_writes import BodyQueue, BodyWrite
 from amqpd.store.pending_confirms import PendingConfirms
 
 
@@ -35,8 +36,8 @@ class Batch:
 
     By queue number, `published` holds messages by number, and `settled` message numbers; `expiries`, in ms since
     1970, and `deliveries`, by message number, are of those that have one; `watermarks` say up to which number messages
-    may have been handed out. `weight` is the octets of content that
-    wait in it, about.
+    may have been handed out. `written` has the bodies that are in the store already, by message number, also those of
+    messages that have left again. `weight` is the octets of content that are to be written with it, about.
     """
 
     def __init__(self, number: int) -> None:
@@ -47,6 +48,7 @@ class Batch:
         self.deliveries: dict[int, dict[int, int]] = {}
         self.settled: dict[int, list[int]] = {}
         self.watermarks: dict[int, int] = {}
+        self.written: dict[int, BodyWrite] = {}
         self.clock_behind_ms: int | None = None     # where the wall clock was set
         self.unfinished: int | None = None          # vhosts in which bindings lead nowhere, if that changed
         self.count = 0
@@ -77,7 +79,7 @@ class Batch:
 
     def _forget(self, queue_number: int) -> None:
         dropped = self.published.pop(queue_number, {})
-        self.weight -= _weight(dropped.values())
+        self.weight -= self._weight(dropped.values())
         self.count -= len(dropped) + len(self.settled.pop(queue_number, ()))
         self.count -= len(self.deliveries.pop(queue_number, ()))
         self.count -= self.watermarks.pop(queue_number, None) is not None
@@ -94,7 +96,7 @@ class Batch:
             self.expiries.setdefault(queue.number, {}).update(expiries)
         self._vhosts[queue.number] = queue.vhost
         self.count += len(run)
-        self.weight += _weight(run)
+        self.weight += self._weight(run)
 
     def requeue(self, queue: QueueDefinition, counts: Mapping[int, int]) -> None:
         """Note how often these messages, which are in this queue again, have been delivered."""
@@ -119,7 +121,7 @@ class Batch:
         if pending:
             unwritten = [message for message in map(pending.pop, numbers, repeat(None)) if message is not None]
             self.count -= len(unwritten)
-            self.weight -= _weight(unwritten)
+            self.weight -= self._weight(unwritten)
             if len(unwritten) == len(numbers):
                 return
             done = {message.number for message in unwritten}
@@ -138,6 +140,12 @@ class Batch:
         self.count += self.unfinished is None
         self.unfinished = vhosts
 
+    def _weight(self, messages: Collection[Message]) -> int:
+        if self.written:
+            messages = [message for message in messages if message.number not in self.written]
+        # A message of several queues is written once, and comes here once for each of them.
+        return sum([len(message.content) // (message.holders or 1) for message in messages])
+
     def check(self) -> None:
         """Assert what must hold between calls."""
         published = {(queue, number) for queue, pending in self.published.items() for number in pending}
@@ -150,7 +158,7 @@ class Batch:
         assert self.count == len(
             self.changes) + len(published) + len(counted) + len(settled) + len(self.watermarks) + (
             self.clock_behind_ms is not None) + (self.unfinished is not None), "the count is off"
-        assert self.weight == sum(_weight(pending.values()) for pending in self.published.values())
+        assert self.weight == sum(self._weight(pending.values()) for pending in self.published.values())
         noted = self.published.keys() | self.deliveries.keys() | self.settled.keys() | self.watermarks.keys()
         assert noted == self._vhosts.keys()
 
@@ -166,17 +174,13 @@ def _drop(values: dict[int, dict[int, int]], queue_number: int, numbers: Sequenc
     return before - len(held)
 
 
-def _weight(messages: Iterable[Message]) -> int:
-    # A message of several queues is written once, and comes here once for each of them.
-    return sum([len(message.content) // (message.holders or 1) for message in messages])
-
-
 class Journal:
     """The journal of a broker with a store: `broker.ports.Journal` on one side, batches on the other."""
 
     def __init__(self) -> None:
         self.pending_confirms = PendingConfirms()
         self.hold = Hold()
+        self.bodies = BodyQueue()
         self.failure: Exception | None = None       # why nothing may be written any more
         self._filling = Batch(1)
         self._unfinished = 0        # vhosts
@@ -223,12 +227,26 @@ class Journal:
         the next batch is taken.
         """
         try:
+            if self.bodies.to_be_recorded:
+                self._note_written(run)
             self._filling.publish(queue, run, expiries)
             self.pending_confirms.published(queue.number, run)
         except Exception as error:
             self.fail(error)
             raise
         return self._filling.number
+
+    def _note_written(self, run: Sequence[Message]) -> None:
+        """Let the messages of this run whose bodies are in the store already have these."""
+        for message in run:
+            body = self.bodies.to_be_recorded.get(message.number)
+            if body is not None:
+                self._filling.written[message.number] = body
+                body.note_recorded()
+
+    def write_body(self, message: Message) -> BodyWrite:
+        """Write the body of this message, which is about to be published, before the message is recorded."""
+        return self.bodies.add(message)
 
     def requeued(self, queue: QueueDefinition, counts: Mapping[int, int]) -> int:
         """Record how often these messages, back in this queue, have been delivered."""
@@ -310,6 +328,10 @@ class MemoryJournal:
     ) -> int:
         """Nothing is kept."""
         return 0
+
+    def write_body(self, message: Message) -> None:
+        """Nothing is kept."""
+        return None
 
     def requeued(self, queue: QueueDefinition, counts: Mapping[int, int]) -> int:
         """Nothing is kept."""

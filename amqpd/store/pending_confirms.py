@@ -19,7 +19,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from amqpd.message import Message
-from amqpd.store.sqlite.run_rows import bits_of
+from amqpd.store.sqlite.message_blocks import bits_of
 
 MOST_QUEUES = 64
 SPAN = 1 << 20          # of the numbers

@@ -79,7 +79,7 @@ CATCHES_ALL = {
     ("store/sqlite/reading.py", "read_run"): "likewise",
     ("store/sqlite/reading.py", "facts"): "likewise, whatever reading its properties raises",
     ("store/sqlite/recovery.py", "_gather_runs"): "a run that cannot be read is taken apart, and the others are read",
-    ("store/sqlite/runs.py", "dissolve"): "a run that cannot be taken apart stays where it is, and the others are read",
+    ("store/sqlite/block_index.py", "dissolve"): "a block that cannot be taken apart stays, and the others are read",
     ("store/sqlite/restoring.py", "restore"): "a definition that cannot be built is told in a line",
     ("store/spill.py", "read"): "a message that cannot be read back is dropped, and the others are read",
     ("store/sqlite/store.py", "_guarded"): "whatever kept a batch from being written, nobody may go on",

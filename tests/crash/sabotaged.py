@@ -37,7 +37,7 @@ from amqpd.session import targets
 from amqpd.session.connection import Session
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Batch
-from amqpd.store.sqlite import run_rows
+from amqpd.store.sqlite import message_blocks
 from amqpd.store.sqlite.recovery import Recovered
 from amqpd.store.sqlite.store import Store
 
@@ -115,7 +115,7 @@ def slow_disk() -> None:
 @fault
 def short_runs() -> None:
     """Nothing is wrong: two messages of a batch share a row already, so that more do than in a life."""
-    patch(run_rows, "FEWEST", 2)
+    patch(message_blocks, "FEWEST", 2)
 
 
 @fault

@@ -21,7 +21,7 @@ from tests.history.events import History
 
 STOPPED = 320                           # the reply code of a broker that is being stopped
 MOST_WAITING = 1_500                    # entries in queues beyond which publishers pause
-LARGEST_BODY = 1 << 20
+LARGEST_BODY = 3 << 20          # some are written to the store in parts, before their messages
 RECEIPT_EVERY = 30                      # answers
 DEAD = ("dead left", "dead right")
 FANOUT, TOPIC, DLX = "both", "by topic", "dead letters"

@@ -153,7 +153,8 @@ def places_of_structure(files: Files) -> list[int]:
 
 def places_of_names(files: Files) -> list[int]:
     """Where in the file the kinds and names of tables are, and what says how long they are."""
-    rows = re.finditer(b"table(message_rows|run_rows|entries|meta|queue_rows|bindings)", files.image[DATABASE])
+    names = b"message_rows|message_blocks|body_parts|entries|meta|queue_rows|bindings"
+    rows = re.finditer(b"table(%s)" % names, files.image[DATABASE])
     return [at for row in rows for at in range(row.start() - 8, row.end())]
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from amqpd.broker.definitions import BindingDefinition, Defined, Definition, Deleted, QueueDefinition
 from amqpd.message import Message
+from amqpd.store.body_writes import BodyWrite
 from amqpd.store.errors import StoreFull
 from amqpd.store.journal import Journal
 from amqpd.store.sqlite.store import Durability, Store
@@ -24,6 +25,8 @@ from tests.support.disk import Act, Disk
 
 MOST_QUEUES = 4
 SIZES = (0, 20, 20, 300, 300, 3_000, 15_000)
+LARGE_BODY = 2_500      # bytes, so that the larger ones of these are written before their messages, in parts
+PART_BYTES = 4_000
 
 
 class Held(NamedTuple):
@@ -124,6 +127,7 @@ class Workload:
         self.published = {held.message[0]: message(held.message[0], held.message[4]) for held in self._held.values()}
         self._next_number = self.store.first_number
         self.journal = Journal()
+        self.journal.bodies.drop = self.store.drop_body
         self._confirm(found)
         self.is_loaded = True
         return found
@@ -217,11 +221,37 @@ class Workload:
         numbers = self.random.sample(sorted(self._queues), self.random.choice((1, 1, 2)))
         holders = len(numbers) if len(numbers) > 1 else 0
         run = [self._message(holders) for _ in range(count)]
+        bodies = [self._write(m) for m in run if m.body_size > LARGE_BODY and self.random.random() < 0.5]
         for number in numbers:
             expiries = {m.number: NOW * 1000 + m.number % 1000 for m in run if self.random.random() < 0.2}
             self.journal.published(self._queues[number], run, expiries or None)
             for m, content in zip(run, contents(run)):
                 self._held[number, m.number] = Held(content, expiries.get(m.number), 0)
+        for body in bodies:
+            body.end()
+
+    def _write(self, sent: Message) -> BodyWrite:
+        """Write the body of a message that is about to be published; some are given up on the way, and begun anew."""
+        body = self.journal.write_body(sent)
+        if self.random.random() < 0.2:
+            self._write_piece()
+            body.end()
+            body = self.journal.write_body(sent)
+        while not body.is_done:
+            self._write_piece()
+        body.begin_publish(sent.number)
+        return body
+
+    def _write_piece(self) -> None:
+        piece = self.journal.bodies.next_piece()
+        assert piece is not None
+        try:
+            self.store.write_body(piece)
+        except StoreFull:
+            self.store.write_body(piece)
+        piece.end()
+        with suppress(StoreFull):
+            self.store.checkpoint_if_due()
 
     def _message(self, holders: int) -> Message:
         body = self.random.randbytes(self.random.choice(SIZES))

@@ -12,8 +12,10 @@ import pytest
 from amqpd.broker.definitions import Defined, VhostDefinition
 from amqpd.server import committer as committer_module
 from amqpd.server.committer import Committer
+from amqpd.store.body_writes import PART_BYTES, PIECE_PARTS, BodyPiece, BodyWrite
 from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Batch, Journal
+from tests.store.store_samples import message
 from tests.support.samples import messages, queue_definition
 
 QUEUE = queue_definition(durable=True)
@@ -65,6 +67,14 @@ class GatedStore:
             raise self.failure
         self.committed.append(batch.number)
 
+    def write_body(self, piece: BodyPiece) -> None:
+        self.begun.release()
+        assert self.gate.wait(10)
+        if self.failure is not None:
+            raise self.failure
+        piece.checksums = [0] * len(piece.parts)
+        self.committed.append(-len(piece.parts))
+
     def is_checkpoint_due(self) -> bool:
         return self.is_wal_large
 
@@ -100,7 +110,7 @@ class FakePageStore:
 
     def __init__(self) -> None:
         self.acts: list[str] = []
-        self.is_in_use = False
+        self.is_in_use = self.is_body_written = False
 
     def serve(self) -> None:
         """Nobody waits."""
@@ -131,6 +141,10 @@ class Bench:
     def fail(self, error: StoreError) -> None:
         self.failures.append(error)
         self.failed.set()
+
+    def write_body(self, pieces: int) -> BodyWrite:
+        """Have a body written in so many pieces."""
+        return self.journal.write_body(message(1, bytes(pieces * PIECE_PARTS * PART_BYTES)))
 
     def record(self, *numbers: int) -> None:
         self.journal.published(QUEUE, messages(*numbers, persistent=True))
@@ -742,5 +756,126 @@ def test_as_much_may_wait_as_is_written_in_a_moment() -> None:
             bench.record(*range(2 * committer_module.FEWEST_WAITING + 1))
             assert committer.is_full is is_slow and committer.is_full_for_jobs
         bench.journal.take()
+
+    run(talk)
+
+
+# Large bodies
+
+PIECE = -PIECE_PARTS        # as the store of these tests notes it
+
+
+def test_a_piece_of_a_large_body_and_a_batch_have_their_turn_one_after_the_other() -> None:
+    """So nobody's confirm waits for longer than a piece takes."""
+    async def talk(bench: Bench) -> None:
+        body = bench.write_body(3)
+        bench.store.gate.clear()
+        bench.committer.take()
+        assert bench.store.begun.acquire(timeout=10)
+        bench.record(1)
+        bench.store.gate.set()
+        while not body.is_done:
+            if bench.turn.heard == [1] and bench.journal.filling.number == 2 and bench.journal.filling.is_empty:
+                bench.record(2)
+            await asyncio.sleep(0)
+        await bench.committer.wait_committed()
+
+    assert run(talk).store.committed == [PIECE, 1, PIECE, 2, PIECE]
+
+
+def test_a_large_body_waits_for_no_more_than_a_batch_between_two_pieces() -> None:
+    async def talk(bench: Bench) -> None:
+        body = bench.write_body(2)
+        numbers = iter(range(1, 1_000))
+        bench.record(next(numbers))
+        bench.committer.take()
+        while not body.is_done:
+            if bench.journal.filling.is_empty:
+                bench.record(next(numbers))
+            await asyncio.sleep(0)
+        await bench.committer.wait_committed()
+
+    assert run(talk).store.committed[:4] == [PIECE, 1, PIECE, 2]
+
+
+def test_a_body_goes_on_while_a_batch_is_held() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.journal.hold.begin()
+        bench.record(1)
+        body = bench.write_body(2)
+        bench.committer.take()
+        while not body.is_done:
+            await asyncio.sleep(0)
+        bench.journal.hold.end()
+        bench.committer.take()
+        await bench.committer.wait_committed()
+
+    assert run(talk).store.committed == [PIECE, PIECE, 1]
+
+
+def test_nobody_reads_while_a_piece_is_written_and_everybody_may_between_two() -> None:
+    async def talk(bench: Bench) -> None:
+        served, page_store = [], bench.page_store
+        page_store.serve = lambda: served.append(page_store.is_body_written)    # type: ignore[method-assign]
+        body = bench.write_body(3)
+        bench.committer.take()
+        assert bench.page_store.is_body_written
+        while not body.is_done:
+            await asyncio.sleep(0)
+        assert served == [False] * 3
+
+    run(talk)
+
+
+def test_a_body_that_cannot_be_written_is_the_end_as_a_batch_is() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.store.failure = StoreError("cannot sync")
+        body = bench.write_body(2)
+        bench.committer.take()
+        await bench.failed.wait()
+        bench.record(1)
+        bench.committer.take()
+        assert not body.is_done
+
+    bench = run(talk)
+    assert [str(failure) for failure in bench.failures] == ["cannot sync"]
+    assert bench.store.committed == []
+
+
+def test_a_body_for_which_there_was_no_room_is_written_again() -> None:
+    async def talk(bench: Bench) -> None:
+        def with_room(step: Callable[[], None]) -> None:
+            try:
+                step()
+            except StoreFull:
+                bench.store.failure = None
+                step()
+
+        bench.committer._with_room = with_room
+        bench.store.failure = StoreFull("no space left")
+        body = bench.write_body(1)
+        bench.committer.take()
+        while not body.is_done:
+            await asyncio.sleep(0)
+
+    assert run(talk).store.committed == [PIECE]
+
+
+def test_the_log_is_written_back_after_a_piece_where_that_is_due() -> None:
+    async def talk(bench: Bench) -> None:
+        body = bench.write_body(2)
+        bench.committer.take()
+        while not body.is_done:
+            await asyncio.sleep(0)
+
+    assert run(talk).store.checkpoints == 2
+
+
+def test_who_waits_for_all_that_is_recorded_is_told_while_a_body_is_written() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.write_body(2)
+        bench.record(1)
+        await bench.committer.wait_committed()
+        assert 1 in bench.store.committed
 
     run(talk)

@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition, VhostDefinition
 from amqpd.store.journal import Journal
-from amqpd.store.sqlite import files, run_rows
+from amqpd.store.sqlite import files, message_blocks
 from amqpd.store.sqlite.store import Store
 from amqpd.store.tools.checking import findings
 from amqpd.store.tools.stopped import reading
@@ -27,7 +27,7 @@ def keep(store: Store, directory: Path, *, in_runs: bool) -> Path:
 
     All messages but those of both queues, one that ends and a large one can be in runs; or else none is.
     """
-    with patch.object(run_rows, "FEWEST", run_rows.FEWEST if in_runs else len(BODIES) + 1):
+    with patch.object(message_blocks, "FEWEST", message_blocks.FEWEST if in_runs else len(BODIES) + 1):
         return _keep(store, directory)
 
 

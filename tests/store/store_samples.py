@@ -70,7 +70,7 @@ def query(directory: Path, sql: str, parameters: Iterable[Any] = ()) -> list[tup
 
 def contents(messages: Iterable[Message]) -> list[tuple[int, str, str, bytes, bytes]]:
     """What must come back of messages."""
-    return [(m.number, m.route.exchange, m.route.routing_key, m.properties, m.body) for m in messages]
+    return [(m.number, m.route.exchange, m.route.routing_key, m.properties, bytes(m.body)) for m in messages]
 
 
 class Whole(NamedTuple):

@@ -28,16 +28,16 @@ def test_a_message_is_described_by_its_places(kept, number, told):
 
 @pytest.mark.parametrize("kept", ["runs"], indirect=True)
 def test_messages_that_have_left_a_run_are_not_counted(kept):
-    (first, count), = query(stop(kept), "SELECT first, count FROM run_rows ORDER BY first LIMIT 1")
+    (first, count), = query(stop(kept), "SELECT first, count FROM message_blocks ORDER BY first LIMIT 1")
     marks = b"-" * 3 + b"+" * 1_021
-    query(kept, f"INSERT OR REPLACE INTO run_marks VALUES ({first}, x'{marks.hex()}')")
+    query(kept, f"INSERT OR REPLACE INTO block_flags VALUES ({first}, x'{marks.hex()}')")
     with reading(kept / "amqpd.db") as (connection, _):
         assert describe_message(connection, first + 3).startswith(f"{FIRST}, message {first} of ")
 
 
 @ROWS_AND_RUNS
 def test_queues_are_named_once(kept):
-    (first,) = query(kept, "SELECT min(first) FROM run_rows")[0]
+    (first,) = query(kept, "SELECT min(first) FROM message_blocks")[0]
     with reading(kept / "amqpd.db") as (connection, _):
         assert queues_of(connection, [100, 101, 150, 999], [] if first is None else [first]) == [FIRST, SECOND]
 

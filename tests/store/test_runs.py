@@ -14,8 +14,17 @@ from msgspec import structs
 from amqpd.broker.definitions import Deleted, VhostDefinition
 from amqpd.message import MessageProperties
 from amqpd.store.errors import StoreError
-from amqpd.store.sqlite import run_rows, runs
-from amqpd.store.sqlite.run_rows import FEWEST, LARGEST, MOST_OCTETS, SPAN, bits_of, pack_marks, pack_runs, unpack_marks
+from amqpd.store.sqlite import block_index, message_blocks
+from amqpd.store.sqlite.message_blocks import (
+    FEWEST,
+    LARGEST,
+    MOST_OCTETS,
+    SPAN,
+    bits_of,
+    pack_flags,
+    pack_runs,
+    unpack_flags,
+)
 from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import checked, stop, tree
 from tests.store.store_samples import NOW, contents, crash, define, load, message, query, queue, save, settle
@@ -31,7 +40,7 @@ def run_of(numbers) -> list:
 def packed(messages, marked=()) -> tuple[list[list[int]], list[int]]:
     """The numbers of the messages of each run, and of those that are in none."""
     rows, alone = pack_runs(1, {m.number: m for m in messages}, marked)
-    runs = [[row[0] + place for place, _ in run_rows.places_and_sizes(row[5])] for row in rows]
+    runs = [[row[0] + place for place, _ in message_blocks.places_and_sizes(row[5])] for row in rows]
     for row, numbers in zip(rows, runs):
         sizes = [m.body_size for m in messages if m.number in numbers]
         assert row[:5] == (numbers[0], numbers[-1], 1, len(numbers), sum(sizes))
@@ -63,7 +72,7 @@ def test_a_message_with_marks_has_a_row_of_its_own(store, journal, on_disk):
     save(store, journal)
     assert on_disk("SELECT number, expires_at, deliveries FROM message_rows") == [
         (7, 1_900_000_000_000, 0), (8, None, 2)]
-    assert on_disk("SELECT first, last, count FROM run_rows") == [(1, 30, 28)]
+    assert on_disk("SELECT first, last, count FROM message_blocks") == [(1, 30, 28)]
 
 
 def test_a_run_ends_where_it_is_large_or_its_numbers_are_far_apart():
@@ -110,11 +119,11 @@ def saved(store, journal):
 def test_a_run_is_deleted_with_its_last_message(store, journal, saved, on_disk):
     settle(journal, ONE, [saved[number] for number in range(1, 60)])
     save(store, journal)
-    assert on_disk("SELECT count(*) FROM run_rows WHERE first = 1") == [(1,)]
+    assert on_disk("SELECT count(*) FROM message_blocks WHERE first = 1") == [(1,)]
     settle(journal, ONE, [saved[60]])
     save(store, journal)
     store.check()
-    assert on_disk("SELECT first FROM run_rows WHERE first < 100 UNION ALL SELECT first FROM run_marks") == []
+    assert on_disk("SELECT first FROM message_blocks WHERE first < 100 UNION ALL SELECT first FROM block_flags") == []
     assert store.info().messages == 60
 
 
@@ -160,8 +169,8 @@ def test_a_deleted_queue_takes_its_runs_with_it(store, journal, saved, on_disk):
     journal.changed(Deleted(ONE))
     save(store, journal)
     store.check()
-    assert on_disk("SELECT queue FROM run_rows") == [(2,)]
-    assert on_disk("SELECT * FROM run_marks") == []
+    assert on_disk("SELECT queue FROM message_blocks") == [(2,)]
+    assert on_disk("SELECT * FROM block_flags") == []
     assert store.info().messages == 30
 
 
@@ -171,16 +180,16 @@ def test_a_deleted_queue_takes_its_runs_with_it(store, journal, saved, on_disk):
 def test_marks_are_read_as_they_were_written(places, data):
     redelivered = data.draw(st.sets(st.sampled_from(sorted(places))))
     bits, of_them = bits_of(sorted(places)), bits_of(sorted(redelivered)) if redelivered else 0
-    assert unpack_marks(pack_marks(bits, of_them)) == (bits, of_them)
+    assert unpack_flags(pack_flags(bits, of_them)) == (bits, of_them)
 
 
 def test_a_flipped_bit_in_marks_makes_no_message_leave():
-    marks = pack_marks(0b1011, 0b0010)
+    marks = pack_flags(0b1011, 0b0010)
     for at in range(len(marks)):
         for bit in range(8):
             flipped = bytearray(marks)
             flipped[at] ^= 1 << bit
-            assert unpack_marks(bytes(flipped))[0] & 0b1011 == 0b1011
+            assert unpack_flags(bytes(flipped))[0] & 0b1011 == 0b1011
 
 
 # Damage
@@ -202,14 +211,14 @@ GONE = {4, 20, 21, 60}
 @pytest.mark.parametrize("column", ["heads", "contents"])
 def test_a_flipped_bit_takes_one_message_and_is_told_of(stopped, saved, tmp_path, opened, column):
     chance = random.Random(7)
-    octets, = query(stopped, f"SELECT {column} FROM run_rows WHERE first = 1")[0]
+    octets, = query(stopped, f"SELECT {column} FROM message_blocks WHERE first = 1")[0]
     lost = 0
     rounds = sized(8, 80)
     for round_ in range(rounds):
         directory = crash(stopped, tmp_path / f"flipped-{round_}")
         flipped = bytearray(octets)
         flipped[chance.randrange(len(octets))] ^= 1 << chance.randrange(8)
-        query(directory, f"UPDATE run_rows SET {column} = ? WHERE first = 1", [bytes(flipped)])
+        query(directory, f"UPDATE message_blocks SET {column} = ? WHERE first = 1", [bytes(flipped)])
         before = tree(directory)
         assert len(checked(directory)) >= 1
         rescued = salvage(directory, directory.with_name(f"salvaged-{round_}"), NOW)
@@ -230,10 +239,11 @@ def test_a_flipped_bit_takes_one_message_and_is_told_of(stopped, saved, tmp_path
 
 
 @pytest.mark.parametrize("damage", [
-    "UPDATE run_rows SET octets = octets + 1 WHERE first = 1", "UPDATE run_rows SET count = 3 WHERE first = 1",
-    "UPDATE run_rows SET last = 61 WHERE first = 1", "UPDATE run_marks SET marks = marks || '++'",
-    "UPDATE run_rows SET heads = CAST(heads AS TEXT) || 'torn' WHERE first = 1",
-    "UPDATE run_rows SET octets = 'many' WHERE first = 1",
+    "UPDATE message_blocks SET bytes = bytes + 1 WHERE first = 1",
+    "UPDATE message_blocks SET count = 3 WHERE first = 1",
+    "UPDATE message_blocks SET last = 61 WHERE first = 1", "UPDATE block_flags SET flags = flags || '++'",
+    "UPDATE message_blocks SET heads = CAST(heads AS TEXT) || 'torn' WHERE first = 1",
+    "UPDATE message_blocks SET bytes = 'many' WHERE first = 1",
 ])
 def test_what_does_not_fit_together_is_told_of_and_takes_nothing(stopped, saved, opened, damage):
     query(stopped, damage)
@@ -247,8 +257,8 @@ def test_what_does_not_fit_together_is_told_of_and_takes_nothing(stopped, saved,
 
 
 @pytest.mark.parametrize("damage, finding", [
-    ("UPDATE run_rows SET queue = 9 WHERE first = 1", "message 1 begins a run in no queue there is"),
-    ("DELETE FROM run_rows WHERE first = 1", "message 1 has marks, but begins no run"),
+    ("UPDATE message_blocks SET queue = 9 WHERE first = 1", "message 1 begins a message block in no queue there is"),
+    ("DELETE FROM message_blocks WHERE first = 1", "message 1 has flags, but begins no message block"),
 ])
 def test_a_run_that_leads_nowhere_is_told_of(stopped, opened, damage, finding):
     query(stopped, damage)
@@ -259,7 +269,7 @@ def test_a_run_that_leads_nowhere_is_told_of(stopped, opened, damage, finding):
 
 
 def test_a_run_of_an_unknown_queue_is_set_aside(stopped, opened):
-    query(stopped, "UPDATE run_rows SET queue = 9 WHERE first = 1")
+    query(stopped, "UPDATE message_blocks SET queue = 9 WHERE first = 1")
     store = opened()
     load(store)
     store.close({})
@@ -269,7 +279,7 @@ def test_a_run_of_an_unknown_queue_is_set_aside(stopped, opened):
 
 
 def test_damage_that_comes_while_the_broker_runs_is_set_aside_when_it_is_read(store, saved, caplog):
-    store._connection.execute("UPDATE run_rows SET contents = zeroblob(length(contents)) WHERE first = 1")
+    store._connection.execute("UPDATE message_blocks SET contents = zeroblob(length(contents)) WHERE first = 1")
     assert [m.number for m in store.fetch([5, 6, 101])] == [101]
     assert [m.number for m in store.fetch([1, 101, 103])] == [101, 103]
     assert (store.info().messages, store.info().damaged) == (60, 60)
@@ -282,7 +292,7 @@ def test_damage_that_comes_while_the_broker_runs_is_set_aside_when_it_is_read(st
 @pytest.fixture
 def many(store, journal, monkeypatch):
     """Thirty runs of twenty messages each, of which four rows may be deleted at once."""
-    monkeypatch.setattr(runs, "DELETED_AT_ONCE", 4)
+    monkeypatch.setattr(block_index, "DELETED_AT_ONCE", 4)
     for start in range(1, 601, 20):
         journal.published(ONE, run_of(range(start, start + 20)))
         save(store, journal)
@@ -290,7 +300,7 @@ def many(store, journal, monkeypatch):
 
 
 def rows_of(store) -> int:
-    return store._connection.execute("SELECT count(*) FROM run_rows").fetchone()[0]
+    return store._connection.execute("SELECT count(*) FROM message_blocks").fetchone()[0]
 
 
 @pytest.mark.parametrize("by", ["purge", "delete"])
@@ -341,7 +351,7 @@ def test_a_piece_that_is_not_committed_is_deleted_again(many, journal, monkeypat
 
     def delete(table, firsts):
         real(table, firsts)
-        assert table != "run_marks"
+        assert table != "block_flags"
 
     monkeypatch.setattr(many._runs, "_delete", delete)
     with pytest.raises(StoreError):

@@ -28,7 +28,7 @@ from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Journal
 from amqpd.store.spill import Spill
-from amqpd.store.sqlite import reading, recovery, runs
+from amqpd.store.sqlite import block_index, reading, recovery
 from amqpd.store.sqlite.store import Store
 from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import checked
@@ -57,7 +57,7 @@ def filled(store: Store, directory: Path) -> Path:
 
 
 def query_runs(store: Store) -> int:
-    count: int = store._connection.execute("SELECT count(*) FROM run_rows").fetchone()[0]
+    count: int = store._connection.execute("SELECT count(*) FROM message_blocks").fetchone()[0]
     return count
 
 
@@ -115,7 +115,7 @@ def test_check_finds_them_and_what_salvage_makes_starts(
 
 STEPS = [
     (reading, "route_of"), (reading, "frames_around"), (reading, "Message"), (reading, "names_of"),
-    (reading, "are_sizes_of"), (reading, "crc32"), (recovery, "parse_run"), (runs, "taken_apart"),
+    (reading, "are_sizes_of"), (reading, "crc32"), (recovery, "parse_run"), (block_index, "taken_apart"),
     (reading.MessageReader, "_before"), (reading.MessageReader, "_route"), (properties, "read_own_properties"),
 ]
 
@@ -151,7 +151,7 @@ def test_a_fault_in_a_step_costs_one_message_at_most_and_no_start(
 def test_a_run_that_cannot_be_taken_apart_is_left_alone(
     filled: Path, opened: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for where, step in ((recovery, "parse_run"), (runs, "taken_apart")):
+    for where, step in ((recovery, "parse_run"), (block_index, "taken_apart")):
         monkeypatch.setattr(where, step, lambda *_: 1 // 0)
     store = opened()
     found = load(store, read_own_properties)

@@ -555,7 +555,7 @@ def test_info_says_what_there_is(store, journal, directory):
     journal.published(ONE, [message(1), message(2)])
     save(store, journal)
     info = store.info()
-    assert (info.path, info.durability, info.format) == (f"{directory}/amqpd.db", "power", 3)
+    assert (info.path, info.durability, info.format) == (f"{directory}/amqpd.db", "power", 4)
     assert (info.messages, info.damaged) == (2, 0)
     assert info.octets > 0
     assert info.wal_bytes > 0

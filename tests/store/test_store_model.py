@@ -17,7 +17,7 @@ from amqpd.broker.definitions import Defined, Deleted, QueueDefinition, VhostDef
 from amqpd.message import Message
 from amqpd.store.errors import StoreFull
 from amqpd.store.journal import Journal
-from amqpd.store.sqlite import run_rows
+from amqpd.store.sqlite import message_blocks
 from amqpd.store.sqlite.store import Store
 from tests.store.store_samples import NOW, contents, crash, load, message, queue, settle
 from tests.support.sizes import sized
@@ -46,7 +46,7 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.root = Path(tempfile.mkdtemp(prefix="amqpd-"))
         # Short runs, so that many steps meet their ends.
-        self.short_runs = patch.multiple(run_rows, FEWEST=2, SPAN=24, MOST_OCTETS=2_000)
+        self.short_runs = patch.multiple(message_blocks, FEWEST=2, SPAN=24, MOST_OCTETS=2_000)
         self.short_runs.start()
         self.generation = 0
         self.definitions: dict[int, QueueDefinition] = {}
@@ -194,7 +194,7 @@ class StoreMachine(RuleBasedStateMachine):
         rows = self.store._connection.execute("""
             SELECT queue, number, expires_at, deliveries FROM message_rows WHERE queue IS NOT NULL
             UNION ALL SELECT queue, number, expires_at, deliveries FROM entries
-            UNION ALL SELECT queue, number, NULL, 0 FROM run_heads ORDER BY 1, 2""")
+            UNION ALL SELECT queue, number, NULL, 0 FROM block_heads ORDER BY 1, 2""")
         assert rows.fetchall() == [
             (queue, number, held.expires_at, held.deliveries)
             for queue, messages in sorted(self.safe.items()) for number, held in sorted(messages.items())]

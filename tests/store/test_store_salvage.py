@@ -15,7 +15,7 @@ from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import BODIES, BOTH, checked, expect_kept, large_body, page_of, spoil, stop, tree
 from tests.store.store_samples import NOW, contents, load, query
 from tests.store.test_store_tools import ROWS_AND_RUNS
-from tests.store.test_store_upgrade import DEFINITIONS, MESSAGES, PLACES, make_old
+from tests.store.test_store_upgrade import DEFINITIONS, FORMATS, make_old, messages_in, places_in
 from tests.support.sizes import sized
 
 
@@ -109,15 +109,17 @@ def test_what_hangs_on_what_is_lost_is_lost(kept, tmp_path):
     assert query(tmp_path / "saved", "SELECT * FROM bindings") == []
 
 
-def test_an_earlier_format_is_salvaged_into_todays(directory, tmp_path, opened):
+@pytest.mark.parametrize("format_", FORMATS)
+def test_an_earlier_format_is_salvaged_into_todays(directory, tmp_path, opened, format_):
     directory.mkdir()
-    result = salvage(make_old(directory, 1), tmp_path / "saved", NOW)
-    assert (result.saved["messages"], result.lost, result.gaps) == (6, 0, 0)
+    result = salvage(make_old(directory, format_), tmp_path / "saved", NOW)
+    count = len({number for numbers in places_in(format_).values() for number in numbers})
+    assert (result.saved["messages"], result.lost, result.gaps) == (count, 0, 0)
     assert query(tmp_path / "saved", "SELECT number, noticed FROM damaged") == [(7, 1_800_000_000)]
     found = load(opened(tmp_path / "saved"))
     assert found.definitions == DEFINITIONS
     assert {queue: contents(run) for queue, run in found.messages.items()} == {
-        queue: [MESSAGES[number] for number in numbers] for queue, numbers in PLACES.items()}
+        queue: messages_in(format_, queue) for queue in found.messages}
     assert found.expiries[1] == {1: 1_900_000_000_123, 2: 1_900_000_000_456}
 
 

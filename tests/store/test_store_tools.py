@@ -21,10 +21,10 @@ from amqpd.store.tools.checking import MOST_FINDINGS
 from amqpd.store.tools.copies import StoreDamaged
 from amqpd.store.tools.facts import facts
 from amqpd.store.tools.salvaging import salvage
-from amqpd.store.tools.stopped import held
+from amqpd.store.tools.stopped import held, name_in
 from tests.store.kept_store import ONE, checked, expect_kept, large_body, page_of, spoil, stop, tree
 from tests.store.store_samples import NOW, contents, define, load, message, query, save
-from tests.store.test_store_upgrade import DEFINITIONS, MESSAGES, PLACES, make_old
+from tests.store.test_store_upgrade import DEFINITIONS, FORMATS, make_old, messages_in, places_in
 
 ROWS_AND_RUNS = pytest.mark.parametrize("kept", ["rows", "runs"], indirect=True)
 
@@ -35,7 +35,7 @@ ROWS_AND_RUNS = pytest.mark.parametrize("kept", ["rows", "runs"], indirect=True)
 def test_facts_tell_of_a_store_and_leave_it_as_it_was(kept):
     before = tree(kept)
     told = facts(kept)
-    assert (told.format, told.was_clean) == (3, False)
+    assert (told.format, told.was_clean) == (4, False)
     assert (told.octets, told.wal_bytes) == (len(before["amqpd.db"]), len(before["amqpd.db-wal"]))
     assert told.counts == {
         "vhosts": 1, "users": 0, "policies": 0, "exchanges": 1, "queue_rows": 2, "bindings": 1, "messages": 300,
@@ -44,10 +44,12 @@ def test_facts_tell_of_a_store_and_leave_it_as_it_was(kept):
     assert facts(stop(kept)).was_clean
 
 
-def test_facts_of_an_earlier_format_are_told_too(directory):
+@pytest.mark.parametrize("format_", FORMATS)
+def test_facts_of_an_earlier_format_are_told_too(directory, format_):
     directory.mkdir()
-    told = facts(make_old(directory, 1))
-    assert (told.format, told.counts["messages"], told.counts["damaged"]) == (1, 6, 1)
+    told = facts(make_old(directory, format_))
+    count = len({number for numbers in places_in(format_).values() for number in numbers})
+    assert (told.format, told.counts["messages"], told.counts["damaged"]) == (format_, count, 1)
 
 
 @pytest.mark.parametrize("ask", [
@@ -72,12 +74,13 @@ def test_a_sound_store_has_no_findings_and_stays_as_it_was(kept):
     assert tree(kept) == before
 
 
-def test_a_store_of_an_earlier_format_can_be_checked(directory):
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_store_of_an_earlier_format_can_be_checked(directory, format_):
     directory.mkdir()
-    assert checked(make_old(directory, 1)) == []
-    query(directory, "UPDATE messages SET body = x'00' WHERE number = 3")
+    assert checked(make_old(directory, format_)) == []
+    query(directory, f"UPDATE {name_in(format_, 'message_rows')} SET body = x'00' WHERE number = 3")
     assert checked(directory) == [
-        "queue 'orders' in vhost '/', message 3 of 5 (number 3) does not fit its checksum"]
+        f"queue 'orders' in vhost '/', message 3 of {len(places_in(format_)[1])} (number 3) does not fit its checksum"]
 
 
 # Where messages are, that are damaged.
@@ -96,9 +99,9 @@ WITHOUT_THE_SECOND = "queue 'queue-1' in vhost '/', message 100 of 300 (number 1
     ("DELETE FROM entries WHERE number = 100", "message 100 is kept for no queue"),
     ("DELETE FROM message_rows WHERE number = 100",
      f"{IN_BOTH.format(100, 1)} has an entry, but is not kept for several queues"),
-    ("UPDATE message_rows SET expires_at = 'soon' WHERE number = 7", f"{SEVENTH} has marks that are no numbers"),
+    ("UPDATE message_rows SET expires_at = 'soon' WHERE number = 7", f"{SEVENTH} has a state that is no numbers"),
     ("UPDATE entries SET deliveries = 'x' WHERE number = 101",
-     f"{IN_BOTH.format(101, 2)} has marks that are no numbers"),
+     f"{IN_BOTH.format(101, 2)} has a state that is no numbers"),
     ("UPDATE queue_rows SET arguments = '{' WHERE number = 2", "queue_rows (2,) is no definition"),
     ("UPDATE queue_rows SET arguments = '5' WHERE number = 2", "queue_rows (2,) is no definition"),
     ("UPDATE queue_rows SET name = x'ff' WHERE number = 2", "queue_rows (2,) is no definition"),
@@ -257,15 +260,17 @@ def test_what_comes_out_of_a_backup_counts_as_delivered_before(kept, tmp_path):
     """The original may go on, and deliver it."""
     copies.backup(stop(kept), tmp_path / "backup")
     assert query(tmp_path / "backup", "SELECT value FROM meta WHERE key = 'clean'") == [(0,)]
-    assert query(tmp_path / "backup", "SELECT DISTINCT leased_to FROM queue_rows") == [(300,)]
+    assert query(tmp_path / "backup", "SELECT DISTINCT delivery_watermark FROM queue_rows") == [(300,)]
 
 
-def test_a_backup_of_a_store_of_an_earlier_format_is_one_too(directory, tmp_path, opened):
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_backup_of_a_store_of_an_earlier_format_is_one_too(directory, tmp_path, opened, format_):
     directory.mkdir()
-    copies.backup(make_old(directory, 1), tmp_path / "backup")
+    copies.backup(make_old(directory, format_), tmp_path / "backup")
     found = load(opened(tmp_path / "backup"))
     assert found.definitions == DEFINITIONS
-    assert contents(found.messages[1]) == [MESSAGES[number] for number in PLACES[1]]
+    assert contents(found.messages[1]) == messages_in(format_, 1)
+    assert found.redelivered == {queue: {*numbers} for queue, numbers in places_in(format_).items()}
 
 
 @ROWS_AND_RUNS

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpd.broker.definitions import QueueDefinition
-from amqpd.store.sqlite import run_rows, views
+from amqpd.store.sqlite import message_blocks, views
 from tests.store.store_samples import PERSISTENT, define, message, queue, save, settle
 
 ONE, TWO = queue(1), queue(2)
@@ -75,7 +75,7 @@ def test_a_queue_is_shown_with_what_is_in_it(journal, shown):
 
 @pytest.mark.parametrize("fewest", [2, 1_000], ids=["in runs", "a row each"])
 def test_messages_that_share_a_row_are_shown_as_if_they_did_not(store, journal, shown, monkeypatch, fewest):
-    monkeypatch.setattr(run_rows, "FEWEST", fewest)
+    monkeypatch.setattr(message_blocks, "FEWEST", fewest)
     of = {"exchange": "Ü", "routing_key": "k" * 255, "properties": b"\x90\x00\x0atext/plain\x02"}
     run = [message(number, b"%d" % number * (number % 3), **of) for number in range(1, 301)]
     run[70:90] = [message(number, properties=b"\x00\x00") for number in range(71, 91)]
@@ -96,7 +96,7 @@ def test_messages_that_share_a_row_are_shown_as_if_they_did_not(store, journal, 
         assert [dict(row) for row in tool.execute("SELECT * FROM queues ORDER BY number")] == [
             alike | {"name": "queue-1", "messages": len(odd), "octets": sum(odd), "number": 1},
             alike | {"name": "queue-2", "messages": len(even), "octets": sum(even), "number": 2}]
-        assert bool(tool.execute("SELECT * FROM run_rows").fetchall()) == (fewest == 2)
+        assert bool(tool.execute("SELECT * FROM message_blocks").fetchall()) == (fewest == 2)
 
 
 @pytest.mark.parametrize("view, names", {
@@ -117,12 +117,13 @@ def text_of(body: bytes) -> str | None:
     """What the view makes of a body."""
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("CREATE TABLE message_rows (number, queue, redelivered, deliveries, expires_at, exchange, "
-                           "routing_key, properties, body)")
+                           "routing_key, properties, body, body_id, body_size)")
         connection.execute("CREATE TABLE entries (queue, number, redelivered, deliveries, expires_at)")
         connection.execute("CREATE TABLE queue_rows (vhost, name, number)")
+        connection.execute("CREATE TABLE body_parts (number, data)")
         connection.execute("INSERT INTO queue_rows VALUES ('/', 'q', 1)")
-        connection.execute("CREATE TABLE run_rows (first, last, queue, count, octets, heads, contents)")
-        connection.execute("CREATE TABLE run_marks (first, marks)")
+        connection.execute("CREATE TABLE message_blocks (first, last, queue, count, bytes, heads, contents)")
+        connection.execute("CREATE TABLE block_flags (first, flags)")
         connection.execute("INSERT INTO message_rows (number, queue, body) VALUES (1, 1, ?)", (body,))
         for view in views.VIEWS:
             connection.execute(view)

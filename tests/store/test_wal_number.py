@@ -127,7 +127,7 @@ def test_a_backup_in_the_place_of_a_crashed_store_is_not_held_against_its_note(c
 
 def test_nor_is_an_older_store(crashed, opened):
     (crashed / LOG).unlink()
-    query(crashed, "DELETE FROM meta WHERE key = 'logs'")
+    query(crashed, "DELETE FROM meta WHERE key = 'wal_number'")
     assert found_in(opened(crashed)) == [1]
 
 

@@ -25,6 +25,7 @@ from amqpd.broker.definitions import (
 from amqpd.broker.hold import Hold
 from amqpd.fields import encode_table
 from amqpd.message import Message
+from amqpd.store.body_writes import BodyQueue, BodyWrite
 from amqpd.store.pending_confirms import PendingConfirms
 from amqpd.store.sqlite.restoring import split_leftovers
 
@@ -134,6 +135,7 @@ class RecordingJournal:
         self.answered: list[tuple[str, int]] = []       # by queue: what consumers have taken over
         self.failure: Exception | None = None
         self.is_empty = True
+        self.bodies: BodyQueue | None = None        # where large bodies are written before their messages are recorded
 
     def changed(self, change: Change) -> int:
         """See broker/ports.py."""
@@ -161,10 +163,17 @@ class RecordingJournal:
             assert message.facts.persistent, f"message {message.number} is not persistent"
             assert message.number not in kept, f"message {message.number} is published twice"
             kept[message.number] = message
+            if self.bodies is not None and message.number in self.bodies.to_be_recorded:
+                self.bodies.to_be_recorded[message.number].note_recorded()
         self.pending_confirms.published(queue.number, run)
         assert (expiries or {}).keys() <= {message.number for message in run}, "what is not published cannot expire"
         self.now.expiries[queue.number].update(expiries or {})
         return self._joined()
+
+    def write_body(self, message: Message) -> BodyWrite | None:
+        """See broker/ports.py."""
+        assert message.facts.persistent
+        return None if self.bodies is None else self.bodies.add(message)
 
     def requeued(self, queue: QueueDefinition, counts: Mapping[int, int]) -> int:
         """See broker/ports.py."""
@@ -245,6 +254,10 @@ class RefusingJournal:
     ) -> int:
         """Refuse."""
         raise AssertionError(f"messages of {queue} were recorded")
+
+    def write_body(self, message: Message) -> None:
+        """Refuse."""
+        raise AssertionError("a body was written")
 
     def requeued(self, queue: QueueDefinition, counts: Mapping[int, int]) -> int:
         """Refuse."""

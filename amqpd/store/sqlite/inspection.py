@@ -86,7 +86,7 @@ def _examine(connection: sqlite3.Connection, path: Path, log: Path, *, had_log: 
     epoch = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()     # its index may be damaged
     if not epoch or not isinstance(epoch[0], int):
         raise from_finding("there is no epoch in meta", path)
-    if not had_log and wal_number.is_missed(path, meta.get("logs")):
+    if not had_log and wal_number.is_missed(path, wal_number.number_in(meta)):
         raise wal_number.missing(path)
     if meta.get("synced", 1):
         page_size, = connection.execute("PRAGMA page_size").fetchone()

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 
 from amqpd.broker.arguments import describe_queue
-from amqpd.store.sqlite.run_rows import COUNT_WAITING, iter_heads, unpack_marks
+from amqpd.store.sqlite.message_blocks import COUNT_WAITING, iter_heads, unpack_flags
 
 _MOST_NAMED = 3
 _LARGEST = (1 << 63) - 1
@@ -20,20 +20,20 @@ _QUEUES_OF = f"""
     SELECT {_NAMES} FROM queue_rows WHERE number IN (
         SELECT queue FROM message_rows WHERE number IN (SELECT value FROM json_each(:numbers))
         UNION SELECT queue FROM entries WHERE number IN (SELECT value FROM json_each(:numbers))
-        UNION SELECT queue FROM run_rows WHERE first IN (SELECT value FROM json_each(:runs)))
+        UNION SELECT queue FROM message_blocks WHERE first IN (SELECT value FROM json_each(:runs)))
     ORDER BY vhost, name"""
 _HOLDING = """
     SELECT queue FROM message_rows WHERE number = :number AND queue IS NOT NULL
     UNION SELECT queue FROM entries WHERE number = :number
-    UNION SELECT queue FROM run_rows WHERE :number BETWEEN first AND last"""
+    UNION SELECT queue FROM message_blocks WHERE :number BETWEEN first AND last"""
 _WAITING_ALONE = """
     SELECT (SELECT count(*) FROM message_rows WHERE queue = :queue AND number <= :number)
         + (SELECT count(*) FROM entries WHERE queue = :queue AND number <= :number)"""
 _WAITING_IN_RUNS = f"""
-    SELECT coalesce(sum({COUNT_WAITING}), 0) FROM run_rows LEFT JOIN run_marks USING (first)
+    SELECT coalesce(sum({COUNT_WAITING}), 0) FROM message_blocks LEFT JOIN block_flags USING (first)
     WHERE queue = :queue AND last <= :number"""
 _RUN_AROUND = """
-    SELECT first, CAST(heads AS BLOB), CAST(marks AS BLOB) FROM run_rows LEFT JOIN run_marks USING (first)
+    SELECT first, CAST(heads AS BLOB), CAST(flags AS BLOB) FROM message_blocks LEFT JOIN block_flags USING (first)
     WHERE queue = :queue AND first <= :number AND last > :number"""
 
 
@@ -74,8 +74,8 @@ def _count_to(connection: sqlite3.Connection, queue: object, number: int) -> int
     """Return how many messages wait in a queue up to this number."""
     wanted = {"queue": queue, "number": number}
     count = sum([connection.execute(query, wanted).fetchone()[0] for query in (_WAITING_ALONE, _WAITING_IN_RUNS)])
-    for first, heads, marks in connection.execute(_RUN_AROUND, wanted):
-        waiting = unpack_marks(marks)[0] if marks else -1
+    for first, heads, flags in connection.execute(_RUN_AROUND, wanted):
+        waiting = unpack_flags(flags)[0] if flags else -1
         count += sum([waiting >> place & 1 for place, *_ in iter_heads(heads) if first + place <= number])
     return int(count)
 

@@ -11,6 +11,7 @@ from typing import cast
 from amqpd.message import (
     BODY_OFFSET_IN_HEADER_FRAME,
     FRAME_OVERHEAD,
+    LARGE_BODY,
     Message,
     MessageProperties,
     Route,
@@ -19,8 +20,9 @@ from amqpd.message import (
     pack_content,
     route_of,
 )
-from amqpd.store.sqlite.rows import LARGE_BODY, names_of
-from amqpd.store.sqlite.run_rows import SPAN, are_sizes_of, iter_heads
+from amqpd.store.sqlite.body_parts import HAS_PARTS, PartReader
+from amqpd.store.sqlite.rows import checksum_of_parts, names_of
+from amqpd.store.sqlite.message_blocks import SPAN, are_sizes_of, iter_heads
 
 _CHANNEL = 1
 _FRAME_MAX = 131_072
@@ -31,8 +33,8 @@ _REMEMBERED = 10_000        # different routes, and different properties
 _LARGE = f"length(body) > {LARGE_BODY} AND typeof(body) = 'blob'"
 _COLUMNS = f"""
     number, CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, checksum,
-    CASE WHEN {_LARGE} THEN length(body) ELSE body END"""
-_IS_LARGE = f"SELECT 1 FROM message_rows WHERE number = ? AND {_LARGE}"
+    CASE WHEN body_id IS NOT NULL THEN coalesce(body_size, 0) WHEN {_LARGE} THEN length(body) ELSE body END"""
+_IS_LARGE = f"SELECT body_id FROM message_rows WHERE number = ? AND ({HAS_PARTS} OR {_LARGE})"
 _IN_RANGE = f"SELECT {_COLUMNS} FROM message_rows WHERE number BETWEEN ? AND ?"
 _LISTED = f"SELECT {_COLUMNS} FROM json_each(?) AS wanted CROSS JOIN message_rows ON number = wanted.value"
 
@@ -48,10 +50,14 @@ def _read_large(
 ) -> bytes:
     """Return the content of a message with a large body, which is copied once, a frame at a time.
 
-    Raises ValueError where it does not fit the checksum, or a flipped bit made a number of the body; sqlite3.Error.
+    Raises ValueError where it does not fit the checksum, parts are missing, or a flipped bit made a number of the body;
+    sqlite3.Error.
     """
-    if connection.execute(_IS_LARGE, (number,)).fetchone() is None:
+    row = connection.execute(_IS_LARGE, (number,)).fetchone()
+    if row is None:
         raise ValueError("the body is a number")
+    if row[0] is not None:
+        return _read_parts(connection, row[0], properties, size, sum_before, checksum)
     found = sum_before
 
     def read(octets: int) -> bytes:
@@ -63,6 +69,20 @@ def _read_large(
     with connection.blobopen("message_rows", "body", number, readonly=True) as blob:
         content = content_of_pieces(_CHANNEL, _FRAME_MAX, properties, size, read)
     if found != checksum:
+        raise ValueError("the checksum does not fit")
+    return cast(bytes, content)
+
+
+def _read_parts(
+    connection: sqlite3.Connection, body_id: int, properties: bytes, size: int, sum_before: int, checksum: int
+) -> bytes:
+    """Return the same of a message whose body is in parts."""
+    parts = PartReader(connection, body_id, size)
+    try:
+        content = content_of_pieces(_CHANNEL, _FRAME_MAX, properties, size, parts.read)
+    finally:
+        parts.end_part()
+    if checksum_of_parts(sum_before, parts.checksums) != checksum:
         raise ValueError("the checksum does not fit")
     return cast(bytes, content)
 

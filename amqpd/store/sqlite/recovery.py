@@ -22,23 +22,24 @@ import msgspec
 
 from amqpd.broker.definitions import Definition, QueueDefinition
 from amqpd.broker.queue.pages import NO_EXPIRY, StoredMessages
+from amqpd.store.sqlite.body_parts import BODY_SIZE
 from amqpd.store.sqlite.places import queues_of
 from amqpd.store.sqlite.reading import MessageReader, Unreadable
 from amqpd.store.sqlite.restoring import read_definitions, split_leftovers
 from amqpd.store.sqlite.rows import TABLES
-from amqpd.store.sqlite.runs import SELECT_RUNS, Runs, parse_run
+from amqpd.store.sqlite.block_index import SELECT_RUNS, Runs, parse_run
 
 # A flipped bit can make another type of a value: then it is as if there were none.
-_MARKS = "{0}.redelivered, CASE typeof({0}.expires_at) WHEN 'integer' THEN {0}.expires_at END, " \
+_STATE = "{0}.redelivered, CASE typeof({0}.expires_at) WHEN 'integer' THEN {0}.expires_at END, " \
     "CAST({0}.deliveries AS INTEGER)"
 # Properties are read where they matter before the message does: for its priority, and for its time to live.
 _PROPERTIES = "CASE WHEN {0}.expires_at IS NOT NULL OR {0}.queue IN (SELECT value FROM json_each(?)) " \
     "THEN CAST(m.properties AS BLOB) END"
 _SELECT_OWN = f"""
-    SELECT m.queue, m.number, length(m.body), {_MARKS.format("m")}, {_PROPERTIES.format("m")}
+    SELECT m.queue, m.number, {BODY_SIZE}, {_STATE.format("m")}, {_PROPERTIES.format("m")}
     FROM message_rows AS m WHERE m.queue IS NOT NULL ORDER BY m.number"""
 _SELECT_SHARED = f"""
-    SELECT e.queue, e.number, length(m.body), {_MARKS.format("e")}, {_PROPERTIES.format("e")}
+    SELECT e.queue, e.number, {BODY_SIZE}, {_STATE.format("e")}, {_PROPERTIES.format("e")}
     FROM entries AS e CROSS JOIN message_rows AS m ON m.number = e.number AND m.queue IS NULL
     ORDER BY e.queue, e.number"""
 _UNHELD = """
@@ -47,7 +48,9 @@ _UNHELD = """
 _STRAY_ENTRIES = """
     FROM entries WHERE queue NOT IN (SELECT number FROM queue_rows)
     OR NOT EXISTS (SELECT * FROM message_rows AS m WHERE m.number = entries.number AND m.queue IS NULL)"""
-_COLUMNS = "number, queue, redelivered, expires_at, deliveries, exchange, routing_key, properties, checksum, body"
+_COLUMNS = """
+    number, queue, redelivered, expires_at, deliveries, exchange, routing_key, properties, checksum, body, body_id,
+    body_size"""
 
 # Of `meta`, see `schema.py`.
 CLOCK_BEHIND = "clock_behind"       # how far the store's clock is behind the wall clock, in milliseconds
@@ -98,7 +101,7 @@ def recover(
             damaged_in_runs += count
             damaged_in += queues
     runs.write()
-    connection.execute("DELETE FROM run_marks WHERE first NOT IN (SELECT first FROM run_rows)")
+    connection.execute("DELETE FROM block_flags WHERE first NOT IN (SELECT first FROM message_blocks)")
     damaged = _gather_rows(connection, definitions, waiting)
     has_strays = connection.execute(f"SELECT 1 {_STRAY_ENTRIES} LIMIT 1").fetchone() is not None
     if damaged or has_strays:
@@ -153,7 +156,8 @@ def _recovered(
     connection: sqlite3.Connection, definitions: list[Definition], waiting: dict[int, _Waiting], damaged: int, *,
     was_clean: bool, damaged_in: tuple[str, ...] = (),
 ) -> Recovered:
-    watermarks = dict(connection.execute("SELECT number, leased_to FROM queue_rows WHERE leased_to > 0").fetchall())
+    watermarks = dict(connection.execute(
+        "SELECT number, delivery_watermark FROM queue_rows WHERE delivery_watermark > 0").fetchall())
     behind, copied = [
         connection.execute("SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?", (key,)).fetchone()
         for key in (CLOCK_BEHIND, COPIED)]

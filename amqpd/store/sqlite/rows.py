@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import reduce
 from math import isfinite
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -28,20 +29,21 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
+from amqpd.store.body_writes import BodyWrite
 from amqpd.fields import Byte, Float, Long, LongString, Short, Timestamp, UnsignedByte, UnsignedInt, UnsignedShort
-from amqpd.message import BODY_OFFSET_IN_HEADER_FRAME, FRAME_OVERHEAD, Message
+from amqpd.message import BODY_OFFSET_IN_HEADER_FRAME, FRAME_OVERHEAD, LARGE_BODY, Message
 
-LARGE_BODY = 1 << 20        # octets of a body from which it is written in pieces
 BODY_PIECE = 256 << 10      # octets of it at once
 
 MessageRow = tuple[int, "int | None", str, str, bytes, bytes, int]
-LargeRow = tuple[int, "int | None", str, str, bytes, "LargeBody", int]
+LargeRow = tuple[int, "int | None", str, str, bytes, "LargeBody | BodyWrite", int]
 EntryRow = tuple[int, int]
-Marks = tuple["int | None", int]
+State = tuple["int | None", int]
 
 MESSAGE_COLUMNS = ("number", "queue", "exchange", "routing_key", "properties", "body", "checksum")
 ENTRY_COLUMNS = ("queue", "number")
-MARK_COLUMNS = ("expires_at", "deliveries")     # of a message in a queue; most have neither
+PARTS_COLUMNS = ("body_id", "body_size")        # of a message whose body is in parts
+STATE_COLUMNS = ("expires_at", "deliveries")     # of a message in a queue; most have neither
 
 
 # Arguments
@@ -218,6 +220,7 @@ class LargeBody(msgspec.Struct, gc=False):
         return self.message.body_pieces(BODY_PIECE)
 
 
+_CHECKSUM = struct.Struct(">I")
 sizes_at = struct.Struct(">3xI4xQ").unpack_from      # of a header frame: its payload's, and the body's
 
 
@@ -235,12 +238,18 @@ def checksum_of(exchange: bytes, routing_key: bytes, properties: bytes, body: by
     return crc32(body, crc32(properties, crc32(names_of(exchange, routing_key))))
 
 
-def message_rows(
-    published: Mapping[int, Mapping[int, Message]]
-) -> tuple[list[MessageRow], list[LargeRow], list[EntryRow]]:
-    """Return the rows of messages, which are given by queue and number, those with a `LargeBody`, and the entries.
+def checksum_of_parts(before: int, checksums: Iterable[int]) -> int:
+    """Return the checksum of a message whose body is in parts: `before` is that of its names and properties."""
+    return crc32(b"".join(map(_CHECKSUM.pack, checksums)), before)
 
-    A message has one row, and an entry for each queue if it is in several.
+
+def message_rows(
+    published: Mapping[int, Mapping[int, Message]], written: Mapping[int, BodyWrite] = MappingProxyType({})
+) -> tuple[list[MessageRow], list[LargeRow], list[EntryRow]]:
+    """Return the rows of messages, which are given by queue and number, those with large bodies, and the entries.
+
+    A message has one row, and an entry for each queue if it is in several. Bodies that have been `written` already are
+    given by message number.
     """
     rows: list[MessageRow] = []
     large: list[LargeRow] = []
@@ -248,36 +257,39 @@ def message_rows(
     shared: dict[int, Message] = {}
     for queue, pending in published.items():
         several = [message for message in pending.values() if message.holders]
-        rows += _rows_of([m for m in pending.values() if not m.holders] if several else pending.values(), queue, large)
+        alone = [m for m in pending.values() if not m.holders] if several else pending.values()
+        rows += _rows_of(alone, queue, large, written)
         shared.update([(message.number, message) for message in several])
         entries += [(queue, message.number) for message in several]
-    rows += _rows_of(shared.values(), None, large)
+    rows += _rows_of(shared.values(), None, large, written)
     return rows, large, entries
 
 
 def octets_of_large(rows: Iterable[LargeRow]) -> int:
-    """Return how many octets of bodies these have."""
-    return sum([body.size for _, _, _, _, _, body, _ in rows])
+    """Return how many octets of bodies are to be written with these."""
+    return sum([body.size for _, _, _, _, _, body, _ in rows if isinstance(body, LargeBody)])
 
 
-def with_marks(
+def with_states(
     rows: Iterable[MessageRow], large: Iterable[LargeRow], entries: Iterable[EntryRow],
     expiries: Mapping[int, Mapping[int, int]], deliveries: Mapping[int, Mapping[int, int]],
-) -> tuple[list[tuple[*MessageRow, *Marks]], list[tuple[*LargeRow, *Marks]], list[tuple[*EntryRow, *Marks]]]:
-    """The same rows with MARK_COLUMNS as well, from what is known by queue and number."""
+) -> tuple[list[tuple[*MessageRow, *State]], list[tuple[*LargeRow, *State]], list[tuple[*EntryRow, *State]]]:
+    """The same rows with STATE_COLUMNS as well, from what is known by queue and number."""
     none: Mapping[int, int] = {}
 
-    def marks(queue: int | None, number: int) -> Marks:
+    def state_of(queue: int | None, number: int) -> State:
         if queue is None:       # in several: its entries have them
             return None, 0
         return expiries.get(queue, none).get(number), deliveries.get(queue, none).get(number, 0)
 
     return (
-        [(*row, *marks(row[1], row[0])) for row in rows], [(*row, *marks(row[1], row[0])) for row in large],
-        [(*entry, *marks(*entry)) for entry in entries])
+        [(*row, *state_of(row[1], row[0])) for row in rows], [(*row, *state_of(row[1], row[0])) for row in large],
+        [(*entry, *state_of(*entry)) for entry in entries])
 
 
-def _rows_of(messages: Iterable[Message], queue: int | None, large: list[LargeRow]) -> list[MessageRow]:
+def _rows_of(
+    messages: Iterable[Message], queue: int | None, large: list[LargeRow], written: Mapping[int, BodyWrite]
+) -> list[MessageRow]:
     """Return the rows of these messages; those of large ones go into `large`."""
     rows: list[MessageRow] = []
     last_route = last_properties = None
@@ -289,9 +301,10 @@ def _rows_of(messages: Iterable[Message], queue: int | None, large: list[LargeRo
             sum_before = crc32(properties, crc32(route.octets))
             last_route, last_properties = route, properties
         if body_size > LARGE_BODY:
-            large.append((
-                message.number, queue, route.exchange, route.routing_key, properties, LargeBody(message),
-                reduce(_add_to_checksum, message.body_pieces(BODY_PIECE), sum_before)))
+            body_write = written.get(message.number)
+            large.append((message.number, queue, route.exchange, route.routing_key, properties, *(
+                (LargeBody(message), reduce(_add_to_checksum, message.body_pieces(BODY_PIECE), sum_before))
+                if body_write is None else (body_write, checksum_of_parts(sum_before, body_write.checksums)))))
             continue
         is_in_one = len(content) - size - 8 - FRAME_OVERHEAD == body_size       # frame
         body = content[size + 7 + FRAME_OVERHEAD : -1] if is_in_one else message.body

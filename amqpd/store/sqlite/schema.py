@@ -6,23 +6,28 @@ A store is made beside its place and renamed into it, so a file by the store's n
 What each table holds; `views.py` has what others may rely on:
 - `vhosts`, `users`, `permissions`, `policies`, `exchanges`, `queue_rows`, `bindings`: what is durable; tags,
   arguments and what policies say as JSON, in which ``{"$type": …, "value": …}`` stands for what JSON cannot say;
-- `queue_rows` also `leased_to`: messages with numbers up to it may have been delivered;
+- `queue_rows` also `delivery_watermark`: messages with numbers up to it may have been delivered;
 - `message_rows`: a row a message; `queue` is the number of the one queue it is in, or NULL where it is in several,
   which `entries` then names. `checksum` is the CRC-32 of exchange and routing key as short strings, properties
-  and body. The body comes last: what is before it can be read without the pages that a large one runs over to;
+  and body. What is before the body can be read without the pages that a large one runs over to. A body that was
+  written before its message is in parts: `body` is empty then, `body_id` is the number of the first part, `body_size`
+  the bytes of all, and `checksum` has, in the place of the body, the CRC-32 of each part as four big-endian bytes;
+- `body_parts`: a part of a body a row, of 1 MiB but for the last one, by numbers without a gap. Numbers of bodies are
+  multiples of 1,024. Parts that no row has as its body are of no use, and are deleted;
 - both, of a message in a queue (that of several has it in `entries` only): `redelivered`, 1 if it has been with
   somebody; `expires_at`, in milliseconds since 1970 by the store's clock, or NULL;
   `deliveries`, how many there were when it was last put back;
-- `run_rows`: messages that share a row: the numbers of the first and the last, their queue, how many there are and
-  the octets of all bodies when it was written, and what `run_rows.py` says; none of them ends or was counted;
-- `run_marks`: which messages of a run have left since, and which have been with somebody; of most there are none;
+- `message_blocks`: messages that share a row: the numbers of the first and the last, their queue, how many there are
+  and the bytes of all bodies when it was written, and what `message_blocks.py` says; none of them expires or was
+  counted;
+- `block_flags`: which messages of a block have left since, and which have been with somebody; most blocks have none;
 - `damaged`: messages that did not pass their check, and when it was noticed, in seconds since 1970;
 - `meta`: `epoch`, one more at each start, the upper bits of all numbers that start gives; `clean`, 1 while the
   file is as a clean stop left it; `synced`, 0 where the last run did not sync its commits; `created`, in seconds
-  since 1970; `copied`, 1 from when `amqpd store` made this file of another one until a broker opens it; `logs`, see
-  `wal_number.py`; `clock_behind`, how far the clock of `expires_at` is behind the wall clock, in milliseconds, if that
-  was ever set while a broker ran; `unfinished`, in how many vhosts bindings may be left whose queue or exchange has
-  been deleted: they count no longer, and the next start removes them.
+  since 1970; `copied`, 1 from when `amqpd store` made this file of another one until a broker opens it; `wal_number`,
+  see `wal_number.py`; `clock_behind`, how far the clock of `expires_at` is behind the wall clock, in milliseconds, if
+  that was ever set while a broker ran; `unfinished`, in how many vhosts bindings may be left whose queue or exchange
+  has been deleted: they count no longer, and the next start removes them.
 """
 
 from __future__ import annotations
@@ -38,6 +43,7 @@ from amqpd.store.errors import from_sqlite, from_system
 from amqpd.store.sqlite.copying import copy_whole
 from amqpd.store.sqlite.files import make_empty, sync_directory
 from amqpd.store.sqlite.views import VIEWS
+from amqpd.store.sqlite.wal_number import WAL_NUMBER
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -117,8 +123,24 @@ def _format_3(db: Database) -> None:
     # With what tells how much is lost where a row itself cannot be read.
     db.execute("CREATE INDEX run_rows_of_queue ON run_rows (queue, last, count)")
     db.execute("CREATE TABLE run_marks (first INTEGER PRIMARY KEY NOT NULL, marks BLOB NOT NULL)")
-    for view in ("messages", "queues"):
+
+
+def _format_4(db: Database) -> None:
+    """Large bodies may be in parts, and tables and columns have the names that others use for such things."""
+    for view in ("messages", "queues", "run_heads"):
         db.execute(f"DROP VIEW IF EXISTS {view}")
+    for table in ("message_rows", "damaged"):
+        for column in ("body_id", "body_size"):
+            db.execute(f"ALTER TABLE {table} ADD COLUMN {column} INTEGER")
+    db.execute("CREATE TABLE body_parts (number INTEGER PRIMARY KEY NOT NULL, data BLOB NOT NULL)")
+    db.execute("ALTER TABLE queue_rows RENAME COLUMN leased_to TO delivery_watermark")
+    db.execute("DROP INDEX run_rows_of_queue")
+    db.execute("ALTER TABLE run_rows RENAME COLUMN octets TO bytes")
+    db.execute("ALTER TABLE run_rows RENAME TO message_blocks")
+    db.execute("CREATE INDEX message_blocks_of_queue ON message_blocks (queue, last, count)")
+    db.execute("ALTER TABLE run_marks RENAME COLUMN marks TO flags")
+    db.execute("ALTER TABLE run_marks RENAME TO block_flags")
+    db.execute("UPDATE meta SET key = 'wal_number' WHERE key = 'logs'")
     for view in VIEWS:
         db.execute(view)
 
@@ -132,11 +154,11 @@ def _create(
 
 
 # The step at index n leads from format n to format n + 1; format 0 is an empty file.
-STEPS: tuple[Callable[[Database], None], ...] = (_format_1, _format_2, _format_3)
+STEPS: tuple[Callable[[Database], None], ...] = (_format_1, _format_2, _format_3, _format_4)
 
 
 # A table that each format was the first to have.
-_NEW_TABLES = {2: "message_rows", 3: "run_rows"}
+_NEW_TABLES = {2: "message_rows", 3: "run_rows", 4: "body_parts"}
 
 
 def newest_format() -> int:
@@ -169,7 +191,7 @@ def create(path: Path, now: int) -> None:
             _take_steps(connection, 0)
             connection.executemany(
                 "INSERT INTO meta (key, value) VALUES (?, ?)",
-                [("epoch", 0), ("clean", 1), ("created", now), ("logs", 0)])
+                [("epoch", 0), ("clean", 1), ("created", now), (WAL_NUMBER, 0)])
             connection.execute("COMMIT")
         os.rename(making, path)
         sync_directory(path.parent)

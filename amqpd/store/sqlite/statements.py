@@ -14,8 +14,9 @@ from functools import lru_cache
 from itertools import chain, pairwise
 from typing import Any
 
-from amqpd.store.sqlite.rows import LargeBody
-from amqpd.store.sqlite.run_rows import COUNT_WAITING
+from amqpd.store.body_writes import BodyWrite
+from amqpd.store.sqlite.rows import PARTS_COLUMNS, LargeBody
+from amqpd.store.sqlite.message_blocks import COUNT_WAITING
 
 # What must not be: messages and entries that lead nowhere, or twice.
 ORPHAN_ROWS = """
@@ -29,15 +30,16 @@ ORPHAN_ROWS = """
     WHERE number NOT IN (SELECT number FROM message_rows WHERE queue IS NULL)
     UNION ALL SELECT number, 'has an entry in no queue there is' FROM entries
     WHERE queue NOT IN (SELECT number FROM queue_rows)
-    UNION ALL SELECT first, 'begins a run in no queue there is' FROM run_rows LEFT JOIN run_marks USING (first)
-    WHERE queue NOT IN (SELECT number FROM queue_rows) AND (marks IS NULL OR replace(marks, '-', '') <> '')
-    UNION ALL SELECT first, 'has marks, but begins no run' FROM run_marks
-    WHERE first NOT IN (SELECT first FROM run_rows)"""
+    UNION ALL SELECT first, 'begins a message block in no queue there is'
+    FROM message_blocks LEFT JOIN block_flags USING (first)
+    WHERE queue NOT IN (SELECT number FROM queue_rows) AND (flags IS NULL OR replace(flags, '-', '') <> '')
+    UNION ALL SELECT first, 'has flags, but begins no message block' FROM block_flags
+    WHERE first NOT IN (SELECT first FROM message_blocks)"""
 
 COUNT_MESSAGES = f"""
     SELECT (SELECT count(*) FROM message_rows) + (
         SELECT coalesce(sum({COUNT_WAITING}), 0)
-        FROM run_rows LEFT JOIN run_marks USING (first))"""
+        FROM message_blocks LEFT JOIN block_flags USING (first))"""
 
 MOST_ROWS = 512             # of one statement, a power of two
 _MOST_OCTETS = 4 << 20      # bound to one statement, about: SQLite keeps them until the statement is used again
@@ -60,16 +62,20 @@ def insert_rows(
 def insert_large(
     connection: sqlite3.Connection, table: str, columns: tuple[str, ...], rows: Sequence[Sequence[Any]]
 ) -> None:
-    """Insert rows with a `LargeBody`, which is written in pieces: the column `body`, by the first one as the rowid.
+    """Insert rows with large bodies: the column `body`, by the first one as the rowid.
 
-    Bound as a whole, it would be copied while no other thread can run, and take twice as long to write.
-    Raises sqlite3.Error.
+    One that has not been written in parts is written now, in pieces. Bound as a whole, it would be copied while no
+    other thread can run, and take twice as long to write. Raises sqlite3.Error.
     """
     at = columns.index("body")
     places = ", ".join(["zeroblob(?)" if column == "body" else "?" for column in columns])
     insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"
+    in_parts = columns + PARTS_COLUMNS
     for row in rows:
-        body: LargeBody = row[at]
+        body: LargeBody | BodyWrite = row[at]
+        if isinstance(body, BodyWrite):
+            insert_rows(connection, table, in_parts, [(*row[:at], b"", *row[at + 1 :], body.body_id, body.size)])
+            continue
         connection.execute(insert, (*row[:at], body.size, *row[at + 1 :]))
         with connection.blobopen(table, "body", row[0]) as blob:
             for piece in body.pieces():

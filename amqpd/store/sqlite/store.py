@@ -7,6 +7,7 @@ Always true between calls:
 - what `commit` returned from is on disk, whatever happens next (`durability="process"`: unless power is lost);
 - a message row exists exactly while some queue's entry points at it: its own column or a row of `entries`;
 - a run exists while one of its messages is in its queue;
+- a message whose body is in parts has all of them, and parts that belong to no message are deleted in time;
 - `meta.clean` is 1 only after `close`, so a run that ended otherwise is known as such;
 - after a failure other than a full disk nothing is written any more: a sync that failed once may be reported
   as done the next time, without being so.
@@ -41,21 +42,24 @@ from amqpd.store.sqlite import inspection
 from amqpd.store.sqlite import schema
 from amqpd.store.errors import StoreError, StoreFull, from_damage, from_mistake, from_sqlite, from_system
 from amqpd.store.sqlite.file_watch import FileWatch
+from amqpd.store.body_writes import BodyPiece
 from amqpd.store.journal import Batch
+from amqpd.store.sqlite.body_parts import DELETED_AT_ONCE, DELETED_WITH_BATCH, BodyParts
 from amqpd.store.sqlite.reading import MessageReader
 from amqpd.store.sqlite.places import listed, queues_of
+from amqpd.store.sqlite.wal_number import WAL_NUMBER
 from amqpd.store.sqlite.recovery import CLOCK_BEHIND, COPIED, UNFINISHED, Recovered, recover, set_aside
 from amqpd.store.sqlite.rows import (
     ENTRY_COLUMNS,
-    MARK_COLUMNS,
+    STATE_COLUMNS,
     MESSAGE_COLUMNS,
     TABLES,
     message_rows,
     octets_of_large,
-    with_marks,
+    with_states,
 )
-from amqpd.store.sqlite.run_rows import RunRow, pack_runs
-from amqpd.store.sqlite.runs import Runs
+from amqpd.store.sqlite.message_blocks import RunRow, pack_runs
+from amqpd.store.sqlite.block_index import Runs
 from amqpd.store.sqlite.statements import ORPHAN_ROWS, COUNT_MESSAGES, change_numbers, insert_large, insert_rows
 from amqpd.wording import counted
 
@@ -69,7 +73,7 @@ BACKUP_PAGES = 128          # of 4 KiB, between two commits: about a millisecond
 _INCREMENTAL = 2            # as SQLite says it
 _SET_META = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
 _RAISE_WATERMARKS = """
-    UPDATE queue_rows SET leased_to = max(leased_to, json_extract(watermark.value, '$[1]'))
+    UPDATE queue_rows SET delivery_watermark = max(delivery_watermark, json_extract(watermark.value, '$[1]'))
     FROM json_each(?) AS watermark
     WHERE queue_rows.number = json_extract(watermark.value, '$[0]')"""
 
@@ -105,6 +109,7 @@ class Store:
         self._now = now
         self.is_checkpoint_long = False     # whether the log was that large when `is_checkpoint_due` was last asked
         self._runs = Runs(connection)
+        self._parts = BodyParts(connection)
         self._logs = 0                  # write-ahead logs that there were before this one
         self._is_wal_noted = False
         self._messages = self._damaged = 0
@@ -149,7 +154,7 @@ class Store:
         with self._guarded() as connection:
             schema.upgrade(connection, self._path)
             meta = dict(connection.execute("SELECT key, value FROM meta"))
-        logs = meta.get("logs")
+        logs = wal_number.number_in(meta)
         self._logs = logs if isinstance(logs, int) else 0
         with self._guarded():
             self._files.begin((self._path, self._wal_path), self._path.with_name(files.LOCK))
@@ -167,6 +172,7 @@ class Store:
                 recovered = recover(connection, self._reader, self._runs, was_clean=self._was_clean, now=self._now)
             except (KeyError, TypeError, ValueError) as error:
                 raise self._failed(from_damage(error, self._path)) from error
+            self._parts.load(self.first_number)
             self._count_all()
             self._begin_run(connection)     # not before: a file that turns out to be damaged is left as it was
         # Nor this: the start of a run must be known after a power cut, whatever confirms are promised.
@@ -228,6 +234,7 @@ class Store:
         with self._transaction() as connection:
             queues = queues_of(connection, damaged, damaged_runs)
             set_aside(connection, damaged, now)
+            self._parts.leave(damaged)
             for first in damaged_runs:
                 self._runs.dissolve(first, now, self._reader.can_read)
             self._runs.write()
@@ -246,7 +253,7 @@ class Store:
         Raises StoreFull, when nothing of it was written and it may be committed again; StoreError, after which
         nobody knows, and every later call raises the same.
         """
-        if batch.is_empty:
+        if batch.is_empty and not batch.written:
             return
         with self._transaction():
             gone = [number for change in batch.changes for number in self._apply(change)]
@@ -255,6 +262,8 @@ class Store:
             removed += self._settle(batch.settled)
             self._count_deliveries(batch)
             self._runs.write()
+            if self._parts.has_dead:
+                self._parts.delete(DELETED_WITH_BATCH)
             if batch.clock_behind_ms is not None:
                 self._connection.execute(_SET_META, (CLOCK_BEHIND, batch.clock_behind_ms))
             if batch.unfinished is not None:
@@ -262,6 +271,18 @@ class Store:
             if batch.watermarks:
                 self._connection.execute(_RAISE_WATERMARKS, (json.dumps(list(batch.watermarks.items())),))
         self._messages += added - removed
+
+    def write_body(self, piece: BodyPiece) -> None:
+        """Write some parts of a large body, whose message is recorded later, and make them safe.
+
+        Raises StoreFull, when nothing was written and it may be tried again; StoreError.
+        """
+        with self._transaction():
+            self._parts.write(piece)
+
+    def drop_body(self, body_id: int, count: int) -> None:
+        """Delete so many parts of a body, at some time: its message will not be recorded. From any thread."""
+        self._parts.drop(body_id, count)
 
     def _apply(self, change: Change) -> list[int]:
         """Write a change; the numbers of the queues whose messages go with it."""
@@ -290,7 +311,9 @@ class Store:
         removed += execute(f"DELETE FROM message_rows WHERE {of_queues}", listed).rowcount
         shared = execute(f"SELECT DISTINCT number FROM entries WHERE {of_queues} ORDER BY number", listed).fetchall()
         execute(f"DELETE FROM entries WHERE {of_queues}", listed)
-        return removed + self._drop_unheld([number for number, in shared])
+        removed += self._drop_unheld([number for number, in shared])
+        self._parts.settle()
+        return removed
 
     def _insert(self, batch: Batch) -> int:
         """Write what is published, with its expiries and delivery counts; says how many messages that is."""
@@ -301,18 +324,20 @@ class Store:
             more, alone[queue] = pack_runs(queue, messages, batch.marked(queue))
             runs += more
         added = self._runs.add(runs)
-        rows, large, entries = message_rows(alone)
+        rows, large, entries = message_rows(alone, batch.written)
         octets = max(0, batch.weight - octets_of_large(large))
         if not (batch.expiries or batch.deliveries):
             insert_rows(connection, "message_rows", MESSAGE_COLUMNS, rows, octets)
             insert_large(connection, "message_rows", MESSAGE_COLUMNS, large)
             insert_rows(connection, "entries", ENTRY_COLUMNS, entries)
         else:
-            marked_rows, marked_large, marked_entries = with_marks(
+            rows_with_states, large_with_states, entries_with_states = with_states(
                 rows, large, entries, batch.expiries, batch.deliveries)
-            insert_rows(connection, "message_rows", MESSAGE_COLUMNS + MARK_COLUMNS, marked_rows, octets)
-            insert_large(connection, "message_rows", MESSAGE_COLUMNS + MARK_COLUMNS, marked_large)
-            insert_rows(connection, "entries", ENTRY_COLUMNS + MARK_COLUMNS, marked_entries)
+            insert_rows(connection, "message_rows", MESSAGE_COLUMNS + STATE_COLUMNS, rows_with_states, octets)
+            insert_large(connection, "message_rows", MESSAGE_COLUMNS + STATE_COLUMNS, large_with_states)
+            insert_rows(connection, "entries", ENTRY_COLUMNS + STATE_COLUMNS, entries_with_states)
+        if batch.written:
+            self._parts.record(batch.written.items(), [row[0] for row in large])
         return added + len(rows) + len(large)
 
     def _count_deliveries(self, batch: Batch) -> None:
@@ -336,11 +361,12 @@ class Store:
         # Such a message is in one queue, so whoever settled it was the only one who could.
         removed = count - sum(map(len, alone.values()))
         removed += change_numbers(self._connection, "DELETE FROM message_rows WHERE queue IS NOT NULL", numbers)
-        if removed == count:
-            return removed
-        for queue, left in alone.items():
-            change_numbers(self._connection, "DELETE FROM entries WHERE queue = ?", left, queue)
-        return removed + self._drop_unheld(numbers)
+        if removed != count:
+            for queue, left in alone.items():
+                change_numbers(self._connection, "DELETE FROM entries WHERE queue = ?", left, queue)
+            removed += self._drop_unheld(numbers)
+        self._parts.settle(numbers)
+        return removed
 
     def _drop_unheld(self, numbers: list[int]) -> int:
         """Delete those of these messages, kept for several queues, that no queue has any more; says how many."""
@@ -387,15 +413,16 @@ class Store:
     @property
     def has_to_sweep(self) -> bool:
         """Return whether there is anything that `sweep` would delete."""
-        return self._runs.has_emptied
+        return self._runs.has_emptied or self._parts.has_dead
 
     def sweep(self) -> bool:
-        """Delete a piece of what a purge or a deleted queue has left; says whether there is more.
+        """Delete a piece of what a purge, a deleted queue or a large message has left; says whether there is more.
 
         Each commit does as much. Raises StoreFull, StoreError.
         """
         with self._transaction():
             self._runs.write()
+            self._parts.delete(DELETED_AT_ONCE)
         self.checkpoint_if_due()
         return self.has_to_sweep
 
@@ -442,9 +469,9 @@ class Store:
                         f"UPDATE {table} SET redelivered = 1 WHERE queue = ? AND redelivered = 0 "
                         "AND number IN (SELECT value FROM json_each(?))", (queue, json.dumps(list(numbers))))
             self._runs.write()
-            connection.execute("UPDATE queue_rows SET leased_to = 0 WHERE leased_to > 0")
+            connection.execute("UPDATE queue_rows SET delivery_watermark = 0 WHERE delivery_watermark > 0")
             for queue, number in redelivered_to.items():
-                connection.execute("UPDATE queue_rows SET leased_to = ? WHERE number = ?", (number, queue))
+                connection.execute("UPDATE queue_rows SET delivery_watermark = ? WHERE number = ?", (number, queue))
             connection.execute("UPDATE meta SET value = 1 WHERE key = 'clean'")
         self._checkpoint()
         with self._guarded() as connection:
@@ -487,6 +514,7 @@ class Store:
         assert not astray, f"message rows and entries disagree: {astray}"
         assert self._messages == self._connection.execute(COUNT_MESSAGES).fetchone()[0]
         self._runs.check()
+        self._parts.check()
 
     # Failing
 
@@ -498,13 +526,15 @@ class Store:
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 if not self._is_wal_noted:
-                    connection.execute(_SET_META, ("logs", self._logs + 1))
+                    connection.execute(_SET_META, (WAL_NUMBER, self._logs + 1))
                 connection.execute("COMMIT")
                 self._runs.keep()
+                self._parts.keep()
                 if not self._is_wal_noted:
                     self._note_log()
             finally:
                 self._runs.forget()
+                self._parts.forget()
                 if connection.in_transaction:
                     with suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")

@@ -14,13 +14,14 @@ They are in every store, so in every backup. `messages` has a row for each messa
 `queues` has a row for each durable queue: `vhost`, `name`, `type`, `auto_delete`, `arguments` as JSON, `messages`,
 how many there are, `octets`, those of their bodies, and `number`, which tells it from an earlier one of its name.
 
-They stand on a third, `run_heads`, which takes runs apart, and is ours to change too.
+They stand on a third, `block_heads`, which takes runs apart, and is ours to change too.
 """
 
 from __future__ import annotations
 
 from amqpd.message import BODY_OFFSET_IN_HEADER_FRAME
-from amqpd.store.sqlite.run_rows import COUNT_WAITING, HEAD
+from amqpd.store.sqlite.body_parts import ID_STEP
+from amqpd.store.sqlite.message_blocks import COUNT_WAITING, HEAD
 
 # All of ASCII that is text, but for tab, line feed and carriage return.
 _ASCII = "' !\"#$%&''()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~'"
@@ -51,27 +52,27 @@ def _number(octets: str, at: int, size: int) -> str:
         for place in range(size)]) + ")"
 
 
-# What `run_rows.py` says of heads and marks. The limit, which is none, keeps SQLite from taking all heads to hand
+# What `message_blocks.py` says of heads and flags. The limit, which is none, keeps SQLite from taking all heads to hand
 # for each octet that is asked for below.
 _RUN_HEADS = f"""
-    CREATE VIEW run_heads AS
+    CREATE VIEW block_heads AS
     WITH RECURSIVE places (at) AS (
-        SELECT 0 UNION ALL SELECT at + 1 FROM places WHERE at + 1 < (SELECT max(count) FROM run_rows)
-    ), octets (first, queue, marks, head) AS (
-        SELECT run.first, queue, marks, substr(heads, 1 + at * {HEAD.size}, {HEAD.size})
-        FROM run_rows AS run LEFT JOIN run_marks AS mark ON mark.first = run.first
+        SELECT 0 UNION ALL SELECT at + 1 FROM places WHERE at + 1 < (SELECT max(count) FROM message_blocks)
+    ), pieces (first, queue, flags, head) AS (
+        SELECT run.first, queue, flags, substr(heads, 1 + at * {HEAD.size}, {HEAD.size})
+        FROM message_blocks AS run LEFT JOIN block_flags AS mark ON mark.first = run.first
         CROSS JOIN places ON at * {HEAD.size} < length(heads) LIMIT -1 OFFSET 0
-    ), heads (first, queue, marks, place, start, exchange_size, key_size, properties_size, body_size) AS (
+    ), heads (first, queue, flags, place, start, exchange_size, key_size, properties_size, body_size) AS (
         SELECT
-            first, queue, marks, {_number("head", 0, 2)}, {_number("head", 2, 4)}, {_number("head", 6, 1)},
+            first, queue, flags, {_number("head", 0, 2)}, {_number("head", 2, 4)}, {_number("head", 6, 1)},
             {_number("head", 7, 1)}, {_number("head", 8, 2)}, {_number("head", 10, 4)}
-        FROM octets
+        FROM pieces
     )
     SELECT
         first, queue, first + place AS number,
-        coalesce(substr(marks, 1 + place, 1) = x'{ord("R"):x}', 0) AS redelivered,
+        coalesce(substr(flags, 1 + place, 1) = x'{ord("R"):x}', 0) AS redelivered,
         start, exchange_size, key_size, properties_size, body_size
-    FROM heads WHERE marks IS NULL OR substr(marks, 1 + place, 1) NOT IN (x'{ord("-"):x}', x'')"""
+    FROM heads WHERE flags IS NULL OR substr(flags, 1 + place, 1) NOT IN (x'{ord("-"):x}', x'')"""
 
 _NAMES_START = "place.start + 2"
 _CONTENT_START = "place.start + 3 + place.exchange_size + place.key_size"
@@ -86,7 +87,13 @@ def _part(column: str, start: str, size: str) -> str:
 
 
 # SQLite takes all contents of a run to hand for each part of a message: nobody pays for parts that are not asked for.
-_BODY = _part("body", f"{_PROPERTIES_START} + place.properties_size + 8", "body_size")
+_BODY = f"""
+        CASE WHEN message.body_id IS NULL
+        THEN {_part("body", f"{_PROPERTIES_START} + place.properties_size + 8", "body_size")}
+        ELSE (SELECT CAST(group_concat(data, '') AS BLOB) FROM (
+            SELECT data FROM body_parts
+            WHERE number BETWEEN message.body_id AND message.body_id + {ID_STEP - 1} ORDER BY number)) END"""
+_SIZE = "coalesce(place.body_size, message.body_size, length(message.body))"
 
 # From one character beyond ASCII to the next; what is none makes the rest NULL, which ends the walk. A cast alone
 # would do for SQLite, but what it makes of other octets than UTF-8 cannot be read by Python.
@@ -102,11 +109,11 @@ _MESSAGES = f"""
         queue.vhost AS vhost, queue.name AS queue, place.number AS number,
         CAST({_part("exchange", _NAMES_START, "exchange_size")} AS TEXT) AS exchange,
         CAST({_part("routing_key", f"{_NAMES_START} + place.exchange_size + 1", "key_size")} AS TEXT) AS routing_key,
-        coalesce(place.body_size, length(message.body)) AS size,
+        {_SIZE} AS size,
         CASE
             WHEN instr({_BODY}, x'00') THEN NULL
             WHEN CAST({_BODY} AS TEXT) NOT GLOB '*[^ -~' || char(9, 10, 13) || ']*'
-              OR coalesce(place.body_size, length(message.body)) <= 4096 AND {_IS_UTF8} THEN CAST({_BODY} AS TEXT)
+              OR {_SIZE} <= 4096 AND {_IS_UTF8} THEN CAST({_BODY} AS TEXT)
         END AS text,
         place.redelivered AS redelivered, place.deliveries AS deliveries,
         strftime('%Y-%m-%dT%H:%M:%fZ', place.expires_at / 1000.0, 'unixepoch') AS expires,
@@ -120,18 +127,18 @@ _MESSAGES = f"""
         FROM entries
         UNION ALL SELECT queue, number, redelivered, 0, NULL, first, start, exchange_size, key_size,
             properties_size, body_size
-        FROM run_heads
+        FROM block_heads
     ) AS place
     LEFT JOIN message_rows AS message ON place.first IS NULL AND message.number = place.number
-    LEFT JOIN run_rows AS run ON run.first = place.first
+    LEFT JOIN message_blocks AS run ON run.first = place.first
     JOIN queue_rows AS queue ON queue.number = place.queue
     WHERE place.first IS NOT NULL OR message.number IS NOT NULL"""
 
 # Not by SQLite's JSON: a tool that trusts no schema may not call that from a view before 3.42.
 _QUEUES = f"""
     CREATE VIEW queues AS
-    WITH marked (queue, octets) AS (
-        SELECT queue, sum(body_size) FROM run_heads WHERE first IN (SELECT first FROM run_marks) GROUP BY queue
+    WITH marked (queue, bytes) AS (
+        SELECT queue, sum(body_size) FROM block_heads WHERE first IN (SELECT first FROM block_flags) GROUP BY queue
     )
     SELECT
         vhost, name,
@@ -140,15 +147,16 @@ _QUEUES = f"""
         (SELECT count(*) FROM message_rows AS message WHERE message.queue = queue.number)
             + (SELECT count(*) FROM entries WHERE entries.queue = queue.number)
             + (SELECT coalesce(sum({COUNT_WAITING}), 0)
-               FROM run_rows AS run LEFT JOIN run_marks USING (first) WHERE run.queue = queue.number) AS messages,
-        (SELECT coalesce(sum(length(message.body)), 0) FROM message_rows AS message
+               FROM message_blocks AS run LEFT JOIN block_flags USING (first)
+               WHERE run.queue = queue.number) AS messages,
+        (SELECT coalesce(sum(coalesce(message.body_size, length(message.body))), 0) FROM message_rows AS message
          WHERE message.queue = queue.number)
-            + (SELECT coalesce(sum(length(message.body)), 0)
+            + (SELECT coalesce(sum(coalesce(message.body_size, length(message.body))), 0)
                FROM entries JOIN message_rows AS message ON message.number = entries.number
                WHERE entries.queue = queue.number)
-            + (SELECT coalesce(sum(octets), 0) FROM run_rows AS run
-               WHERE run.queue = queue.number AND first NOT IN (SELECT first FROM run_marks))
-            + coalesce(marked.octets, 0) AS octets,
+            + (SELECT coalesce(sum(bytes), 0) FROM message_blocks AS run
+               WHERE run.queue = queue.number AND first NOT IN (SELECT first FROM block_flags))
+            + coalesce(marked.bytes, 0) AS octets,
         number
     FROM queue_rows AS queue LEFT JOIN marked ON marked.queue = queue.number"""
 

@@ -2,7 +2,7 @@
 
 A file without a log looks whole to SQLite. After a crash it is, if another tool of SQLite has opened it meanwhile:
 that writes the log back and takes it away. Where somebody only took it away, all that was committed since the last
-checkpoint is gone. To tell them apart, logs are numbered: each commit leaves the number of its log in `meta.logs`, and
+checkpoint is gone. To tell them apart, logs are numbered: each commit leaves the number of its log in `meta`, and
 the first one in a log has it noted here before anything is confirmed. No log, and a file that ends with the log before
 the one noted, means that one is missing. Of a note that cannot be read, or none, nothing follows.
 
@@ -12,12 +12,29 @@ Always true: a log whose number is noted has a commit on disk, and its name is t
 from __future__ import annotations
 
 import os
+import sqlite3
 import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from amqpd.store.errors import StoreError
 from amqpd.store.sqlite import files
+
+
+# Of `meta`, today and in formats before the fourth.
+WAL_NUMBER = "wal_number"
+_EARLIER = "logs"
+
+
+def number_in(meta: Mapping[str, object]) -> object:
+    """Return the number of the last log that a store with these values in `meta` has had."""
+    return meta.get(WAL_NUMBER, meta.get(_EARLIER))
+
+
+def delete_from(connection: sqlite3.Connection) -> None:
+    """Delete that number from a store. Raises sqlite3.Error."""
+    connection.execute("DELETE FROM meta WHERE key IN (?, ?)", (WAL_NUMBER, _EARLIER))
 
 
 def note_beside(database: Path) -> Path:
@@ -54,7 +71,7 @@ def forget(database: Path) -> None:
 
 
 def is_missed(database: Path, number: object) -> bool:
-    """Whether this file, which has no log, is not whole without one; `number` is its `meta.logs`."""
+    """Whether this file, which has no log, is not whole without one; `number` is that of its `meta`."""
     return number == _noted(note_beside(database)) - 1
 
 

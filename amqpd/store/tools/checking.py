@@ -9,18 +9,19 @@ Spec: sqlite.org/pragma.html#pragma_integrity_check.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from amqpd.broker.broker import Broker
 from amqpd.properties import read_own_properties
 from amqpd.store.journal import MemoryJournal
+from amqpd.store.sqlite.body_parts import checksum_from_parts
 from amqpd.store.sqlite.places import describe_message
 from amqpd.store.sqlite.reading import MessageReader, Unreadable
 from amqpd.store.sqlite.recovery import survey
 from amqpd.store.sqlite.restoring import definition_of, restore
 from amqpd.store.sqlite.rows import TABLES, checksum_of
-from amqpd.store.sqlite.run_rows import Record, records_of
-from amqpd.store.sqlite.runs import SELECT_RUNS, parse_run
+from amqpd.store.sqlite.message_blocks import Record, records_of
+from amqpd.store.sqlite.block_index import SELECT_RUNS, parse_run
 from amqpd.store.sqlite.schema import format_of_tables
 from amqpd.store.sqlite.statements import COUNT_MESSAGES, ORPHAN_ROWS
 from amqpd.store.tools.stopped import Progress, nothing
@@ -28,15 +29,16 @@ from amqpd.wording import counted
 
 MOST_FINDINGS = 100         # of one kind
 DOES_NOT_FIT = "does not fit its checksum"
+LACKS_PARTS = "lacks parts of its body"
 _EVERY = 1_000              # messages between two steps of progress
 _RUN = "first, CAST(heads AS BLOB), CAST(contents AS BLOB)"
-_COLUMNS = "number, CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, body, checksum"
+_COLUMNS = "number, CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, body, checksum, body_id, body_size"
 
-_ODD_MARK = (
+_ODD_STATE = (
     "typeof(redelivered) <> 'integer' OR typeof(expires_at) NOT IN ('integer', 'null') "
     "OR typeof(deliveries) <> 'integer'")
-_ODD_MARKS = " UNION ALL ".join([
-    f"SELECT number, 'has marks that are no numbers' FROM {table} WHERE {_ODD_MARK}"
+_ODD_STATES = " UNION ALL ".join([
+    f"SELECT number, 'has a state that is no numbers' FROM {table} WHERE {_ODD_STATE}"
     for table in ("message_rows", "entries")])
 
 
@@ -89,7 +91,7 @@ def _of_definitions(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _of_places(connection: sqlite3.Connection) -> Iterator[str]:
-    for query in (ORPHAN_ROWS, _ODD_MARKS):
+    for query in (ORPHAN_ROWS, _ODD_STATES):
         for number, text in connection.execute(f"{query} LIMIT {MOST_FINDINGS}"):
             yield f"{describe_message(connection, number)} {text}"
 
@@ -111,9 +113,9 @@ def _of_messages(connection: sqlite3.Connection, progress: Progress) -> Iterator
 def _messages(connection: sqlite3.Connection) -> Iterator[tuple[int, str]]:
     """The numbers of all messages, and what is wrong with each; of a run also those that have left it."""
     reader = MessageReader(read_own_properties)
-    for number, *parts in connection.execute(f"SELECT {_COLUMNS} FROM message_rows"):
-        yield number, flaw_of(reader, *parts)
-    for first, heads, contents in connection.execute(f"SELECT {_RUN} FROM run_rows"):
+    for number, *columns, body_id, body_size in connection.execute(f"SELECT {_COLUMNS} FROM message_rows"):
+        yield number, flaw_of(reader, *columns, parts=sum_of_parts(connection, body_id, body_size))
+    for first, heads, contents in connection.execute(f"SELECT {_RUN} FROM message_blocks"):
         for record in records_of(heads, contents):
             yield first + record.place, flaw_of_record(reader, record)
 
@@ -139,8 +141,33 @@ def _of_start(connection: sqlite3.Connection) -> Iterator[str]:
         yield str(unrestored)
 
 
+SumOfParts = Callable[[int], "int | None"]
+
+
+def sum_of_parts(connection: sqlite3.Connection, body_id: object, size: object) -> SumOfParts | None:
+    """Return what finds the checksum of a message with a body in parts, from that of the rest; None without parts.
+
+    It finds None where the parts are not what they should be.
+    """
+    if body_id is None:
+        return None
+
+    def find(before: int) -> int | None:
+        if not (isinstance(body_id, int) and isinstance(size, int)):
+            return None
+        try:
+            return checksum_from_parts(connection, body_id, size, before)
+        except UNREADABLE as error:
+            if not is_damage(error):
+                raise
+            return None
+
+    return find
+
+
 def flaw_of(
-    reader: MessageReader, exchange: object, routing_key: object, properties: object, body: object, checksum: object
+    reader: MessageReader, exchange: object, routing_key: object, properties: object, body: object, checksum: object,
+    *, parts: SumOfParts | None = None,
 ) -> str:
     """Return what is wrong with the row of a message, or nothing; names as octets."""
     if not (isinstance(exchange, bytes) and isinstance(routing_key, bytes)
@@ -149,7 +176,13 @@ def flaw_of(
     try:
         for name in (exchange, routing_key):
             name.decode()
-        if checksum_of(exchange, routing_key, properties, body) != checksum:
+        found = checksum_of(exchange, routing_key, properties, body)
+        if parts is not None:
+            found_in_parts = parts(found)
+            if found_in_parts is None:
+                return LACKS_PARTS
+            found = found_in_parts
+        if found != checksum:
             return DOES_NOT_FIT
         reader.facts(properties)
     except Unreadable as error:

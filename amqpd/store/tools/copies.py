@@ -17,12 +17,22 @@ from itertools import islice
 from pathlib import Path
 
 from amqpd.store.errors import StoreError, from_sqlite, from_system
-from amqpd.store.sqlite import files
+from amqpd.store.sqlite import files, wal_number
 from amqpd.store.sqlite.copying import copy_pages, put_in_place
 from amqpd.store.sqlite.recovery import COPIED
 from amqpd.store.sqlite.statements import COUNT_MESSAGES
 from amqpd.store.tools.checking import findings
-from amqpd.store.tools.stopped import Progress, expect_log, file_of, has_runs, held, nothing, reading
+from amqpd.store.tools.stopped import (
+    Progress,
+    column_in,
+    expect_log,
+    file_of,
+    has_blocks,
+    held,
+    name_in,
+    nothing,
+    reading,
+)
 
 _PAGES = 1_024      # copied between two steps of progress
 _TOLD = 3           # findings
@@ -81,14 +91,15 @@ def finish(copy: Path, original: Path) -> int:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("UPDATE meta SET value = 0 WHERE key = 'clean'")
             connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, 1)", (COPIED,))
-            connection.execute("DELETE FROM meta WHERE key = 'logs'")       # those of the original are not its own
+            wal_number.delete_from(connection)      # the logs of the original are not its own
             format_, = connection.execute("PRAGMA user_version").fetchone()
             if format_ >= 2:
                 largest = "SELECT max(number) AS number FROM message_rows"
-                if has_runs(format_):
-                    largest += " UNION ALL SELECT max(last) FROM run_rows"
+                if has_blocks(format_):
+                    largest += f" UNION ALL SELECT max(last) FROM {name_in(format_, 'message_blocks')}"
                 connection.execute(
-                    f"UPDATE queue_rows SET leased_to = (SELECT coalesce(max(number), 0) FROM ({largest}))")
+                    f"UPDATE queue_rows SET {column_in(format_, 'delivery_watermark')} = "
+                    f"(SELECT coalesce(max(number), 0) FROM ({largest}))")
             connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise from_sqlite(error, copy) from error

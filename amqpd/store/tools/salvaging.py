@@ -28,22 +28,32 @@ from amqpd.properties import read_own_properties
 from amqpd.store.errors import from_sqlite
 from amqpd.store.journal import MemoryJournal
 from amqpd.store.sqlite import schema
+from amqpd.store.sqlite.body_parts import ID_STEP
 from amqpd.store.sqlite.reading import MessageReader
 from amqpd.store.sqlite.recovery import CLOCK_BEHIND
 from amqpd.store.sqlite.restoring import definition_of, read_definitions, restore
 from amqpd.store.sqlite.rows import TABLES, Table
-from amqpd.store.sqlite.run_rows import taken_apart, unpack_marks
+from amqpd.store.sqlite.message_blocks import taken_apart, unpack_flags
 from amqpd.store.sqlite.statements import COUNT_MESSAGES
-from amqpd.store.tools.checking import UNREADABLE, flaw_of, flaw_of_record, is_damage
+from amqpd.store.tools.checking import UNREADABLE, flaw_of, flaw_of_record, is_damage, sum_of_parts
 from amqpd.store.tools.copies import finish, new_directory
-from amqpd.store.tools.stopped import Progress, has_runs, held, name_in, nothing, reading
+from amqpd.store.tools.stopped import (
+    Progress,
+    column_in,
+    has_blocks,
+    has_parts,
+    held,
+    name_in,
+    nothing,
+    reading,
+)
 
 _LARGEST = (1 << 63) - 1
 _EVERY = 1_000      # messages between two steps of progress
 _CHECKED = "CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, body, checksum"
 _RUN = "first, queue, CAST(heads AS BLOB), CAST(contents AS BLOB)"
 _MESSAGE = ("number", "queue", "redelivered", "expires_at", "deliveries", "exchange", "routing_key", "properties",
-            "checksum", "body")
+            "checksum", "body", "body_id", "body_size")
 
 Row = tuple[Any, ...]
 
@@ -92,7 +102,7 @@ class _Rescue:
         self._format = format_
         self._out = out
         self._reader = MessageReader(read_own_properties)
-        self._entries: dict[int, list[Row]] = {}        # by message number: queue and marks
+        self._entries: dict[int, list[Row]] = {}        # by message number: queue and state
         self._queues: set[int] = set()
 
     # Definitions
@@ -127,36 +137,44 @@ class _Rescue:
             self.result.lost += len(set(self._known).difference([number for number, in self._out.execute(
                 "SELECT number FROM message_rows UNION ALL SELECT number FROM damaged")]))
         self.result.saved["messages"] = self._out.execute("SELECT count(*) FROM message_rows").fetchone()[0]
-        for row in self._rows("damaged", f"{', '.join(_MESSAGE)}, noticed"):
+        for row in self._rows("damaged", f"{self._message_columns}, noticed"):
             self._set_aside(row)
 
     def _own_rows(self) -> Iterator[tuple[Row, bool]]:
-        for row in self._rows("message_rows", f"{_CHECKED}, {', '.join(_MESSAGE)}"):
-            yield row[5:], not flaw_of(self._reader, *row[:5])
+        for row in self._rows("message_rows", f"{_CHECKED}, {self._message_columns}"):
+            parts = sum_of_parts(self._source, *row[-2:])
+            yield row[5:], not flaw_of(self._reader, *row[:5], parts=parts)
+
+    @property
+    def _message_columns(self) -> str:
+        """Return the columns of a message, which has no body in parts in earlier formats."""
+        names = [*_MESSAGE] if has_parts(self._format) else [*_MESSAGE[:-2], "NULL", "NULL"]
+        return ", ".join(names)
 
     def _rows_of_runs(self) -> Iterator[tuple[Row, bool]]:
         """What the rows of messages in runs would be."""
-        if not has_runs(self._format):
+        if not has_blocks(self._format):
             return
         on_disk = dict(self._known_runs)
-        for first, queue, heads, contents in self._rows("run_rows", _RUN):
+        for first, queue, heads, contents in self._rows("message_blocks", _RUN):
             on_disk.pop(first, None)
-            waiting, redelivered = self._marks.get(first, (-1, 0))
+            waiting, redelivered = self._flags.get(first, (-1, 0))
             for number, record, was_delivered in taken_apart(first, heads, contents, waiting, redelivered):
                 names: Row = (record.exchange, record.routing_key)
                 is_good = not flaw_of_record(self._reader, record)
                 if is_good:
                     names = tuple([name.decode() for name in names])
                 yield (number, queue, was_delivered, None, 0, *names, record.properties, record.row_checksum,
-                       record.body), is_good
+                       record.body, None, None), is_good
         self.result.lost += sum(on_disk.values())
 
     @cached_property
-    def _marks(self) -> dict[int, tuple[int, int]]:
+    def _flags(self) -> dict[int, tuple[int, int]]:
         """Which messages of a run wait, and which were delivered, where that can be read and is not as it was."""
         return {
-            first: unpack_marks(marks) for first, marks in self._rows("run_marks", "first, CAST(marks AS BLOB)")
-            if marks}
+            first: unpack_flags(flags) for first, flags in self._rows(
+                "block_flags", f"first, CAST({column_in(self._format, 'flags')} AS BLOB)")
+            if flags}
 
     def _save(self, row: Row, now: int, *, is_good: bool) -> None:
         number, queue = row[:2]
@@ -166,11 +184,11 @@ class _Rescue:
             return
         if queue is None:
             places = self._entries.get(number) or [(self._queue_for(number), 1, None, 0)]
-            self._insert("message_rows", (number, None, 0, None, 0, *row[5:]))
-            for place, *marks in places:
-                self._insert("entries", (self._queue_for(place), number, *_sound_marks(*marks)))
+            self._insert_message(number, None, 0, None, 0, *row[5:])
+            for place, *state in places:
+                self._insert("entries", (self._queue_for(place), number, *_sound_state(*state)))
         else:
-            self._insert("message_rows", (number, self._queue_for(queue), *_sound_marks(*row[2:5]), *row[5:]))
+            self._insert_message(number, self._queue_for(queue), *_sound_state(*row[2:5]), *row[5:])
 
     def _queue_for(self, number: object) -> int:
         """The queue with this number; where that cannot be read, one in its place."""
@@ -182,15 +200,34 @@ class _Rescue:
             self._queues.add(number)
         return number
 
+    def _insert_message(self, *row: Any) -> None:
+        self._out.execute(
+            f"INSERT OR IGNORE INTO message_rows ({', '.join(_MESSAGE)}) VALUES ({', '.join('?' * len(row))})", row)
+        self._copy_parts(row[-2])
+
+    def _copy_parts(self, body_id: object) -> None:
+        """Bring over the parts of a body, as far as they can be read."""
+        if not isinstance(body_id, int):
+            return
+        for number in range(body_id, body_id + ID_STEP):
+            try:
+                row = self._source.execute("SELECT data FROM body_parts WHERE number = ?", (number,)).fetchone()
+            except UNREADABLE as error:
+                self._note_gap(error)
+                continue
+            if row is not None:
+                self._out.execute("INSERT OR IGNORE INTO body_parts VALUES (?, ?)", (number, row[0]))
+
     def _insert(self, table: str, row: Row) -> None:
         self._out.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
 
     def _set_aside(self, row: Row) -> None:
         self._out.execute(
             f"INSERT OR IGNORE INTO damaged ({', '.join(_MESSAGE)}, noticed) VALUES ({', '.join('?' * len(row))})", row)
+        self._copy_parts(row[-3])
 
     def _read_entries(self) -> None:
-        """The entries of messages in several queues; those that only the index still has are without marks."""
+        """The entries of messages in several queues; those that only the index still has are without state."""
         found: dict[tuple[int, int], Row] = {}
         for query in (
             "SELECT queue, number, redelivered, expires_at, deliveries FROM entries",
@@ -198,8 +235,8 @@ class _Rescue:
             "SELECT queue, number, 1, NULL, 0 FROM entries INDEXED BY entries_of_message",
         ):
             try:
-                for queue, number, *marks in self._source.execute(query):
-                    found.setdefault((queue, number), (queue, *marks))
+                for queue, number, *state in self._source.execute(query):
+                    found.setdefault((queue, number), (queue, *state))
                 break
             except UNREADABLE as error:
                 self._note_gap(error)
@@ -222,11 +259,13 @@ class _Rescue:
         """How many messages were in the runs that the index knows, by their first numbers."""
         known: dict[int, int] = {}
         with suppress(*UNREADABLE):
-            known.update(self._source.execute("SELECT first, count FROM run_rows INDEXED BY run_rows_of_queue"))
+            table = name_in(self._format, "message_blocks")
+            known.update(self._source.execute(
+                f"SELECT first, count FROM main.{table} INDEXED BY {table}_of_queue"))
         return known
 
     def _known_in(self, table: str) -> list[int]:
-        if table == "run_rows":
+        if table == "message_blocks":
             return sorted(self._known_runs)
         return self._known if table == "message_rows" else []
 
@@ -259,7 +298,7 @@ class _Rescue:
             ) AND source NOT GLOB 'amq.*'""").rowcount
         self._leave_out_unrestorable()
         largest = max([execute(f"SELECT coalesce(max(number), 0) FROM {table}").fetchone()[0] for table in (
-            "message_rows", "damaged", "queue_rows")])
+            "message_rows", "damaged", "queue_rows", "body_parts")])
         epoch = largest >> schema.EPOCH_SHIFT
         for row in self._rows("meta", "key, value"):
             if row[0] == "epoch" and isinstance(row[1], int):
@@ -322,16 +361,19 @@ class _Search:
 
     def beyond(self, at: int, known: Sequence[int]) -> int | None:
         """The first number from `at` on that the table can be read from, as far as is known; None if there is none."""
+        bad = at
         for place in range(bisect_left(known, at), len(known)):
-            at = known[place]
-            if self._has(at):
-                return at
-        step = 1
-        while not self._can_go_on(at + step):
-            step *= 2
-            if at + step > _LARGEST:
-                return None
-        bad, good = at + step // 2, at + step
+            good = known[place]
+            if self._has(good):
+                break
+            bad = good
+        else:
+            step = 1
+            while not self._can_go_on(bad + step):
+                step *= 2
+                if bad + step > _LARGEST:
+                    return None
+            bad, good = bad + step // 2, bad + step
         while good - bad > 1:
             middle = (bad + good) // 2
             if self._can_go_on(middle):
@@ -352,8 +394,8 @@ class _Search:
         return False
 
 
-def _sound_marks(redelivered: object, expires_at: object, deliveries: object) -> Row:
-    """Marks as they should be; of others a message stays rather than goes."""
+def _sound_state(redelivered: object, expires_at: object, deliveries: object) -> Row:
+    """A state as it should be; of others a message stays rather than goes."""
     return (
         1 if redelivered else 0, expires_at if isinstance(expires_at, int) else None,
         deliveries if isinstance(deliveries, int) else 0)

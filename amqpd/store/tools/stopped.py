@@ -12,16 +12,33 @@ from pathlib import Path
 from amqpd.store.ballast import is_full
 from amqpd.store.errors import StoreError, from_sqlite, is_io_error
 from amqpd.store.sqlite import files, inspection, wal_number
-from amqpd.store.sqlite.schema import format_of_tables
+from amqpd.store.sqlite.schema import format_of_tables, newest_format
 
 Progress = Callable[[int, int], None]       # what is done, and what there is in all
 
-# What tables of an earlier format are called today.
-_RENAMED: dict[int, dict[str, str]] = {1: {"message_rows": "messages", "queue_rows": "queues"}}
-_NO_RUNS = """
-    CREATE TEMP VIEW run_rows AS SELECT NULL AS first, NULL AS last, NULL AS queue, NULL AS count, NULL AS octets,
-        NULL AS heads, NULL AS contents WHERE 0;
-    CREATE TEMP VIEW run_marks AS SELECT NULL AS first, NULL AS marks WHERE 0;"""
+# What tables of today were called in earlier formats, and their columns.
+_RENAMED: dict[int, dict[str, str]] = {
+    1: {"message_rows": "messages", "queue_rows": "queues"},
+    3: {"message_blocks": "run_rows", "block_flags": "run_marks"},
+}
+_RENAMED_COLUMNS: dict[int, dict[str, str]] = {
+    2: {"delivery_watermark": "leased_to"},
+    3: {"delivery_watermark": "leased_to", "bytes": "octets", "flags": "marks"},
+}
+# What they had not yet.
+_NEW_COLUMNS: dict[int, dict[str, str]] = {
+    1: {"queue_rows": "0 AS delivery_watermark"},
+    3: {"message_rows": "NULL AS body_id, NULL AS body_size", "damaged": "NULL AS body_id, NULL AS body_size"},
+}
+_NEW_TABLES: dict[int, dict[str, str]] = {
+    2: {"message_blocks": "first last queue count bytes heads contents", "block_flags": "first flags"},
+    3: {"body_parts": "number data"},
+}
+_COLUMNS_OF = {
+    "queue_rows": ("number", "vhost", "name", "auto_delete", "arguments", "delivery_watermark"),
+    "message_blocks": ("first", "last", "queue", "count", "bytes", "heads", "contents"),
+    "block_flags": ("first", "flags"),
+}
 
 
 def nothing(done: int, total: int) -> None:
@@ -117,20 +134,42 @@ def _see_schema(connection: sqlite3.Connection, path: Path) -> None:
 def _format_of(connection: sqlite3.Connection, path: Path) -> int:
     inspection.known_format(connection, path)
     found = format_of_tables(connection)        # of a damaged number the tables are the better witness
-    for today in _RENAMED.get(found, {}):
-        then = name_in(found, today)
-        more = ", 0 AS leased_to" if today == "queue_rows" else ""
-        connection.execute(f"CREATE TEMP VIEW {today} AS SELECT *{more} FROM main.{then}")
-    if not has_runs(found):
-        connection.executescript(_NO_RUNS)
+    for view in _views_over(found):
+        connection.execute(view)
     return found
+
+
+def _views_over(format_: int) -> Iterator[str]:
+    """Return the views that show a store of an earlier format as one of today, each by the statement that makes it."""
+    if format_ == newest_format():
+        return
+    for last, tables in _NEW_TABLES.items():
+        if format_ <= last:
+            for table, columns in tables.items():
+                yield (f"CREATE TEMP VIEW {table} AS SELECT "
+                       f"{', '.join([f'NULL AS {column}' for column in columns.split()])} WHERE 0")
+    for table in ("message_rows", "queue_rows", "damaged"):
+        added = [more[table] for last, more in _NEW_COLUMNS.items() if format_ <= last and table in more]
+        yield _view_of(format_, table, added)
+    if has_blocks(format_):
+        for table in ("message_blocks", "block_flags"):
+            yield _view_of(format_, table, [])
+
+
+def _view_of(format_: int, table: str, added: list[str]) -> str:
+    columns = ["*"]
+    if table in _COLUMNS_OF:
+        new = {one.split()[-1] for one in added}
+        columns = [column if (then := column_in(format_, column)) == column else f"{then} AS {column}"
+                   for column in _COLUMNS_OF[table] if column not in new]
+    return f"CREATE TEMP VIEW {table} AS SELECT {', '.join([*columns, *added])} FROM main.{name_in(format_, table)}"
 
 
 def misses_log(path: Path, connection: sqlite3.Connection) -> bool:
     """Whether somebody has taken the log away that this store ended with."""
-    number = connection.execute("SELECT value FROM meta WHERE key = 'logs'").fetchone()
+    number = wal_number.number_in(dict(connection.execute("SELECT key, value FROM meta")))
     log = path.with_name(path.name + "-wal")
-    return not log.exists() and number is not None and wal_number.is_missed(path, number[0])
+    return not log.exists() and number is not None and wal_number.is_missed(path, number)
 
 
 def expect_log(path: Path, connection: sqlite3.Connection) -> None:
@@ -144,9 +183,19 @@ def name_in(format_: int, table: str) -> str:
     return _RENAMED.get(format_, {}).get(table, table)
 
 
-def has_runs(format_: int) -> bool:
-    """Whether messages share rows in stores of this format."""
+def column_in(format_: int, column: str) -> str:
+    """Return what a column of today is called in an earlier format."""
+    return _RENAMED_COLUMNS.get(format_, {}).get(column, column)
+
+
+def has_blocks(format_: int) -> bool:
+    """Return whether messages share rows in stores of this format."""
     return format_ >= 3
+
+
+def has_parts(format_: int) -> bool:
+    """Return whether bodies are in parts in stores of this format."""
+    return format_ >= 4
 
 
 def file_of(place: Path) -> Path:

@@ -1,11 +1,11 @@
 """The runs of a store: which of their messages wait, and how some of them leave, are marked or are read.
 
-Owns `run_rows` and `run_marks`. What waits is known without reading: for each run a number with a bit for each
-message. A run whose messages have all left is deleted; one of which some have has marks. A message of which more
+Owns `message_blocks` and `block_flags`. What waits is known without reading: for each run a number with a bit for each
+message. A run whose messages have all left is deleted; one of which some have has flags. A message of which more
 is to be kept is taken out of its run, and gets a row of its own.
 
 To delete a row takes as long as to write it, so of very many that are emptied at once, by a purge or with a queue, only
-some are deleted at once. The others have marks that say that nothing waits, and are deleted a piece at a time.
+some are deleted at once. The others have flags that say that nothing waits, and are deleted a piece at a time.
 
 Always true between transactions: `_waiting` is what the two tables say, and nothing is staged; `_emptied` are the runs
 in which nothing waits.
@@ -19,27 +19,27 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-from amqpd.store.sqlite.run_rows import (
+from amqpd.store.sqlite.message_blocks import (
     RUN_COLUMNS,
     SPAN,
     Record,
     RunRow,
     bits_of,
-    pack_marks,
+    pack_flags,
     places_and_sizes,
     records_of,
     taken_apart,
-    unpack_marks,
+    unpack_flags,
 )
 from amqpd.store.sqlite.statements import insert_rows
 
 SELECT_RUNS = """
-    SELECT first, queue, last, count, octets, CAST(heads AS BLOB), CAST(marks AS BLOB)
-    FROM run_rows LEFT JOIN run_marks USING (first) ORDER BY first"""
+    SELECT first, queue, last, count, bytes, CAST(heads AS BLOB), CAST(flags AS BLOB)
+    FROM message_blocks LEFT JOIN block_flags USING (first) ORDER BY first"""
 DELETED_AT_ONCE = 256       # rows: some milliseconds
-NOTHING_WAITS = pack_marks(0, 0)
+NOTHING_WAITS = pack_flags(0, 0)
 _MANY = 32
-_READ = "SELECT queue, CAST(heads AS BLOB), CAST(contents AS BLOB) FROM run_rows WHERE first = ?"
+_READ = "SELECT queue, CAST(heads AS BLOB), CAST(contents AS BLOB) FROM message_blocks WHERE first = ?"
 _PUT = """
     INSERT OR REPLACE INTO {} (number, queue, redelivered, deliveries, exchange, routing_key, properties, checksum,
     body{}) VALUES (?, ?, ?, 0, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?{})"""
@@ -78,7 +78,7 @@ class Runs:
 
     def add(self, rows: Sequence[RunRow]) -> int:
         """Write these runs; says how many messages they have. Raises sqlite3.Error, as all changes do."""
-        insert_rows(self._connection, "run_rows", RUN_COLUMNS, rows, sum([len(row[-1]) for row in rows]))
+        insert_rows(self._connection, "message_blocks", RUN_COLUMNS, rows, sum([len(row[-1]) for row in rows]))
         for first, last, _, count, _, heads, _ in rows:
             has_gaps = last - first >= count
             self._added[first] = bits_of([place for place, _ in places_and_sizes(heads)] if has_gaps else range(count))
@@ -94,7 +94,7 @@ class Runs:
     def drop_queues(self, queues: Collection[int]) -> int:
         """Delete all runs of these queues; says how many messages waited in them."""
         firsts = self._connection.execute(
-            "SELECT first FROM run_rows WHERE queue IN (SELECT value FROM json_each(?))",
+            "SELECT first FROM message_blocks WHERE queue IN (SELECT value FROM json_each(?))",
             (json.dumps(list(queues)),)).fetchall()
         dropped = sum([self._now_waiting(first).bit_count() for first, in firsts])
         emptied = {*self._emptied}
@@ -130,7 +130,7 @@ class Runs:
         except Exception:
             execute("ROLLBACK TO dissolve")
             execute("RELEASE dissolve")
-            count, = execute("SELECT CAST(count AS INTEGER) FROM run_rows WHERE first = ?", (first,)).fetchone()
+            count, = execute("SELECT CAST(count AS INTEGER) FROM message_blocks WHERE first = ?", (first,)).fetchone()
             return int(count)
         execute("RELEASE dissolve")
         self._changed[first] = 0
@@ -138,9 +138,9 @@ class Runs:
 
     def _take_apart(self, first: int, now: int, can_read: Callable[[bytes, bytes, bytes], bool]) -> int:
         queue, heads, contents = self.read(first)
-        marks = self._connection.execute(
-            "SELECT CAST(marks AS BLOB) FROM run_marks WHERE first = ?", (first,)).fetchone()
-        waiting, redelivered = unpack_marks(marks[0]) if marks and marks[0] else (-1, 0)
+        flags = self._connection.execute(
+            "SELECT CAST(flags AS BLOB) FROM block_flags WHERE first = ?", (first,)).fetchone()
+        waiting, redelivered = unpack_flags(flags[0]) if flags and flags[0] else (-1, 0)
         damaged = 0
         for number, record, was_delivered in taken_apart(first, heads, contents, waiting, redelivered):
             if record.is_sound and can_read(record.exchange, record.routing_key, record.properties):
@@ -159,13 +159,13 @@ class Runs:
 
     def _write_changes(self) -> None:
         gone = [first for first, bits in self._changed.items() if not bits]
-        self._delete("run_rows", gone[:DELETED_AT_ONCE])
-        self._delete("run_marks", [*self._changed])
+        self._delete("message_blocks", gone[:DELETED_AT_ONCE])
+        self._delete("block_flags", [*self._changed])
         self._now_emptied = gone[DELETED_AT_ONCE:]
-        marks = [(first, pack_marks(bits, self._redelivered.get(first, 0) & bits))
+        flags = [(first, pack_flags(bits, self._redelivered.get(first, 0) & bits))
                  for first, bits in self._changed.items() if bits]
-        marks += [(first, NOTHING_WAITS) for first in self._now_emptied]
-        insert_rows(self._connection, "run_marks", ("first", "marks"), marks)
+        flags += [(first, NOTHING_WAITS) for first in self._now_emptied]
+        insert_rows(self._connection, "block_flags", ("first", "flags"), flags)
         self._delete_emptied(DELETED_AT_ONCE - len(gone))
 
     def _delete_emptied(self, most: int) -> None:
@@ -173,8 +173,8 @@ class Runs:
         if most > 0 and self._emptied:
             firsts = self._emptied[-most:]
             self._deleted = len(firsts)
-            self._delete("run_rows", firsts)
-            self._delete("run_marks", firsts)
+            self._delete("message_blocks", firsts)
+            self._delete("block_flags", firsts)
 
     def _delete(self, table: str, firsts: list[int]) -> None:
         self._connection.execute(
@@ -288,13 +288,13 @@ def parse_run(row: tuple[Any, ...]) -> tuple[list[tuple[int, int]], int, int]:
     """What a row of `SELECT_RUNS` says: places and sizes of all its messages, and the bits of those that wait, and
     of those of them that have been with somebody. Raises TypeError, ValueError where it cannot be so.
     """
-    first, _, last, count, octets, heads, marks = row
+    first, _, last, count, octets, heads, flags = row
     found = places_and_sizes(heads)
     places, sizes = zip(*found)
     if (last, count, octets) != (first + places[-1], len(found), sum(sizes)):
         raise ValueError("its heads are not what its other columns say")
     everything = bits_of(places)
-    waiting, redelivered = (everything, 0) if marks is None else unpack_marks(marks)
-    if marks == b"" or waiting & ~everything:
-        raise ValueError("its marks are not those of its messages")
+    waiting, redelivered = (everything, 0) if flags is None else unpack_flags(flags)
+    if flags == b"" or waiting & ~everything:
+        raise ValueError("its flags are not those of its messages")
     return found, waiting, redelivered & waiting

@@ -2,7 +2,7 @@
 
 A row a message costs several times what the message is worth to the disk. So those that one batch brings to one
 queue share rows, as far as nothing has to be known of each: no end, no priority, no other queue. A run is written
-once. What becomes of its messages stands beside it, in a few octets of marks, until all have left.
+once. What becomes of its messages stands beside it, in a few octets of flags, until all have left.
 
 A run has a head for each message, in the order of their numbers, and then what was published:
 - `heads`: for each, in big-endian octets: its number less that of the first (2), where its record begins in
@@ -10,7 +10,7 @@ A run has a head for each message, in the order of their numbers, and then what 
   its record (4), which starts from the first of these numbers;
 - `contents`: the records, each of exchange and routing key as short strings, then the header frame and the body
   frame, if there is one, as they came. So a delivery needs no more than a slice of it;
-- `marks`: by number less that of the first an octet each: `+` if it waits, `R` if it has been with somebody too,
+- `flags`: by number less that of the first an octet each: `+` if it waits, `R` if it has been with somebody too,
   `-` if it has left, or never was there. They differ in two bits at least; any other octet is taken for `+`.
 """
 
@@ -34,15 +34,15 @@ LARGEST = 2 << 10           # octets of a message in a run
 HEAD = struct.Struct(">HIBBHII")
 _PLACE_AND_SIZE = struct.Struct(">H8xI4x")
 
-# Octets of marks, and the digits of a number that has a bit for each message.
-_TO_MARKS = bytes.maketrans(b"01", b"-+")
+# Octets of flags, and the digits of a number that has a bit for each message.
+_TO_FLAGS = bytes.maketrans(b"01", b"-+")
 _WAITING = bytes(48 + (octet != ord("-")) for octet in range(256))
 _REDELIVERED = bytes(48 + (octet == ord("R")) for octet in range(256))
 
 RunRow = tuple[int, int, int, int, int, bytes, bytes]
-# An expression over a run and its marks: how many of its messages wait.
-COUNT_WAITING = "CASE WHEN marks IS NULL THEN count ELSE length(replace(marks, '-', '')) END"
-RUN_COLUMNS = ("first", "last", "queue", "count", "octets", "heads", "contents")
+# An expression over a run and its flags: how many of its messages wait.
+COUNT_WAITING = "CASE WHEN flags IS NULL THEN count ELSE length(replace(flags, '-', '')) END"
+RUN_COLUMNS = ("first", "last", "queue", "count", "bytes", "heads", "contents")
 
 
 def pack_runs(
@@ -178,18 +178,18 @@ def bits_of(numbers: Sequence[int], first: int = 0) -> int:
     return bits
 
 
-def pack_marks(waiting: int, redelivered: int) -> bytes:
-    """The marks of those that wait, of which some have been with somebody."""
-    marks = bytearray(f"{waiting:b}".encode()[::-1].translate(_TO_MARKS))
+def pack_flags(waiting: int, redelivered: int) -> bytes:
+    """The flags of those that wait, of which some have been with somebody."""
+    flags = bytearray(f"{waiting:b}".encode()[::-1].translate(_TO_FLAGS))
     at = 0
     while redelivered >> at:
         if redelivered >> at & 1:
-            marks[at] = ord("R")
+            flags[at] = ord("R")
         at += 1
-    return bytes(marks)
+    return bytes(flags)
 
 
-def unpack_marks(marks: bytes) -> tuple[int, int]:
+def unpack_flags(flags: bytes) -> tuple[int, int]:
     """Which wait, and which have been with somebody."""
-    digits = marks[::-1] or b"-"
+    digits = flags[::-1] or b"-"
     return int(digits.translate(_WAITING), 2), int(digits.translate(_REDELIVERED), 2)

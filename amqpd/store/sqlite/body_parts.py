@@ -1,0 +1,229 @@
+"""The parts of large bodies: written before their messages, and deleted after them, a few at a time.
+
+Owns the table `body_parts`, and which rows of messages have a body there. To delete a part takes a third of the time
+that it takes to write it, so what nobody needs any more is deleted in pieces: with what is written, so that deleting
+keeps pace, and while there is nothing else to do.
+
+Always true between transactions: `_bodies` are those of the rows that have one; each part is of such a row or of one
+in `damaged`, of a body whose message has not been recorded yet, or of what is to be deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from binascii import crc32
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+from amqpd.store.body_writes import BodyPiece, BodyWrite, parts_of
+from amqpd.store.sqlite.rows import checksum_of_parts
+
+ID_STEP = 1_024             # between the numbers of two bodies, which have 512 parts at most
+DELETED_AT_ONCE = 8         # parts, while there is nothing else to do
+DELETED_WITH_BATCH = 2
+DELETED_A_PART = 2          # with each part that is written
+HAS_PARTS = "body_id IS NOT NULL"
+# Of a row `m`: the size of its body, or NULL where not all of its parts are there.
+BODY_SIZE = f"""
+    CASE WHEN m.body_id IS NULL THEN length(m.body) WHEN m.body_size = (
+        SELECT sum(length(data)) FROM body_parts WHERE body_parts.number BETWEEN m.body_id AND m.body_id + {ID_STEP - 1}
+    ) THEN m.body_size END"""
+_SELECT_BODIES = f"SELECT number, body_id, body_size FROM message_rows WHERE {HAS_PARTS}"
+_IN_ORDER = f"FROM body_parts WHERE number BETWEEN ? AND ? + {ID_STEP - 1} ORDER BY number"
+
+
+class BodyParts:
+    """The parts of one store. What is changed within a transaction counts once it is kept, or is forgotten."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._next_id = 0
+        self._bodies: dict[int, tuple[int, int]] = {}       # by message number: the first part, and how many
+        self._dead: deque[tuple[int, int]] = deque()        # parts to be deleted: the first, and how many
+        self._dropped: deque[tuple[int, int]] = deque()     # the same, as the loop's thread has said
+        self._recorded: dict[int, tuple[int, int]] = {}     # in this transaction
+        self._gone: set[int] = set()                        # messages, likewise
+        self._unused: list[tuple[int, int]] = []            # bodies whose messages are not written any more, likewise
+        self._deleted = 0                                   # parts, likewise
+
+    def load(self, first_id: int) -> None:
+        """Learn what there is, when the store is read; new bodies get numbers from `first_id` on."""
+        self._next_id = first_id
+        self._bodies = {
+            number: (body_id, parts_of(size)) for number, body_id, size in self._connection.execute(_SELECT_BODIES)}
+        needed = {body_id for body_id, _ in self._bodies.values()}
+        needed.update([body_id for body_id, in self._connection.execute(
+            f"SELECT body_id FROM damaged WHERE {HAS_PARTS}")])
+        orphans: dict[int, tuple[int, int]] = {}
+        for number, in self._connection.execute("SELECT number FROM body_parts ORDER BY number"):
+            body_id = number - number % ID_STEP
+            if body_id not in needed:
+                first, _ = orphans.get(body_id, (number, 1))
+                orphans[body_id] = first, number - first + 1
+        self._dead = deque(orphans.values())
+
+    def drop(self, body_id: int, count: int) -> None:
+        """Have so many parts deleted of a body whose message was not recorded, and will not be; from any thread."""
+        if count:
+            self._dropped.append((body_id, count))
+
+    # Changes
+
+    def write(self, piece: BodyPiece) -> None:
+        """Write some parts of a body. Raises sqlite3.Error, as all changes do."""
+        body, execute = piece.body, self._connection.execute
+        self.delete(DELETED_A_PART * len(piece.parts))      # before, so that their pages are used again
+        if not body.body_id:
+            body.body_id = self._next_id
+            self._next_id += ID_STEP
+        checksums = []
+        for number, part in enumerate(piece.parts, body.body_id + piece.start):
+            execute("INSERT INTO body_parts (number, data) VALUES (?, zeroblob(?))", (number, sum(map(len, part))))
+            checksum = 0
+            # Bound as a whole, a part would be copied while no other thread can run.
+            with self._connection.blobopen("body_parts", "data", number) as blob:
+                for view in part:
+                    blob.write(view)
+                    checksum = crc32(view, checksum)
+            checksums.append(checksum)
+        piece.checksums = checksums
+
+    def record(self, bodies: Iterable[tuple[int, BodyWrite]], written: Sequence[int]) -> None:
+        """Note to which messages bodies belong; of these numbers rows have been `written`."""
+        rows = {*written}
+        for number, body in bodies:
+            place = body.body_id, parts_of(body.size)
+            if number in rows:
+                self._recorded[number] = place
+            else:
+                self._unused.append(place)
+
+    def settle(self, numbers: Iterable[int] | None = None) -> None:
+        """Note which of these messages, or of all, have lost their rows: nobody needs their bodies any more."""
+        if self._bodies:
+            candidates = [*self._bodies] if numbers is None else [*self._bodies.keys() & numbers]
+            if candidates:
+                left = self._connection.execute(
+                    "SELECT number FROM message_rows WHERE number IN (SELECT value FROM json_each(?))",
+                    (json.dumps(candidates),)).fetchall()
+                self._gone |= {*candidates}.difference(chain.from_iterable(left))
+
+    def delete(self, most: int) -> None:
+        """Delete up to so many parts that nobody needs any more."""
+        while self._dropped:
+            self._dead.append(self._dropped.popleft())
+        left = most
+        skipped = self._deleted
+        for first, count in self._dead:
+            if skipped >= count:
+                skipped -= count
+                continue
+            first, count = first + skipped, count - skipped
+            skipped = 0
+            now = min(count, left)
+            self._connection.execute("DELETE FROM body_parts WHERE number BETWEEN ? AND ?", (first, first + now - 1))
+            self._deleted += now
+            left -= now
+            if not left:
+                return
+
+    @property
+    def has_dead(self) -> bool:
+        """Return whether there are parts that `delete` would delete."""
+        return bool(self._dead or self._dropped)
+
+    def keep(self) -> None:
+        """What was changed is committed."""
+        if self._recorded:
+            self._bodies.update(self._recorded)
+        while self._deleted:
+            first, count = self._dead.popleft()
+            now = min(count, self._deleted)
+            self._deleted -= now
+            if now < count:
+                self._dead.appendleft((first + now, count - now))
+        if self._gone or self._unused:
+            self._dead.extend([self._bodies.pop(number) for number in self._gone])
+            self._dead.extend(self._unused)
+
+    def forget(self) -> None:
+        """What was changed since is not."""
+        self._recorded.clear()
+        self._gone.clear()
+        self._unused.clear()
+        self._deleted = 0
+
+    def leave(self, numbers: Iterable[int]) -> None:
+        """Leave the bodies of these messages, which are set aside, where they are."""
+        for number in numbers:
+            self._bodies.pop(number, None)
+
+    def check(self) -> None:
+        """Assert what must hold between transactions."""
+        assert not (self._recorded or self._gone or self._unused or self._deleted)
+        assert self._bodies == {
+            number: (body_id, parts_of(size)) for number, body_id, size in self._connection.execute(_SELECT_BODIES)}
+        there = {number for number, in self._connection.execute("SELECT number FROM body_parts")}
+        kept = {one for body_id, count in self._bodies.values() for one in range(body_id, body_id + count)}
+        dead = {one for first, count in (*self._dead, *self._dropped) for one in range(first, first + count)}
+        assert kept <= there, "a body lacks parts"
+        assert not kept & dead, "a body is to be deleted that a message has"
+
+
+# Reading
+
+def checksum_from_parts(connection: sqlite3.Connection, body_id: int, size: int, before: int) -> int | None:
+    """Return the checksum of a message by its parts, or None where these are not what they should be.
+
+    Raises sqlite3.Error.
+    """
+    checksums, found = [], 0
+    for data, in connection.execute(f"SELECT data {_IN_ORDER}", (body_id, body_id)):
+        if not isinstance(data, bytes):
+            return None
+        checksums.append(crc32(data))
+        found += len(data)
+    return checksum_of_parts(before, checksums) if found == size else None
+
+
+class PartReader:
+    """Reads a body of so many bytes from its parts, in order; `checksums` are of those that have been read whole."""
+
+    def __init__(self, connection: sqlite3.Connection, body_id: int, size: int) -> None:
+        """Raises ValueError where not all parts are there; sqlite3.Error."""
+        select = f"SELECT number, CASE typeof(data) WHEN 'blob' THEN length(data) END {_IN_ORDER}"
+        rows = connection.execute(select, (body_id, body_id)).fetchall()
+        if None in [length for _, length in rows] or sum([length for _, length in rows]) != size:
+            raise ValueError("parts of the body are missing")
+        self.checksums: list[int] = []
+        self._connection = connection
+        self._numbers = iter([number for number, _ in rows])
+        self._blob: sqlite3.Blob | None = None
+        self._checksum = 0
+
+    def read(self, size: int) -> bytes:
+        """Return the next so many bytes. Raises sqlite3.Error."""
+        pieces = []
+        while size:
+            piece = self._blob.read(size) if self._blob is not None else b""
+            if piece:
+                self._checksum = crc32(piece, self._checksum)
+                pieces.append(piece)
+                size -= len(piece)
+            else:
+                self._open_next()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _open_next(self) -> None:
+        self.end_part()
+        self._blob = self._connection.blobopen("body_parts", "data", next(self._numbers), readonly=True)
+
+    def end_part(self) -> None:
+        """Note the checksum of the part at hand; after the last one nothing is left open."""
+        if self._blob is not None:
+            self._blob.close()
+            self._blob = None
+            self.checksums.append(self._checksum)
+            self._checksum = 0

@@ -1,0 +1,181 @@
+"""Publishes with large bodies: the body is written to the store first, and what the client says after it waits."""
+
+from __future__ import annotations
+
+import pytest
+from pamqp.commands import Basic, Channel, Confirm, Queue, Tx
+
+from amqpd.broker.broker import OPERATOR
+from amqpd.broker.definitions import PermissionDefinition, QueueDefinition
+from amqpd.errors import ChannelException, ReplyCode
+from amqpd.message import LARGE_BODY, Message
+from amqpd.store.body_writes import BodyQueue, BodyWrite, parts_of
+from tests.support.talk import Stage, Talk
+
+LARGE = b"x" * (LARGE_BODY + 1)
+PERSISTENT = Basic.Properties(delivery_mode=2)
+NAMED = Basic.Properties(delivery_mode=2, reply_to="amq.rabbitmq.reply-to")
+
+
+@pytest.fixture
+def stage() -> Stage:
+    """A broker whose store has taken the bodies that `write` says it has."""
+    stage = Stage()
+    stage.journal.bodies = BodyQueue()
+    stage.journal.bodies.drop = lambda body_id, count: dropped(stage).append(count)
+    return stage
+
+
+def dropped(stage: Stage) -> list[int]:
+    """How many parts were dropped of each body whose message was not recorded."""
+    found: list[int] = stage.__dict__.setdefault("dropped", [])
+    return found
+
+
+@pytest.fixture
+def talk(stage: Stage) -> Talk:
+    """A client with confirms; the queue `q` is durable, `lost` is not."""
+    talk = stage.client().open_channel()
+    for name in ("q", "other", "lost"):
+        talk.client(Queue.Declare(queue=name, durable=name != "lost")).broker(Queue.DeclareOk(name, 0, 0))
+    return talk.client(Confirm.Select()).broker(Confirm.SelectOk())
+
+
+def bodies(stage: Stage) -> list[BodyWrite]:
+    """The bodies that are being written."""
+    assert stage.journal.bodies is not None
+    return [body for body in stage.journal.bodies._bodies if not body.is_done and not body.is_dropped]
+
+
+def write(stage: Stage) -> None:
+    """Write one body."""
+    body, *_ = bodies(stage)
+    body.note_written(0, [0] * parts_of(body.size))
+    stage.end_turn()
+
+
+def ready(stage: Stage, queue: str = "q") -> list[Message]:
+    return [*stage.broker.vhosts["/"].queues[queue].ready]      # type: ignore[list-item]  # all of them are in memory
+
+
+def sizes(stage: Stage, queue: str = "q") -> list[int]:
+    return [message.body_size for message in ready(stage, queue)]
+
+
+def test_a_large_body_is_written_before_its_message_is_recorded(stage: Stage, talk: Talk) -> None:
+    talk.publish("q", LARGE, persistent=True).nothing()
+    assert sizes(stage) == [] and len(bodies(stage)) == 1
+    write(stage)
+    talk.broker(Basic.Ack(1))
+    assert [message.body for message in ready(stage)] == [LARGE]
+    assert stage.journal.bodies is not None and not stage.journal.bodies.to_be_recorded and dropped(stage) == []
+
+
+def test_what_comes_after_it_waits_and_what_came_before_it_does_not(stage: Stage, talk: Talk) -> None:
+    talk.publish("q", b"before", LARGE, LARGE, b"after", persistent=True).broker(Basic.Ack(1))
+    other = stage.client().open_channel()
+    other.publish("q", b"of another", persistent=True)
+    assert sizes(stage) == [6, 10]
+    write(stage)
+    assert sizes(stage) == [6, 10, len(LARGE)] and len(bodies(stage)) == 1
+    write(stage)
+    assert sizes(stage) == [6, 10, len(LARGE), len(LARGE), 5]
+    talk.broker(Basic.Ack(2)).broker(Basic.Ack(4, multiple=True))
+    numbers = [message.number for message in ready(stage)]
+    assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize("queue, body, properties", [
+    ("lost", LARGE, PERSISTENT), ("none", LARGE, PERSISTENT), ("q", LARGE, None), ("q", LARGE[:-1], PERSISTENT),
+], ids=["transient queue", "no queue", "transient message", "not large"])
+def test_only_what_is_kept_and_large_is_written_first(stage: Stage, talk: Talk, queue, body, properties) -> None:
+    talk.publish(queue, body, properties=properties).broker(Basic.Ack(1))
+    assert bodies(stage) == []
+
+
+def test_a_body_for_several_queues_is_written_once(stage: Stage, talk: Talk) -> None:
+    properties = Basic.Properties(delivery_mode=2, headers={"CC": ["other", "lost"]})
+    talk.publish("q", LARGE, properties=properties)
+    write(stage)
+    talk.broker(Basic.Ack(1))
+    assert bodies(stage) == [] and [sizes(stage, queue) for queue in ("q", "other", "lost")] == [[len(LARGE)]] * 3
+    assert ready(stage)[0].holders == 2
+
+
+def test_the_address_for_replies_is_put_in_whatever_waits(stage: Stage, talk: Talk) -> None:
+    talk.client(Basic.Consume(queue="amq.rabbitmq.reply-to", no_ack=True))
+    talk.hear_all()
+    talk.publish("q", LARGE, LARGE, properties=NAMED)
+    for _ in range(2):
+        write(stage)
+    talk.hear_all()
+    assert [b"g1h2" in message.properties for message in ready(stage)] == [True] * 2
+    assert [message.body for message in ready(stage)] == [LARGE] * 2 and bodies(stage) == [] == dropped(stage)
+
+
+def test_a_body_that_no_queue_takes_in_the_end_is_dropped(stage: Stage, talk: Talk) -> None:
+    """Its queue is full, or deleted meanwhile, or only a transient one is left."""
+    vhost = stage.broker.vhosts["/"]
+    full = {"x-max-length": 0, "x-overflow": "reject-publish"}
+    vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", "full", durable=True, arguments=full), OPERATOR)
+    talk.publish("full", LARGE, persistent=True)
+    write(stage)
+    talk.broker(Basic.Nack(1))
+    assert dropped(stage) == [2]
+    talk.publish("other", LARGE, persistent=True)
+    stage.client().open_channel().client(Queue.Delete(queue="other"))
+    write(stage)
+    talk.broker(Basic.Ack(2))
+    assert dropped(stage) == [2, 2]
+    properties = Basic.Properties(delivery_mode=2, headers={"CC": ["lost"]})
+    talk.publish("q", LARGE, properties=properties)
+    stage.client().open_channel().client(Queue.Delete(queue="q"))
+    write(stage)
+    talk.broker(Basic.Ack(3))
+    assert dropped(stage) == [2, 2, 2] and sizes(stage, "lost") == [len(LARGE)]
+
+
+def test_a_client_that_goes_meanwhile_leaves_nothing(stage: Stage, talk: Talk) -> None:
+    talk.publish("q", LARGE, persistent=True)
+    talk.lose()
+    assert bodies(stage) == [] and sizes(stage) == []
+
+
+def test_a_body_that_is_written_when_the_client_is_gone_is_dropped(stage: Stage, talk: Talk) -> None:
+    talk.publish("q", LARGE, persistent=True)
+    body, = bodies(stage)
+    body.note_written(0, [0] * parts_of(body.size))
+    talk.lose()
+    assert dropped(stage) == [2] and sizes(stage) == []
+
+
+def test_a_channel_that_the_broker_closes_meanwhile_does_not_keep_the_connection(stage: Stage, talk: Talk) -> None:
+    talk.publish("q", LARGE, persistent=True)
+    error = ChannelException(ReplyCode.PRECONDITION_FAILED, "delivery acknowledgement timed out")
+    talk.session.channels[1].close(error, (0, 0))
+    stage.end_turn()
+    talk.hear(Channel.Close)
+    assert bodies(stage) == [] == sizes(stage)
+    talk.client(Channel.CloseOk()).open_channel(2)
+
+
+def test_a_publish_that_is_not_allowed_any_more_is_refused_and_its_body_dropped(stage: Stage, talk: Talk) -> None:
+    talk.publish("q", LARGE, persistent=True)
+    stage.broker.set_permissions(PermissionDefinition("guest", "/", ".*", "", ".*"))
+    write(stage)
+    assert isinstance(talk.hear(Channel.Close), Channel.Close)
+    assert dropped(stage) == [2] and sizes(stage) == []
+
+
+def test_in_a_transaction_nothing_waits(stage: Stage) -> None:
+    talk = stage.client().open_channel()
+    talk.client(Queue.Declare(queue="q", durable=True)).broker(Queue.DeclareOk("q", 0, 0))
+    talk.client(Tx.Select()).broker(Tx.SelectOk())
+    talk.publish("q", LARGE, persistent=True).client(Tx.Commit()).broker(Tx.CommitOk())
+    assert sizes(stage) == [len(LARGE)] and bodies(stage) == []
+
+
+def test_a_journal_in_memory_writes_nothing_first(stage: Stage, talk: Talk) -> None:
+    stage.journal.bodies = None
+    talk.publish("q", LARGE, persistent=True).broker(Basic.Ack(1))
+    assert sizes(stage) == [len(LARGE)]
