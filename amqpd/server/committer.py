@@ -20,6 +20,8 @@ from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 
+import msgspec
+
 from amqpd.server.loop import LoopTurn
 from amqpd.server.page_store import DiskPageStore
 from amqpd.store.body_writes import BodyPiece
@@ -27,17 +29,30 @@ from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Batch, Journal
 from amqpd.store.sqlite.store import Store
 
-# How much may wait in a batch: as much as is written within `COMMIT_S`, but within these bounds.
 COMMIT_S = 0.012
-FEWEST_WAITING, MOST_WAITING = 500, 50_000              # changes, publishes and settles
 OVERFULL = 4                            # times as much, and nobody at all adds more
 MOST_OF_JOBS = 250                      # beyond which jobs add no more: theirs take longer than publishes
-FEWEST_OCTETS_WAITING, MOST_OCTETS_WAITING = 2 << 20, 32 << 20
 ROW_SIZE = 100                          # bytes a change takes in the store, about
-NEXT_S = 0.01                           # in which the loop has a batch ready, if anybody waits for one
 FILES_CHECKED_S = 0.5
 SWEEP_S = 0.005                         # without a batch, before a piece of what is deleted leaves the store
-IDLE_S = 0.1                            # likewise, before the store's file shrinks by a piece
+
+
+class CommitLimits(msgspec.Struct, frozen=True):
+    """How much may wait in a batch: as much as is written within `COMMIT_S`, but within these bounds; and for how long.
+
+    A batch of more than `fewest_octets` is large. In `next_s` the loop has a batch ready if anybody waits for one, and
+    after `idle_s` without a batch the store's file shrinks by a piece.
+    """
+
+    fewest: int = 500           # changes, publishes and settles
+    most: int = 50_000
+    fewest_octets: int = 2 << 20
+    most_octets: int = 32 << 20
+    next_s: float = 0.01
+    idle_s: float = 0.1
+
+
+LIMITS = CommitLimits()
 
 
 def just_do(step: Callable[[], None]) -> None:
@@ -72,7 +87,7 @@ class Committer:
         self, journal: Journal, store: Store, turn: LoopTurn, loop: asyncio.AbstractEventLoop,
         on_failure: Callable[[StoreError], None], page_store: DiskPageStore,
         with_room: Callable[[Callable[[], None]], None] = just_do, follow_clock: Callable[[], None] = _nothing,
-        on_written: Callable[[int], None] = _not_counted,
+        on_written: Callable[[int], None] = _not_counted, limits: CommitLimits = LIMITS,
     ) -> None:
         self._journal = journal
         self._page_store = page_store
@@ -86,7 +101,8 @@ class Committer:
         self._is_busy = self._is_told = False
         self._was_piece = False                 # what was written last
         self._committed_number = 0
-        self._most, self._most_octets = MOST_WAITING // 4, MOST_OCTETS_WAITING // 4
+        self._limits = limits
+        self._most, self._most_octets = limits.most // 4, limits.most_octets // 4
         self._taken_at = 0.0                    # of the loop's clock, when the batch was taken that is being written
         self._taken_count = self._taken_weight = 0
         self._one_more = asyncio.Event()
@@ -121,13 +137,14 @@ class Committer:
 
     def _measure(self, seconds: float) -> None:
         """Learn from a commit how much may wait, so that nobody's confirm waits long for what others do."""
+        limits = self._limits
         share = COMMIT_S / max(seconds, 0.001)
-        if self._taken_count > FEWEST_WAITING // 2:
+        if self._taken_count > limits.fewest // 2:
             most = (self._most + share * self._taken_count) / 2
-            self._most = int(min(MOST_WAITING, max(FEWEST_WAITING, most)))
-        if self._taken_weight > FEWEST_OCTETS_WAITING // 2:
+            self._most = int(min(limits.most, max(limits.fewest, most)))
+        if self._taken_weight > limits.fewest_octets // 2:
             octets = (self._most_octets + share * self._taken_weight) / 2
-            self._most_octets = int(min(MOST_OCTETS_WAITING, max(FEWEST_OCTETS_WAITING, octets)))
+            self._most_octets = int(min(limits.most_octets, max(limits.fewest_octets, octets)))
 
     def take(self) -> None:
         """Give the filling batch to the thread, if that is free and there is something in it, or a piece of a body.
@@ -262,9 +279,9 @@ class Committer:
                 if self._store.has_to_sweep:
                     self._tidy(self._store.sweep)
                 elif wait_s == SWEEP_S:
-                    wait_s = IDLE_S
+                    wait_s = self._limits.idle_s
                 else:
-                    wait_s = IDLE_S if self._tidy(self._store.shrink) else None
+                    wait_s = self._limits.idle_s if self._tidy(self._store.shrink) else None
 
     def _tidy(self, piece: Callable[[], bool]) -> bool:
         """Tidy up a piece of the store; says whether there is more of that."""
@@ -324,10 +341,10 @@ class Committer:
     def _commit_small_next(self) -> list[Work]:
         """Write the next batch if it is small: its clients have waited for a large one. Return what has to wait."""
         try:
-            work = self._work.get(timeout=NEXT_S)
+            work = self._work.get(timeout=self._limits.next_s)
         except Empty:
             return []
-        if isinstance(work, Batch) and work.weight <= FEWEST_OCTETS_WAITING:
+        if isinstance(work, Batch) and work.weight <= self._limits.fewest_octets:
             self._commit(work)
             return []
         return [work]

@@ -66,12 +66,24 @@ class Hash(NamedTuple):
 
 
 class Logins:
-    """Answers the login requests of sessions."""
+    """Answers the login requests of sessions.
 
-    def __init__(self, broker: Broker, loopback_users: frozenset[str], failure_delay_s: float) -> None:
+    `matches` says whether a password is right, in one of `threads` threads where its hash is slow; so many right
+    answers are remembered.
+    """
+
+    def __init__(
+        self, broker: Broker, loopback_users: frozenset[str], failure_delay_s: float, *,
+        matches: Callable[[UserDefinition | None, str], bool] = password_matches, clock: Callable[[], int] = now_ms,
+        most_remembered: int = REMEMBERED, threads: int = THREADS,
+    ) -> None:
         self._broker = broker
         self._loopback_users = loopback_users
         self._failure_delay_s = failure_delay_s
+        self._matches = matches
+        self._now_ms = clock
+        self._most_remembered = most_remembered
+        self._most_computing = threads
         self._key = secrets.token_bytes(32)
         self._right: dict[bytes, int] = {}
         self._address_pace = Pace(10, 5_000, MOST_DELAY_MS)
@@ -80,7 +92,7 @@ class Logins:
         self._hashes: dict[bytes, Hash] = {}        # by digest, those that wait or are computed
         self._computing = 0
         self._is_closed = False
-        self._threads = ThreadPoolExecutor(THREADS, "amqpd-login")
+        self._threads = ThreadPoolExecutor(threads, "amqpd-login")
 
     def check(self, session: Session, address: str, on_logged_in: Callable[[], None]) -> None:
         """Answer the session, now or from a later pass."""
@@ -93,7 +105,7 @@ class Logins:
         attempt = Attempt(session, request, address, on_logged_in)
         digest = self._digest(definition, request)
         if definition is not None and (self._is_remembered(digest) or definition.hashing_algorithm != SCRYPT):
-            matches = self._is_remembered(digest) or password_matches(definition, request.password)
+            matches = self._is_remembered(digest) or self._matches(definition, request.password)
             self._answer(attempt, definition, matches)
         elif digest in self._hashes:
             self._hashes[digest].attempts.append(attempt)
@@ -111,10 +123,11 @@ class Logins:
 
     def _compute_next(self) -> None:
         """Give the threads what is next."""
-        while not self._is_closed and self._computing < THREADS and (hash_ := self._queue.take()) is not None:
+        while (not self._is_closed and self._computing < self._most_computing
+               and (hash_ := self._queue.take()) is not None):
             self._computing += 1
             future = asyncio.get_running_loop().run_in_executor(
-                self._threads, password_matches, hash_.definition, hash_.password)
+                self._threads, self._matches, hash_.definition, hash_.password)
             future.add_done_callback(partial(self._computed, hash_))
 
     def _computed(self, hash_: Hash, future: asyncio.Future[bool]) -> None:
@@ -134,15 +147,15 @@ class Logins:
                 or user.definition.password_hash != definition.password_hash):
             asyncio.get_running_loop().call_later(self._delay_s(attempt), self._refuse, attempt)
             return
-        if len(self._right) >= REMEMBERED:
+        if len(self._right) >= self._most_remembered:
             self._right.clear()
-        self._right[self._digest(definition, request)] = now_ms() + REMEMBERED_MS
+        self._right[self._digest(definition, request)] = self._now_ms() + REMEMBERED_MS
         attempt.session.logged_in(user)
         attempt.on_logged_in()
 
     def _delay_s(self, attempt: Attempt) -> float:
         """Return how long a refusal takes: longer where one address, or for one user, has had many."""
-        now = now_ms()
+        now = self._now_ms()
         return max(self._failure_delay_s, self._address_pace.delay_ms(attempt.address, now) / 1000,
                    self._user_pace.delay_ms(attempt.request.user, now) / 1000)
 
@@ -163,7 +176,7 @@ class Logins:
         return "the password is wrong"
 
     def _is_remembered(self, digest: bytes) -> bool:
-        return self._right.get(digest, 0) > now_ms()
+        return self._right.get(digest, 0) > self._now_ms()
 
     def _digest(self, definition: UserDefinition | None, request: LoginRequest) -> bytes:
         """The stored hash is part of it, so a new password makes the memory worthless."""

@@ -28,15 +28,21 @@ from amqpd.store.sqlite.store import Store
 
 RETRY_S = 1.0
 REWRITE_S = 1.0     # after most of a file is wanted no more, before it is rewritten
-TURN_S = 0.004      # how long is read before the rest of the loop has its turn
+TURN_S = 0.004
 
 log = logging.getLogger("amqpd")
 
 
 class DiskPageStore:
-    """See `broker/ports.py`. `on_failure` hears of a store that cannot be read any more."""
+    """See `broker/ports.py`. `on_failure` hears of a store that cannot be read any more.
 
-    def __init__(self, store: Store, spill: Spill, budget: Budget, on_failure: Callable[[StoreError], None]) -> None:
+    `turn_s` is how long it is read before the rest of the loop has its turn.
+    """
+
+    def __init__(
+        self, store: Store, spill: Spill, budget: Budget, on_failure: Callable[[StoreError], None],
+        turn_s: float = TURN_S,
+    ) -> None:
         self.budget = budget
         self.safe_number = self.taken_number = self.committed_batch = 0
         self.is_in_use = False      # by the committer's thread, for something that is no commit
@@ -46,6 +52,7 @@ class DiskPageStore:
         self._store = store
         self._spill = spill
         self._on_failure = on_failure
+        self._turn_s = turn_s
         self._called: deque[Reader] = deque()
         self._numbers: Callable[[], int] = _zero
         self._has_disk: Callable[[], bool] = bool
@@ -100,7 +107,7 @@ class DiskPageStore:
         """Let those read who wait for it, as far as there is time in this turn."""
         if not self.is_open or not self._called:
             return
-        end = time.monotonic() + TURN_S
+        end = time.monotonic() + self._turn_s
         for _ in range(len(self._called)):
             try:
                 self._called.popleft().read_on()

@@ -24,10 +24,10 @@ KEPT_DESCRIPTORS = 64           # for the store, amqpctl and what else is open
 KEPT_FROM_CONNECTIONS = 128     # of these some serve clients that are to be told that there is no place for them
 
 
-def resident_octets() -> int:
+def resident_octets(statm: Path = STATM) -> int:
     """Return the bytes of memory that the process has; where nothing tells, the most that it ever had."""
     try:
-        return int(STATM.read_text().split()[1]) * resource.getpagesize()
+        return int(statm.read_text().split()[1]) * resource.getpagesize()
     except OSError:
         return _resident_elsewhere()
 
@@ -41,10 +41,10 @@ def _resident_elsewhere() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def available_octets() -> int:
+def available_octets(groups: Path = CGROUPS, root: Path = CGROUP_ROOT) -> int:
     """The memory of the machine or, if that is less, what the process's container may have."""
     of_machine = os.sysconf("SC_PHYS_PAGES") * resource.getpagesize()
-    return min([of_machine, *_container_limits()])
+    return min([of_machine, *_container_limits(groups, root)])
 
 
 def descriptors_for_clients() -> int:
@@ -64,29 +64,29 @@ def _descriptor_limit() -> int:
     return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
-def _container_limits() -> Iterator[int]:
+def _container_limits(groups: Path, root: Path) -> Iterator[int]:
     """What the groups of this process may have, those above them too; a group without a limit is left out."""
-    for path in _limit_files():
+    for path in _limit_files(groups, root):
         with contextlib.suppress(OSError, ValueError):      # no such file; the word `max`
             yield int(path.read_text())
 
 
-def _limit_files() -> Iterator[Path]:
+def _limit_files(groups: Path, root: Path) -> Iterator[Path]:
     try:
-        lines = CGROUPS.read_text().splitlines()
+        lines = groups.read_text().splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, group = line.split(":", 2)
         if not controllers:
-            root, name = CGROUP_ROOT, "memory.max"
+            top, name = root, "memory.max"
         elif controllers == "memory":
-            root, name = CGROUP_ROOT / "memory", "memory.limit_in_bytes"
+            top, name = root / "memory", "memory.limit_in_bytes"
         else:
             continue
-        inside = root / group.lstrip("/")
+        inside = top / group.lstrip("/")
         for folder in (inside, *inside.parents):
-            if folder.is_relative_to(root):
+            if folder.is_relative_to(top):
                 yield folder / name
 
 

@@ -14,18 +14,26 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-PATIENCE_MS = 2_000         # without progress of anybody there, after which a client may have to go for another
-LONG_PATIENCE_MS = 7_000    # the same while others do make progress: where very many come at once, all are slow
+PATIENCE_MS, LONG_PATIENCE_MS = 2_000, 7_000
 
 Client = TypeVar("Client", bound=Hashable)
 
 
 class Unauthenticated(Generic[Client]):
-    """`limit` is for all clients together, `limit_per_address` for those of one address."""
+    """`limit` is for all clients together, `limit_per_address` for those of one address.
 
-    def __init__(self, limit: int, limit_per_address: int) -> None:
+    A client may have to go for another after `patience_ms` without progress of anybody there, and after
+    `long_patience_ms` while others do make progress: where very many come at once, all are slow.
+    """
+
+    def __init__(
+        self, limit: int, limit_per_address: int, patience_ms: int = PATIENCE_MS,
+        long_patience_ms: int = LONG_PATIENCE_MS,
+    ) -> None:
         self.limit = limit
         self.limit_per_address = limit_per_address
+        self.patience_ms = patience_ms
+        self.long_patience_ms = long_patience_ms
         self._addresses: dict[Client, str] = {}
         self._counts: dict[str, int] = {}
         self._stepped_ms: dict[str | None, int] = {}    # when anybody took a step, by address; None stands for all
@@ -93,5 +101,5 @@ class Unauthenticated(Generic[Client]):
         if not silent:
             return None
         client, since_ms = next(iter(silent.items()))
-        is_quiet = now_ms - self._stepped_ms.get(address, 0) >= PATIENCE_MS
-        return client if now_ms - since_ms >= (PATIENCE_MS if is_quiet else LONG_PATIENCE_MS) else None
+        is_quiet = now_ms - self._stepped_ms.get(address, 0) >= self.patience_ms
+        return client if now_ms - since_ms >= (self.patience_ms if is_quiet else self.long_patience_ms) else None

@@ -29,7 +29,8 @@ class ChannelTable:
     def __init__(self, state: ConnectionState) -> None:
         self.by_number: dict[int, Channel] = {}
         self.overdue = OverdueChannels(
-            state.looks, state.broker.worklist, self._close_if_overdue, self._log_closed)
+            state.looks, state.broker.worklist, self._close_if_overdue, self._log_closed,
+            state.settings.logged_timeouts)
         self._state = state
 
     # Open and closed

@@ -24,7 +24,6 @@ LOOK_MS = 5_000
 TOGETHER_MS = 250
 FEWEST_TIMES = 256                      # of deliveries, before old ones are put together
 LOOK_STEPS, CLOSE_STEPS = 5, 120        # what it takes to look at a channel, and to close one; see broker/effort.py
-TOLD = 5                                # channels that are closed together, of which the log tells one by one
 
 
 class DeliveryTimes:
@@ -128,18 +127,19 @@ class OverdueChannels:
     """Close the channels of one connection on which a delivery has been unacked for too long, as a job of the worklist.
 
     `close` is given the number of a channel, the time at which it was to be looked at, the time of the look, and
-    whether the log should tell of it; it says whether the channel was overdue. `tell_of_others` is given how many the
-    log was not told of.
+    whether the log should tell of it; it says whether the channel was overdue. Of those that are closed together the
+    log tells of `most_told` one by one, and `tell_of_others` is given how many others there are.
     """
 
     def __init__(
         self, looks: Looks, worklist: Worklist, close: Callable[[int, int, int, bool], bool],
-        tell_of_others: Callable[[int], None],
+        tell_of_others: Callable[[int], None], most_told: int,
     ) -> None:
         self._looks = looks
         self._worklist = worklist
         self._close = close
         self._tell_of_others = tell_of_others
+        self._most_told = most_told
         self._now_ms = 0
         self._closed = 0        # since nothing was due
 
@@ -165,12 +165,12 @@ class OverdueChannels:
         stop = effort.total + PIECE
         for number, when_ms in self._looks.due(self._now_ms):
             effort.total += LOOK_STEPS
-            if self._close(number, when_ms, self._now_ms, self._closed < TOLD):
+            if self._close(number, when_ms, self._now_ms, self._closed < self._most_told):
                 effort.total += CLOSE_STEPS
                 self._closed += 1
             if effort.total >= stop:
                 break
         if not self.has_work:
-            if self._closed > TOLD:
-                self._tell_of_others(self._closed - TOLD)
+            if self._closed > self._most_told:
+                self._tell_of_others(self._closed - self._most_told)
             self._closed = 0

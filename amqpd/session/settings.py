@@ -24,6 +24,9 @@ class SessionSettings(msgspec.Struct, frozen=True, dict=True):
     handshake_timeout_ms: int = 10_000
     connection_limit: int = 20_000
     consumer_timeout_ms: int | None = 1_800_000
+    transaction_acts: int = 100_000                 # publishes and answers that one transaction may hold,
+    transaction_octets: int = 64 * 1024 * 1024      # and octets of bodies
+    logged_timeouts: int = 5                        # of channels that are closed together the log tells one by one
 
     @cached_property
     def start_frame(self) -> bytes:

@@ -28,8 +28,6 @@ from amqpd.session.table import Handlers
 if TYPE_CHECKING:
     from amqpd.session.channel import Channel
 
-LONGEST = 100_000                       # acts
-LARGEST = 64 * 1024 * 1024              # octets of bodies
 AT_ONCE = 2_000                         # acts, beyond which a commit goes on in later turns
 RETURN_STEPS, RETURNED_OCTETS_A_STEP = 5, 1024          # see broker/effort.py
 
@@ -80,10 +78,11 @@ class Transaction:
     def _count(self, acts: int, octets: int) -> None:
         self._acts += acts
         self._octets += octets
-        if self._acts > LONGEST or self._octets > LARGEST:
+        settings = self._channel.owner.settings
+        if self._acts > settings.transaction_acts or self._octets > settings.transaction_octets:
             raise ChannelException(
-                ReplyCode.PRECONDITION_FAILED,
-                f"transaction is larger than {LONGEST} acts or {LARGEST} octets; it was rolled back")
+                ReplyCode.PRECONDITION_FAILED, f"transaction is larger than {settings.transaction_acts} acts or "
+                f"{settings.transaction_octets} octets; it was rolled back")
 
     # Ending
 

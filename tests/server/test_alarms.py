@@ -249,10 +249,9 @@ def test_memory_is_told_by_the_system() -> None:
     assert 1_000_000 < resources.resident_octets() < resources.available_octets()
 
 
-def test_memory_is_told_where_the_system_has_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resources, "STATM", Path("/nowhere"))
-    monkeypatch.setattr(resources, "CGROUPS", Path("/nowhere"))
-    assert 1_000_000 < resources.resident_octets() < resources.available_octets()
+def test_memory_is_told_where_the_system_has_no_proc() -> None:
+    nowhere = Path("/nowhere")
+    assert 1_000_000 < resources.resident_octets(nowhere) < resources.available_octets(nowhere)
 
 
 def test_without_proc_psutil_tells_of_the_memory_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,8 +259,7 @@ def test_without_proc_psutil_tells_of_the_memory_where_it_is_installed(monkeypat
     psutil: Any = ModuleType("psutil")
     psutil.Process = lambda: SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=12_345))
     monkeypatch.setitem(sys.modules, "psutil", psutil)
-    monkeypatch.setattr(resources, "STATM", Path("/nowhere"))
-    assert resources.resident_octets() == 12_345
+    assert resources.resident_octets(Path("/nowhere")) == 12_345
 
 
 @pytest.mark.parametrize("line, file", [
@@ -269,18 +267,14 @@ def test_without_proc_psutil_tells_of_the_memory_where_it_is_installed(monkeypat
     ("9:memory:/shop/till", "memory/shop/till/memory.limit_in_bytes"),
     ("9:memory:/shop/till", "memory/memory.limit_in_bytes"),
 ])
-def test_a_container_s_limit_counts_wherever_it_is_set(
-    line: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_container_s_limit_counts_wherever_it_is_set(line: str, file: str, tmp_path: Path) -> None:
     groups, root = tmp_path / "cgroup", tmp_path / "sys"
     groups.write_text(f"8:pids:/other\n{line}\n")
     (root / file).parent.mkdir(parents=True)
     (root / file).write_text("1000000\n")
     (root / "shop/till").mkdir(parents=True, exist_ok=True)
     (root / "shop/till/memory.max").write_text("max\n")
-    monkeypatch.setattr(resources, "CGROUPS", groups)
-    monkeypatch.setattr(resources, "CGROUP_ROOT", root)
-    assert resources.available_octets() == 1_000_000
+    assert resources.available_octets(groups, root) == 1_000_000
 
 
 def test_memory_that_was_freed_is_given_back() -> None:

@@ -7,11 +7,12 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from amqpd.broker.definitions import Defined, VhostDefinition
 from amqpd.server import committer as committer_module
-from amqpd.server.committer import Committer
+from amqpd.server.committer import LIMITS, CommitLimits, Committer
 from amqpd.store.body_writes import PART_BYTES, PIECE_PARTS, BodyPiece, BodyWrite
 from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Batch, Journal
@@ -125,7 +126,7 @@ class FakePageStore:
 class Bench:
     """A committer with its thread, and all that it works with."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: CommitLimits = LIMITS) -> None:
         self.journal = Journal()
         self.store = GatedStore()
         self.turn = FakeLoopTurn()
@@ -135,7 +136,7 @@ class Bench:
         self.failed = asyncio.Event()
         self.committer = Committer(
             self.journal, self.store, self.turn, asyncio.get_running_loop(),  # type: ignore[arg-type]  # stand-ins
-            self.fail, self.page_store, on_written=self.written.append)
+            self.fail, self.page_store, on_written=self.written.append, limits=limits)
         self.committer.start()
 
     def fail(self, error: StoreError) -> None:
@@ -150,10 +151,10 @@ class Bench:
         self.journal.published(QUEUE, messages(*numbers, persistent=True))
 
 
-def run(talk: Callable[[Bench], Awaitable[Any]]) -> Bench:
-    """Let a test talk to a committer, and stop it afterwards."""
+def run(talk: Callable[[Bench], Awaitable[Any]], **limits: float) -> Bench:
+    """Let a test talk to a committer with these limits, and stop it afterwards."""
     async def main() -> Bench:
-        bench = Bench()
+        bench = Bench(msgspec.convert(limits, CommitLimits))
         await asyncio.wait_for(talk(bench), 10)
         if not bench.failures:
             await asyncio.wait_for(bench.committer.stop(), 10)
@@ -422,14 +423,8 @@ def test_nothing_is_told_of_a_batch_whose_files_are_gone(when: str) -> None:
 
 
 @pytest.mark.parametrize("is_small", [True, False])
-def test_a_small_batch_is_written_before_a_large_log_is_written_back(
-    is_small: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_small_batch_is_written_before_a_large_log_is_written_back(is_small: bool) -> None:
     """Whoever waited for a large batch does not wait for that as well; a large one would make the log larger still."""
-    monkeypatch.setattr(committer_module, "NEXT_S", 10)
-    if not is_small:
-        monkeypatch.setattr(committer_module, "FEWEST_OCTETS_WAITING", 1)
-
     async def talk(bench: Bench) -> None:
         bench.store.is_wal_large = bench.store.is_checkpoint_long = True
         bench.store.checkpoint_gate.clear()
@@ -446,14 +441,12 @@ def test_a_small_batch_is_written_before_a_large_log_is_written_back(
         bench.store.is_checkpoint_long = False
         await bench.committer.wait_committed()
 
-    bench = run(talk)
+    bench = run(talk, next_s=10, fewest_octets=LIMITS.fewest_octets if is_small else 1)
     assert bench.store.committed == [1, 2]
     assert (bench.store.checkpoints, bench.page_store.is_in_use) == (1 if is_small else 2, False)
 
 
-def test_what_else_is_to_be_done_waits_until_a_large_log_is_written_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(committer_module, "NEXT_S", 10)
-
+def test_what_else_is_to_be_done_waits_until_a_large_log_is_written_back() -> None:
     async def talk(bench: Bench) -> None:
         bench.store.is_wal_large = bench.store.is_checkpoint_long = True
         bench.record(1)
@@ -462,7 +455,7 @@ def test_what_else_is_to_be_done_waits_until_a_large_log_is_written_back(monkeyp
         await bench.committer.run_between(lambda _: seen.append(bench.store.checkpoints))
 
     seen: list[int] = []
-    run(talk)
+    run(talk, next_s=10)
     assert seen == [1]
 
 
@@ -503,12 +496,8 @@ def test_a_log_that_cannot_be_written_back_for_want_of_room_is_left_for_later() 
     run(talk)
 
 
-@pytest.mark.parametrize(("limit", "value"), [("MOST_WAITING", 3), ("MOST_OCTETS_WAITING", 100)])
-def test_a_journal_that_holds_too_much_is_full_until_it_was_taken(
-    limit: str, value: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(committer_module, limit, 4 * value)     # a committer begins with a quarter of that
-
+@pytest.mark.parametrize(("limit", "value"), [("most", 3), ("most_octets", 100)])
+def test_a_journal_that_holds_too_much_is_full_until_it_was_taken(limit: str, value: int) -> None:
     async def talk(bench: Bench) -> None:
         bench.record(1)
         assert not bench.committer.is_full
@@ -519,7 +508,7 @@ def test_a_journal_that_holds_too_much_is_full_until_it_was_taken(
         bench.committer.take()
         assert not bench.committer.is_full
 
-    run(talk)
+    run(talk, **{limit: 4 * value})         # a committer begins with a quarter of that
 
 
 def test_changes_are_committed_as_messages_are() -> None:
@@ -582,18 +571,17 @@ def test_what_left_its_queue_unwritten_and_unanswered_is_owed_to_nobody() -> Non
 
 # While there is nothing to write
 
-def test_an_idle_store_shrinks_until_there_is_no_more_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_store_shrinks_until_there_is_no_more_to_give() -> None:
     async def talk(bench: Bench) -> None:
         bench.store.shrinks = iter([True, True, False])      # asked once more it would raise StopIteration
         await asyncio.to_thread(bench.store.has_shrunk.wait, 10)
         bench.record(1)
         bench.committer.take()
 
-    monkeypatch.setattr(committer_module, "IDLE_S", 0.001)
-    run(talk)
+    run(talk, idle_s=0.001)
 
 
-def test_an_idle_store_is_swept_before_it_shrinks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_store_is_swept_before_it_shrinks() -> None:
     async def talk(bench: Bench) -> None:
         bench.store.to_sweep = 5
         bench.record(1)
@@ -602,11 +590,10 @@ def test_an_idle_store_is_swept_before_it_shrinks(monkeypatch: pytest.MonkeyPatc
         assert await asyncio.to_thread(bench.store.has_shrunk.wait, 10)
         assert bench.store.to_sweep == 0
 
-    monkeypatch.setattr(committer_module, "IDLE_S", 0.001)
-    run(talk)
+    run(talk, idle_s=0.001)
 
 
-def test_a_disk_that_is_full_keeps_the_file_from_shrinking_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_keeps_the_file_from_shrinking_and_nothing_else() -> None:
     async def talk(bench: Bench) -> None:
         bench.store.shrinks = iter([StoreFull("full"), False])
         bench.record(1)
@@ -614,11 +601,10 @@ def test_a_disk_that_is_full_keeps_the_file_from_shrinking_and_nothing_else(monk
         bench.record(2)
         await bench.committer.wait_committed()
 
-    monkeypatch.setattr(committer_module, "IDLE_S", 0.001)
-    assert run(talk).failures == []
+    assert run(talk, idle_s=0.001).failures == []
 
 
-def test_a_store_that_fails_while_it_shrinks_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_fails_while_it_shrinks_has_failed() -> None:
     async def talk(bench: Bench) -> None:
         bench.store.shrinks = iter([StoreError("the disk is on fire")])
         bench.record(1)             # it may have been idle before, and does not look again until there was work
@@ -626,8 +612,7 @@ def test_a_store_that_fails_while_it_shrinks_has_failed(monkeypatch: pytest.Monk
         await bench.failed.wait()
         assert [str(failure) for failure in bench.failures] == ["the disk is on fire"]
 
-    monkeypatch.setattr(committer_module, "IDLE_S", 0.001)
-    run(talk)
+    run(talk, idle_s=0.001)
 
 
 # A long job in the same thread
@@ -753,7 +738,7 @@ def test_as_much_may_wait_as_is_written_in_a_moment() -> None:
             for _ in range(20):
                 committer._taken_count = 50_000
                 committer._measure(seconds)
-            bench.record(*range(2 * committer_module.FEWEST_WAITING + 1))
+            bench.record(*range(2 * LIMITS.fewest + 1))
             assert committer.is_full is is_slow and committer.is_full_for_jobs
         bench.journal.take()
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from amqpd.server import fair_queue, pace
+from amqpd.server import fair_queue
 from amqpd.server.fair_queue import FairQueue
 from amqpd.server.pace import Pace
 
@@ -65,9 +63,8 @@ def test_nothing_waits_longer_than_the_longest_delay_nor_is_that_held_against_an
     assert pace.delay_ms("a", 6_000) == 0
 
 
-def test_only_so_many_names_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "MOST_NAMES", 10)
-    paces = Pace(1, 1_000, 10_000)
+def test_only_so_many_names_are_remembered() -> None:
+    paces = Pace(1, 1_000, 10_000, most_names=10)
     for number in range(1_000):
         paces.delay_ms(f"name {number}", 0)
     assert len(paces._used_until) == 10

@@ -12,7 +12,6 @@ from pamqp.header import ProtocolHeader
 
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import UserDefinition, VhostDefinition
-from amqpd.server import unauthenticated as unauthenticated_module
 from amqpd.server.addresses import bind
 from amqpd.server.listener import Listeners
 from amqpd.server.loop import LoopTurn
@@ -119,11 +118,9 @@ def test_who_has_logged_in_makes_room() -> None:
     run(10, 1, talk)
 
 
-def test_a_newcomer_takes_the_place_of_one_that_makes_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unauthenticated_module, "PATIENCE_MS", 0)
-    monkeypatch.setattr(unauthenticated_module, "LONG_PATIENCE_MS", 0)
-
+def test_a_newcomer_takes_the_place_of_one_that_makes_no_progress() -> None:
     async def talk(house: House) -> None:
+        house.unauthenticated.patience_ms = house.unauthenticated.long_patience_ms = 0
         first, second, other = await house.client(), await house.client(), await house.client(address="127.0.0.2")
         third = await house.client(HEADER)
         assert await hears(third) == b"\x01"
@@ -133,13 +130,12 @@ def test_a_newcomer_takes_the_place_of_one_that_makes_no_progress(monkeypatch: p
     run(10, 2, talk)
 
 
-def test_who_waits_is_let_in_as_soon_as_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waits_is_let_in_as_soon_as_patience_ends() -> None:
     async def talk(house: House) -> None:
         first = await house.client()
         waiting = [await house.client(HEADER) for _ in range(3)]
         assert await hears_nothing(waiting[0])
-        monkeypatch.setattr(unauthenticated_module, "PATIENCE_MS", 0)
-        monkeypatch.setattr(unauthenticated_module, "LONG_PATIENCE_MS", 0)
+        house.unauthenticated.patience_ms = house.unauthenticated.long_patience_ms = 0
         assert await hears(first) == b""
         assert [await hears(client) for client in waiting] == [b"\x01"] * 3
 
@@ -159,11 +155,9 @@ def test_newcomers_wait_while_too_many_of_all_addresses_have_not_logged_in(caplo
     assert "2 clients have not logged in (limits.max_unauthenticated)" in caplog.text
 
 
-def test_of_all_addresses_the_one_without_progress_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unauthenticated_module, "PATIENCE_MS", 0)
-    monkeypatch.setattr(unauthenticated_module, "LONG_PATIENCE_MS", 0)
-
+def test_of_all_addresses_the_one_without_progress_goes() -> None:
     async def talk(house: House) -> None:
+        house.unauthenticated.patience_ms = house.unauthenticated.long_patience_ms = 0
         first, second = await house.client(), await house.client(address="127.0.0.2")
         assert await hears_nothing(second)
         assert await hears(await house.client(HEADER, "127.0.0.3")) == b"\x01"

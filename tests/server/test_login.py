@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from amqpd.session.sasl import LoginRequest
 from amqpd.store.journal import MemoryJournal
 
 SLOW = "scrypt"
+HOW: dict[str, Any] = {}        # see the fixture `how`
 
 
 class FakeSession:
@@ -50,8 +51,15 @@ def broker() -> Broker:
     return broker
 
 
+@pytest.fixture(autouse=True)
+def how() -> Iterator[dict[str, Any]]:
+    """How logins are looked at, beside what `Logins` does by itself."""
+    yield HOW
+    HOW.clear()
+
+
 @pytest.fixture
-def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def computed(how: dict[str, Any]) -> list[str]:
     """The users whose passwords were looked at; a slow hash is compared as text, to be quick."""
     users: list[str] = []
     real = access.password_matches
@@ -62,13 +70,13 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             return definition is not None and definition.password_hash == f"hash of {password}"
         return real(definition, password)
 
-    monkeypatch.setattr(login_module, "password_matches", password_matches)
+    how["matches"] = password_matches
     return users
 
 
 def run(broker: Broker, talk: Callable[[Logins], Awaitable[Any]], *, delay_s: float = 0.0) -> Any:
     async def main() -> Any:
-        logins = Logins(broker, frozenset({"quick"}), delay_s)
+        logins = Logins(broker, frozenset({"quick"}), delay_s, **HOW)
         try:
             return await talk(logins)
         finally:
@@ -133,10 +141,10 @@ def test_a_right_answer_is_remembered(broker: Broker, computed: list[str]) -> No
 
 
 def test_a_right_answer_is_remembered_for_five_minutes(
-    broker: Broker, computed: list[str], monkeypatch: pytest.MonkeyPatch
+    broker: Broker, computed: list[str], how: dict[str, Any]
 ) -> None:
     now = 1_000
-    monkeypatch.setattr(login_module, "now_ms", lambda: now)
+    how["clock"] = lambda: now
 
     async def talk(logins: Logins) -> None:
         nonlocal now
@@ -161,9 +169,9 @@ def test_a_new_password_makes_the_memory_worthless(broker: Broker, computed: lis
 
 
 def test_only_so_many_answers_are_remembered(
-    broker: Broker, computed: list[str], monkeypatch: pytest.MonkeyPatch
+    broker: Broker, computed: list[str], how: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(login_module, "REMEMBERED", 1)
+    how["most_remembered"] = 1
     broker.add_user(UserDefinition("also slow", "hash of right", SLOW))
 
     async def talk(logins: Logins) -> None:
@@ -232,10 +240,10 @@ def test_a_session_that_is_gone_is_not_answered(broker: Broker, computed: list[s
 # Many at once
 
 @pytest.fixture
-def held(computed: list[str], monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+def held(computed: list[str], how: dict[str, Any]) -> threading.Event:
     """Hashes are computed one at a time, and the first is not done before this is set."""
     held = threading.Event()
-    compute = login_module.password_matches
+    compute = how["matches"]
 
     def wait_and_compute(definition: UserDefinition | None, password: str) -> bool:
         assert definition is not None
@@ -243,8 +251,7 @@ def held(computed: list[str], monkeypatch: pytest.MonkeyPatch) -> threading.Even
             assert held.wait(10), "the test never let go"
         return compute(definition, password)
 
-    monkeypatch.setattr(login_module, "password_matches", wait_and_compute)
-    monkeypatch.setattr(login_module, "THREADS", 1)
+    how.update(matches=wait_and_compute, threads=1)
     return held
 
 
@@ -329,7 +336,7 @@ def refusals(
             await log_in(logins, *attempt)
         return delays
 
-    monkeypatch.setattr(login_module, "now_ms", lambda: 1_000)
+    HOW["clock"] = lambda: 1_000
     return run(broker, talk, delay_s=1.0)   # type: ignore[no-any-return]  # what the talk returns
 
 

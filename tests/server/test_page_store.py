@@ -56,14 +56,15 @@ class FakePaging:
 class Bench:
     """A page store, and what it works with."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **how: float) -> None:
         self.store = FakeStore()
         self.failures: list[StoreError] = []
         self.turns = 0
         self.has_disk = True
         self.budget = Budget(1_000)
         store: Any = self.store
-        self.page_store = DiskPageStore(store, Spill(directory, read_properties), self.budget, self.failures.append)
+        self.page_store = DiskPageStore(
+            store, Spill(directory, read_properties), self.budget, self.failures.append, **how)
         self.broker = Broker(MemoryJournal(), first_number=100, page_store=self.page_store)
         self.page_store.begin(self.broker, self.count_turn, lambda: self.has_disk)
 
@@ -121,8 +122,8 @@ def test_whoever_wants_more_waits_for_the_next_turn(bench: Bench) -> None:
     assert bench.turns == 4, "two calls, one more, and the turn that is to come"
 
 
-def test_a_turn_ends_when_it_has_taken_long_enough(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_store_module, "TURN_S", -1.0)
+def test_a_turn_ends_when_it_has_taken_long_enough(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, turn_s=-1.0)
     one, other = bench.waiting(), bench.waiting()
     bench.page_store.serve()
     assert (one.served, other.served) == (1, 0)

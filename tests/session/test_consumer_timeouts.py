@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 from pamqp.commands import Basic, Channel, Queue, Tx
 
 from amqpd.broker.worklist import PIECE
-from amqpd.session import consumer_timeouts
-from amqpd.session.consumer_timeouts import CLOSE_STEPS, LOOK_MS, TOLD
+from amqpd.session.consumer_timeouts import CLOSE_STEPS, LOOK_MS
 from amqpd.session.consuming import Consuming
-from tests.support.talk import Stage, Talk
+from tests.support.talk import SETTINGS, Stage, Talk
 
 TIMEOUT_S = 1_800
+TOLD = SETTINGS.logged_timeouts
 
 
 @pytest.fixture
 def two(stage: Stage) -> Talk:
+    return with_two_deliveries(stage)
+
+
+def with_two_deliveries(stage: Stage) -> Talk:
     """A client that was given two messages of `q` on channel 1."""
     talk = stage.client().open_channel()
     talk.client(Queue.Declare(queue="q")).hear(Queue.DeclareOk)
@@ -146,9 +151,10 @@ def test_very_many_overdue_channels_are_closed_in_pieces_and_the_log_counts_them
 
 
 def test_the_next_overdue_channels_are_told_of_again(
-    two: Talk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(consumer_timeouts, "TOLD", 1)
+    stage.settings = msgspec.structs.replace(stage.settings, logged_timeouts=1)
+    two = with_two_deliveries(stage)
     two.stage.pass_time(TIMEOUT_S + 0.25)
     timed_out(two)
     two.open_channel(1).client(Basic.Get(queue="q")).hear(Basic.GetOk)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from pamqp.commands import Basic, Channel, Queue, Tx
 
-from amqpd.session import transaction
 from amqpd.session.receiver import METHOD_STEPS
 from tests.support.talk import Stage, Talk
 
@@ -212,8 +212,14 @@ def test_a_commit_with_nothing_for_the_disk_does_not_wait(tx: Talk) -> None:
     commit(tx.publish("q", b"a"))
 
 
-def test_a_transaction_that_grows_too_long_is_rolled_back(tx: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transaction, "LONGEST", 3)
+def limited(tx: Talk, **limits: int) -> Talk:
+    """Another client with a transaction, whose limits are these."""
+    tx.stage.settings = msgspec.structs.replace(tx.stage.settings, **limits)
+    return tx.stage.client().open_channel().client(Tx.Select()).broker(Tx.SelectOk())
+
+
+def test_a_transaction_that_grows_too_long_is_rolled_back(tx: Talk) -> None:
+    tx = limited(tx, transaction_acts=3)
     tx.publish("q", b"a", b"b").publish("q", b"c", b"d")
     close = tx.hear(Channel.Close)
     assert (close.reply_code, close.class_id, close.method_id) == (406, 60, 40)
@@ -221,8 +227,8 @@ def test_a_transaction_that_grows_too_long_is_rolled_back(tx: Talk, monkeypatch:
     assert bodies(tx) == []
 
 
-def test_a_transaction_that_grows_too_large_is_rolled_back(tx: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transaction, "LARGEST", 1_000)
+def test_a_transaction_that_grows_too_large_is_rolled_back(tx: Talk) -> None:
+    tx = limited(tx, transaction_octets=1_000)
     tx.publish("q", bytes(600)).nothing().publish("q", bytes(600)).hear(Channel.Close)
     tx.client(Channel.CloseOk())
     assert bodies(tx) == []
