@@ -69,7 +69,7 @@ def info(config: str | None, data_dir: str | None) -> None:
             state = "stopped cleanly" if told.was_clean else "ended without a clean stop: the next start checks it"
             if told.is_copy:
                 state = "a copy made by 'amqpd store': every message in it counts as delivered before"
-            if told.misses_log:
+            if told.misses_wal:
                 state = "its log is missing: 'amqpd store check' says what to do"
             _say(store=told.path, state=state, format=told.format,
                  file=f"{_size(told.octets)}, {_size(told.free_octets)} of it free", log=_size(told.wal_bytes),
@@ -98,11 +98,11 @@ def check(config: str | None, data_dir: str | None) -> None:
     directory = _settings(config, data_dir).data_dir
     from amqpd.store.sqlite.statements import COUNT_MESSAGES
     from amqpd.store.tools.checking import findings
-    from amqpd.store.tools.stopped import expect_log, held, reading
+    from amqpd.store.tools.stopped import expect_wal, held, reading
 
     count = 0
     with _complaining(), held(directory) as path, reading(path) as (connection, _), _bar("checking") as progress:
-        expect_log(path, connection)
+        expect_wal(path, connection)
         for finding in findings(connection, progress):
             count += 1
             click.echo(finding)

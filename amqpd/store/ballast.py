@@ -20,9 +20,9 @@ from amqpd.store.errors import StoreError, StoreFull, StoreLocked
 from amqpd.store.sqlite.files import OWNER_ONLY
 
 BALLAST = "amqpd.ballast"
-NEXT_TO_NOTHING = 1 << 20       # octets: with less than that free, whatever fails at start fails for want of room
+NEXT_TO_NOTHING = 1 << 20       # bytes: with less than that free, whatever fails at start fails for want of room
 PIECE = bytes(1 << 20)
-BLOCK = 512                     # octets, the unit of st_blocks
+BLOCK = 512                     # bytes, the unit of st_blocks
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class Ballast:
 
 
 def allocate(descriptor: int, size: int) -> None:
-    """Have an empty file take this many octets on its disk. Raises OSError."""
+    """Have an empty file take this many bytes on its disk. Raises OSError."""
     try:
         os.posix_fallocate(descriptor, 0, size)
     except (OSError, AttributeError):

@@ -10,7 +10,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-_PRIMARY_CODE = 0xFF        # SQLite's extended codes carry the general one in their lowest octet
+_PRIMARY_CODE = 0xFF        # SQLite's extended codes carry the general one in their lowest byte
 
 
 class StoreError(Exception):

@@ -37,7 +37,7 @@ class Batch:
     By queue number, `published` holds messages by number, and `settled` message numbers; `expiries`, in ms since
     1970, and `deliveries`, by message number, are of those that have one; `watermarks` say up to which number messages
     may have been handed out. `written` has the bodies that are in the store already, by message number, also those of
-    messages that have left again. `weight` is the octets of content that are to be written with it, about.
+    messages that have left again. `weight` is the bytes of content that are to be written with it, about.
     """
 
     def __init__(self, number: int) -> None:

@@ -56,7 +56,7 @@ class SpillFile:
         return self._left > 0
 
     def left_in_file(self) -> bytes:
-        """Return the octets of the messages that are left; from any thread. Raises OSError."""
+        """Return the bytes of the messages that are left; from any thread. Raises OSError."""
         is_left = bytes(self._is_left)
         wanted = {number for number, left in zip(self.numbers, is_left) if left}
         octets = self._path.read_bytes()
@@ -134,7 +134,7 @@ _NO_PROPERTIES = MessageProperties()
 
 
 class Spill:
-    """The directory of the spill files of a run. `read_properties` reads the octets of properties."""
+    """The directory of the spill files of a run. `read_properties` reads the bytes of properties."""
 
     def __init__(self, directory: Path, read_properties: Callable[[bytes], MessageProperties]) -> None:
         self._directory = directory / DIRECTORY

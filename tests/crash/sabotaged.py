@@ -113,7 +113,7 @@ def slow_disk() -> None:
 
 
 @fault
-def short_runs() -> None:
+def short_blocks() -> None:
     """Nothing is wrong: two messages of a batch share a row already, so that more do than in a life."""
     patch(message_blocks, "FEWEST", 2)
 

@@ -10,7 +10,7 @@ from tests.disk.workload import LARGE_BODY, PART_BYTES
 
 
 @pytest.fixture(autouse=True)
-def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have two messages of a batch share a row already, so that some do, and some do not."""
     monkeypatch.setattr(message_blocks, "FEWEST", 2)
 

@@ -196,7 +196,7 @@ def test_the_log_of_another_programs_file_is_refused(tmp_path: Path, sound: Imag
 @pytest.mark.timeout(60 + FILES)
 def test_a_store_without_its_log_is_refused_or_was_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed anywhere, its log deleted, or written back by a tool: nothing that was confirmed is missing unsaid."""
-    monkeypatch.setattr(store_module, "LARGEST_LOG", 200_000)
+    monkeypatch.setattr(store_module, "LARGEST_WAL", 200_000)
     work, counts = Workload(tmp_path / "store", SEED), Counter[str]()
     work.open()
     for number in range(FILES):

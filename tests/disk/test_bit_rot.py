@@ -127,7 +127,7 @@ def chance() -> random.Random:
 @pytest.fixture(autouse=True)
 def no_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave it to the tests when the log is written back."""
-    monkeypatch.setattr(store_module, "LARGEST_LOG", 1 << 30)
+    monkeypatch.setattr(store_module, "LARGEST_WAL", 1 << 30)
 
 
 def places_in_bodies(files: Files) -> list[int]:

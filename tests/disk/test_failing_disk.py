@@ -32,7 +32,7 @@ SEED = int(os.environ.get("SEED") or random.SystemRandom().getrandbits(32))
 @pytest.fixture(autouse=True)
 def small_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a checkpoint within a few batches."""
-    monkeypatch.setattr(store_module, "LARGEST_LOG", 50_000)
+    monkeypatch.setattr(store_module, "LARGEST_WAL", 50_000)
 
 
 class Run:

@@ -35,7 +35,7 @@ CUTS_IN_A_ROW = 3           # at most
 @pytest.fixture(autouse=True)
 def small_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have checkpoints every few batches."""
-    monkeypatch.setattr(store_module, "LARGEST_LOG", 100_000)
+    monkeypatch.setattr(store_module, "LARGEST_WAL", 100_000)
 
 
 def record(directory: Path, seed: object, durability: Durability = "power") -> list[Act]:

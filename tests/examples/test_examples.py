@@ -62,7 +62,7 @@ def environment(amqp_url: str) -> dict[str, str]:
 
 @pytest.fixture
 def run(environment: dict[str, str]) -> Run:
-    """Runs an example to its end and returns what it printed."""
+    """BlockIndex an example to its end and returns what it printed."""
     def run(name: str, *arguments: str) -> str:
         command = [sys.executable, str(HERE / name), *arguments]
         return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout

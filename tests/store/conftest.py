@@ -51,8 +51,8 @@ def journal() -> Journal:
 
 @pytest.fixture
 def kept(request: pytest.FixtureRequest, store: Store, directory: Path) -> Path:
-    """The directory of a store with three hundred messages, which was not stopped cleanly; a row each, or in runs."""
-    return keep(store, directory, in_runs=getattr(request, "param", "rows") == "runs")
+    """The directory of a store with three hundred messages, which was not stopped cleanly; a row each, or in blocks."""
+    return keep(store, directory, in_blocks=getattr(request, "param", "rows") == "blocks")
 
 
 @pytest.fixture

@@ -22,12 +22,12 @@ BODIES = {number: b"%d " % number * (number % 40) for number in range(1, 301)}
 BOTH = range(100, 120)      # in both queues, the others in the first
 
 
-def keep(store: Store, directory: Path, *, in_runs: bool) -> Path:
+def keep(store: Store, directory: Path, *, in_blocks: bool) -> Path:
     """Fill a store, and the directory as a crash leaves it: some of it is in the log only.
 
-    All messages but those of both queues, one that ends and a large one can be in runs; or else none is.
+    All messages but those of both queues, one that ends and a large one can be in blocks; or else none is.
     """
-    with patch.object(message_blocks, "FEWEST", message_blocks.FEWEST if in_runs else len(BODIES) + 1):
+    with patch.object(message_blocks, "FEWEST", message_blocks.FEWEST if in_blocks else len(BODIES) + 1):
         return _keep(store, directory)
 
 

@@ -66,7 +66,7 @@ def test_what_happens_to_open_files_is_noticed(filled: Store, journal: Journal, 
 def test_the_stores_own_work_is_not_taken_for_damage(
     store: Store, journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stores, "LARGEST_LOG", 100_000)
+    monkeypatch.setattr(stores, "LARGEST_WAL", 100_000)
     monkeypatch.setattr(stores, "KEPT_FREE_PAGES", 1)
     numbers = range(1, 3_000)
     define(journal, ONE)

@@ -10,10 +10,10 @@ from tests.store.kept_store import stop
 from tests.store.store_samples import query
 
 FIRST, SECOND = "queue 'queue-1' in vhost '/'", "queue 'queue-2' in vhost '/'"
-ROWS_AND_RUNS = pytest.mark.parametrize("kept", ["rows", "runs"], indirect=True)
+ROWS_AND_BLOCKS = pytest.mark.parametrize("kept", ["rows", "blocks"], indirect=True)
 
 
-@ROWS_AND_RUNS
+@ROWS_AND_BLOCKS
 @pytest.mark.parametrize("number, told", [
     (1, f"{FIRST}, message 1 of 300 (number 1)"),
     (99, f"{FIRST}, message 99 of 300 (number 99)"),
@@ -26,7 +26,7 @@ def test_a_message_is_described_by_its_places(kept, number, told):
         assert describe_message(connection, number) == told
 
 
-@pytest.mark.parametrize("kept", ["runs"], indirect=True)
+@pytest.mark.parametrize("kept", ["blocks"], indirect=True)
 def test_messages_that_have_left_a_run_are_not_counted(kept):
     (first, count), = query(stop(kept), "SELECT first, count FROM message_blocks ORDER BY first LIMIT 1")
     marks = b"-" * 3 + b"+" * 1_021
@@ -35,7 +35,7 @@ def test_messages_that_have_left_a_run_are_not_counted(kept):
         assert describe_message(connection, first + 3).startswith(f"{FIRST}, message {first} of ")
 
 
-@ROWS_AND_RUNS
+@ROWS_AND_BLOCKS
 def test_queues_are_named_once(kept):
     (first,) = query(kept, "SELECT min(first) FROM message_blocks")[0]
     with reading(kept / "amqpd.db") as (connection, _):

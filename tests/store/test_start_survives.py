@@ -43,7 +43,7 @@ ERRORS = [ValueError, KeyError, RecursionError, AmqpException(ReplyCode.SYNTAX_E
 
 @pytest.fixture
 def filled(store: Store, directory: Path) -> Path:
-    """A stopped store: a run of forty messages, and twenty with rows of their own that expire; one of each is odd."""
+    """A stopped store: a block of forty messages, and twenty with rows of their own that expire; one of each is odd."""
     journal = Journal()
     define(journal, VhostDefinition("/"), ONE, TWO)
     odd = {ODD_NUMBER, ODD_NUMBER + 20}
@@ -51,12 +51,12 @@ def filled(store: Store, directory: Path) -> Path:
     journal.published(ONE, run[:40])
     journal.published(ONE, run[40:], {number: (NOW + 1_000) * 1_000 for number in range(41, 61)})
     save(store, journal)
-    assert query_runs(store) == 1
+    assert query_blocks(store) == 1
     store.close({})
     return directory
 
 
-def query_runs(store: Store) -> int:
+def query_blocks(store: Store) -> int:
     count: int = store._connection.execute("SELECT count(*) FROM message_blocks").fetchone()[0]
     return count
 
@@ -115,7 +115,7 @@ def test_check_finds_them_and_what_salvage_makes_starts(
 
 STEPS = [
     (reading, "route_of"), (reading, "frames_around"), (reading, "Message"), (reading, "names_of"),
-    (reading, "are_sizes_of"), (reading, "crc32"), (recovery, "parse_run"), (block_index, "taken_apart"),
+    (reading, "are_sizes_of"), (reading, "crc32"), (recovery, "parse_block"), (block_index, "taken_apart"),
     (reading.MessageReader, "_before"), (reading.MessageReader, "_route"), (properties, "read_own_properties"),
 ]
 
@@ -148,15 +148,15 @@ def test_a_fault_in_a_step_costs_one_message_at_most_and_no_start(
     assert {m.number for m in again.messages[1]} == numbers
 
 
-def test_a_run_that_cannot_be_taken_apart_is_left_alone(
+def test_a_block_that_cannot_be_taken_apart_is_left_as_it_is(
     filled: Path, opened: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for where, step in ((recovery, "parse_run"), (block_index, "taken_apart")):
+    for where, step in ((recovery, "parse_block"), (block_index, "taken_apart")):
         monkeypatch.setattr(where, step, lambda *_: 1 // 0)
     store = opened()
     found = load(store, read_own_properties)
     assert {m.number for m in found.messages[1]} == {*range(41, 61)}
-    assert query_runs(store) == 1, "it is not lost"
+    assert query_blocks(store) == 1, "it is not lost"
     store.abandon()
     monkeypatch.undo()
     assert {m.number for m in load(opened(), read_own_properties).messages[1]} == ALL

@@ -228,7 +228,7 @@ def test_a_message_settled_in_one_queue_before_its_batch_is_in_the_others_only(s
     assert on_disk("SELECT * FROM message_rows") == []
 
 
-def test_runs_may_mix_messages_of_one_queue_and_of_several(store, journal, on_disk):
+def test_blocks_may_mix_messages_of_one_queue_and_of_several(store, journal, on_disk):
     alone, both = message(1), message(2, holders=2)
     journal.published(ONE, [alone, both])
     journal.published(TWO, [both])
@@ -525,7 +525,7 @@ def test_another_thread_may_commit_and_the_first_one_close(store, journal, opene
 
 
 def test_the_log_is_written_back_when_it_has_grown(store, journal, monkeypatch):
-    monkeypatch.setattr(store_module, "LARGEST_LOG", 100_000)
+    monkeypatch.setattr(store_module, "LARGEST_WAL", 100_000)
     journal.published(ONE, [message(1, bytes(20_000))])
     save(store, journal)
     store.checkpoint_if_due()
@@ -538,7 +538,7 @@ def test_the_log_is_written_back_when_it_has_grown(store, journal, monkeypatch):
 
 
 def test_the_default_bound_of_the_log_is_8_mib():
-    assert store_module.LARGEST_LOG == 8 * 1024 * 1024
+    assert store_module.LARGEST_WAL == 8 * 1024 * 1024
 
 
 def test_large_messages_leave_little_to_write_when_they_go(store, journal):

@@ -46,8 +46,8 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.root = Path(tempfile.mkdtemp(prefix="amqpd-"))
         # Short runs, so that many steps meet their ends.
-        self.short_runs = patch.multiple(message_blocks, FEWEST=2, SPAN=24, MOST_OCTETS=2_000)
-        self.short_runs.start()
+        self.short_blocks = patch.multiple(message_blocks, FEWEST=2, SPAN=24, MOST_BYTES=2_000)
+        self.short_blocks.start()
         self.generation = 0
         self.definitions: dict[int, QueueDefinition] = {}
         self.safe_definitions: dict[int, QueueDefinition] = {}
@@ -69,7 +69,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.recovered = load(self.store)
 
     def teardown(self) -> None:
-        self.short_runs.stop()
+        self.short_blocks.stop()
         self.store.abandon()
         shutil.rmtree(self.root)
 

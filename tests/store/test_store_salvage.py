@@ -14,12 +14,12 @@ from amqpd.store.errors import StoreError
 from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import BODIES, BOTH, checked, expect_kept, large_body, page_of, spoil, stop, tree
 from tests.store.store_samples import NOW, contents, load, query
-from tests.store.test_store_tools import ROWS_AND_RUNS
+from tests.store.test_store_tools import ROWS_AND_BLOCKS
 from tests.store.test_store_upgrade import DEFINITIONS, FORMATS, make_old, messages_in, places_in
 from tests.support.sizes import sized
 
 
-@ROWS_AND_RUNS
+@ROWS_AND_BLOCKS
 def test_all_of_a_sound_store_is_salvaged(kept, tmp_path, opened):
     before = tree(kept)
     result = salvage(kept, tmp_path / "saved", NOW)
@@ -80,7 +80,7 @@ def test_without_an_index_the_rest_is_found_by_larger_and_larger_steps(kept, tmp
     expect_kept(tmp_path / "saved", opened, without=gone)
 
 
-@ROWS_AND_RUNS
+@ROWS_AND_BLOCKS
 def test_where_a_queue_cannot_be_read_its_messages_get_another(kept, tmp_path, opened):
     query(stop(kept), "UPDATE queue_rows SET arguments = '{' WHERE number = 2")
     result = salvage(kept, tmp_path / "saved", NOW)
@@ -90,7 +90,7 @@ def test_where_a_queue_cannot_be_read_its_messages_get_another(kept, tmp_path, o
     assert [m.number for m in found.messages[2]] == [*BOTH]
 
 
-@ROWS_AND_RUNS
+@ROWS_AND_BLOCKS
 def test_where_entries_cannot_be_read_messages_of_several_queues_get_another(kept, tmp_path, opened):
     query(stop(kept), "DELETE FROM entries")
     salvage(kept, tmp_path / "saved", NOW)
@@ -100,7 +100,7 @@ def test_where_entries_cannot_be_read_messages_of_several_queues_get_another(kep
         (number,) for number in BOTH}
 
 
-@ROWS_AND_RUNS
+@ROWS_AND_BLOCKS
 def test_what_hangs_on_what_is_lost_is_lost(kept, tmp_path):
     query(stop(kept), "DELETE FROM exchanges")
     query(kept, "DELETE FROM vhosts")
@@ -143,7 +143,7 @@ def damages(kept: Path, count: int, seed: int) -> Iterator[tuple[int, bytes]]:
 
 
 @pytest.mark.proof
-@ROWS_AND_RUNS
+@ROWS_AND_BLOCKS
 def test_whatever_is_damaged_nothing_wrong_is_saved_and_most_is(kept, tmp_path, opened):
     seed = 20261125
     print(f"\nseed {seed}")

@@ -11,7 +11,7 @@ import pytest
 from amqpd.message import Message
 from amqpd.store.journal import Journal
 from amqpd.store.sqlite import store as store_module
-from amqpd.store.sqlite.store import KEPT_FREE_PAGES, LARGEST_LOG, Store
+from amqpd.store.sqlite.store import KEPT_FREE_PAGES, LARGEST_WAL, Store
 from amqpd.store.tools.compacting import compact
 from tests.store.store_samples import contents, crash, define, load, message, queue, settle
 from tests.store.test_store_upgrade import make_old
@@ -156,12 +156,12 @@ def test_the_log_stays_bounded_under_endless_load(store, journal):
         drain(store, journal, [backlog.pop(0)])
         largest = max(largest, store.info().wal_bytes)
     print(f"\n50,000 messages of 1,000 octets: the log had {largest / (1 << 20):.1f} MiB at most")
-    assert LARGEST_LOG / 2 < largest <= LARGEST_LOG + (1 << 20), f"the log had {largest} octets"
+    assert LARGEST_WAL / 2 < largest <= LARGEST_WAL + (1 << 20), f"the log had {largest} octets"
 
 
 def test_a_log_that_is_never_written_back_would_be_caught(store, journal, monkeypatch):
     """Teeth of the test above."""
-    monkeypatch.setattr(store_module, "LARGEST_LOG", 1 << 40)
+    monkeypatch.setattr(store_module, "LARGEST_WAL", 1 << 40)
     with pytest.raises(AssertionError, match="the log had"):
         test_the_log_stays_bounded_under_endless_load(store, journal)
 
@@ -179,4 +179,4 @@ def test_a_backup_that_takes_long_does_not_let_the_log_grow(store, journal, tmp_
 
     store.backup(tmp_path / "copy.db", between)
     assert next(numbers) > 110_000
-    assert largest <= LARGEST_LOG + (1 << 20)
+    assert largest <= LARGEST_WAL + (1 << 20)

@@ -26,12 +26,12 @@ from tests.store.kept_store import ONE, checked, expect_kept, large_body, page_o
 from tests.store.store_samples import NOW, contents, define, load, message, query, save
 from tests.store.test_store_upgrade import DEFINITIONS, FORMATS, make_old, messages_in, places_in
 
-ROWS_AND_RUNS = pytest.mark.parametrize("kept", ["rows", "runs"], indirect=True)
+ROWS_AND_BLOCKS = pytest.mark.parametrize("kept", ["rows", "blocks"], indirect=True)
 
 
 # Facts
 
-@ROWS_AND_RUNS
+@ROWS_AND_BLOCKS
 def test_facts_tell_of_a_store_and_leave_it_as_it_was(kept):
     before = tree(kept)
     told = facts(kept)
@@ -67,7 +67,7 @@ def test_a_store_that_a_broker_has_open_is_not_touched(directory, store, ask):
 
 # Checking
 
-@ROWS_AND_RUNS
+@ROWS_AND_BLOCKS
 def test_a_sound_store_has_no_findings_and_stays_as_it_was(kept):
     before = tree(kept)
     assert checked(kept) == []
@@ -142,7 +142,7 @@ def test_a_page_that_cannot_be_read_is_a_finding_and_not_the_end(kept):
 
 # Backup and restore
 
-@ROWS_AND_RUNS
+@ROWS_AND_BLOCKS
 def test_a_backup_of_a_stopped_store_is_a_store(kept, tmp_path, opened):
     before = tree(kept)
     assert copies.backup(kept, tmp_path / "backup") == 300
@@ -151,7 +151,7 @@ def test_a_backup_of_a_stopped_store_is_a_store(kept, tmp_path, opened):
     expect_kept(tmp_path / "backup", opened)
 
 
-@ROWS_AND_RUNS
+@ROWS_AND_BLOCKS
 def test_a_copy_is_told_as_such_until_a_broker_opens_it(kept, tmp_path, opened):
     copies.backup(kept, tmp_path / "backup")
     copies.restore(tmp_path / "backup", tmp_path / "restored")
@@ -172,7 +172,7 @@ def load_recovered(store):
     return store.load(read_own_properties)
 
 
-@ROWS_AND_RUNS
+@ROWS_AND_BLOCKS
 @pytest.mark.parametrize("error, complaint", [
     (StoreFull("no space left for {}: free some"), "no space left for {}/amqpd.db: free some"),
     (StoreError("cannot make {} (out of paint)"), r"cannot make {}/amqpd.db \(out of paint\)"),
@@ -255,7 +255,7 @@ def test_what_is_there_and_not_empty_is_not_replaced(kept, tmp_path, name):
     assert (directory / name).read_bytes() == b"theirs"
 
 
-@ROWS_AND_RUNS
+@ROWS_AND_BLOCKS
 def test_what_comes_out_of_a_backup_counts_as_delivered_before(kept, tmp_path):
     """The original may go on, and deliver it."""
     copies.backup(stop(kept), tmp_path / "backup")
@@ -273,7 +273,7 @@ def test_a_backup_of_a_store_of_an_earlier_format_is_one_too(directory, tmp_path
     assert found.redelivered == {queue: {*numbers} for queue, numbers in places_in(format_).items()}
 
 
-@ROWS_AND_RUNS
+@ROWS_AND_BLOCKS
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch, lambda path: path.symlink_to("nowhere")])
 def test_a_backup_replaces_nothing(kept, tmp_path, make):
     make(tmp_path / "backup")
@@ -281,7 +281,7 @@ def test_a_backup_replaces_nothing(kept, tmp_path, make):
         copies.backup(kept, tmp_path / "backup")
 
 
-@ROWS_AND_RUNS
+@ROWS_AND_BLOCKS
 def test_a_backup_that_fails_leaves_nothing(kept, tmp_path, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise StoreFull("no space left")
@@ -317,7 +317,7 @@ def test_a_backup_is_restored_into_a_directory_that_has_no_store(made_backup, tm
     expect_kept(tmp_path / "new", opened)
 
 
-@ROWS_AND_RUNS
+@ROWS_AND_BLOCKS
 @pytest.mark.parametrize("name", ["amqpd.db", "amqpd.db-wal"])
 def test_nothing_is_restored_over_a_store(kept, tmp_path, name):
     (tmp_path / "new").mkdir()
@@ -378,7 +378,7 @@ def test_a_backup_that_cannot_be_written_is_no_failure_of_the_store(store, journ
 
 # Compacting
 
-@ROWS_AND_RUNS
+@ROWS_AND_BLOCKS
 def test_a_store_becomes_as_small_as_what_is_in_it(kept, opened):
     query(kept, "CREATE TABLE ballast (octets)")
     query(kept, "INSERT INTO ballast VALUES (zeroblob(3000000))")
@@ -389,7 +389,7 @@ def test_a_store_becomes_as_small_as_what_is_in_it(kept, opened):
     expect_kept(kept, opened)
 
 
-@ROWS_AND_RUNS
+@ROWS_AND_BLOCKS
 def test_compacting_needs_room_and_says_how_much(kept, opened, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1 << 40, 1 << 40, 1 << 20))
     with pytest.raises(StoreError, match="needs 1 MiB beside it to be written anew, 1 MiB are free: free some"):
@@ -397,7 +397,7 @@ def test_compacting_needs_room_and_says_how_much(kept, opened, monkeypatch):
     expect_kept(kept, opened)
 
 
-@ROWS_AND_RUNS
+@ROWS_AND_BLOCKS
 @pytest.mark.parametrize("failing", ["expect_sound", "put_in_place"])
 def test_compacting_that_fails_leaves_the_store_as_it_was(kept, opened, monkeypatch, failing):
     def fail(*_: object) -> None:

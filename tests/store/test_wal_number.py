@@ -160,11 +160,11 @@ def test_a_start_that_is_refused_after_a_crash_leaves_the_note(crashed, opened):
 # Tools
 
 def test_facts_tell_whether_the_log_is_missing(crashed):
-    assert not facts(crashed).misses_log
+    assert not facts(crashed).misses_wal
     (crashed / LOG).unlink()
-    assert facts(crashed).misses_log
+    assert facts(crashed).misses_wal
     (crashed / NOTE).unlink()
-    assert not facts(crashed).misses_log
+    assert not facts(crashed).misses_wal
 
 
 def test_a_store_without_its_log_is_not_copied_or_compacted(crashed, tmp_path):

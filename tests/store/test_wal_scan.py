@@ -11,7 +11,7 @@ import pytest
 
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Journal
-from amqpd.store.sqlite.store import LARGEST_LOG, Store
+from amqpd.store.sqlite.store import LARGEST_WAL, Store
 from amqpd.store.sqlite.wal_scan import check_wal
 from tests.store.store_samples import crash, define, load, message, queue
 
@@ -201,7 +201,7 @@ def test_a_run_does_not_go_on_with_the_log_of_another(directory, tmp_path, opene
 
 def test_the_largest_log_takes_a_moment(directory, store):
     wal = directory / "amqpd.db-wal"
-    while wal.stat().st_size < LARGEST_LOG:
+    while wal.stat().st_size < LARGEST_WAL:
         fill(store, 20, 100_000)
         store.first_number += 1_000
     begun = time.perf_counter()

@@ -1,14 +1,14 @@
-"""The runs of a store: which of their messages wait, and how some of them leave, are marked or are read.
+"""The message blocks of a store: which of their messages wait, and how some of them leave, get flags or are read.
 
-Owns `message_blocks` and `block_flags`. What waits is known without reading: for each run a number with a bit for each
-message. A run whose messages have all left is deleted; one of which some have has flags. A message of which more
-is to be kept is taken out of its run, and gets a row of its own.
+Owns the tables `message_blocks` and `block_flags`. What waits is known without reading: for each block a number with a
+bit for each message. A block whose messages have all left is deleted; one that only some have left has flags. A message
+of which more is to be kept is taken out of its block, and gets a row of its own.
 
 To delete a row takes as long as to write it, so of very many that are emptied at once, by a purge or with a queue, only
 some are deleted at once. The others have flags that say that nothing waits, and are deleted a piece at a time.
 
-Always true between transactions: `_waiting` is what the two tables say, and nothing is staged; `_emptied` are the runs
-in which nothing waits.
+Always true between transactions: `_waiting` is what the two tables say, and nothing is staged; `_emptied` are the
+blocks in which nothing waits.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from amqpd.store.sqlite.message_blocks import (
-    RUN_COLUMNS,
+    BLOCK_COLUMNS,
     SPAN,
     Record,
-    RunRow,
+    BlockRow,
     bits_of,
     pack_flags,
     places_and_sizes,
@@ -33,7 +33,7 @@ from amqpd.store.sqlite.message_blocks import (
 )
 from amqpd.store.sqlite.statements import insert_rows
 
-SELECT_RUNS = """
+SELECT_BLOCKS = """
     SELECT first, queue, last, count, bytes, CAST(heads AS BLOB), CAST(flags AS BLOB)
     FROM message_blocks LEFT JOIN block_flags USING (first) ORDER BY first"""
 DELETED_AT_ONCE = 256       # rows: some milliseconds
@@ -43,21 +43,21 @@ _READ = "SELECT queue, CAST(heads AS BLOB), CAST(contents AS BLOB) FROM message_
 _PUT = """
     INSERT OR REPLACE INTO {} (number, queue, redelivered, deliveries, exchange, routing_key, properties, checksum,
     body{}) VALUES (?, ?, ?, 0, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?{})"""
-_PUT_ALONE, _PUT_ASIDE = _PUT.format("message_rows", "", ""), _PUT.format("damaged", ", noticed", ", ?")
+_PUT_SINGLE, _PUT_ASIDE = _PUT.format("message_rows", "", ""), _PUT.format("damaged", ", noticed", ", ?")
 
 
 def _always(*_: object) -> bool:
     return True
 
 
-class Runs:
-    """The runs of one store. What is changed within a transaction counts once it is kept, or is forgotten."""
+class BlockIndex:
+    """The blocks of one store. What is changed within a transaction counts once it is kept, or is forgotten."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._firsts: list[int] = []                # of all runs, rising
-        self._waiting: dict[int, int] = {}          # by the first number of a run
-        self._redelivered: dict[int, int] = {}      # as far as the last clean stop knew; most runs have none
+        self._firsts: list[int] = []                # of all blocks, rising
+        self._waiting: dict[int, int] = {}          # by the first number of a block
+        self._redelivered: dict[int, int] = {}      # as far as the last clean stop knew; most blocks have none
         self._added: dict[int, int] = {}            # in this transaction, and what waits in them
         self._changed: dict[int, int] = {}          # what waits in others once it is done
         self._emptied: list[int] = []               # rows that are to be deleted
@@ -65,7 +65,7 @@ class Runs:
         self._deleted = 0                           # of `_emptied`, in this transaction
 
     def know(self, first: int, waiting: int, redelivered: int) -> None:
-        """Learn of a run, when the store is read; runs come in the order of their numbers."""
+        """Learn of a block, when the store is read; blocks come in the order of their numbers."""
         if not waiting:
             self._emptied.append(first)
             return
@@ -76,23 +76,23 @@ class Runs:
 
     # Changes
 
-    def add(self, rows: Sequence[RunRow]) -> int:
-        """Write these runs; says how many messages they have. Raises sqlite3.Error, as all changes do."""
-        insert_rows(self._connection, "message_blocks", RUN_COLUMNS, rows, sum([len(row[-1]) for row in rows]))
+    def add(self, rows: Sequence[BlockRow]) -> int:
+        """Write these blocks; says how many messages they have. Raises sqlite3.Error, as all changes do."""
+        insert_rows(self._connection, "message_blocks", BLOCK_COLUMNS, rows, sum([len(row[-1]) for row in rows]))
         for first, last, _, count, _, heads, _ in rows:
             has_gaps = last - first >= count
             self._added[first] = bits_of([place for place, _ in places_and_sizes(heads)] if has_gaps else range(count))
         return sum([row[3] for row in rows])
 
     def settle(self, numbers: Sequence[int]) -> list[int]:
-        """Let these messages, whose numbers rise, leave their runs; the numbers of those that are in none."""
-        found, alone = self.split(numbers)
+        """Let these messages, whose numbers rise, leave their blocks; the numbers of those that are in none."""
+        found, single = self.split(numbers)
         for first, bits in found.items():
             self._changed[first] = self._now_waiting(first) & ~bits
-        return alone
+        return single
 
     def drop_queues(self, queues: Collection[int]) -> int:
-        """Delete all runs of these queues; says how many messages waited in them."""
+        """Delete all blocks of these queues; says how many messages waited in them."""
         firsts = self._connection.execute(
             "SELECT first FROM message_blocks WHERE queue IN (SELECT value FROM json_each(?))",
             (json.dumps(list(queues)),)).fetchall()
@@ -102,11 +102,11 @@ class Runs:
         return dropped
 
     def take_out(self, numbers: Sequence[int]) -> None:
-        """Give those of these messages, whose numbers rise, that are in a run and sound rows of their own."""
+        """Give those of these messages, whose numbers rise, that are in a block and sound rows of their own."""
         for first, queue, record in self._records(self.split(numbers)[0]):
             if record.is_sound:
                 was_delivered = self._redelivered.get(first, 0) >> record.place & 1
-                self._put(_PUT_ALONE, first + record.place, queue, was_delivered, record)
+                self._put(_PUT_SINGLE, first + record.place, queue, was_delivered, record)
                 self._changed[first] = self._now_waiting(first) & ~(1 << record.place)
 
     def mark_redelivered(self, numbers: Sequence[int]) -> None:
@@ -116,9 +116,9 @@ class Runs:
             self._changed[first] = self._now_waiting(first)
 
     def dissolve(self, first: int, now: int, can_read: Callable[[bytes, bytes, bytes], bool] = _always) -> int:
-        """Give what is sound of a damaged run rows of its own, and set the rest aside; says how many that is.
+        """Give what is sound of a damaged block rows of its own, and set the rest aside; says how many that is.
 
-        `can_read` is asked about exchange, routing key and properties of each. A run that not even this can be done
+        `can_read` is asked about exchange, routing key and properties of each. A block that not even this can be done
         with stays as it is, is not delivered, and counts as damaged.
         """
         execute = self._connection.execute
@@ -144,14 +144,14 @@ class Runs:
         damaged = 0
         for number, record, was_delivered in taken_apart(first, heads, contents, waiting, redelivered):
             if record.is_sound and can_read(record.exchange, record.routing_key, record.properties):
-                self._put(_PUT_ALONE, number, queue, was_delivered, record)
+                self._put(_PUT_SINGLE, number, queue, was_delivered, record)
             else:
                 self._put(_PUT_ASIDE, number, queue, was_delivered, record, now)
                 damaged += 1
         return damaged
 
     def write(self) -> None:
-        """Write what becomes of the runs that have changed, and delete a piece of what is left of emptied ones."""
+        """Write what becomes of the blocks that have changed, and delete a piece of what is left of emptied ones."""
         if self._changed:
             self._write_changes()
         elif self._emptied:
@@ -227,31 +227,31 @@ class Runs:
     # Looking
 
     def split(self, numbers: Sequence[int]) -> tuple[dict[int, int], list[int]]:
-        """Which of these messages, whose numbers rise, wait in which runs, by the bits of them; and the others."""
+        """Which of these messages, whose numbers rise, wait in which blocks, by the bits of them; and the others."""
         found: dict[int, int] = {}
-        alone: list[int] = []
+        single: list[int] = []
         if not self._firsts:
             return found, [*numbers]
         at = 0
         while at < len(numbers):
             number = numbers[at]
-            first = self._run_of(number)
+            first = self._block_of(number)
             if first is None:
-                alone.append(number)
+                single.append(number)
                 at += 1
                 continue
             waiting = self._now_waiting(first)
             end = bisect_left(numbers, first + waiting.bit_length(), at)
             bits = bits_of(numbers[at:end], first)
             found[first] = here = bits & waiting
-            if here != bits:        # runs of several queues may share a span
+            if here != bits:        # blocks of several queues may share a span
                 others = [number for number in numbers[at:end] if not here >> number - first & 1]
                 numbers, at, end = [*others, *numbers[end:]], 0, 0
             at = end
-        return found, alone
+        return found, single
 
-    def _run_of(self, number: int) -> int | None:
-        """The first number of the run in which this message waits."""
+    def _block_of(self, number: int) -> int | None:
+        """The first number of the block in which this message waits."""
         for at in range(bisect_right(self._firsts, number) - 1, -1, -1):
             first = self._firsts[at]
             if number - first >= SPAN:
@@ -261,11 +261,11 @@ class Runs:
         return None
 
     def read(self, first: int) -> tuple[int, bytes, bytes]:
-        """The queue, heads and contents of a run; nothing if it is not there any more."""
+        """The queue, heads and contents of a block; nothing if it is not there any more."""
         return self._connection.execute(_READ, (first,)).fetchone() or (0, b"", b"")
 
     def _records(self, found: dict[int, int]) -> Iterator[tuple[int, int, Record]]:
-        """The messages with these bits, with the first number of their runs, and their queues."""
+        """The messages with these bits, with the first number of their blocks, and their queues."""
         for first, bits in found.items():
             queue, heads, contents = self.read(first)
             for record in records_of(heads, contents):
@@ -276,7 +276,7 @@ class Runs:
         """Assert what must hold between transactions."""
         assert not self._added and not self._changed, "a change was neither kept nor forgotten"
         assert self._firsts == sorted(self._waiting)
-        rows = {row[0]: parse_run(row) for row in self._connection.execute(SELECT_RUNS)}
+        rows = {row[0]: parse_block(row) for row in self._connection.execute(SELECT_BLOCKS)}
         assert sorted(self._emptied) == [first for first, (_, waiting, _) in rows.items() if not waiting]
         rows = {first: row for first, row in rows.items() if row[1]}
         assert {first: waiting for first, (_, waiting, _) in rows.items()} == self._waiting
@@ -284,8 +284,8 @@ class Runs:
             assert redelivered == self._redelivered.get(first, 0) & waiting
 
 
-def parse_run(row: tuple[Any, ...]) -> tuple[list[tuple[int, int]], int, int]:
-    """What a row of `SELECT_RUNS` says: places and sizes of all its messages, and the bits of those that wait, and
+def parse_block(row: tuple[Any, ...]) -> tuple[list[tuple[int, int]], int, int]:
+    """What a row of `SELECT_BLOCKS` says: places and sizes of all its messages, and the bits of those that wait, and
     of those of them that have been with somebody. Raises TypeError, ValueError where it cannot be so.
     """
     first, _, last, count, octets, heads, flags = row

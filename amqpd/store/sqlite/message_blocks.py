@@ -1,17 +1,17 @@
-"""Several messages in one row: what a run of them is, how its row is made, and how it is read.
+"""Several messages in one row: what a block of them is, how its row is made, and how it is read.
 
 A row a message costs several times what the message is worth to the disk. So those that one batch brings to one
-queue share rows, as far as nothing has to be known of each: no end, no priority, no other queue. A run is written
-once. What becomes of its messages stands beside it, in a few octets of flags, until all have left.
+queue share rows, as far as nothing has to be known of each: no expiry, no priority, no other queue. A block is written
+once. What becomes of its messages stands beside it, in a few bytes of flags, until all have left.
 
-A run has a head for each message, in the order of their numbers, and then what was published:
-- `heads`: for each, in big-endian octets: its number less that of the first (2), where its record begins in
-  `contents` (4), the octets of exchange (1), routing key (1), properties (2) and body (4), and the CRC-32 of
+A block has a head for each message, in the order of their numbers, and then what was published:
+- `heads`: for each, in big-endian bytes: its number less that of the first (2), where its record begins in
+  `contents` (4), the bytes of exchange (1), routing key (1), properties (2) and body (4), and the CRC-32 of
   its record (4), which starts from the first of these numbers;
 - `contents`: the records, each of exchange and routing key as short strings, then the header frame and the body
   frame, if there is one, as they came. So a delivery needs no more than a slice of it;
-- `flags`: by number less that of the first an octet each: `+` if it waits, `R` if it has been with somebody too,
-  `-` if it has left, or never was there. They differ in two bits at least; any other octet is taken for `+`.
+- `flags`: by number less that of the first a byte each: `+` if it waits, `R` if it has been with somebody too,
+  `-` if it has left, or never was there. They differ in two bits at least; any other byte is taken for `+`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ import msgspec
 from amqpd.message import BODY_OFFSET_IN_HEADER_FRAME, FRAME_OVERHEAD, Message
 from amqpd.store.sqlite.rows import checksum_of, sizes_at
 
-FEWEST = 16                 # messages of a run: fewer are rows of their own
-SPAN = 1_024                # of the numbers of a run
-MOST_OCTETS = 32 << 10      # of its contents, about: a view takes all of them to hand for each message
-LARGEST = 2 << 10           # octets of a message in a run
+FEWEST = 16                 # messages of a block: fewer are rows of their own
+SPAN = 1_024                # of the numbers of a block
+MOST_BYTES = 32 << 10      # of its contents, about: a view takes all of them to hand for each message
+LARGEST = 2 << 10           # bytes of a message in a block
 
 HEAD = struct.Struct(">HIBBHII")
 _PLACE_AND_SIZE = struct.Struct(">H8xI4x")
@@ -39,34 +39,34 @@ _TO_FLAGS = bytes.maketrans(b"01", b"-+")
 _WAITING = bytes(48 + (octet != ord("-")) for octet in range(256))
 _REDELIVERED = bytes(48 + (octet == ord("R")) for octet in range(256))
 
-RunRow = tuple[int, int, int, int, int, bytes, bytes]
-# An expression over a run and its flags: how many of its messages wait.
+BlockRow = tuple[int, int, int, int, int, bytes, bytes]
+# An expression over a block and its flags: how many of its messages wait.
 COUNT_WAITING = "CASE WHEN flags IS NULL THEN count ELSE length(replace(flags, '-', '')) END"
-RUN_COLUMNS = ("first", "last", "queue", "count", "bytes", "heads", "contents")
+BLOCK_COLUMNS = ("first", "last", "queue", "count", "bytes", "heads", "contents")
 
 
-def pack_runs(
+def pack_blocks(
     queue: int, messages: Mapping[int, Message], marked: Container[int]
-) -> tuple[list[RunRow], Mapping[int, Message]]:
-    """The rows of runs of these messages, which are given by number, and those that need rows of their own.
+) -> tuple[list[BlockRow], Mapping[int, Message]]:
+    """The rows of blocks of these messages, which are given by number, and those that need rows of their own.
 
     Of `marked` messages something else is to be kept.
     """
-    rows: list[RunRow] = []
+    rows: list[BlockRow] = []
     if len(messages) < FEWEST:
         return rows, messages
-    alone: dict[int, Message] = {}
-    run: list[Message] = []
+    single: dict[int, Message] = {}
+    block: list[Message] = []
     heads: list[bytes] = []
     records: list[bytes] = []
     first = size = octets = 0
 
-    def end_run() -> None:
-        if len(run) >= FEWEST:
-            rows.append((first, run[-1].number, queue, len(run), octets, b"".join(heads), b"".join(records)))
+    def end_block() -> None:
+        if len(block) >= FEWEST:
+            rows.append((first, block[-1].number, queue, len(block), octets, b"".join(heads), b"".join(records)))
         else:
-            alone.update([(message.number, message) for message in run])
-        for column in (run, heads, records):
+            single.update([(message.number, message) for message in block])
+        for column in (block, heads, records):
             column.clear()
 
     for number, message in sorted(messages.items()):
@@ -75,13 +75,13 @@ def pack_runs(
         frames = FRAME_OVERHEAD + payload + (FRAME_OVERHEAD + body_size if body_size else 0)
         if (frames > LARGEST or frames != len(content)      # not in one frame
                 or message.holders or message.facts.priority or number in marked):
-            alone[number] = message
+            single[number] = message
             continue
-        if size >= MOST_OCTETS or number - first >= SPAN or not run:
-            end_run()
+        if size >= MOST_BYTES or number - first >= SPAN or not block:
+            end_block()
             first, size, octets = number, 0, 0
         record = names + content
-        run.append(message)
+        block.append(message)
         records.append(record)
         exchange_size, place = names[0], number - first
         heads.append(HEAD.pack(
@@ -89,12 +89,12 @@ def pack_runs(
             crc32(record, place)))
         size += len(record)
         octets += body_size
-    end_run()
-    return rows, alone
+    end_block()
+    return rows, single
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One message of a run, taken apart; of one that is not sound anything may be wrong."""
+    """One message of a block, taken apart; of one that is not sound anything may be wrong."""
 
     place: int
     exchange: bytes
@@ -112,7 +112,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 def records_of(heads: bytes, contents: bytes) -> Iterator[Record]:
-    """The messages of a run, sound and damaged ones."""
+    """The messages of a block, sound and damaged ones."""
     for place, start, exchange_size, key_size, properties_size, size, checksum in iter_heads(heads):
         names_end = start + exchange_size + key_size + 2
         properties_end = names_end + BODY_OFFSET_IN_HEADER_FRAME + properties_size
@@ -128,7 +128,7 @@ def records_of(heads: bytes, contents: bytes) -> Iterator[Record]:
 def taken_apart(
     first: int, heads: bytes, contents: bytes, waiting: int, redelivered: int
 ) -> Iterator[tuple[int, Record, int]]:
-    """What is left of a damaged run: numbers and messages, and whether they have been with somebody.
+    """What is left of a damaged block: numbers and messages, and whether they have been with somebody.
 
     The number of what is not sound may be damaged too: it is told by its place.
     """
@@ -154,9 +154,9 @@ def are_sizes_of(
 
 
 def places_and_sizes(heads: bytes) -> list[tuple[int, int]]:
-    """Of each message its number, less that of the first, and the octets of its body, in order.
+    """Of each message its number, less that of the first, and the bytes of its body, in order.
 
-    Raises ValueError where that cannot be true of a run.
+    Raises ValueError where that cannot be true of a block.
     """
     if not heads or len(heads) % HEAD.size:
         raise ValueError("there are no such heads")
@@ -169,7 +169,7 @@ def places_and_sizes(heads: bytes) -> list[tuple[int, int]]:
 # Marks, and the same as numbers that have a bit for each message
 
 def bits_of(numbers: Sequence[int], first: int = 0) -> int:
-    """A number with the bits of these messages, whose numbers rise, in the run that begins with `first`."""
+    """A number with the bits of these messages, whose numbers rise, in the block that begins with `first`."""
     if numbers[-1] - numbers[0] == len(numbers) - 1:
         return (1 << len(numbers)) - 1 << numbers[0] - first
     bits = 0

@@ -20,26 +20,26 @@ _QUEUES_OF = f"""
     SELECT {_NAMES} FROM queue_rows WHERE number IN (
         SELECT queue FROM message_rows WHERE number IN (SELECT value FROM json_each(:numbers))
         UNION SELECT queue FROM entries WHERE number IN (SELECT value FROM json_each(:numbers))
-        UNION SELECT queue FROM message_blocks WHERE first IN (SELECT value FROM json_each(:runs)))
+        UNION SELECT queue FROM message_blocks WHERE first IN (SELECT value FROM json_each(:blocks)))
     ORDER BY vhost, name"""
 _HOLDING = """
     SELECT queue FROM message_rows WHERE number = :number AND queue IS NOT NULL
     UNION SELECT queue FROM entries WHERE number = :number
     UNION SELECT queue FROM message_blocks WHERE :number BETWEEN first AND last"""
-_WAITING_ALONE = """
+_WAITING_IN_SINGLE_ROWS = """
     SELECT (SELECT count(*) FROM message_rows WHERE queue = :queue AND number <= :number)
         + (SELECT count(*) FROM entries WHERE queue = :queue AND number <= :number)"""
-_WAITING_IN_RUNS = f"""
+_WAITING_IN_BLOCKS = f"""
     SELECT coalesce(sum({COUNT_WAITING}), 0) FROM message_blocks LEFT JOIN block_flags USING (first)
     WHERE queue = :queue AND last <= :number"""
-_RUN_AROUND = """
+_BLOCK_AROUND = """
     SELECT first, CAST(heads AS BLOB), CAST(flags AS BLOB) FROM message_blocks LEFT JOIN block_flags USING (first)
     WHERE queue = :queue AND first <= :number AND last > :number"""
 
 
-def queues_of(connection: sqlite3.Connection, numbers: Sequence[int], runs: Sequence[int]) -> list[str]:
-    """Describe the queues of these messages, and of runs with these first numbers. Raises sqlite3.Error."""
-    rows = connection.execute(_QUEUES_OF, {"numbers": json.dumps(numbers), "runs": json.dumps(runs)})
+def queues_of(connection: sqlite3.Connection, numbers: Sequence[int], blocks: Sequence[int]) -> list[str]:
+    """Describe the queues of these messages, and of blocks with these first numbers. Raises sqlite3.Error."""
+    rows = connection.execute(_QUEUES_OF, {"numbers": json.dumps(numbers), "blocks": json.dumps(blocks)})
     return [_described(*names) for names in rows]
 
 
@@ -73,8 +73,9 @@ def _place(connection: sqlite3.Connection, queue: object, number: int) -> str | 
 def _count_to(connection: sqlite3.Connection, queue: object, number: int) -> int:
     """Return how many messages wait in a queue up to this number."""
     wanted = {"queue": queue, "number": number}
-    count = sum([connection.execute(query, wanted).fetchone()[0] for query in (_WAITING_ALONE, _WAITING_IN_RUNS)])
-    for first, heads, flags in connection.execute(_RUN_AROUND, wanted):
+    queries = (_WAITING_IN_SINGLE_ROWS, _WAITING_IN_BLOCKS)
+    count = sum([connection.execute(query, wanted).fetchone()[0] for query in queries])
+    for first, heads, flags in connection.execute(_BLOCK_AROUND, wanted):
         waiting = unpack_flags(flags)[0] if flags else -1
         count += sum([waiting >> place & 1 for place, *_ in iter_heads(heads) if first + place <= number])
     return int(count)

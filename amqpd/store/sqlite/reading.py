@@ -1,4 +1,4 @@
-"""Rows of messages and of runs, read back as messages; what does not fit its checksum is no message."""
+"""Rows of messages and of blocks, read back as messages; what does not fit its checksum is no message."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from amqpd.store.sqlite.message_blocks import SPAN, are_sizes_of, iter_heads
 
 _CHANNEL = 1
 _FRAME_MAX = 131_072
-_ONE_FRAME = _FRAME_MAX - FRAME_OVERHEAD    # octets of a body that are not cut
+_ONE_FRAME = _FRAME_MAX - FRAME_OVERHEAD    # bytes of a body that are not cut
 _REMEMBERED = 10_000        # different routes, and different properties
 
 # A large body is read in pieces; to ask for its size reads nothing of it.
@@ -93,7 +93,7 @@ class MessageReader:
     def __init__(self, read_properties: Callable[[bytes], MessageProperties]) -> None:
         self._read_properties = read_properties
         self._routes: dict[tuple[bytes, bytes], tuple[Route, int]] = {}
-        self._run_routes: dict[bytes, Route] = {}
+        self._block_routes: dict[bytes, Route] = {}
         self._facts: dict[bytes, MessageProperties] = {}
 
     def fetch(self, connection: sqlite3.Connection, numbers: Sequence[int]) -> tuple[list[Message], list[int]]:
@@ -144,8 +144,8 @@ class MessageReader:
                 damaged.append(number)
         return messages, damaged
 
-    def read_run(self, first: int, heads: bytes, contents: bytes, bits: int) -> list[Message]:
-        """The messages with these bits of the run with this first number; damaged ones are missing."""
+    def read_block(self, first: int, heads: bytes, contents: bytes, bits: int) -> list[Message]:
+        """The messages with these bits of the block with this first number; damaged ones are missing."""
         messages: list[Message] = []
         view = memoryview(contents)
         wanted = f"{bits:b}"[::-1].ljust(SPAN, "0")
@@ -173,15 +173,15 @@ class MessageReader:
         return messages
 
     def _before(self, octets: bytes, properties_size: int) -> tuple[Route, MessageProperties]:
-        """What the names, the header frame and the properties of a message in a run say of it."""
+        """What the names, the header frame and the properties of a message in a block say of it."""
         header = len(octets) - properties_size - BODY_OFFSET_IN_HEADER_FRAME
         key = octets[: header + 3]      # with the channel
-        route = self._run_routes.get(key)
+        route = self._block_routes.get(key)
         if route is None:
             route = route_of(octets[:header], int.from_bytes(key[-2:], "big"), _FRAME_MAX)
-            if len(self._run_routes) >= _REMEMBERED:
-                self._run_routes.clear()
-            self._run_routes[key] = route
+            if len(self._block_routes) >= _REMEMBERED:
+                self._block_routes.clear()
+            self._block_routes[key] = route
         return route, self.facts(octets[len(octets) - properties_size :])
 
     def _route(self, exchange: bytes, routing_key: bytes) -> tuple[Route, int]:

@@ -27,7 +27,7 @@ from amqpd.store.sqlite.places import queues_of
 from amqpd.store.sqlite.reading import MessageReader, Unreadable
 from amqpd.store.sqlite.restoring import read_definitions, split_leftovers
 from amqpd.store.sqlite.rows import TABLES
-from amqpd.store.sqlite.block_index import SELECT_RUNS, Runs, parse_run
+from amqpd.store.sqlite.block_index import SELECT_BLOCKS, BlockIndex, parse_block
 
 # A flipped bit can make another type of a value: then it is as if there were none.
 _STATE = "{0}.redelivered, CASE typeof({0}.expires_at) WHEN 'integer' THEN {0}.expires_at END, " \
@@ -45,7 +45,7 @@ _SELECT_SHARED = f"""
 _UNHELD = """
     SELECT number FROM message_rows WHERE queue IS NULL
     AND NOT EXISTS (SELECT * FROM entries WHERE entries.number = message_rows.number)"""
-_STRAY_ENTRIES = """
+_ORPHAN_ENTRIES = """
     FROM entries WHERE queue NOT IN (SELECT number FROM queue_rows)
     OR NOT EXISTS (SELECT * FROM message_rows AS m WHERE m.number = entries.number AND m.queue IS NULL)"""
 _COLUMNS = """
@@ -85,38 +85,38 @@ class Recovered(msgspec.Struct, frozen=True):
 
 
 def recover(
-    connection: sqlite3.Connection, reader: MessageReader, runs: Runs, *, was_clean: bool, now: int
+    connection: sqlite3.Connection, reader: MessageReader, blocks: BlockIndex, *, was_clean: bool, now: int
 ) -> Recovered:
-    """Read everything but contents, within a transaction; `runs` learns of those there are.
+    """Read everything but contents, within a transaction; `blocks` learns of those there are.
 
     Raises sqlite3.Error, and what reading facts raises.
     """
     definitions, left = _definitions(connection)
     _finish_deletions(connection, left)
     waiting = _queues(definitions, reader)
-    damaged_in_runs, damaged_in = 0, []
-    for first in _gather_runs(connection, runs.know, waiting):
+    damaged_in_blocks, damaged_in = 0, []
+    for first in _gather_blocks(connection, blocks.know, waiting):
         queues = queues_of(connection, (), (first,))
-        if count := runs.dissolve(first, now, reader.can_read):
-            damaged_in_runs += count
+        if count := blocks.dissolve(first, now, reader.can_read):
+            damaged_in_blocks += count
             damaged_in += queues
-    runs.write()
+    blocks.write()
     connection.execute("DELETE FROM block_flags WHERE first NOT IN (SELECT first FROM message_blocks)")
     damaged = _gather_rows(connection, definitions, waiting)
-    has_strays = connection.execute(f"SELECT 1 {_STRAY_ENTRIES} LIMIT 1").fetchone() is not None
-    if damaged or has_strays:
+    has_orphans = connection.execute(f"SELECT 1 {_ORPHAN_ENTRIES} LIMIT 1").fetchone() is not None
+    if damaged or has_orphans:
         damaged_in += queues_of(connection, damaged, ())
         set_aside(connection, damaged, now)
     return _recovered(
-        connection, definitions, waiting, damaged_in_runs + len(damaged), was_clean=was_clean,
+        connection, definitions, waiting, damaged_in_blocks + len(damaged), was_clean=was_clean,
         damaged_in=tuple(dict.fromkeys(damaged_in)))
 
 
 class Survey(NamedTuple):
-    """What a start would find, and set aside: runs by their first numbers, and messages."""
+    """What a start would find, and set aside: message blocks by their first numbers, and messages."""
 
     recovered: Recovered
-    odd_runs: list[int]
+    odd_blocks: list[int]
     damaged: list[int]
 
 
@@ -124,7 +124,7 @@ def survey(connection: sqlite3.Connection, reader: MessageReader) -> Survey:
     """Read all that a start reads, and change nothing. Raises what `recover` raises."""
     definitions, _ = _definitions(connection)
     waiting = _queues(definitions, reader)
-    odd = _gather_runs(connection, lambda *_: None, waiting)
+    odd = _gather_blocks(connection, lambda *_: None, waiting)
     damaged = _gather_rows(connection, definitions, waiting)
     return Survey(
         _recovered(connection, definitions, waiting, len(odd) + len(damaged), was_clean=False), odd, damaged)
@@ -199,17 +199,17 @@ def _gather(waiting: dict[int, _Waiting], rows: Iterable[Row]) -> list[int]:
     return useless
 
 
-def _gather_runs(
+def _gather_blocks(
     connection: sqlite3.Connection, know: Callable[[int, int, int], None], waiting: dict[int, _Waiting]
 ) -> list[int]:
-    """Add what waits in runs to what waits in the queues, and let `know` hear of each run.
+    """Add what waits in message blocks to what waits in the queues, and let `know` hear of each block.
 
-    Returns the first numbers of runs with anything odd about them, which are to become rows of their own.
+    Returns the first numbers of blocks with anything odd about them, which are to become rows of their own.
     """
     odd = []
-    for row in connection.execute(SELECT_RUNS):
+    for row in connection.execute(SELECT_BLOCKS):
         try:
-            found, bits, redelivered = parse_run(row)
+            found, bits, redelivered = parse_block(row)
             here = waiting[row[1]] if bits else None
         except MemoryError:
             raise
@@ -217,7 +217,7 @@ def _gather_runs(
             odd.append(row[0])
             continue
         if here is not None:
-            here.add_run(row[0], found, bits, redelivered)
+            here.add_block(row[0], found, bits, redelivered)
         know(row[0], bits, redelivered)
     return odd
 
@@ -235,8 +235,8 @@ class _Waiting:
         self._lifetimes = array("q")
         self._priorities = bytearray()
 
-    def add_run(self, first: int, found: list[tuple[int, int]], waiting: int, redelivered: int) -> None:
-        """The messages with these bits of a run, by their places and sizes."""
+    def add_block(self, first: int, found: list[tuple[int, int]], waiting: int, redelivered: int) -> None:
+        """The messages with these bits of a block, by their places and sizes."""
         if waiting.bit_count() < len(found):
             found = [one for one in found if waiting >> one[0] & 1]
         self.numbers.extend([first + place for place, _ in found])
@@ -276,7 +276,7 @@ class _Waiting:
             column.extend([NO_EXPIRY] * (length - len(column)))
 
     def messages(self) -> StoredMessages:
-        """All, in order: those in runs came first, and those of several queues last."""
+        """All, in order: those in blocks came first, and those of several queues last."""
         count = len(self.numbers)
         if self._expiries:
             self._fill(count)
@@ -323,4 +323,4 @@ def set_aside(connection: sqlite3.Connection, damaged: list[int], now: int) -> N
         f"INSERT OR REPLACE INTO damaged ({_COLUMNS}, noticed) SELECT {_COLUMNS}, ? FROM message_rows "
         "WHERE number IN (SELECT value FROM json_each(?))", (now, numbers))
     connection.execute("DELETE FROM message_rows WHERE number IN (SELECT value FROM json_each(?))", (numbers,))
-    connection.execute(f"DELETE {_STRAY_ENTRIES}")
+    connection.execute(f"DELETE {_ORPHAN_ENTRIES}")

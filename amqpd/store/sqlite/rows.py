@@ -33,7 +33,7 @@ from amqpd.store.body_writes import BodyWrite
 from amqpd.fields import Byte, Float, Long, LongString, Short, Timestamp, UnsignedByte, UnsignedInt, UnsignedShort
 from amqpd.message import BODY_OFFSET_IN_HEADER_FRAME, FRAME_OVERHEAD, LARGE_BODY, Message
 
-BODY_PIECE = 256 << 10      # octets of it at once
+BODY_PIECE = 256 << 10      # bytes of it at once
 
 MessageRow = tuple[int, "int | None", str, str, bytes, bytes, int]
 LargeRow = tuple[int, "int | None", str, str, bytes, "LargeBody | BodyWrite", int]
@@ -212,7 +212,7 @@ class LargeBody(msgspec.Struct, gc=False):
 
     @property
     def size(self) -> int:
-        """Return its octets."""
+        """Return its bytes."""
         return self.message.body_size
 
     def pieces(self) -> Iterator[memoryview]:
@@ -257,16 +257,16 @@ def message_rows(
     shared: dict[int, Message] = {}
     for queue, pending in published.items():
         several = [message for message in pending.values() if message.holders]
-        alone = [m for m in pending.values() if not m.holders] if several else pending.values()
-        rows += _rows_of(alone, queue, large, written)
+        single = [m for m in pending.values() if not m.holders] if several else pending.values()
+        rows += _rows_of(single, queue, large, written)
         shared.update([(message.number, message) for message in several])
         entries += [(queue, message.number) for message in several]
     rows += _rows_of(shared.values(), None, large, written)
     return rows, large, entries
 
 
-def octets_of_large(rows: Iterable[LargeRow]) -> int:
-    """Return how many octets of bodies are to be written with these."""
+def size_of_large(rows: Iterable[LargeRow]) -> int:
+    """Return how many bytes of bodies are to be written with these."""
     return sum([body.size for _, _, _, _, _, body, _ in rows if isinstance(body, LargeBody)])
 
 

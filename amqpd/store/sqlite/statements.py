@@ -42,7 +42,7 @@ COUNT_MESSAGES = f"""
         FROM message_blocks LEFT JOIN block_flags USING (first))"""
 
 MOST_ROWS = 512             # of one statement, a power of two
-_MOST_OCTETS = 4 << 20      # bound to one statement, about: SQLite keeps them until the statement is used again
+_MOST_BYTES = 4 << 20      # bound to one statement, about: SQLite keeps them until the statement is used again
 _FEW_RANGES = 4
 
 
@@ -50,7 +50,7 @@ def insert_rows(
     connection: sqlite3.Connection, table: str, columns: tuple[str, ...], rows: Sequence[Sequence[Any]], octets: int = 0
 ) -> None:
     """Insert rows of `octets` in all, by statements of 512, 256, … 1 rows. Raises sqlite3.Error."""
-    affordable = max(1, _MOST_OCTETS * len(rows) // octets) if octets else MOST_ROWS
+    affordable = max(1, _MOST_BYTES * len(rows) // octets) if octets else MOST_ROWS
     at, left = 0, len(rows)
     while left:
         size = min(MOST_ROWS, _power_of_two_within(min(left, affordable)))

@@ -6,7 +6,7 @@ and stop, the committer's in between; `info` may be asked at any time.
 Always true between calls:
 - what `commit` returned from is on disk, whatever happens next (`durability="process"`: unless power is lost);
 - a message row exists exactly while some queue's entry points at it: its own column or a row of `entries`;
-- a run exists while one of its messages is in its queue;
+- a message block exists while one of its messages is in its queue;
 - a message whose body is in parts has all of them, and parts that belong to no message are deleted in time;
 - `meta.clean` is 1 only after `close`, so a run that ended otherwise is known as such;
 - after a failure other than a full disk nothing is written any more: a sync that failed once may be reported
@@ -55,18 +55,18 @@ from amqpd.store.sqlite.rows import (
     MESSAGE_COLUMNS,
     TABLES,
     message_rows,
-    octets_of_large,
+    size_of_large,
     with_states,
 )
-from amqpd.store.sqlite.message_blocks import RunRow, pack_runs
-from amqpd.store.sqlite.block_index import Runs
+from amqpd.store.sqlite.message_blocks import BlockRow, pack_blocks
+from amqpd.store.sqlite.block_index import BlockIndex
 from amqpd.store.sqlite.statements import ORPHAN_ROWS, COUNT_MESSAGES, change_numbers, insert_large, insert_rows
 from amqpd.wording import counted
 
 Durability = Literal["power", "process"]
 
-LARGEST_LOG = 8 << 20       # octets of the write-ahead log before it is written back, which takes 10 ms or so
-LONG_LOG = 2 * LARGEST_LOG  # from which to write it back takes so long that it matters
+LARGEST_WAL = 8 << 20       # bytes of the write-ahead log before it is written back, which takes 10 ms or so
+LONG_WAL = 2 * LARGEST_WAL  # from which to write it back takes so long that it matters
 KEPT_FREE_PAGES = 4_096     # 16 MiB of the file that are not given back
 SHRINK_PAGES = 1_024        # at once: some milliseconds and a sync
 BACKUP_PAGES = 128          # of 4 KiB, between two commits: about a millisecond
@@ -108,9 +108,9 @@ class Store:
         self._was_clean = was_clean
         self._now = now
         self.is_checkpoint_long = False     # whether the log was that large when `is_checkpoint_due` was last asked
-        self._runs = Runs(connection)
+        self._blocks = BlockIndex(connection)
         self._parts = BodyParts(connection)
-        self._logs = 0                  # write-ahead logs that there were before this one
+        self._wal_count = 0             # write-ahead logs that there were before this one
         self._is_wal_noted = False
         self._messages = self._damaged = 0
         self._reader: MessageReader | None = None
@@ -155,13 +155,13 @@ class Store:
             schema.upgrade(connection, self._path)
             meta = dict(connection.execute("SELECT key, value FROM meta"))
         logs = wal_number.number_in(meta)
-        self._logs = logs if isinstance(logs, int) else 0
+        self._wal_count = logs if isinstance(logs, int) else 0
         with self._guarded():
             self._files.begin((self._path, self._wal_path), self._path.with_name(files.LOCK))
         self.first_number = meta["epoch"] + 1 << schema.EPOCH_SHIFT
 
     def load(self, read_properties: Callable[[bytes], MessageProperties]) -> Recovered:
-        """Read back all but contents, once, before the first commit. `read_properties` reads the octets of properties.
+        """Read back all but contents, once, before the first commit. `read_properties` reads the bytes of properties.
 
         Those messages count as redelivered that `close` was told of, or that the watermarks of the last run cover. What
         is of no use to any queue is set aside and logged. Raises StoreError.
@@ -169,7 +169,7 @@ class Store:
         self._reader = MessageReader(read_properties)
         with self._transaction() as connection:
             try:
-                recovered = recover(connection, self._reader, self._runs, was_clean=self._was_clean, now=self._now)
+                recovered = recover(connection, self._reader, self._blocks, was_clean=self._was_clean, now=self._now)
             except (KeyError, TypeError, ValueError) as error:
                 raise self._failed(from_damage(error, self._path)) from error
             self._parts.load(self.first_number)
@@ -203,24 +203,24 @@ class Store:
         """
         assert self._reader is not None
         with self._guarded() as connection:
-            in_runs, alone = self._runs.split(numbers)
-            messages, damaged = self._reader.fetch(connection, alone)
-            damaged_runs = []
-            for first, bits in in_runs.items():
-                found = self._reader.read_run(first, *self._runs.read(first)[1:], bits)
+            in_blocks, single = self._blocks.split(numbers)
+            messages, damaged = self._reader.fetch(connection, single)
+            damaged_blocks = []
+            for first, bits in in_blocks.items():
+                found = self._reader.read_block(first, *self._blocks.read(first)[1:], bits)
                 messages += found
                 if len(found) < bits.bit_count():
-                    damaged_runs.append(first)
-        if damaged or damaged_runs:
-            self._set_aside(damaged, damaged_runs)
-        if damaged_runs:
-            messages += self._fetch_alone(sorted({*numbers}.difference([m.number for m in messages], damaged)))
-        if len(in_runs) + bool(alone) > 1:
+                    damaged_blocks.append(first)
+        if damaged or damaged_blocks:
+            self._set_aside(damaged, damaged_blocks)
+        if damaged_blocks:
+            messages += self._fetch_single_rows(sorted({*numbers}.difference([m.number for m in messages], damaged)))
+        if len(in_blocks) + bool(single) > 1:
             messages.sort(key=number_of)
         return messages
 
-    def _fetch_alone(self, numbers: list[int]) -> list[Message]:
-        """Fetch messages that were sound in a damaged run, and have rows of their own now."""
+    def _fetch_single_rows(self, numbers: list[int]) -> list[Message]:
+        """Fetch messages that were sound in a damaged block, and have rows of their own now."""
         assert self._reader is not None
         with self._guarded() as connection:
             messages, damaged = self._reader.fetch(connection, numbers)
@@ -228,16 +228,16 @@ class Store:
             self._set_aside(damaged, [])
         return messages
 
-    def _set_aside(self, damaged: list[int], damaged_runs: list[int]) -> None:
+    def _set_aside(self, damaged: list[int], damaged_blocks: list[int]) -> None:
         assert self._reader is not None
         now, before = int(time.time()), self._damaged
         with self._transaction() as connection:
-            queues = queues_of(connection, damaged, damaged_runs)
+            queues = queues_of(connection, damaged, damaged_blocks)
             set_aside(connection, damaged, now)
             self._parts.leave(damaged)
-            for first in damaged_runs:
-                self._runs.dissolve(first, now, self._reader.can_read)
-            self._runs.write()
+            for first in damaged_blocks:
+                self._blocks.dissolve(first, now, self._reader.can_read)
+            self._blocks.write()
             self._count_all()
         self._warn_of_damage(self._damaged - before, queues)
 
@@ -261,7 +261,7 @@ class Store:
             added = self._insert(batch)
             removed += self._settle(batch.settled)
             self._count_deliveries(batch)
-            self._runs.write()
+            self._blocks.write()
             if self._parts.has_dead:
                 self._parts.delete(DELETED_WITH_BATCH)
             if batch.clock_behind_ms is not None:
@@ -307,7 +307,7 @@ class Store:
         """Delete all messages of these queues, but for those that are in others too; says how many."""
         execute, listed = self._connection.execute, (json.dumps(queues),)
         of_queues = "queue IN (SELECT value FROM json_each(?))"
-        removed = self._runs.drop_queues(queues)
+        removed = self._blocks.drop_queues(queues)
         removed += execute(f"DELETE FROM message_rows WHERE {of_queues}", listed).rowcount
         shared = execute(f"SELECT DISTINCT number FROM entries WHERE {of_queues} ORDER BY number", listed).fetchall()
         execute(f"DELETE FROM entries WHERE {of_queues}", listed)
@@ -318,14 +318,14 @@ class Store:
     def _insert(self, batch: Batch) -> int:
         """Write what is published, with its expiries and delivery counts; says how many messages that is."""
         connection = self._connection
-        runs: list[RunRow] = []
-        alone: dict[int, Mapping[int, Message]] = {}
+        blocks: list[BlockRow] = []
+        single: dict[int, Mapping[int, Message]] = {}
         for queue, messages in batch.published.items():
-            more, alone[queue] = pack_runs(queue, messages, batch.marked(queue))
-            runs += more
-        added = self._runs.add(runs)
-        rows, large, entries = message_rows(alone, batch.written)
-        octets = max(0, batch.weight - octets_of_large(large))
+            more, single[queue] = pack_blocks(queue, messages, batch.marked(queue))
+            blocks += more
+        added = self._blocks.add(blocks)
+        rows, large, entries = message_rows(single, batch.written)
+        octets = max(0, batch.weight - size_of_large(large))
         if not (batch.expiries or batch.deliveries):
             insert_rows(connection, "message_rows", MESSAGE_COLUMNS, rows, octets)
             insert_large(connection, "message_rows", MESSAGE_COLUMNS, large)
@@ -345,7 +345,7 @@ class Store:
         for queue, counts in batch.deliveries.items():
             alike: dict[int, list[int]] = {}
             numbers = sorted(counts.keys() - batch.published.get(queue, {}).keys())
-            self._runs.take_out(numbers)
+            self._blocks.take_out(numbers)
             for number in numbers:
                 alike.setdefault(counts[number], []).append(number)
             for count, numbers in alike.items():
@@ -355,14 +355,14 @@ class Store:
 
     def _settle(self, settled: Mapping[int, list[int]]) -> int:
         """Delete what has left its queue; says how many messages went with it."""
-        alone = {queue: self._runs.settle(sorted(left)) for queue, left in settled.items()}
+        single = {queue: self._blocks.settle(sorted(left)) for queue, left in settled.items()}
         count = sum(map(len, settled.values()))
-        numbers = sorted({*chain.from_iterable(alone.values())})
+        numbers = sorted({*chain.from_iterable(single.values())})
         # Such a message is in one queue, so whoever settled it was the only one who could.
-        removed = count - sum(map(len, alone.values()))
+        removed = count - sum(map(len, single.values()))
         removed += change_numbers(self._connection, "DELETE FROM message_rows WHERE queue IS NOT NULL", numbers)
         if removed != count:
-            for queue, left in alone.items():
+            for queue, left in single.items():
                 change_numbers(self._connection, "DELETE FROM entries WHERE queue = ?", left, queue)
             removed += self._drop_unheld(numbers)
         self._parts.settle(numbers)
@@ -374,12 +374,12 @@ class Store:
         return change_numbers(self._connection, f"DELETE FROM message_rows WHERE {unheld}", numbers)
 
     def is_checkpoint_due(self) -> bool:
-        """Return whether the log has passed `LARGEST_LOG`; its size is noted meanwhile. Raises StoreError."""
+        """Return whether the log has passed `LARGEST_WAL`; its size is noted meanwhile. Raises StoreError."""
         with self._guarded():
             size = self._size_of(self._wal_path)
             self._files.grown(self._wal_path, size)
-            self.is_checkpoint_long = size > LONG_LOG
-            return size > LARGEST_LOG
+            self.is_checkpoint_long = size > LONG_WAL
+            return size > LARGEST_WAL
 
     def checkpoint_if_due(self) -> None:
         """Write the log back into the file when that is due. Raises StoreFull, StoreError."""
@@ -407,13 +407,13 @@ class Store:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             # SQLite does not, and a log that is written over an older one cannot be told from a damaged one.
             files.sync_file(self._wal_path)
-        self._logs += self._is_wal_noted
+        self._wal_count += self._is_wal_noted
         self._is_wal_noted = False
 
     @property
     def has_to_sweep(self) -> bool:
         """Return whether there is anything that `sweep` would delete."""
-        return self._runs.has_emptied or self._parts.has_dead
+        return self._blocks.has_emptied or self._parts.has_dead
 
     def sweep(self) -> bool:
         """Delete a piece of what a purge, a deleted queue or a large message has left; says whether there is more.
@@ -421,7 +421,7 @@ class Store:
         Each commit does as much. Raises StoreFull, StoreError.
         """
         with self._transaction():
-            self._runs.write()
+            self._blocks.write()
             self._parts.delete(DELETED_AT_ONCE)
         self.checkpoint_if_due()
         return self.has_to_sweep
@@ -463,12 +463,12 @@ class Store:
         self.check_files()
         with self._transaction() as connection:
             for queue, numbers in redelivered.items():
-                self._runs.mark_redelivered(sorted(numbers))
+                self._blocks.mark_redelivered(sorted(numbers))
                 for table in ("message_rows", "entries"):
                     connection.execute(
                         f"UPDATE {table} SET redelivered = 1 WHERE queue = ? AND redelivered = 0 "
                         "AND number IN (SELECT value FROM json_each(?))", (queue, json.dumps(list(numbers))))
-            self._runs.write()
+            self._blocks.write()
             connection.execute("UPDATE queue_rows SET delivery_watermark = 0 WHERE delivery_watermark > 0")
             for queue, number in redelivered_to.items():
                 connection.execute("UPDATE queue_rows SET delivery_watermark = ? WHERE number = ?", (number, queue))
@@ -510,10 +510,10 @@ class Store:
 
     def check(self) -> None:
         """Assert what must hold between calls."""
-        astray = self._connection.execute(ORPHAN_ROWS).fetchall()
-        assert not astray, f"message rows and entries disagree: {astray}"
+        orphans = self._connection.execute(ORPHAN_ROWS).fetchall()
+        assert not orphans, f"message rows and entries disagree: {orphans}"
         assert self._messages == self._connection.execute(COUNT_MESSAGES).fetchone()[0]
-        self._runs.check()
+        self._blocks.check()
         self._parts.check()
 
     # Failing
@@ -526,22 +526,22 @@ class Store:
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 if not self._is_wal_noted:
-                    connection.execute(_SET_META, (WAL_NUMBER, self._logs + 1))
+                    connection.execute(_SET_META, (WAL_NUMBER, self._wal_count + 1))
                 connection.execute("COMMIT")
-                self._runs.keep()
+                self._blocks.keep()
                 self._parts.keep()
                 if not self._is_wal_noted:
-                    self._note_log()
+                    self._note_wal()
             finally:
-                self._runs.forget()
+                self._blocks.forget()
                 self._parts.forget()
                 if connection.in_transaction:
                     with suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")
 
-    def _note_log(self) -> None:
+    def _note_wal(self) -> None:
         try:
-            wal_number.note(self._path, self._logs + 1)
+            wal_number.note(self._path, self._wal_count + 1)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise

@@ -4,17 +4,17 @@ They are in every store, so in every backup. `messages` has a row for each messa
 
 - `vhost`, `queue`, `number`: where it is; numbers rise in publish order, and are the same in all its queues;
 - `exchange`, `routing_key`: what it was published with;
-- `size`, `text`: the octets of its body, and the body as text, where it is: without control characters, ASCII of
+- `size`, `text`: the bytes of its body, and the body as text, where it is: without control characters, ASCII of
   any length or UTF-8 up to 4 KiB; else NULL;
 - `redelivered`: 1 if it has been with somebody, as far as the last clean stop knew;
 - `deliveries`: how many there were when it was last put back;
 - `expires`, `expires_at`: its end as text, in UTC, and in milliseconds since 1970, or NULL;
-- `properties`, `body`: octets; properties are flags and values as in a content header (Spec: §4.2.6.1).
+- `properties`, `body`: bytes; properties are flags and values as in a content header (Spec: §4.2.6.1).
 
 `queues` has a row for each durable queue: `vhost`, `name`, `type`, `auto_delete`, `arguments` as JSON, `messages`,
 how many there are, `octets`, those of their bodies, and `number`, which tells it from an earlier one of its name.
 
-They stand on a third, `block_heads`, which takes runs apart, and is ours to change too.
+They stand on a third, `block_heads`, which takes blocks apart, and is ours to change too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _after_ascii(octets: str) -> str:
     return f"CAST(ltrim(CAST({octets} AS TEXT), char(9, 10, 13) || {_ASCII}) AS BLOB)"
 
 
-# The characters beyond ASCII, in hexadecimal digits, by how many octets they have (RFC 3629 §4).
+# The characters beyond ASCII, in hexadecimal digits, by how many bytes they have (RFC 3629 §4).
 _CHARACTERS = {
     2: ("C[2-9A-F][89AB]*", "D?[89AB]*"),
     3: ("E0[AB]?[89AB]*", "E[1-9ABCEF][89AB]?[89AB]*", "ED[89]?[89AB]*"),
@@ -41,26 +41,26 @@ _OCTETS_OF_FIRST = " ".join([
     f"WHEN hex(substr(rest, 1, 4)) GLOB '{pattern}' THEN {octets}"
     for octets, patterns in _CHARACTERS.items() for pattern in patterns])
 
-# There is no function that reads an octet as a number, but one that finds it here.
+# There is no function that reads a byte as a number, but one that finds it here.
 _OCTETS = f"x'{bytes(range(256)).hex()}'"
 
 
 def _number(octets: str, at: int, size: int) -> str:
-    """The big-endian number in some of these octets."""
+    """The big-endian number in some of these bytes."""
     return "(" + " + ".join([
         f"(instr({_OCTETS}, substr({octets}, {at + place + 1}, 1)) - 1) * {256 ** (size - 1 - place)}"
         for place in range(size)]) + ")"
 
 
 # What `message_blocks.py` says of heads and flags. The limit, which is none, keeps SQLite from taking all heads to hand
-# for each octet that is asked for below.
-_RUN_HEADS = f"""
+# for each byte that is asked for below.
+_BLOCK_HEADS = f"""
     CREATE VIEW block_heads AS
     WITH RECURSIVE places (at) AS (
         SELECT 0 UNION ALL SELECT at + 1 FROM places WHERE at + 1 < (SELECT max(count) FROM message_blocks)
     ), pieces (first, queue, flags, head) AS (
-        SELECT run.first, queue, flags, substr(heads, 1 + at * {HEAD.size}, {HEAD.size})
-        FROM message_blocks AS run LEFT JOIN block_flags AS mark ON mark.first = run.first
+        SELECT block.first, queue, flags, substr(heads, 1 + at * {HEAD.size}, {HEAD.size})
+        FROM message_blocks AS block LEFT JOIN block_flags AS mark ON mark.first = block.first
         CROSS JOIN places ON at * {HEAD.size} < length(heads) LIMIT -1 OFFSET 0
     ), heads (first, queue, flags, place, start, exchange_size, key_size, properties_size, body_size) AS (
         SELECT
@@ -80,13 +80,13 @@ _PROPERTIES_START = f"{_CONTENT_START} + {BODY_OFFSET_IN_HEADER_FRAME}"
 
 
 def _part(column: str, start: str, size: str) -> str:
-    """A part of a message, which is in a column of its row, or in a run."""
+    """A part of a message, which is in a column of its row, or in a block."""
     return f"""
         CASE WHEN place.first IS NULL THEN message.{column}
-        ELSE substr(run.contents, {start}, place.{size}) END"""
+        ELSE substr(block.contents, {start}, place.{size}) END"""
 
 
-# SQLite takes all contents of a run to hand for each part of a message: nobody pays for parts that are not asked for.
+# SQLite takes all contents of a block to hand for each part of a message: nobody pays for parts that are not asked for.
 _BODY = f"""
         CASE WHEN message.body_id IS NULL
         THEN {_part("body", f"{_PROPERTIES_START} + place.properties_size + 8", "body_size")}
@@ -96,7 +96,7 @@ _BODY = f"""
 _SIZE = "coalesce(place.body_size, message.body_size, length(message.body))"
 
 # From one character beyond ASCII to the next; what is none makes the rest NULL, which ends the walk. A cast alone
-# would do for SQLite, but what it makes of other octets than UTF-8 cannot be read by Python.
+# would do for SQLite, but what it makes of other bytes than UTF-8 cannot be read by Python.
 _IS_UTF8 = f"""EXISTS (
     WITH RECURSIVE walk (rest) AS (
         SELECT {_after_ascii(_BODY)}
@@ -130,7 +130,7 @@ _MESSAGES = f"""
         FROM block_heads
     ) AS place
     LEFT JOIN message_rows AS message ON place.first IS NULL AND message.number = place.number
-    LEFT JOIN message_blocks AS run ON run.first = place.first
+    LEFT JOIN message_blocks AS block ON block.first = place.first
     JOIN queue_rows AS queue ON queue.number = place.queue
     WHERE place.first IS NOT NULL OR message.number IS NOT NULL"""
 
@@ -147,17 +147,17 @@ _QUEUES = f"""
         (SELECT count(*) FROM message_rows AS message WHERE message.queue = queue.number)
             + (SELECT count(*) FROM entries WHERE entries.queue = queue.number)
             + (SELECT coalesce(sum({COUNT_WAITING}), 0)
-               FROM message_blocks AS run LEFT JOIN block_flags USING (first)
-               WHERE run.queue = queue.number) AS messages,
+               FROM message_blocks AS block LEFT JOIN block_flags USING (first)
+               WHERE block.queue = queue.number) AS messages,
         (SELECT coalesce(sum(coalesce(message.body_size, length(message.body))), 0) FROM message_rows AS message
          WHERE message.queue = queue.number)
             + (SELECT coalesce(sum(coalesce(message.body_size, length(message.body))), 0)
                FROM entries JOIN message_rows AS message ON message.number = entries.number
                WHERE entries.queue = queue.number)
-            + (SELECT coalesce(sum(bytes), 0) FROM message_blocks AS run
-               WHERE run.queue = queue.number AND first NOT IN (SELECT first FROM block_flags))
+            + (SELECT coalesce(sum(bytes), 0) FROM message_blocks AS block
+               WHERE block.queue = queue.number AND first NOT IN (SELECT first FROM block_flags))
             + coalesce(marked.bytes, 0) AS octets,
         number
     FROM queue_rows AS queue LEFT JOIN marked ON marked.queue = queue.number"""
 
-VIEWS = (_RUN_HEADS, _MESSAGES, _QUEUES)
+VIEWS = (_BLOCK_HEADS, _MESSAGES, _QUEUES)

@@ -72,7 +72,7 @@ def _find_damage(log: BinaryIO, page_size: int) -> int | None:
     words = _words_of(header[:-8], is_big=is_big)
     if magic in (_MAGIC, _MAGIC + 1) and _added(words, len(words), _SUMMED_OF_HEADER) == [(sum_1, sum_2)]:
         return _first_broken(_frames(log, size_of_pages, (sum_1, sum_2), is_big=is_big), (salt_1, salt_2))
-    # Nothing that it says can be relied on: the frames tell which salts are right, and which order of octets is.
+    # Nothing that it says can be relied on: the frames tell which salts are right, and which order of bytes is.
     for is_big in (False, True):
         log.seek(_HEADER.size)
         if _first_broken(_frames(log, page_size, (sum_1, sum_2), is_big=is_big), None) is not None:

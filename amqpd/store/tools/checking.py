@@ -21,7 +21,7 @@ from amqpd.store.sqlite.recovery import survey
 from amqpd.store.sqlite.restoring import definition_of, restore
 from amqpd.store.sqlite.rows import TABLES, checksum_of
 from amqpd.store.sqlite.message_blocks import Record, records_of
-from amqpd.store.sqlite.block_index import SELECT_RUNS, parse_run
+from amqpd.store.sqlite.block_index import SELECT_BLOCKS, parse_block
 from amqpd.store.sqlite.schema import format_of_tables
 from amqpd.store.sqlite.statements import COUNT_MESSAGES, ORPHAN_ROWS
 from amqpd.store.tools.stopped import Progress, nothing
@@ -31,7 +31,7 @@ MOST_FINDINGS = 100         # of one kind
 DOES_NOT_FIT = "does not fit its checksum"
 LACKS_PARTS = "lacks parts of its body"
 _EVERY = 1_000              # messages between two steps of progress
-_RUN = "first, CAST(heads AS BLOB), CAST(contents AS BLOB)"
+_BLOCK = "first, CAST(heads AS BLOB), CAST(contents AS BLOB)"
 _COLUMNS = "number, CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, body, checksum, body_id, body_size"
 
 _ODD_STATE = (
@@ -49,7 +49,7 @@ def findings(connection: sqlite3.Connection, progress: Progress = nothing) -> It
     yield from _or_unreadable("definitions", _of_definitions(connection))
     yield from _or_unreadable("messages and entries", _of_places(connection))
     yield from _or_unreadable("messages", _of_messages(connection, progress))
-    yield from _or_unreadable("runs of messages", _of_runs(connection))
+    yield from _or_unreadable("message blocks", _of_blocks(connection))
     yield from _or_unreadable("what a start reads", _of_start(connection))
 
 
@@ -111,22 +111,22 @@ def _of_messages(connection: sqlite3.Connection, progress: Progress) -> Iterator
 
 
 def _messages(connection: sqlite3.Connection) -> Iterator[tuple[int, str]]:
-    """The numbers of all messages, and what is wrong with each; of a run also those that have left it."""
+    """The numbers of all messages, and what is wrong with each; of a block also those that have left it."""
     reader = MessageReader(read_own_properties)
     for number, *columns, body_id, body_size in connection.execute(f"SELECT {_COLUMNS} FROM message_rows"):
         yield number, flaw_of(reader, *columns, parts=sum_of_parts(connection, body_id, body_size))
-    for first, heads, contents in connection.execute(f"SELECT {_RUN} FROM message_blocks"):
+    for first, heads, contents in connection.execute(f"SELECT {_BLOCK} FROM message_blocks"):
         for record in records_of(heads, contents):
             yield first + record.place, flaw_of_record(reader, record)
 
 
-def _of_runs(connection: sqlite3.Connection) -> Iterator[str]:
-    """What does not fit together in a run."""
-    for row in connection.execute(SELECT_RUNS):
+def _of_blocks(connection: sqlite3.Connection) -> Iterator[str]:
+    """What does not fit together in a block."""
+    for row in connection.execute(SELECT_BLOCKS):
         try:
-            parse_run(row)
+            parse_block(row)
         except (TypeError, ValueError) as error:
-            yield f"the run of messages from {row[0]} on is damaged: {error}"
+            yield f"the message block from {row[0]} on is damaged: {error}"
 
 
 def _of_start(connection: sqlite3.Connection) -> Iterator[str]:
@@ -169,7 +169,7 @@ def flaw_of(
     reader: MessageReader, exchange: object, routing_key: object, properties: object, body: object, checksum: object,
     *, parts: SumOfParts | None = None,
 ) -> str:
-    """Return what is wrong with the row of a message, or nothing; names as octets."""
+    """Return what is wrong with the row of a message, or nothing; names as bytes."""
     if not (isinstance(exchange, bytes) and isinstance(routing_key, bytes)
             and isinstance(properties, bytes) and isinstance(body, bytes)):
         return DOES_NOT_FIT
@@ -193,7 +193,7 @@ def flaw_of(
 
 
 def flaw_of_record(reader: MessageReader, record: Record) -> str:
-    """Return what is wrong with a message of a run, or nothing."""
+    """Return what is wrong with a message of a block, or nothing."""
     if not record.is_sound:
         return DOES_NOT_FIT
     return flaw_of(

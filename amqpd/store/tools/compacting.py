@@ -17,11 +17,11 @@ from amqpd.store.tools.copies import expect_sound
 from amqpd.store.tools.stopped import Progress, held, nothing
 
 _STEPS = 200_000        # of SQLite's machine, between two of progress
-_SPARE = 1 << 20        # octets that a full disk should still have
+_SPARE = 1 << 20        # bytes that a full disk should still have
 
 
 def compact(directory: Path, progress: Progress = nothing) -> tuple[int, int]:
-    """Write the store anew, without the room that is free in it; says its octets before and after.
+    """Write the store anew, without the room that is free in it; says its bytes before and after.
 
     Raises StoreError, and leaves the store as it was: where the disk has no room for both, for example.
     """

@@ -25,7 +25,7 @@ from amqpd.store.tools.checking import findings
 from amqpd.store.tools.stopped import (
     Progress,
     column_in,
-    expect_log,
+    expect_wal,
     file_of,
     has_blocks,
     held,
@@ -72,7 +72,7 @@ def backup(directory: Path, target: Path, progress: Progress = nothing) -> int:
     """Copy a stopped store to a new directory; says how many messages it has. Raises StoreError."""
     with held(directory) as path, new_directory(target) as copy:
         with reading(path) as (connection, _):
-            expect_log(path, connection)
+            expect_wal(path, connection)
             copy_pages(connection, copy, pages=_PAGES, between=_copied(progress))
         return finish(copy, path)
 

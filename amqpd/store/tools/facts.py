@@ -8,7 +8,7 @@ import msgspec
 
 from amqpd.store.sqlite.recovery import COPIED
 from amqpd.store.sqlite.statements import COUNT_MESSAGES
-from amqpd.store.tools.stopped import held, misses_log, name_in, reading
+from amqpd.store.tools.stopped import held, misses_wal, name_in, reading
 
 _COUNTED = ("vhosts", "users", "policies", "exchanges", "queue_rows", "bindings")
 
@@ -20,7 +20,7 @@ class MessageProperties(msgspec.Struct, frozen=True):
     format: int
     was_clean: bool
     is_copy: bool
-    misses_log: bool
+    misses_wal: bool
     octets: int
     free_octets: int
     wal_bytes: int
@@ -38,5 +38,5 @@ def facts(directory: Path) -> MessageProperties:
         counts = {what: connection.execute(query).fetchone()[0] for what, query in queries.items()}
         log = path.with_name(path.name + "-wal")
         return MessageProperties(
-            path, found, bool(meta.get("clean")), bool(meta.get(COPIED)), misses_log(path, connection),
+            path, found, bool(meta.get("clean")), bool(meta.get(COPIED)), misses_wal(path, connection),
             path.stat().st_size, page_size * free, log.stat().st_size if log.exists() else 0, counts)

@@ -51,7 +51,7 @@ from amqpd.store.tools.stopped import (
 _LARGEST = (1 << 63) - 1
 _EVERY = 1_000      # messages between two steps of progress
 _CHECKED = "CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, body, checksum"
-_RUN = "first, queue, CAST(heads AS BLOB), CAST(contents AS BLOB)"
+_BLOCK = "first, queue, CAST(heads AS BLOB), CAST(contents AS BLOB)"
 _MESSAGE = ("number", "queue", "redelivered", "expires_at", "deliveries", "exchange", "routing_key", "properties",
             "checksum", "body", "body_id", "body_size")
 
@@ -129,7 +129,7 @@ class _Rescue:
         """Bring over messages that are sound, each into its queues."""
         self._read_entries()
         total = self._count()
-        for done, (row, is_good) in enumerate(chain(self._own_rows(), self._rows_of_runs()), 1):
+        for done, (row, is_good) in enumerate(chain(self._own_rows(), self._rows_of_blocks()), 1):
             if done % _EVERY == 0:
                 progress(done, total)
             self._save(row, now, is_good=is_good)
@@ -151,12 +151,12 @@ class _Rescue:
         names = [*_MESSAGE] if has_parts(self._format) else [*_MESSAGE[:-2], "NULL", "NULL"]
         return ", ".join(names)
 
-    def _rows_of_runs(self) -> Iterator[tuple[Row, bool]]:
-        """What the rows of messages in runs would be."""
+    def _rows_of_blocks(self) -> Iterator[tuple[Row, bool]]:
+        """What the rows of messages in blocks would be."""
         if not has_blocks(self._format):
             return
-        on_disk = dict(self._known_runs)
-        for first, queue, heads, contents in self._rows("message_blocks", _RUN):
+        on_disk = dict(self._known_blocks)
+        for first, queue, heads, contents in self._rows("message_blocks", _BLOCK):
             on_disk.pop(first, None)
             waiting, redelivered = self._flags.get(first, (-1, 0))
             for number, record, was_delivered in taken_apart(first, heads, contents, waiting, redelivered):
@@ -170,7 +170,7 @@ class _Rescue:
 
     @cached_property
     def _flags(self) -> dict[int, tuple[int, int]]:
-        """Which messages of a run wait, and which were delivered, where that can be read and is not as it was."""
+        """Which messages of a block wait, and which were delivered, where that can be read and is not as it was."""
         return {
             first: unpack_flags(flags) for first, flags in self._rows(
                 "block_flags", f"first, CAST({column_in(self._format, 'flags')} AS BLOB)")
@@ -255,8 +255,8 @@ class _Rescue:
         return sorted(number for number in known if isinstance(number, int))
 
     @cached_property
-    def _known_runs(self) -> dict[int, int]:
-        """How many messages were in the runs that the index knows, by their first numbers."""
+    def _known_blocks(self) -> dict[int, int]:
+        """How many messages were in the blocks that the index knows, by their first numbers."""
         known: dict[int, int] = {}
         with suppress(*UNREADABLE):
             table = name_in(self._format, "message_blocks")
@@ -266,7 +266,7 @@ class _Rescue:
 
     def _known_in(self, table: str) -> list[int]:
         if table == "message_blocks":
-            return sorted(self._known_runs)
+            return sorted(self._known_blocks)
         return self._known if table == "message_rows" else []
 
     def _count(self) -> int:

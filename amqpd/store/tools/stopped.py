@@ -165,16 +165,16 @@ def _view_of(format_: int, table: str, added: list[str]) -> str:
     return f"CREATE TEMP VIEW {table} AS SELECT {', '.join([*columns, *added])} FROM main.{name_in(format_, table)}"
 
 
-def misses_log(path: Path, connection: sqlite3.Connection) -> bool:
+def misses_wal(path: Path, connection: sqlite3.Connection) -> bool:
     """Whether somebody has taken the log away that this store ended with."""
     number = wal_number.number_in(dict(connection.execute("SELECT key, value FROM meta")))
     log = path.with_name(path.name + "-wal")
     return not log.exists() and number is not None and wal_number.is_missed(path, number)
 
 
-def expect_log(path: Path, connection: sqlite3.Connection) -> None:
+def expect_wal(path: Path, connection: sqlite3.Connection) -> None:
     """See that nobody has. Raises StoreError."""
-    if misses_log(path, connection):
+    if misses_wal(path, connection):
         raise wal_number.missing(path)
 
 

@@ -18,11 +18,11 @@ from amqpd.store.sqlite import block_index, message_blocks
 from amqpd.store.sqlite.message_blocks import (
     FEWEST,
     LARGEST,
-    MOST_OCTETS,
+    MOST_BYTES,
     SPAN,
     bits_of,
     pack_flags,
-    pack_runs,
+    pack_blocks,
     unpack_flags,
 )
 from amqpd.store.tools.salvaging import salvage
@@ -38,23 +38,23 @@ def run_of(numbers) -> list:
 
 
 def packed(messages, marked=()) -> tuple[list[list[int]], list[int]]:
-    """The numbers of the messages of each run, and of those that are in none."""
-    rows, alone = pack_runs(1, {m.number: m for m in messages}, marked)
-    runs = [[row[0] + place for place, _ in message_blocks.places_and_sizes(row[5])] for row in rows]
-    for row, numbers in zip(rows, runs):
+    """The numbers of the messages of each block, and of those that are in none."""
+    rows, single = pack_blocks(1, {m.number: m for m in messages}, marked)
+    blocks = [[row[0] + place for place, _ in message_blocks.places_and_sizes(row[5])] for row in rows]
+    for row, numbers in zip(rows, blocks):
         sizes = [m.body_size for m in messages if m.number in numbers]
         assert row[:5] == (numbers[0], numbers[-1], 1, len(numbers), sum(sizes))
-    return runs, sorted(alone)
+    return blocks, sorted(single)
 
 
 # Which do
 
-def test_a_run_has_sixteen_messages_or_more():
+def test_a_block_has_sixteen_messages_or_more():
     assert packed(run_of(range(1, FEWEST))) == ([], [*range(1, FEWEST)])
     assert packed(run_of(range(1, FEWEST + 1))) == ([[*range(1, FEWEST + 1)]], [])
 
 
-def test_a_run_is_in_the_order_of_numbers():
+def test_a_block_is_in_the_order_of_numbers():
     assert packed(run_of(range(40, 0, -1))) == ([[*range(1, 41)]], [])
 
 
@@ -75,13 +75,13 @@ def test_a_message_with_marks_has_a_row_of_its_own(store, journal, on_disk):
     assert on_disk("SELECT first, last, count FROM message_blocks") == [(1, 30, 28)]
 
 
-def test_a_run_ends_where_it_is_large_or_its_numbers_are_far_apart():
+def test_a_block_ends_where_it_is_large_or_its_numbers_are_far_apart():
     bodies = [message(number, bytes(1_000)) for number in range(1, 100)]
-    runs, alone = packed(bodies)
-    sizes = [sum([len(bodies[number - 1].content) + len(bodies[number - 1].route.octets) for number in run])
-             for run in runs]
-    assert len(runs) > 2 and len(alone) < FEWEST
-    assert all(MOST_OCTETS <= size < MOST_OCTETS + LARGEST for size in sizes)
+    blocks, single = packed(bodies)
+    sizes = [sum([len(bodies[number - 1].content) + len(bodies[number - 1].route.octets) for number in block])
+             for block in blocks]
+    assert len(blocks) > 2 and len(single) < FEWEST
+    assert all(MOST_BYTES <= size < MOST_BYTES + LARGEST for size in sizes)
     assert packed(run_of([*range(1, 21), *range(SPAN + 1, SPAN + 21)])) == (
         [[*range(1, 21)], [*range(SPAN + 1, SPAN + 21)]], [])
     assert packed(run_of([*range(1, 21), *range(SPAN + 1, SPAN + 10)])) == (
@@ -92,7 +92,7 @@ def test_a_run_ends_where_it_is_large_or_its_numbers_are_far_apart():
     message(1, b""), message(1, properties=b"\x00\x00"), message(1, exchange="e" * 255, routing_key="k" * 255),
     message(1, exchange="Ünïcode", routing_key="nul \x00"),
 ], ids=["empty", "no properties", "long names", "odd names"])
-def test_a_message_in_a_run_comes_back_octet_for_octet(store, journal, after_crash, sent):
+def test_a_message_in_a_block_comes_back_octet_for_octet(store, journal, after_crash, sent):
     run = [sent, *run_of(range(2, 31))]
     journal.published(ONE, run)
     save(store, journal)
@@ -106,7 +106,7 @@ def test_a_message_in_a_run_comes_back_octet_for_octet(store, journal, after_cra
 
 @pytest.fixture
 def saved(store, journal):
-    """Messages 1 to 60 of the first queue and 101 to 160 of both queues in turn, in runs on disk."""
+    """Messages 1 to 60 of the first queue and 101 to 160 of both queues in turn, in blocks on disk."""
     first, both = run_of(range(1, 61)), run_of(range(101, 161))
     journal.published(ONE, first)
     save(store, journal)
@@ -116,7 +116,7 @@ def saved(store, journal):
     return {m.number: m for m in first + both}
 
 
-def test_a_run_is_deleted_with_its_last_message(store, journal, saved, on_disk):
+def test_a_block_is_deleted_with_its_last_message(store, journal, saved, on_disk):
     settle(journal, ONE, [saved[number] for number in range(1, 60)])
     save(store, journal)
     assert on_disk("SELECT count(*) FROM message_blocks WHERE first = 1") == [(1,)]
@@ -127,13 +127,13 @@ def test_a_run_is_deleted_with_its_last_message(store, journal, saved, on_disk):
     assert store.info().messages == 60
 
 
-def test_messages_are_read_from_any_runs_and_rows(store, journal, saved):
-    alone = [message(number) for number in (200, 201)]
-    journal.published(ONE, alone)
+def test_messages_are_read_from_any_blocks_and_rows(store, journal, saved):
+    single = [message(number) for number in (200, 201)]
+    journal.published(ONE, single)
     settle(journal, ONE, [saved[50]])
     save(store, journal)
     numbers = [1, 2, 49, 50, 51, 101, 102, 103, 104, 160, 161, 200, 201, 999]
-    known = saved | {m.number: m for m in alone}
+    known = saved | {m.number: m for m in single}
     assert contents(store.fetch(numbers)) == contents(
         [known[number] for number in numbers if number in known and number != 50])
 
@@ -163,7 +163,7 @@ def test_what_was_delivered_is_known_after_a_stop_and_kept_by_what_follows(store
     third.check()
 
 
-def test_a_deleted_queue_takes_its_runs_with_it(store, journal, saved, on_disk):
+def test_a_deleted_queue_takes_its_blocks_with_it(store, journal, saved, on_disk):
     settle(journal, ONE, [saved[1]])
     save(store, journal)
     journal.changed(Deleted(ONE))
@@ -196,7 +196,7 @@ def test_a_flipped_bit_in_marks_makes_no_message_leave():
 
 @pytest.fixture
 def stopped(store, journal, directory, saved):
-    """The same, stopped, and four messages of the first run have left."""
+    """The same, stopped, and four messages of the first block have left."""
     settle(journal, ONE, [saved[number] for number in (4, 20, 21, 60)])
     define(journal, VhostDefinition("/"))
     save(store, journal)
@@ -247,7 +247,7 @@ def test_a_flipped_bit_takes_one_message_and_is_told_of(stopped, saved, tmp_path
 ])
 def test_what_does_not_fit_together_is_told_of_and_takes_nothing(stopped, saved, opened, damage):
     query(stopped, damage)
-    assert any("the run of messages from 1 on is damaged" in finding for finding in checked(stopped))
+    assert any("the message block from 1 on is damaged" in finding for finding in checked(stopped))
     store = opened()
     found = load(store)
     store.check()
@@ -260,7 +260,7 @@ def test_what_does_not_fit_together_is_told_of_and_takes_nothing(stopped, saved,
     ("UPDATE message_blocks SET queue = 9 WHERE first = 1", "message 1 begins a message block in no queue there is"),
     ("DELETE FROM message_blocks WHERE first = 1", "message 1 has flags, but begins no message block"),
 ])
-def test_a_run_that_leads_nowhere_is_told_of(stopped, opened, damage, finding):
+def test_a_block_that_leads_nowhere_is_told_of(stopped, opened, damage, finding):
     query(stopped, damage)
     assert checked(stopped) == [finding]
     store = opened()
@@ -268,7 +268,7 @@ def test_a_run_that_leads_nowhere_is_told_of(stopped, opened, damage, finding):
     store.check()
 
 
-def test_a_run_of_an_unknown_queue_is_set_aside(stopped, opened):
+def test_a_block_of_an_unknown_queue_is_set_aside(stopped, opened):
     query(stopped, "UPDATE message_blocks SET queue = 9 WHERE first = 1")
     store = opened()
     load(store)
@@ -291,7 +291,7 @@ def test_damage_that_comes_while_the_broker_runs_is_set_aside_when_it_is_read(st
 
 @pytest.fixture
 def many(store, journal, monkeypatch):
-    """Thirty runs of twenty messages each, of which four rows may be deleted at once."""
+    """Thirty blocks of twenty messages each, of which four rows may be deleted at once."""
     monkeypatch.setattr(block_index, "DELETED_AT_ONCE", 4)
     for start in range(1, 601, 20):
         journal.published(ONE, run_of(range(start, start + 20)))
@@ -347,13 +347,13 @@ def test_a_piece_that_is_not_committed_is_deleted_again(many, journal, monkeypat
     journal.settled(ONE, range(1, 601))
     save(many, journal)
     before = rows_of(many)
-    real = many._runs._delete
+    real = many._blocks._delete
 
     def delete(table, firsts):
         real(table, firsts)
         assert table != "block_flags"
 
-    monkeypatch.setattr(many._runs, "_delete", delete)
+    monkeypatch.setattr(many._blocks, "_delete", delete)
     with pytest.raises(StoreError):
         many.sweep()
     monkeypatch.undo()
