@@ -124,11 +124,13 @@ class LoopTurn:
         self.tell_time()
         now = self._broker.clock.now_ms
         # Lost clients give back what they had, so it can be delivered by the steps that follow.
-        self._go_on_with_lost()
+        if self._lost:
+            self._go_on_with_lost()
         # Those that have waited for this turn come before jobs: what they cause may be a job, and is begun at once.
         self._go_on_with_deferred()
         # Jobs have what the clients have left of the turn, but always a slice. Dead letters join this turn's batch.
-        self._work()
+        if self._unfinished or not self._broker.worklist.is_empty:
+            self._work()
         # Logins come after those that have logged in. They must be before the flush: it writes the answers.
         if self._advanced:
             self._go_on_with_handshakes()
@@ -137,7 +139,8 @@ class LoopTurn:
             self.committer.tell_of_answers()
         # All of the above has been said by now, so each connection has one write. It is before the batch is taken:
         # what need not wait for the disk does not, and what a flush makes room for is delivered into this batch.
-        self._flush(now)
+        if self._has_output:
+            self._flush(now)
         # Everything that can expire is known: what has been published, and what has not been delivered.
         self.wake_up.set(now)
         # After the flush, since what was delivered need not be paged out; before pages are read, which needs the room.
@@ -160,6 +163,8 @@ class LoopTurn:
         """Return whether there is something to go on with that need not wait for the disk first."""
         if self._lost:
             return True
+        if not (self._unfinished or self._deferred or self.shares.has_resting or not self._broker.worklist.is_empty):
+            return False        # which is most turns
         has_jobs = bool(self._unfinished) or not self._broker.worklist.is_empty
         has_clients = bool(self._deferred) or self.shares.has_resting
         return has_clients and not self.is_full or has_jobs and not self._is_full_for_jobs
@@ -175,6 +180,9 @@ class LoopTurn:
 
         After reads that took very long nobody goes on before the next turn, so that two such pieces do not make one.
         """
+        if not self._deferred:
+            self._has_passed_over = False
+            return
         effort = self._broker.effort
         self._has_passed_over = effort.turn_is_overspent and not self._has_passed_over
         if self.is_full or self._has_passed_over:
@@ -222,7 +230,7 @@ class LoopTurn:
 
     def _read_again(self) -> None:
         self.shares.begin_turn()
-        if self.is_full:
+        if not (self._read_later or self.shares.has_resting) or self.is_full:
             return
         if self._read_later and not self.is_behind:
             for protocol in self._read_later:
