@@ -42,8 +42,9 @@ class Confirms:
 
     def write_later(self, channel: Confirming) -> None:
         """Have this channel's confirms written at the end of the turn."""
+        if not self.due:
+            self._note_output()
         self.due[channel] = None
-        self._note_output()
 
     def write(self) -> None:
         """Write all that can be confirmed."""

@@ -6,9 +6,12 @@ refers to the session by itself, and all is freed when it ends.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from amqpd.broker.broker import Broker, Connection
+from amqpd.broker.worklist import nothing
 
 Told = TypeVar("Told", bound=Connection, contravariant=True)
 Client = TypeVar("Client", bound=Connection)
@@ -44,25 +47,23 @@ class Signals(Protocol[Told]):
 class SessionSignals(Generic[Client]):
     """The signals of one session, to its `driver`. After `end` there is nobody left to be told."""
 
-    __slots__ = ("driver", "_session")
+    __slots__ = ("driver", "output_ready", "_session")
 
     def __init__(self, driver: Signals[Client], session: Client) -> None:
         self.driver = driver
         self._session: Client | None = session
+        # See `Signals`. It is called for each flush, so it is one call and not two.
+        self.output_ready: Callable[[], None] = partial(driver.output_ready, session)
 
     def end(self) -> None:
         """Forget the session: its socket is gone."""
         self._session = None
+        self.output_ready = nothing
 
     def enter(self, broker: Broker, number: int) -> None:
         """List the session with the broker: its connection is open."""
         if self._session is not None:
             broker.connections[number] = self._session
-
-    def output_ready(self) -> None:
-        """See `Signals`."""
-        if self._session is not None:
-            self.driver.output_ready(self._session)
 
     def handshake_advanced(self) -> None:
         """See `Signals`."""
