@@ -117,8 +117,8 @@ class LoopTurn:
     def end(self) -> None:
         """Do all that is done once a turn, in this order.
 
-        First comes what makes output, then the output, then what it has waited for least: the disk. Each step is there
-        because of those around it:
+        First comes what makes output, then the output, and the disk last, so that nobody waits for it who need not.
+        The comment of each step says why it comes there.
         """
         self._is_scheduled = False
         self.tell_time()
