@@ -92,9 +92,11 @@ class SpillFile:
             try:
                 number, names_size, channel, frame_max, body_size, size = _HEAD.unpack_from(octets, at)
             except struct.error as error:
-                raise StoreError(f"{self._path} was cut while the broker ran: start it again") from error
+                raise self._was_cut() from error
             start = at + _HEAD.size
             at = start + names_size + size
+            if at > len(octets):
+                raise self._was_cut()
             try:
                 names = octets[start : start + names_size]
                 route = routes.get(names)
@@ -114,6 +116,9 @@ class SpillFile:
             message.facts = known
             messages.append(message)
         return messages
+
+    def _was_cut(self) -> StoreError:
+        return StoreError(f"{self._path} was cut while the broker ran: start it again")
 
     def forget(self, numbers: Iterable[int]) -> None:
         """Those of these that it has are wanted no more; with the last one the file goes."""

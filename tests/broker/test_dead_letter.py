@@ -165,6 +165,16 @@ def test_a_name_that_is_not_utf_8_is_known_by_its_escapes() -> None:
     assert cycling_queues(copy, ["\\xff"]) == {"\\xff"}
 
 
+def test_the_first_death_stays_what_it_was_and_the_last_is_told_anew() -> None:
+    once = dead_copy(message_with(b"", exchange="first"), DeadLetterRoute("q1", "expired", "dlx", None))
+    twice = dead_copy(once, DeadLetterRoute("q2", "rejected", "dlx", None), 9)
+    for died, last in (once, ("first", "q1", "expired")), (twice, ("dlx", "q2", "rejected")):
+        headers = headers_of(died)
+        assert tuple(headers[f"x-first-death-{what}"] for what in ("exchange", "queue", "reason")) == (
+            "first", "q1", "expired")
+        assert tuple(headers[f"x-last-death-{what}"] for what in ("exchange", "queue", "reason")) == last
+
+
 def test_messages_of_equal_properties_have_copies_alike() -> None:
     messages = [message_with(encode_table({"a": 1})), message_with(encode_table({"a": 2}))]
     messages.append(Message(9, messages[0].route, messages[0].facts, messages[0].content, 4))

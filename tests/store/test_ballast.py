@@ -47,6 +47,14 @@ def file_of(ballast: Ballast) -> Path:
     return ballast._path
 
 
+def test_making_it_leaves_no_descriptor_open(ballast: Ballast) -> None:
+    before = os.listdir("/dev/fd")
+    for _ in range(3):
+        file_of(ballast).unlink()
+        assert ballast.ensure()
+    assert os.listdir("/dev/fd") == before
+
+
 def test_it_takes_its_size_on_the_disk_and_is_the_owner_s_only(ballast: Ballast) -> None:
     found = file_of(ballast).stat()
     assert (found.st_size, found.st_mode & 0o777) == (SIZE, 0o600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +33,28 @@ def test_a_record_answers_the_number_of_the_filling_batch():
     assert journal.settled(ORDERS, [9]) == 1
     assert journal.take().number == 1
     assert journal.changed(Defined(ORDERS)) == 2
+
+
+@pytest.mark.parametrize("step, record", [
+    ("change", lambda journal: journal.changed(Defined(ORDERS))),
+    ("set_unfinished", lambda journal: journal.unfinished(True)),
+    ("publish", lambda journal: journal.published(ORDERS, [message(1)])),
+    ("requeue", lambda journal: journal.requeued(ORDERS, {8: 1})),
+    ("watermark", lambda journal: journal.watermark_raised(ORDERS, 8)),
+    ("settle", lambda journal: journal.settled(ORDERS, [9])),
+    ("set_clock", lambda journal: journal.clock_set(1)),
+])
+def test_after_an_error_in_recording_nothing_may_be_written(monkeypatch, step, record):
+    """What the broker has in memory may differ from what was recorded."""
+    journal, mistake = Journal(), KeyError("a mistake of ours")
+
+    def fail(*_):
+        raise mistake
+
+    monkeypatch.setattr(Batch, step, fail)
+    with pytest.raises(KeyError):
+        record(journal)
+    assert journal.failure is mistake
 
 
 def test_a_taken_batch_is_joined_by_nothing_more():

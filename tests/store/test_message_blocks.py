@@ -27,7 +27,8 @@ from amqpd.store.sqlite.message_blocks import (
 )
 from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import checked, stop, tree
-from tests.store.store_samples import NOW, contents, crash, define, load, message, query, queue, save, settle
+from tests.store.store_samples import (
+    NOW, PERSISTENT, contents, crash, define, load, message, query, queue, read_properties, save, settle)
 from tests.support.sizes import sized
 
 ONE, TWO = queue(1), queue(2)
@@ -276,6 +277,26 @@ def test_a_block_of_an_unknown_queue_is_set_aside(stopped, opened):
     assert [number for number, in query(stopped, "SELECT number FROM damaged")] == [
         number for number in range(1, 61) if number not in GONE]
     assert checked(stop(stopped)) == []
+
+
+def test_properties_that_cannot_be_read_take_one_message_out_of_a_run(store, journal, directory, tmp_path, opened):
+    odd = b"\x10\x00\x01"
+    define(journal, VhostDefinition("/"))
+    journal.published(ONE, [message(n, properties=odd if n == 7 else PERSISTENT) for n in range(1, 2 * FEWEST)])
+    save(store, journal)
+
+    def read(properties: bytes) -> MessageProperties:
+        if properties == odd:
+            raise ValueError("properties of another day")
+        return read_properties(properties)
+
+    crashed = crash(directory, tmp_path / "crash")
+    assert query(crashed, "SELECT count FROM message_blocks") == [(2 * FEWEST - 1,)]
+    again = opened(crashed)
+    found = load(again, read)
+    assert [m.number for m in found.messages[1]] == [n for n in range(1, 2 * FEWEST) if n != 7]
+    again.close({})
+    assert query(crashed, "SELECT number FROM damaged") == [(7,)] and checked(crashed) == []
 
 
 def test_damage_that_comes_while_the_broker_runs_is_set_aside_when_it_is_read(store, saved, caplog):

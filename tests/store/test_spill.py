@@ -53,6 +53,19 @@ def test_a_file_goes_with_the_last_of_its_messages(spill: Spill, tmp_path: Path)
     assert not files(tmp_path)
 
 
+def test_a_file_that_was_cut_is_an_error_wherever_that_was(spill: Spill, tmp_path: Path) -> None:
+    spill_file = spill.write([sample(1, b"body"), sample(2, b"body")])
+    path, = files(tmp_path)
+    octets = path.read_bytes()
+    for size in range(1, len(octets)):
+        path.write_bytes(octets[:size])
+        if size == len(octets) // 2:
+            assert [m.number for m in spill_file.read()] == [1]
+        else:
+            with pytest.raises(StoreError, match="was cut while the broker ran: start it again"):
+                spill_file.read()
+
+
 def test_only_the_owner_can_read_a_spill_file(spill: Spill, tmp_path: Path) -> None:
     spill.write([sample(1, b"a")])
     assert files(tmp_path)[0].stat().st_mode & 0o777 == 0o600
