@@ -22,8 +22,15 @@ class QueueStatistics(msgspec.Struct, frozen=True, kw_only=True):
     published: int
     delivered: int
     got: int                # by basic.get
-    settled: int            # gone for good: acked, expired, dropped, dead-lettered or purged
     redelivered: int
+    settled: int            # gone for good, for whatever cause
+    acked: int
+    purged: int
+    expired: int            # this and the next three: dropped, and dead-lettered where the rules say so
+    rejected: int
+    over_length: int
+    over_delivery_limit: int
+    dead_lettered: int      # whose copies are in other queues
 
 
 class ConnectionStatistics(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,8 +38,9 @@ LISTINGS = {
         "consumer_capacity consumer_utilisation messages_ready messages_unacknowledged messages_ram "
         "messages_ready_ram messages_unacknowledged_ram messages_persistent messages_paged_out message_bytes "
         "message_bytes_ready message_bytes_unacknowledged message_bytes_ram message_bytes_persistent "
-        "message_bytes_paged_out messages_set_aside head_message_timestamp disk_reads disk_writes memory leader "
-        "members online slave_pids synchronised_slave_pids"),
+        "message_bytes_paged_out messages_set_aside published delivered got redelivered settled acked purged expired "
+        "rejected over_length over_delivery_limit dead_lettered head_message_timestamp disk_reads disk_writes memory "
+        "leader members online slave_pids synchronised_slave_pids"),
     "list_exchanges": Listing(
         "Listing exchanges for vhost {vhost} ...", "name type", "durable auto_delete internal arguments policy"),
     "list_bindings": Listing(

@@ -73,8 +73,15 @@ def queues(broker: Broker, vhost: Vhost, columns: Collection[str]) -> Iterator[R
             "published": statistics.published,
             "delivered": statistics.delivered,
             "got": statistics.got,
-            "settled": statistics.settled,
             "redelivered": statistics.redelivered,
+            "settled": statistics.settled,
+            "acked": statistics.acked,
+            "purged": statistics.purged,
+            "expired": statistics.expired,
+            "rejected": statistics.rejected,
+            "over_length": statistics.over_length,
+            "over_delivery_limit": statistics.over_delivery_limit,
+            "dead_lettered": statistics.dead_lettered,
             "disk_reads": queue.pager.read_total,
         }
 

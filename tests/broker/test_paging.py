@@ -101,6 +101,13 @@ def test_what_is_not_committed_stays_in_memory(journal: RecordingJournal, page_s
     queue.check()
 
 
+def test_what_is_on_disk_only_is_counted_when_it_is_dropped(queue: Queue) -> None:
+    queue.apply(QueueRules(max_length=5))
+    while not queue.worklist.is_empty:
+        queue.worklist.work()
+    assert (queue.statistics().over_length, queue.statistics().settled, len(queue.ready)) == (COUNT - 5, COUNT - 5, 5)
+
+
 def test_little_is_not_worth_a_page(journal: RecordingJournal, page_store: PageStoreInMemory) -> None:
     queue = make(journal, page_store)
     queue.publish(messages(1, 2, 3, persistent=True))

@@ -505,5 +505,5 @@ def test_statistics_add_up(queue: Queue, subscriber: ListSubscriber) -> None:
     consumer = subscribe(queue, subscriber, prefetch=2)
     settle(consumer, run[1])
     assert queue.statistics() == QueueStatistics(
-        ready=0, ready_bytes=0, unacked=3, set_aside=0, consumers=1, published=4, delivered=3, got=1, settled=1,
-        redelivered=0)
+        ready=0, ready_bytes=0, unacked=3, set_aside=0, consumers=1, published=4, delivered=3, got=1, redelivered=0,
+        settled=1, acked=1, purged=0, expired=0, rejected=0, over_length=0, over_delivery_limit=0, dead_lettered=0)

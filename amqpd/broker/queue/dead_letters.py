@@ -92,6 +92,7 @@ class DeadLetters:
     def drop(self, run: Sequence[Message], reason: str) -> int:
         """Drop messages that are in memory, and have left the FIFO or were unacked."""
         records = self._records
+        records.counts.dropped[reason] += len(run)
         if not self.is_wanted:
             return records.settled(run)
         self.moving += len(run)
@@ -129,6 +130,7 @@ class DeadLetters:
             return
         for part in removed:
             if isinstance(part, OnDisk):
+                records.counts.dropped[reason] += len(part.numbers)
                 records.settled_on_disk(part)
             else:
                 self.drop(part, reason)
@@ -190,6 +192,7 @@ class DeadLetters:
         """Forget messages that the router has moved: their copies are in their queues."""
         if run:
             self.moving -= len(run)
+            self._records.counts.dead_lettered += len(run)
             self._records.settled(run)
 
     def lost(self, on_disk: OnDisk) -> None:

@@ -21,7 +21,7 @@ from typing import Protocol
 import msgspec
 
 from amqpd.broker.clock import Clock
-from amqpd.broker.dead_letter import MAXLEN, REJECTED
+from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED
 from amqpd.broker.definitions import QueueDefinition
 from amqpd.broker.departure import Departure
 from amqpd.broker.page_store import MemoryPageStore
@@ -265,6 +265,7 @@ class Queue:
         Returns the journal's batch that makes it last; 0 if nothing needed to be recorded.
         """
         self.delivery.unacked -= len(run)
+        self.records.counts.acked += len(run)
         return self.records.settled(run, is_answered=not in_transaction)
 
     def forget(self, message: Message) -> None:
@@ -274,6 +275,7 @@ class Queue:
     def purge(self) -> Purge:
         """Drop every ready message; unacked ones stay. Spec: queue.purge."""
         purge = Purge(len(self.ready), self.worklist)
+        self.records.counts.purged += purge.count
         self.jobs.run(purge.settle_in_pieces(self.ready.clear(), self.records))
         return purge
 
@@ -381,8 +383,15 @@ class Queue:
             published=counts.published,
             delivered=counts.delivered,
             got=counts.got,
-            settled=counts.settled,
             redelivered=counts.redelivered,
+            settled=counts.settled,
+            acked=counts.acked,
+            purged=counts.purged,
+            expired=counts.dropped[EXPIRED],
+            rejected=counts.dropped[REJECTED],
+            over_length=counts.dropped[MAXLEN],
+            over_delivery_limit=counts.dropped[DELIVERY_LIMIT],
+            dead_lettered=counts.dead_lettered,
         )
 
     def check(self) -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED
+
 
 class QueueCounts:
-    """Totals of messages since the queue was made, or the broker started."""
+    """Totals of messages since the queue was made, or the broker started.
 
-    __slots__ = ("published", "delivered", "got", "settled", "redelivered", "_came", "_went")
+    A settled message is gone for good. `dropped` says, by the reason that a dead letter of it has, how many were
+    dropped, whether they were dead-lettered or not; `dead_lettered` are those whose copies are in other queues.
+    """
+
+    __slots__ = (
+        "published", "delivered", "got", "redelivered", "settled", "acked", "purged", "dropped", "dead_lettered",
+        "_came", "_went")
 
     def __init__(self) -> None:
-        self.published = self.delivered = self.got = self.settled = self.redelivered = 0
+        self.published = self.delivered = self.got = self.redelivered = 0
+        self.settled = self.acked = self.purged = self.dead_lettered = 0
+        self.dropped = dict.fromkeys((EXPIRED, REJECTED, MAXLEN, DELIVERY_LIMIT), 0)
         self._came = self._went = 0         # the totals when `keeps_up` was last asked
 
     def keeps_up(self) -> bool:
