@@ -54,7 +54,7 @@ class AmqpException(Exception):
 
     @property
     def reply_text(self) -> str:
-        """The text for the wire, cut to what a short string holds (in octets of UTF-8)."""
+        """The text for the wire, cut to what a short string holds (in bytes of UTF-8)."""
         return cut_reply_text(str(self))
 
 
@@ -67,7 +67,7 @@ class ConnectionException(AmqpException):
 
 
 def cut_reply_text(text: str) -> str:
-    """Cut a text to the 255 octets of a short string; a cut one ends in ``...``, as RabbitMQ's do."""
+    """Cut a text to the 255 bytes of a short string; a cut one ends in ``...``, as RabbitMQ's do."""
     octets = text.encode()
     if len(octets) <= LONGEST_REPLY_TEXT:
         return text

@@ -1,11 +1,11 @@
 """Field tables by value: the arguments of methods and the headers of messages.
 
-Owns the octets of a table, without the four that say its length, and the values they stand for. Decoding
-loses nothing a client can notice: a string that is not UTF-8 stays octets, a timestamp stays a number. A
+Owns the bytes of a table, without the four that say its length, and the values they stand for. Decoding
+loses nothing a client can notice: a string that is not UTF-8 stays bytes, a timestamp stays a number. A
 number that a plain int or float would not be written as is of a type of its own, and equals others by value.
 Headers that must otherwise stay as they came are spliced, not decoded and encoded again.
 
-Always true: whatever the octets, the only exception is FieldError. `check_table` is the guard at the door;
+Always true: whatever the bytes, the only exception is FieldError. `check_table` is the guard at the door;
 what it lets through, every other function here reads without an error. How many fields a table has is limited
 by the frame that it came in, and not at all once it is here: each dead-lettering adds to the headers.
 
@@ -22,7 +22,7 @@ from math import isfinite
 from typing import Any, Union
 
 DEEPEST = 32            # levels of tables and arrays, the outermost included
-LONGEST_NAME = 255      # octets of an entry's name
+LONGEST_NAME = 255      # bytes of an entry's name
 
 _CUT_SHORT = "table ends within a field"
 _LENGTH = struct.Struct(">I")
@@ -35,7 +35,7 @@ _from_octets = int.from_bytes
 
 
 class FieldError(ValueError):
-    """Octets that are no field table, or a value that has no place in one. The text may go to the peer."""
+    """Bytes that are no field table, or a value that has no place in one. The text may go to the peer."""
 
 
 class TableLimitError(FieldError):
@@ -96,12 +96,12 @@ class LongString(bytes):
 
 
 class Encoded(bytes):
-    """A value as it stands in a table, after its octet for the type, which is `tag`; only written, never read."""
+    """A value as it stands in a table, after its byte for the type, which is `tag`; only written, never read."""
 
     tag: bytes
 
     def __new__(cls, tag: bytes, octets: bytes) -> Encoded:
-        """Take the octets as they are."""
+        """Take the bytes as they are."""
         encoded = super().__new__(cls, octets)
         encoded.tag = tag
         return encoded
@@ -179,7 +179,7 @@ def check_table(octets: bytes) -> None:
 
 
 def _span(octets: bytes, at: int) -> tuple[int, int]:
-    """Where the value whose type octet stands at `at` begins and ends; IndexError past the end."""
+    """Where the value whose type byte stands at `at` begins and ends; IndexError past the end."""
     tag = octets[at]
     width = _WIDTHS.get(tag)
     if width is not None:
@@ -215,7 +215,7 @@ def decode_table(octets: bytes) -> dict[str, Value]:
 
     A name that is not UTF-8 is shown escaped.
 
-    Raises TableLimitError beyond `DEEPEST`, FieldError where the octets do not decode.
+    Raises TableLimitError beyond `DEEPEST`, FieldError where the bytes do not decode.
     """
     check_table(octets)
     return _read_table(octets, 0, len(octets))
@@ -305,9 +305,9 @@ _Writer = Callable[[Any], bytes]
 
 
 def encode_table(table: Mapping[str, Value]) -> bytes:
-    """The octets of a table. Plain ints become `I` where 32 bits hold them, else `l`; other types have one tag each.
+    """The bytes of a table. Plain ints become `I` where 32 bits hold them, else `l`; other types have one tag each.
 
-    Raises FieldError for a name of more than 255 octets, a value of another type or one that its type cannot
+    Raises FieldError for a name of more than 255 bytes, a value of another type or one that its type cannot
     hold, and for nesting beyond `DEEPEST`.
     """
     return _write_table(table, 1)
@@ -320,7 +320,7 @@ def _write_table(table: Mapping[str, Value], level: int) -> bytes:
 def _write_name(name: str) -> bytes:
     octets = _utf8(name)
     if len(octets) > LONGEST_NAME:
-        raise FieldError(f"field name of more than {LONGEST_NAME} octets")
+        raise FieldError(f"field name of more than {LONGEST_NAME} bytes")
     return bytes((len(octets),)) + octets
 
 
@@ -408,7 +408,7 @@ def type_name(value: Value) -> str:
     return _TYPE_NAMES[_write_value(value, 1)[0]]
 
 
-# Splicing: reading and changing single entries of a table whose other octets stay as they are
+# Splicing: reading and changing single entries of a table whose other bytes stay as they are
 
 def find(octets: bytes, name: str, default: Value = None) -> Value:
     """The value of the first entry of this name on the outermost level, or `default`.
@@ -457,7 +457,7 @@ def with_entries(octets: bytes, entries: Mapping[str, Value]) -> bytes:
 
 
 def find_octets(octets: bytes, names: Collection[bytes]) -> dict[bytes, tuple[str, bytes]]:
-    """Return of each of these names that the table has the type of its first entry and the octets of its value.
+    """Return of each of these names that the table has the type of its first entry and the bytes of its value.
 
     Of strings, tables and arrays the length is left out. Raises FieldError where the table does not decode.
     """
@@ -489,7 +489,7 @@ def read_value(kind: str, octets: bytes) -> Value:
 
 
 def tables_in(array: bytes, names: Collection[bytes]) -> Iterator[tuple[bytes, dict[bytes, tuple[str, bytes]]]]:
-    """Yield of each element of an array that is a table its octets, and of these names what `find_octets` finds.
+    """Yield of each element of an array that is a table its bytes, and of these names what `find_octets` finds.
 
     Raises FieldError where it does not decode.
     """
@@ -533,5 +533,5 @@ def tables_in(array: bytes, names: Collection[bytes]) -> Iterator[tuple[bytes, d
 
 
 def array_of_tables(tables: Iterable[bytes]) -> Encoded:
-    """Return the array of tables whose octets are these."""
+    """Return the array of tables whose bytes are these."""
     return Encoded(b"A", _sized(b"", b"".join([_sized(b"F", table) for table in tables])))

@@ -144,7 +144,7 @@ class BacklogHandler(logging.Handler):
 
 
 def sink_of(stream: TextIO) -> Callable[[bytes], None]:
-    """Return what writes octets to a stream: to its descriptor, past its buffer, where it has one.
+    """Return what writes bytes to a stream: to its descriptor, past its buffer, where it has one.
 
     A buffer has a lock that the end of the interpreter would wait for, however long the reader does not read.
     """

@@ -1,8 +1,8 @@
 """The values that travel: a message, where it was published to, and what its properties ask of the broker.
 
-A message keeps its content (header frame and body frames) as the octets that arrived, so that a delivery
+A message keeps its content (header frame and body frames) as the bytes that arrived, so that a delivery
 writes them again without decoding anything. `Route` and `MessageProperties` are shared by all messages that were
-published with equal method arguments or equal property octets, so a message is four references.
+published with equal method arguments or equal property bytes, so a message is four references.
 
 Invariants: none of these values changes once it is in a queue; `Message.number` rises for ever, in publish
 order, and is used once, so it is the message's position in every queue it was routed to.
@@ -16,8 +16,8 @@ from typing import cast
 
 import msgspec
 
-FRAME_OVERHEAD = 8                      # frame head and end octet
-LONGEST_SHORT_STRING = 255              # octets
+FRAME_OVERHEAD = 8                      # frame head and end byte
+LONGEST_SHORT_STRING = 255              # bytes
 HARD_BODY_LIMIT = 512 * 1024 * 1024     # no setting goes beyond it
 LARGE_BODY = 1 << 20                    # beyond which a body is written to the store before its message is recorded
 _FRAME_HEAD = struct.Struct(">BHI")
@@ -44,7 +44,7 @@ class MessageProperties(msgspec.Struct, frozen=True, eq=False):
     """What the broker itself reads from a message's properties; all else is opaque.
 
     `flaw` holds the reply text a publish with these properties is refused with, or "".
-    `expiration_ms` is None without an expiration; `headers` holds the octets of the header table, b"" without.
+    `expiration_ms` is None without an expiration; `headers` holds the bytes of the header table, b"" without.
     """
 
     persistent: bool = False
@@ -67,7 +67,7 @@ class MessageProperties(msgspec.Struct, frozen=True, eq=False):
 class Message(msgspec.Struct, eq=False, gc=False):
     """One published message.
 
-    `content` is its header frame and body frames, whole, as on `route.channel`; `body_size` is in octets. It is empty
+    `content` is its header frame and body frames, whole, as on `route.channel`; `body_size` is in bytes. It is empty
     in an unacked message whose content is on disk only; see `reference_to`.
     """
 
@@ -97,7 +97,7 @@ class Message(msgspec.Struct, eq=False, gc=False):
             memoryview(self.content)[self.body_start :]))
 
     def take_content_with(self, properties: bytes) -> tuple[bytes, int]:
-        """Return the same as `content_with` for a message that nobody has yet, and how many octets were copied.
+        """Return the same as `content_with` for a message that nobody has yet, and how many bytes were copied.
 
         The message must not be used any more: a large content gets its new header in place, where it can.
         """
@@ -130,7 +130,7 @@ class Message(msgspec.Struct, eq=False, gc=False):
         return cast(bytes, body)
 
     def body_pieces(self, most: int) -> Iterator[memoryview]:
-        """Return the body in order, as views of the content of at most so many octets; no view crosses a frame."""
+        """Return the body in order, as views of the content of at most so many bytes; no view crosses a frame."""
         content, start = self.content, self.body_start
         view = memoryview(content)
         while start < len(content):
@@ -154,7 +154,7 @@ def reference_to(message: Message) -> Message:
 
 
 def pack_short_string(text: str) -> bytes:
-    """A short string: one octet of length, then UTF-8. Raises ValueError beyond 255 octets. Spec: §4.2.5.3."""
+    """A short string: one byte of length, then UTF-8. Raises ValueError beyond 255 bytes. Spec: §4.2.5.3."""
     octets = text.encode()
     return bytes((len(octets),)) + octets
 
@@ -168,7 +168,7 @@ def route_of(names: bytes, channel: int, frame_max: int) -> Route:
 def pack_content(channel: int, frame_max: int, properties: bytes, body: bytes) -> bytes:
     """The header frame and body frames of a content, cut so that no frame is larger than `frame_max`.
 
-    `properties` is flags and values as octets. An empty body has no body frame. Spec: §4.2.6.
+    `properties` is flags and values as bytes. An empty body has no body frame. Spec: §4.2.6.
     """
     step = frame_max - FRAME_OVERHEAD
     if len(body) <= step:
@@ -185,7 +185,7 @@ def pack_content(channel: int, frame_max: int, properties: bytes, body: bytes) -
 def content_of_pieces(
     channel: int, frame_max: int, properties: bytes, body_size: int, read: Callable[[int], bytes]
 ) -> bytearray:
-    """Return the same as `pack_content`, of a body in pieces: `read` returns as many octets as it is asked."""
+    """Return the same as `pack_content`, of a body in pieces: `read` returns as many bytes as it is asked."""
     step = frame_max - FRAME_OVERHEAD
     header = header_frame(channel, properties, body_size)
     content = bytearray(len(header) + body_size + -(-body_size // step) * FRAME_OVERHEAD)
@@ -208,5 +208,5 @@ def frames_around(channel: int, properties: bytes, body_size: int) -> tuple[byte
 
 
 def header_frame(channel: int, properties: bytes, body_size: int) -> bytes:
-    """Return the header frame of a content; `properties` is flags and values as octets. Spec: §4.2.6.1."""
+    """Return the header frame of a content; `properties` is flags and values as bytes. Spec: §4.2.6.1."""
     return _HEADER_FRAME.pack(2, channel, 12 + len(properties), 60, 0, body_size) + properties + _END

@@ -1,6 +1,6 @@
 """The properties of a content: reading what the broker must know, and changing a few without touching the rest.
 
-Takes properties as they stand in a content header: two octets of flags, then the values of the properties
+Takes properties as they stand in a content header: two bytes of flags, then the values of the properties
 that are present, in order. What `MessageProperties` does not name is opaque and travels as it came. As for RabbitMQ,
 strings need not be UTF-8, and the two lowest flags mean nothing.
 
@@ -155,7 +155,7 @@ def _read_copies(headers: bytes) -> tuple[tuple[str, ...], bool, str]:
 # Splicing; for properties that `read_properties` has let through
 
 def with_reply_to(properties: bytes, value: str) -> bytes:
-    """The properties with this reply-to, added or replaced. Raises ValueError beyond 255 octets."""
+    """The properties with this reply-to, added or replaced. Raises ValueError beyond 255 bytes."""
     values = _values(properties)
     values[REPLY_TO] = pack_short_string(value)
     return _properties(values)
@@ -205,7 +205,7 @@ def with_headers(properties: bytes, entries: Mapping[str, fields.Value]) -> byte
 
 
 def _values(properties: bytes) -> dict[int, bytes]:
-    """The octets of the properties that are present, by flag."""
+    """The bytes of the properties that are present, by flag."""
     flags = _flags_at(properties)[0]
     values = {}
     at = 2

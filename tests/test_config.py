@@ -184,7 +184,7 @@ def test_a_variable_of_the_wrong_type_is_named() -> None:
 def test_a_variable_that_is_not_utf_8_is_refused() -> None:
     told = problems(lambda: load(None, {"AMQPD_DEFAULT_USER": "\udcff", "AMQPD_DEFAULT_PASSWORD": "\udcff"}))
     assert told == [
-        "AMQPD_DEFAULT_USER is '\\udcff', allowed is a text of 1 to 255 octets",
+        "AMQPD_DEFAULT_USER is '\\udcff', allowed is a text of 1 to 255 bytes",
         "AMQPD_DEFAULT_PASSWORD is ***, allowed is a text that is not empty",
     ]
 
@@ -209,7 +209,7 @@ def test_a_home_folder_in_the_data_dir_is_found(monkeypatch: pytest.MonkeyPatch)
      "listeners is '127.0.0.1:5672', allowed is a list, each entry HOST:PORT, such as '127.0.0.1:5672' or '[::1]:0'"),
     ('data_dir = ""', "data_dir is '', allowed is the path of a folder"),
     ('default_user = "' + "é" * 128 + '"',
-     "default_user is '" + "é" * 79 + "…, allowed is a text of 1 to 255 octets"),
+     "default_user is '" + "é" * 79 + "…, allowed is a text of 1 to 255 bytes"),
     ('lisners = []', "lisners is no setting; did you mean listeners?"),
     ('heartbeat_s = 5', "heartbeat_s is no setting; did you mean limits.heartbeat_s?"),
     ('limits.heartbeat = 5', "limits.heartbeat is no setting; did you mean limits.heartbeat_s?"),

@@ -46,7 +46,7 @@ from amqpd.message import Message
 
 OPERATOR = Operator()
 CLOSE_STEPS = 150               # what it takes to close a connection, with its lines of the log; see effort.py
-PAGED_OUT_A_TURN = 4 << 20      # octets: what takes a few milliseconds
+PAGED_OUT_A_TURN = 4 << 20      # bytes: what takes a few milliseconds
 LOOK_MS = 10                    # over which it is judged whether consumers keep up
 UNACKED_ROUNDS = 4              # so many rounds of unacked messages are what waiting ones may take in memory
 MOST_PAGED_OUT = 256            # queues, at one look

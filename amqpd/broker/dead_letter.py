@@ -4,7 +4,7 @@ Owns the shape of `x-death` and its companions, and the rule against cycles. Whe
 move is one, is `broker/vhost.py`'s matter.
 
 Always true: whatever a client wrote into the headers of a message that was accepted, a copy can be made of it, as
-often as it dies. Entries of `x-death` that stay as they were are copied as octets, and never decoded.
+often as it dies. Entries of `x-death` that stay as they were are copied as bytes, and never decoded.
 
 RabbitMQ docs/dlx; rabbit_dead_letter.
 """
@@ -24,12 +24,12 @@ REJECTED, EXPIRED, MAXLEN, DELIVERY_LIMIT = "rejected", "expired", "maxlen", "de
 HIGHEST_COUNT = (1 << 63) - 1       # where the count of an entry stays; RabbitMQ's turns negative
 REMEMBERED = 100                    # different properties of copies
 
-_Field = tuple[str, bytes]      # type and octets of a value
+_Field = tuple[str, bytes]      # type and bytes of a value
 _OF_DEATH = frozenset((b"queue", b"reason", b"count"))      # what is read of an entry of `x-death`
 _REJECTED = "longstr", REJECTED.encode()
 _COUNT = b"\x05countl"
 _pack_count = struct.Struct(">q").pack
-FEW = 16        # queues that are searched for in the octets of all deaths, before these are read one by one
+FEW = 16        # queues that are searched for in the bytes of all deaths, before these are read one by one
 
 
 class DeadLetterRoute(msgspec.Struct, frozen=True):
@@ -72,7 +72,7 @@ class DeadCopies:
         """Return the message as it is published to the dead-letter exchange, under this number.
 
         Its headers tell of this death, its expiration is gone, and where the queue names a key, so is CC. Every
-        other octet is as it was. Never raises.
+        other byte is as it was. Never raises.
         """
         key = message.route, message.properties
         known = self._known.get(key)
@@ -112,7 +112,7 @@ def _as_name(text: str) -> str:
 
 
 def _x_death(message: Message) -> _Field | None:
-    """Return the type and the octets of the header `x-death`, or None without one."""
+    """Return the type and the bytes of the header `x-death`, or None without one."""
     headers = message.facts.headers
     return fields.find_octets(headers, (b"x-death",)).get(b"x-death") if headers else None
 

@@ -35,7 +35,7 @@ log = logging.getLogger("amqpd")
 
 STEPS_A_MESSAGE = 40        # what it takes to make a copy and to look for its targets, at least
 OCTETS_A_STEP = 4           # of headers: they grow with each death
-COPIED = 1_024              # octets of content that are copied in a step
+COPIED = 1_024              # bytes of content that are copied in a step
 MOST_WAITING = 2_048        # dead letters of one queue, before it should produce no more
 RETRY_MS = 1_000
 RETRY_STEPS = 3             # to see that nothing has changed

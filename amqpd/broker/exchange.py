@@ -29,7 +29,7 @@ BindingKey = tuple[str, str, str, bytes]
 
 
 def binding_key(binding: BindingDefinition) -> BindingKey:
-    """What makes two bindings of one exchange the same: destination, routing key, and arguments to the octet.
+    """What makes two bindings of one exchange the same: destination, routing key, and arguments to the byte.
 
     That takes long where there are many arguments, so it is made once, and known at both ends of a binding.
     """

@@ -1,4 +1,4 @@
-"""Regular expressions that users write, to be searched in names of at most 255 octets, and never for long.
+"""Regular expressions that users write, to be searched in names of at most 255 bytes, and never for long.
 
 Python's `re` tries one way after the other in which a pattern could match, and there may be 2^255 of them. So
 before a pattern is used, the steps are counted that a search in any name can take at most, and where they are too
@@ -22,8 +22,8 @@ from math import comb
 from re import _constants as ops, _parser  # type: ignore[attr-defined]  # else nothing tells the parts of a pattern
 from typing import Any
 
-LONGEST_NAME = 255          # octets, so that many characters at most
-LONGEST_PATTERN = 1_024     # octets
+LONGEST_NAME = 255          # bytes, so that many characters at most
+LONGEST_PATTERN = 1_024     # bytes
 MOST_STEPS = 20_000_000     # of 2 to 20 ns; those that take longer are counted too high
 
 _MOST_COUNTED = 16          # more repetitions than that count as any number of them
@@ -43,7 +43,7 @@ class PatternError(ValueError):
 def compile_pattern(text: str) -> re.Pattern[str]:
     """A pattern that may be searched in names. Raises PatternError."""
     if len(text.encode()) > LONGEST_PATTERN:
-        raise PatternError(f"longer than {LONGEST_PATTERN} octets")
+        raise PatternError(f"longer than {LONGEST_PATTERN} bytes")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")      # of what means something else elsewhere, such as [[:alpha:]]

@@ -146,7 +146,7 @@ _USELESS: Mapping[str, Collection[str]] = {
 def check_policy(policy: PolicyDefinition) -> None:
     """Refuse a policy that makes no sense, with all that is wrong, in RabbitMQ's order.
 
-    Numbers have to be within 0 and 2^53, exchanges and routing keys within 255 octets; RabbitMQ has no such limits.
+    Numbers have to be within 0 and 2^53, exchanges and routing keys within 255 bytes; RabbitMQ has no such limits.
 
     Raises InvalidPolicy.
     """
@@ -239,7 +239,7 @@ def _priority_fault(priority: int) -> str | None:
 
 
 def _name_fault(name: str) -> str | None:
-    return None if _is_short_text(name) else f"name should have at most {LONGEST_NAME} octets"
+    return None if _is_short_text(name) else f"name should have at most {LONGEST_NAME} bytes"
 
 
 # Which one holds

@@ -27,7 +27,7 @@ class Subscriber(Protocol):
 
     @property
     def room(self) -> int:
-        """Octets that may still be delivered before the peer's connection counts as full; ≤ 0 means none."""
+        """Bytes that may still be delivered before the peer's connection counts as full; ≤ 0 means none."""
 
     @property
     def credit(self) -> int:

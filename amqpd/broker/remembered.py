@@ -4,7 +4,7 @@ Anything remembered can be found out anew. So it has no owner's limit of its own
 for all of them: a connection that comes to its limit begins anew, and where all together come to theirs, the
 connections that began first forget what they have.
 
-Sizes are estimates, in octets. A connection takes them from the common store in grants, so that remembering one thing
+Sizes are estimates, in bytes. A connection takes them from the common store in grants, so that remembering one thing
 more is mostly an addition.
 
 Always true between calls: a connection has been granted what it remembers, or more; all grants are within the limit.
@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from amqpd.broker.effort import Effort
 
-MOST = 1024 * 1024          # octets a connection
+MOST = 1024 * 1024          # bytes a connection
 MOST_OF_ALL = 32 * MOST
 LARGEST = MOST // 4         # of one thing; what is larger is not remembered
 GRANT = 4096

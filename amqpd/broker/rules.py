@@ -34,7 +34,7 @@ class QueueRules(msgspec.Struct, frozen=True, kw_only=True):
     """What holds for one queue now; None where there is no such rule or limit.
 
     `message_ttl_ms`, `expires_ms` and `consumer_timeout_ms` are milliseconds; `max_length` counts ready messages,
-    `max_length_bytes` the octets of their bodies. `overflow` is "drop-head", "reject-publish" or
+    `max_length_bytes` the bytes of their bodies. `overflow` is "drop-head", "reject-publish" or
     "reject-publish-dlx". `dead_letter_exchange` "" is the default exchange. With `max_priority` 0 priorities play
     no part. With `is_at_least_once` a dead message stays until those made of it are safe.
     """

@@ -1,6 +1,6 @@
 """Release the contents of unacked messages that are on disk, so that a client that does not answer fills no memory.
 
-This happens in rounds. A round ends when all channels together have been sent `limit` octets that are to be answered;
+This happens in rounds. A round ends when all channels together have been sent `limit` bytes that are to be answered;
 then each channel releases what was unacked at the end of the round before already. So a client that acks soon loses
 nothing, and besides the contents of two rounds only those stay that are not on disk, or hardly larger than what stands
 for them. What is given back is read again before its turn comes.
@@ -44,7 +44,7 @@ class UnackedContents:
         self._pieces: Iterator[None] | None = None
 
     def sent(self, holder: Holder, octets: int) -> None:
-        """Take note that this channel was sent so many octets that it has to answer."""
+        """Take note that this channel was sent so many bytes that it has to answer."""
         self._holders[holder] = None
         self._octets += octets
         if self._octets > self._limit and self._pieces is None:

@@ -105,7 +105,7 @@ def _convert(kind: Any, value: Any, *, is_text: bool) -> Any:
     converted = msgspec.convert(value, kind, strict=not is_text, dec_hook=_decode)
     longest = _meta(kind).max_length
     if longest and isinstance(converted, str) and len(converted.encode()) > longest:
-        raise ValueError(f"more than {longest} octets")
+        raise ValueError(f"more than {longest} bytes")
     return converted
 
 
@@ -117,7 +117,7 @@ def _decode(kind: type, value: Any) -> Any:
         if "\0" in value:
             raise ValueError("no path")
         return Path(os.path.expanduser(value))
-    value.encode()      # a variable may hold octets that are not UTF-8
+    value.encode()      # a variable may hold bytes that are not UTF-8
     if kind is Listener and not is_listener(value):
         raise ValueError("not HOST:PORT")
     return kind(value)
@@ -140,7 +140,7 @@ def _allowed(kind: Any) -> str:
     if kind in (int, float):
         return f"a {'whole ' if kind is int else ''}number from {meta.ge} to {meta.le}"
     if kind is str and meta.max_length:
-        return f"a text of {meta.min_length or 0} to {meta.max_length} octets"
+        return f"a text of {meta.min_length or 0} to {meta.max_length} bytes"
     return WORDS[get_origin(kind) or kind]
 
 

@@ -79,7 +79,7 @@ class Listener(str):
         return True
 
 
-Name = Annotated[str, Meta(min_length=1, max_length=255)]       # as everywhere here, lengths are in octets
+Name = Annotated[str, Meta(min_length=1, max_length=255)]       # as everywhere here, lengths are in bytes
 VhostOrDefault = Annotated[str, Meta(max_length=255)]
 Pattern = Annotated[str, Meta(max_length=1_024)]
 Octets = Annotated[int, Meta(ge=1, le=HARD_BODY_LIMIT)]

@@ -55,7 +55,7 @@ def ask(
 
 
 def _read_line(connection: socket.socket) -> bytes:
-    """All octets up to a line's end, or to the end of the connection."""
+    """All bytes up to a line's end, or to the end of the connection."""
     received = bytearray()
     while not received.endswith(b"\n") and (piece := connection.recv(PIECE)):
         received += piece

@@ -1,6 +1,6 @@
 """The words of amqpctl that set when an alarm begins.
 
-Owns how amounts may be written: octets, or with a unit, as rabbitmqctl takes them. They hold until the next start.
+Owns how amounts may be written: bytes, or with a unit, as rabbitmqctl takes them. They hold until the next start.
 
 RabbitMQ docs/memory, docs/disk-alarms; rabbit_resource_monitor_misc.
 """
@@ -55,7 +55,7 @@ def set_vm_memory_high_watermark(options: Options, limit: tuple[str, ...]) -> No
 def set_disk_free_limit(options: Options, limit: tuple[str, ...]) -> None:
     """Set when the disk alarm begins.
 
-    It begins below so many free octets, or below FRACTION times the memory that there is. Units of
+    It begins below so many free bytes, or below FRACTION times the memory that there is. Units of
     OCTETS are k, M, G (of 1024) and kB, MB, GB (of 1000). It holds until the next start.
     """
     if limit[0] == "mem_relative":
@@ -78,7 +78,7 @@ def _only(words: tuple[str, ...]) -> str:
 def _octets(text: str) -> int:
     found = AMOUNT.fullmatch(text)
     if found is None or found[2] not in UNITS:
-        raise Failure(f"Bad argument: '{text}' is no amount of octets, such as 500000000 or 500MB", EXIT_DATA)
+        raise Failure(f"Bad argument: '{text}' is not an amount of bytes, such as 500000000 or 500MB", EXIT_DATA)
     return int(found[1]) * UNITS[found[2]]
 
 

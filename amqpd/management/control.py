@@ -122,7 +122,7 @@ class Control:
         try:
             return await reader.readline()
         except ValueError:
-            self._write(writer, _failure(f"a request may have at most {LONGEST_REQUEST} octets", EXIT_DATA))
+            self._write(writer, _failure(f"a request may have at most {LONGEST_REQUEST} bytes", EXIT_DATA))
             await self._skip_the_rest(reader)
             return b""
         finally:

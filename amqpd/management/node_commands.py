@@ -99,7 +99,7 @@ class NodeCommands:
         self._node.stop()
 
     def set_vm_memory_high_watermark(self, fraction: float | None = None, absolute: int = 0) -> None:
-        """Set when the memory alarm begins, until the next start: a part of the memory there is, or octets."""
+        """Set when the memory alarm begins, until the next start: a part of the memory there is, or bytes."""
         if fraction is None:
             self._node.alarms.set_memory_watermark_absolute(absolute)
         elif not 0 <= fraction <= 1:
@@ -108,7 +108,7 @@ class NodeCommands:
             self._node.alarms.set_memory_watermark(fraction)
 
     def set_disk_free_limit(self, octets: int = 0, mem_relative: float | None = None) -> None:
-        """Set when the disk alarm begins, until the next start: octets, or how many times the memory there is."""
+        """Set when the disk alarm begins, until the next start: bytes, or how many times the memory there is."""
         if mem_relative is None:
             self._node.alarms.set_disk_free_limit(octets)
         else:

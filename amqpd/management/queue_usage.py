@@ -25,7 +25,7 @@ COLUMNS = frozenset((
     "messages_unacknowledged_ram", "message_bytes_ram", "messages_paged_out", "message_bytes_paged_out",
     "messages_persistent", "message_bytes_persistent", "head_message_timestamp"))
 MOST_COUNTED = 50_000
-PAGED_COST = 20         # octets of memory for a message that is on disk only, about; see broker/queue/pages.py
+PAGED_COST = 20         # bytes of memory for a message that is on disk only, about; see broker/queue/pages.py
 NOT_KNOWN = ""
 
 Runs = dict[Queue, list[Message]]
@@ -78,7 +78,7 @@ def queue_usage(queue: Queue, runs: Runs | None) -> dict[str, Any]:
 
 
 def _persistent_octets(queue: Queue, octets: int) -> int | str:
-    """Known where all messages are persistent, or none: they are counted, their octets are not."""
+    """Known where all messages are persistent, or none: they are counted, their bytes are not."""
     if not queue.records.kept_on_disk:
         return 0
     is_all = queue.records.kept_on_disk == len(queue.ready) + queue.unacked and not queue.rules.is_at_least_once

@@ -30,4 +30,4 @@ def check_name(kind: str, name: str) -> None:
     if not name:
         raise Refusal(f"Bad argument: {kind} cannot be an empty string", EXIT_DATA)
     if len(name.encode()) > LONGEST_NAME:
-        raise Refusal(f"Bad argument: {kind} cannot be longer than {LONGEST_NAME} octets", EXIT_DATA)
+        raise Refusal(f"Bad argument: {kind} cannot be longer than {LONGEST_NAME} bytes", EXIT_DATA)

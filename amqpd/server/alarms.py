@@ -30,12 +30,12 @@ log = logging.getLogger("amqpd.alarms")
 MEMORY, DISK = "memory", "disk"
 ENDS_AT = 0.95                      # of the memory watermark
 MEMORY_MIN_S, MEMORY_MAX_S = 0.02, 1.0      # between two looks
-FAST_MEMORY = 1_000_000_000         # octets a second that might be published
+FAST_MEMORY = 1_000_000_000         # bytes a second that might be published
 COLLECT_S = 5.0                     # between two collections while memory is high, at least
 COLLECT_SHARE = 50                  # times as long as the last one took
 RAISED_S = 0.5                      # between two looks while there is an alarm
 DISK_MIN_S, DISK_MAX_S = 0.1, 10.0
-FAST_DISK = 250_000_000             # octets a second that might be written
+FAST_DISK = 250_000_000             # bytes a second that might be written
 WRITTEN_SHARE = 4                   # part of what is left that may be written before a look: it goes to log and file
 
 
@@ -145,7 +145,7 @@ class Alarms:
         self.check_memory()
 
     def set_memory_watermark_absolute(self, octets: int) -> None:
-        """Set the limit in octets, and look at once."""
+        """Set the limit in bytes, and look at once."""
         self._set_memory_limit(None, octets)
         self.check_memory()
 

@@ -1,4 +1,4 @@
-"""One client's socket: octets to its session, octets of its session to the socket.
+"""One client's socket: bytes to its session, bytes of its session to the socket.
 
 Owns the transport. Reading goes through one buffer shared by all connections of the loop, since a read is
 taken apart before the next one begins.
@@ -26,7 +26,7 @@ LARGE_PIECE = 4 * 1024      # if they are as large as this on average
 HUGE_WRITE = 1024 * 1024    # and from here on those that are half a small frame: to copy so much would cost more
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 30, 10, 6
 USER_TIMEOUT_MS = 90_000
-READ_WHILE_BLOCKED = 4 * 1024           # octets at a time
+READ_WHILE_BLOCKED = 4 * 1024           # bytes at a time
 TCP_FACTS = struct.Struct("=B55xI")     # of struct tcp_info, <linux/tcp.h>: the state, ms since the last ack came
 TCP_ESTABLISHED = 1
 
@@ -48,7 +48,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self._size = 0              # of that buffer
         self.expected_steps = 0     # see server/read_shares.py
         self.has_rested = False
-        self._peer_took = self._looks_in_vain = 0       # octets that the transport got rid of, when last looked at
+        self._peer_took = self._looks_in_vain = 0       # bytes that the transport got rid of, when last looked at
 
     # The transport's calls
 
@@ -73,7 +73,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         return self._view[:self._size]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Octets came: the session takes them, and the end of the turn sees to the rest."""
+        """Bytes came: the session takes them, and the end of the turn sees to the rest."""
         session = self.session
         state = session.state
         runs = state.published_runs
@@ -132,7 +132,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self._listeners.end_session(self)
 
     def looks_in_vain(self) -> int:
-        """Return how often in a row this has been asked while octets waited for the peer, and it took none of them."""
+        """Return how often in a row this has been asked while bytes waited for the peer, and it took none of them."""
         unsent = self._transport.get_write_buffer_size()
         taken = self.session.traffic.sent_octets - unsent
         self._looks_in_vain = self._looks_in_vain + 1 if unsent and taken == self._peer_took else 0

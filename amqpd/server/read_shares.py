@@ -12,8 +12,8 @@ from typing import Protocol
 
 TURN_STEPS = 2_500          # see broker/effort.py
 OCTETS_A_STEP = 1_024       # that are read
-MOST = 256 * 1024           # octets of one read
-SCRAP = 4 * 1024            # octets, of a client that comes when the turn is spent
+MOST = 256 * 1024           # bytes of one read
+SCRAP = 4 * 1024            # bytes, of a client that comes when the turn is spent
 LITTLE = 50                 # steps, from which on a client stands in line behind those that make less
 
 
@@ -38,11 +38,11 @@ class ReadShares:
         self._little: deque[Reader] = deque()       # those of which little is expected
 
     def size(self, reader: Reader) -> int:
-        """Return how many octets this client's next read may take."""
+        """Return how many bytes this client's next read may take."""
         return MOST if self._steps < TURN_STEPS or reader.has_rested else SCRAP
 
     def has_read(self, reader: Reader, octets: int, size: int, steps: int) -> bool:
-        """Note a read of up to `size` octets; return whether this client has to rest, since others wait."""
+        """Note a read of up to `size` bytes; return whether this client has to rest, since others wait."""
         steps += octets // OCTETS_A_STEP
         self._steps += steps
         reader.has_rested = False

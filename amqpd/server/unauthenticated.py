@@ -2,7 +2,7 @@
 
 Owns the counts and the order; plain and synchronous. Sockets are the listener's.
 
-Progress is the next step of the handshake, not bytes, so that one who sends an octet now and then counts as silent.
+Progress is the next step of the handshake, not bytes, so that one who sends an byte now and then counts as silent.
 A client whose password is looked at waits for us, and is not silent.
 
 Always true between calls: a client is counted for its address and in all until it is removed.

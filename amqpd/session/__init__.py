@@ -1,1 +1,1 @@
-"""A client's talk, sans I/O: octets in through `receive`, octets out through `take_output`, time as an argument."""
+"""A client's talk, sans I/O: bytes in through `receive`, bytes out through `take_output`, time as an argument."""

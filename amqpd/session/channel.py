@@ -79,7 +79,7 @@ class Channel:
 
     @property
     def room(self) -> int:
-        """Octets the connection takes before it counts as full."""
+        """Bytes the connection takes before it counts as full."""
         return 0 if self.is_stopped else self.owner.room
 
     @property

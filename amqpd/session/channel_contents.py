@@ -13,7 +13,7 @@ from amqpd.session.unacked import UnackedDeliveries
 if TYPE_CHECKING:
     from amqpd.session.channel import Channel
 
-REPORTED = 16 << 10     # octets to be answered, for which a channel reports to the broker
+REPORTED = 16 << 10     # bytes to be answered, for which a channel reports to the broker
 
 
 class ChannelContents:
@@ -22,7 +22,7 @@ class ChannelContents:
     def __init__(self, channel: Channel, unacked: UnackedDeliveries) -> None:
         self._channel = channel
         self._unacked = unacked
-        self._unreported = 0        # octets that were sent, and are to be answered, since the last report
+        self._unreported = 0        # bytes that were sent, and are to be answered, since the last report
 
     def sent(self, octets: int) -> None:
         """Count what was sent and is to be answered."""

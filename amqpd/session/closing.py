@@ -66,7 +66,7 @@ class Closing:
             self.go_on()            # only for the answer to our close: what it published is not taken any more
 
     def close_unreadable(self, error: ConnectionException) -> None:
-        """Close because the octets themselves make no sense; nothing after them can be understood."""
+        """Close because the bytes themselves make no sense; nothing after them can be understood."""
         self.is_unreadable = True
         if self._phases.allows(Event.CLOSE):
             self.close(error)
@@ -117,7 +117,7 @@ class Closing:
                 raise MessageNotLoaded(departure.call)
 
     def finish(self) -> None:
-        """Hear nothing more; the socket goes once the last octets are out."""
+        """Hear nothing more; the socket goes once the last bytes are out."""
         self.end()
         self._handshake.finish()
 

@@ -1,9 +1,9 @@
-"""A client's connection, sans I/O: octets and the time come in, octets to send come out.
+"""A client's connection, sans I/O: bytes and the time come in, bytes to send come out.
 
 `Session` is made of parts, each with state of its own: it is what the server and the broker know of them. Sockets,
-clocks and passwords are the server's: it hands in octets, calls `tick`, and answers `login`.
+clocks and passwords are the server's: it hands in bytes, calls `tick`, and answers `login`.
 
-    receiver.py      octets in, commands carried out, what waits
+    receiver.py      bytes in, commands carried out, what waits
     phases.py        the table of phases, from the protocol header to the end
     handshake.py     what is answered on channel 0; sasl.py reads who it is
     channel_table.py the channels; channel.py what each of them does
@@ -96,7 +96,7 @@ class Session:
         """Refuse the login. The reason is for the log; the client always gets the same text."""
         self.handshake.login_failed(reason)
 
-    # Octets out
+    # Bytes out
 
     def take_output(self, now_ms: int) -> list[bytes]:
         """Everything that may be sent now, confirms last."""

@@ -84,7 +84,7 @@ class Consuming:
 
     @property
     def room(self) -> int:
-        """Octets the connection still takes; see broker/ports.py."""
+        """Bytes the connection still takes; see broker/ports.py."""
         return self._channel.room
 
     @property

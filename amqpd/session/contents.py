@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from amqpd.broker.queue.segment import MESSAGE_COST
 from amqpd.session.commit import Unacked
 
-SMALL = MESSAGE_COST    # octets of a content that takes no more than what stands for the message
+SMALL = MESSAGE_COST    # bytes of a content that takes no more than what stands for the message
 
 
 def release_contents(deliveries: dict[int, Unacked], tags: Iterable[int]) -> int:

@@ -1,4 +1,4 @@
-"""Write deliveries: the frames of basic.deliver, with the octets that stay the same kept for each consumer and route.
+"""Write deliveries: the frames of basic.deliver, with the bytes that stay the same kept for each consumer and route.
 
 The content of a message is sent as it came, wherever the channel and the frame size are those it came by; otherwise its
 frames are made anew. A count of failed deliveries is written into the headers of those messages that have one.
@@ -26,16 +26,16 @@ HEAD_OCTETS = 350       # what a delivery head takes in memory besides its names
 HEAD_STEPS = 5          # what it takes to make a delivery head; see broker/effort.py
 COUNTED_STEPS = 7       # what it takes to write a count of failures into a message, at least
 ALIKE_FROM = 8          # deliveries in a run, from which it is faster to pack them all at once
-JOINED = 2_048          # octets of content, on an average, up to which deliveries are joined when they are packed
-COPIED = 1_024          # octets of content that are copied in a step
-REWRITTEN = 16          # octets of a header table that are read and written in a step
+JOINED = 2_048          # bytes of content, on an average, up to which deliveries are joined when they are packed
+COPIED = 1_024          # bytes of content that are copied in a step
+REWRITTEN = 16          # bytes of a header table that are read and written in a step
 
 # The properties and the count of failures of a message that was delivered again, and what they became.
 _Counted = tuple[tuple[bytes, int], bytes] | None
 
 
 class Heads:
-    """The ready-made octets of one consumer's deliveries, by route."""
+    """The ready-made bytes of one consumer's deliveries, by route."""
 
     __slots__ = ("tag", "by_route")
 
@@ -62,7 +62,7 @@ class DeliveryWriter:
         self.heads.pop(tag).by_route.clear()
 
     def write(self, consumer: Consumer, tags: range, run: Sequence[Message]) -> int:
-        """Send a run of messages with these tags to a consumer; return how many octets that are."""
+        """Send a run of messages with these tags to a consumer; return how many bytes that are."""
         heads = self.heads[consumer.tag]
         pieces: list[bytes] = []
         if consumer.queue.redelivery.may_have_any(run):

@@ -210,7 +210,7 @@ class Handshake:
         self._say_no_more()
 
     def finish(self) -> None:
-        """Hear nothing more; the socket goes once the last octets are out."""
+        """Hear nothing more; the socket goes once the last bytes are out."""
         self._phases.begin(Event.END)
         self._say_no_more()
 

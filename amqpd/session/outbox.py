@@ -1,12 +1,12 @@
-"""What a connection still has to say: octets in order, some of them held until a batch is on disk.
+"""What a connection still has to say: bytes in order, some of them held until a batch is on disk.
 
-Owns the outgoing octets of one connection. A declaration's answer must not go out before the declaration is
+Owns the outgoing bytes of one connection. A declaration's answer must not go out before the declaration is
 safe; everything said after it waits behind it, so the order a client sees is the order things happened in.
 
 Answers are counted apart from deliveries. Deliveries wait until there is room for them, so they are few; answers are as
 many as the client asks for, and it is asked to read them before it goes on.
 
-Always true between calls: `size` is the octets in `_free` and in every held part together; held parts wait
+Always true between calls: `size` is the bytes in `_free` and in every held part together; held parts wait
 for rising batch numbers.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
-MARK_EVERY = 64 * 1024      # octets of answers
+MARK_EVERY = 64 * 1024      # bytes of answers
 
 
 def _nothing() -> None:
@@ -23,14 +23,14 @@ def _nothing() -> None:
 
 
 class Outbox:
-    """`on_output` is called when the first octets come in after it was emptied."""
+    """`on_output` is called when the first bytes come in after it was emptied."""
 
     def __init__(self, on_output: Callable[[], None]) -> None:
         self.size = 0
-        self._answered = self._delivered = 0        # octets since the connection began
+        self._answered = self._delivered = 0        # bytes since the connection began
         self._marked = 0                            # those of answers up to the last mark
         self._read = 0                              # and up to the last mark that the peer has come to
-        self._marks: deque[tuple[int, int]] = deque()       # octets in all, and of answers, up to some places
+        self._marks: deque[tuple[int, int]] = deque()       # bytes in all, and of answers, up to some places
         self._on_output = on_output
         self._is_noted = False
         self._free: list[bytes] = []
@@ -50,7 +50,7 @@ class Outbox:
             self.note()
 
     def extend(self, pieces: Iterable[bytes], size: int) -> None:
-        """Deliver all these, `size` octets together."""
+        """Deliver all these, `size` bytes together."""
         self.size += size
         self._delivered += size
         self._last += pieces
@@ -63,9 +63,9 @@ class Outbox:
         self._on_output()
 
     def has_unread_answers(self, most: int, unsent: Callable[[], int]) -> bool:
-        """Return whether more than so many octets of answers are here or with the transport, to about 64 KiB.
+        """Return whether more than so many bytes of answers are here or with the transport, to about 64 KiB.
 
-        `unsent` says how many octets the transport has. It is only asked where that may make a difference.
+        `unsent` says how many bytes the transport has. It is only asked where that may make a difference.
         """
         if self._answered - self._read <= most:
             return False

@@ -107,7 +107,7 @@ class Phases:
         self._drop_in(wait_ms)
 
     def say_no_more(self, *, peer_closes: bool = False) -> None:
-        """Have the socket go once the last octets are out, or once the peer closes it."""
+        """Have the socket go once the last bytes are out, or once the peer closes it."""
         self.peer_closes = peer_closes
         self.is_over = True
         self.linger()

@@ -1,4 +1,4 @@
-"""What a client publishes on one channel: from octets to messages in queues.
+"""What a client publishes on one channel: from bytes to messages in queues.
 
 A run of publishes is resolved group by group (`targets.py`), handed to each queue it reaches as one run, and confirmed
 as one (`channel_confirms.py`). What reaches very many queues is handed over in pieces, and what comes after it on this
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from amqpd.session.channel import Channel
 
 NAMES_A_STEP = 20       # of queues that are listed; see broker/effort.py
-REWRITTEN, COPIED = 16, 1_024       # octets of a header table that are read or written, of a body that are copied
+REWRITTEN, COPIED = 16, 1_024       # bytes of a header table that are read or written, of a body that are copied
 RUN_STEPS = 6           # what handing a run to a queue takes, beyond a step for each message
 
 

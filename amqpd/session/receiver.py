@@ -1,4 +1,4 @@
-"""Octets in: cut into commands, which are carried out in order, as far as they need not wait.
+"""Bytes in: cut into commands, which are carried out in order, as far as they need not wait.
 
 While a command waits for the disk, for the next turn, for the end of an alarm or for the client to read, all that came
 after it waits too (`session/deferred_input.py`). What is said while the connection is not open goes to the handshake,
@@ -71,17 +71,17 @@ class Receiver:
         self._heartbeats = heartbeats
         self._traffic = traffic
 
-    # Octets
+    # Bytes
 
     def direct_room(self) -> memoryview | None:
-        """Return where the socket may write the next octets itself; see wire/reader.py."""
+        """Return where the socket may write the next bytes itself; see wire/reader.py."""
         if (self._phases.current is not Phase.OPEN or self._closing.is_unreadable
                 or self._deferred.reason is not None):
             return None
         return self._reader.direct_room()
 
     def receive_direct(self, size: int, now_ms: int) -> None:
-        """As `receive`, after the socket has written that many octets into `direct_room`."""
+        """As `receive`, after the socket has written that many bytes into `direct_room`."""
         self._heartbeats.heard_ms = self._broker.clock.now_ms = now_ms
         self._traffic.received_octets += size
         self._traffic.received_count += 1
@@ -89,7 +89,7 @@ class Receiver:
         self.carry_out(self._reader.direct_commands(size))
 
     def receive(self, data: bytes | memoryview, now_ms: int) -> None:
-        """Take octets from the socket. Never raises: what is wrong with them becomes a close."""
+        """Take bytes from the socket. Never raises: what is wrong with them becomes a close."""
         self._heartbeats.heard_ms = self._broker.clock.now_ms = now_ms
         self._traffic.received_octets += len(data)
         self._traffic.received_count += 1

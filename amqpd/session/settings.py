@@ -12,7 +12,7 @@ from amqpd.wire.methods import pack_start
 
 
 class SessionSettings(msgspec.Struct, frozen=True, dict=True):
-    """The limits of every connection. Sizes in octets; `heartbeat_s` 0 offers none."""
+    """The limits of every connection. Sizes in bytes; `heartbeat_s` 0 offers none."""
 
     server_properties: dict[str, Any]
     heartbeat_s: int = 60
@@ -25,7 +25,7 @@ class SessionSettings(msgspec.Struct, frozen=True, dict=True):
     connection_limit: int = 20_000
     consumer_timeout_ms: int | None = 1_800_000
     transaction_acts: int = 100_000                 # publishes and answers that one transaction may hold,
-    transaction_octets: int = 64 * 1024 * 1024      # and octets of bodies
+    transaction_octets: int = 64 * 1024 * 1024      # and bytes of bodies
     logged_timeouts: int = 5                        # of channels that are closed together the log tells one by one
 
     @cached_property

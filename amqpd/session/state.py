@@ -58,7 +58,7 @@ class ConnectionState:
         self.channel_max = settings.channel_max
         # The transport's word
         self.is_writable = True                 # False while its buffer is full
-        self.unsent: Callable[[], int] = int    # octets it could not send yet
+        self.unsent: Callable[[], int] = int    # bytes it could not send yet
         # The end
         self.has_ended = False
         self.has_failed = False                 # by an error of ours
@@ -88,7 +88,7 @@ class ConnectionState:
 
     @property
     def room(self) -> int:
-        """Octets that may be delivered before the connection counts as full; 0 while the transport is full."""
+        """Bytes that may be delivered before the connection counts as full; 0 while the transport is full."""
         if not self.is_writable or self.has_failed or self.is_ending:
             return 0
         return self.settings.outgoing_limit - self.outbox.size

@@ -14,7 +14,7 @@ from amqpd.session.state import ConnectionState
 
 
 class Traffic:
-    """Octets of one connection, and how many reads and writes they took. The server counts what it sends."""
+    """Bytes of one connection, and how many reads and writes they took. The server counts what it sends."""
 
     __slots__ = ("received_octets", "received_count", "sent_octets", "sent_count")
 

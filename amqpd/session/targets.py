@@ -1,6 +1,6 @@
-"""Where publishes of one channel go, remembered by the octets that said so.
+"""Where publishes of one channel go, remembered by the bytes that said so.
 
-A target is remembered by the octets of the publish's arguments, and facts by the octets of the properties: publishers
+A target is remembered by the bytes of the publish's arguments, and facts by the bytes of the properties: publishers
 repeat themselves, and permission, exchange, routing and decoding are then one look-up. Any change of topology or
 permissions in the vhost empties the targets.
 
@@ -28,12 +28,12 @@ from amqpd.wire.publish import PublishArguments, read_publish
 if TYPE_CHECKING:
     from amqpd.session.channel import Channel
 
-# What a target and facts take in memory, about, besides their octets, and each name among them.
+# What a target and facts take in memory, about, besides their bytes, and each name among them.
 TARGET_OCTETS, FACTS_OCTETS, NAME_OCTETS = 800, 400, 64
 # What finding a target costs without the walk, and reading facts, in steps of broker/effort.py.
 RESOLVE_STEPS, READ_STEPS, OCTETS_A_STEP = 4, 2, 32
-WIDE_HEADERS = 1_024    # octets of a header table, from which on it is remembered where they lead
-DECODED = 10            # octets of a header table that are decoded in a step
+WIDE_HEADERS = 1_024    # bytes of a header table, from which on it is remembered where they lead
+DECODED = 10            # bytes of a header table that are decoded in a step
 
 
 class WalkUnfinished(Exception):
@@ -65,7 +65,7 @@ class Targets:
         self.by_properties: Remembered[bytes, tuple[MessageProperties, bool]] = Remembered(memory)
         self._channel = channel
         self._version = -1
-        # by the octets of exchange and key, and of wide headers
+        # by the bytes of exchange and key, and of wide headers
         self._matched: Remembered[tuple[bytes, bytes], list[Queue]] = Remembered(memory)
         self._cut_off: dict[Hashable, Walk] = {}        # walks that a slice was too short for; see `_finish`
 

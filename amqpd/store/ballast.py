@@ -1,4 +1,4 @@
-"""Octets of the disk that nobody uses until it is full: freed, they let consumers drain what is stored.
+"""Bytes of the disk that nobody uses until it is full: freed, they let consumers drain what is stored.
 
 Owns the file of the ballast. On a full disk SQLite refuses even to delete and to write its log back, so that what
 would make room cannot be done; with this much freed, the batch that did not fit, and all deletions after it, do.

@@ -62,8 +62,8 @@ def test_counting_ends_however_deep_a_pattern_repeats() -> None:
     ("*", "nothing to repeat at position 0"),
     ("a{99999999999}", "the repetition number is too large"),
     ("(" * 500 + ")" * 500, "too many nested groups"),
-    ("a" * 1_025, "longer than 1024 octets"),
-    ("é" * 513, "longer than 1024 octets"),
+    ("a" * 1_025, "longer than 1024 bytes"),
+    ("é" * 513, "longer than 1024 bytes"),
 ])
 def test_what_is_no_pattern_is_refused(pattern: str, text: str) -> None:
     assert fault(pattern) == text

@@ -123,7 +123,7 @@ def test_all_that_is_wrong_is_told_in_rabbitmqs_order() -> None:
         "apply-to 'nope' unrecognised; should be 'queues', 'exchanges' or 'all'",
         "pattern should be regular expression but is invalid: missing ), unterminated subpattern at position 0",
         "priority should be number, actually was 1152921504606846976",
-        "name should have at most 255 octets",
+        "name should have at most 255 bytes",
     ]
 
 

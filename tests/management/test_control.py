@@ -423,7 +423,7 @@ def wrong_password(user: str) -> tuple[str, int]:
 @pytest.mark.parametrize("command, arguments, refusal", [
     ("add_user", {"user": "guest", "password": "x"}, ('User "guest" already exists', 70)),
     ("add_user", {"user": "", "password": "x"}, ("Bad argument: user cannot be an empty string", 65)),
-    ("add_user", {"user": "é" * 128, "password": "x"}, ("Bad argument: user cannot be longer than 255 octets", 65)),
+    ("add_user", {"user": "é" * 128, "password": "x"}, ("Bad argument: user cannot be longer than 255 bytes", 65)),
     ("delete_user", {"user": "till"}, NO_TILL),
     ("change_password", {"user": "till", "password": "x"}, NO_TILL),
     ("change_password", {"user": "guest", "password": ""},
@@ -431,7 +431,7 @@ def wrong_password(user: str) -> tuple[str, int]:
     ("set_permissions", {"vhost": "/", "user": "till", **RIGHTS}, NO_TILL),
     ("set_permissions", {"vhost": "x", "user": "guest", **RIGHTS}, ("Virtual host 'x' does not exist", 65)),
     ("set_permissions", {"vhost": "/", "user": "guest", **RIGHTS, "read": "a" * 1025},
-     (f"regular expression '{'a' * 1025}' is invalid: longer than 1024 octets", 69)),
+     (f"regular expression '{'a' * 1025}' is invalid: longer than 1024 bytes", 69)),
     ("clear_permissions", {"vhost": "x", "user": "till"}, ("User till does not exist", 67)),
     ("clear_permissions", {"vhost": "x", "user": "guest"}, ("Virtual host x does not exist", 69)),
     ("list_user_permissions", {"user": "till"}, ('{:no_such_user, "till"}', 69)),
@@ -667,7 +667,7 @@ def test_a_request_that_is_too_long_is_answered_and_broken_off(desk: Desk, folde
         writer.close()
         return answer, rest
 
-    answer = {"ok": False, "error": "a request may have at most 65536 octets", "exit_code": 65}
+    answer = {"ok": False, "error": "a request may have at most 65536 bytes", "exit_code": 65}
     assert while_listening(desk, path, flood) == (answer, b"")
 
 

@@ -180,7 +180,7 @@ def _demand(arguments: Arguments) -> tuple[Criteria, bool]:
 
 
 def _comparable(value: Value) -> Hashable:
-    """Equal for values that RabbitMQ calls equal: 1 and 1.0, a string and its octets, but not 1 and true.
+    """Equal for values that RabbitMQ calls equal: 1 and 1.0, a string and its bytes, but not 1 and true.
 
     What stands in an array or a table also has to be of the same type, and in the same order.
     """

@@ -26,7 +26,7 @@ class Fifo(Protocol):
 
     @property
     def octets(self) -> int:
-        """Octets of the bodies that wait, wherever they are."""
+        """Bytes of the bodies that wait, wherever they are."""
 
     @property
     def cost(self) -> int:
@@ -34,7 +34,7 @@ class Fifo(Protocol):
 
     @property
     def on_disk_only(self) -> tuple[int, int]:
-        """How many messages have their contents on disk only, and the octets of their bodies. Walks the pages."""
+        """How many messages have their contents on disk only, and the bytes of their bodies. Walks the pages."""
 
     @property
     def next_page(self) -> Page | None:
@@ -73,7 +73,7 @@ class Fifo(Protocol):
         """The number of the message at about this place from the head in memory, or 0."""
 
     def take(self, limit: int, room: int, bound: Bound = without_bound) -> list[Message]:
-        """Take the next messages: at most `limit`, and no more once `room` octets are used up. May be fewer.
+        """Take the next messages: at most `limit`, and no more once `room` bytes are used up. May be fewer.
 
         `bound` says, by the number of the first one, up to which others may go with it.
         """
@@ -85,7 +85,7 @@ class Fifo(Protocol):
         """Take all: lists of messages, and pages as far as they are on disk only."""
 
     def trim(self, most: int, most_octets: int, limit: int = NO_LIMIT) -> Removed:
-        """Take from the head what is beyond so many messages, or octets of body; about `limit` messages at most."""
+        """Take from the head what is beyond so many messages, or bytes of body; about `limit` messages at most."""
 
     def remove(self, run: Collection[Message]) -> None:
         """Take out these messages, all of which are in memory and no page, wherever they stand."""
@@ -94,9 +94,9 @@ class Fifo(Protocol):
         """Take out of pages the messages that have expired; of no more pages once there are `limit` messages."""
 
     def page_out(self, octets: int, may_go: Callable[[Message], bool]) -> list[Page]:
-        """Make pages of messages that are not next, up to so many octets.
+        """Make pages of messages that are not next, up to so many bytes.
 
-        Returns pages, up to so many octets, that have their content still and are not about to lose it.
+        Returns pages, up to so many bytes, that have their content still and are not about to lose it.
         """
 
     def check(self) -> None:

@@ -217,7 +217,7 @@ class PageList:
     # Between memory and disk
 
     def with_content(self, octets: int) -> list[Page]:
-        """Return pages that have their content in memory, up to so many octets; others come first the next time."""
+        """Return pages that have their content in memory, up to so many bytes; others come first the next time."""
         found, seen = [], []
         for page in self._unwritten:
             if octets <= 0:

@@ -51,14 +51,14 @@ class Pageable(Protocol):
         """Return whether its consumers nearly keep up, so that its publishers rather wait."""
 
     def page_out(self, octets: int) -> None:
-        """Let up to so many octets leave memory."""
+        """Let up to so many bytes leave memory."""
 
     def shrunk(self) -> None:
         """Take note that it is not among the large ones any more."""
 
 
 class Budget:
-    """How many octets of waiting messages may be in memory, and how many are; of all queues together.
+    """How many bytes of waiting messages may be in memory, and how many are; of all queues together.
 
     `large` are the queues that have, or had when somebody looked last, so much that it is worth being paged out.
     `effort` counts the walks along whole segments; the broker puts its own there.

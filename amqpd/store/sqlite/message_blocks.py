@@ -34,7 +34,7 @@ LARGEST = 2 << 10           # bytes of a message in a block
 HEAD = struct.Struct(">HIBBHII")
 _PLACE_AND_SIZE = struct.Struct(">H8xI4x")
 
-# Octets of flags, and the digits of a number that has a bit for each message.
+# Bytes of flags, and the digits of a number that has a bit for each message.
 _TO_FLAGS = bytes.maketrans(b"01", b"-+")
 _WAITING = bytes(48 + (octet != ord("-")) for octet in range(256))
 _REDELIVERED = bytes(48 + (octet == ord("R")) for octet in range(256))
