@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
 
 from amqpd.broker.definitions import Defined
 from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.queue.watermark import BLOCK
 from amqpd.broker.rules import QueueRules
+from amqpd.message import MessageProperties
 from tests.support.journals import RecordingJournal
 from tests.support.page_stores import PageStoreInMemory, stored
 from tests.support.samples import message, messages, queue_definition
@@ -60,6 +62,21 @@ def test_the_watermark_of_what_is_delivered_at_once_rises_in_its_own_batch(
     batch = queue.publish(messages(1, 2, persistent=True)).batch
     assert subscriber.numbers() == [1, 2]
     assert watermark(journal) >= 2 and journal.batch == batch
+
+
+def test_by_priority_the_watermark_covers_the_highest_number_of_a_run_and_not_its_last(
+    journal: RecordingJournal, page_store: PageStoreInMemory
+) -> None:
+    queue = Queue(ORDERS, journal, page_store=page_store, rules=QueueRules(max_priority=9))
+    late = 10 * BLOCK
+    urgent = replace(message(late), facts=MessageProperties(persistent=True, priority=9))
+    queue.publish([*messages(1, persistent=True), urgent])
+    subscriber = ListSubscriber()
+    subscribe(queue, subscriber)
+    queue.dispatch()
+    assert subscriber.numbers() == [late, 1]
+    assert watermark(journal) >= late
+    queue.check()
 
 
 def test_what_was_committed_before_waits_for_its_watermark(
