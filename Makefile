@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 30
 
-.PHONY: run test check proof conformance kill9 powercut canary fuzz million clean
+.PHONY: run test check proof conformance kill9 powercut canary fuzz mutants million clean
 
 run: $(VENV)/run.ok
 	$(BIN)/amqpd --config config/amqpd.toml
@@ -20,7 +20,7 @@ test: check
 # The tests that look at a sample in `make test`, at full length: 2,000 sessions of the fuzzer, far more faults and cuts
 # of the disk, more programs against the models, the canary beside each attack. CI runs both.
 proof: $(VENV)/test.ok
-	@echo "The proof takes about 9 minutes on two cores, 4 of them with the canary."
+	@echo "The proof takes about 6 minutes on two cores, 4 of them with the canary."
 	@begun=$$(date +%s); export PROOF=1; \
 	$(BIN)/python -m pytest -n 2 --timeout 300 -m "proof or hypothesis" tests --ignore tests/canary && \
 	$(BIN)/python -m pytest -m proof tests/canary; \
@@ -51,6 +51,10 @@ canary: $(VENV)/test.ok
 # Sessions of the fuzzer, from a SEED or by chance; their numbers are printed, and each fault with its own.
 fuzz: $(VENV)/test.ok
 	$(BIN)/python -m tests.fuzz --sessions $(N) $(if $(SEED),--seed $(SEED)) --processes 2
+
+# Mutants of the broker's code, N of them by a SEED or by chance: those that no test notices, and a table.
+mutants: $(VENV)/test.ok
+	$(BIN)/python -m tests.mutation --count $(N) $(if $(SEED),--seed $(SEED))
 
 # A backlog of a million messages of 1 KiB, or of MESSAGES of SIZE octets, with its figures.
 million: $(VENV)/test.ok

@@ -507,3 +507,20 @@ def test_statistics_add_up(queue: Queue, subscriber: ListSubscriber) -> None:
     assert queue.statistics() == QueueStatistics(
         ready=0, ready_bytes=0, unacked=3, set_aside=0, consumers=1, published=4, delivered=3, got=1, redelivered=0,
         settled=1, acked=1, purged=0, expired=0, rejected=0, over_length=0, over_delivery_limit=0, dead_lettered=0)
+
+
+def test_a_limit_in_octets_refuses_what_does_not_fit_and_takes_what_does() -> None:
+    queue = Queue(queue_definition(), RefusingJournal(), rules=QueueRules(
+        max_length_bytes=10, overflow="reject-publish"))
+    run = [message(1, b"12345"), message(2, b"1234"), message(3, b"12"), message(4, b"1")]
+    assert [one.number for one in queue.publish(run).refused] == [3]
+    assert [one.number for one in queue.ready] == [1, 2, 4]
+    queue.check()
+
+
+def test_after_an_exclusive_consumer_others_may_come() -> None:
+    queue = Queue(queue_definition(), RefusingJournal())
+    consumer = subscribe(queue, ListSubscriber(), exclusive=True)
+    assert queue.dispatcher.exclusive is consumer
+    queue.unsubscribe(consumer)
+    assert queue.dispatcher.exclusive is None
