@@ -739,7 +739,8 @@ def test_a_socket_that_a_crash_has_left_is_replaced(desk: Desk, folder: Path) ->
         left.bind(str(path))
 
     async def connect() -> None:
-        _, writer = await asyncio.open_unix_connection(path)
+        reader, writer = await asks(path, "ping")
+        assert json.loads(await reader.readline())["ok"]
         writer.close()
 
     while_listening(desk, path, connect)
