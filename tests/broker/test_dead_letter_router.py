@@ -91,6 +91,16 @@ def test_many_are_moved_in_slices_in_order_and_each_is_in_one_queue_at_every_mom
     assert scene.bodies(scene.dead) == scene.stored(scene.dead) == bodies(many)
 
 
+def test_what_a_queue_refuses_is_dead_lettered_and_was_never_in_it() -> None:
+    scene = Scene(**{"x-max-length": 1, "x-overflow": "reject-publish-dlx"})
+    scene.publish(scene.source, 3)
+    scene.vhost.worklist.work_off()
+    assert (scene.bodies(scene.source), scene.bodies(scene.dead)) == ([b"0"], [b"1", b"2"])
+    statistics = scene.source.statistics()
+    assert (statistics.settled, statistics.dead_lettered, scene.source.dead_letters.moving) == (0, 0, 0)
+    scene.vhost.check()
+
+
 def test_another_queue_s_dead_letters_do_not_wait_for_those_of_a_long_one(scene: Scene) -> None:
     other = scene.declare("other", {"x-max-length": 1} | TO_DEAD_LETTER_QUEUES)
     scene.publish(scene.source, 10 * SLICE // STEPS_A_MESSAGE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -161,7 +163,9 @@ def holder(stage: Paused, talk: Talk) -> Talk:
     return talk
 
 
-def answer_in_turns(stage: Paused, talk: Talk, method: Basic.Ack | Basic.Nack | Basic.Recover) -> list[int]:
+def answer_in_turns(
+    stage: Paused, talk: Talk, method: Basic.Ack | Basic.Nack | Basic.Recover | Basic.RecoverAsync
+) -> list[int]:
     """How many deliveries are unacked after each turn, until the answer has been carried out."""
     stage.broker.effort.begin_turn()
     stage.say(talk, frame.marshal(method, 1))
@@ -191,10 +195,14 @@ def test_a_tag_that_is_not_outstanding_is_refused_before_anything_is_answered(st
     assert len(stage.broker.vhosts["/"].queues["q"].ready) == MESSAGES
 
 
-@pytest.mark.parametrize("method", [Basic.Recover(True), Basic.Nack(0, True, True)], ids=["recover", "nack"])
+@pytest.mark.parametrize(
+    "make_method", [Basic.Recover, Basic.RecoverAsync, partial(Basic.Nack, 0, True)],
+    ids=["recover", "recover-async", "nack"])
+@pytest.mark.filterwarnings("ignore:This command is deprecated")
 def test_very_many_deliveries_come_back_once_and_in_order(
-    stage: Paused, holder: Talk, method: Basic.Recover | Basic.Nack
+    stage: Paused, holder: Talk, make_method: Callable[[bool], Basic.Recover | Basic.RecoverAsync | Basic.Nack]
 ) -> None:
+    method = make_method(True)
     answer_in_turns(stage, holder, method)
     stage.end_turn()
     heard = holder.hear_all()

@@ -119,6 +119,16 @@ def test_acks_of_a_rollback_are_undone_and_may_be_made_again(tx: Talk) -> None:
     assert tx.stage.broker.vhosts["/"].queues["q"].unacked == 0
 
 
+def test_a_second_rollback_undoes_what_came_after_the_first(tx: Talk) -> None:
+    tx.publish("q", b"a", channel=2)
+    get(tx, 1, b"a")
+    for _ in range(2):
+        roll_back(tx.client(Basic.Ack(1)).publish("q", b"b"))
+        assert [*tx.session.channels[1].consuming.unacked] == [1] and bodies(tx) == []
+    commit(tx)
+    assert tx.stage.broker.vhosts["/"].queues["q"].unacked == 1
+
+
 def test_a_rollback_puts_back_all_answers_in_one_step_each_however_many_there_are(tx: Talk) -> None:
     tx.publish("q", *[b"a"] * 30, channel=2)
     for tag in range(30):
