@@ -51,7 +51,7 @@ def test_nothing_promised_is_lost_and_nothing_else_appears(tmp_path: Path) -> No
 
 
 @pytest.mark.timeout(60 + MOST_S_A_KILL * KILLS)
-@pytest.mark.parametrize("place", ["slow_disk", "short_runs", "slow_disk+short_runs"])
+@pytest.mark.parametrize("place", ["slow_disk", "short_blocks", "slow_disk+short_blocks"])
 def test_the_same_holds_in_other_places(tmp_path: Path, place: str) -> None:
     driver = Driver(tmp_path, seed=SEED, command=(*SABOTAGED, place))
     driver.run(max(5, KILLS // 6))
