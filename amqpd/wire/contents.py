@@ -199,7 +199,9 @@ class Contents:
         if content.filled < ROOM_AHEAD and intake.room_ahead < MOST_ROOM_AHEAD:
             content.room_ahead = min(left, ROOM_AHEAD)
             intake.room_ahead += content.room_ahead
-        content.grow(min(left, max(min(content.filled, MOST_ROOM), content.room_ahead)))
+        room = max(min(content.filled, MOST_ROOM), content.room_ahead)
+        # A little more, if that is all of it: else everything would be moved again for the heads of its frames.
+        content.grow(left if left - room < LARGE_BODY else room)
 
     def place(self, size: int) -> memoryview:
         """Return the octets that the socket has written into `direct_room`."""
