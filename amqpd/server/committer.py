@@ -178,7 +178,6 @@ class Committer:
         self._page_store.close()
         self._taken_at = self._loop.time()
         self._taken_count, self._taken_weight = filling.count, filling.weight
-        self._store.has_one_waiter = self._turn.waiting <= 1
         self._work.put(self._journal.take())
 
     def _take_piece(self) -> bool:

@@ -320,11 +320,6 @@ class LoopTurn:
         self._waiters.on_answered(number)
 
     @property
-    def waiting(self) -> int:
-        """Return how many sessions wait for a commit."""
-        return len(self._waiters)
-
-    @property
     def is_awaiting(self) -> bool:
         """Whether any session waits for a commit."""
         return bool(self._waiters)

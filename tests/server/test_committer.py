@@ -32,7 +32,7 @@ class GatedStore:
         self.begun = threading.Semaphore(0)
         self.failure: StoreError | None = None
         self.checkpoints = 0
-        self.is_wal_large = self.is_checkpoint_long = self.has_one_waiter = False
+        self.is_wal_large = self.is_checkpoint_long = False
         self.checkpoint_gate = threading.Event()
         self.checkpoint_gate.set()
         self.shrinks = iter([False] * 1_000)
@@ -94,7 +94,6 @@ class FakeLoopTurn:
         self.heard: list[int] = []
         self.answered: list[int] = []
         self.is_awaiting = False
-        self.waiting = 0
         self.worked = 0
 
     def on_commit(self, batch: int) -> None:
@@ -173,16 +172,6 @@ def test_a_batch_is_committed_and_then_told() -> None:
 
     bench = run(talk)
     assert (bench.store.committed, bench.store.checkpoints) == ([1], 0)
-
-
-@pytest.mark.parametrize("waiting", [0, 1, 2])
-def test_the_store_knows_whether_but_one_client_waits(waiting: int) -> None:
-    async def talk(bench: Bench) -> None:
-        bench.turn.waiting = waiting
-        bench.record(1)
-        await bench.committer.wait_committed()
-
-    assert run(talk).store.has_one_waiter is (waiting < 2)
 
 
 def test_after_a_batch_it_is_told_how_much_was_written() -> None:

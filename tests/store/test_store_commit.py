@@ -537,18 +537,6 @@ def test_the_log_is_written_back_when_it_has_grown(store, journal, monkeypatch):
     assert store.info().octets > 120_000
 
 
-def test_the_log_may_be_twice_as_large_where_nobody_waits_for_others(store, journal, monkeypatch):
-    monkeypatch.setattr(store_module, "LARGEST_WAL", 100_000)
-    journal.published(ONE, [message(1, bytes(120_000))])
-    save(store, journal)
-    store.has_one_waiter = True
-    store.checkpoint_if_due()
-    assert 120_000 < store.info().wal_bytes < 200_000
-    store.has_one_waiter = False
-    store.checkpoint_if_due()
-    assert store.info().wal_bytes == 0
-
-
 def test_the_default_bound_of_the_log_is_8_mib():
     assert store_module.LARGEST_WAL == 8 * 1024 * 1024
 

@@ -66,7 +66,6 @@ from amqpd.wording import counted
 Durability = Literal["power", "process"]
 
 LARGEST_WAL = 8 << 20       # bytes of the write-ahead log before it is written back, which takes 10 ms or so
-ALONE = 2                   # times as many where but one client waits: less is written back, and nobody waits for it
 LONG_WAL = 2 * LARGEST_WAL  # from which to write it back takes so long that it matters
 KEPT_FREE_PAGES = 4_096     # 16 MiB of the file that are not given back
 SHRINK_PAGES = 1_024        # at once: some milliseconds and a sync
@@ -108,7 +107,6 @@ class Store:
         self._durability: Durability = durability
         self._was_clean = was_clean
         self._now = now
-        self.has_one_waiter = False         # whether but one client waits for commits, or none
         self.is_checkpoint_long = False     # whether the log was that large when `is_checkpoint_due` was last asked
         self._blocks = BlockIndex(connection)
         self._parts = BodyParts(connection)
@@ -381,7 +379,7 @@ class Store:
             size = self._size_of(self._wal_path)
             self._files.grown(self._wal_path, size)
             self.is_checkpoint_long = size > LONG_WAL
-            return size > LARGEST_WAL * (ALONE if self.has_one_waiter else 1)
+            return size > LARGEST_WAL
 
     def checkpoint_if_due(self) -> None:
         """Write the log back into the file when that is due. Raises StoreFull, StoreError."""
