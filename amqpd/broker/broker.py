@@ -86,7 +86,7 @@ class Connection(Protocol):
 
     @property
     def owner(self) -> object:
-        """What its exclusive queues have as their owner."""
+        """Return the object that owns its exclusive queues."""
 
     def force_close(self, reason: str) -> None:
         """Close it with 320 CONNECTION_FORCED and this reason."""

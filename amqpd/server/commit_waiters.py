@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from amqpd.server.guard import guard
 from amqpd.session.connection import Session
 
@@ -27,19 +29,18 @@ class CommitWaiters:
 
     def on_commit(self, batch: int) -> None:
         """Tell them that this batch and all before it are on disk."""
-        for session in list(self._waiting):
-            guard(session, session.on_commit, batch)
-            if not session.awaits_commit:
-                self.remove(session)
+        self._tell(lambda session: session.on_commit(batch))
 
     def on_answered(self, number: int) -> None:
-        """Tell them that nobody is owed a message up to this number any more.
+        """Tell them that consumers have taken over all messages up to this number.
 
         That is done in nearly every turn, so where there are many of them they hear of it with the commit.
         """
-        if len(self._waiting) > MOST_TOLD_AT_ONCE:
-            return
+        if len(self._waiting) <= MOST_TOLD_AT_ONCE:
+            self._tell(lambda session: session.on_answered(number))
+
+    def _tell(self, act: Callable[[Session], None]) -> None:
         for session in list(self._waiting):
-            guard(session, session.on_answered, number)
+            guard(session, act, session)
             if not session.awaits_commit:
                 self.remove(session)

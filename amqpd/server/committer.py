@@ -23,7 +23,7 @@ from queue import Empty, SimpleQueue
 import msgspec
 
 from amqpd.server.loop import LoopTurn
-from amqpd.server.page_store import DiskPageStore
+from amqpd.server.page_store import DiskPageStore, not_counted
 from amqpd.store.body_writes import BodyPiece
 from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Batch, Journal
@@ -64,10 +64,6 @@ def _nothing() -> None:
     """There is no clock to be followed."""
 
 
-def _not_counted(size: int) -> None:
-    """Nobody watches the disk."""
-
-
 Work = Batch | BodyPiece | Callable[[], None] | None     # None: the thread is to end
 
 
@@ -87,7 +83,7 @@ class Committer:
         self, journal: Journal, store: Store, turn: LoopTurn, loop: asyncio.AbstractEventLoop,
         on_failure: Callable[[StoreError], None], page_store: DiskPageStore,
         with_room: Callable[[Callable[[], None]], None] = just_do, follow_clock: Callable[[], None] = _nothing,
-        on_written: Callable[[int], None] = _not_counted, limits: CommitLimits = LIMITS,
+        on_written: Callable[[int], None] = not_counted, limits: CommitLimits = LIMITS,
     ) -> None:
         self._journal = journal
         self._page_store = page_store

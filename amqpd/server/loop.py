@@ -163,8 +163,6 @@ class LoopTurn:
         """Return whether there is something to go on with that need not wait for the disk first."""
         if self._lost:
             return True
-        if not (self._unfinished or self._deferred or self.shares.has_resting or not self._broker.worklist.is_empty):
-            return False        # which is most turns
         has_jobs = bool(self._unfinished) or not self._broker.worklist.is_empty
         has_clients = bool(self._deferred) or self.shares.has_resting
         return has_clients and not self.is_full or has_jobs and not self._is_full_for_jobs

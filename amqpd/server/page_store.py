@@ -60,7 +60,7 @@ class DiskPageStore:
         self._writer = ThreadPoolExecutor(1, "amqpd-spill")
         self._has_ended = False
         self.rewrite_s = REWRITE_S
-        self.on_written: Callable[[int], None] = _not_counted       # hears how many bytes a spill file has
+        self.on_written: Callable[[int], None] = not_counted        # hears how many bytes a spill file has
         spill.on_sparse = self._note_sparse
 
     def begin(self, broker: Broker, schedule: Callable[[], None], has_disk: Callable[[], bool]) -> None:
@@ -183,7 +183,7 @@ def _nothing() -> None:
     """Nobody is there yet to be served."""
 
 
-def _not_counted(size: int) -> None:
+def not_counted(size: int) -> None:
     """Nobody watches the disk."""
 
 

@@ -22,7 +22,7 @@ class Timer(Protocol):
 
 
 class Timers(Protocol):
-    """Who makes calls later: the event loop."""
+    """What makes calls later: the event loop."""
 
     def call_soon(self, callback: Callable[[], object], /) -> object:
         """Make this call after the callbacks of this turn, in the next one."""

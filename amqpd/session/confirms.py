@@ -65,7 +65,7 @@ class Confirms:
             self._forget_confirmed(channel)
 
     def on_answered(self, number: int) -> None:
-        """Tell those who wait that nobody is owed a message up to this number any more."""
+        """Tell those who wait that consumers have taken over all messages up to this number."""
         for channel in list(self.awaiting):
             channel.on_answered(number)
             self._forget_confirmed(channel)

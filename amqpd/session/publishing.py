@@ -217,7 +217,10 @@ class Publishing:
         self._body, self._body_content = None, b""
 
     def _count_handed_over(self, hand_over: HandOver, groups: list[PublishGroup]) -> list[PublishGroup]:
-        """Count what is in all of its queues now as published, and return the other publishes. Raises NotAtHand."""
+        """Count what is in all of its queues now as published, and return the other publishes.
+
+        Raises MessageNotLoaded while it is not.
+        """
         if not hand_over.is_done:
             raise MessageNotLoaded(hand_over.call)
         self._hand_over = None

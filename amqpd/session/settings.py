@@ -1,4 +1,4 @@
-"""What a session needs of the configuration."""
+"""The part of the configuration that a session needs."""
 
 from __future__ import annotations
 

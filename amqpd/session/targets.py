@@ -41,7 +41,7 @@ class WalkUnfinished(Exception):
 
 
 class Target(NamedTuple):
-    """What a publish with these arguments leads to."""
+    """Where a publish with these arguments goes."""
 
     route: Route
     exchange: Exchange

@@ -118,7 +118,7 @@ class Topology:
         return 1
 
     def on_queue_delete(self, method: Queue.Delete) -> Queue.DeleteOk | None:
-        """Spec: queue.delete. Says how many ready messages went with it. Raises NotAtHand while it leaves."""
+        """Spec: queue.delete. Says how many ready messages went with it. Raises MessageNotLoaded while it leaves."""
         channel = self._channel
         name = without_line_breaks(self.queue_name(method.queue))
         count = self._deleted
@@ -134,7 +134,7 @@ class Topology:
     def on_queue_purge(self, method: Queue.Purge) -> Queue.PurgeOk | None:
         """Purge a queue, and answer when the last message has gone. Spec: queue.purge.
 
-        Raises NotAtHand while that takes; then the method is to be carried out again.
+        Raises MessageNotLoaded while that takes; then the method is to be carried out again.
         """
         channel = self._channel
         purge = self._purge or channel.vhost.purge_queue(

@@ -89,8 +89,8 @@ class Transaction:
     def on_commit(self, method: Tx.Commit) -> Tx.CommitOk:
         """Publish first, then answer, all in one batch; commit-ok goes out once that batch is on disk.
 
-        Raises NotAtHand while that takes, and Unfinished while there is more to return: then it is to be carried out
-        again.
+        Raises MessageNotLoaded while that takes, and Unfinished while there is more to return: then it is to be carried
+        out again.
         """
         self._check_active()
         commit = self._commit
@@ -108,7 +108,7 @@ class Transaction:
         return Tx.CommitOk()
 
     def _begin_commit(self) -> Commit:
-        """Carry out what is held, or begin to. Raises NotAtHand where another long commit is under way."""
+        """Carry out what is held, or begin to. Raises MessageNotLoaded where another long commit is under way."""
         broker = self._channel.broker
         hold = broker.journal.hold if self._acts > AT_ONCE else None
         if hold is not None and not hold.begin():

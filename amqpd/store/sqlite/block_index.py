@@ -186,7 +186,7 @@ class BlockIndex:
         return bool(self._emptied)
 
     def keep(self) -> None:
-        """What was changed is committed."""
+        """Note that the changes are committed."""
         if self._added:
             in_order = not self._firsts or self._firsts[-1] < min(self._added)
             self._firsts += sorted(self._added)

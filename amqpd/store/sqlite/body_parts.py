@@ -135,7 +135,7 @@ class BodyParts:
         return bool(self._dead or self._dropped)
 
     def keep(self) -> None:
-        """What was changed is committed."""
+        """Note that the changes are committed."""
         if self._recorded:
             self._bodies.update(self._recorded)
         while self._deleted:
