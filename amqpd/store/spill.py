@@ -1,10 +1,10 @@
-"""Spill files: messages that no store keeps, and memory has no room for, written down until their turn comes.
+"""Spill files: transient messages that memory has no room for, on disk until they are delivered.
 
-One file a spill file, in a directory of their own beside the store. Nothing here is synced or outlives the run: what
-was transient is gone after a restart, and the directory is emptied at start.
+They are in a directory of their own beside the store. Nothing here is synced or outlives the run: transient messages
+are gone after a restart, and the directory is emptied at start.
 
-Always true: a spill file's file is there until the last of its messages is read back or forgotten. Where but a few are
-left, a file with these takes its place.
+Always true: a spill file exists until the last of its messages has been forgotten. When only a few are left, a smaller
+file with these takes its place.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shutil
 import struct
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -27,15 +27,14 @@ logger = logging.getLogger(__name__)
 DIRECTORY = "spill"
 _HEAD = struct.Struct(">qHHIII")    # number, length of names, channel, frame-max, body size, length of content
 
-
-SPARSE = 4                  # a file is rewritten when this share of its messages is left, or less
-FEWEST_OCTETS = 64 << 10    # of a file that is worth it
+SPARSE = 4                  # a file is rewritten when a quarter of its messages is left, or less
+FEWEST_BYTES = 64 << 10     # of a file that is worth rewriting
 
 
 class SpillFile:
-    """Some messages in a file of this size. `numbers` are those it was written with, and rise.
+    """Some messages in a file of `size` bytes. `numbers` are those it was written with, and rise.
 
-    `on_sparse` is called when most of the file is wanted no more.
+    `on_sparse` is called once when most of the messages have been forgotten.
     """
 
     def __init__(
@@ -56,53 +55,34 @@ class SpillFile:
         return self._left > 0
 
     def left_in_file(self) -> bytes:
-        """Return the bytes of the messages that are left; from any thread. Raises OSError."""
+        """Return the bytes of the messages that are left; from any thread. Raises StoreError."""
         is_left = bytes(self._is_left)
         wanted = {number for number, left in zip(self.numbers, is_left) if left}
-        octets = self._path.read_bytes()
-        pieces = []
-        at = 0
-        while at < len(octets):
-            number, names_size, _, _, _, size = _HEAD.unpack_from(octets, at)
-            end = at + _HEAD.size + names_size + size
-            if number in wanted:
-                pieces.append(octets[at:end])
-            at = end
-        return b"".join(pieces)
+        found = self._read_file()
+        return b"".join([found[start:end] for start, end, head in self._records(found) if head[0] in wanted])
 
     def move_to(self, path: Path, size: int) -> None:
-        """Use this file from now on, which has at least what is left."""
+        """Use this file of `size` bytes from now on; it has at least the messages that are left."""
         if self._left:
             path, self._path = self._path, path
             self._written, self.size = self._left, size
         path.unlink(missing_ok=True)
 
     def read(self) -> list[Message]:
-        """All messages it was written with, in the order they were given. Raises StoreError."""
-        try:
-            octets = self._path.read_bytes()
-        except OSError as error:
-            raise StoreError(
-                f"cannot read {self._path} ({reason_of(error)}): {remedy_for(error, self._path)}") from error
+        """Return all messages of the file, in the order in which they were written. Raises StoreError."""
+        found = self._read_file()
         routes: dict[bytes, Route] = {}
         facts: dict[bytes, MessageProperties] = {}
         messages = []
-        at = 0
-        while at < len(octets):
+        for start, end, (number, names_size, channel, frame_max, body_size, _) in self._records(found):
             try:
-                number, names_size, channel, frame_max, body_size, size = _HEAD.unpack_from(octets, at)
-            except struct.error as error:
-                raise self._was_cut() from error
-            start = at + _HEAD.size
-            at = start + names_size + size
-            if at > len(octets):
-                raise self._was_cut()
-            try:
-                names = octets[start : start + names_size]
+                names_start = start + _HEAD.size
+                names_end = names_start + names_size
+                names = found[names_start:names_end]
                 route = routes.get(names)
                 if route is None or (route.channel, route.frame_max) != (channel, frame_max):
                     route = routes[names] = route_of(names, channel, frame_max)
-                message = Message(number, route, _NO_PROPERTIES, octets[start + names_size : at], body_size)
+                message = Message(number, route, _NO_PROPERTIES, found[names_end:end], body_size)
                 properties = message.properties
                 known = facts.get(properties)
                 if known is None:
@@ -117,11 +97,36 @@ class SpillFile:
             messages.append(message)
         return messages
 
-    def _was_cut(self) -> StoreError:
-        return StoreError(f"{self._path} was cut while the broker ran: start it again")
+    def _read_file(self) -> bytes:
+        """Return the whole file. Raises StoreError where it cannot be read, or has not the size it was written with."""
+        try:
+            found = self._path.read_bytes()
+        except OSError as error:
+            raise StoreError(
+                f"cannot read {self._path} ({reason_of(error)}): {remedy_for(error, self._path)}") from error
+        if len(found) != self.size:
+            raise self._was_changed("cut")
+        return found
+
+    def _records(self, found: bytes) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+        """Return start, end and head of each message. Raises StoreError where a head does not fit the file."""
+        at = 0
+        while at < len(found):
+            try:
+                head = _HEAD.unpack_from(found, at)
+            except struct.error as error:
+                raise self._was_changed("changed") from error
+            end = at + _HEAD.size + head[1] + head[5]
+            if end > len(found):
+                raise self._was_changed("changed")
+            yield at, end, head
+            at = end
+
+    def _was_changed(self, how: str) -> StoreError:
+        return StoreError(f"{self._path} was {how} while the broker ran: start it again")
 
     def forget(self, numbers: Iterable[int]) -> None:
-        """Those of these that it has are wanted no more; with the last one the file goes."""
+        """Drop these messages from the file, as far as it has them; delete the file with its last message."""
         own, is_left = self.numbers, self._is_left
         for number in numbers:
             place = bisect_left(own, number)
@@ -130,8 +135,8 @@ class SpillFile:
                 self._left -= 1
                 if not self._left:
                     self._path.unlink(missing_ok=True)
-        if 0 < self._left * SPARSE <= self._written and self.size >= FEWEST_OCTETS:
-            self._written = 0       # so that it is asked for once
+        if 0 < self._left * SPARSE <= self._written and self.size >= FEWEST_BYTES:
+            self._written = 0       # so that `on_sparse` is called once
             self._on_sparse(self)
 
 
@@ -149,11 +154,14 @@ class Spill:
         self.clear()
 
     def clear(self) -> None:
-        """Drop all there is, of whatever run."""
+        """Delete all spill files, also those of an earlier run."""
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def write(self, run: Sequence[Message]) -> SpillFile:
-        """Write messages down; from any thread, one at a time. Raises StoreError, and leaves no file then."""
+        """Write messages to a new spill file; from any thread, one call at a time.
+
+        Raises StoreError, and leaves no file then.
+        """
         pieces: list[bytes] = []
         for message in run:
             route, content = message.route, message.content
@@ -161,24 +169,21 @@ class Spill:
                 _HEAD.pack(
                     message.number, len(route.octets), route.channel, route.frame_max, message.body_size,
                     len(content)), route.octets, content)
-        octets = b"".join(pieces)
-        return SpillFile(self._write(octets), run, len(octets), self._read_properties, self.on_sparse)
+        packed = b"".join(pieces)
+        return SpillFile(self._write(packed), run, len(packed), self._read_properties, self.on_sparse)
 
     def rewrite(self, spill_file: SpillFile) -> tuple[Path, int]:
-        """Write what is left of a spill file to another file, and return that and its size; as `write`."""
-        try:
-            octets = spill_file.left_in_file()
-        except (OSError, struct.error) as error:
-            raise StoreError(f"cannot read a file of {self._directory} ({error}): check its disk") from error
-        return self._write(octets), len(octets)
+        """Write what is left of a spill file to a new file; return its path and size. Called and raises as `write`."""
+        left = spill_file.left_in_file()
+        return self._write(left), len(left)
 
-    def _write(self, octets: bytes) -> Path:
+    def _write(self, packed: bytes) -> Path:
         path = self._directory / f"{next(self._names)}.spill"
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             files.make_empty(path)
             with open(path, "wb") as file:
-                file.write(octets)
+                file.write(packed)
         except OSError as error:
             path.unlink(missing_ok=True)
             raise StoreError(
@@ -187,4 +192,4 @@ class Spill:
 
 
 def _keep(spill_file: SpillFile) -> None:
-    """Leave it as it is."""
+    """Leave the file as it is."""

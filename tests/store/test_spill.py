@@ -1,4 +1,4 @@
-"""Spill files: transient messages on disk, octet for octet, and no file longer than it is needed."""
+"""Spill files: transient messages on disk, byte for byte, and no file longer than it is needed."""
 
 from __future__ import annotations
 
@@ -56,14 +56,28 @@ def test_a_file_goes_with_the_last_of_its_messages(spill: Spill, tmp_path: Path)
 def test_a_file_that_was_cut_is_an_error_wherever_that_was(spill: Spill, tmp_path: Path) -> None:
     spill_file = spill.write([sample(1, b"body"), sample(2, b"body")])
     path, = files(tmp_path)
-    octets = path.read_bytes()
-    for size in range(1, len(octets)):
-        path.write_bytes(octets[:size])
-        if size == len(octets) // 2:
-            assert [m.number for m in spill_file.read()] == [1]
-        else:
+    whole = path.read_bytes()
+    for size in range(len(whole)):      # between the two messages as well
+        path.write_bytes(whole[:size])
+        for use in (spill_file.read, lambda: spill.rewrite(spill_file)):
             with pytest.raises(StoreError, match="was cut while the broker ran: start it again"):
-                spill_file.read()
+                use()
+    assert files(tmp_path) == [path]
+    path.write_bytes(whole)
+    assert [m.number for m in spill_file.read()] == [1, 2]
+
+
+def test_a_size_that_leads_beyond_the_file_is_an_error(spill: Spill, tmp_path: Path) -> None:
+    spill_file = spill.write([sample(1, b"body"), sample(2, b"body")])
+    path, = files(tmp_path)
+    whole = path.read_bytes()
+    for at in (0, len(whole) // 2):         # the size of the content ends a head of 24 bytes
+        for added in (2, 1 << 20):
+            size = int.from_bytes(whole[at + 20 : at + 24], "big") + added
+            path.write_bytes(whole[: at + 20] + size.to_bytes(4, "big") + whole[at + 24 :])
+            for use in (spill_file.read, lambda: spill.rewrite(spill_file)):
+                with pytest.raises(StoreError, match="was changed while the broker ran: start it again"):
+                    use()
 
 
 def test_only_the_owner_can_read_a_spill_file(spill: Spill, tmp_path: Path) -> None:
@@ -117,13 +131,13 @@ def test_a_file_of_which_little_is_left_is_rewritten_with_that(spill: Spill, tmp
     assert not files(tmp_path) and not spill_file.has_messages
 
 
-def test_a_slip_that_goes_while_it_is_rewritten_leaves_no_file(spill: Spill, tmp_path: Path) -> None:
+def test_a_spill_file_that_goes_while_it_is_rewritten_leaves_no_file(spill: Spill, tmp_path: Path) -> None:
     spill_file = spill.write([sample(1, b"a"), sample(2, b"b")])
     path, size = spill.rewrite(spill_file)
     spill_file.forget([1, 2])
     spill_file.move_to(path, size)
     assert not files(tmp_path)
-    with pytest.raises(StoreError, match="cannot read a file of"):
+    with pytest.raises(StoreError, match=r"cannot read .*1\.spill \(No such file"):
         spill.rewrite(spill_file)
 
 
