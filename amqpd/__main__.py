@@ -1,4 +1,4 @@
-"""`python -m amqpd` is `amqpd`."""
+"""Run `amqpd` as `python -m amqpd`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The program `amqpd`: its commands, options and exit codes.
 
 Owns the way from arguments to a `Config`. Nothing else of amqpd is imported until a command needs it, so that
-`--version` and `check-config` answer at once. `store_commands.py` has those on a store.
+`--version` and `check-config` answer at once. `store_commands.py` has the commands on a store.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ DECLARED = ("vhosts", "users", "policies", "operator_policies", "exchanges", "qu
 
 
 class AmqpdGroup(click.Group):
-    """`amqpd`, and `amqpd` with options only, mean `amqpd serve`."""
+    """The group of commands; `amqpd` without a command, or with options only, means `amqpd serve`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the command in front where it was left out."""
+        """Insert the default command where no command is given."""
         own = {option for parameter in self.get_params(ctx) for option in parameter.opts}
         if not args or (args[0].startswith("-") and args[0] not in own):
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Show the options of the default command too, which may be given without it."""
+        """Show the options of the default command too, since they can be given without it."""
         click.Command.format_options(self, ctx, formatter)
         default = self.commands[DEFAULT_COMMAND]
         records = [record for parameter in default.params if (record := parameter.get_help_record(ctx)) is not None]
@@ -58,7 +58,7 @@ amqpd.add_command(store)
 
 
 def _check_listeners(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
-    """A wrong option is wrong usage, and named as it was given, not as the setting that it sets."""
+    """Refuse a wrong address as wrong usage, under the name of the option rather than of the setting."""
     from amqpd.config.reading import WORDS, is_listener
     from amqpd.config.settings import Listener
 
@@ -70,17 +70,17 @@ def _check_listeners(ctx: click.Context, parameter: click.Parameter, given: tupl
 
 @amqpd.command()
 @click.option("--config", metavar="FILE", envvar="AMQPD_CONFIG_FILE", help="Read settings from this TOML file.")
-@click.option("--data-dir", metavar="DIR", help="Keep the database here.  [default: ./amqpd-data]")
+@click.option("--data-dir", metavar="DIR", help="Keep the store in this directory.  [default: ./amqpd-data]")
 @click.option("--listen", metavar="HOST:PORT", multiple=True, callback=_check_listeners,
-              help="Serve clients here; may be repeated, port 0 takes a free one.  [default: 127.0.0.1:5672]")
+              help="Listen on this address; may be repeated, port 0 takes a free port.  [default: 127.0.0.1:5672]")
 @click.option("--memory", is_flag=True, default=None, help="Keep everything in memory.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
-              help="Log this and worse.  [default: info]")
-@click.option("--log-format", type=click.Choice(["text", "json"]), help="Log so.  [default: text]")
+              help="Log messages of this level and above.  [default: info]")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Format of the log.  [default: text]")
 def serve(config: str | None, **options: Any) -> None:
     """Run the broker until SIGTERM or SIGINT.
 
-    When clients are served, one line goes to stdout; the log goes to stderr.
+    One line goes to stdout as soon as clients can connect; the log goes to stderr.
     """
     from amqpd import logs
     from amqpd.config import ConfigError, load
@@ -114,37 +114,43 @@ def _overrides(
 
 
 @amqpd.command("check-config")
-@click.argument("file")
-def check_config(file: str) -> None:
-    """Tell all that is wrong with a configuration.
+@click.argument("file", required=False)
+@click.option("--config", metavar="FILE", help="The same as FILE, as for 'amqpd serve'.")
+@click.pass_context
+def check_config(ctx: click.Context, file: str | None, config: str | None) -> None:
+    """Report everything that is wrong with a configuration file.
 
-    Starts nothing. The environment counts as it does at a start; the store in the data directory is read, and left as
-    it is. A warning alone is no failure.
+    Starts nothing. The environment counts as at a start. The store in the data directory is read but not changed.
+    Warnings alone do not fail the check.
     """
-    from amqpd.config import ConfigError, listener_places, load
+    path = file or config
+    if path is None:
+        raise click.UsageError("Missing argument 'FILE'.", ctx)
+    if file is not None and config is not None:
+        raise click.UsageError("FILE is given twice.", ctx)
+    from amqpd.config import ConfigError, examine
 
-    known: tuple[str, ...] = ()
     try:
-        config = load(file, os.environ)
+        found = examine(path, os.environ)
     except ConfigError as error:
-        if error.config is None:
-            raise Failure(str(error), EXIT_CONFIG) from None
-        config, known = error.config, error.problems
-    problems = [*known]
-    declared = {kind: len(getattr(config, kind)) for kind in DECLARED}
-    # The broker, which takes its time to load, is asked only where there is something to ask.
-    if any(declared.values()) or not all(listener.is_address for listener in config.listeners):
+        raise Failure(str(error), EXIT_CONFIG) from None
+    if found.config is None:
+        raise Failure("\n".join(found.problems), EXIT_CONFIG)
+    settings, problems = found.config, [*found.problems]
+    declared = {kind: len(getattr(settings, kind)) for kind in DECLARED}
+    # The broker, which takes time to load, is imported only if there are declarations or host names to check.
+    if any(declared.values()) or not all(listener.is_address for listener in settings.listeners):
         from amqpd.server import config_check
 
-        places = listener_places(file, os.environ, len(config.listeners))
-        problems, remarks = config_check.check_config(config, places, known)
+        more, remarks = config_check.check_config(settings, found.listener_places, found.faulty)
+        problems += more
         for remark in remarks:
             complain("amqpd", f"warning: {remark}")
     if problems:
         raise Failure("\n".join(problems), EXIT_CONFIG)
-    click.echo(f"{file}: fine; declares {', '.join(f'{kind} {count}' for kind, count in declared.items())}")
+    click.echo(f"{path}: fine; declares {', '.join(f'{kind} {count}' for kind, count in declared.items())}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The program `amqpd`; returns the exit code."""
+    """Run the program `amqpd` and return the exit code."""
     return run(amqpd, arguments)

@@ -1,7 +1,7 @@
-"""Values as RabbitMQ shows them in its refusals and lists: in the syntax of Erlang.
+"""Values in Erlang's syntax, as RabbitMQ prints them in error texts and lists.
 
-Owns nothing. A text comes out in one line, where RabbitMQ breaks a long one, and is always UTF-8, where
-RabbitMQ sends octets from 160 up as they are; in every other respect the texts are equal.
+The texts are those of RabbitMQ, with two exceptions: a long text stays on one line, where RabbitMQ breaks it, and the
+texts are always UTF-8, where RabbitMQ sends bytes from 160 up unchanged.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 from amqpd.fields import type_name
 
-SHOWN_OCTETS = 16
+SHOWN_BYTES = 16
 
-# What Erlang takes for a printable character of Latin-1; the control characters among them have escapes.
+# The characters of Latin-1 that Erlang takes for printable; the control characters among them have escapes.
 _PRINTABLE = bytes((*range(8, 14), 27, *range(32, 127), *range(160, 256)))
 _ESCAPES = str.maketrans({
     "\b": r"\b", "\t": r"\t", "\n": r"\n", "\v": r"\v", "\f": r"\f", "\r": r"\r", "\x1b": r"\e",
@@ -23,48 +23,48 @@ _ESCAPES = str.maketrans({
 })
 
 
-def erlang_binary(octets: bytes) -> str:
-    """A binary as Erlang's ``~p`` shows it: ``<<"abc">>`` if all of it is printable text, else ``<<97,0>>``."""
-    return f"<<{_quoted(octets) or _numbers(octets)}>>"
+def erlang_binary(binary: bytes) -> str:
+    """Return a binary as Erlang's ``~p`` prints it: ``<<"abc">>`` if all of it is printable text, else ``<<97,0>>``."""
+    return f"<<{_quoted(binary) or _numbers(binary)}>>"
 
 
-def erlang_octets(octets: bytes) -> str:
-    """A binary as Erlang's ``~w`` shows it: always ``<<97,98,99>>``."""
-    return f"<<{_numbers(octets)}>>"
+def erlang_bytes(binary: bytes) -> str:
+    """Return a binary as Erlang's ``~w`` prints it: always ``<<97,98,99>>``."""
+    return f"<<{_numbers(binary)}>>"
 
 
-def erlang_string(octets: bytes) -> str:
-    """A list of characters as Erlang's ``~p`` shows it: ``"abc"`` if all of it is printable text, else ``[97,0]``."""
-    return _quoted(octets) or f"[{_numbers(octets)}]"
+def erlang_string(binary: bytes) -> str:
+    """Return a list of characters as Erlang's ``~p`` prints it: ``"abc"`` if all is printable, else ``[97,0]``."""
+    return _quoted(binary) or f"[{_numbers(binary)}]"
 
 
 def describe_frame(kind: int, payload: bytes) -> str:
-    """The frame a refusal is about: ``type 1, all octets = <<0,60>>``, or the first 16 of a longer payload."""
-    extent = "all" if len(payload) <= SHOWN_OCTETS else f"first {SHOWN_OCTETS}"
-    return f"type {kind}, {extent} octets = {erlang_binary(payload[:SHOWN_OCTETS])}"
+    """Describe a frame for an error text: ``type 1, all octets = <<0,60>>``, or the first 16 of a longer payload."""
+    extent = "all" if len(payload) <= SHOWN_BYTES else f"first {SHOWN_BYTES}"
+    return f"type {kind}, {extent} octets = {erlang_binary(payload[:SHOWN_BYTES])}"
 
 
-def _quoted(octets: bytes) -> str:
-    """The octets as a quoted string, or "" if Erlang would not take them for text, or UTF-8 cannot carry it."""
-    if not octets or octets.translate(None, _PRINTABLE):
+def _quoted(binary: bytes) -> str:
+    """Return a quoted string, or "" if Erlang would not take the bytes for text, or they are not UTF-8."""
+    if not binary or binary.translate(None, _PRINTABLE):
         return ""
     try:
-        return f'"{octets.decode().translate(_ESCAPES)}"'
+        return f'"{binary.decode().translate(_ESCAPES)}"'
     except UnicodeDecodeError:
         return ""
 
 
-def _numbers(octets: bytes) -> str:
-    return ",".join(map(str, octets))
+def _numbers(binary: bytes) -> str:
+    return ",".join(map(str, binary))
 
 
 # Values
 
 def field_term(value: Any) -> str:
-    """A value of a field table as RabbitMQ prints it, an Erlang term: ``<<"text">>``, ``true``, ``undefined``.
+    """Return a value of a field table as RabbitMQ prints it, an Erlang term: ``<<"text">>``, ``true``, ``undefined``.
 
-    Two values have the same term exactly where RabbitMQ calls two arguments equivalent: whatever the width of
-    an integer, but not 1000 and 1000.0, nor 1 and true.
+    Two values have the same term exactly if RabbitMQ calls two arguments equivalent: integers of any width, but not
+    1000 and 1000.0, nor 1 and true.
     """
     match value:
         case None:
@@ -91,7 +91,7 @@ def field_term(value: Any) -> str:
 
 
 def _float_term(value: float) -> str:
-    """The fewest digits that tell this number from all others, with an exponent where that is shorter."""
+    """Return the fewest digits that identify this number, with an exponent if that is shorter."""
     number = Decimal(str(value))
     positional = f"{number:f}"
     mantissa, exponent = f"{number.normalize():e}".split("e")
@@ -102,19 +102,19 @@ def _with_point(digits: str) -> str:
     return digits if "." in digits else digits + ".0"
 
 
-def _binary_term(octets: bytes) -> str:
+def _binary_term(binary: bytes) -> str:
     try:
-        text = octets.decode()
+        text = binary.decode()
     except UnicodeDecodeError:
         text = ""
     if not text or not text.isprintable():
-        return f"<<{','.join(map(str, octets))}>>"
+        return f"<<{','.join(map(str, binary))}>>"
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'<<"{escaped}">>'
 
 
 def json_term(value: Any) -> str:
-    """A value of JSON as RabbitMQ prints it, an Erlang term: ``#{<<"a">> => [1,null]}``."""
+    """Return a value of JSON as RabbitMQ prints it, an Erlang term: ``#{<<"a">> => [1,null]}``."""
     match value:
         case None:
             return "null"
@@ -125,7 +125,7 @@ def json_term(value: Any) -> str:
         case str() | int() | float():
             return field_term(value)
         case _:
-            return str(value)       # a date, which a configuration file may hold
+            return str(value)       # a date, which a TOML file may contain
 
 
 def listed_table_term(entries: Sequence[tuple[str, str, Any]]) -> str:

@@ -1,9 +1,9 @@
-"""Reply codes, and the two exceptions that become a close on the wire.
+"""Reply codes, and the two exceptions that close a channel or a connection.
 
-Raise where the fault is found. `session/channel.py` turns a `ChannelException` into `channel.close`,
-`session/connection.py` turns a `ConnectionException` into `connection.close`; nobody else sends an error.
+Raise an exception where the fault is found. `session/channel.py` turns a `ChannelException` into `channel.close`, and
+`session/connection.py` a `ConnectionException` into `connection.close`; nothing else sends an error.
 
-Spec: §4.8; RabbitMQ's choice of code wherever the two differ.
+Spec: §4.8; RabbitMQ's choice of code where the two differ.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 from enum import IntEnum
 
 LONGEST_REPLY_TEXT = 255
-LONGEST_TEXT = 500      # characters: what a client sent may be in it, and the log tells it
+LONGEST_TEXT = 500      # characters; the text may quote what a client sent, and it is logged
 
 
 class ReplyCode(IntEnum):
-    """The reply codes of AMQP 0-9-1 that a broker sends, with the names RabbitMQ puts before its texts."""
+    """The reply codes of AMQP 0-9-1 that a broker sends. RabbitMQ puts their names before its texts."""
 
     REPLY_SUCCESS = 200
     NO_ROUTE = 312
@@ -37,11 +37,11 @@ class ReplyCode(IntEnum):
 
 
 class AmqpException(Exception):
-    """A refusal the peer hears about.
+    """A refusal that is sent to the client.
 
-    The reply text becomes ``NOT_FOUND - no queue 'orders' in vhost '/'``; with an empty text only the name.
-    `class_id` and `method_id` name the method at fault where the raiser knows better than its caller; None
-    means the method that was being handled, (0, 0) that no method is to blame. A long text is cut.
+    The reply text becomes ``NOT_FOUND - no queue 'orders' in vhost '/'``; with an empty text, only the name.
+    `class_id` and `method_id` name the failed method; None means the method that is being handled, (0, 0) no method.
+    A long text is cut.
     """
 
     def __init__(self, code: ReplyCode, text: str = "", *, method: tuple[int, int] | None = None) -> None:
@@ -54,7 +54,7 @@ class AmqpException(Exception):
 
     @property
     def reply_text(self) -> str:
-        """The text for the wire, cut to what a short string holds (in bytes of UTF-8)."""
+        """The text for the client, cut to 255 bytes of UTF-8."""
         return cut_reply_text(str(self))
 
 
@@ -68,7 +68,7 @@ class ConnectionException(AmqpException):
 
 def cut_reply_text(text: str) -> str:
     """Cut a text to the 255 bytes of a short string; a cut one ends in ``...``, as RabbitMQ's do."""
-    octets = text.encode()
-    if len(octets) <= LONGEST_REPLY_TEXT:
+    encoded = text.encode()
+    if len(encoded) <= LONGEST_REPLY_TEXT:
         return text
-    return octets[: LONGEST_REPLY_TEXT - 3].decode(errors="ignore") + "..."
+    return encoded[: LONGEST_REPLY_TEXT - 3].decode(errors="ignore") + "..."

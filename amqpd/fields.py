@@ -1,13 +1,13 @@
-"""Field tables by value: the arguments of methods and the headers of messages.
+"""Field tables: the arguments of methods and the headers of messages, encoded and as Python values.
 
-Owns the bytes of a table, without the four that say its length, and the values they stand for. Decoding
-loses nothing a client can notice: a string that is not UTF-8 stays bytes, a timestamp stays a number. A
-number that a plain int or float would not be written as is of a type of its own, and equals others by value.
-Headers that must otherwise stay as they came are spliced, not decoded and encoded again.
+Owns the encoding of a table, without its four bytes of length. Decoding loses nothing that a client can notice: a
+string that is not UTF-8 stays bytes, a timestamp stays a number. A number that a plain int or float would encode
+differently has a type of its own, and compares by value. Headers that otherwise stay unchanged are edited in their
+encoded form, not decoded and encoded again.
 
-Always true: whatever the bytes, the only exception is FieldError. `check_table` is the guard at the door;
-what it lets through, every other function here reads without an error. How many fields a table has is limited
-by the frame that it came in, and not at all once it is here: each dead-lettering adds to the headers.
+Always true: for any bytes, the only exception is FieldError. `check_table` validates a table from a client; all other
+functions here read such a table without an error. The frame limits the number of fields in a table from a client; the
+broker may add more, since each dead-lettering adds headers.
 
 Spec: §4.2.5.5; the types are those of RabbitMQ docs/amqp-0-9-1-errata, which differ from the printed ones.
 """
@@ -21,7 +21,7 @@ from decimal import Decimal
 from math import isfinite
 from typing import Any, Union
 
-DEEPEST = 32            # levels of tables and arrays, the outermost included
+DEEPEST = 32            # levels of nested tables and arrays, including the outermost
 LONGEST_NAME = 255      # bytes of an entry's name
 
 _CUT_SHORT = "table ends within a field"
@@ -31,19 +31,19 @@ _SIGNED_64 = struct.Struct(">q")
 _DECIMAL = struct.Struct(">Bi")
 _FLOATS = {ord("f"): struct.Struct(">f"), ord("d"): struct.Struct(">d")}
 _length_at = _LENGTH.unpack_from
-_from_octets = int.from_bytes
+_from_bytes = int.from_bytes
 
 
 class FieldError(ValueError):
-    """Bytes that are no field table, or a value that has no place in one. The text may go to the peer."""
+    """Bytes that are not a field table, or a value that a table cannot hold. The text may be sent to the client."""
 
 
 class TableLimitError(FieldError):
-    """A table that is well formed, but nested too deep."""
+    """A valid table that is nested too deep."""
 
 
 class TypedInt(int):
-    """An integer whose type on the wire is not the one that a plain int is written with."""
+    """An integer whose encoding differs from that of a plain int."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self})"
@@ -52,35 +52,35 @@ class TypedInt(int):
 
 
 class Byte(TypedInt):
-    """8 bits, signed."""
+    """A signed integer of 8 bits."""
 
 
 class UnsignedByte(TypedInt):
-    """8 bits."""
+    """An unsigned integer of 8 bits."""
 
 
 class Short(TypedInt):
-    """16 bits, signed."""
+    """A signed integer of 16 bits."""
 
 
 class UnsignedShort(TypedInt):
-    """16 bits."""
+    """An unsigned integer of 16 bits."""
 
 
 class UnsignedInt(TypedInt):
-    """32 bits."""
+    """An unsigned integer of 32 bits."""
 
 
 class Long(TypedInt):
-    """64 bits, signed. What needs more than 32 of them is read as a plain int, since that is written the same."""
+    """A signed integer of 64 bits that fits into 32. A larger one is read as a plain int, which is encoded the same."""
 
 
 class Timestamp(TypedInt):
-    """Seconds since 1970 as the peer wrote them, 0 to 2^64 - 1; many write milliseconds."""
+    """Seconds since 1970 as the client wrote them, 0 to 2^64 - 1; many clients write milliseconds."""
 
 
 class Float(float):
-    """A number of 32 bits in floating point; one that was never read from a table is rounded when written."""
+    """A floating-point number of 32 bits. A value that was not read from a table is rounded when it is encoded."""
 
     def __repr__(self) -> str:
         return f"Float({self})"
@@ -96,22 +96,22 @@ class LongString(bytes):
 
 
 class Encoded(bytes):
-    """A value as it stands in a table, after its byte for the type, which is `tag`; only written, never read."""
+    """An encoded value without its type byte, which is `tag`. It can be written into a table, but is never read."""
 
     tag: bytes
 
-    def __new__(cls, tag: bytes, octets: bytes) -> Encoded:
-        """Take the bytes as they are."""
-        encoded = super().__new__(cls, octets)
-        encoded.tag = tag
-        return encoded
+    def __new__(cls, tag: bytes, encoded: bytes) -> Encoded:
+        """Use the bytes as they are."""
+        made = super().__new__(cls, encoded)
+        made.tag = tag
+        return made
 
 
 Value = Union[None, bool, int, float, str, bytes, Decimal, list["Value"], dict[str, "Value"]]
-"""TypedInt, Float and LongString are among them."""
+"""A value of a field table; TypedInt, Float and LongString are included."""
 
 
-# Walking: finding where values begin and end, without decoding them
+# Walking: find where values begin and end, without decoding them
 
 _TYPES = {
     "t": ("bool", 1), "b": ("byte", 1), "B": ("unsignedbyte", 1), "s": ("short", 2), "u": ("unsignedshort", 2),
@@ -136,13 +136,13 @@ _TYPED: dict[type[TypedInt], tuple[bytes, struct.Struct]] = {
 INTEGERS = frozenset([_TYPE_NAMES[ord("I")], *[_TYPE_NAMES[tag[0]] for tag, _ in _TYPED.values()]])     # by type name
 
 
-def check_table(octets: bytes) -> None:
-    """Walk a table as it came from a peer: lengths, types, finite numbers, nesting.
+def check_table(encoded: bytes) -> None:
+    """Validate a table from a client: lengths, types, finite numbers, nesting.
 
-    Raises TableLimitError beyond `DEEPEST`, FieldError where it does not decode.
+    Raises TableLimitError beyond `DEEPEST` levels, FieldError if it cannot be decoded.
     """
-    at, end, has_names = 0, len(octets), True
-    around: list[tuple[int, bool]] = []     # the containers around the one at hand: where it ends, whether a table
+    at, end, has_names = 0, len(encoded), True
+    around: list[tuple[int, bool]] = []     # the containers around the current one: end, and whether a table
     try:
         while True:
             while at >= end:
@@ -152,11 +152,11 @@ def check_table(octets: bytes) -> None:
                     return
                 end, has_names = around.pop()
             if has_names:
-                at += 1 + octets[at]
-            tag = octets[at]
+                at += 1 + encoded[at]
+            tag = encoded[at]
             at += 1
             if tag == _LONG_STRING or tag == _OCTETS:
-                at += 4 + _length_at(octets, at)[0]
+                at += 4 + _length_at(encoded, at)[0]
             elif tag in _UNCHECKED_WIDTHS:
                 at += _UNCHECKED_WIDTHS[tag]
             elif tag == _TABLE or tag == _ARRAY:
@@ -164,12 +164,12 @@ def check_table(octets: bytes) -> None:
                 if len(around) >= DEEPEST:
                     raise TableLimitError(f"table nested deeper than {DEEPEST} levels")
                 start, outer_end = at + 4, end
-                end, has_names = start + _length_at(octets, at)[0], tag == _TABLE
+                end, has_names = start + _length_at(encoded, at)[0], tag == _TABLE
                 if end > outer_end:
                     raise FieldError(_CUT_SHORT)
                 at = start
             elif tag in _FLOATS:
-                if not isfinite(_FLOATS[tag].unpack_from(octets, at)[0]):
+                if not isfinite(_FLOATS[tag].unpack_from(encoded, at)[0]):
                     raise FieldError("floating-point field that is not a finite number")
                 at += _FLOATS[tag].size
             else:
@@ -178,28 +178,28 @@ def check_table(octets: bytes) -> None:
         raise FieldError(_CUT_SHORT) from None
 
 
-def _span(octets: bytes, at: int) -> tuple[int, int]:
-    """Where the value whose type byte stands at `at` begins and ends; IndexError past the end."""
-    tag = octets[at]
+def _span(encoded: bytes, at: int) -> tuple[int, int]:
+    """Return where the value whose type byte is at `at` begins and ends. Raises IndexError past the end."""
+    tag = encoded[at]
     width = _WIDTHS.get(tag)
     if width is not None:
         return at + 1, at + 1 + width
     if tag not in _TYPE_NAMES:
         raise FieldError(f"unknown field type {chr(tag)!r}")
     start = at + 5
-    return start, start + int.from_bytes(octets[at + 1 : start], "big")
+    return start, start + int.from_bytes(encoded[at + 1 : start], "big")
 
 
-def _entries(octets: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Name, start and end of each entry of the outermost level."""
-    at, size = 0, len(octets)
+def _entries(encoded: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, start and end of each entry of the outermost level."""
+    at, size = 0, len(encoded)
     try:
         while at < size:
-            value_at = at + 1 + octets[at]
-            end = _span(octets, value_at)[1]
+            value_at = at + 1 + encoded[at]
+            end = _span(encoded, value_at)[1]
             if end > size:
                 raise FieldError(_CUT_SHORT)
-            yield octets[at + 1 : value_at], at, end
+            yield encoded[at + 1 : value_at], at, end
             at = end
     except IndexError:
         raise FieldError(_CUT_SHORT) from None
@@ -210,72 +210,72 @@ def _entries(octets: bytes) -> Iterator[tuple[bytes, int, int]]:
 _Reader = Callable[[bytes, int, int], Value]
 
 
-def decode_table(octets: bytes) -> dict[str, Value]:
-    """The values of a table. Of two entries with one name the first counts, as in RabbitMQ's look-ups.
+def decode_table(encoded: bytes) -> dict[str, Value]:
+    """Return the values of a table. Of two entries with one name the first counts, as in RabbitMQ's look-ups.
 
-    A name that is not UTF-8 is shown escaped.
+    Bytes of a name that are not UTF-8 are escaped.
 
-    Raises TableLimitError beyond `DEEPEST`, FieldError where the bytes do not decode.
+    Raises TableLimitError beyond `DEEPEST` levels, FieldError if the bytes cannot be decoded.
     """
-    check_table(octets)
-    return _read_table(octets, 0, len(octets))
+    check_table(encoded)
+    return _read_table(encoded, 0, len(encoded))
 
 
-# Both find the ends by themselves, since `check_table` has been there: as calls of `_span` that took a third of it.
+# Both find the ends themselves, since `check_table` has validated them: calls of `_span` took a third of the time.
 
-def _read_table(octets: bytes, at: int, end: int) -> dict[str, Value]:
+def _read_table(encoded: bytes, at: int, end: int) -> dict[str, Value]:
     table: dict[str, Value] = {}
     while at < end:
-        start = at + 2 + octets[at]
-        tag = octets[start - 1]
-        name = octets[at + 1 : start - 1].decode(errors="backslashreplace")
+        start = at + 2 + encoded[at]
+        tag = encoded[start - 1]
+        name = encoded[at + 1 : start - 1].decode(errors="backslashreplace")
         width = _WIDTHS.get(tag)
         if width is None:
-            width = _length_at(octets, start)[0]
+            width = _length_at(encoded, start)[0]
             start += 4
         at = start + width
-        table.setdefault(name, _READERS[tag](octets, start, at))
+        table.setdefault(name, _READERS[tag](encoded, start, at))
     return table
 
 
-def _read_array(octets: bytes, at: int, end: int) -> list[Value]:
+def _read_array(encoded: bytes, at: int, end: int) -> list[Value]:
     values: list[Value] = []
     while at < end:
-        tag = octets[at]
+        tag = encoded[at]
         start = at + 1
         width = _WIDTHS.get(tag)
         if width is None:
-            width = _length_at(octets, start)[0]
+            width = _length_at(encoded, start)[0]
             start += 4
         at = start + width
-        values.append(_READERS[tag](octets, start, at))
+        values.append(_READERS[tag](encoded, start, at))
     return values
 
 
-def long_string(octets: bytes) -> str | LongString:
-    """The value of a long string: text if it is UTF-8."""
+def long_string(encoded: bytes) -> str | LongString:
+    """Return the value of a long string: text if it is UTF-8."""
     try:
-        return octets.decode()
+        return encoded.decode()
     except UnicodeDecodeError:
-        return LongString(octets)
+        return LongString(encoded)
 
 
-def _read_decimal(octets: bytes, start: int, end: int) -> Decimal:
-    places, digits = _DECIMAL.unpack_from(octets, start)
+def _read_decimal(encoded: bytes, start: int, end: int) -> Decimal:
+    places, digits = _DECIMAL.unpack_from(encoded, start)
     return Decimal(f"{digits}E-{places}")
 
 
-def _read_integer(octets: bytes, start: int, end: int) -> int:
-    return int.from_bytes(octets[start:end], "big", signed=True)
+def _read_integer(encoded: bytes, start: int, end: int) -> int:
+    return int.from_bytes(encoded[start:end], "big", signed=True)
 
 
-def _read_long(octets: bytes, start: int, end: int) -> int:
-    number = _read_integer(octets, start, end)
+def _read_long(encoded: bytes, start: int, end: int) -> int:
+    number = _read_integer(encoded, start, end)
     return Long(number) if _fits_in_32_bits(number) else number
 
 
 def _typed_reader(kind: type[TypedInt], layout: struct.Struct) -> _Reader:
-    return lambda octets, start, end: kind(layout.unpack_from(octets, start)[0])
+    return lambda encoded, start, end: kind(layout.unpack_from(encoded, start)[0])
 
 
 def _fits_in_32_bits(number: int) -> bool:
@@ -287,13 +287,13 @@ _READERS: dict[int, _Reader] = {
     ord("I"): _read_integer,
     ord("l"): _read_long,
     ord("L"): _read_long,
-    ord("t"): lambda octets, start, end: octets[start] != 0,
-    ord("f"): lambda octets, start, end: Float(_FLOATS[ord("f")].unpack_from(octets, start)[0]),
-    ord("d"): lambda octets, start, end: float(_FLOATS[ord("d")].unpack_from(octets, start)[0]),
+    ord("t"): lambda encoded, start, end: encoded[start] != 0,
+    ord("f"): lambda encoded, start, end: Float(_FLOATS[ord("f")].unpack_from(encoded, start)[0]),
+    ord("d"): lambda encoded, start, end: float(_FLOATS[ord("d")].unpack_from(encoded, start)[0]),
     ord("D"): _read_decimal,
-    ord("V"): lambda octets, start, end: None,
-    _LONG_STRING: lambda octets, start, end: long_string(octets[start:end]),
-    _OCTETS: lambda octets, start, end: octets[start:end],
+    ord("V"): lambda encoded, start, end: None,
+    _LONG_STRING: lambda encoded, start, end: long_string(encoded[start:end]),
+    _OCTETS: lambda encoded, start, end: encoded[start:end],
     _ARRAY: _read_array,
     _TABLE: _read_table,
 }
@@ -305,10 +305,10 @@ _Writer = Callable[[Any], bytes]
 
 
 def encode_table(table: Mapping[str, Value]) -> bytes:
-    """The bytes of a table. Plain ints become `I` where 32 bits hold them, else `l`; other types have one tag each.
+    """Encode a table. Plain ints become `I` if they fit into 32 bits, else `l`; the other types have one tag each.
 
-    Raises FieldError for a name of more than 255 bytes, a value of another type or one that its type cannot
-    hold, and for nesting beyond `DEEPEST`.
+    Raises FieldError for a name of more than 255 bytes, for a value of another type or beyond the range of its type,
+    and for nesting beyond `DEEPEST`.
     """
     return _write_table(table, 1)
 
@@ -318,10 +318,10 @@ def _write_table(table: Mapping[str, Value], level: int) -> bytes:
 
 
 def _write_name(name: str) -> bytes:
-    octets = _utf8(name)
-    if len(octets) > LONGEST_NAME:
+    encoded = _utf8(name)
+    if len(encoded) > LONGEST_NAME:
         raise FieldError(f"field name of more than {LONGEST_NAME} bytes")
-    return bytes((len(octets),)) + octets
+    return bytes((len(encoded),)) + encoded
 
 
 def _write_value(value: Value, level: int) -> bytes:
@@ -338,8 +338,8 @@ def _write_value(value: Value, level: int) -> bytes:
     raise FieldError(f"a {type(value).__name__} cannot be a field")
 
 
-def _sized(tag: bytes, octets: bytes) -> bytes:
-    return tag + _LENGTH.pack(len(octets)) + octets
+def _sized(tag: bytes, encoded: bytes) -> bytes:
+    return tag + _LENGTH.pack(len(encoded)) + encoded
 
 
 def _utf8(text: str) -> bytes:
@@ -399,83 +399,83 @@ _WRITERS: dict[type, _Writer] = {
 
 
 def type_name(value: Value) -> str:
-    """The type of a value in RabbitMQ's words, as its refusals use them: ``longstr``, ``signedint``, ``table``.
+    """Return the type of a value in RabbitMQ's words, for error texts: ``longstr``, ``signedint``, ``table``.
 
-    Raises FieldError for what cannot be in a table.
+    Raises FieldError for a value that a table cannot hold.
     """
-    if isinstance(value, (list, dict)):     # not written, which takes as long as it is large
+    if isinstance(value, (list, dict)):     # not encoded, since the cost depends on the size
         return "array" if isinstance(value, list) else "table"
     return _TYPE_NAMES[_write_value(value, 1)[0]]
 
 
-# Splicing: reading and changing single entries of a table whose other bytes stay as they are
+# Editing: read and change single entries of a table, while its other bytes stay as they are
 
-def find(octets: bytes, name: str, default: Value = None) -> Value:
-    """The value of the first entry of this name on the outermost level, or `default`.
+def find(encoded: bytes, name: str, default: Value = None) -> Value:
+    """Return the value of the first entry of this name on the outermost level, or `default`.
 
-    Raises FieldError where what is walked over, or the value, does not decode.
+    Raises FieldError if the value, or an entry before it, cannot be decoded.
     """
-    entry = _first_entry(octets, name)
+    entry = _first_entry(encoded, name)
     return default if entry is None else next(iter(decode_table(entry).values()))
 
 
-def find_type(octets: bytes, name: str) -> str | None:
-    """As `find`, but the name of the entry's type, whatever its value."""
-    entry = _first_entry(octets, name)
+def find_type(encoded: bytes, name: str) -> str | None:
+    """Return the name of the type of the entry that `find` returns, or None."""
+    entry = _first_entry(encoded, name)
     return None if entry is None else _TYPE_NAMES[entry[1 + entry[0]]]
 
 
-def _first_entry(octets: bytes, name: str) -> bytes | None:
+def _first_entry(encoded: bytes, name: str) -> bytes | None:
     wanted = _utf8(name)
-    for found, start, end in _entries(octets):
+    for found, start, end in _entries(encoded):
         if found == wanted:
-            return octets[start:end]
+            return encoded[start:end]
     return None
 
 
-def without_keys(octets: bytes, names: Collection[str]) -> bytes:
-    """The table without any entry of these names. Raises FieldError where it does not decode."""
+def without_keys(encoded: bytes, names: Collection[str]) -> bytes:
+    """Return the table without the entries of these names. Raises FieldError if it cannot be decoded."""
     unwanted = {_utf8(name) for name in names}
-    return b"".join([octets[start:end] for name, start, end in _entries(octets) if name not in unwanted])
+    return b"".join([encoded[start:end] for name, start, end in _entries(encoded) if name not in unwanted])
 
 
-def with_entries(octets: bytes, entries: Mapping[str, Value]) -> bytes:
-    """Return the table with each of these values where the first entry of its name was, or at the end.
+def with_entries(encoded: bytes, entries: Mapping[str, Value]) -> bytes:
+    """Return the table with these entries, each in the place of the first entry of its name, or at the end.
 
-    Further entries of these names go. Raises FieldError as `encode_table`, and where the table does not decode.
+    Further entries of these names are removed. Raises FieldError as `encode_table`, and if the table cannot be decoded.
     """
     written = {_utf8(name): encode_table({name: value}) for name, value in entries.items()}
     parts: list[bytes] = []
-    for found, start, end in _entries(octets):
+    for found, start, end in _entries(encoded):
         entry = written.get(found)
         if entry is None:
-            parts.append(octets[start:end])
+            parts.append(encoded[start:end])
         else:
             parts.append(entry)
             written[found] = b""
     return b"".join((*parts, *written.values()))
 
 
-def find_octets(octets: bytes, names: Collection[bytes]) -> dict[bytes, tuple[str, bytes]]:
-    """Return of each of these names that the table has the type of its first entry and the bytes of its value.
+def find_encoded(encoded: bytes, names: Collection[bytes]) -> dict[bytes, tuple[str, bytes]]:
+    """Return the first entry of each of these names: the type and the encoded value, by name.
 
-    Of strings, tables and arrays the length is left out. Raises FieldError where the table does not decode.
+    The encoded value of a string, table or array has no length field. Raises FieldError if the table cannot be decoded.
     """
     found: dict[bytes, tuple[str, bytes]] = {}
-    at, size = 0, len(octets)
+    at, size = 0, len(encoded)
     try:
         while at < size:
-            value_at = at + 1 + octets[at]
-            name = octets[at + 1 : value_at]
-            tag = octets[value_at]
+            value_at = at + 1 + encoded[at]
+            name = encoded[at + 1 : value_at]
+            tag = encoded[value_at]
             width = _WIDTHS.get(tag)
             if width is None:
-                start, at = _span(octets, value_at)
+                start, at = _span(encoded, value_at)
             else:
                 start = value_at + 1
                 at = start + width
             if name in names and name not in found:
-                found[name] = _TYPE_NAMES[tag], octets[start:at]
+                found[name] = _TYPE_NAMES[tag], encoded[start:at]
     except IndexError:
         raise FieldError(_CUT_SHORT) from None
     if at > size:
@@ -483,17 +483,17 @@ def find_octets(octets: bytes, names: Collection[bytes]) -> dict[bytes, tuple[st
     return found
 
 
-def read_value(kind: str, octets: bytes) -> Value:
-    """Return the value that `find_octets` has found."""
-    return _READERS[_TAGS[kind]](octets, 0, len(octets))
+def read_value(kind: str, encoded: bytes) -> Value:
+    """Return the value of an entry that `find_encoded` has found."""
+    return _READERS[_TAGS[kind]](encoded, 0, len(encoded))
 
 
 def tables_in(array: bytes, names: Collection[bytes]) -> Iterator[tuple[bytes, dict[bytes, tuple[str, bytes]]]]:
-    """Yield of each element of an array that is a table its bytes, and of these names what `find_octets` finds.
+    """Yield each table in an array: its bytes, and the entries of these names as `find_encoded` returns them.
 
-    Raises FieldError where it does not decode.
+    Raises FieldError if the array cannot be decoded.
     """
-    # In one function: there may be thousands of tables, each with a field or two.
+    # One function for speed: there may be thousands of tables, each with a field or two.
     at, size = 0, len(array)
     try:
         while at < size:
@@ -502,7 +502,7 @@ def tables_in(array: bytes, names: Collection[bytes]) -> Iterator[tuple[bytes, d
                 at = _span(array, at)[1]
                 continue
             first = at + 5
-            at = first + _from_octets(array[at + 1 : first], "big")
+            at = first + _from_bytes(array[at + 1 : first], "big")
             if at > size:
                 break
             found: dict[bytes, tuple[str, bytes]] = {}
@@ -518,7 +518,7 @@ def tables_in(array: bytes, names: Collection[bytes]) -> Iterator[tuple[bytes, d
                     value_at = start + width
                 elif tag in _TYPE_NAMES:
                     start += 4
-                    value_at = start + _from_octets(array[start - 4 : start], "big")
+                    value_at = start + _from_bytes(array[start - 4 : start], "big")
                 else:
                     raise FieldError(f"unknown field type {chr(tag)!r}")
                 if name in names and name not in found:
@@ -533,5 +533,5 @@ def tables_in(array: bytes, names: Collection[bytes]) -> Iterator[tuple[bytes, d
 
 
 def array_of_tables(tables: Iterable[bytes]) -> Encoded:
-    """Return the array of tables whose bytes are these."""
+    """Return the array of these encoded tables."""
     return Encoded(b"A", _sized(b"", b"".join([_sized(b"F", table) for table in tables])))

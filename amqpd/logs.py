@@ -1,12 +1,11 @@
-"""What a log line looks like: RabbitMQ's text layout, or one JSON object a line; and how it is written.
+"""The log: RabbitMQ's text layout or one JSON object a line, and the thread that writes it.
 
-Owns the two formatters, and the thread that writes. Whoever logs says where it belongs by the logger,
-`amqpd.connection` being the domain `amqpd.connection`, and which connection it is about by `extra={"connection": 7}`:
-shown as `<0.7.0>`, which is how RabbitMQ's logs tell connections apart. Without it, it is the broker that speaks:
-`<0.0.0>`.
+The name of the logger is the domain: `amqpd.connection` is the domain `amqpd.connection`. `extra={"connection": 7}`
+names the connection that a record is about. It is shown as `<0.7.0>`, as in RabbitMQ's logs. Without it the record is
+about the broker itself: `<0.0.0>`.
 
-Always true: one event is one line, whatever a client's names hold, a traceback included. To log never waits for the
-reader of the log: what does not fit into a bounded backlog is dropped, and a line tells how much that was.
+Always true: one record is one line, whatever names it contains; a traceback becomes one line too. Logging never waits
+for the reader of the log: lines that do not fit into a bounded backlog are dropped, and a line reports their number.
 
 RabbitMQ docs/logging.
 """
@@ -25,12 +24,12 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Literal, TextIO
 
-MOST_OCTETS_WAITING = 4 * 1024 * 1024   # of lines that wait to be written
-FLUSH_LIMIT_S = 1.0                     # at the end of the process, for what still waits
+MOST_BYTES_WAITING = 4 * 1024 * 1024   # of lines that are not written yet
+FLUSH_LIMIT_S = 1.0                     # at the end of the process, for lines that are not written yet
 
 
 def configure(level: str, style: Literal["text", "json"], stream: TextIO | None = None) -> None:
-    """Send all that is logged, at this level or above it, to the stream, which is stderr unless named."""
+    """Send all records of this level or above to the stream, by default stderr."""
     handler = BacklogHandler(LineWriter(sink_of(stream or sys.stderr), "amqpd-log"))
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
@@ -38,14 +37,14 @@ def configure(level: str, style: Literal["text", "json"], stream: TextIO | None 
 
 
 def flush(within_s: float = FLUSH_LIMIT_S) -> None:
-    """Wait until all that has been logged is written, but not for a reader that has stopped to read."""
+    """Wait until all records so far are written, but at most `within_s` if the reader is slow."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, BacklogHandler):
             handler.writer.flush(within_s)
 
 
 def complain(line: str) -> None:
-    """Write a line to stderr as it is, after all that has been logged before, without waiting for its reader."""
+    """Write a line to stderr without a log layout, after all records so far, without waiting for the reader."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, BacklogHandler):
             handler.writer.put(line)
@@ -54,20 +53,20 @@ def complain(line: str) -> None:
 
 
 class LineWriter:
-    """Write lines in a thread of its own, in order. `sink` may block, but whoever calls `put` never waits.
+    """Writes lines in order, in its own thread. `sink` may block; `put` never does.
 
     `describe_dropped` makes a line from the number of lines that did not fit into the backlog.
     """
 
     def __init__(
-        self, sink: Callable[[bytes], None], name: str, most_octets: int = MOST_OCTETS_WAITING,
+        self, sink: Callable[[bytes], None], name: str, most_bytes: int = MOST_BYTES_WAITING,
         describe_dropped: Callable[[int], str] = "{} lines dropped".format,
     ) -> None:
         self.describe_dropped = describe_dropped
         self._sink = sink
-        self._most_octets = most_octets
+        self._most_bytes = most_bytes
         self._lines: list[bytes] = []
-        self._octets = 0            # of the lines that wait
+        self._bytes = 0            # of the lines that are not written yet
         self._dropped = 0
         self._is_writing = False
         self._is_closed = False
@@ -76,39 +75,39 @@ class LineWriter:
         self._thread.start()
 
     def put(self, line: str) -> None:
-        """Write this line when its turn comes, or drop and count it where too much waits."""
-        octets = line.encode(errors="backslashreplace") + b"\n"
+        """Add this line to the backlog, or drop and count it if the backlog is full."""
+        encoded = line.encode(errors="backslashreplace") + b"\n"
         with self._changed:
-            if self._octets + len(octets) > self._most_octets:
+            if self._bytes + len(encoded) > self._most_bytes:
                 self._dropped += 1
             else:
-                self._lines.append(octets)
-                self._octets += len(octets)
+                self._lines.append(encoded)
+                self._bytes += len(encoded)
             self._changed.notify_all()
 
     def flush(self, within_s: float) -> bool:
-        """Wait until all is written, or the time is over; return whether all is."""
+        """Wait until all lines are written, or the time is over; return whether all are written."""
         with self._changed:
             return self._changed.wait_for(lambda: not (self._lines or self._dropped or self._is_writing), within_s)
 
     def close(self) -> None:
-        """Let the thread end once it has written what waits."""
+        """Let the thread end after it has written the backlog."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
 
     def _write_forever(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        while octets := self._take():
-            self._sink(octets)
+        while encoded := self._take():
+            self._sink(encoded)
 
     def _take(self) -> bytes:
-        """Return all that waits, as soon as something does; nothing once the writer is closed."""
+        """Wait for lines and return them all; return nothing once the writer is closed."""
         with self._changed:
             self._is_writing = False
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._lines or self._dropped or self._is_closed)
-            lines, self._lines, self._octets = self._lines, [], 0
+            lines, self._lines, self._bytes = self._lines, [], 0
             if self._dropped:
                 lines.append(self.describe_dropped(self._dropped).encode() + b"\n")
                 self._dropped = 0
@@ -117,7 +116,7 @@ class LineWriter:
 
 
 class BacklogHandler(logging.Handler):
-    """Hand lines to a `LineWriter`."""
+    """Passes formatted records to a `LineWriter`."""
 
     def __init__(self, writer: LineWriter) -> None:
         super().__init__()
@@ -125,15 +124,15 @@ class BacklogHandler(logging.Handler):
         writer.describe_dropped = self._describe_dropped
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Format the record now, as what it names may change, and write it later."""
+        """Format the record now, since its arguments may change, and write it later."""
         self.writer.put(self.format(record))
 
     def flush(self) -> None:
-        """Wait a while until all is written."""
+        """Wait until all records are written, but not for long."""
         self.writer.flush(FLUSH_LIMIT_S)
 
     def close(self) -> None:
-        """Let the thread write what waits, and end."""
+        """Let the thread write the backlog and end."""
         self.writer.close()
         super().close()
 
@@ -144,25 +143,25 @@ class BacklogHandler(logging.Handler):
 
 
 def sink_of(stream: TextIO) -> Callable[[bytes], None]:
-    """Return what writes bytes to a stream: to its descriptor, past its buffer, where it has one.
+    """Return a function that writes bytes to a stream: if it has a descriptor, directly to it, past the buffer.
 
-    A buffer has a lock that the end of the interpreter would wait for, however long the reader does not read.
+    The end of the interpreter waits for the lock of the buffer, as long as the reader of the stream does not read.
     """
     try:
         descriptor = stream.fileno()
     except (AttributeError, io.UnsupportedOperation):
-        return lambda octets: _write_text(stream, octets)
-    return lambda octets: _write_all(descriptor, octets)
+        return lambda encoded: _write_text(stream, encoded)
+    return lambda encoded: _write_all(descriptor, encoded)
 
 
-def _write_text(stream: TextIO, octets: bytes) -> None:
-    stream.write(octets.decode())
+def _write_text(stream: TextIO, encoded: bytes) -> None:
+    stream.write(encoded.decode())
     stream.flush()
 
 
-def _write_all(descriptor: int, octets: bytes) -> None:
-    """Write all of it, however often it takes. Where nobody can read it any more, or the disk is full, it is lost."""
-    left = memoryview(octets)
+def _write_all(descriptor: int, encoded: bytes) -> None:
+    """Write all bytes, in several writes if needed. They are lost if the reader is gone or the disk is full."""
+    left = memoryview(encoded)
     while left:
         try:
             left = left[os.write(descriptor, left):]
@@ -173,18 +172,18 @@ def _write_all(descriptor: int, octets: bytes) -> None:
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-11-23 05:30:32.614635+00:00 [info] <0.7.0> accepting AMQP connection …`"""
+    """Formats `2026-11-23 05:30:32.614635+00:00 [info] <0.7.0> accepting AMQP connection …`"""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as a line without its end."""
+        """Return the record as a line without its line end."""
         return f"{_time(record)} [{_level(record)}] {_pid(record)} {escape(_message(record))}"
 
 
 class JsonFormatter(logging.Formatter):
-    """An object with `time`, `level`, `msg`, `domain` and `pid`."""
+    """Formats a JSON object with `time`, `level`, `msg`, `domain` and `pid`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as a line without its end, in ASCII."""
+        """Return the record as a line without its line end, in ASCII."""
         return json.dumps({
             "time": _time(record),
             "level": _level(record),
@@ -195,7 +194,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def escape(text: str) -> str:
-    """The text with all that is not printable, line ends among it, written as Python would."""
+    """Return the text with all characters that are not printable, also line ends, as Python escapes."""
     if text.isprintable():
         return text
     return "".join([c if c.isprintable() else c.encode("unicode_escape").decode() for c in text])

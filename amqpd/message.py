@@ -1,11 +1,11 @@
-"""The values that travel: a message, where it was published to, and what its properties ask of the broker.
+"""The values that travel through the broker: a message, its route, and the properties that the broker reads.
 
-A message keeps its content (header frame and body frames) as the bytes that arrived, so that a delivery
-writes them again without decoding anything. `Route` and `MessageProperties` are shared by all messages that were
-published with equal method arguments or equal property bytes, so a message is four references.
+A message keeps its content (header frame and body frames) as the bytes that arrived, so that a delivery writes them
+again without decoding. `Route` and `MessageProperties` are shared by all messages that were published with equal method
+arguments or equal property bytes, so a message is four references.
 
-Invariants: none of these values changes once it is in a queue; `Message.number` rises for ever, in publish
-order, and is used once, so it is the message's position in every queue it was routed to.
+Invariants: none of these values changes once it is in a queue. `Message.number` always rises, in publish order, and is
+used once, so it is the message's position in every queue that it was routed to.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import cast
 
 import msgspec
 
-FRAME_OVERHEAD = 8                      # frame head and end byte
+FRAME_OVERHEAD = 8                      # frame header and end byte
 LONGEST_SHORT_STRING = 255              # bytes
-HARD_BODY_LIMIT = 512 * 1024 * 1024     # no setting goes beyond it
-LARGE_BODY = 1 << 20                    # beyond which a body is written to the store before its message is recorded
+HARD_BODY_LIMIT = 512 * 1024 * 1024     # the upper limit of the setting
+LARGE_BODY = 1 << 20                    # a larger body is written to the store before its message is recorded
 _FRAME_HEAD = struct.Struct(">BHI")
 _HEADER_FRAME = struct.Struct(">BHIHHQ")
 _END = b"\xce"
@@ -27,10 +27,10 @@ BODY_OFFSET_IN_HEADER_FRAME = _HEADER_FRAME.size
 
 
 class Route(msgspec.Struct, frozen=True, eq=False):
-    """Where a message was published: exchange and routing key, also as they stand in a delivery.
+    """The exchange and routing key that a message was published with, also as they are encoded in a delivery.
 
-    `octets` is both names as short strings; `channel` and `frame_max` say how the content frames of the
-    messages of this route are numbered and cut.
+    `octets` is both names as short strings. `channel` and `frame_max` are the channel number and the largest frame
+    size of the content frames of messages with this route.
     """
 
     exchange: str
@@ -41,10 +41,10 @@ class Route(msgspec.Struct, frozen=True, eq=False):
 
 
 class MessageProperties(msgspec.Struct, frozen=True, eq=False):
-    """What the broker itself reads from a message's properties; all else is opaque.
+    """The properties that the broker itself reads; all others are opaque.
 
-    `flaw` holds the reply text a publish with these properties is refused with, or "".
-    `expiration_ms` is None without an expiration; `headers` holds the bytes of the header table, b"" without.
+    `flaw` is the reply text that refuses a publish with these properties, or "". `expiration_ms` is None without an
+    expiration. `headers` is the encoded header table, b"" without one.
     """
 
     persistent: bool = False
@@ -52,23 +52,23 @@ class MessageProperties(msgspec.Struct, frozen=True, eq=False):
     expiration_ms: int | None = None
     reply_to: str | None = None
     user_id: str | None = None
-    extra_keys: tuple[str, ...] = ()        # CC and BCC: routed to as if each were the routing key
+    extra_keys: tuple[str, ...] = ()        # CC and BCC: the message is routed by each of them, as by the routing key
     has_bcc: bool = False
     headers: bytes = b""
     flaw: str = ""
-    deaths_are_merged: bool = False         # as far as is known: `x-death` has one counted entry a queue and reason
+    deaths_are_merged: bool = False         # whether `x-death` surely has one counted entry for each queue and reason
 
     @property
     def is_special(self) -> bool:
-        """Whether a publish with these properties needs more than being put into its queues."""
+        """Whether a publish with these properties needs more than routing and enqueueing."""
         return bool(self.extra_keys or self.has_bcc or self.flaw or self.reply_to or self.user_id is not None)
 
 
 class Message(msgspec.Struct, eq=False, gc=False):
-    """One published message.
+    """A published message.
 
-    `content` is its header frame and body frames, whole, as on `route.channel`; `body_size` is in bytes. It is empty
-    in an unacked message whose content is on disk only; see `reference_to`.
+    `content` is its header frame and body frames, whole, with the number `route.channel`; `body_size` is in bytes. The
+    content is empty in an unacked message whose content is on disk only; see `reference_to`.
     """
 
     number: int
@@ -76,46 +76,46 @@ class Message(msgspec.Struct, eq=False, gc=False):
     facts: MessageProperties
     content: bytes
     body_size: int
-    holders: int = 0        # durable queues the store keeps it in, while that is more than one
+    holders: int = 0        # number of durable queues for which the store keeps it, if more than one
 
     @property
     def properties(self) -> bytes:
         """The property flags and values, as received."""
         size = _HEADER_FRAME.unpack_from(self.content)[2]
-        # A content that was read into place is a bytearray.
+        # A content that was received into its own buffer is a bytearray.
         return bytes(self.content[BODY_OFFSET_IN_HEADER_FRAME : 7 + size])
 
     @property
     def body_start(self) -> int:
-        """Return where the first body frame begins in the content, if there is one."""
+        """Return where the first body frame begins in the content."""
         return 7 + int(_HEADER_FRAME.unpack_from(self.content)[2]) + 1
 
     def content_with(self, properties: bytes) -> bytes:
-        """Return the content with these properties; the body frames are copied once, as they are."""
+        """Return the content with these properties; the body frames are copied once, unchanged."""
         return b"".join((
             header_frame(self.route.channel, properties, self.body_size),
             memoryview(self.content)[self.body_start :]))
 
     def take_content_with(self, properties: bytes) -> tuple[bytes, int]:
-        """Return the same as `content_with` for a message that nobody has yet, and how many bytes were copied.
+        """Return the same as `content_with`, for a message that is not in a queue yet, and how many bytes were copied.
 
-        The message must not be used any more: a large content gets its new header in place, where it can.
+        The message must not be used any more: a large content gets its new header in place if possible.
         """
         content: bytes | bytearray = self.content
         if isinstance(content, bytearray):
             header = header_frame(self.route.channel, properties, self.body_size)
             start = self.body_start
             try:
-                content[:start] = header        # which moves nothing where the header has become shorter
+                content[:start] = header        # moves nothing if the new header is shorter
             except BufferError:
-                pass        # somebody looks at it
+                pass        # a memoryview of the content exists
             else:
                 return cast(bytes, content), len(content) if len(header) > start else 0
         return self.content_with(properties), len(content)
 
     @property
     def body(self) -> bytes:
-        """The body, put together from its frames."""
+        """The body, joined from its frames."""
         content, start = self.content, self.body_start
         if start == len(content):
             return b""
@@ -130,7 +130,7 @@ class Message(msgspec.Struct, eq=False, gc=False):
         return cast(bytes, body)
 
     def body_pieces(self, most: int) -> Iterator[memoryview]:
-        """Return the body in order, as views of the content of at most so many bytes; no view crosses a frame."""
+        """Yield the body in order, as views of the content of at most `most` bytes; no view crosses a frame."""
         content, start = self.content, self.body_start
         view = memoryview(content)
         while start < len(content):
@@ -145,7 +145,7 @@ _STORED_FACTS: dict[int | None, MessageProperties] = {}        # by priority, of
 
 
 def reference_to(message: Message) -> Message:
-    """Return what stands for a message that the store keeps: its number, size and priority, without the content."""
+    """Return a message without content that stands for a stored one: it has the same number, size and priority."""
     priority = message.facts.priority
     facts = _STORED_FACTS.get(priority)
     if facts is None:
@@ -154,19 +154,19 @@ def reference_to(message: Message) -> Message:
 
 
 def pack_short_string(text: str) -> bytes:
-    """A short string: one byte of length, then UTF-8. Raises ValueError beyond 255 bytes. Spec: §4.2.5.3."""
-    octets = text.encode()
-    return bytes((len(octets),)) + octets
+    """Encode a short string: one byte of length, then UTF-8. Raises ValueError beyond 255 bytes. Spec: §4.2.5.3."""
+    encoded = text.encode()
+    return bytes((len(encoded),)) + encoded
 
 
 def route_of(names: bytes, channel: int, frame_max: int) -> Route:
-    """The route of an exchange and a routing key as short strings. Raises ValueError where they are no text."""
+    """Return the route of an exchange and routing key, both short strings. Raises ValueError if they are not text."""
     end = 1 + names[0]
     return Route(names[1:end].decode(), names[end + 1 :].decode(), names, channel, frame_max)
 
 
 def pack_content(channel: int, frame_max: int, properties: bytes, body: bytes) -> bytes:
-    """The header frame and body frames of a content, cut so that no frame is larger than `frame_max`.
+    """Return the header frame and body frames of a content, none larger than `frame_max`.
 
     `properties` is flags and values as bytes. An empty body has no body frame. Spec: §4.2.6.
     """
@@ -175,9 +175,9 @@ def pack_content(channel: int, frame_max: int, properties: bytes, body: bytes) -
         before, after = frames_around(channel, properties, len(body))
         return b"".join((before, body, after))
     parts: list[bytes | memoryview] = [header_frame(channel, properties, len(body))]
-    octets = memoryview(body)       # which is copied once
+    view = memoryview(body)       # copied once
     for start in range(0, len(body), step):
-        piece = octets[start : start + step]
+        piece = view[start : start + step]
         parts += (_FRAME_HEAD.pack(3, channel, len(piece)), piece, _END)
     return b"".join(parts)
 
@@ -185,7 +185,7 @@ def pack_content(channel: int, frame_max: int, properties: bytes, body: bytes) -
 def content_of_pieces(
     channel: int, frame_max: int, properties: bytes, body_size: int, read: Callable[[int], bytes]
 ) -> bytearray:
-    """Return the same as `pack_content`, of a body in pieces: `read` returns as many bytes as it is asked."""
+    """Return the same as `pack_content`, for a body that is read in pieces: `read` returns the next so many bytes."""
     step = frame_max - FRAME_OVERHEAD
     header = header_frame(channel, properties, body_size)
     content = bytearray(len(header) + body_size + -(-body_size // step) * FRAME_OVERHEAD)
@@ -202,7 +202,7 @@ def content_of_pieces(
 
 
 def frames_around(channel: int, properties: bytes, body_size: int) -> tuple[bytes, bytes]:
-    """What stands before and after a body of this size that fits one frame; see `pack_content`."""
+    """Return what precedes and follows a body of this size that fits into one frame; see `pack_content`."""
     header = header_frame(channel, properties, body_size)
     return (header + _FRAME_HEAD.pack(3, channel, body_size), _END) if body_size else (header, b"")
 

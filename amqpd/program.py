@@ -1,4 +1,4 @@
-"""What the programs `amqpd` and `amqpctl` share: exit codes, and the way from any failure to lines on stderr.
+"""What the programs `amqpd` and `amqpctl` share: exit codes, and the report of every error on stderr.
 
 Exit codes: 0 stopped cleanly, 64 usage, 65 data, 69 unavailable, 70 a bug, 74 input or output, 75 locked or timed
 out, 78 configuration. sysexits.h; RabbitMQ docs/cli.
@@ -16,7 +16,7 @@ from amqpd.exit_codes import EXIT_BUG, EXIT_INTERRUPTED, EXIT_IO, EXIT_USAGE
 
 
 class Failure(Exception):
-    """What is wrong, in one line for the user or several, and the exit code."""
+    """An error for the user, in one line or several, and the exit code."""
 
     def __init__(self, text: str, exit_code: int) -> None:
         super().__init__(text)
@@ -24,7 +24,7 @@ class Failure(Exception):
 
 
 def run(command: click.Command, arguments: Sequence[str] | None) -> int:
-    """Run a program and return its exit code; whatever goes wrong becomes lines on stderr, never a traceback."""
+    """Run a program and return its exit code. Every error becomes lines on stderr, never a traceback."""
     name = command.name or ""
     try:
         result = command.main(arguments, prog_name=name, standalone_mode=False)
@@ -43,7 +43,7 @@ def run(command: click.Command, arguments: Sequence[str] | None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever reads has seen enough. Nothing may be left for the interpreter to flush at its end.
+        # The reader of stdout has closed it. Nothing may be left for the interpreter to flush at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_IO
     except Exception as error:
@@ -52,7 +52,7 @@ def run(command: click.Command, arguments: Sequence[str] | None) -> int:
 
 
 def complain(name: str, text: str) -> None:
-    """Say what is wrong, each line under the program's name."""
+    """Print an error, each line after the program's name."""
     for line in text.splitlines():
         click.echo(f"{name}: {line}", err=True)
 

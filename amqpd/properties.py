@@ -1,12 +1,13 @@
-"""The properties of a content: reading what the broker must know, and changing a few without touching the rest.
+"""The properties of a content: read those that the broker needs, and change some without decoding the others.
 
-Takes properties as they stand in a content header: two bytes of flags, then the values of the properties
-that are present, in order. What `MessageProperties` does not name is opaque and travels as it came. As for RabbitMQ,
-strings need not be UTF-8, and the two lowest flags mean nothing.
+Takes properties as they are encoded in a content header: two bytes of flags, then the values of the properties that are
+present, in order. Properties that `MessageProperties` does not name are opaque and stay unchanged. As in RabbitMQ,
+strings need not be UTF-8, and the two lowest flags have no meaning.
 
-Whether a user-id may be claimed and where a direct reply-to leads is decided in `session/publishing.py`.
+`session/publishing.py` checks the user-id and resolves a direct reply-to.
 
-Spec: §4.2.6.1, basic class; what is refused, in which order and words, is RabbitMQ's (`rabbit_basic`).
+Spec: §4.2.6.1, basic class; which properties are refused, with which text and in which order, is RabbitMQ's
+(`rabbit_basic`).
 """
 
 from __future__ import annotations
@@ -36,19 +37,19 @@ _flags_at = _FLAGS.unpack_from
 _length_at = _LENGTH.unpack_from
 _integer = re.compile(rb"([+-]?[0-9]+)(.*)", re.DOTALL).fullmatch
 
-# Most messages have no properties of interest but these; sharing them saves time and memory.
+# Most messages have only these properties; sharing the values saves time and memory.
 _PLAIN = {1: MessageProperties(), 2: MessageProperties(persistent=True)}
 
 
 # Reading
 
 def read_properties(properties: bytes, *, is_from_peer: bool = True) -> MessageProperties:
-    """What the broker needs to know of these properties; what RabbitMQ refuses a publish for is in `flaw`.
+    """Return the properties that the broker needs. `flaw` has the reason why RabbitMQ would refuse the publish.
 
-    Raises ConnectionException: INTERNAL_ERROR without a text where they do not decode, as RabbitMQ does;
-    SYNTAX_ERROR for headers beyond the limits of `fields`, which are for what comes from a peer.
+    Raises ConnectionException: INTERNAL_ERROR without a text if they cannot be decoded, as RabbitMQ does;
+    SYNTAX_ERROR for headers beyond the limits of `fields`, which hold only for properties from a client.
     """
-    # Flag by flag in one function: every publish whose properties were not seen before comes through here.
+    # One function for speed: every publish with properties that were not seen before comes here.
     priority = expiration_ms = reply_to = user_id = expiration = None
     extra_keys: tuple[str, ...] = ()
     mode, has_bcc, headers, flaw = 1, False, b"", ""
@@ -111,17 +112,17 @@ def read_properties(properties: bytes, *, is_from_peer: bool = True) -> MessageP
 
 
 def read_own_properties(properties: bytes) -> MessageProperties:
-    """Read properties that the broker has built, or taken from a peer before: no limit of a peer holds for them."""
+    """Read properties that the broker has built, or has accepted before: the limits for clients do not apply."""
     return read_properties(properties, is_from_peer=False)
 
 
-def _text(octets: bytes) -> str:
-    return octets.decode(errors="backslashreplace")
+def _text(encoded: bytes) -> str:
+    return encoded.decode(errors="backslashreplace")
 
 
-def _read_expiration(octets: bytes) -> tuple[int | None, str]:
-    """The milliseconds an expiration asks for, and what is wrong with it, or "". RabbitMQ docs/ttl."""
-    integer = _integer(octets)
+def _read_expiration(encoded: bytes) -> tuple[int | None, str]:
+    """Return the milliseconds of an expiration, and what is wrong with it, or "". RabbitMQ docs/ttl."""
+    integer = _integer(encoded)
     if integer is None:
         fault = "no_integer"
     elif integer[2]:
@@ -132,13 +133,13 @@ def _read_expiration(octets: bytes) -> tuple[int | None, str]:
         fault = f"{{value_too_large,{expiration_ms}}}"
     else:
         return expiration_ms, ""
-    return None, f"invalid expiration '{_text(octets)}': {fault}"
+    return None, f"invalid expiration '{_text(encoded)}': {fault}"
 
 
 def _read_copies(headers: bytes) -> tuple[tuple[str, ...], bool, str]:
-    """The keys of CC and BCC, whether there is a BCC, and what is wrong with them, or "".
+    """Return the routing keys of CC and BCC, whether there is a BCC, and what is wrong with them, or "".
 
-    Elements that are no long strings are passed over, as RabbitMQ does. RabbitMQ docs/sender-selected.
+    Elements that are not long strings are ignored, as in RabbitMQ. RabbitMQ docs/sender-selected.
     """
     keys: list[str] = []
     for name in ("CC", "BCC"):
@@ -152,36 +153,36 @@ def _read_copies(headers: bytes) -> tuple[tuple[str, ...], bool, str]:
     return tuple(keys), found is not None, ""
 
 
-# Splicing; for properties that `read_properties` has let through
+# Editing encoded properties that `read_properties` has accepted
 
 def with_reply_to(properties: bytes, value: str) -> bytes:
-    """The properties with this reply-to, added or replaced. Raises ValueError beyond 255 bytes."""
+    """Return the properties with this reply-to, added or replaced. Raises ValueError beyond 255 bytes."""
     values = _values(properties)
     values[REPLY_TO] = pack_short_string(value)
     return _properties(values)
 
 
 def original_expiration(properties: bytes) -> str | None:
-    """The expiration a message was published with, or None."""
-    octets = _values(properties).get(EXPIRATION)
-    return None if octets is None else _text(octets[1:])
+    """Return the expiration that a message was published with, or None."""
+    encoded = _values(properties).get(EXPIRATION)
+    return None if encoded is None else _text(encoded[1:])
 
 
 def read_timestamp(properties: bytes) -> int | None:
-    """When the publisher says that it was, in seconds since 1970, or None."""
-    octets = _values(properties).get(TIMESTAMP)
-    return None if octets is None else int.from_bytes(octets, "big")
+    """Return the publisher's timestamp in seconds since 1970, or None."""
+    encoded = _values(properties).get(TIMESTAMP)
+    return None if encoded is None else int.from_bytes(encoded, "big")
 
 
 def without_expiration(properties: bytes) -> bytes:
-    """The properties without an expiration."""
+    """Return the properties without an expiration."""
     values = _values(properties)
     values.pop(EXPIRATION, None)
     return _properties(values)
 
 
 def without_headers(properties: bytes, names: Collection[str]) -> bytes:
-    """The properties without the headers of these names; the table stays, if empty, as on RabbitMQ."""
+    """Return the properties without the headers of these names; an empty header table stays, as in RabbitMQ."""
     values = _values(properties)
     if HEADERS in values:
         remaining = fields.without_keys(values[HEADERS][4:], names)
@@ -190,22 +191,22 @@ def without_headers(properties: bytes, names: Collection[str]) -> bytes:
 
 
 def with_headers(properties: bytes, entries: Mapping[str, fields.Value]) -> bytes:
-    """The properties with these headers, each where one of its name was or at the end of the table.
+    """Return the properties with these headers, each in the place of the first header of its name, or at the end.
 
-    Raises FieldError for what cannot be in a table.
+    Raises FieldError for a value that a table cannot hold.
     """
     values = _values(properties)
     table = values.get(HEADERS, b"")[4:]
     if any([name.encode() in table for name in entries]):
         table = fields.with_entries(table, entries)
-    else:       # a table of thousands of headers need not be read
+    else:       # not decoded: a table may have thousands of headers
         table += fields.encode_table(entries)
     values[HEADERS] = _LENGTH.pack(len(table)) + table
     return _properties(values)
 
 
 def _values(properties: bytes) -> dict[int, bytes]:
-    """The bytes of the properties that are present, by flag."""
+    """Return the encoded values of the properties that are present, by flag."""
     flags = _flags_at(properties)[0]
     values = {}
     at = 2

@@ -1,7 +1,7 @@
-"""The commands `amqpd store …`: what is done to a data directory while no broker has it, and a backup at any time.
+"""The commands `amqpd store …`: maintenance of a data directory without a broker, and backups at any time.
 
-Owns what they print, and their exit codes: 0 done, 65 the store or the backup is damaged, 74 the disk or a file, 75 a
-running broker has the directory, 78 configuration. The work is in `amqpd/store/tools/`.
+Owns their output and exit codes: 0 done, 65 the store or the backup is damaged, 74 a disk or file error, 75 a running
+broker has the directory, 78 configuration. The work is in `amqpd/store/tools/`.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ Progress = Callable[[int, int], None]
 
 @click.group(context_settings={"max_content_width": 100})
 def store() -> None:
-    """Look after a data directory.
+    """Maintain a data directory.
 
-    All but 'backup' and 'info' need the broker stopped. Exit codes: 0 done, 65 damaged, 74 the disk or a file, 75 a
-    running broker has the directory.
+    The broker must be stopped, except for 'backup' and 'info'. Exit codes: 0 done, 65 damaged, 74 a disk or file error,
+    75 a running broker has the directory.
     """
 
 
@@ -51,9 +51,9 @@ def _on_directory(command: Callable[..., None]) -> Callable[..., None]:
 @store.command()
 @_on_directory
 def info(config: str | None, data_dir: str | None) -> None:
-    """Tell what there is: format, sizes, counts, how it was stopped.
+    """Show format, sizes, counts, and how the store was stopped.
 
-    Changes nothing. A running broker is asked.
+    Changes nothing. If a broker runs, it is asked.
     """
     settings = _settings(config, data_dir)
     from amqpd.store.errors import StoreLocked
@@ -66,19 +66,19 @@ def info(config: str | None, data_dir: str | None) -> None:
             if not _socket(settings).exists():
                 raise
         else:
-            state = "stopped cleanly" if told.was_clean else "ended without a clean stop: the next start checks it"
+            state = "stopped cleanly" if told.was_clean else "not stopped cleanly: the next start checks it"
             if told.is_copy:
                 state = "a copy made by 'amqpd store': every message in it counts as delivered before"
             if told.misses_wal:
-                state = "its log is missing: 'amqpd store check' says what to do"
+                state = "its write-ahead log is missing: 'amqpd store check' says what to do"
             _say(store=told.path, state=state, format=told.format,
-                 file=f"{_size(told.octets)}, {_size(told.free_octets)} of it free", log=_size(told.wal_bytes),
+                 file=f"{_size(told.octets)}, {_size(told.free_octets)} of it free", wal=_size(told.wal_bytes),
                  durability=settings.durability, **_disk(settings),
                  **{_KINDS.get(table, table): count for table, count in told.counts.items()})
             return
     told = _ask(settings, "store_info", {}, _ANSWER_S)
     _say(store=told["path"], state="in use by a running broker", format=told["format"], file=_size(told["octets"]),
-         log=_size(told["wal_bytes"]), durability=told["durability"], messages=told["messages"],
+         wal=_size(told["wal_bytes"]), durability=told["durability"], messages=told["messages"],
          damaged=told["damaged"])
 
 
@@ -91,9 +91,9 @@ def _disk(settings: Config) -> dict[str, str]:
 @store.command()
 @_on_directory
 def check(config: str | None, data_dir: str | None) -> None:
-    """Check the file, definitions and all messages.
+    """Check the file, the definitions and all messages.
 
-    Changes nothing. One line for each problem, and exit code 65 if there is any.
+    Changes nothing. Prints one line for each problem; the exit code is 65 if there is any.
     """
     directory = _settings(config, data_dir).data_dir
     from amqpd.store.sqlite.statements import COUNT_MESSAGES
@@ -122,8 +122,8 @@ def check(config: str | None, data_dir: str | None) -> None:
 def backup(target: Path, config: str | None, data_dir: str | None) -> None:
     """Copy the store to a new directory.
 
-    A broker can be started on TARGET. Works while the broker runs: what was confirmed before is in it. Changes nothing
-    in the data directory. In the copy every message counts as delivered before.
+    A broker can be started on TARGET. The broker may run meanwhile: every message confirmed before is in the backup.
+    Changes nothing in the data directory. In the copy every message counts as delivered before.
     """
     settings = _settings(config, data_dir)
     from amqpd.store.errors import StoreLocked
@@ -143,17 +143,17 @@ def backup(target: Path, config: str | None, data_dir: str | None) -> None:
 
 
 def _ask_for_copy(settings: Config, to: Path, target: Path, progress: Progress) -> None:
-    """Have the running broker make the copy. Raises Failure, which names the target, and StoreError."""
+    """Let the running broker make the copy. Raises Failure, with the name of the target, and StoreError."""
     from amqpd.store.errors import from_system
     from amqpd.store.sqlite.files import sync_file
 
-    octets = _ask(settings, "store_info", {}, _ANSWER_S)["octets"]
+    total = _ask(settings, "store_info", {}, _ANSWER_S)["octets"]
 
     def look() -> None:
         if to.exists():
-            progress(min(to.stat().st_size, octets), octets)
+            progress(min(to.stat().st_size, total), total)
             try:
-                sync_file(to)       # little by little, or the broker's next sync might wait for all of it
+                sync_file(to)       # in small portions, or the broker's next sync might wait for all of it
             except OSError as error:
                 raise from_system(error, to, "write") from error
 
@@ -167,9 +167,9 @@ def _ask_for_copy(settings: Config, to: Path, target: Path, progress: Progress) 
 @_on_directory
 @click.argument("backup", type=click.Path(path_type=Path))
 def restore(backup: Path, config: str | None, data_dir: str | None) -> None:
-    """Make a store of a backup, in a directory without one.
+    """Restore a backup into a directory without a store.
 
-    BACKUP is checked first, and left as it is. Every message counts as delivered before.
+    BACKUP is checked first, and not changed. Every message counts as delivered before.
     """
     directory = _settings(config, data_dir).data_dir
     from amqpd.store.tools import copies
@@ -183,11 +183,11 @@ def restore(backup: Path, config: str | None, data_dir: str | None) -> None:
 @_on_directory
 @click.argument("target", type=click.Path(path_type=Path))
 def salvage(target: Path, config: str | None, data_dir: str | None) -> None:
-    """Save what can be read of a damaged store.
+    """Save everything that can be read from a damaged store.
 
-    TARGET is a new directory, which a broker can be started on. The damaged store is left as it is. Messages whose
-    checksum does not fit go to the table 'damaged'; those whose queue cannot be read to queues named 'salvaged-…'.
-    All count as delivered before.
+    TARGET is a new directory, on which a broker can be started. The damaged store is not changed. Messages with a wrong
+    checksum go to the table 'damaged'; messages whose queue cannot be read go to queues named 'salvaged-…'. Every
+    message counts as delivered before.
     """
     directory = _settings(config, data_dir).data_dir
     from amqpd.store.tools.salvaging import salvage as save
@@ -203,9 +203,9 @@ def salvage(target: Path, config: str | None, data_dir: str | None) -> None:
 @store.command()
 @_on_directory
 def compact(config: str | None, data_dir: str | None) -> None:
-    """Write the store anew, as small as what is in it.
+    """Rewrite the store, as small as its contents.
 
-    If that fails, for want of room say, everything is left as it was.
+    If that fails, for example because the disk is full, nothing is changed.
     """
     directory = _settings(config, data_dir).data_dir
     from amqpd.store.tools import compacting
@@ -247,7 +247,7 @@ def _complaining() -> Iterator[None]:
 
 @contextmanager
 def _bar(label: str) -> Iterator[Progress]:
-    """What shows progress on a terminal, and nothing elsewhere."""
+    """Yield a function that shows progress on a terminal, and does nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -274,5 +274,5 @@ def _say(**facts: object) -> None:
         click.echo(f"{name}:".ljust(width) + str(value))
 
 
-def _size(octets: int) -> str:
-    return f"{octets / (1 << 20):.1f} MiB"
+def _size(size: int) -> str:
+    return f"{size / (1 << 20):.1f} MiB"

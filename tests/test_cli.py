@@ -117,7 +117,7 @@ def test_a_wrong_variable_stops_the_start(
 ) -> None:
     monkeypatch.setenv("AMQPD_MEMRY", "1")
     assert cli.main([]) == 78
-    assert capsys.readouterr().err == "amqpd: AMQPD_MEMRY is no setting; did you mean AMQPD_MEMORY?\n"
+    assert capsys.readouterr().err == "amqpd: AMQPD_MEMRY is not a setting; did you mean AMQPD_MEMORY?\n"
     assert not served
 
 
@@ -125,7 +125,7 @@ def test_a_wrong_variable_stops_the_start(
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look for the default data directory in a folder that has none."""
+    """Look for the default data directory in a directory without one."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -175,7 +175,7 @@ def test_check_config_reads_the_environment_as_a_start_does(
     told = capsys.readouterr().err.splitlines()
     assert sorted(told[:2], reverse=True) + told[2:4] == [
         "amqpd: RABBITMQ_DEFAULT_USR is not read; did you mean RABBITMQ_DEFAULT_USER?",
-        "amqpd: AMQPD_MEMRY is no setting; did you mean AMQPD_MEMORY?",
+        "amqpd: AMQPD_MEMRY is not a setting; did you mean AMQPD_MEMORY?",
         "amqpd: RABBITMQ_DEFAULT_USER is set without RABBITMQ_DEFAULT_PASS: set the password too, there is none by "
         "default",
         "amqpd: AMQPD_LISTENERS is ':1', which is listed already; delete one of them",
@@ -205,6 +205,26 @@ def test_what_is_wrong_with_a_pattern_is_told_once(tmp_path: Path, capsys: pytes
     assert queue.endswith("bindings[0]: no queue 'q' in vhost '/'; declare it too or change the line")
 
 
+def test_the_option_names_the_file_as_for_serve(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text("")
+    assert cli.main(["check-config", "--config", str(path)]) == 0
+    assert capsys.readouterr().out.startswith(f"{path}: fine; ")
+
+
+def test_a_fault_of_one_declaration_hides_none_of_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text('[[queues]]\nname = "q"\narguments = {note = 1970-01-01}\n'
+                    '[[queues]]\nname = "q2"\narguments = {x-expires = "x"}\n'
+                    '[[bindings]]\nsource = "nope"\ndestination = "q"\n')
+    assert cli.main(["check-config", str(path)]) == 78
+    assert capsys.readouterr().err.splitlines() == [
+        f"amqpd: {path} line 1: queues.q.arguments are not a field table: a date cannot be a field",
+        f"amqpd: {path} line 4: queues.q2: x-expires has to be a whole number; change the line",
+        f"amqpd: {path} line 7: bindings[0]: no exchange 'nope' in vhost '/'; declare it too or change the line",
+    ]
+
+
 # Usage
 
 @pytest.mark.parametrize("arguments, complaint", [
@@ -212,6 +232,7 @@ def test_what_is_wrong_with_a_pattern_is_told_once(tmp_path: Path, capsys: pytes
     (["--bogus"], "amqpd: No such option '--bogus'; try 'amqpd serve --help'"),
     (["serve", "x"], "amqpd: Got unexpected extra argument (x); try 'amqpd serve --help'"),
     (["check-config"], "amqpd: Missing argument 'FILE'; try 'amqpd check-config --help'"),
+    (["check-config", "a", "--config", "b"], "amqpd: FILE is given twice; try 'amqpd check-config --help'"),
     (["--listen", ":0", "--listen", "5672"],
      "amqpd: Invalid value for '--listen': '5672', allowed is HOST:PORT, such as '127.0.0.1:5672' or '[::1]:0'; "
      "try 'amqpd serve --help'"),

@@ -137,12 +137,12 @@ def test_rabbitmqs_container_variables_make_the_default_user() -> None:
 
 def test_a_password_file_is_refused_as_rabbitmqs_container_does() -> None:
     assert problems(lambda: load(None, {"RABBITMQ_DEFAULT_PASS_FILE": "/run/secret"})) == [
-        "RABBITMQ_DEFAULT_PASS_FILE is set, which is not read: put the value itself in RABBITMQ_DEFAULT_PASS"]
+        "RABBITMQ_DEFAULT_PASS_FILE is set but not read: put the value itself in RABBITMQ_DEFAULT_PASS"]
 
 
 def test_a_variable_that_is_no_setting_is_refused_with_the_nearest() -> None:
     assert problems(lambda: load(None, {"AMQPD_LIMITS_HEARTBEAT": "5"})) == [
-        "AMQPD_LIMITS_HEARTBEAT is no setting; did you mean AMQPD_LIMITS_HEARTBEAT_S?"]
+        "AMQPD_LIMITS_HEARTBEAT is not a setting; did you mean AMQPD_LIMITS_HEARTBEAT_S?"]
 
 
 def test_a_user_of_rabbitmqs_variables_needs_a_password(load_text: Loader) -> None:
@@ -165,7 +165,7 @@ def test_the_same_listener_twice_is_refused(load_text: Loader, second: str) -> N
 
 
 def test_a_variable_like_no_other_is_refused() -> None:
-    assert problems(lambda: load(None, {"AMQPD_XYZZY": ""})) == ["AMQPD_XYZZY is no setting; unset it"]
+    assert problems(lambda: load(None, {"AMQPD_XYZZY": ""})) == ["AMQPD_XYZZY is not a setting; unset it"]
 
 
 @pytest.mark.parametrize("variable", [
@@ -207,17 +207,17 @@ def test_a_home_folder_in_the_data_dir_is_found(monkeypatch: pytest.MonkeyPatch)
     ('limits = 3', "limits has to be a table"),
     ('listeners = "127.0.0.1:5672"',
      "listeners is '127.0.0.1:5672', allowed is a list, each entry HOST:PORT, such as '127.0.0.1:5672' or '[::1]:0'"),
-    ('data_dir = ""', "data_dir is '', allowed is the path of a folder"),
+    ('data_dir = ""', "data_dir is '', allowed is the path of a directory"),
     ('default_user = "' + "é" * 128 + '"',
      "default_user is '" + "é" * 79 + "…, allowed is a text of 1 to 255 bytes"),
-    ('lisners = []', "lisners is no setting; did you mean listeners?"),
-    ('heartbeat_s = 5', "heartbeat_s is no setting; did you mean limits.heartbeat_s?"),
-    ('limits.heartbeat = 5', "limits.heartbeat is no setting; did you mean limits.heartbeat_s?"),
-    ('log.xyzzy = 5', "log.xyzzy is no setting; allowed are level, format"),
+    ('lisners = []', "lisners is not a setting; did you mean listeners?"),
+    ('heartbeat_s = 5', "heartbeat_s is not a setting; did you mean limits.heartbeat_s?"),
+    ('limits.heartbeat = 5', "limits.heartbeat is not a setting; did you mean limits.heartbeat_s?"),
+    ('log.xyzzy = 5', "log.xyzzy is not a setting; allowed are level, format"),
     ('[queues]\nname = "q"', "queues has to be a list of tables, each headed [[queues]]"),
     ('queues = [{}]', "queues[0] has no name"),
     ('queues = [{name = "a.b", durable = true}]',
-     "queues.'a.b'.durable is no setting; allowed are name, vhost, auto_delete, arguments"),
+     "queues.'a.b'.durable is not a setting; allowed are name, vhost, auto_delete, arguments"),
 ])
 def test_a_mistake_is_told_in_one_line_with_its_place(load_text: Loader, text: str, told: str) -> None:
     assert problems(lambda: load_text(text)) == [f"amqpd.toml line 1: {told}"]
@@ -236,12 +236,12 @@ def test_a_control_character_in_a_value_is_shown_escaped(load_text: Loader) -> N
 
 def test_text_that_is_no_toml_is_told_with_its_line(load_text: Loader) -> None:
     told, = problems(lambda: load_text("memory = true\nlog = \n"))
-    assert told == "amqpd.toml line 2: is no TOML: Invalid value"
+    assert told == "amqpd.toml line 2: is not TOML: Invalid value"
 
 
 def test_a_file_that_ends_too_early_is_told_with_its_last_line(load_text: Loader) -> None:
     told, = problems(lambda: load_text('memory = true\nlisteners = ["a",\n\n'))
-    assert told.startswith("amqpd.toml line 2: is no TOML: ")
+    assert told.startswith("amqpd.toml line 2: is not TOML: ")
 
 
 def test_a_file_that_is_not_utf_8_is_told_with_its_line(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_a_declaration_says_where_it_stands(load_text: Loader) -> None:
 
 def test_where_cannot_be_set(load_text: Loader) -> None:
     told, = problems(lambda: load_text('queues = [{name = "q", where = "x"}]'))
-    assert "queues.q.where is no setting" in told
+    assert "queues.q.where is not a setting" in told
 
 
 def test_a_vhost_left_out_is_the_default_one(load_text: Loader) -> None:
@@ -300,7 +300,7 @@ def test_reserved_names_are_refused(load_text: Loader, kind: str) -> None:
 
 def test_arguments_that_are_no_field_table_are_refused(load_text: Loader) -> None:
     told, = problems(lambda: load_text('queues = [{name = "q", arguments = {x = 2020-01-01}}]'))
-    assert told == "amqpd.toml line 1: queues.q.arguments are no field table: a date cannot be a field"
+    assert told == "amqpd.toml line 1: queues.q.arguments are not a field table: a date cannot be a field"
 
 
 def test_a_permission_that_is_no_regular_expression_is_refused(load_text: Loader) -> None:

@@ -455,7 +455,7 @@ def test_status_is_told_in_sections(broker: FakeBroker, capsys: pytest.CaptureFi
     assert "Total memory used: 0.0456 gb\n" in told
     assert "Memory high watermark setting: 0.6 of available memory, computed to: 9.0 gb\n" in told
     assert "\n\nAlarms\n\n(none)\n\n" in told
-    assert "A confirmed message survives: the end of the process only, not the loss of power\n" in told
+    assert "A confirmed message survives: the end of the process, not a power loss\n" in told
     assert "Interface: 127.0.0.1, port: 5672, protocol: amqp, purpose: AMQP 0-9-1\n" in told
 
 
@@ -473,8 +473,8 @@ def test_status_tells_of_alarms_as_rabbitmqctl_does(
 @pytest.mark.parametrize("words, command, arguments", [
     (["set_vm_memory_high_watermark", "0.4"], "set_vm_memory_high_watermark", {"fraction": 0.4}),
     (["set_vm_memory_high_watermark", "absolute", "1GB"], "set_vm_memory_high_watermark", {"absolute": 10 ** 9}),
-    (["set_disk_free_limit", "50000"], "set_disk_free_limit", {"octets": 50_000}),
-    (["set_disk_free_limit", "50MiB"], "set_disk_free_limit", {"octets": 50 << 20}),
+    (["set_disk_free_limit", "50000"], "set_disk_free_limit", {"absolute": 50_000}),
+    (["set_disk_free_limit", "50MiB"], "set_disk_free_limit", {"absolute": 50 << 20}),
     (["set_disk_free_limit", "mem_relative", "1.5"], "set_disk_free_limit", {"mem_relative": 1.5}),
 ])
 def test_limits_may_be_written_as_for_rabbitmqctl(
@@ -528,7 +528,8 @@ def test_a_refusal_is_its_text_and_exit_code(broker: FakeBroker, capsys: pytest.
 def test_without_a_broker_it_is_69_with_the_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ctl.main(["--data-dir", str(tmp_path), "-q", "ping"]) == 69
     assert capsys.readouterr().err == (
-        f"amqpctl: no amqpd is running at {tmp_path}/control.sock; start it, or name its folder with --data-dir\n")
+        f"amqpctl: no amqpd is running at {tmp_path}/control.sock; start it, or name its data "
+        "directory with --data-dir\n")
 
 
 def test_a_socket_that_a_crash_has_left_is_69(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from amqpd.fields import (
     decode_table,
     encode_table,
     find,
-    find_octets,
+    find_encoded,
     find_type,
     read_value,
     tables_in,
@@ -358,7 +358,7 @@ def test_the_type_of_an_entry_is_named() -> None:
 
 def test_the_octets_of_entries_are_found_with_their_types() -> None:
     octets = ODD + encode_table({"s": "text", "a": [1], "n": 5, "v": None}) + encode_table({"s": "again"})
-    assert find_octets(octets, (b"s", b"a", b"n", b"v", b"none")) == {
+    assert find_encoded(octets, (b"s", b"a", b"n", b"v", b"none")) == {
         b"s": ("longstr", b"text"), b"a": ("array", b"I\x00\x00\x00\x01"), b"v": ("void", b""),
         b"n": ("signedint", b"\x00\x00\x00\x05")}
 
@@ -368,18 +368,18 @@ def test_what_is_found_in_the_tables_of_an_array_is_what_is_found_in_each(tables
     encoded = [encode_table(table) for table in tables]
     names = [name.encode() for table in tables for name in table]
     assert [*tables_in(bytes(array_of_tables(encoded))[4:], names)] == [
-        (octets, find_octets(octets, names)) for octets in encoded]
+        (octets, find_encoded(octets, names)) for octets in encoded]
 
 
 @given(TABLES)
 def test_found_octets_are_read_as_the_value(table: dict[str, Value]) -> None:
-    found = find_octets(encode_table(table), [name.encode() for name in table])
+    found = find_encoded(encode_table(table), [name.encode() for name in table])
     assert {name.decode(): read_value(*octets) for name, octets in found.items()} == table
 
 
 def test_the_tables_of_an_array_are_taken_out_and_put_together_as_octets() -> None:
     array = encode_table({"a": [1, {"b": 2}, "text", [{"c": 3}], {}]})
-    found = [*tables_in(find_octets(array, (b"a",))[b"a"][1], (b"b", b"c"))]
+    found = [*tables_in(find_encoded(array, (b"a",))[b"a"][1], (b"b", b"c"))]
     tables = [octets for octets, _ in found]
     assert [values for _, values in found] == [{b"b": ("signedint", b"\x00\x00\x00\x02")}, {}]
     assert tables == [encode_table({"b": 2}), b""]

@@ -114,7 +114,7 @@ def reader() -> Iterator[Reader]:
 
 
 def test_to_log_never_waits_and_what_does_not_fit_is_counted(reader: Reader, root: logging.Logger) -> None:
-    handler = logs.BacklogHandler(logs.LineWriter(reader.take, "test", most_octets=10 * 70))
+    handler = logs.BacklogHandler(logs.LineWriter(reader.take, "test", most_bytes=10 * 70))
     handler.setFormatter(logs.TextFormatter())
     root.handlers[:] = [handler]
     log = logging.getLogger("amqpd")
@@ -137,7 +137,7 @@ def test_to_log_never_waits_and_what_does_not_fit_is_counted(reader: Reader, roo
 
 def test_a_line_larger_than_the_backlog_is_counted_too(reader: Reader) -> None:
     reader.reads.set()
-    writer = logs.LineWriter(reader.take, "test", most_octets=100)
+    writer = logs.LineWriter(reader.take, "test", most_bytes=100)
     writer.put("x" * 101)
     assert writer.flush(10)
     writer.put("after")

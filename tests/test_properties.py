@@ -19,7 +19,7 @@ from amqpd import fields
 from amqpd.errors import ConnectionException, ReplyCode
 from amqpd.fields import decode_table, encode_table
 from amqpd.message import MessageProperties
-from amqpd.erlang import describe_frame, erlang_binary, erlang_octets, erlang_string
+from amqpd.erlang import describe_frame, erlang_binary, erlang_bytes, erlang_string
 from amqpd.properties import read_properties, read_timestamp, with_headers, with_reply_to, without_headers
 
 EVERYTHING: dict[str, Any] = {
@@ -311,7 +311,7 @@ def test_a_binary_is_shown_as_erlang_shows_it(octets: bytes, text: str) -> None:
 
 
 def test_octets_are_shown_as_numbers_where_rabbitmq_does() -> None:
-    assert erlang_octets(b"abc") == "<<97,98,99>>"
+    assert erlang_bytes(b"abc") == "<<97,98,99>>"
 
 
 @pytest.mark.parametrize("octets, text", [(b"ms", '"ms"'), (b"", "[]"), (b"a\x00", "[97,0]")])

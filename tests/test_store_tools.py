@@ -48,7 +48,7 @@ def test_info_tells_what_there_is(data_dir: Path, capsys: pytest.CaptureFixture[
     told = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
     assert {name: value.strip() for name, value in told.items()} == {
         "store": "amqpd-data/amqpd.db", "state": "stopped cleanly", "format": "4",
-        "file": "0.1 MiB, 0.0 MiB of it free", "log": "0.0 MiB", "durability": "power", "vhosts": "1", "users": "0",
+        "file": "0.1 MiB, 0.0 MiB of it free", "wal": "0.0 MiB", "durability": "power", "vhosts": "1", "users": "0",
         "policies": "0", "exchanges": "0", "queues": "1", "bindings": "0", "messages": "2", "damaged": "0"}
     assert tree(data_dir) == before
 
@@ -59,7 +59,8 @@ def test_a_missing_log_is_told_by_info_and_check(
     (number,), = query(data_dir, "SELECT value FROM meta WHERE key = 'wal_number'")
     wal_number.note(data_dir / "amqpd.db", number + 1)
     assert run("info", "--data-dir", data_dir) == 0
-    assert "state:      its log is missing: 'amqpd store check' says what to do\n" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "state:      its write-ahead log is missing: 'amqpd store check' says what to do\n" in told
     assert run("check", "--data-dir", data_dir) == 74
     assert capsys.readouterr().err == (
         "amqpd: amqpd-data/amqpd.db-wal is missing, and with it what was committed last: put it back, restore a "
@@ -192,7 +193,7 @@ def test_long_work_shows_progress_on_a_terminal_only(
 
 @pytest.mark.parametrize("command, said", {
     "info": "Changes nothing", "check": "Changes nothing", "backup": "Changes nothing in the data directory",
-    "restore": "left as it is", "salvage": "left as it is", "compact": "left as it was",
+    "restore": "not changed", "salvage": "not changed", "compact": "nothing is changed",
 }.items())
 def test_help_says_what_is_left_untouched(command: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--help") == 0

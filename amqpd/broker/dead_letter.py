@@ -114,7 +114,7 @@ def _as_name(text: str) -> str:
 def _x_death(message: Message) -> _Field | None:
     """Return the type and the bytes of the header `x-death`, or None without one."""
     headers = message.facts.headers
-    return fields.find_octets(headers, (b"x-death",)).get(b"x-death") if headers else None
+    return fields.find_encoded(headers, (b"x-death",)).get(b"x-death") if headers else None
 
 
 def _with_death(
@@ -177,7 +177,7 @@ def _comparable(field: _Field | None) -> Hashable:
 
 def _count_of(death: bytes) -> int | None:
     """Return how many deaths an entry tells of, or None where it has no number of them."""
-    found = fields.find_octets(death, (b"count",)).get(b"count")
+    found = fields.find_encoded(death, (b"count",)).get(b"count")
     count = fields.read_value(*found) if found is not None and found[0] in fields.INTEGERS else None
     return count if isinstance(count, int) else None
 

@@ -1,15 +1,15 @@
 """The configuration: a TOML file, the environment and the command line become one frozen `Config`.
 
-`settings` holds every setting with its type, range and default; `sources` finds the values and knows where each
-one stood; `reading` makes the one from the other and words what is wrong; `loading` puts them together. Whether a
-declared queue agrees with a stored one is the server's matter: it says so with the declaration's `where`.
+`settings` holds every setting with its type, range and default; `sources` finds the values and knows where each of them
+stands; `reading` converts the values and reports errors; `loading` puts the parts together. The server checks whether a
+declared queue agrees with a stored one, and names the place of the declaration by its `where`.
 
-What is named later wins: defaults, file, RABBITMQ_DEFAULT_…, AMQPD_…, command line.
+Later sources override earlier ones: defaults, file, RABBITMQ_DEFAULT_…, AMQPD_…, command line.
 """
 
 from __future__ import annotations
 
-from amqpd.config.loading import listener_places, load
+from amqpd.config.loading import Examination, examine, load
 from amqpd.config.settings import (
     BindingDeclaration,
     Config,
@@ -30,6 +30,7 @@ __all__ = [
     "BindingDeclaration",
     "Config",
     "ConfigError",
+    "Examination",
     "ExchangeDeclaration",
     "Limits",
     "Listener",
@@ -40,6 +41,6 @@ __all__ = [
     "Secret",
     "UserDeclaration",
     "VhostDeclaration",
-    "listener_places",
+    "examine",
     "load",
 ]

@@ -1,7 +1,7 @@
-"""Loading: one `Config` from all sources, or every reason why not.
+"""Load the configuration: one `Config` from all sources, or a list of everything that is wrong.
 
-Owns what must hold between the values of a declaration, and between declarations. What depends on the broker's
-state, such as a vhost that was added by hand, is left to the server.
+Owns the rules between the values of a declaration, and between declarations. The server checks what depends on the
+broker's state, such as a vhost that an operator has added.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from operator import itemgetter
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -31,12 +31,35 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 RIGHTS = ("configure", "write", "read")
 RESERVED_PREFIX = "amq."
 
+Fault = tuple[Declaration, str]
+
+
+class Examination(NamedTuple):
+    """A configuration as it was read, and everything that is wrong with it.
+
+    `config` is None if a single value cannot be used. `faulty` has the `where` of each declaration that contradicts
+    another one or itself. `listener_places` tells where each listener stands.
+    """
+
+    config: Config | None
+    problems: tuple[str, ...]
+    faulty: frozenset[str] = frozenset()
+    listener_places: tuple[str, ...] = ()
+
 
 def load(path: str | None, environ: Mapping[str, str], overrides: Mapping[str, Any] = NOTHING) -> Config:
-    """Read the file, if there is one, and lay environment and overrides over it.
+    """Return the configuration that `examine` reads. Raises ConfigError with all problems."""
+    found = examine(path, environ, overrides)
+    if found.config is None or found.problems:
+        raise ConfigError(found.problems)
+    return found.config
 
-    `overrides` goes from key path, such as "log.level", to value. No other file is looked for.
-    Raises ConfigError with all that is wrong; of a file that is no TOML, only that.
+
+def examine(path: str | None, environ: Mapping[str, str], overrides: Mapping[str, Any] = NOTHING) -> Examination:
+    """Read the file, if there is one, and override its values by the environment and by `overrides`.
+
+    `overrides` goes from key path, such as "log.level", to value. No other file is read.
+    Raises ConfigError for a file that cannot be read or is not TOML.
     """
     sources = Sources(path)
     problems = list(sources.lay_environment(environ))
@@ -45,13 +68,14 @@ def load(path: str | None, environ: Mapping[str, str], overrides: Mapping[str, A
     reader = Reader(sources)
     config = reader.read(Config, sources.root, ())
     problems += [problem for _, problem in sorted(reader.problems, key=itemgetter(0))]
-    if config is not None:
-        config = _with_default_vhost(config)
-        problems += _contradictions(config)
-        problems += _same_listeners(config, sources)
-    if config is None or problems:
-        raise ConfigError(problems, config)
-    return config
+    if config is None:
+        return Examination(None, tuple(problems))
+    config = _with_default_vhost(config)
+    faults = list(_contradictions(config))
+    problems += [text for _, text in faults]
+    places = tuple(sources.where(("listeners", index)) for index in range(len(config.listeners)))
+    problems += _same_listeners(config, places)
+    return Examination(config, tuple(problems), frozenset(declaration.where for declaration, _ in faults), places)
 
 
 def _with_default_vhost(config: Config) -> Config:
@@ -68,7 +92,7 @@ def _with_default_vhost(config: Config) -> Config:
         bindings=tuple(map(fill, config.bindings)))
 
 
-def _contradictions(config: Config) -> Iterator[str]:
+def _contradictions(config: Config) -> Iterator[Fault]:
     yield from _twice(config.vhosts, "name")
     yield from _twice(config.users, "name")
     yield from _twice(config.policies, "vhost", "name")
@@ -78,59 +102,54 @@ def _contradictions(config: Config) -> Iterator[str]:
     for user in config.users:
         yield from _user_contradictions(user)
     for policy in (*config.policies, *config.operator_policies):
-        yield from _pattern_contradictions(f"{policy.where}.pattern", policy.pattern)
+        yield from _pattern_contradictions(policy, "pattern", policy.pattern)
     named: tuple[ExchangeDeclaration | QueueDeclaration, ...] = (*config.exchanges, *config.queues)
     for declaration in named:
         if declaration.name.startswith(RESERVED_PREFIX):
-            yield f"{declaration.where} is a reserved name, allowed is one that does not start with '{RESERVED_PREFIX}'"
+            yield (declaration, f"{declaration.where} is a reserved name, allowed is one that does not start with "
+                                f"'{RESERVED_PREFIX}'")
     for with_arguments in (*named, *config.bindings):
         yield from _argument_contradictions(with_arguments)
 
 
-def listener_places(path: str, environ: Mapping[str, str], count: int) -> list[str]:
-    """Return where each of the listeners of a configuration stands, which `load` has accepted."""
-    sources = Sources(path)
-    list(sources.lay_environment(environ))
-    return [sources.where(("listeners", index)) for index in range(count)]
-
-
-def _same_listeners(config: Config, sources: Sources) -> Iterator[str]:
+def _same_listeners(config: Config, places: Iterable[str]) -> Iterator[str]:
     seen = set()
-    for index, listener in enumerate(config.listeners):
+    for where, listener in zip(places, config.listeners):
         key = listener.host, listener.port
         if listener.port and key in seen:
-            yield f"{sources.where(('listeners', index))} is '{listener}', which is listed already; delete one of them"
+            yield f"{where} is '{listener}', which is listed already; delete one of them"
         seen.add(key)
 
 
-def _twice(declarations: Iterable[Declaration], *identity: str) -> Iterator[str]:
+def _twice(declarations: Iterable[Declaration], *identity: str) -> Iterator[Fault]:
     first: dict[tuple[str, ...], str] = {}
     for declaration in declarations:
         key = tuple(getattr(declaration, field) for field in identity)
         if key in first:
-            yield f"{declaration.where} is declared already: {first[key]}; delete one of them"
+            yield declaration, f"{declaration.where} is declared already: {first[key]}; delete one of them"
         first.setdefault(key, declaration.where)
 
 
-def _user_contradictions(user: UserDeclaration) -> Iterator[str]:
+def _user_contradictions(user: UserDeclaration) -> Iterator[Fault]:
     if (user.password is None) == (user.password_hash is None):
-        yield f"{user.where} has {'neither' if user.password is None else 'both'} of password and password_hash, " \
-              "allowed is one of them"
+        yield user, (f"{user.where} has {'neither' if user.password is None else 'both'} of password and "
+                     "password_hash, allowed is one of them")
     for index, permission in enumerate(user.permissions):
         for right in RIGHTS:
-            yield from _pattern_contradictions(
-                f"{user.where}.permissions[{index}].{right}", getattr(permission, right))
+            yield from _pattern_contradictions(user, f"permissions[{index}].{right}", getattr(permission, right))
 
 
-def _pattern_contradictions(place: str, pattern: str) -> Iterator[str]:
+def _pattern_contradictions(declaration: Declaration, key: str, pattern: str) -> Iterator[Fault]:
     try:
         re.compile(pattern)
     except re.error as error:
-        yield f"{place} is {pattern!r}, allowed is a regular expression: {error}"
+        yield declaration, f"{declaration.where}.{key} is {pattern!r}, allowed is a regular expression: {error}"
 
 
-def _argument_contradictions(declaration: ExchangeDeclaration | QueueDeclaration | BindingDeclaration) -> Iterator[str]:
+def _argument_contradictions(
+    declaration: ExchangeDeclaration | QueueDeclaration | BindingDeclaration
+) -> Iterator[Fault]:
     try:
         encode_table(declaration.arguments)
     except FieldError as error:
-        yield f"{declaration.where}.arguments are no field table: {error}"
+        yield declaration, f"{declaration.where}.arguments are not a field table: {error}"

@@ -1,8 +1,7 @@
-"""From unchecked values to Structs: types, ranges, keys that are missing and keys that do not exist.
+"""Convert unchecked values to Structs: check types, ranges, missing keys and unknown keys.
 
-Owns the words in which a single value is refused: the place, the value, what is allowed. What must hold between
-values is `loading`'s matter. Values that may hold a password are not shown: those of a `Secret`, and tables and
-lists where something else should be.
+Owns the texts that refuse a single value: the place, the value, and what is allowed. `loading` has the rules between
+values. Values that may hold a password are not shown: those of a `Secret`, and tables and lists in the wrong place.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ WORDS = {
     bool: "true or false",
     dict: "a table",
     str: "a text",
-    Path: "the path of a folder",
+    Path: "the path of a directory",
     Secret: "a text that is not empty",
     Listener: "HOST:PORT, such as '127.0.0.1:5672' or '[::1]:0'",
 }
@@ -35,14 +34,14 @@ S = TypeVar("S", bound=Struct)
 
 
 class Reader:
-    """Reads Structs from sources. `problems` has the line of the file and the text of all that is wrong."""
+    """Reads Structs from sources. `problems` has the line in the file and the text of each problem."""
 
     def __init__(self, sources: Sources) -> None:
         self.problems: list[tuple[int, str]] = []
         self._sources = sources
 
     def read(self, kind: type[S], table: Any, path: KeyPath) -> S | None:
-        """One Struct from the table found at `path`; None where that gave problems."""
+        """Return a Struct made of the table found at `path`; None if there were problems."""
         if not isinstance(table, dict):
             self._note(path, "has to be a table")
             return None
@@ -95,7 +94,7 @@ class Reader:
             known = {setting.rpartition(".")[2]: setting for setting in SETTINGS} | known
         near = nearest(str(wrong), known)
         hint = f"did you mean {known[near]}?" if near else f"allowed are {', '.join(siblings)}"
-        self._note(path, f"is no setting; {hint}")
+        self._note(path, f"is not a setting; {hint}")
 
     def _note(self, path: KeyPath, text: str) -> None:
         self.problems.append((self._sources.line(path), f"{self._sources.where(path)} {text}"))
@@ -110,7 +109,7 @@ def _convert(kind: Any, value: Any, *, is_text: bool) -> Any:
 
 
 def _decode(kind: type, value: Any) -> Any:
-    """For msgspec: the types that it does not know."""
+    """Convert to the types that msgspec does not know. Raises ValueError."""
     if not isinstance(value, str) or not value:
         raise ValueError("no text")
     if kind is Path:
@@ -124,7 +123,7 @@ def _decode(kind: type, value: Any) -> Any:
 
 
 def is_listener(text: str) -> bool:
-    """Whether this is HOST:PORT; what that may look like is in `WORDS`."""
+    """Return whether this is HOST:PORT, in one of the forms shown in `WORDS`."""
     return bool(LISTENER.fullmatch(text)) and Listener(text).port <= 65_535
 
 

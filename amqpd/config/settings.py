@@ -1,7 +1,7 @@
 """Every setting with its type, range and default, and everything that can be declared in the file.
 
 Owns the names: the fields below are the keys of the file, and `VARIABLES` derives those of the environment.
-Their meaning for users stands in config/amqpd.toml.
+config/amqpd.toml explains them to users.
 
 Always true: neither the `repr` of a `Config` nor a `ConfigError` shows a password.
 """
@@ -23,19 +23,15 @@ CONFIG_FILE_VARIABLE = "AMQPD_CONFIG_FILE"
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. `problems` has one line for each thing that is wrong.
+    """A configuration that cannot be used. `problems` has one line for each problem."""
 
-    `config` is what it would be, if every value by itself can be used.
-    """
-
-    def __init__(self, problems: Iterable[str], config: Config | None = None) -> None:
+    def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
-        self.config = config
         super().__init__("\n".join(self.problems))
 
 
 class Secret:
-    """A text that is never shown; only `reveal` gives it."""
+    """A text that is never shown in a `repr` or a log; `reveal` returns it."""
 
     __slots__ = ("_text",)
 
@@ -43,7 +39,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text itself."""
+        """Return the text itself."""
         return self._text
 
     def __repr__(self) -> str:
@@ -61,17 +57,17 @@ class Listener(str):
 
     @property
     def host(self) -> str:
-        """A name or an address, that of IPv6 without its brackets."""
+        """The name or address, for IPv6 without brackets."""
         return self.rpartition(":")[0].strip("[]") or "127.0.0.1"
 
     @property
     def port(self) -> int:
-        """0 to 65,535."""
+        """The port, 0 to 65,535."""
         return int(self.rpartition(":")[2])
 
     @property
     def is_address(self) -> bool:
-        """Return whether the host is an IP address, which needs no name resolution."""
+        """Whether the host is an IP address, which needs no name resolution."""
         try:
             ipaddress.ip_address(self.host)
         except ValueError:
@@ -87,14 +83,14 @@ DiskOctets = Annotated[int, Meta(ge=0, le=1 << 50)]
 
 
 class Log(Struct, frozen=True, kw_only=True):
-    """What is logged to stderr, and how it looks."""
+    """The level and the format of the log on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """What a client may ask for, so that none harms another, and what all may use. RabbitMQ docs/configure."""
+    """The limits of one client, so that it cannot harm others, and of all clients. RabbitMQ docs/configure."""
 
     heartbeat_s: Annotated[int, Meta(ge=0, le=65_535)] = 60
     frame_max: Annotated[int, Meta(ge=4_096, le=16 * 1024 * 1024)] = 131_072
@@ -116,7 +112,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 class Declaration(Struct, frozen=True, kw_only=True):
-    """Something the file declares. `where` reads like `amqpd.toml line 42: exchanges.orders`."""
+    """The base of everything that the file declares. `where` is like `amqpd.toml line 42: exchanges.orders`."""
 
     where: str = ""
 
@@ -130,7 +126,7 @@ class VhostDeclaration(Declaration, frozen=True, kw_only=True):
 
 
 class Permission(Struct, frozen=True, kw_only=True):
-    """What a user may do in a vhost; an empty pattern allows nothing. RabbitMQ docs/access-control."""
+    """The permissions of a user in a vhost; an empty pattern allows nothing. RabbitMQ docs/access-control."""
 
     vhost: VhostOrDefault = ""
     configure: Pattern
@@ -171,7 +167,7 @@ class QueueDeclaration(Declaration, frozen=True, kw_only=True):
 
 
 class BindingDeclaration(Declaration, frozen=True, kw_only=True):
-    """A binding, durable as its two ends."""
+    """A binding, durable if both ends are."""
 
     source: Name
     destination: Name
@@ -182,7 +178,7 @@ class BindingDeclaration(Declaration, frozen=True, kw_only=True):
 
 
 class PolicyDeclaration(Declaration, frozen=True, kw_only=True):
-    """A policy of a vhost, or an operator's; what its definition may hold is the broker's matter."""
+    """A policy of a vhost, or an operator policy. The broker checks its definition."""
 
     name: Name
     vhost: VhostOrDefault = ""
@@ -193,7 +189,7 @@ class PolicyDeclaration(Declaration, frozen=True, kw_only=True):
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """Everything the server is told. Where a declaration named no vhost, `load` has put `default_vhost`."""
+    """The whole configuration. Where a declaration named no vhost, `load` has put `default_vhost`."""
 
     listeners: Annotated[tuple[Listener, ...], Meta(min_length=1)] = (Listener("127.0.0.1:5672"),)
     data_dir: Path = Path("amqpd-data")
@@ -224,6 +220,6 @@ def _settings(kind: type[Struct], prefix: str = "") -> dict[str, Any]:
     return settings
 
 
-# Key path → type, of all that is a single value; declarations are not. And variable → key path.
+# Key path → type, of every single value; declarations are not included. And variable → key path.
 SETTINGS = _settings(Config)
 VARIABLES = {"AMQPD_" + path.upper().replace(".", "_"): path for path in SETTINGS}

@@ -1,7 +1,7 @@
-"""The values of a configuration as they were found, unchecked, and where each of them stood.
+"""The unchecked values of a configuration, and the place where each of them stands.
 
-Owns the order in which file, environment and command line cover each other, and the way places are named in
-errors. tomllib tells no line numbers, so `find_lines` lets it parse the file once more, statement by statement.
+Owns the precedence of file, environment and command line, and how errors name a place. tomllib does not tell line
+numbers, so `find_lines` lets it parse the file once more, statement by statement.
 
 Always true: a key path leads to the same value in `root` as in the source that `where` names for it.
 """
@@ -23,22 +23,22 @@ RABBITMQ_VARIABLES = {
     "RABBITMQ_DEFAULT_PASS": "default_password",
     "RABBITMQ_DEFAULT_VHOST": "default_vhost",
 }
-# RabbitMQ's image refuses these too: to overlook them would leave the password of guest as it is.
+# RabbitMQ's image refuses these too: if they were ignored, guest would keep its default password.
 REFUSED_VARIABLES = {
     "RABBITMQ_DEFAULT_USER_FILE": "RABBITMQ_DEFAULT_USER",
     "RABBITMQ_DEFAULT_PASS_FILE": "RABBITMQ_DEFAULT_PASS",
 }
-# Kubernetes gives these to every container in the namespace of a service called "amqpd".
+# Kubernetes sets these in every container in the namespace of a service called "amqpd".
 KUBERNETES_VARIABLE = re.compile(r"AMQPD_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)")
 
 
 class Sources:
-    """What a file, if there is one, sets. `lay_environment` and `lay_overrides` cover parts of it."""
+    """The values of a file, if there is one. `lay_environment` and `lay_overrides` override some of them."""
 
     def __init__(self, path: str | None) -> None:
-        """Raises ConfigError for a file that cannot be read or is no TOML."""
+        """Read the file. Raises ConfigError if it cannot be read or is not TOML."""
         self.root: dict[str, Any] = {}
-        self.from_text: set[KeyPath] = set()    # values that are texts only because a variable holds nothing else
+        self.from_text: set[KeyPath] = set()    # texts from variables, which may stand for numbers and booleans
         self._path = path
         self._lines: dict[KeyPath, int] = {}
         self._elsewhere: dict[KeyPath, str] = {}
@@ -48,28 +48,28 @@ class Sources:
             self._lines = find_lines(text)
 
     def lay_environment(self, environ: Mapping[str, str]) -> Iterator[str]:
-        """Take over what the environment sets; an empty variable counts as not set. Yields what is wrong."""
+        """Take over the values of the environment; an empty variable counts as not set. Yield the problems."""
         for variable, setting in (RABBITMQ_VARIABLES | VARIABLES).items():
             if environ.get(variable):
                 self._lay_text(setting, environ[variable], variable)
         for variable, instead in REFUSED_VARIABLES.items():
             if environ.get(variable):
-                yield f"{variable} is set, which is not read: put the value itself in {instead}"
+                yield f"{variable} is set but not read: put the value itself in {instead}"
         for variable in environ:
             if variable.startswith("AMQPD_") and not _is_known(variable):
                 near = nearest(variable, VARIABLES, prefix="AMQPD_")
-                yield f"{variable} is no setting; {f'did you mean {near}?' if near else 'unset it'}"
+                yield f"{variable} is not a setting; {f'did you mean {near}?' if near else 'unset it'}"
             elif variable.startswith("RABBITMQ_DEFAULT_") and variable not in (*RABBITMQ_VARIABLES, *REFUSED_VARIABLES):
                 near = nearest(variable, RABBITMQ_VARIABLES, prefix="RABBITMQ_DEFAULT_")
                 yield f"{variable} is not read; {f'did you mean {near}?' if near else 'unset it'}"
 
     def lay_overrides(self, overrides: Mapping[str, Any]) -> None:
-        """Take over what the command line sets, by key path."""
+        """Take over the values of the command line, by key path."""
         for setting, value in overrides.items():
             self._lay(tuple(setting.split(".")), value, f"command line: {setting}")
 
     def password_fault(self) -> Iterator[str]:
-        """Refuse a user of the container's variables without a password, who would have that of guest."""
+        """Refuse RABBITMQ_DEFAULT_USER without a password, since that user would get guest's password."""
         if self._elsewhere.get(("default_user",)) == "RABBITMQ_DEFAULT_USER" and "default_password" not in self.root:
             yield ("RABBITMQ_DEFAULT_USER is set without RABBITMQ_DEFAULT_PASS: set the password too, there is none "
                    "by default")
@@ -90,7 +90,7 @@ class Sources:
             self.from_text.discard(path)
 
     def where(self, path: KeyPath) -> str:
-        """In words: the variable, or the file with the line and the key path."""
+        """Describe the place of a value: the variable, or the file with the line and the key path."""
         for end in range(len(path), 0, -1):
             if path[:end] in self._elsewhere:
                 return self._elsewhere[path[:end]]
@@ -99,11 +99,11 @@ class Sources:
         return f"{place}: {self.spell(path)}" if path else place
 
     def line(self, path: KeyPath) -> int:
-        """The line of the file on which a value, or else what contains it, starts; 0 for the whole file."""
+        """Return the line of the file on which a value, or the table that contains it, starts; 0 for the whole file."""
         return next((self._lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self._lines), 0)
 
     def spell(self, path: KeyPath) -> str:
-        """A key path as people say it: an element of a list goes by its name, if it has one."""
+        """Return a key path for people: an element of a list is called by its name, if it has one."""
         spelled, value = "", self.root
         for key in path:
             value = value[key] if isinstance(value, list) or key in value else {}
@@ -113,21 +113,21 @@ class Sources:
 
 
 def bare_type(kind: Any) -> Any:
-    """A type without what `Annotated` says about it."""
+    """Return a type without its `Annotated` metadata."""
     return getattr(kind, "__origin__", kind) if hasattr(kind, "__metadata__") else kind
 
 
 def nearest(wrong: str, known: Iterable[str], *, prefix: str = "") -> str | None:
-    """The one of the known names that is most like a wrong one, if any is; the prefix they share does not count."""
+    """Return the known name that is most like a wrong name, or None. The prefix that they share does not count."""
     names = [name.removeprefix(prefix) for name in known]
     near = difflib.get_close_matches(wrong.removeprefix(prefix), names, n=1)
     return prefix + near[0] if near else None
 
 
 def find_lines(text: str) -> dict[KeyPath, int]:
-    """Of a text that is TOML: on which line each key path starts.
+    """Return on which line of a TOML text each key path starts.
 
-    A line that does not parse by itself begins a statement that goes on below.
+    A line that does not parse by itself begins a statement of several lines.
     """
     lines: dict[KeyPath, int] = {}
     last_index: dict[KeyPath, int] = {}
@@ -150,7 +150,7 @@ def find_lines(text: str) -> dict[KeyPath, int]:
 
 
 def _enter(header: dict[str, Any], last_index: dict[KeyPath, int]) -> KeyPath:
-    """Which table a parsed `[header]` or `[[header]]` opens, where `last_index` tells how long lists are so far."""
+    """Return the key path of the table that a `[header]` or `[[header]]` opens; `last_index` tells list lengths."""
     path: KeyPath = ()
     inner: Any = header
     while inner:
@@ -197,4 +197,4 @@ def _parse(path: str, text: str) -> dict[str, Any]:
         what, _, place = str(error).rpartition(" (at ")
         line = re.match(r"line (\d+)", place)
         number = line[1] if line else text.rstrip().count("\n") + 1
-        raise ConfigError([f"{path} line {number}: is no TOML: {what}"]) from None
+        raise ConfigError([f"{path} line {number}: is not TOML: {what}"]) from None

@@ -1,10 +1,10 @@
-"""The control socket, seen from amqpctl: one JSON object a line, a request and its answer.
+"""The client of the control socket: it sends one JSON object a line, and reads the answer.
 
     {"command": "purge_queue", "arguments": {"vhost": "/", "queue": "orders"}}
     {"ok": true, "result": null}
     {"ok": false, "error": "Queue not found", "exit_code": 64}
 
-Whatever goes wrong is a `Failure` that says what to do. RabbitMQ docs/cli for the exit codes.
+Every error is a `Failure` that says what to do. RabbitMQ docs/cli for the exit codes.
 """
 
 from __future__ import annotations
@@ -28,11 +28,10 @@ def ask(
     path: Path, command: str, arguments: dict[str, Any], *, timeout_s: float, until_gone: bool = False,
     meanwhile: Callable[[], None] | None = None,
 ) -> Any:
-    """Send one request and return the result; with `until_gone`, once the broker has ended.
+    """Send one request and return the result; with `until_gone`, wait until the broker has ended.
 
-    Each wait takes at most `timeout_s`; with `meanwhile`, which is called five times a second, that for the answer
-    takes as long as it takes. Raises Failure: that of the answer, 69 where no broker answers, 75 when it takes too
-    long.
+    Each wait takes at most `timeout_s`. With `meanwhile`, which is called five times a second, the wait for the answer
+    has no limit. Raises Failure: the refusal that was answered, 69 if no broker answers, 75 on a timeout.
     """
     request = json.dumps({"command": command, "arguments": arguments}).encode() + b"\n"
     try:
@@ -55,7 +54,7 @@ def ask(
 
 
 def _read_line(connection: socket.socket) -> bytes:
-    """All bytes up to a line's end, or to the end of the connection."""
+    """Return all bytes up to the end of the line, or to the end of the connection."""
     received = bytearray()
     while not received.endswith(b"\n") and (piece := connection.recv(PIECE)):
         received += piece
@@ -70,7 +69,7 @@ def _result(answer: dict[str, Any]) -> Any:
 
 def _remedy(path: Path, error: OSError) -> str:
     if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
-        return f"no amqpd is running at {path}; start it, or name its folder with --data-dir"
+        return f"no amqpd is running at {path}; start it, or name its data directory with --data-dir"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"{path} belongs to another user; run amqpctl as the one that runs amqpd"
+        return f"{path} belongs to another user; run amqpctl as the user that runs amqpd"
     return f"cannot reach amqpd at {path}: {error.strerror or error}"

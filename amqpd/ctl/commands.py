@@ -1,7 +1,7 @@
-"""The words of amqpctl and their texts, those of rabbitmqctl 3.10.
+"""The commands of amqpctl and their texts, those of rabbitmqctl 3.10.
 
-What a command does, and which exit code its refusal has, is decided where it is carried out: in the broker's
-process. Unlike rabbitmqctl's, `stop` waits until the broker has ended.
+The broker's process carries out the commands, and decides the exit codes of refusals. Unlike rabbitmqctl's, `stop`
+waits until the broker has ended.
 
 RabbitMQ docs/cli, docs/man/rabbitmqctl.8.
 """
@@ -25,9 +25,9 @@ from amqpd.logs import escape
 from amqpd.program import Failure, run
 
 SURVIVES = {
-    "power": "the loss of power",
-    "process": "the end of the process only, not the loss of power",
-    "none": "nothing: all is in memory",
+    "power": "a power loss",
+    "process": "the end of the process, not a power loss",
+    "none": "nothing: everything is in memory",
 }
 ALARMS = {"disk": "Free disk space alarm on node {}", "memory": "Memory alarm on node {}"}
 
@@ -36,7 +36,7 @@ ALARMS = {"disk": "Free disk space alarm on node {}", "memory": "Memory alarm on
 @click.version_option(__version__, prog_name="amqpctl", message="%(prog)s %(version)s")
 @common
 def amqpctl() -> None:
-    """Look into a running amqpd and tell it what to do.
+    """Inspect a running amqpd and change it.
 
     \b
     amqpctl list_queues name messages consumers
@@ -98,7 +98,7 @@ def close_connection(options: Options, connection: str, explanation: str) -> Non
 @common
 @click.pass_obj
 def add_user(options: Options, user: str, password: str | None) -> None:
-    """Add a user, who may do nothing yet. Without PASSWORD, it is read from stdin."""
+    """Add a user without permissions. Without PASSWORD, the password is read from stdin."""
     options.announce(f'Adding user "{user}" ...')
     options.ask("add_user", user=user, password=_password(password))
     options.announce(
@@ -111,7 +111,7 @@ def add_user(options: Options, user: str, password: str | None) -> None:
 @common
 @click.pass_obj
 def delete_user(options: Options, user: str) -> None:
-    """Delete a user; their connections are closed."""
+    """Delete a user and close their connections."""
     options.announce(f'Deleting user "{user}" ...')
     options.ask("delete_user", user=user)
 
@@ -122,7 +122,7 @@ def delete_user(options: Options, user: str) -> None:
 @common
 @click.pass_obj
 def change_password(options: Options, user: str, password: str | None) -> None:
-    """Give a user a new password. Without PASSWORD, it is read from stdin."""
+    """Replace the password of a user. Without PASSWORD, the password is read from stdin."""
     options.announce(f'Changing password for user "{user}" ...')
     options.ask("change_password", user=user, password=_password(password))
 
@@ -133,7 +133,7 @@ def change_password(options: Options, user: str, password: str | None) -> None:
 @common
 @click.pass_obj
 def authenticate_user(options: Options, user: str, password: str | None) -> None:
-    """See whether this is the user's password. Without PASSWORD, it is read from stdin."""
+    """Check the password of a user. Without PASSWORD, the password is read from stdin."""
     options.announce(f'Authenticating user "{user}" ...')
     options.ask("authenticate_user", user=user, password=_password(password))
     options.report("Success")
@@ -147,7 +147,7 @@ def authenticate_user(options: Options, user: str, password: str | None) -> None
 def set_user_tags(options: Options, user: str, tags: tuple[str, ...]) -> None:
     """Replace the tags of a user.
 
-    Without TAG the user has none.
+    Without TAG, the user has no tags.
     """
     options.announce(f'Setting tags for user "{user}" to [{", ".join(tags)}] ...')
     options.ask("set_user_tags", user=user, tags=tags)
@@ -161,10 +161,10 @@ def set_user_tags(options: Options, user: str, tags: tuple[str, ...]) -> None:
 @common
 @click.pass_obj
 def set_permissions(options: Options, user: str, configure: str, write: str, read: str) -> None:
-    """Set what a user may do in a vhost.
+    """Set the permissions of a user in a vhost.
 
     CONFIGURE, WRITE and READ are regular expressions, searched in the names of queues and exchanges. An empty one
-    allows nothing, '.*' everything.
+    allows nothing, '.*' allows everything.
     """
     options.announce(f'Setting permissions for user "{user}" in vhost "{options.vhost}" ...')
     options.ask("set_permissions", vhost=options.vhost, user=user, configure=configure, write=write, read=read)
@@ -175,9 +175,9 @@ def set_permissions(options: Options, user: str, configure: str, write: str, rea
 @common
 @click.pass_obj
 def clear_permissions(options: Options, user: str) -> None:
-    """Take away all a user may do in a vhost.
+    """Remove all permissions of a user in a vhost.
 
-    Their connections stay, but are refused what they ask.
+    Open connections stay open, but their requests are refused.
     """
     options.announce(f'Clearing permissions for user "{user}" in vhost "{options.vhost}" ...')
     options.ask("clear_permissions", vhost=options.vhost, user=user)
@@ -188,7 +188,7 @@ def clear_permissions(options: Options, user: str) -> None:
 @common
 @click.pass_obj
 def list_user_permissions(options: Options, user: str) -> None:
-    """List what a user may do, vhost by vhost."""
+    """List the permissions of a user."""
     options.announce(f'Listing permissions for user "{user}" ...')
     result = options.ask("list_user_permissions", user=user)
     options.show(result["columns"], result["rows"])
@@ -201,7 +201,7 @@ def list_user_permissions(options: Options, user: str) -> None:
 def add_vhost(options: Options, vhost_name: str) -> None:
     """Add a vhost.
 
-    One that exists already is fine.
+    A vhost that exists already is not an error.
     """
     options.announce(f'Adding vhost "{vhost_name}" ...')
     options.ask("add_vhost", vhost=vhost_name)
@@ -212,7 +212,7 @@ def add_vhost(options: Options, vhost_name: str) -> None:
 @common
 @click.pass_obj
 def delete_vhost(options: Options, vhost_name: str) -> None:
-    """Delete a vhost with all that is in it.
+    """Delete a vhost with everything in it.
 
     Its connections are closed.
     """
@@ -238,7 +238,7 @@ def _password(given: str | None) -> str:
 @common
 @click.pass_obj
 def ping(options: Options) -> None:
-    """See whether amqpd runs and answers."""
+    """Check that amqpd runs and answers."""
     options.announce(f"Will ping amqpd at {options.path} ...")
     options.ask("ping")
     options.report("Ping succeeded")
@@ -248,9 +248,9 @@ def ping(options: Options) -> None:
 @common
 @click.pass_obj
 def status(options: Options) -> None:
-    """Show what runs.
+    """Show the status of amqpd.
 
-    That is versions, data directory, alarms, memory, files, counts and listeners.
+    Prints versions, data directory, alarms, memory, files, counts and listeners.
     """
     options.announce(f"Status of amqpd at {options.path} ...")
     result = options.ask("status")
@@ -306,8 +306,8 @@ def _watermark(status: dict[str, Any]) -> str:
     return computed if fraction is None else f"{fraction} of available memory, computed to: {computed}"
 
 
-def _gb(octets: int) -> float:
-    return round(octets / 1e9, 4)
+def _gb(size: int) -> float:
+    return round(size / 1e9, 4)
 
 
 @amqpctl.command("stop")
@@ -320,5 +320,5 @@ def stop(options: Options) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The program `amqpctl`; returns the exit code."""
+    """Run the program `amqpctl` and return the exit code."""
     return run(amqpctl, arguments)

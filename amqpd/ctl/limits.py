@@ -1,6 +1,6 @@
-"""The words of amqpctl that set when an alarm begins.
+"""The commands of amqpctl that set the limits of the alarms.
 
-Owns how amounts may be written: bytes, or with a unit, as rabbitmqctl takes them. They hold until the next start.
+Owns how sizes may be written: bytes, or a number with a unit, as in rabbitmqctl. A limit holds until the next start.
 
 RabbitMQ docs/memory, docs/disk-alarms; rabbit_resource_monitor_misc.
 """
@@ -22,24 +22,24 @@ AMOUNT = re.compile(r"(-?[0-9]+)([a-zA-Z]*)")
 
 
 def limit_commands() -> list[click.Command]:
-    """Both."""
+    """Return the two commands."""
     return [set_vm_memory_high_watermark, set_disk_free_limit]
 
 
 @click.command("set_vm_memory_high_watermark", cls=Command)
-@click.argument("limit", nargs=-1, metavar="FRACTION | absolute OCTETS", required=True)
+@click.argument("limit", nargs=-1, metavar="FRACTION | absolute BYTES", required=True)
 @common
 @click.pass_obj
 def set_vm_memory_high_watermark(options: Options, limit: tuple[str, ...]) -> None:
-    """Set when the memory alarm begins.
+    """Set the limit of the memory alarm.
 
-    FRACTION is a part of the memory that there is, 0 to 1. Units of OCTETS are k, M, G (of 1024) and
-    kB, MB, GB (of 1000). It holds until the next start.
+    FRACTION is a fraction of the available memory, 0 to 1. Units of BYTES are k, M, G (of 1024) and
+    kB, MB, GB (of 1000). The limit holds until the next start.
     """
     if limit[0] == "absolute":
         amount = _only(limit[1:])
         options.announce(f"Setting memory threshold on amqpd at {options.path} to {amount} bytes ...")
-        options.ask("set_vm_memory_high_watermark", absolute=_octets(amount))
+        options.ask("set_vm_memory_high_watermark", absolute=_byte_count(amount))
     else:
         fraction = _fraction(_only(limit))
         if not 0 <= fraction <= 1:
@@ -49,14 +49,14 @@ def set_vm_memory_high_watermark(options: Options, limit: tuple[str, ...]) -> No
 
 
 @click.command("set_disk_free_limit", cls=Command)
-@click.argument("limit", nargs=-1, metavar="OCTETS | mem_relative FRACTION", required=True)
+@click.argument("limit", nargs=-1, metavar="BYTES | mem_relative FRACTION", required=True)
 @common
 @click.pass_obj
 def set_disk_free_limit(options: Options, limit: tuple[str, ...]) -> None:
-    """Set when the disk alarm begins.
+    """Set the limit of the disk alarm.
 
-    It begins below so many free bytes, or below FRACTION times the memory that there is. Units of
-    OCTETS are k, M, G (of 1024) and kB, MB, GB (of 1000). It holds until the next start.
+    The alarm begins below so many free bytes, or below FRACTION times the available memory. Units of
+    BYTES are k, M, G (of 1024) and kB, MB, GB (of 1000). The limit holds until the next start.
     """
     if limit[0] == "mem_relative":
         text = _only(limit[1:])
@@ -64,9 +64,9 @@ def set_disk_free_limit(options: Options, limit: tuple[str, ...]) -> None:
         options.announce(f"Setting disk free limit on amqpd at {options.path} to {text} times the total RAM ...")
         options.ask("set_disk_free_limit", mem_relative=fraction)
     else:
-        octets = _octets(_only(limit))
+        limit_bytes = _byte_count(_only(limit))
         options.announce(f"Setting disk free limit on amqpd at {options.path} to {limit[0]} bytes ...")
-        options.ask("set_disk_free_limit", octets=octets)
+        options.ask("set_disk_free_limit", absolute=limit_bytes)
 
 
 def _only(words: tuple[str, ...]) -> str:
@@ -75,10 +75,10 @@ def _only(words: tuple[str, ...]) -> str:
     return words[0]
 
 
-def _octets(text: str) -> int:
+def _byte_count(text: str) -> int:
     found = AMOUNT.fullmatch(text)
     if found is None or found[2] not in UNITS:
-        raise Failure(f"Bad argument: '{text}' is not an amount of bytes, such as 500000000 or 500MB", EXIT_DATA)
+        raise Failure(f"Bad argument: '{text}' is not a number of bytes, such as 500000000 or 500MB", EXIT_DATA)
     return int(found[1]) * UNITS[found[2]]
 
 
@@ -86,7 +86,7 @@ def _fraction(text: str) -> float:
     try:
         fraction = float(text)
     except ValueError:
-        raise Failure(f"Bad argument: '{text}' is no number", EXIT_DATA) from None
+        raise Failure(f"Bad argument: '{text}' is not a number", EXIT_DATA) from None
     if fraction != fraction or fraction in (float("inf"), float("-inf")):
-        raise Failure(f"Bad argument: '{text}' is no number", EXIT_DATA)
+        raise Failure(f"Bad argument: '{text}' is not a number", EXIT_DATA)
     return fraction

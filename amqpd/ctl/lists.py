@@ -1,9 +1,9 @@
 """The commands of amqpctl that list something: their columns and headings, those of rabbitmqctl 3.10.
 
-All of rabbitmqctl's columns are there; those that say nothing of amqpd, such as `slave_pids`, are empty. Later versions
-have `operator_policy`, `effective_policy_definition`, `single_active_consumer_tag`, `…_paged_out`, and of connections
-`user_provided_name`. Columns stand between spaces or commas. A vhost that does not exist is an error; rabbitmqctl
-shows an empty list of most things.
+All of rabbitmqctl's columns are there; columns without a meaning in amqpd, such as `slave_pids`, are empty. From
+later versions there are `operator_policy`, `effective_policy_definition`, `single_active_consumer_tag`, `…_paged_out`,
+and for connections `user_provided_name`. Columns are separated by spaces or commas. A vhost that does not exist is an
+error; rabbitmqctl shows an empty list in most commands.
 
 RabbitMQ docs/man/rabbitmqctl.8.
 """
@@ -21,7 +21,7 @@ from amqpd.program import Failure
 
 
 class Listing(NamedTuple):
-    """A command that lists: its heading, the columns shown unless others are named, and those others."""
+    """A list command: its heading, the default columns, and the other columns."""
 
     heading: str
     default: str
@@ -69,7 +69,7 @@ LISTINGS = {
 
 
 def list_commands() -> Iterator[click.Command]:
-    """The commands that list something."""
+    """Yield the list commands."""
     for name, listing in LISTINGS.items():
         yield _list_command(name, listing)
 
@@ -79,7 +79,7 @@ def _list_command(name: str, listing: Listing) -> click.Command:
 
     @click.command(name, cls=Command, help=f"""List {name.removeprefix('list_').replace('_', ' ')}.
 
-    Unless you name columns: {', '.join(listing.default.split())}.{more}""")
+    Default columns: {', '.join(listing.default.split())}.{more}""")
     @click.argument("columns", metavar="[COLUMN]...", nargs=-1)
     @common
     @click.pass_obj

@@ -1,7 +1,7 @@
-"""The options that all commands of amqpctl have, and what follows from them: whom to ask and how to print.
+"""The options that all commands of amqpctl share: they say which broker is asked and how the result is printed.
 
-They may stand before or after the command, as rabbitmqctl's do; the later one counts. Headings and lists are for
-stdout; csv and json come without a heading.
+The options may stand before or after the command, as in rabbitmqctl; the later one counts. Headings and lists go to
+stdout; csv and json have no heading.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class CommonOption(click.Option):
 
 
 class Command(click.Command):
-    """A command whose help shows its own options first, and apart those that every command has."""
+    """A command whose help shows its own options first, then the options of every command."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the two sections."""
+        """Write both sections."""
         write_options(self, ctx, formatter, "Options", is_common=False)
         write_options(self, ctx, formatter, COMMON_OPTIONS, is_common=True)
 
 
 class Group(click.Group):
-    """The program, whose help shows the commands before the options that all of them have."""
+    """The program itself, whose help shows the commands before the options of every command."""
 
     command_class = Command
 
@@ -55,7 +55,7 @@ class Group(click.Group):
 def write_options(
     command: click.Command, ctx: click.Context, formatter: click.HelpFormatter, title: str, *, is_common: bool
 ) -> None:
-    """Write a section of the help: the options that every command has, or the others."""
+    """Write a section of the help: either the options of every command, or the others."""
     records = [
         record for parameter in command.get_params(ctx)
         if isinstance(parameter, click.Option) and isinstance(parameter, CommonOption) is is_common
@@ -66,7 +66,7 @@ def write_options(
 
 
 class Options:
-    """What may stand before and after a command."""
+    """The values of the options of every command."""
 
     def __init__(self) -> None:
         self.data_dir = os.environ.get("AMQPD_DATA_DIR") or "amqpd-data"
@@ -84,20 +84,20 @@ class Options:
         return Path(self.socket) if self.socket else Path(self.data_dir).expanduser() / CONTROL_SOCKET
 
     def ask(self, command: str, *, until_gone: bool = False, **arguments: Any) -> Any:
-        """Have the broker carry out a command. Raises Failure."""
+        """Send a command to the broker and return its result. Raises Failure."""
         return client.ask(self.path, command, arguments, timeout_s=self.timeout, until_gone=until_gone)
 
     def announce(self, text: str) -> None:
-        """Say what is about to be done."""
+        """Print the heading of a command."""
         if not (self.quiet or self.silent or self.formatter in ("csv", "json")):
             click.echo(escape(text))
 
     def report(self, text: str) -> None:
-        """Say what came of it."""
+        """Print the result of a command, as a text or as JSON."""
         click.echo(json.dumps({"message": text}) if self.formatter == "json" else text)
 
     def show(self, columns: Sequence[str], rows: Sequence[tables.Row]) -> None:
-        """Print a list: for people at a terminal, for programs elsewhere."""
+        """Print a list: aligned on a terminal, separated by tabs elsewhere, or as `--formatter` says."""
         header = not (self.silent or self.no_table_headers)
         if self.formatter == "table" and sys.stdout.isatty():
             width = shutil.get_terminal_size().columns
@@ -117,18 +117,18 @@ def _note(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
 
 
 def common(command: AnyCommand) -> AnyCommand:
-    """Give a command, or the group of them, the options that all have."""
+    """Add the options of every command to a command or group."""
     option = partial(click.option, cls=CommonOption, expose_value=False, callback=_note)
     for decorate in reversed([
         option("--data-dir", metavar="DIR", help="The broker's data directory.  [default: ./amqpd-data]"),
         option("--socket", metavar="PATH", help="Its control socket.  [default: DIR/control.sock]"),
-        option("-p", "--vhost", metavar="VHOST", help="The vhost to look into.  [default: /]"),
+        option("-p", "--vhost", metavar="VHOST", help="The vhost.  [default: /]"),
         option("-q", "--quiet", is_flag=True, help="Print no heading."),
         option("-s", "--silent", is_flag=True, help="Print neither heading nor column names."),
         option("-t", "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-               help="Wait so long for an answer.  [default: 60]"),
+               help="Wait at most so long for an answer.  [default: 60]"),
         option("--formatter", type=click.Choice(["table", "pretty_table", "csv", "json"]),
-               help="Print lists so.  [default: table]"),
+               help="Print lists in this format.  [default: table]"),
         option("--no-table-headers", is_flag=True, help="Print no column names in tables."),
     ]):
         command = decorate(command)

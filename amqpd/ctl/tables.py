@@ -1,10 +1,10 @@
-"""What a list looks like: rabbitmqctl's table, boxes, csv and json, and columns that line up at a terminal.
+"""The output formats of lists: rabbitmqctl's table, boxes, csv and json, and aligned columns on a terminal.
 
-A value is what JSON knows. Field tables come as rabbitmqctl's JSON has them, a list of [name, type, value], and are
-shown as Erlang terms elsewhere, as rabbitmqctl does: [{"x-max-length",5}].
+Values are those of JSON. Field tables arrive as in rabbitmqctl's JSON, a list of [name, type, value], and are printed
+as Erlang terms in all formats but json, as rabbitmqctl does: [{"x-max-length",5}].
 
-Always true: in tables nothing unprintable is left, so that a queue's name can neither break a line nor steer a
-terminal. csv and json are for programs and quote what they hold.
+Always true: tables contain only printable characters, so that the name of a queue can neither break a line nor send
+control codes to a terminal. csv and json are for programs and quote their values.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Formatter = Literal["table", "pretty_table", "csv", "json"]
 
 
 def render(columns: Sequence[str], rows: Sequence[Row], formatter: Formatter, *, header: bool) -> Iterator[str]:
-    """The lines for programs: fields between tabs, csv, or json. `header` is a table's; csv always has one."""
+    """Yield the lines for programs: values between tabs, csv, or json. `header` is for tables; csv always has one."""
     if formatter == "json":
         yield from _json(columns, rows)
     elif formatter == "csv":
@@ -40,7 +40,7 @@ def render(columns: Sequence[str], rows: Sequence[Row], formatter: Formatter, *,
 
 
 def render_aligned(columns: Sequence[str], rows: Sequence[Row], *, header: bool, width: int) -> Iterator[str]:
-    """The lines for people, columns aligned; a record below the other where that is wider than `width`."""
+    """Yield the lines for people: aligned columns, or one record below the other if that is wider than `width`."""
     if not rows:
         return
     texts = [_texts(columns, row) for row in rows]
@@ -57,7 +57,7 @@ def render_aligned(columns: Sequence[str], rows: Sequence[Row], *, header: bool,
 
 
 def render_boxes(columns: Sequence[str], rows: Sequence[Row], *, header: bool) -> Iterator[str]:
-    """Return the lines of rabbitmqctl's pretty_table: every value in a box."""
+    """Yield the lines of rabbitmqctl's pretty_table: every value in a box."""
     if not rows:
         return
     lines = [list(columns)] * header + [_texts(columns, row) for row in rows]
@@ -116,7 +116,7 @@ def _texts(columns: Sequence[str], row: Row) -> list[str]:
 
 
 def text(column: str, value: Any) -> str:
-    """A value as rabbitmqctl's table shows it."""
+    """Return a value as rabbitmqctl's table shows it."""
     if isinstance(value, list):
         return listed_table_term(value) if column in FIELD_TABLES else f"[{', '.join(map(str, value))}]"
     if isinstance(value, dict):
@@ -131,7 +131,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _width(cell: str) -> int:
-    """How many columns of a terminal a text takes."""
+    """Return how many columns of a terminal a text takes."""
     if cell.isascii():
         return len(cell)
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in cell)

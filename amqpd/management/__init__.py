@@ -1,1 +1,1 @@
-"""How people and programs look into a running broker and tell it what to do, besides AMQP."""
+"""Management: how operators and programs inspect a running broker and change it, apart from AMQP."""

@@ -21,11 +21,11 @@ class AccessCommands:
     # Users
 
     async def add_user(self, user: str, password: str) -> None:
-        """Add a user without tags and permissions; with an empty password they cannot log in by one."""
+        """Add a user without tags and permissions; with an empty password the user cannot log in with a password."""
         check_name("user", user)
         if user in self._broker.users:
             raise Refusal(f'User "{user}" already exists', EXIT_EXISTS)
-        # The loop goes on meanwhile: a hash is slow on purpose.
+        # In a thread, since a password hash is slow on purpose and the event loop must go on.
         password_hash, algorithm = await asyncio.to_thread(hash_password, password) if password else ("", SCRYPT)
         try:
             self._broker.add_user(UserDefinition(user, password_hash, algorithm))
@@ -33,12 +33,12 @@ class AccessCommands:
             raise Refusal(f'User "{user}" already exists', EXIT_EXISTS) from None
 
     def delete_user(self, user: str) -> None:
-        """Delete a user; their connections are closed."""
+        """Delete a user and close their connections."""
         self._check_user(user)
         self._broker.delete_user(user)
 
     async def change_password(self, user: str, password: str) -> None:
-        """Give a user a new password."""
+        """Replace the password of a user."""
         self._check_user(user)
         if not password:
             raise Refusal("Bad argument: password cannot be an empty string", EXIT_DATA)
@@ -47,14 +47,14 @@ class AccessCommands:
         self._broker.change_password(user, password_hash, algorithm)
 
     async def authenticate_user(self, user: str, password: str) -> None:
-        """See whether this is the user's password."""
+        """Check the password of a user. Raises Refusal if it is wrong."""
         found = self._broker.users.get(user)
         if not await asyncio.to_thread(password_matches, found.definition if found else None, password):
             raise Refusal(
                 f"Error: failed to authenticate user \"{user}\"\nuser '{user}' - invalid credentials", EXIT_DATA)
 
     def set_user_tags(self, user: str, tags: list[str]) -> None:
-        """Give a user these tags in place of those they had."""
+        """Replace the tags of a user."""
         self._check_user(user)
         self._broker.set_user_tags(user, tuple(tags))
 
@@ -67,7 +67,7 @@ class AccessCommands:
         self._broker.set_permissions(PermissionDefinition(user, vhost, configure, write, read))
 
     def clear_permissions(self, vhost: str, user: str) -> None:
-        """Take away all a user may do in a vhost; that they may do nothing there already is fine."""
+        """Remove the permissions of a user in a vhost; a user without permissions there is not an error."""
         if user not in self._broker.users:
             raise Refusal(f"User {user} does not exist", EXIT_NO_USER)
         if vhost not in self._broker.vhosts:
@@ -81,13 +81,13 @@ class AccessCommands:
     # Vhosts
 
     def add_vhost(self, vhost: str) -> None:
-        """Add a vhost; one that exists is fine."""
+        """Add a vhost; a vhost that exists already is not an error."""
         check_name("vhost", vhost)
         if vhost not in self._broker.vhosts:
             self._broker.add_vhost(VhostDefinition(vhost))
 
     def delete_vhost(self, vhost: str) -> None:
-        """Delete a vhost with all that is in it; its connections are closed."""
+        """Delete a vhost with everything in it, and close its connections."""
         vhost_of(self._broker, vhost)
         self._broker.delete_vhost(vhost)
 

@@ -1,9 +1,9 @@
-"""What an operator can have done by name: the commands of amqpctl, carried out on the broker.
+"""The commands of amqpctl by name, and the methods that carry them out on the broker.
 
-The groups own the commands' meaning, and the texts and exit codes of their refusals: those of rabbitmqctl 3.10, its odd
-ones too, since programs know them. Where a request comes from and how it is answered is `control`'s matter.
+The groups of commands own the meaning of each command, and the texts and exit codes of refusals. These are the texts of
+rabbitmqctl 3.10, unchanged, since programs compare them. `control` receives requests and sends the answers.
 
-Always true: whoever asks may do everything, exclusive queues of others included.
+Always true: an operator may do everything, also with exclusive queues of any connection.
 
 RabbitMQ docs/cli, docs/man/rabbitmqctl.8.
 """
@@ -22,9 +22,10 @@ from amqpd.management.queue_commands import QueueCommands
 
 
 class Commands:
-    """The commands on one broker. `lookups` change nothing that is kept; `changes` are to be on disk once answered.
+    """The commands on one broker, by name: `lookups`, `changes` and `acts`.
 
-    `acts` are the lookups that change something until the next start, or make a file: they are logged as changes are.
+    `changes` modify stored state and are on disk before they are answered. `lookups` do not modify stored state. `acts`
+    names the lookups that change something until the next start, or write a file: they are logged as changes are.
     """
 
     acts = frozenset({"backup_store", "set_vm_memory_high_watermark", "set_disk_free_limit"})

@@ -1,14 +1,14 @@
 """The control socket in the data directory, over which amqpctl talks to the running broker.
 
-Owns the socket, and the answers' shape. Only the socket's owner can open it, so nobody logs in. Requests and answers
-are JSON, an object a line; a client may send one after the other:
+Owns the socket and the shape of the answers. Only the owner of the socket can open it, so there is no login. Requests
+and answers are JSON, one object a line; a client may send several requests, one after the other:
 
     {"command": "purge_queue", "arguments": {"vhost": "/", "queue": "orders"}}
     {"ok": true, "result": null}
     {"ok": false, "error": "Queue not found", "exit_code": 64}
 
-Always true: a change that was answered with "ok" is on disk. There are sixteen clients at most: who has been idle for
-longest goes for a newcomer, and one that does not read its answer goes after a while.
+Always true: a change that was answered with "ok" is on disk. There are sixteen clients at most: a new client replaces
+the client that has been idle longest. A client that does not read its answer is disconnected after a while.
 """
 
 from __future__ import annotations
@@ -35,25 +35,26 @@ log = logging.getLogger("amqpd.control")
 
 LONGEST_REQUEST = 64 * 1024
 MOST_CLIENTS = 16               # descriptors are kept for them, see server/resources.py
-ANSWER_LIMIT_S = 30.0           # for an answer to be read
+ANSWER_LIMIT_S = 30.0           # within which a client has to read its answer
 PIECE = 64 * 1024
-MOST_SKIPPED = 256              # pieces of a request that is too long
+MOST_SKIPPED = 256              # pieces that are read and discarded of a request that is too long
 SECRETS, SECRET = frozenset({"password"}), "***"
 LONGEST_LOGGED = 200            # characters of an argument
 PEER_CREDENTIALS = struct.Struct("3i")
 
 
 class Request(msgspec.Struct):
-    """A command, and what it is given by name."""
+    """A command and its arguments by name."""
 
     command: str
     arguments: dict[str, Any] = {}
 
 
 class Control:
-    """Answers requests. `wait_committed` returns once all that was recorded before its call is on disk.
+    """Answers requests on the control socket.
 
-    `begin` is called before a command is carried out: the broker is told how late it is.
+    `wait_committed` returns once everything recorded before the call is on disk. `begin` is called before each command:
+    it tells the broker the time, and how late the event loop is.
     """
 
     def __init__(
@@ -64,14 +65,14 @@ class Control:
         self._begin = begin
         self._wait_committed = wait_committed
         self._clients: set[asyncio.StreamWriter] = set()
-        self._idle: dict[asyncio.StreamWriter, None] = {}       # those that have not asked anything, longest first
+        self._idle: dict[asyncio.StreamWriter, None] = {}       # clients without an open request, longest idle first
 
     @contextlib.asynccontextmanager
     async def listening(self, path: Path) -> AsyncIterator[None]:
-        """Answer at this path until the block ends, then end all talks and leave nothing there.
+        """Answer at this path until the block ends, then close all clients and remove the socket.
 
-        A socket that nobody answers at is what a crash has left, and is replaced. Raises OSError: EADDRINUSE where
-        a running broker answers, or what binding says, as for a path longer than sockets' may be.
+        A socket without a listener was left by a crash, and is replaced. Raises OSError: EADDRINUSE if a running broker
+        answers there, or the error of bind(), for example for a path that is too long for a socket.
         """
         listener = bind_private(path)
         server = await asyncio.start_unix_server(self._talk, sock=listener, limit=LONGEST_REQUEST)
@@ -87,7 +88,7 @@ class Control:
         self._clients.add(writer)
         try:
             if not self._make_room():
-                self._write(writer, _failure("too many are connected to the control socket: try again",
+                self._write(writer, _failure("too many clients are connected to the control socket: try again",
                                              EXIT_TEMPORARY))
                 return
             operator = describe_peer(writer.get_extra_info("socket"))
@@ -96,10 +97,10 @@ class Control:
                 async with asyncio.timeout(ANSWER_LIMIT_S):
                     await writer.drain()
         except TimeoutError:
-            log.warning("a client of the control socket did not read its answer within %g s", ANSWER_LIMIT_S)
+            log.warning("control socket client did not read its answer within %g s", ANSWER_LIMIT_S)
             writer.transport.abort()
         except ConnectionError:
-            log.warning("a client of the control socket has gone before it had its answer")
+            log.warning("control socket client disconnected before it was answered")
         except asyncio.CancelledError:
             pass        # the process ends, and asyncio 3.11 would log a traceback for this task
         finally:
@@ -107,7 +108,7 @@ class Control:
             writer.close()
 
     def _make_room(self) -> bool:
-        """Return whether there is a place for one more; whoever has been idle for longest makes room for it."""
+        """Return whether one more client can be served; if need be, close the client that has been idle longest."""
         if len(self._clients) > MOST_CLIENTS:
             if not self._idle:
                 return False
@@ -117,7 +118,7 @@ class Control:
         return True
 
     async def _next_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-        """Return the next line, or nothing if there is none, or if it is too long: that is answered."""
+        """Return the next line, or b"" at the end of input. A line that is too long is answered; return b""."""
         self._idle[writer] = None
         try:
             return await reader.readline()
@@ -129,7 +130,7 @@ class Control:
             self._idle.pop(writer, None)
 
     async def _skip_the_rest(self, reader: asyncio.StreamReader) -> None:
-        """Read what is still sent of a request, or its sender would not hear the answer; but not for ever."""
+        """Discard the rest of a request, so that the sender can read the answer; give up after a time and a size."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_LIMIT_S):
                 for _ in range(MOST_SKIPPED):
@@ -141,9 +142,9 @@ class Control:
         writer.write(msgspec.json.encode(answer) + b"\n")
 
     async def answer(self, request: bytes, operator: str = "an operator") -> dict[str, Any]:
-        """Carry out a request and return the answer, once all that it changed is on disk. Never raises.
+        """Carry out a request and return the answer, once everything it changed is on disk. Never raises.
 
-        What an operator has changed is logged with their name.
+        A change by an operator is logged with the operator's name.
         """
         try:
             asked = msgspec.json.decode(request, type=Request)
@@ -180,7 +181,7 @@ class Control:
 
 
 def describe_request(request: Request) -> str:
-    """Return a request as it is typed, without passwords, and each argument shortened."""
+    """Return a request as an operator types it, with shortened arguments and without passwords."""
     told = [f"{name}={SECRET if name in SECRETS else _shortened(str(value))}"
             for name, value in request.arguments.items()]
     return " ".join([request.command, *told])
@@ -191,7 +192,7 @@ def _shortened(text: str) -> str:
 
 
 def describe_peer(connection: Any) -> str:
-    """Return who is at the other end of a Unix socket: user and process where the system tells (Linux does)."""
+    """Describe the client of a Unix socket: its user and process where the system tells them (Linux does)."""
     if not hasattr(socket, "SO_PEERCRED"):
         return "the owner of the control socket"
     pid, uid, _ = PEER_CREDENTIALS.unpack(
@@ -208,16 +209,16 @@ def _failure(text: str, exit_code: int) -> dict[str, Any]:
 
 
 def bind_private(path: Path) -> socket.socket:
-    """A socket at this path that only its owner can open; see `Control.listening` for the errors."""
+    """Return a listening socket at this path that only its owner can open. Raises as `Control.listening`."""
     if _answers(path):
-        raise OSError(EADDRINUSE, "another amqpd answers", str(path))
+        raise OSError(EADDRINUSE, "another amqpd is listening", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_socket():
         path.unlink()
     listener = socket.socket(socket.AF_UNIX)
     try:
         listener.bind(str(path))
-        path.chmod(0o600)       # before anybody listens, so nobody can have come in
+        path.chmod(0o600)       # before listen(), so that nobody else can have connected
     except BaseException:
         listener.close()
         raise

@@ -1,4 +1,4 @@
-"""Commands that list what there is: which records, and which columns of them. See `listings.py`."""
+"""The list commands: each selects the records and the columns. The columns are in `listings.py`."""
 
 from __future__ import annotations
 
@@ -15,60 +15,60 @@ Table = dict[str, Any]
 
 
 class ListCommands:
-    """The lists of one broker."""
+    """The list commands on one broker. A column that does not exist is a Refusal."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
     def list_queues(self, vhost: str, columns: list[str]) -> Table:
-        """Columns: see `listings`, here and below."""
+        """List the queues of a vhost."""
         return _table(listings.queues(self._broker, vhost_of(self._broker, vhost), columns), columns)
 
     def list_exchanges(self, vhost: str, columns: list[str]) -> Table:
-        """The exchanges of a vhost."""
+        """List the exchanges of a vhost."""
         return _table(listings.exchanges(vhost_of(self._broker, vhost)), columns)
 
     def list_bindings(self, vhost: str, columns: list[str]) -> Table:
-        """The bindings of a vhost."""
+        """List the bindings of a vhost."""
         return _table(listings.bindings(vhost_of(self._broker, vhost)), columns)
 
     def list_consumers(self, vhost: str, columns: list[str]) -> Table:
-        """The consumers of a vhost."""
+        """List the consumers of a vhost."""
         return _table(listings.consumers(vhost_of(self._broker, vhost)), columns)
 
     def list_permissions(self, vhost: str, columns: list[str]) -> Table:
-        """What users may do in a vhost."""
+        """List the permissions in a vhost."""
         return _table(listings.permissions(self._broker, vhost_of(self._broker, vhost)), columns)
 
     def list_user_permissions(self, user: str) -> Table:
-        """What a user may do, vhost by vhost."""
+        """List the permissions of a user in every vhost."""
         found = self._broker.users.get(user)
         if found is None:
             raise Refusal(f'{{:no_such_user, "{user}"}}', EXIT_UNAVAILABLE)
         return _table(listings.user_permissions(found), ["vhost", *RIGHTS])
 
     def list_policies(self, vhost: str, columns: list[str]) -> Table:
-        """The policies of a vhost."""
+        """List the policies of a vhost."""
         return _table(listings.policies(vhost_of(self._broker, vhost), is_operator=False), columns)
 
     def list_operator_policies(self, vhost: str, columns: list[str]) -> Table:
-        """The operator's policies of a vhost."""
+        """List the operator policies of a vhost."""
         return _table(listings.policies(vhost_of(self._broker, vhost), is_operator=True), columns)
 
     def list_connections(self, vhost: str, columns: list[str]) -> Table:
-        """Connections to any vhost."""
+        """List the connections to all vhosts."""
         return _table(listings.connections(self._broker), columns)
 
     def list_channels(self, vhost: str, columns: list[str]) -> Table:
-        """Channels to any vhost."""
+        """List the channels of all vhosts."""
         return _table(listings.channels(self._broker), columns)
 
     def list_users(self, vhost: str, columns: list[str]) -> Table:
-        """All users."""
+        """List all users."""
         return _table(listings.users(self._broker), columns)
 
     def list_vhosts(self, vhost: str, columns: list[str]) -> Table:
-        """All vhosts."""
+        """List all vhosts."""
         return _table(listings.vhosts(self._broker), columns)
 
 

@@ -1,7 +1,7 @@
-"""What there is in a broker, as records by RabbitMQ's names, for whoever lists it.
+"""The objects of a broker as records, with RabbitMQ's names of the columns.
 
-Owns the names and the shapes, and no state: each record is made when it is asked for. A field table becomes a list
-of [name, type, value], as rabbitmqctl's JSON has it, since JSON alone would lose the types.
+Owns the names and the shapes, and no state: each record is made when it is asked for. A field table becomes a list of
+[name, type, value], as in rabbitmqctl's JSON, since plain JSON would lose the types.
 
 RabbitMQ docs/man/rabbitmqctl.8 (the columns of the list commands).
 """
@@ -25,7 +25,7 @@ from amqpd.management import queue_usage
 Record = dict[str, Any]
 
 
-# What RabbitMQ has columns for and amqpd has not, or does not count: empty, as where RabbitMQ knows nothing.
+# Columns that RabbitMQ has and amqpd does not, or does not count: empty, as RabbitMQ shows a value it does not know.
 NOT_OF_QUEUES = dict.fromkeys(
     ("slave_pids", "synchronised_slave_pids", "leader", "online", "members", "disk_writes"), "")
 NOT_OF_CONNECTIONS = dict.fromkeys(
@@ -34,15 +34,15 @@ NOT_OF_CONNECTIONS = dict.fromkeys(
 
 
 def pid(connection: int, channel: int = 0) -> str:
-    """The token that stands for a connection, or for a channel of it, in the shape of an Erlang process id.
+    """Return the token for a connection or one of its channels, in the shape of an Erlang process id.
 
-    That of a queue has its number in the place of a channel's, and no connection.
+    The token of a queue has the queue's number in the place of the channel's, and connection 0.
     """
     return f"<{NODE_NAME}.1.{connection}.{channel}>"
 
 
 def queues(broker: Broker, vhost: Vhost, columns: Collection[str]) -> Iterator[Record]:
-    """The queues of a vhost; those of `queue_usage.COLUMNS` that nobody wants are left out."""
+    """Yield the queues of a vhost; of `queue_usage.COLUMNS` only those that are asked for are computed."""
     wants_queue_usage = not queue_usage.COLUMNS.isdisjoint(columns)
     runs = queue_usage.unacked_runs(broker, vhost) if wants_queue_usage else None
     owners = {id(connection.owner): pid(key) for key, connection in broker.connections.items()}
@@ -87,7 +87,7 @@ def queues(broker: Broker, vhost: Vhost, columns: Collection[str]) -> Iterator[R
 
 
 def _consumers_of(queue: Queue) -> Record:
-    """What is known of a queue's consumers. For which part of the time they take what comes is not measured."""
+    """Return the columns on a queue's consumers. `consumer_utilisation` is not measured and stays empty."""
     exclusive = next((consumer for consumer in queue.consumers if consumer.exclusive), None)
     capacity = "" if queue.consumers else 0
     return {
@@ -100,7 +100,7 @@ def _consumers_of(queue: Queue) -> Record:
 
 
 def exchanges(vhost: Vhost) -> Iterator[Record]:
-    """The exchanges of a vhost, the default one as "" among them."""
+    """Yield the exchanges of a vhost, also the default exchange, named ""."""
     for exchange in vhost.exchanges.values():
         definition = exchange.definition
         policy = vhost.policies.of_exchange(exchange.name).policy
@@ -116,7 +116,7 @@ def exchanges(vhost: Vhost) -> Iterator[Record]:
 
 
 def bindings(vhost: Vhost) -> Iterator[Record]:
-    """The bindings of a vhost, those of every queue to the default exchange first. Spec: §3.1.3.1."""
+    """Yield the bindings of a vhost; first those of every queue to the default exchange. Spec: §3.1.3.1."""
     for name in vhost.queues:
         yield _binding("", "queue", name, name, {})
     for binding in vhost.bindings():
@@ -136,7 +136,7 @@ def _binding(source: str, kind: str, destination: str, routing_key: str, argumen
 
 
 def connections(broker: Broker) -> Iterator[Record]:
-    """Every connection that is open."""
+    """Yield every open connection."""
     for key, connection in broker.connections.items():
         statistics = connection.statistics()
         yield NOT_OF_CONNECTIONS | {
@@ -168,7 +168,7 @@ def connections(broker: Broker) -> Iterator[Record]:
 
 
 def channels(broker: Broker) -> Iterator[Record]:
-    """Every channel that is open."""
+    """Yield every open channel."""
     for key, connection in broker.connections.items():
         for statistics in connection.channel_statistics():
             yield {
@@ -192,7 +192,7 @@ def channels(broker: Broker) -> Iterator[Record]:
 
 
 def consumers(vhost: Vhost) -> Iterator[Record]:
-    """The consumers of a vhost, queue by queue."""
+    """Yield the consumers of a vhost, queue by queue."""
     for queue in vhost.queues.values():
         for consumer in queue.consumers:
             yield {
@@ -216,13 +216,13 @@ def _activity_status(queue: Queue, consumer: Consumer) -> str:
 
 
 def users(broker: Broker) -> Iterator[Record]:
-    """The users."""
+    """Yield the users."""
     for user in broker.users.values():
         yield {"user": user.name, "tags": list(user.definition.tags)}
 
 
 def permissions(broker: Broker, vhost: Vhost) -> Iterator[Record]:
-    """What users may do in a vhost."""
+    """Yield the permissions in a vhost."""
     for user in broker.users.values():
         permission = user.permissions.get(vhost.name)
         if permission is not None:
@@ -230,13 +230,13 @@ def permissions(broker: Broker, vhost: Vhost) -> Iterator[Record]:
 
 
 def user_permissions(user: User) -> Iterator[Record]:
-    """What a user may do, vhost by vhost."""
+    """Yield the permissions of a user, vhost by vhost."""
     for permission in user.permissions.values():
         yield {name: getattr(permission, name) for name in ("vhost", *RIGHTS)}
 
 
 def policies(vhost: Vhost, *, is_operator: bool) -> Iterator[Record]:
-    """The policies of users, or the operator's, the lowest priority first; what they say is JSON."""
+    """Yield the users' policies or the operator policies, lowest priority first; definitions are JSON."""
     for policy in vhost.policies.listed(is_operator=is_operator):
         yield {
             "vhost": policy.vhost,
@@ -250,7 +250,7 @@ def policies(vhost: Vhost, *, is_operator: bool) -> Iterator[Record]:
 
 
 def vhosts(broker: Broker) -> Iterator[Record]:
-    """The vhosts."""
+    """Yield the vhosts."""
     for definition in broker.vhost_definitions.values():
         yield {
             "name": definition.name,
@@ -263,7 +263,7 @@ def vhosts(broker: Broker) -> Iterator[Record]:
 
 
 def field_table(table: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
-    """A field table as JSON can hold it, with RabbitMQ's names of the types."""
+    """Return a field table in a form that JSON can hold, with RabbitMQ's names of the types."""
     return [(name, *_typed(value)) for name, value in table.items()]
 
 

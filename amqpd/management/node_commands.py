@@ -1,4 +1,4 @@
-"""Commands on the broker as a whole: how it is, its limits, its store, and its end."""
+"""Commands on the broker as a whole: status, limits, the store, and the stop."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from amqpd.management.refusal import Refusal
 
 
 class Alarms(Protocol):
-    """The server's alarms, as far as operators have to do with them."""
+    """The server's alarms, as operators see and set them."""
 
     def set_memory_watermark(self, fraction: float) -> None:
-        """The process may have this part of the memory there is."""
+        """Set the memory limit of the process as a fraction of the available memory."""
 
-    def set_memory_watermark_absolute(self, octets: int) -> None:
-        """The process may have so much memory."""
+    def set_memory_watermark_absolute(self, limit_bytes: int) -> None:
+        """Set the memory limit of the process in bytes."""
 
-    def set_disk_free_limit(self, octets: int) -> None:
-        """So much of the disk should be free."""
+    def set_disk_free_limit(self, limit_bytes: int) -> None:
+        """Set how many bytes of the disk must be free."""
 
     def set_disk_free_limit_relative(self, fraction: float) -> None:
-        """So many times the memory there is should be free on the disk."""
+        """Set how much of the disk must be free, as a multiple of the available memory."""
 
     def statistics(self) -> dict[str, Any]:
-        """Alarms, limits and use, under the names of `rabbitmqctl status --formatter json`."""
+        """Return alarms, limits and use, under the names of `rabbitmqctl status --formatter json`."""
 
 
 class Node(msgspec.Struct, kw_only=True):
-    """What the broker itself does not know. `listeners` are addresses and ports.
+    """What the commands need and the broker does not know. `listeners` are addresses and ports.
 
-    `data_dir`, `store_info` and `backup` are None in memory. `backup` copies the store to a new file, and raises
-    Refusal. `durability` is what a confirmed message survives: "power", "process", or in memory "none".
+    `data_dir`, `store_info` and `backup` are None without a store. `backup` copies the store to a new file, and raises
+    Refusal. `durability` is what a confirmed message survives: "power", "process", or "none" without a store.
     """
 
     rabbitmq_version: str
@@ -55,7 +55,7 @@ class Node(msgspec.Struct, kw_only=True):
 
 
 class NodeCommands:
-    """The commands on one broker."""
+    """The commands on the broker as a whole."""
 
     def __init__(self, broker: Broker, node: Node) -> None:
         self._broker = broker
@@ -63,10 +63,10 @@ class NodeCommands:
         self._started_s = time.monotonic()
 
     def ping(self) -> None:
-        """Nothing happens; the answer tells that the broker lives."""
+        """Do nothing: the answer shows that the broker runs."""
 
     def status(self) -> dict[str, Any]:
-        """What runs and how much there is, under the names of `rabbitmqctl status --formatter json`."""
+        """Return versions, limits and counts, under the names of `rabbitmqctl status --formatter json`."""
         node, broker = self._node, self._broker
         return {
             "pid": os.getpid(),
@@ -95,11 +95,11 @@ class NodeCommands:
         }
 
     def stop(self) -> None:
-        """Begin a clean stop. The connection of whoever asked stays until the process ends."""
+        """Begin a clean stop. The operator's connection stays open until the process ends."""
         self._node.stop()
 
     def set_vm_memory_high_watermark(self, fraction: float | None = None, absolute: int = 0) -> None:
-        """Set when the memory alarm begins, until the next start: a part of the memory there is, or bytes."""
+        """Set the limit of the memory alarm until the next start: a fraction of the available memory, or bytes."""
         if fraction is None:
             self._node.alarms.set_memory_watermark_absolute(absolute)
         elif not 0 <= fraction <= 1:
@@ -107,21 +107,21 @@ class NodeCommands:
         else:
             self._node.alarms.set_memory_watermark(fraction)
 
-    def set_disk_free_limit(self, octets: int = 0, mem_relative: float | None = None) -> None:
-        """Set when the disk alarm begins, until the next start: bytes, or how many times the memory there is."""
+    def set_disk_free_limit(self, absolute: int = 0, mem_relative: float | None = None) -> None:
+        """Set the limit of the disk alarm until the next start: bytes, or a multiple of the available memory."""
         if mem_relative is None:
-            self._node.alarms.set_disk_free_limit(octets)
+            self._node.alarms.set_disk_free_limit(absolute)
         else:
             self._node.alarms.set_disk_free_limit_relative(mem_relative)
 
     def store_info(self) -> Any:
-        """What the store says of itself."""
+        """Return what the store tells of itself. Raises Refusal without a store."""
         if self._node.store_info is None:
             raise _in_memory()
         return self._node.store_info()
 
     async def backup_store(self, to: str) -> None:
-        """Copy the store, as it is when that ends, to a new file, which is not synced yet."""
+        """Copy the store, as it is when the copy ends, to a new file. The file is not synced."""
         if self._node.backup is None:
             raise _in_memory()
         await self._node.backup(Path(to))

@@ -1,4 +1,4 @@
-"""Commands on policies, those of users and the operator's."""
+"""Commands on policies and operator policies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from amqpd.management.waiting import until_called
 
 
 class PolicyCommands:
-    """The commands on the policies of one broker."""
+    """The commands on the policies and operator policies of one broker."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -25,14 +25,14 @@ class PolicyCommands:
     def set_policy(
         self, vhost: str, name: str, pattern: str, definition: str, priority: int = 0, apply_to: str = "all"
     ) -> Awaitable[None]:
-        """Set a policy; `definition` is JSON. When this is answered queues and exchanges have followed."""
+        """Set a policy; `definition` is JSON. It is in force for all queues and exchanges when this is answered."""
         said = _parse_definition(definition)
         return self._set_policy(PolicyDefinition(vhost, name, pattern, said, priority, apply_to))
 
     def set_operator_policy(
         self, vhost: str, name: str, pattern: str, definition: str, priority: int = 0, apply_to: str = "all"
     ) -> Awaitable[None]:
-        """Set a policy of the operator's."""
+        """Set an operator policy, as `set_policy` does."""
         said = _parse_definition(definition)
         return self._set_policy(PolicyDefinition(vhost, name, pattern, said, priority, apply_to, is_operator=True))
 
@@ -46,11 +46,11 @@ class PolicyCommands:
         await _followed(vhost)
 
     def clear_policy(self, vhost: str, name: str) -> Awaitable[None]:
-        """Take a policy away."""
+        """Delete a policy."""
         return self._clear_policy(vhost, name, is_operator=False)
 
     def clear_operator_policy(self, vhost: str, name: str) -> Awaitable[None]:
-        """Take a policy of the operator's away."""
+        """Delete an operator policy."""
         return self._clear_policy(vhost, name, is_operator=True)
 
     async def _clear_policy(self, name: str, policy: str, *, is_operator: bool) -> None:
@@ -63,7 +63,7 @@ class PolicyCommands:
 
 
 async def _followed(vhost: Vhost) -> None:
-    """Return once all exchanges and queues have followed the policies."""
+    """Return once the policies are in force for all exchanges and queues."""
     if vhost.followers.has_work:
         await until_called(vhost.followers.call)
 

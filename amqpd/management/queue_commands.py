@@ -1,4 +1,4 @@
-"""Commands on queues and connections, those of others included."""
+"""Commands on queues and connections, also on exclusive queues of any connection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class QueueCommands:
         self._broker = broker
 
     def purge_queue(self, vhost: str, queue: str) -> None:
-        """Drop a queue's ready messages, also those of a queue that is exclusive."""
+        """Drop a queue's ready messages; the queue may be exclusive."""
         home = vhost_of(self._broker, vhost)
         found = home.queues.get(queue)
         if found is None:
@@ -24,7 +24,7 @@ class QueueCommands:
         found.purge()
 
     async def delete_queue(self, vhost: str, queue: str, if_empty: bool = False, if_unused: bool = False) -> int:
-        """Delete a queue, also one that is exclusive; says how many messages were ready."""
+        """Delete a queue, which may be exclusive; return how many messages were ready."""
         home = vhost_of(self._broker, vhost)
         found = home.queues.get(queue)
         if found is None:
@@ -39,7 +39,7 @@ class QueueCommands:
         return count
 
     def close_connection(self, connection: str, explanation: str) -> None:
-        """Close a connection by pid or name: 320 to the client, with the explanation."""
+        """Close a connection, found by pid or name: the client gets reply code 320 and the explanation."""
         for key, found in self._broker.connections.items():
             if connection in (listings.pid(key), found.statistics().name):
                 found.force_close(explanation)

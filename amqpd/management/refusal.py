@@ -1,4 +1,4 @@
-"""A command of an operator that is refused, and what several groups of commands refuse alike."""
+"""The refusal of an operator's command, and the checks that several groups of commands share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LONGEST_NAME = 255      # bytes
 
 
 class Refusal(Exception):
-    """A command that is not carried out: why, and amqpctl's exit code."""
+    """A command that is not carried out; has the reason and amqpctl's exit code."""
 
     def __init__(self, text: str, exit_code: int) -> None:
         super().__init__(text)
@@ -18,7 +18,7 @@ class Refusal(Exception):
 
 
 def vhost_of(broker: Broker, name: str) -> Vhost:
-    """Return this vhost. Raises Refusal where there is none."""
+    """Return this vhost. Raises Refusal if it does not exist."""
     try:
         return broker.vhosts[name]
     except KeyError:
@@ -26,7 +26,7 @@ def vhost_of(broker: Broker, name: str) -> Vhost:
 
 
 def check_name(kind: str, name: str) -> None:
-    """Raises Refusal where a new user or vhost cannot have this name."""
+    """Check the name of a new user or vhost. Raises Refusal."""
     if not name:
         raise Refusal(f"Bad argument: {kind} cannot be an empty string", EXIT_DATA)
     if len(name.encode()) > LONGEST_NAME:

@@ -1,4 +1,4 @@
-"""Wait for jobs of the broker, which are worked off in pieces."""
+"""Wait for jobs of the broker, which are carried out in slices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 async def until_called(call: Callable[[Callable[[], None]], None]) -> None:
-    """Return once what this is given has been called."""
+    """Return once the callback that `call` is given has been called."""
     event = asyncio.Event()
     call(event.set)
     await event.wait()

@@ -6,7 +6,7 @@ where it stands, what is wrong with it, the remedy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from msgspec.structs import replace
 
@@ -64,15 +64,18 @@ def declare(config: Config, broker: Broker) -> None:
 
 
 class Trial:
-    """Declarations tried out on a broker that is only in memory: `problems` would stop a start, `warnings` not.
+    """The declarations of a configuration, tried out on a broker in memory. `problems` would stop a start.
 
-    `stored` are the definitions of the store; None if nobody could look there: then what a line refers to may be there.
+    `stored` are the definitions of the store; None if they could not be read: then a declaration may refer to a stored
+    object. `faulty` has the `where` of declarations with known problems, of which nothing more is told.
     """
 
-    def __init__(self, config: Config, stored: Iterable[Definition] | None) -> None:
+    def __init__(
+        self, config: Config, stored: Iterable[Definition] | None, faulty: Collection[str] = frozenset()
+    ) -> None:
         self.problems: list[str] = []
         self.warnings: list[str] = []
-        self._config, self._may_be_stored = config, stored is None
+        self._config, self._may_be_stored, self._faulty = config, stored is None, faulty
         self._broker = Broker(MemoryJournal())
         for unrestored in restore(self._broker, stored or ()):
             self.problems.append(f"{config.data_dir}: {unrestored}; restore a backup or salvage it")
@@ -80,9 +83,12 @@ class Trial:
         self._refused: set[tuple[str, str, str]] = set()
 
     def run(self) -> None:
-        """Try all."""
+        """Try every declaration."""
         self._try_vhosts()
         for declaration, make in _steps(self._config, self._broker):
+            if declaration.where in self._faulty:       # perhaps with arguments that no broker can keep
+                self._note_refused(declaration)
+                continue
             try:
                 make()
             except AmqpException as error:
@@ -93,20 +99,23 @@ class Trial:
             self._warn(exchange, {ALTERNATE_EXCHANGE})
 
     def _try_vhosts(self) -> None:
-        """Tell of vhosts that are not there, and go on as if they were."""
+        """Report missing vhosts, and add them to go on."""
         missing = set()
         for where, vhost in _vhosts_named(self._config):
             if vhost not in self._broker.vhosts:
                 missing.add(vhost)
-                if not self._may_be_stored:
+                if not (self._may_be_stored or where in self._faulty):
                     self.problems.append(f"{where}: no vhost '{vhost}'; declare it too or change the line")
         for vhost in missing:
             self._broker.add_vhost(VhostDefinition(vhost))
 
-    def _note(self, declaration: Declaration, error: AmqpException) -> None:
+    def _note_refused(self, declaration: Declaration) -> None:
         if isinstance(declaration, (ExchangeDeclaration, QueueDeclaration)):
             kind = "queue" if isinstance(declaration, QueueDeclaration) else "exchange"
             self._refused.add((declaration.vhost, kind, declaration.name))
+
+    def _note(self, declaration: Declaration, error: AmqpException) -> None:
+        self._note_refused(declaration)
         if isinstance(declaration, BindingDeclaration) and error.code is ReplyCode.NOT_FOUND:
             self._note_ends(declaration)
         elif isinstance(error, InvalidArgument) and isinstance(declaration, QueueDeclaration):
@@ -117,7 +126,7 @@ class Trial:
             self.problems.append(_line(declaration.where, error))
 
     def _note_ends(self, binding: BindingDeclaration) -> None:
-        """Tell of both ends of a binding, but of none whose own line is told of."""
+        """Report the missing ends of a binding, unless the declaration of an end is reported itself."""
         vhost = self._broker.vhosts[binding.vhost]
         ends = (("exchange", binding.source), (binding.destination_type, binding.destination))
         for kind, name in ends:

@@ -23,7 +23,7 @@ from pamqp.base import Frame
 from pamqp.commands import INDEX_MAPPING, Basic, Channel, Connection, Queue
 
 from amqpd import fields
-from amqpd.erlang import describe_frame, erlang_octets
+from amqpd.erlang import describe_frame, erlang_bytes
 from amqpd.errors import ConnectionException, ReplyCode, cut_reply_text
 from amqpd.message import pack_short_string
 
@@ -137,7 +137,7 @@ def _cut(payload: bytes, ids: MethodIds, layout: Layout) -> list[bytes]:
         at += width
     if at != len(payload):
         arguments = payload[_IDS.size : _IDS.size + _DUMPED_OCTETS]
-        raise ConnectionException(ReplyCode.FRAME_ERROR, f"cannot decode {erlang_octets(arguments)}", method=ids)
+        raise ConnectionException(ReplyCode.FRAME_ERROR, f"cannot decode {erlang_bytes(arguments)}", method=ids)
     return pieces
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from amqpd.erlang import erlang_octets
+from amqpd.erlang import erlang_bytes
 from amqpd.errors import ConnectionException, ReplyCode
 
 
@@ -40,5 +40,5 @@ def read_publish(arguments: bytes) -> PublishArguments:
             ReplyCode.FRAME_ERROR, "Malformed UTF-8 in shortstr", method=(0, 0)) from None
     except (IndexError, ValueError):
         raise ConnectionException(
-            ReplyCode.FRAME_ERROR, f"cannot decode {erlang_octets(arguments[:128])}", method=(60, 40)) from None
+            ReplyCode.FRAME_ERROR, f"cannot decode {erlang_bytes(arguments[:128])}", method=(60, 40)) from None
     return PublishArguments(exchange, routing_key, bool(bits & 1), bool(bits & 2), arguments[2:bits_at])

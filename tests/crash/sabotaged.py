@@ -173,7 +173,7 @@ def busy_loop() -> None:
 def small_backlog() -> None:
     """Nothing is wrong: of the log only little waits to be written."""
     initialise = logs.LineWriter.__init__
-    patch(logs.LineWriter, "__init__", partialmethod(initialise, most_octets=1_000))
+    patch(logs.LineWriter, "__init__", partialmethod(initialise, most_bytes=1_000))
 
 
 @fault

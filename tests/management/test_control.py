@@ -593,7 +593,7 @@ def test_a_bug_is_answered_and_logged(desk: Desk, caplog: pytest.LogCaptureFixtu
 def test_the_limits_of_alarms_are_set(desk: Desk) -> None:
     desk.ask("set_vm_memory_high_watermark", fraction=0.5)
     desk.ask("set_vm_memory_high_watermark", absolute=1_000)
-    desk.ask("set_disk_free_limit", octets=2_000)
+    desk.ask("set_disk_free_limit", absolute=2_000)
     desk.ask("set_disk_free_limit", mem_relative=1.5)
     assert desk.alarms.set == [("memory", 0.5), ("memory, absolute", 1_000), ("disk", 2_000), ("disk, relative", 1.5)]
     assert desk.refusal("set_vm_memory_high_watermark", fraction=1.5) == (
@@ -705,7 +705,7 @@ def test_where_all_are_busy_a_newcomer_is_told_to_try_again(desk: Desk, folder: 
         await until(lambda: len(desk.control._clients) == control.MOST_CLIENTS and not desk.control._idle)
         late = await asks(path, "ping")
         assert json.loads(await late[0].readline()) == {
-            "ok": False, "error": "too many are connected to the control socket: try again", "exit_code": 75}
+            "ok": False, "error": "too many clients are connected to the control socket: try again", "exit_code": 75}
         may_end.set()
         for reader, writer in busy:
             assert json.loads(await reader.readline())["ok"]
@@ -750,7 +750,7 @@ def test_the_socket_of_a_running_broker_is_left_alone(folder: Path) -> None:
     path = folder / CONTROL_SOCKET
     with bind_private(path) as running:
         running.listen()
-        with pytest.raises(OSError, match="another amqpd answers"):
+        with pytest.raises(OSError, match="another amqpd is listening"):
             bind_private(path)
     assert path.exists()
 
@@ -768,7 +768,7 @@ def test_a_file_in_the_sockets_place_is_left_alone(folder: Path) -> None:
     ("add_vhost", {"vhost": "prod"}, "amqpctl add_vhost vhost=prod, by user root"),
     ("set_policy", {"vhost": "/", "name": "p", "pattern": "x" * 300, "definition": '{"max-length": 1}'},
      f"amqpctl set_policy vhost=/ name=p pattern={'x' * 200}… definition={{\"max-length\": 1}}, by user root"),
-    ("set_disk_free_limit", {"octets": 5}, "amqpctl set_disk_free_limit octets=5, by user root"),
+    ("set_disk_free_limit", {"absolute": 5}, "amqpctl set_disk_free_limit absolute=5, by user root"),
 ])
 def test_what_an_operator_changes_is_logged_without_passwords(
     command: str, arguments: dict[str, Any], line: str, desk: Desk, caplog: pytest.LogCaptureFixture

@@ -64,10 +64,10 @@ def test_the_store_of_a_running_broker_is_not_looked_at(directory: Path) -> None
     store = Store.open(directory, now=NOW)
     found = check(directory, QUEUE + '\nbindings = [{source = "stored", destination = "stored"}]')
     store.abandon()
-    assert found == ([], [f"a broker runs in {directory}: its store was not looked at"])
+    assert found == ([], [f"a broker runs in {directory}: its store was not checked"])
 
 
 def test_a_store_that_cannot_be_read_is_not_looked_at(directory: Path) -> None:
     query(directory, "UPDATE queue_rows SET arguments = '{'")
     problems, (remark,) = check(directory, QUEUE)
-    assert not problems and remark.startswith(f"the store in {directory} was not looked at: queue_rows (1,)")
+    assert not problems and remark.startswith(f"the store in {directory} was not checked: queue_rows (1,)")
