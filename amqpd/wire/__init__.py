@@ -1,1 +1,1 @@
-"""Octets and frames: cutting them, packing them, and refusing what is none. Does not know what a queue is."""
+"""Octets and frames: cut them, pack them, and refuse bytes that are not frames. Does not know what a queue is."""

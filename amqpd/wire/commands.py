@@ -1,6 +1,6 @@
-"""The commands that a client's octets make: what the reader hands to the session.
+"""The commands that the reader makes of a client's octets and passes to the session.
 
-The hot path comes in runs; every other method is handed on as it stands.
+Publishes and acks, the hot path, come in runs; every other method is passed on undecoded.
 
 Spec: §2.3.5, §4.2.
 """
@@ -9,27 +9,27 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-# Publishes in a row with equal method arguments, equal properties and equally long bodies: the octets of the
-# arguments from the ticket on, those of the properties, the size of a body, and the content frames of each.
+# Publishes in a row with equal method arguments, equal properties and bodies of equal size: the octets of the
+# arguments after the ticket, the octets of the properties, the size of a body, and the content frames of each.
 PublishGroup = tuple[bytes, bytes, int, list[bytes]]
 
 
 class Publishes(NamedTuple):
-    """A run of whole publishes on one channel."""
+    """A run of complete publishes on one channel."""
 
     channel: int
     groups: list[PublishGroup]
 
 
 class Acks(NamedTuple):
-    """A run of basic.ack on one channel: delivery tag and the `multiple` bit of each."""
+    """A run of basic.ack on one channel: the delivery tag and the `multiple` bit of each."""
 
     channel: int
     tags: list[tuple[int, int]]
 
 
 class Method(NamedTuple):
-    """Any other method, not yet decoded."""
+    """Any other method, not decoded yet."""
 
     channel: int
     payload: bytes
@@ -43,13 +43,13 @@ class TooLarge(NamedTuple):
 
 
 class Unwanted(NamedTuple):
-    """A publish is whole that was not wanted when it began: its content has not been kept."""
+    """A complete publish that was not wanted when it began: its content has not been kept."""
 
     channel: int
 
 
 class Frames(NamedTuple):
-    """So many frames have been read and make no command yet: nothing is to be done but to count the work."""
+    """A number of frames without a command: the session only counts the work."""
 
     channel: int
     total: int

@@ -1,14 +1,14 @@
-"""Half-received contents of one connection: headers and bodies on their way in, frame by frame.
+"""The contents that one connection is receiving: headers and bodies, frame by frame.
 
-A content on its way in costs what has come of it, and not what was announced: its place grows to twice of what is
-there at most, but for a little that all connections share. Many small body frames are kept as few larger ones. A large
-body is copied once, straight into its content, however small the pieces are that it arrives in; most of it the socket
-itself writes there.
+An incomplete content takes memory for the octets that arrived, not for the size that was announced: its buffer grows to
+at most twice what has arrived, apart from a small amount that all connections share. Many small body frames are
+combined into fewer larger ones. A large body is copied once, straight into its content, even if it arrives in small
+pieces; the socket itself writes most of it there.
 
 Always true between calls:
-- a channel is in `by_channel` exactly while a content has begun on it and is not whole;
-- `_gathered` is the octets of body in `by_channel`, those of a frame that is on its way in included, and has been
-  counted in `intake`.
+- a channel is in `by_channel` exactly while a content has begun on it and is not complete;
+- `_gathered` is the octets of body in `by_channel`, including those of an incomplete frame, and they are counted in
+  `intake`.
 
 Spec: §4.2.6; the wording of refusals is RabbitMQ's (`rabbit_reader`, `rabbit_command_assembler`).
 """
@@ -26,13 +26,13 @@ from amqpd.wire.commands import Command, Frames, Publishes, TooLarge, Unwanted
 HEADER, BODY = 2, 3
 FRAME_END = 0xCE
 BASIC = 60
-LARGE_BODY = 64 * 1024                  # octets still to come, from which on the socket writes them into their place
-GATHERED_LIMIT = 64 * 1024 * 1024       # octets of half-received contents on one connection
-ROOM_AHEAD = 1024 * 1024                # octets that are made room for before they come, for one content
-MOST_ROOM = 4 * 1024 * 1024             # octets that are made room for at once: a few milliseconds
+LARGE_BODY = 64 * 1024                  # octets still missing, from which on the socket writes into the content itself
+GATHERED_LIMIT = 64 * 1024 * 1024       # octets of incomplete contents on one connection
+ROOM_AHEAD = 1024 * 1024                # octets reserved before they arrive, for one content
+MOST_ROOM = 4 * 1024 * 1024             # octets reserved at once: takes a few milliseconds
 MOST_ROOM_AHEAD = 16 * 1024 * 1024      # and for all contents of all connections
-SMALL_FRAME = 4_096 - FRAME_OVERHEAD    # octets of body; what is kept as a smaller frame takes in the next ones
-MOST_FRAMES = 1_000                     # in a row without a command, until `Frames` tells of them
+SMALL_FRAME = 4_096 - FRAME_OVERHEAD    # octets of body; a smaller frame is combined with the next ones
+MOST_FRAMES = 1_000                     # in a row without a command, until `Frames` reports them
 
 frame_head = struct.Struct(">BHI").unpack_from
 _content_header = struct.Struct(">HHQ").unpack_from
@@ -40,7 +40,7 @@ _size_at = struct.Struct(">I").pack_into
 
 
 class Intake:
-    """What all connections together have half received. `octets` are of bodies, `room_ahead` those not even begun."""
+    """What all connections together are receiving: `octets` of bodies, and `room_ahead`, reserved but not received."""
 
     def __init__(self) -> None:
         self.octets = 0
@@ -48,7 +48,7 @@ class Intake:
 
 
 class Content:
-    """A content on its way in, frame by frame."""
+    """A content that is being received, frame by frame."""
 
     __slots__ = ("arguments", "is_wanted", "properties", "body_size", "missing", "is_skipped", "frames", "filled",
                  "room_ahead", "_frame_at", "_frame_size")
@@ -58,35 +58,35 @@ class Content:
         self.is_wanted = is_wanted
         self.properties: bytes | None = None
         self.body_size = 0
-        self.missing = 0                # octets of body that no frame has announced yet
+        self.missing = 0                # octets of body for which no frame has begun
         self.is_skipped = not is_wanted
-        self.frames = bytearray()       # header frame and body frames, as far as `filled`
+        self.frames = bytearray()       # header frame and body frames, up to `filled`
         self.filled = 0
-        self.room_ahead = 0             # counted in the intake
-        self._frame_at = 0              # where the last body frame that is kept begins
-        self._frame_size = 0            # and its octets of body; 0 without one
+        self.room_ahead = 0             # the part that is counted in the intake
+        self._frame_at = 0              # where the last kept body frame begins
+        self._frame_size = 0            # and its octets of body; 0 without a frame
 
     def begin_frame(self, size: int, frame_max: int) -> bool:
-        """A body frame of this size begins. Return whether the one before takes it in: then its head is not kept."""
+        """Begin a body frame of this size. Return whether it extends the previous frame: then its head is dropped."""
         self.missing -= size
         if 0 < self._frame_size < SMALL_FRAME and self._frame_size + size <= frame_max - FRAME_OVERHEAD:
             self._frame_size += size
             _size_at(self.frames, self._frame_at + 3, self._frame_size)
-            self.filled -= 1            # the end octet of the one before
+            self.filled -= 1            # the end octet of the previous frame
             return True
         self._frame_at, self._frame_size = self.filled, size
         return False
 
     def left(self, frame_missing: int) -> int:
-        """Return the octets that are still to come, if its frames go on as large as this one, and none is taken in."""
+        """Return the octets still to come, if all further frames are as large as this one and none is combined."""
         frame_size = max(self._frame_size, SMALL_FRAME)
         return frame_missing + self.missing + -(-self.missing // frame_size) * FRAME_OVERHEAD
 
     def grow(self, room: int) -> None:
-        """Make room for so many octets, if it is worth while. What is there already stays where it is, as a rule."""
+        """Make room for so many octets, if that pays. What has arrived stays in place, as a rule."""
         if room < LARGE_BODY:
             return
-        if self.filled < LARGE_BODY:        # to move that costs less than to put so many zeros behind it
+        if self.filled < LARGE_BODY:        # moving so little is cheaper than filling the room with zeros
             frames = bytearray(self.filled + room)
             frames[: self.filled] = memoryview(self.frames)[: self.filled]
             self.frames = frames
@@ -94,32 +94,32 @@ class Content:
         more = bytes(self.filled + room - len(self.frames))
         try:
             self.frames += more
-        except BufferError:         # somebody still has a view of it
+        except BufferError:         # a view of it exists
             self.frames = bytearray(memoryview(self.frames)[: self.filled]) + bytes(room)
 
     def add(self, piece: bytes | memoryview) -> None:
-        """Take octets of its frames."""
+        """Add octets of its frames."""
         stop = self.filled + len(piece)
         self.frames[self.filled : stop] = piece
         self.filled = stop
 
     @property
     def room(self) -> memoryview:
-        """Where the next octets of its frames belong, in room that was made for them."""
+        """Return where the next octets of its frames belong, in room that has been made for them."""
         return memoryview(self.frames)[self.filled :]
 
     def whole(self) -> bytes:
-        """Header frame and body frames. Nobody changes a large one any more: its bytearray serves as it is."""
+        """Return header frame and body frames. A large one is returned as its bytearray, which no longer changes."""
         if self.body_size >= LARGE_BODY and self.filled == len(self.frames):
             return cast(bytes, self.frames)
         return bytes(memoryview(self.frames)[: self.filled])
 
 
 class Contents:
-    """What has come of the contents that are not whole yet.
+    """The incomplete contents of one connection.
 
-    `body_missing` are the octets that a body frame still lacks of which a part has come, its end octet included; 0
-    without one. Bodies of at most `gathered_limit` octets, or one of `max_body_size`, may be half received.
+    `body_missing` is the octets that an incomplete body frame lacks, including its end octet; 0 without such a frame.
+    Bodies of at most `gathered_limit` octets in all, or one of `max_body_size`, may be incomplete at a time.
     """
 
     def __init__(self, max_body_size: int, intake: Intake, gathered_limit: int) -> None:
@@ -129,24 +129,24 @@ class Contents:
         self._intake = intake
         self._gathered = 0
         self._gathered_limit = max(gathered_limit, max_body_size)
-        self._body_channel = 0      # of the body frame that is coming in piece by piece
+        self._body_channel = 0      # of the incomplete body frame
 
     # A content begins
 
     def begin(self, channel: int, arguments: bytes, *, is_wanted: bool) -> None:
-        """A publish has come whose content is not whole; one that is not wanted is skipped."""
+        """Begin the content of a publish; a content that is not wanted is skipped."""
         self.by_channel[channel] = Content(arguments, is_wanted=is_wanted)
 
     def take_frame(self, channel: int, content: Content, kind: int, payload: bytes, frame: bytes) -> Command | None:
-        """Take a frame of a content that is no body frame in turn: its header, or an empty body frame.
+        """Take a frame of a content that is not a body frame in turn: its header, or an empty body frame.
 
-        Raises ConnectionException for anything else.
+        Raises ConnectionException for any other frame.
         """
         if content.properties is None:
             return self._take_header(channel, content, kind, payload, frame)
         if kind != BODY or len(payload) > content.missing:
             raise unexpected_frame(*content_due(content))
-        return None     # an empty one: allowed, but some clients cannot read it, so it does not travel on
+        return None     # an empty body frame: allowed, but dropped, since some clients cannot read it
 
     def _take_header(self, channel: int, content: Content, kind: int, payload: bytes, frame: bytes) -> Command | None:
         if kind != HEADER:
@@ -176,7 +176,7 @@ class Contents:
     # Bodies
 
     def direct_room(self) -> memoryview | None:
-        """Return where the socket may write the next octets itself, while most of a large body is still to come."""
+        """Return where the socket may write the next octets itself, while most of a large body is still missing."""
         if not self.body_missing:
             return None
         content = self.by_channel[self._body_channel]
@@ -189,9 +189,9 @@ class Contents:
         return room if len(room) >= LARGE_BODY else None
 
     def _make_room(self, content: Content, left: int) -> None:
-        """Make room for as much as is there already, but not much at once, since it is filled with zeros first.
+        """Make room for as much as has arrived already, but not for much at once, since the room is filled with zeros.
 
-        Where little is there, room is made for more, while that is little in all.
+        A small content gets more room ahead, as long as all connections together have little.
         """
         intake = self._intake
         intake.room_ahead -= content.room_ahead
@@ -200,7 +200,7 @@ class Contents:
             content.room_ahead = min(left, ROOM_AHEAD)
             intake.room_ahead += content.room_ahead
         room = max(min(content.filled, MOST_ROOM), content.room_ahead)
-        # A little more, if that is all of it: else everything would be moved again for the heads of its frames.
+        # A little more, if that completes the body: else everything would be moved again for the heads of its frames.
         content.grow(left if left - room < LARGE_BODY else room)
 
     def place(self, size: int) -> memoryview:
@@ -208,9 +208,9 @@ class Contents:
         return self.by_channel[self._body_channel].room[:size]
 
     def is_body_due(self, octets: bytes, position: int) -> bool:
-        """Return whether a body frame begins here and is in turn; its octets are then taken as they come.
+        """Return whether a body frame begins here and is in turn; its octets are then taken as they arrive.
 
-        So a large body is copied once, straight into its content, however small the pieces it arrives in.
+        So a large body is copied once, straight into its content, even if it arrives in small pieces.
         """
         if len(octets) - position < 7:
             return False
@@ -219,7 +219,7 @@ class Contents:
         return kind == BODY and content is not None and content.properties is not None and 0 < size <= content.missing
 
     def begin_body_frame(self, octets: bytes | memoryview, position: int, frame_max: int) -> int:
-        """Begin a body frame that is due. Return how many of its octets are not kept: its head, or none."""
+        """Begin the body frame that is in turn. Return how many of its octets are not kept: its head, or none."""
         _, channel, size = frame_head(octets, position)
         content = self.by_channel[channel]
         self._body_channel = channel
@@ -244,9 +244,9 @@ class Contents:
     def take_body(
         self, data: bytes | memoryview, frame_max: int, *, is_in_place: bool = False
     ) -> tuple[int, Command | None]:
-        """Take what belongs to the body that is coming in: how much that was, and the command it makes, if any.
+        """Take the octets of the incomplete body; return their number, and the command that they complete, if any.
 
-        What it leaves begins with a frame, unless it takes all.
+        The rest of `data` begins with a frame, if there is a rest.
         """
         channel, begun, position, frames = self._body_channel, 0, 0, 0
         content = self.by_channel[channel]
@@ -277,7 +277,7 @@ class Contents:
             not_kept = self.begin_body_frame(data, position, frame_max)
             position += not_kept
             if not_kept and is_in_place:
-                # What follows does not stand where it belongs any more.
+                # The octets that follow are no longer in their final place.
                 data, begun, position, is_in_place = bytes(data[position:]), begun + position, 0, False
 
     def _whole(self, channel: int, content: Content) -> Command | None:
@@ -295,7 +295,7 @@ class Contents:
     # The end
 
     def skip(self) -> None:
-        """Forget what has come of contents, and keep nothing that is still to come of them."""
+        """Drop what has arrived of contents, and skip what is still to come of them."""
         for content in self.by_channel.values():
             self._intake.room_ahead -= content.room_ahead
             content.room_ahead = 0
@@ -305,19 +305,19 @@ class Contents:
         self._gathered = 0
 
     def close(self) -> None:
-        """Forget all of them: nothing more will come."""
+        """Drop all contents: nothing more will arrive."""
         self.skip()
         self.by_channel.clear()
         self.body_missing = 0
 
 
 def content_due(content: Content) -> tuple[str, tuple[int, int]]:
-    """Return what RabbitMQ says when something else comes where a part of this content is due."""
+    """Return RabbitMQ's text for another frame where a part of this content is expected."""
     if content.properties is None:
         return "expected content header for class 60, got non content header frame instead", (60, 40)
     return "expected content body, got non content body frame instead", (60, 40)
 
 
 def unexpected_frame(text: str, method: tuple[int, int] = (0, 0)) -> ConnectionException:
-    """Return the refusal of a frame that is not due."""
+    """Return the exception that refuses an unexpected frame."""
     return ConnectionException(ReplyCode.UNEXPECTED_FRAME, text, method=method)

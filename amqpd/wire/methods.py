@@ -1,14 +1,14 @@
-"""The rare methods: from a frame's payload to a pamqp method object, and from one to a whole frame.
+"""The rare methods: decode a frame's payload into a pamqp method object, and encode such an object into a frame.
 
-pamqp gives the classes and, with them, the layouts; the octets are read and written here. pamqp's own codec
-trusts lengths, recurses into tables, changes the values in them, and refuses names that RabbitMQ allows.
-basic.publish, basic.ack and what a broker delivers have quicker ways in `wire/reader.py` and `wire/writer.py`.
+pamqp provides the classes and with them the layouts; the octets are decoded and encoded here. pamqp's own codec trusts
+lengths, recurses into tables, changes the values in them, and refuses names that RabbitMQ allows. `wire/reader.py` and
+`wire/writer.py` have faster ways for basic.publish, basic.ack, and what a broker delivers.
 
-A method object that is read has every attribute of its class: numbers as int, bits as bool, tables as
-`fields.decode_table` gives them, short strings as str, long strings as str where they are UTF-8 and
-`fields.LongString` where not.
+A decoded method object has every attribute of its class: numbers are int, bits bool, tables as `fields.decode_table`
+returns them, short strings str, and long strings str if they are UTF-8, else `fields.LongString`.
 
-Spec: §2.3.5.1, §4.2.5; the refusals are RabbitMQ's (`rabbit_framing`), but where it drops the connection
+Spec: §2.3.5.1, §4.2.5; the refusals are RabbitMQ's (`rabbit_framing`), except that we give a reason where RabbitMQ
+closes the connection without one.
 without a word, ours says why.
 """
 
@@ -32,7 +32,7 @@ FRAME_END = b"\xce"
 _IDS = struct.Struct(">HH")
 _FRAME_HEAD = struct.Struct(">BHI")
 _LONG = struct.Struct(">I")
-_DUMPED_OCTETS = 128    # of arguments that do not decode: their text is then longer than any reply text
+_DUMPED_OCTETS = 128    # of arguments that cannot be decoded: more would not fit into a reply text
 
 MethodIds = tuple[int, int]
 
@@ -53,7 +53,7 @@ class AccessRequest(Frame):
 
 
 class AccessRequestOk(Frame):
-    """access.request-ok of AMQP 0-9. RabbitMQ's ticket is always 1, and means nothing."""
+    """access.request-ok of AMQP 0-9. RabbitMQ's ticket is always 1, and has no meaning."""
 
     __slots__ = ["ticket"]
 
@@ -67,7 +67,7 @@ class AccessRequestOk(Frame):
         self.ticket = ticket
 
 
-# An argument: its type in pamqp's words, and its name; all bits in a row share an octet and are one argument.
+# An argument: its type in pamqp's words, and its name; all bits in a row share an octet and count as one argument.
 Layout = list[tuple[str, list[str]]]
 
 
@@ -91,11 +91,11 @@ _LENGTH_WIDTHS = {"shortstr": 1, "longstr": 4, "table": 4}
 # Reading
 
 def decode_method(payload: bytes) -> Frame:
-    """The method in the payload of a method frame.
+    """Return the method in the payload of a method frame.
 
-    Raises ConnectionException: NOT_IMPLEMENTED for a class or method that does not exist; FRAME_ERROR where
-    arguments are cut short, have octets left over, or hold a short string that is not UTF-8; SYNTAX_ERROR for
-    a table that does not decode or is beyond the limits of `fields`.
+    Raises ConnectionException: NOT_IMPLEMENTED for a class or method that does not exist; FRAME_ERROR if arguments are
+    cut short, have octets left over, or contain a short string that is not UTF-8; SYNTAX_ERROR for a table that cannot
+    be decoded or is beyond the limits of `fields`.
     """
     if len(payload) < _IDS.size:
         raise ConnectionException(
@@ -124,7 +124,7 @@ def _method_class(ids: MethodIds) -> type[Frame]:
 
 
 def _cut(payload: bytes, ids: MethodIds, layout: Layout) -> list[bytes]:
-    """The octets of each argument, without lengths. Together they must be the whole payload, as for RabbitMQ."""
+    """Return the octets of each argument, without lengths. They must cover the whole payload, as in RabbitMQ."""
     at = _IDS.size
     pieces = []
     for kind, _ in layout:
@@ -175,7 +175,7 @@ _READERS: dict[str, Callable[[bytes, MethodIds], Any]] = {
 # Writing
 
 def encode_method(channel: int, method: Frame) -> bytes:
-    """The whole frame of a method. Names are written as they are, whatever pamqp thinks of them.
+    """Return the whole frame of a method. Names are written unchanged, even if pamqp would refuse them.
 
     Raises ValueError for a short string of more than 255 octets or a table that cannot be encoded.
     """
@@ -210,39 +210,39 @@ _WRITERS: dict[str, Callable[[Any], bytes]] = {
 }
 
 
-# Answers whose pamqp classes refuse names that are allowed, already when they are constructed
+# Answers whose pamqp classes refuse allowed names in their constructors
 
 def pack_start(server_properties: Mapping[str, fields.Value], mechanisms: str, locales: str) -> bytes:
-    """connection.start of version 0-9. `mechanisms` and `locales` are separated by spaces. Spec: connection.start."""
+    """Pack connection.start, version 0-9; spaces separate `mechanisms` and `locales`. Spec: connection.start."""
     return _pack(0, Connection.Start, (0, 9, server_properties, mechanisms, locales))
 
 
 def pack_channel_open_ok(channel: int) -> bytes:
-    """channel.open-ok, whose one field is empty; pamqp would write "0" there. Spec: channel.open-ok."""
+    """Pack channel.open-ok, whose one field is empty; pamqp would write "0" there. Spec: channel.open-ok."""
     return _pack(channel, Channel.OpenOk, ("",))
 
 
 def pack_declare_ok(channel: int, queue: str, messages: int, consumers: int) -> bytes:
-    """queue.declare-ok. Spec: queue.declare-ok."""
+    """Pack queue.declare-ok. Spec: queue.declare-ok."""
     return _pack(channel, Queue.DeclareOk, (queue, messages, consumers))
 
 
 def pack_consume_ok(channel: int, tag: str) -> bytes:
-    """basic.consume-ok. Spec: basic.consume-ok."""
+    """Pack basic.consume-ok. Spec: basic.consume-ok."""
     return _pack(channel, Basic.ConsumeOk, (tag,))
 
 
 def pack_cancel(channel: int, tag: str, nowait: bool) -> bytes:
-    """basic.cancel, from the broker. RabbitMQ docs/consumer-cancel."""
+    """Pack a basic.cancel from the broker. RabbitMQ docs/consumer-cancel."""
     return _pack(channel, Basic.Cancel, (tag, nowait))
 
 
 def pack_cancel_ok(channel: int, tag: str) -> bytes:
-    """basic.cancel-ok. Spec: basic.cancel-ok."""
+    """Pack basic.cancel-ok. Spec: basic.cancel-ok."""
     return _pack(channel, Basic.CancelOk, (tag,))
 
 
 def pack_close(channel: int, code: int, text: str, class_id: int, method_id: int) -> bytes:
-    """channel.close, or on channel 0 connection.close. The text is cut to 255 octets. Spec: §2.3.7."""
+    """Pack channel.close, or connection.close on channel 0. The text is cut to 255 octets. Spec: §2.3.7."""
     method_class = Channel.Close if channel else Connection.Close
     return _pack(channel, method_class, (code, cut_reply_text(text), class_id, method_id))

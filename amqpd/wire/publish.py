@@ -1,7 +1,6 @@
-"""The arguments of basic.publish, decoded once for each that is not remembered.
+"""The arguments of basic.publish, decoded once for each value that is not in a cache.
 
-Owns nothing. `wire/publish_runs.py` cuts the octets out; `session/targets.py` asks what they say when it has not seen
-them before.
+Owns nothing. `wire/publish_runs.py` cuts out the octets; `session/targets.py` decodes those that it has not cached.
 
 Spec: basic.publish; the refusals are RabbitMQ's (`rabbit_framing`).
 """
@@ -15,7 +14,7 @@ from amqpd.errors import ConnectionException, ReplyCode
 
 
 class PublishArguments(NamedTuple):
-    """The arguments of a basic.publish; `names` is exchange and routing key as octets, ready for a delivery."""
+    """The arguments of a basic.publish; `names` is exchange and routing key as encoded, ready for a delivery."""
 
     exchange: str
     routing_key: str
@@ -25,9 +24,9 @@ class PublishArguments(NamedTuple):
 
 
 def read_publish(arguments: bytes) -> PublishArguments:
-    """Decode the arguments of a basic.publish, from the ticket on. Spec: basic.publish.
+    """Decode the arguments of a basic.publish, after the ticket. Spec: basic.publish.
 
-    Raises ConnectionException: FRAME_ERROR where they do not decode.
+    Raises ConnectionException: FRAME_ERROR if they cannot be decoded.
     """
     try:
         key_at = 3 + arguments[2]

@@ -1,7 +1,7 @@
-"""Publishes in a row, cut with as little work as can be: publishers mostly repeat themselves.
+"""Cuts publishes in a row with as little work as possible, since most publishers repeat themselves.
 
-A publish whose frames up to the body equal those of the one before costs one comparison instead of a parse, and heads
-that take turns cost one look into a dictionary. What is not as expected is left to the reader, frame by frame.
+A publish whose frames up to the body equal those of the previous one costs one comparison instead of a parse, and heads
+that alternate cost one dictionary look-up. Anything unexpected is left to the reader, frame by frame.
 
 Spec: basic.publish, §4.2.6.
 """
@@ -17,12 +17,12 @@ from amqpd.wire.contents import BASIC, BODY, FRAME_END, HEADER
 METHOD = 1
 PUBLISH = (BASIC << 16) | 40
 CONTENT_CLASS = BASIC << 16             # class 60 and weight 0, read as one number
-MOST_MISSES = 4                         # heads in a row that were not repeated; then nobody looks until the next read
-MOST_HEADS = 256                        # remembered on a connection
+MOST_MISSES = 4                         # heads in a row that did not repeat; then no cache until the next read
+MOST_HEADS = 256                        # cached for one connection
 
 method_head = struct.Struct(">BHII").unpack_from
-_content_head = struct.Struct(">BBHIIQ").unpack_from     # from the end octet of the method frame on
-_body_head = struct.Struct(">BBHI").unpack_from          # from the end octet of the header frame on
+_content_head = struct.Struct(">BBHIIQ").unpack_from     # from the end octet of the method frame
+_body_head = struct.Struct(">BBHI").unpack_from          # from the end octet of the header frame
 
 # What follows from the octets of a content's head: its properties, the size of its body, and its length.
 _Head = tuple[bytes, int, int]
@@ -31,25 +31,25 @@ _Turn = tuple[int, bytes, bytes, bytes, int, int]
 
 
 class PublishRuns:
-    """Cuts the whole publishes of one connection."""
+    """Cuts the complete publishes of one connection."""
 
     def __init__(self, max_body_size: int) -> None:
         self.max_body_size = max_body_size
         self._heads: dict[bytes, _Head] = {}        # of contents
-        self._turns: dict[bytes, _Turn] = {}        # heads of whole publishes that take turns
+        self._turns: dict[bytes, _Turn] = {}        # heads of whole publishes that alternate
         self._remembers = True
-        self._repeats = 0           # contents whose head was remembered, since the heads were last forgotten
+        self._repeats = 0           # contents whose head was cached, since the cache was last cleared
 
     def cut(
         self, octets: bytes, position: int, channel: int, frame_max: int
     ) -> tuple[list[PublishGroup], int]:
-        """Return the whole publishes in a row from here on, and where they end.
+        """Return the complete publishes in a row from here on, and where they end.
 
-        Stops without complaint at anything else, an error included: the frames are then looked at one by one.
+        Stops without an error at anything else, also at an invalid frame: the reader then takes frames one by one.
         """
         groups: list[PublishGroup] = []
         misses = 0
-        frame = arguments = b""     # of the publish before
+        frame = arguments = b""     # of the previous publish
         heads, turns = self._heads, self._turns
         try:
             while True:
@@ -62,7 +62,7 @@ class PublishRuns:
                     header = position + size + FRAME_OVERHEAD
                     frame = octets[position:header]
                     arguments = frame[11:-1]
-                # The header frame and the head of the body frame, if as long as the first octets say: seen before?
+                # Is the header frame with the head of the body frame cached, if it is as long as the first octets say?
                 key = octets[header - 1 : header + 15 + octets[header + 6]]
                 known = heads.get(key)
                 if known is None:
@@ -79,7 +79,7 @@ class PublishRuns:
                 contents = [octets[header:stop]]
                 groups.append((arguments, properties, body_size, contents))
                 if misses > MOST_MISSES:
-                    # Heads that take turns are mostly equally long: then one look tells all of a publish.
+                    # Heads that alternate mostly have equal lengths: then one look-up identifies a whole publish.
                     head = octets[position : stop - body_size - 1]
                     if body_size and self._remembers:
                         if len(turns) >= MOST_HEADS:
@@ -95,7 +95,7 @@ class PublishRuns:
                         groups.append((arguments, properties, body_size, [octets[header:stop]]))
                         position = stop
                     continue
-                # The whole publish again, but for its body? Then a comparison is all it takes.
+                # The same publish again, except for its body? Then one comparison is enough.
                 head = octets[position : stop - body_size - 1 if body_size else stop]
                 length, header = stop - position, header - position
                 position = stop
@@ -108,13 +108,13 @@ class PublishRuns:
                     position = stop
                     misses = 0
         except (struct.error, IndexError):
-            pass        # the last one is not whole yet
+            pass        # the last one is incomplete
         return groups, position
 
     def _head(self, octets: bytes, header: int, channel: int, frame_max: int) -> _Head | None:
-        """What a content of at most one body frame is made of, from where its header frame begins.
+        """Return the head of a content with at most one body frame, from the beginning of its header frame.
 
-        None where it is not one, or is wrong; struct.error where it is not whole yet.
+        None if it is another frame or invalid; struct.error if it is incomplete.
         """
         end, kind, number, header_size, class_id, body_size = _content_head(octets, header - 1)
         if (end != FRAME_END or kind != HEADER or number != channel or class_id != CONTENT_CLASS
@@ -131,7 +131,7 @@ class PublishRuns:
         return octets[header + 19 : body - 1], body_size, length
 
     def _remember(self, key: bytes, head: _Head) -> None:
-        """Note the head of a content; a publisher whose heads are never the same again is not asked any more."""
+        """Cache the head of a content; a publisher whose heads never repeat is no longer cached."""
         properties, body_size, _ = head
         if not body_size or len(key) != len(properties) + 28 or not self._remembers:
             return
@@ -142,6 +142,6 @@ class PublishRuns:
         self._heads[key] = head
 
     def clear(self) -> None:
-        """Forget what was remembered."""
+        """Clear the cache."""
         self._heads.clear()
         self._turns.clear()

@@ -1,9 +1,9 @@
-"""Octets in, commands out: cuts whole commands from what a socket gave, and refuses what is not a frame.
+"""Octets in, commands out: cuts complete commands from the octets of a socket, and refuses invalid frames.
 
 Owns the receive buffer of one connection. Knows frames and the layout of basic.publish, basic.ack and contents; every
-other method it hands on as it stands. It does not know whether a channel is open or a queue exists.
+other method is passed on undecoded. It does not know whether a channel is open or a queue exists.
 
-Publishes and acks are the hot path, so they come in runs: see `publish_runs.py`. Contents that are not whole are in
+Publishes and acks are the hot path, so they come in runs: see `publish_runs.py`. Incomplete contents are in
 `contents.py`.
 
 Always true between calls: at most one incomplete frame is kept, never more than `frame_max` octets of it.
@@ -43,15 +43,15 @@ _acks = struct.Struct(">11sQBB")
 
 
 def _all_wanted(channel: int, arguments: bytes) -> bool:
-    """Every publish is wanted."""
+    """Want every publish."""
     return True
 
 
 class Reader:
-    """Cuts the commands of one connection. `frame_max` is raised to what was negotiated after tune-ok.
+    """Cuts the commands of one connection. `frame_max` is raised to the negotiated value after tune-ok.
 
-    `is_wanted` is asked, by channel and arguments, when a publish begins that is not whole. `gathered_limit` says how
-    many octets of bodies may be half received, where no single one may be larger.
+    `is_wanted` is called with channel and arguments when an incomplete publish begins. `gathered_limit` is how many
+    octets of incomplete bodies are allowed, unless a single body may be larger.
     """
 
     def __init__(
@@ -68,24 +68,24 @@ class Reader:
         self._publish_runs = PublishRuns(max_body_size)
 
     def commands(self, data: bytes | memoryview) -> Iterator[Command]:
-        """The commands that are whole with these octets, in order; what is left waits for the next call.
+        """Yield the commands that are complete with these octets, in order; the rest is kept for the next call.
 
-        Lazily, so that a command can change what the next ones are held against. Raises ConnectionException
-        at the place where the octets stop making sense; everything before it has been handed out by then.
+        Lazily, so that a command can change how the next ones are checked. Raises ConnectionException at the first
+        invalid octets, after everything before them has been yielded.
         """
         if self._contents.body_missing:
             taken, command = self._contents.take_body(data, self.frame_max)
-            data = bytes(data[taken:])      # whoever asked may go on later, when the buffer has been used again
+            data = bytes(data[taken:])      # the caller may go on after the buffer has been reused
             if command is not None:
                 yield command
         yield from self._commands(data)
 
     def skip_contents(self) -> None:
-        """Forget what has come of contents, and keep nothing that is still to come of them."""
+        """Drop what has arrived of contents, and skip what is still to come of them."""
         self._contents.skip()
 
     def close(self) -> None:
-        """Forget all that has come and made no command: nothing more will come."""
+        """Drop all octets that have made no command: nothing more will arrive."""
         self._contents.close()
         self._tail.clear()
         self._publish_runs.clear()
@@ -93,18 +93,18 @@ class Reader:
 
     @property
     def is_inside_content(self) -> bool:
-        """Whether a content has begun and is not whole."""
+        """Whether a content is incomplete."""
         return bool(self._contents.by_channel)
 
     def direct_room(self) -> memoryview | None:
-        """Where the socket may write the next octets itself, while most of a large body is still to come.
+        """Return where the socket may write the next octets itself, while most of a large body is still missing.
 
         Then `direct_commands` takes the place of `commands`.
         """
         return self._contents.direct_room()
 
     def direct_commands(self, size: int) -> Iterator[Command]:
-        """As `commands`, after the socket has written that many octets into `direct_room`."""
+        """Do as `commands`, after the socket has written that many octets into `direct_room`."""
         data = self._contents.place(size)
         taken, command = self._contents.take_body(data, self.frame_max, is_in_place=True)
         others = bytes(data[taken:])
@@ -124,7 +124,7 @@ class Reader:
             try:
                 kind, channel, size, method = method_head(octets, position)
             except struct.error:
-                kind = method = 0       # shorter than a method: a heartbeat, or not whole yet
+                kind = method = 0       # shorter than a method: a heartbeat, or incomplete
             if kind == METHOD and method == PUBLISH and channel not in by_channel:
                 groups, position = self._publish_runs.cut(octets, position, channel, self.frame_max)
                 if groups:
@@ -154,7 +154,7 @@ class Reader:
                 yield command
 
     def _with_tail(self, data: bytes | memoryview) -> bytes | None:
-        """What was left before and what came now, or None while the frame at the front is still not whole."""
+        """Return the kept octets and the new ones together, or None while the first frame is still incomplete."""
         if not self._tail:
             return bytes(data)
         self._tail += data
@@ -165,7 +165,7 @@ class Reader:
         return octets
 
     def _acks(self, octets: bytes, position: int, channel: int) -> tuple[list[tuple[int, int]], int]:
-        """The whole acks in a row from here on, and where they end."""
+        """Return the complete acks in a row from here on, and where they end."""
         head = _ack_head.pack(METHOD, channel, 13, ACK)
         stop = position + (len(octets) - position) // _acks.size * _acks.size
         tags: list[tuple[int, int]] = []
@@ -176,7 +176,7 @@ class Reader:
         return tags, position + len(tags) * _acks.size
 
     def _frame_stop(self, octets: bytes, position: int) -> int | None:
-        """Where the frame at `position` ends, or None if it is not whole; `_needed` then says how much it takes."""
+        """Return where the frame at `position` ends, or None if it is incomplete; `_needed` is then set to its size."""
         if len(octets) - position < 7:
             self._needed = 7
             return None
@@ -193,7 +193,7 @@ class Reader:
         return position + self._needed
 
     def _frame(self, octets: bytes, position: int, stop: int) -> Command | None:
-        """One frame by itself; the command it completes, if any."""
+        """Take one frame by itself; return the command that it completes, if any."""
         kind, channel, size = frame_head(octets, position)
         payload = octets[position + 7 : stop - 1]
         if octets[stop - 1] != FRAME_END:

@@ -1,7 +1,7 @@
 """Commands out, octets: the frames of the hot path, packed without pamqp and without its limits on names.
 
-Owns nothing. A delivery is a ready-made front per consumer and route, the delivery tag, a ready-made back,
-and the content as it arrived. The rare methods are packed in `wire/methods.py`.
+Owns nothing. A delivery is four parts: a front made once for each consumer and route, the delivery tag, a back made
+once, and the content as it arrived. The rare methods are packed in `wire/methods.py`.
 
 Spec: §4.2; basic.deliver, basic.get-ok, basic.return, basic.ack.
 """
@@ -22,8 +22,8 @@ _RETURN_CODE = struct.Struct(">H")
 _TAG = struct.Struct(">Q")
 _COUNT = struct.Struct(">I")
 _NO_ROUTE = _RETURN_CODE.pack(312) + b"\x08NO_ROUTE"
-SHARED = 64 * 1024      # octets of a content, from which on its copies for other channels share the body
-LEAST_PIECE = 1_024     # octets that a piece of a body has on average, or it is copied: each costs some 250
+SHARED = 64 * 1024      # octets of a content, from which on copies for other channels share the body
+LEAST_PIECE = 1_024     # average octets in a piece of a body, else it is copied: each piece costs some 250
 
 pack_tag = _TAG.pack
 
@@ -34,11 +34,11 @@ class DeliveryHead(NamedTuple):
     front: bytes
     back: bytes
     back_redelivered: bytes
-    content_fits: bool          # the content frames can be sent as they are
+    content_fits: bool          # the content frames can be sent unchanged
 
 
 def delivery_head(channel: int, frame_max: int, consumer_tag: bytes, route: Route) -> DeliveryHead:
-    """The head of every delivery of this route to this consumer; `consumer_tag` is a packed short string."""
+    """Return the head of every delivery of this route to this consumer; `consumer_tag` is a packed short string."""
     size = 4 + len(consumer_tag) + 9 + len(route.octets)
     back = route.octets + b"\xce"
     return DeliveryHead(
@@ -50,7 +50,7 @@ def delivery_head(channel: int, frame_max: int, consumer_tag: bytes, route: Rout
 
 
 def refit_content(message: Message, channel: int, frame_max: int) -> bytes:
-    """The content frames of a message, numbered for this channel and cut for this frame-max."""
+    """Return the content frames of a message, numbered for this channel and cut for this frame-max."""
     content, route = message.content, message.route
     if len(content) > frame_max and route.frame_max > frame_max:
         return pack_content(channel, frame_max, message.properties, message.body)
@@ -67,9 +67,9 @@ def refit_content(message: Message, channel: int, frame_max: int) -> bytes:
 
 
 def content_pieces(message: Message, channel: int, frame_max: int, properties: bytes | None = None) -> list[bytes]:
-    """The content frames as of `refit_content`, in pieces; with `properties` these stand for the message's own.
+    """Return the content frames as `refit_content`, in pieces; `properties` replaces the message's own, if given.
 
-    The pieces of a large content share the octets of its body: whoever it is sent to, it is in memory once.
+    The pieces of a large content share the octets of its body, so that it is in memory only once for all receivers.
     """
     content, start = message.content, message.body_start
     frames = (len(content) - start - message.body_size) // FRAME_OVERHEAD
@@ -88,7 +88,7 @@ def content_pieces(message: Message, channel: int, frame_max: int, properties: b
     while start < len(content):
         stop = start + 7 + _FRAME_HEAD.unpack_from(content, start)[2]
         for at in range(start + 7, stop, step):
-            piece = cast(bytes, octets[at : min(at + step, stop)])      # all that is done with it is to send it
+            piece = cast(bytes, octets[at : min(at + step, stop)])      # it is only sent
             pieces += (before + _FRAME_HEAD.pack(3, channel, len(piece)), piece)
             before = _END
         start = stop + 1
@@ -97,7 +97,7 @@ def content_pieces(message: Message, channel: int, frame_max: int, properties: b
 
 
 def pack_get_ok(channel: int, tag: int, *, redelivered: bool, route: Route, left: int) -> bytes:
-    """The method frame of a basic.get-ok; `left` is how many messages are still ready. The content follows."""
+    """Pack the method frame of a basic.get-ok; `left` is how many messages are still ready. The content follows."""
     return b"".join((
         _METHOD_HEAD.pack(1, channel, 4 + 9 + len(route.octets) + 4, 60, 71),
         _TAG.pack(tag),
@@ -109,16 +109,16 @@ def pack_get_ok(channel: int, tag: int, *, redelivered: bool, route: Route, left
 
 
 def pack_return(channel: int, route: Route) -> bytes:
-    """The method frame of a basic.return with NO_ROUTE. The content follows."""
+    """Pack the method frame of a basic.return with NO_ROUTE. The content follows."""
     size = 4 + len(_NO_ROUTE) + len(route.octets)
     return b"".join((_METHOD_HEAD.pack(1, channel, size, 60, 50), _NO_ROUTE, route.octets, b"\xce"))
 
 
 def pack_confirm(channel: int, sequence: int, *, multiple: bool) -> bytes:
-    """A basic.ack to a publisher."""
+    """Pack a basic.ack to a publisher."""
     return _ANSWER.pack(1, channel, 13, 60, 80, sequence, multiple, 0xCE)
 
 
 def pack_refusal(channel: int, sequence: int) -> bytes:
-    """A basic.nack to a publisher. RabbitMQ sets the requeue bit, and so do we; clients ignore it."""
+    """Pack a basic.nack to a publisher. It has the requeue bit, as RabbitMQ's; clients ignore it."""
     return _ANSWER.pack(1, channel, 13, 60, 120, sequence, 2, 0xCE)
