@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 
 from amqpd.server.guard import guard
 from amqpd.session.connection import Session
 
-MOST_TOLD_AT_ONCE = 64      # sessions, of answers in a turn
+MOST_TOLD_AT_ONCE = 64      # channels, of acks in a turn
 
 
 class CommitWaiters:
-    """Tells them of commits until they wait no more, in the order in which they began to wait."""
+    """Tells them of commits until they wait no more."""
 
     def __init__(self) -> None:
         self._waiting: dict[Session, None] = {}
@@ -29,18 +30,23 @@ class CommitWaiters:
 
     def on_commit(self, batch: int) -> None:
         """Tell them that this batch and all before it are on disk."""
-        self._tell(lambda session: session.on_commit(batch))
-
-    def on_answered(self, number: int) -> None:
-        """Tell them that consumers have taken over all messages up to this number.
-
-        That is done in nearly every turn, so where there are many of them they hear of it with the commit.
-        """
-        if len(self._waiting) <= MOST_TOLD_AT_ONCE:
-            self._tell(lambda session: session.on_answered(number))
-
-    def _tell(self, act: Callable[[Session], None]) -> None:
         for session in list(self._waiting):
-            guard(session, act, session)
+            guard(session, session.on_commit, batch)
             if not session.awaits_commit:
                 self.remove(session)
+
+    def on_answered(self, first_pending: Callable[[int], int]) -> None:
+        """Tell them that consumers have acked messages; see store/pending_confirms.py.
+
+        That is done in nearly every turn, so where they have many channels a few of them are told, in turn. The others
+        hear of it later, or with the commit.
+        """
+        left = MOST_TOLD_AT_ONCE
+        for session in list(islice(self._waiting, MOST_TOLD_AT_ONCE)):
+            left -= max(1, session.unconfirmed_channels)
+            guard(session, session.on_answered, first_pending)
+            self.remove(session)
+            if session.awaits_commit:
+                self.add(session)       # as the last one
+            if left <= 0:
+                return

@@ -219,12 +219,11 @@ class Committer:
             await asyncio.sleep(FILES_CHECKED_S)
 
     def tell_of_answers(self) -> None:
-        """Let what was published be confirmed as far as consumers have taken it over, and nobody else is owed it."""
-        if self._journal.failure is not None or not self._turn.is_awaiting:
-            return
-        number = self._journal.pending_confirms.safe_number()
-        if number is not None:
-            self._turn.on_answered(number)
+        """Have messages confirmed that are not on disk, if consumers have acked them in every queue."""
+        if self._journal.failure is None and self._turn.is_awaiting:
+            pending = self._journal.pending_confirms
+            if pending.take_news():
+                self._turn.on_answered(pending.first_pending)
 
     async def wait_committed(self) -> None:
         """Return once all that has been recorded so far is on disk."""

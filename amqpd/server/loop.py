@@ -313,9 +313,9 @@ class LoopTurn:
         self._flush(self.now_ms())
         self.schedule()
 
-    def on_answered(self, number: int) -> None:
-        """Nobody is owed a message up to this number any more: tell the sessions that wait for their commit."""
-        self._waiters.on_answered(number)
+    def on_answered(self, first_pending: Callable[[int], int]) -> None:
+        """Tell sessions that wait for a commit that consumers have acked messages; see store/pending_confirms.py."""
+        self._waiters.on_answered(first_pending)
 
     @property
     def is_awaiting(self) -> bool:

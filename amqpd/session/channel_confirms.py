@@ -12,7 +12,7 @@ Spec: RabbitMQ's confirm.select; RabbitMQ docs/confirms.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from amqpd.wire.writer import pack_confirm, pack_refusal
@@ -78,14 +78,20 @@ class ChannelConfirms:
         if self._ready > self._confirmed:
             self._channel.outbox_has_confirms()
 
-    def on_answered(self, number: int) -> None:
-        """Confirm messages up to this number, whether they are on disk or not: consumers have taken them over."""
+    def on_answered(self, first_pending: Callable[[int], int]) -> None:
+        """Confirm messages up to the first one of this channel that is neither on disk nor acked by consumers.
+
+        `first_pending` finds it, from a message's number on; see store/pending_confirms.py.
+        """
         pending = self._pending
-        while pending and pending[0][2] <= number:
-            self._ready = pending.popleft()[1]
-        if pending:
+        while pending:
             _, sequence, last = pending[0]
-            self._ready = max(self._ready, sequence - (last - number))
+            number = first_pending(last - (sequence - self._ready) + 1)
+            if number <= last:
+                self._ready = sequence - (last - number) - 1
+                break
+            self._ready = sequence
+            pending.popleft()
         if self._ready > self._confirmed:
             self._channel.outbox_has_confirms()
 

@@ -9,7 +9,10 @@ RabbitMQ docs/confirms.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Protocol
+
+MOST_TOLD_AT_ONCE = 64      # channels, of acks in a turn
 
 
 class Confirming(Protocol):
@@ -25,8 +28,8 @@ class Confirming(Protocol):
     def on_commit(self, batch: int) -> None:
         """This batch and all before it are on disk."""
 
-    def on_answered(self, number: int) -> None:
-        """Nobody is owed a message up to this number any more."""
+    def on_answered(self, first_pending: Callable[[int], int]) -> None:
+        """Consumers have acked messages; see store/pending_confirms.py."""
 
 
 class Confirms:
@@ -62,17 +65,16 @@ class Confirms:
         """Tell those who wait that this batch and all before it are on disk."""
         for channel in list(self.awaiting):
             channel.on_commit(batch)
-            self._forget_confirmed(channel)
+            if not channel.awaits_commit:
+                del self.awaiting[channel]
 
-    def on_answered(self, number: int) -> None:
-        """Tell those who wait that consumers have taken over all messages up to this number."""
-        for channel in list(self.awaiting):
-            channel.on_answered(number)
-            self._forget_confirmed(channel)
-
-    def _forget_confirmed(self, channel: Confirming) -> None:
-        if not channel.awaits_commit:
+    def on_answered(self, first_pending: Callable[[int], int]) -> None:
+        """Tell a few of those who wait, in turn, that consumers have acked messages; see store/pending_confirms.py."""
+        for channel in list(islice(self.awaiting, MOST_TOLD_AT_ONCE)):
+            channel.on_answered(first_pending)
             del self.awaiting[channel]
+            if channel.awaits_commit:
+                self.awaiting[channel] = None       # as the last one
 
     def forget(self, channel: Confirming) -> None:
         """Forget a channel that has ended."""

@@ -18,7 +18,7 @@ Spec: §2.2.4, §4.2, §4.8; connection class; RabbitMQ docs/heartbeats.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from amqpd.broker.access import User
 from amqpd.broker.broker import Broker
@@ -122,9 +122,14 @@ class Session:
         self.outbox.on_commit(batch)
         state.confirms.on_commit(batch)
 
-    def on_answered(self, number: int) -> None:
-        """Nobody is owed a message up to this number any more: what was published may be confirmed."""
-        self.state.confirms.on_answered(number)
+    def on_answered(self, first_pending: Callable[[int], int]) -> None:
+        """Confirm what consumers have acked, though it is not on disk; see store/pending_confirms.py."""
+        self.state.confirms.on_answered(first_pending)
+
+    @property
+    def unconfirmed_channels(self) -> int:
+        """How many channels have confirms that wait for a commit."""
+        return len(self.state.confirms.awaiting)
 
     @property
     def awaits_commit(self) -> bool:

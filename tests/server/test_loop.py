@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,12 +26,13 @@ class FakeSession:
         self.is_read = True
         self.heard: list[int] = []
         self.answered = 0
+        self.unconfirmed_channels = 1
 
     def on_commit(self, batch: int) -> None:
         self.heard.append(batch)
 
-    def on_answered(self, number: int) -> None:
-        self.answered = number
+    def on_answered(self, first_pending: Callable[[int], int]) -> None:
+        self.answered = first_pending(1)
 
     @property
     def awaits_commit(self) -> bool:
@@ -186,7 +188,7 @@ def test_publishers_are_told_of_answers_before_they_are_flushed(
     turn.commit_awaited(session)
 
     def tell() -> None:
-        turn.on_answered(7)
+        turn.on_answered(lambda number: 7)
         turn.output_ready(session)
 
     turn.committer.tell_of_answers = tell
@@ -195,17 +197,20 @@ def test_publishers_are_told_of_answers_before_they_are_flushed(
     assert (session.answered, turn.is_awaiting, log) == (7, False, ["flush protocol", "take"])
 
 
-def test_very_many_publishers_hear_of_answers_with_the_commit(turn: Any) -> None:
-    sessions = [FakeSession(1) for _ in range(MOST_TOLD_AT_ONCE + 1)]
-    for session in sessions[1:]:
-        turn.commit_awaited(session)
-    turn.on_answered(7)
-    assert all(session.answered == 7 for session in sessions[1:])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_of_very_many_publishers_a_few_hear_of_acks_at_once_and_all_in_turn(turn: Any, channels: int) -> None:
+    sessions = [FakeSession(1) for _ in range(2 * MOST_TOLD_AT_ONCE // channels)]
     for session in sessions:
+        session.unconfirmed_channels = channels
+        turn.commit_awaited(session)
+    half = len(sessions) // 2
+    turn.on_answered(lambda number: 7)
+    assert [session.answered for session in sessions] == half * [7] + half * [0]
+    for session in sessions[:half]:
         session.answered = 0
         turn.commit_awaited(session)
-    turn.on_answered(8)
-    assert not any(session.answered for session in sessions)
+    turn.on_answered(lambda number: 8)
+    assert [session.answered for session in sessions] == half * [0] + half * [8]
 
 
 def test_output_that_comes_of_flushing_is_seen_to_in_another_pass(turn: Any, loop: FakeLoop, log: list[str]) -> None:

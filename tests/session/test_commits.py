@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from pamqp.commands import Basic, Confirm, Connection, Exchange, Queue, Tx
 from pamqp.heartbeat import Heartbeat
@@ -118,10 +120,48 @@ def test_a_connection_that_goes_before_the_commit_is_not_missed(confirming: Talk
 
 # Confirms of what was answered before it was on disk
 
+def pending_from(first: int) -> Callable[[int], int]:
+    """Return what tells that all messages before this one, and no other, are on disk or acked."""
+    return lambda number: max(number, first)
+
+
+def declare_at_once(confirming: Talk, queue: str) -> None:
+    confirming.stage.commits_at_once = True
+    confirming.client(Queue.Declare(queue=queue, durable=True)).hear(Queue.DeclareOk)
+    confirming.stage.commits_at_once = False
+
+
+def test_a_message_that_was_acked_is_confirmed_though_others_wait_for_the_disk(confirming: Talk) -> None:
+    declare_at_once(confirming, "e")
+    other = confirming.stage.client().open_channel()
+    other.client(Confirm.Select()).hear(Confirm.SelectOk)
+    other.publish("e", *100 * [b"flood"], persistent=True).nothing()
+    confirming.client(Basic.Consume(queue="d", consumer_tag="c")).hear(Basic.ConsumeOk)
+    confirming.publish("d", b"a", persistent=True).hear(Basic.Deliver)
+    confirming.client(Basic.Ack(1)).hear(Basic.Ack)
+    other.nothing().stage.commit()
+    other.broker(Basic.Ack(100, True))
+
+
+def test_a_run_is_confirmed_up_to_the_first_message_that_was_not_acked(confirming: Talk) -> None:
+    declare_at_once(confirming, "e")
+    other = confirming.stage.client().open_channel()
+    other.client(Basic.Consume(queue="d", consumer_tag="c")).hear(Basic.ConsumeOk)
+    confirming.publish("e", b"in the way", persistent=True).stage.commit()
+    confirming.broker(Basic.Ack(1))
+    confirming.publish("d", *5 * [b"a"], persistent=True).nothing()
+    assert len(other.hear_all()) == 5
+    for tag, confirmed in ((3, []), (1, [Basic.Ack(2)]), (2, [Basic.Ack(4, True)]), (5, []), (4, [Basic.Ack(6, True)])):
+        other.client(Basic.Ack(tag))
+        confirming.broker(*confirmed).nothing()
+    confirming.stage.commit()
+    confirming.nothing()
+
+
 def test_what_nobody_is_owed_any_more_is_confirmed_before_it_is_on_disk(confirming: Talk) -> None:
     first = confirming.stage.broker.next_message_number
     confirming.publish("d", b"a", b"b", b"c", persistent=True).nothing()
-    confirming.session.on_answered(first + 1)
+    confirming.session.on_answered(pending_from(first + 2))
     confirming.stage.end_turn()
     confirming.broker(Basic.Ack(2, True)).nothing().stage.commit()
     confirming.broker(Basic.Ack(3))
@@ -132,10 +172,10 @@ def test_an_answer_confirms_nothing_twice_and_nothing_that_came_later(confirming
     confirming.publish("d", b"a", persistent=True).publish("d", b"b", persistent=True).stage.commit()
     confirming.broker(Basic.Ack(2, True))
     confirming.publish("d", b"c", persistent=True)
-    for number in (first - 1, first, first + 1):
-        confirming.session.on_answered(number)
+    for number in (first, first + 1, first + 2):
+        confirming.session.on_answered(pending_from(number))
         confirming.stage.end_turn()
-    confirming.nothing().session.on_answered(first + 2)
+    confirming.nothing().session.on_answered(pending_from(first + 3))
     confirming.stage.end_turn()
     confirming.broker(Basic.Ack(3)).stage.commit()
     confirming.nothing()
@@ -146,7 +186,7 @@ def test_runs_of_two_channels_are_confirmed_each_as_far_as_nobody_is_owed_them(c
     first = confirming.stage.broker.next_message_number
     for channel in (1, 2, 1):
         confirming.publish("d", b"a", b"b", persistent=True, channel=channel)
-    confirming.nothing().session.on_answered(first + 4)
+    confirming.nothing().session.on_answered(pending_from(first + 5))
     confirming.stage.end_turn()
     confirming.broker(Basic.Ack(3, True), channel=1).broker(Basic.Ack(2, True), channel=2).nothing().stage.commit()
     confirming.broker(Basic.Ack(4))
@@ -154,9 +194,10 @@ def test_runs_of_two_channels_are_confirmed_each_as_far_as_nobody_is_owed_them(c
 
 def test_a_transient_message_is_confirmed_with_the_persistent_one_before_it(confirming: Talk) -> None:
     first = confirming.stage.broker.next_message_number
-    confirming.publish("d", b"a", persistent=True).publish("t", b"b").nothing().session.on_answered(first)
+    confirming.publish("d", b"a", persistent=True).publish("t", b"b").nothing()
+    confirming.session.on_answered(pending_from(first + 1))
     confirming.stage.end_turn()
-    confirming.broker(Basic.Ack(1)).nothing().session.on_answered(first + 1)
+    confirming.broker(Basic.Ack(1)).nothing().session.on_answered(pending_from(first + 2))
     confirming.stage.end_turn()
     confirming.broker(Basic.Ack(2))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from amqpd.session.confirms import Confirms
+from collections.abc import Callable
+
+from amqpd.session.confirms import MOST_TOLD_AT_ONCE, Confirms
 
 
 class FakePublishing:
-    """Waits for one batch, or until nobody is owed one message."""
+    """Waits for one batch, or until consumers have acked one message."""
 
     def __init__(self, log: list[str], name: str, batch: int = 1) -> None:
         self.log = log
@@ -20,8 +22,9 @@ class FakePublishing:
     def on_commit(self, batch: int) -> None:
         self.awaits_commit = batch < self.batch
 
-    def on_answered(self, number: int) -> None:
-        self.awaits_commit = number < self.batch
+    def on_answered(self, first_pending: Callable[[int], int]) -> None:
+        self.log.append(f"answered {self.name}")
+        self.awaits_commit = first_pending(self.batch) == self.batch
 
 
 def new_confirms(log: list[str]) -> Confirms:
@@ -50,10 +53,21 @@ def test_the_commit_is_asked_for_whenever_the_first_channel_begins_to_wait() -> 
     assert log == ["commit"]
     confirms.on_commit(1)
     assert [*confirms.awaiting] == [two]
-    confirms.on_answered(2)
+    confirms.on_answered(lambda number: number + 1)
     assert not confirms.awaiting
     confirms.await_commit(one)
-    assert log == ["commit", "commit"]
+    assert log == ["commit", "answered two", "commit"]
+
+
+def test_of_very_many_channels_a_few_are_told_at_once_of_acks_and_all_in_turn() -> None:
+    log: list[str] = []
+    confirms = new_confirms(log)
+    for place in range(2 * MOST_TOLD_AT_ONCE):
+        confirms.await_commit(FakePublishing(log, str(place)))
+    for _ in range(2):
+        confirms.on_answered(lambda number: number)
+    assert log[1:] == [f"answered {place}" for place in range(2 * MOST_TOLD_AT_ONCE)]
+    assert len(confirms.awaiting) == 2 * MOST_TOLD_AT_ONCE
 
 
 def test_a_channel_that_has_ended_is_told_nothing() -> None:

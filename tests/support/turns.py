@@ -55,9 +55,9 @@ class StageCommitter:
         """See server/loop.py."""
         stage = self._stage
         if stage.journal.failure is None and stage.loop_turn.is_awaiting:
-            number = stage.journal.pending_confirms.safe_number()
-            if number is not None:
-                stage.loop_turn.on_answered(number)
+            pending = stage.journal.pending_confirms
+            if pending.take_news():
+                stage.loop_turn.on_answered(pending.first_pending)
 
     def take(self) -> None:
         """See server/loop.py."""
