@@ -1,1 +1,1 @@
-"""The room that waits: sockets, clocks, signals and the thread that commits."""
+"""The event loop and the process: sockets, clocks, signals, and the thread that commits."""

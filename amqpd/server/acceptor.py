@@ -1,7 +1,7 @@
-"""Listening sockets: clients are accepted a few in a turn, and only while there is room for more.
+"""Accept clients at listening sockets: a few in a turn, and only while there is room for more.
 
-Owns the sockets that it is given. Where there is no room, and where the system has no descriptor, accepting pauses;
-newcomers wait in the kernel's backlog meanwhile, and are not refused.
+Owns the sockets that it is given. Without room, and when the system has no descriptor left, accepting pauses; new
+clients wait in the kernel's backlog meanwhile, and are not refused.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ PAUSE_S = 0.1
 
 
 class Acceptor:
-    """`on_client` gets the socket of a client and its address.
+    """Accepts clients; `on_client` gets the socket and the address of each.
 
-    `has_room` tells whether there is a place for one more; `make_room` is asked for one when somebody waits for it.
+    `has_room` tells whether one more client can be accepted; `make_room` tries to make room when a client waits.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Acceptor:
         self._sparing_log = SparingLog(log)
 
     def listen(self, sockets: Iterable[socket.socket]) -> None:
-        """Accept clients at these sockets, which are bound. Raises OSError; none of them is used then."""
+        """Accept clients at these bound sockets. Raises OSError; then none of them is used."""
         sockets = list(sockets)
         for bound in sockets:
             bound.listen(BACKLOG)
@@ -49,7 +49,7 @@ class Acceptor:
             self._resume()
 
     def stop(self) -> None:
-        """Accept nobody any more."""
+        """Stop accepting clients."""
         if self._pause is not None:
             self._pause.cancel()
         for listener in self._listeners:
@@ -58,7 +58,7 @@ class Acceptor:
         self._listeners.clear()
 
     def _accept(self, listener: socket.socket) -> None:
-        """Accept some of the clients that wait; where there are more, the loop calls again in its next turn."""
+        """Accept some of the waiting clients; for the others the event loop calls again in its next turn."""
         if not self._make_room():
             self._wait()
             return
@@ -69,7 +69,7 @@ class Acceptor:
                 return
             except OSError as error:
                 self._sparing_log.warning(
-                    "no client can be accepted for now: %s", error.strerror or type(error).__name__)
+                    "cannot accept clients for now: %s", error.strerror or type(error).__name__)
                 self._wait()
                 return
             connection.setblocking(False)

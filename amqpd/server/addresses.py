@@ -1,6 +1,6 @@
-"""The addresses that clients connect to: bound before anything is created, and described where they cannot be.
+"""The addresses that clients connect to: bind them before anything is created, and describe why that fails.
 
-A bound socket does not accept clients yet. It holds the address, so that a start which cannot have it fails before
+A bound socket does not accept clients yet. It reserves the address, so that a start without the address fails before
 there is a data directory, and it costs nothing if the start fails later.
 """
 
@@ -18,7 +18,7 @@ LISTEN_OPTION = "--listen HOST:PORT"
 
 
 async def bind(host: str, port: int) -> list[socket.socket]:
-    """Bind a socket to each address of this host; port 0 takes a free one. Raises OSError, and leaves none open."""
+    """Bind a socket to each address of this host; port 0 takes a free port. Raises OSError; then none is open."""
     found = await asyncio.get_running_loop().getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     with contextlib.ExitStack() as opened:
@@ -49,24 +49,24 @@ def _bind(unbound: socket.socket, address: Any) -> socket.socket:
 
 
 def describe_address(address: tuple[str, int]) -> str:
-    """Return an address as it stands in a URL."""
+    """Return an address as it is written in a URL."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def describe_failure(listener: str, port: int, error: OSError) -> str:
-    """Return one line about an address that cannot be had: which, why, and the remedy that fits the reason."""
+    """Return one line about an address that cannot be bound: the address, the reason, and the remedy."""
     if isinstance(error, socket.gaierror):
         return (f"cannot listen on {listener}: {error.strerror}; use a host name that can be resolved, or an "
                 "IP address of this machine")
     reason = os.strerror(error.errno or 0)
     if error.errno == EADDRINUSE:
-        remedy = f"end the program that uses it, or choose another address with {LISTEN_OPTION}"
+        remedy = f"stop the program that uses it, or choose another address with {LISTEN_OPTION}"
     elif error.errno in (EACCES, EPERM) and port < FIRST_UNPRIVILEGED_PORT:
-        remedy = (f"ports below {FIRST_UNPRIVILEGED_PORT} need privileges: choose a higher one with {LISTEN_OPTION}, "
+        remedy = (f"ports below {FIRST_UNPRIVILEGED_PORT} need privileges: choose a higher port with {LISTEN_OPTION}, "
                   "or grant the right (on Linux: CAP_NET_BIND_SERVICE)")
     elif error.errno == EADDRNOTAVAIL:
-        remedy = (f"this machine has no such address: use one that it has, 0.0.0.0 for all, with {LISTEN_OPTION}")
+        remedy = (f"this machine has no such address: use one that it has, or 0.0.0.0 for all, with {LISTEN_OPTION}")
     else:
         remedy = f"choose another address with {LISTEN_OPTION}"
     return f"cannot listen on {listener}: {reason}; {remedy}"

@@ -1,10 +1,10 @@
-"""The memory alarm and the disk alarm: when they are on, and who is told.
+"""The memory alarm and the disk alarm: when they are raised, and when they clear.
 
-Owns the limits, which operators may change while the broker runs, and what is looked at when. What an alarm does to
-a client is in `session/connection.py`.
+Owns the limits, which operators may change while the broker runs, and decides when memory and disk are measured. The
+effect of an alarm on a client is in `session/connection.py`.
 
-Always true between calls: the turn has a reason exactly while an alarm is on. The disk's is on while less than the
-limit is free, and while the ballast is spent: until that is whole again nothing stands between the store and a full
+Always true between calls: the turn has a reason exactly while an alarm is raised. The disk alarm is raised while less
+than the limit is free, and while the ballast is spent: until it is rebuilt, nothing protects the store from a full
 disk.
 
 RabbitMQ docs/alarms, docs/memory, docs/disk-alarms; rabbit_alarm, vm_memory_monitor, rabbit_disk_monitor.
@@ -29,18 +29,18 @@ log = logging.getLogger("amqpd.alarms")
 
 MEMORY, DISK = "memory", "disk"
 ENDS_AT = 0.95                      # of the memory watermark
-MEMORY_MIN_S, MEMORY_MAX_S = 0.02, 1.0      # between two looks
-FAST_MEMORY = 1_000_000_000         # bytes a second that might be published
-COLLECT_S = 5.0                     # between two collections while memory is high, at least
-COLLECT_SHARE = 50                  # times as long as the last one took
-RAISED_S = 0.5                      # between two looks while there is an alarm
+MEMORY_MIN_S, MEMORY_MAX_S = 0.02, 1.0      # between two measurements
+FAST_MEMORY = 1_000_000_000         # bytes a second that might be published, at most
+COLLECT_S = 5.0                     # between two garbage collections while memory is high, at least
+COLLECT_SHARE = 50                  # times the duration of the last collection, at least
+RAISED_S = 0.5                      # between two measurements during an alarm
 DISK_MIN_S, DISK_MAX_S = 0.1, 10.0
-FAST_DISK = 250_000_000             # bytes a second that might be written
-WRITTEN_SHARE = 4                   # part of what is left that may be written before a look: it goes to log and file
+FAST_DISK = 250_000_000             # bytes a second that might be written, at most
+WRITTEN_SHARE = 4                   # part of the free bytes that may be written before a measurement
 
 
 class Alarms:
-    """`data_dir` is None where nothing is stored: then there is no disk alarm."""
+    """The alarms of one broker. `data_dir` is None without a store: then there is no disk alarm."""
 
     def __init__(
         self, turn: LoopTurn, *, memory_fraction: float, memory_absolute: int, disk_free_limit: int,
@@ -55,28 +55,28 @@ class Alarms:
         self._raised: set[str] = set()
         self._collects_at = 0.0
         self._memory_limit_set, self._look_at_disk = asyncio.Event(), asyncio.Event()
-        self._may_write = 0         # bytes, before the disk is looked at again
+        self._may_write = 0         # bytes, before the disk is measured again
         if memory_absolute:
             self._set_memory_limit(None, memory_absolute)
         else:
             self._set_memory_limit(memory_fraction, 0)
 
-    # The watch
+    # Measuring
 
     async def watch_memory_forever(self) -> None:
-        """Look at the memory, more often near its limit."""
+        """Measure memory, more often near the limit."""
         while True:
             await _sleep(self.check_memory(), self._memory_limit_set)
 
     async def watch_disk_forever(self) -> None:
-        """Look at the disk, the more often the nearer it is to its limit; rebuild the ballast when there is room."""
+        """Measure the free space, more often near the limit; rebuild the ballast when there is room."""
         while self._data_dir is not None:
             if self._ballast is not None and self._ballast.is_spent:
                 await asyncio.to_thread(self._ballast.ensure)
             await _sleep(self.check_disk(), self._look_at_disk)
 
     def check_memory(self) -> float:
-        """Look at memory now; says in how many seconds that should be done again."""
+        """Measure memory now; return after how many seconds to measure again."""
         used, limit = resident_octets(), self._memory_limit
         if MEMORY in self._raised or used > limit:
             self._collect()
@@ -92,7 +92,7 @@ class Alarms:
         return min(MEMORY_MAX_S, max(MEMORY_MIN_S, (limit - used) / FAST_MEMORY))
 
     def _collect(self) -> None:
-        """Free what only the collector can find, so that it does not count; not often, since that takes its time."""
+        """Collect garbage so that it does not count as used; not often, since a collection takes time."""
         now = time.monotonic()
         if now >= self._collects_at:
             gc.collect()
@@ -100,7 +100,7 @@ class Alarms:
             self._collects_at = now + max(COLLECT_S, COLLECT_SHARE * took)
 
     def check_disk(self) -> float:
-        """Look at the disk now; says in how many seconds that should be done again."""
+        """Measure the free space now; return after how many seconds to measure again."""
         if self._data_dir is None:
             return DISK_MAX_S
         try:
@@ -117,9 +117,10 @@ class Alarms:
         return min(DISK_MAX_S, max(DISK_MIN_S, 2 * (free - self._disk_free_limit) / FAST_DISK))
 
     def on_written(self, size: int) -> None:
-        """Look at the disk soon if so many bytes of contents were stored that its limit may be near.
+        """Measure the free space soon if so many bytes of contents were stored that the limit may be near.
 
-        The time between two looks is right for a disk of a known speed; a faster one may be full before the second.
+        The time between two measurements fits a disk of an assumed speed; a faster disk might be full before the
+        second.
         """
         self._may_write -= size
         if self._may_write < 0 and DISK not in self._raised:
@@ -137,39 +138,39 @@ class Alarms:
             log.warning("%s resource limit alarm cleared on node %s", resource, NODE_NAME)
         self._turn.set_alarm("low on " + " & ".join(sorted(self._raised)) if self._raised else "")
 
-    # What operators do
+    # Commands of operators
 
     def set_memory_watermark(self, fraction: float) -> None:
-        """Set the limit to a part of the memory there is, and look at once."""
+        """Set the limit to a fraction of the available memory, and measure at once."""
         self._set_memory_limit(fraction, 0)
         self.check_memory()
 
-    def set_memory_watermark_absolute(self, octets: int) -> None:
-        """Set the limit in bytes, and look at once."""
-        self._set_memory_limit(None, octets)
+    def set_memory_watermark_absolute(self, limit_bytes: int) -> None:
+        """Set the limit in bytes, and measure at once."""
+        self._set_memory_limit(None, limit_bytes)
         self.check_memory()
 
-    def set_disk_free_limit(self, octets: int) -> None:
-        """Set how much should be free, and look at once."""
-        self._disk_free_limit = octets
+    def set_disk_free_limit(self, limit_bytes: int) -> None:
+        """Set how many bytes must be free, and measure at once."""
+        self._disk_free_limit = limit_bytes
         self._look_at_disk.set()
-        log.info("Disk free limit set to %d bytes", octets)
+        log.info("Disk free limit set to %d bytes", limit_bytes)
         self.check_disk()
 
     def set_disk_free_limit_relative(self, fraction: float) -> None:
-        """Set how much should be free to so many times the memory there is, and look at once."""
+        """Set how much must be free, as a multiple of the available memory, and measure at once."""
         self.set_disk_free_limit(int(available_octets() * fraction))
 
-    def _set_memory_limit(self, fraction: float | None, octets: int) -> None:
+    def _set_memory_limit(self, fraction: float | None, limit_bytes: int) -> None:
         available = available_octets()
         self._memory_fraction = fraction
-        self._memory_limit = octets if fraction is None else int(available * fraction)
+        self._memory_limit = limit_bytes if fraction is None else int(available * fraction)
         self._memory_limit_set.set()
         log.info("Memory high watermark set to %d MiB (%d bytes) of %d MiB (%d bytes) total",
                  self._memory_limit >> 20, self._memory_limit, available >> 20, available)
 
     def statistics(self) -> dict[str, Any]:
-        """Alarms, limits and use, under the names of `rabbitmqctl status --formatter json`."""
+        """Return alarms, limits and use, under the names of `rabbitmqctl status --formatter json`."""
         setting: dict[str, Any] = {"absolute": self._memory_limit}
         if self._memory_fraction is not None:
             setting = {"relative": self._memory_fraction}
@@ -185,7 +186,7 @@ class Alarms:
 
 
 async def _sleep(seconds: float, limit_set: asyncio.Event) -> None:
-    """Wait so long, but not beyond a change of the limit."""
+    """Wait so long, or until the limit is changed."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await limit_set.wait()

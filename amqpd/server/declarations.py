@@ -1,7 +1,7 @@
-"""What the configuration declares: made at every start, and tried out by `amqpd check-config`.
+"""The declarations of the configuration: carried out at every start, and tried out by `amqpd check-config`.
 
-Owns the order, in which nothing comes before what it needs, and the line for the user where the broker refuses:
-where it stands, what is wrong with it, the remedy.
+Owns their order, in which nothing precedes what it needs, and the line for the user if the broker refuses one: its
+place, the problem, the remedy.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ from amqpd.errors import AmqpException, ReplyCode
 from amqpd.store.journal import MemoryJournal
 from amqpd.store.sqlite.restoring import restore
 
-Step = tuple[Declaration, Callable[[], None]]       # and what makes it
+Step = tuple[Declaration, Callable[[], None]]       # and the call that carries it out
 
 
 class Undeclared(Exception):
-    """A declaration that the broker refuses, as one line."""
+    """A declaration that the broker refuses; the text is one line."""
 
 
 def declare(config: Config, broker: Broker) -> None:
-    """Make what is missing; what is there as it is declared is fine. Raises Undeclared."""
+    """Create what is missing; objects that exist as declared are left alone. Raises Undeclared."""
     _begin(config, broker)
     for declaration, make in _steps(config, broker):
         try:
@@ -140,12 +140,12 @@ class Trial:
         for key in declaration.arguments:
             near = nearest(key, known)
             if key not in known and (key.startswith("x-") or near):
-                hint = f"did you mean {near}?" if near else "delete it, unless an application reads it"
+                hint = f"did you mean {near}?" if near else "delete it unless an application reads it"
                 self.warnings.append(f"{declaration.where}: the argument {key} has no effect; {hint}")
 
 
 def _argument_faults(queue: QueueDeclaration) -> Iterator[AmqpException]:
-    """Return what is wrong with each argument of a queue."""
+    """Yield the error of each invalid argument of a queue."""
     definition = _definition_of(queue)
     always = {key: queue.arguments[key] for key in (QUEUE_TYPE, DEAD_LETTER_EXCHANGE) if key in queue.arguments}
     told = set()
@@ -159,7 +159,7 @@ def _argument_faults(queue: QueueDeclaration) -> Iterator[AmqpException]:
 
 
 def _begin(config: Config, broker: Broker) -> None:
-    """The vhosts; at a first start the default ones of vhosts and users, unless the configuration declares them."""
+    """Add the vhosts; at a first start also the default vhost and user, unless the configuration declares users."""
     if not broker.vhosts:
         broker.add_vhost(VhostDefinition(config.default_vhost))
     if not broker.users and all(user.name != config.default_user for user in config.users):
@@ -172,7 +172,7 @@ def _begin(config: Config, broker: Broker) -> None:
 
 
 def _vhosts_named(config: Config) -> Iterator[tuple[str, str]]:
-    """Return the vhosts that something is declared in, and where."""
+    """Yield the vhosts that declarations name, each with the place of the declaration."""
     for user in config.users:
         for permission in user.permissions:
             yield user.where, permission.vhost
@@ -183,7 +183,7 @@ def _vhosts_named(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _steps(config: Config, broker: Broker) -> Iterator[Step]:
-    """Each is to be taken before the next one is asked for."""
+    """Yield the declarations with their calls; each must be called before the next one is asked for."""
     for user in config.users:
         yield user, lambda: _declare_user(broker, user)
     for policy in config.policies:
@@ -217,7 +217,7 @@ def _line(where: str, error: AmqpException) -> str:
 
 
 def _declare_user(broker: Broker, user: UserDeclaration) -> None:
-    """A user that is missing is made; of one that exists the permissions are set. Raises AmqpException."""
+    """Add a user, or check an existing one; set the permissions. Raises AmqpException."""
     stored = broker.users.get(user.name)
     if stored is not None:
         if user.password is not None and not password_matches(stored.definition, user.password.reveal()):
@@ -249,7 +249,7 @@ def _check_patterns(permission: PermissionDefinition) -> None:
 
 
 def _declare_policy(broker: Broker, policy: PolicyDeclaration, *, is_operator: bool) -> None:
-    """A policy is set, whatever was stored under its name. Raises AmqpException."""
+    """Set a policy, in place of a stored policy of this name. Raises AmqpException."""
     vhost = broker.vhost(policy.vhost)
     wanted = PolicyDefinition(
         policy.vhost, policy.name, policy.pattern, policy.definition, policy.priority, policy.apply_to, is_operator)

@@ -1,4 +1,4 @@
-"""A queue that is fair: addresses take turns, and within an address its users do, however much each has asked for."""
+"""A fair queue: addresses take turns, and the users of an address take turns, however many items each of them has."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-FEWEST_SWEPT = 256      # items, from which on what is not wanted any more is looked for
+FEWEST_SWEPT = 256      # items, from which on unwanted items are searched for
 
 Item = TypeVar("Item")
 
 
 class FairQueue(Generic[Item]):
-    """`is_wanted` says whether an item still matters; one that does not is never given out, nor kept for long."""
+    """A queue of items by address and user. An item that `is_wanted` rejects is never returned, and is soon dropped."""
 
     def __init__(self, is_wanted: Callable[[Item], bool]) -> None:
         self._is_wanted = is_wanted
@@ -24,14 +24,14 @@ class FairQueue(Generic[Item]):
         return self._count
 
     def put(self, address: str, user: str, item: Item) -> None:
-        """Add an item behind the others of this address and user."""
+        """Append an item to those of its address and user."""
         self._turns.setdefault(address, OrderedDict()).setdefault(user, deque()).append(item)
         self._count += 1
         if self._count > self._sweep_at:
             self._sweep()
 
     def take(self) -> Item | None:
-        """Remove and return the next item that is wanted; None if there is none."""
+        """Remove and return the next wanted item; None if there is none."""
         while self._turns:
             address, users = self._turns.popitem(last=False)
             user, items = users.popitem(last=False)
@@ -46,7 +46,7 @@ class FairQueue(Generic[Item]):
         return None
 
     def _sweep(self) -> None:
-        """Drop what is not wanted any more. Done each time the queue has doubled, so it costs little for each item."""
+        """Drop unwanted items. Called each time the queue has doubled, so it costs little for each item."""
         turns, self._turns, self._count = self._turns, OrderedDict(), 0
         for address, users in turns.items():
             for user, items in users.items():

@@ -1,4 +1,4 @@
-"""Do something for one connection, so that an error in it is nobody else's."""
+"""Isolate errors: an error in the work for one connection does not affect the others."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Protocol
 
 
 class Guarded(Protocol):
-    """A session, as far as it can fail."""
+    """The part of a session that `guard` needs."""
 
     def fail_internally(self) -> None:
-        """Close it with 541 INTERNAL_ERROR, and log the error that is being handled."""
+        """Close the connection with 541 INTERNAL_ERROR, and log the current exception."""
 
 
 def guard(session: Guarded, act: Callable[..., object], *arguments: object) -> None:
-    """Do this for a connection; an error closes that connection, and the others notice nothing."""
+    """Call `act` for a connection; an error closes that connection only."""
     try:
         act(*arguments)
     except Exception:

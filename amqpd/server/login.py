@@ -1,12 +1,11 @@
-"""Passwords, looked at outside the session: slow hashes in threads, and a right answer remembered for a while.
+"""Check passwords outside the session: slow hashes run in threads, and correct answers are cached for a while.
 
-Owns the memory of right answers: an HMAC of each under a key made at start, never the password. A thousand
-clients that come back after a restart of theirs then cost one hash a user, not a thousand; so do a thousand that ask
-the same at once.
+Owns the cache of correct answers: an HMAC of each under a random key, never the password. When a thousand clients
+reconnect at once, each user costs one hash, not a thousand; equal requests at the same time share one hash.
 
-What waits for a hash is fair between addresses, and dropped once its connection is gone. There is never more of it
-than clients that have not logged in. Who fails often is answered late, and never locked out: a right password is
-answered at once.
+Pending hashes are fair between addresses, and dropped once the connection is gone. There are never more of them than
+clients that have not logged in. After many failures a refusal is delayed, but no user is locked out: a correct password
+is answered at once.
 
 RabbitMQ docs/access-control (loopback users); the pause before a refusal slows down guessing.
 """
@@ -38,7 +37,7 @@ MOST_DELAY_MS = 10_000  # of a refusal
 
 
 class Attempt(NamedTuple):
-    """A session that waits for an answer, and what is called when it has logged in."""
+    """A session that waits for an answer, and the callback for a successful login."""
 
     session: Session
     request: LoginRequest
@@ -52,7 +51,7 @@ class Attempt(NamedTuple):
 
 
 class Hash(NamedTuple):
-    """A password to be hashed, and all who wait for the result."""
+    """A password to be hashed, and the attempts that wait for the result."""
 
     digest: bytes
     definition: UserDefinition | None
@@ -61,15 +60,15 @@ class Hash(NamedTuple):
 
     @property
     def is_wanted(self) -> bool:
-        """Return whether anybody still waits for it."""
+        """Whether an attempt still waits for the result."""
         return any(attempt.is_wanted for attempt in self.attempts)
 
 
 class Logins:
     """Answers the login requests of sessions.
 
-    `matches` says whether a password is right, in one of `threads` threads where its hash is slow; so many right
-    answers are remembered.
+    `matches` checks a password; if its hash is slow, in one of `threads` threads. `most_remembered` correct answers are
+    cached.
     """
 
     def __init__(
@@ -89,13 +88,13 @@ class Logins:
         self._address_pace = Pace(10, 5_000, MOST_DELAY_MS)
         self._user_pace = Pace(20, 3_000, MOST_DELAY_MS)
         self._queue: FairQueue[Hash] = FairQueue(self._is_wanted)
-        self._hashes: dict[bytes, Hash] = {}        # by digest, those that wait or are computed
+        self._hashes: dict[bytes, Hash] = {}        # by digest, pending or running
         self._computing = 0
         self._is_closed = False
         self._threads = ThreadPoolExecutor(threads, "amqpd-login")
 
     def check(self, session: Session, address: str, on_logged_in: Callable[[], None]) -> None:
-        """Answer the session, now or from a later pass."""
+        """Answer the session, now or in a later turn."""
         request = session.login
         assert request is not None
         user = self._broker.users.get(request.user)
@@ -115,14 +114,14 @@ class Logins:
             self._compute_next()
 
     def _is_wanted(self, hash_: Hash) -> bool:
-        """Return whether anybody waits for it; if not, it is forgotten."""
+        """Return whether an attempt waits for this hash; if not, drop it."""
         if not hash_.is_wanted:
             self._hashes.pop(hash_.digest, None)
             return False
         return True
 
     def _compute_next(self) -> None:
-        """Give the threads what is next."""
+        """Give the free threads the next hashes."""
         while (not self._is_closed and self._computing < self._most_computing
                and (hash_ := self._queue.take()) is not None):
             self._computing += 1
@@ -154,7 +153,7 @@ class Logins:
         attempt.on_logged_in()
 
     def _delay_s(self, attempt: Attempt) -> float:
-        """Return how long a refusal takes: longer where one address, or for one user, has had many."""
+        """Return the delay of a refusal: longer after many refusals for the address or the user."""
         now = self._now_ms()
         return max(self._failure_delay_s, self._address_pace.delay_ms(attempt.address, now) / 1000,
                    self._user_pace.delay_ms(attempt.request.user, now) / 1000)
@@ -164,13 +163,13 @@ class Logins:
             attempt.session.login_failed(self._reason(attempt))
 
     def _reason(self, attempt: Attempt) -> str:
-        """Return why a login is refused: for the log only, as a client must not learn which users there are."""
+        """Return why a login is refused: for the log only, as clients must not learn which users exist."""
         name = attempt.request.user
         user = self._broker.users.get(name)
         if user is None:
-            return "there is no such user"
+            return "no such user"
         if name in self._loopback_users and not is_loopback(attempt.address):
-            return "this user can only connect from this machine (loopback_users)"
+            return "this user may only connect from this machine (loopback_users)"
         if not user.definition.password_hash:
             return "this user has no password"
         return "the password is wrong"
@@ -179,18 +178,18 @@ class Logins:
         return self._right.get(digest, 0) > self._now_ms()
 
     def _digest(self, definition: UserDefinition | None, request: LoginRequest) -> bytes:
-        """The stored hash is part of it, so a new password makes the memory worthless."""
+        """Return the key of the cache. It includes the stored hash, so that a new password invalidates the entry."""
         stored = None if definition is None else definition.password_hash
         return hmac.digest(self._key, repr((stored, request.user, request.password)).encode(), "sha256")
 
     def close(self) -> None:
-        """End the threads; what they are at is not waited for."""
+        """End the threads without waiting for running hashes."""
         self._is_closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a peer's address is this machine's own: 127.0.0.0/8, ::1, or the first in IPv6's clothes."""
+    """Return whether a client's address is a loopback address: 127.0.0.0/8, also mapped to IPv6, or ::1."""
     address = ipaddress.ip_address(host.partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback

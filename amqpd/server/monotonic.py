@@ -1,4 +1,4 @@
-"""The clock that nobody sets, and that goes on while the machine sleeps, where there is one; see wall_clock.py."""
+"""The monotonic clock, which cannot be set; it also runs while the machine sleeps, where the system can do that."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def now_ms() -> int:
-    """Return the milliseconds that it shows."""
+    """Return the clock's milliseconds."""
     return time.clock_gettime_ns(_CLOCK) // 1_000_000

@@ -1,10 +1,10 @@
-"""The page store: contents of waiting messages, read from the store between two commits, and from spill files.
+"""The page store: read the contents of paged-out messages from the store between commits, and from spill files.
 
-Owns who waits for it, and the thread that writes spill files. The store is used by one thread at a time: the
-committer's while it writes a batch, the loop's in between. So a read never stands in the way of a commit, and no row
-that is read has to fight for the interpreter with a busy loop.
+Owns the queue of waiting readers, and the thread that writes spill files. The store is used by one thread at a time: by
+the committer's while it writes a batch, by the loop's in between. So a read never delays a commit, and reading does not
+compete with a busy loop for the interpreter.
 
-Always true between calls: when the page store opens, it calls every reader that asked for it, a few in a turn.
+Always true between calls: when the page store opens, it calls every waiting reader, a few in each turn.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from amqpd.store.spill import Spill, SpillFile
 from amqpd.store.sqlite.store import Store
 
 RETRY_S = 1.0
-REWRITE_S = 1.0     # after most of a file is wanted no more, before it is rewritten
+REWRITE_S = 1.0     # after most of a file is no longer needed, before it is rewritten
 TURN_S = 0.004
 
 log = logging.getLogger("amqpd")
 
 
 class DiskPageStore:
-    """See `broker/ports.py`. `on_failure` hears of a store that cannot be read any more.
+    """The reader of paged-out messages, see `broker/ports.py`. `on_failure` is called if the store cannot be read.
 
-    `turn_s` is how long it is read before the rest of the loop has its turn.
+    `turn_s` is how long it reads in a turn before the rest of the loop continues.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class DiskPageStore:
     ) -> None:
         self.budget = budget
         self.safe_number = self.taken_number = self.committed_batch = 0
-        self.is_in_use = False      # by the committer's thread, for something that is no commit
-        self.is_body_written = False        # a piece of a large one
+        self.is_in_use = False      # by the committer's thread, for other work than a commit
+        self.is_body_written = False        # whether that is a piece of a large body
         self._is_closed = False
         self.schedule: Callable[[], None] = _nothing
         self._store = store
@@ -60,18 +60,18 @@ class DiskPageStore:
         self._writer = ThreadPoolExecutor(1, "amqpd-spill")
         self._has_ended = False
         self.rewrite_s = REWRITE_S
-        self.on_written: Callable[[int], None] = not_counted        # hears how many bytes a spill file has
+        self.on_written: Callable[[int], None] = not_counted        # called with the bytes written to a spill file
         spill.on_sparse = self._note_sparse
 
     def begin(self, broker: Broker, schedule: Callable[[], None], has_disk: Callable[[], bool]) -> None:
-        """Serve this broker from now on; `schedule` asks for `serve` to be called soon.
+        """Serve this broker from now on; `schedule` asks for a call of `serve`.
 
-        `has_disk` says whether there is room on the disk: what was freed for the store is not for spill files.
+        `has_disk` tells whether the disk has room: space that was freed for the store is not for spill files.
         """
         self.schedule = schedule
         self._has_disk = has_disk
         self._numbers = lambda: broker.next_message_number - 1
-        # Not with what was published while the store was read: that is to be written yet.
+        # Messages that were published while the store was read are not written yet.
         self.safe_number = self.taken_number = self._store.first_number - 1
 
     @property
@@ -81,18 +81,18 @@ class DiskPageStore:
 
     @property
     def can_spill(self) -> bool:
-        """See `broker/ports.py`: not while there is a disk alarm, nor for a while after a disk was full."""
+        """See `broker/ports.py`. False during a disk alarm, and for a while after the disk was full."""
         return self._has_disk() and time.monotonic() >= self._spills_from
 
-    # Open and closed
+    # Opened and closed
 
     def close(self) -> None:
-        """The store is going to be written, with all that has been published up to now."""
+        """Close for reads: the store is about to write everything that has been published up to now."""
         self._is_closed = True
         self.taken_number = self._numbers()
 
     def open(self, batch: int) -> None:
-        """It has been written, up to this batch."""
+        """Open for reads: the store has been written, up to this batch."""
         self._is_closed = False
         self.safe_number = self.taken_number
         self.committed_batch = batch
@@ -104,7 +104,7 @@ class DiskPageStore:
         self.schedule()
 
     def serve(self) -> None:
-        """Let those read who wait for it, as far as there is time in this turn."""
+        """Call waiting readers, as far as there is time in this turn."""
         if not self.is_open or not self._called:
             return
         end = time.monotonic() + self._turn_s
@@ -125,19 +125,19 @@ class DiskPageStore:
         spill_file, stored = on_disk.spill_file, on_disk.stored
         try:
             found = self._store.fetch(stored)
-            if isinstance(spill_file, SpillFile) and len(stored) < len(on_disk.numbers):     # else it may be gone
+            if isinstance(spill_file, SpillFile) and len(stored) < len(on_disk.numbers):     # else it may be settled
                 wanted = {*on_disk.numbers}
                 found += [message for message in spill_file.read() if message.number in wanted]
                 found.sort(key=number_of)
         except StoreError as error:
-            # Whoever asked takes what is missing for damaged, and settles it: no batch with that may be written.
+            # The caller treats missing messages as damaged and settles them: no batch with that may be written.
             self._store.fail(error)
             self._on_failure(error)
             return []
         return found
 
     def spill(self, page: Page, run: Sequence[Message]) -> None:
-        """See `broker/ports.py`. A page that cannot be written down stays in memory."""
+        """See `broker/ports.py`. A page that cannot be written stays in memory."""
         loop = asyncio.get_running_loop()
 
         def written(future: Future[SpillFile]) -> None:
@@ -158,7 +158,7 @@ class DiskPageStore:
         self._spills_from = time.monotonic() + RETRY_S
 
     def _note_sparse(self, spill_file: SpillFile) -> None:
-        """Rewrite a spill file soon, most of which is not needed any more; the rest may not be needed soon either."""
+        """Rewrite a spill file later, most of which is no longer needed; the rest may soon be unneeded too."""
         asyncio.get_running_loop().call_later(self.rewrite_s, self._rewrite, spill_file)
 
     def _rewrite(self, spill_file: SpillFile) -> None:
@@ -167,24 +167,24 @@ class DiskPageStore:
         loop = asyncio.get_running_loop()
 
         def written(future: Future[tuple[Path, int]]) -> None:
-            if not future.cancelled() and future.exception() is None:       # else it stays as it is
+            if not future.cancelled() and future.exception() is None:       # on an error the file stays as it is
                 loop.call_soon_threadsafe(spill_file.move_to, *future.result())
 
         self._writer.submit(self._spill.rewrite, spill_file).add_done_callback(written)
 
     def end(self) -> None:
-        """The broker stops: nothing more is written down, and what was is of no use to the next run."""
+        """Stop: write no more spill files. The existing ones are of no use to the next run."""
         self._has_ended = True
         self._writer.shutdown(cancel_futures=True)
         self._spill.clear()
 
 
 def _nothing() -> None:
-    """Nobody is there yet to be served."""
+    """Do nothing: there is no broker to serve yet."""
 
 
 def not_counted(size: int) -> None:
-    """Nobody watches the disk."""
+    """Do nothing: no alarm watches the disk."""
 
 
 def _zero() -> int:

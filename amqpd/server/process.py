@@ -1,9 +1,9 @@
 """The process of `amqpd serve`: the only place that changes the process itself.
 
-Owns signals, the interpreter's settings, the C library's allocator, the ready line on stdout, and the exit. All else
-is `server/runtime.py`'s, which an application may run beside its own things.
+Owns signals, the interpreter's settings, the C library's allocator, the ready line on stdout, and the exit. Everything
+else is in `server/runtime.py`, which an application may run in its own event loop.
 
-A stop that takes too long, and a store that fails, end as a crash does; nothing is lost that was promised.
+A stop that takes too long, and a store that fails, end the process as a crash does; no confirmed message is lost.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ __all__ = ["StartError", "serve"]
 
 log = logging.getLogger("amqpd")
 
-STOP_LIMIT_S = 30.0             # then a stop ends as a crash would
-FAIL_LIMIT_S = 3.0              # after the store has failed, in any case
-SWITCH_INTERVAL_S = 0.0005      # a commit that needs the interpreter waits this long for a busy loop, not 5 ms
-# Python's collector looks at new objects, for about ten milliseconds, and now and then for a few times as long. It
-# never looks at all by itself, since everybody would wait meanwhile: what is not used any more is freed without it, and
-# the memory alarm calls it as well.
+STOP_LIMIT_S = 30.0             # then the process ends as in a crash
+FAIL_LIMIT_S = 3.0              # after the store has failed, at most
+SWITCH_INTERVAL_S = 0.0005      # how long a commit waits for the interpreter while the loop is busy; 5 ms by default
+# Python's garbage collector visits new objects, which takes about ten milliseconds, and now and then a few times as
+# long. It never runs automatically, since all clients would wait: unused objects are freed without it, by reference
+# counts, and the memory alarm calls it too.
 COLLECTED = 50_000, 5, 1_000_000_000
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3     # of <malloc.h>
 KEPT_OCTETS = 16 * 1024 * 1024
 
 
 def serve(config: Config) -> int:
-    """Run the broker until a signal ends it; returns the exit code. Raises StartError."""
+    """Run the broker until a signal ends it; return the exit code. Raises StartError."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _keep_freed_memory()
     signals = StopSignals(STOP_LIMIT_S)
@@ -72,24 +72,24 @@ async def _serve(config: Config, signals: StopSignals) -> int:
 
 
 def _complain(error: StoreError) -> None:
-    """Say that the store has failed, and end the process soon, whatever it is doing."""
+    """Report that the store has failed, and end the process soon, even if it hangs."""
     log.critical("%s", error)
     logs.complain(f"amqpd: {error}")
     crash_after(FAIL_LIMIT_S, EXIT_IO, "the store has failed")
 
 
 def _say_ready(listening: list[tuple[str, int]], data_dir: Path | None) -> None:
-    """The one line on stdout that whoever started the broker waits for."""
+    """Print the one line on stdout that tells the parent process that the broker is ready."""
     listeners = " ".join(f"amqp={describe_address(address)}" for address in listening)
-    writer = logs.LineWriter(logs.sink_of(sys.stdout), "amqpd-ready")    # nobody need read that either
+    writer = logs.LineWriter(logs.sink_of(sys.stdout), "amqpd-ready")    # in a thread, since stdout may not be read
     writer.put(f"amqpd {__version__} ready {listeners} data={data_dir or 'memory'}")
     writer.close()
 
 
 def _keep_freed_memory() -> None:
-    """Ask the C library not to give memory back to the kernel after each large message, only to take it again.
+    """Let the C library keep freed memory, instead of returning it to the kernel after each large message.
 
-    Bodies of a megabyte cost a quarter less. Elsewhere than on glibc nothing is changed.
+    A body of a megabyte then costs a quarter less. Without glibc nothing changes.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt

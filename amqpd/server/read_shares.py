@@ -1,8 +1,9 @@
-"""How much is read from each client in one turn of the event loop, and who is read next.
+"""How much is read from each client in one turn of the event loop, and which client is read next.
 
-The reads of a turn make about `TURN_STEPS` of work, so that it is short however many clients send at full speed: those
-that send more than one read takes rest after it until the others had theirs. What a read makes is only known after it,
-so each client is taken to send what it sent last. Who sends little is always read: a scrap is left for everybody.
+The reads of a turn cause about `TURN_STEPS` steps of work, so that a turn is short even if many clients send at full
+speed: a client that sends more than one read takes is paused after it until the others had their turn. How much work a
+read causes is known only after it, so each client is expected to send as much as last time. A client that sends little
+is always read: a small read is left for each.
 """
 
 from __future__ import annotations
@@ -11,38 +12,38 @@ from collections import deque
 from typing import Protocol
 
 TURN_STEPS = 2_500          # see broker/effort.py
-OCTETS_A_STEP = 1_024       # that are read
+OCTETS_A_STEP = 1_024       # bytes that are read in a step
 MOST = 256 * 1024           # bytes of one read
-SCRAP = 4 * 1024            # bytes, of a client that comes when the turn is spent
-LITTLE = 50                 # steps, from which on a client stands in line behind those that make less
+SCRAP = 4 * 1024            # bytes, for a client that is read when the steps of the turn are used up
+LITTLE = 50                 # steps, from which on a client waits behind those that cause fewer
 
 
 class Reader(Protocol):
-    """Whose reading is paused and resumed: a client's socket."""
+    """A client's socket, whose reading is paused and resumed."""
 
-    expected_steps: int         # of work, that its next read will make
-    has_rested: bool            # so that its next read is not a scrap
+    expected_steps: int         # steps of work that its next read will cause
+    has_rested: bool            # whether its next read is a full one
 
     def resume_reading(self) -> None:
-        """Let more be read, in the next turn."""
+        """Resume reading, in the next turn."""
 
 
 class ReadShares:
     """The shares of all clients of one loop."""
 
     def __init__(self) -> None:
-        self._steps = 0             # that the reads of this turn made
-        self._full_reads = 0        # of this turn: those that found more than they took
-        self._is_contended = False  # whether more than one client had more to say in the turn before
+        self._steps = 0             # that the reads of this turn caused
+        self._full_reads = 0        # reads of this turn that did not take all there was
+        self._is_contended = False  # whether more than one client had more to send in the last turn
         self._resting: deque[Reader] = deque()
-        self._little: deque[Reader] = deque()       # those of which little is expected
+        self._little: deque[Reader] = deque()       # those that are expected to cause few steps
 
     def size(self, reader: Reader) -> int:
-        """Return how many bytes this client's next read may take."""
+        """Return how many bytes the next read of this client may take."""
         return MOST if self._steps < TURN_STEPS or reader.has_rested else SCRAP
 
     def has_read(self, reader: Reader, octets: int, size: int, steps: int) -> bool:
-        """Note a read of up to `size` bytes; return whether this client has to rest, since others wait."""
+        """Record a read of up to `size` bytes; return whether to pause this client, since others wait."""
         steps += octets // OCTETS_A_STEP
         self._steps += steps
         reader.has_rested = False
@@ -54,23 +55,23 @@ class ReadShares:
         return self._is_contended or self._full_reads > 1 or self.has_resting
 
     def rest(self, reader: Reader) -> None:
-        """Read this client again when it is its turn; its reading has been paused."""
+        """Read this paused client again when it is its turn."""
         (self._resting if reader.expected_steps > LITTLE else self._little).append(reader)
 
     @property
     def has_resting(self) -> bool:
-        """Return whether a client waits for its turn."""
+        """Return whether a paused client waits for its turn."""
         return bool(self._resting or self._little)
 
     def begin_turn(self) -> None:
-        """Begin a turn: nothing has been read in it."""
+        """Begin a turn, in which nothing has been read yet."""
         self._is_contended = self._full_reads > 1 or self.has_resting
         self._steps = self._full_reads = 0
 
     def resume(self) -> None:
-        """Let those be read in this turn of whom little is expected, and of the others who have rested for longest.
+        """Resume the clients that are expected to cause little work, then those that have been paused longest.
 
-        As many as there is time for, and one of the others at least.
+        As many as there is time for, and at least one of the latter.
         """
         expected = 0
         while self._little and expected < TURN_STEPS:

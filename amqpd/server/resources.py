@@ -1,7 +1,7 @@
-"""Memory and file descriptors as the system tells of them: what this process has, and what there is for it.
+"""Memory and file descriptors: what this process uses, and what is available to it.
 
-Owns no state. Linux tells all of it. Elsewhere psutil tells how much memory the process has; where that is not
-installed either, the most that it ever had stands for it. Elsewhere than on glibc nothing is given back.
+Owns no state. Linux provides all values. On other systems psutil tells the memory of the process; without it, the peak
+memory is used instead. Memory is given back only with glibc.
 
 man proc(5); the kernel's admin-guide/cgroup-v2, cgroup-v1/memory.
 """
@@ -20,12 +20,12 @@ from pathlib import Path
 STATM = Path("/proc/self/statm")
 CGROUPS = Path("/proc/self/cgroup")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
-KEPT_DESCRIPTORS = 64           # for the store, amqpctl and what else is open
-KEPT_FROM_CONNECTIONS = 128     # of these some serve clients that are to be told that there is no place for them
+KEPT_DESCRIPTORS = 64           # for the store, amqpctl and other files
+KEPT_FROM_CONNECTIONS = 128     # some of these serve clients that are told that there are too many connections
 
 
 def resident_octets(statm: Path = STATM) -> int:
-    """Return the bytes of memory that the process has; where nothing tells, the most that it ever had."""
+    """Return the memory of the process in bytes; where the system does not tell, the peak."""
     try:
         return int(statm.read_text().split()[1]) * resource.getpagesize()
     except OSError:
@@ -34,7 +34,7 @@ def resident_octets(statm: Path = STATM) -> int:
 
 def _resident_elsewhere() -> int:
     try:
-        psutil = importlib.import_module("psutil")      # which is installed where there is no /proc
+        psutil = importlib.import_module("psutil")      # installed where there is no /proc
     except ImportError:
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return most if sys.platform == "darwin" else most * 1024
@@ -42,19 +42,19 @@ def _resident_elsewhere() -> int:
 
 
 def available_octets(groups: Path = CGROUPS, root: Path = CGROUP_ROOT) -> int:
-    """The memory of the machine or, if that is less, what the process's container may have."""
+    """Return the memory of the machine in bytes or, if that is less, the limit of the process's container."""
     of_machine = os.sysconf("SC_PHYS_PAGES") * resource.getpagesize()
     return min([of_machine, *_container_limits(groups, root)])
 
 
 def descriptors_for_clients() -> int:
-    """Return how many sockets of clients may be open at a time, in whatever state they are."""
+    """Return how many sockets of clients may be open at a time, in any state."""
     limit = _descriptor_limit()
     return max(limit - KEPT_DESCRIPTORS, limit // 2)
 
 
 def descriptors_for_connections() -> int:
-    """Return how many connections may be open at a time, logged in and at work."""
+    """Return how many connections may be open at a time, after their login."""
     limit = _descriptor_limit()
     return max(limit - KEPT_FROM_CONNECTIONS, limit // 2)
 
@@ -65,7 +65,7 @@ def _descriptor_limit() -> int:
 
 
 def _container_limits(groups: Path, root: Path) -> Iterator[int]:
-    """What the groups of this process may have, those above them too; a group without a limit is left out."""
+    """Yield the memory limits of the cgroups of this process and their parents; groups without a limit are left out."""
     for path in _limit_files(groups, root):
         with contextlib.suppress(OSError, ValueError):      # no such file; the word `max`
             yield int(path.read_text())
@@ -91,6 +91,6 @@ def _limit_files(groups: Path, root: Path) -> Iterator[Path]:
 
 
 def give_back_memory() -> None:
-    """Give what is free inside the process back to the system, so that it does not count any more."""
+    """Return free memory of the process to the system, so that it no longer counts as used."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

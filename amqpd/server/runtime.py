@@ -1,11 +1,11 @@
-"""One broker in the event loop of its caller: all it is made of, put together once.
+"""One broker in the event loop of its caller: create all its parts, connect them, and stop them.
 
-Nothing here changes the process: signals, exit, the interpreter's settings and stdout are `server/process.py`'s matter,
-so several brokers can run in one process, beside anything else.
+Nothing here changes the process: `server/process.py` has the signals, exit, the interpreter's settings and stdout. So
+several brokers can run in one process, beside other code.
 
-Start: addresses bound, store, what it kept, what the configuration declares, listeners. Stop: no new clients, 320 to
-those that are there, the last batch, the store closed as clean. A broker whose store has failed confirms nothing more:
-the clients that can be told quickly are told, and its owner gets the error.
+Start: bind addresses, open the store, restore it, declare the configuration, listen. Stop: accept no more clients,
+close connections with 320, commit the last batch, close the store as clean. If the store fails, nothing more is
+confirmed: clients that can be told quickly are told, and the owner of the broker gets the error.
 """
 
 from __future__ import annotations
@@ -55,18 +55,18 @@ from amqpd.store.sqlite.store import Store
 log = logging.getLogger("amqpd")
 
 CLOSE_OK_WAIT_S = 5.0
-LINGER_S = 1.0      # for the clients to hear that the store has failed
+LINGER_S = 1.0      # for clients to read that the store has failed
 SHUTDOWN = "broker forced connection closure with reason 'shutdown'"
 
 
 class Runtime:
-    """A broker that runs while its `async with` block does. Entering raises StartError.
+    """A broker that runs during its `async with` block. Entering the block raises StartError.
 
     `on_failure` is called at once when the store fails; `wait_until_stopping` raises the error a moment later.
     """
 
     def __init__(self, config: Config, on_failure: Callable[[StoreError], None] | None = None) -> None:
-        self.addresses: list[tuple[str, int]] = []      # the first of each listener
+        self.addresses: list[tuple[str, int]] = []      # the first address of each listener
         self._config = config
         self._on_failure = on_failure or (lambda error: log.critical("%s", error))
         self._stopping = asyncio.Event()
@@ -80,7 +80,7 @@ class Runtime:
 
     @property
     def data_dir(self) -> Path | None:
-        """Return where the broker is kept; None in memory."""
+        """The data directory; None without a store."""
         return None if self._config.memory else self._config.data_dir
 
     async def __aenter__(self) -> Runtime:
@@ -99,11 +99,11 @@ class Runtime:
             raise self._failure
 
     def stop(self) -> None:
-        """Ask for a stop: `wait_until_stopping` returns."""
+        """Request a stop: `wait_until_stopping` returns."""
         self._stopping.set()
 
     async def wait_until_stopping(self) -> None:
-        """Wait until somebody has asked for a stop. Raises StoreError once the store has failed."""
+        """Wait until a stop is requested. Raises StoreError once the store has failed."""
         await self._stopping.wait()
         if self._failure is not None:
             raise self._failure
@@ -111,7 +111,7 @@ class Runtime:
     # Starting
 
     async def _start(self, undo: contextlib.AsyncExitStack) -> None:
-        """Start everything, in this order, each with its undoing: what was started last ends first."""
+        """Start all parts in this order, each with its cleanup: the part that was started last is stopped first."""
         config, started_s = self._config, time.monotonic()
         log.info("Starting amqpd %s (behaves as RabbitMQ %s) on Python %s", __version__, RABBITMQ_VERSION,
                  platform.python_version())
@@ -119,7 +119,7 @@ class Runtime:
         broker, storage = open_broker(config, self._ballast, self._fail)
         if storage is not None:
             self._store = storage.store
-            undo.callback(storage.store.abandon)        # which does nothing once the store is closed
+            undo.callback(storage.store.abandon)        # does nothing once the store is closed
         turn = LoopTurn(broker, asyncio.get_running_loop())
         alarms = self._alarms(turn)
         wall_clock = WallClock(broker.clock, Journal() if storage is None else storage.journal, turn)
@@ -141,7 +141,7 @@ class Runtime:
         log.info("Server startup complete in %.1f s", time.monotonic() - started_s)
 
     async def _bind(self, undo: contextlib.AsyncExitStack) -> list[tuple[Listener, list[socket.socket]]]:
-        """Bind every address, before anything is created. Raises StartError."""
+        """Bind every address before anything is created. Raises StartError."""
         found = []
         for listener in self._config.listeners:
             try:
@@ -181,7 +181,7 @@ class Runtime:
         undo.push_async_callback(committer.end)
 
     def _alarms(self, turn: LoopTurn) -> Alarms:
-        """The alarms, that of a full disk known from the start."""
+        """Return the alarms, which know from the start whether the disk is full."""
         limits, is_stored = self._config.limits, self._store is not None
         alarms = Alarms(
             turn, memory_fraction=limits.memory_high_watermark,
@@ -207,7 +207,7 @@ class Runtime:
     async def _open_control(
         self, undo: contextlib.AsyncExitStack, broker: Broker, turn: LoopTurn, alarms: Alarms
     ) -> None:
-        """Open the socket that amqpctl talks to; in memory only where a directory was named, as it makes a file."""
+        """Open the control socket; without a store only if a data directory was named, since the socket is a file."""
         data_dir, committer = self._config.data_dir, self._committer
         if self._store is None and data_dir == Config().data_dir:
             return
@@ -228,9 +228,10 @@ class Runtime:
     # Running
 
     def _fail(self, error: StoreError) -> None:
-        """Stop: a broker that cannot write may not confirm, and the next start decides what is true.
+        """Stop, since a broker that cannot write may not confirm; the next start restores what is on disk.
 
-        Nothing is confirmed from here on. Clients that listen hear 541; nobody is waited for longer than a moment.
+        From here on nothing is confirmed. Clients are told with reply code 541, but none is waited for longer than a
+        moment.
         """
         if self._failure is None:
             self._failure = error
@@ -246,12 +247,12 @@ class Runtime:
     # Stopping
 
     async def _shut_down(self, broker: Broker, listeners: Listeners, storage: Storage | None) -> None:
-        """Stop cleanly, unless the store has failed: it is left as a crash would leave it then."""
+        """Stop cleanly; if the store has failed, leave it as after a crash."""
         if self._failure is not None:
             return
         listeners.stop_listening()
         await listeners.close_all(SHUTDOWN, CLOSE_OK_WAIT_S)
-        broker.worklist.finish(Departure)       # all that was unacked has to be requeued: it was delivered before
+        broker.worklist.finish(Departure)       # requeue everything unacked, so that it is stored as delivered
         if self._committer is not None and storage is not None:
             await self._committer.stop()
             storage.page_store.end()
@@ -277,11 +278,11 @@ async def _back_up(store: Store, committer: Committer, to: Path) -> None:
 
 
 async def _nothing() -> None:
-    """What a commit takes where nothing is kept."""
+    """Return at once: without a store, there is nothing to commit."""
 
 
 def _unauthenticated(config: Config) -> Unauthenticated[ClientProtocol]:
-    """No clients yet; where few descriptors are left, those that have not logged in get half of them at most."""
+    """Return the clients before login; if few descriptors are left, they get at most half of them."""
     limits = config.limits
     return Unauthenticated(
         min(limits.max_unauthenticated, descriptors_for_clients() // 2), limits.max_unauthenticated_per_address)

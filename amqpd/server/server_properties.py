@@ -1,4 +1,4 @@
-"""What a client is told of the broker in `connection.start`."""
+"""The server properties, which describe the broker to a client in `connection.start`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from amqpd.identity import RABBITMQ_VERSION
 
 
 def server_properties() -> dict[str, object]:
-    """What a client is told of us. Clients choose by product and version, so these are RabbitMQ's; ours are beside.
+    """Return the server properties. Clients check product and version, so these are RabbitMQ's; ours are added.
 
     RabbitMQ docs/specification (capabilities).
     """

@@ -1,12 +1,12 @@
-"""SIGTERM, SIGINT and SIGHUP, and the watchdog that ends a stop which takes too long. They work while the loop is busy.
+"""SIGTERM, SIGINT and SIGHUP, and the watchdog for a stop that takes too long. They work while the loop is busy.
 
-Owns a thread that waits for the signals, which are blocked in all others, and the timer of the watchdog. The first
-signal asks for a stop and starts the watchdog; a second one, or one before the broker is ready, ends the process as a
-crash would, which is safe.
+Owns a thread that waits for the signals, which are blocked in all other threads, and the timer of the watchdog. The
+first signal requests a stop and starts the watchdog. A second signal, or one before the broker is ready, ends the
+process as a crash does, which is safe.
 
-SIGHUP stops the broker where it runs in a terminal, which is then gone. A service has no terminal: there the signal
-means "read again what can be read again", which nothing can yet, and the log says so. Where the parent process has it
-ignored, as `nohup` does, it stays ignored.
+SIGHUP stops a broker that runs in a terminal, since the terminal is closed. A service has no terminal: there the signal
+means "reload the configuration", which is not supported, and the log says so. If the parent process ignores the signal,
+as `nohup` does, it stays ignored.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ LAST_LINES_S = 0.5      # for the log to be read before the process ends at once
 
 
 class StopSignals:
-    """`limit_s` is how long a stop may take before the watchdog ends the process."""
+    """The handling of the signals. `limit_s` is how long a stop may take before the watchdog ends the process."""
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._has_terminal = has_terminal()     # asked now: once it is closed, it cannot be told any more
+        self._has_terminal = has_terminal()     # read now, since it is not known once the terminal is closed
         is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         self._awaited = STOPPING if is_ignored else STOPPING | {signal.SIGHUP}
         self._on_stop: Callable[[], object] | None = None
@@ -43,7 +43,7 @@ class StopSignals:
 
     @contextlib.contextmanager
     def heard(self) -> Iterator[None]:
-        """Hear the signals until the block ends. Threads that are started inside it do not get them."""
+        """Handle the signals until the block ends. Threads that are started inside the block do not get them."""
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._awaited)
         self._thread.start()
         try:
@@ -58,7 +58,7 @@ class StopSignals:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def call_on_stop(self, on_stop: Callable[[], object]) -> None:
-        """Have the next signal call this, in the thread of the signals, instead of ending the process."""
+        """Let the next signal call this, in the thread of the signals, instead of ending the process."""
         self._on_stop = on_stop
 
     def begin_stop(self) -> None:
@@ -78,13 +78,13 @@ class StopSignals:
     def _on_signal(self, signum: int) -> None:
         name = signal.Signals(signum).name
         if signum == signal.SIGHUP and self._watchdog is not None:
-            return      # a shell and the kernel may both tell that the terminal is gone
+            return      # the shell and the kernel may both report that the terminal is closed
         if signum == signal.SIGHUP and not self._has_terminal:
-            log.info("SIGHUP: there is nothing to read again; a changed configuration takes effect at the next start")
+            log.info("SIGHUP ignored: a changed configuration takes effect at the next start")
             return
         on_stop = self._on_stop
         if on_stop is None:
-            log.warning("%s %s: ending as a crash would", name,
+            log.warning("%s %s: ending as in a crash", name,
                         "before the start was complete" if self._watchdog is None else "while stopping")
             crash(128 + signum)
         log.info("stopping: %s", name)
@@ -102,9 +102,9 @@ def has_terminal() -> bool:
 
 
 def crash_after(seconds: float, exit_code: int, reason: str) -> threading.Timer:
-    """End the process then, whatever it is doing, unless that is cancelled; nothing is lost that was promised."""
+    """End the process after so many seconds, even if it hangs, unless the timer is cancelled; no confirm is lost."""
     def end() -> None:
-        log.critical("%s: ending as a crash would", reason)
+        log.critical("%s: ending as in a crash", reason)
         crash(exit_code)
 
     timer = threading.Timer(seconds, end)
@@ -114,6 +114,6 @@ def crash_after(seconds: float, exit_code: int, reason: str) -> threading.Timer:
 
 
 def crash(exit_code: int) -> NoReturn:
-    """End the process now, after what was logged, if that is read."""
+    """End the process now, after a short wait for the log to be written."""
     logs.flush(LAST_LINES_S)
     os._exit(exit_code)

@@ -1,4 +1,4 @@
-"""A log for what strangers can cause as often as they like: each text once in a while, with a count of the others."""
+"""A log for events that clients can cause without limit: each text is logged rarely, with a count of the others."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ INTERVAL_S = 10.0
 
 
 class SparingLog:
-    """Tells each text, whatever its arguments, once in ten seconds at most."""
+    """Logs each text at most once in ten seconds, whatever its arguments."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
-        self._told: dict[str, tuple[float, int]] = {}       # by text: when it was told, how often left out since
+        self._told: dict[str, tuple[float, int]] = {}       # by text: when it was logged, times left out since
 
     def warning(self, text: str, *arguments: object) -> None:
-        """Log a warning, or count it."""
+        """Log a warning, or only count it."""
         now = time.monotonic()
         told_at, left_out = self._told.get(text, (now - INTERVAL_S, 0))
         if now - told_at < INTERVAL_S:

@@ -1,7 +1,7 @@
-"""Open the store, restore what it has, and declare the configuration: a start, before there are clients.
+"""Open the store, restore it, and declare the configuration, before clients are served.
 
-Everything that can be wrong with the data directory or the declarations is found here, and is a `StartError`: one line
-for the user, and an exit code.
+Every error of the data directory or the declarations is found here and becomes a `StartError`: one line for the user,
+and an exit code.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = logging.getLogger("amqpd")
 
 
 class StartError(Exception):
-    """The broker cannot start: one line that says what, where and the remedy, and the exit code."""
+    """The broker cannot start. Has one line with the problem, its place and the remedy, and the exit code."""
 
     def __init__(self, text: str, exit_code: int) -> None:
         super().__init__(text)
@@ -54,7 +54,7 @@ class Storage(NamedTuple):
 def open_broker(
     config: Config, ballast: Ballast, on_failure: Callable[[StoreError], None]
 ) -> tuple[Broker, Storage | None]:
-    """Return the broker as it was when it last stopped, and where it is kept; None in memory. Raises StartError.
+    """Return the broker as it was when it last stopped, and its storage; None without a store. Raises StartError.
 
     `on_failure` is called if the store fails later.
     """
@@ -62,7 +62,7 @@ def open_broker(
     if config.memory:
         return Broker(MemoryJournal(), clock=clock), None
     if config.durability == "process":
-        log.warning('durability = "process": confirmed messages survive the end of the process, but not the loss of '
+        log.warning('durability = "process": confirmed messages survive the end of the process, but not a loss of '
                     "power")
     began_s = time.monotonic()
     store, recovered = _open_store(config, ballast)
@@ -99,7 +99,7 @@ def _open_store(config: Config, ballast: Ballast) -> tuple[Store, Recovered]:
 
 
 def _log_recovered(recovered: Recovered, data_dir: Path, took_s: float) -> None:
-    """Log what the store had, and whether the last run was stopped or ended otherwise."""
+    """Log what was restored, and whether the last run was stopped cleanly."""
     queues = sum(isinstance(definition, QueueDefinition) for definition in recovered.definitions)
     messages = sum(len(stored.numbers) for stored in recovered.messages.values())
     log.info("data directory: %s", data_dir.absolute())

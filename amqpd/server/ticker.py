@@ -1,8 +1,8 @@
-"""The clock that looks after every connection: heartbeats, handshakes and answers that take too long.
+"""The clock of all connections: heartbeats, and the time limits of handshakes and answers.
 
-A verdict is made on fresh facts. Time in which the process did not run (a paused machine, a laptop that slept), or in
-which the loop was busy with one turn, is excused: it does not count as silence of the clients. And nobody is dropped
-before all sockets have been read once more after the look that found a client overdue.
+Decisions are made on fresh data. Time in which the process did not run (a paused machine, a laptop that slept), or in
+which the loop was busy with one turn, does not count as silence of the clients. No client is dropped before all sockets
+have been read once more after the check that found it overdue.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from amqpd.session.connection import Session
 log = logging.getLogger("amqpd")
 
 TICK_S = 0.25
-TAKES_NOTHING_S = 90        # with something to send; counted in ticks, so that a gap does not count
-SLICE = 500         # connections that are looked at in one turn of the loop
-EXCUSED = 5_000     # channels, in one turn of the loop
-TOLD_MS = 1_000     # a gap from which on the log tells of it
+TAKES_NOTHING_S = 90        # with output waiting; counted in ticks, so that a gap does not count
+SLICE = 500         # connections that are checked in one turn of the loop
+EXCUSED = 5_000     # channels that are excused in one turn of the loop
+TOLD_MS = 1_000     # a gap from which on it is logged
 
 
 class Ticker:
-    """Looks after all connections of the loop."""
+    """Checks all connections of the loop."""
 
     def __init__(self, turn: LoopTurn) -> None:
         self._turn = turn
         self._gaps = Gaps(int(TICK_S * 1000), self._turn.now_ms())
 
     async def tick_forever(self) -> None:
-        """See to heartbeats and deadlines, four times a second."""
+        """Check heartbeats and deadlines, four times a second."""
         while True:
             await asyncio.sleep(TICK_S)
             await self.tick()
 
     async def tick(self) -> None:
-        """Excuse a gap, look at every connection, and drop those that are overdue and stay so while they are read."""
+        """Excuse a gap, check every connection, and drop those that are still overdue after they have been read."""
         gap_ms = self._gaps.look(self._turn.now_ms())
         if gap_ms:
             await self._excuse(gap_ms)
@@ -54,9 +54,9 @@ class Ticker:
             self._judge(overdue)
 
     async def _excuse(self, gap_ms: int) -> None:
-        """Do not count this time for anybody, and let what came meanwhile be read."""
+        """Do not count a gap as silence of any client, and let the input that came meanwhile be read."""
         if gap_ms >= TOLD_MS:
-            log.warning("nothing was done for %.1f s (a paused machine, or a long turn): clients are not held to it",
+            log.warning("no work for %.1f s (a paused machine, or a long turn): not counted as silence of clients",
                         gap_ms / 1000)
         now = self._turn.now_ms()
         excused = 0
@@ -69,7 +69,7 @@ class Ticker:
         await asyncio.sleep(READ_TURN_S)
 
     def _look_at(self, sessions: list[tuple[Session, Client]]) -> list[Session]:
-        """Look after these, and return those that are overdue as far as is known now."""
+        """Check these connections, and return those that are overdue as far as is known now."""
         now = self._turn.now_ms()
         self._turn.begin()
         overdue: list[Session] = []
@@ -96,9 +96,9 @@ class Ticker:
 
 
 def _is_there(session: Session, protocol: Client, now: int) -> bool:
-    """Return whether a client is there, as far as its socket tells: it takes what it is sent, and has not closed.
+    """Return whether a client is alive, as far as its socket tells: it takes what is sent, and has not closed.
 
-    Of one that is not read only the system knows. For one that is blocked its machine may speak.
+    For a client that is not read, the system is asked. For a blocked client, the TCP acks of its machine count.
     """
     if protocol.looks_in_vain() >= TAKES_NOTHING_S / TICK_S:
         log.warning("%s: closing: the client has taken nothing of what it is sent for %d s", session.name,

@@ -1,6 +1,6 @@
-"""The one timer that wakes the broker: for messages and queues that expire, and for whatever else waits for a time.
+"""The one timer of the broker: for expiries of messages and queues, and for everything else that waits for a time.
 
-Always true between turns: the timer is set for the time at which the broker's clock has to wake somebody, or before.
+Always true between turns: the timer is set for the next time of the broker's clock, or for an earlier one.
 """
 
 from __future__ import annotations
@@ -10,29 +10,29 @@ from typing import Protocol
 
 from amqpd.broker.broker import Broker
 
-READ_TURN_S = 0.02          # after it all sockets have been read: a timer that is set now comes after a poll
-LATE_MS = 500               # by which a wake-up comes late where the process, or the loop, did not go on
+READ_TURN_S = 0.02          # in which all sockets are read: a timer set now fires after a poll
+LATE_MS = 500               # the delay of a wake-up that shows that the process, or the loop, was stopped
 
 
 class Timer(Protocol):
-    """A call that has been asked for."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """Do not make it."""
+        """Cancel the call."""
 
 
 class Timers(Protocol):
-    """What makes calls later: the event loop."""
+    """The event loop, as far as it schedules calls."""
 
     def call_soon(self, callback: Callable[[], object], /) -> object:
-        """Make this call after the callbacks of this turn, in the next one."""
+        """Schedule a call in the next turn, after the callbacks of this one."""
 
     def call_later(self, delay: float, callback: Callable[[], object], /) -> Timer:
-        """Make this call in so many seconds."""
+        """Schedule a call in so many seconds."""
 
 
 class WakeUp:
-    """Wakes who is due with the broker; `schedule` sees to what follows from that at the end of the turn."""
+    """Advances the broker's clock when something is due; `schedule` asks for the end of the turn that follows."""
 
     def __init__(
         self, broker: Broker, timers: Timers, now_ms: Callable[[], int], schedule: Callable[[], None]
@@ -46,7 +46,7 @@ class WakeUp:
         self._reads_first = False
 
     def set(self, now_ms: int) -> None:
-        """Set the timer for what is due next."""
+        """Set the timer for the next time of the broker's clock."""
         due_ms = self._broker.clock.next_wake_ms
         if due_ms is None or (self._timer is not None and self._due_ms <= due_ms):
             return
@@ -56,7 +56,7 @@ class WakeUp:
         self._timer = self._timers.call_later(max(0, due_ms - now_ms) / 1000, self._wake)
 
     def _wake(self) -> None:
-        """Do what is due. After a gap read first: a queue that expires may have been used meanwhile."""
+        """Do what is due. After a gap, read the sockets first: a queue that expires may have been used meanwhile."""
         now = self._now_ms()
         self._reads_first = not self._reads_first and now - self._due_ms > LATE_MS
         if self._reads_first:
@@ -68,7 +68,7 @@ class WakeUp:
         self._schedule()
 
     def wake_if_overdue(self) -> None:
-        """Wake those whose time came while the machine slept, for which the loop's own timers stand still."""
+        """Do what became due while the machine slept, since the loop's own timers do not run meanwhile."""
         if self._timer is not None and not self._reads_first and self._now_ms() - self._due_ms > LATE_MS:
             self._timer.cancel()
             self._wake()

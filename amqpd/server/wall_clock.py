@@ -1,12 +1,12 @@
-"""Follow the wall clock while the broker runs, so that messages expire in time after a restart whatever it was set to.
+"""Follow the wall clock while the broker runs, so that messages expire in time after a restart even if it was set.
 
-While the broker runs, expiries are on a clock that nobody sets. The store keeps them on a clock of its own, which began
-as the wall clock and goes on as that one does, but for the times at which it was set: how far the two are apart is
-written into the store as soon as it changes. So a restart knows what time it is on the store's clock, and an expiry
-that was written before the wall clock was set is as right as one written after it.
+While the broker runs, expiries use the monotonic clock. The store uses a clock of its own. It began as the wall clock
+and runs as the wall clock does, but does not follow when that is set: the difference of the two is written into the
+store as soon as it changes. So a restart knows the time on the store's clock, and an expiry that was written before the
+wall clock was set is as right as a later one.
 
-The clock that nobody sets is CLOCK_BOOTTIME where there is one: it goes on while a laptop sleeps, as the time to live
-of a message does. `time.monotonic` stands still meanwhile on Linux, and sleeping would look as if the clock was set.
+The monotonic clock is CLOCK_BOOTTIME where it exists: it runs while a laptop sleeps, as the time to live of a message
+does. On Linux, `time.monotonic` stops meanwhile, and sleep would look like a change of the wall clock.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from amqpd.server.loop import LoopTurn
 from amqpd.server.monotonic import now_ms
 from amqpd.store.journal import Journal
 
-STEP_MS = 100           # less is what two clocks read one after the other differ by, and is let go
+STEP_MS = 100           # smaller differences come from reading one clock after the other
 FOLLOWED_S = 0.5
-TOLD_MS = 1_000         # a step from which on the log tells of it
+TOLD_MS = 1_000         # a step from which on it is logged
 
 log = logging.getLogger("amqpd")
 
 
 def read_clocks() -> tuple[int, int]:
-    """Return what the clock that nobody sets shows, and the wall clock, in milliseconds."""
+    """Return the monotonic clock and the wall clock, in milliseconds."""
     return now_ms(), time.time_ns() // 1_000_000
 
 
@@ -47,7 +47,7 @@ class WallClock:
         self._noted_ms = clock.stored_behind_ms
 
     def follow(self) -> None:
-        """Look at the wall clock; where it was set, note by how much, with the batch that fills."""
+        """Read the wall clock; if it was set, record by how much, with the batch that is being collected."""
         now, wall = self._read()
         self._clock.set_wall(now, wall)
         behind = self._clock.stored_behind_ms
@@ -59,7 +59,7 @@ class WallClock:
                 log.warning("the wall clock was set by %+.1f s; messages expire as if it had not been", step / 1000)
 
     async def follow_forever(self) -> None:
-        """Look at it all the time; after a sleep of the machine, wake those whose time came meanwhile."""
+        """Follow the wall clock all the time; after a sleep of the machine, do what became due meanwhile."""
         while True:
             self.follow()
             if self._turn is not None:

@@ -116,11 +116,11 @@ class FakeAlarms:
     def set_memory_watermark(self, fraction: float) -> None:
         self.set.append(("memory", fraction))
 
-    def set_memory_watermark_absolute(self, octets: int) -> None:
-        self.set.append(("memory, absolute", octets))
+    def set_memory_watermark_absolute(self, limit_bytes: int) -> None:
+        self.set.append(("memory, absolute", limit_bytes))
 
-    def set_disk_free_limit(self, octets: int) -> None:
-        self.set.append(("disk", octets))
+    def set_disk_free_limit(self, limit_bytes: int) -> None:
+        self.set.append(("disk", limit_bytes))
 
     def set_disk_free_limit_relative(self, fraction: float) -> None:
         self.set.append(("disk, relative", fraction))

@@ -125,7 +125,7 @@ def test_without_descriptors_accepting_pauses_and_that_is_told_once(caplog: pyte
     door.turn()
     assert door.came == 1
     assert [record.getMessage() for record in caplog.records] == [
-        "no client can be accepted for now: Too many open files"]
+        "cannot accept clients for now: Too many open files"]
 
 
 def test_an_acceptor_that_has_stopped_does_not_resume() -> None:

@@ -48,12 +48,12 @@ def test_no_socket_stays_open_where_one_address_of_a_host_cannot_be_had(monkeypa
 
 
 @pytest.mark.parametrize(("error", "port", "line"), [
-    (OSError(EADDRINUSE, ""), 5672, "Address already in use; end the program that uses it, or choose another address "
+    (OSError(EADDRINUSE, ""), 5672, "Address already in use; stop the program that uses it, or choose another address "
                                     "with --listen HOST:PORT"),
-    (OSError(EACCES, ""), 80, "Permission denied; ports below 1024 need privileges: choose a higher one with --listen "
+    (OSError(EACCES, ""), 80, "Permission denied; ports below 1024 need privileges: choose a higher port with --listen "
                               "HOST:PORT, or grant the right (on Linux: CAP_NET_BIND_SERVICE)"),
     (OSError(EADDRNOTAVAIL, ""), 5672, f"{os.strerror(EADDRNOTAVAIL)}; this machine has no such address: use one that "
-                                       "it has, 0.0.0.0 for all, with --listen HOST:PORT"),
+                                       "it has, or 0.0.0.0 for all, with --listen HOST:PORT"),
     (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), 5672,
      "Name or service not known; use a host name that can be resolved, or an IP address of this machine"),
     (OSError(EMFILE, ""), 5672, f"{os.strerror(EMFILE)}; choose another address with --listen HOST:PORT"),

@@ -115,10 +115,10 @@ def test_a_loopback_user_logs_in_from_this_machine_only(broker: Broker, computed
 
 
 @pytest.mark.parametrize(("user", "host", "reason"), [
-    ("unknown", "127.0.0.1", "there is no such user"),
+    ("unknown", "127.0.0.1", "no such user"),
     ("slow", "127.0.0.1", "the password is wrong"),
     ("nobody", "127.0.0.1", "this user has no password"),
-    ("quick", "10.0.0.1", "this user can only connect from this machine (loopback_users)"),
+    ("quick", "10.0.0.1", "this user may only connect from this machine (loopback_users)"),
 ])
 def test_the_reason_of_a_refusal_is_told_to_the_log(
     broker: Broker, computed: list[str], user: str, host: str, reason: str

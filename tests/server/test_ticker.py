@@ -136,7 +136,7 @@ def test_a_gap_is_excused_before_anybody_is_looked_at(
     session = FakeSession(turn)
     run(turn, lambda: now.__setitem__(0, 41_500), lambda: now.__setitem__(0, 41_750))
     assert session.excused == [40_000] and session.calls == ["tick", "tick"]
-    assert "nothing was done for 40.0 s" in caplog.text
+    assert "no work for 40.0 s" in caplog.text
 
 
 def test_a_gap_of_very_many_channels_is_excused_in_slices(turn: FakePass, now: list[int]) -> None:
