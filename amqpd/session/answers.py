@@ -129,7 +129,7 @@ class Answers:
 
     # What becomes of the deliveries
 
-    def carry_out(self, verdict: Verdict, taken: dict[Consumer, list[Message]]) -> int:
+    def carry_out(self, verdict: Verdict, taken: dict[Consumer[Queue], list[Message]]) -> int:
         """Do with these deliveries as was said; returns the journal's batch that makes it last, or 0."""
         if verdict is Verdict.REQUEUE:
             self._requeue(taken)
@@ -138,7 +138,7 @@ class Answers:
         self._dispatch_after(taken)
         return batch
 
-    def _settle(self, taken: dict[Consumer, list[Message]], *, in_transaction: bool = False) -> int:
+    def _settle(self, taken: dict[Consumer[Queue], list[Message]], *, in_transaction: bool = False) -> int:
         """Settle these deliveries. Returns as `carry_out` does."""
         batch = 0
         for consumer, run in taken.items():
@@ -146,14 +146,14 @@ class Answers:
             batch = max(batch, consumer.queue.settle(run, in_transaction=in_transaction))
         return batch
 
-    def _reject(self, taken: dict[Consumer, list[Message]]) -> int:
+    def _reject(self, taken: dict[Consumer[Queue], list[Message]]) -> int:
         batch = 0
         for consumer, run in taken.items():
             self._prefetch.answered(consumer, len(run))
             batch = max(batch, consumer.queue.reject(run))
         return batch
 
-    def _requeue(self, taken: dict[Consumer, list[Message]]) -> None:
+    def _requeue(self, taken: dict[Consumer[Queue], list[Message]]) -> None:
         """Put these back to where they were in their queues."""
         by_queue: dict[Queue, list[Message]] = {}
         for consumer, run in taken.items():
@@ -163,7 +163,7 @@ class Answers:
             queue.requeue(run)
         self._dispatch_after(taken)
 
-    def _dispatch_after(self, taken: Iterable[Consumer]) -> None:
+    def _dispatch_after(self, taken: Iterable[Consumer[Queue]]) -> None:
         """Hand out again what answers made room for."""
         if self._prefetch.shared:
             self._prefetch.hand_out()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 RUN_STEPS = 6           # what the run of a queue or a consumer takes, beyond a step for each message
 
-Unacked = tuple[Message, Consumer]
+Unacked = tuple[Message, Consumer[Queue]]
 
 
 class Verdict(Enum):
@@ -72,7 +72,7 @@ class Commit:
         self._at = 0                    # how much of the first of these has been done
         self._hand_over: HandOver | None = None                 # of publishes that reach very many queues
         self._answered: Iterator[Unacked] | None = None         # what is left of the first answers
-        self._requeued: dict[Consumer, list[Message]] = {}      # collected, since a queue takes them back in order
+        self._requeued: dict[Consumer[Queue], list[Message]] = {}       # collected: a queue takes them back in order
         self._found: dict[str, Queue | None] = {}
         self._hold = hold
         self._begun = self._done = 0    # pieces
@@ -208,7 +208,7 @@ class Commit:
     def _answer(self) -> None:
         """Carry out answers in their order, those that say the same together."""
         verdict = self._answers[0][1]
-        taken: dict[Consumer, list[Message]] = self._requeued if verdict is Verdict.REQUEUE else {}
+        taken: dict[Consumer[Queue], list[Message]] = self._requeued if verdict is Verdict.REQUEUE else {}
         room = PIECE
         while room > 0 and self._answers and self._answers[0][1] is verdict:
             if self._answered is None:
@@ -233,16 +233,16 @@ class Commit:
         self._carry_out(Verdict.REQUEUE, taken)
 
 
-def by_consumer(answered: Collection[Unacked]) -> dict[Consumer, list[Message]]:
+def by_consumer(answered: Collection[Unacked]) -> dict[Consumer[Queue], list[Message]]:
     """Sort deliveries by whom they were given to; their order stays."""
     if len(consumers := {consumer for _, consumer in answered}) == 1:
         return {consumers.pop(): [message for message, _ in answered]}
-    taken: dict[Consumer, list[Message]] = {}
+    taken: dict[Consumer[Queue], list[Message]] = {}
     add_by_consumer(taken, answered)
     return taken
 
 
-def add_by_consumer(taken: dict[Consumer, list[Message]], answered: Iterable[Unacked]) -> None:
+def add_by_consumer(taken: dict[Consumer[Queue], list[Message]], answered: Iterable[Unacked]) -> None:
     """Add deliveries to the others of those they were given to."""
     for message, consumer in answered:
         run = taken.get(consumer)

@@ -29,7 +29,7 @@ from amqpd.message import Message
 from amqpd.session.answers import Answers
 from amqpd.session.channel_contents import ChannelContents
 from amqpd.session.commit import Answered, Unacked
-from amqpd.session.consumer_timeouts import DeliveryTimes
+from amqpd.session.consumer_timeouts import DeliveryTimes, timeout_of
 from amqpd.session.delivering import DeliveryWriter
 from amqpd.session.direct_replies import DirectReplies
 from amqpd.session.prefetch import Prefetch
@@ -52,7 +52,7 @@ class Consuming:
     """The consuming side of one channel."""
 
     def __init__(self, channel: Channel) -> None:
-        self.consumers: dict[str, Consumer] = {}
+        self.consumers: dict[str, Consumer[Queue]] = {}
         self.times = DeliveryTimes()
         self.prefetch = Prefetch()
         self.deliveries = UnackedDeliveries(channel.broker.effort)
@@ -63,7 +63,7 @@ class Consuming:
         self._channel = channel
         self._effort = channel.broker.effort
         self._at_unacked_limit: set[str] = set()        # tags of consumers of which the log has been told
-        self._left: list[Consumer] = []     # consumers of a channel that is going
+        self._left: list[Consumer[Queue]] = []     # consumers of a channel that is going
 
     def handlers(self) -> Handlers:
         """The methods this part of a channel answers."""
@@ -79,12 +79,12 @@ class Consuming:
 
     @property
     def address(self) -> tuple[int, int]:
-        """Connection and channel, by number; see broker/ports.py."""
+        """Connection and channel, by number; see broker/queue/consumer.py."""
         return self._channel.owner.number, self._channel.number
 
     @property
     def room(self) -> int:
-        """Bytes the connection still takes; see broker/ports.py."""
+        """Bytes the connection still takes; see broker/queue/consumer.py."""
         return self._channel.room
 
     @property
@@ -92,7 +92,7 @@ class Consuming:
         """What the limit shared by the channel's consumers leaves. RabbitMQ docs/consumer-prefetch."""
         return self.prefetch.credit
 
-    def deliver(self, consumer: Consumer, run: Sequence[Message]) -> None:
+    def deliver(self, consumer: Consumer[Queue], run: Sequence[Message]) -> None:
         """Send a run of messages to one consumer of this channel."""
         deliveries, count = self.deliveries, len(run)
         tags = range(deliveries.next_tag, deliveries.next_tag + count)
@@ -106,8 +106,8 @@ class Consuming:
             deliveries.by_tag.update(zip(tags, zip(run, repeat(consumer))))
             self.contents.sent(self.writer.write(consumer, tags, run))
 
-    def consumer_blocked(self, consumer: Consumer) -> None:
-        """Keep a consumer that has to wait for credit or room; see broker/ports.py.
+    def consumer_blocked(self, consumer: Consumer[Queue]) -> None:
+        """Keep a consumer that has to wait for credit or room; see broker/queue/consumer.py.
 
         One that waits for its own answers is unblocked with each of them.
         """
@@ -123,10 +123,10 @@ class Consuming:
             channel.owner.log_unacked_limit(channel.number, consumer)
 
     def fail(self) -> None:
-        """Close the connection in the next turn; see broker/ports.py."""
+        """Close the connection in the next turn; see broker/queue/consumer.py."""
         self._channel.owner.fail_soon()
 
-    def cancelled(self, consumer: Consumer) -> None:
+    def cancelled(self, consumer: Consumer[Queue]) -> None:
         """The consumer's queue is gone. Only clients that asked to be told are told, after any delete-ok."""
         channel = self._channel
         del self.consumers[consumer.tag]
@@ -167,7 +167,7 @@ class Consuming:
         queue.subscribe(consumer)
         self.consumers[tag] = consumer
         self.writer.begin(tag)
-        if self.times.next_look_ms is not None and consumer.timeout_ms(None) is not None:
+        if self.times.next_look_ms is not None and timeout_of(consumer, None) is not None:
             self._look_soon()
         self._answer_consume(tag, method)
         queue.dispatch()
@@ -197,14 +197,14 @@ class Consuming:
             self.replies.end()
         return None if method.nowait else pack_cancel_ok(self._channel.number, tag)
 
-    def _forget(self, consumer: Consumer) -> None:
+    def _forget(self, consumer: Consumer[Queue]) -> None:
         """Drop what is kept of a consumer besides its unacked deliveries."""
         self.writer.forget(consumer.tag)
         self._at_unacked_limit.discard(consumer.tag)
         self.prefetch.forget(consumer)
         self._channel.owner.awaiting_room.remove(consumer)
 
-    def _leave(self, consumer: Consumer) -> None:
+    def _leave(self, consumer: Consumer[Queue]) -> None:
         consumer.queue.unsubscribe(consumer)
         self._channel.vhost.topology.consumer_left(consumer.queue)
         consumer.queue.dispatch()
@@ -302,7 +302,7 @@ class Consuming:
         for consumer in [*self.consumers.values()]:
             yield LEAVE_STEPS, partial(self._leave_queue, consumer)
 
-    def _leave_queue(self, consumer: Consumer) -> None:
+    def _leave_queue(self, consumer: Consumer[Queue]) -> None:
         if consumer.tag in self.consumers:      # else its queue has been deleted meanwhile
             del self.consumers[consumer.tag]
             self._left.append(consumer)

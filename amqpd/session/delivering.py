@@ -61,7 +61,7 @@ class DeliveryWriter:
         """Forget a consumer."""
         self.heads.pop(tag).by_route.clear()
 
-    def write(self, consumer: Consumer, tags: range, run: Sequence[Message]) -> int:
+    def write(self, consumer: Consumer[Queue], tags: range, run: Sequence[Message]) -> int:
         """Send a run of messages with these tags to a consumer; return how many bytes that are."""
         heads = self.heads[consumer.tag]
         pieces: list[bytes] = []
