@@ -9,7 +9,6 @@ Spec: basic.ack, basic.reject, basic.recover; RabbitMQ docs/confirms, docs/nack.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from pamqp.commands import Basic
 
@@ -17,21 +16,24 @@ from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.queue import Queue
 from amqpd.errors import ConnectionException, ReplyCode
 from amqpd.message import Message
+from amqpd.session.channel_state import ChannelState
 from amqpd.session.commit import Unacked, Verdict, by_consumer
 from amqpd.session.deferred_input import Unfinished
 from amqpd.session.prefetch import Prefetch
 from amqpd.session.table import Handlers
 from amqpd.session.unacked import ANSWERS_AT_ONCE, UnackedDeliveries, unknown_tag
-
-if TYPE_CHECKING:
-    from amqpd.session.channel import Channel
+from amqpd.session.uncommitted import Uncommitted
 
 
 class Answers:
     """The answers of one channel."""
 
-    def __init__(self, channel: Channel, unacked: UnackedDeliveries, prefetch: Prefetch) -> None:
+    def __init__(
+        self, channel: ChannelState, unacked: UnackedDeliveries, prefetch: Prefetch, uncommitted: Uncommitted
+    ) -> None:
         self._channel = channel
+        self._effort = channel.effort
+        self._uncommitted = uncommitted
         self._unacked = unacked
         self._prefetch = prefetch
 
@@ -52,12 +54,12 @@ class Answers:
 
         If one is refused, those before it hold. Spec: basic.ack.
         """
-        if self._channel.transaction.active:
+        if self._uncommitted.is_active:
             return self._hold_acks(tags)
         rest: list[tuple[int, int]] = []
         if len(tags) > ANSWERS_AT_ONCE:
             tags, rest = tags[:ANSWERS_AT_ONCE], tags[ANSWERS_AT_ONCE:]
-        self._channel.broker.effort.total += len(tags)
+        self._effort.total += len(tags)
         answered: list[Unacked] = []
         by_tag = self._unacked.by_tag
         try:
@@ -78,11 +80,11 @@ class Answers:
 
     def _hold_acks(self, tags: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Keep acks for the commit, as many as a turn allows, and return the others."""
-        self._channel.broker.effort.total += min(len(tags), ANSWERS_AT_ONCE)
+        self._effort.total += min(len(tags), ANSWERS_AT_ONCE)
         unacked = self._unacked
         for place, (tag, multiple) in enumerate(tags[:ANSWERS_AT_ONCE]):
             taken = unacked.take_piece(tag) if multiple else unacked.take(tag)
-            self._channel.transaction.hold_answers(taken, Verdict.ACK)
+            self._uncommitted.hold_answers(taken, Verdict.ACK)
             if unacked.is_answer_unfinished:
                 return tags[place:]
         return tags[ANSWERS_AT_ONCE:]
@@ -102,10 +104,10 @@ class Answers:
     def _give_back(self, tag: int, *, multiple: bool, requeue: bool) -> None:
         """Requeue or reject. Raises Unfinished while there are more deliveries than one turn allows."""
         verdict = Verdict.REQUEUE if requeue else Verdict.REJECT
-        transaction, unacked = self._channel.transaction, self._unacked
+        uncommitted, unacked = self._uncommitted, self._unacked
         taken = unacked.take_piece(tag) if multiple else unacked.take(tag)
-        if transaction.active:
-            transaction.hold_answers(taken, verdict)
+        if uncommitted.is_active:
+            uncommitted.hold_answers(taken, verdict)
         else:
             self.carry_out(verdict, by_consumer(taken.values()))
         if unacked.is_answer_unfinished:

@@ -10,20 +10,18 @@ Spec: tx class; RabbitMQ docs/semantics.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from amqpd.broker.broker import Broker
 from amqpd.broker.hand_over import MOST_MESSAGES, WIDE, HandOver
+from amqpd.broker.hold import Hold
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.queue import Queue, note_holders
 from amqpd.broker.worklist import PIECE, Waiters
 from amqpd.message import Message
-
-if TYPE_CHECKING:
-    from amqpd.broker.hold import Hold
-    from amqpd.session.channel import Channel
 
 RUN_STEPS = 6           # what the run of a queue or a consumer takes, beyond a step for each message
 
@@ -50,23 +48,27 @@ class Held(NamedTuple):
 
 
 Answered = tuple[dict[int, Unacked], Verdict]
+# Returns the batch that makes it last, or 0; see `Answers.carry_out`.
+CarryOut = Callable[[Verdict, dict[Consumer[Queue], list[Message]]], int]
 
 
 class Commit:
     """One commit: first the publishes, then the answers. `hold` is what it has of the journal, where it is long.
 
+    `queues` are those of the vhost, by name; `carry_out` carries out answers that say the same.
     `batch` is that of the journal which it has joined, or 0, and `returned` what is to go back to the client.
     """
 
     def __init__(
-        self, channel: Channel, publishes: Sequence[Held], answers: Sequence[Answered], hold: Hold | None
+        self, broker: Broker, queues: Mapping[str, Queue], carry_out: CarryOut, publishes: Sequence[Held],
+        answers: Sequence[Answered], hold: Hold | None,
     ) -> None:
         self.batch = 0
         self.is_partial = False         # a queue has refused a message
         self.returned: deque[Message] = deque()
-        self._broker = channel.broker
-        self._existing = channel.vhost.queues
-        self._carry_out = channel.consuming.answers.carry_out
+        self._broker = broker
+        self._existing = queues
+        self._carry_out = carry_out
         self._publishes = deque(publishes)
         self._answers = deque(answers)
         self._at = 0                    # how much of the first of these has been done

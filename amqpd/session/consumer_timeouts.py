@@ -39,6 +39,11 @@ def timeout_of(consumer: Consumer[Queue], default_ms: int | None) -> int | None:
     return default_ms if rule is None else rule
 
 
+def has_own_timeout(consumer: Consumer[Queue]) -> bool:
+    """Return whether a delivery to this consumer may be due before earlier ones to others."""
+    return consumer.queue.rules.consumer_timeout_ms is not None or "x-consumer-timeout" in consumer.arguments
+
+
 class DeliveryTimes:
     """When the deliveries of one channel were made, by tag. Times are in ms of a monotonic clock."""
 
