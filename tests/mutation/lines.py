@@ -1,4 +1,7 @@
-"""Record which tests reach which lines, and how long each takes, in a file that holds until a source changes."""
+"""Record which tests reach which lines, and how long each takes, in a file that holds until a source changes.
+
+The tests run twice for that, since a tracer makes them slower, the more so the more of the code they run.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ MOST_SECONDS = 300.0        # for one piece
 
 
 class Reach:
-    """The tests that pass, with their processor times when traced, and by file and line the tests that reach it."""
+    """The tests that pass, with their processor times, and by file and line the tests that reach it."""
 
     def __init__(self, seconds: dict[str, float], tests: dict[str, dict[int, list[str]]]) -> None:
         self.seconds = seconds
@@ -46,7 +49,8 @@ def recorded(items: list[pytest.Item], package: Path, cache: Path, key: str, pro
         if kept["key"] == key:
             return _reach(kept)
     pieces = [items[at::PIECES] for at in range(PIECES)]
-    jobs = [(lambda piece=piece: _traced(piece, package), MOST_SECONDS) for piece in pieces]
+    jobs = [(lambda work=work: work, MOST_SECONDS) for piece in pieces for work in (
+        _traced(piece, package), _timed(piece))]
     kept: dict[str, Any] = {"key": key, "seconds": {}, "reached": []}
     for _, outcome in in_forks(jobs, processes):
         if outcome.ending:
@@ -60,14 +64,20 @@ def recorded(items: list[pytest.Item], package: Path, cache: Path, key: str, pro
     return _reach(kept)
 
 
+def _timed(items: list[pytest.Item]) -> Iterator[Any]:
+    """Run tests, and give what came of each. Traced, many would take three times as long as they do."""
+    for report in run_tests(items):
+        yield "test", *report
+
+
 def _traced(items: list[pytest.Item], package: Path) -> Iterator[Any]:
-    """Run tests, and give what came of each, and then for each the lines of each file that it reached."""
+    """Run tests, and give for each the lines of each file that it reached."""
     tracer = coverage.Coverage(data_file=None, include=[f"{package}/*"], config_file=False)
     tracer.start()
     tests = run_tests(items)
     for item in items:
         tracer.switch_context(item.nodeid)
-        yield "test", *next(tests)
+        next(tests)
     tracer.stop()
     data = tracer.get_data()
     for path in data.measured_files():
