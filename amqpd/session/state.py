@@ -15,7 +15,6 @@ from amqpd.broker.access import User
 from amqpd.broker.broker import Broker
 from amqpd.broker.departure import Departure
 from amqpd.broker.queue.consumer import Consumer
-from amqpd.broker.queue.queue import Queue
 from amqpd.broker.remembered import Memory
 from amqpd.broker.vhost import Vhost
 from amqpd.broker.worklist import Later, nothing
@@ -135,7 +134,7 @@ class ConnectionState:
         """Log this of a channel."""
         self.log.warning("%s: channel %d: %s", self.name, number, text)
 
-    def log_unacked_limit(self, number: int, consumer: Consumer[Queue]) -> None:
+    def log_unacked_limit(self, number: int, consumer: Consumer) -> None:
         """Log why a consumer gets nothing more."""
         self.log.warning(
             "%s: channel %d: consumer '%s' of queue '%s' waits: it has %d unanswered deliveries, as many as "

@@ -13,7 +13,7 @@ from typing import Any
 from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue, Tx
 
 from amqpd.broker.definitions import PermissionDefinition, PolicyDefinition, UserDefinition, VhostDefinition
-from amqpd.broker.queue import paged_fifo as ready
+from amqpd.broker.queue import page_list, paged_fifo
 from tests.growth.counting import COUNTER
 from tests.support.talk import Stage, Talk
 
@@ -510,7 +510,8 @@ OPERATIONS: list[Callable[[World], None]] = [
 
 def steps(world_of: str, n: int) -> dict[str, int]:
     """Return the steps of each operation in a world with so much of it."""
-    ready.PAGE_MESSAGES, ready.PAGE, ready.FEWEST_MESSAGES = PAGE, (PAGE, 1 << 20), 4
+    paged_fifo.PAGE_MESSAGES = page_list.PAGE_MESSAGES = PAGE
+    paged_fifo.PAGE, paged_fifo.FEWEST_MESSAGES = (PAGE, 1 << 20), 4
     world = World()
     WORLDS[world_of](world, n)
     world.talk.hear_all()

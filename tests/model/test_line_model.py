@@ -1,40 +1,56 @@
-"""A line in memory and on disk, against a sorted list: whatever goes to disk and comes back, the order is as it was."""
+"""A line in memory and on disk, against a sorted list: whatever goes to disk and comes back, the order is as it was.
+
+The same for a line with priorities, which is one of such lines for each.
+"""
 
 from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
 
-from amqpd.broker.queue import paged_fifo as ready
+from amqpd.broker.clock import Clock
+from amqpd.broker.queue import page_list, paged_fifo, pages
 from amqpd.broker.queue.deadlines import Deadlines
 from amqpd.broker.queue.paged_fifo import PagedFifo
-from amqpd.broker.queue.pages import OnDisk, Page, Removed
+from amqpd.broker.queue.pages import NO_EXPIRY, OnDisk, Page, Removed, StoredMessages
+from amqpd.broker.queue.priority_fifo import PriorityFifo
 from amqpd.broker.queue.segment import Budget
-from amqpd.message import Message, reference_to
+from amqpd.message import Message, MessageProperties, reference_to
 from tests.support.page_stores import SpillFileInMemory
 from tests.support.samples import message
 from tests.support.sizes import sized
 
 NO_LIMIT = 1 << 62
+MOST_IN_PAGE = 6        # twice a page's messages
 
 
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three messages are a page."""
-    for name, value in (("PAGE_MESSAGES", 3), ("PAGE", (3, 1 << 20)), ("FEWEST_MESSAGES", 1)):
-        monkeypatch.setattr(ready, name, value)
+    for name, value in (("PAGE", (3, 1 << 20)), ("FEWEST_MESSAGES", 1)):
+        monkeypatch.setattr(paged_fifo, name, value)
+    for module in (paged_fifo, page_list, pages):
+        monkeypatch.setattr(module, "PAGE_MESSAGES", 3)
 
 
 class LineMachine(RuleBasedStateMachine):
     """`waiting` is what the line should hold by number, `out` what was taken and may be put back."""
 
+    highest = 0     # priority
+
     def __init__(self) -> None:
         super().__init__()
         self.budget = Budget()
         self.deadlines = Deadlines()
-        self.line = PagedFifo(self.budget, self.deadlines, lambda one: one.number <= self.safe and one.number % 2 == 1)
+        self.line: PagedFifo | PriorityFifo = PriorityFifo(
+            self.highest, self.budget, self.deadlines, self.is_stored) if self.highest else PagedFifo(
+            self.budget, self.deadlines, self.is_stored)
         self.safe = 0
         self.waiting: dict[int, Message] = {}
         self.out: dict[int, Message] = {}
@@ -43,6 +59,35 @@ class LineMachine(RuleBasedStateMachine):
         self.leaving: list[Page] = []
         self.last = 0
         self.now = 0
+
+    def is_stored(self, one: Message) -> bool:
+        return one.number <= self.safe and one.number % 2 == 1
+
+    def in_order(self, numbers: Iterable[int]) -> list[int]:
+        """Return what waits, or is named, in the order of service."""
+        return sorted(numbers, key=lambda number: (-self.level_of(self.waiting[number]), number))
+
+    def level_of(self, one: Message) -> int:
+        return min(one.facts.priority or 0, self.highest)
+
+    def lines(self) -> list[PagedFifo]:
+        return [self.line] if isinstance(self.line, PagedFifo) else [*self.line._lines.values()]
+
+    @initialize(count=st.integers(0, 12), size=st.sampled_from([0, 7]), life=st.sampled_from([NO_EXPIRY, 2, 9]))
+    def restore(self, count: int, size: int, life: int) -> None:
+        """Begin with what a store kept: odd numbers."""
+        numbers = array("q", range(1, 2 * count, 2))
+        priorities = bytearray([number % 5 for number in numbers])
+        ends = array("q", [life if number % 3 else NO_EXPIRY for number in numbers])
+        kept = StoredMessages(numbers, array("I", [size] * count), ends, ends, priorities if self.highest else None)
+        for level, restored in kept.pages(kept.ends(None, Clock(0, 0)), self.highest):
+            self.line.restore(level, restored)
+        for number, end, priority in zip(numbers, ends, priorities):
+            self.waiting[number] = replace(
+                message(number, b"x" * size), facts=MessageProperties(priority=priority))
+            if end != NO_EXPIRY:
+                self.ends[number] = end
+        self.last = self.safe = 2 * count
 
     def goes(self, left: Removed) -> list[int]:
         """Numbers of what left the line, which has to be as it was."""
@@ -71,9 +116,12 @@ class LineMachine(RuleBasedStateMachine):
         while (page := self.line.next_page) is not None:
             assert self.line.load(self.read(page)) == []
 
-    @rule(sizes=st.lists(st.sampled_from([0, 5, 30]), min_size=1, max_size=8), life=st.sampled_from([None, 3, 9]))
-    def extend(self, sizes: list[int], life: int | None) -> None:
-        run = [message(self.last + place, b"x" * size) for place, size in enumerate(sizes, 1)]
+    @rule(sizes=st.lists(st.sampled_from([0, 5, 30]), min_size=1, max_size=8), life=st.sampled_from([None, 3, 9]),
+          priorities=st.lists(st.sampled_from([None, 0, 1, 2, 9]), min_size=8, max_size=8))
+    def extend(self, sizes: list[int], life: int | None, priorities: list[int | None]) -> None:
+        run = [
+            replace(message(self.last + place, b"x" * size), facts=MessageProperties(priority=priority))
+            for place, (size, priority) in enumerate(zip(sizes, priorities), 1)]
         self.last += len(run)
         self.line.extend(run)
         self.waiting.update((one.number, one) for one in run)
@@ -86,7 +134,7 @@ class LineMachine(RuleBasedStateMachine):
         self.see_to_next()
         run = self.line.take(limit, room)
         numbers = [one.number for one in run]
-        assert numbers == sorted(self.waiting)[: len(run)] and len(run) <= limit
+        assert numbers == self.in_order(self.waiting)[: len(run)] and len(run) <= limit
         assert run or not self.waiting
         self.deadlines.hand_out(run)
         for one in run:
@@ -147,46 +195,59 @@ class LineMachine(RuleBasedStateMachine):
         assert self.line.load(found) == [lost.number]
         del self.waiting[lost.number]
 
-    @rule(most=st.sampled_from([0, 2, 6, NO_LIMIT]), octets=st.sampled_from([0, 40, NO_LIMIT]))
-    def trim(self, most: int, octets: int) -> None:
-        before = sorted(self.waiting)
-        went = self.goes(self.line.trim(most, octets))
+    @rule(most=st.sampled_from([0, 2, 6, NO_LIMIT]), octets=st.sampled_from([0, 40, NO_LIMIT]),
+          limit=st.sampled_from([1, 3, NO_LIMIT]))
+    def trim(self, most: int, octets: int, limit: int) -> None:
+        before = self.in_order(self.waiting)
+        went = self.goes(self.line.trim(most, octets, limit))
         assert went == before[: len(went)]
-        assert len(self.line) <= most and self.line.octets <= octets
+        is_within = len(self.line) <= most and self.line.octets <= octets
+        assert is_within or len(went) >= limit, "it ends too early"
+        assert len(went) < limit + MOST_IN_PAGE, "it goes on too long"
         if went:
             last = self.line.octets + 30
             assert len(self.line) + 1 > most or last >= octets, "more went than had to"
 
-    @rule(milliseconds=st.sampled_from([1, 3, 10]))
-    def let_time_pass(self, milliseconds: int) -> None:
+    @rule(milliseconds=st.sampled_from([1, 3, 10]), limit=st.sampled_from([1, 4, NO_LIMIT]))
+    def let_time_pass(self, milliseconds: int, limit: int) -> None:
         self.now += milliseconds
         due = {number for number in self.waiting if self.ends.get(number, NO_LIMIT) <= self.now}
         loaded = self.deadlines.take_due(self.now)
         if loaded:
             self.line.remove(loaded)
         went = self.goes([loaded])
-        if self.line.next_expiry is not None and self.line.next_expiry <= self.now:
-            went += self.goes(self.line.take_due(self.now))
+        while self.line.next_expiry is not None and self.line.next_expiry <= self.now:
+            several = self.goes(self.line.take_due(self.now, limit))
+            assert len(several) < limit + MOST_IN_PAGE, "it goes on too long"
+            went += several
         assert {*went} == due and len(went) == len(due)
 
     @rule()
     def clear(self) -> None:
-        before = sorted(self.waiting)
+        before = self.in_order(self.waiting)
         assert self.goes([part.on_disk if isinstance(part, Page) else part for part in self.line.clear()]) == before
 
     @invariant()
     def all_is_as_the_model_says(self) -> None:
         self.line.check()
         self.deadlines.check(self.line)
-        assert self.line.numbers() == sorted(self.waiting)
+        assert self.line.numbers() == self.in_order(self.waiting)
         assert self.line.octets == sum(one.body_size for one in self.waiting.values())
         assert self.budget.used == self.line.cost, "the budget is off"
-        pages = self.line._paged.pages if self.line._paged is not None else ()
         in_spill_files = {
-            n for page in pages if page.spill_file for n in page.numbers if n in page.spill_file.numbers}
+            n for line in self.lines() if line._paged is not None for page in line._paged.pages if page.spill_file
+            for n in page.numbers if n in page.spill_file.numbers}
         left = {number for spill_file in self.spill_files for number in spill_file.left}
         assert left == in_spill_files, "a spill file is kept too long"
 
 
+class PriorityMachine(LineMachine):
+    """The same with the levels 0, 1 and 2."""
+
+    highest = 2
+
+
 TestLine = LineMachine.TestCase
 TestLine.settings = settings(max_examples=sized(60, 200), stateful_step_count=40)
+TestPriorities = PriorityMachine.TestCase
+TestPriorities.settings = settings(max_examples=sized(60, 200), stateful_step_count=40)

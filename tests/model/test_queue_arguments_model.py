@@ -36,8 +36,7 @@ from amqpd.broker.definitions import (
     QueueDefinition,
 )
 from amqpd.broker.ports import Journal as JournalPort
-from amqpd.broker.queue import paged_fifo as ready
-from amqpd.broker.queue import pages
+from amqpd.broker.queue import page_list, paged_fifo, pages
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.dead_letters import DeadLetters
 from amqpd.broker.queue.pager import MessageNotLoaded
@@ -67,9 +66,10 @@ FANOUT = ("target", "other")            # what the exchange `dead_letter_queues`
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two messages are a page, so that a few make several."""
-    for name, value in (("PAGE_MESSAGES", 2), ("PAGE", (2, 1 << 20)), ("FEWEST_MESSAGES", 1)):
-        monkeypatch.setattr(ready, name, value)
-    monkeypatch.setattr(pages, "PAGE_MESSAGES", 2)
+    for name, value in (("PAGE", (2, 1 << 20)), ("FEWEST_MESSAGES", 1)):
+        monkeypatch.setattr(paged_fifo, name, value)
+    for module in (paged_fifo, page_list, pages):
+        monkeypatch.setattr(module, "PAGE_MESSAGES", 2)
 
 
 # What is drawn
@@ -294,7 +294,7 @@ class WatchedSubscriber(ListSubscriber):
         self.machine = machine
 
     def deliver(self, consumer: Consumer, run: Sequence[Message]) -> None:
-        """See broker/queue/consumer.py."""
+        """See broker/ports.py."""
         self.machine.delivered(consumer, run)
         super().deliver(consumer, run)
 

@@ -52,10 +52,6 @@ class Deadlines:
     def __bool__(self) -> bool:
         return bool(self._ends)
 
-    def expiry_of(self, message: Message) -> int | None:
-        """Return when this message expires; None if it does not."""
-        return self._ends.get(message.number)
-
     def add(self, ends: dict[Message, int]) -> None:
         """Add ready messages with their expiries."""
         if ends:

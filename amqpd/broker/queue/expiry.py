@@ -10,12 +10,13 @@ RabbitMQ docs/ttl.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from amqpd.broker.clock import Clock
 from amqpd.broker.dead_letter import EXPIRED
 from amqpd.broker.queue.dead_letters import DeadLetters
 from amqpd.broker.queue.deadlines import Deadlines
+from amqpd.broker.queue.dispatcher import Dispatcher
 from amqpd.broker.queue.fifo import Fifo
 from amqpd.broker.queue.jobs import QueueJobs
 from amqpd.broker.rules import QueueRules
@@ -29,12 +30,12 @@ class Expiry:
     """The expiry of one queue. `unused` is called when the queue has not been used for as long as it may be."""
 
     __slots__ = (
-        "ttl_ms", "_expires_ms", "_clock", "_deadlines", "_ready", "_jobs", "_dead_letters", "_consumers", "_unused",
+        "ttl_ms", "_expires_ms", "_clock", "_deadlines", "_ready", "_jobs", "_dead_letters", "_dispatcher", "_unused",
         "_is_expiring", "_wakes_at", "_wake_up", "_last_used_ms")
 
     def __init__(
         self, clock: Clock, deadlines: Deadlines, ready: Fifo, jobs: QueueJobs, dead_letters: DeadLetters,
-        consumers: Collection[object], unused: Callable[[], None] | None,
+        dispatcher: Dispatcher, unused: Callable[[], None] | None,
     ) -> None:
         self.ttl_ms: int | None = None
         self._expires_ms: int | None = None
@@ -43,7 +44,7 @@ class Expiry:
         self._ready = ready
         self._jobs = jobs
         self._dead_letters = dead_letters
-        self._consumers = consumers
+        self._dispatcher = dispatcher
         self._unused = unused
         self._is_expiring = False       # a job drops messages
         self._wakes_at: int | None = None
@@ -137,7 +138,7 @@ class Expiry:
             raise
 
     def _do_what_is_due(self) -> None:
-        if self._expires_ms is not None and self._unused is not None and not self._consumers:
+        if self._expires_ms is not None and self._unused is not None and not self._dispatcher.consumers:
             expires_at = self._last_used_ms + self._expires_ms
             if self._clock.now_ms >= expires_at:
                 self._unused()

@@ -211,9 +211,10 @@ class PriorityFifo:
             line = self._lines[level]
             below -= len(line)
             below_octets -= line.octets
+            # Where the levels below have too many bytes by themselves, this one goes as a whole, empty bodies too.
             left += self._on(level, partial(
-                PagedFifo.trim, most=max(0, most - below), most_octets=max(0, most_octets - below_octets),
-                limit=self._count - least))
+                PagedFifo.trim, most=max(0, most - below) if below_octets <= most_octets else 0,
+                most_octets=max(0, most_octets - below_octets), limit=self._count - least))
         return left
 
     def remove(self, run: Collection[Message]) -> None:
