@@ -195,7 +195,7 @@ def test_channels_that_come_and_go_leave_nothing(stage: Stage) -> None:
             talk.client(Exchange.Delete(exchange=f"x{number}"), channel=7)
             talk.client(Channel.Close(200, "", 0, 0), channel=7)
             talk.hear_all()
-            talk.sent = b""
+            talk.sent.clear()
             stage.lines.clear()
 
     act()

@@ -102,7 +102,7 @@ def test_a_whole_log_is_fine(log, check, order):
 
 
 def test_a_log_that_ends_anywhere_is_fine(log, check):
-    for size in [*range(60), *range(HEADER, len(log), 1_111), *range(HEADER, len(log), FRAME)]:
+    for size in [*range(60), *range(HEADER, len(log), 4_321), *range(HEADER, len(log), FRAME)]:
         check(log[:size])
 
 
@@ -136,7 +136,7 @@ def test_a_bit_in_any_part_of_a_frame_is_found_and_the_frame_named(log, check, o
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_any_bit_of_the_header_is_found(log, check, order):
-    log = rewritten(log, order)
+    log = rewritten(log[: in_frame(commits_of(log)[1] + 1)], order)
     for at in range(HEADER):
         for bit in range(8):
             with pytest.raises(StoreError, match="its header; "):

@@ -257,7 +257,7 @@ class Talk:
         self.session = session
         self.name = name
         self.is_dropped = False
-        self.sent = b""                 # all octets the broker sent
+        self.sent = bytearray()         # all octets the broker sent
         self._half = b""
         self._heard: deque[Heard] = deque()
         self._begun: dict[int, list[Any]] = {}
@@ -316,12 +316,16 @@ class Talk:
         """Take what the session sent, and put it together to what it says."""
         octets = b"".join(pieces)
         self.sent += octets
-        self._half += octets
-        while self._half:
-            size, channel, value = unmarshal(self._half)
-            assert size <= self.session.state.frame_max, "a frame is larger than frame-max"
-            self._half = self._half[size:]
+        octets = self._half + octets if self._half else octets
+        at = 0
+        while at < len(octets):
+            end = at + frame_size(octets, at)
+            assert end - at <= self.session.state.frame_max, "a frame is larger than frame-max"
+            size, channel, value = unmarshal(octets[at:end])
+            assert size == end - at, "a frame is not as long as it says"
+            at = end
             self._put_together(channel, value)
+        self._half = octets[at:]
 
     def _put_together(self, channel: int, value: Any) -> None:
         if isinstance(value, ContentHeader):
@@ -471,6 +475,11 @@ class Talk:
         self.session.resume()
         self.stage.end_turn()
         return self
+
+
+def frame_size(octets: bytes, at: int) -> int:
+    """The size of the frame that begins here; the protocol header has eight octets."""
+    return 8 if octets[at : at + 4] == b"AMQP" else int.from_bytes(octets[at + 3 : at + 7], "big") + 8
 
 
 def unmarshal(octets: bytes) -> tuple[int, int, Any]:
