@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from amqpd.broker.dead_letter import HIGHEST_COUNT, DeadCopies, DeadLetterRoute, cycling_queues
+from amqpd.broker.dead_letter import HIGHEST_COUNT, REMEMBERED, DeadCopies, DeadLetterRoute, cycling_queues
 from amqpd.errors import ConnectionException
 from amqpd.fields import Long, LongString, Value, decode_table, encode_table, without_keys
 from amqpd.message import Message, Route, pack_content, pack_short_string
@@ -196,3 +196,50 @@ def test_a_key_longer_than_a_delivery_holds_is_cut() -> None:
 def test_a_string_that_is_not_utf_8_stays_as_it_is() -> None:
     odd = {"queue": LongString(b"\xff"), "reason": "expired", "more": LongString(b"\xfe")}
     assert deaths(encode_table({"x-death": [odd]}))[1] == odd
+
+
+# What is known of the deaths without reading them
+
+@pytest.mark.parametrize("headers, is_merged", [
+    ({}, True), ({"a": 1}, True), ({"x-death": "no array"}, True),
+    ({"x-death": [{"queue": "a", "reason": "expired", "count": 1}]}, True),
+    ({"x-death": [{"queue": "a", "reason": "expired"}]}, False),
+    ({"x-death": [{"queue": "a", "reason": "expired"}, {"queue": "b", "reason": "expired"}]}, True)])
+def test_a_copy_knows_whether_its_deaths_are_merged(headers: dict[str, Value], *, is_merged: bool) -> None:
+    copy = dead_copy(message_with(encode_table(headers)), DeadLetterRoute("c", "expired", "dlx", None))
+    assert copy.facts.deaths_are_merged is is_merged
+    again = dead_copy(copy, DeadLetterRoute("d", "expired", "dlx", None))
+    assert again.facts.deaths_are_merged
+    assert [death["queue"] for death in headers_of(again)["x-death"]][:2] == ["d", "c"]
+
+
+def test_entries_without_a_count_are_counted_by_how_many_there_are() -> None:
+    old: list[Value] = [{"queue": name, "reason": "expired"} for name in "qabqaq"]
+    assert told({"x-death": old}) == [("q", "expired", 4), ("a", "expired", 2), ("b", "expired", 1)]
+    mixed: list[Value] = [{"queue": "a", "reason": "expired", "count": 7}, {"queue": "a", "reason": "expired"}]
+    assert told({"x-death": mixed}) == [("q", "expired", 1), ("a", "expired", 7)]
+
+
+def test_a_death_tells_the_expiration_that_the_message_had() -> None:
+    properties = b"\x11\x00" + b"\x02" + b"\x0560000"        # delivery mode and expiration
+    route = Route("x", "k", pack_short_string("x") + pack_short_string("k"), 1, FRAME_MAX)
+    message = Message(7, route, read_properties(properties), pack_content(1, FRAME_MAX, properties, b"body"), 4)
+    copy = dead_copy(message, DEAD_LETTERING)
+    death, = headers_of(copy)["x-death"]
+    assert death["original-expiration"] == "60000"
+    assert (death["count"], death["exchange"], death["routing-keys"]) == (1, "x", ["k"])
+    assert copy.facts.expiration_ms is None
+    assert "original-expiration" not in deaths({})[0]
+
+
+def test_a_message_whose_deaths_are_no_array_goes_in_no_circle() -> None:
+    for headers in (b"", encode_table({"x-death": "q"}), encode_table({"x-death": [1, "q"]})):
+        assert cycling_queues(message_with(headers), ["q"]) == set()
+
+
+def test_what_copies_have_in_common_is_remembered_up_to_a_bound() -> None:
+    copies = DeadCopies(DEAD_LETTERING, NOW_S)
+    for number in range(2 * REMEMBERED + 5):
+        copy = copies.copy(message_with(encode_table({"a": number})), number)
+        assert (copy.number, headers_of(copy)["a"]) == (number, number)
+    assert len(copies._known) == 5

@@ -11,6 +11,8 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
 
 from amqpd.broker.access import Operator
 from amqpd.broker.clock import Clock
@@ -21,9 +23,10 @@ from amqpd.broker.effort import SLICE, Effort
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.vhost import Vhost
 from amqpd.broker.worklist import PIECE, Worklist
-from amqpd.message import Message
+from amqpd.message import Message, pack_content
+from amqpd.properties import read_properties
 from tests.support.journals import RecordingJournal
-from tests.support.samples import message
+from tests.support.samples import FRAME_MAX, message, route
 
 OPERATOR = Operator()
 TO_DEAD_LETTER_QUEUES = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
@@ -418,3 +421,60 @@ def test_a_copy_of_a_dead_letter_takes_no_more_memory_than_it_has_octets() -> No
     finally:
         tracemalloc.stop()
     assert copy.body == large.body
+
+
+# Ways
+
+def test_dead_letters_go_by_their_headers_each(scene: Scene) -> None:
+    source = scene.declare("by headers", {"x-dead-letter-exchange": "amq.headers"})
+    for number in range(3):
+        name = f"h{number}"
+        scene.declare(name)
+        scene.vhost.bind(OPERATOR, BindingDefinition("/", "amq.headers", "queue", name, "", {"n": number}), scene)
+    run = []
+    for number in (2, 0, 7, 0):
+        properties = Basic.Properties(headers={"n": number}, delivery_mode=2)
+        octets = ContentHeader(0, 0, properties).marshal()[12:]
+        run.append(Message(
+            next(scene.numbers), route(), read_properties(octets), pack_content(1, FRAME_MAX, octets, b""), 0))
+    source.publish(run)
+    assert [source.get(no_ack=False) for _ in run] == run
+    source.reject(run)
+    scene.vhost.worklist.work_off()
+    assert [len(scene.vhost.queues[f"h{number}"].ready) for number in range(3)] == [2, 0, 1]
+    assert source.statistics().dead_lettered == 4 and not scene.stored(source)
+
+
+def test_dead_letters_to_an_exchange_that_is_not_there_are_dropped(scene: Scene) -> None:
+    source = scene.declare("lost", {"x-dead-letter-exchange": "nowhere"})
+    reject(scene, source, 3)
+    scene.vhost.worklist.work_off()
+    assert not scene.stored(source) and source.dead_letters.count == 0
+    assert source.statistics().dead_lettered == 3
+
+
+def test_what_dies_in_a_cascade_comes_after_what_died_before_it_in_its_queue(scene: Scene) -> None:
+    between = scene.declare("between", {"x-max-length": 0} | TO_DEAD_LETTER_QUEUES)
+    first = scene.declare("first", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "between"})
+    many = 10
+    run = [message(next(scene.numbers), b"first", persistent=True)]
+    first.publish(run)
+    first.get(no_ack=False)
+    first.reject(run)
+    scene.publish(between, many)
+    assert scene.vhost.dead_letters.has_dead_letters_of(between)
+    scene.vhost.worklist.work_off()
+    assert scene.bodies(scene.dead) == [*bodies(many), b"first"]
+    assert not scene.stored(between) and not scene.stored(first)
+    assert not scene.vhost.dead_letters.has_dead_letters_of(between)
+
+
+def test_a_rejected_message_may_come_back_to_its_queue_and_an_expired_one_may_not(scene: Scene) -> None:
+    own = scene.declare("own", {"x-message-ttl": 1_000, "x-dead-letter-exchange": ""} | {
+        "x-dead-letter-routing-key": "own"})
+    reject(scene, own, 2)
+    scene.vhost.worklist.work_off()
+    assert scene.bodies(own) == bodies(2)
+    scene.expire()
+    scene.vhost.worklist.work_off()
+    assert scene.bodies(own) == [] and not scene.stored(own)

@@ -301,3 +301,21 @@ def test_a_client_is_answered_when_it_has_left() -> None:
     talk.client(Exchange.Delete(exchange="x")).broker(Exchange.DeleteOk())
     assert not [*vhost.bindings()]
     talk.client(Queue.Delete(queue="other")).broker(Queue.DeleteOk(0))
+
+
+@pytest.mark.parametrize("what", ["queue", "exchange"])
+def test_a_binding_of_what_leaves_can_be_removed_meanwhile_and_nothing_happens(vhost: Vhost, what: str) -> None:
+    destination = "q" if what == "queue" else "y"
+    if what == "exchange":
+        vhost.declare_exchange(OPERATOR, ExchangeDefinition("/", "y", "fanout"))
+        for n in range(MANY):
+            vhost.bind(OPERATOR, BindingDefinition("/", "x", "exchange", "y", f"y{n}", {}), OPERATOR)
+        with suppress(MessageNotLoaded):
+            vhost.delete_exchange(OPERATOR, "y")
+    else:
+        with suppress(MessageNotLoaded):
+            vhost.delete_queue(OPERATOR, "q", OPERATOR)
+    last = [one for one in vhost.bindings() if one.destination == destination][-1]
+    vhost.unbind(OPERATOR, last, OPERATOR)
+    vhost.worklist.work_off()
+    assert {one.destination for one in vhost.bindings()} == ({"other"} if what == "queue" else {"other", "q"})

@@ -259,6 +259,42 @@ def test_what_is_remembered_is_bounded(house: House, monkeypatch: pytest.MonkeyP
         house.steps(first, key)
         known = house.vhost.routing._known
         assert sum(walk.size for walk in known.values()) == house.vhost.routing._known_size <= 1_000
+    house.bind(first, "q", "one more")
+    for key in keys[-5:]:
+        house.steps(first, key)
+        assert sum(walk.size for walk in known.values()) == house.vhost.routing._known_size
+
+
+def test_a_way_is_remembered_from_ten_references_on(house: House) -> None:
+    house.exchanges("x", kind="fanout", alternate="none")
+    for n in range(routing.LONG_WALK - 2):
+        assert not house.vhost.routing._known
+        house.queue(f"q{n}")
+        house.bind("x", f"q{n}")
+        house.steps("x", "k", reaches=[f"q{before}" for before in range(n + 1)])
+    walk, = house.vhost.routing._known.values()
+    assert walk.size == routing.LONG_WALK
+
+
+def test_ways_are_forgotten_once_many_are_gone_that_they_led_to(house: House) -> None:
+    first = chain(house, "fanout", 50)
+    house.steps(first, "k")
+    for n in range(routing.FEWEST_GONE + 1):
+        assert house.vhost.routing._known
+        house.queue(f"gone {n}")
+        house.bind(first, f"gone {n}")
+        house.steps(first, "k", reaches=["q", f"gone {n}"])
+        house.vhost.delete_queue(OPERATOR, f"gone {n}", house)
+    assert not house.vhost.routing._known and house.vhost.routing._known_size == 0
+
+
+def test_what_was_never_remembered_may_go_without_end(house: House) -> None:
+    first = chain(house, "fanout", 50)
+    house.steps(first, "k")
+    for n in range(3 * routing.FEWEST_GONE):
+        house.queue(f"gone {n}")
+        house.vhost.delete_queue(OPERATOR, f"gone {n}", house)
+    assert house.vhost.routing._known
 
 
 # A way that needs no walk

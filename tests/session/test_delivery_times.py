@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
-from amqpd.broker.rules import QueueRules
 from amqpd.session.consumer_timeouts import FEWEST_TIMES, DeliveryTimes
 
 DAY_MS = 86_400_000
 
 
 class TimedConsumer:
-    """A consumer whose deliveries may be unacked for as long as its channel says, or for ten years."""
+    """A consumer whose deliveries may be unacked for as long as its channel says, or for ever."""
 
     def __init__(self, *, is_timed: bool) -> None:
-        self.arguments = {} if is_timed else {"x-consumer-timeout": 3_650 * DAY_MS}
-        self.queue = SimpleNamespace(rules=QueueRules())
+        self.is_timed = is_timed
+
+    def timeout_ms(self, default_ms: int | None) -> int | None:
+        """See `Consumer`."""
+        return default_ms if self.is_timed else None
 
 
 def test_steady_deliveries_beside_one_that_is_never_answered_are_few_times() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from amqpd.session.outbox import Outbox
+from amqpd.session.outbox import MARK_EVERY, Outbox
 
 
 class Noted(list[int]):
@@ -63,6 +63,55 @@ def test_what_a_commit_frees_is_announced(outbox: Outbox, noted: Noted) -> None:
     assert outbox.take() == []
     outbox.on_commit(1)
     assert len(noted) == 2
+
+
+def no_more() -> int:
+    """What the transport has, which has sent all."""
+    return 0
+
+
+def test_answers_that_have_been_sent_are_read_and_those_here_are_not(outbox: Outbox) -> None:
+    for _ in range(4):
+        outbox.write(bytes(MARK_EVERY))
+    assert outbox.has_unread_answers(4 * MARK_EVERY - 1, no_more)
+    assert not outbox.has_unread_answers(4 * MARK_EVERY, no_more)
+    outbox.take()
+    assert outbox.has_unread_answers(2 * MARK_EVERY, lambda: 3 * MARK_EVERY)
+    assert not outbox.has_unread_answers(3 * MARK_EVERY, lambda: 3 * MARK_EVERY)
+    assert not outbox.has_unread_answers(2 * MARK_EVERY, lambda: 2 * MARK_EVERY)
+    assert outbox.has_unread_answers(MARK_EVERY, lambda: 2 * MARK_EVERY)
+    assert not outbox.has_unread_answers(0, no_more) and not outbox._marks
+
+
+def test_the_transport_is_not_asked_where_it_makes_no_difference(outbox: Outbox) -> None:
+    asked: list[int] = []
+
+    def unsent() -> int:
+        asked.append(1)
+        return 0
+
+    for _ in range(10):
+        outbox.write(bytes(MARK_EVERY))
+        outbox.take()
+        assert not outbox.has_unread_answers(2 * MARK_EVERY, unsent)
+    assert len(asked) <= 4, "what was read is not asked for again"
+
+
+def test_deliveries_are_no_answers(outbox: Outbox) -> None:
+    outbox.extend([bytes(MARK_EVERY)] * 5, 5 * MARK_EVERY)
+    outbox.write(b"answer")
+    assert not outbox.has_unread_answers(6, no_more) and outbox.has_unread_answers(5, no_more)
+    assert outbox.size == 5 * MARK_EVERY + 6 and not outbox._marks
+
+
+def test_a_peer_that_is_gone_is_sent_nothing_and_announces_nothing(outbox: Outbox, noted: Noted) -> None:
+    outbox.write(bytes(MARK_EVERY))
+    outbox.hold_until(1)
+    outbox.write(b"held")
+    outbox.clear()
+    assert (outbox.size, outbox.awaited_batch, outbox.take(), len(outbox._marks)) == (0, 0, [], 0)
+    outbox.write(b"late")
+    assert noted == [0]
 
 
 class OutboxMachine(RuleBasedStateMachine):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Collection, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from amqpd.broker.definitions import QueueDefinition
+from amqpd.broker.definitions import PermissionDefinition, QueueDefinition, UserDefinition, VhostDefinition
 from amqpd.store.errors import StoreError
+from amqpd.store.journal import Journal
+from amqpd.store.tools import salvaging
 from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import BODIES, BOTH, checked, expect_kept, large_body, page_of, spoil, stop, tree
-from tests.store.store_samples import NOW, contents, load, query
+from tests.store.store_samples import NOW, contents, define, load, message, query, queue, save
 from tests.store.test_store_tools import ROWS_AND_BLOCKS
 from tests.store.test_store_upgrade import DEFINITIONS, FORMATS, make_old, messages_in, places_in
 from tests.support.sizes import sized
@@ -107,6 +111,89 @@ def test_what_hangs_on_what_is_lost_is_lost(kept, tmp_path):
     assert salvage(kept, tmp_path / "saved", NOW).definitions_lost == 1
     assert query(tmp_path / "saved", "SELECT name FROM vhosts") == [("/",)]
     assert query(tmp_path / "saved", "SELECT * FROM bindings") == []
+
+
+def test_permissions_of_a_user_who_cannot_be_read_are_lost_with_that_user(directory, store, tmp_path):
+    journal = Journal()
+    define(
+        journal, VhostDefinition("/"), UserDefinition("ada"), UserDefinition("bob"),
+        PermissionDefinition("ada", "/", ".*", ".*", ".*"), PermissionDefinition("bob", "/", ".*", ".*", ".*"))
+    save(store, journal)
+    store.close({})
+    query(directory, "UPDATE users SET tags = '{' WHERE name = 'ada'")
+    result = salvage(directory, tmp_path / "saved", NOW)
+    assert (result.definitions_lost, result.saved["users"], result.saved["permissions"]) == (2, 1, 2)
+    assert query(tmp_path / "saved", "SELECT user FROM permissions") == [("bob",)]
+
+
+@ROWS_AND_BLOCKS
+def test_progress_is_told_of_every_so_many_messages(kept, tmp_path, monkeypatch):
+    monkeypatch.setattr(salvaging, "_EVERY", 120)
+    told = []
+    salvage(kept, tmp_path / "saved", NOW, lambda done, total: told.append((done, total)))
+    assert told == [(120, 300), (240, 300)]
+
+
+def test_a_state_that_is_no_number_becomes_one_with_which_the_message_stays(kept, tmp_path, opened):
+    query(stop(kept), "UPDATE message_rows SET expires_at = 'soon', redelivered = 'x', deliveries = 'y' WHERE number=7")
+    query(kept, "UPDATE message_rows SET deliveries = 3, redelivered = 0 WHERE number IN (5, 8)")
+    query(kept, "UPDATE entries SET deliveries = 4, redelivered = 1 WHERE number = 101 AND queue = 2")
+    salvage(kept, tmp_path / "saved", NOW)
+    columns = "number, redelivered, expires_at, deliveries"
+    assert query(tmp_path / "saved", f"SELECT {columns} FROM message_rows WHERE number IN (5, 7, 8, 101)") == [
+        (5, 0, 1_900_000_000_000, 3), (7, 1, None, 0), (8, 0, None, 3), (101, 0, None, 0)]
+    assert query(tmp_path / "saved", f"SELECT {columns} FROM entries WHERE number = 101 AND queue = 2") == [
+        (101, 1, None, 4)]
+
+
+def test_what_was_delivered_of_a_block_is_known_in_its_rows(store, journal, directory, tmp_path):
+    journal.published(queue(1), [message(number, b"x") for number in range(1, 31)])
+    define(journal, VhostDefinition("/"))
+    save(store, journal)
+    store.close({1: [7, 9]})
+    salvage(directory, tmp_path / "saved", NOW)
+    assert query(tmp_path / "saved", "SELECT redelivered, count(*), sum(deliveries) FROM message_rows GROUP BY 1") == [
+        (0, 28, 0), (1, 2, 0)]
+
+
+# Where a table can be read again
+
+ROWS = range(1, 200)
+
+
+@pytest.fixture
+def table() -> Iterator[sqlite3.Connection]:
+    """A table of which rows cannot be read while their numbers are in `bad`."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE numbers (number INTEGER PRIMARY KEY)")
+        connection.executemany("INSERT INTO numbers VALUES (?)", [(number,) for number in ROWS])
+        yield connection
+
+
+def search_of(table: sqlite3.Connection, bad: Collection[int]) -> salvaging._Search:
+    def read(number: int) -> int:
+        if number in bad:
+            raise ValueError
+        return number
+
+    table.create_function("read", 1, read)
+    return salvaging._Search(table, "numbers", "read(number)")
+
+
+@pytest.mark.parametrize("start, end", [(1, 2), (1, 3), (50, 51), (50, 57), (50, 113), (50, 114), (150, 200)])
+@pytest.mark.parametrize("known", [[], [*ROWS], [*ROWS][::20], [*ROWS][:100]], ids=["none", "all", "some", "few"])
+def test_the_first_row_behind_a_gap_is_found(table, start, end, known):
+    search = search_of(table, range(start, end))
+    assert start == 1 or search.next_row(0) == (1, 1)
+    with pytest.raises(sqlite3.Error):
+        search.next_row(start)
+    assert search.beyond(start, known) == end
+    assert search.next_row(end) == ((end, end) if end in ROWS else None)
+
+
+def test_where_nothing_can_be_read_any_more_the_search_ends(table):
+    table.execute("INSERT INTO numbers VALUES (?)", [salvaging._LARGEST])
+    assert search_of(table, {*ROWS, salvaging._LARGEST}).beyond(1, []) is None
 
 
 @pytest.mark.parametrize("format_", FORMATS)

@@ -460,6 +460,7 @@ def test_a_fault_is_told_however_it_is_cut(
     with pytest.raises(ConnectionException) as refused:
         read(cut(octets))
     assert refused.value.code == code
+    assert refused.value.method == ((60, 40) if "content" in text else (0, 0))
     if octets[:1] == b"\x01" or len(octets) < 30:
         assert text in str(refused.value)
 
