@@ -14,6 +14,7 @@ import pytest
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
+from amqpd.broker import dead_letter_router
 from amqpd.broker.access import Operator
 from amqpd.broker.clock import Clock
 from amqpd.broker.dead_letter import DeadCopies, DeadLetterRoute
@@ -478,3 +479,17 @@ def test_a_rejected_message_may_come_back_to_its_queue_and_an_expired_one_may_no
     scene.expire()
     scene.vhost.worklist.work_off()
     assert scene.bodies(own) == [] and not scene.stored(own)
+
+
+def test_a_queue_of_which_very_many_dead_letters_wait_is_behind(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letter_router, "MOST_WAITING", 10)
+    router = scene.vhost.dead_letters
+    reject(scene, scene.source, 10)
+    assert not router.is_behind(scene.source)
+    reject(scene, scene.source, 1)
+    assert router.is_behind(scene.source) and not router.is_behind(scene.dead) and router.has_work
+    scene.vhost.worklist.work_off()
+    assert not router.is_behind(scene.source) and not router.has_work
+    assert len(scene.bodies(scene.dead)) == 11

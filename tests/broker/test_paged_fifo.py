@@ -181,6 +181,46 @@ def test_large_messages_that_expire_in_pages_are_read_in_pieces(budget: Budget) 
     assert fifo.take_due(1) == [OnDisk([*range(1, 9)]), OnDisk([*range(9, 17)])]
 
 
+def test_as_much_is_read_together_of_several_pages_as_expires_in_them(budget: Budget) -> None:
+    """An eighth of a page at a time; what stays in the pages is not read."""
+    fifo = PagedFifo(budget, Deadlines(), anything)
+    count = 16 * 8
+    numbers, ends = array("q", range(1, count + 1)), array("q", [1 if n % 8 == 0 else 9 for n in range(count)])
+    stored = StoredMessages(numbers, array("I", [PAGE_OCTETS // 8] * count), ends, ends)
+    for level, pages in stored.pages(stored.ends(None, Clock(0, 0)), 0):
+        fifo.restore(level, pages)
+    assert fifo.take_due(1) == [OnDisk([*range(1, 65, 8)]), OnDisk([*range(65, 129, 8)])]
+
+
+def test_what_expires_in_a_page_of_transient_messages_is_named_with_its_file(budget: Budget) -> None:
+    deadlines = Deadlines()
+    fifo = PagedFifo(budget, deadlines)
+    run = messages(*range(1, 3 * PAGE_MESSAGES + 1))
+    fifo.extend(run)
+    deadlines.add({one: 10 for one in run[::2]})
+    in_memory, spilled = fifo.page_out(EVERYTHING, anything)
+    spill_file = SpillFileInMemory(spilled.messages)
+    spilled.let_go(budget, spill_file)
+    assert fifo.octets == 5 * len(run)
+    removed = fifo.take_due(10)
+    assert [one.number for part in removed if isinstance(part, list) for one in part] == [
+        *range(PAGE_MESSAGES + 1, 2 * PAGE_MESSAGES, 2)]
+    assert [part for part in removed if isinstance(part, OnDisk)] == [
+        OnDisk([*range(2 * PAGE_MESSAGES + 1, 3 * PAGE_MESSAGES, 2)], spill_file)]
+    assert in_memory.count == spilled.count == PAGE_MESSAGES // 2
+    fifo.check()
+
+
+@pytest.mark.parametrize("tail", [0, 10])
+def test_the_bytes_of_head_pages_and_tail_are_told_together(fifo: PagedFifo, budget: Budget, tail: int) -> None:
+    fifo.extend(messages(*range(1, 3 * PAGE_MESSAGES + 1)))
+    let_go(fifo.page_out(EVERYTHING, anything), budget)
+    fifo.extend([message(3 * PAGE_MESSAGES + number, bytes(7)) for number in range(1, tail + 1)])
+    assert fifo.octets == 15 * PAGE_MESSAGES + 7 * tail and len(fifo) == 3 * PAGE_MESSAGES + tail
+    assert fifo.on_disk_only == (2 * PAGE_MESSAGES, 10 * PAGE_MESSAGES)
+    assert budget.used == fifo.cost == PAGE_MESSAGES * (5 + MESSAGE_COST) + tail * (7 + MESSAGE_COST)
+
+
 # References that come back
 
 def test_a_message_that_is_on_disk_comes_back_to_its_page(fifo: PagedFifo, budget: Budget) -> None:
@@ -237,6 +277,18 @@ def test_what_was_put_back_and_removed_is_gone_for_everybody(budget: Budget) -> 
     segment.remove([taken[0], taken[2]])
     assert segment.first_number == 4 and [one.number for one in segment] == [4, 6, 7, 8, 9, 10]
     assert [one.number for one in segment.take_first(2, EVERYTHING, anything)] == [4, 6]
+    segment.check()
+
+
+def test_what_was_removed_from_the_middle_goes_to_no_page(budget: Budget) -> None:
+    segment = Segment(budget)
+    run = messages(*range(1, 11))
+    segment.extend(run)
+    segment.remove(run[2:4])
+    assert [one.number for one in segment.take_first(4, EVERYTHING, anything)] == [1, 2, 5, 6]
+    segment.remove(run[8:9])
+    assert [one.number for one in segment.take_last(2, EVERYTHING, anything)] == [8, 10]
+    assert [one.number for one in segment] == [7] and budget.used == segment.cost
     segment.check()
 
 

@@ -319,6 +319,28 @@ def test_a_way_that_ends_at_its_first_exchange_is_known_at_once_and_any_other_is
     assert at_once("x") == ["q"]
 
 
+def test_a_walk_without_headers_finds_nothing_where_an_exchange_reads_them(house: House) -> None:
+    house.exchanges("first", "last", kind="fanout")
+    house.bind("first", "amq.headers", to="exchange")
+    house.bind("first", "last", to="exchange")
+    house.bind("last", "q")
+    walk = house.vhost.routing.find(house.vhost.exchanges["first"], ("k",))
+    house.effort.begin()
+    assert walk.step(house.effort) and walk.needs_headers and walk.queues == []
+    assert house.steps("first", "k") >= 3
+
+
+def test_nothing_is_kept_of_bindings_that_were_removed(house: House) -> None:
+    house.exchanges("x", kind="direct")
+    for key in ("a", "b"):
+        house.bind("x", "q", key)
+    assert len(house.vhost.topology.bindings.leading_to("queue", "q")) == 2
+    for key in ("a", "b"):
+        house.vhost.unbind(OPERATOR, BindingDefinition("/", "x", "queue", "q", key, {}), house)
+    assert house.vhost.topology.bindings.leading_to("queue", "q") == []
+    assert not house.vhost.topology.bindings._incoming
+
+
 # A walk that is cut
 
 def test_a_walk_stops_between_two_exchanges_and_two_keys(house: House) -> None:

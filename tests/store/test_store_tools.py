@@ -16,12 +16,13 @@ from amqpd.broker.definitions import VhostDefinition
 from amqpd.properties import read_own_properties
 from amqpd.store.errors import StoreError, StoreFull, StoreLocked
 from amqpd.store.journal import Journal
-from amqpd.store.tools import compacting, copies
-from amqpd.store.tools.checking import MOST_FINDINGS
+from amqpd.store.sqlite import files
+from amqpd.store.tools import checking, compacting, copies
+from amqpd.store.tools.checking import MOST_FINDINGS, findings
 from amqpd.store.tools.copies import StoreDamaged
 from amqpd.store.tools.facts import facts
 from amqpd.store.tools.salvaging import salvage
-from amqpd.store.tools.stopped import held, name_in
+from amqpd.store.tools.stopped import held, name_in, reading
 from tests.store.kept_store import ONE, checked, expect_kept, large_body, page_of, spoil, stop, tree
 from tests.store.store_samples import NOW, contents, define, load, message, query, save
 from tests.store.test_store_upgrade import DEFINITIONS, FORMATS, make_old, messages_in, places_in
@@ -140,7 +141,69 @@ def test_a_page_that_cannot_be_read_is_a_finding_and_not_the_end(kept):
     assert any("messages cannot be read to their end" in finding for finding in found)
 
 
+def test_what_sqlite_finds_is_told_without_its_headings():
+    class Damaged:
+        def execute(self, _: str) -> list[tuple[str]]:
+            return [("*** in database main ***\nPage 7: never used\nPage 9: never used",), ("row 3 missing",), ("ok",)]
+
+    assert [*checking._of_pages(Damaged())] == ["Page 7: never used", "Page 9: never used", "row 3 missing"]
+
+
+def test_checks_and_copies_tell_how_far_they_are(kept, tmp_path, monkeypatch):
+    told = []
+
+    def tell(done: int, total: int) -> None:
+        told.append((done, total))
+
+    monkeypatch.setattr(checking, "_EVERY", 130)
+    with reading(stop(kept) / "amqpd.db") as (connection, _):
+        assert list(findings(connection, tell)) == []
+    assert told == [(130, 300), (260, 300), (300, 300)]
+    told.clear()
+    monkeypatch.setattr(copies, "_PAGES", 10)
+    copies.backup(kept, tmp_path / "backup", tell)
+    assert told[0][0] == 10 and told[-1][0] == told[-1][1] > 20 and told == sorted(told)
+    told.clear()
+    copies.restore(tmp_path / "backup", tmp_path / "new", tell)
+    assert told == [(130, 300), (260, 300), (300, 300)]
+    told.clear()
+    monkeypatch.setattr(compacting, "_STEPS", 100)
+    compacting.compact(kept, tell)
+    assert told and all(0 <= done and total > 1 << 20 for done, total in told)
+
+
 # Backup and restore
+
+def test_a_backup_is_on_disk_before_it_has_its_name_and_the_name_after_it(kept, tmp_path, monkeypatch):
+    done = []
+    for name in ("sync_file", "sync_directory"):
+        def call(path, name=name, real=getattr(files, name)):
+            done.append((name, path.name))
+            real(path)
+
+        monkeypatch.setattr(files, name, call)
+    rename = os.rename
+    monkeypatch.setattr(os, "rename", lambda old, new: (done.append(("rename", new.name)), rename(old, new)))
+    copies.backup(kept, tmp_path / "backup")
+    (what, _), (_, making), renamed, last = done[-4:]
+    assert what == "sync_file" and making.startswith("backup.") and renamed == ("rename", "backup")
+    assert last == ("sync_directory", tmp_path.name)
+
+
+@pytest.mark.parametrize("act, broken, path", [
+    (lambda kept, to: copies.backup(kept, to), (copies.wal_number, "delete_from"), "backup/amqpd.db"),
+    (lambda kept, to: compacting.compact(kept), (compacting, "_write_anew"), "amqpd.db.new"),
+], ids=["backup", "compact"])
+def test_an_error_of_sqlite_is_one_of_the_store(kept, tmp_path, monkeypatch, act, broken, path):
+    def fail(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("out of order")
+
+    names = {*tmp_path.iterdir()}
+    monkeypatch.setattr(*broken, fail)
+    with pytest.raises(StoreError, match=rf"cannot use .*{path} .*out of order"):
+        act(kept, tmp_path / "backup")
+    assert {*tmp_path.iterdir()} == names
+
 
 @ROWS_AND_BLOCKS
 def test_a_backup_of_a_stopped_store_is_a_store(kept, tmp_path, opened):

@@ -419,6 +419,18 @@ def test_a_larger_frame_max_holds_from_the_next_command_on() -> None:
     assert len(found) == 2
 
 
+@pytest.mark.parametrize("step, sizes", [
+    (1_022, [4_088]), (1_023, [3_069, 1_023]), (2_044, [4_088]), (4_088, [4_088, 4]), (4_000, [4_000, 4_000])])
+def test_small_body_frames_are_put_together_up_to_frame_max(step: int, sizes: list[int]) -> None:
+    body = (bytes(range(256)) * 32)[: sum(sizes)]
+    command, = new_reader(4_096).commands(publish(1, body, step=step))
+    assert isinstance(command, Publishes)
+    (_, _, size, (content,)), = command.groups
+    kept = header(1, len(body)) + b"".join(
+        frame(3, 1, body[sum(sizes[:at]) : sum(sizes[: at + 1])]) for at in range(len(sizes)))
+    assert (size, bytes(content)) == (len(body), kept)
+
+
 # What makes no sense
 
 FAULTS: list[tuple[bytes, int, str]] = [
@@ -447,6 +459,8 @@ FAULTS: list[tuple[bytes, int, str]] = [
      "expected content header for class 60, got non content header frame instead"),
     (method(1, 60, 40, names("", "q")) + header(1, 2**63), 501, "content of 9223372036854775808 octets announced"),
     (method(1, 60, 40, names("", "q")) + header(1, 2) + frame(3, 1, b"abc"), 505, "expected content body, got non"),
+    (method(1, 60, 40, names("", "q")) + header(1, 4) + frame(3, 1, b"ab") + frame(3, 1, b"abc"), 505,
+     "expected content body, got non"),
     (method(1, 60, 40, names("", "q")) + header(1, 2) + header(1, 2), 505, "expected content body, got non content"),
     (method(1, 60, 40, names("", "q")) + header(1, 2) + ack(1, 1), 505, "expected content body, got non content"),
     (method(1, 60, 40, names("", "q")) + header(1, 2) + publish(1, b"x"), 505, "expected content body, got non"),
