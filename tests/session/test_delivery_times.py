@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amqpd.session.consumer_timeouts import FEWEST_TIMES, DeliveryTimes
+from amqpd.session.consumer_timeouts import FEWEST_TIMES, LOOK_MS, DeliveryTimes, Looks
 
 DAY_MS = 86_400_000
 
@@ -33,3 +33,53 @@ def test_steady_deliveries_beside_one_that_is_never_answered_are_few_times() -> 
         for at_ms, timeout_ms, found in (
                 (now_ms, age_ms + 1_000, None), (now_ms + age_ms // 31 + 1, age_ms, age_ms)):
             assert times.overdue(at_ms, unacked, timeout_ms, has_own_timeouts=True, keeps_all=False) == found
+
+
+def test_a_channel_is_due_at_its_time_and_no_earlier() -> None:
+    looks = Looks()
+    assert not looks.are_due(1 << 60)
+    looks.add(3, 200)
+    looks.add(2, 100)
+    looks.add(1, 100)
+    assert not looks.are_due(99) and looks.are_due(100) and [*looks.due(99)] == []
+    assert [*looks.due(100)] == [(1, 100), (2, 100)]
+    assert not looks.are_due(199) and [*looks.due(1 << 60)] == [(3, 200)]
+
+
+class AskedConsumer(TimedConsumer):
+    """Counts how often it is asked for its timeout."""
+
+    asked = 0
+
+    def timeout_ms(self, default_ms: int | None) -> int | None:
+        """See `Consumer`."""
+        self.asked += 1
+        return super().timeout_ms(default_ms)
+
+
+def test_a_consumer_is_asked_once_for_all_its_deliveries() -> None:
+    times, consumer, other = DeliveryTimes(), AskedConsumer(is_timed=True), AskedConsumer(is_timed=True)
+    for tag in range(1, 11):
+        times.delivered(tag + 1, 1_000 * tag)
+    unacked: Any = {tag: (None, consumer if tag % 2 else other) for tag in range(1, 11)}
+    assert times.overdue(10_000, unacked, 60_000, has_own_timeouts=True, keeps_all=False) is None
+    assert (consumer.asked, other.asked) == (1, 1)
+    assert times.overdue(10_000, unacked, 60_000, has_own_timeouts=False, keeps_all=False) is None
+    assert (consumer.asked, other.asked) == (2, 1), "the oldest delivery tells"
+
+
+def test_the_next_look_is_at_the_first_timeout_and_in_five_seconds_at_the_latest() -> None:
+    times, consumer = DeliveryTimes(), TimedConsumer(is_timed=True)
+    times.delivered(2, 1_000)
+    unacked: Any = {1: (None, consumer)}
+    assert times.overdue(2_000, unacked, 3_000, has_own_timeouts=False, keeps_all=False) is None
+    assert times.next_look_ms == 4_001
+    assert times.overdue(4_000, unacked, 3_000, has_own_timeouts=False, keeps_all=False) is None
+    assert times.overdue(4_001, unacked, 3_000, has_own_timeouts=False, keeps_all=False) == 3_000
+    assert times.overdue(2_000, unacked, 60_000, has_own_timeouts=False, keeps_all=False) is None
+    assert times.next_look_ms == 2_000 + LOOK_MS
+    times.excuse(5_000, 3_000)
+    assert times.overdue(6_000, unacked, 3_000, has_own_timeouts=False, keeps_all=False) is None
+    assert times.overdue(6_001, unacked, 3_000, has_own_timeouts=False, keeps_all=False) == 3_000
+    assert times.overdue(9_000, {}, 3_000, has_own_timeouts=False, keeps_all=False) is None
+    assert times.next_look_ms is None and not times._made

@@ -190,3 +190,30 @@ def test_what_a_channel_held_for_a_commit_goes_with_it(talk: Talk) -> None:
     talk.client(Basic.Ack(2)).close_channel()
     queue = talk.stage.broker.vhosts["/"].queues["q"]
     assert [one.body for one in queue.ready] == [b"a", b"b"] and queue.unacked == 0
+
+
+def test_only_what_was_to_be_closed_by_force_is(talk: Talk) -> None:
+    talk.session.close_forced()
+    talk.nothing().open_channel()
+    talk.session.force_close_soon("bye")
+    assert talk.session.state.room == 0
+    talk.session.close_forced()
+    talk.session.close_forced()
+    talk.stage.end_turn()
+    talk.hung_up(320, "CONNECTION_FORCED - bye", 0, 0)
+    talk.session.force_close_soon("too late")
+    talk.session.close_forced()
+    talk.stage.end_turn()
+    talk.nothing()
+
+
+def test_where_a_plain_publish_goes_is_known_as_one_queue(talk: Talk) -> None:
+    talk.open_channel().client(Queue.Declare(queue="q")).hear(Queue.DeclareOk)
+    talk.publish("q", b"a").publish("nowhere", b"b")
+    known = talk.session.channels[1].publishing.targets.by_arguments.known
+    queue = talk.stage.broker.vhosts["/"].queues["q"]
+    assert [(only, target.queues, target.by_headers) for _, only, target in known.values()] == [
+        (queue, [queue], False), (None, [], False)]
+    talk.client(Tx.Select()).hear(Tx.SelectOk)
+    talk.publish("q", b"c")
+    assert [(only, target.queues) for _, only, target in known.values()] == [(None, [queue])]
