@@ -1,7 +1,7 @@
-"""The doors out of the broker: where deliveries go, what must outlive the process, where contents are that wait.
+"""The doors out of the broker: what must outlive the process, where contents are that wait, where direct replies go.
 
-The first two only append to something that `server/` empties later, so nothing ever calls back into the broker;
-the third answers at once, or calls when it can.
+The journal and the replies only append to something that `server/` empties later, so they never call back into the
+broker; the page store answers at once, or calls when it can. Where deliveries go is in `queue/consumer.py`.
 """
 
 from __future__ import annotations
@@ -12,38 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from amqpd.broker.definitions import Change, QueueDefinition
     from amqpd.broker.hold import Hold
-    from amqpd.broker.queue.consumer import Consumer
     from amqpd.broker.queue.pages import OnDisk, Page
     from amqpd.broker.queue.segment import Budget
     from amqpd.message import Message
-
-
-class Subscriber(Protocol):
-    """Where a queue puts deliveries: a session's channel in life, a list in tests."""
-
-    @property
-    def address(self) -> tuple[int, int]:
-        """The number of the connection, and of the channel on it."""
-
-    @property
-    def room(self) -> int:
-        """Bytes that may still be delivered before the peer's connection counts as full; ≤ 0 means none."""
-
-    @property
-    def credit(self) -> int:
-        """Deliveries that the limit shared by all consumers of the channel still allows."""
-
-    def deliver(self, consumer: Consumer, run: Sequence[Message]) -> None:
-        """Send a run of messages, in order. The consumer's own prefetch allows them all."""
-
-    def consumer_blocked(self, consumer: Consumer) -> None:
-        """Take note that a consumer lacks credit or room: it is passed over until its queue's `unblock` is called."""
-
-    def cancelled(self, consumer: Consumer) -> None:
-        """The queue is gone: this consumer gets nothing more."""
-
-    def fail(self) -> None:
-        """A delivery failed by an error of ours: there is no room any more, and the connection closes soon."""
 
 
 class StoredBody(Protocol):

@@ -209,7 +209,7 @@ def consumers(vhost: Vhost) -> Iterator[Record]:
             }
 
 
-def _activity_status(queue: Queue, consumer: Consumer) -> str:
+def _activity_status(queue: Queue, consumer: Consumer[Queue]) -> str:
     if queue.active is None:
         return "up"
     return "single_active" if consumer is queue.active else "waiting"

@@ -13,13 +13,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
+from amqpd.server.loop import LoopTurn
 from amqpd.server.read_shares import LITTLE
 from amqpd.session.connection import Session
-
-if TYPE_CHECKING:
-    from amqpd.server.listener import Listeners
 
 LARGE_WRITE = 64 * 1024     # from here on, pieces are handed over one by one instead of being joined,
 LARGE_PIECE = 4 * 1024      # if they are as large as this on average
@@ -31,18 +29,37 @@ TCP_FACTS = struct.Struct("=B55xI")     # of struct tcp_info, <linux/tcp.h>: the
 TCP_ESTABLISHED = 1
 
 
-class ClientProtocol(asyncio.BufferedProtocol):
-    """The transport's callbacks for one client."""
+class Reception(Protocol):
+    """Who greets a client, sees to its login, and hears that it has gone; see server/listener.py."""
 
-    def __init__(self, listeners: Listeners, peer: tuple[str, int], host: tuple[str, int]) -> None:
+    def begin_session(self, protocol: ClientProtocol) -> Session:
+        """Begin the session of a client whose socket is open."""
+
+    def handshake_advanced(self, protocol: ClientProtocol) -> None:
+        """Note that a client has taken a step of the handshake; look at its password if it has given one."""
+
+    def end_session(self, protocol: ClientProtocol) -> None:
+        """Forget a client: its socket is gone."""
+
+
+class ClientProtocol(asyncio.BufferedProtocol):
+    """The transport's callbacks for one client. `buffer` is shared by all clients, for what is read from them.
+
+    `outgoing_limit` is how many bytes the transport may keep until the peer counts as one that does not keep up.
+    """
+
+    def __init__(
+        self, reception: Reception, turn: LoopTurn, buffer: bytearray, outgoing_limit: int, peer: tuple[str, int],
+        host: tuple[str, int],
+    ) -> None:
         self.session: Session
         self.peer = peer
         self.host = host
-        self._listeners = listeners
-        self._turn = listeners.turn
-        self._now_ms = listeners.turn.now_ms
-        self._buffer = listeners.buffer
-        self._view = memoryview(listeners.buffer)
+        self._reception = reception
+        self._turn = turn
+        self._now_ms = turn.now_ms
+        self._view = memoryview(buffer)
+        self._outgoing_limit = outgoing_limit
         self._transport: asyncio.Transport
         self._is_direct = False     # whether the last buffer given out was not the shared one
         self._size = 0              # of that buffer
@@ -56,9 +73,9 @@ class ClientProtocol(asyncio.BufferedProtocol):
         """A client came: begin its session."""
         self._transport = cast(asyncio.Transport, transport)
         set_socket_options(transport.get_extra_info("socket"))
-        limit = self._listeners.settings.outgoing_limit
+        limit = self._outgoing_limit
         self._transport.set_write_buffer_limits(high=limit, low=limit // 4)
-        self.session = self._listeners.begin_session(self)
+        self.session = self._reception.begin_session(self)
         self.session.state.unsent = self._transport.get_write_buffer_size
 
     def get_buffer(self, sizehint: int) -> bytearray | memoryview:
@@ -129,7 +146,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
 
     def end_session(self) -> None:
         """The session has been told that the socket is gone: nobody knows it any more."""
-        self._listeners.end_session(self)
+        self._reception.end_session(self)
 
     def looks_in_vain(self) -> int:
         """Return how often in a row this has been asked while bytes waited for the peer, and it took none of them."""
@@ -155,7 +172,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
 
     def handshake_advanced(self) -> None:
         """The client has taken a step of the handshake."""
-        self._listeners.handshake_advanced(self)
+        self._reception.handshake_advanced(self)
 
     def flush(self, now: int) -> None:
         """Write what the session has to say; then go on delivering, or close if that was all."""

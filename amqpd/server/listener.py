@@ -179,7 +179,8 @@ class Listeners:
         self._admit(newcomer)
 
     def _admit(self, newcomer: Newcomer) -> None:
-        protocol = ClientProtocol(self, newcomer.peer, newcomer.host)
+        protocol = ClientProtocol(
+            self, self.turn, self.buffer, self.settings.outgoing_limit, newcomer.peer, newcomer.host)
         self._unauthenticated.add(protocol, newcomer.peer[0])
         task = self._loop.create_task(self._begin(protocol, newcomer.connection))
         self._beginning.add(task)

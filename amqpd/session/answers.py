@@ -9,7 +9,6 @@ Spec: basic.ack, basic.reject, basic.recover; RabbitMQ docs/confirms, docs/nack.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from pamqp.commands import Basic
 
@@ -17,21 +16,24 @@ from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.queue import Queue
 from amqpd.errors import ConnectionException, ReplyCode
 from amqpd.message import Message
+from amqpd.session.channel_state import ChannelState
 from amqpd.session.commit import Unacked, Verdict, by_consumer
 from amqpd.session.deferred_input import Unfinished
 from amqpd.session.prefetch import Prefetch
 from amqpd.session.table import Handlers
 from amqpd.session.unacked import ANSWERS_AT_ONCE, UnackedDeliveries, unknown_tag
-
-if TYPE_CHECKING:
-    from amqpd.session.channel import Channel
+from amqpd.session.uncommitted import Uncommitted
 
 
 class Answers:
     """The answers of one channel."""
 
-    def __init__(self, channel: Channel, unacked: UnackedDeliveries, prefetch: Prefetch) -> None:
+    def __init__(
+        self, channel: ChannelState, unacked: UnackedDeliveries, prefetch: Prefetch, uncommitted: Uncommitted
+    ) -> None:
         self._channel = channel
+        self._effort = channel.effort
+        self._uncommitted = uncommitted
         self._unacked = unacked
         self._prefetch = prefetch
 
@@ -52,12 +54,12 @@ class Answers:
 
         If one is refused, those before it hold. Spec: basic.ack.
         """
-        if self._channel.transaction.active:
+        if self._uncommitted.is_active:
             return self._hold_acks(tags)
         rest: list[tuple[int, int]] = []
         if len(tags) > ANSWERS_AT_ONCE:
             tags, rest = tags[:ANSWERS_AT_ONCE], tags[ANSWERS_AT_ONCE:]
-        self._channel.broker.effort.total += len(tags)
+        self._effort.total += len(tags)
         answered: list[Unacked] = []
         by_tag = self._unacked.by_tag
         try:
@@ -78,11 +80,11 @@ class Answers:
 
     def _hold_acks(self, tags: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Keep acks for the commit, as many as a turn allows, and return the others."""
-        self._channel.broker.effort.total += min(len(tags), ANSWERS_AT_ONCE)
+        self._effort.total += min(len(tags), ANSWERS_AT_ONCE)
         unacked = self._unacked
         for place, (tag, multiple) in enumerate(tags[:ANSWERS_AT_ONCE]):
             taken = unacked.take_piece(tag) if multiple else unacked.take(tag)
-            self._channel.transaction.hold_answers(taken, Verdict.ACK)
+            self._uncommitted.hold_answers(taken, Verdict.ACK)
             if unacked.is_answer_unfinished:
                 return tags[place:]
         return tags[ANSWERS_AT_ONCE:]
@@ -102,10 +104,10 @@ class Answers:
     def _give_back(self, tag: int, *, multiple: bool, requeue: bool) -> None:
         """Requeue or reject. Raises Unfinished while there are more deliveries than one turn allows."""
         verdict = Verdict.REQUEUE if requeue else Verdict.REJECT
-        transaction, unacked = self._channel.transaction, self._unacked
+        uncommitted, unacked = self._uncommitted, self._unacked
         taken = unacked.take_piece(tag) if multiple else unacked.take(tag)
-        if transaction.active:
-            transaction.hold_answers(taken, verdict)
+        if uncommitted.is_active:
+            uncommitted.hold_answers(taken, verdict)
         else:
             self.carry_out(verdict, by_consumer(taken.values()))
         if unacked.is_answer_unfinished:
@@ -129,7 +131,7 @@ class Answers:
 
     # What becomes of the deliveries
 
-    def carry_out(self, verdict: Verdict, taken: dict[Consumer, list[Message]]) -> int:
+    def carry_out(self, verdict: Verdict, taken: dict[Consumer[Queue], list[Message]]) -> int:
         """Do with these deliveries as was said; returns the journal's batch that makes it last, or 0."""
         if verdict is Verdict.REQUEUE:
             self._requeue(taken)
@@ -138,7 +140,7 @@ class Answers:
         self._dispatch_after(taken)
         return batch
 
-    def _settle(self, taken: dict[Consumer, list[Message]], *, in_transaction: bool = False) -> int:
+    def _settle(self, taken: dict[Consumer[Queue], list[Message]], *, in_transaction: bool = False) -> int:
         """Settle these deliveries. Returns as `carry_out` does."""
         batch = 0
         for consumer, run in taken.items():
@@ -146,14 +148,14 @@ class Answers:
             batch = max(batch, consumer.queue.settle(run, in_transaction=in_transaction))
         return batch
 
-    def _reject(self, taken: dict[Consumer, list[Message]]) -> int:
+    def _reject(self, taken: dict[Consumer[Queue], list[Message]]) -> int:
         batch = 0
         for consumer, run in taken.items():
             self._prefetch.answered(consumer, len(run))
             batch = max(batch, consumer.queue.reject(run))
         return batch
 
-    def _requeue(self, taken: dict[Consumer, list[Message]]) -> None:
+    def _requeue(self, taken: dict[Consumer[Queue], list[Message]]) -> None:
         """Put these back to where they were in their queues."""
         by_queue: dict[Queue, list[Message]] = {}
         for consumer, run in taken.items():
@@ -163,7 +165,7 @@ class Answers:
             queue.requeue(run)
         self._dispatch_after(taken)
 
-    def _dispatch_after(self, taken: Iterable[Consumer]) -> None:
+    def _dispatch_after(self, taken: Iterable[Consumer[Queue]]) -> None:
         """Hand out again what answers made room for."""
         if self._prefetch.shared:
             self._prefetch.hand_out()

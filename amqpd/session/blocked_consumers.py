@@ -21,16 +21,16 @@ class BlockedConsumers:
     """The consumers that wait for one thing, by queue."""
 
     def __init__(self) -> None:
-        self._by_queue: OrderedDict[Queue, OrderedDict[Consumer, None]] = OrderedDict()
+        self._by_queue: OrderedDict[Queue, OrderedDict[Consumer[Queue], None]] = OrderedDict()
 
-    def add(self, consumer: Consumer) -> None:
+    def add(self, consumer: Consumer[Queue]) -> None:
         """Keep a consumer until there is something left for it."""
         consumers = self._by_queue.get(consumer.queue)
         if consumers is None:
             consumers = self._by_queue[consumer.queue] = OrderedDict()
         consumers[consumer] = None
 
-    def remove(self, consumer: Consumer) -> None:
+    def remove(self, consumer: Consumer[Queue]) -> None:
         """Forget a consumer that is gone."""
         consumers = self._by_queue.get(consumer.queue)
         if consumers is not None and consumers.pop(consumer, self) is None and not consumers:

@@ -1,7 +1,7 @@
 """A channel: which part of it answers which method, and how its errors become a close.
 
 Owns the channel's life: open until either side closes it. What it publishes, consumes, declares and commits is
-in the modules of those names; they reach the connection and the broker through here.
+in the modules of those names. They share `ChannelState`, and none of them refers to the channel.
 
 Always true between calls: after our channel.close nothing is heard but close and close-ok, and the number is
 free only after close-ok: to open it before that is an error of the connection.
@@ -13,29 +13,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from pamqp.base import Frame
 from pamqp.commands import Channel as ChannelMethods
 
+from amqpd.broker.access import User
 from amqpd.broker.departure import Departure
 from amqpd.broker.statistics import ChannelStatistics
 from amqpd.broker.step_job import Act
+from amqpd.broker.vhost import Vhost
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
+from amqpd.session.channel_state import ChannelState
 from amqpd.session.consuming import Consuming
 from amqpd.session.publishing import Publishing
+from amqpd.session.state import ConnectionState
 from amqpd.session.table import Handlers
 from amqpd.session.topology import Topology
 from amqpd.session.transaction import Transaction
+from amqpd.session.uncommitted import Uncommitted
 from amqpd.wire.methods import AccessRequest, AccessRequestOk, encode_method, pack_close
 from amqpd.wire.commands import Acks, Publishes, TooLarge, Unwanted
-
-if TYPE_CHECKING:
-    from amqpd.broker.access import User
-    from amqpd.broker.broker import Broker
-    from amqpd.broker.vhost import Vhost
-    from amqpd.session.outbox import Outbox
-    from amqpd.session.state import ConnectionState
 
 TOPOLOGY_CLASSES = (40, 50)     # exchange and queue
 
@@ -45,78 +42,24 @@ class Channel:
 
     def __init__(self, owner: ConnectionState, number: int, vhost: Vhost, user: User) -> None:
         self.number = number
-        self.vhost = vhost
-        self.user = user
-        self.owner = owner
-        self.outbox: Outbox = owner.outbox
-        self.frame_max = owner.frame_max
-        self.unacked_limit = owner.settings.unacked_limit
         self.is_closing = False
-        self.is_stopped = False     # nothing more comes: the channel is going
-        self._departure: Departure | None = None
-        self._is_answering = False
-        self._afterwards: list[bytes] = []      # what comes after the answer to the method at hand
-        self.publishing = Publishing(self)
-        self.consuming = Consuming(self)
-        self.topology = Topology(self)
-        self.transaction = Transaction(self)
+        self.state = state = ChannelState(owner, number, vhost, user)
+        self.uncommitted = Uncommitted(owner.settings, owner.broker.worklist)
+        self.consuming = Consuming(state, self.uncommitted)
+        self.publishing = Publishing(state, self.consuming.replies, self.uncommitted)
         self._handlers: Handlers = {
-            ChannelMethods.Open: self._on_second_open,
-            ChannelMethods.Flow: self._on_flow,
-            AccessRequest: self._on_access_request,
+            ChannelMethods.Open: _on_second_open,
+            ChannelMethods.Flow: _on_flow,
+            AccessRequest: _on_access_request,
             **self.publishing.handlers(),
             **self.consuming.handlers(),
-            **self.topology.handlers(),
-            **self.transaction.handlers(),
+            **Topology(state).handlers(),
+            **Transaction(
+                state, self.uncommitted, self.publishing.confirms, self.publishing.targets, self.consuming).handlers(),
         }
-
-    # What its parts reach through it
-
-    @property
-    def broker(self) -> Broker:
-        """The broker this channel talks to."""
-        return self.owner.broker
-
-    @property
-    def room(self) -> int:
-        """Bytes the connection takes before it counts as full."""
-        return 0 if self.is_stopped else self.owner.room
-
-    @property
-    def is_ending(self) -> bool:
-        """Return whether the channel is at its end, or the connection is."""
-        return self.is_stopped or self.owner.is_ending
-
-    def client_can(self, capability: str) -> bool:
-        """Whether the client declared this capability."""
-        return self.owner.client_can(capability)
-
-    def queue_name(self, name: str) -> str:
-        """The queue a method means; see `Topology.queue_name`."""
-        return self.topology.queue_name(name)
-
-    def reply(self, method: Frame) -> None:
-        """Send a method on this channel."""
-        self.outbox.write(encode_method(self.number, method))
-
-    def notify(self, octets: bytes) -> None:
-        """Send what nobody asked for: after the answer to a method that is being handled, if one is."""
-        if self._is_answering:
-            self._afterwards.append(octets)
-        else:
-            self.outbox.write(octets)
-
-    def await_commit(self) -> None:
-        """Ask to be told of commits: a confirm waits for one."""
-        self.owner.confirms.await_commit(self.publishing.confirms)
-
-    def outbox_has_confirms(self) -> None:
-        """Ask for confirms to be written at the end of the turn."""
-        self.owner.confirms.write_later(self.publishing.confirms)
-
-    def hold_output_until(self, batch: int) -> None:
-        """Hold what the connection says from now on until this batch is on disk; 0 holds nothing."""
-        self.owner.hold_output_until(batch)
+        self._owner = owner
+        self._outbox = owner.outbox
+        self._departure: Departure | None = None
 
     # Commands
 
@@ -134,7 +77,7 @@ class Channel:
             if isinstance(command, Unwanted):
                 self.publishing.refuse()
             else:
-                limit = self.owner.settings.max_body_size
+                limit = self._owner.settings.max_body_size
                 raise ChannelException(
                     ReplyCode.PRECONDITION_FAILED,
                     f"message size {command.body_size} is larger than configured max size {limit}")
@@ -149,32 +92,19 @@ class Channel:
         handler = self._handlers.get(type(method))
         if handler is None:
             raise ConnectionException(ReplyCode.COMMAND_INVALID, "unimplemented method")
-        self._is_answering = True
+        self.state.begin_answer()
         try:
             answer = handler(method)
         except ChannelException as error:
             self.close(error, (method.index >> 16, method.index & 0xFFFF))
             return
         finally:
-            self._is_answering = False
+            self.state.end_answer()
         if answer is not None:
             if method.index >> 16 in TOPOLOGY_CLASSES:
-                self.hold_output_until(self.vhost.changes.awaited_batch)
-            self.outbox.write(answer if isinstance(answer, bytes) else encode_method(self.number, answer))
-        if self._afterwards:
-            afterwards, self._afterwards = self._afterwards, []
-            self.outbox.write(b"".join(afterwards))
-
-    def _on_second_open(self, method: ChannelMethods.Open) -> None:
-        raise ConnectionException(ReplyCode.CHANNEL_ERROR, "second 'channel.open' seen")
-
-    def _on_flow(self, method: ChannelMethods.Flow) -> ChannelMethods.FlowOk:
-        if not method.active:
-            raise ConnectionException(ReplyCode.NOT_IMPLEMENTED, "active=false")
-        return ChannelMethods.FlowOk(active=True)
-
-    def _on_access_request(self, method: AccessRequest) -> AccessRequestOk:
-        return AccessRequestOk(1)
+                self._owner.hold_output_until(self.state.vhost.changes.awaited_batch)
+            self._outbox.write(answer if isinstance(answer, bytes) else encode_method(self.number, answer))
+        self.state.send_afterwards()
 
     # The end
 
@@ -187,59 +117,70 @@ class Channel:
         self.is_closing = True
         class_id, method_id = error.method or method
         if is_told:
-            self.owner.log_channel_error(self.number, error)
-        self.outbox.write(pack_close(self.number, error.code, error.reply_text, class_id, method_id))
+            self._owner.log_channel_error(self.number, error)
+        self._outbox.write(pack_close(self.number, error.code, error.reply_text, class_id, method_id))
 
     def stop(self) -> None:
         """Let nothing more come, and confirm what can be: the channel is going."""
         self.publishing.end()
-        self.is_stopped = True
+        self.state.is_stopped = True
         self.consuming.replies.end()
 
     def end(self) -> Departure:
         """Let go of everything the channel holds. Return what is under way."""
         if self._departure is None:
             self.stop()
-            self._departure = Departure(chain(*self.parting()), self.broker.worklist)
-            self.owner.departs(self._departure)
+            self._departure = Departure(chain(*self.parting()), self._owner.broker.worklist)
+            self._owner.departs(self._departure)
         return self._departure
 
     def parting(self) -> tuple[Iterator[Act], Iterator[Act]]:
         """Return how consumers leave, and how what is unacked goes back, unless that is under way already."""
         if self._departure is not None:
             return iter(()), iter(())
-        return self.consuming.leave(), self.consuming.give_back_all(self.transaction)
+        return self.consuming.leave(), self.consuming.give_back_all()
 
     def release(self) -> None:
-        """Take the channel to pieces once its number is free: its parts refer to each other.
-
-        Nobody may use it after this.
-        """
+        """Free the parts of the channel, once its number is free. Nobody may use it after this."""
         self._handlers.clear()
-        del self.publishing, self.consuming, self.topology, self.transaction
+        del self.publishing, self.consuming, self.uncommitted
 
     def statistics(self) -> ChannelStatistics:
         """Return counts as of now."""
-        publishing, consuming, transaction = self.publishing, self.consuming, self.transaction
+        state, publishing, consuming = self.state, self.publishing, self.consuming
         return ChannelStatistics(
-            name=f"{self.owner.name} ({self.number})",
+            name=f"{self._owner.name} ({self.number})",
             number=self.number,
-            connection=self.owner.name,
-            user=self.user.name,
-            vhost=self.vhost.name,
+            connection=self._owner.name,
+            user=state.user.name,
+            vhost=state.vhost.name,
             consumers=len(consuming.consumers),
             prefetch=consuming.prefetch.of_consumers,
             shared_prefetch=consuming.prefetch.shared,
             unacked=len(consuming.unacked),
             unconfirmed=publishing.confirms.unconfirmed if publishing.confirms.is_on else 0,
-            uncommitted=transaction.held_publishes,
-            uncommitted_acks=len(transaction.held_answers),
+            uncommitted=self.uncommitted.message_count,
+            uncommitted_acks=self.uncommitted.answered_count,
             dropped_replies=consuming.replies.dropped,
             has_confirms=publishing.confirms.is_on,
-            is_transactional=transaction.active,
+            is_transactional=self.uncommitted.is_active,
         )
 
     def check(self) -> None:
         """Assert what must hold between calls."""
         self.publishing.confirms.check()
         self.consuming.check()
+
+
+def _on_second_open(method: ChannelMethods.Open) -> None:
+    raise ConnectionException(ReplyCode.CHANNEL_ERROR, "second 'channel.open' seen")
+
+
+def _on_flow(method: ChannelMethods.Flow) -> ChannelMethods.FlowOk:
+    if not method.active:
+        raise ConnectionException(ReplyCode.NOT_IMPLEMENTED, "active=false")
+    return ChannelMethods.FlowOk(active=True)
+
+
+def _on_access_request(method: AccessRequest) -> AccessRequestOk:
+    return AccessRequestOk(1)

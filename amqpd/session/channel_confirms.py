@@ -13,21 +13,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
+from amqpd.session.channel_state import ChannelState
 from amqpd.wire.writer import pack_confirm, pack_refusal
-
-if TYPE_CHECKING:
-    from amqpd.session.channel import Channel
 
 
 class ChannelConfirms:
     """The confirms of one channel; `is_on` after confirm.select."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: ChannelState) -> None:
         self.is_on = False
         self.sequence = 0           # of the last publish since confirm.select
-        self._channel = channel
+        self._number = channel.number
+        self._outbox = channel.outbox
+        self._of_connection = channel.owner.confirms
         self._confirmed = 0         # the last sequence number that went out
         self._ready = 0             # the last one that may go out
         self._refused: set[int] = set()     # those among the rest that a queue would not take
@@ -58,12 +57,12 @@ class ChannelConfirms:
         self.sequence += count
         pending = self._pending
         if batch:
-            self._channel.await_commit()
+            self._of_connection.await_commit(self)
         elif pending:
             batch = pending[-1][0]
         else:
             self._ready = self.sequence
-            self._channel.outbox_has_confirms()
+            self._of_connection.write_later(self)
             return
         if pending and pending[-1][0] == batch and pending[-1][2] == first - 1:
             pending.pop()       # one run with those
@@ -76,7 +75,7 @@ class ChannelConfirms:
         while self._pending and self._pending[0][0] <= batch:
             self._ready = self._pending.popleft()[1]
         if self._ready > self._confirmed:
-            self._channel.outbox_has_confirms()
+            self._of_connection.write_later(self)
 
     def on_answered(self, first_pending: Callable[[int], int]) -> None:
         """Confirm messages up to the first one of this channel that is neither on disk nor acked by consumers.
@@ -93,7 +92,7 @@ class ChannelConfirms:
             self._ready = sequence
             pending.popleft()
         if self._ready > self._confirmed:
-            self._channel.outbox_has_confirms()
+            self._of_connection.write_later(self)
 
     # Writing
 
@@ -103,7 +102,7 @@ class ChannelConfirms:
             for sequence in sorted([one for one in self._refused if one <= self._ready]):
                 self._refused.discard(sequence)
                 self._confirm(sequence - 1)
-                self._channel.outbox.write(pack_refusal(self._channel.number, sequence))
+                self._outbox.write(pack_refusal(self._number, sequence))
                 self._confirmed = sequence
             self._confirm(self._ready)
 
@@ -116,7 +115,7 @@ class ChannelConfirms:
         if sequence > self._confirmed:
             multiple = sequence - self._confirmed > 1
             self._confirmed = sequence
-            self._channel.outbox.write(pack_confirm(self._channel.number, sequence, multiple=multiple))
+            self._outbox.write(pack_confirm(self._number, sequence, multiple=multiple))
 
     def end(self) -> None:
         """Say what may be confirmed: the channel is going, and what is not on disk yet never will be."""

@@ -6,12 +6,10 @@ RabbitMQ docs/persistence-conf.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from amqpd.session.channel_state import ChannelState
 from amqpd.session.unacked import UnackedDeliveries
-
-if TYPE_CHECKING:
-    from amqpd.session.channel import Channel
+from amqpd.session.uncommitted import Uncommitted
 
 REPORTED = 16 << 10     # bytes to be answered, for which a channel reports to the broker
 
@@ -19,9 +17,10 @@ REPORTED = 16 << 10     # bytes to be answered, for which a channel reports to t
 class ChannelContents:
     """A `Holder` of broker/unacked_contents.py."""
 
-    def __init__(self, channel: Channel, unacked: UnackedDeliveries) -> None:
+    def __init__(self, channel: ChannelState, unacked: UnackedDeliveries, uncommitted: Uncommitted) -> None:
         self._channel = channel
         self._unacked = unacked
+        self._uncommitted = uncommitted
         self._unreported = 0        # bytes that were sent, and are to be answered, since the last report
 
     def sent(self, octets: int) -> None:
@@ -44,7 +43,7 @@ class ChannelContents:
         """See broker/unacked_contents.py."""
         if self._channel.is_ending:
             return False
-        return self._unacked.has_contents or self._channel.transaction.holds_contents
+        return self._unacked.has_contents or self._uncommitted.holds_contents
 
     def release_contents(self) -> Iterator[None]:
         """Release contents of what is unacked since the last call, or answered in the transaction.
@@ -54,8 +53,7 @@ class ChannelContents:
         channel = self._channel
         if channel.is_ending:
             return
-        transaction, effort = channel.transaction, channel.broker.effort
         yield from self._unacked.release_contents(lambda: channel.is_ending)
-        for count in transaction.release_contents():
-            effort.total += count
+        for count in self._uncommitted.release_contents():
+            channel.effort.total += count
             yield

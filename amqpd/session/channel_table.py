@@ -76,17 +76,14 @@ class ChannelTable:
     def excuse(self, gap_ms: int, now_ms: int) -> None:
         """Do not count a time in which no answer could be heard."""
         for channel in self.by_number.values():
-            channel.consuming.times.excuse(gap_ms, now_ms)
+            channel.consuming.timeouts.times.excuse(gap_ms, now_ms)
 
     def _close_if_overdue(self, number: int, when_ms: int, now_ms: int, is_told: bool) -> bool:
         """Close a channel on which a delivery has been unacked for too long. RabbitMQ docs/consumers."""
         channel = self.by_number.get(number)
-        if channel is None or channel.is_closing or channel.consuming.times.next_look_ms != when_ms:
+        if channel is None or channel.is_closing or channel.consuming.timeouts.times.next_look_ms != when_ms:
             return False
-        overdue = channel.consuming.overdue(now_ms, self._state.settings.consumer_timeout_ms)
-        next_look_ms = channel.consuming.times.next_look_ms
-        if next_look_ms is not None:
-            self._state.looks.add(number, next_look_ms)
+        overdue = channel.consuming.timeouts.overdue(now_ms, self._state.settings.consumer_timeout_ms)
         if overdue is None:
             return False
         channel.close(ChannelException(

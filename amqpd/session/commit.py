@@ -10,24 +10,22 @@ Spec: tx class; RabbitMQ docs/semantics.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from amqpd.broker.broker import Broker
 from amqpd.broker.hand_over import MOST_MESSAGES, WIDE, HandOver
+from amqpd.broker.hold import Hold
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.queue import Queue, note_holders
 from amqpd.broker.worklist import PIECE, Waiters
 from amqpd.message import Message
 
-if TYPE_CHECKING:
-    from amqpd.broker.hold import Hold
-    from amqpd.session.channel import Channel
-
 RUN_STEPS = 6           # what the run of a queue or a consumer takes, beyond a step for each message
 
-Unacked = tuple[Message, Consumer]
+Unacked = tuple[Message, Consumer[Queue]]
 
 
 class Verdict(Enum):
@@ -50,29 +48,33 @@ class Held(NamedTuple):
 
 
 Answered = tuple[dict[int, Unacked], Verdict]
+# Returns the batch that makes it last, or 0; see `Answers.carry_out`.
+CarryOut = Callable[[Verdict, dict[Consumer[Queue], list[Message]]], int]
 
 
 class Commit:
     """One commit: first the publishes, then the answers. `hold` is what it has of the journal, where it is long.
 
+    `queues` are those of the vhost, by name; `carry_out` carries out answers that say the same.
     `batch` is that of the journal which it has joined, or 0, and `returned` what is to go back to the client.
     """
 
     def __init__(
-        self, channel: Channel, publishes: Sequence[Held], answers: Sequence[Answered], hold: Hold | None
+        self, broker: Broker, queues: Mapping[str, Queue], carry_out: CarryOut, publishes: Sequence[Held],
+        answers: Sequence[Answered], hold: Hold | None,
     ) -> None:
         self.batch = 0
         self.is_partial = False         # a queue has refused a message
         self.returned: deque[Message] = deque()
-        self._broker = channel.broker
-        self._existing = channel.vhost.queues
-        self._carry_out = channel.consuming.answers.carry_out
+        self._broker = broker
+        self._existing = queues
+        self._carry_out = carry_out
         self._publishes = deque(publishes)
         self._answers = deque(answers)
         self._at = 0                    # how much of the first of these has been done
         self._hand_over: HandOver | None = None                 # of publishes that reach very many queues
         self._answered: Iterator[Unacked] | None = None         # what is left of the first answers
-        self._requeued: dict[Consumer, list[Message]] = {}      # collected, since a queue takes them back in order
+        self._requeued: dict[Consumer[Queue], list[Message]] = {}       # collected: a queue takes them back in order
         self._found: dict[str, Queue | None] = {}
         self._hold = hold
         self._begun = self._done = 0    # pieces
@@ -208,7 +210,7 @@ class Commit:
     def _answer(self) -> None:
         """Carry out answers in their order, those that say the same together."""
         verdict = self._answers[0][1]
-        taken: dict[Consumer, list[Message]] = self._requeued if verdict is Verdict.REQUEUE else {}
+        taken: dict[Consumer[Queue], list[Message]] = self._requeued if verdict is Verdict.REQUEUE else {}
         room = PIECE
         while room > 0 and self._answers and self._answers[0][1] is verdict:
             if self._answered is None:
@@ -233,16 +235,16 @@ class Commit:
         self._carry_out(Verdict.REQUEUE, taken)
 
 
-def by_consumer(answered: Collection[Unacked]) -> dict[Consumer, list[Message]]:
+def by_consumer(answered: Collection[Unacked]) -> dict[Consumer[Queue], list[Message]]:
     """Sort deliveries by whom they were given to; their order stays."""
     if len(consumers := {consumer for _, consumer in answered}) == 1:
         return {consumers.pop(): [message for message, _ in answered]}
-    taken: dict[Consumer, list[Message]] = {}
+    taken: dict[Consumer[Queue], list[Message]] = {}
     add_by_consumer(taken, answered)
     return taken
 
 
-def add_by_consumer(taken: dict[Consumer, list[Message]], answered: Iterable[Unacked]) -> None:
+def add_by_consumer(taken: dict[Consumer[Queue], list[Message]], answered: Iterable[Unacked]) -> None:
     """Add deliveries to the others of those they were given to."""
     for message, consumer in answered:
         run = taken.get(consumer)

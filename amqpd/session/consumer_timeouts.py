@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 
 from amqpd.broker.queue.consumer import Consumer
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.worklist import PIECE, Worklist
 from amqpd.message import Message
 
@@ -24,6 +25,23 @@ LOOK_MS = 5_000
 TOGETHER_MS = 250
 FEWEST_TIMES = 256                      # of deliveries, before old ones are put together
 LOOK_STEPS, CLOSE_STEPS = 5, 120        # what it takes to look at a channel, and to close one; see broker/effort.py
+
+
+def timeout_of(consumer: Consumer[Queue], default_ms: int | None) -> int | None:
+    """Return how many ms a delivery to this consumer may stay unacked, or None for as long as it takes.
+
+    Its own argument says so, else the rule of its queue, else the broker's setting `default_ms`.
+    """
+    own: int | None = consumer.arguments.get("x-consumer-timeout")
+    if own is not None:
+        return own
+    rule = consumer.queue.rules.consumer_timeout_ms
+    return default_ms if rule is None else rule
+
+
+def has_own_timeout(consumer: Consumer[Queue]) -> bool:
+    """Return whether a delivery to this consumer may be due before earlier ones to others."""
+    return consumer.queue.rules.consumer_timeout_ms is not None or "x-consumer-timeout" in consumer.arguments
 
 
 class DeliveryTimes:
@@ -65,7 +83,7 @@ class DeliveryTimes:
             for tag, last_ms, first_ms in self._made)
 
     def overdue(
-        self, now_ms: int, unacked: Mapping[int, tuple[Message, Consumer]], default_ms: int | None, *,
+        self, now_ms: int, unacked: Mapping[int, tuple[Message, Consumer[Queue]]], default_ms: int | None, *,
         has_own_timeouts: bool, keeps_all: bool,
     ) -> int | None:
         """Return the timeout in ms that some delivery has been unacked for longer than, or None.
@@ -82,7 +100,7 @@ class DeliveryTimes:
             oldest = next(iter(unacked))
             while self._made[0][0] <= oldest:
                 self._made.popleft()
-        seen: set[Consumer] = set()
+        seen: set[Consumer[Queue]] = set()
         made = iter(self._made)
         tag_after = made_ms = 0
         for tag, (_, consumer) in unacked.items():
@@ -90,7 +108,7 @@ class DeliveryTimes:
                 tag_after, made_ms, _ = next(made)
             if consumer not in seen:
                 seen.add(consumer)
-                timeout = consumer.timeout_ms(default_ms)
+                timeout = timeout_of(consumer, default_ms)
                 if timeout is not None:
                     if now_ms - made_ms > timeout:
                         return timeout

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice, repeat
-from typing import TYPE_CHECKING
 
 from pamqp.commands import Basic
 
@@ -28,42 +27,41 @@ from amqpd.errors import ConnectionException, ReplyCode
 from amqpd.message import Message
 from amqpd.session.answers import Answers
 from amqpd.session.channel_contents import ChannelContents
-from amqpd.session.commit import Answered, Unacked
-from amqpd.session.consumer_timeouts import DeliveryTimes
+from amqpd.session.channel_state import ChannelState
+from amqpd.session.channel_timeouts import ChannelTimeouts
+from amqpd.session.commit import Unacked
 from amqpd.session.delivering import DeliveryWriter
 from amqpd.session.direct_replies import DirectReplies
 from amqpd.session.prefetch import Prefetch
 from amqpd.session.table import Handlers
 from amqpd.session.unacked import UnackedDeliveries
+from amqpd.session.uncommitted import Uncommitted
 from amqpd.wire.methods import pack_cancel, pack_cancel_ok, pack_consume_ok
 from amqpd.wire.writer import SHARED, pack_get_ok
 
-if TYPE_CHECKING:
-    from amqpd.session.channel import Channel
-    from amqpd.session.transaction import Transaction
-
 LEAVE_STEPS, GO_BACK_STEPS = 5, 10      # what it takes that a consumer leaves, that messages of a queue go back
 RUN_STEPS = 5           # what a run of deliveries takes, beyond a step for each; see broker/effort.py
-LOOKED_AT_IN_A_STEP = 10       # consumers, or deliveries, of which it is asked whether they are overdue
 GET_EMPTY = b"\x01%b\x00\x00\x00\x05\x00\x3c\x00\x48\x00\xce"
 
 
 class Consuming:
     """The consuming side of one channel."""
 
-    def __init__(self, channel: Channel) -> None:
-        self.consumers: dict[str, Consumer] = {}
-        self.times = DeliveryTimes()
+    def __init__(self, channel: ChannelState, uncommitted: Uncommitted) -> None:
+        self.consumers: dict[str, Consumer[Queue]] = {}
         self.prefetch = Prefetch()
-        self.deliveries = UnackedDeliveries(channel.broker.effort)
-        self.contents = ChannelContents(channel, self.deliveries)
-        self.answers = Answers(channel, self.deliveries, self.prefetch)
+        self.deliveries = UnackedDeliveries(channel.effort, channel.owner.settings.small_content)
+        self.timeouts = ChannelTimeouts(channel, self.consumers, self.deliveries, uncommitted)
+        self.contents = ChannelContents(channel, self.deliveries, uncommitted)
+        self.answers = Answers(channel, self.deliveries, self.prefetch, uncommitted)
         self.writer = DeliveryWriter(channel)
         self.replies = DirectReplies(channel, self.deliveries, self.writer)
         self._channel = channel
-        self._effort = channel.broker.effort
+        self._owner = channel.owner
+        self._effort = channel.effort
+        self._uncommitted = uncommitted
         self._at_unacked_limit: set[str] = set()        # tags of consumers of which the log has been told
-        self._left: list[Consumer] = []     # consumers of a channel that is going
+        self._left: list[Consumer[Queue]] = []     # consumers of a channel that is going
 
     def handlers(self) -> Handlers:
         """The methods this part of a channel answers."""
@@ -79,20 +77,20 @@ class Consuming:
 
     @property
     def address(self) -> tuple[int, int]:
-        """Connection and channel, by number; see broker/ports.py."""
-        return self._channel.owner.number, self._channel.number
+        """Connection and channel, by number; see broker/queue/consumer.py."""
+        return self._owner.number, self._channel.number
 
     @property
     def room(self) -> int:
-        """Bytes the connection still takes; see broker/ports.py."""
-        return self._channel.room
+        """Bytes the connection still takes; see broker/queue/consumer.py."""
+        return 0 if self._channel.is_stopped else self._owner.room
 
     @property
     def credit(self) -> int:
         """What the limit shared by the channel's consumers leaves. RabbitMQ docs/consumer-prefetch."""
         return self.prefetch.credit
 
-    def deliver(self, consumer: Consumer, run: Sequence[Message]) -> None:
+    def deliver(self, consumer: Consumer[Queue], run: Sequence[Message]) -> None:
         """Send a run of messages to one consumer of this channel."""
         deliveries, count = self.deliveries, len(run)
         tags = range(deliveries.next_tag, deliveries.next_tag + count)
@@ -101,37 +99,36 @@ class Consuming:
         if consumer.no_ack:
             self.writer.write(consumer, tags, run)
         else:
-            self._note_time()
+            self.timeouts.delivered()
             self.prefetch.in_flight += count
             deliveries.by_tag.update(zip(tags, zip(run, repeat(consumer))))
             self.contents.sent(self.writer.write(consumer, tags, run))
 
-    def consumer_blocked(self, consumer: Consumer) -> None:
-        """Keep a consumer that has to wait for credit or room; see broker/ports.py.
+    def consumer_blocked(self, consumer: Consumer[Queue]) -> None:
+        """Keep a consumer that has to wait for credit or room; see broker/queue/consumer.py.
 
         One that waits for its own answers is unblocked with each of them.
         """
-        channel = self._channel
-        if channel.is_ending:
+        if self._channel.is_ending:
             return
         if self.credit <= 0:
             self.prefetch.block(consumer)
         elif self.room <= 0:
-            channel.owner.awaiting_room.add(consumer)
+            self._owner.awaiting_room.add(consumer)
         elif consumer.is_at_unacked_limit and consumer.tag not in self._at_unacked_limit:
             self._at_unacked_limit.add(consumer.tag)
-            channel.owner.log_unacked_limit(channel.number, consumer)
+            self._owner.log_unacked_limit(self._channel.number, consumer)
 
     def fail(self) -> None:
-        """Close the connection in the next turn; see broker/ports.py."""
-        self._channel.owner.fail_soon()
+        """Close the connection in the next turn; see broker/queue/consumer.py."""
+        self._owner.fail_soon()
 
-    def cancelled(self, consumer: Consumer) -> None:
+    def cancelled(self, consumer: Consumer[Queue]) -> None:
         """The consumer's queue is gone. Only clients that asked to be told are told, after any delete-ok."""
         channel = self._channel
         del self.consumers[consumer.tag]
         self._forget(consumer)
-        if channel.client_can("consumer_cancel_notify") and not channel.is_ending:
+        if self._owner.client_can("consumer_cancel_notify") and not channel.is_ending:
             channel.notify(pack_cancel(channel.number, consumer.tag, nowait=True))
 
     # Consumers
@@ -156,19 +153,18 @@ class Consuming:
             return
         self._check_tag(tag)
         channel.user.require(channel.vhost.name, "read", "queue", name)
-        queue = channel.vhost.queue(name, channel.owner)
+        queue = channel.vhost.queue(name, self._owner)
         check_consumer_arguments(
             name, channel.vhost.name, method.arguments, type_of_queue(queue.definition.arguments))
         consumer = Consumer(
             tag, queue, self, no_ack=method.no_ack,
             exclusive=method.exclusive and not queue.rules.is_quorum,      # RabbitMQ docs/quorum-queues
             prefetch=self.prefetch.of_consumers,
-            unacked_limit=channel.unacked_limit, arguments=method.arguments)
+            unacked_limit=self._owner.settings.unacked_limit, arguments=method.arguments)
         queue.subscribe(consumer)
         self.consumers[tag] = consumer
         self.writer.begin(tag)
-        if self.times.next_look_ms is not None and consumer.timeout_ms(None) is not None:
-            self._look_soon()
+        self.timeouts.consumer_came(consumer)
         self._answer_consume(tag, method)
         queue.dispatch()
 
@@ -197,14 +193,14 @@ class Consuming:
             self.replies.end()
         return None if method.nowait else pack_cancel_ok(self._channel.number, tag)
 
-    def _forget(self, consumer: Consumer) -> None:
+    def _forget(self, consumer: Consumer[Queue]) -> None:
         """Drop what is kept of a consumer besides its unacked deliveries."""
         self.writer.forget(consumer.tag)
         self._at_unacked_limit.discard(consumer.tag)
         self.prefetch.forget(consumer)
-        self._channel.owner.awaiting_room.remove(consumer)
+        self._owner.awaiting_room.remove(consumer)
 
-    def _leave(self, consumer: Consumer) -> None:
+    def _leave(self, consumer: Consumer[Queue]) -> None:
         consumer.queue.unsubscribe(consumer)
         self._channel.vhost.topology.consumer_left(consumer.queue)
         consumer.queue.dispatch()
@@ -216,7 +212,7 @@ class Consuming:
         channel = self._channel
         name = channel.queue_name(method.queue)
         channel.user.require(channel.vhost.name, "read", "queue", name)
-        queue = channel.vhost.queue(name, channel.owner)
+        queue = channel.vhost.queue(name, self._owner)
         message = queue.get(no_ack=method.no_ack)
         if message is None:
             return GET_EMPTY % channel.number.to_bytes(2, "big")
@@ -229,7 +225,7 @@ class Consuming:
             queue.forget(message)
         else:
             self.deliveries.by_tag[tag] = message, Consumer("", queue, self)
-            self._note_time()
+            self.timeouts.delivered()
             self.contents.sent(len(message.content))
         answer = pack_get_ok(
             channel.number, tag, redelivered=again, route=message.route, left=len(queue.ready))
@@ -247,53 +243,15 @@ class Consuming:
         """Return the deliveries that are not answered, by tag."""
         return self.deliveries.by_tag
 
-    def put_back(self, answers: list[Answered]) -> Iterator[None]:
-        """Undo these answers, in pieces, and empty the list: a rollback."""
-        if answers:
-            yield from self.deliveries.put_back(answers)
-            self.contents.report()
-
     @property
     def owed(self) -> list[Unacked]:
         """The deliveries that are not answered for good: what a transaction holds is among them."""
-        return [*self.deliveries.deliveries, *self._channel.transaction.held_answers]
+        return [*self.deliveries.deliveries, *self._uncommitted.answered]
 
     @property
     def owed_count(self) -> int:
         """How many these are."""
-        return self.deliveries.count + self._channel.transaction.held_count
-
-    # Timeouts
-
-    def _note_time(self) -> None:
-        """Note when the newest deliveries were made."""
-        self.times.delivered(self.deliveries.next_tag, self._channel.broker.clock.now_ms)
-        if self.times.next_look_ms is None:
-            self._look_soon()
-
-    def _look_soon(self) -> None:
-        """Have the timeouts of this channel looked at with the next tick."""
-        self.times.next_look_ms = now_ms = self._channel.broker.clock.now_ms
-        self._channel.owner.looks.add(self._channel.number, now_ms)
-
-    def overdue(self, now_ms: int, default_ms: int | None) -> int | None:
-        """Return the timeout in ms that some delivery has been unacked for longer than, or None.
-
-        RabbitMQ docs/consumers.
-        """
-        has_own_timeouts = self._has_own_timeouts
-        looked_at = len(self.consumers) + (len(self.unacked) if has_own_timeouts else 0)
-        self._effort.total += looked_at // LOOKED_AT_IN_A_STEP
-        return self.times.overdue(
-            now_ms, self.unacked, default_ms, has_own_timeouts=has_own_timeouts,
-            keeps_all=self._channel.transaction.holds_answers)     # a rollback may bring deliveries back
-
-    @property
-    def _has_own_timeouts(self) -> bool:
-        """Whether a later delivery may be due before the oldest one."""
-        return any(
-            consumer.queue.rules.consumer_timeout_ms is not None or "x-consumer-timeout" in consumer.arguments
-            for consumer in self.consumers.values())
+        return self.deliveries.count + self._uncommitted.answered_count
 
     # The end
 
@@ -302,18 +260,18 @@ class Consuming:
         for consumer in [*self.consumers.values()]:
             yield LEAVE_STEPS, partial(self._leave_queue, consumer)
 
-    def _leave_queue(self, consumer: Consumer) -> None:
+    def _leave_queue(self, consumer: Consumer[Queue]) -> None:
         if consumer.tag in self.consumers:      # else its queue has been deleted meanwhile
             del self.consumers[consumer.tag]
             self._left.append(consumer)
             self._forget(consumer)
             consumer.queue.unsubscribe(consumer)
 
-    def give_back_all(self, transaction: Transaction) -> Iterator[Act]:
+    def give_back_all(self) -> Iterator[Act]:
         """Go through what gives back all that is unacked, after `leave`: of each queue at once. Spec: channel.close."""
         vhost = self._channel.vhost
         self.contents.end()
-        unanswered = [*transaction.end(), *self.deliveries.let_go()]
+        unanswered = [*self._uncommitted.end(), *self.deliveries.let_go()]
         self.prefetch.end()
         by_queue: dict[Queue, list[Message]] = {}
         while unanswered:

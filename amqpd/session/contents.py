@@ -7,21 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from amqpd.broker.queue.segment import MESSAGE_COST
 from amqpd.session.commit import Unacked
 
-SMALL = MESSAGE_COST    # bytes of a content that takes no more than what stands for the message
 
-
-def release_contents(deliveries: dict[int, Unacked], tags: Iterable[int]) -> int:
-    """Put references in the place of those of these deliveries that are on disk.
+def release_contents(deliveries: dict[int, Unacked], tags: Iterable[int], small: int) -> int:
+    """Put references in the place of those of these deliveries that are on disk, and larger than `small` bytes.
 
     Return the first tag that has to wait for its commit, or 0.
     """
     first_waiting = 0
     for tag in tags:
         found = deliveries.get(tag)
-        if found is None or len(found[0].content) <= SMALL:
+        if found is None or len(found[0].content) <= small:
             continue
         message, consumer = found
         if not consumer.queue.records.keeps(message):

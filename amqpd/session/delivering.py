@@ -9,7 +9,6 @@ Spec: basic.deliver, §4.2; RabbitMQ docs/quorum-queues (poison messages).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.queue import Queue
@@ -17,10 +16,8 @@ from amqpd.broker.remembered import Memory, Remembered
 from amqpd.fields import Long
 from amqpd.message import Message, Route, pack_short_string
 from amqpd.properties import with_headers
+from amqpd.session.channel_state import ChannelState
 from amqpd.wire.writer import DeliveryHead, content_pieces, delivery_head, pack_tag
-
-if TYPE_CHECKING:
-    from amqpd.session.channel import Channel
 
 HEAD_OCTETS = 350       # what a delivery head takes in memory besides its names; an estimate
 HEAD_STEPS = 5          # what it takes to make a delivery head; see broker/effort.py
@@ -47,11 +44,11 @@ class Heads:
 class DeliveryWriter:
     """Writes the deliveries of one channel into the connection's outbox. `heads` are by consumer tag."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: ChannelState) -> None:
         self.heads: dict[str, Heads] = {}
         self._channel = channel
         self._outbox = channel.outbox
-        self._effort = channel.broker.effort
+        self._effort = channel.effort
 
     def begin(self, tag: str) -> None:
         """Deliver to a new consumer from now on."""
@@ -61,7 +58,7 @@ class DeliveryWriter:
         """Forget a consumer."""
         self.heads.pop(tag).by_route.clear()
 
-    def write(self, consumer: Consumer, tags: range, run: Sequence[Message]) -> int:
+    def write(self, consumer: Consumer[Queue], tags: range, run: Sequence[Message]) -> int:
         """Send a run of messages with these tags to a consumer; return how many bytes that are."""
         heads = self.heads[consumer.tag]
         pieces: list[bytes] = []

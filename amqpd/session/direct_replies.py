@@ -7,23 +7,19 @@ RabbitMQ docs/direct-reply-to.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message, pack_short_string
+from amqpd.session.channel_state import ChannelState
 from amqpd.session.delivering import DeliveryWriter
 from amqpd.session.reply_address import new_reply_address
 from amqpd.session.unacked import UnackedDeliveries
 from amqpd.wire.writer import delivery_head, pack_tag
 
-if TYPE_CHECKING:
-    from amqpd.session.channel import Channel
-
 
 class DirectReplies:
     """The reply consumer of one channel: `tag` is None without one. `dropped` counts replies that were not read."""
 
-    def __init__(self, channel: Channel, unacked: UnackedDeliveries, writer: DeliveryWriter) -> None:
+    def __init__(self, channel: ChannelState, unacked: UnackedDeliveries, writer: DeliveryWriter) -> None:
         self.tag: str | None = None
         self.dropped = 0
         self._address = ""

@@ -9,6 +9,7 @@ Spec: basic.qos; RabbitMQ docs/consumer-prefetch.
 from __future__ import annotations
 
 from amqpd.broker.queue.consumer import NO_LIMIT, Consumer
+from amqpd.broker.queue.queue import Queue
 from amqpd.session.blocked_consumers import BlockedConsumers
 
 
@@ -34,15 +35,15 @@ class Prefetch:
         self.shared = limit
         self.hand_out()
 
-    def block(self, consumer: Consumer) -> None:
+    def block(self, consumer: Consumer[Queue]) -> None:
         """Keep a consumer until there is credit."""
         self._blocked.add(consumer)
 
-    def forget(self, consumer: Consumer) -> None:
+    def forget(self, consumer: Consumer[Queue]) -> None:
         """Forget a consumer that is gone."""
         self._blocked.remove(consumer)
 
-    def answered(self, consumer: Consumer, count: int) -> None:
+    def answered(self, consumer: Consumer[Queue], count: int) -> None:
         """Count so many deliveries as answered; who had no tag was not a consumer, but a get."""
         if consumer.tag:
             consumer.queue.answered(consumer, count)

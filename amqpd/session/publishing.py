@@ -12,8 +12,6 @@ Spec: basic.publish, basic.return; RabbitMQ docs/direct-reply-to, docs/validated
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pamqp.commands import Confirm
 
 from amqpd.broker.hand_over import MOST_MESSAGES, WIDE, HandOver
@@ -25,14 +23,14 @@ from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.message import LARGE_BODY, Message, MessageProperties
 from amqpd.properties import read_own_properties, with_reply_to, without_headers
 from amqpd.session.channel_confirms import ChannelConfirms
+from amqpd.session.channel_state import ChannelState
 from amqpd.session.commit import Held
+from amqpd.session.direct_replies import DirectReplies
+from amqpd.session.returns import send_returns
 from amqpd.session.table import Handlers
 from amqpd.session.targets import Target, Targets, WalkUnfinished
+from amqpd.session.uncommitted import Uncommitted
 from amqpd.wire.commands import PublishGroup
-from amqpd.wire.writer import pack_return, refit_content
-
-if TYPE_CHECKING:
-    from amqpd.session.channel import Channel
 
 NAMES_A_STEP = 20       # of queues that are listed; see broker/effort.py
 REWRITTEN, COPIED = 16, 1_024       # bytes of a header table that are read or written, of a body that are copied
@@ -42,10 +40,13 @@ RUN_STEPS = 6           # what handing a run to a queue takes, beyond a step for
 class Publishing:
     """The publishing side of one channel."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: ChannelState, replies: DirectReplies, uncommitted: Uncommitted) -> None:
         self.confirms = ChannelConfirms(channel)
-        self.targets = Targets(channel)
+        self.targets = Targets(channel, uncommitted)
         self._channel = channel
+        self._effort = channel.effort
+        self._replies = replies
+        self._uncommitted = uncommitted
         self._first_number = 0      # of the messages of the run at hand, which the confirms do not count yet
         self._hand_over: HandOver | None = None         # of the first publishes that are handed in again
         self._body: StoredBody | None = None            # of the first publish that is handed in again
@@ -84,16 +85,14 @@ class Publishing:
         If one is refused, those before it have been published. Raises MessageNotLoaded while the first of those that
         are handed in again are on their way to very many queues, or their bodies to the store.
         """
-        channel = self._channel
         if self._hand_over is not None:
             groups = self._count_handed_over(self._hand_over, groups)
         if self._body is not None and not self._body.is_done:
             raise MessageNotLoaded(self._body.call)
         body = self._body
         self.targets.refresh()
-        broker, targets = channel.broker, self.targets
+        broker, targets, effort = self._channel.broker, self.targets, self._effort
         by_arguments, by_properties = targets.by_arguments.known, targets.by_properties.known
-        effort = broker.effort
         runs: dict[Queue, list[Message]] = {}
         first_number = number = self._first_number = broker.next_message_number
         stop = number + effort.stop - effort.total      # a message is a step
@@ -165,7 +164,7 @@ class Publishing:
             self._check(facts)
             queues = self.targets.queues_by_content(target, facts)
         width = max(1, len(queues))
-        is_wide = width >= WIDE and not self._channel.transaction.active
+        is_wide = width >= WIDE and not self._uncommitted.is_active
         if is_wide:
             del messages[MOST_MESSAGES:]
         elif len(messages) * width > room:
@@ -175,7 +174,7 @@ class Publishing:
         if target.replies_to is not None:
             for message in messages:
                 target.replies_to.deliver_reply(message)
-        elif self._channel.transaction.active:
+        elif self._uncommitted.is_active:
             self._hold(target, facts, queues, messages)
             return len(messages)
         elif is_wide:
@@ -195,7 +194,7 @@ class Publishing:
         for queue in queues:
             runs.setdefault(queue, []).extend(messages)
         # One step for each queue, of which `on_publishes` counts one; as many for what goes back to a client at once.
-        self._channel.broker.effort.total += len(messages) * abs(len(queues) - 1)
+        self._effort.total += len(messages) * abs(len(queues) - 1)
         return len(messages)
 
     def _has_body(self, message: Message, content: bytes) -> bool:
@@ -238,11 +237,11 @@ class Publishing:
         The default exchange routes to a name whether there is such a queue or not.
         """
         names = [queue.name for queue in queues]
-        self._channel.broker.effort.total += len(queues) // NAMES_A_STEP
+        self._effort.total += len(queues) // NAMES_A_STEP
         if not target.exchange.name:
             keys = dict.fromkeys((target.route.routing_key, *facts.extra_keys))
             names = [key for key in keys if not key.startswith(REPLY_TO)]
-        self._channel.transaction.hold_publishes(Held(messages, tuple(names), target.mandatory))
+        self._uncommitted.hold_publishes(Held(messages, tuple(names), target.mandatory))
 
     def _place(self, runs: dict[Queue, list[Message]], count: int, first_number: int, is_timed: bool) -> None:
         """Put the runs into their queues and see to the confirms."""
@@ -257,20 +256,16 @@ class Publishing:
         if confirms.is_on and count:
             confirms.published(count, batch, first_number, first_number + count - 1)
 
-    def forget_targets(self) -> None:
-        """Look up anew where publishes go: a transaction begins, whose publishes are looked at one by one."""
-        self.targets.by_arguments.clear()
-
     def _check(self, facts: MessageProperties) -> None:
         """Refuse what only a look at the properties can refuse. RabbitMQ's order of checks."""
-        channel = self._channel
+        user = self._channel.user
         if facts.reply_to == REPLY_TO:
-            channel.consuming.replies.check_consumer()
-        if facts.user_id is not None and facts.user_id != channel.user.name:
-            if "impersonator" not in channel.user.definition.tags:
+            self._replies.check_consumer()
+        if facts.user_id is not None and facts.user_id != user.name:
+            if "impersonator" not in user.definition.tags:
                 raise ChannelException(
                     ReplyCode.PRECONDITION_FAILED, f"user_id property set to '{facts.user_id}' "
-                    f"but authenticated user was '{channel.user.name}'")
+                    f"but authenticated user was '{user.name}'")
         if facts.flaw:
             raise ChannelException(ReplyCode.PRECONDITION_FAILED, facts.flaw)
 
@@ -281,7 +276,7 @@ class Publishing:
         """
         properties = messages[0].properties
         if facts.reply_to == REPLY_TO:
-            properties = with_reply_to(properties, self._channel.consuming.replies.address)
+            properties = with_reply_to(properties, self._replies.address)
         if facts.has_bcc:
             properties = without_headers(properties, ("BCC",))
         facts = read_own_properties(properties)
@@ -293,7 +288,7 @@ class Publishing:
             content, copied = message.take_content_with(properties)
             messages[place] = Message(message.number, message.route, facts, content, message.body_size)
             steps += copied // COPIED
-        self._channel.broker.effort.total += steps
+        self._effort.total += steps
 
     def _return(self, messages: list[Message], *, is_first: bool) -> None:
         """Return mandatory messages without a route to the client, each before its confirm. Spec: basic.return.
@@ -303,22 +298,15 @@ class Publishing:
         """
         confirms = self.confirms
         if not (confirms.is_on and is_first) or confirms.awaits_commit:
-            self.send_returns(messages)
+            send_returns(self._channel, messages)
             return
         for message in messages:
             confirms.write_up_to(confirms.sequence + message.number - self._first_number)
-            self.send_returns([message])
-
-    def send_returns(self, messages: list[Message]) -> None:
-        """Return mandatory messages that reached no queue to the client."""
-        channel = self._channel
-        for message in messages:
-            channel.outbox.write(pack_return(channel.number, message.route))
-            channel.outbox.write(refit_content(message, channel.number, channel.frame_max))
+            send_returns(self._channel, [message])
 
     def on_confirm_select(self, method: Confirm.Select) -> Confirm.SelectOk | None:
         """Spec: confirm.select, RabbitMQ's extension. A second one changes nothing."""
-        if self._channel.transaction.active:
+        if self._uncommitted.is_active:
             raise ChannelException(ReplyCode.PRECONDITION_FAILED, "cannot switch from tx to confirm mode")
         self.confirms.is_on = True
         return None if method.nowait else Confirm.SelectOk()

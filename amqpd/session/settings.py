@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from amqpd.broker.queue.segment import MESSAGE_COST
 from amqpd.session.sasl import MECHANISMS
 from amqpd.wire.methods import pack_start
 
@@ -27,6 +28,7 @@ class SessionSettings(msgspec.Struct, frozen=True, dict=True):
     transaction_acts: int = 100_000                 # publishes and answers that one transaction may hold,
     transaction_octets: int = 64 * 1024 * 1024      # and bytes of bodies
     logged_timeouts: int = 5                        # of channels that are closed together the log tells one by one
+    small_content: int = MESSAGE_COST               # of an unacked message: no larger than what would stand for it
 
     @cached_property
     def start_frame(self) -> bytes:

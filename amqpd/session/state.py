@@ -15,6 +15,7 @@ from amqpd.broker.access import User
 from amqpd.broker.broker import Broker
 from amqpd.broker.departure import Departure
 from amqpd.broker.queue.consumer import Consumer
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.remembered import Memory
 from amqpd.broker.vhost import Vhost
 from amqpd.broker.worklist import Later, nothing
@@ -134,7 +135,7 @@ class ConnectionState:
         """Log this of a channel."""
         self.log.warning("%s: channel %d: %s", self.name, number, text)
 
-    def log_unacked_limit(self, number: int, consumer: Consumer) -> None:
+    def log_unacked_limit(self, number: int, consumer: Consumer[Queue]) -> None:
         """Log why a consumer gets nothing more."""
         self.log.warning(
             "%s: channel %d: consumer '%s' of queue '%s' waits: it has %d unanswered deliveries, as many as "

@@ -12,7 +12,7 @@ Spec: basic.publish; RabbitMQ docs/access-control, docs/sender-selected.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from amqpd import fields
 from amqpd.broker.exchange import Exchange
@@ -23,10 +23,9 @@ from amqpd.broker.routing import Walk
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.message import MessageProperties, Route
 from amqpd.properties import read_properties
+from amqpd.session.channel_state import ChannelState
+from amqpd.session.uncommitted import Uncommitted
 from amqpd.wire.publish import PublishArguments, read_publish
-
-if TYPE_CHECKING:
-    from amqpd.session.channel import Channel
 
 # What a target and facts take in memory, about, besides their bytes, and each name among them.
 TARGET_OCTETS, FACTS_OCTETS, NAME_OCTETS = 800, 400, 64
@@ -58,12 +57,13 @@ Resolved = tuple[Route, "Queue | None", Target]
 class Targets:
     """What one channel has found out. `by_arguments` and `by_properties` are looked into by who publishes."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: ChannelState, uncommitted: Uncommitted) -> None:
         memory = channel.owner.memory
         self.by_arguments: Remembered[bytes, Resolved] = Remembered(memory)
         # with whether they ask for more than a queue
         self.by_properties: Remembered[bytes, tuple[MessageProperties, bool]] = Remembered(memory)
         self._channel = channel
+        self._uncommitted = uncommitted
         self._version = -1
         # by the bytes of exchange and key, and of wide headers
         self._matched: Remembered[tuple[bytes, bytes], list[Queue]] = Remembered(memory)
@@ -117,10 +117,10 @@ class Targets:
         route = Route(asked.exchange, key, asked.names, channel.number, channel.frame_max)
         replies_to = None if asked.exchange else vhost.reply_subscribers.get(key)
         target = Target(route, exchange, queues, asked.mandatory, by_headers, replies_to)
-        is_plain = len(queues) == 1 and replies_to is None and not channel.transaction.active
+        is_plain = len(queues) == 1 and replies_to is None and not self._uncommitted.is_active
         only_queue = queues[0] if is_plain else None
         known = (route, only_queue, target)
-        channel.broker.effort.total += RESOLVE_STEPS
+        channel.effort.total += RESOLVE_STEPS
         if is_lasting:      # else bindings have changed on the way: the target holds for this publish only
             self.by_arguments.keep(arguments, known, TARGET_OCTETS + 4 * len(arguments) + 8 * len(queues))
         return known
@@ -130,7 +130,7 @@ class Targets:
     def read(self, properties: bytes) -> tuple[MessageProperties, bool]:
         """Read what the broker needs of the properties; whether they ask for more than a queue."""
         facts = read_properties(properties)
-        self._channel.broker.effort.total += READ_STEPS + len(properties) // OCTETS_A_STEP
+        self._channel.effort.total += READ_STEPS + len(properties) // OCTETS_A_STEP
         known = facts, facts.is_special
         self.by_properties.keep(
             properties, known, FACTS_OCTETS + 2 * len(properties) + NAME_OCTETS * len(facts.extra_keys))
@@ -155,7 +155,7 @@ class Targets:
         return queues
 
     def _decode(self, headers: bytes) -> dict[str, Any]:
-        self._channel.broker.effort.total += len(headers) // DECODED
+        self._channel.effort.total += len(headers) // DECODED
         return fields.decode_table(headers)
 
     def _finish(self, asked: Hashable, begin: Callable[[], Walk]) -> Walk:
@@ -164,7 +164,7 @@ class Targets:
         Raises WalkUnfinished where this slice ends too early as well.
         """
         walk = self._cut_off.pop(asked, None) or begin()
-        if not walk.step(self._channel.broker.effort):
+        if not walk.step(self._channel.effort):
             self._cut_off[asked] = walk
             raise WalkUnfinished
         self._cut_off.clear()

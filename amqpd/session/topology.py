@@ -1,6 +1,6 @@
 """Exchanges, queues and bindings as one channel declares, binds and deletes them.
 
-Owns the name of the queue this channel declared last. The rules are the vhost's; here is only what belongs to
+Notes which queue this channel declared last. The rules are the vhost's; here is only what belongs to
 the talk: passive and nowait, default names, and the answer.
 
 Spec: exchange class, queue class; RabbitMQ docs/queues, docs/e2e.
@@ -8,7 +8,7 @@ Spec: exchange class, queue class; RabbitMQ docs/queues, docs/e2e.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pamqp.commands import Exchange, Queue
 
@@ -17,21 +17,18 @@ from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.queue.purge import Purge
 from amqpd.broker.vhost import REPLY_TO
 from amqpd.errors import ChannelException, ReplyCode
+from amqpd.session.channel_state import ChannelState
 from amqpd.session.table import Handlers
 from amqpd.wire.methods import pack_declare_ok
-
-if TYPE_CHECKING:
-    from amqpd.session.channel import Channel
 
 
 class Topology:
     """The declaring side of one channel."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: ChannelState) -> None:
         self._channel = channel
         self._purge: Purge | None = None      # one that is under way
         self._deleted: int | None = None      # messages of the queue that has been deleted and still leaves
-        self._last_queue: str | None = None
 
     def handlers(self) -> Handlers:
         """The methods this part of a channel answers."""
@@ -46,17 +43,6 @@ class Topology:
             Queue.Unbind: self.on_queue_unbind,
             Queue.Purge: self.on_queue_purge,
         }
-
-    def queue_name(self, name: str) -> str:
-        """The queue a method means; an empty name is the queue declared last on this channel.
-
-        Raises ChannelException: NOT_FOUND where none was.
-        """
-        if name:
-            return name
-        if self._last_queue is None:
-            raise ChannelException(ReplyCode.NOT_FOUND, "no previously declared queue")
-        return self._last_queue
 
     # Exchanges
 
@@ -104,7 +90,7 @@ class Topology:
                 queue = channel.vhost.declare_queue(channel.user, QueueDefinition(
                     0, channel.vhost.name, name, durable=method.durable, exclusive=method.exclusive,
                     auto_delete=method.auto_delete, arguments=method.arguments), channel.owner)
-            name = self._last_queue = queue.name
+            name = self._channel.last_queue = queue.name
             messages, consumers = len(queue.ready), len(queue.consumers)
         return None if method.nowait else pack_declare_ok(self._channel.number, name, messages, consumers)
 
@@ -120,7 +106,7 @@ class Topology:
     def on_queue_delete(self, method: Queue.Delete) -> Queue.DeleteOk | None:
         """Spec: queue.delete. Says how many ready messages went with it. Raises MessageNotLoaded while it leaves."""
         channel = self._channel
-        name = without_line_breaks(self.queue_name(method.queue))
+        name = without_line_breaks(self._channel.queue_name(method.queue))
         count = self._deleted
         if count is None:
             count = channel.vhost.delete_queue(
@@ -138,7 +124,7 @@ class Topology:
         """
         channel = self._channel
         purge = self._purge or channel.vhost.purge_queue(
-            channel.user, self.queue_name(method.queue), channel.owner)
+            channel.user, self._channel.queue_name(method.queue), channel.owner)
         self._purge = None if purge.is_done else purge
         if not purge.is_done:
             raise MessageNotLoaded(purge.call)
@@ -147,12 +133,12 @@ class Topology:
 
     def on_queue_bind(self, method: Queue.Bind) -> Queue.BindOk | None:
         """Spec: queue.bind. With neither queue nor key, the key is the name of the queue declared last."""
-        self._bind("queue", self.queue_name(method.queue), method, default_key=not method.queue)
+        self._bind("queue", self._channel.queue_name(method.queue), method, default_key=not method.queue)
         return None if method.nowait else Queue.BindOk()
 
     def on_queue_unbind(self, method: Queue.Unbind) -> Queue.UnbindOk:
         """Spec: queue.unbind."""
-        self._unbind("queue", self.queue_name(method.queue), method, default_key=not method.queue)
+        self._unbind("queue", self._channel.queue_name(method.queue), method, default_key=not method.queue)
         return Queue.UnbindOk()
 
     # Bindings

@@ -25,12 +25,16 @@ ANSWERS_AT_ONCE = 2_000         # deliveries that are answered in one turn
 
 
 class UnackedDeliveries:
-    """The unacked deliveries of one channel; `next_tag` is the tag of its next delivery."""
+    """The unacked deliveries of one channel; `next_tag` is the tag of its next delivery.
 
-    def __init__(self, effort: Effort) -> None:
+    Contents of up to `small_content` bytes are not worth being released.
+    """
+
+    def __init__(self, effort: Effort, small_content: int) -> None:
         self.by_tag: dict[int, Unacked] = {}
         self.next_tag = 1
         self._effort = effort
+        self._small_content = small_content
         self._coming_back: dict[int, Unacked] = {}      # what a rollback under way makes unacked again
         self._until = 0             # the last tag of an answer that is not finished, or 0
         # Contents of tags below the first have been released; those below the second are with the next call.
@@ -137,7 +141,8 @@ class UnackedDeliveries:
         while tag < end and not is_ending():
             piece = range(tag, min(end, tag + PIECE))
             self._effort.total += len(piece)
-            self._release_from = min(self._release_from, release_contents(self.by_tag, piece) or end)
+            first_waiting = release_contents(self.by_tag, piece, self._small_content)
+            self._release_from = min(self._release_from, first_waiting or end)
             tag = piece.stop
             yield
 

@@ -166,6 +166,37 @@ def test_conformance_knows_nothing_of_amqpd() -> None:
         assert not [name for name in imports_of(path) if name.split(".")[0] in ("amqpd", "tests")], path
 
 
+def test_no_file_needs_itself() -> None:
+    """No way along imports leads back to where it began; those for types alone count, since a reader follows them."""
+    assert not circles({name: targets_of(path) - {name} for name, path in MODULES.items()})
+
+
+def test_circles_are_seen_however_they_are_made() -> None:
+    lines = {"a": {"b", "c"}, "b": {"c"}, "c": set(), "d": {"a"}}
+    assert not circles(lines)
+    assert circles({**lines, "c": {"b"}}) == [{"b", "c"}]
+    assert circles({**lines, "c": {"d"}, "e": {"e"}}) == [{"a", "b", "c", "d"}]
+
+
+MODULES = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in PACKAGE_FILES}
+
+
+def targets_of(path: Path) -> set[str]:
+    """Return the modules of the package that a file imports, for whatever use and wherever it says so."""
+    return {name if name in MODULES else name.rpartition(".")[0] for name in imports_of(path)} & MODULES.keys()
+
+
+def circles(needs: dict[str, set[str]]) -> list[set[str]]:
+    """Return the groups of those that need each other, directly or through others."""
+    reach = {name: set(found) for name, found in needs.items()}
+    for middle in needs:
+        for found in reach.values():
+            if middle in found:
+                found |= reach[middle]
+    groups = [{other for other in reach[name] if name in reach[other]} for name in needs]
+    return [group for place, group in enumerate(groups) if len(group) > 1 and group not in groups[:place]]
+
+
 # What never stands in a file
 
 @every_file

@@ -29,7 +29,7 @@ class CountingSubscriber(ListSubscriber):
 
     @property
     def credit(self) -> int:
-        """See broker/ports.py."""
+        """See broker/queue/consumer.py."""
         self.asked += 1
         return super().credit
 
@@ -133,7 +133,7 @@ class EarnestSubscriber(CountingSubscriber):
     effort: Effort
 
     def deliver(self, consumer: Consumer, run: Sequence[Message]) -> None:
-        """See broker/ports.py."""
+        """See broker/queue/consumer.py."""
         self.effort.total += RUN_STEPS + len(run)
         super().deliver(consumer, run)
 

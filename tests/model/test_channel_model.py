@@ -11,26 +11,18 @@ from collections.abc import Iterable
 from enum import Enum, auto
 from itertools import count
 
-import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from pamqp.commands import Basic, Channel, Confirm, Queue, Tx
 
-from amqpd.session import contents
 from amqpd.session.settings import SessionSettings
 from tests.support.talk import Heard, Stage
 
-SETTINGS = SessionSettings(server_properties={}, outgoing_limit=3_000, unacked_limit=20)
+SETTINGS = SessionSettings(server_properties={}, outgoing_limit=3_000, unacked_limit=20, small_content=0)
 DURABLE, TRANSIENT = "durable", "transient"
 COUNTED = {"x-delivery-limit": 1_000_000}      # the queues count, and no message fails as often
 queues = st.sampled_from([DURABLE, TRANSIENT])
 channels = st.sampled_from([1, 2])
-
-
-@pytest.fixture(autouse=True)
-def _all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every content is worth being released."""
-    monkeypatch.setattr(contents, "SMALL", 0)
 
 
 class Place(Enum):

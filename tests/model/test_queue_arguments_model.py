@@ -294,7 +294,7 @@ class WatchedSubscriber(ListSubscriber):
         self.machine = machine
 
     def deliver(self, consumer: Consumer, run: Sequence[Message]) -> None:
-        """See broker/ports.py."""
+        """See broker/queue/consumer.py."""
         self.machine.delivered(consumer, run)
         super().deliver(consumer, run)
 

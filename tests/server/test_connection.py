@@ -134,7 +134,9 @@ class Client:
         logins: Any = self.logins
         self.listeners = Listeners(self.broker, settings, self.turn, logins, self.unauthenticated, loop)
         self.transport = FakeTransport()
-        self.protocol = ClientProtocol(self.listeners, ("10.0.0.1", 40_000), ("10.0.0.2", 5_672))
+        self.protocol = ClientProtocol(
+            self.listeners, self.turn, self.listeners.buffer, settings.outgoing_limit, ("10.0.0.1", 40_000),
+            ("10.0.0.2", 5_672))
         self.protocol.connection_made(self.transport)
 
     def say(self, octets: bytes) -> None:

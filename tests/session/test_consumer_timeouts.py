@@ -10,7 +10,7 @@ from pamqp.commands import Basic, Channel, Queue, Tx
 
 from amqpd.broker.worklist import PIECE
 from amqpd.session.consumer_timeouts import CLOSE_STEPS, LOOK_MS
-from amqpd.session.consuming import Consuming
+from amqpd.session.channel_timeouts import ChannelTimeouts
 from tests.support.talk import SETTINGS, Stage, Talk
 
 TIMEOUT_S = 1_800
@@ -35,13 +35,13 @@ def with_two_deliveries(stage: Stage) -> Talk:
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """The channels that were looked at."""
     numbers: list[int] = []
-    overdue = Consuming.overdue
+    overdue = ChannelTimeouts.overdue
 
-    def noted(self: Consuming, now_ms: int, default_ms: int | None) -> int | None:
-        numbers.append(self.address[1])
+    def noted(self: ChannelTimeouts, now_ms: int, default_ms: int | None) -> int | None:
+        numbers.append(self._number)
         return overdue(self, now_ms, default_ms)
 
-    monkeypatch.setattr(Consuming, "overdue", noted)
+    monkeypatch.setattr(ChannelTimeouts, "overdue", noted)
     yield numbers
 
 
@@ -118,7 +118,7 @@ def test_many_deliveries_in_a_short_time_are_noted_together(two: Talk) -> None:
     for _ in range(100):
         two.publish("q", b"x")
     two.hear_all()
-    times = two.session.channels[1].consuming.times
+    times = two.session.channels[1].consuming.timeouts.times
     assert len(times._made) == 1
     two.stage.pass_time(1)
     two.publish("q", b"x").hear(Basic.Deliver)

@@ -472,7 +472,7 @@ def test_what_a_rollback_brings_back_is_released_later(talk: Talk) -> None:
     talk.client(Basic.Consume(queue="q"))
     assert places(talk) == [0, 1, 2, 3]
     talk.client(Basic.Ack(3, multiple=True))
-    talk.session.channels[1].transaction._released = 1      # as if they had had to wait for their commit
+    talk.session.channels[1].uncommitted._released = 1      # as if they had had to wait for their commit
     end_rounds(talk.stage)
     assert octets_in_memory(talk) > 3 * SIZE
     talk.client(Tx.Rollback()).broker(Tx.RollbackOk())

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+from amqpd.broker.rules import QueueRules
 from amqpd.session.consumer_timeouts import FEWEST_TIMES, LOOK_MS, DeliveryTimes, Looks
 
 DAY_MS = 86_400_000
 
 
 class TimedConsumer:
-    """A consumer whose deliveries may be unacked for as long as its channel says, or for ever."""
+    """A consumer whose deliveries may be unacked for as long as its channel says, or for ten years."""
 
     def __init__(self, *, is_timed: bool) -> None:
-        self.is_timed = is_timed
-
-    def timeout_ms(self, default_ms: int | None) -> int | None:
-        """See `Consumer`."""
-        return default_ms if self.is_timed else None
+        self.arguments = {} if is_timed else {"x-consumer-timeout": 3_650 * DAY_MS}
+        self.queue = SimpleNamespace(rules=QueueRules())
 
 
 def test_steady_deliveries_beside_one_that_is_never_answered_are_few_times() -> None:
@@ -46,19 +45,22 @@ def test_a_channel_is_due_at_its_time_and_no_earlier() -> None:
     assert not looks.are_due(199) and [*looks.due(1 << 60)] == [(3, 200)]
 
 
-class AskedConsumer(TimedConsumer):
-    """Counts how often it is asked for its timeout."""
+class AskedConsumer:
+    """Counts how often it is asked for its timeout, which is that of its channel."""
 
-    asked = 0
+    def __init__(self) -> None:
+        self.asked = 0
+        self.queue = SimpleNamespace(rules=QueueRules())
 
-    def timeout_ms(self, default_ms: int | None) -> int | None:
-        """See `Consumer`."""
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Return none."""
         self.asked += 1
-        return super().timeout_ms(default_ms)
+        return {}
 
 
 def test_a_consumer_is_asked_once_for_all_its_deliveries() -> None:
-    times, consumer, other = DeliveryTimes(), AskedConsumer(is_timed=True), AskedConsumer(is_timed=True)
+    times, consumer, other = DeliveryTimes(), AskedConsumer(), AskedConsumer()
     for tag in range(1, 11):
         times.delivered(tag + 1, 1_000 * tag)
     unacked: Any = {tag: (None, consumer if tag % 2 else other) for tag in range(1, 11)}

@@ -297,7 +297,7 @@ def test_many_acks_one_by_one_are_held_in_pieces(stage: SteppingStage, tx: Talk)
     take(tx, "d", LONG)
     between(stage)
     tx.client(b"".join(frame.marshal(Basic.Ack(tag), 1) for tag in range(1, LONG + 1)))
-    assert tx.session.channels[1].transaction.held_answers and not tx.session.channels[1].consuming.unacked
+    assert tx.session.channels[1].uncommitted.answered and not tx.session.channels[1].consuming.unacked
     assert stage.turns and max(stage.turns) < 2 * ANSWERS_AT_ONCE
 
 
@@ -368,7 +368,7 @@ def test_a_connection_may_be_lost_while_an_answer_is_held_in_pieces(stage: Stepp
 
 def test_answers_of_nothing_are_not_held(tx: Talk) -> None:
     tx.client(*[Basic.Ack(0, True)] * 3)
-    assert not tx.session.channels[1].transaction.holds_answers
+    assert not tx.session.channels[1].uncommitted.holds_answers
 
 
 def test_confirms_of_others_wait_for_the_batch_of_a_long_commit(stage: SteppingStage, tx: Talk) -> None:

@@ -41,20 +41,20 @@ class ListSubscriber:
 
     @property
     def room(self) -> int:
-        """See broker/ports.py."""
+        """See broker/queue/consumer.py."""
         return self.line.room
 
     @property
     def credit(self) -> int:
-        """See broker/ports.py."""
+        """See broker/queue/consumer.py."""
         return self.shared_prefetch - self.outstanding if self.shared_prefetch else NO_LIMIT
 
     def fail(self) -> None:
-        """See broker/ports.py."""
+        """See broker/queue/consumer.py."""
         self.line.room = 0
 
     def deliver(self, consumer: Consumer, run: Sequence[Message]) -> None:
-        """See broker/ports.py."""
+        """See broker/queue/consumer.py."""
         assert run, "a delivery of nothing"
         self.runs.append([message.number for message in run])
         self.delivered += [(consumer.tag, message.number) for message in run]
@@ -63,11 +63,11 @@ class ListSubscriber:
             self.outstanding += len(run)
 
     def consumer_blocked(self, consumer: Consumer) -> None:
-        """See broker/ports.py."""
+        """See broker/queue/consumer.py."""
         self.line.blocked.append(consumer)
 
     def cancelled(self, consumer: Consumer) -> None:
-        """See broker/ports.py."""
+        """See broker/queue/consumer.py."""
         self.cancelled_tags.append(consumer.tag)
 
     def numbers(self) -> list[int]:

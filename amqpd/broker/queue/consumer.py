@@ -1,7 +1,9 @@
-"""A consumer: a queue's view of somebody who takes its messages.
+"""A consumer, a queue's view of somebody who takes its messages, and the subscriber that it belongs to.
 
-Owns how many of its deliveries are unanswered. Which deliveries those are, the channel knows: it gave them
-their tags.
+Owns how many of its deliveries are unanswered. Which deliveries those are, the channel knows: it gave them their tags.
+
+The channel also needs to know from which queue a consumer takes, to answer its deliveries there. The parts of a queue
+do not look at it: to them the type of `queue` is open (`OfQueue`), and everybody above a queue has a `Consumer[Queue]`.
 
 Always true between calls: 0 ≤ in_flight, and in_flight ≤ prefetch where there is one. Only the queue changes
 `in_flight`: in `Delivery.hand_out` and in `Queue.answered`.
@@ -9,25 +11,56 @@ Always true between calls: 0 ≤ in_flight, and in_flight ≤ prefetch where the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
 from amqpd.broker.definitions import Arguments
-
-if TYPE_CHECKING:
-    from amqpd.broker.ports import Subscriber
-    from amqpd.broker.queue.queue import Queue
+from amqpd.message import Message
 
 NO_LIMIT = 1 << 62
 
+OfQueue = TypeVar("OfQueue")
 
-class Consumer(msgspec.Struct, eq=False):
+
+class Subscriber(Protocol[OfQueue]):
+    """Where a queue puts deliveries: a session's channel in life, a list in tests.
+
+    Each call only appends to something that `server/` empties later, so nothing calls back into the queue.
+    """
+
+    @property
+    def address(self) -> tuple[int, int]:
+        """The number of the connection, and of the channel on it."""
+
+    @property
+    def room(self) -> int:
+        """Bytes that may still be delivered before the peer's connection counts as full; ≤ 0 means none."""
+
+    @property
+    def credit(self) -> int:
+        """Deliveries that the limit shared by all consumers of the channel still allows."""
+
+    def deliver(self, consumer: Consumer[OfQueue], run: Sequence[Message]) -> None:
+        """Send a run of messages, in order. The consumer's own prefetch allows them all."""
+
+    def consumer_blocked(self, consumer: Consumer[OfQueue]) -> None:
+        """Take note that a consumer lacks credit or room: it is passed over until its queue's `unblock` is called."""
+
+    def cancelled(self, consumer: Consumer[OfQueue]) -> None:
+        """The queue is gone: this consumer gets nothing more."""
+
+    def fail(self) -> None:
+        """A delivery failed by an error of ours: there is no room any more, and the connection closes soon."""
+
+
+class Consumer(msgspec.Struct, Generic[OfQueue], eq=False):
     """One basic.consume. `prefetch` 0 means `unacked_limit`; without acks nothing is counted."""
 
     tag: str
-    queue: Queue
-    subscriber: Subscriber
+    queue: OfQueue
+    subscriber: Subscriber[OfQueue]
     no_ack: bool = False
     exclusive: bool = False
     prefetch: int = 0
@@ -47,14 +80,6 @@ class Consumer(msgspec.Struct, eq=False):
     def is_at_unacked_limit(self) -> bool:
         """Return whether it waits because it has named no prefetch and left as much unanswered as anybody may."""
         return not self.no_ack and not self.prefetch and self.in_flight >= self.unacked_limit
-
-    def timeout_ms(self, default_ms: int | None) -> int | None:
-        """How long a delivery may stay unacked: its own argument, else the queue's rule, else the broker's setting."""
-        own: int | None = self.arguments.get("x-consumer-timeout")
-        if own is not None:
-            return own
-        rule = self.queue.rules.consumer_timeout_ms
-        return default_ms if rule is None else rule
 
     @property
     def priority(self) -> int:

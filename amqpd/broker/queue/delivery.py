@@ -1,6 +1,6 @@
 """Deliver the ready messages of a queue to its consumers, and to clients that get them one by one.
 
-Owns how many messages of the queue are unacked. Whose turn it is, `dispatcher.py` says; what is next, the FIFO.
+Whose turn it is, `dispatcher.py` says; what is next, the FIFO.
 
 Always true between calls: no message is ready while a consumer has credit and its connection has room, unless the queue
 is busy with a job, or waits for the disk or for its delivery watermark.
@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Generic
 
-from amqpd.broker.queue.consumer import Consumer
+from amqpd.broker.queue.consumer import Consumer, OfQueue
 from amqpd.broker.queue.dispatcher import Dispatcher
 from amqpd.broker.queue.fifo import NO_LIMIT, Fifo
 from amqpd.broker.queue.jobs import QueueJobs
@@ -30,18 +31,17 @@ FEW = 8                 # messages that may have to be rewritten, handed out at 
 log = logging.getLogger("amqpd")
 
 
-class Delivery:
+class Delivery(Generic[OfQueue]):
     """The deliveries of one queue. `later` dispatches in a later piece of the worklist."""
 
     __slots__ = (
-        "unacked", "_is_by_priority", "_shows_count", "_ready", "_dispatcher", "_records", "_watermark", "_pager",
+        "_is_by_priority", "_shows_count", "_ready", "_dispatcher", "_records", "_watermark", "_pager",
         "_jobs", "_worklist", "_later")
 
     def __init__(
-        self, ready: Fifo, dispatcher: Dispatcher, records: QueueRecords, pager: Pager, jobs: QueueJobs,
+        self, ready: Fifo, dispatcher: Dispatcher[OfQueue], records: QueueRecords, pager: Pager, jobs: QueueJobs,
         worklist: Worklist, later: Later,
     ) -> None:
-        self.unacked = 0        # messages that consumers and getters have not answered
         self._is_by_priority = self._shows_count = False
         self._ready = ready
         self._dispatcher = dispatcher
@@ -59,7 +59,7 @@ class Delivery:
 
     # To consumers
 
-    def sole_taker(self, run: Sequence[Message]) -> Consumer | None:
+    def sole_taker(self, run: Sequence[Message]) -> Consumer[OfQueue] | None:
         """Return the consumer that can take all of this at once, if it is the only one that can take any."""
         taker = self._dispatcher.next_taker()
         if taker is None or not self._dispatcher.is_sole(taker) or taker.credit < len(run):
@@ -109,7 +109,7 @@ class Delivery:
         """Return whether messages may have to be rewritten for delivery, which may cost much more than to hand out."""
         return self._shows_count and bool(self._records.redelivery.deliveries)
 
-    def _deal(self, takers: list[Consumer], rounds: int) -> None:
+    def _deal(self, takers: list[Consumer[OfQueue]], rounds: int) -> None:
         """Hand out one message each, in turn, in so many rounds; then those who took go to the end of the line."""
         effort = self._worklist.effort
         if rounds == 1:
@@ -135,7 +135,7 @@ class Delivery:
             return self._ready.take(limit, room)
         return self._ready.take(limit, room, self._watermark.bound)
 
-    def hand_out(self, consumer: Consumer, run: Sequence[Message]) -> None:
+    def hand_out(self, consumer: Consumer[OfQueue], run: Sequence[Message]) -> None:
         """Deliver messages, which are in no FIFO any more, to a consumer."""
         if not run:
             return
@@ -149,7 +149,7 @@ class Delivery:
             else:
                 self._ready.put_back(run)
         else:
-            self.unacked += len(run)
+            records.unacked += len(run)
             consumer.in_flight += len(run)
             if records.deadlines:
                 records.deadlines.hand_out(run)
@@ -162,7 +162,7 @@ class Delivery:
         if watermark.handed_out(last):
             watermark.ask(max(last + watermark.block, self._ready.number_at(watermark.block)))
 
-    def _deliver(self, consumer: Consumer, run: Sequence[Message]) -> bool:
+    def _deliver(self, consumer: Consumer[OfQueue], run: Sequence[Message]) -> bool:
         """Deliver, and return whether that worked: an error closes that connection, and gives back what it had."""
         try:
             consumer.subscriber.deliver(consumer, run)
@@ -192,7 +192,7 @@ class Delivery:
             self._raise_watermark(taken)
         records.counts.got += 1
         if not no_ack:
-            self.unacked += 1
+            records.unacked += 1
             if records.deadlines:
                 records.deadlines.hand_out(taken)
         return taken[0]

@@ -19,33 +19,34 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import OrderedDict
 from itertools import islice
+from typing import Generic
 
-from amqpd.broker.queue.consumer import Consumer
+from amqpd.broker.queue.consumer import Consumer, OfQueue
 from amqpd.broker.queue.segment import DELIVERY_OVERHEAD
 
 ASKED = 250         # consumers that are asked in vain, or served one message each, in one go
 DEALT_TO = 1_000    # consumers that are dealt more than one message each in one go
 
-Ring = OrderedDict[Consumer, None]
+Ring = OrderedDict[Consumer[OfQueue], None]
 
 
-class Dispatcher:
+class Dispatcher(Generic[OfQueue]):
     """The consumers of one queue. `is_single_active`: only one of them is served, until it leaves."""
 
     __slots__ = ("consumers", "active", "exclusive", "_is_single_active", "_rings", "_priorities", "_first")
 
     def __init__(self, *, is_single_active: bool) -> None:
-        self.consumers: dict[Consumer, None] = {}       # in the order in which they came
-        self.active: Consumer | None = None             # with `is_single_active`
-        self.exclusive: Consumer | None = None
+        self.consumers: dict[Consumer[OfQueue], None] = {}       # in the order in which they came
+        self.active: Consumer[OfQueue] | None = None             # with `is_single_active`
+        self.exclusive: Consumer[OfQueue] | None = None
         self._is_single_active = is_single_active
-        self._rings: dict[int, Ring] = {}               # by priority; none is empty
+        self._rings: dict[int, Ring[OfQueue]] = {}      # by priority; none is empty
         self._priorities: list[int] = []                # of the rings, rising
-        self._first: Ring | None = None                 # the ring of the highest priority
+        self._first: Ring[OfQueue] | None = None        # the ring of the highest priority
 
     # Who is there
 
-    def add(self, consumer: Consumer) -> None:
+    def add(self, consumer: Consumer[OfQueue]) -> None:
         """Add a consumer at the end of its ring."""
         self.consumers[consumer] = None
         if consumer.exclusive:
@@ -54,7 +55,7 @@ class Dispatcher:
         if self._is_single_active and self.active is None:
             self.active = consumer
 
-    def remove(self, consumer: Consumer) -> None:
+    def remove(self, consumer: Consumer[OfQueue]) -> None:
         """Remove a consumer; where it was the single active one, the first of the highest priority follows it."""
         del self.consumers[consumer]
         if consumer is self.exclusive:
@@ -64,7 +65,7 @@ class Dispatcher:
         if consumer is self.active:
             self.active = next(iter(self._first)) if self._first is not None else None
 
-    def _enter(self, consumer: Consumer) -> None:
+    def _enter(self, consumer: Consumer[OfQueue]) -> None:
         ring = self._rings.get(consumer.priority)
         if ring is None:
             ring = self._rings[consumer.priority] = OrderedDict()
@@ -72,7 +73,7 @@ class Dispatcher:
             self._first = self._rings[self._priorities[-1]]
         ring[consumer] = None
 
-    def _leave(self, consumer: Consumer) -> None:
+    def _leave(self, consumer: Consumer[OfQueue]) -> None:
         priority = consumer.priority
         ring = self._rings[priority]
         del ring[consumer]
@@ -83,7 +84,7 @@ class Dispatcher:
 
     # Whose turn it is
 
-    def next_taker(self) -> Consumer | None:
+    def next_taker(self) -> Consumer[OfQueue] | None:
         """Return the consumer whose turn it is, if any can take a message; block those before it that cannot.
 
         Where very many cannot, the others are left for another time: see `has_unasked`.
@@ -106,7 +107,7 @@ class Dispatcher:
         """Return whether `next_taker`, which has found nobody, has not asked everybody."""
         return self._first is not None and not self._is_single_active
 
-    def _can_take(self, consumer: Consumer) -> bool:
+    def _can_take(self, consumer: Consumer[OfQueue]) -> bool:
         """Return whether this consumer, which is not blocked, has credit and room; block it if not."""
         if consumer.credit > 0 and consumer.subscriber.room > 0:
             return True
@@ -116,11 +117,11 @@ class Dispatcher:
         consumer.subscriber.consumer_blocked(consumer)
         return False
 
-    def is_sole(self, taker: Consumer) -> bool:
+    def is_sole(self, taker: Consumer[OfQueue]) -> bool:
         """Return whether the consumer that `next_taker` returned takes all that comes, as there is no other."""
         return self._is_single_active or self._first is not None and len(self._first) == 1
 
-    def deal(self, count: int, octets: int) -> tuple[list[Consumer], int]:
+    def deal(self, count: int, octets: int) -> tuple[list[Consumer[OfQueue]], int]:
         """Return who takes part in dealing out so many messages, next one first, and in how many rounds.
 
         Where each has a subscriber of its own, as many rounds as all of them can take are dealt at once: nobody can
@@ -138,16 +139,16 @@ class Dispatcher:
             return takers, max(1, min(count // len(takers), min([consumer.credit for consumer in takers])))
         return takers[:ASKED], 1
 
-    def may_still_take(self, consumer: Consumer) -> bool:
+    def may_still_take(self, consumer: Consumer[OfQueue]) -> bool:
         """Return whether a consumer of a deal has credit and room yet; block it if not."""
         return not consumer.is_blocked and self._can_take(consumer)
 
-    def served(self, consumer: Consumer) -> None:
+    def served(self, consumer: Consumer[OfQueue]) -> None:
         """Put a consumer that took its share at the end of its ring."""
         assert self._first is not None
         self._first.move_to_end(consumer)
 
-    def unblock(self, consumer: Consumer) -> None:
+    def unblock(self, consumer: Consumer[OfQueue]) -> None:
         """Let a consumer that was blocked have its turn again: there may be credit and room for it."""
         consumer.is_blocked = False
         if not self._is_single_active and consumer in self.consumers:

@@ -10,13 +10,12 @@ RabbitMQ docs/ttl.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from amqpd.broker.clock import Clock
 from amqpd.broker.dead_letter import EXPIRED
 from amqpd.broker.queue.dead_letters import DeadLetters
 from amqpd.broker.queue.deadlines import Deadlines
-from amqpd.broker.queue.dispatcher import Dispatcher
 from amqpd.broker.queue.fifo import Fifo
 from amqpd.broker.queue.jobs import QueueJobs
 from amqpd.broker.rules import QueueRules
@@ -30,12 +29,12 @@ class Expiry:
     """The expiry of one queue. `unused` is called when the queue has not been used for as long as it may be."""
 
     __slots__ = (
-        "ttl_ms", "_expires_ms", "_clock", "_deadlines", "_ready", "_jobs", "_dead_letters", "_dispatcher", "_unused",
+        "ttl_ms", "_expires_ms", "_clock", "_deadlines", "_ready", "_jobs", "_dead_letters", "_consumers", "_unused",
         "_is_expiring", "_wakes_at", "_wake_up", "_last_used_ms")
 
     def __init__(
         self, clock: Clock, deadlines: Deadlines, ready: Fifo, jobs: QueueJobs, dead_letters: DeadLetters,
-        dispatcher: Dispatcher, unused: Callable[[], None] | None,
+        consumers: Collection[object], unused: Callable[[], None] | None,
     ) -> None:
         self.ttl_ms: int | None = None
         self._expires_ms: int | None = None
@@ -44,7 +43,7 @@ class Expiry:
         self._ready = ready
         self._jobs = jobs
         self._dead_letters = dead_letters
-        self._dispatcher = dispatcher
+        self._consumers = consumers
         self._unused = unused
         self._is_expiring = False       # a job drops messages
         self._wakes_at: int | None = None
@@ -138,7 +137,7 @@ class Expiry:
             raise
 
     def _do_what_is_due(self) -> None:
-        if self._expires_ms is not None and self._unused is not None and not self._dispatcher.consumers:
+        if self._expires_ms is not None and self._unused is not None and not self._consumers:
             expires_at = self._last_used_ms + self._expires_ms
             if self._clock.now_ms >= expires_at:
                 self._unused()

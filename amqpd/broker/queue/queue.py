@@ -114,7 +114,7 @@ class Queue:
         self.ready: Fifo = (
             PriorityFifo(rules.max_priority, page_store.budget, records.deadlines, records.is_stored)
             if rules.max_priority else PagedFifo(page_store.budget, records.deadlines, records.is_stored))
-        self.dispatcher = Dispatcher(is_single_active=rules.single_active_consumer)
+        self.dispatcher: Dispatcher[Queue] = Dispatcher(is_single_active=rules.single_active_consumer)
         self.pager = Pager(
             self.ready, records, page_store, worklist.effort, self._read_on, records.settled_on_disk,
             partial(_keeps_up, self.dispatcher, records.counts))
@@ -124,14 +124,14 @@ class Queue:
         self.jobs = QueueJobs(worklist, self.dispatch)
         self.limits = LengthLimits(self.ready, self.jobs, self.dead_letters)
         self.expiry = Expiry(
-            clock, records.deadlines, self.ready, self.jobs, self.dead_letters, self.dispatcher,
+            clock, records.deadlines, self.ready, self.jobs, self.dead_letters, self.dispatcher.consumers,
             partial(unused, self) if unused is not None else None)
         self._dispatch_later = Later(worklist, self.dispatch)
         self._clock = clock
         self.delivery = Delivery(
             self.ready, self.dispatcher, records, self.pager, self.jobs, worklist, self._dispatch_later)
         self._requeue = Requeue(
-            self.ready, records, self.delivery, self.pager, self.dead_letters, self.limits, self.expiry)
+            self.ready, records, self.pager, self.dead_letters, self.limits, self.expiry)
         self.apply(rules)
 
     def apply(self, rules: QueueRules) -> None:
@@ -216,7 +216,7 @@ class Queue:
     def requeue(self, run: Sequence[Message]) -> None:
         """Put unacked messages back to where they were published; see `requeue.py`. The caller dispatches."""
         if self.deleted:
-            self.delivery.unacked -= len(run)
+            self.records.unacked -= len(run)
         else:
             self.jobs.run(self._requeue.in_pieces(run))
 
@@ -246,7 +246,7 @@ class Queue:
 
     def reject(self, run: Sequence[Message]) -> int:
         """Drop unacked messages, to the dead-letter exchange or for good. Returns as `settle` does."""
-        self.delivery.unacked -= len(run)
+        self.records.unacked -= len(run)
         return self.dead_letters.drop_unacked(run, REJECTED)
 
     def release(self, message: Message) -> Message | None:
@@ -264,7 +264,7 @@ class Queue:
 
         Returns the journal's batch that makes it last; 0 if nothing needed to be recorded.
         """
-        self.delivery.unacked -= len(run)
+        self.records.unacked -= len(run)
         self.records.counts.acked += len(run)
         return self.records.settled(run, is_answered=not in_transaction)
 
@@ -307,19 +307,19 @@ class Queue:
         self.expiry.end()
         self._dispatch_later.cancel()
 
-    def _take_apart(self, removed: Cleared, consumers: list[Consumer]) -> Iterator[Act]:
+    def _take_apart(self, removed: Cleared, consumers: list[Consumer[Queue]]) -> Iterator[Act]:
         for consumer in consumers:
             yield CANCEL_STEPS, partial(self._cancel, consumer)
         yield from forget_spill_files(removed)
 
-    def _cancel(self, consumer: Consumer) -> None:
+    def _cancel(self, consumer: Consumer[Queue]) -> None:
         if consumer in self.consumers:      # else it has left meanwhile
             self.dispatcher.remove(consumer)
             consumer.subscriber.cancelled(consumer)
 
     # Consumers
 
-    def subscribe(self, consumer: Consumer) -> None:
+    def subscribe(self, consumer: Consumer[Queue]) -> None:
         """Add a consumer at the end of the line. The caller dispatches once it has answered the client.
 
         Raises ChannelException: ACCESS_REFUSED where either side asks for the queue for itself.
@@ -332,30 +332,30 @@ class Queue:
         others.add(consumer)
         self.had_consumer = True
 
-    def unsubscribe(self, consumer: Consumer) -> None:
+    def unsubscribe(self, consumer: Consumer[Queue]) -> None:
         """Remove a consumer; what it has not answered stays unacked with its channel."""
         self.dispatcher.remove(consumer)
         if not self.deleted:
             self.expiry.use()
 
-    def answered(self, consumer: Consumer, count: int) -> None:
+    def answered(self, consumer: Consumer[Queue], count: int) -> None:
         """Count so many deliveries of a consumer as answered: it may have credit again. The caller dispatches."""
         consumer.in_flight -= count
         if consumer.is_blocked:
             self.dispatcher.unblock(consumer)
 
-    def unblock(self, consumer: Consumer) -> None:
+    def unblock(self, consumer: Consumer[Queue]) -> None:
         """Ask this consumer again, if it was blocked: there may be credit and room for it. The caller dispatches."""
         if consumer.is_blocked:
             self.dispatcher.unblock(consumer)
 
     @property
-    def consumers(self) -> Collection[Consumer]:
+    def consumers(self) -> Collection[Consumer[Queue]]:
         """Return its consumers, in the order in which they came."""
         return self.dispatcher.consumers
 
     @property
-    def active(self) -> Consumer | None:
+    def active(self) -> Consumer[Queue] | None:
         """Return the single active consumer, where the rules want one."""
         return self.dispatcher.active
 
@@ -369,7 +369,7 @@ class Queue:
     @property
     def unacked(self) -> int:
         """Return how many messages consumers and getters have not answered."""
-        return self.delivery.unacked
+        return self.records.unacked
 
     def statistics(self) -> QueueStatistics:
         """Return counts as of now."""
@@ -408,6 +408,6 @@ class Queue:
         assert waits or not (len(self.ready) and self.dispatcher.has_idle), "ready message, idle consumer"
 
 
-def _keeps_up(dispatcher: Dispatcher, counts: QueueCounts) -> bool:
+def _keeps_up(dispatcher: Dispatcher[Queue], counts: QueueCounts) -> bool:
     """Return whether there are consumers that nearly keep up with the publishers."""
     return bool(dispatcher.consumers) and counts.keeps_up()

@@ -1,7 +1,7 @@
 """What a queue knows of its messages besides their order: expiries, redelivery, counts, and what the journal was told.
 
-Owns how many messages of the queue the store keeps. A message that leaves the queue for good is settled here, whatever
-the reason: it is forgotten in memory and, where it is kept on disk, in the journal.
+Owns how many messages of the queue are unacked, and how many the store keeps. A message that leaves the queue for good
+is settled here, whatever the reason: it is forgotten in memory and, where it is kept on disk, in the journal.
 
 Always true between calls: the journal was told of `kept_on_disk` messages that it has not been told to forget. After a
 deletion that is recorded nothing is recorded any more.
@@ -27,7 +27,7 @@ class QueueRecords:
     """The records of one queue. Methods that record return the journal's batch, or 0 if nothing had to be recorded."""
 
     __slots__ = (
-        "definition", "counts", "deadlines", "redelivery", "watermark", "kept_on_disk", "is_closed",
+        "definition", "counts", "deadlines", "redelivery", "watermark", "unacked", "kept_on_disk", "is_closed",
         "_journal", "_clock", "_page_store")
 
     def __init__(self, definition: QueueDefinition, journal: Journal, clock: Clock, page_store: PageStore) -> None:
@@ -36,6 +36,7 @@ class QueueRecords:
         self.deadlines = Deadlines()
         self.redelivery = Redelivery()
         self.watermark = DeliveryWatermark(definition, journal, page_store) if definition.durable else None
+        self.unacked = 0            # messages that consumers and getters have not answered
         self.kept_on_disk = 0       # messages of the queue, wherever they are, that the store keeps or is about to
         self.is_closed = False      # the deletion of the queue is recorded
         self._journal = journal

@@ -14,7 +14,6 @@ from itertools import islice
 
 from amqpd.broker.dead_letter import DELIVERY_LIMIT
 from amqpd.broker.queue.dead_letters import DeadLetters
-from amqpd.broker.queue.delivery import Delivery
 from amqpd.broker.queue.expiry import Expiry
 from amqpd.broker.queue.fifo import Fifo
 from amqpd.broker.queue.length_limits import LengthLimits
@@ -30,16 +29,15 @@ class Requeue:
     """The way back into one queue."""
 
     __slots__ = (
-        "_delivery_limit", "_ready", "_records", "_delivery", "_pager", "_dead_letters", "_limits", "_expiry")
+        "_delivery_limit", "_ready", "_records", "_pager", "_dead_letters", "_limits", "_expiry")
 
     def __init__(
-        self, ready: Fifo, records: QueueRecords, delivery: Delivery, pager: Pager, dead_letters: DeadLetters,
+        self, ready: Fifo, records: QueueRecords, pager: Pager, dead_letters: DeadLetters,
         limits: LengthLimits, expiry: Expiry,
     ) -> None:
         self._delivery_limit: int | None = None
         self._ready = ready
         self._records = records
-        self._delivery = delivery
         self._pager = pager
         self._dead_letters = dead_letters
         self._limits = limits
@@ -58,10 +56,11 @@ class Requeue:
                 yield
         # From the last to the first: so each piece has its place at the head, and finding that costs nothing.
         left = sum(map(len, back))
-        deadlines = self._records.deadlines
+        records = self._records
+        deadlines = records.deadlines
         for piece in _from_the_last(back):
             left -= len(piece)
-            self._delivery.unacked -= len(piece)
+            records.unacked -= len(piece)
             self._ready.put_back(piece)
             if not self._pager.is_large:
                 self._pager.note_size()
@@ -80,7 +79,7 @@ class Requeue:
             return run
         run, failed = records.redelivery.split(run, self._delivery_limit)
         if failed:
-            self._delivery.unacked -= len(failed)
+            records.unacked -= len(failed)
             self._dead_letters.drop_unacked(failed, DELIVERY_LIMIT)     # which forgets what was counted
         return run
 
