@@ -1,1 +1,1 @@
-"""Names, routing and queueing, in plain synchronous Python: never a byte of a frame, an await, SQL or the clock."""
+"""Names, routing and queueing, in plain synchronous Python, without frames, awaits, SQL or access to a clock."""

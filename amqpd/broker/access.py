@@ -1,6 +1,6 @@
-"""Users and what they may do: one authorisation function for every door, and the check of a password.
+"""Users and permissions: one authorisation function for all clients, and the check of a password.
 
-Owns users and their permissions. Where a login comes from and how often it may fail is the server's matter.
+Owns users and their permissions. The server decides where a login may come from and how often it may fail.
 
 Always true between calls: a user without a permission row for a vhost may do nothing there.
 
@@ -27,7 +27,7 @@ RIGHTS = ("configure", "write", "read")
 
 
 class User:
-    """A user and, by vhost, what he may do there."""
+    """A user, with the permissions by vhost."""
 
     def __init__(self, definition: UserDefinition) -> None:
         self.definition = definition
@@ -36,21 +36,21 @@ class User:
         self._patterns: dict[tuple[str, str], re.Pattern[str] | None] = {}
 
     def permit(self, permission: PermissionDefinition) -> None:
-        """Set what he may do in one vhost, in place of what held before."""
+        """Set the permissions in one vhost, in place of the previous ones."""
         self.permissions[permission.vhost] = permission
         self._patterns.clear()
 
     def forbid(self, vhost: str) -> None:
-        """Take away all he may do in a vhost."""
+        """Remove all permissions in a vhost."""
         self.permissions.pop(vhost, None)
         self._patterns.clear()
 
     def may_enter(self, vhost: str) -> bool:
-        """Whether he has any permission row for the vhost, however little it allows."""
+        """Return whether there is a permission row for the vhost, even one that allows nothing."""
         return vhost in self.permissions
 
     def may(self, vhost: str, right: str, name: str) -> bool:
-        """Whether he has this right (configure, write or read) on a queue or exchange of this name."""
+        """Return whether the user has this right (configure, write or read) on a queue or exchange of this name."""
         key = vhost, right
         if key not in self._patterns:
             permission = self.permissions.get(vhost)
@@ -60,7 +60,7 @@ class User:
         return compiled is not None and compiled.search(name or "amq.default") is not None
 
     def require(self, vhost: str, right: str, kind: str, name: str) -> None:
-        """Raises ChannelException: ACCESS_REFUSED unless he has the right. `kind` is "queue" or "exchange"."""
+        """Check a right; `kind` is "queue" or "exchange". Raises ChannelException: ACCESS_REFUSED."""
         if not self.may(vhost, right, name):
             raise ChannelException(
                 ReplyCode.ACCESS_REFUSED,
@@ -68,33 +68,33 @@ class User:
 
 
 class Operator(User):
-    """Whoever holds the config file or the control socket: may do everything, everywhere."""
+    """The owner of the config file or the control socket: may do everything in every vhost."""
 
     def __init__(self) -> None:
         super().__init__(UserDefinition("operator"))
 
     def may(self, vhost: str, right: str, name: str) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
 
 def hash_password(password: str) -> tuple[str, str]:
-    """A new hash of a password and the name of its algorithm. Takes about 0.1 s, on purpose."""
+    """Return a new hash of a password and the name of its algorithm. Takes about 0.1 s, on purpose."""
     salt = secrets.token_bytes(16)
     return base64.b64encode(salt + _scrypt(salt, password)).decode(), SCRYPT
 
 
 def hash_known_password(password: str) -> tuple[str, str]:
-    """RabbitMQ's salted SHA-256 of a password: instant, for passwords that are no secret (guest's, a config's)."""
+    """Return RabbitMQ's salted SHA-256: fast, for passwords that are not secret (guest's, those of a config file)."""
     salt = secrets.token_bytes(4)
     digest = hashlib.sha256(salt + password.encode()).digest()
     return base64.b64encode(salt + digest).decode(), "rabbit_password_hashing_sha256"
 
 
 def password_matches(user: UserDefinition | None, password: str) -> bool:
-    """Whether this is the user's password. No user costs as much as a wrong password with scrypt.
+    """Return whether this is the user's password. A missing user costs as much time as a wrong password with scrypt.
 
-    An empty hash matches nothing. Without timing differences between wrong and right.
+    An empty hash matches nothing. Wrong and right passwords take the same time.
     """
     if user is None:
         _scrypt(b"\0" * 16, password)

@@ -1,12 +1,12 @@
-"""The rules of arguments: which a queue, exchange or consumer may be given, and when two declarations agree.
+"""The rules for arguments: which ones a queue, exchange or consumer may have, and when two declarations agree.
 
-Everything here is a check of values against values, with RabbitMQ's texts and in RabbitMQ's order. What needs
-knowledge of the living broker (permissions, limits, who owns an exclusive queue) is left to the caller, as
-is what the arguments do. Arguments that no queue type knows are kept and ignored.
+Everything here compares values with values, with RabbitMQ's texts and in RabbitMQ's order. The caller checks what
+depends on the state of the broker (permissions, limits, the owner of an exclusive queue), and carries out what the
+arguments say. Arguments that no queue type knows are kept and ignored.
 
-`x-delivery-limit` and `x-consumer-timeout` have to be integers and are taken on classic queues too; RabbitMQ
-3.10 refuses the one there, ignores the other, and checks neither. Streams are refused, once their names and
-properties are those of one.
+`x-delivery-limit` and `x-consumer-timeout` must be integers and are accepted on classic queues too; RabbitMQ 3.10
+refuses the first one there, ignores the second one, and checks neither. Streams are refused after their names and
+properties have been checked.
 
 Sources: RabbitMQ docs/queues, docs/ttl, docs/maxlength, docs/dlx, docs/quorum-queues, docs/consumers.
 """
@@ -27,7 +27,7 @@ DEAD_LETTER_EXCHANGE = "x-dead-letter-exchange"
 DEAD_LETTER_ROUTING_KEY = "x-dead-letter-routing-key"
 CONSUMER_TIMEOUT = "x-consumer-timeout"
 QUEUE_TYPE = "x-queue-type"
-MOST_SHOWN = LONGEST_TEXT // 5     # entries of a table or array in a refusal: each takes more characters than five
+MOST_SHOWN = LONGEST_TEXT // 5     # entries of a table or array in an error text: each takes more than five characters
 
 CLASSIC = "classic"
 QUORUM = "quorum"
@@ -38,7 +38,7 @@ HIGHEST_MAX_PRIORITY = 255
 
 
 class InvalidArgument(ChannelException):
-    """An argument whose value makes no sense: told as RabbitMQ tells it, and in plain words for the configuration."""
+    """An argument with an invalid value; has RabbitMQ's text, and one in plain words for the configuration."""
 
     def __init__(self, text: str, plain: str) -> None:
         super().__init__(ReplyCode.PRECONDITION_FAILED, text)
@@ -48,24 +48,24 @@ class InvalidArgument(ChannelException):
 # Names in texts
 
 def describe_queue(name: str, vhost: str) -> str:
-    """A queue as reply texts write it: ``queue 'q' in vhost '/'``."""
+    """Describe a queue for a reply text: ``queue 'q' in vhost '/'``."""
     return f"queue '{name}' in vhost '{vhost}'"
 
 
 def describe_exchange(name: str, vhost: str) -> str:
-    """An exchange as reply texts write it: ``exchange 'x' in vhost '/'``."""
+    """Describe an exchange for a reply text: ``exchange 'x' in vhost '/'``."""
     return f"exchange '{name}' in vhost '{vhost}'"
 
 
-# What one declaration may say
+# The rules of one declaration
 
 def type_of_queue(arguments: Arguments) -> str:
-    """The queue type that checked arguments ask for, `CLASSIC` or `QUORUM`."""
+    """Return the queue type that checked arguments ask for, `CLASSIC` or `QUORUM`."""
     return str(arguments.get(QUEUE_TYPE, CLASSIC))
 
 
 def check_server_named(arguments: Arguments) -> None:
-    """Refuse an empty queue name, which leaves the choice to the broker, for a type that has no such queues.
+    """Refuse an empty queue name, for which the broker chooses one, if the type does not allow that.
 
     Raises ChannelException: PRECONDITION_FAILED.
     Source: RabbitMQ docs/quorum-queues.
@@ -75,7 +75,7 @@ def check_server_named(arguments: Arguments) -> None:
 
 
 def check_queue_arguments(definition: QueueDefinition) -> None:
-    """Refuse a new queue whose arguments make no sense, or whose properties do not go with its type.
+    """Refuse a new queue with invalid arguments, or with properties that its type does not allow.
 
     Raises ChannelException: PRECONDITION_FAILED, naming the first fault.
     Sources: RabbitMQ docs/queues, docs/quorum-queues.
@@ -105,7 +105,7 @@ def check_exchange_arguments(definition: ExchangeDefinition) -> None:
 
 
 def check_consumer_arguments(queue_name: str, vhost: str, arguments: Arguments, queue_type: str = CLASSIC) -> None:
-    """Refuse arguments of basic.consume that make no sense for a queue of this type.
+    """Refuse arguments of basic.consume that are invalid for a queue of this type.
 
     Raises ChannelException: PRECONDITION_FAILED, naming the first fault.
     Sources: RabbitMQ docs/consumer-priority, docs/consumers.
@@ -115,9 +115,9 @@ def check_consumer_arguments(queue_name: str, vhost: str, arguments: Arguments, 
 
 
 def named_exchange(key: str, arguments: Arguments, owner: str) -> str | None:
-    """The exchange that an argument names, or None without that argument; "" is the default exchange.
+    """Return the exchange that an argument names, or None without that argument; "" is the default exchange.
 
-    `owner` is the queue or exchange declared with it, described.
+    `owner` describes the queue or exchange that is declared.
 
     Raises ChannelException: PRECONDITION_FAILED, for a value that is not text.
     """
@@ -161,7 +161,7 @@ def _check_replicated_properties(definition: QueueDefinition, owner: str) -> Non
 
 
 def _module(queue_type: str) -> str:
-    """A queue type as RabbitMQ's texts call it."""
+    """Return RabbitMQ's name of a queue type, for error texts."""
     return f"rabbit_{queue_type}_queue"
 
 
@@ -175,7 +175,7 @@ _Rule = Callable[[Any], None]
 
 
 class _Invalid(Exception):
-    """Describe a wrong value twice: as an Erlang term, which follows `invalid arg '…' for …: `, and in plain words."""
+    """An invalid value, described twice: as an Erlang term, after `invalid arg '…' for …: `, and in plain words."""
 
     def __init__(self, term: str, plain: str) -> None:
         super().__init__(term)
@@ -270,7 +270,7 @@ _QUEUE_RULES: Mapping[str, _Rule] = {
     CONSUMER_TIMEOUT: _not_negative,
 }
 _RULES_WITHOUT_EXCHANGE: Mapping[str, _Rule] = {**_QUEUE_RULES, DEAD_LETTER_ROUTING_KEY: _without_exchange}
-# In the order in which a new declaration is held against an old one; those of streams only to be refused elsewhere.
+# In the order in which a new declaration is compared with an old one; those of streams are only there to be refused.
 _QUEUE_ARGUMENTS: Mapping[str, Collection[str]] = {
     CLASSIC: (
         "x-expires", "x-message-ttl", DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, "x-max-length",
@@ -298,7 +298,7 @@ _CONSUMER_ARGUMENTS: Mapping[str, Collection[str]] = {
 
 
 def known_queue_arguments() -> set[str]:
-    """Return the arguments that mean something to a type of queues."""
+    """Return the arguments that a type of queues knows."""
     return set(chain.from_iterable(_QUEUE_ARGUMENTS.values()))
 
 
@@ -307,7 +307,7 @@ def known_queue_arguments() -> set[str]:
 def check_queue_equivalence(current: QueueDefinition, declared: QueueDefinition) -> None:
     """Refuse to declare an existing queue again with other properties, or other values of arguments its type knows.
 
-    Whether the declaring connection may use an exclusive queue is the caller's to check, before.
+    The caller checks before whether the connection may use an exclusive queue.
 
     Raises ChannelException: PRECONDITION_FAILED, naming the first difference.
     Sources: Spec: queue.declare; RabbitMQ docs/queues.
@@ -316,7 +316,7 @@ def check_queue_equivalence(current: QueueDefinition, declared: QueueDefinition)
     _check_same("durable", current.durable, declared.durable, owner)
     _check_same("auto_delete", current.auto_delete, declared.auto_delete, owner)
     for key in _QUEUE_ARGUMENTS[type_of_queue(current.arguments)]:
-        if key != CONSUMER_TIMEOUT:     # unknown to RabbitMQ 3.10: an application may add it any time
+        if key != CONSUMER_TIMEOUT:     # unknown to RabbitMQ 3.10, so an application may add it later
             _check_same_argument(key, current.arguments, declared.arguments, owner)
 
 
@@ -365,7 +365,7 @@ def _shown(value: Any) -> str:
         return value.decode(errors="backslashreplace")
     if isinstance(value, str):
         return value
-    # A refusal is cut long before its end (amqpd/errors.py), so the rest need not be written down.
+    # A refusal is cut long before its end (amqpd/errors.py), so the rest need not be formatted.
     if isinstance(value, list):
         value = value[:MOST_SHOWN]
     elif isinstance(value, dict):

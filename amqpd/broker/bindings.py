@@ -1,8 +1,8 @@
 """The bindings of a vhost, each known at both of its ends.
 
-A source exchange holds the bindings that leave it (`broker/exchange.py`). This holds the bindings that lead to each
-queue and exchange, so that a destination is deleted without a look at every exchange. Rights, and what is recorded
-in the journal, are the matter of `broker/vhost.py`.
+A source exchange holds the bindings from it (`broker/exchange.py`). This holds the bindings to each queue and exchange,
+so that a destination is deleted without a search through all exchanges. `broker/vhost.py` checks permissions and
+records in the journal.
 
 Always true between calls: a binding that is known at one end is known at the other.
 """
@@ -14,20 +14,20 @@ from collections.abc import Iterator, Mapping
 from amqpd.broker.definitions import BindingDefinition
 from amqpd.broker.exchange import BindingKey, Destination, Exchange
 
-BINDING_STEPS = 10      # what it costs to take a binding away; see broker/effort.py
-OCTETS_A_STEP = 4       # and its arguments, which a headers exchange takes away one by one
+BINDING_STEPS = 10      # the cost of removing a binding; see broker/effort.py
+OCTETS_A_STEP = 4       # and of its arguments, which a headers exchange removes one by one
 
 _End = tuple[str, str]      # "queue" or "exchange", and its name
 
 
 def steps_to_remove(key: BindingKey) -> int:
-    """Return what it costs to take away the binding of this key."""
+    """Return the cost of removing the binding of this key."""
     *_, arguments = key
     return BINDING_STEPS + len(arguments) // OCTETS_A_STEP
 
 
 class Bindings:
-    """All bindings of one vhost but the implicit ones of the default exchange. Iterates over their definitions."""
+    """All bindings of one vhost except those of the default exchange. Iterates over their definitions."""
 
     def __init__(self) -> None:
         self._incoming: dict[_End, dict[tuple[str, BindingKey], BindingDefinition]] = {}
@@ -37,7 +37,7 @@ class Bindings:
             yield from incoming.values()
 
     def leading_to(self, kind: str, name: str) -> list[tuple[str, BindingKey]]:
-        """Return the sources and keys of what leads to this queue or exchange; `kind` is "queue" or "exchange"."""
+        """Return sources and keys of the bindings to this queue or exchange; `kind` is "queue" or "exchange"."""
         return list(self._incoming.get((kind, name), ()))
 
     def add(
@@ -49,7 +49,7 @@ class Bindings:
         incoming[binding.source, key] = binding
 
     def remove(self, source: Exchange, key: BindingKey) -> tuple[BindingDefinition, Destination]:
-        """Remove a binding, which is there, from both ends; return it, and where it led."""
+        """Remove an existing binding from both ends; return it and its destination."""
         binding, destination = source.unbind(key)
         end = binding.destination_type, binding.destination
         incoming = self._incoming[end]

@@ -1,10 +1,10 @@
-"""The broker: its vhosts, its users, the connections it serves, and the numbers it gives out.
+"""The broker: its vhosts, users and connections, and the numbers it assigns.
 
-Owns what is above a single vhost. Whoever changes users or vhosts, the control socket or the config file,
-comes through here, so that a rule stands once.
+Owns everything above a single vhost. The control socket and the config file change users and vhosts only through
+these methods, so that each rule is written once.
 
-Always true between calls: every stored user, permission and vhost has been recorded in the journal; message
-and queue numbers rise for ever and are used once.
+Always true between calls: every stored user, permission and vhost has been recorded in the journal; message and queue
+numbers always rise and are used once.
 
 RabbitMQ docs/access-control, docs/vhosts.
 """
@@ -45,12 +45,12 @@ from amqpd.errors import AmqpException, ReplyCode
 from amqpd.message import Message
 
 OPERATOR = Operator()
-CLOSE_STEPS = 150               # what it takes to close a connection, with its lines of the log; see effort.py
-PAGED_OUT_A_TURN = 4 << 20      # bytes: what takes a few milliseconds
-LOOK_MS = 10                    # over which it is judged whether consumers keep up
-UNACKED_ROUNDS = 4              # so many rounds of unacked messages are what waiting ones may take in memory
-MOST_PAGED_OUT = 256            # queues, at one look
-LOOKED_AT_IN_A_MS = 64          # queues with much in memory: the more there are, the less often they are looked at
+CLOSE_STEPS = 150               # the cost of closing a connection, with its log lines; see effort.py
+PAGED_OUT_A_TURN = 4 << 20      # bytes: takes a few milliseconds
+LOOK_MS = 10                    # the period for which it is judged whether consumers keep up
+UNACKED_ROUNDS = 4              # the memory for waiting messages, in rounds of unacked messages
+MOST_PAGED_OUT = 256            # queues, in one turn
+LOOKED_AT_IN_A_MS = 64          # queues with much in memory: the more there are, the less often they are checked
 
 
 class NoSuchThing(AmqpException):
@@ -61,52 +61,52 @@ class NoSuchThing(AmqpException):
 
 
 class AlreadyThere(AmqpException):
-    """The named user or vhost exists."""
+    """The named user or vhost exists already."""
 
     def __init__(self, text: str) -> None:
         super().__init__(ReplyCode.PRECONDITION_FAILED, text)
 
 
 class Connection(Protocol):
-    """A client's connection as the broker sees it: to be listed, and to be closed."""
+    """A client's connection, as the broker lists and closes it."""
 
     def force_close_soon(self, reason: str) -> None:
-        """Have `close_forced` close it with 320 and this reason; until then it does nothing more."""
+        """Let `close_forced` close it with 320 and this reason; until then it does nothing more."""
 
     def close_forced(self) -> None:
         """Close it, unless it has closed meanwhile."""
 
     @property
     def user_name(self) -> str:
-        """Who logged in."""
+        """The user that logged in."""
 
     @property
     def vhost_name(self) -> str:
-        """Where to."""
+        """The vhost that was opened."""
 
     @property
     def owner(self) -> object:
-        """Return the object that owns its exclusive queues."""
+        """The object that owns its exclusive queues."""
 
     def force_close(self, reason: str) -> None:
         """Close it with 320 CONNECTION_FORCED and this reason."""
 
     def statistics(self) -> ConnectionStatistics:
-        """Return what is listed of it."""
+        """Return its statistics."""
 
     @property
     def unacked_count(self) -> int:
-        """How many messages it was given and has not answered for good."""
+        """The number of messages that it was given and has not settled."""
 
     def unacked_runs(self) -> Iterable[tuple[Queue, list[Message]]]:
-        """What it was given and has not answered for good, in runs of one queue each."""
+        """Return the messages that it was given and has not settled, in runs of one queue each."""
 
     def channel_statistics(self) -> list[ChannelStatistics]:
-        """Return the same for each of its channels."""
+        """Return the statistics of each of its channels."""
 
 
 class Broker:
-    """Everything that is not a socket, a file or a clock. `first_number` starts the numbers of this run."""
+    """The state of the broker, without sockets, files or clocks. `first_number` starts the numbers of this run."""
 
     def __init__(
         self, journal: Journal, *, first_number: int = 1, clock: Clock | None = None,
@@ -133,7 +133,7 @@ class Broker:
     # Vhosts
 
     def add_vhost(self, definition: VhostDefinition) -> None:
-        """Raises AlreadyThere."""
+        """Add a vhost. Raises AlreadyThere."""
         if definition.name in self.vhosts:
             raise AlreadyThere(f"vhost '{definition.name}' already exists")
         with self._changes:
@@ -141,9 +141,9 @@ class Broker:
             self._changes.record(Defined(definition))
 
     def delete_vhost(self, name: str) -> None:
-        """Delete a vhost with all that is in it; its connections are closed. Raises NoSuchThing.
+        """Delete a vhost with everything in it, and close its connections. Raises NoSuchThing.
 
-        One record says that all is deleted; what there is in memory goes in pieces.
+        One record deletes everything on disk; what is in memory is freed in slices.
         """
         vhost = self.vhost(name)
         self._close([one for one in self.connections.values() if one.vhost_name == name], f"vhost '{name}' is deleted")
@@ -155,7 +155,7 @@ class Broker:
             self._changes.record(Deleted(self.vhost_definitions.pop(name)))
 
     def vhost(self, name: str) -> Vhost:
-        """Raises NoSuchThing."""
+        """Return the vhost of this name. Raises NoSuchThing."""
         try:
             return self.vhosts[name]
         except KeyError:
@@ -168,11 +168,11 @@ class Broker:
         self.vhost_definitions[definition.name] = definition
 
     def page_out(self) -> None:
-        """Let the contents of waiting messages go to disk, where memory has room for no more, some at a time.
+        """Page out the contents of some waiting messages if memory has no room for more.
 
-        Those queues that have most in memory are asked first, and of these the messages that are last to be served.
-        But a queue whose consumers nearly keep up is spared: to make its publishers wait a little costs less than to
-        write what is wanted back at once. `is_behind` says that they should.
+        The queues with most in memory come first, and of these the messages that will be delivered last. A queue whose
+        consumers nearly keep up is spared: letting its publishers wait a little costs less than writing messages that
+        are needed again at once. `is_behind` says that they should wait.
         """
         budget = self.page_store.budget
         if budget.used <= budget.limit:
@@ -205,7 +205,7 @@ class Broker:
     # Users
 
     def add_user(self, definition: UserDefinition) -> None:
-        """Raises AlreadyThere."""
+        """Add a user. Raises AlreadyThere."""
         if definition.name in self.users:
             raise AlreadyThere(f"user '{definition.name}' already exists")
         user = User(definition)
@@ -214,7 +214,7 @@ class Broker:
             self._changes.record(Defined(definition))
 
     def delete_user(self, name: str) -> None:
-        """Delete a user with his permissions; his connections are closed. Raises NoSuchThing."""
+        """Delete a user with the permissions, and close the user's connections. Raises NoSuchThing."""
         user = self.user(name)
         self._close([one for one in self.connections.values() if one.user_name == name], f"user '{name}' is deleted")
         with self._changes:
@@ -222,7 +222,7 @@ class Broker:
             self._changes.record(Deleted(user.definition))
 
     def change_password(self, name: str, password_hash: str, algorithm: str) -> None:
-        """Give a user a new password, as `access.hash_password` made it; running connections stay.
+        """Set a new password hash, made by `access.hash_password`; running connections stay.
 
         Raises NoSuchThing.
         """
@@ -233,7 +233,7 @@ class Broker:
             self._changes.record(Defined(definition))
 
     def set_user_tags(self, name: str, tags: tuple[str, ...]) -> None:
-        """Give a user these tags in place of those he had, on running connections too. Raises NoSuchThing."""
+        """Replace the tags of a user, also for running connections. Raises NoSuchThing."""
         user = self.user(name)
         definition = replace(user.definition, tags=tags)
         with self._changes:
@@ -241,7 +241,7 @@ class Broker:
             self._changes.record(Defined(definition))
 
     def set_permissions(self, permission: PermissionDefinition) -> None:
-        """Set what a user may do in a vhost. Raises NoSuchThing."""
+        """Set the permissions of a user in a vhost. Raises NoSuchThing."""
         vhost, user = self.vhost(permission.vhost), self.user(permission.user)
         with self._changes:
             vhost.routing.version += 1
@@ -249,7 +249,7 @@ class Broker:
             self._changes.record(Defined(permission))
 
     def clear_permissions(self, user_name: str, vhost_name: str) -> None:
-        """Take away all a user may do in a vhost; his connections stay, and are refused. Raises NoSuchThing."""
+        """Remove the permissions of a user in a vhost; running connections stay, without rights. Raises NoSuchThing."""
         vhost, user = self.vhost(vhost_name), self.user(user_name)
         permission = user.permissions.get(vhost_name)
         if permission is not None:
@@ -259,16 +259,16 @@ class Broker:
                 self._changes.record(Deleted(permission))
 
     def user(self, name: str) -> User:
-        """Raises NoSuchThing."""
+        """Return the user of this name. Raises NoSuchThing."""
         try:
             return self.users[name]
         except KeyError:
             raise NoSuchThing(f"no user '{name}'") from None
 
-    # What is there at start
+    # Restoring at start
 
     def restore(self, definitions: Iterable[Definition]) -> None:
-        """Build what the store kept: vhosts first, then users, permissions, and what is in the vhosts."""
+        """Create the stored objects: vhosts first, then users, permissions, and the contents of the vhosts."""
         for definition in definitions:
             if isinstance(definition, VhostDefinition):
                 self._build_vhost(definition)
@@ -292,7 +292,7 @@ class Broker:
                     deliveries.get(number, {}))
 
     def redelivered(self) -> dict[int, list[int]]:
-        """By durable queue: the messages that have been with somebody, to be stored at a clean stop.
+        """Return the delivered messages of each durable queue, by queue number, to be stored at a clean stop.
 
         Unacked messages must have been requeued by then.
         """
@@ -301,8 +301,9 @@ class Broker:
             if queue.redelivery.numbers}
 
     def redelivered_to(self) -> dict[int, int]:
-        """The same of those of which only a bound is known: the last stop was none, or the queue's deletion is not
-        recorded, and nobody keeps account of it any more.
+        """Return the number up to which messages count as delivered, by queue number, where only a bound is known.
+
+        That is so after a stop that was not clean, and for a deleted queue whose deletion is not recorded yet.
         """
         bounds = {
             queue.definition.number: queue.redelivery.bound for queue in self._durable_queues()
@@ -318,7 +319,7 @@ class Broker:
             yield from [queue for queue in vhost.queues.values() if queue.definition.durable]
 
     def ensure(self, definition: ExchangeDefinition | QueueDefinition | BindingDefinition) -> None:
-        """Declare on behalf of the config file: done if missing, fine if equivalent. Raises as the vhost does."""
+        """Declare an object for the config file; an equivalent one may exist. Raises as the vhost does."""
         vhost = self.vhost(definition.vhost)
         if isinstance(definition, ExchangeDefinition):
             vhost.declare_exchange(OPERATOR, definition)
@@ -328,9 +329,9 @@ class Broker:
             vhost.bind(OPERATOR, definition, owner=OPERATOR)
 
     def _close(self, connections: list[Connection], reason: str) -> None:
-        """Close connections by force, some at a time: there may be very many.
+        """Close connections by force, a few at a time, since there may be very many.
 
-        From now on nothing more is carried out for them or delivered to them, whenever it is their turn.
+        From now on nothing is carried out for them or delivered to them, even before they are closed.
         """
         for connection in connections:
             connection.force_close_soon(reason)

@@ -1,10 +1,9 @@
-"""The time as the broker knows it: two numbers that the server sets, and when to be woken.
+"""The time as the broker knows it: two numbers that the server sets, and the wake-ups.
 
-The broker never looks at a clock. While it runs, deadlines are on one that nobody sets; the store keeps them on a clock
-of its own, which is the wall clock but for the steps by which that was set since the store was made. See
-server/wall_clock.py.
+The broker never reads a clock. While it runs, deadlines use the monotonic clock. The store keeps them on its own clock,
+which is the wall clock without the steps by which that was set since the store was created. See server/wall_clock.py.
 
-Always true between calls: no wake-up is lost; a queue that asked for one is called at or after its time.
+Always true between calls: no wake-up is lost; a sleeper is called at or after its time.
 """
 
 from __future__ import annotations
@@ -17,67 +16,67 @@ from amqpd.broker.effort import Effort
 
 log = logging.getLogger("amqpd")
 
-WAKE_STEPS = 10         # what waking one takes, at least
-FEWEST_ENTRIES = 256        # the heap is made anew once it is larger, and two of three entries are of no use
+WAKE_STEPS = 10         # the cost of one wake-up, at least
+FEWEST_ENTRIES = 256        # a larger heap is rebuilt once two of three entries are obsolete
 
 
 class Sleeper(Protocol):
-    """Whoever asks to be woken."""
+    """An object that asks for a wake-up."""
 
     def wake(self) -> None:
-        """The time that was asked for has come; a call too many does no harm."""
+        """Act, as the requested time has come; an additional call does no harm."""
 
 
 class Clock:
-    """`now_ms` is milliseconds of the monotonic clock, `wall_ms` of the wall clock since 1970."""
+    """The clocks and wake-ups. `now_ms` is the monotonic clock, `wall_ms` the wall clock since 1970, both in ms."""
 
     def __init__(self, now_ms: int = 0, wall_ms: int = 0) -> None:
         self.now_ms = now_ms
         self._wall_ahead_ms = self._stored_ahead_ms = wall_ms - now_ms
         self._asleep: list[tuple[int, int]] = []        # a heap of times and numbers of wake-ups
-        self._sleepers: dict[int, Sleeper] = {}         # by number, without those that were cancelled
+        self._sleepers: dict[int, Sleeper] = {}         # by number, without cancelled ones
         self._asked = 0
 
     def set_wall(self, now_ms: int, wall_ms: int) -> None:
-        """Learn what the wall clock shows at this time; the store's clock goes on as it was."""
+        """Set what the wall clock shows at this time; the store's clock continues."""
         self._wall_ahead_ms = wall_ms - now_ms
 
     def set_stored(self, behind_ms: int) -> None:
-        """Learn how far the store's clock is behind the wall clock, at start."""
+        """Set how far the store's clock is behind the wall clock, at start."""
         self._stored_ahead_ms = self._wall_ahead_ms - behind_ms
 
     def to_wall(self, when_ms: int) -> int:
-        """What the wall clock will show then."""
+        """Return the wall clock at this time of the monotonic clock."""
         return when_ms + self._wall_ahead_ms
 
     def to_stored(self, when_ms: int) -> int:
-        """Return what the store's clock will show then."""
+        """Return the store's clock at this time of the monotonic clock."""
         return when_ms + self._stored_ahead_ms
 
     @property
     def wall_ms(self) -> int:
-        """What the wall clock shows now."""
+        """The wall clock now."""
         return self.now_ms + self._wall_ahead_ms
 
     @property
     def stored_ms(self) -> int:
-        """Return what the store's clock shows now."""
+        """The store's clock now."""
         return self.now_ms + self._stored_ahead_ms
 
     @property
     def stored_behind_ms(self) -> int:
-        """Return how far the store's clock is behind the wall clock."""
+        """How many ms the store's clock is behind the wall clock."""
         return self._wall_ahead_ms - self._stored_ahead_ms
 
     def wake_at(self, when_ms: int, sleeper: Sleeper) -> int:
-        """Wake somebody at this time, or as soon after it as the server gets to it; return the wake-up's number."""
+        """Wake a sleeper at this time, or soon after it; return the number of the wake-up."""
         self._asked += 1
         self._sleepers[self._asked] = sleeper
         heapq.heappush(self._asleep, (when_ms, self._asked))
         return self._asked
 
     def cancel(self, wake_up: int) -> None:
-        """Forget a wake-up, by its number, and who asked for it; one that is over does no harm."""
+        """Cancel a wake-up by its number; one that is over is ignored."""
         sleepers = self._sleepers
         if sleepers.pop(wake_up, None) is not None and len(self._asleep) > FEWEST_ENTRIES + 2 * len(sleepers):
             self._asleep = [entry for entry in self._asleep if entry[1] in sleepers]
@@ -85,14 +84,14 @@ class Clock:
 
     @property
     def next_wake_ms(self) -> int | None:
-        """When somebody wants to be woken next."""
+        """The time of the next wake-up, if there is one."""
         asleep = self._asleep
         while asleep and asleep[0][1] not in self._sleepers:
             heapq.heappop(asleep)
         return asleep[0][0] if asleep else None
 
     def advance(self, now_ms: int, effort: Effort | None = None) -> None:
-        """Set the time and wake those whose time has come, as far as the slice goes; an error ends one of them."""
+        """Set the time and wake the sleepers that are due, within the slice; an error affects one of them only."""
         self.now_ms = now_ms
         while self._asleep and self._asleep[0][0] <= now_ms:
             sleeper = self._sleepers.pop(heapq.heappop(self._asleep)[1], None)

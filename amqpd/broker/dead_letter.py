@@ -1,10 +1,10 @@
-"""What becomes of a message that died: the copy that is published again, and what it says of its deaths.
+"""The copy of a dead message that is published again, and the headers that record its deaths.
 
-Owns the shape of `x-death` and its companions, and the rule against cycles. Where a copy goes, and that the
-move is one, is `broker/vhost.py`'s matter.
+Owns the shape of `x-death` and the related headers, and the rule against cycles. `dead_letter_router.py` decides where
+a copy goes, and moves it.
 
-Always true: whatever a client wrote into the headers of a message that was accepted, a copy can be made of it, as
-often as it dies. Entries of `x-death` that stay as they were are copied as bytes, and never decoded.
+Always true: a copy can be made of every accepted message, with any headers from a client, as often as the message
+dies. Entries of `x-death` that do not change are copied as bytes, and never decoded.
 
 RabbitMQ docs/dlx; rabbit_dead_letter.
 """
@@ -21,21 +21,22 @@ from amqpd.message import LONGEST_SHORT_STRING, Message, MessageProperties, Rout
 from amqpd.properties import original_expiration, read_own_properties, with_headers, without_expiration, without_headers
 
 REJECTED, EXPIRED, MAXLEN, DELIVERY_LIMIT = "rejected", "expired", "maxlen", "delivery_limit"
-HIGHEST_COUNT = (1 << 63) - 1       # where the count of an entry stays; RabbitMQ's turns negative
-REMEMBERED = 100                    # different properties of copies
+HIGHEST_COUNT = (1 << 63) - 1       # the highest count of an entry; RabbitMQ's becomes negative
+REMEMBERED = 100                    # different properties of copies that are cached
 
 _Field = tuple[str, bytes]      # type and bytes of a value
-_OF_DEATH = frozenset((b"queue", b"reason", b"count"))      # what is read of an entry of `x-death`
+_OF_DEATH = frozenset((b"queue", b"reason", b"count"))      # the fields of an entry of `x-death` that are read
 _REJECTED = "longstr", REJECTED.encode()
 _COUNT = b"\x05countl"
 _pack_count = struct.Struct(">q").pack
-FEW = 16        # queues that are searched for in the bytes of all deaths, before these are read one by one
+FEW = 16        # queues that are searched for in the bytes of all deaths; for more, the entries are read
 
 
 class DeadLetterRoute(msgspec.Struct, frozen=True):
     """Where and why messages died, and where their copies go.
 
-    `routing_key` None keeps their own keys; `is_kept` says that the queue keeps the message until it has been moved.
+    With `routing_key` None they keep their own keys. `is_kept` means that the queue keeps the message until it is
+    moved.
     """
 
     queue: str
@@ -46,21 +47,21 @@ class DeadLetterRoute(msgspec.Struct, frozen=True):
 
 
 def routing_keys(message: Message, dead_route: DeadLetterRoute) -> list[str]:
-    """The keys a dead message is routed by: the one the queue names, or its own with CC."""
+    """Return the keys that a dead message is routed by: the one that the queue names, or its own with CC."""
     if dead_route.routing_key is not None:
         return [dead_route.routing_key]
     return own_keys(message)
 
 
 def own_keys(message: Message) -> list[str]:
-    """The keys a message was published with: its routing key and CC. BCC is gone by the time it is in a queue."""
+    """Return the keys that a message was published with: its routing key and CC. BCC is not kept in a queue."""
     return list(dict.fromkeys((message.route.routing_key, *message.facts.extra_keys)))
 
 
 class DeadCopies:
-    """Makes the copies of messages that died of one cause at one time; what equal properties become is worked out once.
+    """Makes the copies of messages that died of one cause at one time; equal properties are rewritten once.
 
-    `time_s` is the wall clock's.
+    `time_s` is the wall clock.
     """
 
     def __init__(self, dead_route: DeadLetterRoute, time_s: int) -> None:
@@ -71,8 +72,8 @@ class DeadCopies:
     def copy(self, message: Message, number: int) -> Message:
         """Return the message as it is published to the dead-letter exchange, under this number.
 
-        Its headers tell of this death, its expiration is gone, and where the queue names a key, so is CC. Every
-        other byte is as it was. Never raises.
+        Its headers record this death, its expiration is removed, and so is CC if the queue names a key. All other bytes
+        are unchanged. Never raises.
         """
         key = message.route, message.properties
         known = self._known.get(key)
@@ -107,12 +108,12 @@ def dead_properties(message: Message, dead_route: DeadLetterRoute, time_s: int) 
 
 
 def _as_name(text: str) -> str:
-    """Return as much of a text as a short string holds: an argument may name a longer key, which no delivery has."""
+    """Cut a text to a short string: an argument may name a longer key, but a delivery cannot have one."""
     return text.encode()[:LONGEST_SHORT_STRING].decode(errors="ignore")
 
 
 def _x_death(message: Message) -> _Field | None:
-    """Return the type and the bytes of the header `x-death`, or None without one."""
+    """Return the type and the encoded value of the header `x-death`, or None without it."""
     headers = message.facts.headers
     return fields.find_encoded(headers, (b"x-death",)).get(b"x-death") if headers else None
 
@@ -122,13 +123,13 @@ def _with_death(
 ) -> tuple[fields.Encoded, bool]:
     """Return the deaths of a message, this one first, and whether they are merged.
 
-    Of one queue and reason there is one entry, with a count. An `x-death` that is no array, and an element of it that
-    is no table, are left out.
+    There is one entry with a count for each queue and reason. An `x-death` that is not an array, and elements that are
+    not tables, are dropped.
     """
     array = x_death[1] if x_death is not None and x_death[0] == "array" else b""
     queue = dead_route.queue.encode()
     if message.facts.deaths_are_merged and not any([_entry_of_queue(tag, queue) in array for tag in b"Sx"]):
-        # All are other queues': they need not be read, which takes long where there are thousands.
+        # All entries are of other queues: they need not be decoded, which takes long if there are thousands.
         first = fields.array_of_tables([_new_death(message, dead_route, time_s)])
         return fields.Encoded(first.tag, _sized(first[4:] + array)), True
     deaths, is_merged = _deaths(array)
@@ -141,15 +142,15 @@ def _with_death(
 
 
 def _entry_of_queue(tag: int, queue: bytes) -> bytes:
-    """Return what stands in the deaths that name this queue, in a string of this type."""
+    """Return the bytes of a field `queue` with this queue, as a string of this type."""
     return b"\x05queue" + bytes((tag,)) + _sized(queue)
 
 
 def _deaths(array: bytes) -> tuple[dict[Hashable, bytes], bool]:
-    """Return the first entry of each queue and reason, by these, and whether all of them have a count.
+    """Return the first entry of each queue and reason, by these, and whether every entry has a count.
 
-    Where there are several entries in all, one without a count gets the number of those of its queue and reason:
-    brokers of old wrote an entry for each death, and none had a count.
+    If there are several entries, one without a count gets the number of entries of its queue and reason: old brokers
+    wrote an entry for each death, without a count.
     """
     first: dict[Hashable, bytes] = {}
     times: dict[Hashable, int] = {}
@@ -171,19 +172,19 @@ def _deaths(array: bytes) -> tuple[dict[Hashable, bytes], bool]:
 
 
 def _comparable(field: _Field | None) -> Hashable:
-    """Return what is equal where values are; of strings the type is no matter."""
+    """Return a key that is equal for equal values; the type of a string does not matter."""
     return field[1] if field is not None and field[0] in ("longstr", "binary") else field
 
 
 def _count_of(death: bytes) -> int | None:
-    """Return how many deaths an entry tells of, or None where it has no number of them."""
+    """Return the count of an entry, or None if it has no number."""
     found = fields.find_encoded(death, (b"count",)).get(b"count")
     count = fields.read_value(*found) if found is not None and found[0] in fields.INTEGERS else None
     return count if isinstance(count, int) else None
 
 
 def _with_count(death: bytes, count: int) -> bytes:
-    if b"\x05count" not in death:       # there may be thousands without
+    if b"\x05count" not in death:       # there may be thousands without a count
         return death + _COUNT + _pack_count(min(count, HIGHEST_COUNT))
     return fields.with_entries(death, {"count": fields.Long(min(count, HIGHEST_COUNT))})
 
@@ -204,7 +205,7 @@ def _new_death(message: Message, dead_route: DeadLetterRoute, time_s: int) -> by
 
 
 def cycling_queues(message: Message, among: Collection[str]) -> set[str]:
-    """Return those of these queues that a message would come back to all by itself, nobody having rejected it.
+    """Return the queues of `among` to which the message would return in a cycle in which no consumer rejected it.
 
     RabbitMQ docs/dlx (routing dead-lettered messages).
     """

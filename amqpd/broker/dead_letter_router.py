@@ -1,14 +1,13 @@
-"""Move messages that died in a queue to the queues that its dead-letter exchange leads to.
+"""Move dead messages of a queue to the queues to which its dead-letter exchange routes them.
 
-A move is prepared whole, copy and targets, before anything changes; then the copies go into their queues and the
-message leaves its own, in one batch of the journal. So at every instant, a crash included, a message is in its queue
-or once in each target. A message that cannot be moved is set aside in its queue: kept, counted, logged and shown, and
-the rest goes on.
+A move is prepared completely, copy and targets, before anything changes. Then the copies are published and the message
+leaves its queue, in one batch of the journal. So at every moment, also in a crash, a message is in its queue or once in
+each target. A message that cannot be moved is set aside in its queue: kept, counted, logged and listed, and the others
+are moved.
 
-Dead letters are worked off in pieces (`broker/worklist.py`). Each queue has its dead letters in order. What dies
-because a dead letter was moved, in a target without room or with a time to live of 0, is moved before the next of
-that order, the newest first: so a cascade through many queues needs little memory, order is kept, and another queue's
-dead letters do not wait for it.
+Dead letters are moved in slices (`broker/worklist.py`), for each queue in order. When a moved dead letter causes other
+deaths, in a full target or one with a time to live of 0, these are moved before the next dead letter, newest first. So
+a cascade through many queues needs little memory, the order is kept, and dead letters of other queues do not wait.
 
 RabbitMQ docs/dlx, docs/quorum-queues (at-least-once dead lettering); rabbit_dead_letter.
 """
@@ -33,16 +32,16 @@ from amqpd.message import Message
 
 log = logging.getLogger("amqpd")
 
-STEPS_A_MESSAGE = 40        # what it takes to make a copy and to look for its targets, at least
-OCTETS_A_STEP = 4           # of headers: they grow with each death
+STEPS_A_MESSAGE = 40        # the cost of making a copy and finding its targets, at least
+OCTETS_A_STEP = 4           # of headers, which grow with each death
 COPIED = 1_024              # bytes of content that are copied in a step
-MOST_WAITING = 2_048        # dead letters of one queue, before it should produce no more
+MOST_WAITING = 2_048        # dead letters of one queue, from which on it should produce no more
 RETRY_MS = 1_000
-RETRY_STEPS = 3             # to see that nothing has changed
+RETRY_STEPS = 3             # the cost of checking that nothing has changed
 
 
 class _Deaths:
-    """Messages that died in one queue for one reason, as far as they have not been moved."""
+    """Messages that died in one queue for one reason and have not been moved."""
 
     __slots__ = ("queue", "dead_route", "run", "at", "is_stored", "_copies", "_time_s")
 
@@ -56,23 +55,23 @@ class _Deaths:
         self._time_s = 0
 
     def next(self, count: int) -> Sequence[Message]:
-        """Return the next ones."""
+        """Return the next `count` messages."""
         return self.run[self.at : self.at + count]
 
     def copies(self, time_s: int) -> DeadCopies:
-        """Return what makes their copies at this time, in seconds of the wall clock."""
+        """Return the object that makes their copies at this time, in seconds of the wall clock."""
         if self._copies is None or self._time_s != time_s:
             self._copies, self._time_s = DeadCopies(self.dead_route, time_s), time_s
         return self._copies
 
     @property
     def count(self) -> int:
-        """How many are left."""
+        """The number of messages that are left."""
         return len(self.run) - self.at
 
 
 class _DeadLettersOfQueue:
-    """The dead letters of one queue in order, and on top what died because of them."""
+    """The dead letters of one queue in order, and the deaths that their moves caused."""
 
     __slots__ = ("queue", "count", "waiting", "cascade", "fresh", "_router")
 
@@ -81,7 +80,7 @@ class _DeadLettersOfQueue:
         self.count = 0                          # of messages in `waiting`
         self.waiting: deque[_Deaths] = deque()
         self.cascade: list[_Deaths] = []        # the last one is next
-        self.fresh: list[_Deaths] = []          # what died in the piece at hand, in order
+        self.fresh: list[_Deaths] = []          # deaths caused by the current slice, in order
         self._router = router
 
     @property
@@ -95,7 +94,7 @@ class _DeadLettersOfQueue:
 
 
 class DeadLetterRouter:
-    """The dead letters of one vhost. `next_message_number` gives numbers that rise for ever."""
+    """The dead letters of one vhost. `next_message_number` returns numbers that always rise."""
 
     def __init__(
         self, exchanges: Mapping[str, Exchange], routing: Routing, worklist: Worklist, clock: Clock,
@@ -108,7 +107,7 @@ class DeadLetterRouter:
         self._clock = clock
         self._next_message_number = next_message_number
         self._lines: dict[Queue, _DeadLettersOfQueue] = {}
-        self._waiting: dict[Queue, int] = {}        # how many runs of each have not been moved
+        self._waiting: dict[Queue, int] = {}        # number of runs of each queue that have not been moved
         self._moving: _DeadLettersOfQueue | None = None
         self._page_store = page_store
         self._refused: dict[tuple[Queue, DeadLetterRoute], Refused] = {}
@@ -117,25 +116,25 @@ class DeadLetterRouter:
 
     @property
     def has_work(self) -> bool:
-        """Return whether any dead letters have not been moved, but for those that wait for room."""
+        """Return whether there are dead letters to move, apart from those that wait for room."""
         return bool(self._lines)
 
     def has_dead_letters_of(self, queue: Queue) -> bool:
-        """Return whether dead letters of this queue have not been moved, but for those that wait for room."""
+        """Return whether there are dead letters of this queue to move, apart from those that wait for room."""
         return queue in self._waiting
 
     def move_those_of(self, queue: Queue) -> Iterator[int]:
-        """Move the dead letters of this queue in pieces, and yield what that takes beyond the steps that it counts."""
+        """Move the dead letters of this queue in slices; yield the steps that have not been counted."""
         while queue in self._waiting:
             line = self._lines.get(queue)
             if line is None or self._moving is not None:
-                yield PIECE     # they died in a cascade: the job of another line moves them
+                yield PIECE     # they died in a cascade: the job of another queue moves them
             else:
                 self.work_on(line)
                 yield 1
 
     def dead_letter(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
-        """Take messages that died in this queue; `is_stored` is false for what the queue never took in."""
+        """Accept messages that died in this queue; `is_stored` is false for messages that the queue never accepted."""
         rules = queue.rules
         assert rules.dead_letter_exchange is not None
         dead_route = DeadLetterRoute(
@@ -158,10 +157,10 @@ class DeadLetterRouter:
         return line is not None and line.count > MOST_WAITING
 
     def work_on(self, line: _DeadLettersOfQueue) -> None:
-        """Move the next messages of a line."""
+        """Move the next messages of a queue."""
         is_cascade = bool(line.cascade)
         deaths = line.cascade[-1] if is_cascade else line.waiting[0]
-        # One at a time where a target may refuse: each needs to know what room the one before it has left.
+        # One at a time if a target may refuse: each message must see the room that the previous one has left.
         run = deaths.next(1 if deaths.dead_route.is_kept else 1 + PIECE // _steps_of(deaths.run[deaths.at]))
         taken = len(run)
         self._moving = line
@@ -195,7 +194,7 @@ class DeadLetterRouter:
             del self._waiting[queue]
 
     def _queues_up(self, deaths: _Deaths) -> bool:
-        """Put what died in a cascade behind what died before it in the same queue, unless too much waits there."""
+        """Append deaths of a cascade to earlier ones of the same queue, unless too many wait there."""
         line = self._lines.get(deaths.queue)
         if line is None or not line.waiting or line.count > MOST_WAITING:
             return False
@@ -204,10 +203,10 @@ class DeadLetterRouter:
         return True
 
     def _move(self, deaths: _Deaths, run: Sequence[Message]) -> int:
-        """Move messages, the first of them at least, until they reach so many queues that it is enough for a piece.
+        """Move messages, at least the first, until they reach so many queues that it is enough for a slice.
 
-        Return how many have been taken. To how many queues one message goes is not cut: it would be in some of them,
-        and in its own, after a crash.
+        Return how many have been moved. A message that goes to many queues is not cut: after a crash it would be in
+        some of them, and in its own queue.
         """
         queue, dead_route = deaths.queue, deaths.dead_route
         moved: dict[Message, Message] = {}      # by copy
@@ -242,7 +241,7 @@ class DeadLetterRouter:
         for target, arriving in runs.items():
             aside += [moved.pop(copy) for copy in self._publish(target, arriving) if copy in moved]
         if deaths.is_stored:
-            # First: after an error all are set aside, and none may have been settled.
+            # First: if this fails, all are set aside, so none may have been settled.
             queue.dead_letters.set_aside(aside)
             queue.dead_letters.moved(list(moved.values()))
         return taken
@@ -250,7 +249,7 @@ class DeadLetterRouter:
     def _prepare(
         self, copy: Message, message: Message, dead_route: DeadLetterRoute, known: dict[tuple[str, ...], list[Queue]]
     ) -> tuple[Message, list[Queue]]:
-        """Return the copy and its targets, without those it would come back to for ever; change nothing."""
+        """Return the copy and its targets, without those to which it would return for ever; change nothing."""
         exchange = self._exchanges.get(dead_route.exchange)
         if exchange is None:
             return copy, []
@@ -263,7 +262,7 @@ class DeadLetterRouter:
     def _targets(
         self, exchange: Exchange, keys: tuple[str, ...], copy: Message, known: dict[tuple[str, ...], list[Queue]]
     ) -> list[Queue]:
-        """Find the queues that these keys lead to; what depends on no headers is remembered in `known`."""
+        """Find the queues that these keys lead to; routes that do not depend on headers are cached in `known`."""
         targets = known.get(keys)
         if targets is not None:
             return targets
@@ -276,7 +275,7 @@ class DeadLetterRouter:
         return walk.queues
 
     def _publish(self, target: Queue, copies: list[Message]) -> list[Message]:
-        """Put copies into a queue; return them if that failed, since nobody knows then how far it came."""
+        """Publish copies to a queue; return them if that failed, since it is not known how many were accepted."""
         try:
             target.publish(copies)
         except Exception:
@@ -285,10 +284,10 @@ class DeadLetterRouter:
             return copies
         return []
 
-    # At least once
+    # At-least-once dead-lettering
 
     def _refuse(self, queue: Queue, dead_route: DeadLetterRoute, message: Message, by: list[Queue]) -> None:
-        """Keep a message for which these have no room, and try again later."""
+        """Keep a message for which these queues have no room, and try again later."""
         refused = self._refused.get((queue, dead_route))
         if refused is None:
             refused = self._refused[queue, dead_route] = Refused(
@@ -302,13 +301,13 @@ class DeadLetterRouter:
             self._clock.wake_at(self._clock.now_ms + RETRY_MS, self)
 
     def wake(self) -> None:
-        """Try again to move what was refused: the first message of each queue, and more as long as there is room."""
+        """Try again to move refused messages: the first of each queue, and more as long as there is room."""
         self._is_waking = False
         self._retrying.due = {**self._retrying.due, **dict.fromkeys(self._refused.values())}
         self._worklist.add(self._retrying)
 
     def _try_again(self, refused: Refused) -> None:
-        """Try again to move what was refused, in a piece of the worklist."""
+        """Try again to move the refused messages of one queue, in a slice of the worklist."""
         self._retrying.due[refused] = None
         self._worklist.add(self._retrying)
 
@@ -324,7 +323,7 @@ class DeadLetterRouter:
             self._ask_to_be_woken()
 
     def _retry(self, refused: Refused) -> bool:
-        """Try to move the first one; return whether the next one is to be tried at once."""
+        """Try to move the first message; return whether to try the next one at once."""
         queue, dead_route = refused.queue, refused.dead_route
         is_over = queue.deleted or not refused
         if not is_over:
@@ -332,7 +331,7 @@ class DeadLetterRouter:
                 return False
             message = refused.take_first()
             if message is None and refused:
-                return False        # it is tried again when it can be read
+                return False        # tried again when it can be read
             if message is not None:
                 left = len(refused)
                 self._move_refused(queue, dead_route, message)
@@ -354,7 +353,7 @@ class DeadLetterRouter:
 
 
 class _Retrying:
-    """The job that tries again to move what was refused."""
+    """The job that tries again to move refused messages."""
 
     __slots__ = ("due", "_router")
 
@@ -373,5 +372,5 @@ class _Retrying:
 
 
 def _steps_of(message: Message) -> int:
-    """Return what moving this message takes, about."""
+    """Return the cost of moving this message, about."""
     return STEPS_A_MESSAGE + len(message.facts.headers) // OCTETS_A_STEP + len(message.content) // COPIED

@@ -1,8 +1,7 @@
-"""What can be declared, as values: they are stored, listed and compared, and hold no behaviour.
+"""The definitions of objects that can be declared, as values: they are stored, listed and compared.
 
-The store keeps them, `broker/vhost.py` builds the living exchanges and queues from them, and each change of
-one is a record that goes through the journal. Records are outcomes: replaying them needs no clock, no
-permission and no consumer.
+The store keeps them, `broker/vhost.py` creates exchanges and queues from them, and each change of a definition is a
+record in the journal. Records are results: replaying them needs no clock, no permission and no consumer.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ Arguments = dict[str, Any]
 
 
 class ExchangeDefinition(msgspec.Struct, frozen=True):
-    """An exchange. `arguments` may hold `alternate-exchange` and whatever its type reads."""
+    """An exchange. `arguments` may have `alternate-exchange` and the arguments that its type reads."""
 
     vhost: str
     name: str
@@ -27,7 +26,7 @@ class ExchangeDefinition(msgspec.Struct, frozen=True):
 
 
 class QueueDefinition(msgspec.Struct, frozen=True):
-    """A queue. `number` is unique for ever, so a message row never finds a later queue of the same name."""
+    """A queue. `number` is never used again, so that a later queue of the same name does not get its messages."""
 
     number: int
     vhost: str
@@ -62,7 +61,7 @@ class UserDefinition(msgspec.Struct, frozen=True):
 
 
 class PermissionDefinition(msgspec.Struct, frozen=True):
-    """What a user may do in a vhost: one regular expression a right, searched unanchored; "" allows nothing."""
+    """Permissions of a user in a vhost: a regular expression for each right, searched unanchored; "" allows nothing."""
 
     user: str
     vhost: str
@@ -72,9 +71,9 @@ class PermissionDefinition(msgspec.Struct, frozen=True):
 
 
 class PolicyDefinition(msgspec.Struct, frozen=True):
-    """What holds for queues and exchanges whose names the pattern finds; see `broker/policy.py`.
+    """A policy for the queues and exchanges whose names the pattern matches; see `broker/policy.py`.
 
-    `definition` goes from keys such as "max-length" to values. A policy and an operator's policy may share a name.
+    `definition` goes from keys such as "max-length" to values. A policy and an operator policy may have the same name.
     """
 
     vhost: str
@@ -106,19 +105,19 @@ Definition = Union[
 
 
 class Defined(msgspec.Struct, frozen=True):
-    """This definition holds from now on; one with the same identity is replaced.
+    """A definition that is valid from now on, in place of one with the same identity.
 
-    That happens to vhosts, users, permissions and policies.
+    Vhosts, users, permissions and policies can be replaced.
     """
 
     definition: Definition
 
 
 class Deleted(msgspec.Struct, frozen=True):
-    """This definition holds no longer, and nothing that hangs on it.
+    """A definition that is no longer valid, with everything that belongs to it.
 
-    Of a queue: its messages. Of a vhost: everything in it. Of a user: its permissions. Bindings of a deleted
-    queue or exchange are deleted by records of their own after it, and count no longer from it on.
+    For a queue: its messages. For a vhost: everything in it. For a user: the permissions. Bindings of a deleted queue
+    or exchange have their own records after it, but are not valid from this record on.
     """
 
     definition: Definition

@@ -1,9 +1,9 @@
-"""The end of a connection, a channel or a queue: some of what it held at a time, as a job of the worklist.
+"""The end of a connection, a channel or a queue, as a job of the worklist that works in slices.
 
-The consumers of a connection or channel leave, what it has not answered goes back, and exclusive queues go. Those that
-are left are locked for everybody as before. Close-ok waits until all are gone. Of a queue consumers are told, and the
-files of messages on disk go. The first piece is done at once, and nearly every end has no other; only where very many
-end in one turn it waits for a later one.
+For a connection or channel: its consumers are removed, unacked messages requeued, exclusive queues deleted. Queues that
+are not deleted yet stay locked for other connections. Close-ok is sent when the job is done. For a queue: its consumers
+are cancelled, and the spill files of its messages deleted. The first slice is done at once, and nearly every job has no
+other; only if very many end in one turn, it waits for a later one.
 
 Spec: queue.declare, channel.close; RabbitMQ docs/queues (exclusive queues).
 """
@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from amqpd.broker.step_job import Act, StepJob
 from amqpd.broker.worklist import Worklist
 
-REMOVE_STEPS = 20       # what it takes to remove a queue with a binding or two; see broker/effort.py
+REMOVE_STEPS = 20       # the cost of removing a queue with a binding or two; see broker/effort.py
 
 
 class Departure(StepJob):
-    """The end of something; the server waits for all of these before it stops."""
+    """The end of one connection, channel or queue; the server waits for all of these before it stops."""
 
     __slots__ = ()
 

@@ -1,12 +1,12 @@
-"""Count the work that the broker does, so that one client's work can be cut into slices.
+"""Count the work of the broker, so that one client's work can be cut into slices.
 
 The unit is a step: about a microsecond of Python on the machine of the bench, such as putting one message into one
-queue, looking at one binding, or visiting one node of a topic's trie. Steps are counted and not timed, so that the
-same input is always cut at the same place.
+queue, checking one binding, or visiting one node of a topic's trie. Steps are counted, time is not measured, so that
+the same input is always cut at the same place.
 
-A turn of the event loop has `TURN` steps for everybody; a client, or a job of the worklist, has a slice of it. When
-a slice is spent, the rest waits for a later turn. A turn in which many clients have something to say gives each a
-smaller slice, and none less than `SMALLEST_SLICE`.
+A turn of the event loop has `TURN` steps for everything; a client, or a job of the worklist, has a slice of it. When
+a slice is used up, the rest waits for a later turn. If many clients are active in a turn, each has a smaller slice, but
+at least `SMALLEST_SLICE`.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from __future__ import annotations
 TURN = 10_000               # steps
 SLICE = 5_000
 SMALLEST_SLICE = 1_500
-QUEUE_STEPS = 10            # what it costs to hand anything to one queue, beside a step for each message
+QUEUE_STEPS = 10            # the cost of one queue, besides a step for each message
 
 
 class Effort:
-    """`total` counts all steps since the start; `stop` is the total at which the present slice ends."""
+    """A count of steps: `total` since the start; `stop` is the total at which the current slice ends."""
 
     __slots__ = ("total", "stop", "_turn_stop")
 
     @classmethod
     def without_end(cls) -> Effort:
-        """Return a count whose first slice is never spent, for who works alone."""
+        """Return a count whose first slice never ends, for work that nothing else waits for."""
         effort = cls()
         effort.stop = effort._turn_stop = 1 << 62
         return effort
@@ -35,25 +35,25 @@ class Effort:
         self._turn_stop = TURN
 
     def begin_turn(self) -> None:
-        """Begin a turn of the event loop: its budget is whole again."""
+        """Begin a turn of the event loop with a full budget."""
         self._turn_stop = self.total + TURN
 
     def begin(self, most: int = SLICE) -> None:
-        """Begin a slice of at most this many steps, and not more than the turn has left."""
+        """Begin a slice of at most this many steps, within the rest of the turn."""
         left = self._turn_stop - self.total
         self.stop = self.total + max(SMALLEST_SLICE, min(most, left))
 
     @property
     def is_spent(self) -> bool:
-        """Return whether the present slice is used up: what is left waits for the next turn."""
+        """Whether the current slice is used up, so that the rest must wait for a later turn."""
         return self.total >= self.stop
 
     @property
     def turn_is_spent(self) -> bool:
-        """Return whether this turn has used up its budget."""
+        """Whether the budget of this turn is used up."""
         return self.total >= self._turn_stop
 
     @property
     def turn_is_overspent(self) -> bool:
-        """Return whether this turn has used up as much again, by something that cannot be cut."""
+        """Whether this turn has used its budget twice, by work that cannot be cut."""
         return self.total >= self._turn_stop + TURN

@@ -1,7 +1,7 @@
 """An exchange: its definition, the type that matches keys, and the bindings that leave it.
 
-Owns its outgoing bindings. It names destinations and never puts a message anywhere; `broker/vhost.py` walks
-from exchange to exchange.
+Owns its outgoing bindings. It finds destinations and never publishes to them; `broker/routing.py` walks from exchange
+to exchange.
 
 Always true between calls: the type knows exactly the destinations that `bindings` holds.
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from amqpd.broker.queue.queue import Queue
 
 Destination = Union["Queue", "Exchange"]
-# What RabbitMQ knows as a word, though not as an exchange type: it says "invalid" instead of "unknown".
+# RabbitMQ has these words, but not as exchange types: it says "invalid" instead of "unknown".
 OTHER_WORDS = frozenset(("", "classic", "quorum", "stream"))
 BindingKey = tuple[str, str, str, bytes]
 
 
 def binding_key(binding: BindingDefinition) -> BindingKey:
-    """What makes two bindings of one exchange the same: destination, routing key, and arguments to the byte.
+    """Return the identity of a binding of one exchange: destination, routing key, and arguments to the byte.
 
-    That takes long where there are many arguments, so it is made once, and known at both ends of a binding.
+    Encoding many arguments takes long, so it is done once, and the result is kept at both ends of a binding.
     """
     arguments = encode_table(dict(sorted(binding.arguments.items())))
     return binding.destination_type, binding.destination, binding.routing_key, arguments
@@ -41,7 +41,7 @@ class Exchange:
     """One exchange of a vhost."""
 
     def __init__(self, definition: ExchangeDefinition) -> None:
-        """Raises ConnectionException: COMMAND_INVALID for a type that does not exist (RabbitMQ 3.10)."""
+        """Create the exchange. Raises ConnectionException: COMMAND_INVALID for an unknown type (RabbitMQ 3.10)."""
         kind = exchange_type(definition.type)
         if kind is None:
             fault = "invalid" if definition.type in OTHER_WORDS else "unknown"
@@ -50,10 +50,10 @@ class Exchange:
         self.name = definition.name
         self.alternate = alternate_exchange(definition.arguments)
         self.bindings: dict[BindingKey, tuple[BindingDefinition, Destination]] = {}
-        self.bound_exchanges = 0    # bindings that lead to exchanges
-        self.is_remembered = False      # by a walk; see broker/routing.py
-        self.changes = 0        # rises whenever an earlier answer of `route`, or what `alternate` names, may differ
-        self._type = self._bound = kind()       # the same until it leaves
+        self.bound_exchanges = 0    # number of bindings to exchanges
+        self.is_remembered = False      # whether a cached walk refers to it; see broker/routing.py
+        self.changes = 0        # rises when an earlier result of `route`, or the alternate exchange, may be outdated
+        self._type = self._bound = kind()       # the same object until it leaves
 
     @property
     def reads_headers(self) -> bool:
@@ -61,16 +61,16 @@ class Exchange:
         return self._type.reads_headers
 
     def apply(self, policy: PolicyRules) -> None:
-        """Follow this policy's definition from now on, {} for none: `alternate` takes what it cannot route."""
+        """Apply this policy definition from now on, {} for none: it may set `alternate`."""
         alternate = alternate_exchange(self.definition.arguments, policy)
         if alternate != self.alternate:
             self.alternate = alternate
             self.changes += 1
 
     def new_key(self, binding: BindingDefinition) -> BindingKey | None:
-        """Return the key of a binding that is to be added; None if it is there. Changes nothing.
+        """Return the key of a binding to be added; None if it exists. Changes nothing.
 
-        Raises ChannelException for arguments the type refuses.
+        Raises ChannelException for arguments that the type refuses.
         """
         self._bound.check_binding(binding)
         key = binding_key(binding)
@@ -84,7 +84,7 @@ class Exchange:
         self._bound.bind(binding, destination)
 
     def unbind(self, key: BindingKey) -> tuple[BindingDefinition, Destination]:
-        """Remove a binding, which is there, and return it."""
+        """Remove an existing binding and return it."""
         binding, destination = self.bindings.pop(key)
         self.bound_exchanges -= binding.destination_type == "exchange"
         self.changes += 1
@@ -92,44 +92,44 @@ class Exchange:
         return binding, destination
 
     def leave(self) -> None:
-        """Lead nowhere from now on, whatever is still bound."""
+        """Route to no destination from now on, although bindings are left."""
         self._type = type(self._bound)()
         self.alternate = None
         self.changes += 1
 
     def route(self, routing_key: str, headers: Mapping[str, Any]) -> Mapping[Destination, int]:
-        """Return where this key leads, by this exchange's own bindings; see broker/exchange_types."""
+        """Return the destinations of this key by this exchange's own bindings; see broker/exchange_types."""
         return self._type.route(routing_key, headers)
 
     def routes(self, routing_keys: Collection[str], headers: Mapping[str, Any]) -> Iterator[Mapping[Destination, int]]:
-        """Return where these keys lead, in pieces; see broker/exchange_types."""
+        """Yield the destinations of these keys, in pieces; see broker/exchange_types."""
         return self._type.routes(routing_keys, headers)
 
     @property
     def reads_key(self) -> bool:
-        """Return whether a route depends on the routing key, with the bindings as they are."""
+        """Whether a route depends on the routing key, with the current bindings."""
         return self._type.reads_key
 
     @property
     def is_large(self) -> bool:
-        """Return whether `routes` is to be asked even for one key; see broker/exchange_types."""
+        """Whether to use `routes` even for one key; see broker/exchange_types."""
         return self._type.is_large
 
     @property
     def steps(self) -> int:
-        """Return what the last route has cost beyond a look-up, in steps of broker/effort.py."""
+        """The cost of the last route beyond a look-up, in steps of broker/effort.py."""
         return self._type.steps
 
 
 class DefaultExchange(Exchange):
-    """The exchange without a name: every queue is bound to it by its own name, and no binding can be changed."""
+    """The exchange without a name: every queue is bound to it by its own name, and bindings cannot be changed."""
 
     def __init__(self, vhost: str, queues: Mapping[str, Queue]) -> None:
         super().__init__(ExchangeDefinition(vhost, "", "direct", durable=True))
         self._queues = queues
 
     def apply(self, policy: PolicyRules) -> None:
-        """Nothing changes: what it cannot route has no other place to go. RabbitMQ docs/ae."""
+        """Do nothing: the default exchange has no alternate exchange. RabbitMQ docs/ae."""
 
     def route(self, routing_key: str, headers: Mapping[str, Any]) -> Mapping[Destination, int]:
         """Return the queue of that name, if there is one. Spec: §3.1.3.1."""
@@ -137,10 +137,10 @@ class DefaultExchange(Exchange):
         return NOWHERE if queue is None else {queue: 1}
 
     def routes(self, routing_keys: Collection[str], headers: Mapping[str, Any]) -> Iterator[Mapping[Destination, int]]:
-        """Return the queues of those names."""
+        """Yield the queues of those names."""
         yield {self._queues[key]: 1 for key in self._queues.keys() & routing_keys}
 
     @property
     def reads_key(self) -> bool:
-        """Return that it does."""
+        """Whether a route depends on the routing key: always."""
         return True

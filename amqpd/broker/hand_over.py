@@ -1,12 +1,11 @@
-"""Hand messages to very many queues, in pieces, between which other clients are served.
+"""Publish messages to very many queues in pieces, between which other clients are served.
 
 In a queue the numbers of messages rise, and those of one batch of the journal are above those of the batch before. So
-where others have been given numbers since the last piece, or a batch has been taken, the queues that are left get
-copies with numbers of their own; then the store keeps their content once more. After a crash some queues may have the
-messages and others not, as may be as long as they are not confirmed.
+if other messages have been numbered since the last piece, or a batch has been taken, the remaining queues get copies
+with new numbers; then the store keeps their content once more. After a crash some queues may have the messages and
+others not, which is allowed since they are not confirmed.
 
-Once begun a hand-over is carried through, whatever becomes of the client. A queue that is deleted meanwhile gets
-nothing.
+Once begun, a hand-over is completed even if the client is gone. A queue that is deleted meanwhile gets nothing.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ MOST_MESSAGES = 40      # of one hand-over
 
 
 class HandOver:
-    """A hand-over that is under way, as a job of the worklist or a part of one.
+    """A hand-over in progress, as a job of the worklist or a part of one.
 
-    `batch` of the journal makes it safe, or 0 if nothing has to be.
+    `batch` is the journal's batch that makes it durable, or 0 if nothing has to be written.
 
-    `refused` are the places of messages that a queue would not take, or failed to take.
+    `refused` has the positions of messages that a queue refused, or failed to accept.
     """
 
     def __init__(self, broker: Broker, messages: Sequence[Message], queues: Sequence[Queue], *, is_timed: bool) -> None:
@@ -47,18 +46,18 @@ class HandOver:
         self._queues = queues
         self._is_timed = is_timed
         self._at = 0
-        self._number_after = self._journal_batch = -1       # as they were after the last piece
+        self._number_after = self._journal_batch = -1       # the values after the last piece
         self._waiters = Waiters(broker.worklist)
         self.call = self._waiters.call      # calls back when it is done
 
     @property
     def first_number(self) -> int:
-        """Return the number that the first of its messages has in the last queue."""
+        """The number that the first message has in the last queue."""
         return self._messages[0].number
 
     @property
     def last_number(self) -> int:
-        """Return the number that the last of its messages has in the last queue."""
+        """The number that the last message has in the last queue."""
         return self._messages[-1].number
 
     @property
@@ -85,7 +84,7 @@ class HandOver:
                 self._waiters.release()
 
     def _renumber(self, queues: Sequence[Queue]) -> None:
-        """Give the messages new numbers, where those that they have may be too low by now."""
+        """Assign new numbers to the messages, if the old ones may be too low by now."""
         broker = self._broker
         number = broker.next_message_number
         if number == self._number_after and broker.journal.batch == self._journal_batch:
@@ -94,7 +93,7 @@ class HandOver:
             Message(new, message.route, message.facts, message.content, message.body_size)
             for new, message in enumerate(self._messages, number)]
         broker.next_message_number = number + self.count
-        # As many as have their turn before the next renumbering, about, and in any case more than one.
+        # About as many as are served before the next renumbering, and at least two.
         durable = sum([queue.definition.durable for queue in queues])
         for message in self._messages:
             message.holders = max(2, durable * SLICE // PIECE) if message.facts.persistent else 0

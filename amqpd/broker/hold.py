@@ -1,7 +1,7 @@
-"""Who keeps the journal's batch that fills: what is to be on disk as a whole takes more than one turn to record.
+"""The hold on the journal's current batch, for a job that records in several turns what must be on disk as a whole.
 
-While it is kept, nothing is written, and all confirms wait. So each batch is kept once at most, by one at a time, and
-only while there is nothing to wait for: whoever comes too late waits for the next batch.
+During a hold nothing is written, and all confirms wait. So each batch is held at most once, by one job at a time, and
+only while the job can go on: a job that comes too late waits for the next batch.
 """
 
 from __future__ import annotations
@@ -10,32 +10,32 @@ from collections.abc import Callable
 
 
 class Hold:
-    """The hold on the batch that fills; `is_on` while somebody has it."""
+    """The hold on the current batch; `is_on` while a job has it."""
 
     __slots__ = ("is_on", "_is_used", "_calls")
 
     def __init__(self) -> None:
         self.is_on = False
-        self._is_used = False           # of the batch that fills
+        self._is_used = False           # for the current batch
         self._calls: list[Callable[[], None]] = []
 
     def begin(self) -> bool:
-        """Keep the batch from being taken until `end`. Return False where somebody keeps it, or has kept it before."""
+        """Keep the batch from being taken until `end`. Return False if it is held, or has been held before."""
         if self._is_used:
             return False
         self.is_on = self._is_used = True
         return True
 
     def end(self) -> None:
-        """Let the batch be taken."""
+        """Release the batch."""
         self.is_on = False
 
     def call(self, go_on: Callable[[], None]) -> None:
-        """Call back, once, when another batch fills, or this one has come out empty."""
+        """Call back, once, when another batch is current, or this one has turned out empty."""
         self._calls.append(go_on)
 
     def taken(self) -> None:
-        """Note that another batch fills, or that there was nothing to be written."""
+        """Record that another batch is current, or that there was nothing to write."""
         self._is_used = False
         calls, self._calls = self._calls, []
         for go_on in calls:
@@ -43,7 +43,7 @@ class Hold:
 
 
 class NoHold(Hold):
-    """The hold of those who write nothing: everybody has it who asks."""
+    """The hold where nothing is written: it is always granted."""
 
     def begin(self) -> bool:
         """See `Hold`."""

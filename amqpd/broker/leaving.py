@@ -1,14 +1,14 @@
-"""Remove the bindings of exchanges and queues that have been deleted, in pieces.
+"""Remove the bindings of deleted exchanges and queues, in slices.
 
-What leaves is gone for everybody: it is found by its name no longer, and leads nowhere. Until its bindings have gone
-nothing of the same name is declared; whoever wants to waits, and so does whoever deleted it. They hear of that one
-alone: very many may wait while very many leave.
+A deleted object cannot be found by its name any more, and routes nothing. Until its bindings have been removed, a
+declaration of the same name waits, and so does the client that deleted it. Each waits for this one object only: very
+many clients may wait while very many objects are removed.
 
-The record of the deletion comes before those of the bindings, so a crash finds all of them, or none that counts: while
-more than one piece is left, the journal is told, and then a start removes the bindings that have lost an end. That
-takes none of another queue or exchange, since none of the same name can be declared meanwhile.
+The record of the deletion comes before those of the bindings. While bindings are left after a slice, the journal is
+told. After a crash, the next start then removes the bindings that have lost an end. These never belong to another queue
+or exchange, since none of the same name can be declared meanwhile.
 
-Each takes one piece at once, so that nearly all leave at once.
+The first slice is done at once, and nearly every object needs only one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from amqpd.broker.worklist import PIECE, Waiters, Worklist
 
 
 class _Part(NamedTuple):
-    """An exchange or queue that leaves; `among` are those of its kind that do, by name."""
+    """An exchange or queue that is being removed; `among` is all that are, of its kind, by name."""
 
     leaves: Exchange | Queue
     take_apart: Iterator[int]
@@ -32,15 +32,15 @@ class _Part(NamedTuple):
 
     @property
     def is_durable(self) -> bool:
-        """Return whether its bindings are in the journal."""
+        """Whether its bindings are in the journal."""
         return self.leaves.definition.durable
 
 
 class Leaving:
-    """Take apart what leaves one vhost, in order, as a job of the worklist. `exchanges` and `queues` are by name.
+    """The removal of objects of one vhost, in order, as a job of the worklist. `exchanges` and `queues` are by name.
 
-    `take_apart` takes away one binding before each time it yields the steps of that. `note_unfinished` is told when
-    bindings of something durable are left after a piece, and when they no longer are.
+    `take_apart` removes one binding, then yields the steps of that. `note_unfinished` is called when bindings of a
+    durable object are left after a slice, and when none are left.
     """
 
     def __init__(self, worklist: Worklist, note_unfinished: Callable[[bool], None]) -> None:
@@ -50,8 +50,8 @@ class Leaving:
         self._parts: deque[_Part] = deque()
         self._is_working = False
         self._note_unfinished = note_unfinished
-        self._durable = 0                   # parts that are durable and not over
-        self._is_unfinished = False         # as it was noted last
+        self._durable = 0                   # number of parts that are durable and not finished
+        self._is_unfinished = False         # as it was reported last
         self._waiters: dict[Exchange | Queue, Waiters] = {}
 
     @property
@@ -60,17 +60,17 @@ class Leaving:
         return bool(self._parts)
 
     def exchange(self, exchange: Exchange, take_apart: Iterator[int]) -> None:
-        """Let an exchange leave."""
+        """Begin to remove an exchange."""
         self.exchanges[exchange.name] = exchange
         self._begin(_Part(exchange, take_apart, self.exchanges))
 
     def queue(self, queue: Queue, take_apart: Iterator[int]) -> None:
-        """Let a queue leave."""
+        """Begin to remove a queue."""
         self.queues[queue.name] = queue
         self._begin(_Part(queue, take_apart, self.queues))
 
     def end(self) -> None:
-        """Take nothing apart any more: the vhost is gone."""
+        """Stop all removals: the vhost is deleted."""
         self._parts.clear()
         self._durable = 0
         self._note()
@@ -79,14 +79,14 @@ class Leaving:
         self._waiters.clear()
 
     def call_after(self, one: Exchange | Queue) -> Callable[[Callable[[], None]], None]:
-        """Return what takes the calls to be made once this one, which leaves, has left."""
+        """Return a function that registers calls to be made once this object has been removed."""
         return self._waiters.setdefault(one, Waiters(self._worklist)).call
 
     def _begin(self, part: _Part) -> None:
         self._parts.append(part)
         self._durable += part.is_durable
         if self._is_working:
-            return      # it leaves because of another one, as an exchange does with its last binding
+            return      # removed by another removal, as an exchange is with its last binding
         try:
             self.work()
         finally:
@@ -100,7 +100,7 @@ class Leaving:
         self._is_working = True
         try:
             while self._parts and effort.total < stop:
-                steps = self._take_one(self._parts[0])      # which may count others itself
+                steps = self._take_one(self._parts[0])      # counts some steps itself
                 effort.total += steps
         finally:
             self._is_working = False
@@ -113,14 +113,14 @@ class Leaving:
             self._note_unfinished(is_unfinished)
 
     def _take_one(self, part: _Part) -> int:
-        """Take one binding away, or come to the end; return the steps."""
+        """Remove one binding, or finish; return the steps."""
         is_over = True
         steps = BINDING_STEPS
         try:
             steps = next(part.take_apart)
             is_over = False
         except StopIteration:
-            self._durable -= part.is_durable     # not after an error: then the next start removes what is left
+            self._durable -= part.is_durable     # not after an error: then the next start removes the rest
         finally:
             if is_over:
                 self._parts.popleft()

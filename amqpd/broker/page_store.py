@@ -1,4 +1,4 @@
-"""The page store of a broker that keeps everything in memory: nothing ever goes there."""
+"""The page store of a broker without a store: nothing is ever paged out."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class MemoryPageStore:
         self.can_spill = False
 
     def call(self, reader: Reader) -> None:
-        """There is nothing to be read."""
+        """Do nothing: there is nothing to read."""
 
     def fetch(self, on_disk: OnDisk) -> list[Message]:
-        """There is nothing here."""
+        """Return nothing."""
         return []
 
     def spill(self, page: Page, run: Sequence[Message]) -> None:
-        """Nothing may go."""
+        """Do nothing: nothing is paged out."""

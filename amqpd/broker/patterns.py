@@ -1,14 +1,14 @@
-"""Regular expressions that users write, to be searched in names of at most 255 bytes, and never for long.
+"""Regular expressions of users, to be searched in names of at most 255 bytes, with a limit on the time.
 
-Python's `re` tries one way after the other in which a pattern could match, and there may be 2^255 of them. So
-before a pattern is used, the steps are counted that a search in any name can take at most, and where they are too
-many it is refused. Each part of a pattern gets two counts: the ways in which it can match from one place, after each
-of which what follows may have to be tried, and the steps of trying it in all of them.
+Python's `re` tries every way in which a pattern could match, and there may be 2^255 of them. So before a pattern is
+used, the most steps that a search in any name can take are counted, and a pattern with too many is refused. Each part
+of a pattern has two counts: the ways in which it can match from one position, since the rest may have to be tried after
+each of them, and the steps of trying all of them.
 
-Refused are some patterns that would be quick, such as `([a-z]+-)*`: that a hyphen ends each run of letters is more
-than is seen here. `([a-z]++-)*` says so itself.
+Some patterns are refused that would be fast, such as `([a-z]+-)*`: the count does not see that a hyphen ends each run
+of letters. `([a-z]++-)*` says so explicitly.
 
-Always true: a search in a name, with whatever `compile_pattern` returned, ends within about 50 ms.
+Always true: a search in a name, with any pattern that `compile_pattern` returns, ends within about 50 ms.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise, repeat, takewhile
 from math import comb
-from re import _constants as ops, _parser  # type: ignore[attr-defined]  # else nothing tells the parts of a pattern
+from re import _constants as ops, _parser  # type: ignore[attr-defined]  # no public module has the parser
 from typing import Any
 
 LONGEST_NAME = 255          # bytes, so that many characters at most
 LONGEST_PATTERN = 1_024     # bytes
-MOST_STEPS = 20_000_000     # of 2 to 20 ns; those that take longer are counted too high
+MOST_STEPS = 20_000_000     # of 2 to 20 ns; slower ones are counted several times
 
-_MOST_COUNTED = 16          # more repetitions than that count as any number of them
+_MOST_COUNTED = 16          # more repetitions count as any number of them
 _SINGLE = (ops.LITERAL, ops.NOT_LITERAL, ops.ANY, ops.IN)
 _BEGINNINGS = ((ops.AT, ops.AT_BEGINNING), (ops.AT, ops.AT_BEGINNING_STRING))
 
-# How many, as the factor for each degree: k repetitions in a row can share a name in C(255 + k, k) ways.
+# The factor for each degree: k repetitions in a row can divide a name in C(255 + k, k) ways.
 _Count = Counter[int]
 _ONE = _Count({0: 1})
 _ANY_NUMBER = _Count({1: 1})
 
 
 class PatternError(ValueError):
-    """Why a pattern cannot be used, in a few words."""
+    """A pattern that cannot be used; the text is the reason, in a few words."""
 
 
 def compile_pattern(text: str) -> re.Pattern[str]:
-    """A pattern that may be searched in names. Raises PatternError."""
+    """Compile a pattern that may be searched in names. Raises PatternError."""
     if len(text.encode()) > LONGEST_PATTERN:
         raise PatternError(f"longer than {LONGEST_PATTERN} bytes")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")      # of what means something else elsewhere, such as [[:alpha:]]
+            warnings.simplefilter("error")      # on syntax that other engines understand otherwise, such as [[:alpha:]]
             compiled = re.compile(text)
             parsed = _parser.parse(text)
         _check_steps(list(parsed), is_multiline=bool(compiled.flags & re.MULTILINE))
@@ -66,7 +66,7 @@ def _check_steps(nodes: list[Any], *, is_multiline: bool) -> None:
 
 
 def _is_idle_at_the_end(node: Any) -> bool:
-    """Whether it matches at once whatever comes, as `.*` does, so that nothing before it is tried again."""
+    """Return whether a node matches at once in any text, as `.*` does, so that nothing before it is tried again."""
     operator, operand = node
     if operator not in (ops.MAX_REPEAT, ops.MIN_REPEAT):
         return False
@@ -75,13 +75,13 @@ def _is_idle_at_the_end(node: Any) -> bool:
 
 
 def _count(nodes: Iterable[Any]) -> tuple[_Count, _Count]:
-    """The ways in which nodes in a row can match, and the steps of trying them all. Raises PatternError."""
+    """Return the ways in which nodes in a row can match, and the steps of trying them all. Raises PatternError."""
     ways, steps = _ONE, _Count()
-    run: set[str] = set()       # the characters of a literal text so far
+    run: set[str] = set()       # the characters of the current literal text
     for operator, operand in nodes:
         if operator is ops.LITERAL:
             character = _folded(operand)
-            # As long as its characters differ, a text that fits far at one place does not at the next ones.
+            # If its characters differ, a text that matches far at one position does not match at the next ones.
             if not run or character in run:
                 steps = steps + ways
             run.add(character)
@@ -122,13 +122,13 @@ def _count_branches(branches: Sequence[Any]) -> tuple[_Count, _Count]:
 
 
 def _exclude_each_other(branches: Sequence[Any]) -> bool:
-    """Whether at any place one of them at most can match, as they begin with different texts."""
+    """Return whether at most one branch can match at any position, since they begin with different texts."""
     beginnings = sorted(map(_beginning, branches))
     return not any(after.startswith(before) for before, after in pairwise(beginnings))
 
 
 def _beginning(nodes: Sequence[Any]) -> str:
-    """The text that is there whenever these match, whatever the case. Beyond ASCII the cases are not that simple."""
+    """Return the text with which every match begins, in any case. Beyond ASCII, cases are not that simple."""
     literals = takewhile(lambda node: node[0] is ops.LITERAL and node[1] < 128, nodes)
     return "".join([_folded(character) for _, character in literals])
 
@@ -151,7 +151,7 @@ def _count_repeat(least: int, most: int, nodes: Sequence[Any]) -> tuple[_Count, 
 
 
 def _times(some: _Count, others: _Count) -> _Count:
-    """The product. Raises PatternError where it is more than may be."""
+    """Return the product. Raises PatternError if it is over the limit."""
     product = _Count()
     for degree, factor in some.items():
         for other_degree, other_factor in others.items():

@@ -1,15 +1,15 @@
-"""Policies: what one may say, with RabbitMQ's texts where it may not, and which of them a queue or exchange gets.
+"""Policies: check them, with RabbitMQ's error texts, and find those that match a queue or exchange.
 
-Owns the policies of a vhost, its users' and the operator's own: two sorts that are matched apart. How they combine
-with arguments is for `rules`; what happens when one is set, for `vhost`. Keys that mean nothing here (mirrors,
-streams, where messages are kept) are checked and taken, so that what was written for RabbitMQ can be used.
+Owns the policies and the operator policies of a vhost, which are matched separately. `rules` combines them with
+arguments; `policy_followers` applies changes. Keys without a meaning here (mirrors, streams, location of messages) are
+checked and accepted, so that policies written for RabbitMQ can be used.
 
-Beyond RabbitMQ 3.10 these of 4.x are taken: the key `consumer-timeout`; `overflow` and `queue-version` for the
-operator; a negative `delivery-limit`, for none; `apply-to` one type of queues.
+Beyond RabbitMQ 3.10 these of 4.x are accepted: the key `consumer-timeout`; `overflow` and `queue-version` in operator
+policies; a negative `delivery-limit`, for none; `apply-to` with one type of queues.
 
 Always true between calls:
-- every pattern is one that `patterns` lets pass;
-- of each sort, the policies stand in the order in which they are tried: by priority, highest first, then by name.
+- every pattern is one that `patterns` accepts;
+- policies and operator policies are in the order in which they are tried: highest priority first, then by name.
 
 RabbitMQ docs/policies, docs/parameters, docs/ha.
 """
@@ -34,7 +34,7 @@ from amqpd.errors import AmqpException, ReplyCode
 HIGHEST_NUMBER = 1 << 53
 
 _EXCHANGE = "exchange"
-# What each `apply-to` means.
+# The types that each `apply-to` includes.
 _APPLY_TO: Mapping[str, Collection[str]] = {
     "all": (_EXCHANGE, CLASSIC, QUORUM),
     "queues": (CLASSIC, QUORUM),
@@ -45,7 +45,7 @@ _APPLY_TO: Mapping[str, Collection[str]] = {
 
 
 class InvalidPolicy(AmqpException):
-    """A policy that makes no sense. `faults` has a text for each thing that is wrong."""
+    """An invalid policy. `faults` has a text for each problem."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__(ReplyCode.PRECONDITION_FAILED, "; ".join(faults))
@@ -59,7 +59,7 @@ class NoSuchPolicy(AmqpException):
         super().__init__(ReplyCode.NOT_FOUND, f"no policy '{name}' in vhost '{vhost}'")
 
 
-# What the keys of a definition may have as values
+# The valid values of the keys of a definition
 
 class _Key(NamedTuple):
     allows: Callable[[Any], bool]
@@ -141,10 +141,10 @@ _USELESS: Mapping[str, Collection[str]] = {
 }
 
 
-# What a policy may say
+# The rules of one policy
 
 def check_policy(policy: PolicyDefinition) -> None:
-    """Refuse a policy that makes no sense, with all that is wrong, in RabbitMQ's order.
+    """Refuse an invalid policy, with all its problems, in RabbitMQ's order.
 
     Numbers have to be within 0 and 2^53, exchanges and routing keys within 255 bytes; RabbitMQ has no such limits.
 
@@ -155,7 +155,7 @@ def check_policy(policy: PolicyDefinition) -> None:
 
 
 def plain_policy_faults(policy: PolicyDefinition) -> list[str]:
-    """Return all that is wrong with a policy, each wrong value and unknown key, without RabbitMQ's Erlang terms."""
+    """Return all problems of a policy, each invalid value and unknown key, without RabbitMQ's Erlang terms."""
     keys, found = _keys(policy), list[str]()
     for key, value in policy.definition.items():
         if key not in keys:
@@ -187,7 +187,7 @@ def _faults(policy: PolicyDefinition, of_definition: str | None) -> list[str]:
 
 
 def _definition_fault(definition: Mapping[str, Any], keys: Mapping[str, _Key]) -> str | None:
-    """The first wrong value, else what is wrong between values, else all unknown keys."""
+    """Return the first invalid value, else a contradiction between values, else all unknown keys; None if valid."""
     if not definition:
         return "no policy provided"
     unknown = []
@@ -242,23 +242,23 @@ def _name_fault(name: str) -> str | None:
     return None if _is_short_text(name) else f"name should have at most {LONGEST_NAME} bytes"
 
 
-# Which one holds
+# Which policy applies
 
 class Applied(msgspec.Struct, frozen=True):
-    """The policies that hold for one queue or exchange: at most one of each sort."""
+    """The policy and the operator policy that apply to one queue or exchange."""
 
     policy: PolicyDefinition | None = None
     operator_policy: PolicyDefinition | None = None
 
     @property
     def definitions(self) -> tuple[PolicyRules | None, PolicyRules | None]:
-        """What each of them says."""
+        """The definition of each of them."""
         policy, operator_policy = self.policy, self.operator_policy
         return policy.definition if policy else None, operator_policy.definition if operator_policy else None
 
     @property
     def effective(self) -> dict[str, Any]:
-        """What they say together."""
+        """The merged definition of both."""
         return merge_policies(*self.definitions)
 
 
@@ -268,31 +268,31 @@ class _Candidate(NamedTuple):
 
 
 class Policies:
-    """The policies of a vhost. None of them knows the queues; `vhost` asks, and tells them."""
+    """The policies of a vhost. They do not know the queues; `policy_followers` applies them."""
 
     def __init__(self) -> None:
         self._of_users: list[_Candidate] = []
         self._of_operator: list[_Candidate] = []
 
     def listed(self, *, is_operator: bool) -> Iterator[PolicyDefinition]:
-        """Those of one sort, the lowest priority first, as RabbitMQ lists them."""
+        """Yield the users' policies or the operator policies, lowest priority first, as RabbitMQ lists them."""
         for candidate in reversed(self._of_sort(is_operator=is_operator)):
             yield candidate.definition
 
     @property
     def count(self) -> int:
-        """Return how many there are of both sorts."""
+        """The number of policies and operator policies."""
         return len(self._of_users) + len(self._of_operator)
 
     def set(self, definition: PolicyDefinition) -> None:
-        """Add a policy, in place of one of the same sort and name. Raises PatternError."""
+        """Add a policy, in place of one of the same kind and name. Raises PatternError."""
         added = _Candidate(definition, compile_pattern(definition.pattern))
         candidates = self._of_sort(is_operator=definition.is_operator)
         others = [other for other in candidates if other.definition.name != definition.name]
         candidates[:] = sorted([*others, added], key=_order)
 
     def clear(self, name: str, *, is_operator: bool) -> PolicyDefinition | None:
-        """Take a policy away and return it; None if there was none."""
+        """Remove a policy and return it; None if there was none."""
         candidates = self._of_sort(is_operator=is_operator)
         for candidate in candidates:
             if candidate.definition.name == name:
@@ -301,11 +301,11 @@ class Policies:
         return None
 
     def of_queue(self, queue: QueueDefinition) -> Applied:
-        """What holds for this queue: of each sort the first policy that finds its name and suits its type."""
+        """Return what applies to this queue: of each kind, the first policy that matches its name and type."""
         return self._of(type_of_queue(queue.arguments), queue.name)
 
     def of_exchange(self, name: str) -> Applied:
-        """What holds for the exchange of this name."""
+        """Return what applies to the exchange of this name."""
         return self._of(_EXCHANGE, name)
 
     def _of(self, kind: str, name: str) -> Applied:

@@ -1,7 +1,7 @@
-"""The policies of a vhost, and the exchanges and queues that follow them: each in its turn, in pieces.
+"""The policies of a vhost, and the exchanges and queues that follow them: they are updated one by one, in slices.
 
-What is declared while others still follow has been declared by the new policies. Where policies change again before all
-have followed, they begin anew. A queue that cannot follow does not keep the others from it.
+An object that is declared meanwhile has the new policies at once. If policies change again before all objects are
+updated, the update starts again. An error in one queue does not stop the update of the others.
 
 RabbitMQ docs/policies.
 """
@@ -21,11 +21,11 @@ from amqpd.broker.rules import QueueRules, queue_rules
 from amqpd.broker.step_job import Act, StepJob
 from amqpd.broker.worklist import Waiters, Worklist
 
-LOOK_STEPS = 10         # what it costs to find the rules of a queue or an exchange, beside a step for each policy
+LOOK_STEPS = 10         # the cost of finding the rules of a queue or an exchange, besides a step for each policy
 
 
 class PolicyFollowers:
-    """The policies of one vhost, and who follows them. `name` is the vhost's."""
+    """The policies of one vhost, and their application. `name` is the vhost's."""
 
     def __init__(
         self, name: str, exchanges: Mapping[str, Exchange], queues: Mapping[str, Queue], routing: Routing,
@@ -40,12 +40,12 @@ class PolicyFollowers:
         self._worklist = worklist
         self._job: StepJob | None = None
         self._waiters = Waiters(worklist)
-        self.call = self._waiters.call      # calls back when all have followed
+        self.call = self._waiters.call      # calls back when all objects are updated
 
     # Policies
 
     def set_policy(self, policy: PolicyDefinition) -> None:
-        """Set a policy, or an operator's, in place of one of this name; queues and exchanges follow.
+        """Set a policy or operator policy, in place of one of this name, and update queues and exchanges.
 
         Raises InvalidPolicy.
         """
@@ -56,7 +56,7 @@ class PolicyFollowers:
         self._follow()
 
     def clear_policy(self, name: str, *, is_operator: bool = False) -> None:
-        """Take a policy away, or an operator's; queues and exchanges follow. Raises NoSuchPolicy."""
+        """Delete a policy or operator policy, and update queues and exchanges. Raises NoSuchPolicy."""
         with self._changes:
             policy = self.policies.clear(name, is_operator=is_operator)
             if policy is not None:
@@ -66,7 +66,7 @@ class PolicyFollowers:
         self._follow()
 
     def restore(self, policy: PolicyDefinition) -> None:
-        """Set a policy that the store kept, at start."""
+        """Set a stored policy, at start."""
         self.policies.set(policy)
         self._follow()
         self.finish()
@@ -76,34 +76,34 @@ class PolicyFollowers:
         return queue_rules(queue.arguments, *self.policies.of_queue(queue).definitions)
 
     def apply_to_exchange(self, exchange: Exchange) -> None:
-        """Let an exchange follow the policies as they are now."""
+        """Apply the current policies to an exchange."""
         exchange.apply(self.policies.of_exchange(exchange.name).effective)
         self._routing.version += 1
 
     def apply_to_queue(self, queue: Queue) -> None:
-        """Let a queue follow the policies as they are now."""
+        """Apply the current policies to a queue."""
         if queue.deleted:
             return
         rules = self.rules_of(queue.definition)
         if rules != queue.rules:
             waiting = len(queue.ready)
             queue.apply(rules)
-            self._worklist.effort.total += waiting - len(queue.ready)    # those that were too many
+            self._worklist.effort.total += waiting - len(queue.ready)    # messages that were over the new limit
 
-    # Followers
+    # Updating
 
     @property
     def has_work(self) -> bool:
-        """Return whether some have not followed yet."""
+        """Whether some objects are not updated yet."""
         return self._job is not None and self._job.has_work
 
     def finish(self) -> None:
-        """Let all follow now, however long that takes: nobody is served yet."""
+        """Update all objects now, however long that takes: there are no clients yet."""
         while self._job is not None and self._job.has_work:
             self._job.work()
 
     def _follow(self) -> None:
-        """Let all follow: a piece of them at once, and the others from the worklist."""
+        """Update all objects: a slice of them at once, and the others from the worklist."""
         if self._job is not None:
             self._job.end()
         self._job = StepJob(self._acts(), self._worklist, begins_at_once=True)

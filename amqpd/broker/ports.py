@@ -1,7 +1,7 @@
-"""The doors out of the broker: what must outlive the process, where contents are that wait, where direct replies go.
+"""The ports of the broker: protocols for the journal, for paged-out messages, and for direct replies.
 
-The journal and the replies only append to something that `server/` empties later, so they never call back into the
-broker; the page store answers at once, or calls when it can. Where deliveries go is in `queue/consumer.py`.
+Journal and replies only append to something that `server/` empties later, so that they never call back into the broker.
+The page store answers at once, or calls when it can. The port for deliveries is in `queue/consumer.py`.
 """
 
 from __future__ import annotations
@@ -25,94 +25,94 @@ class StoredBody(Protocol):
         """Whether all of it has been written."""
 
     def call(self, go_on: Callable[[], None]) -> None:
-        """Call back, once, when it has been, or will not be."""
+        """Call back, once, when it has been written, or will not be."""
 
     def begin_publish(self, number: int) -> None:
-        """Let the message of this number have this body; it is published next."""
+        """Use this body for the message of this number, which is published next."""
 
     def end(self) -> None:
-        """Delete the body unless its message has been recorded: it has been published by now, or will not be."""
+        """Delete the body unless its message has been recorded by now."""
 
 
 class Journal(Protocol):
-    """What must outlive the process. Recording is instant; nothing is safe until its batch commits.
+    """The record of everything that must survive the process. Recording takes no time; a record is safe once committed.
 
-    Each method answers the number of the batch that the record joined; `server/committer.py` calls
-    `on_commit(number)` once that batch, and so every earlier one, is on disk. The number 0 means
-    "nothing to wait for". Only durable queues and persistent messages may be recorded.
+    Each method returns the number of the batch that the record joined. `server/committer.py` calls `on_commit(number)`
+    once that batch, and so every earlier one, is on disk. The number 0 means that there is nothing to wait for. Only
+    durable queues and persistent messages may be recorded.
     """
 
     @property
     def batch(self) -> int:
-        """The number of the batch that fills, or 0."""
+        """The number of the current batch, or 0."""
 
     @property
     def hold(self) -> Hold:
-        """What keeps it from being taken."""
+        """The hold that keeps the current batch from being taken."""
 
     def changed(self, change: Change) -> int:
         """Record a change of the definitions."""
 
     def unfinished(self, is_unfinished: bool) -> int:
-        """Record whether bindings are left in a vhost whose queue or exchange has been recorded as deleted.
+        """Record whether a vhost has bindings left of deleted queues or exchanges.
 
-        Each vhost says in turn that there are, and that there are no more.
+        Each vhost reports in turn that there are some, and that there are no more.
         """
 
     def published(
         self, queue: QueueDefinition, run: Sequence[Message], expiries: Mapping[int, int] | None = None
     ) -> int:
-        """Record that these persistent messages, whose numbers rise, are in this durable queue.
+        """Record that these persistent messages, with rising numbers, are in this durable queue.
 
-        `expiries` says when those of them that expire in it do, by message number, in milliseconds since 1970.
+        `expiries` has the expiries of those that expire in it, by message number, in milliseconds since 1970.
         """
 
     def write_body(self, message: Message) -> StoredBody | None:
         """Write the large body of this message, which is about to be published, before the message is recorded.
 
-        Others need not wait for it then. None where nothing is written.
+        So other clients need not wait for it. None if nothing is written.
         """
 
     def requeued(self, queue: QueueDefinition, counts: Mapping[int, int]) -> int:
-        """Record how often each of these messages, back in this queue, has been delivered, by message number.
+        """Record how often each of these requeued messages has been delivered, by message number.
 
-        A count takes the place of the one before, and is forgotten when the message is settled.
+        A count replaces the previous one, and is deleted when the message is settled.
         """
 
     def watermark_raised(self, queue: QueueDefinition, number: int) -> int:
-        """Record that messages of this durable queue, up to this number, may be handed out from now on."""
+        """Record that messages of this durable queue, up to this number, may be delivered from now on."""
 
     def settled(self, queue: QueueDefinition, numbers: Sequence[int], *, is_answered: bool = False) -> int:
         """Record that the messages of these numbers have left this queue for good.
 
-        Of a message whose publish is still in the batch that fills, nothing is written at all. With `is_answered` a
-        consumer has taken them over: their publishers may be told, whether they are on disk or not.
+        If the publish of a message is still in the current batch, nothing is written at all. With `is_answered` a
+        consumer has acked them: their publishers may get their confirms, even if the messages are not on disk.
         """
 
     def fail(self, error: Exception) -> None:
-        """Write nothing any more: by this mistake of ours, memory may differ from what was recorded.
+        """Write nothing more, since after this internal error memory may differ from what was recorded.
 
-        The first error counts. A record that raises does this by itself.
+        The first error counts. A record that raises calls this itself.
         """
 
 
 class Reader(Protocol):
-    """Who waits for the page store."""
+    """An object that waits for the page store."""
 
     def read_on(self) -> None:
-        """The page store is open."""
+        """Go on: the page store is open."""
 
 
 class PageStore(Protocol):
-    """Where the contents of waiting messages are that memory has no room for.
+    """The contents of waiting messages that memory has no room for.
 
-    `budget` is what memory has room for. `safe_number`: whatever was published durably with a number up to it, and
-    has not been settled, can be fetched.
+    `budget` is the limit of messages in memory. Every message that was published durably with a number up to
+    `safe_number`, and has not been settled, can be fetched.
     """
 
     @property
     def budget(self) -> Budget:
-        """Shared by all queues."""
+        """The budget that all queues share."""
 
     @property
     def safe_number(self) -> int:
@@ -120,7 +120,7 @@ class PageStore(Protocol):
 
     @property
     def taken_number(self) -> int:
-        """The highest number that has been taken to be committed: higher ones are in the batch that fills."""
+        """The highest number that has been taken to be committed: higher ones are in the current batch."""
 
     @property
     def committed_batch(self) -> int:
@@ -128,24 +128,24 @@ class PageStore(Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether anything can be fetched now: not while the store is being written."""
+        """Whether messages can be fetched now: not while the store is being written."""
 
     @property
     def can_spill(self) -> bool:
-        """Whether there is a disk for what the store does not keep."""
+        """Whether there is a disk for messages that the store does not keep."""
 
     def call(self, reader: Reader) -> None:
-        """Call its `read_on` when the page store is open, and not from within this call."""
+        """Call its `read_on` when the page store is open, but not from within this call."""
 
     def fetch(self, on_disk: OnDisk) -> list[Message]:
-        """Read these messages, in order. Those that are missing are damaged, and never to be had."""
+        """Read these messages, in order. Missing ones are damaged, and cannot be read later either."""
 
     def spill(self, page: Page, run: Sequence[Message]) -> None:
-        """Write down these messages of a page, which the store does not keep; then tell it that it may let go."""
+        """Write these messages of a page, which the store does not keep; then tell the page to drop its content."""
 
 
 class ReplySubscriber(Protocol):
     """A channel that waits for direct replies. RabbitMQ docs/direct-reply-to."""
 
     def deliver_reply(self, message: Message) -> None:
-        """Send a reply; it counts for no delivery tag and no prefetch."""
+        """Send a reply; it has no delivery tag and does not count for any prefetch."""

@@ -1,8 +1,8 @@
-"""Dead letters that wait since a queue that they are to go to has no room for them.
+"""Dead letters that wait because a target queue has no room for them.
 
-Owns those of one queue that were dropped for the same reason, by their numbers. They count for the memory that waiting
-messages may take, and go to disk as those do: the first of them is read again when it may be moved. Whether it may is
-not tried where nothing has changed: the queue that refused it is still full, and the routes are as they were.
+Owns the refused messages of one queue and one reason, by their numbers. They count for the memory of waiting messages,
+and are paged out as those are: the first one is read again when it may be moved. It is not tried again while nothing
+has changed: the queue that refused it is still full, and the routes are the same.
 
 RabbitMQ docs/quorum-queues (at-least-once dead lettering).
 """
@@ -38,7 +38,7 @@ class Refused:
             self._fifo, queue.records, page_store, queue.worklist.effort, partial(try_again, self),
             queue.dead_letters.lost)
         self._first_number = 0              # the lowest number when it was refused last
-        self._by: Sequence[Queue] = ()      # by these, at this version of the routes
+        self._by: Sequence[Queue] = ()      # the queues that refused it, at this version of the routes
         self._version = 0
         self._size = 0                      # of its body
 
@@ -60,17 +60,17 @@ class Refused:
         return self._fifo.first_number if page is None else page.first
 
     def is_pointless(self, version: int) -> bool:
-        """Return whether the first one would be refused again."""
+        """Return whether the first message would be refused again."""
         return self._first_number == self._next_number and version == self._version and any([
             not queue.deleted and not queue.limits.has_room_for(self._size) for queue in self._by])
 
     def take_first(self) -> Message | None:
-        """Take the first one out; None where it has to be read and cannot be now: then it is tried again later."""
+        """Take the first message; None if it has to be read and cannot be now: then it is tried again later."""
         taken = self._fifo.take(1, NO_LIMIT) if self._pager.load_next() else None
         return taken[0] if taken else None
 
     def end(self) -> None:
-        """Drop all: the queue is deleted, or they have been moved."""
+        """Drop all messages: the queue is deleted, or they have been moved."""
         self._pager.end()
         left = self._fifo.clear()
         worklist = self.queue.worklist

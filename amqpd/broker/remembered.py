@@ -1,13 +1,13 @@
-"""What is remembered of clients' repetitions so that the next one is a look-up, and how much memory that may take.
+"""Caches for what clients repeat, and the limit of their memory.
 
-Anything remembered can be found out anew. So it has no owner's limit of its own, but one for each connection and one
-for all of them: a connection that comes to its limit begins anew, and where all together come to theirs, the
-connections that began first forget what they have.
+Everything cached can be computed again. Each connection has a limit, and all connections together have one: a
+connection that reaches its limit clears its caches, and if all together reach theirs, the connections that began first
+lose their caches.
 
-Sizes are estimates, in bytes. A connection takes them from the common store in grants, so that remembering one thing
-more is mostly an addition.
+Sizes are estimates, in bytes. A connection gets memory from the common limit in grants, so that adding an entry is
+mostly an addition of two numbers.
 
-Always true between calls: a connection has been granted what it remembers, or more; all grants are within the limit.
+Always true between calls: the grant of a connection covers its caches; all grants together are within the limit.
 """
 
 from __future__ import annotations
@@ -16,38 +16,38 @@ from typing import Any, Generic, TypeVar
 
 from amqpd.broker.effort import Effort
 
-MOST = 1024 * 1024          # bytes a connection
+MOST = 1024 * 1024          # bytes for a connection
 MOST_OF_ALL = 32 * MOST
-LARGEST = MOST // 4         # of one thing; what is larger is not remembered
+LARGEST = MOST // 4         # for one entry; a larger one is not cached
 GRANT = 4096
-OCTETS_A_STEP = 2048        # that are forgotten
+OCTETS_A_STEP = 2048        # that are freed
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
 class CommonMemory:
-    """What all connections remember together."""
+    """The grants of all connections."""
 
     def __init__(self, effort: Effort) -> None:
         self.granted = 0
         self.effort = effort
-        self.memories: dict[Memory, None] = {}      # that have a grant, in the order in which they began
+        self.memories: dict[Memory, None] = {}      # with a grant, in the order in which they began
 
 
 class Memory:
-    """What one connection remembers, in any number of places."""
+    """The caches of one connection."""
 
     __slots__ = ("octets", "granted", "places", "_common")
 
     def __init__(self, common: CommonMemory) -> None:
         self.octets = 0
         self.granted = 0
-        self.places: set[Remembered[Any, Any]] = set()        # that are not empty
+        self.places: set[Remembered[Any, Any]] = set()        # caches that are not empty
         self._common = common
 
     def make_room(self, octets: int) -> None:
-        """Have so much more granted; what this connection remembers, or others do, is forgotten for it."""
+        """Get a grant of so much more; for that, clear the caches of this connection or of others."""
         common = self._common
         if self.octets + octets > MOST:
             self.clear()
@@ -62,7 +62,7 @@ class Memory:
         common.granted += more
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Clear all caches."""
         common = self._common
         common.effort.total += self.octets // OCTETS_A_STEP
         for place in [*self.places]:
@@ -73,7 +73,7 @@ class Memory:
 
 
 class Remembered(Generic[Key, Value]):
-    """One place where a connection remembers: `known` is for look-ups only."""
+    """One cache of a connection; `known` is for look-ups only."""
 
     __slots__ = ("known", "_octets", "_memory")
 
@@ -83,7 +83,7 @@ class Remembered(Generic[Key, Value]):
         self._memory = memory
 
     def keep(self, key: Key, value: Value, octets: int) -> None:
-        """Remember this, which is not known yet and takes about so much memory, unless it is too large."""
+        """Add an entry that is not there, of about this size, unless it is too large."""
         if octets > LARGEST:
             return
         memory = self._memory
@@ -95,7 +95,7 @@ class Remembered(Generic[Key, Value]):
         self.known[key] = value
 
     def clear(self) -> None:
-        """Forget what is kept here."""
+        """Clear this cache."""
         memory = self._memory
         memory.places.discard(self)
         memory.octets -= self._octets

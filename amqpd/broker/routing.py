@@ -1,11 +1,11 @@
 """The walk from an exchange to queues: through bindings, exchanges bound to exchanges, and alternate exchanges.
 
-One walk says where a message goes, and whether anything on its way reads the message's headers. It visits each
-exchange once, so a circle ends. RabbitMQ docs/ae, docs/e2e.
+One walk finds the destinations of a message, and whether any exchange on its way reads the message's headers. It visits
+each exchange once, so that a cycle ends. RabbitMQ docs/ae, docs/e2e.
 
-A walk can be long, and so it can stop: `step` goes on until the walk is done or the slice of work is spent. What
-other clients bind and unbind in the meantime is seen by the exchanges that the walk has not visited yet, and not by
-the others; `is_current` tells. The answer of one exchange to one routing key is cut only if it may take long.
+A walk can be long, so it can pause: `step` goes on until the walk is done or the slice is used up. If other clients
+bind or unbind in the meantime, exchanges that the walk has not visited yet use the new bindings, the others do not;
+`is_current` tells. The route of one exchange for one routing key is cut only if it may take long.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from amqpd.broker.effort import Effort
 from amqpd.broker.exchange import Destination, Exchange
 from amqpd.broker.queue.queue import Queue
 
-LONG_WALK = 10          # references from which on a walk is worth to be remembered
-FEWEST_GONE = 16        # queues and exchanges that are gone, for which walks are forgotten
-MOST_KNOWN = 200_000    # references to queues and exchanges that the walks remembered in a vhost may hold
+LONG_WALK = 10          # references from which on a walk is worth caching
+FEWEST_GONE = 16        # deleted queues and exchanges, for which the cache is cleared
+MOST_KNOWN = 200_000    # references to queues and exchanges in all cached walks of a vhost
 
 Headers = Mapping[str, Any]
 NO_HEADERS: Headers = {}
 
 
 class Walk:
-    """The way of one message, or of all that have these routing keys.
+    """The walk of one message, or of all messages with these routing keys.
 
-    `queues` are those that have been found, each once. With `needs_headers` there are none: no headers were given,
-    and an exchange on the way reads them. `reads_key` is whether another routing key might have led elsewhere.
+    `queues` are those found so far, each once. With `needs_headers` there are none: an exchange on the way reads
+    headers, and none were given. `reads_key` is whether another routing key might have had another result.
     """
 
     __slots__ = (
@@ -51,14 +51,14 @@ class Walk:
         self._reached: dict[Destination, int] = {start: 1}
         self._to_visit = [start]
         self._at = 0
-        self._pieces: Iterator[Mapping[Destination, int]] | None = None     # what the exchange at hand has to say
-        self._is_routed = False                             # whether it has led anywhere
+        self._pieces: Iterator[Mapping[Destination, int]] | None = None     # the results of the current exchange
+        self._is_routed = False                             # whether it has found any destination
         self._visited: list[tuple[Exchange, int]] = []      # with its changes when it was visited
-        self._exchanges_added: int | None = None            # how many, when an alternate was found missing
-        self._is_kept = is_kept                             # to be remembered when it is done
+        self._exchanges_added: int | None = None            # the number of exchanges, when an alternate was missing
+        self._is_kept = is_kept                             # whether to cache it when it is done
 
     def step(self, effort: Effort) -> bool:
-        """Walk on until the slice is spent, but one piece at least; return whether the walk is done."""
+        """Walk on until the slice is used up, at least one piece; return whether the walk is done."""
         has_begun = False
         while self._pieces is not None or self._at < len(self._to_visit):
             if has_begun and effort.is_spent:
@@ -73,7 +73,7 @@ class Walk:
         return True
 
     def _visit(self) -> int:
-        """Ask the next exchange, or begin to ask it if that may take long; return the steps."""
+        """Route by the next exchange, or begin to if that may take long; return the steps."""
         source = self._to_visit[self._at]
         self._at += 1
         self._visited.append((source, source.changes))
@@ -96,7 +96,7 @@ class Walk:
         return 1 + source.steps + self._turn_to_alternate(source)
 
     def _take_piece(self, pieces: Iterator[Mapping[Destination, int]]) -> int:
-        """Take one piece of what the exchange at hand has to say to many keys; return the steps."""
+        """Take one piece of the current exchange's results for many keys; return the steps."""
         source = self._to_visit[self._at - 1]
         found = next(pieces, None)
         if found is None:
@@ -108,7 +108,7 @@ class Walk:
         return 1 + source.steps + self._reach(found)
 
     def _turn_to_alternate(self, source: Exchange) -> int:
-        """Go on to the alternate of an exchange that has led nowhere; return the steps."""
+        """Go on to the alternate of an exchange that found no destination; return the steps."""
         if source.alternate is None:
             return 0
         alternate = self._routing.exchanges.get(source.alternate)
@@ -118,7 +118,7 @@ class Walk:
         return self._reach({alternate: 1})
 
     def _reach(self, found: Mapping[Destination, int]) -> int:
-        """Add destinations to those that have been reached; return the steps, which are fewer for known ones."""
+        """Add destinations to those found so far; return the steps, which are fewer for known ones."""
         reached = self._reached
         known = len(reached)
         reached.update(found)
@@ -133,30 +133,30 @@ class Walk:
 
     @property
     def start(self) -> tuple[Exchange, str]:
-        """Return the exchange that the walk begins at, and the first routing key."""
+        """The exchange at which the walk begins, and the first routing key."""
         return self._to_visit[0], self._key
 
     @property
     def size(self) -> int:
-        """Return how many references it holds once it is done."""
+        """The number of references that it holds once it is done."""
         return len(self.queues) + 2 * len(self._visited)
 
     @property
     def is_current(self) -> bool:
-        """Return whether the same walk, begun now, would find the same."""
+        """Whether the same walk, begun now, would have the same result."""
         if self._exchanges_added is not None and self._exchanges_added != self._routing.exchanges_added:
             return False
         return all([exchange.changes == changes for exchange, changes in self._visited])
 
     def mark_remembered(self) -> None:
-        """Mark all that this walk holds on to."""
+        """Mark everything that this walk refers to."""
         for queue in self.queues:
             queue.is_remembered = True
         for exchange, _ in self._visited:
             exchange.is_remembered = True
 
     def let_go(self) -> None:
-        """Drop what only a walk that is not done needs."""
+        """Drop what only an unfinished walk needs."""
         self._reached = {}
         self._to_visit = self._to_visit[:1]
         self._at = 1
@@ -165,10 +165,10 @@ class Walk:
 class Routing:
     """The routes of one vhost. `exchanges_added` counts the exchanges that were ever added to it.
 
-    `version` has risen whenever what clients remember of an earlier walk, or of a right to publish, might be wrong now.
+    `version` rises whenever what sessions cache of an earlier walk, or of a right to publish, might be outdated.
 
-    Long walks are remembered, by exchange and routing key, or by exchange alone where the key plays no part. A walk
-    holds as long as none of the exchanges that it visited has changed, whatever else is declared in the vhost.
+    Long walks are cached by exchange and routing key, or by exchange alone if the key does not matter. A cached walk is
+    valid as long as none of the exchanges that it visited has changed, whatever else is declared in the vhost.
     """
 
     def __init__(self, exchanges: Mapping[str, Exchange], effort: Effort) -> None:
@@ -178,14 +178,14 @@ class Routing:
         self._effort = effort
         self._known: dict[tuple[Exchange, str | None], Walk] = {}
         self._known_size = 0
-        self._gone = 0          # queues and exchanges that are gone, and that walks were remembered with
+        self._gone = 0          # deleted queues and exchanges that cached walks refer to
 
     def walk(self, start: Exchange, keys: Collection[str], read_headers: Callable[[], Headers]) -> Walk:
-        """Return a walk from this exchange that has not begun; the headers are read when the first exchange asks."""
+        """Return a new walk from this exchange; the headers are read when the first exchange asks for them."""
         return Walk(self, start, keys, read_headers)
 
     def at_once(self, start: Exchange, key: str) -> list[Queue] | None:
-        """Return the few queues of a way that ends at its first exchange; None where it takes a walk to know."""
+        """Return the queues of a route that ends at its first exchange; None if a walk is needed."""
         if start.bound_exchanges or start.reads_headers or start.alternate is not None or start.is_large:
             return None
         found = start.route(key, NO_HEADERS)
@@ -195,7 +195,7 @@ class Routing:
         return [queue for queue in found if isinstance(queue, Queue) and not queue.deleted]
 
     def find(self, start: Exchange, keys: Collection[str]) -> Walk:
-        """Return a walk without headers: one that is known to be right, and done, or one that has not begun."""
+        """Return a walk without headers: a cached one that is valid and done, or a new one."""
         key = next(iter(keys)) if len(keys) == 1 else None
         if self._known and key is not None:
             known = self._known.get((start, None)) or self._known.get((start, key))
@@ -207,7 +207,7 @@ class Routing:
         return Walk(self, start, keys, None, is_kept=key is not None)
 
     def route(self, start: Exchange, keys: Collection[str], read_headers: Callable[[], Headers]) -> list[Queue]:
-        """Return the queues that a message reaches from here, each once, in one go."""
+        """Return the queues that a message reaches from here, each once, without a pause."""
         if len(keys) == 1:
             walk = self.find(start, keys)
             self._finish(walk)
@@ -222,7 +222,7 @@ class Routing:
             pass
 
     def remember(self, walk: Walk) -> None:
-        """Remember a walk that is done, if it was long."""
+        """Cache a finished walk, if it was long."""
         if walk.size < LONG_WALK:
             return
         walk.let_go()
@@ -233,13 +233,13 @@ class Routing:
         walk.mark_remembered()
 
     def gone(self, destination: Destination) -> None:
-        """Note that this queue or exchange is gone. All walks are forgotten once many are that they hold on to."""
+        """Note that this queue or exchange is deleted. The cache is cleared once it refers to many deleted ones."""
         self._gone += destination.is_remembered
         if self._gone > max(FEWEST_GONE, len(self._known) // 8):
             self.forget()
 
     def forget(self) -> None:
-        """Forget all walks: a queue that is gone is still bound."""
+        """Clear the cache: a deleted queue is still bound."""
         self._known.clear()
         self._known_size = self._gone = 0
 

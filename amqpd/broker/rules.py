@@ -1,7 +1,7 @@
-"""The rules that a queue or an exchange lives by: its arguments and the policies that match it, merged.
+"""The rules of a queue or an exchange: its arguments and the policies that match it, merged.
 
-Owns how these combine. What may be written into them is checked before, by `arguments` and `policy`; what a rule
-does is the queue's matter. Keys that mean nothing here are passed over.
+Owns how these are combined. `arguments` and `policy` have checked the values; the queue applies the rules. Unknown keys
+are ignored.
 
 RabbitMQ docs/policies, docs/ttl, docs/maxlength, docs/dlx, docs/quorum-queues.
 """
@@ -19,24 +19,24 @@ from amqpd.broker.definitions import Arguments
 DROP_HEAD, REJECT_PUBLISH, REJECT_PUBLISH_DLX = "drop-head", "reject-publish", "reject-publish-dlx"
 AT_LEAST_ONCE = "at-least-once"
 
-# Where two say something about these, the smaller number holds.
+# If several sources set one of these, the smaller number applies.
 _NUMBERS = frozenset((
     "message-ttl", "expires", "max-length", "max-length-bytes", "max-in-memory-length", "max-in-memory-bytes",
     "delivery-limit", "consumer-timeout",
 ))
-# Of these a quorum queue takes the policy's word before the argument's (RabbitMQ 3.10).
+# For these a quorum queue prefers the policy to the argument (RabbitMQ 3.10).
 _POLICY_FIRST = ("overflow", "expires")
 
 PolicyRules = Mapping[str, Any]
 
 
 class QueueRules(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds for one queue now; None where there is no such rule or limit.
+    """The rules of one queue; None stands for no such rule or limit.
 
     `message_ttl_ms`, `expires_ms` and `consumer_timeout_ms` are milliseconds; `max_length` counts ready messages,
     `max_length_bytes` the bytes of their bodies. `overflow` is "drop-head", "reject-publish" or
-    "reject-publish-dlx". `dead_letter_exchange` "" is the default exchange. With `max_priority` 0 priorities play
-    no part. With `is_at_least_once` a dead message stays until those made of it are safe.
+    "reject-publish-dlx". `dead_letter_exchange` "" is the default exchange. `max_priority` 0 means no priorities. With
+    `is_at_least_once` a dead message stays in the queue until its copies are on disk.
     """
 
     message_ttl_ms: int | None = None
@@ -55,17 +55,17 @@ class QueueRules(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def shows_delivery_count(self) -> bool:
-        """Return whether what failed is delivered with `x-delivery-count`; RabbitMQ's classic queues never have it."""
+        """Whether failed messages are delivered with `x-delivery-count`; on RabbitMQ's classic queues they are not."""
         return self.is_quorum or self.delivery_limit is not None
 
 
 def queue_rules(
     arguments: Arguments, policy: PolicyRules | None = None, operator_policy: PolicyRules | None = None
 ) -> QueueRules:
-    """The rules of a queue with these arguments, under the definitions of the policies that match it.
+    """Return the rules of a queue with these arguments and matching policies.
 
-    Of numbers the smallest holds, a negative one being none; in all else the argument goes before the policy, but
-    for `_POLICY_FIRST`. Dead letters are sure only where publishes are refused too, as in RabbitMQ.
+    Of numbers the smallest applies, a negative one standing for none; for all other keys the argument comes before the
+    policy, except `_POLICY_FIRST`. At-least-once dead-lettering needs refused publishes, as in RabbitMQ.
     """
     is_quorum = type_of_queue(arguments) == QUORUM
     ruling = merge_policies(policy, operator_policy)
@@ -75,7 +75,7 @@ def queue_rules(
         holds |= {key: ruling[key] for key in _POLICY_FIRST if key in ruling}
     overflow = holds.get("overflow", DROP_HEAD)
     if is_quorum and overflow == REJECT_PUBLISH_DLX:
-        overflow = DROP_HEAD        # such a queue does not know that one, so it is as if nothing was said
+        overflow = DROP_HEAD        # this queue type does not know the value, so it is ignored
     exchange = holds.get("dead-letter-exchange")
     is_sure = is_quorum and overflow == REJECT_PUBLISH and holds.get("dead-letter-strategy") == AT_LEAST_ONCE
     delivery_limit = holds.get("delivery-limit", -1)
@@ -97,16 +97,16 @@ def queue_rules(
 
 
 def alternate_exchange(arguments: Arguments, policy: PolicyRules | None = None) -> str | None:
-    """Return where an exchange sends what it cannot route: by its argument, else by its policy. RabbitMQ docs/ae.
+    """Return the alternate exchange of an exchange: from its argument, else from its policy. RabbitMQ docs/ae.
 
-    None is "" too: the default exchange, to which nothing is bound, routes nothing of another exchange.
+    None for "" too: the default exchange, to which nothing is bound, routes no messages of another exchange.
     """
     found: str | None = arguments.get(ALTERNATE_EXCHANGE, (policy or {}).get(ALTERNATE_EXCHANGE))
     return found or None
 
 
 def merge_policies(policy: PolicyRules | None, operator_policy: PolicyRules | None) -> dict[str, Any]:
-    """What a policy and an operator's policy say together, by key; the operator has the last word.
+    """Return a policy and an operator policy merged, by key; the operator policy has priority.
 
     RabbitMQ docs/policies (operator policies).
     """
@@ -114,7 +114,7 @@ def merge_policies(policy: PolicyRules | None, operator_policy: PolicyRules | No
 
 
 def _merge(weaker: PolicyRules, stronger: PolicyRules) -> dict[str, Any]:
-    """What either says; where both do, the smaller number, or else the word of the stronger."""
+    """Return both merged: for a key of both, the smaller number, or else the value of the stronger."""
     merged = {**weaker, **stronger}
     for key in _NUMBERS & weaker.keys() & stronger.keys():
         merged[key] = _smaller(weaker[key], stronger[key])
@@ -122,5 +122,5 @@ def _merge(weaker: PolicyRules, stronger: PolicyRules) -> dict[str, Any]:
 
 
 def _smaller(one: int, other: int) -> int:
-    """A negative number is no limit at all."""
+    """Return the smaller limit; a negative number stands for no limit."""
     return max(one, other) if one < 0 or other < 0 else min(one, other)

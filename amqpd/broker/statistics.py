@@ -1,6 +1,6 @@
-"""What is told of connections, channels and queues: records of one moment, which never change.
+"""Statistics of connections, channels and queues: records of one moment, which never change.
 
-Whoever lists them gives the names and the shape (`management/listings.py`).
+`management/listings.py` gives them RabbitMQ's names and shapes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 
 
 class QueueStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """Messages of a queue now, and counts since it was made or the broker started; bytes are of bodies."""
+    """Messages of a queue now, and counts since it was created or the broker started; bytes are of bodies."""
 
     ready: int
     ready_bytes: int
@@ -23,20 +23,20 @@ class QueueStatistics(msgspec.Struct, frozen=True, kw_only=True):
     delivered: int
     got: int                # by basic.get
     redelivered: int
-    settled: int            # gone for good, for whatever cause
+    settled: int            # removed for good, for any reason
     acked: int
     purged: int
-    expired: int            # this and the next three: dropped, and dead-lettered where the rules say so
+    expired: int            # this and the next three: dropped, and dead-lettered if the rules say so
     rejected: int
     over_length: int
     over_delivery_limit: int
-    dead_lettered: int      # whose copies are in other queues
+    dead_lettered: int      # copies are in other queues
 
 
 class ConnectionStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """A client's connection: who it is, what was agreed, and what has been read and written.
+    """A client's connection: client, negotiated values, and counts of what was read and written.
 
-    `user` and `vhost` are empty before the client has logged in and opened one. `unsent_bytes` wait for the client.
+    `user` and `vhost` are empty before the login and connection.open. `unsent_bytes` are in the output buffer.
     """
 
     name: str
@@ -62,7 +62,7 @@ class ConnectionStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChannelStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """One channel of a connection; `uncommitted` publishes and acks are those of a transaction."""
+    """A channel of a connection; `uncommitted` publishes and acks are those of a transaction."""
 
     name: str
     number: int

@@ -1,7 +1,7 @@
-"""A job of the worklist that does one act after the other, some in each piece.
+"""A job of the worklist that carries out a list of acts, some in each slice.
 
-What it is given is an iterator of acts: about how many steps an act takes (`broker/effort.py`), and the act itself. An
-act that fails is logged, and does not keep the others from being done. An iterator that fails has no more acts.
+Its acts come from an iterator: about how many steps an act takes (`broker/effort.py`), and the act itself. An act that
+fails is logged, and the others are carried out. An iterator that fails has no more acts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Act = tuple[int, Callable[[], object]]
 
 
 class StepJob:
-    """Some acts. With `begins_at_once` the first piece is done before the job is on the worklist."""
+    """A list of acts. With `begins_at_once` the first slice is done before the job is on the worklist."""
 
     __slots__ = ("has_work", "call", "_acts", "_effort", "_waiters")
 
@@ -26,7 +26,7 @@ class StepJob:
         self._acts = acts
         self._effort = worklist.effort
         self._waiters = Waiters(worklist)
-        self.call = self._waiters.call      # calls back when all is done
+        self.call = self._waiters.call      # calls back when all acts are done
         if begins_at_once:
             self.work()
         if self.has_work:
@@ -41,13 +41,13 @@ class StepJob:
                 return
 
     def end(self) -> None:
-        """Do nothing more, and call those who wait."""
+        """Stop, and call the waiting ones."""
         self.has_work = False
         self._acts = iter(())
         self._waiters.release()
 
     def _do_next(self) -> bool:
-        """Return False once there is nothing more to do."""
+        """Carry out the next act; return False if there is none."""
         try:
             steps, act = next(self._acts, (0, None))
             if act is None:

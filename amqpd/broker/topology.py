@@ -1,13 +1,12 @@
-"""What is in a vhost: exchanges, queues, and the bindings between them.
+"""The topology of a vhost: exchanges, queues, and the bindings between them.
 
-Adds and removes them, in memory and in the journal. Who may do that, and when it is refused, is the matter of
-`broker/vhost.py`. What is removed is gone for everybody at once; its bindings are removed in pieces, see
-`broker/leaving.py`.
+Adds and removes them, in memory and in the journal. `broker/vhost.py` checks permissions and refuses. A removed object
+cannot be found any more at once; its bindings are removed in slices, see `broker/leaving.py`.
 
 Always true between calls:
-- both ends of a binding exist, unless one of them leaves;
-- what is durable, and a binding between durable ends, has been recorded in the journal;
-- `routing.version` has risen whenever an earlier answer of a walk might differ.
+- both ends of a binding exist, unless one of them is being removed;
+- durable objects, and bindings between durable ends, have been recorded in the journal;
+- `routing.version` has risen whenever the result of an earlier walk might differ.
 
 Spec: §3.1; RabbitMQ docs/queues, docs/exchanges.
 """
@@ -29,7 +28,7 @@ from amqpd.broker.routing import Routing
 from amqpd.broker.step_job import Act, StepJob
 from amqpd.broker.worklist import Worklist, nothing
 
-END_STEPS = 25          # what it costs to end a queue, without what its messages cost
+END_STEPS = 25          # the cost of ending a queue, without its messages
 
 
 class Topology:
@@ -52,7 +51,7 @@ class Topology:
     # Exchanges
 
     def add_exchange(self, exchange: Exchange) -> None:
-        """Add an exchange; it is not recorded here."""
+        """Add an exchange, without recording it."""
         self._exchanges[exchange.name] = exchange
         self._routing.exchanges_added += 1
         self._routing.version += 1
@@ -73,7 +72,7 @@ class Topology:
             outgoing = [*exchange.bindings][::-1]
             while outgoing:
                 key = outgoing.pop()
-                if key in exchange.bindings:        # else the queue that it led to has gone meanwhile
+                if key in exchange.bindings:        # else the queue at the other end has been deleted meanwhile
                     self.remove_binding(exchange, key)
                 yield steps_to_remove(key)
             yield from self._remove_incoming("exchange", exchange.name)
@@ -81,7 +80,7 @@ class Topology:
     # Queues
 
     def add_queue(self, queue: Queue) -> None:
-        """Add a queue; it is not recorded here."""
+        """Add a queue, without recording it."""
         self._queues[queue.name] = queue
         self._exchanges[""].changes += 1
         if queue.owner is not None:
@@ -99,7 +98,7 @@ class Topology:
             self._exchanges[""].changes += 1
             self._routing.version += 1
             is_durable = queue.definition.durable
-            # So that nothing leads to it, before its bindings have gone.
+            # So that nothing is routed to it before its bindings are removed.
             queue.delete(is_still_stored=is_durable and self._dead_letters.has_dead_letters_of(queue))
             if is_durable and not queue.is_still_stored:
                 self._changes.record(Deleted(queue.definition))
@@ -112,7 +111,8 @@ class Topology:
     def _take_apart_queue(self, queue: Queue) -> Iterator[int]:
         with self._changes:
             if queue.is_still_stored:
-                # What was dropped before is moved before the deletion is recorded: no crash loses what was confirmed.
+                # Messages that died before are moved before the deletion is recorded: a crash loses no confirmed
+                # message.
                 yield from self._dead_letters.move_those_of(queue)
                 queue.records.close()
                 self._changes.record(Deleted(queue.definition))
@@ -125,7 +125,7 @@ class Topology:
             self._exclusive.pop(queue.owner, None)
 
     def leave(self, owner: object) -> Iterator[Act]:
-        """Go through what removes the exclusive queues of a connection, which ends, one at a time."""
+        """Yield the acts that remove the exclusive queues of a connection, one at a time."""
         for queue in [*self._exclusive.get(owner, ())]:
             yield REMOVE_STEPS, partial(self.remove_queue, queue)
 
@@ -139,19 +139,19 @@ class Topology:
     def add_binding(
         self, source: Exchange, key: BindingKey, binding: BindingDefinition, destination: Destination
     ) -> None:
-        """Add a binding; it is not recorded here."""
+        """Add a binding, without recording it."""
         self.bindings.add(source, key, binding, destination)
         self._routing.version += 1
 
     def bind(self, source: Exchange, key: BindingKey, binding: BindingDefinition, destination: Destination) -> None:
-        """Add a binding, and record it between durable ends."""
+        """Add a binding, and record it if both ends are durable."""
         with self._changes:
             self.add_binding(source, key, binding, destination)
             if _is_durable(source, destination):
                 self._changes.record(Defined(binding))
 
     def remove_binding(self, source: Exchange, key: BindingKey) -> None:
-        """Remove a binding, which is there, and an auto-delete source with its last one."""
+        """Remove an existing binding, and an auto-delete source with its last binding."""
         with self._changes:
             binding, destination = self.bindings.remove(source, key)
             self._routing.version += 1
@@ -172,9 +172,9 @@ class Topology:
     # The end
 
     def end(self) -> None:
-        """Let go of everything: the vhost has been deleted, and nobody finds it any more.
+        """Remove everything: the vhost is deleted, and cannot be found any more.
 
-        From now on its queues take, hand out and record nothing; they end, and bindings go, in pieces.
+        From now on its queues accept, deliver and record nothing; queues and bindings are freed in slices.
         """
         for queue in self._queues.values():
             queue.delete()
@@ -185,9 +185,9 @@ class Topology:
         StepJob(self._tear_down(exchanges), self._worklist)
 
     def _tear_down(self, exchanges: list[Exchange]) -> Iterator[Act]:
-        """Go through what is left of a deleted vhost, so that to free it holds up nobody: bindings, then queues.
+        """Yield the acts that free the rest of a deleted vhost: bindings, then queues.
 
-        A vhost of the same name may be there again: nothing is looked up by name, and nothing is recorded.
+        A new vhost may have the same name: nothing is looked up by name, and nothing is recorded.
         """
         while exchanges:
             exchange = exchanges.pop()
@@ -197,7 +197,7 @@ class Topology:
                 key = keys.pop()
                 yield steps_to_remove(key), partial(self.bindings.remove, exchange, key)
         while self._queues:
-            _, queue = self._queues.popitem()   # sessions that close still have the vhost, but not its queues any more
+            _, queue = self._queues.popitem()   # closing sessions still have the vhost, but no longer its queues
             yield END_STEPS, queue.end
 
     def check(self) -> None:

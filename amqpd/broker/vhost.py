@@ -1,8 +1,7 @@
-"""A virtual host: who may declare, bind and delete what, in RabbitMQ's order of checks.
+"""A virtual host: the rules for declaring, binding and deleting, in RabbitMQ's order of checks.
 
-Nothing here answers a client: a refusal is raised, anything else is done. What there is in the vhost is in
-`broker/topology.py`, the walk from an exchange to queues in `broker/routing.py`, the policies in
-`broker/policy_followers.py`.
+Nothing here answers a client: methods raise a refusal, or do what was asked. `broker/topology.py` has the objects of
+the vhost, `broker/routing.py` the walk from an exchange to queues, `broker/policy_followers.py` the policies.
 
 Spec: §3.1; RabbitMQ docs/queues, docs/exchanges, docs/e2e, docs/ae, docs/access-control.
 """
@@ -63,12 +62,12 @@ PREDECLARED = {
 
 
 def generated_name(prefix: str) -> str:
-    """A name nobody can guess or has taken: the prefix and 22 URL-safe characters."""
+    """Return a name that is unused and cannot be guessed: the prefix and 22 URL-safe characters."""
     return prefix + base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
 
 
 class Vhost:
-    """One virtual host. `next_queue_number` gives numbers that are never used twice, restarts included."""
+    """One virtual host. `next_queue_number` returns numbers that are never used again, also after a restart."""
 
     def __init__(
         self, name: str, journal: Journal, next_queue_number: Callable[[], int],
@@ -103,14 +102,14 @@ class Vhost:
     # Looking up
 
     def exchange(self, name: str) -> Exchange:
-        """Raises ChannelException: NOT_FOUND."""
+        """Return the exchange of this name. Raises ChannelException: NOT_FOUND."""
         try:
             return self.exchanges[name]
         except KeyError:
             raise ChannelException(ReplyCode.NOT_FOUND, f"no {describe_exchange(name, self.name)}") from None
 
     def queue(self, name: str, owner: object | None) -> Queue:
-        """A queue that this connection may use. Raises ChannelException: NOT_FOUND, RESOURCE_LOCKED."""
+        """Return a queue that this connection may use. Raises ChannelException: NOT_FOUND, RESOURCE_LOCKED."""
         queue = self.queues.get(name)
         if queue is None:
             raise ChannelException(ReplyCode.NOT_FOUND, f"no {describe_queue(name, self.name)}")
@@ -126,17 +125,17 @@ class Vhost:
                 "the original declaration.")
 
     def bindings(self) -> Iterator[BindingDefinition]:
-        """Every binding but the default exchange's implicit ones."""
+        """Yield every binding except those of the default exchange."""
         yield from self.topology.bindings
 
     # Exchanges
 
     def declare_exchange(self, user: User, definition: ExchangeDefinition) -> None:
-        """Make the exchange, or find that the one that exists is equivalent. RabbitMQ docs/exchanges.
+        """Create the exchange, or check that the existing one is equivalent. RabbitMQ docs/exchanges.
 
         Raises ConnectionException: COMMAND_INVALID for an unknown type. ChannelException: ACCESS_REFUSED for the
-        default exchange, a reserved name or a missing permission; PRECONDITION_FAILED where it exists otherwise.
-        MessageNotLoaded while one of this name still leaves.
+        default exchange, a reserved name or a missing permission; PRECONDITION_FAILED if the existing one differs.
+        MessageNotLoaded while a deleted one of this name still has bindings.
         """
         name = definition.name
         exchange = Exchange(definition)
@@ -162,15 +161,18 @@ class Vhost:
                 self.changes.record(Defined(definition))
 
     def find_exchange(self, name: str) -> Exchange:
-        """What a passive declare asks. Raises ChannelException: NOT_FOUND, ACCESS_REFUSED for the default one."""
+        """Find an exchange for a passive declare.
+
+        Raises ChannelException: NOT_FOUND, or ACCESS_REFUSED for the default exchange.
+        """
         self._refuse_default(name)
         return self.exchange(name)
 
     def delete_exchange(self, user: User, name: str, *, if_unused: bool = False) -> None:
-        """Remove an exchange with its bindings; one that does not exist is fine.
+        """Delete an exchange with its bindings; a missing exchange is not an error.
 
-        Raises ChannelException: ACCESS_REFUSED; PRECONDITION_FAILED if it is to be unused and has bindings.
-        MessageNotLoaded while it leaves, which it does from now on.
+        Raises ChannelException: ACCESS_REFUSED; PRECONDITION_FAILED with `if_unused` if it has bindings.
+        MessageNotLoaded while its bindings are being removed, which begins with the first call.
         """
         self._refuse_default(name)
         user.require(self.name, "configure", "exchange", name)
@@ -198,10 +200,10 @@ class Vhost:
     # Queues
 
     def declare_queue(self, user: User, definition: QueueDefinition, owner: object) -> Queue:
-        """Make the queue, or find that the one that exists is equivalent; an empty name is given one.
+        """Create the queue, or check that the existing one is equivalent; replace an empty name by a generated one.
 
-        An exclusive queue is never durable: it ends with its connection. Raises ChannelException:
-        ACCESS_REFUSED, RESOURCE_LOCKED, PRECONDITION_FAILED. MessageNotLoaded while one of this name still leaves.
+        An exclusive queue is never durable: it ends with its connection. Raises ChannelException: ACCESS_REFUSED,
+        RESOURCE_LOCKED, PRECONDITION_FAILED. MessageNotLoaded while a deleted one of this name still has bindings.
         RabbitMQ docs/queues.
         """
         name = definition.name
@@ -241,10 +243,10 @@ class Vhost:
     def delete_queue(
         self, user: User, name: str, owner: object, *, if_unused: bool = False, if_empty: bool = False
     ) -> int:
-        """Remove a queue with its bindings and messages; says how many were ready, 0 if there is no such queue.
+        """Delete a queue with its bindings and messages; return how many were ready, 0 if there is no such queue.
 
-        Raises ChannelException: ACCESS_REFUSED, RESOURCE_LOCKED; PRECONDITION_FAILED where it is in use or not
-        empty and should be. Unacked messages do not count. Spec: queue.delete.
+        Raises ChannelException: ACCESS_REFUSED, RESOURCE_LOCKED; PRECONDITION_FAILED with `if_unused` or `if_empty` if
+        that does not hold. Unacked messages do not count for `if_empty`. Spec: queue.delete.
         """
         user.require(self.name, "configure", "queue", name)
         if name not in self.queues:
@@ -259,9 +261,9 @@ class Vhost:
         return count
 
     def purge_queue(self, user: User, name: str, owner: object) -> Purge:
-        """Drop the ready messages, how many the purge says. Raises ChannelException: ACCESS_REFUSED, NOT_FOUND, …
+        """Drop the ready messages; the purge has their number. Raises ChannelException: ACCESS_REFUSED, NOT_FOUND, …
 
-        Raises MessageNotLoaded while the queue is busy: what is on its way back to it is to be purged too.
+        Raises MessageNotLoaded while the queue is busy, since messages that are being requeued must be purged too.
         """
         user.require(self.name, "read", "queue", name)
         queue = self.queue(name, owner)
@@ -278,10 +280,10 @@ class Vhost:
     # Bindings
 
     def bind(self, user: User, binding: BindingDefinition, owner: object) -> None:
-        """Add a binding; the same one again is fine. RabbitMQ docs/e2e for exchanges bound to exchanges.
+        """Add a binding; an existing one is not an error. RabbitMQ docs/e2e for exchanges bound to exchanges.
 
         Raises ChannelException: ACCESS_REFUSED, NOT_FOUND for a missing end, RESOURCE_LOCKED,
-        PRECONDITION_FAILED for arguments the exchange type refuses.
+        PRECONDITION_FAILED for arguments that the exchange type refuses.
         """
         self._check_binding_rights(user, binding)
         source = self.exchange(binding.source)
@@ -291,7 +293,7 @@ class Vhost:
             self.topology.bind(source, key, binding, destination)
 
     def unbind(self, user: User, binding: BindingDefinition, owner: object) -> None:
-        """Remove a binding; one that is not there is fine, also where an end of it is missing.
+        """Remove a binding; a missing binding, or a missing end, is not an error.
 
         Raises ChannelException: ACCESS_REFUSED, RESOURCE_LOCKED.
         """
@@ -302,7 +304,7 @@ class Vhost:
             return
         leaving = self.leaving.queues if binding.destination_type == "queue" else self.leaving.exchanges
         if binding.destination in leaving:
-            return      # so does the binding
+            return      # and there is no binding either
         self._destination(binding, owner)
         self.topology.remove_binding(source, key)
 
@@ -318,10 +320,10 @@ class Vhost:
             return self.queue(binding.destination, owner)
         return self.exchange(binding.destination)
 
-    # What the store kept
+    # Restoring
 
     def restore(self, definitions: Iterable[Definition]) -> None:
-        """Build what was durable, at start; nothing is recorded again. Exchanges and queues before bindings."""
+        """Create the durable objects at start, without recording them again: exchanges and queues, then bindings."""
         for definition in definitions:
             if isinstance(definition, PolicyDefinition):
                 self.followers.restore(definition)

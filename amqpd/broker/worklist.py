@@ -1,11 +1,11 @@
-"""Work that takes long, worked off in pieces: dead letters to move, messages that expire, queues to trim.
+"""Long work in slices: dead letters to move, messages that expire, queues to trim.
 
-A job does a piece of its work when it is asked to, a few hundred steps at most, and says whether there is more. Jobs
-have their turn one after the other, so a long one does not hold up a short one, and all of them together have a slice
-of each turn of the event loop (`broker/effort.py`). The first piece of a new job is done at once: most jobs are small,
-and what a client causes is then done before the client is answered.
+A job does a slice of its work, a few hundred steps at most, and says whether there is more. Jobs take turns, so that a
+long one does not delay a short one, and all of them together have a slice of each turn of the event loop
+(`broker/effort.py`). The first slice of a new job is done at once: most jobs are small, and are then done before the
+client is answered.
 
-An exception in one piece ends that piece and nothing else: it is logged, and the job goes on if it has more to do.
+An exception in one slice ends only that slice: it is logged, and the job goes on if it has more to do.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from amqpd.broker.effort import Effort
 
 log = logging.getLogger("amqpd")
 
-PIECE = 500         # steps, about, that a job takes in one go
+PIECE = 500         # steps, about, in a slice of a job
 
 
 class Job(Protocol):
-    """Something that takes long."""
+    """A unit of long work."""
 
     def work(self) -> None:
-        """Do one piece."""
+        """Do one slice."""
 
     @property
     def has_work(self) -> bool:
-        """Return whether there is more to do."""
+        """Whether there is more to do."""
 
 
 def nothing() -> None:
-    """Do nothing: the call of those who are gone."""
+    """Do nothing; stands for a call that is no longer needed."""
 
 
 class Later:
-    """One call that is made in one of the next pieces, however often it is asked for."""
+    """A call that is made once in one of the next slices, however often it is requested."""
 
     __slots__ = ("has_work", "_worklist", "_call")
 
@@ -48,12 +48,12 @@ class Later:
         self._call = call
 
     def ask(self) -> None:
-        """Ask for the call."""
+        """Request the call."""
         self.has_work = True
         self._worklist.add(self)
 
     def cancel(self) -> None:
-        """Make the call no more, and forget whom it was for."""
+        """Cancel the call, and drop the reference to its function."""
         self._call = nothing
 
     def work(self) -> None:
@@ -63,7 +63,7 @@ class Later:
 
 
 class Waiters:
-    """Calls to be made once something has been worked off; they are made in a piece of their own."""
+    """Calls to be made when a job is done; they are made in a slice of their own."""
 
     __slots__ = ("_calls", "_worklist")
 
@@ -72,11 +72,11 @@ class Waiters:
         self._worklist = worklist
 
     def call(self, go_on: Callable[[], None]) -> None:
-        """Ask for this call."""
+        """Request this call."""
         self._calls.append(go_on)
 
     def release(self) -> None:
-        """It has been worked off."""
+        """Make the calls: the job is done."""
         if self._calls:
             Later(self._worklist, self._call_all).ask()
 
@@ -87,7 +87,7 @@ class Waiters:
 
 
 class Discard:
-    """Large collections that nobody needs any more: what they hold is freed in pieces. Small ones are freed at once."""
+    """Large unused collections, which are freed in slices; small ones are freed at once."""
 
     def __init__(self, worklist: Worklist, collections: Sequence[list[Any] | dict[Any, Any] | set[Any]]) -> None:
         self._worklist = worklist
@@ -124,30 +124,30 @@ class Worklist:
         self._known: set[Job] = set()
 
     def add(self, job: Job) -> None:
-        """Add a job that has work; one that is on the list stays where it is."""
+        """Add a job with work; a job that is on the list keeps its place."""
         if job not in self._known:
             self._known.add(job)
             self._new.append(job)
 
     @property
     def is_empty(self) -> bool:
-        """Return whether nothing is left to do."""
+        """Whether no job is left."""
         return not self._known
 
     @property
     def has_new(self) -> bool:
-        """Return whether a job has been added that has not done its first piece."""
+        """Whether a job has been added that has not done its first slice."""
         return bool(self._new)
 
     def work_on_new(self) -> None:
-        """Let new jobs do their first pieces, as far as the present slice goes."""
+        """Let new jobs do their first slices, within the current slice of the turn."""
         while self._new:
             self._work_on(self._new.popleft())
             if self.effort.is_spent:
                 return
 
     def work(self) -> None:
-        """Let all jobs work in turn, until nothing is left or the present slice is spent."""
+        """Let all jobs work in turn, until nothing is left or the current slice is used up."""
         self._jobs += self._new
         self._new.clear()
         while self._jobs:
@@ -171,7 +171,7 @@ class Worklist:
 
     def _work_on(self, job: Job) -> None:
         try:
-            if job.has_work:        # the queue it was for may have been deleted since it was added
+            if job.has_work:        # its queue may have been deleted since it was added
                 job.work()
         except Exception:
             log.exception("internal error in a job of the worklist")

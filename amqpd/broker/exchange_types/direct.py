@@ -1,4 +1,4 @@
-"""The direct exchange: a message goes where a binding key equals its routing key.
+"""The direct exchange: a message goes to every destination with a binding key equal to its routing key.
 
 Spec: §3.1.3.1.
 """
@@ -37,7 +37,7 @@ class DirectExchange(ExchangeType[Destination]):
         return self._by_key.get(routing_key, NOWHERE)
 
     def routes(self, routing_keys: Collection[str], headers: Mapping[str, Any]) -> Iterator[Mapping[Destination, int]]:
-        bound = self._by_key.keys() & routing_keys      # costs what the smaller of the two is
+        bound = self._by_key.keys() & routing_keys      # costs as much as the smaller of the two
         found: dict[Destination, int] = {}
         for key in bound:
             found.update(self._by_key[key])

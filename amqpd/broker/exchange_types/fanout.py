@@ -1,4 +1,4 @@
-"""The fanout exchange: a message goes wherever there is a binding.
+"""The fanout exchange: a message goes to every destination that is bound.
 
 Spec: §3.1.3.2.
 """

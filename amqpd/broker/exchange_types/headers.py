@@ -1,14 +1,14 @@
-"""The headers exchange: a binding's arguments are held against a message's headers, the routing key plays no part.
+"""The headers exchange: it compares the arguments of bindings with a message's headers and ignores the routing key.
 
-A binding asks for headers, each by value or, where its value is void, by presence; `x-match` says whether
-all must be there or any will do, and whether those named `x-…` count. What any one criterion opens is found from that
-criterion at once, however many bindings ask for it. Bindings that want several criteria, and the same ones, share a
-rule. It is listed under one of them only, that which the fewest bindings ask for, and held against the message when
-that one is met. So what a message costs is not what is bound. Where that may be much all the same, the search is cut,
-so that others have their turn; it looks at what is bound when it comes to it.
+A binding names headers, each with a value, or with a void value, which means presence; `x-match` says whether all of
+them must be there or any, and whether headers named `x-…` count. Bindings that a single criterion satisfies are found
+by one look-up, however many there are. Bindings with the same set of several criteria share a rule. A rule is listed
+under one of its criteria only, the one that the fewest bindings have, and is checked when a message has that one. So
+the cost of a message does not depend on the number of bindings. Where it may be high all the same, the search is cut
+into pieces, so that other clients are served; each piece sees the current bindings.
 
-Invariants: a rule is listed under one of its criteria exactly while some binding leads through it; `_asked` counts
-the bindings that ask for a criterion, `_names` those of all criteria of a header.
+Invariants: a rule is listed under one of its criteria exactly while a binding uses it; `_asked` counts the bindings
+with a criterion, `_names` those with any criterion of a header.
 
 Spec: §3.1.3.4; RabbitMQ docs/exchanges and, for what it compares, its `rabbit_exchange_type_headers`.
 """
@@ -32,12 +32,12 @@ _PRESENT = object()
 LARGE = 1_000               # steps that all rules may cost together, from which on searches are cut
 STEPS_A_PIECE = 500
 WHOLE = 1 << 62
-NAMES_A_STEP = 4            # what is met, criteria of a rule that are looked up, destinations that are added
+NAMES_A_STEP = 4            # matched criteria, criteria of a rule that are looked up, destinations that are added
 CRITERIA_A_STEP = 8
 DESTINATIONS_A_STEP = 64
 
 Criterion = tuple[str, Hashable]
-"""A header and the value it is to have, or `_PRESENT`."""
+"""A header and its required value, or `_PRESENT`."""
 Criteria = frozenset[Criterion]
 
 
@@ -48,11 +48,11 @@ class HeadersExchange(ExchangeType[Destination]):
     reads_headers = True
 
     def __init__(self) -> None:
-        self._size = 0          # steps that it costs to hold all bindings against a message, about
+        self._size = 0          # steps for checking all bindings against a message, about
         self._names: Destinations[str] = Destinations()
         self._asked: Destinations[Criterion] = Destinations()
-        self._always: Destinations[Destination] = Destinations()            # `all` of nothing
-        self._by_one: dict[Criterion, Destinations[Destination]] = {}       # what a criterion opens by itself
+        self._always: Destinations[Destination] = Destinations()            # bindings with `all` of nothing
+        self._by_one: dict[Criterion, Destinations[Destination]] = {}       # where one criterion is enough
         self._listed_under: dict[Criteria, Criterion] = {}
         self._rules: dict[Criterion, dict[Criteria, Destinations[Destination]]] = {}
 
@@ -129,7 +129,7 @@ class HeadersExchange(ExchangeType[Destination]):
         return self._search(headers, STEPS_A_PIECE)
 
     def _search(self, headers: Mapping[str, Any], most: int) -> Iterator[Mapping[Destination, int]]:
-        """Say where a message goes, in pieces of about this many steps, and one piece at least."""
+        """Yield the destinations of a message, in pieces of about this many steps, at least one."""
         met = self._met(headers)
         found: dict[Destination, int] = dict(self._always)
         steps = len(met) // NAMES_A_STEP + len(found) // DESTINATIONS_A_STEP
@@ -144,7 +144,7 @@ class HeadersExchange(ExchangeType[Destination]):
         yield found
 
     def _opened(self, met: set[Criterion]) -> Iterator[tuple[Mapping[Destination, int], int]]:
-        """Return what is opened by all that is met, each with the steps that it took; others may bind meanwhile."""
+        """Yield the destinations for all matched criteria, each with its steps; bindings may change meanwhile."""
         for criterion in met & self._by_one.keys():
             yield self._by_one.get(criterion, NOWHERE), 0
         for criterion in met & self._rules.keys():
@@ -152,7 +152,7 @@ class HeadersExchange(ExchangeType[Destination]):
                 yield destinations if criteria <= met else NOWHERE, _steps_to_hold(criteria)
 
     def _met(self, headers: Mapping[str, Any]) -> set[Criterion]:
-        """Return all that somebody may ask for and these headers meet."""
+        """Return the criteria of bindings that these headers match."""
         names: Iterable[str] = headers.keys() & self._names.keys()
         met: set[Criterion] = {(name, _comparable(headers[name])) for name in names}
         met.update((name, _PRESENT) for name in names)
@@ -160,14 +160,14 @@ class HeadersExchange(ExchangeType[Destination]):
 
 
 def _steps_to_hold(criteria: Criteria) -> int:
-    """Return what it costs to hold a rule against a message, about; see broker/effort.py."""
+    """Return the cost of checking a rule against a message, about; see broker/effort.py."""
     return 1 + len(criteria) // CRITERIA_A_STEP
 
 
 def _demand(arguments: Arguments) -> tuple[Criteria, bool]:
-    """Return what a binding asks for, and whether any of it is enough.
+    """Return the criteria of a binding, and whether one of them is enough.
 
-    `all` of nothing is met by every message, `any` of nothing by none.
+    `all` of nothing matches every message, `any` of nothing matches none.
     """
     way = arguments.get(X_MATCH, "all")
     with_x = way.endswith("-with-x")
@@ -180,9 +180,9 @@ def _demand(arguments: Arguments) -> tuple[Criteria, bool]:
 
 
 def _comparable(value: Value) -> Hashable:
-    """Equal for values that RabbitMQ calls equal: 1 and 1.0, a string and its bytes, but not 1 and true.
+    """Return a key, equal for values that RabbitMQ calls equal: 1 and 1.0, a string and its bytes, not 1 and true.
 
-    What stands in an array or a table also has to be of the same type, and in the same order.
+    Values in an array or a table also need the same type and the same order.
     """
     match value:
         case bool():

@@ -1,19 +1,19 @@
 """The topic exchange: binding keys are patterns of words, `*` for one word and `#` for any number of them.
 
-The binding keys form a trie in which a node has a label of one or more words, so that there are at most two nodes
-for a binding key that holds no `#`, however long it is. A `#` is a node by itself.
+The binding keys form a trie. A node has a label of one or more words, so that there are at most two nodes for a binding
+key without `#`, however long it is. A `#` is a node of its own.
 
-A routing key is matched as a finite automaton would do it. Above any `#` a node is reached at one place in the
-routing key. Below a `#` it is reached at all of its places at once: a set of places is an integer with a bit for each
-of them, and there are at most 129. So each node is visited once at most, no pattern, whatever its wildcards, makes the
-exchange try anything twice, and the cost does not grow with bindings that do not match.
+A routing key is matched like a finite automaton does. Above any `#`, a node is reached at one position in the routing
+key. Below a `#` it is reached at all of its positions at once: a set of positions is an integer with a bit for each of
+the at most 129 positions. So each node is visited at most once, no pattern makes the exchange repeat work, and bindings
+that do not match cost nothing.
 
-In a trie of very many nodes the search is cut, so that others have their turn. Where they bind or unbind meanwhile,
-nodes may have been split or joined: then the search begins anew, and if that happens too often it is not cut any more.
+In a trie of very many nodes the search is cut into pieces, so that other clients are served. If they bind or unbind
+meanwhile, nodes may have been split or joined: then the search starts again, and after some restarts it is not cut.
 
 Keys are split at each dot, and words may be empty: the empty key has no words, `.` has two empty ones.
 
-Invariants, asserted by `check`: each node but the root is on the way to a destination; a node without a destination
+Invariants, asserted by `check`: each node except the root leads to a destination; a node without a destination
 has several children, unless it or its child is a `#`; no wildcard follows a `#` (see `_canonical`).
 
 Spec: §3.1.3.3; RabbitMQ docs/exchanges.
@@ -28,17 +28,17 @@ from typing import Any, Generic
 from amqpd.broker.definitions import BindingDefinition
 from amqpd.broker.exchange_types import NOWHERE, Destination, Destinations, ExchangeType
 
-# No word holds a dot, so the `*` or `#` of a routing key, a word like any other, is never taken for one of these.
+# Words contain no dots, so that the `*` or `#` of a routing key, an ordinary word there, is never taken for a wildcard.
 ONE_WORD = ".*"
 ANY_WORDS = ".#"
 
 LARGE = 1_000       # nodes, from which on searches are cut
 NODES_A_PIECE = 250
-MOST_TRIES = 3      # of a search that is cut
-COLD = 2            # times as much as elsewhere a node costs where there are too many for the processor's cache
+MOST_TRIES = 3      # attempts of a search that is cut
+COLD = 2            # factor for the cost of a node if there are too many for the processor's cache
 
 _Words = tuple[str, ...]
-_Marks = dict[str, int]     # words, each with the places where it stands, as bits
+_Marks = dict[str, int]     # words, each with its positions as bits
 
 
 class TopicExchange(ExchangeType[Destination]):
@@ -57,7 +57,7 @@ class TopicExchange(ExchangeType[Destination]):
 
     @property
     def reads_key(self) -> bool:
-        """Return whether there is a binding by any key but `#`."""
+        """Whether there is a binding by another key than `#`."""
         return bool(self._root.destinations) or any(
             word != ANY_WORDS or node.children for word, node in self._root.children.items())
 
@@ -121,7 +121,7 @@ class TopicExchange(ExchangeType[Destination]):
         yield self.route(routing_key, headers)
 
     def _search(self, routing_key: str, found: dict[Destination, int]) -> Iterator[int]:
-        """Add where this key leads to what has been found; yield the steps of each piece after it."""
+        """Add the destinations of this key to `found`; yield the steps of each piece."""
         words = tuple(routing_key.split(".")) if routing_key else ()
         end = len(words)
         marks: _Marks = {}
@@ -162,10 +162,10 @@ class TopicExchange(ExchangeType[Destination]):
         self, words: _Words, marks: _Marks, below_any: list[tuple[_Node[Destination], int]],
         found: dict[Destination, int],
     ) -> Iterator[int]:
-        """Do as `_search` at and below nodes of a `#`; each comes with the place from which on it matches."""
+        """Do as `_search` at and below nodes of a `#`; each comes with the position from which on it matches."""
         end = 1 << len(words)
         everywhere = 2 * end - 1
-        tries = looks = 0       # of words that may lead on, and at words of labels
+        tries = looks = 0       # attempts of words that may lead on, and comparisons with words of labels
         to_visit = [(node, everywhere & -(1 << at)) for node, at in below_any]
         nodes = iter(to_visit)
         visited = 0
@@ -218,9 +218,9 @@ class TopicExchange(ExchangeType[Destination]):
 
 
 class _Node(Generic[Destination]):
-    """Where the words of a label lead; `destinations` are those of the binding keys that end here.
+    """A node of the trie. `destinations` are those of the binding keys that end here.
 
-    Of a label of several words, one at least being a `*`, `needed` has all words, each with its places.
+    If the label has several words, at least one of them a `*`, `needed` has all words with their positions.
     """
 
     __slots__ = ("label", "size", "needed", "children", "destinations")
@@ -231,14 +231,14 @@ class _Node(Generic[Destination]):
         self.relabel(label)
 
     def relabel(self, label: _Words) -> None:
-        """Lead here by these words from now on."""
+        """Change the label of this node."""
         self.label = label
         self.size = len(label)
         self.needed = _marks_of(label) if self.size > 1 and ONE_WORD in label else {}
 
 
 def _marks_of(words: _Words) -> _Marks:
-    """Return the different words of a routing key, each with the places where it stands; any stands at all of them."""
+    """Return the distinct words of a routing key, each with its positions; `*` stands at all of them."""
     marks = {ONE_WORD: (1 << len(words)) - 1}
     for at, word in enumerate(words):
         marks[word] = marks.get(word, 0) | 1 << at
@@ -246,7 +246,7 @@ def _marks_of(words: _Words) -> _Marks:
 
 
 def _fits(node: _Node[Any], marks: _Marks, at: int) -> bool:
-    """Return whether the words of a node's label stand at this place of a routing key that is long enough."""
+    """Return whether the words of a node's label stand at this position of a routing key that is long enough."""
     for word, needed in node.needed.items():
         if (marks.get(word, 0) >> at) & needed != needed:
             return False
@@ -254,7 +254,7 @@ def _fits(node: _Node[Any], marks: _Marks, at: int) -> bool:
 
 
 def _first_label(words: _Words) -> _Words:
-    """Return the longest label that words can begin with: `#` by itself, or all up to the next one."""
+    """Return the longest label that the words begin with: `#` alone, or all words up to the next `#`."""
     if words[0] is ANY_WORDS:
         return words[:1]
     return words[: words.index(ANY_WORDS)] if ANY_WORDS in words else words
@@ -271,7 +271,7 @@ def _common(label: _Words, words: _Words) -> int:
 
 
 def _split(parent: _Node[Destination], node: _Node[Destination], size: int) -> _Node[Destination]:
-    """Return a new node between the two, which the first words of this node's label lead to."""
+    """Insert a new node between the two, with the first `size` words of this node's label, and return it."""
     between: _Node[Destination] = _Node(node.label[:size])
     parent.children[node.label[0]] = between
     node.relabel(node.label[size:])
@@ -280,7 +280,7 @@ def _split(parent: _Node[Destination], node: _Node[Destination], size: int) -> _
 
 
 def _merge(parent: _Node[Destination], node: _Node[Destination]) -> bool:
-    """Join a node, which leads nowhere but to its only child, with that child, unless one of them is a `#`.
+    """Join a node that leads only to one child with that child, unless one of them is a `#`.
 
     Return whether that was done.
     """
@@ -293,9 +293,9 @@ def _merge(parent: _Node[Destination], node: _Node[Destination]) -> bool:
 
 
 def _canonical(binding_key: str) -> _Words:
-    """The words of a binding key, each run of wildcards in it as its `*`s and then at most one `#`.
+    """Return the words of a binding key, with each run of wildcards written as its `*`s and then at most one `#`.
 
-    `#.*.#` and `*.#` match the same keys; one way to write them keeps `#` from following `#`.
+    `#.*.#` and `*.#` match the same keys; one spelling for both avoids `#` after `#`.
     """
     words: list[str] = []
     owes_any = False

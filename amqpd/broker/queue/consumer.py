@@ -36,7 +36,7 @@ class Subscriber(Protocol[OfQueue]):
 
     @property
     def room(self) -> int:
-        """Bytes that may still be delivered before the peer's connection counts as full; ≤ 0 means none."""
+        """Bytes that may be delivered before the output of the connection counts as full; 0 or less for none."""
 
     @property
     def credit(self) -> int:
@@ -46,13 +46,13 @@ class Subscriber(Protocol[OfQueue]):
         """Send a run of messages, in order. The consumer's own prefetch allows them all."""
 
     def consumer_blocked(self, consumer: Consumer[OfQueue]) -> None:
-        """Take note that a consumer lacks credit or room: it is passed over until its queue's `unblock` is called."""
+        """Note that a consumer lacks credit or room: it is skipped until its queue's `unblock` is called."""
 
     def cancelled(self, consumer: Consumer[OfQueue]) -> None:
-        """The queue is gone: this consumer gets nothing more."""
+        """Note that the queue is deleted: this consumer gets nothing more."""
 
     def fail(self) -> None:
-        """A delivery failed by an error of ours: there is no room any more, and the connection closes soon."""
+        """Note an internal error in a delivery: there is no room any more, and the connection closes soon."""
 
 
 class Consumer(msgspec.Struct, Generic[OfQueue], eq=False):
