@@ -181,12 +181,11 @@ def test_what_a_channel_held_for_a_commit_goes_with_it(talk: Talk) -> None:
     for tag, body in enumerate((b"a", b"b"), 1):
         talk.client(Basic.Get(queue="q")).broker(Basic.GetOk(tag, False, "", "q", 2 - tag), content=body)
     talk.client(Basic.Ack(1)).publish("q", b"never")
-    transaction = talk.session.channels[1].transaction
-    assert (transaction.held_publishes, transaction.held_count, transaction.holds_answers) == (1, 1, True)
-    assert transaction.holds_contents
+    held = talk.session.channels[1].uncommitted
+    assert (held.message_count, held.answered_count, held.holds_answers, held.holds_contents) == (1, 1, True, True)
     talk.client(Tx.Rollback()).hear(Tx.RollbackOk)
-    assert (transaction.held_publishes, transaction.held_count, transaction.holds_answers) == (0, 0, False)
-    assert not transaction.holds_contents and transaction._rollback is None
+    assert (held.message_count, held.answered_count, held.holds_answers, held.holds_contents) == (0, 0, False, False)
+    assert held.rollback is None
     talk.client(Basic.Ack(2)).close_channel()
     queue = talk.stage.broker.vhosts["/"].queues["q"]
     assert [one.body for one in queue.ready] == [b"a", b"b"] and queue.unacked == 0
