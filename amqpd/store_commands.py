@@ -127,7 +127,7 @@ def backup(target: Path, config: str | None, data_dir: str | None) -> None:
     """
     settings = _settings(config, data_dir)
     from amqpd.store.errors import StoreLocked
-    from amqpd.store.sqlite.files import DATABASE
+    from amqpd.store.sqlite.connecting import DATABASE
     from amqpd.store.tools import copies
 
     with _complaining(), _bar("copying") as progress:
@@ -145,7 +145,7 @@ def backup(target: Path, config: str | None, data_dir: str | None) -> None:
 def _ask_for_copy(settings: Config, to: Path, target: Path, progress: Progress) -> None:
     """Let the running broker make the copy. Raises Failure, with the name of the target, and StoreError."""
     from amqpd.store.errors import from_system
-    from amqpd.store.sqlite.files import sync_file
+    from amqpd.store.files import sync_file
 
     total = _ask(settings, "store_info", {}, _ANSWER_S)["octets"]
 

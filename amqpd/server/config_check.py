@@ -14,7 +14,8 @@ from amqpd.config import Config
 from amqpd.server.addresses import describe_failure, unresolved
 from amqpd.server.declarations import Trial
 from amqpd.store.errors import StoreError, StoreLocked
-from amqpd.store.sqlite.files import DATABASE, is_there
+from amqpd.store.files import is_there
+from amqpd.store.sqlite.connecting import DATABASE
 from amqpd.store.sqlite.restoring import read_definitions
 from amqpd.store.tools.stopped import held, reading
 

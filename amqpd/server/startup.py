@@ -26,7 +26,7 @@ from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError, StoreLocked, from_finding
 from amqpd.store.journal import Journal, MemoryJournal
 from amqpd.store.spill import Spill
-from amqpd.store.sqlite.files import DATABASE
+from amqpd.store.sqlite.connecting import DATABASE
 from amqpd.store.sqlite.recovery import Recovered
 from amqpd.store.sqlite.restoring import restore
 from amqpd.store.sqlite.store import Store

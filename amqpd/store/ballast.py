@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from amqpd.store.errors import StoreError, StoreFull, StoreLocked
-from amqpd.store.sqlite.files import OWNER_ONLY
+from amqpd.store.files import OWNER_ONLY
 
 BALLAST = "amqpd.ballast"
 NEXT_TO_NOTHING = 1 << 20       # bytes: with less than that free, whatever fails at start fails for want of room

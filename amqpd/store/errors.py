@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-import sqlite3
 from pathlib import Path
-
-_PRIMARY_CODE = 0xFF        # SQLite's extended codes carry the general one in their lowest byte
 
 
 class StoreError(Exception):
@@ -25,39 +22,15 @@ class StoreFull(StoreError):
     """The disk is full: nothing of the batch was written, and the same batch may be committed again."""
 
 
-def from_sqlite(error: sqlite3.Error, path: Path) -> StoreError:
-    """The error of the store that an error of SQLite on this file means."""
-    code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
-    if code == sqlite3.SQLITE_FULL:
-        return full(path)
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StoreLocked(f"{path} is in use by another program: end that, or choose another directory")
-    if code == sqlite3.SQLITE_NOTADB:
-        return StoreError(f"{path} is not an SQLite database: move it away, or choose another directory")
-    if code == sqlite3.SQLITE_CORRUPT:
-        return from_damage(error, path)
-    return StoreError(f"cannot use {path} ({_text_of(error)}): check its disk and its permissions")
-
-
-def is_io_error(error: sqlite3.Error) -> bool:
-    """Return whether a call of the system failed: which one, and why, SQLite does not tell."""
-    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE == sqlite3.SQLITE_IOERR
-
-
 def full(path: Path) -> StoreFull:
     """Return the error of the store for a disk that is known to be full."""
     return StoreFull(f"no space left for {path}: free some on its disk")
 
 
-def from_damage(error: Exception, path: Path) -> StoreError:
-    """The error of the store that an exception means which only what nobody has written there can cause."""
-    return from_finding(_text_of(error), path)
-
-
 def from_finding(finding: str, path: Path) -> StoreError:
-    """The error of the store for damage that was looked for and found."""
+    """Return the error of the store for damage that a check has found."""
     return StoreError(
-        f"{path} is damaged ({_in_a_line(finding)}): restore a backup, or save what can be read with "
+        f"{path} is damaged ({one_line(finding)}): restore a backup, or save what can be read with "
         "'amqpd store salvage'")
 
 
@@ -127,14 +100,11 @@ def _not_directory(path: Path) -> Path:
 
 
 def from_mistake(error: Exception, path: Path) -> StoreError:
-    """The error of the store that any other exception means: one that only our own mistake can cause."""
-    return StoreError(f"cannot use {path} ({_text_of(error)}): this is a mistake in amqpd, report it")
+    """Return the error of the store for any other exception: only a mistake of ours can cause one."""
+    text = one_line(f"{type(error).__name__}: {error}")
+    return StoreError(f"cannot use {path} ({text}): this is a mistake in amqpd, report it")
 
 
-def _text_of(error: Exception) -> str:
-    return _in_a_line(str(error) if isinstance(error, sqlite3.Error) else f"{type(error).__name__}: {error}")
-
-
-def _in_a_line(text: str) -> str:
-    """SQLite quotes what it has read, whatever that is."""
+def one_line(text: str) -> str:
+    """Return a text without line breaks and control characters: it may quote what was read from a damaged file."""
     return " ".join("".join([character if character.isprintable() else " " for character in text]).split())

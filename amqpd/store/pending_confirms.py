@@ -21,7 +21,7 @@ from functools import reduce
 from operator import or_
 
 from amqpd.message import Message
-from amqpd.store.sqlite.message_blocks import bits_of
+from amqpd.store.bits import bits_of
 
 MOST_QUEUES = 64
 SPAN = 1 << 20          # of the numbers

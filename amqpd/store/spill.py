@@ -20,7 +20,7 @@ from pathlib import Path
 
 from amqpd.message import Message, MessageProperties, Route, route_of
 from amqpd.store.errors import StoreError, reason_of, remedy_for
-from amqpd.store.sqlite import files
+from amqpd.store import files
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ from unittest.mock import patch
 
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition, VhostDefinition
 from amqpd.store.journal import Journal
-from amqpd.store.sqlite import files, message_blocks
+from amqpd.store import files
+from amqpd.store.sqlite import connecting, message_blocks
 from amqpd.store.sqlite.store import Store
 from amqpd.store.tools.checking import findings
 from amqpd.store.tools.stopped import reading
@@ -66,7 +67,7 @@ def tree(directory: Path) -> dict[str, bytes]:
 
 
 def checked(directory: Path) -> list[str]:
-    with reading(directory / files.DATABASE) as (connection, _):
+    with reading(directory / connecting.DATABASE) as (connection, _):
         return list(findings(connection))
 
 

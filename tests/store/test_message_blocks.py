@@ -13,6 +13,7 @@ from msgspec import structs
 
 from amqpd.broker.definitions import Deleted, VhostDefinition
 from amqpd.message import MessageProperties
+from amqpd.store.bits import bits_of
 from amqpd.store.errors import StoreError
 from amqpd.store.sqlite import block_index, message_blocks
 from amqpd.store.sqlite.message_blocks import (
@@ -20,7 +21,6 @@ from amqpd.store.sqlite.message_blocks import (
     LARGEST,
     MOST_BYTES,
     SPAN,
-    bits_of,
     pack_flags,
     pack_blocks,
     unpack_flags,

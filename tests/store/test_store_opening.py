@@ -13,7 +13,7 @@ import pytest
 
 from amqpd.store.errors import StoreError, StoreLocked
 from amqpd.store.journal import Journal
-from amqpd.store.sqlite import files, schema
+from amqpd.store.sqlite import connecting, schema
 from amqpd.store.sqlite.store import Store
 from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import checked
@@ -100,7 +100,7 @@ def test_a_lock_that_cannot_be_opened_is_an_error_of_its_own(directory, opened):
 
 
 def test_a_database_tool_at_work_keeps_the_broker_out(directory, opened, monkeypatch):
-    monkeypatch.setattr(files, "BUSY_WAIT_S", 0)
+    monkeypatch.setattr(connecting, "BUSY_WAIT_S", 0)
     opened().close({})
     with closing(sqlite3.connect(directory / "amqpd.db")) as tool:
         tool.execute("BEGIN EXCLUSIVE")
@@ -110,7 +110,7 @@ def test_a_database_tool_at_work_keeps_the_broker_out(directory, opened, monkeyp
 
 # Settings
 
-@pytest.mark.parametrize("name, value", files.SETTINGS)
+@pytest.mark.parametrize("name, value", connecting.SETTINGS)
 def test_settings_hold(store, name, value):
     assert store._connection.execute(f"PRAGMA {name}").fetchone()[0] == value
 
@@ -123,7 +123,7 @@ def test_confirms_may_be_promised_for_the_process_only(opened):
 
 
 def test_a_setting_that_sqlite_does_not_take_is_refused(opened, monkeypatch):
-    monkeypatch.setattr(files, "SETTINGS", (("journal_mode", "off"), ("journal_mode", "wall")))
+    monkeypatch.setattr(connecting, "SETTINGS", (("journal_mode", "off"), ("journal_mode", "wall")))
     with pytest.raises(StoreError, match="refuses journal_mode=wall .* stays off"):
         opened()
 

@@ -26,7 +26,7 @@ from amqpd.broker.definitions import (
 )
 from amqpd.fields import LongString, Timestamp
 from amqpd.store.errors import StoreError
-from amqpd.store.sqlite import files, schema
+from amqpd.store.sqlite import connecting, schema
 from amqpd.store.sqlite.store import Store
 from tests.store.store_samples import NOW, PERSISTENT, Whole, contents, load, query
 from tests.support.sizes import sized
@@ -338,7 +338,7 @@ def test_a_copy_that_does_not_fit_is_an_error_and_changes_nothing(
 
 
 def test_a_disk_that_is_full_while_the_rows_are_changed_changes_nothing(old, format_, opened, monkeypatch):
-    plain = files.connect
+    plain = connecting.connect
 
     def connect(path: Path) -> sqlite3.Connection:
         connection = plain(path)
@@ -347,7 +347,7 @@ def test_a_disk_that_is_full_while_the_rows_are_changed_changes_nothing(old, for
         return connection
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "connect", connect)
+        patch.setattr(connecting, "connect", connect)
         with pytest.raises(StoreError, match="no space left for .*/amqpd.db: free some"):
             opened()
     expect_whole_copy(old / "amqpd.db", format_)

@@ -19,12 +19,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
+from amqpd.store.bits import bits_of
 from amqpd.store.sqlite.message_blocks import (
     BLOCK_COLUMNS,
     SPAN,
     Record,
     BlockRow,
-    bits_of,
     pack_flags,
     places_and_sizes,
     records_of,

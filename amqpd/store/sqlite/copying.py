@@ -14,8 +14,10 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
-from amqpd.store.errors import from_sqlite, from_system
-from amqpd.store.sqlite import files
+from amqpd.store.errors import from_system
+from amqpd.store.sqlite.errors import from_sqlite
+from amqpd.store import files
+from amqpd.store.sqlite import connecting
 
 ALL_PAGES = -1
 
@@ -46,7 +48,7 @@ def copy_pages(
     except OSError as error:
         raise from_system(error, to, "make") from error
     try:
-        with closing(sqlite3.connect(f"{files.uri_of(to)}?mode=rw", uri=True, isolation_level=None)) as copy:
+        with closing(sqlite3.connect(f"{connecting.uri_of(to)}?mode=rw", uri=True, isolation_level=None)) as copy:
             # Half a copy is never used, so it needs no journal, and it is synced once, when it is whole.
             copy.execute("PRAGMA journal_mode = OFF").fetchall()
             copy.execute("PRAGMA synchronous = OFF")

@@ -15,8 +15,9 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from amqpd.store.ballast import is_full
-from amqpd.store.errors import StoreError, from_damage, from_finding, from_sqlite, full, is_io_error
-from amqpd.store.sqlite import files, wal_number, wal_scan
+from amqpd.store.errors import StoreError, from_finding, full
+from amqpd.store.sqlite.errors import from_damage, from_sqlite, is_io_error
+from amqpd.store.sqlite import connecting, wal_number, wal_scan
 from amqpd.store.sqlite.schema import APPLICATION_ID, format_of_tables, newest_format
 
 
@@ -100,7 +101,7 @@ def _examine(connection: sqlite3.Connection, path: Path, log: Path, *, had_log: 
 @contextmanager
 def _reading(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
     try:
-        connection = sqlite3.connect(f"{files.uri_of(path)}?{mode}", uri=True, timeout=files.BUSY_WAIT_S)
+        connection = sqlite3.connect(f"{connecting.uri_of(path)}?{mode}", uri=True, timeout=connecting.BUSY_WAIT_S)
         with closing(connection):
             yield connection
     except sqlite3.Error as error:

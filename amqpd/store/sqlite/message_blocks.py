@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import struct
 from binascii import crc32
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping
 from itertools import pairwise
 
 import msgspec
@@ -166,17 +166,7 @@ def places_and_sizes(heads: bytes) -> list[tuple[int, int]]:
     return found
 
 
-# Marks, and the same as numbers that have a bit for each message
-
-def bits_of(numbers: Sequence[int], first: int = 0) -> int:
-    """A number with the bits of these messages, whose numbers rise, in the block that begins with `first`."""
-    if numbers[-1] - numbers[0] == len(numbers) - 1:
-        return (1 << len(numbers)) - 1 << numbers[0] - first
-    bits = 0
-    for number in numbers:
-        bits |= 1 << number - first
-    return bits
-
+# Flags, and the same as numbers that have a bit for each message
 
 def pack_flags(waiting: int, redelivered: int) -> bytes:
     """The flags of those that wait, of which some have been with somebody."""

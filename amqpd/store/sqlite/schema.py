@@ -39,9 +39,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amqpd.store.errors import from_sqlite, from_system
+from amqpd.store.errors import from_system
+from amqpd.store.sqlite.errors import from_sqlite
 from amqpd.store.sqlite.copying import copy_whole
-from amqpd.store.sqlite.files import make_empty, sync_directory
+from amqpd.store.files import make_empty, sync_directory
 from amqpd.store.sqlite.views import VIEWS
 from amqpd.store.sqlite.wal_number import WAL_NUMBER
 

@@ -35,12 +35,14 @@ import msgspec
 from amqpd.broker.definitions import Change, Defined, QueueDefinition, UserDefinition, VhostDefinition
 from amqpd.broker.queue.segment import number_of
 from amqpd.message import MessageProperties, Message
-from amqpd.store.sqlite import files
+from amqpd.store import files
+from amqpd.store.sqlite import connecting
 from amqpd.store.sqlite import copying
 from amqpd.store.sqlite import wal_number
 from amqpd.store.sqlite import inspection
 from amqpd.store.sqlite import schema
-from amqpd.store.errors import StoreError, StoreFull, from_damage, from_mistake, from_sqlite, from_system
+from amqpd.store.errors import StoreError, StoreFull, from_mistake, from_system
+from amqpd.store.sqlite.errors import from_damage, from_sqlite
 from amqpd.store.sqlite.file_watch import FileWatch
 from amqpd.store.body_writes import BodyPiece
 from amqpd.store.journal import Batch
@@ -130,7 +132,7 @@ class Store:
         """
         directory = Path(directory)
         files.prepare_directory(directory)
-        path = directory / files.DATABASE
+        path = directory / connecting.DATABASE
         with ExitStack() as undo:
             lock = files.take_lock(directory)
             undo.callback(os.close, lock)
@@ -139,7 +141,7 @@ class Store:
             inspection.check_ours(path)
             inspection.finish_rollback(path)
             was_clean = inspection.examine(path)
-            connection = files.connect(path)
+            connection = connecting.connect(path)
             undo.callback(connection.close)
             store = cls(path, connection, durability, was_clean=was_clean, now=now)
             store._prepare()
@@ -178,7 +180,7 @@ class Store:
         # Nor this: the start of a run must be known after a power cut, whatever confirms are promised.
         if self._durability == "process":
             with self._guarded() as connection:
-                files.change_setting(connection, self._path, "synchronous", 1)
+                connecting.change_setting(connection, self._path, "synchronous", 1)
         self._warn_of_damage(recovered.damaged, recovered.damaged_in)
         return recovered
 

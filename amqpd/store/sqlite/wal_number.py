@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from amqpd.store.errors import StoreError
-from amqpd.store.sqlite import files
+from amqpd.store import files
 
 
 # Of `meta`, today and in formats before the fourth.

@@ -10,8 +10,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from amqpd.store.errors import StoreError, from_sqlite
-from amqpd.store.sqlite import files, inspection
+from amqpd.store.errors import StoreError
+from amqpd.store.sqlite.errors import from_sqlite
+from amqpd.store import files
+from amqpd.store.sqlite import connecting, inspection
 from amqpd.store.sqlite.copying import put_in_place
 from amqpd.store.tools.copies import expect_sound
 from amqpd.store.tools.stopped import Progress, held, nothing
@@ -33,7 +35,7 @@ def compact(directory: Path, progress: Progress = nothing) -> tuple[int, int]:
         try:
             making.unlink(missing_ok=True)
             # Closing it takes the log away, which must not be applied to the new file.
-            with closing(files.connect(path)) as connection:
+            with closing(connecting.connect(path)) as connection:
                 _write_anew(connection, path, making, progress)
             if path.with_name(path.name + "-wal").exists():
                 raise StoreError(f"{path} is in use by another program: end that")

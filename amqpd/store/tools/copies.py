@@ -16,8 +16,10 @@ from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 
-from amqpd.store.errors import StoreError, from_sqlite, from_system
-from amqpd.store.sqlite import files, wal_number
+from amqpd.store.errors import StoreError, from_system
+from amqpd.store.sqlite.errors import from_sqlite
+from amqpd.store import files
+from amqpd.store.sqlite import connecting, wal_number
 from amqpd.store.sqlite.copying import copy_pages, put_in_place
 from amqpd.store.sqlite.recovery import COPIED
 from amqpd.store.sqlite.statements import COUNT_MESSAGES
@@ -55,8 +57,8 @@ def new_directory(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise from_system(error, target, "make") from error
     try:
-        yield making / files.DATABASE
-        files.sync_file(making / files.DATABASE)
+        yield making / connecting.DATABASE
+        files.sync_file(making / connecting.DATABASE)
         files.sync_directory(making)
         os.rename(making, target)
         files.sync_directory(target.absolute().parent)
@@ -86,8 +88,9 @@ def finish(copy: Path, original: Path) -> int:
 
     Raises StoreError: StoreDamaged, which names the original, where the copy has the damage of that.
     """
+    uri = f"{connecting.uri_of(copy)}?mode=rw"
     try:
-        with closing(sqlite3.connect(f"{files.uri_of(copy)}?mode=rw", uri=True, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("UPDATE meta SET value = 0 WHERE key = 'clean'")
             connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, 1)", (COPIED,))
@@ -123,7 +126,7 @@ def restore(backup: Path, directory: Path, progress: Progress = nothing) -> int:
     Raises StoreError: StoreDamaged where the backup is.
     """
     source = file_of(backup)
-    path = directory / files.DATABASE
+    path = directory / connecting.DATABASE
     files.prepare_directory(directory)
     lock = files.take_lock(directory)
     try:

@@ -25,7 +25,7 @@ import msgspec
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import QueueDefinition
 from amqpd.properties import read_own_properties
-from amqpd.store.errors import from_sqlite
+from amqpd.store.sqlite.errors import from_sqlite
 from amqpd.store.journal import MemoryJournal
 from amqpd.store.sqlite import schema
 from amqpd.store.sqlite.body_parts import ID_STEP

@@ -10,8 +10,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from amqpd.store.ballast import is_full
-from amqpd.store.errors import StoreError, from_sqlite, is_io_error
-from amqpd.store.sqlite import files, inspection, wal_number
+from amqpd.store.errors import StoreError
+from amqpd.store.sqlite.errors import from_sqlite, is_io_error
+from amqpd.store import files
+from amqpd.store.sqlite import connecting, inspection, wal_number
 from amqpd.store.sqlite.schema import format_of_tables, newest_format
 
 Progress = Callable[[int, int], None]       # what is done, and what there is in all
@@ -51,7 +53,7 @@ def held(directory: Path) -> Iterator[Path]:
 
     Raises StoreLocked where one has it open; StoreError where there is none.
     """
-    path = directory / files.DATABASE
+    path = directory / connecting.DATABASE
     if not files.is_there(path):
         raise StoreError(f"there is no store in {directory}: name its directory with --data-dir")
     lock = files.take_lock(directory)
@@ -107,7 +109,7 @@ def _connected(path: Path, *, has_log: bool) -> Iterator[sqlite3.Connection]:
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(
-        f"{files.uri_of(path)}?{mode}", uri=True, isolation_level=None, timeout=files.BUSY_WAIT_S)
+        f"{connecting.uri_of(path)}?{mode}", uri=True, isolation_level=None, timeout=connecting.BUSY_WAIT_S)
 
 
 def _without_index(path: Path) -> sqlite3.Connection:
@@ -200,7 +202,7 @@ def has_parts(format_: int) -> bool:
 
 def file_of(place: Path) -> Path:
     """The file of a store that is named by its directory, or by the file itself. Raises StoreError."""
-    path = place / files.DATABASE if os.path.isdir(place) else place
+    path = place / connecting.DATABASE if os.path.isdir(place) else place
     if not files.is_there(path):
         raise StoreError(f"there is no store in {place}: name the directory of a backup")
     return path

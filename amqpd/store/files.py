@@ -1,9 +1,6 @@
-"""The directory of a store: who may enter, the lock on it, and the one connection to the file in it.
+"""The directory of a store: who may enter it, its lock, and files that survive a power cut.
 
-Always true: files are readable by their owner only; nothing but SQLite opens the database file, since
-closing another descriptor of it would drop SQLite's locks; nothing is opened without the lock.
-
-Spec: sqlite.org/pragma.html, sqlite.org/wal.html, sqlite.org/howtocorrupt.html §2.2.
+Always true: files are readable by their owner only; nothing is opened without the lock.
 """
 
 from __future__ import annotations
@@ -11,37 +8,18 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import sqlite3
-from contextlib import ExitStack
 from pathlib import Path
 
-from amqpd.store.errors import StoreError, StoreLocked, from_sqlite, from_system
+from amqpd.store.errors import StoreError, StoreLocked, from_system
 
-DATABASE = "amqpd.db"
 LOCK = "amqpd.lock"
 OWNER_ONLY = 0o600
 _WRITABLE_BY_OTHERS = 0o022
-BUSY_WAIT_S = 1.0
-_OCTETS_AT_ONCE = 1 << 20
-
-# In the order they must be made in; `secure_delete` would write every page of a settled message once more.
-SETTINGS: tuple[tuple[str, str | int], ...] = (
-    ("locking_mode", "exclusive"),
-    ("journal_mode", "wal"),
-    ("synchronous", 2),
-    ("fullfsync", 1),               # on macOS a sync does not reach the disk otherwise; elsewhere it changes nothing
-    ("checkpoint_fullfsync", 1),
-    ("foreign_keys", 1),
-    ("trusted_schema", 0),
-    ("cell_size_check", 1),
-    ("mmap_size", 0),
-    ("wal_autocheckpoint", 0),
-    ("secure_delete", 0),
-)
+_BYTES_AT_ONCE = 1 << 20
 
 
 def prepare_directory(directory: Path) -> None:
-    """Make the directory, with its parents, for the owner only; or see that nobody else can write an existing one.
+    """Make the directory and its parents for the owner only; or check that only the owner can write an existing one.
 
     Raises StoreError.
     """
@@ -92,7 +70,7 @@ def is_there(path: Path) -> bool:
 
 
 def _sign(descriptor: int) -> None:
-    """Write into the lock who has it, as far as the disk has room; it is locked in any case. Raises OSError."""
+    """Write the process id into the lock file; on a full disk it stays empty, and locked. Raises OSError."""
     try:
         os.truncate(descriptor, 0)
         os.write(descriptor, b"%d\n" % os.getpid())
@@ -116,56 +94,27 @@ def sync_file(path: Path) -> None:
 
 
 def write_again(path: Path) -> None:
-    """Write a file over itself and sync it; none is fine too. Not for the database itself. Raises OSError.
+    """Write a file over itself and sync it, if it exists. Not for the database itself. Raises OSError.
 
-    When a sync has failed the system may show what it has not written, and call it written. Now it has to be.
+    After a sync has failed, the system may show pages that are not on disk, and take them for written. Written again,
+    they reach the disk.
     """
     if not path.exists():
         return
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         offset = 0
-        while octets := os.pread(descriptor, _OCTETS_AT_ONCE, offset):
-            offset += os.pwrite(descriptor, octets, offset)
+        while piece := os.pread(descriptor, _BYTES_AT_ONCE, offset):
+            offset += os.pwrite(descriptor, piece, offset)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
 def sync_directory(directory: Path) -> None:
-    """Make new names in a directory survive a power cut."""
+    """Make new names in a directory survive a power cut. Raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def uri_of(path: Path) -> str:
-    """The file as SQLite takes it together with parameters."""
-    return path.absolute().as_uri()
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    """Open an existing database with every setting made, read back and checked. Raises StoreError."""
-    with ExitStack() as undo:
-        try:
-            connection = sqlite3.connect(
-                f"{uri_of(path)}?mode=rw", uri=True, timeout=BUSY_WAIT_S, isolation_level=None,
-                check_same_thread=False)
-            undo.callback(connection.close)
-            for name, value in SETTINGS:
-                change_setting(connection, path, name, value)
-        except sqlite3.Error as error:
-            raise from_sqlite(error, path) from error
-        undo.pop_all()
-    return connection
-
-
-def change_setting(connection: sqlite3.Connection, path: Path, name: str, value: str | int) -> None:
-    """Make one setting of SQLite and see that it holds. Raises StoreError, sqlite3.Error."""
-    connection.execute(f"PRAGMA {name} = {value}").fetchall()
-    row = connection.execute(f"PRAGMA {name}").fetchone()
-    found = row[0] if row else 0        # a build without mmap answers nothing
-    if found != value:
-        raise StoreError(f"SQLite {sqlite3.sqlite_version} refuses {name}={value} for {path}: it stays {found}")
