@@ -72,12 +72,12 @@ def info(config: str | None, data_dir: str | None) -> None:
             if told.misses_wal:
                 state = "its write-ahead log is missing: 'amqpd store check' says what to do"
             _say(store=told.path, state=state, format=told.format,
-                 file=f"{_size(told.octets)}, {_size(told.free_octets)} of it free", wal=_size(told.wal_bytes),
+                 file=f"{_size(told.file_bytes)}, {_size(told.free_bytes)} of it free", wal=_size(told.wal_bytes),
                  durability=settings.durability, **_disk(settings),
                  **{_KINDS.get(table, table): count for table, count in told.counts.items()})
             return
     told = _ask(settings, "store_info", {}, _ANSWER_S)
-    _say(store=told["path"], state="in use by a running broker", format=told["format"], file=_size(told["octets"]),
+    _say(store=told["path"], state="in use by a running broker", format=told["format"], file=_size(told["file_bytes"]),
          wal=_size(told["wal_bytes"]), durability=told["durability"], messages=told["messages"],
          damaged=told["damaged"])
 

@@ -23,7 +23,7 @@ from typing import Any
 from amqpd.identity import NODE_NAME
 from amqpd.server.loop import LoopTurn
 from amqpd.server.resources import available_octets, give_back_memory, resident_octets
-from amqpd.store.ballast import Ballast, free_octets
+from amqpd.store.ballast import Ballast, free_bytes
 
 log = logging.getLogger("amqpd.alarms")
 
@@ -104,7 +104,7 @@ class Alarms:
         if self._data_dir is None:
             return DISK_MAX_S
         try:
-            free = free_octets(self._data_dir)
+            free = free_bytes(self._data_dir)
         except OSError as error:
             log.warning("free disk space of %s is not known: %s", self._data_dir, error.strerror)
             return DISK_MAX_S
@@ -180,7 +180,7 @@ class Alarms:
             "memory": {"total": {"rss": resident_octets()}, "connection_readers": self._turn.intake.octets},
             "vm_memory_high_watermark_setting": setting,
             "vm_memory_high_watermark_limit": self._memory_limit,
-            "disk_free": free_octets(self._data_dir or Path.cwd()),
+            "disk_free": free_bytes(self._data_dir or Path.cwd()),
             "disk_free_limit": self._disk_free_limit,
         }
 

@@ -27,7 +27,7 @@ from amqpd.server.page_store import DiskPageStore, not_counted
 from amqpd.store.body_writes import BodyPiece
 from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Batch, Journal
-from amqpd.store.sqlite.store import Store
+from amqpd.store.port import BatchStore
 
 COMMIT_S = 0.012
 OVERFULL = 4                            # times as much, and nobody at all adds more
@@ -80,7 +80,7 @@ class Committer:
     """
 
     def __init__(
-        self, journal: Journal, store: Store, turn: LoopTurn, loop: asyncio.AbstractEventLoop,
+        self, journal: Journal, store: BatchStore, turn: LoopTurn, loop: asyncio.AbstractEventLoop,
         on_failure: Callable[[StoreError], None], page_store: DiskPageStore,
         with_room: Callable[[Callable[[], None]], None] = just_do, follow_clock: Callable[[], None] = _nothing,
         on_written: Callable[[int], None] = not_counted, limits: CommitLimits = LIMITS,

@@ -14,10 +14,7 @@ from amqpd.config import Config
 from amqpd.server.addresses import describe_failure, unresolved
 from amqpd.server.declarations import Trial
 from amqpd.store.errors import StoreError, StoreLocked
-from amqpd.store.files import is_there
-from amqpd.store.sqlite.connecting import DATABASE
-from amqpd.store.sqlite.restoring import read_definitions
-from amqpd.store.tools.stopped import held, reading
+from amqpd.store.tools.stopped import stored_definitions
 
 
 class Findings(NamedTuple):
@@ -53,7 +50,4 @@ def check_config(config: Config, listener_places: Sequence[str], faulty: Collect
 
 def _read_store(config: Config) -> list[Definition]:
     """Return the definitions of the store, an empty list if there is no store. Raises StoreError, ValueError."""
-    if config.memory or not is_there(config.data_dir) or not is_there(config.data_dir / DATABASE):
-        return []
-    with held(config.data_dir) as path, reading(path) as (connection, _):
-        return read_definitions(connection)
+    return [] if config.memory else stored_definitions(config.data_dir)

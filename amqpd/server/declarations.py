@@ -44,7 +44,7 @@ from amqpd.config.settings import Declaration
 from amqpd.config.sources import nearest
 from amqpd.errors import AmqpException, ReplyCode
 from amqpd.store.journal import MemoryJournal
-from amqpd.store.sqlite.restoring import restore
+from amqpd.store.restoring import restore
 
 Step = tuple[Declaration, Callable[[], None]]       # and the call that carries it out
 

@@ -23,8 +23,8 @@ from amqpd.broker.queue.pages import OnDisk, Page
 from amqpd.broker.queue.segment import Budget, number_of
 from amqpd.message import Message
 from amqpd.store.errors import StoreError
+from amqpd.store.port import MessageSource
 from amqpd.store.spill import Spill, SpillFile
-from amqpd.store.sqlite.store import Store
 
 RETRY_S = 1.0
 REWRITE_S = 1.0     # after most of a file is no longer needed, before it is rewritten
@@ -40,7 +40,7 @@ class DiskPageStore:
     """
 
     def __init__(
-        self, store: Store, spill: Spill, budget: Budget, on_failure: Callable[[StoreError], None],
+        self, store: MessageSource, spill: Spill, budget: Budget, on_failure: Callable[[StoreError], None],
         turn_s: float = TURN_S,
     ) -> None:
         self.budget = budget

@@ -50,7 +50,7 @@ from amqpd.session.settings import SessionSettings
 from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Journal
-from amqpd.store.sqlite.store import Store
+from amqpd.store.port import Store
 
 log = logging.getLogger("amqpd")
 

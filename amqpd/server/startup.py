@@ -25,11 +25,10 @@ from amqpd.server.wall_clock import read_clocks
 from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError, StoreLocked, from_finding
 from amqpd.store.journal import Journal, MemoryJournal
+from amqpd.store.port import Recovered, Store
+from amqpd.store.restoring import restore
 from amqpd.store.spill import Spill
-from amqpd.store.sqlite.connecting import DATABASE
-from amqpd.store.sqlite.recovery import Recovered
-from amqpd.store.sqlite.restoring import restore
-from amqpd.store.sqlite.store import Store
+from amqpd.store.sqlite.store import Store as SqliteStore
 from amqpd.wording import counted
 
 log = logging.getLogger("amqpd")
@@ -73,7 +72,7 @@ def open_broker(
     broker = Broker(journal, first_number=store.first_number, clock=clock, page_store=page_store)
     for finding in restore(broker, recovered.definitions):
         store.abandon()
-        raise StartError(str(from_finding(str(finding), config.data_dir / DATABASE)), EXIT_IO)
+        raise StartError(str(from_finding(str(finding), Path(store.info().path))), EXIT_IO)
     clock.set_stored(recovered.clock_behind_ms)
     broker.restore_messages(recovered.messages, recovered.redelivered, recovered.redelivered_to, recovered.deliveries)
     _log_recovered(recovered, config.data_dir, time.monotonic() - began_s)
@@ -84,7 +83,7 @@ def open_broker(
 
 def _open_store(config: Config, ballast: Ballast) -> tuple[Store, Recovered]:
     try:
-        store = ballast.with_room(lambda: Store.open(
+        store: Store = ballast.with_room(lambda: SqliteStore.open(
             config.data_dir, durability=config.durability, now=int(time.time())), is_start=True)
         try:
             recovered = ballast.with_room(lambda: store.load(read_own_properties), is_start=True)

@@ -72,7 +72,7 @@ class Ballast:
         """Make it, unless it is there, or less than twice its size is free; says whether all is as it should be."""
         if not self._size:
             self._remove()
-        elif not self._is_whole() and not (free_octets(self._directory) >= 2 * self._size and self._make()):
+        elif not self._is_whole() and not (free_bytes(self._directory) >= 2 * self._size and self._make()):
             return False
         self.is_spent = False
         return True
@@ -120,7 +120,7 @@ def allocate(descriptor: int, size: int) -> None:
         os.fsync(descriptor)
 
 
-def free_octets(directory: Path) -> int:
+def free_bytes(directory: Path) -> int:
     """What this process may still write on the directory's file system."""
     found = os.statvfs(directory)
     return found.f_bavail * found.f_frsize
@@ -128,7 +128,7 @@ def free_octets(directory: Path) -> int:
 
 def is_full(directory: Path) -> bool:
     """Return whether so little is free that whatever fails fails for want of room."""
-    return free_octets(directory) < NEXT_TO_NOTHING
+    return free_bytes(directory) < NEXT_TO_NOTHING
 
 
 def _nobody() -> None:

@@ -93,7 +93,7 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_again(path: Path) -> None:
+def write_again(path: Path, bytes_at_once: int = _BYTES_AT_ONCE) -> None:
     """Write a file over itself and sync it, if it exists. Not for the database itself. Raises OSError.
 
     After a sync has failed, the system may show pages that are not on disk, and take them for written. Written again,
@@ -104,7 +104,7 @@ def write_again(path: Path) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         offset = 0
-        while piece := os.pread(descriptor, _BYTES_AT_ONCE, offset):
+        while piece := os.pread(descriptor, bytes_at_once, offset):
             offset += os.pwrite(descriptor, piece, offset)
         os.fsync(descriptor)
     finally:

@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ctl": {"erlang", "exit_codes", "identity", "logs", "program", "wording"},
     "__main__": {"cli"},
 }
+OPENS_THE_STORE, READS_A_STOPPED_STORE = Path("server", "startup.py"), Path("server", "config_check.py")
 # All the thinking is plain and synchronous: what these rooms know of time and of the world is handed to them.
 THINKING = BASE | {"broker", "session", "wire"}
 WAITING = {
@@ -78,11 +79,11 @@ CATCHES_ALL = {
     ("store/sqlite/reading.py", "_read"): "a message that cannot be read is set aside, and the others are read",
     ("store/sqlite/reading.py", "read_block"): "likewise",
     ("store/sqlite/reading.py", "facts"): "likewise, whatever reading its properties raises",
-    ("store/sqlite/recovery.py", "_gather_blocks"): "a run that cannot be read is taken apart, and the others are read",
+    ("store/sqlite/recovery.py", "_gather_blocks"): "a block that cannot be read is taken apart, others are read",
     ("store/sqlite/block_index.py", "dissolve"): "a block that cannot be taken apart stays, and the others are read",
-    ("store/sqlite/restoring.py", "restore"): "a definition that cannot be built is told in a line",
+    ("store/restoring.py", "restore"): "a definition that cannot be built is told in a line",
     ("store/spill.py", "read"): "a message that cannot be read back is dropped, and the others are read",
-    ("store/sqlite/store.py", "_guarded"): "whatever kept a batch from being written, nobody may go on",
+    ("store/sqlite/database.py", "guarded"): "whatever kept a batch from being written, nobody may go on",
 }
 # Bases that say nothing of their heirs' methods; of other bases those inherit what they do, docstring and all.
 PLAIN_BASES = {
@@ -159,6 +160,22 @@ def test_some_libraries_belong_to_some_rooms(path: Path) -> None:
         rooms = ONLY_IN.get(name.partition(".")[0])
         assert rooms is None or room_of(path) in rooms, f"{room_of(path)} may not import {name}"
         assert not any(name == module or name.startswith(module + ".") for module in CODEC), f"{name} is pamqp's codec"
+
+
+@every_package_file
+def test_only_its_own_room_and_who_opens_it_know_the_engine_of_the_store(path: Path) -> None:
+    """Another store takes the place of this one where a start opens it; the commands of `amqpd store` are its own."""
+    place = path.relative_to("amqpd")
+    if not {Path("store", "sqlite"), Path("store", "tools")} & {*place.parents}:
+        engine = [name for name in imports_of(path) if name.startswith(("amqpd.store.sqlite", "sqlite"))]
+        assert not engine or place in (Path("store_commands.py"), OPENS_THE_STORE), f"{path} imports {engine}"
+        tools = [name for name in imports_of(path) if name.startswith("amqpd.store.tools")]
+        assert not tools or place in (Path("store_commands.py"), READS_A_STOPPED_STORE), f"{path} imports {tools}"
+
+
+def test_a_start_uses_the_engine_to_open_the_store_and_for_nothing_else() -> None:
+    used = [name for name in imports_of(Path("amqpd", OPENS_THE_STORE)) if name.startswith("amqpd.store.sqlite")]
+    assert used == ["amqpd.store.sqlite.store.Store"]
 
 
 def test_conformance_knows_nothing_of_amqpd() -> None:

@@ -37,8 +37,9 @@ from amqpd.session import targets
 from amqpd.session.connection import Session
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Batch
-from amqpd.store.sqlite import message_blocks
-from amqpd.store.sqlite.recovery import Recovered
+from amqpd.store.sqlite.limits import StoreLimits
+from amqpd.store.sqlite.message_blocks import BlockLimits
+from amqpd.store.port import Recovered
 from amqpd.store.sqlite.store import Store
 
 Commit = Callable[[Batch], None]
@@ -115,7 +116,7 @@ def slow_disk() -> None:
 @fault
 def short_blocks() -> None:
     """Nothing is wrong: two messages of a batch share a row already, so that more do than in a life."""
-    patch(message_blocks, "FEWEST", 2)
+    patch(Store, "open", partial(Store.open, limits=StoreLimits(blocks=BlockLimits(fewest=2))))
 
 
 @fault

@@ -18,7 +18,7 @@ from pathlib import Path
 from amqpd.cli import main
 from amqpd.server import alarms
 from amqpd.store import ballast
-from amqpd.store.sqlite.store import Store
+from amqpd.store.sqlite.database import Database
 
 NAMESPACES = (("--mount",), ("--user", "--map-root-user", "--mount"))
 MOUNT = 'mount -t tmpfs -o mode=700,size="$1" none "$2" && echo mounted && read -r _'
@@ -113,19 +113,19 @@ class CountedDisk:
     def install(self) -> None:
         """Have the broker believe it."""
         for module in (alarms, ballast):
-            assert hasattr(module, "free_octets")
-            setattr(module, "free_octets", self.free)
-        transaction = Store._transaction
+            assert hasattr(module, "free_bytes")
+            setattr(module, "free_bytes", self.free)
+        transaction = Database.transaction
         disk = self
 
         @contextmanager
-        def limited(self: Store) -> Iterator[sqlite3.Connection]:
+        def limited(self: Database) -> Iterator[sqlite3.Connection]:
             with transaction(self) as connection:
                 if disk.free(disk._folder) < 16 * PAGE:
                     fill_up(connection)
                 yield connection
 
-        setattr(Store, "_transaction", limited)
+        setattr(Database, "transaction", limited)
 
 
 def fill_up(connection: sqlite3.Connection) -> None:

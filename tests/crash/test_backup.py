@@ -11,7 +11,7 @@ from pathlib import Path
 import pika
 import pytest
 
-from amqpd.store.sqlite.store import LARGEST_WAL
+from amqpd.store.sqlite.limits import LARGEST_WAL
 from tests.crash.broker_process import COMMAND, ROOT, SABOTAGED, BrokerProcess
 
 LARGE = 33      # messages of a mebibyte: the log has just been written back, and holds what comes then

@@ -22,7 +22,6 @@ from pathlib import Path
 import pytest
 
 from amqpd.store.errors import StoreError
-from amqpd.store.sqlite import store as store_module
 from amqpd.store.sqlite.schema import APPLICATION_ID, newest_format
 from amqpd.store.sqlite.store import Store
 from tests.crash.broker_process import ROOT, BrokerProcess
@@ -194,10 +193,9 @@ def test_the_log_of_another_programs_file_is_refused(tmp_path: Path, sound: Imag
 
 @pytest.mark.proof
 @pytest.mark.timeout(60 + FILES)
-def test_a_store_without_its_log_is_refused_or_was_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_without_its_log_is_refused_or_was_whole(tmp_path: Path) -> None:
     """Killed anywhere, its log deleted, or written back by a tool: nothing that was confirmed is missing unsaid."""
-    monkeypatch.setattr(store_module, "LARGEST_WAL", 200_000)
-    work, counts = Workload(tmp_path / "store", SEED), Counter[str]()
+    work, counts = Workload(tmp_path / "store", SEED, largest_wal=200_000), Counter[str]()
     work.open()
     for number in range(FILES):
         work.commit_some(1)
@@ -257,7 +255,8 @@ def test_what_is_no_file_is_refused(tmp_path: Path, sound: Image, make: Callable
 
 OPEN = """
 import os, sys
-from amqpd.store.sqlite.store import Store, StoreError
+from amqpd.store.errors import StoreError
+from amqpd.store.sqlite.store import Store
 if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)

@@ -18,7 +18,6 @@ from typing import NamedTuple
 import pytest
 
 from amqpd.store.errors import StoreError
-from amqpd.store.sqlite import store as store_module
 from amqpd.store.sqlite import wal_scan
 from amqpd.store.sqlite.store import Store
 from tests.disk.power import Image, write_out
@@ -29,6 +28,7 @@ from tests.support.sizes import sized
 
 FLIPS = sized(20, 200, "FLIPS")
 SEED = int(os.environ.get("SEED") or random.SystemRandom().getrandbits(32))
+NEVER = 1 << 30         # bytes of a log that is not written back but by the tests
 MOST_S = 5
 COMMITS, COMMITS_IN_LOG = 60, sized(60, 220)
 PAGE = 4096
@@ -66,10 +66,10 @@ def make(root: Path, *, commits: int, commits_in_log: int = 0, is_stopped: bool 
     directory = root / "original"
     directory.mkdir(mode=0o700)
     with Disk(directory).at_work():
-        work = Workload(directory, SEED)
+        work = Workload(directory, SEED, largest_wal=NEVER)
         work.open()
         work.commit_some(commits)
-        work.store._checkpoint()
+        work.store.database.checkpoint()
         work.commit_some(commits_in_log)
         if is_stopped:
             work.close()
@@ -122,12 +122,6 @@ def verdict(found: Found, state: State) -> str:
 @pytest.fixture
 def chance() -> random.Random:
     return random.Random(SEED)
-
-
-@pytest.fixture(autouse=True)
-def no_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave it to the tests when the log is written back."""
-    monkeypatch.setattr(store_module, "LARGEST_WAL", 1 << 30)
 
 
 def places_in_bodies(files: Files) -> list[int]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from amqpd.store.errors import StoreError, StoreFull
-from amqpd.store.sqlite import store as store_module
+from amqpd.store.sqlite.database import Database
 from amqpd.store.sqlite.store import Store
 from tests.disk.power import Platter, nothing, write_out
 from tests.disk.workload import State, Workload, acceptable, load
@@ -27,12 +27,7 @@ from tests.support.sizes import sized
 CASES = sized(40, 400, "CASES")
 FULL_ONCE = sized(20, 1 << 30)
 SEED = int(os.environ.get("SEED") or random.SystemRandom().getrandbits(32))
-
-
-@pytest.fixture(autouse=True)
-def small_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a checkpoint within a few batches."""
-    monkeypatch.setattr(store_module, "LARGEST_WAL", 50_000)
+SMALL_WAL = 50_000      # bytes, so that there is a checkpoint within a few batches
 
 
 class Run:
@@ -41,7 +36,7 @@ class Run:
     def __init__(self, directory: Path, fault: Fault | None) -> None:
         directory.mkdir(mode=0o700)
         self.disk = Disk(directory, fault)
-        self.work = Workload(directory, SEED, self.disk)
+        self.work = Workload(directory, SEED, self.disk, largest_wal=SMALL_WAL)
         self.failure: StoreError | None = None
         with self.disk.at_work():
             try:
@@ -164,7 +159,7 @@ def test_teeth_a_store_that_goes_on_after_a_failed_sync_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sound = Run(tmp_path / "sound", None)
-    monkeypatch.setattr(Store, "_failed", lambda self, failure: failure)
+    monkeypatch.setattr(Database, "failed", lambda self, failure: failure)
     caught = 0
     for nth in range(1, sound.disk.counts["sync"] + 1):
         try:

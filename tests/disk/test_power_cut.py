@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from amqpd.store.errors import StoreError
-from amqpd.store.sqlite import store as store_module
 from amqpd.store.sqlite.store import Durability, Store
 from tests.disk.power import FATES, Fate, Image, Platter, cuts_of, everything, write_out
 from tests.disk.workload import EMPTY, Confirmed, State, Workload, acceptable, load
@@ -28,21 +27,16 @@ from tests.support.sizes import sized
 STATES = sized(40, 1_000, "STATES")
 KILLS = sized(40, 1 << 30)
 SEED = int(os.environ.get("SEED") or random.SystemRandom().getrandbits(32))
+SMALL_WAL = 100_000         # bytes, so that there are checkpoints every few batches
 STATES_A_RECORDING = 250
 CUTS_IN_A_ROW = 3           # at most
-
-
-@pytest.fixture(autouse=True)
-def small_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have checkpoints every few batches."""
-    monkeypatch.setattr(store_module, "LARGEST_WAL", 100_000)
 
 
 def record(directory: Path, seed: object, durability: Durability = "power") -> list[Act]:
     """What a disk sees of a store that is made, used, stopped, killed within a commit, and used again."""
     directory.mkdir(mode=0o700)
     disk = Disk(directory)
-    work = Workload(directory, seed, disk)
+    work = Workload(directory, seed, disk, largest_wal=SMALL_WAL)
     with disk.at_work():
         work.open(durability)
         work.commit_some(10)
@@ -97,7 +91,7 @@ class Cutter:
             told = f"{story}{what}"
             directory = write_out(image, self.root / f"{next(self._directories)}")
             disk = Disk(directory)
-            work = Workload(directory, (self.seed, told), disk)
+            work = Workload(directory, (self.seed, told), disk, largest_wal=SMALL_WAL)
             at_start = len(disk.acts)
             with disk.at_work():
                 found = self.look(
@@ -118,7 +112,7 @@ class Cutter:
             found = work.open(self.durability)
         except StoreError as error:
             raise AssertionError(f"{story}: refused: {error}") from error
-        assert work.store._connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)], story
+        assert work.store.database.connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)], story
         work.store.check()
         assert found in states, f"{story}: {difference(found, states)}"
         self.counts["states"] += 1
@@ -165,7 +159,7 @@ def test_a_kill_between_any_two_writes_does_no_harm_either(tmp_path: Path) -> No
     chosen = sorted(random.Random(SEED).sample(cuts, min(KILLS, len(cuts))))
     for story, cut, image in cutter.images(acts, chosen, (everything,)):
         directory = write_out(image, tmp_path / f"{cut}")
-        work = Workload(directory, story)
+        work = Workload(directory, story, largest_wal=SMALL_WAL)
         with Disk(directory).at_work():
             cutter.look(work, acceptable(acts[:cut]), story)
             work.store.abandon()

@@ -17,7 +17,10 @@ from amqpd.message import Message
 from amqpd.store.body_writes import BodyWrite
 from amqpd.store.errors import StoreFull
 from amqpd.store.journal import Journal
-from amqpd.store.sqlite.store import Durability, Store
+from amqpd.store.port import Durability
+from amqpd.store.sqlite.limits import LARGEST_WAL, StoreLimits
+from amqpd.store.sqlite.message_blocks import BlockLimits
+from amqpd.store.sqlite.store import Store
 from tests.store.store_samples import NOW, contents
 from tests.store.store_samples import load as load_whole
 from tests.store.store_samples import message, queue, settle
@@ -95,13 +98,18 @@ class Workload:
     `state` is what is confirmed; `published` has, by number, all messages there ever were since the last start.
     """
 
-    def __init__(self, directory: Path, seed: object, disk: Disk | None = None) -> None:
+    def __init__(
+        self, directory: Path, seed: object, disk: Disk | None = None, *, largest_wal: int = LARGEST_WAL
+    ) -> None:
         self.directory = directory
         self.random = random.Random(repr(seed))
         self.state = EMPTY
         self.begun: State | None = None
         self.is_open = self.is_loaded = False
         self._disk = disk
+        # Two messages of a batch share a row already, so that some do, and some do not.
+        self._limits = StoreLimits(
+            largest_wal=largest_wal, large_body=LARGE_BODY, blocks=BlockLimits(fewest=2))
         self._queues: dict[int, QueueDefinition] = {}
         self._bindings: list[BindingDefinition] = []
         self._held: dict[tuple[int, int], Held] = {}
@@ -115,7 +123,7 @@ class Workload:
         """Start a broker; what it found, from which the work goes on."""
         self._begin(None)
         self.is_loaded = False
-        self.store = Store.open(self.directory, durability=durability, now=NOW)
+        self.store = Store.open(self.directory, durability=durability, now=NOW, limits=self._limits)
         self.is_open = True
         found, set_aside = load(self.store)
         assert not set_aside, "a message was set aside"

@@ -47,7 +47,7 @@ from amqpd.fields import decode_table
 from amqpd.message import Message, pack_content, pack_short_string
 from amqpd.properties import read_properties
 from amqpd.store.journal import Journal
-from amqpd.store.sqlite.recovery import Recovered
+from amqpd.store.port import Recovered
 from amqpd.store.sqlite.store import Store
 from tests.support.journals import RecordingJournal
 from tests.support.page_stores import PageStoreInMemory, stored

@@ -13,9 +13,10 @@ REASONS: dict[tuple[str, str], dict[str, str]] = {
     ("amqpd/session/closing.py", "Closing.end"): {"pass": "a line in the log"},
     ("amqpd/session/consumer_timeouts.py", "OverdueChannels.__init__"): {
         "self._now_ms = 1": "it is set before it is read"},
-    ("amqpd/store/sqlite/store.py", "Store.shrink"): {
-        "if not spare > SHRINK_PAGES:": "tests/store/test_store_space.py notices, and takes too long for the table"},
-    ("amqpd/store/sqlite/store.py", "Store.is_checkpoint_due"): {
+    ("amqpd/store/sqlite/shrinking.py", "shrink"): {
+        "if not spare > limits.shrink_pages:":
+            "tests/store/test_store_space.py notices, and takes too long for the table"},
+    ("amqpd/store/sqlite/wal.py", "WriteAheadLog.is_due"): {
         "pass": "whether a small batch goes before a long checkpoint, which only takes time"},
     ("amqpd/session/outbox.py", "Outbox.clear"): {"pass": "the session goes, and with it what it had to say"},
     ("amqpd/session/outbox.py", "Outbox.has_unread_answers"): {

@@ -65,7 +65,7 @@ def make(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Benc
         bench.given_back += 1
 
     monkeypatch.setattr(alarms_module, "resident_octets", lambda: bench.used)
-    monkeypatch.setattr(alarms_module, "free_octets", lambda directory: bench.free)
+    monkeypatch.setattr(alarms_module, "free_bytes", lambda directory: bench.free)
     monkeypatch.setattr(alarms_module, "give_back_memory", give_back)
     return bench
 

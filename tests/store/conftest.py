@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from amqpd.store.journal import Journal
+from amqpd.store.sqlite.limits import LIMITS
 from amqpd.store.sqlite.store import Store
 from tests.store.kept_store import keep
 from tests.store.store_samples import NOW, Whole, crash, define, load, query, queue
@@ -34,9 +35,9 @@ def opened(directory: Path) -> Iterator[Callable[..., Store]]:
 
 
 @pytest.fixture
-def store(opened: Callable[..., Store]) -> Store:
-    """An open store with nothing in it."""
-    store = opened()
+def store(request: pytest.FixtureRequest, opened: Callable[..., Store]) -> Store:
+    """An open store with nothing in it; its parameter is its limits."""
+    store = opened(limits=getattr(request, "param", LIMITS))
     load(store)
     return store
 
@@ -50,9 +51,9 @@ def journal() -> Journal:
 
 
 @pytest.fixture
-def kept(request: pytest.FixtureRequest, store: Store, directory: Path) -> Path:
+def kept(request: pytest.FixtureRequest, directory: Path) -> Path:
     """The directory of a store with three hundred messages, which was not stopped cleanly; a row each, or in blocks."""
-    return keep(store, directory, in_blocks=getattr(request, "param", "rows") == "blocks")
+    return keep(directory, in_blocks=getattr(request, "param", "rows") == "blocks")
 
 
 @pytest.fixture

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
-from unittest.mock import patch
 
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition, VhostDefinition
-from amqpd.store.journal import Journal
 from amqpd.store import files
-from amqpd.store.sqlite import connecting, message_blocks
+from amqpd.store.journal import Journal
+from amqpd.store.sqlite import connecting
+from amqpd.store.sqlite.limits import StoreLimits
+from amqpd.store.sqlite.message_blocks import BlockLimits
 from amqpd.store.sqlite.store import Store
 from amqpd.store.tools.checking import findings
 from amqpd.store.tools.stopped import reading
@@ -23,16 +24,14 @@ BODIES = {number: b"%d " % number * (number % 40) for number in range(1, 301)}
 BOTH = range(100, 120)      # in both queues, the others in the first
 
 
-def keep(store: Store, directory: Path, *, in_blocks: bool) -> Path:
-    """Fill a store, and the directory as a crash leaves it: some of it is in the log only.
+def keep(directory: Path, *, in_blocks: bool) -> Path:
+    """Return the directory of a new store as a crash leaves it: some of what is in it is in the log only.
 
     All messages but those of both queues, one that ends and a large one can be in blocks; or else none is.
     """
-    with patch.object(message_blocks, "FEWEST", message_blocks.FEWEST if in_blocks else len(BODIES) + 1):
-        return _keep(store, directory)
-
-
-def _keep(store: Store, directory: Path) -> Path:
+    blocks = BlockLimits() if in_blocks else BlockLimits(fewest=len(BODIES) + 1)
+    store = Store.open(directory, now=NOW, limits=StoreLimits(blocks=blocks))
+    load(store)
     journal = Journal()
     define(journal, VhostDefinition("/"), ONE, TWO, EXCHANGE, BINDING)
     run = [message(number, BODIES[number], holders=2 * (number in BOTH)) for number in BODIES]
@@ -42,7 +41,7 @@ def _keep(store: Store, directory: Path) -> Path:
     for one in (ONE, TWO):
         journal.watermark_raised(one, len(BODIES))
     save(store, journal)
-    store._checkpoint()
+    store.database.checkpoint()
     journal.published(ONE, run[200:])
     save(store, journal)
     crashed = crash(directory, directory.with_name("kept"))

@@ -40,7 +40,7 @@ def ballast(tmp_path: Path) -> Ballast:
 @pytest.fixture
 def set_free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Says how much of the disk is free."""
-    return lambda octets: monkeypatch.setattr(ballast_module, "free_octets", lambda directory: octets)
+    return lambda octets: monkeypatch.setattr(ballast_module, "free_bytes", lambda directory: octets)
 
 
 def file_of(ballast: Ballast) -> Path:

@@ -126,7 +126,7 @@ def test_parts_without_a_message_are_deleted_after_a_crash_in_pieces(store, jour
 
 
 def query_of(store: Store, sql: str) -> list[tuple[object, ...]]:
-    return store._connection.execute(sql).fetchall()
+    return store.database.connection.execute(sql).fetchall()
 
 
 def test_numbers_of_parts_are_never_used_twice(store, journal, directory, tmp_path, opened):
@@ -150,7 +150,7 @@ def kill_at(directory: Path, nth: int, bodies: list[bytes]) -> bool:
             store = Store.open(directory, now=NOW)
             load(store)
             left = iter(range(nth))
-            store._connection.set_trace_callback(
+            store.database.connection.set_trace_callback(
                 lambda _: None if next(left, None) is not None else os.kill(os.getpid(), signal.SIGKILL))
             journal = Journal()
             for number, body in enumerate(bodies, store.first_number):
@@ -275,14 +275,14 @@ def test_pieces_of_several_bodies_are_written_in_turn(store, journal):
 
 def test_a_piece_for_which_the_disk_has_no_room_is_written_again(store, journal, after_crash):
     pages, = query_of(store, "PRAGMA page_count")[0]
-    store._connection.execute(f"PRAGMA max_page_count = {pages + 300}")
+    store.database.connection.execute(f"PRAGMA max_page_count = {pages + 300}")
     sent = large(1)
     body = journal.write_body(sent)
     with pytest.raises(StoreFull):
         store.write_body(piece := journal.bodies.next_piece())
     store.check()
     assert query_of(store, PARTS) == []
-    store._connection.execute("PRAGMA max_page_count = 1000000")
+    store.database.connection.execute("PRAGMA max_page_count = 1000000")
     while piece is not None:
         store.write_body(piece)
         piece.end()
@@ -305,7 +305,7 @@ def test_what_was_to_be_deleted_with_a_batch_that_found_no_room_is_deleted_later
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_count_deliveries", full)
+        patch.setattr(store._writer, "_count_deliveries", full)
         with pytest.raises(StoreFull):
             store.commit(batch)
     store.commit(batch)

@@ -21,7 +21,7 @@ from amqpd.broker.definitions import (
 from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.vhost import Vhost
 from amqpd.store.journal import Journal, MemoryJournal
-from amqpd.store.sqlite.restoring import restore
+from amqpd.store.restoring import restore
 from amqpd.store.sqlite.store import Store
 from amqpd.store.tools.checking import findings
 from amqpd.store.tools.stopped import reading

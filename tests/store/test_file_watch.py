@@ -11,10 +11,10 @@ import pytest
 
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Journal
-from amqpd.store.sqlite import store as stores
 from amqpd.store.sqlite.file_watch import FileWatch
+from amqpd.store.sqlite.limits import StoreLimits
 from amqpd.store.sqlite.store import Store
-from tests.store.store_samples import define, message, queue, save
+from tests.store.store_samples import define, load, message, queue, save
 
 ONE = queue(1)
 FILES = ("amqpd.db", "amqpd.db-wal", "amqpd.lock")
@@ -45,7 +45,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 def filled(store: Store, journal: Journal) -> Store:
     """A store with something in its file and in its log."""
     save(store, journal)
-    store._checkpoint()
+    store.database.checkpoint()
     journal.published(ONE, [message(number, b"x" * 1000) for number in range(1, 40)])
     save(store, journal)
     store.checkpoint_if_due()
@@ -64,10 +64,10 @@ def test_what_happens_to_open_files_is_noticed(filled: Store, journal: Journal, 
 
 
 def test_the_stores_own_work_is_not_taken_for_damage(
-    store: Store, journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    opened: Callable[..., Store], journal: Journal, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(stores, "LARGEST_WAL", 100_000)
-    monkeypatch.setattr(stores, "KEPT_FREE_PAGES", 1)
+    store = opened(limits=StoreLimits(largest_wal=100_000, kept_free_pages=1))
+    load(store)
     numbers = range(1, 3_000)
     define(journal, ONE)
     for number in numbers:
@@ -77,13 +77,13 @@ def test_the_stores_own_work_is_not_taken_for_damage(
             store.checkpoint_if_due()
             store.check_files()
     store.backup(tmp_path / "copy", lambda left, total: store.check_files())
-    size = (store._path).stat().st_size
+    size = store.database.path.stat().st_size
     journal.settled(ONE, numbers)
     save(store, journal)
     while store.shrink():
         store.check_files()
     store.check_files()
-    assert store._path.stat().st_size < size
+    assert store.database.path.stat().st_size < size
     store.close({})
     store.check_files()
 

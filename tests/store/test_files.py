@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from amqpd.store import files
 from amqpd.store import spill as spill_module
 from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError, StoreFull, StoreLocked
-from amqpd.store.sqlite import files, inspection
+from amqpd.store.sqlite import connecting, inspection
 from amqpd.store.spill import Spill
 from amqpd.store.tools import stopped
 from tests.store.kept_store import checked
@@ -88,7 +89,6 @@ def test_a_directory_is_made_for_its_owner_with_its_parents(tmp_path: Path) -> N
 # Written again
 
 def test_a_file_is_written_over_itself_and_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_OCTETS_AT_ONCE", 7)
     written: list[tuple[bytes, int]] = []
     synced: list[int] = []
     real = os.pwrite
@@ -104,7 +104,7 @@ def test_a_file_is_written_over_itself_and_synced(tmp_path: Path, monkeypatch: p
     path = tmp_path / "file"
     path.write_bytes(b"some octets, and more")
     before = descriptors()
-    files.write_again(path)
+    files.write_again(path, bytes_at_once=7)
     assert written == [(b"some oc", 0), (b"tets, a", 7), (b"nd more", 14)] and len(synced) == 1
     assert path.read_bytes() == b"some octets, and more" and descriptors() == before
 
@@ -114,7 +114,7 @@ def test_a_file_is_written_over_itself_and_synced(tmp_path: Path, monkeypatch: p
 def test_a_store_that_this_user_may_not_write_is_refused(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK | os.W_OK)
     with pytest.raises(StoreError, match=r"this user cannot read and write .*amqpd.db: check its permissions"):
-        inspection.check_ours(kept / files.DATABASE)
+        inspection.check_ours(kept / connecting.DATABASE)
 
 
 @pytest.mark.parametrize("is_full, kind", [(True, StoreFull), (False, StoreError)])
@@ -129,7 +129,7 @@ def test_where_there_is_no_room_for_an_index_of_the_log_the_disk_is_full(
     monkeypatch.setattr(inspection, "is_full", lambda directory: is_full)
     monkeypatch.setattr(inspection, "_examine", fail)
     with pytest.raises(StoreError) as failed:
-        inspection.examine(kept / files.DATABASE)
+        inspection.examine(kept / connecting.DATABASE)
     assert type(failed.value) is kind
 
 
@@ -139,7 +139,7 @@ def test_what_python_cannot_read_of_a_store_is_damage(kept: Path, monkeypatch: p
 
     monkeypatch.setattr(inspection, "_examine", fail)
     with pytest.raises(StoreError, match=r"amqpd.db is damaged \(UnicodeDecodeError: "):
-        inspection.examine(kept / files.DATABASE)
+        inspection.examine(kept / connecting.DATABASE)
 
 
 def test_on_a_full_disk_a_stopped_store_is_read_without_an_index_of_its_log(
@@ -161,7 +161,7 @@ def test_on_a_full_disk_a_stopped_store_is_read_without_an_index_of_its_log(
         checked(kept)
     monkeypatch.setattr(stopped, "is_full", lambda directory: True)
     before = {path.name: path.stat().st_size for path in kept.iterdir()}
-    with stopped.reading(kept / files.DATABASE) as (connection, format_):
+    with stopped.reading(kept / connecting.DATABASE) as (connection, format_):
         assert format_ == 4 and connection.execute("PRAGMA locking_mode").fetchone() == ("exclusive",)
         assert connection.execute("SELECT count(*) FROM message_rows").fetchone()[0] == 300
         with pytest.raises(sqlite3.OperationalError, match="readonly"):

@@ -15,7 +15,8 @@ from amqpd.broker.definitions import Deleted, VhostDefinition
 from amqpd.message import MessageProperties
 from amqpd.store.bits import bits_of
 from amqpd.store.errors import StoreError
-from amqpd.store.sqlite import block_index, message_blocks
+from amqpd.store.sqlite import message_blocks
+from amqpd.store.sqlite.limits import StoreLimits
 from amqpd.store.sqlite.message_blocks import (
     FEWEST,
     LARGEST,
@@ -304,7 +305,7 @@ def test_properties_that_cannot_be_read_take_one_message_out_of_a_run(store, jou
 
 
 def test_damage_that_comes_while_the_broker_runs_is_set_aside_when_it_is_read(store, saved, caplog):
-    store._connection.execute("UPDATE message_blocks SET contents = zeroblob(length(contents)) WHERE first = 1")
+    store.database.connection.execute("UPDATE message_blocks SET contents = zeroblob(length(contents)) WHERE first = 1")
     assert [m.number for m in store.fetch([5, 6, 101])] == [101]
     assert [m.number for m in store.fetch([1, 101, 103])] == [101, 103]
     assert (store.info().messages, store.info().damaged) == (60, 60)
@@ -315,9 +316,10 @@ def test_damage_that_comes_while_the_broker_runs_is_set_aside_when_it_is_read(st
 # Very many that are emptied at once
 
 @pytest.fixture
-def many(store, journal, monkeypatch):
+def many(opened, journal):
     """Thirty blocks of twenty messages each, of which four rows may be deleted at once."""
-    monkeypatch.setattr(block_index, "DELETED_AT_ONCE", 4)
+    store = opened(limits=StoreLimits(deleted_at_once=4))
+    load(store)
     for start in range(1, 601, 20):
         journal.published(ONE, run_of(range(start, start + 20)))
         save(store, journal)
@@ -325,7 +327,7 @@ def many(store, journal, monkeypatch):
 
 
 def rows_of(store) -> int:
-    return store._connection.execute("SELECT count(*) FROM message_blocks").fetchone()[0]
+    return store.database.connection.execute("SELECT count(*) FROM message_blocks").fetchone()[0]
 
 
 @pytest.mark.parametrize("by", ["purge", "delete"])
@@ -359,7 +361,7 @@ def test_what_is_emptied_is_no_message_after_a_crash(many, journal, directory, t
     assert checked(crashed) == []
     rescued = salvage(crashed, tmp_path / "salvaged", NOW)
     assert (rescued.saved["messages"], rescued.damaged, rescued.lost) == (0, 0, 0)
-    store = opened(crashed)
+    store = opened(crashed, limits=StoreLimits(deleted_at_once=4))
     found = load(store)
     assert not any(found.messages.values()) and found.damaged == 0
     assert store.has_to_sweep
@@ -382,7 +384,7 @@ def test_a_piece_that_is_not_committed_is_deleted_again(many, journal, monkeypat
     with pytest.raises(StoreError):
         many.sweep()
     monkeypatch.undo()
-    many._failure = None
+    many.database._failure = None
     assert rows_of(many) == before
     many.check()
     while many.sweep():

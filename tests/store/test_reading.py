@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from amqpd.message import MessageProperties
-from amqpd.store.sqlite import reading
 from amqpd.store.sqlite.message_blocks import Record, iter_heads, pack_blocks, records_of, taken_apart
 from amqpd.store.sqlite.reading import MessageReader, Unreadable
 from tests.store.store_samples import PERSISTENT, message, read_properties
@@ -20,10 +19,9 @@ def read_or_fail(properties: bytes) -> MessageProperties:
 
 
 @pytest.fixture
-def reader(monkeypatch: pytest.MonkeyPatch) -> MessageReader:
+def reader() -> MessageReader:
     """One that remembers little."""
-    monkeypatch.setattr(reading, "_REMEMBERED", REMEMBERED)
-    return MessageReader(read_or_fail)
+    return MessageReader(read_or_fail, REMEMBERED)
 
 
 @pytest.mark.parametrize("exchange, routing_key, properties, can_read", [

@@ -57,7 +57,7 @@ def filled(store: Store, directory: Path) -> Path:
 
 
 def query_blocks(store: Store) -> int:
-    count: int = store._connection.execute("SELECT count(*) FROM message_blocks").fetchone()[0]
+    count: int = store.database.connection.execute("SELECT count(*) FROM message_blocks").fetchone()[0]
     return count
 
 
@@ -139,7 +139,7 @@ def test_a_fault_in_a_step_costs_one_message_at_most_and_no_start(
     store = opened()
     found = load(store, properties.read_own_properties)
     numbers = {m.number for m in found.messages[1]}
-    aside = {number for number, in store._connection.execute("SELECT number FROM damaged")}
+    aside = {number for number, in store.database.connection.execute("SELECT number FROM damaged")}
     assert numbers | aside == ALL and len(aside) <= 1 and not numbers & aside
     store.check()
     store.close({})
@@ -188,12 +188,14 @@ def fail(numbers: list[int]) -> None:
 # Definitions
 
 ODD_ROWS = [
-    ("INSERT INTO exchanges VALUES ('/', 'e', 'x-unknown', 0, 0, '{}')", "exchanges ('/', 'e')"),
-    ("INSERT INTO bindings VALUES ('/', 'amq.topic', 'queue', 'gone', 'a', '{}')", "bindings ('/', 'amq.topic'"),
-    ("INSERT INTO bindings VALUES ('/', 'gone', 'queue', 'queue-1', 'a', '{}')", "bindings ('/', 'gone'"),
-    ("INSERT INTO policies VALUES ('/', 0, 'p', '(', '{\"max-length\": 1}', 0, 'all')", "policies ('/', False, 'p')"),
-    ("INSERT INTO queue_rows VALUES (7, 'nowhere', 'q', 0, '{}', 0)", "queue_rows (7,)"),
-    ("INSERT INTO permissions VALUES ('nobody', '/', '', '', '')", "permissions ('nobody', '/')"),
+    ("INSERT INTO exchanges VALUES ('/', 'e', 'x-unknown', 0, 0, '{}')", "exchange 'e' in vhost '/'"),
+    ("INSERT INTO bindings VALUES ('/', 'amq.topic', 'queue', 'gone', 'a', '{}')",
+     "binding of queue 'gone' to exchange 'amq.topic' in vhost '/'"),
+    ("INSERT INTO bindings VALUES ('/', 'gone', 'queue', 'queue-1', 'a', '{}')",
+     "binding of queue 'queue-1' to exchange 'gone' in vhost '/'"),
+    ("INSERT INTO policies VALUES ('/', 0, 'p', '(', '{\"max-length\": 1}', 0, 'all')", "policy 'p' in vhost '/'"),
+    ("INSERT INTO queue_rows VALUES (7, 'nowhere', 'q', 0, '{}', 0)", "queue 'q' in vhost 'nowhere'"),
+    ("INSERT INTO permissions VALUES ('nobody', '/', '', '', '')", "permissions of user 'nobody' in vhost '/'"),
     ("UPDATE queue_rows SET arguments = '[1]' WHERE number = 2", "queue_rows (2,"),
 ]
 

@@ -20,8 +20,8 @@ from amqpd.broker.definitions import (
 )
 from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Batch
-from amqpd.store.sqlite import store as store_module
-from amqpd.store.sqlite.rows import LARGE_BODY
+from amqpd.store.sqlite.limits import LARGEST_WAL, StoreLimits
+from amqpd.message import LARGE_BODY
 from tests.store.store_samples import contents, define, load, message, queue, save, settle
 
 ONE, TWO = queue(1), queue(2)
@@ -30,7 +30,7 @@ ONE, TWO = queue(1), queue(2)
 def listen(store) -> list[str]:
     """What SQLite is told from now on."""
     said: list[str] = []
-    store._connection.set_trace_callback(said.append)
+    store.database.connection.set_trace_callback(said.append)
     return said
 
 
@@ -93,11 +93,11 @@ def test_a_large_body_for_which_the_disk_has_no_room_is_written_again(store, jou
     sent = message(1, os.urandom(4 * LARGE_BODY))
     journal.published(ONE, [sent])
     batch = journal.take()
-    store._connection.execute("PRAGMA max_page_count = 500")
+    store.database.connection.execute("PRAGMA max_page_count = 500")
     with pytest.raises(StoreFull):
         store.commit(batch)
     assert after_crash().messages == {1: [], 2: []}
-    store._connection.execute("PRAGMA max_page_count = 100000")
+    store.database.connection.execute("PRAGMA max_page_count = 100000")
     store.commit(batch)
     store.check()
     assert contents(after_crash().messages[1]) == contents([sent])
@@ -352,7 +352,7 @@ def test_moves_are_one_transaction(store, moves, after_crash):
     "UPDATE ON message_rows"])
 def test_moves_that_fail_at_whatever_step_leave_everything_where_it_was(store, moves, after_crash, act):
     # RAISE(FAIL) undoes nothing by itself: what the statements before have done is still there.
-    store._connection.execute(
+    store.database.connection.execute(
         f"CREATE TEMP TRIGGER failure AFTER {act} BEGIN SELECT RAISE(FAIL, 'the disk is on fire'); END")
     with pytest.raises(StoreError, match="the disk is on fire"):
         store.commit(moves)
@@ -364,12 +364,12 @@ def test_moves_that_fail_at_whatever_step_leave_everything_where_it_was(store, m
 
 
 def test_moves_on_a_full_disk_are_made_when_there_is_room(store, moves, after_crash):
-    store._connection.execute("PRAGMA max_page_count = 20")
+    store.database.connection.execute("PRAGMA max_page_count = 20")
     with pytest.raises(StoreFull):
         store.commit(moves)
     store.check()
     assert numbers_of(after_crash()) == UNMOVED
-    store._connection.execute("PRAGMA max_page_count = 100000")
+    store.database.connection.execute("PRAGMA max_page_count = 100000")
     store.commit(moves)
     store.check()
     assert numbers_of(after_crash()) == MOVED
@@ -472,12 +472,12 @@ def test_a_full_disk_leaves_the_batch_to_be_committed_again(store, journal, afte
     journal.published(ONE, [message(number, bytes(10_000)) for number in range(1, 100)])
     journal.changed(Deleted(TWO))
     batch = journal.take()
-    store._connection.execute("PRAGMA max_page_count = 40")
+    store.database.connection.execute("PRAGMA max_page_count = 40")
     with pytest.raises(StoreFull, match="no space left for .*amqpd.db"):
         store.commit(batch)
     found = after_crash()
     assert found.messages == {1: [], 2: []}
-    store._connection.execute("PRAGMA max_page_count = 100000")
+    store.database.connection.execute("PRAGMA max_page_count = 100000")
     store.commit(batch)
     store.check()
     assert {number: len(run) for number, run in after_crash().messages.items()} == {1: 99}
@@ -504,11 +504,11 @@ def test_a_mistake_of_ours_is_a_failure_too(store, journal):
         batch.change(Defined(ONE))
         with pytest.raises(StoreError, match="amqpd.db .UnicodeEncodeError.* mistake in amqpd"):
             store.commit(batch)
-    assert not store._connection.in_transaction
+    assert not store.database.connection.in_transaction
 
 
 def test_a_connection_that_is_gone_is_a_failure(store, journal):
-    store._connection.close()
+    store.database.connection.close()
     with pytest.raises(StoreError, match="closed database"):
         store.commit(journal.take())
 
@@ -524,8 +524,9 @@ def test_another_thread_may_commit_and_the_first_one_close(store, journal, opene
     assert len(load(opened()).messages[1]) == 1
 
 
-def test_the_log_is_written_back_when_it_has_grown(store, journal, monkeypatch):
-    monkeypatch.setattr(store_module, "LARGEST_WAL", 100_000)
+def test_the_log_is_written_back_when_it_has_grown(opened, journal):
+    store = opened(limits=StoreLimits(largest_wal=100_000))
+    load(store)
     journal.published(ONE, [message(1, bytes(20_000))])
     save(store, journal)
     store.checkpoint_if_due()
@@ -534,18 +535,18 @@ def test_the_log_is_written_back_when_it_has_grown(store, journal, monkeypatch):
     save(store, journal)
     store.checkpoint_if_due()
     assert store.info().wal_bytes == 0
-    assert store.info().octets > 120_000
+    assert store.info().file_bytes > 120_000
 
 
 def test_the_default_bound_of_the_log_is_8_mib():
-    assert store_module.LARGEST_WAL == 8 * 1024 * 1024
+    assert StoreLimits().largest_wal == LARGEST_WAL == 8 * 1024 * 1024
 
 
 def test_large_messages_leave_little_to_write_when_they_go(store, journal):
     run = [message(1, os.urandom(4 << 20))]
     journal.published(ONE, run)
     save(store, journal)
-    store._checkpoint()
+    store.database.checkpoint()
     settle(journal, ONE, run)
     save(store, journal)
     assert store.info().wal_bytes < 100_000
@@ -557,7 +558,7 @@ def test_info_says_what_there_is(store, journal, directory):
     info = store.info()
     assert (info.path, info.durability, info.format) == (f"{directory}/amqpd.db", "power", 4)
     assert (info.messages, info.damaged) == (2, 0)
-    assert info.octets > 0
+    assert info.file_bytes > 0
     assert info.wal_bytes > 0
 
 

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
-from unittest.mock import patch
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -17,7 +16,8 @@ from amqpd.broker.definitions import Defined, Deleted, QueueDefinition, VhostDef
 from amqpd.message import Message
 from amqpd.store.errors import StoreFull
 from amqpd.store.journal import Journal
-from amqpd.store.sqlite import message_blocks
+from amqpd.store.sqlite.limits import StoreLimits
+from amqpd.store.sqlite.message_blocks import BlockLimits
 from amqpd.store.sqlite.store import Store
 from tests.store.store_samples import NOW, contents, crash, load, message, queue, settle
 from tests.support.sizes import sized
@@ -25,6 +25,8 @@ from tests.support.sizes import sized
 VHOSTS = ["/", "other"]
 MOST_PAGES = 1_000_000
 SIZES = st.sampled_from([0, 1, 300])        # of a body, in copies of its message's number
+# So that many steps meet the ends of blocks.
+SHORT_BLOCKS = StoreLimits(blocks=BlockLimits(fewest=2, span=24, most_bytes=2_000))
 EXPIRIES = st.none() | st.integers(0, (1 << 62) - 1)
 
 
@@ -45,9 +47,6 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.root = Path(tempfile.mkdtemp(prefix="amqpd-"))
-        # Short runs, so that many steps meet their ends.
-        self.short_blocks = patch.multiple(message_blocks, FEWEST=2, SPAN=24, MOST_BYTES=2_000)
-        self.short_blocks.start()
         self.generation = 0
         self.definitions: dict[int, QueueDefinition] = {}
         self.safe_definitions: dict[int, QueueDefinition] = {}
@@ -62,14 +61,13 @@ class StoreMachine(RuleBasedStateMachine):
 
     def open(self, directory: Path) -> None:
         self.directory = directory
-        self.store = Store.open(directory, now=NOW)
+        self.store = Store.open(directory, now=NOW, limits=SHORT_BLOCKS)
         self.journal = Journal()
         self.next_number = self.store.first_number
         assert not self.given or self.next_number > max(self.given), "a number might be used twice"
         self.recovered = load(self.store)
 
     def teardown(self) -> None:
-        self.short_blocks.stop()
         self.store.abandon()
         shutil.rmtree(self.root)
 
@@ -191,7 +189,7 @@ class StoreMachine(RuleBasedStateMachine):
     def look(self) -> None:
         """See that the rows are what was committed."""
         self.store.check()
-        rows = self.store._connection.execute("""
+        rows = self.store.database.connection.execute("""
             SELECT queue, number, expires_at, deliveries FROM message_rows WHERE queue IS NOT NULL
             UNION ALL SELECT queue, number, expires_at, deliveries FROM entries
             UNION ALL SELECT queue, number, NULL, 0 FROM block_heads ORDER BY 1, 2""")
@@ -227,7 +225,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def limit_pages(self, pages: int) -> None:
         """Let the file have so many pages, or as many as it has."""
-        self.store._connection.execute(f"PRAGMA max_page_count = {pages}").fetchall()
+        self.store.database.connection.execute(f"PRAGMA max_page_count = {pages}").fetchall()
 
     @rule()
     def stop_and_start(self):

@@ -112,13 +112,13 @@ def test_a_database_tool_at_work_keeps_the_broker_out(directory, opened, monkeyp
 
 @pytest.mark.parametrize("name, value", connecting.SETTINGS)
 def test_settings_hold(store, name, value):
-    assert store._connection.execute(f"PRAGMA {name}").fetchone()[0] == value
+    assert store.database.connection.execute(f"PRAGMA {name}").fetchone()[0] == value
 
 
 def test_confirms_may_be_promised_for_the_process_only(opened):
     store = opened(durability="process")
     load(store)
-    assert store._connection.execute("PRAGMA synchronous").fetchone() == (1,)
+    assert store.database.connection.execute("PRAGMA synchronous").fetchone() == (1,)
     assert store.info().durability == "process"
 
 
@@ -244,7 +244,7 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(directory, opened, oc
 
 
 def test_a_newer_format_that_only_the_log_tells_of_is_refused(directory, tmp_path, opened):
-    opened()._connection.execute("PRAGMA user_version = 99")
+    opened().database.connection.execute("PRAGMA user_version = 99")
     before = tree(crashed := crash(directory, tmp_path / "crash"))
     with pytest.raises(StoreError, match="has format 99, this amqpd reads 1 to 4"):
         opened(crashed)
@@ -278,7 +278,7 @@ def test_damage_is_looked_for(directory, tmp_path, opened):
     store = opened()
     load(store)
     fill(store)
-    store._checkpoint()
+    store.database.checkpoint()
     journal = Journal()
     define(journal, queue(2))       # so that there is a log
     save(store, journal)

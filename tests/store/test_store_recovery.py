@@ -22,8 +22,8 @@ from amqpd.broker.definitions import (
 )
 from amqpd.fields import LongString, Timestamp
 from amqpd.message import MessageProperties
-from amqpd.store.sqlite import reading
-from amqpd.store.sqlite.rows import LARGE_BODY
+from amqpd.store.sqlite.limits import StoreLimits
+from amqpd.message import LARGE_BODY
 from tests.store.store_samples import NOW, contents, crash, define, load, message, query, queue, save
 
 ONE, TWO = queue(1), queue(2)
@@ -309,12 +309,12 @@ def test_equal_routes_and_properties_are_one_object_each(store, journal, opened)
     assert asked == [b"\x10\x00\x02", b"\x00\x00"]
 
 
-def test_only_so_many_different_routes_and_properties_are_remembered(store, journal, opened, monkeypatch):
-    monkeypatch.setattr(reading, "_REMEMBERED", 2)
+def test_only_so_many_different_routes_and_properties_are_remembered(store, journal, opened):
     run = [message(n, routing_key=f"key-{n % 5}", properties=b"\x08\x00" + bytes((n % 7,))) for n in range(1, 40)]
     journal.published(ONE, run)
     save(store, journal)
-    assert contents(reopen(store, opened).messages[1]) == contents(run)
+    store.close({})
+    assert contents(load(opened(limits=StoreLimits(remembered=2))).messages[1]) == contents(run)
 
 
 # Damage

@@ -10,8 +10,8 @@ import pytest
 
 from amqpd.message import Message
 from amqpd.store.journal import Journal
-from amqpd.store.sqlite import store as store_module
-from amqpd.store.sqlite.store import KEPT_FREE_PAGES, LARGEST_WAL, Store
+from amqpd.store.sqlite.limits import LARGEST_WAL, StoreLimits
+from amqpd.store.sqlite.store import Store
 from amqpd.store.tools.compacting import compact
 from tests.store.store_samples import contents, crash, define, load, message, queue, settle
 from tests.store.test_store_upgrade import make_old
@@ -60,8 +60,8 @@ def drain(store: Store, journal: Journal, backlog: list[list[Message]]) -> None:
 
 def size(store: Store) -> int:
     """The octets of the file, once all of the log is in it."""
-    store._checkpoint()
-    return store.info().octets
+    store.database.checkpoint()
+    return store.info().file_bytes
 
 
 @pytest.mark.parametrize("octets, count", [(20, 20_000), (1_000, 10_000), (30_000, 500)])
@@ -99,7 +99,7 @@ def test_an_idle_store_gives_back_what_a_backlog_took(store, journal, directory,
     before = size(store)
     pieces = shrink(store)
     print(f"\n{before >> 20} MiB before, {size(store) >> 20} MiB after {pieces} pieces")
-    assert size(store) <= (KEPT_FREE_PAGES + 400) * PAGE < before / 2
+    assert size(store) <= (StoreLimits().kept_free_pages + 400) * PAGE < before / 2
     store.check()
     found = load(opened(crash(directory, tmp_path / "crash")))
     assert contents(found.messages[1]) == contents([m for run in left for m in run])
@@ -139,11 +139,11 @@ def test_a_store_that_was_made_in_format_1_shrinks_once_it_was_compacted(directo
     directory.mkdir(mode=0o700)
     old = opened(make_old(directory, 1))
     load(old)
-    assert old._connection.execute("PRAGMA auto_vacuum").fetchone() == (0,)
+    assert old.database.connection.execute("PRAGMA auto_vacuum").fetchone() == (0,)
     assert not old.shrink()
     old.close({})
     compact(directory)
-    assert opened()._connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    assert opened().database.connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
 
 
 # The log
@@ -159,9 +159,10 @@ def test_the_log_stays_bounded_under_endless_load(store, journal):
     assert LARGEST_WAL / 2 < largest <= LARGEST_WAL + (1 << 20), f"the log had {largest} octets"
 
 
-def test_a_log_that_is_never_written_back_would_be_caught(store, journal, monkeypatch):
+def test_a_log_that_is_never_written_back_would_be_caught(opened, journal):
     """Teeth of the test above."""
-    monkeypatch.setattr(store_module, "LARGEST_WAL", 1 << 40)
+    store = opened(limits=StoreLimits(largest_wal=1 << 40))
+    load(store)
     with pytest.raises(AssertionError, match="the log had"):
         test_the_log_stays_bounded_under_endless_load(store, journal)
 

@@ -16,7 +16,7 @@ from amqpd.broker.definitions import VhostDefinition
 from amqpd.properties import read_own_properties
 from amqpd.store.errors import StoreError, StoreFull, StoreLocked
 from amqpd.store.journal import Journal
-from amqpd.store.sqlite import files
+from amqpd.store import files
 from amqpd.store.tools import checking, compacting, copies
 from amqpd.store.tools.checking import MOST_FINDINGS, findings
 from amqpd.store.tools.copies import StoreDamaged
@@ -37,7 +37,7 @@ def test_facts_tell_of_a_store_and_leave_it_as_it_was(kept):
     before = tree(kept)
     told = facts(kept)
     assert (told.format, told.was_clean) == (4, False)
-    assert (told.octets, told.wal_bytes) == (len(before["amqpd.db"]), len(before["amqpd.db-wal"]))
+    assert (told.file_bytes, told.wal_bytes) == (len(before["amqpd.db"]), len(before["amqpd.db-wal"]))
     assert told.counts == {
         "vhosts": 1, "users": 0, "policies": 0, "exchanges": 1, "queue_rows": 2, "bindings": 1, "messages": 300,
         "damaged": 0}

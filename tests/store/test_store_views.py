@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpd.broker.definitions import QueueDefinition
-from amqpd.store.sqlite import message_blocks, views
+from amqpd.store.sqlite import views
+from amqpd.store.sqlite.limits import StoreLimits
+from amqpd.store.sqlite.message_blocks import BlockLimits
 from tests.store.store_samples import PERSISTENT, define, message, queue, save, settle
 
 ONE, TWO = queue(1), queue(2)
@@ -73,9 +75,11 @@ def test_a_queue_is_shown_with_what_is_in_it(journal, shown):
     ]
 
 
-@pytest.mark.parametrize("fewest", [2, 1_000], ids=["in runs", "a row each"])
-def test_messages_that_share_a_row_are_shown_as_if_they_did_not(store, journal, shown, monkeypatch, fewest):
-    monkeypatch.setattr(message_blocks, "FEWEST", fewest)
+@pytest.mark.parametrize("store, has_blocks", [
+    pytest.param(StoreLimits(blocks=BlockLimits(fewest=2)), True, id="in blocks"),
+    pytest.param(StoreLimits(blocks=BlockLimits(fewest=1_000)), False, id="a row each"),
+], indirect=["store"])
+def test_messages_that_share_a_row_are_shown_as_if_they_did_not(store, journal, shown, has_blocks):
     of = {"exchange": "Ü", "routing_key": "k" * 255, "properties": b"\x90\x00\x0atext/plain\x02"}
     run = [message(number, b"%d" % number * (number % 3), **of) for number in range(1, 301)]
     run[70:90] = [message(number, properties=b"\x00\x00") for number in range(71, 91)]
@@ -96,7 +100,7 @@ def test_messages_that_share_a_row_are_shown_as_if_they_did_not(store, journal, 
         assert [dict(row) for row in tool.execute("SELECT * FROM queues ORDER BY number")] == [
             alike | {"name": "queue-1", "messages": len(odd), "octets": sum(odd), "number": 1},
             alike | {"name": "queue-2", "messages": len(even), "octets": sum(even), "number": 2}]
-        assert bool(tool.execute("SELECT * FROM message_blocks").fetchall()) == (fewest == 2)
+        assert bool(tool.execute("SELECT * FROM message_blocks").fetchall()) == has_blocks
 
 
 @pytest.mark.parametrize("view, names", {

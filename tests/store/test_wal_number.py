@@ -36,7 +36,7 @@ def crashed(directory: Path, opened, tmp_path: Path) -> Path:
         journal.published(queue(1), [message(number)])
         save(store, journal)
         if number == 1:
-            store._checkpoint()
+            store.database.checkpoint()
     left = crash(directory, tmp_path / "crashed")
     store.abandon()
     return left

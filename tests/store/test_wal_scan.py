@@ -11,7 +11,8 @@ import pytest
 
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Journal
-from amqpd.store.sqlite.store import LARGEST_WAL, Store
+from amqpd.store.sqlite.limits import LARGEST_WAL
+from amqpd.store.sqlite.store import Store
 from amqpd.store.sqlite.wal_scan import check_wal
 from tests.store.store_samples import crash, define, load, message, queue
 

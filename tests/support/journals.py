@@ -27,7 +27,7 @@ from amqpd.fields import encode_table
 from amqpd.message import Message
 from amqpd.store.body_writes import BodyQueue, BodyWrite
 from amqpd.store.pending_confirms import PendingConfirms
-from amqpd.store.sqlite.restoring import split_leftovers
+from amqpd.store.restoring import split_leftovers
 
 _ORDER = (
     VhostDefinition, UserDefinition, PermissionDefinition, PolicyDefinition, ExchangeDefinition, QueueDefinition,

@@ -36,7 +36,6 @@ from amqpd.store.sqlite.statements import insert_rows
 SELECT_BLOCKS = """
     SELECT first, queue, last, count, bytes, CAST(heads AS BLOB), CAST(flags AS BLOB)
     FROM message_blocks LEFT JOIN block_flags USING (first) ORDER BY first"""
-DELETED_AT_ONCE = 256       # rows: some milliseconds
 NOTHING_WAITS = pack_flags(0, 0)
 _MANY = 32
 _READ = "SELECT queue, CAST(heads AS BLOB), CAST(contents AS BLOB) FROM message_blocks WHERE first = ?"
@@ -53,8 +52,9 @@ def _always(*_: object) -> bool:
 class BlockIndex:
     """The blocks of one store. What is changed within a transaction counts once it is kept, or is forgotten."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, deleted_at_once: int) -> None:
         self._connection = connection
+        self._deleted_at_once = deleted_at_once     # rows, in one transaction
         self._firsts: list[int] = []                # of all blocks, rising
         self._waiting: dict[int, int] = {}          # by the first number of a block
         self._redelivered: dict[int, int] = {}      # as far as the last clean stop knew; most blocks have none
@@ -155,18 +155,18 @@ class BlockIndex:
         if self._changed:
             self._write_changes()
         elif self._emptied:
-            self._delete_emptied(DELETED_AT_ONCE)
+            self._delete_emptied(self._deleted_at_once)
 
     def _write_changes(self) -> None:
         gone = [first for first, bits in self._changed.items() if not bits]
-        self._delete("message_blocks", gone[:DELETED_AT_ONCE])
+        self._delete("message_blocks", gone[:self._deleted_at_once])
         self._delete("block_flags", [*self._changed])
-        self._now_emptied = gone[DELETED_AT_ONCE:]
+        self._now_emptied = gone[self._deleted_at_once:]
         flags = [(first, pack_flags(bits, self._redelivered.get(first, 0) & bits))
                  for first, bits in self._changed.items() if bits]
         flags += [(first, NOTHING_WAITS) for first in self._now_emptied]
         insert_rows(self._connection, "block_flags", ("first", "flags"), flags)
-        self._delete_emptied(DELETED_AT_ONCE - len(gone))
+        self._delete_emptied(self._deleted_at_once - len(gone))
 
     def _delete_emptied(self, most: int) -> None:
         """Delete up to so many rows that were emptied before this transaction."""

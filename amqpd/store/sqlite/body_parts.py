@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from amqpd.store.body_writes import BodyPiece, BodyWrite, parts_of
-from amqpd.store.sqlite.rows import checksum_of_parts
+from amqpd.store.sqlite.message_rows import checksum_of_parts
 
 ID_STEP = 1_024             # between the numbers of two bodies, which have 512 parts at most
 DELETED_AT_ONCE = 8         # parts, while there is nothing else to do

@@ -24,20 +24,32 @@ from itertools import pairwise
 import msgspec
 
 from amqpd.message import BODY_OFFSET_IN_HEADER_FRAME, FRAME_OVERHEAD, Message
-from amqpd.store.sqlite.rows import checksum_of, sizes_at
+from amqpd.store.sqlite.message_rows import checksum_of, sizes_at
 
-FEWEST = 16                 # messages of a block: fewer are rows of their own
+FEWEST = 16                 # messages of a block: fewer get rows of their own
 SPAN = 1_024                # of the numbers of a block
-MOST_BYTES = 32 << 10      # of its contents, about: a view takes all of them to hand for each message
+MOST_BYTES = 32 << 10       # of its contents, about: a view reads all of them for each message
 LARGEST = 2 << 10           # bytes of a message in a block
+
+
+class BlockLimits(msgspec.Struct, frozen=True):
+    """From when on messages share a row, and how many: `span` is of their numbers, `most_bytes` about of the contents.
+
+    A `span` beyond SPAN could not be read back.
+    """
+
+    fewest: int = FEWEST
+    span: int = SPAN
+    most_bytes: int = MOST_BYTES
+
 
 HEAD = struct.Struct(">HIBBHII")
 _PLACE_AND_SIZE = struct.Struct(">H8xI4x")
 
 # Bytes of flags, and the digits of a number that has a bit for each message.
 _TO_FLAGS = bytes.maketrans(b"01", b"-+")
-_WAITING = bytes(48 + (octet != ord("-")) for octet in range(256))
-_REDELIVERED = bytes(48 + (octet == ord("R")) for octet in range(256))
+_WAITING = bytes(48 + (byte != ord("-")) for byte in range(256))
+_REDELIVERED = bytes(48 + (byte == ord("R")) for byte in range(256))
 
 BlockRow = tuple[int, int, int, int, int, bytes, bytes]
 # An expression over a block and its flags: how many of its messages wait.
@@ -46,24 +58,25 @@ BLOCK_COLUMNS = ("first", "last", "queue", "count", "bytes", "heads", "contents"
 
 
 def pack_blocks(
-    queue: int, messages: Mapping[int, Message], marked: Container[int]
+    queue: int, messages: Mapping[int, Message], marked: Container[int], limits: BlockLimits = BlockLimits()
 ) -> tuple[list[BlockRow], Mapping[int, Message]]:
-    """The rows of blocks of these messages, which are given by number, and those that need rows of their own.
+    """Return the rows of blocks of these messages, which are given by number, and those that need rows of their own.
 
     Of `marked` messages something else is to be kept.
     """
+    fewest, span, most_bytes = limits.fewest, limits.span, limits.most_bytes
     rows: list[BlockRow] = []
-    if len(messages) < FEWEST:
+    if len(messages) < fewest:
         return rows, messages
     single: dict[int, Message] = {}
     block: list[Message] = []
     heads: list[bytes] = []
     records: list[bytes] = []
-    first = size = octets = 0
+    first = size = body_bytes = 0
 
     def end_block() -> None:
-        if len(block) >= FEWEST:
-            rows.append((first, block[-1].number, queue, len(block), octets, b"".join(heads), b"".join(records)))
+        if len(block) >= fewest:
+            rows.append((first, block[-1].number, queue, len(block), body_bytes, b"".join(heads), b"".join(records)))
         else:
             single.update([(message.number, message) for message in block])
         for column in (block, heads, records):
@@ -77,9 +90,9 @@ def pack_blocks(
                 or message.holders or message.facts.priority or number in marked):
             single[number] = message
             continue
-        if size >= MOST_BYTES or number - first >= SPAN or not block:
+        if size >= most_bytes or number - first >= span or not block:
             end_block()
-            first, size, octets = number, 0, 0
+            first, size, body_bytes = number, 0, 0
         record = names + content
         block.append(message)
         records.append(record)
@@ -88,7 +101,7 @@ def pack_blocks(
             place, size, exchange_size, len(names) - 2 - exchange_size, payload - 12, body_size,
             crc32(record, place)))
         size += len(record)
-        octets += body_size
+        body_bytes += body_size
     end_block()
     return rows, single
 

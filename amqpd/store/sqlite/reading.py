@@ -21,13 +21,13 @@ from amqpd.message import (
     route_of,
 )
 from amqpd.store.sqlite.body_parts import HAS_PARTS, PartReader
-from amqpd.store.sqlite.rows import checksum_of_parts, names_of
+from amqpd.store.sqlite.message_rows import checksum_of_parts, names_of
 from amqpd.store.sqlite.message_blocks import SPAN, are_sizes_of, iter_heads
 
 _CHANNEL = 1
 _FRAME_MAX = 131_072
 _ONE_FRAME = _FRAME_MAX - FRAME_OVERHEAD    # bytes of a body that are not cut
-_REMEMBERED = 10_000        # different routes, and different properties
+REMEMBERED = 10_000         # different routes, and different properties
 
 # A large body is read in pieces; to ask for its size reads nothing of it.
 _LARGE = f"length(body) > {LARGE_BODY} AND typeof(body) = 'blob'"
@@ -90,8 +90,11 @@ def _read_parts(
 class MessageReader:
     """Reads messages; remembers the routes and facts that many have in common."""
 
-    def __init__(self, read_properties: Callable[[bytes], MessageProperties]) -> None:
+    def __init__(
+        self, read_properties: Callable[[bytes], MessageProperties], remembered: int = REMEMBERED
+    ) -> None:
         self._read_properties = read_properties
+        self._remembered = remembered
         self._routes: dict[tuple[bytes, bytes], tuple[Route, int]] = {}
         self._block_routes: dict[bytes, Route] = {}
         self._facts: dict[bytes, MessageProperties] = {}
@@ -179,7 +182,7 @@ class MessageReader:
         route = self._block_routes.get(key)
         if route is None:
             route = route_of(octets[:header], int.from_bytes(key[-2:], "big"), _FRAME_MAX)
-            if len(self._block_routes) >= _REMEMBERED:
+            if len(self._block_routes) >= self._remembered:
                 self._block_routes.clear()
             self._block_routes[key] = route
         return route, self.facts(octets[len(octets) - properties_size :])
@@ -188,7 +191,7 @@ class MessageReader:
         """The route of these names, and the checksum to go on from. Raises TypeError, ValueError for no such names."""
         octets = names_of(exchange, routing_key)
         route = route_of(octets, _CHANNEL, _FRAME_MAX)
-        if len(self._routes) >= _REMEMBERED:
+        if len(self._routes) >= self._remembered:
             self._routes.clear()
         self._routes[exchange, routing_key] = found = route, crc32(octets)
         return found
@@ -203,7 +206,7 @@ class MessageReader:
                 raise
             except Exception as error:
                 raise Unreadable(f"{type(error).__name__}: {error}") from error
-            if len(self._facts) >= _REMEMBERED:
+            if len(self._facts) >= self._remembered:
                 self._facts.clear()
             self._facts[properties] = known
         return known

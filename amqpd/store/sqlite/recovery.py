@@ -18,15 +18,14 @@ from itertools import islice, pairwise
 from operator import gt
 from typing import NamedTuple
 
-import msgspec
-
 from amqpd.broker.definitions import Definition, QueueDefinition
 from amqpd.broker.queue.pages import NO_EXPIRY, StoredMessages
+from amqpd.store.port import Recovered
 from amqpd.store.sqlite.body_parts import BODY_SIZE
+from amqpd.store.sqlite.definition_rows import delete_definitions, read_definitions
 from amqpd.store.sqlite.places import queues_of
 from amqpd.store.sqlite.reading import MessageReader, Unreadable
-from amqpd.store.sqlite.restoring import read_definitions, split_leftovers
-from amqpd.store.sqlite.rows import TABLES
+from amqpd.store.restoring import split_leftovers
 from amqpd.store.sqlite.block_index import SELECT_BLOCKS, BlockIndex, parse_block
 
 # A flipped bit can make another type of a value: then it is as if there were none.
@@ -60,28 +59,6 @@ COPIED = "copied"                   # 1 in a file that `amqpd store` made of ano
 logger = logging.getLogger(__name__)
 
 Row = tuple[int, int, "int | None", int, "int | None", int, "bytes | None"]
-
-
-class Recovered(msgspec.Struct, frozen=True):
-    """What the last run left.
-
-    `definitions` come in an order in which they can be restored. By queue number, `messages` has what waits in each
-    durable queue; `redelivered` the numbers of messages that have been delivered before, `redelivered_to` a number
-    up to which any may have been; `deliveries` how often a message had been delivered when it was last put back, if
-    it was. `damaged` is how many rows were of no use this time, `damaged_in` describes the queues that they were in.
-    `is_copy` says that `amqpd store` made this file of another one, as a backup for example.
-    """
-
-    definitions: list[Definition]
-    messages: dict[int, StoredMessages]
-    redelivered: dict[int, set[int]]
-    redelivered_to: dict[int, int]
-    deliveries: dict[int, dict[int, int]]
-    damaged: int
-    was_clean: bool
-    clock_behind_ms: int = 0        # the store's clock, behind the wall clock
-    is_copy: bool = False
-    damaged_in: tuple[str, ...] = ()
 
 
 def recover(
@@ -139,9 +116,7 @@ def _definitions(connection: sqlite3.Connection) -> tuple[list[Definition], list
 
 def _finish_deletions(connection: sqlite3.Connection, left: list[Definition]) -> None:
     """Delete what deletions have left that a crash or a stop has cut short."""
-    for definition in left:
-        table = TABLES[type(definition)]
-        connection.execute(table.delete, table.key_of(definition))
+    delete_definitions(connection, left)
     if left:
         logger.info("deletions are finished that the last run had begun: %d bindings and exchanges removed", len(left))
     connection.execute("DELETE FROM meta WHERE key = ?", (UNFINISHED,))

@@ -15,8 +15,10 @@ from itertools import chain, pairwise
 from typing import Any
 
 from amqpd.store.body_writes import BodyWrite
-from amqpd.store.sqlite.rows import PARTS_COLUMNS, LargeBody
+from amqpd.store.sqlite.message_rows import PARTS_COLUMNS, LargeBody
 from amqpd.store.sqlite.message_blocks import COUNT_WAITING
+
+SET_META = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
 
 # What must not be: messages and entries that lead nowhere, or twice.
 ORPHAN_ROWS = """
@@ -47,16 +49,16 @@ _FEW_RANGES = 4
 
 
 def insert_rows(
-    connection: sqlite3.Connection, table: str, columns: tuple[str, ...], rows: Sequence[Sequence[Any]], octets: int = 0
+    connection: sqlite3.Connection, table: str, columns: tuple[str, ...], rows: Sequence[Sequence[Any]], size: int = 0
 ) -> None:
-    """Insert rows of `octets` in all, by statements of 512, 256, … 1 rows. Raises sqlite3.Error."""
-    affordable = max(1, _MOST_BYTES * len(rows) // octets) if octets else MOST_ROWS
+    """Insert rows of `size` bytes in all, by statements of 512, 256, … 1 rows. Raises sqlite3.Error."""
+    affordable = max(1, _MOST_BYTES * len(rows) // size) if size else MOST_ROWS
     at, left = 0, len(rows)
     while left:
-        size = min(MOST_ROWS, _power_of_two_within(min(left, affordable)))
-        connection.execute(_insert(table, columns, size), list(chain.from_iterable(rows[at : at + size])))
-        at += size
-        left -= size
+        count = min(MOST_ROWS, _power_of_two_within(min(left, affordable)))
+        connection.execute(_insert(table, columns, count), list(chain.from_iterable(rows[at : at + count])))
+        at += count
+        left -= count
 
 
 def insert_large(
@@ -87,9 +89,9 @@ def _power_of_two_within(number: int) -> int:
 
 
 @lru_cache
-def _insert(table: str, columns: tuple[str, ...], size: int) -> str:
+def _insert(table: str, columns: tuple[str, ...], count: int) -> str:
     row = f"({', '.join('?' * len(columns))})"
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * size)}"
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * count)}"
 
 
 def change_numbers(

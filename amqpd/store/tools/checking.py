@@ -18,8 +18,10 @@ from amqpd.store.sqlite.body_parts import checksum_from_parts
 from amqpd.store.sqlite.places import describe_message
 from amqpd.store.sqlite.reading import MessageReader, Unreadable
 from amqpd.store.sqlite.recovery import survey
-from amqpd.store.sqlite.restoring import definition_of, restore
-from amqpd.store.sqlite.rows import TABLES, checksum_of
+from amqpd.store.restoring import restore
+from amqpd.store.sqlite.definition_rows import definition_of
+from amqpd.store.sqlite.definition_rows import TABLES
+from amqpd.store.sqlite.message_rows import checksum_of
 from amqpd.store.sqlite.message_blocks import Record, records_of
 from amqpd.store.sqlite.block_index import SELECT_BLOCKS, parse_block
 from amqpd.store.sqlite.schema import format_of_tables

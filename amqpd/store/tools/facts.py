@@ -1,4 +1,4 @@
-"""What a store that no broker has open says of itself."""
+"""Figures of a store that no broker has open, for `amqpd store info`."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from amqpd.store.tools.stopped import held, misses_wal, name_in, reading
 _COUNTED = ("vhosts", "users", "policies", "exchanges", "queue_rows", "bindings")
 
 
-class MessageProperties(msgspec.Struct, frozen=True):
-    """`free_octets` are those of the file that are not in use; `counts` are by table, but for those of messages."""
+class StoppedStore(msgspec.Struct, frozen=True):
+    """What a store is and has. `free_bytes` of the file are not in use; `counts` are by table, and of messages."""
 
     path: Path
     format: int
     was_clean: bool
     is_copy: bool
     misses_wal: bool
-    octets: int
-    free_octets: int
+    file_bytes: int
+    free_bytes: int
     wal_bytes: int
     counts: dict[str, int]
 
 
-def facts(directory: Path) -> MessageProperties:
-    """Tell of the store in this directory. Raises StoreError: StoreLocked while a broker has it."""
+def facts(directory: Path) -> StoppedStore:
+    """Return figures of the store in this directory. Raises StoreError; StoreLocked while a broker has it open."""
     with held(directory) as path, reading(path) as (connection, found):
         page_size, free = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in (
             "page_size", "freelist_count")]
@@ -37,6 +37,6 @@ def facts(directory: Path) -> MessageProperties:
         queries |= {"messages": COUNT_MESSAGES, "damaged": "SELECT count(*) FROM damaged"}
         counts = {what: connection.execute(query).fetchone()[0] for what, query in queries.items()}
         log = path.with_name(path.name + "-wal")
-        return MessageProperties(
+        return StoppedStore(
             path, found, bool(meta.get("clean")), bool(meta.get(COPIED)), misses_wal(path, connection),
             path.stat().st_size, page_size * free, log.stat().st_size if log.exists() else 0, counts)

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from amqpd.broker.definitions import Definition
 from amqpd.store.ballast import is_full
 from amqpd.store.errors import StoreError
 from amqpd.store.sqlite.errors import from_sqlite, is_io_error
 from amqpd.store import files
 from amqpd.store.sqlite import connecting, inspection, wal_number
+from amqpd.store.sqlite.definition_rows import read_definitions
 from amqpd.store.sqlite.schema import format_of_tables, newest_format
 
 Progress = Callable[[int, int], None]       # what is done, and what there is in all
@@ -123,6 +125,17 @@ def _without_index(path: Path) -> sqlite3.Connection:
     for setting in ("locking_mode = EXCLUSIVE", "query_only = ON"):
         connection.execute(f"PRAGMA {setting}").fetchall()
     return connection
+
+
+def stored_definitions(directory: Path) -> list[Definition]:
+    """Return the definitions of the store in this directory, none if there is no store. Raises StoreError, ValueError.
+
+    StoreLocked where a broker has it open.
+    """
+    if not files.is_there(directory) or not files.is_there(directory / connecting.DATABASE):
+        return []
+    with held(directory) as path, reading(path) as (connection, _):
+        return read_definitions(connection)
 
 
 def _see_schema(connection: sqlite3.Connection, path: Path) -> None:

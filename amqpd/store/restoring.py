@@ -1,69 +1,61 @@
-"""Read the definitions of a store, and build them in a broker: the same code for a start, `check` and `salvage`.
+"""Build the definitions of a store in a broker: the same code for a start, `check-config`, `check` and `salvage`.
 
-A definition that cannot be read or built is told of by name. A start is refused then, since without it messages
-might go astray; `check` lists it; `salvage` leaves it out.
+A definition that cannot be built is reported by name. A start is refused then, since without it messages might be
+routed elsewhere; `check` lists it; `salvage` leaves it out.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from amqpd.broker.access import RIGHTS
+from amqpd.broker.arguments import describe_exchange, describe_queue
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import (
     BindingDefinition,
     Definition,
     ExchangeDefinition,
     PermissionDefinition,
+    PolicyDefinition,
     QueueDefinition,
+    UserDefinition,
     VhostDefinition,
 )
 from amqpd.broker.patterns import compile_pattern
 from amqpd.broker.vhost import RESERVED_PREFIX
-from amqpd.store.sqlite.rows import TABLES, Table
-
-_NUMBERS = {"number", "auto_delete", "internal", "is_operator", "priority"}     # of definitions; the rest is text
 
 _End = tuple[str, str, str]     # vhost, "queue" or "exchange", and name
 
 
 class Unrestored(NamedTuple):
-    """A definition that no broker can be given, and why."""
+    """A definition that cannot be built in a broker, and why."""
 
     definition: Definition
     reason: str
 
     def __str__(self) -> str:
-        table = TABLES[type(self.definition)]
-        return f"{table.name} {tuple(table.row_of(self.definition)[:len(table.key)])} cannot be restored: {self.reason}"
+        return f"{describe_definition(self.definition)} cannot be restored: {self.reason}"
 
 
-def definition_of(table: Table, row: Sequence[object]) -> Definition | None:
-    """Return the definition in a row, or None where that holds something else."""
-    if any(isinstance(value, int) != (column in _NUMBERS) or not isinstance(value, (int, str))
-           for column, value in zip(table.columns, row)):
-        return None
-    try:
-        definition = table.definition_of(row)
-    except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError):
-        return None
-    tables = [getattr(definition, name, {}) for name in ("arguments", "definition")]
-    return definition if all(isinstance(value, dict) for value in tables) else None
-
-
-def read_definitions(connection: sqlite3.Connection) -> list[Definition]:
-    """Return all definitions, in an order in which they can be restored. Raises ValueError, sqlite3.Error."""
-    definitions = []
-    for table in TABLES.values():
-        for row in connection.execute(table.select):
-            definition = definition_of(table, row)
-            if definition is None:
-                raise ValueError(f"{table.name} {row[:len(table.key)]} is no definition")
-            definitions.append(definition)
-    return definitions
+def describe_definition(definition: Definition) -> str:
+    """Return what a definition is of, for a message to users."""
+    match definition:
+        case VhostDefinition(name=name):
+            return f"vhost '{name}'"
+        case UserDefinition(name=name):
+            return f"user '{name}'"
+        case PermissionDefinition(user=user, vhost=vhost):
+            return f"permissions of user '{user}' in vhost '{vhost}'"
+        case PolicyDefinition(name=name, vhost=vhost, is_operator=is_operator):
+            return f"{'operator policy' if is_operator else 'policy'} '{name}' in vhost '{vhost}'"
+        case ExchangeDefinition(name=name, vhost=vhost):
+            return describe_exchange(name, vhost)
+        case QueueDefinition(name=name, vhost=vhost):
+            return describe_queue(name, vhost)
+        case BindingDefinition(source=source, destination_type=kind, destination=name, vhost=vhost):
+            return f"binding of {kind} '{name}' to {describe_exchange(source, vhost)}"
 
 
 def split_leftovers(definitions: list[Definition]) -> tuple[list[Definition], list[Definition]]:
