@@ -8,19 +8,13 @@ from tests.mutation.mutants import Mutant
 REASONS: dict[tuple[str, str], dict[str, str]] = {
     ("amqpd/session/direct_replies.py", "DirectReplies.begin"): {
         "pass": "an address is made by chance: nobody can have published to it before, and no cache knows it"},
-    ("amqpd/broker/queue/delivery.py", "Delivery.sole_taker"): {
-        "size = body_octets(run) - DELIVERY_OVERHEAD * len(run)": "the overhead of a delivery is an estimate"},
-    ("amqpd/session/closing.py", "Closing.end"): {"pass": "a line in the log"},
     ("amqpd/session/consumer_timeouts.py", "OverdueChannels.__init__"): {
-        "self._now_ms = 1": "it is set before it is read"},
+        "self._now_ms = 1": "it is set before it is read", "pass": "it is set before it is read"},
     ("amqpd/store/sqlite/shrinking.py", "shrink"): {
         "if not spare > limits.shrink_pages:":
             "tests/store/test_store_space.py notices, and takes too long for the table"},
     ("amqpd/store/sqlite/wal.py", "WriteAheadLog.is_due"): {
         "pass": "whether a small batch goes before a long checkpoint, which only takes time"},
-    ("amqpd/session/outbox.py", "Outbox.clear"): {"pass": "the session goes, and with it what it had to say"},
-    ("amqpd/session/outbox.py", "Outbox.has_unread_answers"): {
-        "return min(pending, self._answered - self._read) >= most": "the bound is known to 64 KiB only"},
     ("amqpd/broker/queue/records.py", "QueueRecords.batch_of"): {
         "return self._journal.batch if self.kept(run) else 1":
             "to wait for batch 1 is to wait for nothing, once anything was committed"},
@@ -30,11 +24,17 @@ REASONS: dict[tuple[str, str], dict[str, str]] = {
     ("amqpd/broker/queue/queue.py", "Queue._take_in"): {
         "taker = self.delivery.sole_taker(run) if not ready or not self.jobs.has_work else None":
             "while messages are ready no consumer has credit, as every change ends in dispatch"},
-    ("amqpd/broker/exchange_types/topic.py", "TopicExchange._search_below_any"): {
-        "looks += 2": "an estimate of effort"},
-    ("amqpd/session/consuming.py", "Consuming.give_back_all"): {
-        "yield (GO_BACK_STEPS - min(len(run), PIECE), partial(_go_back, queue, run))": "an estimate of effort"},
     ("amqpd/wire/publish_runs.py", "PublishRuns.clear"): {"pass": "a cache of what clients repeat"},
+    ("amqpd/broker/exchange_types/headers.py", "HeadersExchange._opened"): {
+        "yield (destinations if criteria < met else NOWHERE, _steps_to_hold(criteria))":
+            "what is met of a header is its value and that it is there: more than any binding asks of it"},
+    ("amqpd/broker/exchange_types/topic.py", "TopicExchange._search_below_any"): {
+        "looks += 2": "an estimate of effort", "if len(children) >= len(marks):": "both ways take as long then"},
+    ("amqpd/session/receiver.py", "_ids"): {
+        "return (int.from_bytes(payload[:2], 'big'), int.from_bytes(payload[3:4], 'big'))":
+            "no method has an id over 255"},
+    ("amqpd/broker/queue/deadlines.py", "Deadlines._push"): {
+        "if 4 * len(more) >= len(self._waiting):": "both ways lead to a heap"},
     ("amqpd/broker/routing.py", "Routing.__init__"): {"self._gone = 1": "only when a cache is tidied"},
 }
 

@@ -110,16 +110,12 @@ class PageList:
         self._unwritten.pop(page, None)
 
     def clear(self) -> Cleared:
-        """Take all: pages as far as they are on disk only, and lists of messages."""
+        """Take all: pages as far as they are on disk only, and lists of messages. This list is not used then."""
         left: Cleared = []
         for page in self.pages:
             left.append(page if page.content is None else page.messages)
             self._budget.used -= page.cost
             page.count = 0
-        self.pages.clear()
-        self._unwritten.clear()
-        self._expiries.clear()
-        self.count = self.octets = 0
         return left
 
     # Messages in

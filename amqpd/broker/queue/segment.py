@@ -159,7 +159,7 @@ class Segment:
         gone = self._gone
         run: list[Message] = []
         octets = 0 if limit < FEWEST_IN_PIECES or back or gone else self._take_pieces(run, limit, room, bound)
-        used = octets + DELIVERY_OVERHEAD * max(0, len(run) - 1)
+        used = 0        # or, after pieces, less than the room in any case
         while (messages or back) and len(run) < limit and used < room:
             was_put_back = back and (not messages or back[0][0] < messages[0].number)
             message = back[0][1] if was_put_back else messages[0]

@@ -66,7 +66,7 @@ def examine(path: Path) -> bool:
         with suppress(OSError):         # neither does harm
             path.with_name(path.name + "-shm").unlink(missing_ok=True)      # the log's index, of no use to a writer
             if not had_log:
-                log.unlink(missing_ok=True)     # an empty one
+                log.unlink()        # an empty one
 
 
 def known_format(connection: sqlite3.Connection, path: Path) -> int:
