@@ -33,7 +33,7 @@ FEW = 16        # queues that are searched for in the bytes of all deaths; for m
 
 
 class DeadLetterRoute(msgspec.Struct, frozen=True):
-    """Where and why messages died, and where their copies go.
+    """The queue and the reason of deaths, and the destination of the copies.
 
     With `routing_key` None they keep their own keys. `is_kept` means that the queue keeps the message until it is
     moved.

@@ -1,1 +1,1 @@
-"""A queue, in parts: what waits, who consumes, what expires, and the composition of it."""
+"""A queue, in parts: ready messages, consumers, expiry, limits, dead letters, and their composition."""

@@ -1,9 +1,9 @@
-"""A consumer, a queue's view of somebody who takes its messages, and the subscriber that it belongs to.
+"""A consumer as a queue sees it, and the subscriber that it belongs to.
 
-Owns how many of its deliveries are unanswered. Which deliveries those are, the channel knows: it gave them their tags.
+Owns the number of its unanswered deliveries. The channel knows which deliveries these are, as it gave them their tags.
 
-The channel also needs to know from which queue a consumer takes, to answer its deliveries there. The parts of a queue
-do not look at it: to them the type of `queue` is open (`OfQueue`), and everybody above a queue has a `Consumer[Queue]`.
+The channel also needs the queue of a consumer, to answer its deliveries there. The parts of a queue do not use it: for
+them the type of `queue` is open (`OfQueue`), and the code above a queue has a `Consumer[Queue]`.
 
 Always true between calls: 0 ≤ in_flight, and in_flight ≤ prefetch where there is one. Only the queue changes
 `in_flight`: in `Delivery.hand_out` and in `Queue.answered`.
@@ -25,7 +25,7 @@ OfQueue = TypeVar("OfQueue")
 
 
 class Subscriber(Protocol[OfQueue]):
-    """Where a queue puts deliveries: a session's channel in life, a list in tests.
+    """The destination of a queue's deliveries: a session's channel, or a list in tests.
 
     Each call only appends to something that `server/` empties later, so nothing calls back into the queue.
     """
@@ -67,22 +67,22 @@ class Consumer(msgspec.Struct, Generic[OfQueue], eq=False):
     unacked_limit: int = 50_000
     arguments: Arguments = {}
     in_flight: int = 0
-    is_blocked: bool = False        # without credit or room, and therefore not asked; see broker/queue/dispatcher.py
+    is_blocked: bool = False        # without credit or room, so it is skipped; see broker/queue/dispatcher.py
 
     @property
     def credit(self) -> int:
-        """How many messages it may be given now, as far as acks go; the connection's room is asked apart."""
-        if self.no_ack:     # counts for no limit, but waits while the one that is shared is used up, as on RabbitMQ
+        """How many messages it may be given now by its prefetch; the room of the connection is checked separately."""
+        if self.no_ack:     # has no limit of its own, but waits while the shared limit is used up, as on RabbitMQ
             return NO_LIMIT if self.subscriber.credit > 0 else 0
         return min((self.prefetch or self.unacked_limit) - self.in_flight, self.subscriber.credit)
 
     @property
     def is_at_unacked_limit(self) -> bool:
-        """Return whether it waits because it has named no prefetch and left as much unanswered as anybody may."""
+        """Whether it waits because it set no prefetch and reached the limit of unacked deliveries for that case."""
         return not self.no_ack and not self.prefetch and self.in_flight >= self.unacked_limit
 
     @property
     def priority(self) -> int:
-        """`x-priority`: consumers of a higher one are served first. RabbitMQ docs/consumer-priority."""
+        """`x-priority`: consumers with a higher one are served first. RabbitMQ docs/consumer-priority."""
         priority: int = self.arguments.get("x-priority", 0)
         return priority

@@ -2,8 +2,8 @@
 
 Owns the messages that have left the queue's FIFO and are not dead-lettered yet: those that have to be loaded first,
 those that the vhost's router is about to move, and those that could not be moved and were set aside. They stay in the
-store until their copies are in other queues; after a stop before that they are ready again. Messages are given to the
-router in the order in which they left the FIFO.
+store until their copies are in other queues; if the broker stops before that, they are ready again. The router gets
+them in the order in which they left the FIFO.
 
 RabbitMQ docs/dlx.
 """
@@ -27,13 +27,13 @@ from amqpd.broker.step_job import Act
 from amqpd.broker.worklist import Worklist
 from amqpd.message import Message
 
-PAGES_A_TURN = 1        # read for one queue before others have their turn
+PAGES_A_TURN = 1        # read for one queue before other queues are served
 
 log = logging.getLogger("amqpd")
 
 
 class Send(Protocol):
-    """Give messages to the router; see `DeadLetterSink.dead_letter`."""
+    """Passes messages to the router; see `DeadLetterSink.dead_letter`."""
 
     def __call__(self, run: Sequence[Message], reason: str, *, is_stored: bool) -> None: ...
 
@@ -46,9 +46,9 @@ class _Dropped(NamedTuple):
 
 
 class DeadLetters:
-    """The dead letters of one queue. `send` is None in a vhost without a router; `is_behind` is that of the router.
+    """The dead letters of one queue. `send` is None in a vhost without a router; `is_behind` is the router's.
 
-    Methods that drop messages return the journal's batch that makes it last, or 0.
+    Methods that drop messages return the journal's batch that makes it durable, or 0.
     """
 
     __slots__ = (
@@ -58,7 +58,7 @@ class DeadLetters:
         self, records: QueueRecords, pager: Pager, worklist: Worklist, send: Send | None,
         is_behind: Callable[[], bool],
     ) -> None:
-        self.is_wanted = False                  # whether messages that are dropped are dead-lettered
+        self.is_wanted = False                  # whether dropped messages are dead-lettered
         self.aside: dict[int, Message] = {}     # by number, messages that could not be moved
         self.moving = 0                         # messages that the router has, and that stay until it has moved them
         self._to_load: deque[_Dropped] = deque()
@@ -69,22 +69,22 @@ class DeadLetters:
         self._is_behind = is_behind
 
     def apply(self, rules: QueueRules) -> None:
-        """Follow these rules from now on."""
+        """Apply these rules from now on."""
         self.is_wanted = rules.dead_letter_exchange is not None and self._to_router is not None
 
     @property
     def is_behind(self) -> bool:
-        """Return whether so many dead letters have not been moved yet that no more messages should be dropped."""
+        """Whether so many dead letters have not been moved that no more messages should be dropped."""
         return self._to_router is not None and self._is_behind()
 
     @property
     def to_be_loaded(self) -> int:
-        """Return how many messages have left the FIFO and wait until they are loaded, or those before them."""
+        """The number of messages that have left the FIFO and wait until they, or those before them, are loaded."""
         return sum([len(part.numbers) if isinstance(part, OnDisk) else len(part) for part, _ in self._to_load])
 
     @property
     def count(self) -> int:
-        """Return how many messages have left the FIFO, or were unacked, and are still in the queue."""
+        """The number of messages that have left the FIFO, or were unacked, and are still in the queue."""
         return self.moving + self.to_be_loaded + len(self.aside)
 
     # Messages in
@@ -106,13 +106,13 @@ class DeadLetters:
     def drop_unacked(self, run: Sequence[Message], reason: str) -> int:
         """Drop messages that were unacked; those on disk are loaded first.
 
-        Messages in memory do not wait for others that have to be loaded: an answer should be on disk with the batch
-        that is being filled.
+        Messages in memory do not wait for others that have to be loaded: a reject should be on disk with the current
+        batch.
         """
         if not self.is_wanted or all([message.content for message in run]):
             return self.drop(run, reason)
         records = self._records
-        records.redelivery.mark(run)        # a stop may come before they are loaded
+        records.redelivery.mark(run)        # the broker may stop before they are loaded
         if records.deadlines:
             records.deadlines.forget(run)
         self._add(_by_place(run), reason)
@@ -125,7 +125,7 @@ class DeadLetters:
             if records.deadlines:
                 for part in removed:
                     if not isinstance(part, OnDisk):
-                        records.deadlines.forget(part)      # it may have to wait for what was dropped before it
+                        records.deadlines.forget(part)      # it may have to wait for messages dropped before it
             self._add(removed, reason)
             return
         for part in removed:
@@ -147,7 +147,7 @@ class DeadLetters:
         self.load()
 
     def load(self) -> None:
-        """Drop the messages that wait for it, in order, as far as they can be loaded now."""
+        """Drop the messages that wait for loading, in order, as far as they can be loaded now."""
         pages = 0
         while self._to_load:
             part, reason = self._to_load[0]
@@ -165,7 +165,7 @@ class DeadLetters:
                 self.drop(part, reason)
 
     def _settle_missing(self, part: OnDisk, run: Sequence[Message]) -> None:
-        """Forget those of a part that were damaged, and the file of those that were loaded."""
+        """Forget the damaged messages of a part, and the file of the loaded ones."""
         missing = {*part.numbers}.difference([message.number for message in run])
         if missing:
             self._records.settled_on_disk(OnDisk(sorted(missing), part.spill_file))
@@ -173,7 +173,7 @@ class DeadLetters:
             part.spill_file.forget(part.numbers)
 
     def send(self, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
-        """Give messages to the router; what the queue never took in is not `is_stored`."""
+        """Pass messages to the router; messages that the queue never accepted are not `is_stored`."""
         if self._to_router is None or not self.is_wanted:
             return
         self._worklist.effort.total += len(run)
@@ -196,24 +196,24 @@ class DeadLetters:
             self._records.settled(run)
 
     def lost(self, on_disk: OnDisk) -> None:
-        """Forget messages that the router had paged out, and that cannot be loaded any more."""
+        """Forget messages that the router had paged out, and that cannot be loaded."""
         self.moving -= len(on_disk.numbers)
         self._records.settled_on_disk(on_disk)
 
     def set_aside(self, run: Sequence[Message]) -> None:
-        """Keep messages that cannot be dead-lettered: they are counted and shown, and the store keeps them."""
+        """Keep messages that cannot be dead-lettered: they are counted and listed, and stay in the store."""
         self.moving -= len(run)
         if not self._records.is_closed:
             self.aside.update({message.number: message for message in run})
 
     def stop(self) -> None:
-        """Dead-letter nothing more: the queue is deleted. The router still moves what it has."""
+        """Stop dead-lettering: the queue is deleted. The router still moves the messages that it has."""
         self.is_wanted = False
         self._to_router = None
         self._is_behind = never
 
     def end(self) -> Iterator[Act]:
-        """Forget what waits to be loaded, after `stop`; return the acts that drop its spill files."""
+        """Forget the messages that wait for loading, after `stop`; return the acts that drop their spill files."""
         waiting = [part for part, _ in self._to_load if isinstance(part, OnDisk)]
         self._to_load.clear()
         return ((len(part.numbers), partial(part.spill_file.forget, part.numbers))
@@ -225,7 +225,7 @@ class DeadLetters:
 
 
 def _by_place(run: Sequence[Message]) -> Removed:
-    """Return these messages in parts: those in memory as they are, and references by number, a page's worth each."""
+    """Split messages into those in memory, and references by number, a page's worth each."""
     parts: Removed = []
     for is_in_memory, group in groupby(run, key=lambda message: bool(message.content)):
         if is_in_memory:

@@ -4,12 +4,12 @@ Owns the expiries of all messages of a queue that are in memory, ready or unacke
 in their pages. An unacked message does not expire.
 
 A message without an expiry costs nothing, and each other message costs about the same, however many wait. New messages
-are put aside, together with the soonest of their expiries. They go to a heap only when that time has come; most of them
-have left the queue by then. An entry of the heap whose message has left is skipped when its time comes. When most
-entries are of that kind, a new heap replaces the old one, a few entries for each message that leaves, so that no single
-call pays for all of them.
+are put aside, together with the earliest of their expiries. They are moved to a heap only when that time has come; most
+of them have left the queue by then. An entry of the heap whose message has left is skipped when its time comes. When
+most entries are of that kind, a new heap replaces the old one, a few entries for each message that leaves, so that no
+single call pays for all of them.
 
-Always true between calls: a message that is ready, in no page, and has an expiry is put aside or in the heap with it.
+Always true between calls: a message that is ready, in no page, and has an expiry is put aside or in the heap.
 
 RabbitMQ docs/ttl.
 """
@@ -23,31 +23,31 @@ from typing import Any
 from amqpd.broker.queue.pages import NO_EXPIRY
 from amqpd.message import Message
 
-FEWEST_ENTRIES = 256    # of a heap, that are worth being replaced once half of them matter no longer
-CLEARED_AWAY = 3        # entries of the old heap for each message that leaves: all go before half of the rest has left
+FEWEST_ENTRIES = 256    # of a heap that is worth replacing once half of them are obsolete
+CLEARED_AWAY = 3        # entries of the old heap for each message that leaves: it is soon empty
 
 
-_Entry = tuple[int, int]        # an end and the number of a message; there may be several of one
+_Entry = tuple[int, int]        # an expiry and a message number; a message may have several entries
 
 
 class Deadlines:
-    """Expiries of messages, in milliseconds of the broker's clock."""
+    """The expiries of messages, in milliseconds of the broker's clock."""
 
     __slots__ = (
         "_ends", "_out", "_aside", "_soonest_aside", "_arriving", "_soonest_arriving", "_waiting", "_in_heap", "_old",
         "_moved")
 
     def __init__(self) -> None:
-        self._ends: dict[int, int] = {}         # by message number, ready and unacked ones
-        self._out: set[int] = set()             # numbers of those that are unacked
-        self._aside: dict[int, Message] = {}    # by number, those that came since the heap was last added to
-        self._soonest_aside = NO_EXPIRY            # of their ends, or something before it
-        self._arriving: dict[int, Message] = {}     # those that are on their way from there to the heap
+        self._ends: dict[int, int] = {}         # by message number, for ready and unacked messages
+        self._out: set[int] = set()             # numbers of unacked messages
+        self._aside: dict[int, Message] = {}    # by number, messages that came since the heap was last added to
+        self._soonest_aside = NO_EXPIRY            # the earliest of their expiries, or an earlier time
+        self._arriving: dict[int, Message] = {}     # messages on their way from there to the heap
         self._soonest_arriving = NO_EXPIRY
         self._waiting: list[_Entry] = []        # the heap
-        self._in_heap: dict[int, Message] = {}  # by number, those that have an entry there and matter
-        self._old: list[_Entry] = []            # the heap before it; to lose its last entry leaves it one
-        self._moved: set[int] = set()           # numbers of those that have gone from the old heap to the other
+        self._in_heap: dict[int, Message] = {}  # by number, messages with a valid entry there
+        self._old: list[_Entry] = []            # the previous heap; it stays a heap when its last entry is removed
+        self._moved: set[int] = set()           # numbers of messages moved from the old heap to the new one
 
     def __bool__(self) -> bool:
         return bool(self._ends)
@@ -74,7 +74,7 @@ class Deadlines:
         self._out.update([message.number for message in run if message.number in self._ends])
 
     def take_back(self, run: Iterable[Message]) -> None:
-        """Note that these messages are ready again; their expiries are what they were."""
+        """Note that these messages are ready again, with their previous expiries."""
         ends = self._ends
         back = [message for message in run if message.number in ends]
         if back:
@@ -83,7 +83,7 @@ class Deadlines:
             self._put_aside(numbers, back, min([ends[number] for number in numbers]))
 
     def release(self, message: Message) -> None:
-        """Hold the content of this message no longer, which is unacked; it is handed in again when it is ready."""
+        """Drop the content of this unacked message; it is passed in again when it is ready."""
         number = message.number
         self._in_heap.pop(number, None)
         self._aside.pop(number, None)
@@ -98,7 +98,7 @@ class Deadlines:
         self._drop([message.number for message in run])
 
     def let_go(self) -> list[dict[Any, Any] | list[Any] | set[Any]]:
-        """Forget all of them; return what held them, which may be much to be freed."""
+        """Forget all messages; return the collections that held them, since freeing them may take long."""
         held: list[dict[Any, Any] | list[Any] | set[Any]] = [
             self._ends, self._aside, self._arriving, self._in_heap, self._waiting, self._old, self._out, self._moved]
         self._ends, self._aside, self._arriving, self._in_heap = {}, {}, {}, {}
@@ -108,7 +108,7 @@ class Deadlines:
         return held
 
     def page_out(self, run: Iterable[Message]) -> dict[int, int]:
-        """These go to a page, which sees to their ends from now on: the ends of those that have one, by number."""
+        """Move messages to a page, which then has their expiries; return these by number."""
         ends = self._ends
         paged = {message.number: ends[message.number] for message in run if message.number in ends} if ends else {}
         self._drop(paged)
@@ -137,7 +137,7 @@ class Deadlines:
             self._clear_away(CLEARED_AWAY * len(numbers))
 
     def _clear_away(self, count: int) -> None:
-        """Take so many entries off the end of the old heap; those that matter go to the other one, once each."""
+        """Take so many entries off the end of the old heap; valid ones go to the new heap, once each."""
         old, moved, in_heap = self._old, self._moved, self._in_heap
         last = {number: in_heap.pop(number) for _, number in old[-count:] if number in in_heap and number not in moved}
         del old[-count:]
@@ -148,7 +148,7 @@ class Deadlines:
             moved.clear()
 
     def _push(self, messages: Collection[tuple[int, Message]]) -> None:
-        """Add those of these, by number, to the heap that are ready."""
+        """Add the ready ones of these messages, by number, to the heap."""
         ends, out = self._ends, self._out
         in_heap = {number: message for number, message in messages if number in ends and number not in out}
         self._in_heap.update(in_heap)
@@ -162,7 +162,7 @@ class Deadlines:
 
     @property
     def next_ms(self) -> int | None:
-        """Return when the next ready message expires, or a little earlier; None for never."""
+        """When the next ready message expires, or a little earlier; None for never."""
         soonest = min(self._soonest_aside, self._soonest_arriving)
         if self._waiting:
             soonest = min(soonest, self._waiting[0][0])
@@ -196,12 +196,12 @@ class Deadlines:
 
     @property
     def _next_heap(self) -> list[_Entry]:
-        """The heap whose first entry is the next one."""
+        """The heap with the earliest entry."""
         waiting, old = self._waiting, self._old
         return old if old and (not waiting or old[0] < waiting[0]) else waiting
 
     def _take_in(self, limit: int) -> None:
-        """Add so many of those that are on their way to the heap."""
+        """Add so many of the messages that are on their way to the heap."""
         take = self._arriving.popitem
         last = [take() for _ in range(min(limit, len(self._arriving)))]
         if not self._arriving:

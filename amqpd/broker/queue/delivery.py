@@ -1,6 +1,6 @@
-"""Deliver the ready messages of a queue to its consumers, and to clients that get them one by one.
+"""Deliver the ready messages of a queue to its consumers, and to clients that use basic.get.
 
-Whose turn it is, `dispatcher.py` says; what is next, the FIFO.
+`dispatcher.py` chooses the consumer, the FIFO the next message.
 
 Always true between calls: no message is ready while a consumer has credit and its connection has room, unless the queue
 is busy with a job, or waits for the disk or for its delivery watermark.
@@ -25,14 +25,14 @@ from amqpd.broker.rules import QueueRules
 from amqpd.broker.worklist import PIECE, Later, Worklist
 from amqpd.message import Message
 
-DISPATCH_STEPS = 8      # what it takes to hand out one message by itself, besides the delivery; see broker/effort.py
-FEW = 8                 # messages that may have to be rewritten, handed out at once
+DISPATCH_STEPS = 8      # the cost of delivering one message alone, besides the delivery itself; see broker/effort.py
+FEW = 8                 # messages that may have to be rewritten, delivered at once
 
 log = logging.getLogger("amqpd")
 
 
 class Delivery(Generic[OfQueue]):
-    """The deliveries of one queue. `later` dispatches in a later piece of the worklist."""
+    """The deliveries of one queue. `later` dispatches in a later slice of the worklist."""
 
     __slots__ = (
         "_is_by_priority", "_shows_count", "_ready", "_dispatcher", "_records", "_watermark", "_pager",
@@ -53,7 +53,7 @@ class Delivery(Generic[OfQueue]):
         self._later = later
 
     def apply(self, rules: QueueRules) -> None:
-        """Follow these rules from now on."""
+        """Apply these rules from now on."""
         self._is_by_priority = rules.max_priority > 0
         self._shows_count = rules.shows_delivery_count
 
@@ -68,7 +68,7 @@ class Delivery(Generic[OfQueue]):
         return taker if size <= taker.subscriber.room else None
 
     def dispatch(self) -> None:
-        """Hand ready messages to consumers, in turn, until one side runs out."""
+        """Deliver ready messages to consumers, in turn, until there is no message or no consumer left."""
         if self._jobs.has_work:
             return
         ready, dispatcher, effort = self._ready, self._dispatcher, self._worklist.effort
@@ -94,7 +94,7 @@ class Delivery(Generic[OfQueue]):
             self._pager.order_call()
 
     def next_is_at_hand(self) -> bool:
-        """Return whether the next message is in memory and may be handed out; if not, the pager has a call ordered."""
+        """Return whether the next message is in memory and may be delivered; if not, the pager calls when it can be."""
         ready, watermark = self._ready, self._watermark
         if ready.next_page is not None and not self._pager.load_next():
             return False
@@ -106,11 +106,11 @@ class Delivery(Generic[OfQueue]):
 
     @property
     def _is_rewritten(self) -> bool:
-        """Return whether messages may have to be rewritten for delivery, which may cost much more than to hand out."""
+        """Return whether messages may have to be rewritten, which may cost much more than the delivery."""
         return self._shows_count and bool(self._records.redelivery.deliveries)
 
     def _deal(self, takers: list[Consumer[OfQueue]], rounds: int) -> None:
-        """Hand out one message each, in turn, in so many rounds; then those who took go to the end of the line."""
+        """Deliver one message each, in turn, in so many rounds; then move these consumers to the end of their ring."""
         effort = self._worklist.effort
         if rounds == 1:
             effort.total += DISPATCH_STEPS * len(takers)
@@ -136,7 +136,7 @@ class Delivery(Generic[OfQueue]):
         return self._ready.take(limit, room, self._watermark.bound)
 
     def hand_out(self, consumer: Consumer[OfQueue], run: Sequence[Message]) -> None:
-        """Deliver messages, which are in no FIFO any more, to a consumer."""
+        """Deliver messages that have left the FIFO to a consumer."""
         if not run:
             return
         records = self._records
@@ -163,7 +163,7 @@ class Delivery(Generic[OfQueue]):
             watermark.ask(max(last + watermark.block, self._ready.number_at(watermark.block)))
 
     def _deliver(self, consumer: Consumer[OfQueue], run: Sequence[Message]) -> bool:
-        """Deliver, and return whether that worked: an error closes that connection, and gives back what it had."""
+        """Deliver, and return whether that worked: an error closes the connection and requeues its messages."""
         try:
             consumer.subscriber.deliver(consumer, run)
         except Exception:
@@ -173,12 +173,12 @@ class Delivery(Generic[OfQueue]):
             return False
         return True
 
-    # To those who get
+    # To basic.get
 
     def get(self, *, no_ack: bool) -> Message | None:
         """Take the first ready message; unless `no_ack`, it is unacked from now on.
 
-        Raises MessageNotLoaded where it is on disk and cannot be loaded just now, or where the queue is busy.
+        Raises MessageNotLoaded if it is on disk and cannot be loaded now, or if the queue is busy.
         """
         if self._jobs.has_work:
             raise MessageNotLoaded(self._jobs.call)

@@ -1,12 +1,12 @@
 """Choose which consumer of a queue takes the next message.
 
-Owns the consumers of one queue, the single active one, and the order of service: round-robin among those of the
-highest priority that has a consumer with credit and room. Messages are the queue's matter.
+Owns the consumers of one queue, the single active consumer, and the order of service: round-robin among the consumers
+of the highest priority that has one with credit and room. The queue has the messages.
 
-Consumers that may take a message stand in rings, one for each priority. Credit and room are looked at when it is a
-consumer's turn; without them it is blocked: it leaves its ring, and its subscriber hears of it and calls `unblock`
-once there may be some again. It then comes back at the end of the ring. So a dispatch costs what it hands out,
-however many consumers wait, as on RabbitMQ (rabbit_queue_consumers).
+Consumers that may take a message stand in rings, one for each priority. Credit and room are checked when it is a
+consumer's turn. Without them the consumer is blocked: it leaves its ring, and its subscriber is told and calls
+`unblock` once there may be credit and room again. Then it joins the end of the ring. So a dispatch costs as much as it
+delivers, however many consumers wait, as on RabbitMQ (rabbit_queue_consumers).
 
 Always true between calls:
 - a consumer is in the ring of its priority, or it is blocked; with a single active consumer all are in the rings, and
@@ -24,19 +24,19 @@ from typing import Generic
 from amqpd.broker.queue.consumer import Consumer, OfQueue
 from amqpd.broker.queue.segment import DELIVERY_OVERHEAD
 
-ASKED = 250         # consumers that are asked in vain, or served one message each, in one go
-DEALT_TO = 1_000    # consumers that are dealt more than one message each in one go
+ASKED = 250         # consumers that are checked without success, or served one message each, at once
+DEALT_TO = 1_000    # consumers that are given more than one message each at once
 
 Ring = OrderedDict[Consumer[OfQueue], None]
 
 
 class Dispatcher(Generic[OfQueue]):
-    """The consumers of one queue. `is_single_active`: only one of them is served, until it leaves."""
+    """The consumers of one queue. With `is_single_active` only one of them is served, until it is removed."""
 
     __slots__ = ("consumers", "active", "exclusive", "_is_single_active", "_rings", "_priorities", "_first")
 
     def __init__(self, *, is_single_active: bool) -> None:
-        self.consumers: dict[Consumer[OfQueue], None] = {}       # in the order in which they came
+        self.consumers: dict[Consumer[OfQueue], None] = {}       # in the order in which they were added
         self.active: Consumer[OfQueue] | None = None             # with `is_single_active`
         self.exclusive: Consumer[OfQueue] | None = None
         self._is_single_active = is_single_active
@@ -44,7 +44,7 @@ class Dispatcher(Generic[OfQueue]):
         self._priorities: list[int] = []                # of the rings, rising
         self._first: Ring[OfQueue] | None = None        # the ring of the highest priority
 
-    # Who is there
+    # The consumers
 
     def add(self, consumer: Consumer[OfQueue]) -> None:
         """Add a consumer at the end of its ring."""
@@ -56,7 +56,7 @@ class Dispatcher(Generic[OfQueue]):
             self.active = consumer
 
     def remove(self, consumer: Consumer[OfQueue]) -> None:
-        """Remove a consumer; where it was the single active one, the first of the highest priority follows it."""
+        """Remove a consumer; if it was the single active one, the first one of the highest priority becomes active."""
         del self.consumers[consumer]
         if consumer is self.exclusive:
             self.exclusive = None
@@ -82,12 +82,12 @@ class Dispatcher(Generic[OfQueue]):
             del self._priorities[bisect_left(self._priorities, priority)]
             self._first = self._rings[self._priorities[-1]] if self._priorities else None
 
-    # Whose turn it is
+    # The order of service
 
     def next_taker(self) -> Consumer[OfQueue] | None:
-        """Return the consumer whose turn it is, if any can take a message; block those before it that cannot.
+        """Return the next consumer that can take a message, if there is one; block those before it that cannot.
 
-        Where very many cannot, the others are left for another time: see `has_unasked`.
+        If very many cannot, the others are left for another call: see `has_unasked`.
         """
         if self._is_single_active:
             active = self.active
@@ -104,7 +104,7 @@ class Dispatcher(Generic[OfQueue]):
 
     @property
     def has_unasked(self) -> bool:
-        """Return whether `next_taker`, which has found nobody, has not asked everybody."""
+        """Return whether `next_taker` has found no consumer but has not checked all of them."""
         return self._first is not None and not self._is_single_active
 
     def _can_take(self, consumer: Consumer[OfQueue]) -> bool:
@@ -118,15 +118,15 @@ class Dispatcher(Generic[OfQueue]):
         return False
 
     def is_sole(self, taker: Consumer[OfQueue]) -> bool:
-        """Return whether the consumer that `next_taker` returned takes all that comes, as there is no other."""
+        """Return whether the consumer that `next_taker` returned takes all messages, as there is no other."""
         return self._is_single_active or self._first is not None and len(self._first) == 1
 
     def deal(self, count: int, octets: int) -> tuple[list[Consumer[OfQueue]], int]:
-        """Return who takes part in dealing out so many messages, next one first, and in how many rounds.
+        """Return the consumers that share so many messages, next one first, and the number of rounds.
 
-        Where each has a subscriber of its own, as many rounds as all of them can take are dealt at once: nobody can
-        see the difference, and each is given one run. In a single round, what one takes may be the last that the
-        next one could have had: `may_still_take` says so. Of a crowd, only those who are next take part.
+        If each has a subscriber of its own, as many rounds as all of them can take are delivered at once: no client can
+        see the difference, and each is given one run. In a single round, a delivery to one consumer may use up what the
+        next one could have had: `may_still_take` checks that. Of very many consumers, only the next ones take part.
         """
         assert self._first is not None
         if count < 2 * len(self._first):
@@ -140,16 +140,16 @@ class Dispatcher(Generic[OfQueue]):
         return takers[:ASKED], 1
 
     def may_still_take(self, consumer: Consumer[OfQueue]) -> bool:
-        """Return whether a consumer of a deal has credit and room yet; block it if not."""
+        """Return whether a consumer that takes part still has credit and room; block it if not."""
         return not consumer.is_blocked and self._can_take(consumer)
 
     def served(self, consumer: Consumer[OfQueue]) -> None:
-        """Put a consumer that took its share at the end of its ring."""
+        """Move a consumer that took its share to the end of its ring."""
         assert self._first is not None
         self._first.move_to_end(consumer)
 
     def unblock(self, consumer: Consumer[OfQueue]) -> None:
-        """Let a consumer that was blocked have its turn again: there may be credit and room for it."""
+        """Put a blocked consumer into its ring again: there may be credit and room for it."""
         consumer.is_blocked = False
         if not self._is_single_active and consumer in self.consumers:
             self._enter(consumer)
@@ -170,6 +170,6 @@ class Dispatcher(Generic[OfQueue]):
 
     @property
     def has_idle(self) -> bool:
-        """Return whether any consumer that may be served has credit and room. Asks all, for checks alone."""
+        """Whether a consumer that may be served has credit and room. Checks all of them; only for `check`."""
         served = [self.active] if self.active is not None else self.consumers
         return any(consumer.credit > 0 and consumer.subscriber.room > 0 for consumer in served)

@@ -1,9 +1,8 @@
-"""Drop the ready messages of a queue that have expired, and tell when the queue itself has.
+"""Drop the ready messages of a queue that have expired, and report when the queue itself has expired.
 
-Owns the queue's wake-up at the clock. When each message expires, `deadlines.py` knows for messages in memory, and the
-FIFO for those in pages.
+Owns the queue's wake-up at the clock. `deadlines.py` has the expiries of messages in memory, the FIFO those in pages.
 
-Always true between calls: the clock wakes the queue no later than its next message expires, or it does itself.
+Always true between calls: the clock wakes the queue no later than its next message, or the queue itself, expires.
 
 RabbitMQ docs/ttl.
 """
@@ -22,11 +21,11 @@ from amqpd.broker.rules import QueueRules
 from amqpd.broker.worklist import PIECE
 from amqpd.message import Message
 
-RETRY_MS = 1_000         # after an error of ours, before what was due is tried again
+RETRY_MS = 1_000         # after an internal error, before expired messages are tried again
 
 
 class Expiry:
-    """The expiry of one queue. `unused` is called when the queue has not been used for as long as it may be."""
+    """The expiry of one queue. `unused` is called when the queue has been unused for `expires_ms`."""
 
     __slots__ = (
         "ttl_ms", "_expires_ms", "_clock", "_deadlines", "_ready", "_jobs", "_dead_letters", "_consumers", "_unused",
@@ -47,23 +46,23 @@ class Expiry:
         self._unused = unused
         self._is_expiring = False       # a job drops messages
         self._wakes_at: int | None = None
-        self._wake_up = 0               # the clock's number of that
+        self._wake_up = 0               # the clock's number of the wake-up
         self._last_used_ms = clock.now_ms
 
     def apply(self, rules: QueueRules) -> None:
-        """Follow these rules from now on; messages that are in the queue keep their expiries."""
+        """Apply these rules from now on; messages that are in the queue keep their expiries."""
         self.ttl_ms, self._expires_ms = rules.message_ttl_ms, rules.expires_ms
         self.use()
 
     def end(self) -> None:
-        """Expire nothing any more: the queue is deleted."""
+        """Stop: the queue is deleted."""
         self._clock.cancel(self._wake_up)
         self._unused = None
 
     # Messages
 
     def expiries_of(self, run: Iterable[Message]) -> dict[Message, int]:
-        """Return when these expire, as far as they do: by the queue's time to live, or their own if that is less."""
+        """Return the expiries of those messages that have one: by the queue's time to live, or their own if shorter."""
         ttl, now = self.ttl_ms, self._clock.now_ms
         expiries = {}
         for message in run:
@@ -77,7 +76,7 @@ class Expiry:
         return expiries
 
     def drop_due(self) -> None:
-        """Drop the ready messages that have expired, and wake up when the next one does."""
+        """Drop the ready messages that have expired, and set the wake-up for the next one."""
         next_ms = self._deadlines.next_ms if self._deadlines else None
         next_expiry, now = self._ready.next_expiry, self._clock.now_ms
         if next_ms is not None and next_ms <= now or next_expiry is not None and next_expiry <= now:
@@ -90,7 +89,7 @@ class Expiry:
 
     def _drop_in_pieces(self) -> Iterator[None]:
         deadlines, ready, dead_letters = self._deadlines, self._ready, self._dead_letters
-        # Asked for first, so that after an error the rest is tried again.
+        # Requested first, so that the rest is tried again after an error.
         next_ms: int | None = self._clock.now_ms + RETRY_MS
         next_expiry: int | None = None
         try:
@@ -116,7 +115,7 @@ class Expiry:
     # The queue
 
     def use(self) -> None:
-        """Begin the queue's own time anew: somebody declared it, took from it, or stopped consuming."""
+        """Restart the queue's own expiry: a client declared it, used basic.get, or stopped consuming."""
         self._last_used_ms = self._clock.now_ms
         if self._expires_ms is not None:
             self._ask_to_be_woken(self._last_used_ms + self._expires_ms)

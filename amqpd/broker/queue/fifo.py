@@ -17,16 +17,16 @@ Bound = Callable[[int], int]
 
 
 def without_bound(first: int) -> int:
-    """Return a bound that lets every message go."""
+    """Return a bound that lets every message be delivered."""
     return NO_BOUND
 
 
 class Fifo(Protocol):
-    """What a queue asks of the place where its messages wait."""
+    """The ready messages of a queue, as the queue uses them."""
 
     @property
     def octets(self) -> int:
-        """Bytes of the bodies that wait, wherever they are."""
+        """Bytes of the bodies of all ready messages, in memory or on disk."""
 
     @property
     def cost(self) -> int:
@@ -34,69 +34,69 @@ class Fifo(Protocol):
 
     @property
     def on_disk_only(self) -> tuple[int, int]:
-        """How many messages have their contents on disk only, and the bytes of their bodies. Walks the pages."""
+        """The number of messages that are only on disk, and the bytes of their bodies. Walks the pages."""
 
     @property
     def next_page(self) -> Page | None:
-        """The page that must be read before anything can be taken."""
+        """The page that must be loaded before any message can be taken."""
 
     @property
     def page_ahead(self) -> Page | None:
-        """The page that should be read, since less than a page's worth of messages is at the head in memory."""
+        """The page that should be loaded, since less than a page of messages is at the head in memory."""
 
     @property
     def next_expiry(self) -> int | None:
-        """When the next message of a page ends, or a little earlier."""
+        """When the next message of a page expires, or a little earlier."""
 
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Message]:
-        """The messages in memory, in order."""
+        """Yield the messages in memory, in order."""
 
     def numbers(self) -> list[int]:
-        """The numbers of all messages, in order."""
+        """Return the numbers of all messages, in order."""
 
     def extend(self, run: Collection[Message]) -> None:
         """Add messages behind all others; their numbers are the highest."""
 
     def restore(self, level: int, pages: Iterable[Page]) -> None:
-        """Put pages of this level behind all others, at start."""
+        """Add pages of this level behind all others, at start."""
 
     def put_back(self, run: Collection[Message]) -> None:
-        """Put messages to where their numbers belong; of references, the messages are on disk only."""
+        """Put messages back into the order of their numbers; references stand for messages that are only on disk."""
 
     @property
     def first_number(self) -> int:
-        """The number of the next message in memory; 0 where there is none."""
+        """The number of the next message in memory; 0 if there is none."""
 
     def number_at(self, place: int) -> int:
-        """The number of the message at about this place from the head in memory, or 0."""
+        """Return the number of the message at about this place from the head in memory, or 0."""
 
     def take(self, limit: int, room: int, bound: Bound = without_bound) -> list[Message]:
-        """Take the next messages: at most `limit`, and no more once `room` bytes are used up. May be fewer.
+        """Take the next messages: at most `limit`, and no more once `room` bytes are used up. May return fewer.
 
-        `bound` says, by the number of the first one, up to which others may go with it.
+        `bound` returns, for the number of the first message, the number up to which others may be taken with it.
         """
 
     def load(self, found: Collection[Message]) -> list[int]:
-        """`page_ahead` was read: these are its messages. The numbers of those that are missing, and now gone."""
+        """Insert the messages of `page_ahead`, which was read. Return the numbers of missing ones; remove these."""
 
     def clear(self) -> Cleared:
-        """Take all: lists of messages, and pages as far as they are on disk only."""
+        """Take all: lists of messages, and the pages that are only on disk."""
 
     def trim(self, most: int, most_octets: int, limit: int = NO_LIMIT) -> Removed:
-        """Take from the head what is beyond so many messages, or bytes of body; about `limit` messages at most."""
+        """Take from the head what exceeds so many messages, or bytes of body; about `limit` messages at most."""
 
     def remove(self, run: Collection[Message]) -> None:
-        """Take out these messages, all of which are in memory and no page, wherever they stand."""
+        """Take out these messages, which are in memory and in no page, at any position."""
 
     def take_due(self, now_ms: int, limit: int = NO_LIMIT) -> Removed:
-        """Take out of pages the messages that have expired; of no more pages once there are `limit` messages."""
+        """Take expired messages out of pages; stop after the page with which `limit` messages are reached."""
 
     def page_out(self, octets: int, may_go: Callable[[Message], bool]) -> list[Page]:
         """Make pages of messages that are not next, up to so many bytes.
 
-        Returns pages, up to so many bytes, that have their content still and are not about to lose it.
+        Returns pages, up to so many bytes, that still have their content and are not being written.
         """
 
     def check(self) -> None:

@@ -1,8 +1,8 @@
-"""What one queue does that takes long, in pieces: expire, trim, requeue, purge very many messages.
+"""The long work of one queue, in slices: expire, trim, requeue or purge very many messages.
 
-A job is an iterator: each step does a piece. Jobs of a queue are done in the order in which they came. While there is
-one, the queue hands out nothing, so that nobody sees a message that has expired, or one before another that is on its
-way back; publishes and acks go on. A small job is done at once and is never seen here.
+A job is an iterator: each step does a slice. The jobs of a queue run in the order in which they came. During a job the
+queue delivers nothing, so that no client gets an expired message, or a message before one that is being requeued;
+publishes and acks go on. A small job is done at once, without being queued here.
 
 Always true between calls: a queue that has jobs is on the worklist.
 """
@@ -32,13 +32,13 @@ class QueueJobs:
 
     @property
     def has_work(self) -> bool:
-        """Return whether the queue is busy; see `broker/worklist.py`."""
+        """Whether the queue is busy; see `broker/worklist.py`."""
         return bool(self._jobs)
 
     def run(self, job: Iterator[None]) -> None:
-        """Do the first piece at once, if no other job is under way, and leave the rest to the worklist.
+        """Do the first slice at once, if no other job is running, and leave the rest to the worklist.
 
-        An error is logged and ends the job: it is not the caller's.
+        An error is logged and ends the job; the caller does not see it.
         """
         if not self._jobs:
             try:
@@ -55,7 +55,7 @@ class QueueJobs:
         self._waiters.call(go_on)
 
     def work(self) -> None:
-        """See `broker/worklist.py`. A job that fails is over, and the next one has its turn."""
+        """See `broker/worklist.py`. A job that fails is ended, and the next one runs."""
         job = self._jobs[0]
         self._worklist.effort.total += PIECE
         is_over = True
@@ -68,8 +68,8 @@ class QueueJobs:
                 self._end()
 
     def clear(self) -> None:
-        """Forget all jobs, and the queue: it is gone."""
-        self._on_idle = nothing     # before all else: a deleted queue begins no job anew
+        """Drop all jobs, and the reference to the queue, which is deleted."""
+        self._on_idle = nothing     # before all else: a deleted queue starts no job
         self._jobs.clear()
         self._end()
 

@@ -1,8 +1,8 @@
-"""How many messages, and bytes of body, a queue may have ready, and what happens beyond that.
+"""The limits of the ready messages of a queue, in messages and in bytes of body, and what happens at the limit.
 
 `drop-head` (default) drops the messages at the head; `reject-publish` and `reject-publish-dlx` refuse new ones.
 
-Always true between calls: the ready messages are within the limits, but for those that a job drops at the moment.
+Always true between calls: the ready messages are within the limits, except while a job drops some of them.
 
 RabbitMQ docs/maxlength.
 """
@@ -21,7 +21,7 @@ from amqpd.message import Message
 
 
 class LengthLimits:
-    """The limits of one queue. `refuses` and `drops_head` say what happens beyond them; neither is set without any."""
+    """The limits of one queue. `refuses` or `drops_head` says what happens there; neither is set without limits."""
 
     __slots__ = (
         "refuses", "drops_head", "dead_letters_refused", "is_trimming",
@@ -36,7 +36,7 @@ class LengthLimits:
         self._dead_letters = dead_letters
 
     def apply(self, rules: QueueRules) -> None:
-        """Follow these rules from now on."""
+        """Apply these rules from now on."""
         self._max_length = NO_LIMIT if rules.max_length is None else rules.max_length
         self._max_octets = NO_LIMIT if rules.max_length_bytes is None else rules.max_length_bytes
         is_limited = rules.max_length is not None or rules.max_length_bytes is not None
@@ -46,7 +46,7 @@ class LengthLimits:
         self.trim()
 
     def fitting(self, run: Sequence[Message], start: int) -> int:
-        """Return how many of these, from this place on, may be ready besides those that are."""
+        """Return how many of these messages, from `start` on, fit into the limits."""
         most = min(len(run) - start, max(0, self._max_length - len(self._ready)))
         if self._max_octets != NO_LIMIT:
             left = self._max_octets - self._ready.octets
@@ -57,17 +57,17 @@ class LengthLimits:
         return most
 
     def has_room_for(self, body_size: int) -> bool:
-        """Return whether a message with a body of this size is taken, be it that another one is dropped for it."""
+        """Return whether a message with a body of this size is accepted, even if another one is dropped for it."""
         return not self.refuses or (
             len(self._ready) < self._max_length and self._ready.octets + body_size <= self._max_octets)
 
     @property
     def is_exceeded(self) -> bool:
-        """Return whether messages at the head have to be dropped."""
+        """Whether messages at the head have to be dropped."""
         return self.drops_head and (len(self._ready) > self._max_length or self._ready.octets > self._max_octets)
 
     def trim(self) -> None:
-        """Drop the messages at the head that are too many."""
+        """Drop the messages at the head that exceed the limits."""
         if self.is_exceeded and not self.is_trimming:
             self.is_trimming = True
             self._jobs.run(self._trim_in_pieces())

@@ -1,7 +1,7 @@
 """The pages of one FIFO, in order, and the segment in memory behind them.
 
 Always true between calls: numbers rise from page to page; `count` and `octets` are those of the pages, and the budget
-has been charged for the contents that are in memory; every page that has expiries is in the heap with its next one.
+has been charged for contents in memory; every page with expiries is in the heap with its next one.
 
 RabbitMQ docs/lazy-queues.
 """
@@ -21,7 +21,7 @@ from amqpd.message import Message
 
 
 class PageList:
-    """The pages of a FIFO, and its tail. `is_stored` says whether a message can be fetched from the store."""
+    """The pages of a FIFO, and its tail. `is_stored` tells whether a message can be fetched from the store."""
 
     __slots__ = (
         "pages", "tail", "count", "octets", "_budget", "_deadlines", "_is_stored", "_unwritten", "_expiries",
@@ -37,13 +37,13 @@ class PageList:
         self._deadlines = deadlines
         self._is_stored = is_stored
         self._unwritten: dict[Page, None] = {}      # pages that have their content in memory, or had it a moment ago
-        # A heap of expiries, first numbers, and serial numbers; entries of pages that have none left are passed over.
+        # A heap of expiries, first numbers, and serial numbers; entries of pages that are gone are skipped.
         self._expiries: list[tuple[int, int, int, Page]] = []
         self._serials = count()
 
     @property
     def cost(self) -> int:
-        """Return what the contents in memory cost of the budget."""
+        """What the contents in memory cost of the budget."""
         return sum([page.cost for page in self._unwritten])
 
     @property
@@ -54,7 +54,7 @@ class PageList:
 
     @property
     def next_expiry(self) -> int | None:
-        """Return when the next message of a page expires, or a little earlier."""
+        """When the next message of a page expires, or a little earlier."""
         return self._expiries[0][0] if self._expiries else None
 
     # Pages in and out
@@ -80,7 +80,7 @@ class PageList:
             self.prepend(page)
 
     def take_first(self) -> Page:
-        """Remove the first page."""
+        """Remove and return the first page."""
         page = self.pages.popleft()
         self._discount(page)
         return page
@@ -133,10 +133,10 @@ class PageList:
             start = end
 
     def _put_into(self, at: int, run: list[Message]) -> None:
-        """Put messages into the page at this place, or before it.
+        """Put messages into the page at this position, or before it.
 
-        What the store keeps joins a page that is on disk, and is on disk then too. Else they are a page of their own,
-        or several between parts of this one, unless that is in memory. References join no page in memory.
+        Stored messages join a page that is on disk, and are then only on disk too. Others become a page of their own,
+        or several between parts of this one, unless this one is in memory. References do not join a page in memory.
         """
         page = self.pages[at]
         ends = self._deadlines.page_out(run)
@@ -148,7 +148,7 @@ class PageList:
             page.insert(run[0])
             self._count(page)
             return
-        self._budget.effort.total += page.count + len(run)      # it is made anew, in one part or several
+        self._budget.effort.total += page.count + len(run)      # it is rebuilt, in one part or several
         if not joins and run[-1].number < page.first:
             parts = [*_in_size(Page.of(run, ends)), page]
         else:
@@ -163,7 +163,7 @@ class PageList:
     # Messages out
 
     def drop_first(self, most: int, most_octets: int) -> OnDisk:
-        """Remove from the first page, which is on disk, what is beyond so many messages, or bytes of body, of all."""
+        """Remove from the first page, which is on disk, what exceeds so many messages, or bytes of body, of all."""
         page = self.pages[0]
         numbers = []
         self._discount(page)
@@ -176,7 +176,7 @@ class PageList:
         return OnDisk(numbers, page.spill_file)
 
     def take_due(self, now_ms: int, limit: int) -> Removed:
-        """Remove the messages that have expired; of no more pages once there are `limit` messages."""
+        """Remove expired messages; stop after the page with which `limit` messages are reached."""
         left: Removed = []
         on_disk: list[int] = []
         octets = 0
@@ -195,7 +195,7 @@ class PageList:
             elif page.spill_file is not None:
                 left.append(OnDisk(due, page.spill_file))
             else:
-                on_disk += due      # together, as one of each page may be due, but no more than is read at once
+                on_disk += due      # together, as one of each page may have expired, but no more than is read at once
                 octets += before - page.octets
                 if octets >= PAGE_OCTETS:
                     left.append(OnDisk(sorted(on_disk)))
@@ -213,7 +213,7 @@ class PageList:
     # Between memory and disk
 
     def with_content(self, octets: int) -> list[Page]:
-        """Return pages that have their content in memory, up to so many bytes; others come first the next time."""
+        """Return pages with their content in memory, up to so many bytes; the next call begins with other pages."""
         found, seen = [], []
         for page in self._unwritten:
             if octets <= 0:
@@ -245,7 +245,7 @@ def _last_of(page: Page) -> int:
 
 
 def _in_size(page: Page) -> list[Page]:
-    """Return this page, or parts of it where it is much larger than is read at once."""
+    """Return this page, or parts of it if it is much larger than what is read at once."""
     if page.count <= 2 * PAGE_MESSAGES and page.octets <= 2 * PAGE_OCTETS:
         return [page]
     step = max(1, min(PAGE_MESSAGES, page.count * PAGE_OCTETS // max(1, page.octets)))

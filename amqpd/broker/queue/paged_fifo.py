@@ -1,15 +1,15 @@
-"""The ready messages of a queue, first in, first out by message number, paged to disk where memory has no room.
+"""The ready messages of a queue, first in, first out by message number, paged to disk if memory has no room.
 
-Owns which messages wait and how many bytes of body they have; why a message comes or goes is the queue's matter. A
-priority queue has one such FIFO for each priority in use (`priority_fifo.py`).
+Owns the waiting messages and the sum of their sizes; the queue decides why a message comes or goes. A priority queue
+has one such FIFO for each priority in use (`priority_fifo.py`).
 
-A FIFO has a head in memory, then pages that are on disk (`page_list.py`), then a tail in memory, where new messages
-come. As long as memory has room, there is only the head. A caller that wants to take messages loads `next_page` first.
+A FIFO has a head in memory, then pages on disk (`page_list.py`), then a tail in memory, where new messages are added.
+As long as memory has room, there is only the head. A caller that wants to take messages loads `next_page` first.
 
 Always true between calls:
 - numbers rise from the head through the pages to the tail;
-- a message that expires is in the queue's deadlines while it is in the head or tail, and in a page the page has its
-  expiry.
+- a message with an expiry is in the queue's deadlines while it is in the head or tail; while it is in a page, the page
+  has its expiry.
 
 RabbitMQ docs/priority, docs/semantics (requeueing), docs/lazy-queues.
 """
@@ -38,12 +38,12 @@ PAGE = PAGE_MESSAGES, PAGE_OCTETS
 
 
 def is_nowhere(message: Message) -> bool:
-    """Return that no store keeps the message."""
+    """Return False: no store keeps the message."""
     return False
 
 
 class PagedFifo:
-    """First in, first out. `is_stored` says whether a message can be fetched, so that it need not be in memory."""
+    """First in, first out. `is_stored` tells whether a message can be fetched, so that it need not be in memory."""
 
     __slots__ = ("_budget", "_deadlines", "_is_stored", "_head", "_paged")
 
@@ -52,7 +52,7 @@ class PagedFifo:
         self._deadlines = deadlines
         self._is_stored = is_stored
         self._head = Segment(budget)
-        self._paged: PageList | None = None     # and the tail behind it; while there are pages
+        self._paged: PageList | None = None     # and the tail behind them; None without pages
 
     def __len__(self) -> int:
         paged = self._paged
@@ -102,12 +102,12 @@ class PagedFifo:
         return self._paged.pages[0] if is_short else None
 
     def _begin_paging(self, tail: Segment) -> PageList:
-        """Have pages behind the head, and this segment behind them; the caller adds pages, or calls `_join`."""
+        """Begin to have pages, with this segment as the tail; the caller adds pages, or calls `_join`."""
         self._paged = PageList(self._budget, self._deadlines, self._is_stored, tail)
         return self._paged
 
     def _join(self) -> None:
-        """Make one segment of head and tail where there are no pages between them."""
+        """Join head and tail to one segment if there are no pages between them."""
         paged = self._paged
         if paged is None or paged.pages:
             return
@@ -159,8 +159,8 @@ class PagedFifo:
     def _put_back_unread(self, run: list[Message]) -> None:
         """Put references, in order, into pages.
 
-        What is in memory and comes after the first of them goes from the head to pages that have their content; so does
-        what comes before the last of them from the tail.
+        Messages of the head after the first of them go to pages with their content, and so do messages of the tail
+        before the last of them.
         """
         first, last = run[0].number, run[-1].number
         paged = self._paged
@@ -174,7 +174,7 @@ class PagedFifo:
         paged.put_between(run)
 
     def _taken_to(self, segment: Segment, number: int) -> list[Message]:
-        """Take what comes before this number out of a segment."""
+        """Take the messages before this number out of a segment."""
         run = segment.take(NO_LIMIT, NO_LIMIT, number) if segment and segment.first_number < number else []
         self._budget.effort.total += len(run)
         return run
@@ -298,7 +298,7 @@ class PagedFifo:
 
 
 def _is_enough(run: list[Message], give_back: Callable[[list[Message]], None]) -> bool:
-    """Return whether these are worth a page; give them back if not."""
+    """Return whether these are enough for a page; if not, give them back."""
     if len(run) >= FEWEST_MESSAGES or body_octets(run) >= FEWEST_OCTETS:
         return True
     if run:

@@ -1,9 +1,9 @@
-"""Page the messages of one FIFO out when memory has no room, and load them before they are next.
+"""Page the messages of one FIFO out if memory has no room, and load them before they are next.
 
-While the store is being written, the page store is closed. What needs it waits, and goes on when it opens; nothing here
-ever waits for the disk.
+While the store is being written, the page store is closed. What needs it waits, and continues when it opens; nothing
+here blocks on the disk.
 
-Always true between calls: for everybody who waits, the page store has been asked to call.
+Always true between calls: if something waits, the page store has been asked to call.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from amqpd.broker.queue.segment import MESSAGE_COST
 from amqpd.broker.worklist import nothing
 from amqpd.message import Message
 
-STEPS_A_MESSAGE = 10    # what reading one takes; see broker/effort.py
+STEPS_A_MESSAGE = 10    # the cost of reading one; see broker/effort.py
 
 
 class MessageNotLoaded(Exception):
@@ -31,16 +31,16 @@ class MessageNotLoaded(Exception):
 
 
 def never() -> bool:
-    """Return that something is not so, whenever it is asked."""
+    """Return False."""
     return False
 
 
 class Pager:
     """The pager of one FIFO.
 
-    `go_on` is called when the page store is open, after `order_call`. `lost` is told of messages that were to be loaded
-    and are not on disk. `is_spared_now` says whether the publishers should rather wait than that messages are paged
-    out.
+    `go_on` is called when the page store is open, after `order_call`. `lost` is called with messages that should have
+    been loaded and are not on disk. `is_spared_now` tells whether publishers should wait rather than that messages are
+    paged out.
     """
 
     __slots__ = (
@@ -53,7 +53,7 @@ class Pager:
     ) -> None:
         self.read_total = 0
         self.is_large = False       # whether it is among the large ones of the budget
-        self.is_waiting = False     # the page store is to call
+        self.is_waiting = False     # the page store will call
         self._fifo = fifo
         self._records = records
         self._page_store = page_store
@@ -65,7 +65,7 @@ class Pager:
         self._has_ended = False
 
     def end(self) -> None:
-        """Load and page out nothing more; who waits for the page store is still called."""
+        """Stop loading and paging out; callbacks for the page store are still made."""
         self._has_ended = True
         self._go_on = nothing
         self._page_store.budget.large.pop(self, None)
@@ -74,11 +74,11 @@ class Pager:
 
     @property
     def can_load(self) -> bool:
-        """Return whether the page store is open."""
+        """Whether the page store is open."""
         return self._page_store.is_open
 
     def load_next(self) -> bool:
-        """Load the page that is next, if any is; where that is not possible now, order a call and return False."""
+        """Load the next page, if there is one; if that is not possible now, order a call and return False."""
         while (page := self._fifo.next_page) is not None:
             if page.content is None and not self._page_store.is_open:
                 self.order_call()
@@ -87,7 +87,7 @@ class Pager:
         return True
 
     def load_ahead(self) -> None:
-        """Load a page if little is left in memory."""
+        """Load a page if few messages are left in memory."""
         page = self._fifo.page_ahead
         if page is not None:
             self._load(page)
@@ -101,14 +101,14 @@ class Pager:
             self.note_size()
 
     def fetch(self, on_disk: OnDisk) -> list[Message]:
-        """Return these messages, without those that are damaged; the page store has to be open."""
+        """Return these messages, without damaged ones; the page store must be open."""
         found = self._page_store.fetch(on_disk)
         self.read_total += len(found)
         self._effort.total += STEPS_A_MESSAGE * len(found)
         return found
 
     def order_call(self) -> None:
-        """Have `go_on` called when the page store is open."""
+        """Order a call of `go_on` for when the page store is open."""
         if not self.is_waiting:
             self.is_waiting = True
             self._page_store.call(self)
@@ -141,7 +141,7 @@ class Pager:
         return self._is_spared_now()
 
     def note_size(self) -> None:
-        """Count among the large ones if there is so much that paging out may be worth it."""
+        """Add it to the large ones of the budget if paging out may be worth it."""
         fifo = self._fifo
         if fifo.octets + MESSAGE_COST * len(fifo) > FEWEST_OCTETS and not self._has_ended:
             self.is_large = True
@@ -152,7 +152,7 @@ class Pager:
         self.is_large = False
 
     def page_out(self, octets: int) -> None:
-        """Page out up to so many bytes of messages that are not next, as far as the disk has, or can take, them."""
+        """Page out up to so many bytes of messages that are not next, if the disk has them or can take them."""
         records, page_store = self._records, self._page_store
         safe, can_spill = page_store.safe_number, page_store.can_spill
 
@@ -163,7 +163,7 @@ class Pager:
             content = page.content or []
             kept = records.kept(content)
             if kept and kept[-1].number > safe:
-                continue        # it was put back in between, and its batch is not on disk yet
+                continue        # it was put back meanwhile, and its batch is not on disk yet
             if len(kept) < len(content):
                 page.leave(page_store.budget)
                 page_store.spill(page, [message for message in content if not records.keeps(message)])

@@ -1,11 +1,11 @@
-"""Pages: ready messages whose contents are on disk only. Memory keeps their numbers, sizes and expiries.
+"""Pages: ready messages whose contents are only on disk. Memory keeps their numbers, sizes and expiries.
 
-A page stands for consecutive messages of a FIFO and takes about 16 bytes of memory for each. It is read when its
-messages are about to be handed out, and they take its place. A page knows which of its messages are left. While a page
-is being written to disk, it still has its messages as `content`.
+A page stands for consecutive messages of a FIFO and takes about 16 bytes of memory for each. It is read shortly before
+its messages are delivered, and is then replaced by them. A page knows which of its messages are left. While a page is
+being written to disk, it still has its messages as `content`.
 
 Always true between calls: numbers rise; `count` and `octets` are those of the messages that are left; a page in a FIFO
-has at least one message; `content`, where there is one, has all the messages that the page was made of.
+has at least one message; `content`, if there is one, has all messages that the page was made of.
 
 RabbitMQ docs/persistence-conf, docs/lazy-queues.
 """
@@ -25,31 +25,31 @@ from amqpd.broker.step_job import Act
 from amqpd.message import Message
 
 NO_EXPIRY = 1 << 62
-# How much is read at once, and how little is not worth a page of its own.
+# How much is read at once, and how little is not worth a page.
 PAGE_MESSAGES, PAGE_OCTETS = 1_024, 1 << 20
 FEWEST_MESSAGES, FEWEST_OCTETS = 64, 64 << 10
 
 
 class SpillFile(Protocol):
-    """A file of transient messages, which the store does not keep; see `store/spill.py`."""
+    """A file of spilled transient messages, which the store does not keep; see `store/spill.py`."""
 
     @property
     def numbers(self) -> Collection[int]:
-        """Return the numbers of the messages it was written with, in rising order."""
+        """Return the numbers of the messages that it was written with, in rising order."""
 
     def forget(self, numbers: Iterable[int]) -> None:
         """Drop these messages from the file; delete the file with its last message."""
 
 
 class OnDisk(NamedTuple):
-    """Messages that are on disk only: their numbers, and the file of those that the store does not keep."""
+    """Messages that are only on disk: their numbers, and the file of those that the store does not keep."""
 
     numbers: list[int]
     spill_file: SpillFile | None = None
 
     @property
     def stored(self) -> list[int]:
-        """Return the numbers of the messages that the store keeps."""
+        """The numbers of the messages that the store keeps."""
         if self.spill_file is None:
             return self.numbers
         spilled = {*self.spill_file.numbers}
@@ -59,7 +59,7 @@ class OnDisk(NamedTuple):
 class StoredMessages(NamedTuple):
     """The messages of a queue as the store kept them, by number: sizes of bodies, expiries and priorities.
 
-    `expiries` are in ms since 1970, `lifetimes` in ms, NO_EXPIRY for none; None stands for none at all.
+    `expiries` are in ms since 1970, `lifetimes` in ms, NO_EXPIRY for none; None if no message has one.
     """
 
     numbers: array[int]
@@ -69,10 +69,10 @@ class StoredMessages(NamedTuple):
     priorities: bytearray | None = None
 
     def ends(self, ttl_ms: int | None, clock: Clock) -> array[int] | None:
-        """Return when they expire, by the broker's clock, in a queue with this time to live; None where none does.
+        """Return their expiries by the broker's clock, in a queue with this time to live; None if none expires.
 
-        What is left of a time to live, by the wall clock, is never more than the whole of it. What came without an
-        end has none, whatever the queue has been told since.
+        The rest of a time to live, by the wall clock, is never more than the whole. A message that was published
+        without an expiry has none, even if the queue has a time to live now.
         """
         if self.expiries is None or self.lifetimes is None:
             return None
@@ -83,7 +83,7 @@ class StoredMessages(NamedTuple):
             for expiry, lifetime in zip(self.expiries, self.lifetimes)])
 
     def pages(self, ends: array[int] | None, highest: int) -> Iterator[tuple[int, Iterator[Page]]]:
-        """Return pages of them by priority, up to the highest; a higher priority counts as the highest."""
+        """Yield pages of them by priority, up to the highest; a higher priority counts as the highest."""
         if self.priorities is None or not highest:
             yield 0, _pages_of(self.numbers, self.sizes, ends)
             return
@@ -96,7 +96,7 @@ class StoredMessages(NamedTuple):
                 None if ends is None else array("q", [ends[place] for place in places]))
 
 
-# What has left a line, in order: messages that were in memory, and such as were not.
+# Messages that have left a FIFO, in order: those that were in memory, and those that were only on disk.
 Removed = list["list[Message] | OnDisk"]
 
 
@@ -113,16 +113,16 @@ class Page:
     ) -> None:
         self.content = content
         self.count = len(numbers)
-        self.is_leaving = False         # its content is being written down
+        self.is_leaving = False         # its content is being written
         self.octets = sum(sizes)
         self.spill_file: SpillFile | None = None
         self._numbers = numbers
         self._sizes = sizes
         self._ends = ends
-        self._by_expiry: array[int] | None = None      # places of those that end, the first to end first
+        self._by_expiry: array[int] | None = None      # positions of messages with an expiry, earliest first
         self._next_by_expiry = 0
-        self._start = 0                 # the place of the first that is left
-        self._left: bytearray | None = None     # by place, whether the message is left; None while all behind it are
+        self._start = 0                 # the position of the first message that is left
+        self._left: bytearray | None = None     # by position, whether the message is left; None while all after it are
         if ends is not None:
             places = [place for place, end in enumerate(ends) if end != NO_EXPIRY]
             self._by_expiry = array("I", sorted(places, key=ends.__getitem__))
@@ -131,7 +131,7 @@ class Page:
     def of(cls, run: Sequence[Message], ends: Mapping[int, int]) -> Page:
         """Return a page of these messages; `ends` has the expiries by number, of messages that expire.
 
-        It has them as `content`, unless they are references: then they are on disk only.
+        It has them as `content`, unless they are references: then they are only on disk.
         """
         numbers = [message.number for message in run]
         return cls(
@@ -141,23 +141,23 @@ class Page:
 
     @property
     def first(self) -> int:
-        """Return the lowest number that is left, or a lower one."""
+        """The lowest number that is left, or a lower one."""
         return self._numbers[self._start]
 
     @property
     def last(self) -> int:
-        """Return the highest number that the page was made with."""
+        """The highest number that the page was made with."""
         return self._numbers[-1]
 
     @property
     def numbers(self) -> list[int]:
-        """Return the numbers of the messages that are left."""
+        """The numbers of the messages that are left."""
         numbers = self._numbers[self._start:].tolist()
         return numbers if self._left is None else list(compress(numbers, self._left[self._start:]))
 
     @property
     def messages(self) -> list[Message]:
-        """Return the messages that are left and in memory."""
+        """The messages that are left and in memory."""
         return self.left_of(self.content or ())
 
     def left_of(self, run: Collection[Message]) -> list[Message]:
@@ -169,17 +169,17 @@ class Page:
 
     @property
     def cost(self) -> int:
-        """Return what its content costs of the budget: nothing once it is being written to disk."""
+        """What its content costs of the budget: nothing once it is being written to disk."""
         return 0 if self.content is None or self.is_leaving else cost(self.content)
 
     @property
     def on_disk(self) -> OnDisk:
-        """Return the messages that are left, as references to the disk."""
+        """The messages that are left, as references to the disk."""
         return OnDisk(self.numbers, self.spill_file)
 
     def let_go(self, budget: Budget, spill_file: SpillFile | None = None) -> None:
-        """Drop the content, which is on disk: in the store, and in this spill file what the store does not keep."""
-        if not self.count:      # read back meanwhile, or gone
+        """Drop the content, which is on disk: in the store, or in this spill file if the store does not keep it."""
+        if not self.count:      # loaded meanwhile, or removed
             if spill_file is not None:
                 spill_file.forget(spill_file.numbers)
             return
@@ -187,7 +187,7 @@ class Page:
         self.is_leaving = False
         self.content, self.spill_file = None, spill_file
         if spill_file is not None and self.count < len(self._numbers):
-            spill_file.forget({*spill_file.numbers}.difference(self.numbers))   # those that ended while it was written
+            spill_file.forget({*spill_file.numbers}.difference(self.numbers))   # those that were removed meanwhile
 
     def leave(self, budget: Budget) -> None:
         """Note that the content is being written to disk."""
@@ -201,7 +201,7 @@ class Page:
             budget.used += self.cost
 
     def expiries_of(self, run: Sequence[Message]) -> dict[Message, int]:
-        """Return the expiries of these messages, as far as they have one."""
+        """Return the expiries of those of these messages that have one."""
         if self._ends is None:
             return {}
         ends = {message: self._ends[bisect_left(self._numbers, message.number)] for message in run}
@@ -210,7 +210,7 @@ class Page:
     # Messages out
 
     def drop_first(self) -> int:
-        """Remove the first message that is left and return its number. A caller removes an empty page."""
+        """Remove the first message that is left and return its number. The caller removes an empty page."""
         if self._left is not None:
             self._start = self._left.index(1, self._start)
         place = self._start
@@ -221,7 +221,7 @@ class Page:
 
     @property
     def next_expiry(self) -> int | None:
-        """Return when the next of the messages that are left expires."""
+        """When the next of the messages that are left expires."""
         if self._by_expiry is None or self._ends is None:
             return None
         by_end, left, start = self._by_expiry, self._left, self._start
@@ -234,7 +234,7 @@ class Page:
         return None
 
     def take_due(self, now_ms: int) -> list[int]:
-        """Remove the messages that have expired and return their numbers, in rising order."""
+        """Remove the expired messages and return their numbers, in rising order."""
         due = []
         while (end := self.next_expiry) is not None and end <= now_ms:
             assert self._by_expiry is not None
@@ -250,7 +250,7 @@ class Page:
     # Messages in
 
     def insert(self, message: Message) -> None:
-        """Insert a message that is on disk. Neither it nor any other message of this page expires."""
+        """Insert a message that is only on disk. Neither it nor any other message of this page expires."""
         place = bisect_left(self._numbers, message.number, self._start)
         self._numbers.insert(place, message.number)
         self._sizes.insert(place, message.body_size)
@@ -261,11 +261,11 @@ class Page:
 
     @property
     def has_expiries(self) -> bool:
-        """Return whether any of its messages may expire."""
+        """Whether any of its messages may expire."""
         return self._ends is not None
 
     def merged(self, run: Sequence[Message], ends: Mapping[int, int]) -> Page:
-        """Return a page of what is left and of these; they are where the content is. This page is not used then."""
+        """Return a page of what is left and of these, in memory if this page is. This page is not used then."""
         entries = sorted([*self._entries(), *[
             (message.number, message.body_size, ends.get(message.number, NO_EXPIRY)) for message in run]])
         content = None if self.content is None else sorted([*self.messages, *run], key=number_of)
@@ -273,9 +273,9 @@ class Page:
         return self._of_entries(entries, content)
 
     def split(self, places: Sequence[int]) -> list[Page]:
-        """Return pages of what is left up to each of these places, counted among what is left, and of the rest.
+        """Return pages of what is left up to each of these positions, counted among what is left, and of the rest.
 
-        Where nothing is between two places there is no page. This page is not used then.
+        If nothing is between two positions there is no page for it. This page is not used then.
         """
         entries, content = self._entries(), self.messages if self.content is not None else None
         self.count = 0
@@ -284,7 +284,7 @@ class Page:
             for start, end in zip([0, *places], [*places, len(entries)]) if start < end]
 
     def _entries(self) -> list[tuple[int, int, int]]:
-        """Return numbers, sizes and ends of what is left."""
+        """Return numbers, sizes and expiries of what is left."""
         start, left = self._start, self._left
         ends = self._ends[start:] if self._ends is not None else repeat(NO_EXPIRY)
         entries = zip(self._numbers[start:], self._sizes[start:], ends)
@@ -309,7 +309,7 @@ class Page:
             assert {*numbers} <= {message.number for message in self.content}, "a page has lost its content"
 
 
-# What was taken from a whole line: to list the numbers of its pages takes long, where there are very many.
+# What was taken from a whole FIFO: listing the numbers of very many pages takes long.
 Cleared = list["list[Message] | Page"]
 
 
@@ -319,7 +319,7 @@ def cost(run: Collection[Message]) -> int:
 
 
 def _pages_of(numbers: array[int], sizes: array[int], ends: array[int] | None) -> Iterator[Page]:
-    """Return pages of reasonable size for these messages."""
+    """Yield pages of reasonable size for these messages."""
     start = octets = 0
     for place, size in enumerate(sizes):
         octets += size
@@ -338,7 +338,7 @@ def _page(numbers: array[int], sizes: array[int], ends: array[int] | None, start
 
 
 def forget_spill_files(removed: Cleared) -> Iterator[Act]:
-    """Return the acts that drop the spill files of these pages, which nobody needs any more."""
+    """Yield the acts that drop the spill files of these pages, which are no longer needed."""
     for part in removed:
         if isinstance(part, Page) and part.spill_file is not None:
             numbers = part.on_disk.numbers

@@ -1,11 +1,11 @@
 """The ready messages of a queue with priorities: first in, first out within each level, the highest level first.
 
-Owns one `PagedFifo` for each level that has messages, and no more: most queues use few of their levels, and a level
-without messages costs neither memory nor time. A line that became empty is kept for the next level that is used.
+Owns one `PagedFifo` for each level that has messages: most queues use few of their levels, and a level without messages
+costs neither memory nor time. A FIFO that became empty is kept for the next level that is used.
 
 Always true between calls:
 - `_levels` are the levels that have messages, in rising order, and the keys of `_lines`;
-- `_count` and `octets` are the sums over all lines; `next_expiry` is the least of theirs.
+- `_count` and `octets` are the sums over all levels; `next_expiry` is the earliest of theirs.
 
 RabbitMQ docs/priority.
 """
@@ -24,11 +24,11 @@ from amqpd.broker.queue.pages import Cleared, Page, Removed
 from amqpd.broker.queue.segment import DELIVERY_OVERHEAD, Budget
 from amqpd.message import Message
 
-KEPT_LINES = 1      # empty ones, of about 2.5 KiB each
+KEPT_LINES = 1      # empty FIFOs, of about 2.5 KiB each
 
 
 class PriorityFifo:
-    """`Ready` for levels from 0 to `highest`."""
+    """The ready messages in levels from 0 to `highest`; see `Fifo`."""
 
     def __init__(
         self, highest: int, budget: Budget, deadlines: Deadlines, is_stored: Callable[[Message], bool] = is_nowhere
@@ -90,7 +90,7 @@ class PriorityFifo:
         return [self._lines[level] for level in reversed(self._levels)]
 
     def _line(self, level: int) -> PagedFifo:
-        """Return the line of this level, and make one if there is none; the caller puts messages into it."""
+        """Return the FIFO of this level, or a new one; the caller puts messages into it."""
         line = self._lines.get(level)
         if line is None:
             line = self._empty.pop() if self._empty else PagedFifo(
@@ -100,7 +100,7 @@ class PriorityFifo:
         return line
 
     def _on(self, level: int, act: Callable[[PagedFifo], Removed | None]) -> Removed:
-        """Do this to the line of a level, which it may leave empty; return what it returns."""
+        """Call `act` with the FIFO of a level, which it may leave empty; return its result."""
         line = self._line(level)
         count, octets, next_expiry = len(line), line.octets, line.next_expiry
         left = act(line)
@@ -185,7 +185,7 @@ class PriorityFifo:
             room -= used + DELIVERY_OVERHEAD * len(taken)
             run += taken
             if line:
-                break           # no lower level before this one has been read
+                break           # a page of this level must be loaded before any lower level
             self._drop(level, line)
         return run
 

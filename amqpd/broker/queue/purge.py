@@ -1,4 +1,4 @@
-"""Drop all ready messages of a queue, in pieces. Spec: queue.purge."""
+"""Drop all ready messages of a queue, in slices. Spec: queue.purge."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from amqpd.message import Message
 
 
 class Purge:
-    """A purge that is under way: `count` messages, and the journal's batch that makes it last, or 0."""
+    """A purge in progress: the `count` of messages, and the journal's batch that makes it durable, or 0."""
 
     def __init__(self, count: int, worklist: Worklist) -> None:
         self.count = count
@@ -22,7 +22,7 @@ class Purge:
         self.call = self._waiters.call      # calls back when it is done
 
     def settle_in_pieces(self, removed: Cleared, records: QueueRecords) -> Iterator[None]:
-        """Settle these messages, which have left the queue, in pieces."""
+        """Settle these messages, which have left the queue, in slices."""
         missing, done = self.count, 0
         try:
             for piece in chain.from_iterable(map(_pieces_of, removed)):
@@ -42,7 +42,7 @@ class Purge:
 
 
 def _pieces_of(part: list[Message] | Page) -> Iterator[list[Message] | OnDisk]:
-    """Take messages that have left the FIFO apart, a piece at a time, so that each can be freed."""
+    """Yield messages that have left the FIFO a piece at a time, so that each piece can be freed."""
     if isinstance(part, Page):
         numbers = part.on_disk.numbers
         for start in range(0, len(numbers), PIECE):

@@ -1,10 +1,9 @@
-"""A queue: the pieces that it is made of, and what happens to messages between them.
+"""A queue: it connects its parts, and moves messages between them.
 
-Publish, settle, purge and delete are here. The order of ready messages is in the FIFO, whose turn it is in
-`dispatcher.py`, what is handed out in `delivery.py`, what goes back in `requeue.py`, what is too much in
-`length_limits.py`, what has expired in `expiry.py`, what is dropped in `dead_letters.py`, and what is known of messages
-and recorded in `records.py`. A queue never sees a channel's delivery tags, an exchange, or another queue: dead letters
-are given to the router of the vhost, which moves them.
+Publish, settle, purge and delete are here. The FIFO has the order of ready messages, `dispatcher.py` the order of
+consumers; `delivery.py` delivers, `requeue.py` requeues, `length_limits.py` limits the length, `expiry.py` expires,
+`dead_letters.py` drops messages, and `records.py` keeps their state and records it. A queue knows no delivery tags of
+channels, no exchanges, and no other queues: the router of the vhost moves its dead letters.
 
 Always true between calls: a message is ready, unacked, or one of the dead letters that have not been moved.
 
@@ -49,17 +48,17 @@ from amqpd.broker.worklist import Discard, Later, Worklist
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message, reference_to
 
-CANCEL_STEPS = 8    # what it takes to tell a consumer that its queue is gone
+CANCEL_STEPS = 8    # the cost of telling a consumer that its queue is deleted
 NO_RULES = QueueRules()
 
 
 class DeadLetterSink(Protocol):
-    """Where a queue leaves messages to be dead-lettered: the vhost's router, or a list in tests."""
+    """The destination of a queue's dead letters: the vhost's router, or a list in tests."""
 
     def dead_letter(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
-        """Take messages that died in this queue, whose rules name a dead-letter exchange.
+        """Accept messages that died in this queue, whose rules name a dead-letter exchange.
 
-        The queue keeps them until `moved` or `set_aside`; what it never took in is not `is_stored`.
+        The queue keeps them until `moved` or `set_aside`; messages that it never accepted are not `is_stored`.
         """
 
     def is_behind(self, queue: Queue) -> bool:
@@ -67,21 +66,21 @@ class DeadLetterSink(Protocol):
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """What became of a run that was published to a queue.
+    """The result of publishing a run to a queue.
 
-    `batch` is the journal's batch that makes it safe, or 0 if nothing has to be; `refused` are the messages that the
-    limits did not let in.
+    `batch` is the journal's batch that makes it durable, or 0 if nothing is written; `refused` are the messages that
+    the limits refused.
     """
 
     batch: int = 0
     refused: Sequence[Message] = ()
 
 
-TAKEN = Outcome()       # all of it, and nothing to wait for
+TAKEN = Outcome()       # everything was accepted, and there is nothing to wait for
 
 
 def note_holders(queues: Sequence[Queue], messages: Sequence[Message]) -> None:
-    """Note on messages of equal properties how many queues keep them on disk, where it is more than one."""
+    """Set on messages of equal properties how many queues keep them on disk, if it is more than one."""
     holders = sum([queue.records.keeps(messages[0]) for queue in queues])
     if holders > 1:
         for message in messages:
@@ -91,7 +90,7 @@ def note_holders(queues: Sequence[Queue], messages: Sequence[Message]) -> None:
 class Queue:
     """One queue of a vhost. `owner` is the connection that declared it exclusive, or None.
 
-    `unused` is called when nobody has used the queue for as long as it may be.
+    `unused` is called when the queue has been unused for as long as it may be.
     """
 
     def __init__(
@@ -107,8 +106,8 @@ class Queue:
         self.owner = owner
         self.had_consumer = False
         self.deleted = False
-        self.is_remembered = False      # by a walk; see broker/routing.py
-        self.has_released = False       # whether the content of any unacked message has ever been released
+        self.is_remembered = False      # whether a cached walk refers to it; see broker/routing.py
+        self.has_released = False       # whether the content of an unacked message has ever been released
         self.records = records = QueueRecords(definition, journal, clock, page_store)
         self.redelivery = records.redelivery
         self.ready: Fifo = (
@@ -135,7 +134,7 @@ class Queue:
         self.apply(rules)
 
     def apply(self, rules: QueueRules) -> None:
-        """Follow these rules from now on. Priorities and a single active consumer stay what they were declared."""
+        """Apply these rules from now on. Priorities and a single active consumer stay as they were declared."""
         self.rules = rules
         self.dead_letters.apply(rules)
         self.delivery.apply(rules)
@@ -146,10 +145,10 @@ class Queue:
     # Messages in
 
     def publish(self, run: Sequence[Message], *, is_timed: bool = False) -> Outcome:
-        """Take a run of messages, in publish order, and hand out what can be handed out.
+        """Accept a run of messages, in publish order, and deliver what can be delivered.
 
-        `is_timed` says that some of them have an expiration. A queue that was deleted since they were routed, in a
-        transaction, takes nothing and refuses nothing.
+        `is_timed` says that some of them have an expiration. A queue that was deleted after they were routed, in a
+        transaction, accepts nothing and refuses nothing.
         """
         if self.deleted:
             return TAKEN
@@ -162,7 +161,7 @@ class Queue:
         is_timed = is_timed or self.expiry.ttl_ms is not None
         expiries = self.expiry.expiries_of(run) if is_timed else {}
         records, ready = self.records, self.ready
-        # Found before the run is recorded: what finds it may raise, and then there is no run, in memory or on disk.
+        # Before the run is recorded: this may raise, and then the run is neither in memory nor on disk.
         taker = self.delivery.sole_taker(run) if not ready and not self.jobs.has_work else None
         batch = records.published(run, expiries)
         records.counts.published += len(run)
@@ -184,7 +183,7 @@ class Queue:
         return batch
 
     def _publish_within_limits(self, run: Sequence[Message], is_timed: bool) -> Outcome:
-        """Take as many as there is room for, as often as handing out makes room; refuse what does not fit."""
+        """Accept as many as fit, and deliver, as often as deliveries make room; refuse the others."""
         batch, start = 0, 0
         refused: list[Message] = []
         while start < len(run):
@@ -202,9 +201,9 @@ class Queue:
     def restore(
         self, stored: StoredMessages, redelivered: set[int], redelivered_to: int, deliveries: Mapping[int, int]
     ) -> None:
-        """Take back what the store kept, at start: it is safe already and nobody consumes yet.
+        """Restore the stored messages, at start: they are on disk already and there are no consumers.
 
-        What is left of a time to live, by the wall clock, is never more than the whole of it.
+        The rest of a time to live, by the wall clock, is never more than the whole.
         """
         self.records.restore(stored.numbers, redelivered, redelivered_to, deliveries)
         expiries = stored.ends(self.rules.message_ttl_ms, self._clock)
@@ -214,7 +213,7 @@ class Queue:
         self.expiry.drop_due()
 
     def requeue(self, run: Sequence[Message]) -> None:
-        """Put unacked messages back to where they were published; see `requeue.py`. The caller dispatches."""
+        """Requeue unacked messages at their original positions; see `requeue.py`. The caller dispatches."""
         if self.deleted:
             self.records.unacked -= len(run)
         else:
@@ -223,13 +222,13 @@ class Queue:
     # Messages out
 
     def dispatch(self) -> None:
-        """Hand ready messages to consumers, in turn, until one side runs out. RabbitMQ docs/consumers."""
+        """Deliver ready messages to consumers, in turn, until either runs out. RabbitMQ docs/consumers."""
         if not self.deleted:
             self.expiry.drop_due()
             self.delivery.dispatch()
 
     def _read_on(self) -> None:
-        """Load what is needed, now that the page store is open, and go on."""
+        """Load what is needed, now that the page store is open, and continue."""
         self.dead_letters.load()
         if self.consumers:
             self.pager.load_ahead()
@@ -238,7 +237,7 @@ class Queue:
     def get(self, *, no_ack: bool) -> Message | None:
         """Take the first ready message; unless `no_ack`, it is unacked from now on. Spec: basic.get.
 
-        Raises MessageNotLoaded where it is on disk and cannot be loaded just now, or where the queue is busy.
+        Raises MessageNotLoaded if it is on disk and cannot be loaded now, or if the queue is busy.
         """
         self.expiry.use()
         self.expiry.drop_due()
@@ -250,7 +249,7 @@ class Queue:
         return self.dead_letters.drop_unacked(run, REJECTED)
 
     def release(self, message: Message) -> Message | None:
-        """Return what stands for an unacked message whose content is on disk; None if it is not there yet."""
+        """Return a reference to an unacked message whose content is on disk; None if it is not on disk yet."""
         records = self.records
         if not records.is_stored(message):
             return None
@@ -260,16 +259,16 @@ class Queue:
         return reference_to(message)
 
     def settle(self, run: Sequence[Message], *, in_transaction: bool = False) -> int:
-        """Forget unacked messages for good: they were acked, by themselves or together with other things.
+        """Remove unacked messages for good: they were acked, alone or in a transaction.
 
-        Returns the journal's batch that makes it last; 0 if nothing needed to be recorded.
+        Return the journal's batch that makes it durable; 0 if nothing is written.
         """
         self.records.unacked -= len(run)
         self.records.counts.acked += len(run)
         return self.records.settled(run, is_answered=not in_transaction)
 
     def forget(self, message: Message) -> None:
-        """Forget a message that `get` handed out without asking for an ack."""
+        """Remove a message that `get` returned with `no_ack`."""
         self.records.settled([message])
 
     def purge(self) -> Purge:
@@ -282,7 +281,7 @@ class Queue:
     # The end
 
     def delete(self, *, is_still_stored: bool = False) -> None:
-        """Take, hand out and record nothing any more, before `end`; while `is_still_stored`, settle dead letters."""
+        """Stop accepting, delivering and recording, before `end`; still settle dead letters if `is_still_stored`."""
         self.deleted = True
         self.dead_letters.stop()
         if not is_still_stored:
@@ -290,11 +289,11 @@ class Queue:
 
     @property
     def is_still_stored(self) -> bool:
-        """Return whether the queue is deleted, and its deletion is not recorded yet."""
+        """Whether the queue is deleted, and its deletion is not recorded yet."""
         return self.deleted and not self.records.is_closed
 
     def end(self) -> None:
-        """Let go of all messages and consumers of the queue, which is deleted, some at a time."""
+        """Free all messages and consumers of the deleted queue, in slices."""
         if not self.deleted:
             self.delete()
         self.pager.end()
@@ -303,7 +302,7 @@ class Queue:
         Departure(chain(self._take_apart(removed, [*self.consumers]), acts), self.worklist)
         Discard(self.worklist, [
             *[part for part in removed if not isinstance(part, Page)], *self.records.let_go()])
-        # What refers to the queue lets go of it, so that it is freed with the last one who still knows it.
+        # Its parts drop their references to the queue, so that it is freed with the last outside reference.
         self.expiry.end()
         self._dispatch_later.cancel()
 
@@ -313,16 +312,16 @@ class Queue:
         yield from forget_spill_files(removed)
 
     def _cancel(self, consumer: Consumer[Queue]) -> None:
-        if consumer in self.consumers:      # else it has left meanwhile
+        if consumer in self.consumers:      # otherwise it was removed meanwhile
             self.dispatcher.remove(consumer)
             consumer.subscriber.cancelled(consumer)
 
     # Consumers
 
     def subscribe(self, consumer: Consumer[Queue]) -> None:
-        """Add a consumer at the end of the line. The caller dispatches once it has answered the client.
+        """Add a consumer at the end of its ring. The caller dispatches after it has answered the client.
 
-        Raises ChannelException: ACCESS_REFUSED where either side asks for the queue for itself.
+        Raises ChannelException: ACCESS_REFUSED if this consumer or an existing one is exclusive.
         """
         others = self.dispatcher
         if (others.consumers and (consumer.exclusive or others.exclusive is not None)) or (
@@ -333,7 +332,7 @@ class Queue:
         self.had_consumer = True
 
     def unsubscribe(self, consumer: Consumer[Queue]) -> None:
-        """Remove a consumer; what it has not answered stays unacked with its channel."""
+        """Remove a consumer; its unacked messages stay with its channel."""
         self.dispatcher.remove(consumer)
         if not self.deleted:
             self.expiry.use()
@@ -345,34 +344,34 @@ class Queue:
             self.dispatcher.unblock(consumer)
 
     def unblock(self, consumer: Consumer[Queue]) -> None:
-        """Ask this consumer again, if it was blocked: there may be credit and room for it. The caller dispatches."""
+        """Check this consumer again, if it was blocked: there may be credit and room for it. The caller dispatches."""
         if consumer.is_blocked:
             self.dispatcher.unblock(consumer)
 
     @property
     def consumers(self) -> Collection[Consumer[Queue]]:
-        """Return its consumers, in the order in which they came."""
+        """Its consumers, in the order in which they were added."""
         return self.dispatcher.consumers
 
     @property
     def active(self) -> Consumer[Queue] | None:
-        """Return the single active consumer, where the rules want one."""
+        """The single active consumer, if the rules want one."""
         return self.dispatcher.active
 
     @property
     def is_unused(self) -> bool:
-        """An auto-delete queue goes when this is true: it had consumers, and the last one left."""
+        """Whether it had consumers and has none: then an auto-delete queue is deleted."""
         return self.had_consumer and not self.consumers
 
     # Statistics
 
     @property
     def unacked(self) -> int:
-        """Return how many messages consumers and getters have not answered."""
+        """The number of messages that consumers and basic.get have not answered."""
         return self.records.unacked
 
     def statistics(self) -> QueueStatistics:
-        """Return counts as of now."""
+        """Return the current counts."""
         counts = self.records.counts
         return QueueStatistics(
             ready=len(self.ready),

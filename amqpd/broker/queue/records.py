@@ -1,10 +1,10 @@
-"""What a queue knows of its messages besides their order: expiries, redelivery, counts, and what the journal was told.
+"""The state of a queue's messages besides their order: expiries, redelivery, counts, and what the journal recorded.
 
-Owns how many messages of the queue are unacked, and how many the store keeps. A message that leaves the queue for good
-is settled here, whatever the reason: it is forgotten in memory and, where it is kept on disk, in the journal.
+Owns the number of unacked messages of the queue, and of those that the store keeps. A message that leaves the queue for
+good is settled here, for whatever reason: it is forgotten in memory and, if it is kept on disk, in the journal.
 
-Always true between calls: the journal was told of `kept_on_disk` messages that it has not been told to forget. After a
-deletion that is recorded nothing is recorded any more.
+Always true between calls: the journal has recorded `kept_on_disk` messages as published and not as settled. After the
+deletion has been recorded, nothing more is recorded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from amqpd.message import Message
 
 
 class QueueRecords:
-    """The records of one queue. Methods that record return the journal's batch, or 0 if nothing had to be recorded."""
+    """The records of one queue. Methods that record return the journal's batch, or 0 if nothing is written."""
 
     __slots__ = (
         "definition", "counts", "deadlines", "redelivery", "watermark", "unacked", "kept_on_disk", "is_closed",
@@ -36,8 +36,8 @@ class QueueRecords:
         self.deadlines = Deadlines()
         self.redelivery = Redelivery()
         self.watermark = DeliveryWatermark(definition, journal, page_store) if definition.durable else None
-        self.unacked = 0            # messages that consumers and getters have not answered
-        self.kept_on_disk = 0       # messages of the queue, wherever they are, that the store keeps or is about to
+        self.unacked = 0            # messages that consumers and basic.get have not answered
+        self.kept_on_disk = 0       # messages of the queue, ready or not, that the store keeps or will keep
         self.is_closed = False      # the deletion of the queue is recorded
         self._journal = journal
         self._clock = clock
@@ -58,13 +58,13 @@ class QueueRecords:
         return self.keeps(message) and message.number <= self._page_store.safe_number
 
     def batch_of(self, run: Iterable[Message]) -> int:
-        """Return the batch that fills, if any of these is kept on disk."""
+        """Return the current batch if any of these is kept on disk, else 0."""
         return self._journal.batch if self.kept(run) else 0
 
     def restore(
         self, numbers: Sequence[int], redelivered: set[int], redelivered_to: int, deliveries: Mapping[int, int]
     ) -> None:
-        """Take over, at start, what the store kept: the numbers of the messages, in order, and earlier deliveries."""
+        """Restore, at start, the numbers of the stored messages, in order, and their earlier deliveries."""
         self.redelivery.restore(redelivered, redelivered_to, deliveries)
         self.kept_on_disk += len(numbers)
         if self.watermark is not None and numbers:
@@ -96,7 +96,7 @@ class QueueRecords:
             self._journal.requeued(self.definition, counts)
 
     def settled(self, run: Sequence[Message], *, is_answered: bool = False) -> int:
-        """Forget messages for good; with `is_answered` a consumer has taken them over."""
+        """Remove messages for good; `is_answered` says that a consumer has acked them."""
         if self.is_closed:
             return 0
         self.counts.settled += len(run)
@@ -110,7 +110,7 @@ class QueueRecords:
             [message.number for message in run if message.facts.persistent], is_answered=is_answered)
 
     def settled_on_disk(self, on_disk: OnDisk) -> int:
-        """Forget for good messages that were on disk, and in no FIFO any more."""
+        """Remove for good messages that were on disk, and have left the FIFO."""
         if on_disk.spill_file is not None:
             on_disk.spill_file.forget(on_disk.numbers)
         if self.is_closed:
@@ -129,11 +129,11 @@ class QueueRecords:
     # The end
 
     def close(self) -> None:
-        """Record nothing more: the deletion of the queue is recorded."""
+        """Stop recording: the deletion of the queue is recorded."""
         self.is_closed = True
 
     def let_go(self) -> list[list[Any] | dict[Any, Any] | set[Any]]:
-        """Return what may hold very much, and is not needed by a queue that is deleted."""
+        """Return collections that may be very large, and that a deleted queue does not need."""
         return [*self.deadlines.let_go(), self.redelivery.numbers, self.redelivery.deliveries]
 
     def check(self, ready: Iterable[Message]) -> None:

@@ -1,7 +1,7 @@
-"""Know which messages of a queue may have been delivered before, and how often a delivery of each has failed.
+"""The earlier deliveries of the messages of a queue: which may have been delivered, and how often a delivery failed.
 
-After a crash only a bound is known: every message up to it may have been delivered. What was requeued since is marked
-by its number.
+After a crash only a bound is known: every message up to it may have been delivered. Messages that were requeued since
+are recorded by their numbers.
 
 Always true between calls: every number in `numbers` and `deliveries` belongs to a message that is ready, unacked or
 waits to be dead-lettered.
@@ -18,17 +18,17 @@ from amqpd.message import Message
 
 
 class Redelivery:
-    """What one queue knows of earlier deliveries, by message number."""
+    """The earlier deliveries of the messages of one queue, by message number."""
 
     __slots__ = ("numbers", "bound", "deliveries")
 
     def __init__(self) -> None:
         self.numbers: set[int] = set()      # of messages that have been delivered before
-        self.bound = 0                      # a number up to which any message may have been, before a restart
-        self.deliveries: dict[int, int] = {}        # failed deliveries, where there were any
+        self.bound = 0                      # up to this number, any message may have been delivered before a restart
+        self.deliveries: dict[int, int] = {}        # number of failed deliveries, if any
 
     def restore(self, numbers: set[int], bound: int, deliveries: Mapping[int, int]) -> None:
-        """Take over what the store kept."""
+        """Restore what the store kept."""
         self.numbers |= numbers
         self.bound = bound
         self.deliveries |= deliveries
@@ -53,7 +53,7 @@ class Redelivery:
         self.mark(run)
 
     def split(self, run: Sequence[Message], limit: int) -> tuple[Sequence[Message], Sequence[Message]]:
-        """Return those of these that have failed as often as is allowed, or less, and those that failed more often."""
+        """Return the messages that have failed at most `limit` times, and those that failed more often."""
         deliveries = self.deliveries
         beyond = [message for message in run if deliveries[message.number] > limit]
         return [message for message in run if deliveries[message.number] <= limit] if beyond else run, beyond

@@ -1,7 +1,7 @@
-"""Put unacked messages back to where they were published, counted as delivered before.
+"""Requeue unacked messages at their original positions, counted as delivered before.
 
-A message that has failed more often than the rules allow is dropped instead. Very many messages go back in pieces; the
-queue hands out nothing meanwhile, see `jobs.py`.
+A message that has failed more often than the rules allow is dropped instead. Very many messages are requeued in slices;
+the queue delivers nothing meanwhile, see `jobs.py`.
 
 Spec: basic.recover; RabbitMQ docs/semantics (requeueing), docs/quorum-queues (poison message handling).
 """
@@ -26,7 +26,7 @@ from amqpd.message import Message
 
 
 class Requeue:
-    """The way back into one queue."""
+    """The requeueing of one queue."""
 
     __slots__ = (
         "_delivery_limit", "_ready", "_records", "_pager", "_dead_letters", "_limits", "_expiry")
@@ -44,17 +44,17 @@ class Requeue:
         self._expiry = expiry
 
     def apply(self, rules: QueueRules) -> None:
-        """Follow these rules from now on."""
+        """Apply these rules from now on."""
         self._delivery_limit = rules.delivery_limit
 
     def in_pieces(self, run: Sequence[Message]) -> Iterator[None]:
-        """Put these messages back, a piece at a time."""
+        """Requeue these messages, a piece at a time."""
         back: list[list[Message]] = []
         for start in range(0, len(run), PIECE):
             back.append(sorted(self._count_failures(run[start : start + PIECE]), key=number_of))
             if start + PIECE < len(run):
                 yield
-        # From the last to the first: so each piece has its place at the head, and finding that costs nothing.
+        # From the last to the first: so each piece belongs at the head, and finding its place costs nothing.
         left = sum(map(len, back))
         records = self._records
         deadlines = records.deadlines
@@ -72,7 +72,7 @@ class Requeue:
         self._expiry.drop_due()
 
     def _count_failures(self, run: Sequence[Message]) -> Sequence[Message]:
-        """Count one more failed delivery of these; drop those that have failed too often, and return the others."""
+        """Count a failed delivery of each of these; drop those that have failed too often, and return the others."""
         records = self._records
         records.requeued(run)
         if self._delivery_limit is None:
@@ -80,12 +80,12 @@ class Requeue:
         run, failed = records.redelivery.split(run, self._delivery_limit)
         if failed:
             records.unacked -= len(failed)
-            self._dead_letters.drop_unacked(failed, DELIVERY_LIMIT)     # which forgets what was counted
+            self._dead_letters.drop_unacked(failed, DELIVERY_LIMIT)     # forgets the counts
         return run
 
 
 def _from_the_last(runs: list[list[Message]]) -> Iterator[list[Message]]:
-    """Take messages, of which each run is in order, in pieces from the highest number to the lowest."""
+    """Yield messages, of which each run is in order, in pieces from the highest number to the lowest."""
     runs = [run for run in runs if run]
     if all([before[-1].number < after[0].number for before, after in zip(runs, runs[1:])]):
         while runs:

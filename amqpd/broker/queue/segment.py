@@ -1,14 +1,13 @@
 """A segment of a FIFO: messages in memory, in the order of their numbers.
 
-Owns which messages those are, and how many bytes their bodies have. `paged_fifo.py` knows what comes before and after
-the segment.
+Owns these messages, and the sum of the sizes of their bodies. `paged_fifo.py` knows what comes before and after the
+segment.
 
 Always true between calls:
-- message numbers rise from head to tail. Messages that were requeued to a place among others wait in a heap beside them
-  until they are next, so that a requeue costs little wherever its place is;
+- message numbers rise from head to tail. Messages that were requeued between others wait in a heap beside the segment
+  until they are next, so that a requeue is cheap at every position;
 - `octets` is the sum of the bodies; the budget has been charged for them, and for `MESSAGE_COST` a message;
-- a message that was removed from the middle is gone for every caller, even while its place in the segment is still
-  there.
+- a message that was removed from the middle is invisible to callers, even while its place is still in the segment.
 
 RabbitMQ docs/semantics (requeueing).
 """
@@ -25,14 +24,14 @@ from typing import Protocol
 from amqpd.broker.effort import Effort
 from amqpd.message import Message
 
-# Counted against a connection's room for each message besides its body.
+# Counted against a connection's room for each message, besides its body.
 DELIVERY_OVERHEAD = 100
-# What a message in memory takes besides its body, about: the message, its number, its frames, its place in a queue.
+# The memory of a message besides its body, about: the message, its number, its frames, its place in a queue.
 MESSAGE_COST = 300
-# A segment is cleared of places left in its middle once these are the larger part of it, and at least so many: what
+# A segment is compacted once most of its places are empty, and at least so many: the removals have paid for that.
 # was removed has paid for the walk.
 FEWEST_LEFT_PLACES = 64
-PLACES_A_STEP = 16      # that a walk along a segment passes in one step; see broker/effort.py
+PLACES_A_STEP = 16      # passed in one step of a walk along a segment; see broker/effort.py
 PIECE, FEWEST_IN_PIECES = 256, 16       # messages that are taken together; a run of fewer is taken one by one
 NO_BOUND = 1 << 62
 
@@ -40,28 +39,28 @@ number_of: Callable[[Message], int] = attrgetter("number")
 
 
 class Pageable(Protocol):
-    """The messages of one queue, as far as some of them may have to leave memory."""
+    """The messages of one queue that can be paged out."""
 
     @property
     def cost(self) -> int:
-        """Return what its messages in memory cost of the budget."""
+        """What its messages in memory cost of the budget."""
 
     @property
     def is_spared(self) -> bool:
-        """Return whether its consumers nearly keep up, so that its publishers rather wait."""
+        """Whether its consumers nearly keep up, so that its publishers should wait instead."""
 
     def page_out(self, octets: int) -> None:
-        """Let up to so many bytes leave memory."""
+        """Page out up to so many bytes."""
 
     def shrunk(self) -> None:
-        """Take note that it is not among the large ones any more."""
+        """Note that it is no longer among the large ones."""
 
 
 class Budget:
-    """How many bytes of waiting messages may be in memory, and how many are; of all queues together.
+    """The limit and the sum of the bytes of waiting messages in memory, for all queues together.
 
-    `large` are the queues that have, or had when somebody looked last, so much that it is worth being paged out.
-    `effort` counts the walks along whole segments; the broker puts its own there.
+    `large` are the queues with so much in memory, now or at the last check, that paging them out is worth it.
+    `effort` counts the walks along whole segments; the broker sets its own here.
     """
 
     def __init__(self, limit: int = 1 << 62) -> None:
@@ -71,7 +70,7 @@ class Budget:
         self.effort = Effort.without_end()
 
     def largest(self, least: int, count: int) -> list[Pageable]:
-        """Return those of the large ones that have most in memory, and forget those that have less than the least."""
+        """Return the `count` large ones with most in memory; forget those with less than `least`."""
         costs = {one: one.cost for one in self.large}
         for one, cost in costs.items():
             if cost <= least:
@@ -81,7 +80,7 @@ class Budget:
 
 
 class Segment:
-    """First in, first out, all in memory."""
+    """A FIFO that is completely in memory."""
 
     __slots__ = ("octets", "_budget", "_messages", "_back", "_last_back", "_gone")
 
@@ -89,9 +88,9 @@ class Segment:
         self.octets = 0
         self._budget = budget
         self._messages: deque[Message] = deque()
-        self._back: list[tuple[int, Message]] = []      # a heap, by number, of those that were put back among others
+        self._back: list[tuple[int, Message]] = []      # a heap, by number, of messages put back between others
         self._last_back = 0     # no number in the heap is higher
-        self._gone: set[int] = set()        # numbers of messages whose place is still there
+        self._gone: set[int] = set()        # numbers of removed messages whose place is still there
 
     def __len__(self) -> int:
         return len(self._messages) + len(self._back) - len(self._gone)
@@ -105,19 +104,19 @@ class Segment:
 
     @property
     def cost(self) -> int:
-        """Return what the budget has been charged for it."""
+        """What the budget has been charged for it."""
         return self.octets + MESSAGE_COST * len(self)
 
     @property
     def first_number(self) -> int:
-        """Return the lowest number in it; 0 if it is empty."""
+        """The lowest number in it; 0 if it is empty."""
         messages, back = self._messages, self._back
         if back and (not messages or back[0][0] < messages[0].number):
             return back[0][0]
         return messages[0].number if messages else 0
 
     def number_at(self, place: int) -> int:
-        """Return the number of the message at about this place, or of the last one; 0 if it is empty."""
+        """Return the number of the message at about this position, or of the last one; 0 if it is empty."""
         messages = self._messages
         if not messages:
             return self._last_back if self._back else 0
@@ -133,7 +132,7 @@ class Segment:
         self._charge(body_octets(run), len(run))
 
     def put_back(self, run: Collection[Message]) -> None:
-        """Put messages to where their numbers belong."""
+        """Put messages back into the order of their numbers."""
         gone, messages, back = self._gone, self._messages, self._back
         if gone and not gone.isdisjoint(map(number_of, run)):
             self._sweep()       # their old places are still there
@@ -179,9 +178,9 @@ class Segment:
         return run
 
     def _take_pieces(self, run: list[Message], limit: int, room: int, bound: int) -> int:
-        """Take the first messages in pieces that fit as a whole, as far as there are such; return their bytes.
+        """Take the first messages in pieces that fit completely, if there are such; return their bytes.
 
-        This is the fast way for most of a run. What is left of it, `take` looks at one by one.
+        This is the fast path for most of a run. `take` checks the rest one by one.
         """
         messages, octets = self._messages, 0
         while messages and len(run) < limit:
@@ -196,7 +195,7 @@ class Segment:
         return octets
 
     def take_last(self, limit: int, room: int, may_go: Callable[[Message], bool]) -> list[Message]:
-        """Take from the end, as `take` does from the head, until one comes that may not go; in rising order."""
+        """Take from the end, as `take` does from the head, up to a message that may not go; return them in order."""
         run: deque[Message] = deque()
         octets = 0
         while len(run) < limit and octets < room:
@@ -213,7 +212,7 @@ class Segment:
         return list(run)
 
     def take_first(self, limit: int, room: int, may_go: Callable[[Message], bool]) -> list[Message]:
-        """Take as `take` does, until one comes that may not go."""
+        """Take as `take` does, up to a message that may not go."""
         messages, back = self._messages, self._back
         run: list[Message] = []
         octets = 0
@@ -233,7 +232,7 @@ class Segment:
         return run
 
     def clear(self) -> list[Message]:
-        """Take all."""
+        """Take all messages."""
         run = list(self) if self._gone or self._back else list(self._messages)
         self._messages.clear()
         self._back.clear()
@@ -242,9 +241,9 @@ class Segment:
         return run
 
     def remove(self, run: Collection[Message]) -> None:
-        """Take out these messages, all of which are here, wherever they stand.
+        """Remove these messages, all of which are here, at any position.
 
-        Their places are left empty, and cleared away when that is worth a walk along the segment.
+        Their places are left empty, and removed when that is worth a walk along the segment.
         """
         gone = self._gone
         gone.update(map(number_of, run))
@@ -267,7 +266,7 @@ class Segment:
             gone.discard(messages.pop().number)
 
     def _sweep(self) -> None:
-        """Clear away what is gone, and bring back in line what was put back."""
+        """Remove empty places, and sort the messages that were put back into the segment."""
         self._budget.effort.total += (len(self._messages) + len(self._back)) // PLACES_A_STEP + len(self._back) // 2
         self._messages = deque(self)
         self._back.clear()

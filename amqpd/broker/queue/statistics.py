@@ -1,4 +1,4 @@
-"""Count what happens in one queue."""
+"""Counts of what happens in one queue."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED
 
 
 class QueueCounts:
-    """Totals of messages since the queue was made, or the broker started.
+    """Totals of messages since the queue was created, or the broker started.
 
-    A settled message is gone for good. `dropped` says, by the reason that a dead letter of it has, how many were
-    dropped, whether they were dead-lettered or not; `dead_lettered` are those whose copies are in other queues.
+    A settled message has been removed for good. `dropped` counts dropped messages by the reason that dead letters have,
+    whether they were dead-lettered or not; `dead_lettered` counts those whose copies are in other queues.
     """
 
     __slots__ = (
@@ -20,10 +20,10 @@ class QueueCounts:
         self.published = self.delivered = self.got = self.redelivered = 0
         self.settled = self.acked = self.purged = self.dead_lettered = 0
         self.dropped = dict.fromkeys((EXPIRED, REJECTED, MAXLEN, DELIVERY_LIMIT), 0)
-        self._came = self._went = 0         # the totals when `keeps_up` was last asked
+        self._came = self._went = 0         # the totals at the last call of `keeps_up`
 
     def keeps_up(self) -> bool:
-        """Return whether consumers took a quarter of what was published since this was last asked, and any at all."""
+        """Return whether consumers took a quarter of what was published since the last call, and at least one."""
         came, went = self.published, self.delivered + self.got
         does = went > self._went and 4 * (went - self._went) >= came - self._came
         self._came, self._went = came, went

@@ -1,11 +1,11 @@
-"""The delivery watermark: up to which number a durable queue may hand out messages.
+"""The delivery watermark: the message number up to which a durable queue may deliver.
 
-After a crash, every message up to the watermark on disk counts as delivered before. So a message is handed out only
-when a watermark that covers it is on disk, or goes to disk in the same batch as the message. The queue raises the
-watermark ahead of need, one block at a time: deliveries seldom wait, and few messages are marked that nobody received.
-A block is 1,000 messages, and grows for a queue that delivers more than that between two commits.
+After a crash, every message up to the watermark on disk counts as delivered before. So a message is delivered only if a
+watermark that covers it is on disk, or goes to disk in the same batch as the message. The queue raises the watermark
+ahead of need, one block at a time: deliveries seldom wait, and few messages are marked that were not delivered. A block
+is 1,000 messages, and grows for a queue that delivers more than that between two commits.
 
-Always true between calls: watermarks rise; the journal has a watermark that covers every message that was handed out.
+Always true between calls: watermarks rise; the journal has a watermark that covers every delivered message.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ALL = 1 << 62
 
 
 class _Watermark(NamedTuple):
-    """A message number, and the journal's batch that it is written with."""
+    """A message number, and the journal's batch with which it is written."""
 
     batch: int
     number: int
@@ -39,10 +39,10 @@ class DeliveryWatermark:
         self._page_store = page_store
         self.block = BLOCK
         self._reached = self._asked = self._last_kept = 0
-        self._pending: deque[_Watermark] = deque()      # those that may not be on disk
+        self._pending: deque[_Watermark] = deque()      # watermarks that may not be on disk yet
 
     def restore(self, reached: int, last_kept: int) -> None:
-        """Take over what the store kept: a watermark, and the highest message number."""
+        """Restore the stored watermark, and the highest message number."""
         self._reached = self._asked = reached
         self._last_kept = last_kept
 
@@ -51,7 +51,7 @@ class DeliveryWatermark:
         self._last_kept = number
 
     def bound(self, first: int) -> int:
-        """Return up to which number messages may be handed out, when `first` is next; 0 for none."""
+        """Return up to which number messages may be delivered, when `first` is next; 0 for none."""
         if self._last_kept <= self._reached or first > self._page_store.taken_number:
             return ALL
         while self._pending and self._pending[0].batch <= self._page_store.committed_batch:
@@ -59,17 +59,17 @@ class DeliveryWatermark:
         return self._reached if first <= self._reached else 0
 
     def wait(self, ahead: int) -> None:
-        """Raise the watermark to the number `ahead`; the next message waits for that."""
+        """Raise the watermark to the number `ahead`, as the next message waits for that."""
         if self._pending:
-            self.block = min(2 * self.block, LARGEST_BLOCK)     # it had been asked for, and that was too little
+            self.block = min(2 * self.block, LARGEST_BLOCK)     # it was already requested, and was too low
         self.ask(ahead)
 
     def handed_out(self, last: int) -> bool:
-        """Note that messages up to `last` were handed out; return whether to raise the watermark."""
+        """Note that messages up to `last` were delivered; return whether to raise the watermark."""
         return last > self._asked - self.block // 2 and self._last_kept > self._reached
 
     def ask(self, number: int) -> None:
-        """Record that messages up to this number may be handed out."""
+        """Record that messages up to this number may be delivered."""
         if number > self._asked:
             self._asked = number
             self._pending.append(_Watermark(self._journal.watermark_raised(self._definition, number), number))
