@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from itertools import chain, islice
 from typing import Any
 
-from amqpd.broker.definitions import Arguments, ExchangeDefinition, QueueDefinition
+from amqpd.broker.definitions import Arguments, BindingDefinition, ExchangeDefinition, QueueDefinition
 from amqpd.erlang import field_term
 from amqpd.errors import LONGEST_TEXT, ChannelException, ReplyCode
 from amqpd.fields import Timestamp, type_name
@@ -27,6 +27,7 @@ DEAD_LETTER_EXCHANGE = "x-dead-letter-exchange"
 DEAD_LETTER_ROUTING_KEY = "x-dead-letter-routing-key"
 CONSUMER_TIMEOUT = "x-consumer-timeout"
 QUEUE_TYPE = "x-queue-type"
+MOST_BINDING_ARGUMENTS = 256
 MOST_SHOWN = LONGEST_TEXT // 5     # entries of a table or array in an error text: each takes more than five characters
 
 CLASSIC = "classic"
@@ -102,6 +103,17 @@ def check_exchange_arguments(definition: ExchangeDefinition) -> None:
     """
     owner = describe_exchange(definition.name, definition.vhost)
     named_exchange(ALTERNATE_EXCHANGE, definition.arguments, owner)
+
+
+def check_binding_arguments(binding: BindingDefinition) -> None:
+    """Refuse a binding with more arguments than `MOST_BINDING_ARGUMENTS`, each of which messages are compared with.
+
+    Raises ChannelException: PRECONDITION_FAILED. RabbitMQ has no such limit.
+    """
+    if len(binding.arguments) > MOST_BINDING_ARGUMENTS:
+        raise _refusal(
+            f"a binding cannot have more than {MOST_BINDING_ARGUMENTS} arguments: this one, from "
+            f"{describe_exchange(binding.source, binding.vhost)}, has {len(binding.arguments)}")
 
 
 def check_consumer_arguments(queue_name: str, vhost: str, arguments: Arguments, queue_type: str = CLASSIC) -> None:

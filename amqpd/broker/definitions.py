@@ -6,11 +6,12 @@ record in the journal. Records are results: replaying them needs no clock, no pe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Union
 
 import msgspec
 
-Arguments = dict[str, Any]
+Arguments = Mapping[str, Any]
 
 
 class ExchangeDefinition(msgspec.Struct, frozen=True):

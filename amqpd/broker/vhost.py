@@ -18,6 +18,7 @@ from amqpd.broker.access import User
 from amqpd.broker.arguments import (
     ALTERNATE_EXCHANGE,
     DEAD_LETTER_EXCHANGE,
+    check_binding_arguments,
     check_exchange_arguments,
     check_exchange_equivalence,
     check_queue_arguments,
@@ -283,11 +284,12 @@ class Vhost:
         """Add a binding; an existing one is not an error. RabbitMQ docs/e2e for exchanges bound to exchanges.
 
         Raises ChannelException: ACCESS_REFUSED, NOT_FOUND for a missing end, RESOURCE_LOCKED,
-        PRECONDITION_FAILED for arguments that the exchange type refuses.
+        PRECONDITION_FAILED for too many arguments, and for those the exchange type refuses.
         """
         self._check_binding_rights(user, binding)
         source = self.exchange(binding.source)
         destination = self._destination(binding, owner)
+        check_binding_arguments(binding)
         key = source.new_key(binding)
         if key is not None:
             self.topology.bind(source, key, binding, destination)

@@ -112,7 +112,7 @@ class Handshake:
 
     def _on_start_ok(self, method: Connection.StartOk) -> None:
         """Have the server look at the password: it answers through `logged_in` or `login_failed`."""
-        self._state.client_properties = method.client_properties
+        self._state.client_properties = dict(method.client_properties)
         self._state.mechanism = method.mechanism
         self.login = read_response(method.mechanism, method.response)
         self._signals.handshake_advanced()

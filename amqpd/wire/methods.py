@@ -26,6 +26,7 @@ from amqpd import fields
 from amqpd.erlang import describe_frame, erlang_bytes
 from amqpd.errors import ConnectionException, ReplyCode, cut_reply_text
 from amqpd.message import pack_short_string
+from amqpd.packed_table import read_table
 
 METHOD_FRAME = 1
 FRAME_END = b"\xce"
@@ -156,10 +157,9 @@ def _read_long_string(octets: bytes, ids: MethodIds) -> str | fields.LongString:
     return fields.long_string(octets)
 
 
-def _read_table(octets: bytes, ids: MethodIds) -> dict[str, fields.Value]:
+def _read_table(octets: bytes, ids: MethodIds) -> Mapping[str, fields.Value]:
     try:
-        fields.check_table(octets)
-        return fields.decode_table(octets)
+        return read_table(octets)
     except fields.FieldError as error:
         raise ConnectionException(ReplyCode.SYNTAX_ERROR, str(error), method=ids) from None
 

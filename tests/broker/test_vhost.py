@@ -264,6 +264,17 @@ def test_another_connection_s_queue_can_be_neither_bound_nor_unbound(vhost: Vhos
     assert refusal(vhost.bind, OPERATOR, BindingDefinition("/", "amq.direct", "queue", "q"), YOU)[0] == 405
 
 
+def test_a_binding_has_256_arguments_at_most(vhost: Vhost) -> None:
+    vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", "q"), OPERATOR)
+    most = {str(number): number for number in range(256)}
+    vhost.bind(OPERATOR, BindingDefinition("/", "amq.headers", "queue", "q", "", most), OPERATOR)
+    more = BindingDefinition("/", "amq.headers", "queue", "q", "", {**most, "one more": 1})
+    with pytest.raises(ChannelException, match="exchange 'amq.headers' in vhost '/', has 257") as refused:
+        vhost.bind(OPERATOR, more, OPERATOR)
+    assert refused.value.code == ReplyCode.PRECONDITION_FAILED
+    vhost.unbind(OPERATOR, more, OPERATOR)
+
+
 def test_the_same_binding_again_is_one_binding(vhost: Vhost, journal: RecordingJournal) -> None:
     queue(vhost, durable=True)
     for _ in range(3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from decimal import Decimal
 
 import msgspec
@@ -36,7 +37,7 @@ VALUES = st.recursive(
 
 def shape(value):
     """A value with the type of everything in it, since 1 == 1.0 == True."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {name: shape(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [shape(inner) for inner in value]

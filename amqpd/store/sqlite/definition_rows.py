@@ -29,6 +29,7 @@ from amqpd.broker.definitions import (
     VhostDefinition,
 )
 from amqpd.fields import Byte, Float, Long, LongString, Short, Timestamp, UnsignedByte, UnsignedInt, UnsignedShort
+from amqpd.packed_table import packed_if_large
 
 _NUMBERS = {"number", "auto_delete", "internal", "is_operator", "priority"}     # of definitions; the rest is text
 _OF_VHOST = ("permissions", "policies", "exchanges", "queue_rows", "bindings")
@@ -65,8 +66,12 @@ def pack_arguments(arguments: Arguments) -> str:
 
 def unpack_arguments(text: str) -> Arguments:
     """The arguments that `pack_arguments` made this text of."""
-    arguments: Arguments = _from_json(json.loads(text))
-    return arguments
+    arguments = _unpack(text)
+    return packed_if_large(arguments, len(text)) if isinstance(arguments, dict) else arguments
+
+
+def _unpack(text: str) -> Any:
+    return _from_json(json.loads(text))
 
 
 def _to_json(value: Any) -> Any:
@@ -157,7 +162,7 @@ _TO_COLUMN: dict[str, Callable[[Any], str]] = {
 }
 _FROM_COLUMN: dict[str, Callable[[Any], Any]] = {
     "arguments": unpack_arguments,
-    "definition": unpack_arguments,
+    "definition": _unpack,
     "tags": lambda text: tuple(json.loads(text)),
     "auto_delete": bool,
     "internal": bool,
@@ -203,7 +208,7 @@ def definition_of(table: Table, row: Sequence[object]) -> Definition | None:
     except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError):
         return None
     tables = [getattr(definition, name, {}) for name in ("arguments", "definition")]
-    return definition if all(isinstance(value, dict) for value in tables) else None
+    return definition if all(isinstance(value, Mapping) for value in tables) else None
 
 
 def read_definitions(connection: sqlite3.Connection) -> list[Definition]:
