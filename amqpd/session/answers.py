@@ -1,7 +1,7 @@
 """Answers to deliveries: acks, nacks, rejects and recover, at once or held for a commit.
 
-What an answer is about comes out of `session/unacked.py`; here it is told to the queues, and what the answers made room
-for is handed out again.
+`session/unacked.py` finds the deliveries of an answer; here the queues are told, and messages are delivered for which
+the answers made room.
 
 Spec: basic.ack, basic.reject, basic.recover; RabbitMQ docs/confirms, docs/nack.
 """
@@ -38,7 +38,7 @@ class Answers:
         self._prefetch = prefetch
 
     def handlers(self) -> Handlers:
-        """The methods this part of a channel answers."""
+        """Return the methods that this part of a channel handles."""
         return {
             Basic.Ack: self.on_ack,
             Basic.Nack: self.on_nack,
@@ -50,9 +50,9 @@ class Answers:
     # Methods
 
     def on_acks(self, tags: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Take a run of acks, and return those that wait for the next turn, since the others are enough for one.
+        """Take a run of acks; return those that must wait for the next turn, since the others are enough for this one.
 
-        If one is refused, those before it hold. Spec: basic.ack.
+        If one is refused, those before it are valid. Spec: basic.ack.
         """
         if self._uncommitted.is_active:
             return self._hold_acks(tags)
@@ -94,11 +94,11 @@ class Answers:
         self.on_acks([(int(method.delivery_tag or 0), bool(method.multiple))])
 
     def on_nack(self, method: Basic.Nack) -> None:
-        """Requeue or reject one or several. RabbitMQ docs/nack."""
+        """Requeue or reject one or several deliveries. RabbitMQ docs/nack."""
         self._give_back(method.delivery_tag, multiple=method.multiple, requeue=method.requeue)
 
     def on_reject(self, method: Basic.Reject) -> None:
-        """Requeue or reject one. Spec: basic.reject."""
+        """Requeue or reject one delivery. Spec: basic.reject."""
         self._give_back(int(method.delivery_tag or 0), multiple=False, requeue=method.requeue)
 
     def _give_back(self, tag: int, *, multiple: bool, requeue: bool) -> None:
@@ -114,7 +114,7 @@ class Answers:
             raise Unfinished
 
     def on_recover(self, method: Basic.Recover) -> None:
-        """Requeue all that is unacked; recover-ok goes out before anything comes back. Spec: basic.recover."""
+        """Requeue everything that is unacked; recover-ok is sent before any redelivery. Spec: basic.recover."""
         if not method.requeue:
             raise ConnectionException(ReplyCode.NOT_IMPLEMENTED, "requeue=false")
         if not self._unacked.is_answer_unfinished:
@@ -122,17 +122,17 @@ class Answers:
         self.on_recover_async(method)
 
     def on_recover_async(self, method: Basic.RecoverAsync | Basic.Recover) -> None:
-        """Requeue all that is unacked, without an answer. Raises Unfinished while there is more than a turn allows."""
+        """Requeue all unacked messages, without an answer. Raises Unfinished if there are more than a turn allows."""
         if not method.requeue:
             raise ConnectionException(ReplyCode.NOT_IMPLEMENTED, "requeue=false")
         self._requeue(by_consumer(self._unacked.take_piece(0).values()))
         if self._unacked.is_answer_unfinished:
             raise Unfinished
 
-    # What becomes of the deliveries
+    # Effects on the queues
 
     def carry_out(self, verdict: Verdict, taken: dict[Consumer[Queue], list[Message]]) -> int:
-        """Do with these deliveries as was said; returns the journal's batch that makes it last, or 0."""
+        """Ack, reject or requeue these deliveries; return the journal's batch that makes it durable, or 0."""
         if verdict is Verdict.REQUEUE:
             self._requeue(taken)
             return 0
@@ -156,7 +156,7 @@ class Answers:
         return batch
 
     def _requeue(self, taken: dict[Consumer[Queue], list[Message]]) -> None:
-        """Put these back to where they were in their queues."""
+        """Requeue these messages at their original positions."""
         by_queue: dict[Queue, list[Message]] = {}
         for consumer, run in taken.items():
             self._prefetch.answered(consumer, len(run))
@@ -166,7 +166,7 @@ class Answers:
         self._dispatch_after(taken)
 
     def _dispatch_after(self, taken: Iterable[Consumer[Queue]]) -> None:
-        """Hand out again what answers made room for."""
+        """Deliver messages for which answers made room."""
         if self._prefetch.shared:
             self._prefetch.hand_out()
         for queue in {consumer.queue: None for consumer in taken}:

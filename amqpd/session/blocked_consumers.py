@@ -1,7 +1,7 @@
-"""Keep consumers that wait for what they share: the credit of a channel, or the room of a connection.
+"""Consumers that wait for something shared: the credit of a channel, or the room of a connection.
 
-Their queues take turns, and of one queue as many consumers are asked again at a time as may be served. So an ack, or
-a flush, costs what it lets go out and not what waits.
+Their queues take turns, and of one queue only as many consumers are unblocked at a time as may be served. So an ack, or
+a flush, costs as much as it allows to be delivered, however many consumers wait.
 
 RabbitMQ: rabbit_limiter, rabbit_queue_consumers (unblock).
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.queue import Queue
 
-AT_A_TIME = 64      # consumers of one queue; the larger it is, the more are asked in vain
+AT_A_TIME = 64      # consumers of one queue; a larger value unblocks more of them in vain
 
 
 class BlockedConsumers:
@@ -31,15 +31,15 @@ class BlockedConsumers:
         consumers[consumer] = None
 
     def remove(self, consumer: Consumer[Queue]) -> None:
-        """Forget a consumer that is gone."""
+        """Forget a consumer that has been cancelled."""
         consumers = self._by_queue.get(consumer.queue)
         if consumers is not None and consumers.pop(consumer, self) is None and not consumers:
             del self._by_queue[consumer.queue]
 
     def serve(self, left: Callable[[], int], begin_turn: Callable[[int], None] | None = None) -> None:
-        """Have consumers served, one queue after the other, while something is left for them, as `left` says.
+        """Unblock consumers, one queue after the other, while something is left for them, as `left` tells.
 
-        `begin_turn` is told how much of it the next queue may have, so that no queue takes all.
+        `begin_turn` is told how much of it the next queue may have, so that no queue takes everything.
         """
         by_queue = self._by_queue
         turns = share = 0

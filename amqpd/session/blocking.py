@@ -1,6 +1,6 @@
-"""What an alarm does to one client: from its first publish on nothing that it says is carried out until the end.
+"""The effect of an alarm on one client: from its first publish on, its input is not carried out until the alarm clears.
 
-A client that never publishes notices nothing. One that does is read a little further, so that its heartbeats are heard.
+A client that never publishes notices nothing. A blocked client is read a little further, so that its heartbeats arrive.
 
 RabbitMQ docs/connection-blocked, docs/alarms.
 """
@@ -18,12 +18,12 @@ from amqpd.session.state import ConnectionState
 from amqpd.wire.methods import encode_method
 from amqpd.wire.commands import Command
 
-UNBLOCKED_STEPS = 25            # what it takes to tell a client that it goes on; see broker/effort.py
-MOST_DEFERRED_BYTES = 16 * 1024  # of a blocked client, from which on it is not read any more
+UNBLOCKED_STEPS = 25            # the cost of unblocking a client; see broker/effort.py
+MOST_DEFERRED_BYTES = 16 * 1024  # of input of a blocked client, from which on it is no longer read
 
 
 class Blocking:
-    """Whether one client is blocked, and what it is told of that."""
+    """The blocked state of one client, and the methods that tell it."""
 
     __slots__ = ("_state", "_signals", "_deferred")
 
@@ -34,21 +34,21 @@ class Blocking:
 
     @property
     def is_blocked(self) -> bool:
-        """Return whether the client published while an alarm was on."""
+        """Whether the client published during an alarm."""
         return self._deferred.reason is Wait.ALARM
 
     @property
     def has_alarm(self) -> bool:
-        """Return whether nothing may be published now."""
+        """Whether nothing may be published now."""
         return bool(self._signals.driver.alarm)
 
     @property
     def is_input_full(self) -> bool:
-        """Return whether so much of a blocked client waits that no more should be read from it."""
+        """Whether so much input of a blocked client waits that no more should be read from it."""
         return self.is_blocked and len(self._deferred.octets) >= MOST_DEFERRED_BYTES
 
     def block(self, commands: Iterator[Command], first: Command | None = None) -> None:
-        """Defer everything that the client says, and tell it, if it understands that."""
+        """Defer all input of the client, and tell it, if it supports connection.blocked."""
         self._deferred.defer(commands, Wait.ALARM, first)
         state, reason = self._state, self._signals.driver.alarm
         state.log.info("%s: blocked: %s", state.name, reason)
@@ -56,12 +56,12 @@ class Blocking:
             state.outbox.write(encode_method(0, Connection.Blocked(reason)))
 
     def ask_to_unblock(self) -> None:
-        """Have a blocked client go on when it is its turn: all alarms have ended."""
+        """Let a blocked client continue when it is its turn: all alarms have cleared."""
         if self.is_blocked:
             self._signals.input_deferred()
 
     def unblock(self) -> None:
-        """Tell the client that it goes on, if it understands that."""
+        """Tell the client that it is unblocked, if it supports that."""
         if self._state.client_can("connection.blocked"):
             self._state.broker.effort.total += UNBLOCKED_STEPS
             self._state.outbox.write(encode_method(0, Connection.Unblocked()))

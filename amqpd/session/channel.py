@@ -1,10 +1,10 @@
-"""A channel: which part of it answers which method, and how its errors become a close.
+"""A channel: it passes each method to the part that handles it, and turns errors into channel.close.
 
-Owns the channel's life: open until either side closes it. What it publishes, consumes, declares and commits is
-in the modules of those names. They share `ChannelState`, and none of them refers to the channel.
+Owns the channel's life: open until either side closes it. The modules of those names publish, consume, declare and
+commit. They share `ChannelState`, and none of them refers to the channel.
 
-Always true between calls: after our channel.close nothing is heard but close and close-ok, and the number is
-free only after close-ok: to open it before that is an error of the connection.
+Always true between calls: after our channel.close only close and close-ok are handled, and the number is free only
+after close-ok: opening it before that is a connection error.
 
 Spec: channel class, §2.2.5, §4.8; RabbitMQ docs/channels.
 """
@@ -64,7 +64,7 @@ class Channel:
     # Commands
 
     def on_command(self, command: Publishes | Acks | TooLarge | Unwanted) -> Publishes | Acks | None:
-        """Take a command of the hot path, and return what is left of it; an error closes the channel."""
+        """Take a command of the hot path, and return the rest of it; an error closes the channel."""
         if self.is_closing:
             return None
         try:
@@ -86,7 +86,7 @@ class Channel:
         return None
 
     def on_method(self, method: Frame) -> None:
-        """Take any other method; an error closes the channel. Close and close-ok are the session's to see."""
+        """Take any other method; an error closes the channel. The session handles close and close-ok."""
         if self.is_closing and not isinstance(method, ChannelMethods.Open):
             return
         handler = self._handlers.get(type(method))
@@ -109,9 +109,9 @@ class Channel:
     # The end
 
     def close(self, error: ChannelException, method: tuple[int, int], *, is_told: bool = True) -> None:
-        """Close the channel because of an error; consumers go and unacked messages go back first. Spec: §4.8.
+        """Close the channel because of an error; remove consumers and requeue unacked messages first. Spec: §4.8.
 
-        Where there are very many, the close does not wait for them. `is_told` says whether the log tells of it.
+        If there are very many, the close does not wait for them. `is_told` says whether to log it.
         """
         self.end()
         self.is_closing = True
@@ -121,13 +121,13 @@ class Channel:
         self._outbox.write(pack_close(self.number, error.code, error.reply_text, class_id, method_id))
 
     def stop(self) -> None:
-        """Let nothing more come, and confirm what can be: the channel is going."""
+        """Accept no more input, and confirm what can be confirmed: the channel is ending."""
         self.publishing.end()
         self.state.is_stopped = True
         self.consuming.replies.end()
 
     def end(self) -> Departure:
-        """Let go of everything the channel holds. Return what is under way."""
+        """Free everything that the channel holds. Return the job that does it."""
         if self._departure is None:
             self.stop()
             self._departure = Departure(chain(*self.parting()), self._owner.broker.worklist)
@@ -135,18 +135,18 @@ class Channel:
         return self._departure
 
     def parting(self) -> tuple[Iterator[Act], Iterator[Act]]:
-        """Return how consumers leave, and how what is unacked goes back, unless that is under way already."""
+        """Return the acts that remove consumers, and those that requeue unacked messages, unless they have begun."""
         if self._departure is not None:
             return iter(()), iter(())
         return self.consuming.leave(), self.consuming.give_back_all()
 
     def release(self) -> None:
-        """Free the parts of the channel, once its number is free. Nobody may use it after this."""
+        """Free the parts of the channel, once its number is free. It may not be used after this."""
         self._handlers.clear()
         del self.publishing, self.consuming, self.uncommitted
 
     def statistics(self) -> ChannelStatistics:
-        """Return counts as of now."""
+        """Return the current counts."""
         state, publishing, consuming = self.state, self.publishing, self.consuming
         return ChannelStatistics(
             name=f"{self._owner.name} ({self.number})",

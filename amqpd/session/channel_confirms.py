@@ -1,10 +1,10 @@
 """Publisher confirms of one channel: which publishes may be confirmed, and which have been.
 
-Owns the sequence numbers. Publishes wait for the batch that makes them safe, or until every consumer concerned has
-taken them over; they are confirmed in order, with as few words as possible.
+Owns the sequence numbers. Publishes wait for the batch that makes them durable, or until consumers have acked them in
+every queue; they are confirmed in order, with as few methods as possible.
 
 Always true between calls: `_pending` waits for rising batches and rising sequence numbers; each publish on a confirm
-channel is answered once, in order.
+channel is confirmed or refused once, in order.
 
 Spec: RabbitMQ's confirm.select; RabbitMQ docs/confirms.
 """
@@ -28,14 +28,14 @@ class ChannelConfirms:
         self._outbox = channel.outbox
         self._of_connection = channel.owner.confirms
         self._confirmed = 0         # the last sequence number that went out
-        self._ready = 0             # the last one that may go out
-        self._refused: set[int] = set()     # those among the rest that a queue would not take
-        # (batch, the last sequence number and the last message that wait for it), a run of publishes each
+        self._ready = 0             # the last sequence number that was confirmed
+        self._refused: set[int] = set()     # the last one that may be confirmed
+        # (batch, the last sequence number and the last message that wait for it), for each run of publishes
         self._pending: deque[tuple[int, int, int]] = deque()
 
     @property
     def unconfirmed(self) -> int:
-        """Return how many publishes wait for their confirm."""
+        """The number of publishes that wait for their confirm."""
         return self.sequence - self._confirmed
 
     @property
@@ -46,13 +46,13 @@ class ChannelConfirms:
     # Publishes
 
     def refuse(self, sequences: Iterable[int]) -> None:
-        """Answer these publishes, by sequence number, with basic.nack when it is their turn."""
+        """Answer these publishes, by sequence number, with basic.nack in their turn."""
         self._refused.update(sequences)
 
     def published(self, count: int, batch: int, first: int, last: int) -> None:
-        """Confirm so many more publishes, these messages, once this batch and what waits already is on disk.
+        """Confirm so many more publishes, these messages, once this batch is on disk and earlier ones are confirmed.
 
-        Batch 0 stands for nothing to wait for.
+        Batch 0 means that there is nothing to wait for.
         """
         self.sequence += count
         pending = self._pending
@@ -65,13 +65,13 @@ class ChannelConfirms:
             self._of_connection.write_later(self)
             return
         if pending and pending[-1][0] == batch and pending[-1][2] == first - 1:
-            pending.pop()       # one run with those
+            pending.pop()       # joined with the new run
         pending.append((batch, self.sequence, last))
 
-    # What makes them safe
+    # Becoming durable
 
     def on_commit(self, batch: int) -> None:
-        """Confirm what waited for this batch, which is on disk."""
+        """Confirm the publishes that waited for this batch, which is on disk."""
         while self._pending and self._pending[0][0] <= batch:
             self._ready = self._pending.popleft()[1]
         if self._ready > self._confirmed:
@@ -97,7 +97,7 @@ class ChannelConfirms:
     # Writing
 
     def write_confirms(self) -> None:
-        """Say what may be confirmed."""
+        """Write the confirms that are due."""
         if self._ready > self._confirmed:
             for sequence in sorted([one for one in self._refused if one <= self._ready]):
                 self._refused.discard(sequence)
@@ -107,7 +107,7 @@ class ChannelConfirms:
             self._confirm(self._ready)
 
     def write_up_to(self, sequence: int) -> None:
-        """Confirm everything up to this publish, of which nothing waits."""
+        """Confirm everything up to this publish, none of which waits."""
         self._ready = sequence
         self.write_confirms()
 
@@ -118,7 +118,7 @@ class ChannelConfirms:
             self._outbox.write(pack_confirm(self._number, sequence, multiple=multiple))
 
     def end(self) -> None:
-        """Say what may be confirmed: the channel is going, and what is not on disk yet never will be."""
+        """Write the confirms that are due: the channel is ending, and later ones are never sent."""
         self.write_confirms()
         self._pending.clear()
 

@@ -1,6 +1,6 @@
-"""What the parts of a channel share: whose it is, what it is to be encoded with, and whether it comes to its end.
+"""The state that the parts of a channel share: its identity, its limits, and whether it is ending.
 
-Every part may read it. `is_stopped` is changed by the channel alone, `last_queue` by `session/topology.py`.
+Every part may read it. Only the channel changes `is_stopped`, only `session/topology.py` changes `last_queue`.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ class ChannelState:
         self.effort = owner.broker.effort
         self.outbox = owner.outbox
         self.frame_max = owner.frame_max
-        self.is_stopped = False             # nothing more comes: the channel is going
-        self.last_queue: str | None = None  # that was declared on this channel
+        self.is_stopped = False             # no more input is accepted: the channel is ending
+        self.last_queue: str | None = None  # the queue declared last on this channel
         self._is_answering = False
-        self._afterwards: list[bytes] = []      # what comes after the answer to the method at hand
+        self._afterwards: list[bytes] = []      # methods to send after the answer to the current method
 
     @property
     def is_ending(self) -> bool:
-        """Return whether the channel is at its end, or the connection is."""
+        """Whether the channel or the connection is ending."""
         return self.is_stopped or self.owner.is_ending
 
     def queue_name(self, name: str) -> str:
-        """Return the queue a method means; an empty name is the queue declared last on this channel.
+        """Return the name of the queue that a method names; an empty name is the queue declared last on this channel.
 
-        Raises ChannelException: NOT_FOUND where none was.
+        Raises ChannelException: NOT_FOUND if none was declared.
         """
         if name:
             return name
@@ -51,29 +51,29 @@ class ChannelState:
             raise ChannelException(ReplyCode.NOT_FOUND, "no previously declared queue")
         return self.last_queue
 
-    # What is said
+    # Output
 
     def reply(self, method: Frame) -> None:
         """Send a method on this channel."""
         self.outbox.write(encode_method(self.number, method))
 
     def begin_answer(self) -> None:
-        """Keep what nobody asked for until `end_answer`: a method is being handled."""
+        """Begin to handle a method: `notify` holds methods back until `send_afterwards`."""
         self._is_answering = True
 
     def end_answer(self) -> None:
-        """Keep it no more: from now on, it is sent at once."""
+        """End that: from now on, methods are sent at once."""
         self._is_answering = False
 
     def notify(self, octets: bytes) -> None:
-        """Send what nobody asked for: after the answer to a method that is being handled, if one is."""
+        """Send a method that is not an answer: if a method is being handled, after the answer to it."""
         if self._is_answering:
             self._afterwards.append(octets)
         else:
             self.outbox.write(octets)
 
     def send_afterwards(self) -> None:
-        """Send what had to wait for the answer."""
+        """Send the methods that had to wait for the answer."""
         if self._afterwards:
             afterwards, self._afterwards = self._afterwards, []
             self.outbox.write(b"".join(afterwards))

@@ -1,4 +1,4 @@
-"""The channels of one connection: which numbers are open, how they open and close, and which are overdue.
+"""The channels of one connection: open numbers, opening and closing, and timeouts.
 
 Always true between calls: a channel is in `by_number` from its open until close-ok has been exchanged.
 
@@ -33,7 +33,7 @@ class ChannelTable:
             state.settings.logged_timeouts)
         self._state = state
 
-    # Open and closed
+    # Opening and closing
 
     def open(self, number: int) -> None:
         """Open a channel. Raises ConnectionException: NOT_ALLOWED, beyond the negotiated channel_max."""
@@ -53,7 +53,7 @@ class ChannelTable:
                 raise ConnectionException(ReplyCode.COMMAND_INVALID, "unimplemented method")
             self._free(channel)
             return
-        if not channel.is_closing:      # else both sides closed at once: ours still wants its close-ok
+        if not channel.is_closing:      # else both sides closed at once: ours still needs its close-ok
             departure = channel.end()
             if departure.has_work:
                 raise MessageNotLoaded(departure.call)
@@ -61,20 +61,20 @@ class ChannelTable:
         self._state.outbox.write(encode_method(channel.number, ChannelMethods.CloseOk()))
 
     def _free(self, channel: Channel) -> None:
-        """Forget a channel that has ended: its number may be used again."""
+        """Remove a channel that has ended: its number may be used again."""
         del self.by_number[channel.number]
         self._state.confirms.forget(channel.publishing.confirms)
         channel.release()
 
     def is_wanted(self, number: int, arguments: bytes) -> bool:
-        """Return whether the content of a publish that begins is worth its memory: not if it will be refused."""
+        """Return whether to keep the content of a publish that begins: not if the publish will be refused."""
         channel = self.by_number[number]
         return not channel.is_closing and channel.publishing.may_begin(arguments)
 
     # Time
 
     def excuse(self, gap_ms: int, now_ms: int) -> None:
-        """Do not count a time in which no answer could be heard."""
+        """Do not count a gap, in which no answer could be read."""
         for channel in self.by_number.values():
             channel.consuming.timeouts.times.excuse(gap_ms, now_ms)
 
@@ -96,7 +96,7 @@ class ChannelTable:
         self._state.log.warning("%s: %d more channels were closed: deliveries were not acknowledged in time",
                                 self._state.name, count)
 
-    # What is asked of it
+    # Queries
 
     @property
     def unacked_count(self) -> int:
@@ -112,7 +112,7 @@ class ChannelTable:
             yield from runs.items()
 
     def statistics(self) -> list[ChannelStatistics]:
-        """Return the counts of each channel."""
+        """Return the statistics of each channel."""
         return [channel.statistics() for channel in self.by_number.values()]
 
     def check(self) -> None:

@@ -1,7 +1,7 @@
-"""How long the deliveries of one channel have been unacked, and when that is looked at.
+"""The acknowledgement timeouts of one channel.
 
-Notes when deliveries are made, and has the channel looked at when one may be overdue; `consumer_timeouts.py` says how
-that costs little.
+Records when deliveries are made, and has the channel checked when one may be overdue; `consumer_timeouts.py` says how
+that stays cheap.
 
 RabbitMQ docs/consumers (delivery acknowledgement timeout).
 """
@@ -17,11 +17,11 @@ from amqpd.session.consumer_timeouts import DeliveryTimes, has_own_timeout, time
 from amqpd.session.unacked import UnackedDeliveries
 from amqpd.session.uncommitted import Uncommitted
 
-LOOKED_AT_IN_A_STEP = 10       # consumers, or deliveries, of which it is asked whether they are overdue
+LOOKED_AT_IN_A_STEP = 10       # consumers or deliveries that are checked in a step
 
 
 class ChannelTimeouts:
-    """The timeouts of one channel; `consumers` are those that it has, by tag."""
+    """The timeouts of one channel; `consumers` are its consumers, by tag."""
 
     __slots__ = ("times", "_number", "_looks", "_clock", "_effort", "_consumers", "_deliveries", "_uncommitted")
 
@@ -39,26 +39,26 @@ class ChannelTimeouts:
         self._uncommitted = uncommitted
 
     def delivered(self) -> None:
-        """Note that the newest deliveries have just been made."""
+        """Record that the newest deliveries have just been made."""
         times = self.times
         times.delivered(self._deliveries.next_tag, self._clock.now_ms)
         if times.next_look_ms is None:
             self._look_soon()
 
     def consumer_came(self, consumer: Consumer[Queue]) -> None:
-        """Look at the channel anew where this consumer has a timeout of its own: it may be a short one."""
+        """Check the channel soon if this consumer has its own timeout, which may be short."""
         if self.times.next_look_ms is not None and timeout_of(consumer, None) is not None:
             self._look_soon()
 
     def _look_soon(self) -> None:
-        """Have the channel looked at with the next tick."""
+        """Have the channel checked with the next tick."""
         self.times.next_look_ms = now_ms = self._clock.now_ms
         self._looks.add(self._number, now_ms)
 
     def overdue(self, now_ms: int, default_ms: int | None) -> int | None:
-        """Return the timeout in ms that some delivery has been unacked for longer than, or None.
+        """Return the timeout in ms that a delivery has exceeded, or None.
 
-        Say when the channel is to be looked at again.
+        Set the time of the next check.
         """
         unacked = self._deliveries.by_tag
         has_own_timeouts = any(map(has_own_timeout, self._consumers.values()))
@@ -66,7 +66,7 @@ class ChannelTimeouts:
         self._effort.total += looked_at // LOOKED_AT_IN_A_STEP
         overdue = self.times.overdue(
             now_ms, unacked, default_ms, has_own_timeouts=has_own_timeouts,
-            keeps_all=self._uncommitted.holds_answers)      # a rollback may bring deliveries back
+            keeps_all=self._uncommitted.holds_answers)      # a rollback may make deliveries unacked again
         if self.times.next_look_ms is not None:
             self._looks.add(self._number, self.times.next_look_ms)
         return overdue

@@ -1,10 +1,10 @@
-"""The end of a connection: every way in which it closes, and what it lets go of in the broker.
+"""The end of a connection: every way in which it closes, and the release of what it has in the broker.
 
-An error of the client, of ours or of the store, an operator's word, the client's own close and the loss of its socket
-all come here. Which of them may follow which is in `session/phases.py`.
+Errors of the client, internal errors, failures of the store, commands of operators, the client's own close and a lost
+socket all come here. `session/phases.py` says which of them may follow which.
 
-Always true between calls: once the connection has ended, nothing is delivered to it, and nothing in the broker knows
-it when the departures that this began are over.
+Always true between calls: once the connection has ended, nothing is delivered to it, and nothing in the broker refers
+to it when the departures that this began are done.
 
 Spec: §2.2.4, §4.8; connection.close.
 """
@@ -27,14 +27,14 @@ from amqpd.session.state import ConnectionState
 from amqpd.wire.methods import pack_close
 from amqpd.wire.reader import Reader
 
-LOST_STEPS = 150        # what it takes to forget a client that is gone, with its lines of the log
-STOP_STEPS, RELEASE_STEPS = 5, 15   # what it takes to stop a channel that ends, and to free it
+LOST_STEPS = 150        # the cost of removing a lost client, with its log lines
+STOP_STEPS, RELEASE_STEPS = 5, 15   # the cost of stopping a channel, and of freeing it
 
 
 class Closing:
-    """Closes one connection. `is_unreadable` says that framing is lost: what comes cannot be understood any more.
+    """The closing of one connection. `is_unreadable` says that framing is lost: input can no longer be parsed.
 
-    `go_on` is called after a close that the client may have answered in what has been read of it and waits.
+    `go_on` is called after a close, as its answer may be in input that was read and deferred.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class Closing:
         state.outbox.write(pack_close(0, error.code, error.reply_text, class_id, method_id))
         self._phases.await_close_ok()
         if self._deferred.reason in (Wait.ALARM, Wait.OUTPUT):
-            self.go_on()            # only for the answer to our close: what it published is not taken any more
+            self.go_on()            # only for the answer to our close: publishes are no longer carried out
 
     def close_unreadable(self, error: ConnectionException) -> None:
-        """Close because the bytes themselves make no sense; nothing after them can be understood."""
+        """Close because the bytes cannot be parsed; nothing after them can be understood."""
         self.is_unreadable = True
         if self._phases.allows(Event.CLOSE):
             self.close(error)
@@ -75,24 +75,24 @@ class Closing:
             self.finish()
 
     def fail_internally(self) -> None:
-        """Close with 541 since something of ours raised just now: it is logged, and no other client notices."""
+        """Close with 541 because of the current exception: it is logged, and other clients are not affected."""
         self._state.log.exception("%s: internal error", self._state.name)
         self._state.has_failed = True
         self.close_failed()
 
     def close_failed(self) -> None:
-        """Close with 541 INTERNAL_ERROR: something of ours has failed."""
+        """Close with 541 INTERNAL_ERROR, after an internal error."""
         self.close_unreadable(ConnectionException(ReplyCode.INTERNAL_ERROR, method=(0, 0)))
 
     def fail(self, text: str) -> None:
-        """Close it with 541 INTERNAL_ERROR: what still waits for a batch is never said."""
+        """Close with 541 INTERNAL_ERROR: output that waits for a batch is never sent."""
         self._state.outbox.forget_held()
         self._close_or_finish(ReplyCode.INTERNAL_ERROR, text)
 
-    # Because the broker wants it
+    # Closed by the broker
 
     def force_close(self, reason: str) -> None:
-        """Close it with 320 CONNECTION_FORCED: an operator, a deleted user, or the end of the broker."""
+        """Close with 320 CONNECTION_FORCED: by an operator, for a deleted user, or at the end of the broker."""
         self._close_or_finish(ReplyCode.CONNECTION_FORCED, reason)
 
     def _close_or_finish(self, code: ReplyCode, text: str) -> None:
@@ -102,27 +102,27 @@ class Closing:
             self.finish()
 
     def close_forced(self) -> None:
-        """Close it now, if it has not been closed since it was marked to be closed by force."""
+        """Close now, if it has been marked to be closed by force and is still open."""
         reason, self._state.forced = self._state.forced, ""
         if reason and not self._state.has_ended:
             self.force_close(reason)
 
-    # Because the client wants it, or is gone
+    # Closed by the client, or lost
 
     def end_before_answer(self) -> None:
-        """End before the client's close is answered. Raises MessageNotLoaded until nothing of it is left."""
+        """End before the client's close is answered. Raises MessageNotLoaded until everything is released."""
         self.end()
         for departure in self._state.departures:
             if departure.has_work:
                 raise MessageNotLoaded(departure.call)
 
     def finish(self) -> None:
-        """Hear nothing more; the socket goes once the last bytes are out."""
+        """Ignore further input; the socket is closed after the last output."""
         self.end()
         self._handshake.finish()
 
     def lost(self) -> None:
-        """The socket is gone."""
+        """End, as the socket is lost."""
         state, phases = self._state, self._phases
         state.broker.effort.total += LOST_STEPS
         if phases.current is Phase.AWAIT_HEADER:
@@ -134,12 +134,12 @@ class Closing:
         self.go_on = nothing
 
     def end(self) -> None:
-        """Let go of everything in the broker: channels first, then exclusive queues."""
+        """Release everything in the broker: channels first, then exclusive queues."""
         state = self._state
         if state.has_ended:
             return
-        state.has_ended = True      # from now on nothing is delivered, though there may be very many channels to stop
-        self._handshake.login = None            # nobody waits for an answer any more
+        state.has_ended = True      # from now on nothing is delivered, even if very many channels have to be stopped
+        self._handshake.login = None            # the result of the login is no longer needed
         for confirming in state.confirms.due:
             self._let_go(confirming.write_confirms)
         state.confirms.clear()
@@ -154,7 +154,7 @@ class Closing:
             state.log.info("%s: closing AMQP connection", state.name)
 
     def _let_go(self, act: Callable[[], None]) -> None:
-        """Let go of one thing: an error in it does not keep the others."""
+        """Release one thing; an error does not keep the others from being released."""
         try:
             act()
         except Exception:
@@ -162,7 +162,7 @@ class Closing:
 
 
 def _parting(channels: list[Channel]) -> Iterator[Act]:
-    """Return what makes these channels part with all that they hold, unless they do already."""
+    """Yield the acts that end these channels, unless they are ending already."""
     going = [channel for channel in channels if not channel.is_closing]
     give_backs: list[Iterator[Act]] = []
 
@@ -172,7 +172,7 @@ def _parting(channels: list[Channel]) -> Iterator[Act]:
             give_backs.append(give_back)
             yield leave
 
-    # All consumers leave first: what one channel gives back is not for another.
+    # All consumers are removed first: messages requeued by one channel are not for another.
     return chain(
         ((STOP_STEPS, channel.stop) for channel in going),
         chain.from_iterable(leaves()), chain.from_iterable(give_backs))

@@ -1,8 +1,8 @@
-"""The commit of a transaction, a piece at a time, as a job of the worklist.
+"""The commit of a transaction, in slices, as a job of the worklist.
 
-All of it joins one batch of the journal, which is kept from being taken meanwhile (`broker/hold.py`): so it is on disk
-as a whole or not at all. Once begun it is carried out to its end, whatever becomes of its channel. A queue is looked
-up once: one that is deleted between two pieces takes nothing more, and one declared anew is another one.
+Everything joins one batch of the journal, which is held meanwhile (`broker/hold.py`): so it is on disk completely or
+not at all. Once begun, a commit is completed even if its channel is closed. A queue is looked up once: a queue that is
+deleted between two slices accepts nothing more, and one that is declared again is another queue.
 
 Spec: tx class; RabbitMQ docs/semantics.
 """
@@ -23,13 +23,13 @@ from amqpd.broker.queue.queue import Queue, note_holders
 from amqpd.broker.worklist import PIECE, Waiters
 from amqpd.message import Message
 
-RUN_STEPS = 6           # what the run of a queue or a consumer takes, beyond a step for each message
+RUN_STEPS = 6           # the cost of a run of a queue or a consumer, besides a step for each message
 
 Unacked = tuple[Message, Consumer[Queue]]
 
 
 class Verdict(Enum):
-    """What a client says of a delivery."""
+    """The answer of a client to a delivery."""
 
     ACK = auto()
     REQUEUE = auto()
@@ -37,9 +37,9 @@ class Verdict(Enum):
 
 
 class Held(NamedTuple):
-    """Publishes with equal properties that go to the same queues, by name.
+    """Publishes with equal properties to the same queues, by name.
 
-    A mandatory one is returned where none of these exists.
+    Mandatory ones are returned if none of these queues exists.
     """
 
     messages: list[Message]
@@ -48,15 +48,15 @@ class Held(NamedTuple):
 
 
 Answered = tuple[dict[int, Unacked], Verdict]
-# Returns the batch that makes it last, or 0; see `Answers.carry_out`.
+# Returns the batch that makes it durable, or 0; see `Answers.carry_out`.
 CarryOut = Callable[[Verdict, dict[Consumer[Queue], list[Message]]], int]
 
 
 class Commit:
-    """One commit: first the publishes, then the answers. `hold` is what it has of the journal, where it is long.
+    """One commit: first the publishes, then the answers. `hold` is its hold on the journal, for a long commit.
 
-    `queues` are those of the vhost, by name; `carry_out` carries out answers that say the same.
-    `batch` is that of the journal which it has joined, or 0, and `returned` what is to go back to the client.
+    `queues` are those of the vhost, by name; `carry_out` carries out equal answers.
+    `batch` is the journal's batch that it has joined, or 0; `returned` has the messages to return to the client.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class Commit:
         self._carry_out = carry_out
         self._publishes = deque(publishes)
         self._answers = deque(answers)
-        self._at = 0                    # how much of the first of these has been done
-        self._hand_over: HandOver | None = None                 # of publishes that reach very many queues
+        self._at = 0                    # position in the first of these
+        self._hand_over: HandOver | None = None                 # of publishes to very many queues
         self._answered: Iterator[Unacked] | None = None         # what is left of the first answers
-        self._requeued: dict[Consumer[Queue], list[Message]] = {}       # collected: a queue takes them back in order
+        self._requeued: dict[Consumer[Queue], list[Message]] = {}       # collected, for a queue takes them in order
         self._found: dict[str, Queue | None] = {}
         self._hold = hold
-        self._begun = self._done = 0    # pieces
+        self._begun = self._done = 0    # slices
         self._waiters = Waiters(self._broker.worklist)
         self.call = self._waiters.call  # calls back when it is done
 
@@ -88,12 +88,12 @@ class Commit:
 
     @property
     def has_failed(self) -> bool:
-        """Return whether a piece has ended with an error of ours."""
+        """Whether a slice has ended with an internal error."""
         return self._begun > self._done
 
     @property
     def owed(self) -> Iterator[Unacked]:
-        """The deliveries whose answer has not been carried out yet."""
+        """Yield the deliveries whose answer has not been carried out yet."""
         for consumer, run in self._requeued.items():
             yield from ((message, consumer) for message in run)
         is_first = True
@@ -103,12 +103,12 @@ class Commit:
 
     @property
     def owed_count(self) -> int:
-        """How many these are."""
+        """The number of these deliveries."""
         done = self._at if self._answers and not self._publishes else 0
         return sum(map(len, self._requeued.values())) + sum([len(answered) for answered, _ in self._answers]) - done
 
     def work(self) -> None:
-        """Do one piece; see `broker/worklist.py`."""
+        """Do one slice; see `broker/worklist.py`."""
         self._begun += 1
         try:
             if self._hand_over is not None:
@@ -132,7 +132,7 @@ class Commit:
     # Publishes
 
     def _publish(self) -> None:
-        """Hand over publishes in their order, each to all its queues in one go; where these are too many, by itself."""
+        """Publish in order, each message to all its queues at once; to very many queues in a hand-over of its own."""
         broker = self._broker
         runs: dict[Queue, list[Message]] = {}
         room = PIECE
@@ -184,21 +184,21 @@ class Commit:
             self.is_partial = bool(hand_over.refused) or self.is_partial
 
     def _advance(self, held: Held, count: int) -> None:
-        """So many of the messages of the first publishes have been done."""
+        """Count so many messages of the first publishes as done."""
         self._at += count
         if self._at == len(held.messages):
             self._publishes.popleft()
             self._at = 0
 
     def _number(self, messages: list[Message]) -> None:
-        """Give the messages new numbers, in their order: their place in a queue is that of the commit."""
+        """Assign new numbers to the messages, in order: their position in a queue is that of the commit."""
         broker = self._broker
         for number, message in enumerate(messages, broker.next_message_number):
             message.number = number
         broker.next_message_number += len(messages)
 
     def _find(self, names: Sequence[str]) -> list[Queue]:
-        """Return those of these queues that exist, or did when they were first looked for."""
+        """Return those of these queues that exist, or existed at their first look-up."""
         found = self._found
         for name in names:
             if name not in found:
@@ -208,7 +208,7 @@ class Commit:
     # Answers
 
     def _answer(self) -> None:
-        """Carry out answers in their order, those that say the same together."""
+        """Carry out answers in order, equal ones together."""
         verdict = self._answers[0][1]
         taken: dict[Consumer[Queue], list[Message]] = self._requeued if verdict is Verdict.REQUEUE else {}
         room = PIECE
@@ -229,14 +229,14 @@ class Commit:
             self.batch = max(self.batch, self._carry_out(verdict, taken))
 
     def _requeue(self) -> None:
-        """Give back what was collected, to some queues at a time; each queue does it in pieces by itself."""
+        """Requeue what was collected, to some queues at a time; each queue does it in slices of its own."""
         taken = {consumer: self._requeued.pop(consumer) for consumer in [*islice(self._requeued, PIECE // RUN_STEPS)]}
         self._broker.effort.total += RUN_STEPS * len(taken)
         self._carry_out(Verdict.REQUEUE, taken)
 
 
 def by_consumer(answered: Collection[Unacked]) -> dict[Consumer[Queue], list[Message]]:
-    """Sort deliveries by whom they were given to; their order stays."""
+    """Group deliveries by consumer, in order."""
     if len(consumers := {consumer for _, consumer in answered}) == 1:
         return {consumers.pop(): [message for message, _ in answered]}
     taken: dict[Consumer[Queue], list[Message]] = {}
@@ -245,7 +245,7 @@ def by_consumer(answered: Collection[Unacked]) -> dict[Consumer[Queue], list[Mes
 
 
 def add_by_consumer(taken: dict[Consumer[Queue], list[Message]], answered: Iterable[Unacked]) -> None:
-    """Add deliveries to the others of those they were given to."""
+    """Add deliveries to those of their consumers."""
     for message, consumer in answered:
         run = taken.get(consumer)
         if run is None:

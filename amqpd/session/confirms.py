@@ -1,7 +1,7 @@
-"""The channels of a connection whose publishers wait for confirms.
+"""The channels of a connection that have confirms to write or to wait for.
 
-Knows those whose confirms can be written, which is done once at the end of the turn, and those that wait for a commit.
-Which messages are confirmed is known by the channels themselves, in `session/channel_confirms.py`.
+Knows the channels whose confirms can be written, which is done once at the end of the turn, and those that wait for a
+commit. `session/channel_confirms.py` knows which messages are confirmed.
 
 RabbitMQ docs/confirms.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Protocol
 
-MOST_TOLD_AT_ONCE = 64      # channels, of acks in a turn
+MOST_TOLD_AT_ONCE = 64      # channels, for acks in a turn
 
 
 class Confirming(Protocol):
@@ -23,13 +23,13 @@ class Confirming(Protocol):
         """Whether it has confirms that wait for a commit."""
 
     def write_confirms(self) -> None:
-        """Put into the outbox what can be confirmed."""
+        """Write the confirms that are due into the outbox."""
 
     def on_commit(self, batch: int) -> None:
-        """This batch and all before it are on disk."""
+        """Note that this batch and all before it are on disk."""
 
     def on_answered(self, first_pending: Callable[[int], int]) -> None:
-        """Consumers have acked messages; see store/pending_confirms.py."""
+        """Note that consumers have acked messages; see store/pending_confirms.py."""
 
 
 class Confirms:
@@ -50,26 +50,26 @@ class Confirms:
         self.due[channel] = None
 
     def write(self) -> None:
-        """Write all that can be confirmed."""
+        """Write all confirms that are due."""
         for channel in self.due:
             channel.write_confirms()
         self.due.clear()
 
     def await_commit(self, channel: Confirming) -> None:
-        """Tell this channel of commits."""
+        """Report commits to this channel."""
         if not self.awaiting:
             self._note_commit()
         self.awaiting[channel] = None
 
     def on_commit(self, batch: int) -> None:
-        """Tell those who wait that this batch and all before it are on disk."""
+        """Report to the waiting channels that this batch and all before it are on disk."""
         for channel in list(self.awaiting):
             channel.on_commit(batch)
             if not channel.awaits_commit:
                 del self.awaiting[channel]
 
     def on_answered(self, first_pending: Callable[[int], int]) -> None:
-        """Tell a few of those who wait, in turn, that consumers have acked messages; see store/pending_confirms.py."""
+        """Report acks of consumers to a few of the waiting channels, in turn; see store/pending_confirms.py."""
         for channel in list(islice(self.awaiting, MOST_TOLD_AT_ONCE)):
             channel.on_answered(first_pending)
             del self.awaiting[channel]
@@ -77,11 +77,11 @@ class Confirms:
                 self.awaiting[channel] = None       # as the last one
 
     def forget(self, channel: Confirming) -> None:
-        """Forget a channel that has ended."""
+        """Remove a channel that has ended."""
         self.due.pop(channel, None)
         self.awaiting.pop(channel, None)
 
     def clear(self) -> None:
-        """Forget all channels."""
+        """Remove all channels."""
         self.due.clear()
         self.awaiting.clear()

@@ -1,11 +1,11 @@
 """A client's connection, sans I/O: bytes and the time come in, bytes to send come out.
 
-`Session` is made of parts, each with state of its own: it is what the server and the broker know of them. Sockets,
-clocks and passwords are the server's: it hands in bytes, calls `tick`, and answers `login`.
+`Session` is made of parts, each with state of its own; it is what the server and the broker see of them. The server has
+sockets, clocks and passwords: it passes bytes in, calls `tick`, and answers `login`.
 
-    receiver.py      bytes in, commands carried out, what waits
+    receiver.py      bytes in, commands carried out, deferred input
     phases.py        the table of phases, from the protocol header to the end
-    handshake.py     what is answered on channel 0; sasl.py reads who it is
+    handshake.py     answers on channel 0; sasl.py reads the login
     channel_table.py the channels; channel.py what each of them does
     closing.py       every way in which it ends
     confirms.py, heartbeats.py, blocking.py, statistics.py   what their names say
@@ -44,7 +44,7 @@ from amqpd.wire.writer import HEARTBEAT_FRAME
 
 
 class Session:
-    """One client's talk. `name` is `peer:port -> host:port`, `number` its own; times are in ms of a monotonic clock."""
+    """The session of one client. `name` is `peer:port -> host:port`; times are in ms of a monotonic clock."""
 
     def __init__(
         self, broker: Broker, settings: SessionSettings, signals: Signals[Session], name: str, now_ms: int,
@@ -54,7 +54,7 @@ class Session:
         self.broker = broker
         self.name = name
         self.number = number
-        self.is_read = True             # False while the server takes nothing from this client
+        self.is_read = True             # False while the server does not read from this client
         self.state = state = ConnectionState(broker, settings, self._signals, name, number)
         self.outbox = state.outbox
         self.heartbeats = Heartbeats(now_ms)
@@ -85,11 +85,11 @@ class Session:
 
     @property
     def login(self) -> LoginRequest | None:
-        """Return what the server has to look at, if anything; it answers by `logged_in` or `login_failed`."""
+        """The login that the server has to check, if any; it calls `logged_in` or `login_failed`."""
         return self.handshake.login
 
     def logged_in(self, user: User) -> None:
-        """Go on as this user, and with what the client may have said meanwhile."""
+        """Go on as this user, with the input that came meanwhile."""
         self.receiver.carry_out(self.handshake.logged_in(user))
 
     def login_failed(self, reason: str) -> None:
@@ -99,7 +99,7 @@ class Session:
     # Bytes out
 
     def take_output(self, now_ms: int) -> list[bytes]:
-        """Everything that may be sent now, confirms last."""
+        """Return everything that may be sent now, confirms last."""
         if self.state.confirms.due:
             self.state.confirms.write()
         pieces = self.outbox.take()
@@ -108,14 +108,14 @@ class Session:
         return pieces
 
     def resume(self) -> None:
-        """There is room again: deliver what waited for it, in turn, as far as the room goes; then hear the client."""
+        """Deliver what waited for room, in turn, as far as the room goes; then go on with the client's input."""
         self.state.awaiting_room.serve(lambda: self.state.room)
         self.receiver.go_on_if_read()
 
     # Commits
 
     def on_commit(self, batch: int) -> None:
-        """This batch and all before it are on disk."""
+        """Note that this batch and all before it are on disk."""
         state = self.state
         if state.vhost is not None:
             state.vhost.changes.on_commit(batch)
@@ -123,26 +123,26 @@ class Session:
         state.confirms.on_commit(batch)
 
     def on_answered(self, first_pending: Callable[[int], int]) -> None:
-        """Confirm what consumers have acked, though it is not on disk; see store/pending_confirms.py."""
+        """Confirm messages that consumers have acked before they are on disk; see store/pending_confirms.py."""
         self.state.confirms.on_answered(first_pending)
 
     @property
     def unconfirmed_channels(self) -> int:
-        """How many channels have confirms that wait for a commit."""
+        """The number of channels with confirms that wait for a commit."""
         return len(self.state.confirms.awaiting)
 
     @property
     def awaits_commit(self) -> bool:
-        """Whether anything still waits for a batch."""
+        """Whether any output waits for a batch."""
         return bool(self.outbox.awaited_batch or self.state.confirms.awaiting)
 
     # Time
 
     def tick(self, now_ms: int) -> bool:
-        """See to heartbeats and timeouts; return whether the client is in time with all that it owes us.
+        """Check heartbeats and timeouts; return whether the client is in time.
 
-        One that is not may have spoken without having been read yet: it is the server that drops it, after it has read
-        and asked `is_overdue`.
+        If it is not, its input may not have been read yet: the server drops it only after it has read, and asked
+        `is_overdue`.
         """
         if self.is_overdue(now_ms):
             return False
@@ -152,14 +152,14 @@ class Session:
         return True
 
     def is_overdue(self, now_ms: int) -> bool:
-        """Return whether the socket must go: a handshake, a close or a heartbeat has taken too long."""
+        """Return whether the socket must be closed: a handshake, a close or a heartbeat has taken too long."""
         if self.phases.is_overdue(now_ms):
             return True
         return (self.heartbeats.is_missed(now_ms) and self.phases.current is not Phase.CLOSED
                 and (self.is_read or self.blocking.is_input_full))
 
     def log_overdue(self, now_ms: int) -> None:
-        """Tell in the log why the socket goes, unless the connection was at its end anyway."""
+        """Log why the socket is closed, unless the connection was ending anyway."""
         if not self.phases.is_overdue(now_ms):
             self.state.log.warning("%s: closing: missed heartbeats from client, timeout: %ss", self.name,
                                    self.heartbeats.interval_s)
@@ -167,7 +167,7 @@ class Session:
             self.state.log.warning("%s: closing: the handshake took too long", self.name)
 
     def excuse(self, gap_ms: int, now_ms: int) -> None:
-        """Do not count a time in which the server could not read what the client had to say."""
+        """Do not count a gap, in which the server could not read the client's input."""
         self.heartbeats.excuse(gap_ms, now_ms)
         self.phases.excuse(gap_ms)
         self._channels.excuse(gap_ms, now_ms)
@@ -175,32 +175,32 @@ class Session:
     # The end
 
     def force_close(self, reason: str) -> None:
-        """Close it with 320 CONNECTION_FORCED: an operator, a deleted user, or the end of the broker."""
+        """Close with 320 CONNECTION_FORCED: by an operator, for a deleted user, or at the end of the broker."""
         self.closing.force_close(reason)
 
     def force_close_soon(self, reason: str) -> None:
-        """Have `close_forced` close it with 320, before anything more of it is carried out or delivered."""
+        """Let `close_forced` close it with 320, before anything more is carried out or delivered."""
         self.state.forced = reason
 
     def close_forced(self) -> None:
-        """Close it now, if it has not been closed since `force_close_soon`."""
+        """Close now, if it is still open after `force_close_soon`."""
         self.closing.close_forced()
 
     def fail(self, text: str) -> None:
-        """Close it with 541 INTERNAL_ERROR: what still waits for a batch is never said."""
+        """Close with 541 INTERNAL_ERROR: output that waits for a batch is never sent."""
         self.closing.fail(text)
 
     def fail_internally(self) -> None:
-        """Close it with 541 since something of ours raised just now: it is logged, and no other client notices."""
+        """Close with 541 because of the current exception: it is logged, and other clients are not affected."""
         self.closing.fail_internally()
 
     @property
     def is_finished(self) -> bool:
-        """Whether the socket may go with the next output: what is said last does not wait for a commit any more."""
+        """Whether the socket may be closed after the next output: the last output does not wait for a commit."""
         return self.phases.is_over and not self.outbox.awaited_batch
 
     def lost(self) -> None:
-        """The socket is gone: let go of everything, and of what makes the parts refer to each other."""
+        """Release everything, as the socket is lost, and break the reference cycles between the parts."""
         self.closing.lost()
         self._deferred.clear()
         self.outbox.clear()
@@ -209,7 +209,7 @@ class Session:
         self.state.end()
         self._signals.end()
 
-    # What the broker asks
+    # What the broker calls
 
     @property
     def owner(self) -> object:

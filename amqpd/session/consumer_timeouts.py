@@ -1,11 +1,11 @@
-"""Find deliveries that have been unacked for too long, without walking what is not due.
+"""Find deliveries that have been unacked for too long, without visiting those that are not due.
 
-A channel notes when its deliveries were made, a quarter of a second together, and says when it has to be looked at
-again; a connection keeps these times in a heap. So a tick costs what is due, however many channels, consumers and
-unacked deliveries there are. And since a client chooses what is due together, that is looked at in pieces.
+A channel records when its deliveries were made, in groups of a quarter of a second, and when it has to be checked
+again; a connection keeps these times in a heap. So a tick costs only what is due, however many channels, consumers and
+unacked deliveries there are. Since a client can make very much due at once, that is checked in slices.
 
-Always true between calls: a channel with an unacked delivery, or with answers that a rollback may undo, is looked at
-when one may be overdue, and at least every LOOK_MS, as a policy may have changed the timeout.
+Always true between calls: a channel with an unacked delivery, or with answers that a rollback may undo, is checked when
+one may be overdue, and at least every LOOK_MS, as a policy may have changed the timeout.
 
 RabbitMQ docs/consumers (delivery acknowledgement timeout).
 """
@@ -23,14 +23,14 @@ from amqpd.message import Message
 
 LOOK_MS = 5_000
 TOGETHER_MS = 250
-FEWEST_TIMES = 256                      # of deliveries, before old ones are put together
-LOOK_STEPS, CLOSE_STEPS = 5, 120        # what it takes to look at a channel, and to close one; see broker/effort.py
+FEWEST_TIMES = 256                      # times of deliveries, before old ones are merged
+LOOK_STEPS, CLOSE_STEPS = 5, 120        # the cost of checking a channel, and of closing one; see broker/effort.py
 
 
 def timeout_of(consumer: Consumer[Queue], default_ms: int | None) -> int | None:
-    """Return how many ms a delivery to this consumer may stay unacked, or None for as long as it takes.
+    """Return how many ms a delivery to this consumer may stay unacked; None for no limit.
 
-    Its own argument says so, else the rule of its queue, else the broker's setting `default_ms`.
+    Taken from its own argument, else from the rule of its queue, else from the broker's setting `default_ms`.
     """
     own: int | None = consumer.arguments.get("x-consumer-timeout")
     if own is not None:
@@ -40,23 +40,23 @@ def timeout_of(consumer: Consumer[Queue], default_ms: int | None) -> int | None:
 
 
 def has_own_timeout(consumer: Consumer[Queue]) -> bool:
-    """Return whether a delivery to this consumer may be due before earlier ones to others."""
+    """Return whether a delivery to this consumer may be due before earlier ones to other consumers."""
     return consumer.queue.rules.consumer_timeout_ms is not None or "x-consumer-timeout" in consumer.arguments
 
 
 class DeliveryTimes:
-    """When the deliveries of one channel were made, by tag. Times are in ms of a monotonic clock."""
+    """The times of the deliveries of one channel, by tag, in ms of a monotonic clock."""
 
     __slots__ = ("next_look_ms", "_made", "_most")
 
     def __init__(self) -> None:
-        self.next_look_ms: int | None = None        # None while nothing was delivered that may be unacked
-        # The tag after some deliveries, when the last one of them was made, and when the first one was.
+        self.next_look_ms: int | None = None        # None if no delivery may be unacked
+        # The tag after some deliveries, the time of the last one of them, and the time of the first one.
         self._made: deque[tuple[int, int, int]] = deque()
         self._most = FEWEST_TIMES
 
     def delivered(self, next_tag: int, now_ms: int) -> None:
-        """Note that deliveries up to the one before this tag were made."""
+        """Record that deliveries up to the one before this tag were made."""
         made = self._made
         if made and now_ms - made[-1][2] < TOGETHER_MS:
             made[-1] = next_tag, now_ms, made[-1][2]
@@ -66,7 +66,7 @@ class DeliveryTimes:
                 self._put_together(now_ms)
 
     def _put_together(self, now_ms: int) -> None:
-        """Keep fewer times of old deliveries, of which one may be unacked for ever: they are late by 1/32 at most."""
+        """Merge times of old deliveries, of which one may never be acked: they become late by 1/32 at most."""
         fewer: deque[tuple[int, int, int]] = deque()
         for next_tag, last_ms, first_ms in self._made:
             if fewer and last_ms - fewer[-1][2] <= (now_ms - last_ms) // 32:
@@ -77,7 +77,7 @@ class DeliveryTimes:
         self._most = max(FEWEST_TIMES, 2 * len(fewer))
 
     def excuse(self, gap_ms: int, now_ms: int) -> None:
-        """Do not count a time in which no answer could be heard."""
+        """Do not count a gap, in which no answer could be read."""
         self._made = deque(
             (tag, min(now_ms, last_ms + gap_ms), min(now_ms, first_ms + gap_ms))
             for tag, last_ms, first_ms in self._made)
@@ -86,10 +86,10 @@ class DeliveryTimes:
         self, now_ms: int, unacked: Mapping[int, tuple[Message, Consumer[Queue]]], default_ms: int | None, *,
         has_own_timeouts: bool, keeps_all: bool,
     ) -> int | None:
-        """Return the timeout in ms that some delivery has been unacked for longer than, or None.
+        """Return the timeout in ms that a delivery has exceeded, or None.
 
         `has_own_timeouts` says that a later delivery may be due before the oldest one; `keeps_all`, that deliveries
-        may come back that are not among the unacked ones now.
+        that are not unacked now may become unacked again.
         """
         if not unacked and not keeps_all:
             self._made.clear()
@@ -119,34 +119,34 @@ class DeliveryTimes:
 
 
 class Looks:
-    """Which channels of a connection are to be looked at, and when."""
+    """The times at which channels of a connection have to be checked."""
 
     __slots__ = ("_heap",)
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int]] = []      # (when, the channel's number); others than its own time are old
+        self._heap: list[tuple[int, int]] = []      # (time, channel number); some are obsolete
 
     def add(self, number: int, when_ms: int) -> None:
-        """Have a channel looked at, which has this time as its next one."""
+        """Have a channel checked at this time, which is its next one."""
         heapq.heappush(self._heap, (when_ms, number))
 
     def due(self, now_ms: int) -> Iterator[tuple[int, int]]:
-        """Take the channels that are due, by their numbers, with the time that they were to be looked at."""
+        """Remove and yield the channels that are due, by number, with the time of the check."""
         while self.are_due(now_ms):
             when_ms, number = heapq.heappop(self._heap)
             yield number, when_ms
 
     def are_due(self, now_ms: int) -> bool:
-        """Return whether any channel is due."""
+        """Return whether a channel is due."""
         return bool(self._heap) and self._heap[0][0] <= now_ms
 
 
 class OverdueChannels:
-    """Close the channels of one connection on which a delivery has been unacked for too long, as a job of the worklist.
+    """Closes the channels of one connection with overdue deliveries, as a job of the worklist.
 
-    `close` is given the number of a channel, the time at which it was to be looked at, the time of the look, and
-    whether the log should tell of it; it says whether the channel was overdue. Of those that are closed together the
-    log tells of `most_told` one by one, and `tell_of_others` is given how many others there are.
+    `close` gets the number of a channel, the time for which the check was planned, the time of the check, and whether
+    to log a close; it returns whether the channel was overdue. Of channels that are closed together, `most_told` are
+    logged one by one, and `tell_of_others` gets the number of the others.
     """
 
     def __init__(
@@ -162,12 +162,12 @@ class OverdueChannels:
         self._closed = 0        # since nothing was due
 
     def end(self) -> None:
-        """Look at nothing more, and forget the connection: it is gone."""
+        """Stop, and drop the references to the connection, which is closed."""
         self._looks = Looks()
         del self._close, self._tell_of_others
 
     def look(self, now_ms: int) -> None:
-        """Look at the channels that are due now."""
+        """Check the channels that are due now."""
         self._now_ms = now_ms
         if self.has_work:
             self._worklist.add(self)

@@ -1,9 +1,9 @@
-"""What a client takes from queues on one channel: consumers and gets.
+"""The consuming side of one channel: consumers and basic.get.
 
-Owns the channel's consumers. It is the `Subscriber` that queues deliver to. Deliveries that are not answered are in
-`unacked.py`, answers in `answers.py`, limits in `prefetch.py`, frames in `delivering.py`.
+Owns the channel's consumers. It is the `Subscriber` that queues deliver to. `unacked.py` has the unacked deliveries,
+`answers.py` the answers, `prefetch.py` the limits, `delivering.py` the frames.
 
-Always true between calls: what a consumer has in flight are its deliveries that are not answered for good.
+Always true between calls: `in_flight` of a consumer is the number of its deliveries that are not settled.
 
 Spec: basic.qos, basic.consume, basic.get; RabbitMQ docs/consumer-prefetch, docs/consumers.
 """
@@ -39,8 +39,8 @@ from amqpd.session.uncommitted import Uncommitted
 from amqpd.wire.methods import pack_cancel, pack_cancel_ok, pack_consume_ok
 from amqpd.wire.writer import SHARED, pack_get_ok
 
-LEAVE_STEPS, GO_BACK_STEPS = 5, 10      # what it takes that a consumer leaves, that messages of a queue go back
-RUN_STEPS = 5           # what a run of deliveries takes, beyond a step for each; see broker/effort.py
+LEAVE_STEPS, GO_BACK_STEPS = 5, 10      # the cost of removing a consumer, and of requeueing messages of one queue
+RUN_STEPS = 5           # the cost of a run of deliveries, besides a step for each; see broker/effort.py
 GET_EMPTY = b"\x01%b\x00\x00\x00\x05\x00\x3c\x00\x48\x00\xce"
 
 
@@ -60,11 +60,11 @@ class Consuming:
         self._owner = channel.owner
         self._effort = channel.effort
         self._uncommitted = uncommitted
-        self._at_unacked_limit: set[str] = set()        # tags of consumers of which the log has been told
-        self._left: list[Consumer[Queue]] = []     # consumers of a channel that is going
+        self._at_unacked_limit: set[str] = set()        # tags of consumers for which this was logged
+        self._left: list[Consumer[Queue]] = []     # consumers of a channel that is ending
 
     def handlers(self) -> Handlers:
-        """The methods this part of a channel answers."""
+        """Return the methods that this part of a channel handles."""
         return {
             Basic.Qos: self.on_qos,
             Basic.Consume: self.on_consume,
@@ -87,7 +87,7 @@ class Consuming:
 
     @property
     def credit(self) -> int:
-        """What the limit shared by the channel's consumers leaves. RabbitMQ docs/consumer-prefetch."""
+        """The credit that is left of the limit shared by the channel's consumers. RabbitMQ docs/consumer-prefetch."""
         return self.prefetch.credit
 
     def deliver(self, consumer: Consumer[Queue], run: Sequence[Message]) -> None:
@@ -107,7 +107,7 @@ class Consuming:
     def consumer_blocked(self, consumer: Consumer[Queue]) -> None:
         """Keep a consumer that has to wait for credit or room; see broker/queue/consumer.py.
 
-        One that waits for its own answers is unblocked with each of them.
+        A consumer that waits for its own acks is unblocked with each of them.
         """
         if self._channel.is_ending:
             return
@@ -124,7 +124,7 @@ class Consuming:
         self._owner.fail_soon()
 
     def cancelled(self, consumer: Consumer[Queue]) -> None:
-        """The consumer's queue is gone. Only clients that asked to be told are told, after any delete-ok."""
+        """Remove a consumer whose queue is deleted; tell clients that support it, after any delete-ok."""
         channel = self._channel
         del self.consumers[consumer.tag]
         self._forget(consumer)
@@ -134,7 +134,7 @@ class Consuming:
     # Consumers
 
     def on_qos(self, method: Basic.Qos) -> Basic.QosOk:
-        """A limit for consumers started from now on, or with `global` one for all of the channel together."""
+        """Set a limit for consumers started from now on, or with `global` one for all of the channel together."""
         if method.prefetch_size:
             raise ConnectionException(ReplyCode.NOT_IMPLEMENTED, f"prefetch_size!=0 ({method.prefetch_size})")
         if method.global_:
@@ -144,7 +144,7 @@ class Consuming:
         return Basic.QosOk()
 
     def on_consume(self, method: Basic.Consume) -> None:
-        """Start a consumer; consume-ok goes out before its first delivery. Spec: basic.consume, §4.6."""
+        """Start a consumer; consume-ok is sent before its first delivery. Spec: basic.consume, §4.6."""
         channel = self._channel
         name = channel.queue_name(method.queue)
         tag = method.consumer_tag or generated_name("amq.ctag-")
@@ -183,7 +183,7 @@ class Consuming:
             self._channel.outbox.write(pack_consume_ok(self._channel.number, tag))
 
     def on_cancel(self, method: Basic.Cancel) -> bytes | None:
-        """Stop a consumer; an unknown tag is fine. What it has not answered stays unacked."""
+        """Stop a consumer; an unknown tag is not an error. Its unacked deliveries stay unacked."""
         tag = str(method.consumer_tag)
         consumer = self.consumers.pop(tag, None)
         if consumer is not None:
@@ -194,7 +194,7 @@ class Consuming:
         return None if method.nowait else pack_cancel_ok(self._channel.number, tag)
 
     def _forget(self, consumer: Consumer[Queue]) -> None:
-        """Drop what is kept of a consumer besides its unacked deliveries."""
+        """Forget a consumer, but not its unacked deliveries."""
         self.writer.forget(consumer.tag)
         self._at_unacked_limit.discard(consumer.tag)
         self.prefetch.forget(consumer)
@@ -205,10 +205,10 @@ class Consuming:
         self._channel.vhost.topology.consumer_left(consumer.queue)
         consumer.queue.dispatch()
 
-    # Getting
+    # basic.get
 
     def on_get(self, method: Basic.Get) -> bytes | None:
-        """Send one message if there is one. Raises MessageNotLoaded where it is still on disk. Spec: basic.get."""
+        """Send a message if there is one. Raises MessageNotLoaded while it is still on disk. Spec: basic.get."""
         channel = self._channel
         name = channel.queue_name(method.queue)
         channel.user.require(channel.vhost.name, "read", "queue", name)
@@ -240,23 +240,23 @@ class Consuming:
 
     @property
     def unacked(self) -> dict[int, Unacked]:
-        """Return the deliveries that are not answered, by tag."""
+        """The deliveries that are not answered, by tag."""
         return self.deliveries.by_tag
 
     @property
     def owed(self) -> list[Unacked]:
-        """The deliveries that are not answered for good: what a transaction holds is among them."""
+        """The deliveries that are not settled, including those answered in a transaction."""
         return [*self.deliveries.deliveries, *self._uncommitted.answered]
 
     @property
     def owed_count(self) -> int:
-        """How many these are."""
+        """The number of these deliveries."""
         return self.deliveries.count + self._uncommitted.answered_count
 
     # The end
 
     def leave(self) -> Iterator[Act]:
-        """Go through what makes the consumers leave their queues, once the channel has stopped."""
+        """Yield the acts that remove the consumers from their queues, once the channel has stopped."""
         for consumer in [*self.consumers.values()]:
             yield LEAVE_STEPS, partial(self._leave_queue, consumer)
 
@@ -268,7 +268,7 @@ class Consuming:
             consumer.queue.unsubscribe(consumer)
 
     def give_back_all(self) -> Iterator[Act]:
-        """Go through what gives back all that is unacked, after `leave`: of each queue at once. Spec: channel.close."""
+        """Yield the acts that requeue all unacked messages, after `leave`: one for each queue. Spec: channel.close."""
         vhost = self._channel.vhost
         self.contents.end()
         unanswered = [*self._uncommitted.end(), *self.deliveries.let_go()]

@@ -1,4 +1,4 @@
-"""Deliveries whose contents are on disk: what is unacked, or answered in a transaction, need not have them in memory.
+"""Release contents that are on disk, of unacked messages and of those answered in a transaction.
 
 RabbitMQ docs/persistence-conf.
 """
@@ -11,7 +11,7 @@ from amqpd.session.commit import Unacked
 
 
 def release_contents(deliveries: dict[int, Unacked], tags: Iterable[int], small: int) -> int:
-    """Put references in the place of those of these deliveries that are on disk, and larger than `small` bytes.
+    """Replace those of these deliveries that are on disk, and larger than `small` bytes, by references.
 
     Return the first tag that has to wait for its commit, or 0.
     """

@@ -1,9 +1,8 @@
-"""What a client has said that is not carried out yet, in order, and why it waits.
+"""The input of a client that is not carried out yet, in order, and the reason why it waits.
 
-Holds commands that have been read, and the bytes that came after them. They wait for the next turn of the event loop
-when the client has had its share of this one, for the disk when a message must be read first, for the end of an alarm,
-or until the client has read what it was answered. The server stops reading from the client meanwhile, so what waits is
-about one read.
+Holds commands that have been read, and the bytes that came after them. They wait for the next turn of the event loop if
+the client has had its share of this one, for the disk if a message must be read first, for the end of an alarm, or
+until the client has read its answers. The server stops reading from the client meanwhile, so about one read waits.
 
 Always true between calls: there are commands or bytes only while there is a reason to wait.
 """
@@ -17,16 +16,16 @@ from amqpd.wire.commands import Command
 
 
 class Wait(Enum):
-    """Why a client's commands wait."""
+    """The reason why a client's commands wait."""
 
-    TURN = auto()       # the others have their turn first
-    DISK = auto()       # something must be read, or worked off, before the next command can be answered
-    ALARM = auto()      # nothing may be published while an alarm is on
-    OUTPUT = auto()     # the client has not read the answers to what it said before
+    TURN = auto()       # other clients have their turn first
+    DISK = auto()       # a message must be read, or a job finished, before the next command can be answered
+    ALARM = auto()      # nothing may be published during an alarm
+    OUTPUT = auto()     # the client has not read its answers
 
 
 class Unfinished(Exception):
-    """A command has done a piece of its work: it is to be carried out again, in the next turn, and goes on."""
+    """A command has done a part of its work: it must be carried out again in the next turn, and continues."""
 
 
 class DeferredInput:
@@ -41,27 +40,27 @@ class DeferredInput:
         self._first: Command | None = None
 
     def defer(self, commands: Iterator[Command], reason: Wait, first: Command | None = None) -> None:
-        """Keep the commands that have not been carried out; bytes that came after them stay behind them.
+        """Keep commands that have not been carried out; later bytes stay behind them.
 
-        `first` comes before the others. It is kept beside them, since a command can be cut into any number of parts.
+        `first` precedes the others. It is kept separately, since a command can be cut into any number of parts.
         """
         self._commands, self._first = commands, first
         self.reason = reason
 
     def take_commands(self) -> tuple[Iterator[Command], Command | None]:
-        """Give back the commands, and the one that comes first, to be carried out now; the bytes behind them stay."""
+        """Return the commands, and the first one, to be carried out now; the bytes behind them stay."""
         commands, first = self._commands, self._first
         self._commands, self._first = iter(()), None
         self.reason = None
         return commands, first
 
     def take_octets(self) -> bytes:
-        """Give back the bytes that came after the commands."""
+        """Return the bytes that came after the commands."""
         octets = bytes(self.octets)
         self.octets.clear()
         return octets
 
     def clear(self) -> None:
-        """Forget everything: the client is gone."""
+        """Drop everything: the client is gone."""
         self.take_commands()
         self.octets.clear()

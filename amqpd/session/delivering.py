@@ -1,7 +1,7 @@
-"""Write deliveries: the frames of basic.deliver, with the bytes that stay the same kept for each consumer and route.
+"""Write deliveries: the frames of basic.deliver; bytes that do not change are cached for each consumer and route.
 
-The content of a message is sent as it came, wherever the channel and the frame size are those it came by; otherwise its
-frames are made anew. A count of failed deliveries is written into the headers of those messages that have one.
+The content of a message is sent unchanged if it came by the same channel number and frame size; otherwise its frames
+are made again. The headers of messages with failed deliveries get their count.
 
 Spec: basic.deliver, §4.2; RabbitMQ docs/quorum-queues (poison messages).
 """
@@ -19,20 +19,20 @@ from amqpd.properties import with_headers
 from amqpd.session.channel_state import ChannelState
 from amqpd.wire.writer import DeliveryHead, content_pieces, delivery_head, pack_tag
 
-HEAD_OCTETS = 350       # what a delivery head takes in memory besides its names; an estimate
-HEAD_STEPS = 5          # what it takes to make a delivery head; see broker/effort.py
-COUNTED_STEPS = 7       # what it takes to write a count of failures into a message, at least
-ALIKE_FROM = 8          # deliveries in a run, from which it is faster to pack them all at once
-JOINED = 2_048          # bytes of content, on an average, up to which deliveries are joined when they are packed
+HEAD_OCTETS = 350       # the memory of a delivery head besides its names; an estimate
+HEAD_STEPS = 5          # the cost of making a delivery head; see broker/effort.py
+COUNTED_STEPS = 7       # the cost of writing a count of failures into a message, at least
+ALIKE_FROM = 8          # deliveries in a run, from which on packing them all at once is faster
+JOINED = 2_048          # bytes of content on average, up to which deliveries are joined when they are packed
 COPIED = 1_024          # bytes of content that are copied in a step
 REWRITTEN = 16          # bytes of a header table that are read and written in a step
 
-# The properties and the count of failures of a message that was delivered again, and what they became.
+# The properties and the count of failures of a redelivered message, and the result.
 _Counted = tuple[tuple[bytes, int], bytes] | None
 
 
 class Heads:
-    """The ready-made bytes of one consumer's deliveries, by route."""
+    """The cached bytes of one consumer's deliveries, by route."""
 
     __slots__ = ("tag", "by_route")
 
@@ -59,7 +59,7 @@ class DeliveryWriter:
         self.heads.pop(tag).by_route.clear()
 
     def write(self, consumer: Consumer[Queue], tags: range, run: Sequence[Message]) -> int:
-        """Send a run of messages with these tags to a consumer; return how many bytes that are."""
+        """Send a run of messages with these tags to a consumer; return the number of bytes."""
         heads = self.heads[consumer.tag]
         pieces: list[bytes] = []
         if consumer.queue.redelivery.may_have_any(run):
@@ -79,10 +79,10 @@ class DeliveryWriter:
         return size
 
     def _pack_alike(self, heads: Heads, tags: range, run: Sequence[Message], pieces: list[bytes]) -> bool:
-        """Pack a run that came by one route; return whether it did.
+        """Pack a run of messages with one route; return whether that was possible.
 
-        The fast twin of `write`'s loop: no bytecode for each message. Small contents are joined here, so that the
-        outbox counts and joins one piece for them all.
+        The fast version of `write`'s loop: no bytecode for each message. Small contents are joined here, so that the
+        outbox counts and joins a single piece.
         """
         count, route = len(run), run[0].route
         if [message.route for message in run].count(route) < count:
@@ -103,7 +103,7 @@ class DeliveryWriter:
     def _pack_some_again(
         self, heads: Heads, queue: Queue, run: Iterable[tuple[int, Message]], pieces: list[bytes]
     ) -> None:
-        """The slow twin of `write`'s loop, for queues where some message has been handed out before."""
+        """Pack a run in the slow version of `write`'s loop, for queues where a message has been delivered before."""
         counts = queue.redelivery.deliveries if queue.rules.shows_delivery_count else {}
         counted: _Counted = None
         for tag, message in run:
@@ -134,7 +134,7 @@ class DeliveryWriter:
     def _count(self, message: Message, failures: int, last: _Counted) -> tuple[tuple[bytes, int], bytes]:
         """Return the properties with the count of failed deliveries, and what they were made of.
 
-        Those of `last` serve again where they are the same. RabbitMQ docs/quorum-queues (poison messages).
+        Those of `last` are used again if they are the same. RabbitMQ docs/quorum-queues (poison messages).
         """
         origin = message.properties, failures
         if last is not None and last[0] == origin:
@@ -147,7 +147,7 @@ class DeliveryWriter:
         return self.content(message, self._count(message, failures, None)[1] if failures else None)
 
     def content(self, message: Message, properties: bytes | None = None) -> list[bytes]:
-        """Return the content frames for this channel, and count what they cost: a single piece has been copied."""
+        """Return the content frames for this channel, and count their cost: a single piece has been copied."""
         pieces = content_pieces(message, self._channel.number, self._channel.frame_max, properties)
         if len(pieces) > 1:
             self._effort.total += len(pieces)

@@ -1,6 +1,6 @@
 """Direct replies: a client that consumes from `amq.rabbitmq.reply-to` gets answers to its requests without a queue.
 
-Owns the reply consumer of one channel and the address that stands for it in requests.
+Owns the reply consumer of one channel and its address, which is used in requests.
 
 RabbitMQ docs/direct-reply-to.
 """
@@ -29,22 +29,22 @@ class DirectReplies:
 
     @property
     def address(self) -> str:
-        """What `amq.rabbitmq.reply-to` becomes in a request. Raises ChannelException without a reply consumer."""
+        """What replaces `amq.rabbitmq.reply-to` in a request. Raises ChannelException without a reply consumer."""
         self.check_consumer()
         return self._address
 
     def check_consumer(self) -> None:
-        """Raises ChannelException: PRECONDITION_FAILED without a reply consumer."""
+        """Check that there is a reply consumer. Raises ChannelException: PRECONDITION_FAILED."""
         if self.tag is None:
             raise ChannelException(ReplyCode.PRECONDITION_FAILED, "fast reply consumer does not exist")
 
     def check_no_consumer(self) -> None:
-        """Raises ChannelException: PRECONDITION_FAILED with a reply consumer."""
+        """Check that there is no reply consumer. Raises ChannelException: PRECONDITION_FAILED."""
         if self.tag is not None:
             raise ChannelException(ReplyCode.PRECONDITION_FAILED, "reply consumer already set")
 
     def begin(self, tag: str, *, no_ack: bool) -> None:
-        """Start the reply consumer. Raises ChannelException where it would have to acknowledge."""
+        """Start the reply consumer. Raises ChannelException if it does not use no-ack."""
         if not no_ack:
             raise ChannelException(ReplyCode.PRECONDITION_FAILED, "reply consumer cannot acknowledge")
         channel = self._channel
@@ -75,9 +75,9 @@ class DirectReplies:
         channel.outbox.extend(pieces, sum(map(len, pieces)))
 
     def _drop(self) -> None:
-        """Drop a reply to a client that does not read: its memory is not others' to fill."""
+        """Drop a reply to a client that does not read, so that it does not fill the broker's memory."""
         if not self.dropped:
             channel = self._channel
             channel.owner.log_channel(
-                channel.number, "direct replies are dropped: the client does not read what it is sent")
+                channel.number, "direct replies are dropped: the client does not read its input")
         self.dropped += 1

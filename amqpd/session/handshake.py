@@ -1,10 +1,10 @@
-"""What is answered to the client's methods on channel 0, from the protocol header to close-ok.
+"""The answers to the client's methods on channel 0, from the protocol header to close-ok.
 
-A method has a place in its phase (`session/phases.py`) or it is an error, which ends a connection that is not open
-without a word of explanation, as on RabbitMQ. `ANSWERS` says what is done about a method before its phase begins.
+A method must be allowed in the current phase (`session/phases.py`). Otherwise it is an error, which ends a connection
+that is not open without a reply, as on RabbitMQ. `ANSWERS` has the action for each method, before its phase begins.
 
-Owns the login and what was said too early. What was agreed goes into the `ConnectionState`. It lets go of nothing in
-the broker: that is `session/closing.py`'s.
+Owns the login and the commands that came before it was answered. Negotiated values go into the `ConnectionState`.
+`session/closing.py` releases everything in the broker.
 
 Spec: §2.2.4, §4.2.2; connection class; RabbitMQ rabbit_reader.
 """
@@ -36,7 +36,7 @@ _CLOSING_METHODS = {kind.index: kind for kind in (Connection.Close, Connection.C
 
 
 class Handshake:
-    """Takes one connection from phase to phase. `login` is what the server has to look at."""
+    """Moves one connection from phase to phase. `login` is the login that the server has to check."""
 
     def __init__(
         self, state: ConnectionState, phases: Phases, signals: SessionSignals[Any], heartbeats: Heartbeats,
@@ -49,7 +49,7 @@ class Handshake:
         self._heartbeats = heartbeats
         self._reader = reader
         self._header = b""
-        self._early: list[Command] = []     # what came while the password was looked at
+        self._early: list[Command] = []     # commands that came while the password was checked
 
     def _send(self, method: Frame) -> None:
         self._state.outbox.write(encode_method(0, method))
@@ -57,7 +57,7 @@ class Handshake:
     # Before the connection is open
 
     def take_header(self, data: bytes) -> bytes:
-        """Take the protocol header, Spec: §4.2.2; return what follows it."""
+        """Take the protocol header, Spec: §4.2.2; return the bytes after it."""
         state = self._state
         self._header += data
         header, rest = self._header[:8], self._header[8:]
@@ -75,7 +75,7 @@ class Handshake:
         return rest
 
     def on_command(self, command: Command) -> None:
-        """Take what the client says while the connection is not open. Raises ConnectionException."""
+        """Take a command before the connection is open. Raises ConnectionException."""
         if self._phases.current is Phase.AUTHENTICATING:
             self._keep_for_later(command)
         elif self._phases.current is Phase.CLOSING:
@@ -86,13 +86,13 @@ class Handshake:
             self.refuse_silently("content during the handshake")
 
     def _keep_for_later(self, command: Command) -> None:
-        """Keep a command: a client need not wait for the answer to its password, but it may not go on for ever."""
+        """Keep a command: a client need not wait for the result of its login, but only few commands are kept."""
         self._early.append(command)
         if len(self._early) > EARLY_COMMANDS:
-            self.refuse_silently("too much was said before the password had been looked at")
+            self.refuse_silently("too many commands before the login was answered")
 
     def _on_handshake(self, command: Method) -> None:
-        """Take a method before the connection is open: the right one, or end without a word, as on RabbitMQ."""
+        """Take a method before the connection is open; end without a reply if it is not allowed, as on RabbitMQ."""
         try:
             method = decode_method(command.payload)
         except ConnectionException as error:
@@ -111,14 +111,14 @@ class Handshake:
         self._phases.begin(kind)
 
     def _on_start_ok(self, method: Connection.StartOk) -> None:
-        """Have the server look at the password: it answers through `logged_in` or `login_failed`."""
+        """Let the server check the password: it calls `logged_in` or `login_failed`."""
         self._state.client_properties = dict(method.client_properties)
         self._state.mechanism = method.mechanism
         self.login = read_response(method.mechanism, method.response)
         self._signals.handshake_advanced()
 
     def logged_in(self, user: User) -> list[Command]:
-        """Go on to tuning, as the password was right; return what the client has said meanwhile."""
+        """Go on to tuning, as the password was right; return the commands that came meanwhile."""
         self.login = None
         if self._phases.current is not Phase.AUTHENTICATING:
             return []
@@ -196,7 +196,7 @@ class Handshake:
     # Closing
 
     def _on_command_while_closing(self, command: Command) -> None:
-        """Hear the peer's close and close-ok alone, whatever is wrong with their arguments."""
+        """Handle only the client's close and close-ok, even with invalid arguments."""
         if isinstance(command, Method) and not command.channel:
             kind = _CLOSING_METHODS.get(int.from_bytes(command.payload[:4], "big"))
             if kind is not None:
@@ -210,7 +210,7 @@ class Handshake:
         self._say_no_more()
 
     def finish(self) -> None:
-        """Hear nothing more; the socket goes once the last bytes are out."""
+        """Ignore further input; the socket is closed after the last output."""
         self._phases.begin(Event.END)
         self._say_no_more()
 
@@ -219,19 +219,19 @@ class Handshake:
         self._state.outbox.note()
 
     def refuse_silently(self, reason: str) -> None:
-        """End without a method, after a pause that slows down whoever guesses. RabbitMQ: rabbit_reader."""
+        """End without a reply, after a delay that slows down guessing. RabbitMQ: rabbit_reader."""
         self._state.log.warning("%s: closing: %s", self._state.name, reason)
         self._phases.begin(Event.END)
-        self.login = None       # nobody waits for an answer any more
+        self.login = None       # the result is no longer needed
         self._phases.linger()
 
     def turn_out(self, reason: str) -> None:
-        """End without a word: the server is about to drop the socket."""
+        """End without a reply: the server is about to close the socket."""
         self._state.log.info("%s: closing: %s", self._state.name, reason)
         self._phases.begin(Event.END)
 
 
-# What is done about each method that has a place in the table of phases.
+# The action for each method in the table of phases.
 ANSWERS: dict[type[Frame], Callable[[Handshake, Any], None]] = {
     Connection.StartOk: Handshake._on_start_ok,
     Connection.TuneOk: Handshake._on_tune_ok,

@@ -1,13 +1,13 @@
-"""What a connection still has to say: bytes in order, some of them held until a batch is on disk.
+"""The output of a connection: bytes in order, some of them held until a batch is on disk.
 
-Owns the outgoing bytes of one connection. A declaration's answer must not go out before the declaration is
-safe; everything said after it waits behind it, so the order a client sees is the order things happened in.
+Owns the outgoing bytes of one connection. The answer to a declaration must not be sent before the declaration is on
+disk; all output after it waits too, so that a client sees everything in the order in which it happened.
 
-Answers are counted apart from deliveries. Deliveries wait until there is room for them, so they are few; answers are as
-many as the client asks for, and it is asked to read them before it goes on.
+Answers are counted separately from deliveries. Deliveries wait for room, so they are limited; answers are limited only
+by what the client asks for, so it must read them before it continues.
 
-Always true between calls: `size` is the bytes in `_free` and in every held part together; held parts wait
-for rising batch numbers.
+Always true between calls: `size` is the bytes in `_free` and in all held parts together; held parts wait for rising
+batch numbers.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ MARK_EVERY = 64 * 1024      # bytes of answers
 
 
 def _nothing() -> None:
-    """Nobody is asked to empty it any more."""
+    """Do nothing: the outbox is no longer used."""
 
 
 class Outbox:
-    """`on_output` is called when the first bytes come in after it was emptied."""
+    """The output of one connection. `on_output` is called with the first bytes after it was emptied."""
 
     def __init__(self, on_output: Callable[[], None]) -> None:
         self.size = 0
         self._answered = self._delivered = 0        # bytes since the connection began
-        self._marked = 0                            # those of answers up to the last mark
-        self._read = 0                              # and up to the last mark that the peer has come to
-        self._marks: deque[tuple[int, int]] = deque()       # bytes in all, and of answers, up to some places
+        self._marked = 0                            # bytes of answers up to the last mark
+        self._read = 0                              # and up to the last mark that the client has read
+        self._marks: deque[tuple[int, int]] = deque()       # bytes in all, and of answers, up to some positions
         self._on_output = on_output
         self._is_noted = False
         self._free: list[bytes] = []
@@ -38,7 +38,7 @@ class Outbox:
         self._last = self._free
 
     def write(self, octets: bytes) -> None:
-        """Say this answer after everything else."""
+        """Append an answer."""
         size = len(octets)
         self.size += size
         self._answered += size
@@ -50,7 +50,7 @@ class Outbox:
             self.note()
 
     def extend(self, pieces: Iterable[bytes], size: int) -> None:
-        """Deliver all these, `size` bytes together."""
+        """Append deliveries, `size` bytes together."""
         self.size += size
         self._delivered += size
         self._last += pieces
@@ -58,14 +58,14 @@ class Outbox:
             self.note()
 
     def note(self) -> None:
-        """Ask to be emptied at the end of the turn."""
+        """Request a flush at the end of the turn."""
         self._is_noted = True
         self._on_output()
 
     def has_unread_answers(self, most: int, unsent: Callable[[], int]) -> bool:
-        """Return whether more than so many bytes of answers are here or with the transport, to about 64 KiB.
+        """Return whether more than so many bytes of answers are here or in the transport, to about 64 KiB.
 
-        `unsent` says how many bytes the transport has. It is only asked where that may make a difference.
+        `unsent` returns the bytes in the transport. It is called only if that may make a difference.
         """
         if self._answered - self._read <= most:
             return False
@@ -76,19 +76,19 @@ class Outbox:
         return min(pending, self._answered - self._read) > most
 
     def clear(self) -> None:
-        """Forget everything: the peer is gone."""
+        """Drop everything: the client is gone."""
         self._free.clear()
         self.forget_held()
         self._marks.clear()
         self._on_output = _nothing
 
     def hold_until(self, batch: int) -> None:
-        """Hold everything said from now on until this batch is on disk."""
+        """Hold all output from now on until this batch is on disk."""
         self._last = []
         self._held.append((batch, self._last))
 
     def on_commit(self, batch: int) -> bool:
-        """Free what waited for this batch or an earlier one; whether there was any."""
+        """Release the output that waited for this batch or an earlier one; return whether there was any."""
         freed = False
         while self._held and self._held[0][0] <= batch:
             self._free += self._held.popleft()[1]
@@ -101,18 +101,18 @@ class Outbox:
         return freed
 
     def forget_held(self) -> None:
-        """The batches will never be on disk: nothing that waits for them is said."""
+        """Drop held output: its batches will never be on disk."""
         self.size = sum(map(len, self._free))
         self._held.clear()
         self._last = self._free
 
     @property
     def awaited_batch(self) -> int:
-        """The batch the newest held part waits for; 0 if nothing is held."""
+        """The batch that the newest held part waits for; 0 if nothing is held."""
         return self._held[-1][0] if self._held else 0
 
     def take(self) -> list[bytes]:
-        """All that may be said now."""
+        """Return everything that may be sent now."""
         self._is_noted = False
         pieces = self._free
         self._free = []

@@ -1,8 +1,7 @@
-"""The phases of a connection, from the protocol header to the end, and what may be said in each: on one screen.
+"""The phases of a connection, from the protocol header to the end, and what is allowed in each: on one screen.
 
-`TRANSITIONS` is the whole machine: nothing else changes the phase, and what has no place in its row cannot happen. What
-is answered to a method before its phase begins is in `session/handshake.py`, what our own close lets go of in
-`session/closing.py`.
+`TRANSITIONS` is the whole state machine: nothing else changes the phase, and anything that is not in its row is not
+allowed. `session/handshake.py` answers methods before their phase begins; `session/closing.py` releases the resources.
 
 Spec: §2.2.4; connection class.
 """
@@ -17,30 +16,30 @@ from pamqp.commands import Connection
 from amqpd.broker.clock import Clock
 
 CLOSE_OK_WAIT_MS = 5_000
-LINGER_MS = 1_000       # how long a peer may read what was said last before the socket goes
+LINGER_MS = 1_000       # how long a client may read the last output before the socket is closed
 
 
 class Phase(Enum):
-    """Where the talk of a connection stands."""
+    """The phase of a connection."""
 
     AWAIT_HEADER = auto()
     AWAIT_START_OK = auto()
-    AUTHENTICATING = auto()     # the server looks at the password; the client is expected to wait
+    AUTHENTICATING = auto()     # the server checks the password; the client is expected to wait
     AWAIT_TUNE_OK = auto()
     AWAIT_OPEN = auto()
     OPEN = auto()
-    CLOSING = auto()            # our close is out; only close and close-ok are heard
+    CLOSING = auto()            # our close is sent; only close and close-ok are handled
     CLOSED = auto()
 
 
 class Event(Enum):
-    """What begins a phase, beside the client's methods."""
+    """An event that begins a phase, besides the client's methods."""
 
-    HEADER = auto()         # the client speaks our protocol
-    LOGGED_IN = auto()      # the server has found the password right,
-    LOGIN_FAILED = auto()   # or wrong, and the client understands a close that says so
+    HEADER = auto()         # the client has our protocol header
+    LOGGED_IN = auto()      # the password was right
+    LOGIN_FAILED = auto()   # the password was wrong, and the client supports a close for that
     CLOSE = auto()          # we close, and wait for close-ok
-    END = auto()            # nothing more is said by either side
+    END = auto()            # nothing more is sent by either side
 
 
 TRANSITIONS: dict[Phase, dict[Event | type[Frame], Phase]] = {
@@ -78,10 +77,10 @@ TRANSITIONS: dict[Phase, dict[Event | type[Frame], Phase]] = {
 
 
 class Phases:
-    """Where one connection stands: `current`. Its socket goes at `drop_at_ms`, unless the next phase has begun.
+    """The current phase of one connection. Its socket is closed at `drop_at_ms`, unless the next phase has begun.
 
-    `is_over` says that what is said last has been written, and `peer_closes` that the peer got close-ok, so that
-    closing the socket is left to it for a while.
+    `is_over` says that the last output has been written, `peer_closes` that the client got close-ok, so that it has a
+    while to close the socket itself.
     """
 
     __slots__ = ("current", "drop_at_ms", "is_over", "peer_closes", "_clock")
@@ -94,7 +93,7 @@ class Phases:
         self._clock = clock
 
     def allows(self, event: Event | type[Frame]) -> bool:
-        """Return whether this has a place in the current phase."""
+        """Return whether this is allowed in the current phase."""
         return event in TRANSITIONS[self.current]
 
     def begin(self, event: Event | type[Frame]) -> None:
@@ -107,13 +106,13 @@ class Phases:
         self._drop_in(wait_ms)
 
     def say_no_more(self, *, peer_closes: bool = False) -> None:
-        """Have the socket go once the last bytes are out, or once the peer closes it."""
+        """Have the socket closed after the last output, or once the client closes it."""
         self.peer_closes = peer_closes
         self.is_over = True
         self.linger()
 
     def linger(self) -> None:
-        """Give the peer a moment to read what was said last, before the socket goes."""
+        """Give the client a moment to read the last output, before the socket is closed."""
         self._drop_in(LINGER_MS)
 
     def _drop_in(self, ms: int) -> None:
@@ -124,6 +123,6 @@ class Phases:
         return self.drop_at_ms is not None and now_ms >= self.drop_at_ms
 
     def excuse(self, gap_ms: int) -> None:
-        """Do not count a time in which the client could not be heard."""
+        """Do not count a gap, in which the client could not be read."""
         if self.drop_at_ms is not None:
             self.drop_at_ms += gap_ms

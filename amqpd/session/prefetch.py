@@ -1,7 +1,7 @@
 """Prefetch: how many deliveries the consumers of a channel may leave unanswered.
 
-There are two limits: one that each new consumer gets for itself, and one that all consumers of the channel share
-(`global`). Consumers that wait for the shared one are served in turn, a share for each queue.
+There are two limits: one for each new consumer, and one that all consumers of the channel share (`global`). Consumers
+that wait for the shared limit are served in turn, a share for each queue.
 
 Spec: basic.qos; RabbitMQ docs/consumer-prefetch.
 """
@@ -14,20 +14,20 @@ from amqpd.session.blocked_consumers import BlockedConsumers
 
 
 class Prefetch:
-    """The limits of one channel; `in_flight` are deliveries to consumers, gets not among them, not answered yet."""
+    """The limits of one channel; `in_flight` counts unanswered deliveries to consumers, without basic.get."""
 
     __slots__ = ("of_consumers", "shared", "in_flight", "_limit", "_blocked")
 
     def __init__(self) -> None:
-        self.of_consumers = 0       # of those that start from now on; 0 is no limit
+        self.of_consumers = 0       # for consumers that start from now on; 0 is no limit
         self.shared = 0
         self.in_flight = 0
-        self._limit = NO_LIMIT      # what `shared` stands for; less while a queue has its turn
-        self._blocked = BlockedConsumers()      # nobody, unless the limit is shared
+        self._limit = NO_LIMIT      # the limit in force; less than `shared` while a queue has its turn
+        self._blocked = BlockedConsumers()      # empty unless the limit is shared
 
     @property
     def credit(self) -> int:
-        """Return how many more deliveries the shared limit allows."""
+        """How many more deliveries the shared limit allows."""
         return self._limit - self.in_flight
 
     def share(self, limit: int) -> None:
@@ -40,17 +40,17 @@ class Prefetch:
         self._blocked.add(consumer)
 
     def forget(self, consumer: Consumer[Queue]) -> None:
-        """Forget a consumer that is gone."""
+        """Forget a consumer that has been cancelled."""
         self._blocked.remove(consumer)
 
     def answered(self, consumer: Consumer[Queue], count: int) -> None:
-        """Count so many deliveries as answered; who had no tag was not a consumer, but a get."""
+        """Count so many deliveries as answered; without a tag they were made by basic.get, and do not count."""
         if consumer.tag:
             consumer.queue.answered(consumer, count)
             self.in_flight -= count
 
     def hand_out(self) -> None:
-        """Hand out what the shared limit allows: each queue that waits for it has its share."""
+        """Deliver what the shared limit allows: each waiting queue has its share."""
         limit = self.shared or NO_LIMIT
 
         def begin_turn(share: int) -> None:
@@ -60,5 +60,5 @@ class Prefetch:
         self._limit = limit
 
     def end(self) -> None:
-        """Limit nothing any more: the channel is going."""
+        """Stop limiting: the channel is ending."""
         self.shared, self._limit = 0, NO_LIMIT

@@ -1,11 +1,11 @@
-"""What a client publishes on one channel: from bytes to messages in queues.
+"""The publishing side of one channel: from encoded publishes to messages in queues.
 
-A run of publishes is resolved group by group (`targets.py`), handed to each queue it reaches as one run, and confirmed
-as one (`channel_confirms.py`). What reaches very many queues is handed over in pieces, and what comes after it on this
-connection waits; so it does while a large body is written to the store, which is done before its message goes to a
+A run of publishes is resolved group by group (`targets.py`), published to each queue as one run, and confirmed as one
+(`channel_confirms.py`). A publish to very many queues is handed over in slices, and later input of the connection
+waits; it also waits while a large body is written to the store, which is done before its message is published to a
 queue.
 
-Always true between calls: a return goes out before its confirm.
+Always true between calls: a return is sent before its confirm.
 
 Spec: basic.publish, basic.return; RabbitMQ docs/direct-reply-to, docs/validated-user-id.
 """
@@ -32,9 +32,9 @@ from amqpd.session.targets import Target, Targets, WalkUnfinished
 from amqpd.session.uncommitted import Uncommitted
 from amqpd.wire.commands import PublishGroup
 
-NAMES_A_STEP = 20       # of queues that are listed; see broker/effort.py
-REWRITTEN, COPIED = 16, 1_024       # bytes of a header table that are read or written, of a body that are copied
-RUN_STEPS = 6           # what handing a run to a queue takes, beyond a step for each message
+NAMES_A_STEP = 20       # queue names that are listed; see broker/effort.py
+REWRITTEN, COPIED = 16, 1_024       # bytes of a header table that are read or written, and of a body that are copied
+RUN_STEPS = 6           # the cost of publishing a run to a queue, besides a step for each message
 
 
 class Publishing:
@@ -47,22 +47,22 @@ class Publishing:
         self._effort = channel.effort
         self._replies = replies
         self._uncommitted = uncommitted
-        self._first_number = 0      # of the messages of the run at hand, which the confirms do not count yet
-        self._hand_over: HandOver | None = None         # of the first publishes that are handed in again
-        self._body: StoredBody | None = None            # of the first publish that is handed in again
-        self._body_content = b""                        # the content that it is the body of
+        self._first_number = 0      # of the current run, which the confirms do not count yet
+        self._hand_over: HandOver | None = None         # of the first publishes that are passed in again
+        self._body: StoredBody | None = None            # of the first publish that is passed in again
+        self._body_content = b""                        # the content with that body
         self._refusal: ChannelException | ConnectionException | None = None
 
     def handlers(self) -> Handlers:
-        """The methods this part of a channel answers."""
+        """Return the methods that this part of a channel handles."""
         return {Confirm.Select: self.on_confirm_select}
 
     # Publishing
 
     def may_begin(self, arguments: bytes) -> bool:
-        """Return whether a publish of which only the method is there would be taken; if not, `refuse` says why.
+        """Return whether a publish would be accepted, by its method alone; if not, `refuse` raises the reason.
 
-        RabbitMQ answers once the content is whole, and so do we; only the content of such a publish is not kept.
+        As RabbitMQ does, the answer waits until the content is complete; but the content is not kept.
         """
         self.targets.refresh()
         try:
@@ -74,16 +74,16 @@ class Publishing:
         return True
 
     def refuse(self) -> None:
-        """Raise what was found wrong with a publish when it began: its content is whole."""
+        """Raise the error found when a publish began: its content is complete."""
         refusal, self._refusal = self._refusal, None
         assert refusal is not None
         raise refusal
 
     def on_publishes(self, groups: list[PublishGroup]) -> list[PublishGroup]:
-        """Take a run of publishes until the slice is spent, and return the rest, to be handed in again.
+        """Take a run of publishes until the slice is used up, and return the rest, to be passed in again.
 
-        If one is refused, those before it have been published. Raises MessageNotLoaded while the first of those that
-        are handed in again are on their way to very many queues, or their bodies to the store.
+        If one is refused, those before it have been published. Raises MessageNotLoaded while the first of the rest are
+        being handed over to very many queues, or their bodies written to the store.
         """
         if self._hand_over is not None:
             groups = self._count_handed_over(self._hand_over, groups)
@@ -135,7 +135,7 @@ class Publishing:
                     if count < len(contents):
                         rest = [(arguments, properties, body_size, contents[count:])]
                         stop = number
-                number += count     # not before: what is refused is not confirmed
+                number += count     # not before: a refused publish is not confirmed
                 if number >= stop:
                     break
         except WalkUnfinished:
@@ -144,7 +144,7 @@ class Publishing:
             broker.next_message_number = number
             effort.total += number - first_number + RUN_STEPS * len(runs)
             self._place(runs, number - first_number, first_number, is_timed)
-            if body is not None:        # it has been written, and is of use now or never
+            if body is not None:        # it has been written, and is used now or never
                 self._end_body()
         return [*rest, *remaining]
 
@@ -154,9 +154,9 @@ class Publishing:
     ) -> int:
         """Add messages to the runs of the queues they reach, however many, or return them to the client.
 
-        Return how many of them have been taken: at least one, and no more than there is room for, in steps; or none,
-        since a hand-over of the first of them has begun, or the body of the first is written to the store.
-        Raises WalkUnfinished where not even their queues could be found.
+        Return how many of them have been taken: at least one, and no more than `room` steps allow; or none, if a
+        hand-over of the first of them has begun, or the body of the first is being written to the store. Raises
+        WalkUnfinished if their queues have not been found yet.
         """
         queues = target.queues
         content = messages[0].content
@@ -193,14 +193,14 @@ class Publishing:
                 note_holders(queues, messages)
         for queue in queues:
             runs.setdefault(queue, []).extend(messages)
-        # One step for each queue, of which `on_publishes` counts one; as many for what goes back to a client at once.
+        # One step for each queue, of which `on_publishes` counts one; also for what is returned to a client.
         self._effort.total += len(messages) * abs(len(queues) - 1)
         return len(messages)
 
     def _has_body(self, message: Message, content: bytes) -> bool:
-        """Return whether the body of this message, published with this content, need not be waited for.
+        """Return whether there is no need to wait for the body of this message, published with this content.
 
-        Where it must be, it is written from now on, or, where this call has a body already, from the next call on.
+        If there is, it is written from now on, or, if this call has a body already, from the next call on.
         """
         if self._body is None:
             self._body, self._body_content = self._channel.broker.journal.write_body(message), content
@@ -216,9 +216,9 @@ class Publishing:
         self._body, self._body_content = None, b""
 
     def _count_handed_over(self, hand_over: HandOver, groups: list[PublishGroup]) -> list[PublishGroup]:
-        """Count what is in all of its queues now as published, and return the other publishes.
+        """Count messages that are in all of their queues now as published, and return the other publishes.
 
-        Raises MessageNotLoaded while it is not.
+        Raises MessageNotLoaded while they are not.
         """
         if not hand_over.is_done:
             raise MessageNotLoaded(hand_over.call)
@@ -234,7 +234,7 @@ class Publishing:
     def _hold(self, target: Target, facts: MessageProperties, queues: list[Queue], messages: list[Message]) -> None:
         """Keep messages in the transaction, with the names of their queues, which are looked up at the commit.
 
-        The default exchange routes to a name whether there is such a queue or not.
+        The default exchange routes to a name even if there is no such queue yet.
         """
         names = [queue.name for queue in queues]
         self._effort.total += len(queues) // NAMES_A_STEP
@@ -244,7 +244,7 @@ class Publishing:
         self._uncommitted.hold_publishes(Held(messages, tuple(names), target.mandatory))
 
     def _place(self, runs: dict[Queue, list[Message]], count: int, first_number: int, is_timed: bool) -> None:
-        """Put the runs into their queues and see to the confirms."""
+        """Publish the runs to their queues and record their confirms."""
         self._channel.owner.published_runs += 1
         confirms, batch = self.confirms, 0
         for queue, run in runs.items():
@@ -257,7 +257,7 @@ class Publishing:
             confirms.published(count, batch, first_number, first_number + count - 1)
 
     def _check(self, facts: MessageProperties) -> None:
-        """Refuse what only a look at the properties can refuse. RabbitMQ's order of checks."""
+        """Refuse what only the properties show. RabbitMQ's order of checks."""
         user = self._channel.user
         if facts.reply_to == REPLY_TO:
             self._replies.check_consumer()
@@ -270,9 +270,9 @@ class Publishing:
             raise ChannelException(ReplyCode.PRECONDITION_FAILED, facts.flaw)
 
     def _rewrite(self, facts: MessageProperties, messages: list[Message], room: int) -> None:
-        """Replace `amq.rabbitmq.reply-to` by the address of the channel, and take the BCC header out.
+        """Replace `amq.rabbitmq.reply-to` by the address of the channel, and remove the BCC header.
 
-        The messages have the same properties. Those that there is no room for, in steps, are taken out of the list.
+        The messages have the same properties. Those beyond `room` steps are removed from the list.
         """
         properties = messages[0].properties
         if facts.reply_to == REPLY_TO:
@@ -293,8 +293,8 @@ class Publishing:
     def _return(self, messages: list[Message], *, is_first: bool) -> None:
         """Return mandatory messages without a route to the client, each before its confirm. Spec: basic.return.
 
-        As on RabbitMQ the publishes before it are confirmed first, where nothing of them waits. `is_first` says that
-        those of its run that are not counted yet, if any, reached no queue.
+        As on RabbitMQ, earlier publishes are confirmed first, if none of them waits. `is_first` says that publishes of
+        the run that are not counted yet, if any, reached no queue.
         """
         confirms = self.confirms
         if not (confirms.is_on and is_first) or confirms.awaits_commit:
@@ -305,14 +305,14 @@ class Publishing:
             send_returns(self._channel, [message])
 
     def on_confirm_select(self, method: Confirm.Select) -> Confirm.SelectOk | None:
-        """Spec: confirm.select, RabbitMQ's extension. A second one changes nothing."""
+        """Turn confirms on. Spec: confirm.select, RabbitMQ's extension. A second one changes nothing."""
         if self._uncommitted.is_active:
             raise ChannelException(ReplyCode.PRECONDITION_FAILED, "cannot switch from tx to confirm mode")
         self.confirms.is_on = True
         return None if method.nowait else Confirm.SelectOk()
 
     def end(self) -> None:
-        """The channel is going: what may be confirmed is, and what is not on disk yet never will be."""
+        """End: confirm what can be confirmed; later confirms are never sent."""
         self.confirms.end()
         self.targets.clear()
         self._hand_over = None

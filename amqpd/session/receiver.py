@@ -1,10 +1,10 @@
-"""Bytes in: cut into commands, which are carried out in order, as far as they need not wait.
+"""Input: bytes are cut into commands, which are carried out in order, unless they have to wait.
 
-While a command waits for the disk, for the next turn, for the end of an alarm or for the client to read, all that came
-after it waits too (`session/deferred_input.py`). What is said while the connection is not open goes to the handshake,
-what belongs to a channel to that channel.
+While a command waits for the disk, for the next turn, for the end of an alarm or for the client to read, all later
+input waits too (`session/deferred_input.py`). Input before the connection is open goes to the handshake, input of a
+channel to that channel.
 
-Always true between calls: after our close only close and close-ok are heard, after the end nothing.
+Always true between calls: after our close only close and close-ok are handled, after the end nothing.
 
 Spec: §4.2, §4.8, §4.7.
 """
@@ -36,11 +36,11 @@ from amqpd.wire.methods import decode_method
 from amqpd.wire.commands import Acks, Command, Frames, Method, Publishes, TooLarge, Unwanted
 from amqpd.wire.reader import Reader
 
-METHOD_STEPS = 25           # what a method that is not on the hot path costs, about; see broker/effort.py
-TOPOLOGY_STEPS = 75         # and what it costs beyond that to look for an exchange or a queue, or to make one
-OCTETS_A_STEP = 4           # of a method: its arguments are read, put in order and compared one by one
-UNREAD_ANSWERS = 4          # times `outgoing_limit`, from which on a client that does not read them is not heard
-FRAME_STEPS = 2             # of effort, for a frame that makes no command
+METHOD_STEPS = 25           # the cost of a method that is not on the hot path, about; see broker/effort.py
+TOPOLOGY_STEPS = 75         # and the additional cost of finding or creating an exchange or a queue
+OCTETS_A_STEP = 4           # of a method: its arguments are decoded, sorted and compared one by one
+UNREAD_ANSWERS = 4          # times `outgoing_limit` of unread answers, from which on a client's input waits
+FRAME_STEPS = 2             # for a frame without a command
 CONTENTS = Publishes, TooLarge, Unwanted
 TOPOLOGY = (b"\x28", b"\x32")     # the classes exchange and queue
 CHANNEL_OPEN = b"\x00\x14\x00\x0a"
@@ -48,7 +48,7 @@ CLOSE_OK_FRAME = b"\x01\x00\x00\x00\x00\x00\x04\x00\x0a\x00\x33\xce"
 
 
 class Receiver:
-    """Carries out what one client says."""
+    """Carries out the input of one client."""
 
     def __init__(
         self, state: ConnectionState, signals: SessionSignals[Any], reader: Reader, deferred: DeferredInput,
@@ -81,7 +81,7 @@ class Receiver:
         return self._reader.direct_room()
 
     def receive_direct(self, size: int, now_ms: int) -> None:
-        """As `receive`, after the socket has written that many bytes into `direct_room`."""
+        """Do as `receive`, after the socket has written that many bytes into `direct_room`."""
         self._heartbeats.heard_ms = self._broker.clock.now_ms = now_ms
         self._traffic.received_octets += size
         self._traffic.received_count += 1
@@ -89,7 +89,7 @@ class Receiver:
         self.carry_out(self._reader.direct_commands(size))
 
     def receive(self, data: bytes | memoryview, now_ms: int) -> None:
-        """Take bytes from the socket. Never raises: what is wrong with them becomes a close."""
+        """Take bytes from the socket. Never raises: an error in them becomes a close."""
         self._heartbeats.heard_ms = self._broker.clock.now_ms = now_ms
         self._traffic.received_octets += len(data)
         self._traffic.received_count += 1
@@ -158,7 +158,7 @@ class Receiver:
             self._closing.fail_internally()
 
     def _on_command(self, command: Command) -> Command | None:
-        """Carry out one command; return what is left of it for the next turn. Raises ConnectionException."""
+        """Carry out one command; return the rest of it for the next turn. Raises ConnectionException."""
         if isinstance(command, Frames):
             self._broker.effort.total += FRAME_STEPS * command.total
             return None
@@ -203,17 +203,17 @@ class Receiver:
 
     @property
     def is_deferred(self) -> bool:
-        """Return whether commands wait for something other than the end of an alarm, so that no more should come."""
+        """Whether commands wait, except for the end of an alarm, so that no more should be read."""
         return self._deferred.reason is not None and not self._blocking.is_blocked
 
     @property
     def waits_for_reader(self) -> bool:
-        """Return whether commands wait until the client has read what it was answered."""
+        """Whether commands wait until the client has read its answers."""
         return self._deferred.reason is Wait.OUTPUT
 
     @property
     def _must_read(self) -> bool:
-        """Return whether the client has to read answers before anything else that it says is carried out."""
+        """Whether the client has to read answers before more of its input is carried out."""
         most = UNREAD_ANSWERS * self._state.settings.outgoing_limit
         return self._phases.current is Phase.OPEN and self._outbox.has_unread_answers(most, self._state.unsent)
 
@@ -231,23 +231,23 @@ class Receiver:
             self._signals.input_drained()
 
     def go_on_if_read(self) -> None:
-        """Go on, if commands wait until the client has read its answers, and it has read enough of them."""
+        """Go on if commands wait until the client has read its answers, and it has read enough of them."""
         if self.waits_for_reader and not self._must_read:
             self.go_on()
 
     def _go_on_in_turn(self) -> None:
-        """Carry out in one of the next turns what waited: very many clients may have waited for the same."""
+        """Carry out waiting commands in one of the next turns, since very many clients may wait for the same."""
         if self._deferred.reason is not None:
             self._signals.input_deferred()
 
 
 def _ids(payload: bytes) -> tuple[int, int]:
-    """Class and method id of a method's payload."""
+    """Return class and method id of a method's payload."""
     return int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:4], "big")
 
 
 def _not_open(command: Command) -> ConnectionException:
-    """The refusal of a command on a number that is no open channel; channel 0 is the connection's own."""
+    """Return the refusal of a command on a number that is not an open channel, or on channel 0."""
     if isinstance(command, Method):
         ids = _ids(command.payload)
     else:

@@ -1,6 +1,6 @@
-"""The address of a channel's direct replies, which stands in its requests instead of `amq.rabbitmq.reply-to`.
+"""The address of a channel's direct replies, which replaces `amq.rabbitmq.reply-to` in its requests.
 
-It looks as on RabbitMQ, for libraries that take it apart: the name of the pseudo-queue, and two parts in base64 with
+It looks as on RabbitMQ, for libraries that parse it: the name of the pseudo-queue, and two parts in base64 with
 padding. The first is a process in Erlang's external form, the second is the secret.
 
 RabbitMQ docs/direct-reply-to; rabbit_direct_reply_to, pid_recomposition.
@@ -19,7 +19,7 @@ _SECRET_OCTETS = 16
 
 
 def new_reply_address(connection: int, channel: int) -> str:
-    """Return an address that nobody can guess, for a channel of the connection with this number."""
+    """Return an address that cannot be guessed, for a channel of the connection with this number."""
     process = b"".join((
         bytes((_VERSION, _NEW_PID, _ATOM)), len(_NODE).to_bytes(2, "big"), _NODE,
         (connection & 0xFFFFFFFF).to_bytes(4, "big"), channel.to_bytes(4, "big"), bytes(4)))

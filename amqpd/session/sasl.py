@@ -1,7 +1,6 @@
-"""Read what a client answers to the question who it is.
+"""Read the client's answer to the authentication request.
 
-Owns the mechanisms that are offered, PLAIN and AMQPLAIN, and the form of their answers. Whether the password is right
-is the server's to find out.
+Owns the mechanisms that are offered, PLAIN and AMQPLAIN, and the form of their answers. The server checks the password.
 
 Spec: connection.start-ok; RFC 4616; RabbitMQ docs/access-control.
 """
@@ -16,11 +15,11 @@ from amqpd.fields import FieldError, decode_table
 
 
 class SaslError(Exception):
-    """The client cannot log in with what it has answered; the text says why, for the log."""
+    """The client cannot log in with its answer; the text is the reason, for the log."""
 
 
 class LoginRequest(msgspec.Struct, frozen=True):
-    """Who wants in. The server looks at the password and answers with `logged_in` or `login_failed`."""
+    """The user and password of a login. The server checks the password and calls `logged_in` or `login_failed`."""
 
     user: str
     password: str

@@ -13,7 +13,7 @@ from amqpd.wire.methods import pack_start
 
 
 class SessionSettings(msgspec.Struct, frozen=True, dict=True):
-    """The limits of every connection. Sizes in bytes; `heartbeat_s` 0 offers none."""
+    """The limits of every connection. Sizes are in bytes; `heartbeat_s` 0 offers no heartbeats."""
 
     server_properties: dict[str, Any]
     heartbeat_s: int = 60
@@ -27,10 +27,10 @@ class SessionSettings(msgspec.Struct, frozen=True, dict=True):
     consumer_timeout_ms: int | None = 1_800_000
     transaction_acts: int = 100_000                 # publishes and answers that one transaction may hold,
     transaction_octets: int = 64 * 1024 * 1024      # and bytes of bodies
-    logged_timeouts: int = 5                        # of channels that are closed together the log tells one by one
-    small_content: int = MESSAGE_COST               # of an unacked message: no larger than what would stand for it
+    logged_timeouts: int = 5                        # channels closed together that are logged one by one
+    small_content: int = MESSAGE_COST               # of an unacked message: smaller ones are not worth a reference
 
     @cached_property
     def start_frame(self) -> bytes:
-        """Return `connection.start`, which is the same for all clients."""
+        """The frame of `connection.start`, which is the same for all clients."""
         return pack_start(self.server_properties, " ".join(MECHANISMS), "en_US")

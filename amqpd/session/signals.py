@@ -1,7 +1,7 @@
-"""What a session tells whoever drives it: the server's loop, or a test's stage.
+"""The signals of a session to its driver: the server's loop, or a test's stage.
 
-The parts of a session tell it through `SessionSignals`, which knows whose they are until the socket is gone. So no part
-refers to the session by itself, and all is freed when it ends.
+The parts of a session send them through `SessionSignals`, which refers to the session until the socket is lost. So no
+part refers to the session itself, and everything is freed when it ends.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Client = TypeVar("Client", bound=Connection)
 
 
 class Signals(Protocol[Told]):
-    """What a session asks of whoever drives it; each only makes a note for the end of the turn.
+    """The driver of a session; each signal only makes a note for the end of the turn.
 
     `alarm` is why nothing may be published now, in the words for `connection.blocked`, or empty.
     """
@@ -26,26 +26,26 @@ class Signals(Protocol[Told]):
     alarm: str
 
     def output_ready(self, session: Told) -> None:
-        """There is something to send."""
+        """Note that there is output."""
 
     def handshake_advanced(self, session: Told) -> None:
-        """The client has taken a step towards its login: if `login` is set, that can be looked at."""
+        """Note a step of the handshake: if `login` is set, it can be checked."""
 
     def commit_awaited(self, session: Told) -> None:
-        """Something waits for a batch to be on disk."""
+        """Note that output waits for a batch to be on disk."""
 
     def input_deferred(self, session: Told) -> None:
-        """The client has had its share of this turn: call `go_on` in the next one."""
+        """Note that the client has had its share of this turn: call `go_on` in the next one."""
 
     def command_unfinished(self, session: Told) -> None:
-        """A command goes on in the next turn in which jobs are worked on: call `go_on` then."""
+        """Note that a command must continue when jobs have their next turn: call `go_on` then."""
 
     def input_drained(self, session: Told) -> None:
-        """What waited has been carried out: the client may be read again."""
+        """Note that deferred input has been carried out: the client may be read again."""
 
 
 class SessionSignals(Generic[Client]):
-    """The signals of one session, to its `driver`. After `end` there is nobody left to be told."""
+    """The signals of one session, to its `driver`. After `end` nothing is sent."""
 
     __slots__ = ("driver", "output_ready", "_session")
 
@@ -56,7 +56,7 @@ class SessionSignals(Generic[Client]):
         self.output_ready: Callable[[], None] = partial(driver.output_ready, session)
 
     def end(self) -> None:
-        """Forget the session: its socket is gone."""
+        """Drop the reference to the session: its socket is lost."""
         self._session = None
         self.output_ready = nothing
 

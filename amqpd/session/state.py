@@ -1,8 +1,8 @@
-"""What the parts of a session share: who the client is, what was agreed, the outbox, and whether all of it ends.
+"""The state that the parts of a session share: identity, negotiated values, the outbox, and whether it is ending.
 
-Every part may read it. Each value that changes is changed by one part alone: what was agreed by the handshake, the end
-by `session/closing.py`, the transport's word by the server. To its channels this is the `owner`, and to the broker the
-owner of exclusive queues.
+Every part may read it. Each value is changed by one part alone: negotiated values by the handshake, the end by
+`session/closing.py`, the state of the transport by the server. To its channels this is the `owner`, and to the broker
+the owner of exclusive queues.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from amqpd.session.signals import SessionSignals
 log = logging.getLogger("amqpd.connection")
 
 FRAME_MAX_BEFORE_TUNING = 4_096
-UNREAD_REPLIES = 8          # times `outgoing_limit` of anything unread, from which on direct replies are dropped
+UNREAD_REPLIES = 8          # times `outgoing_limit` of unread output, from which on direct replies are dropped
 
 
 class ConnectionState:
@@ -50,38 +50,38 @@ class ConnectionState:
         self.looks = Looks()
         self.memory = Memory(broker.memory)
         self.published_runs = 0
-        # What was agreed
+        # Negotiated
         self.mechanism = ""
         self.client_properties: dict[str, Any] = {}
         self.user: User | None = None
         self.vhost: Vhost | None = None
         self.frame_max = FRAME_MAX_BEFORE_TUNING
         self.channel_max = settings.channel_max
-        # The transport's word
+        # The transport
         self.is_writable = True                 # False while its buffer is full
         self.unsent: Callable[[], int] = int    # bytes it could not send yet
         # The end
         self.has_ended = False
-        self.has_failed = False                 # by an error of ours
-        self.forced = ""                        # why it is closed by force before it says anything more
-        self.departures: list[Departure] = []   # of this connection, or channels, that may not be over
+        self.has_failed = False                 # by an internal error
+        self.forced = ""                        # why it is closed by force before any more output
+        self.departures: list[Departure] = []   # of this connection, or its channels, that may not be done
         self.when_failed: Callable[[], None] = nothing
         self._signals = signals
 
-    # What was agreed
+    # Negotiated
 
     @property
     def user_name(self) -> str:
-        """Return who logged in."""
+        """The user that logged in."""
         return self.user.name if self.user else ""
 
     @property
     def vhost_name(self) -> str:
-        """Return which vhost was opened."""
+        """The vhost that was opened."""
         return self.vhost.name if self.vhost else ""
 
     def client_can(self, capability: str) -> bool:
-        """Return whether the client declared this capability; anything but a true boolean means no."""
+        """Return whether the client declared this capability; any value but a true boolean means no."""
         capabilities = self.client_properties.get("capabilities")
         return isinstance(capabilities, dict) and capabilities.get(capability) is True
 
@@ -96,13 +96,13 @@ class ConnectionState:
 
     @property
     def takes_replies(self) -> bool:
-        """Return whether direct replies can still be sent to this client, which does not ask for each."""
+        """Whether direct replies can still be sent to this client, which does not limit their number."""
         return self.outbox.size + self.unsent() <= UNREAD_REPLIES * self.settings.outgoing_limit
 
     # Commits
 
     def hold_output_until(self, batch: int) -> None:
-        """Hold what is said from now on until this batch is on disk; 0 holds nothing."""
+        """Hold all output from now on until this batch is on disk; 0 holds nothing."""
         if batch > self.outbox.awaited_batch:
             self.outbox.hold_until(batch)
             self._signals.commit_awaited()
@@ -111,11 +111,11 @@ class ConnectionState:
 
     @property
     def is_ending(self) -> bool:
-        """Return whether nothing is delivered any more, though there may be consumers that have not been stopped."""
+        """Whether nothing is delivered any more, even if some consumers have not been stopped."""
         return self.has_ended or bool(self.forced)
 
     def departs(self, departure: Departure) -> None:
-        """Have the answer to a close wait for this, which has begun."""
+        """Let the answer to a close wait for this departure, which has begun."""
         self.departures = [one for one in (*self.departures, departure) if one.has_work]
 
     def fail_soon(self) -> None:
@@ -125,14 +125,14 @@ class ConnectionState:
             Later(self.broker.worklist, self.when_failed).ask()
 
     def end(self) -> None:
-        """Ask nobody any more: the socket is gone."""
+        """Stop calling the server: the socket is lost."""
         self.unsent = int
         self.when_failed = nothing
 
     # The log
 
     def log_channel(self, number: int, text: str) -> None:
-        """Log this of a channel."""
+        """Log a text about a channel."""
         self.log.warning("%s: channel %d: %s", self.name, number, text)
 
     def log_unacked_limit(self, number: int, consumer: Consumer[Queue]) -> None:

@@ -1,4 +1,4 @@
-"""What a connection tells of itself: what it has read and written, and all that is listed of it.
+"""The statistics of a connection: what it has read and written, and everything that is listed of it.
 
 RabbitMQ docs/management (connections).
 """
@@ -14,7 +14,7 @@ from amqpd.session.state import ConnectionState
 
 
 class Traffic:
-    """Bytes of one connection, and how many reads and writes they took. The server counts what it sends."""
+    """Bytes of one connection, and the number of reads and writes. The server counts what it sends."""
 
     __slots__ = ("received_octets", "received_count", "sent_octets", "sent_count")
 
@@ -24,7 +24,7 @@ class Traffic:
 
 
 class Statistics:
-    """Describes one connection."""
+    """The statistics of one connection."""
 
     __slots__ = (
         "_state", "_phases", "_heartbeats", "_channels", "_blocking", "_traffic", "_connected_at_ms")
@@ -42,7 +42,7 @@ class Statistics:
         self._connected_at_ms = state.broker.clock.to_wall(now_ms)
 
     def connection(self) -> ConnectionStatistics:
-        """Return name, peer, what was agreed, and counts."""
+        """Return name, client address, negotiated values, and counts."""
         state, traffic = self._state, self._traffic
         peer, _, host = state.name.partition(" -> ")
         return ConnectionStatistics(

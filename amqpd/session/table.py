@@ -1,4 +1,4 @@
-"""The table of a channel: which function answers which method."""
+"""The type of the table of a channel: the function that handles each method."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from typing import Any
 
 from pamqp.base import Frame
 
-# A handler answers with the method to send back, or None where nothing is due or it has spoken for itself.
+# A handler returns the method to send back, or None if there is none or it has been sent.
 Handlers = dict[type[Frame], Callable[[Any], Frame | bytes | None]]

@@ -1,10 +1,10 @@
-"""Where publishes of one channel go, remembered by the bytes that said so.
+"""The targets of publishes of one channel, cached by the encoded arguments.
 
-A target is remembered by the bytes of the publish's arguments, and facts by the bytes of the properties: publishers
-repeat themselves, and permission, exchange, routing and decoding are then one look-up. Any change of topology or
-permissions in the vhost empties the targets.
+A target is cached by the bytes of the publish's arguments, and the message properties by their bytes: publishers repeat
+themselves, and permission, exchange, routing and decoding are then one look-up. Any change of topology or permissions
+in the vhost clears the targets.
 
-Always true between calls: what is remembered holds for the vhost's present version, once `refresh` was called.
+Always true between calls: cached targets are valid for the vhost's current version, once `refresh` was called.
 
 Spec: basic.publish; RabbitMQ docs/access-control, docs/sender-selected.
 """
@@ -27,20 +27,20 @@ from amqpd.session.channel_state import ChannelState
 from amqpd.session.uncommitted import Uncommitted
 from amqpd.wire.publish import PublishArguments, read_publish
 
-# What a target and facts take in memory, about, besides their bytes, and each name among them.
+# The memory of a target and of message properties, about, besides their bytes, and of each name among them.
 TARGET_OCTETS, FACTS_OCTETS, NAME_OCTETS = 800, 400, 64
-# What finding a target costs without the walk, and reading facts, in steps of broker/effort.py.
+# The cost of finding a target without the walk, and of reading properties, in steps of broker/effort.py.
 RESOLVE_STEPS, READ_STEPS, OCTETS_A_STEP = 4, 2, 32
-WIDE_HEADERS = 1_024    # bytes of a header table, from which on it is remembered where they lead
+WIDE_HEADERS = 1_024    # bytes of a header table, from which on its route is cached
 DECODED = 10            # bytes of a header table that are decoded in a step
 
 
 class WalkUnfinished(Exception):
-    """The slice is spent before it is known where a publish goes."""
+    """The slice is used up before it is known where a publish goes."""
 
 
 class Target(NamedTuple):
-    """Where a publish with these arguments goes."""
+    """The destinations of publishes with these arguments."""
 
     route: Route
     exchange: Exchange
@@ -50,27 +50,27 @@ class Target(NamedTuple):
     replies_to: ReplySubscriber | None      # a direct reply, not a queue
 
 
-# What is remembered of a target: its route, its queue where it is but one, and the rest.
+# The cached parts of a target: its route, its queue if there is exactly one, and the rest.
 Resolved = tuple[Route, "Queue | None", Target]
 
 
 class Targets:
-    """What one channel has found out. `by_arguments` and `by_properties` are looked into by who publishes."""
+    """The caches of one channel. The publishing part looks into `by_arguments` and `by_properties` itself."""
 
     def __init__(self, channel: ChannelState, uncommitted: Uncommitted) -> None:
         memory = channel.owner.memory
         self.by_arguments: Remembered[bytes, Resolved] = Remembered(memory)
-        # with whether they ask for more than a queue
+        # with whether they need more than a queue
         self.by_properties: Remembered[bytes, tuple[MessageProperties, bool]] = Remembered(memory)
         self._channel = channel
         self._uncommitted = uncommitted
         self._version = -1
         # by the bytes of exchange and key, and of wide headers
         self._matched: Remembered[tuple[bytes, bytes], list[Queue]] = Remembered(memory)
-        self._cut_off: dict[Hashable, Walk] = {}        # walks that a slice was too short for; see `_finish`
+        self._cut_off: dict[Hashable, Walk] = {}        # walks for which a slice was too short; see `_finish`
 
     def refresh(self) -> None:
-        """Forget the targets if topology or permissions have changed."""
+        """Clear the targets if topology or permissions have changed."""
         version = self._channel.vhost.routing.version
         if self._version != version:
             self.by_arguments.clear()
@@ -78,7 +78,7 @@ class Targets:
             self._version = version
 
     def clear(self) -> None:
-        """Forget everything: the channel is going."""
+        """Clear all caches: the channel is ending."""
         self.by_arguments.clear()
         self.by_properties.clear()
         self._matched.clear()
@@ -105,7 +105,7 @@ class Targets:
         return asked, exchange
 
     def resolve(self, arguments: bytes) -> Resolved:
-        """Find out where such a publish goes, and whether it may. Raises as `authorize` does, and WalkUnfinished."""
+        """Find the target of such a publish, and check permissions. Raises as `authorize` does, and WalkUnfinished."""
         channel = self._channel
         vhost = channel.vhost
         asked, exchange = self.authorize(arguments)
@@ -121,14 +121,14 @@ class Targets:
         only_queue = queues[0] if is_plain else None
         known = (route, only_queue, target)
         channel.effort.total += RESOLVE_STEPS
-        if is_lasting:      # else bindings have changed on the way: the target holds for this publish only
+        if is_lasting:      # else bindings have changed on the way: the target is valid for this publish only
             self.by_arguments.keep(arguments, known, TARGET_OCTETS + 4 * len(arguments) + 8 * len(queues))
         return known
 
     # By properties
 
     def read(self, properties: bytes) -> tuple[MessageProperties, bool]:
-        """Read what the broker needs of the properties; whether they ask for more than a queue."""
+        """Read the properties that the broker needs; return also whether they need more than a queue."""
         facts = read_properties(properties)
         self._channel.effort.total += READ_STEPS + len(properties) // OCTETS_A_STEP
         known = facts, facts.is_special
@@ -137,7 +137,7 @@ class Targets:
         return known
 
     def queues_by_content(self, target: Target, facts: MessageProperties) -> list[Queue]:
-        """Return the queues of publishes whose headers, or CC and BCC, have a say in it. Raises WalkUnfinished."""
+        """Return the queues of publishes that are routed by headers, or by CC and BCC. Raises WalkUnfinished."""
         if target.replies_to is not None:
             return []
         if not target.by_headers and not facts.extra_keys:
@@ -159,9 +159,9 @@ class Targets:
         return fields.decode_table(headers)
 
     def _finish(self, asked: Hashable, begin: Callable[[], Walk]) -> Walk:
-        """Return a walk that is done: of what is asked, or the one of it that the end of a slice has cut off.
+        """Return a finished walk: a new one, or the one that was interrupted at the end of a slice.
 
-        Raises WalkUnfinished where this slice ends too early as well.
+        Raises WalkUnfinished if this slice is too short as well.
         """
         walk = self._cut_off.pop(asked, None) or begin()
         if not walk.step(self._channel.effort):

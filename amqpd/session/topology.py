@@ -1,7 +1,7 @@
 """Exchanges, queues and bindings as one channel declares, binds and deletes them.
 
-Notes which queue this channel declared last. The rules are the vhost's; here is only what belongs to
-the talk: passive and nowait, default names, and the answer.
+Remembers which queue this channel declared last. The vhost has the rules; here are only the details of the protocol:
+passive and nowait, default names, and the answers.
 
 Spec: exchange class, queue class; RabbitMQ docs/queues, docs/e2e.
 """
@@ -27,11 +27,11 @@ class Topology:
 
     def __init__(self, channel: ChannelState) -> None:
         self._channel = channel
-        self._purge: Purge | None = None      # one that is under way
-        self._deleted: int | None = None      # messages of the queue that has been deleted and still leaves
+        self._purge: Purge | None = None      # one in progress
+        self._deleted: int | None = None      # messages of the deleted queue whose bindings are being removed
 
     def handlers(self) -> Handlers:
-        """The methods this part of a channel answers."""
+        """Return the methods that this part of a channel handles."""
         return {
             Exchange.Declare: self.on_exchange_declare,
             Exchange.Delete: self.on_exchange_delete,
@@ -47,7 +47,7 @@ class Topology:
     # Exchanges
 
     def on_exchange_declare(self, method: Exchange.Declare) -> Exchange.DeclareOk | None:
-        """Spec: exchange.declare."""
+        """Declare an exchange. Spec: exchange.declare."""
         vhost = self._channel.vhost
         name = without_line_breaks(method.exchange)
         if method.passive:
@@ -59,25 +59,25 @@ class Topology:
         return None if method.nowait else Exchange.DeclareOk()
 
     def on_exchange_delete(self, method: Exchange.Delete) -> Exchange.DeleteOk | None:
-        """Spec: exchange.delete."""
+        """Delete an exchange. Spec: exchange.delete."""
         name = without_line_breaks(method.exchange)
         self._channel.vhost.delete_exchange(self._channel.user, name, if_unused=method.if_unused)
         return None if method.nowait else Exchange.DeleteOk()
 
     def on_exchange_bind(self, method: Exchange.Bind) -> Exchange.BindOk | None:
-        """RabbitMQ docs/e2e."""
+        """Bind an exchange to an exchange. RabbitMQ docs/e2e."""
         self._bind("exchange", method.destination, method)
         return None if method.nowait else Exchange.BindOk()
 
     def on_exchange_unbind(self, method: Exchange.Unbind) -> Exchange.UnbindOk | None:
-        """RabbitMQ docs/e2e."""
+        """Unbind an exchange from an exchange. RabbitMQ docs/e2e."""
         self._unbind("exchange", method.destination, method)
         return None if method.nowait else Exchange.UnbindOk()
 
     # Queues
 
     def on_queue_declare(self, method: Queue.Declare) -> bytes | None:
-        """Spec: queue.declare. The answer counts ready messages and all consumers."""
+        """Declare a queue; the answer counts ready messages and all consumers. Spec: queue.declare."""
         name = without_line_breaks(method.queue)
         if name.startswith(REPLY_TO):
             messages, consumers = 0, self._reply_consumers(name)
@@ -95,7 +95,7 @@ class Topology:
         return None if method.nowait else pack_declare_ok(self._channel.number, name, messages, consumers)
 
     def _reply_consumers(self, name: str) -> int:
-        """How many wait behind a direct reply-to name. Raises ChannelException where nobody does any more."""
+        """Return the number of consumers of a direct reply-to name. Raises ChannelException if there is none."""
         if name == REPLY_TO:
             return 1
         if name not in self._channel.vhost.reply_subscribers:
@@ -104,7 +104,7 @@ class Topology:
         return 1
 
     def on_queue_delete(self, method: Queue.Delete) -> Queue.DeleteOk | None:
-        """Spec: queue.delete. Says how many ready messages went with it. Raises MessageNotLoaded while it leaves."""
+        """Delete a queue; the answer counts ready messages. Raises MessageNotLoaded until then. Spec: queue.delete."""
         channel = self._channel
         name = without_line_breaks(self._channel.queue_name(method.queue))
         count = self._deleted
@@ -118,9 +118,9 @@ class Topology:
         return None if method.nowait else Queue.DeleteOk(count)
 
     def on_queue_purge(self, method: Queue.Purge) -> Queue.PurgeOk | None:
-        """Purge a queue, and answer when the last message has gone. Spec: queue.purge.
+        """Purge a queue, and answer when it is done. Spec: queue.purge.
 
-        Raises MessageNotLoaded while that takes; then the method is to be carried out again.
+        Raises MessageNotLoaded until then; the method must be carried out again.
         """
         channel = self._channel
         purge = self._purge or channel.vhost.purge_queue(
@@ -132,12 +132,12 @@ class Topology:
         return None if method.nowait else Queue.PurgeOk(purge.count)
 
     def on_queue_bind(self, method: Queue.Bind) -> Queue.BindOk | None:
-        """Spec: queue.bind. With neither queue nor key, the key is the name of the queue declared last."""
+        """Bind a queue; without queue and key, the key is the name of the queue declared last. Spec: queue.bind."""
         self._bind("queue", self._channel.queue_name(method.queue), method, default_key=not method.queue)
         return None if method.nowait else Queue.BindOk()
 
     def on_queue_unbind(self, method: Queue.Unbind) -> Queue.UnbindOk:
-        """Spec: queue.unbind."""
+        """Unbind a queue. Spec: queue.unbind."""
         self._unbind("queue", self._channel.queue_name(method.queue), method, default_key=not method.queue)
         return Queue.UnbindOk()
 
@@ -159,5 +159,5 @@ class Topology:
 
 
 def without_line_breaks(name: str) -> str:
-    """A name as RabbitMQ keeps it: carriage returns and line feeds are taken out."""
+    """Return a name as RabbitMQ keeps it: without carriage returns and line feeds."""
     return name.replace("\r", "").replace("\n", "")

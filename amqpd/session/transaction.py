@@ -1,7 +1,7 @@
 """A channel's transaction: tx.select, tx.commit and tx.rollback.
 
-What is held until then is in `session/uncommitted.py`. Routing and every check that can fail happened when the publish
-came, so a commit cannot fail half way; how it is carried out is in `session/commit.py`.
+`session/uncommitted.py` holds publishes and answers until then. Routing and every check that can fail happen when the
+publish arrives, so a commit cannot fail half way; `session/commit.py` carries it out.
 
 Spec: tx class; RabbitMQ docs/semantics.
 """
@@ -27,12 +27,12 @@ from amqpd.session.table import Handlers
 from amqpd.session.targets import Targets
 from amqpd.session.uncommitted import Uncommitted
 
-AT_ONCE = 2_000                         # acts, beyond which a commit goes on in later turns
+AT_ONCE = 2_000                         # acts, beyond which a commit continues in later turns
 RETURN_STEPS, RETURNED_OCTETS_A_STEP = 5, 1024          # see broker/effort.py
 
 
 class Transaction:
-    """The transaction of one channel. One that has confirms cannot begin it."""
+    """The transaction of one channel. A channel with confirms cannot begin one."""
 
     def __init__(
         self, channel: ChannelState, uncommitted: Uncommitted, confirms: ChannelConfirms, targets: Targets,
@@ -45,24 +45,24 @@ class Transaction:
         self._consuming = consuming
 
     def handlers(self) -> Handlers:
-        """The methods this part of a channel answers."""
+        """Return the methods that this part of a channel handles."""
         return {Tx.Select: self.on_select, Tx.Commit: self.on_commit, Tx.Rollback: self.on_rollback}
 
     def on_select(self, method: Tx.Select) -> Tx.SelectOk:
-        """From now on publishes and answers wait for a commit. A second one changes nothing."""
+        """Begin to hold publishes and answers for a commit. A second tx.select changes nothing."""
         if self._confirms.is_on:
             raise ChannelException(ReplyCode.PRECONDITION_FAILED, "cannot switch from confirm to tx mode")
         self._uncommitted.is_active = True
-        self._targets.by_arguments.clear()      # the publishes of a transaction are looked at one by one
+        self._targets.by_arguments.clear()      # the publishes of a transaction are checked one by one
         return Tx.SelectOk()
 
     # The commit
 
     def on_commit(self, method: Tx.Commit) -> Tx.CommitOk:
-        """Publish first, then answer, all in one batch; commit-ok goes out once that batch is on disk.
+        """Publish first, then answer, all in one batch; commit-ok is sent once that batch is on disk.
 
-        Raises MessageNotLoaded while that takes, and Unfinished while there is more to return: then it is to be carried
-        out again.
+        Raises MessageNotLoaded until then, and Unfinished while there is more to return: the method must be carried out
+        again.
         """
         self._check_active()
         uncommitted = self._uncommitted
@@ -81,7 +81,7 @@ class Transaction:
         return Tx.CommitOk()
 
     def _begin_commit(self) -> Commit:
-        """Carry out what is held, or begin to. Raises MessageNotLoaded where another long commit is under way."""
+        """Carry out what is held, or begin to. Raises MessageNotLoaded during another long commit."""
         broker, uncommitted = self._channel.broker, self._uncommitted
         hold = broker.journal.hold if uncommitted.acts > AT_ONCE else None
         if hold is not None and not hold.begin():
@@ -114,7 +114,7 @@ class Transaction:
     # The rollback
 
     def on_rollback(self, method: Tx.Rollback) -> Tx.RollbackOk:
-        """Forget the publishes; the answered deliveries are unacked again. Raises Unfinished while that takes."""
+        """Drop the publishes; answered deliveries become unacked again. Raises Unfinished until that is done."""
         self._check_active()
         uncommitted = self._uncommitted
         rollback = uncommitted.rollback = uncommitted.rollback or self._roll_back()
@@ -125,7 +125,7 @@ class Transaction:
         return Tx.RollbackOk()
 
     def _roll_back(self) -> Iterator[None]:
-        """Undo all that is held, in pieces."""
+        """Undo everything that is held, in slices."""
         uncommitted = self._uncommitted
         uncommitted.discard_publishes()
         if uncommitted.answers:

@@ -1,7 +1,7 @@
 """The deliveries of one channel that are not answered yet, by delivery tag.
 
-Owns the tags. What an answer is about is taken out here, in pieces where it is about very many, and what a rollback
-undoes comes back here. What then becomes of the messages is `session/answers.py`'s matter.
+Owns the tags. The deliveries of an answer are taken out here, in slices if there are very many; a rollback puts them
+back. `session/answers.py` acks, rejects or requeues the messages.
 
 Always true between calls: tags rise from 1; each tag in `by_tag` names one message and the consumer it was given to;
 `by_tag` is in the order of its tags.
@@ -27,7 +27,7 @@ ANSWERS_AT_ONCE = 2_000         # deliveries that are answered in one turn
 class UnackedDeliveries:
     """The unacked deliveries of one channel; `next_tag` is the tag of its next delivery.
 
-    Contents of up to `small_content` bytes are not worth being released.
+    Contents of up to `small_content` bytes are not worth releasing.
     """
 
     def __init__(self, effort: Effort, small_content: int) -> None:
@@ -35,20 +35,20 @@ class UnackedDeliveries:
         self.next_tag = 1
         self._effort = effort
         self._small_content = small_content
-        self._coming_back: dict[int, Unacked] = {}      # what a rollback under way makes unacked again
+        self._coming_back: dict[int, Unacked] = {}      # deliveries that the current rollback makes unacked again
         self._until = 0             # the last tag of an answer that is not finished, or 0
-        # Contents of tags below the first have been released; those below the second are with the next call.
+        # Contents of tags below the first have been released; those below the second will be with the next call.
         self._release_from, self._release_end = 0, 1
 
     # Answers
 
     @property
     def is_answer_unfinished(self) -> bool:
-        """Return whether the last answer is about more deliveries, and has to be taken again."""
+        """Whether the last answer covers more deliveries, and has to be taken again."""
         return bool(self._until)
 
     def take(self, tag: int) -> dict[int, Unacked]:
-        """Take one delivery out. Raises ChannelException where no such tag is outstanding."""
+        """Take one delivery out. Raises ChannelException if no such tag is outstanding."""
         if tag not in self.by_tag:
             raise unknown_tag(tag)
         return {tag: self.by_tag.pop(tag)}
@@ -56,8 +56,8 @@ class UnackedDeliveries:
     def take_piece(self, tag: int) -> dict[int, Unacked]:
         """Take deliveries up to this tag, or all with tag 0, but no more than a turn allows.
 
-        While `is_answer_unfinished` there are more of them: the same answer is to be taken again. What is delivered
-        meanwhile is not among them. Raises ChannelException where no such tag is outstanding. Spec: basic.ack.
+        While `is_answer_unfinished`, there are more: the same answer must be taken again. Deliveries made meanwhile are
+        not included. Raises ChannelException if no such tag is outstanding. Spec: basic.ack.
         """
         by_tag = self.by_tag
         if not self._until:
@@ -72,9 +72,9 @@ class UnackedDeliveries:
         return taken
 
     def put_back(self, answers: list[Answered]) -> Iterator[None]:
-        """Undo these takes, in pieces, and empty the list: the deliveries are unacked again, in the order of the tags.
+        """Undo these answers, in slices, and empty the list: the deliveries are unacked again, in order of tags.
 
-        They are not until the end; what is delivered meanwhile is, and comes after them.
+        They become unacked at the end; deliveries made meanwhile come after them.
         """
         if not answers:
             return
@@ -105,35 +105,35 @@ class UnackedDeliveries:
                 yield
         in_order.update(self.by_tag)
         self.by_tag, self._coming_back = in_order, {}
-        self._release_from = 0      # the contents of what came back may be in memory
+        self._release_from = 0      # contents of deliveries that were put back may be in memory
 
     def let_go(self) -> list[dict[int, Unacked]]:
-        """Return all deliveries and forget them: the channel is going."""
+        """Return all deliveries and forget them: the channel is ending."""
         everything = [self._coming_back, self.by_tag]
         self.by_tag, self._coming_back = {}, {}
         return everything
 
     @property
     def deliveries(self) -> list[Unacked]:
-        """Return all deliveries, in no order: those that a rollback under way brings back are among them."""
+        """All deliveries, in any order, including those that the current rollback makes unacked again."""
         return [*self.by_tag.values(), *self._coming_back.values()]
 
     @property
     def count(self) -> int:
-        """Return how many these are."""
+        """The number of these deliveries."""
         return len(self.by_tag) + len(self._coming_back)
 
     # Contents
 
     @property
     def has_contents(self) -> bool:
-        """Return whether there are contents that the next calls of `release_contents` may release."""
+        """Whether there are contents that the next calls of `release_contents` may release."""
         return next(reversed(self.by_tag), -1) >= self._release_from
 
     def release_contents(self, is_ending: Callable[[], bool]) -> Iterator[None]:
-        """Release, in pieces, contents of what was unacked at the last call already and is on disk.
+        """Release, in slices, contents of messages that were unacked at the last call already and are on disk.
 
-        What is not committed yet is left for the next call. See broker/unacked_contents.py.
+        Messages that are not committed yet are left for the next call. See broker/unacked_contents.py.
         """
         end, self._release_end = self._release_end, self.next_tag
         tag = max(self._release_from, next(iter(self.by_tag), end))

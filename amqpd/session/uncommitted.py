@@ -1,8 +1,8 @@
-"""What the transaction of one channel holds until its commit: publishes, and answers to deliveries.
+"""The publishes and answers that a transaction of one channel holds until its commit.
 
-Owns these, and the commit or rollback that is under way. Who publishes or answers on the channel hands them in here;
-`session/transaction.py` takes them out again. Queues are held by name and looked up at the commit, as on RabbitMQ: one
-may have come, gone, or been declared anew.
+Owns these, and the current commit or rollback. The publishing and answering parts of the channel add to them;
+`session/transaction.py` takes them out. Queues are held by name and looked up at the commit, as on RabbitMQ: a queue
+may have been declared, deleted, or declared again.
 
 Always true between calls: no more is held than one transaction may hold.
 
@@ -22,22 +22,22 @@ from amqpd.session.settings import SessionSettings
 
 
 class Uncommitted:
-    """What one channel holds. `is_active` from tx.select on; `acts` are the publishes, for each queue, and answers."""
+    """The transaction of one channel. `is_active` after tx.select; `acts` counts publishes to queues, and answers."""
 
     def __init__(self, settings: SessionSettings, worklist: Worklist) -> None:
         self.is_active = False
-        self.commit: Commit | None = None       # one that is under way
+        self.commit: Commit | None = None       # the current one
         self.rollback: Iterator[None] | None = None
         self._settings = settings
         self._worklist = worklist
         self.forget()
 
     def forget(self) -> None:
-        """Hold nothing any more."""
+        """Drop everything."""
         self.publishes: list[Held] = []
         self.answers: list[Answered] = []
         self.acts = self._octets = 0
-        self._released = 0      # answers whose messages on disk have released their contents
+        self._released = 0      # answers whose contents have been released
 
     # In
 
@@ -74,7 +74,7 @@ class Uncommitted:
             Discard(self._worklist, [held.messages for held in publishes])
 
     def end(self) -> list[dict[int, Unacked]]:
-        """Forget what is held, since the channel is going, and return the answered deliveries."""
+        """Drop everything, since the channel is ending, and return the answered deliveries."""
         answers = [answered for answered, _ in self.answers]
         self.discard_publishes()
         self.forget()
@@ -85,23 +85,23 @@ class Uncommitted:
 
     @property
     def message_count(self) -> int:
-        """Return how many messages wait for the commit."""
+        """The number of messages that wait for the commit."""
         return sum([len(held.messages) for held in self.publishes])
 
     @property
     def holds_answers(self) -> bool:
-        """Return whether any delivery is answered, but not yet for good."""
+        """Whether a delivery is answered, but not settled."""
         return bool(self.answers) or self.rollback is not None
 
     @property
     def answered(self) -> list[Unacked]:
-        """Return the deliveries that are answered, but not yet for good."""
+        """The deliveries that are answered, but not settled."""
         under_way = self.commit.owed if self.commit is not None else ()
         return [*under_way, *chain.from_iterable([answered.values() for answered, _ in self.answers])]
 
     @property
     def answered_count(self) -> int:
-        """Return how many these are."""
+        """The number of these deliveries."""
         under_way = self.commit.owed_count if self.commit is not None else 0
         return under_way + sum([len(answered) for answered, _ in self.answers])
 
@@ -109,11 +109,11 @@ class Uncommitted:
 
     @property
     def holds_contents(self) -> bool:
-        """Return whether there are answers whose contents may be released."""
+        """Whether there are answers whose contents may be released."""
         return self._released < len(self.answers)
 
     def release_contents(self) -> Iterator[int]:
-        """Release the contents of answered deliveries, in pieces of so many; see broker/unacked_contents.py."""
+        """Release contents of answered deliveries, in slices; yield their numbers; see broker/unacked_contents.py."""
         while self._released < len(self.answers):
             answered, _ = self.answers[self._released]
             if release_contents(answered, answered, self._settings.small_content):

@@ -216,7 +216,7 @@ def test_replies_to_a_client_that_does_not_read_are_dropped_beyond_a_bound_and_c
     dropped = reader.session.channels[1].consuming.replies.dropped
     told = [record.getMessage() for record in caplog.records]
     assert [text for text in told if "direct replies" in text] == [
-        f"{reader.session.name}: channel 1: direct replies are dropped: the client does not read what it is sent"]
+        f"{reader.session.name}: channel 1: direct replies are dropped: the client does not read its input"]
     pipe.open()
     assert len(reader.hear_all()) == 50 - dropped
     replier.publish(caller, b"late").hear(Basic.Ack)
