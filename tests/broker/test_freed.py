@@ -24,6 +24,7 @@ from tests.support.samples import message
 from tests.support.subscribers import ListSubscriber, subscribe
 
 MANY = 300
+EXPIRING = [replace(message(n), facts=MessageProperties(expiration_ms=100_000 - n)) for n in range(1, 50)]
 
 
 @pytest.fixture(autouse=True)
@@ -66,8 +67,7 @@ def fill(vhost: Vhost, queue: Queue) -> None:
 
 
 def fill_with_expiries(vhost: Vhost, queue: Queue) -> None:
-    queue.publish(
-        [replace(message(n), facts=MessageProperties(expiration_ms=100_000 - n)) for n in range(1, 50)], is_timed=True)
+    queue.publish(EXPIRING, is_timed=True)
 
 
 def bind(vhost: Vhost, queue: Queue) -> None:
