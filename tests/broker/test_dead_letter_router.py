@@ -16,7 +16,7 @@ from pamqp.header import ContentHeader
 
 from amqpd.broker import dead_letter_router
 from amqpd.broker.access import Operator
-from amqpd.broker.clock import Clock
+from amqpd.broker.clock import WAKE_STEPS, Clock
 from amqpd.broker.dead_letter import DeadCopies, DeadLetterRoute
 from amqpd.broker.dead_letter_router import STEPS_A_MESSAGE
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition
@@ -187,6 +187,30 @@ def test_what_died_in_a_cascade_is_moved_before_its_queue_s_deletion_is_recorded
         scene.vhost.worklist.work()
     assert len(scene.stored(scene.dead)) >= before + expected
     scene.vhost.worklist.work_off()
+
+
+def test_what_is_rejected_after_its_queue_was_deleted_is_no_dead_letter(scene: Scene) -> None:
+    scene.publish(scene.source, 1)
+    unacked = scene.source.get(no_ack=False)
+    assert unacked is not None
+    many = 5 * SLICE // STEPS_A_MESSAGE
+    reject(scene, scene.source, many)
+    scene.vhost.delete_queue(OPERATOR, "source", None)
+    assert is_kept(scene, scene.source)
+    scene.source.reject([unacked])
+    assert unacked not in scene.journal.now.messages[scene.source.definition.number].values()
+    scene.vhost.worklist.work_off()
+    assert len(scene.bodies(scene.dead)) == many and not is_kept(scene, scene.source)
+
+
+def test_a_queue_that_dead_letters_what_it_refuses_need_not_have_an_exchange_for_that(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = scene.declare("alone", {"x-max-length": 1, "x-overflow": "reject-publish-dlx"})
+    scene.publish(queue, 3)
+    scene.vhost.worklist.work_off()
+    assert scene.bodies(queue) == [b"0"] and not caplog.records
+    assert queue.dead_letters.count == 0 and not scene.vhost.dead_letters.has_work
 
 
 def test_a_vhost_is_deleted_while_the_dead_letters_of_a_deleted_queue_are_moved(scene: Scene) -> None:
@@ -371,6 +395,31 @@ def test_the_next_sleeper_is_woken_whatever_the_one_before_does() -> None:
         clock.wake_at(5, Sleeper(name))
     clock.advance(5)
     assert woken == ["bad", "good"] and clock.next_wake_ms is None
+
+
+def test_sleepers_are_woken_as_far_as_the_slice_goes() -> None:
+    woken = []
+
+    class Sleeper:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def wake(self) -> None:
+            woken.append(self.name)
+
+    clock, effort = Clock(0, 0), Effort()
+    for at, name in enumerate("abcd"):
+        clock.wake_at(at, Sleeper(name))
+    effort.stop = effort.total + WAKE_STEPS + 1
+    clock.advance(2, effort)
+    assert woken == ["a", "b"] and clock.next_wake_ms == 2 and effort.total == 2 * WAKE_STEPS
+    effort.stop = effort.total + 1_000
+    clock.advance(2, effort)
+    assert woken == ["a", "b", "c"] and clock.next_wake_ms == 3
+    cancelled = clock.wake_at(3, Sleeper("e"))
+    clock.cancel(cancelled)
+    clock.advance(5)
+    assert woken == ["a", "b", "c", "d"] and clock.next_wake_ms is None
 
 
 def test_dead_letters_that_go_to_very_many_queues_are_moved_one_at_a_time() -> None:

@@ -134,6 +134,17 @@ def test_routing_holds_a_node_once_however_many_wildcards_lead_to_it() -> None:
     assert len(list(exchange.route(".".join("a" * 63), {}))) == 63
 
 
+def test_of_very_many_words_below_a_wildcard_those_of_the_key_are_entered() -> None:
+    words = [f"w{n}" for n in range(50)]
+    exchange = bound(
+        *[f"#.{word}" for word in words], *[f"#.a.{word}" for word in words], "#.a.#.z", "#.w3.w4", "#.*.w4")
+    assert sorted(exchange.route("w3", {})) == ["#.w3"]
+    assert sorted(exchange.route("w3.w4", {})) == ["#.*.w4", "#.w3.w4", "#.w4"]
+    assert sorted(exchange.route("x.a.w7", {})) == ["#.a.w7", "#.w7"]
+    assert sorted(exchange.route("a.z", {})) == sorted(exchange.route("a.b.z", {})) == ["#.a.#.z"]
+    assert list(exchange.route("none", {})) == list(exchange.route("", {})) == []
+
+
 # Very many nodes: a search in pieces
 
 WORDS = [f"w{n}" for n in range(60)]

@@ -171,6 +171,23 @@ def test_pages_of_which_all_has_expired_are_gone(fifo: PagedFifo) -> None:
     assert len(fifo.clear()) >= 1 and (len(fifo), fifo.octets, fifo.next_expiry) == (0, 0, None)
 
 
+def test_what_is_dropped_after_some_have_expired_is_the_first_that_is_left(fifo: PagedFifo) -> None:
+    paged_with_ends(fifo, lambda number: 10 if number in (1, 2, 4) else NO_EXPIRY)
+    assert fifo.take_due(10) == [OnDisk([1, 2, 4])]
+    assert fifo.trim(3 * PAGE_MESSAGES - 5, EVERYTHING) == [OnDisk([3, 5])]
+    assert fifo.numbers()[:2] == [6, 7] and fifo.octets == 5 * (3 * PAGE_MESSAGES - 5)
+    fifo.check()
+
+
+def test_what_has_been_dropped_does_not_expire_any_more(fifo: PagedFifo) -> None:
+    paged_with_ends(fifo, lambda number: 10 if number % PAGE_MESSAGES == 5 else NO_EXPIRY)
+    fifo.trim(2 * PAGE_MESSAGES, EVERYTHING)
+    assert fifo.next_expiry == 10
+    assert fifo.take_due(10) == [OnDisk([PAGE_MESSAGES + 5, 2 * PAGE_MESSAGES + 5])]
+    fifo.trim(0, EVERYTHING)
+    assert fifo.next_expiry is None and fifo.take_due(1 << 40) == []
+
+
 def test_large_messages_that_expire_in_pages_are_read_in_pieces(budget: Budget) -> None:
     fifo = PagedFifo(budget, Deadlines(), anything)
     count = 2 * 8

@@ -20,6 +20,7 @@ def fault(pattern: str) -> str:
 @pytest.mark.parametrize("pattern", [
     "", ".*", "^", "^q", r"^amq\.", r"^orders\.[a-z]{2}\.\d{4}-\d{2}$", r"^(amq\.gen.*|amq\.default|foo)$",
     "(?i)^celery", r"^[^.]+\.[^.]+\.[^.]+$", "^.{1,10}$", "(one|two|three)+", "^(a|b)+$", "(ab?){0,3}",
+    "(a)?b(?(1)c|d)", "(a)?(?(1)b+|c)$",
     "foo.*bar.*notifications", ".*foo.*bar.*", r"^(.*\.)?dlq$", r".*\.(high|low)$", "(foo|foobar)baz",
 ])
 def test_patterns_as_people_write_them_are_fine(pattern: str) -> None:
@@ -35,7 +36,7 @@ def test_what_a_name_must_not_hold_can_be_said(pattern: str) -> None:
 
 @pytest.mark.parametrize("pattern", [
     r"(a+)+$", "(a|a)*b", "(a|ab)*c", "(.*)*", "(x+x+)+y", r"^(\w+\s?)*$", r"^(([a-z])+.)+[A-Z]([a-z])+$",
-    "(?!(a+)+$)b", "((a+)+b)*", "(?>(a+)+b)", "(one|on)*x", "(?i:ſa|sb)*x",
+    "(?!(a+)+$)b", "(a)?(?(1)(b+)+|c)$", "((a+)+b)*", "(?>(a+)+b)", "(one|on)*x", "(?i:ſa|sb)*x",
 ])
 def test_what_can_match_in_two_ways_is_not_repeated_for_ever(pattern: str) -> None:
     assert fault(pattern).startswith("what it repeats can match in several ways")

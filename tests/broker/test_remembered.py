@@ -56,6 +56,21 @@ def test_where_all_come_to_their_limit_those_that_began_first_forget(small: None
     assert [len(place.known) for place in places] == [0, 0, 4, 4, 4]
 
 
+def test_who_came_first_forgets_its_own_where_there_is_nobody_else(
+    small: None, common: CommonMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembered, "MOST", 8 * LIMIT)
+    memory = Memory(common)
+    place = Remembered[int, str](memory)
+    most = 0
+    for number in range(50):
+        place.keep(number, "", LIMIT // 8)
+        checked(common, memory)
+        most = max(most, memory.octets)
+        assert memory.granted - memory.octets < remembered.GRANT
+    assert LIMIT < most <= 2 * LIMIT and 0 < len(place.known) < 50
+
+
 def test_what_is_forgotten_counts_no_more(common: CommonMemory) -> None:
     memory = Memory(common)
     first, second = Remembered[int, str](memory), Remembered[int, str](memory)

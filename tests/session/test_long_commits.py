@@ -281,6 +281,23 @@ def test_a_commit_of_publishes_to_very_many_queues_goes_in_pieces(stage: Steppin
     assert bodies(tx, "wide 7") == stage.journal.safe.bodies("wide 7") == [*BODIES[:10], b"last"]
 
 
+def test_what_is_owed_is_known_between_any_two_pieces_of_a_commit(stage: SteppingStage, tx: Talk) -> None:
+    take(tx, "d", 2 * PIECE)
+    tx.client(Basic.Ack(PIECE, True), Basic.Nack(2 * PIECE, True, True))
+    tx.publish("e", *BODIES[: 6 * PIECE], persistent=True)
+    owed: list[int] = []
+
+    def look() -> None:
+        tx.session.check()
+        owed.append(tx.session.channels[1].consuming.owed_count)
+
+    between(stage, *[look] * 100)
+    tx.client(Tx.Commit()).broker(Tx.CommitOk())
+    assert owed[0] == 2 * PIECE and owed[-1] == 0 and owed == sorted(owed, reverse=True)
+    assert len({*owed}) >= 3, "answers were carried out in one piece"
+    assert bodies(tx) == BODIES[PIECE : 2 * PIECE]
+
+
 # Answers that are held, and rolled back
 
 def test_an_answer_to_very_many_is_held_in_pieces(stage: SteppingStage, tx: Talk) -> None:

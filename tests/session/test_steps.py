@@ -17,6 +17,7 @@ from amqpd.session.closing import LOST_STEPS
 from amqpd.session.receiver import FRAME_STEPS, METHOD_STEPS, TOPOLOGY_STEPS
 from amqpd.session.targets import RESOLVE_STEPS
 from amqpd.session.transaction import RETURN_STEPS
+from amqpd.wire.contents import MOST_FRAMES
 from tests.support.talk import Talk
 
 LOOK_UP = RESOLVE_STEPS + 1         # and the step of the exchange that leads there
@@ -93,7 +94,8 @@ def test_methods_that_look_for_queues_and_exchanges_count_more(talk: Talk) -> No
 
 
 def test_a_frame_without_a_command_counts_once_there_are_some(talk: Talk) -> None:
-    assert steps(talk, lambda: talk.client(*[Heartbeat()] * 1_000)) >= 900 * FRAME_STEPS
+    assert steps(talk, lambda: talk.client(*[Heartbeat()] * (MOST_FRAMES - 1))) == 0
+    assert steps(talk, lambda: talk.client(*[Heartbeat()] * (MOST_FRAMES + 1))) == MOST_FRAMES * FRAME_STEPS
 
 
 def test_a_transaction_counts_its_publishes_when_they_come_and_when_it_is_committed(talk: Talk) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from amqpd.message import MessageProperties
+from amqpd.store.sqlite import message_blocks
 from amqpd.store.sqlite.message_blocks import Record, iter_heads, pack_blocks, records_of, taken_apart
 from amqpd.store.sqlite.reading import MessageReader, Unreadable
 from tests.store.store_samples import PERSISTENT, message, read_properties
@@ -97,3 +98,17 @@ def test_a_damaged_message_of_a_block_is_told_by_its_place_whether_it_waits_or_n
     assert [(number, record.is_sound, was_delivered) for number, record, was_delivered in taken] == [
         (11, True, 1), (12, False, 0), (13, False, 0)]
     assert isinstance(taken[1][1], Record) and taken[1][1].row_checksum == taken[1][1].checksum
+
+
+def test_heads_whose_numbers_do_not_rise_are_those_of_no_block(block: tuple[int, bytes, bytes]) -> None:
+    _, heads, _ = block
+    one = message_blocks.HEAD.size
+    assert message_blocks.places_and_sizes(heads)[:3] == [(0, 2), (1, 0), (3, 0)]
+    for other in (b"", heads[:-1], heads + b"x"):
+        with pytest.raises(ValueError, match="there are no such heads"):
+            message_blocks.places_and_sizes(other)
+    swapped = heads[:one] + heads[2 * one : 3 * one] + heads[one : 2 * one] + heads[3 * one :]
+    for other in (heads[one:], swapped, heads[:one] * 2, heads + message_blocks.HEAD.pack(
+            message_blocks.SPAN, 0, 0, 0, 0, 0, 0)):
+        with pytest.raises(ValueError, match="its numbers do not rise"):
+            message_blocks.places_and_sizes(other)

@@ -254,8 +254,6 @@ class Page:
         place = bisect_left(self._numbers, message.number, self._start)
         self._numbers.insert(place, message.number)
         self._sizes.insert(place, message.body_size)
-        if self._left is not None:
-            self._left.insert(place, 1)
         self.count += 1
         self.octets += message.body_size
 
