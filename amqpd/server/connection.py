@@ -105,11 +105,12 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self._pause_reading()       # until what was read has been carried out
         elif must_rest:
             self._pause_reading()
-            self._turn.read_again(self)
-        is_held = self._turn.is_full or state.published_runs > runs and self._turn.is_behind
-        if is_held and session.is_read and (self.expected_steps > LITTLE or self._turn.is_overfull):
+            self._turn.shares.rest(self)
+        backlog = self._turn.committer.backlog
+        is_held = backlog.is_full or state.published_runs > runs and session.broker.is_behind
+        if is_held and session.is_read and (self.expected_steps > LITTLE or backlog.is_overfull):
             self._pause_reading()       # of who sends little, the little may come
-            self._turn.read_later(self)
+            self._turn.shares.hold(self)
         if session.blocking.is_input_full and session.is_read:
             self._pause_reading()
         self._turn.schedule()

@@ -22,6 +22,7 @@ from amqpd.broker.effort import SLICE
 from amqpd.broker.worklist import PIECE
 from amqpd.server.commit_waiters import CommitWaiters
 from amqpd.server.guard import guard
+from amqpd.server.lost_clients import LostClient, LostClients
 from amqpd.server.monotonic import now_ms
 from amqpd.server.read_shares import Reader, ReadShares
 from amqpd.server.wake_up import Timers, WakeUp
@@ -29,10 +30,8 @@ from amqpd.session.connection import Session
 from amqpd.wire.contents import Intake
 
 
-class Client(Reader, Protocol):
+class Client(Reader, LostClient, Protocol):
     """A connection's socket; see server/connection.py."""
-
-    session: Session
 
     def handshake_advanced(self) -> None:
         """The client has taken a step of the handshake."""
@@ -49,12 +48,9 @@ class Client(Reader, Protocol):
     def drop(self) -> None:
         """End the connection now, whatever is still unsent."""
 
-    def end_session(self) -> None:
-        """The session has been told that the socket is gone: nobody knows it any more."""
 
-
-class Commits(Protocol):
-    """Who has batches written; see server/committer.py."""
+class Backlog(Protocol):
+    """What waits for the disk; see server/backlog.py."""
 
     @property
     def is_full(self) -> bool:
@@ -67,6 +63,14 @@ class Commits(Protocol):
     @property
     def is_full_for_jobs(self) -> bool:
         """Return whether jobs should not be worked on until more has been written."""
+
+
+class Commits(Protocol):
+    """Who has batches written; see server/committer.py."""
+
+    @property
+    def backlog(self) -> Backlog:
+        """What waits for the disk."""
 
     def tell_of_answers(self) -> None:
         """Call `LoopTurn.on_answered` if consumers have acked what publishers wait for."""
@@ -82,13 +86,33 @@ class Pages(Protocol):
         """Let those read who wait for it, if nothing is being written."""
 
 
+class InMemory:
+    """What stands for a committer and a page store where everything is kept in memory: there is nothing to do."""
+
+    is_full = is_overfull = is_full_for_jobs = False
+
+    @property
+    def backlog(self) -> Backlog:
+        """See `Commits`: nothing waits."""
+        return self
+
+    def tell_of_answers(self) -> None:
+        """See `Commits`."""
+
+    def take(self) -> None:
+        """See `Commits`."""
+
+    def serve(self) -> None:
+        """See `Pages`."""
+
+
 class LoopTurn:
     """The end of the turn, and who is to be seen to at it. Its calls come from `timers`, the time from `clock`."""
 
     def __init__(self, broker: Broker, timers: Timers, clock: Callable[[], int] = now_ms) -> None:
         self.protocols: dict[Session, Client] = {}
-        self.committer: Commits | None = None
-        self.page_store: Pages | None = None
+        self.committer: Commits = InMemory()
+        self.page_store: Pages = InMemory()
         self.alarm = ""         # see session/signals.py; changed by `set_alarm` alone
         self.intake = Intake()  # of all connections
         self.shares = ReadShares()
@@ -103,8 +127,7 @@ class LoopTurn:
         self._deferred: deque[Session] = deque()        # those that have had their share of a turn, in order
         self._has_passed_over = False                   # those, in the turn before
         self._unfinished: deque[Session] = deque()      # those whose command goes on like a job
-        self._lost: deque[Client] = deque()     # whose sockets are gone, more than one turn can see to
-        self._read_later: list[Client] = []
+        self._lost = LostClients(broker.effort)
 
     # The end of the turn
 
@@ -125,7 +148,7 @@ class LoopTurn:
         now = self._broker.clock.now_ms
         # Lost clients give back what they had, so it can be delivered by the steps that follow.
         if self._lost:
-            self._go_on_with_lost()
+            self._lost.go_on()
         # Those that have waited for this turn come before jobs: what they cause may be a job, and is begun at once.
         self._go_on_with_deferred()
         # Jobs have what the clients have left of the turn, but always a slice. Dead letters join this turn's batch.
@@ -135,8 +158,7 @@ class LoopTurn:
         if self._advanced:
             self._go_on_with_handshakes()
         # Acks of this turn can confirm publishes that are not on disk: before the flush, so that it writes those too.
-        if self.committer is not None:
-            self.committer.tell_of_answers()
+        self.committer.tell_of_answers()
         # All of the above has been said by now, so each connection has one write. It is before the batch is taken:
         # what need not wait for the disk does not, and what a flush makes room for is delivered into this batch.
         if self._has_output:
@@ -146,11 +168,9 @@ class LoopTurn:
         # After the flush, since what was delivered need not be paged out; before pages are read, which needs the room.
         self._broker.page_out()
         # The store can be read until a batch is taken; who waited goes on in the next turn.
-        if self.page_store is not None:
-            self.page_store.serve()
+        self.page_store.serve()
         # Last of all that records anything, so that the batch has all of this turn. It closes the store to reads.
-        if self.committer is not None:
-            self.committer.take()
+        self.committer.take()
         # The batch that fills is new now, so it is known who may add to it in the next turn.
         self._read_again()
         # The budget of the next turn is whole from here on: its reads come before the next `end`.
@@ -165,13 +185,8 @@ class LoopTurn:
             return True
         has_jobs = bool(self._unfinished) or not self._broker.worklist.is_empty
         has_clients = bool(self._deferred) or self.shares.has_resting
-        return has_clients and not self.is_full or has_jobs and not self._is_full_for_jobs
-
-    def _go_on_with_lost(self) -> None:
-        for _ in range(len(self._lost)):
-            self._lose_next()
-            if self._broker.effort.turn_is_spent:
-                return
+        backlog = self.committer.backlog
+        return has_clients and not backlog.is_full or has_jobs and not backlog.is_full_for_jobs
 
     def _go_on_with_deferred(self) -> None:
         """Let those go on who have waited longest, until the turn is spent; at least one has a slice.
@@ -183,7 +198,7 @@ class LoopTurn:
             return
         effort = self._broker.effort
         self._has_passed_over = effort.turn_is_overspent and not self._has_passed_over
-        if self.is_full or self._has_passed_over:
+        if self.committer.backlog.is_full or self._has_passed_over:
             return
         for _ in range(len(self._deferred)):
             session = self._deferred.popleft()
@@ -193,9 +208,9 @@ class LoopTurn:
 
     def _work(self) -> None:
         """Give the worklist its slice of this turn, unless so much waits for the disk that more would make all wait."""
-        effort, worklist = self._broker.effort, self._broker.worklist
+        effort, worklist, backlog = self._broker.effort, self._broker.worklist, self.committer.backlog
         stop = effort.total + SLICE
-        while effort.total < stop and not self._is_full_for_jobs:
+        while effort.total < stop and not backlog.is_full_for_jobs:
             if self._unfinished:
                 session = self._unfinished.popleft()
                 guard(session, session.go_on)
@@ -227,14 +242,10 @@ class LoopTurn:
                 guard(session, protocol.flush, now)
 
     def _read_again(self) -> None:
-        self.shares.begin_turn()
-        if not (self._read_later or self.shares.has_resting) or self.is_full:
-            return
-        if self._read_later and not self.is_behind:
-            for protocol in self._read_later:
-                self.shares.rest(protocol)
-            self._read_later = []
-        self.shares.resume()
+        shares = self.shares
+        shares.begin_turn()
+        if shares.has_waiting and not self.committer.backlog.is_full:
+            shares.resume(with_held=not self._broker.is_behind)
 
     # Signals of a session
 
@@ -266,7 +277,7 @@ class LoopTurn:
         """See session/signals.py."""
         protocol = self.protocols.get(session)
         if protocol is not None and not session.is_read:
-            self.read_again(protocol)
+            self.shares.rest(protocol)
             self.schedule()
 
     # Not said by a client
@@ -290,15 +301,8 @@ class LoopTurn:
 
     def lose(self, protocol: Client) -> None:
         """See to the end of this connection, whose socket is gone, in this turn unless it is spent."""
-        self._lost.append(protocol)
-        if not self._broker.effort.turn_is_spent:
-            self._lose_next()
+        self._lost.add(protocol)
         self.schedule()
-
-    def _lose_next(self) -> None:
-        protocol = self._lost.popleft()
-        guard(protocol.session, protocol.session.lost)
-        protocol.end_session()
 
     def forget(self, session: Session) -> None:
         """The session's socket is gone."""
@@ -321,32 +325,3 @@ class LoopTurn:
     def is_awaiting(self) -> bool:
         """Whether any session waits for a commit."""
         return bool(self._waiters)
-
-    # Back-pressure
-
-    def read_again(self, protocol: Client) -> None:
-        """This connection has had its share of the turn."""
-        self.shares.rest(protocol)
-
-    def read_later(self, protocol: Client) -> None:
-        """This connection publishes more than can be taken now: it is read again after a commit, or deliveries."""
-        self._read_later.append(protocol)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether more waits for the disk than should."""
-        return self.committer is not None and self.committer.is_full
-
-    @property
-    def is_overfull(self) -> bool:
-        """Whether so much more waits for the disk that not even those are read who send little."""
-        return self.committer is not None and self.committer.is_overfull
-
-    @property
-    def _is_full_for_jobs(self) -> bool:
-        return self.committer is not None and self.committer.is_full_for_jobs
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether more waits in memory than should, and consumers are about to take it."""
-        return self._broker.is_behind

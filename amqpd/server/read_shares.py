@@ -37,6 +37,7 @@ class ReadShares:
         self._is_contended = False  # whether more than one client had more to send in the last turn
         self._resting: deque[Reader] = deque()
         self._little: deque[Reader] = deque()       # those that are expected to cause few steps
+        self._held: list[Reader] = []               # those that send more than can be taken
 
     def size(self, reader: Reader) -> int:
         """Return how many bytes the next read of this client may take."""
@@ -58,6 +59,15 @@ class ReadShares:
         """Read this paused client again when it is its turn."""
         (self._resting if reader.expected_steps > LITTLE else self._little).append(reader)
 
+    def hold(self, reader: Reader) -> None:
+        """Read this paused client again when more can be taken."""
+        self._held.append(reader)
+
+    @property
+    def has_waiting(self) -> bool:
+        """Return whether a paused client waits, for its turn or until more can be taken."""
+        return self.has_resting or bool(self._held)
+
     @property
     def has_resting(self) -> bool:
         """Return whether a paused client waits for its turn."""
@@ -68,11 +78,16 @@ class ReadShares:
         self._is_contended = self._full_reads > 1 or self.has_resting
         self._steps = self._full_reads = 0
 
-    def resume(self) -> None:
+    def resume(self, *, with_held: bool) -> None:
         """Resume the clients that are expected to cause little work, then those that have been paused longest.
 
-        As many as there is time for, and at least one of the latter.
+        As many as there is time for, and at least one of the latter. Clients that were held are among them only
+        `with_held`.
         """
+        if with_held and self._held:
+            held, self._held = self._held, []
+            for reader in held:
+                self.rest(reader)
         expected = 0
         while self._little and expected < TURN_STEPS:
             expected += self._resume(self._little.popleft())

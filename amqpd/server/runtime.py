@@ -132,8 +132,7 @@ class Runtime:
         listeners = self._listeners = Listeners(
             broker, _session_settings(config), turn, logins, _unauthenticated(config), asyncio.get_running_loop())
         undo.callback(listeners.stop_listening)
-        if turn.committer is not None:
-            turn.committer.take()
+        turn.committer.take()
         self.addresses = self._listen(listeners, bound)
         await self._open_control(undo, broker, turn, alarms)
         await self._start_tasks(undo, turn, alarms, wall_clock)
@@ -177,8 +176,8 @@ class Runtime:
         turn.committer = self._committer = committer = Committer(
             storage.journal, storage.store, turn, asyncio.get_running_loop(), self._fail, storage.page_store,
             self._ballast.with_room, wall_clock.follow, alarms.on_written)
-        committer.start()
-        undo.push_async_callback(committer.end)
+        committer.thread.start()
+        undo.push_async_callback(committer.thread.end)
 
     def _alarms(self, turn: LoopTurn) -> Alarms:
         """Return the alarms, which know from the start whether the disk is full."""
@@ -272,7 +271,7 @@ def _unavailable(listener: Listener, error: OSError) -> StartError:
 async def _back_up(store: Store, committer: Committer, to: Path) -> None:
     """Copy the store to a new file between commits. Raises Refusal."""
     try:
-        await committer.run_between(lambda between: store.backup(to, lambda left, total: between()))
+        await committer.thread.run_between(lambda between: store.backup(to, lambda left, total: between()))
     except StoreError as error:
         raise Refusal(str(error), EXIT_IO) from None
 

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from amqpd.broker.definitions import Defined, VhostDefinition
-from amqpd.server import committer as committer_module
-from amqpd.server.committer import LIMITS, CommitLimits, Committer
+from amqpd.server.backlog import LIMITS, MOST_OF_JOBS, CommitLimits
+from amqpd.server.committer import Committer
 from amqpd.store.body_writes import PART_BYTES, PIECE_PARTS, BodyPiece, BodyWrite
 from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Batch, Journal
@@ -137,7 +137,7 @@ class Bench:
         self.committer = Committer(
             self.journal, self.store, self.turn, asyncio.get_running_loop(),  # type: ignore[arg-type]  # stand-ins
             self.fail, self.page_store, on_written=self.written.append, limits=limits)
-        self.committer.start()
+        self.committer.thread.start()
 
     def fail(self, error: StoreError) -> None:
         self.failures.append(error)
@@ -207,7 +207,7 @@ def test_a_mistake_in_the_thread_is_a_failure_of_the_store() -> None:
         def mistake(step: Callable[[], None]) -> None:
             raise KeyError("no such thing")
 
-        bench.committer._with_room = mistake
+        bench.committer.thread._with_room = mistake
         bench.record(1)
         bench.committer.take()
         await bench.failed.wait()
@@ -310,14 +310,14 @@ def test_dead_letters_are_moved_before_a_batch_is_taken() -> None:
 def test_a_batch_that_is_held_is_not_taken_and_jobs_go_on_however_full_it_is() -> None:
     async def talk(bench: Bench) -> None:
         bench.journal.hold.begin()
-        bench.record(*range(1, committer_module.MOST_OF_JOBS + 2))
+        bench.record(*range(1, MOST_OF_JOBS + 2))
         bench.committer.take()
-        assert bench.journal.filling.number == 1 and not bench.committer.is_full_for_jobs
+        assert bench.journal.filling.number == 1 and not bench.committer.backlog.is_full_for_jobs
         waiting = asyncio.ensure_future(bench.committer.wait_committed())
         await asyncio.sleep(0)
         assert not waiting.done()
         bench.journal.hold.end()
-        assert bench.committer.is_full_for_jobs
+        assert bench.committer.backlog.is_full_for_jobs
         bench.committer.take()
         await waiting
 
@@ -380,7 +380,7 @@ def test_stopping_commits_what_is_there_and_ends_the_thread() -> None:
 
     bench = run(talk)
     assert bench.store.committed == [1]
-    assert not bench.committer._thread.is_alive()
+    assert not bench.committer.thread._thread.is_alive()
 
 
 def test_a_failure_is_told_once_and_nothing_is_written_after_it() -> None:
@@ -452,7 +452,7 @@ def test_what_else_is_to_be_done_waits_until_a_large_log_is_written_back() -> No
         bench.record(1)
         bench.committer.take()
         await bench.committer.wait_committed()
-        await bench.committer.run_between(lambda _: seen.append(bench.store.checkpoints))
+        await bench.committer.thread.run_between(lambda _: seen.append(bench.store.checkpoints))
 
     seen: list[int] = []
     run(talk, next_s=10)
@@ -468,7 +468,7 @@ def test_a_batch_and_the_writing_back_of_the_log_get_room_each_by_itself() -> No
             tries.append(len(bench.store.committed))
             step()
 
-        bench.committer._with_room = with_room
+        bench.committer.thread._with_room = with_room
         bench.store.is_wal_large = True
         bench.record(1)
         bench.committer.take()
@@ -485,7 +485,7 @@ def test_a_log_that_cannot_be_written_back_for_want_of_room_is_left_for_later() 
                 raise StoreFull("full")
             step()
 
-        bench.committer._with_room = with_room
+        bench.committer.thread._with_room = with_room
         bench.store.is_wal_large = True
         for number in (1, 2):
             bench.record(number)
@@ -500,13 +500,13 @@ def test_a_log_that_cannot_be_written_back_for_want_of_room_is_left_for_later() 
 def test_a_journal_that_holds_too_much_is_full_until_it_was_taken(limit: str, value: int) -> None:
     async def talk(bench: Bench) -> None:
         bench.record(1)
-        assert not bench.committer.is_full
+        assert not bench.committer.backlog.is_full
         bench.record(2, 3, 4)
-        assert bench.committer.is_full and not bench.committer.is_overfull
+        assert bench.committer.backlog.is_full and not bench.committer.backlog.is_overfull
         bench.record(*range(5, 5 + 4 * 4))
-        assert bench.committer.is_overfull
+        assert bench.committer.backlog.is_overfull
         bench.committer.take()
-        assert not bench.committer.is_full
+        assert not bench.committer.backlog.is_full
 
     run(talk, **{limit: 4 * value})         # a committer begins with a quarter of that
 
@@ -630,7 +630,7 @@ def test_batches_are_written_while_a_job_is_at_work() -> None:
             bench.record(1)
             bench.committer.take()
 
-        await bench.committer.run_between(job)
+        await bench.committer.thread.run_between(job)
         await bench.committer.wait_committed()
         assert bench.turn.heard == [1]
 
@@ -646,7 +646,7 @@ def test_what_a_job_fails_with_is_the_jobs_and_commits_go_on(error: Exception) -
             raise error
 
         with pytest.raises(type(error)):
-            await bench.committer.run_between(job)
+            await bench.committer.thread.run_between(job)
         bench.record(1)
         await bench.committer.wait_committed()
 
@@ -667,7 +667,7 @@ def test_a_commit_that_fails_during_a_job_is_the_brokers_failure_and_ends_the_jo
             bench.committer.take()
 
         with pytest.raises(StoreError, match="the broker stops"):
-            await bench.committer.run_between(job)
+            await bench.committer.thread.run_between(job)
         await bench.failed.wait()
         assert [str(failure) for failure in bench.failures] == ["the disk is on fire"]
 
@@ -680,7 +680,7 @@ def test_a_stop_ends_a_job() -> None:
             while True:
                 between()
 
-        running = asyncio.ensure_future(bench.committer.run_between(job))
+        running = asyncio.ensure_future(bench.committer.thread.run_between(job))
         await asyncio.sleep(0)
         bench.record(1)
         await bench.committer.stop()
@@ -697,7 +697,7 @@ def test_a_job_that_nobody_waits_for_any_more_is_not_begun() -> None:
         bench.record(1)
         bench.committer.take()
         assert bench.store.begun.acquire(timeout=10)
-        waiting = asyncio.ensure_future(bench.committer.run_between(lambda between: begun.append(1)))
+        waiting = asyncio.ensure_future(bench.committer.thread.run_between(lambda between: begun.append(1)))
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -724,8 +724,8 @@ def test_a_loop_that_has_ended_is_told_nothing() -> None:
     try:
         bench = asyncio.run(main())
         bench.store.gate.set()
-        bench.committer._work.put(None)
-        bench.committer._thread.join(10)
+        bench.committer.thread._work.put(None)
+        bench.committer.thread._thread.join(10)
     finally:
         threading.excepthook = before
     assert bench.store.committed == [1] and not failed
@@ -736,10 +736,12 @@ def test_as_much_may_wait_as_is_written_in_a_moment() -> None:
         committer = bench.committer
         for seconds, is_slow in ((4.0, True), (0.001, False)):      # a commit of 50,000 changes
             for _ in range(20):
-                committer._taken_count = 50_000
-                committer._measure(seconds)
+                bench.record(*range(50_000))
+                committer.backlog.taken(0)
+                bench.journal.take()
+                committer.backlog.written(seconds)
             bench.record(*range(2 * LIMITS.fewest + 1))
-            assert committer.is_full is is_slow and committer.is_full_for_jobs
+            assert committer.backlog.is_full is is_slow and committer.backlog.is_full_for_jobs
         bench.journal.take()
 
     run(talk)
@@ -836,7 +838,7 @@ def test_a_body_for_which_there_was_no_room_is_written_again() -> None:
                 bench.store.failure = None
                 step()
 
-        bench.committer._with_room = with_room
+        bench.committer.thread._with_room = with_room
         bench.store.failure = StoreFull("no space left")
         body = bench.write_body(1)
         bench.committer.take()

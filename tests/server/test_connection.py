@@ -20,7 +20,7 @@ from amqpd.server import connection as connection_module
 from amqpd.server.connection import ClientProtocol
 from amqpd.server.listener import Listeners
 from amqpd.server.loop import LoopTurn
-from amqpd.server.read_shares import LITTLE, SCRAP, TURN_STEPS
+from amqpd.server.read_shares import LITTLE, SCRAP, TURN_STEPS, ReadShares
 from amqpd.server.unauthenticated import Unauthenticated
 from amqpd.session.phases import Phase
 from amqpd.session.settings import SessionSettings
@@ -85,22 +85,28 @@ class FakeTransport(asyncio.Transport):
         self.calls.append("abort")
 
 
-class WatchedPass(LoopTurn):
-    """A turn that ends when the test says so, and tells who was not to be read on."""
+class WatchedShares(ReadShares):
+    """Tells who was not to be read on, and never has them read again."""
 
-    is_full = is_overfull = False
+    def __init__(self) -> None:
+        super().__init__()
+        self.again: list[Any] = []      # who rests until the others had their turn
+        self.later: list[Any] = []      # who is not read until more can be taken
+
+    def rest(self, reader: Any) -> None:
+        self.again.append(reader)
+
+    def hold(self, reader: Any) -> None:
+        self.later.append(reader)
+
+
+class WatchedPass(LoopTurn):
+    """A turn that ends when the test says so."""
 
     def __init__(self, broker: Broker) -> None:
         self.turns = FakeLoop()
         super().__init__(broker, self.turns)
-        self.again: list[ClientProtocol] = []
-        self.later: list[ClientProtocol] = []
-
-    def read_again(self, protocol: ClientProtocol) -> None:
-        self.again.append(protocol)
-
-    def read_later(self, protocol: ClientProtocol) -> None:
-        self.later.append(protocol)
+        self.shares: WatchedShares = WatchedShares()
 
 
 class FakeLogins:
@@ -230,11 +236,11 @@ def test_who_says_a_lot_rests_while_others_wait(open_client: Client) -> None:
     publish = frame.marshal(Basic.Publish(routing_key="q"), 1) + content_frames(1, bytes(1_000))
     run = publish * (3 * size // len(publish))
     open_client.say(run[:size])
-    assert open_client.turn.again == [] and open_client.session.is_read, "it is alone"
+    assert open_client.turn.shares.again == [] and open_client.session.is_read, "it is alone"
     open_client.turn.shares.begin_turn()
-    open_client.turn.shares.rest(open_client.protocol)        # it stands for somebody else here
+    ReadShares.rest(open_client.turn.shares, open_client.protocol)      # it stands for somebody else here
     open_client.say(run[size : 2 * size])
-    assert open_client.turn.again == [open_client.protocol] and not open_client.session.is_read
+    assert open_client.turn.shares.again == [open_client.protocol] and not open_client.session.is_read
     assert open_client.transport.calls[-1] == "pause"
     assert open_client.protocol.expected_steps > size // 2_000, "what it sent is what it is expected to send"
     open_client.protocol.resume_reading()
@@ -251,27 +257,28 @@ def test_a_spent_turn_leaves_a_scrap_for_everybody(open_client: Client) -> None:
 
 
 def test_a_full_journal_stops_the_reading_of_those_who_send_much(open_client: Client) -> None:
-    open_client.turn.is_full = True
+    open_client.turn.committer.backlog.is_full = True
     open_client.say(PUBLISH)
     assert open_client.session.is_read
     open_client.say(PUBLISH * (2 * LITTLE))
     open_client.say(PUBLISH)
-    assert open_client.turn.later == [open_client.protocol] and not open_client.session.is_read
+    assert open_client.turn.shares.later == [open_client.protocol] and not open_client.session.is_read
 
 
 def test_a_journal_that_is_over_full_stops_the_reading_of_everybody(open_client: Client) -> None:
-    open_client.turn.is_overfull = open_client.turn.is_full = True
+    backlog = open_client.turn.committer.backlog
+    backlog.is_overfull = backlog.is_full = True
     open_client.say(PUBLISH)
     open_client.say(PUBLISH)
-    assert open_client.turn.later == [open_client.protocol] and not open_client.session.is_read
+    assert open_client.turn.shares.later == [open_client.protocol] and not open_client.session.is_read
 
 
 def test_while_consumers_are_behind_those_who_publish_much_are_not_read_on_and_others_are(open_client: Client) -> None:
     open_client.broker.is_behind = True
     open_client.say(frame.marshal(Channel.Flow(True), 1))
-    assert open_client.turn.later == [] and open_client.session.is_read, "it has published nothing"
+    assert open_client.turn.shares.later == [] and open_client.session.is_read, "it has published nothing"
     open_client.say(PUBLISH * (4 * LITTLE))
-    assert open_client.turn.later == [open_client.protocol] and not open_client.session.is_read
+    assert open_client.turn.shares.later == [open_client.protocol] and not open_client.session.is_read
 
 
 def test_a_full_transport_stops_deliveries_until_it_has_drained(open_client: Client) -> None:
@@ -330,7 +337,7 @@ def test_a_blocked_client_is_read_in_small_pieces_and_then_not_at_all(open_clien
     assert not open_client.session.is_read and open_client.transport.calls[-1] == "pause"
     open_client.turn.set_alarm("")
     open_client.turn.turns.run_out()
-    open_client.turn.again.pop().resume_reading()
+    open_client.turn.shares.again.pop().resume_reading()
     assert open_client.session.is_read and open_client.transport.calls[-1] == "resume"
 
 
@@ -395,7 +402,8 @@ def test_another_protocol_hears_ours_and_then_the_end(client: Client) -> None:
 
 
 def test_an_end_that_is_due_is_read_for_even_if_reading_was_stopped(open_client: Client) -> None:
-    open_client.turn.is_overfull = open_client.turn.is_full = True
+    backlog = open_client.turn.committer.backlog
+    backlog.is_overfull = backlog.is_full = True
     open_client.say(CLOSE)
     assert not open_client.session.is_read
     open_client.turn.turns.run_out()
@@ -457,5 +465,5 @@ def test_a_client_that_must_read_its_answers_first_is_not_read_and_goes_on_when_
         said += client.heard().count(b"\x01q")
     client.turn.turns.run_out()
     assert said + client.heard().count(b"\x01q") == 10_000
-    assert client.turn.again == [client.protocol]
+    assert client.turn.shares.again == [client.protocol]
     client.transport.socket.close()

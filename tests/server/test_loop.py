@@ -12,7 +12,7 @@ from amqpd.broker.broker import Broker
 from amqpd.broker.clock import Clock
 from amqpd.broker.effort import TURN
 from amqpd.server.commit_waiters import MOST_TOLD_AT_ONCE
-from amqpd.server.loop import LoopTurn
+from amqpd.server.loop import InMemory, LoopTurn
 from amqpd.server.wake_up import READ_TURN_S
 from amqpd.store.journal import MemoryJournal
 from tests.support.loops import FakeLoop
@@ -57,7 +57,7 @@ class FakeProtocol:
 class FakeCommitter:
     def __init__(self, log: list[str]) -> None:
         self.log = log
-        self.is_full = self.is_full_for_jobs = False
+        self.backlog = SimpleNamespace(is_full=False, is_full_for_jobs=False)
 
     def tell_of_answers(self) -> None:
         """Nothing was answered."""
@@ -171,7 +171,7 @@ def test_the_order_of_what_happens_at_the_end_of_a_turn(
     for signal in (turn.output_ready, turn.handshake_advanced, turn.input_deferred):
         signal(session)
     turn.lose(client)
-    turn.read_again(client)
+    turn.shares.rest(client)
     broker.worklist.add(Job())
     loop.turn()
     assert log == [
@@ -251,7 +251,7 @@ def test_a_commit_is_told_to_those_who_wait_until_they_wait_no_more(turn: Any) -
 
 
 def test_who_had_his_share_is_read_again_after_the_pass(turn: Any, loop: FakeLoop, log: list[str]) -> None:
-    turn.read_again(FakeProtocol(log))
+    turn.shares.rest(FakeProtocol(log))
     turn.schedule()
     loop.turn()
     assert log == ["take", "read protocol"]
@@ -261,15 +261,15 @@ def test_who_had_his_share_is_read_again_after_the_pass(turn: Any, loop: FakeLoo
 
 
 def test_nobody_is_read_while_the_journal_is_full(turn: Any, loop: FakeLoop, log: list[str]) -> None:
-    turn.committer.is_full = True
-    turn.read_again(FakeProtocol(log, "one"))
-    turn.read_later(FakeProtocol(log, "two"))
+    turn.committer.backlog.is_full = True
+    turn.shares.rest(FakeProtocol(log, "one"))
+    turn.shares.hold(FakeProtocol(log, "two"))
     turn.schedule()
     loop.turn()
     turn.on_commit(1)
     loop.turn()
     assert not any(line.startswith("read") for line in log)
-    turn.committer.is_full = False
+    turn.committer.backlog.is_full = False
     turn.on_commit(2)
     loop.turn()
     assert sorted(line for line in log if line.startswith("read")) == ["read one", "read two"]
@@ -279,7 +279,7 @@ def test_nobody_who_publishes_is_read_while_consumers_are_behind(turn: Any, loop
     turn._broker.is_behind = True
     turn._broker.page_store.budget.used, turn._broker.page_store.budget.limit = 2, 1
     turn._broker._looks_again_ms = 1 << 62
-    turn.read_later(FakeProtocol(log, "one"))
+    turn.shares.hold(FakeProtocol(log, "one"))
     turn.schedule()
     loop.turn()
     assert not any(line.startswith("read") for line in log)
@@ -317,11 +317,11 @@ def test_a_client_whose_input_is_drained_is_read_again(turn: Any, loop: FakeLoop
 
 
 def test_without_a_store_nothing_is_taken_and_nothing_is_full(turn: Any, loop: FakeLoop, log: list[str]) -> None:
-    turn.committer = None
-    turn.read_again(FakeProtocol(log))
+    turn.committer = InMemory()
+    turn.shares.rest(FakeProtocol(log))
     turn.schedule()
     loop.turn()
-    assert log == ["read protocol"] and not turn.is_full
+    assert log == ["read protocol"] and not turn.committer.backlog.is_full
 
 
 def test_the_broker_s_clock_is_woken_when_something_is_due(
@@ -442,14 +442,15 @@ def test_jobs_and_deferred_clients_wait_while_too_much_waits_for_the_disk(
 
     turn.input_deferred(Waiting())
     broker.worklist.add(Waiting())
-    turn.committer.is_full = turn.committer.is_full_for_jobs = True
+    backlog = turn.committer.backlog
+    backlog.is_full = backlog.is_full_for_jobs = True
     loop.turn()
     assert log == ["take"] and not loop.soon, "nothing turns until the commit"
-    turn.committer.is_full = False
+    turn.committer.backlog.is_full = False
     turn.on_commit(1)
     loop.turn()
     assert log == ["take", "go on", "take"]
-    turn.committer.is_full_for_jobs = False
+    turn.committer.backlog.is_full_for_jobs = False
     turn.on_commit(2)
     loop.turn()
     assert log == ["take", "go on", "take", "work", "take"]

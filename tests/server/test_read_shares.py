@@ -40,7 +40,7 @@ class Loop:
                 reader.is_paused = True
                 self.shares.rest(reader)
         self.shares.begin_turn()
-        self.shares.resume()
+        self.shares.resume(with_held=True)
         return brought
 
 
@@ -78,7 +78,7 @@ def test_large_messages_make_little_work_so_that_more_are_read_in_a_turn() -> No
         shares.rest(reader)
         reader.is_paused = True
     shares.begin_turn()
-    shares.resume()
+    shares.resume(with_held=False)
     assert not any(reader.is_paused for reader in readers)
 
 
@@ -89,7 +89,7 @@ def test_as_many_are_resumed_as_there_is_time_for(expected: int, resumed: int) -
     for reader in readers:
         reader.expected_steps, reader.is_paused = expected, True
         shares.rest(reader)
-    shares.resume()
+    shares.resume(with_held=False)
     assert [reader.is_paused for reader in readers] == resumed * [False] + (3 - resumed) * [True]
 
 
@@ -100,7 +100,7 @@ def test_who_sends_little_is_resumed_before_those_who_send_much() -> None:
     for reader in (much, other, little):
         reader.is_paused = True
         shares.rest(reader)
-    shares.resume()
+    shares.resume(with_held=False)
     assert (much.is_paused, other.is_paused, little.is_paused) == (False, True, False)
     assert shares.has_resting
 
@@ -111,3 +111,14 @@ def test_a_scrap_does_not_tell_how_much_a_client_sends() -> None:
     assert reader.expected_steps >= TURN_STEPS // 4
     shares.has_read(reader, 10, MOST, 1)
     assert reader.expected_steps == 1
+
+
+def test_who_is_held_is_resumed_once_more_can_be_taken() -> None:
+    shares, reader = ReadShares(), FakeReader("one", 1)
+    reader.is_paused = True
+    shares.hold(reader)
+    assert shares.has_waiting and not shares.has_resting
+    shares.resume(with_held=False)
+    assert reader.is_paused and shares.has_waiting
+    shares.resume(with_held=True)
+    assert not reader.is_paused and not shares.has_waiting

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from amqpd.server.loop import LoopTurn
+from amqpd.server.loop import InMemory, LoopTurn
 from amqpd.session.connection import Session
 from tests.support.loops import FakeLoop, FakeTimer
 
@@ -46,9 +46,8 @@ class StageTimers(FakeLoop):
 class StageCommitter:
     """Has a batch written in no time, unless the stage says that commits have to wait."""
 
-    is_full = is_overfull = is_full_for_jobs = False
-
     def __init__(self, stage: Stage) -> None:
+        self.backlog = InMemory()
         self._stage = stage
 
     def tell_of_answers(self) -> None:
