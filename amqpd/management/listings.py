@@ -93,7 +93,7 @@ def _consumers_of(queue: Queue) -> Record:
     return {
         "exclusive_consumer_pid": pid(*exclusive.subscriber.address) if exclusive else "",
         "exclusive_consumer_tag": exclusive.tag if exclusive else "",
-        "single_active_consumer_tag": queue.active.tag if queue.active else "",
+        "single_active_consumer_tag": queue.dispatcher.active.tag if queue.dispatcher.active else "",
         "consumer_capacity": capacity,
         "consumer_utilisation": capacity,
     }
@@ -201,7 +201,7 @@ def consumers(vhost: Vhost) -> Iterator[Record]:
                 "consumer_tag": consumer.tag,
                 "ack_required": not consumer.no_ack,
                 "prefetch_count": consumer.prefetch,
-                "active": queue.active in (None, consumer),
+                "active": queue.dispatcher.active in (None, consumer),
                 "activity_status": _activity_status(queue, consumer),
                 "messages_unacknowledged": consumer.in_flight,
                 "unacked_limit_reached": consumer.is_at_unacked_limit,
@@ -210,9 +210,9 @@ def consumers(vhost: Vhost) -> Iterator[Record]:
 
 
 def _activity_status(queue: Queue, consumer: Consumer[Queue]) -> str:
-    if queue.active is None:
+    if queue.dispatcher.active is None:
         return "up"
-    return "single_active" if consumer is queue.active else "waiting"
+    return "single_active" if consumer is queue.dispatcher.active else "waiting"
 
 
 def users(broker: Broker) -> Iterator[Record]:

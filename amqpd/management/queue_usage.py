@@ -51,7 +51,7 @@ def queue_usage(queue: Queue, runs: Runs | None) -> dict[str, Any]:
     in_memory, ready_bytes = len(queue.ready) - away, queue.ready.octets
     record: dict[str, Any] = {"messages_ready_ram": in_memory, "messages_persistent": queue.records.kept_on_disk}
     if unacked is None:
-        if not queue.has_released:
+        if not queue.records.has_released:
             record |= {
                 "messages_unacknowledged_ram": queue.unacked,
                 "messages_ram": in_memory + queue.unacked,

@@ -21,9 +21,10 @@ def release_contents(deliveries: dict[int, Unacked], tags: Iterable[int], small:
         if found is None or len(found[0].content) <= small:
             continue
         message, consumer = found
-        if not consumer.queue.records.keeps(message):
+        records = consumer.queue.records
+        if not records.keeps(message):
             continue
-        reference = consumer.queue.release(message)
+        reference = records.release(message)
         if reference is not None:
             deliveries[tag] = reference, consumer
         elif not first_waiting:

@@ -46,7 +46,9 @@ class Prefetch:
     def answered(self, consumer: Consumer[Queue], count: int) -> None:
         """Count so many deliveries as answered; without a tag they were made by basic.get, and do not count."""
         if consumer.tag:
-            consumer.queue.answered(consumer, count)
+            consumer.in_flight -= count
+            if consumer.is_blocked:
+                consumer.queue.unblock(consumer)
             self.in_flight -= count
 
     def hand_out(self) -> None:

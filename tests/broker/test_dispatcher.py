@@ -123,7 +123,7 @@ def test_the_single_active_consumer_may_be_blocked_and_is_still_the_only_one() -
     assert subscriber.delivered == [("a", 1), ("a", 2)]
     queue.unsubscribe(consumers[0])
     queue.dispatch()
-    assert queue.active is consumers[1] and subscriber.delivered[-1] == ("b", 3)
+    assert queue.dispatcher.active is consumers[1] and subscriber.delivered[-1] == ("b", 3)
     queue.check()
 
 

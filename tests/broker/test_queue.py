@@ -10,7 +10,8 @@ from amqpd.broker.clock import Clock, Sleeper
 from amqpd.broker.definitions import Defined
 from amqpd.broker.effort import SLICE, SMALLEST_SLICE, Effort
 from amqpd.broker.queue.consumer import Consumer
-from amqpd.broker.queue.queue import CANCEL_STEPS, Outcome, Queue
+from amqpd.broker.queue.dispatcher import CANCEL_STEPS
+from amqpd.broker.queue.queue import Outcome, Queue
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.statistics import QueueStatistics
 from amqpd.broker.worklist import PIECE, Worklist

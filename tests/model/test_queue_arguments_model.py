@@ -54,7 +54,7 @@ from tests.support.page_stores import PageStoreInMemory, stored
 from tests.support.profiles import PROFILE
 from tests.support.samples import FRAME_MAX, route
 from tests.support.sizes import sized
-from tests.support.subscribers import PLENTY, ListSubscriber, SharedRoom
+from tests.support.subscribers import PLENTY, ListSubscriber, SharedRoom, answered
 
 START_MS = 1_800_000_000_000
 DROP_HEAD, REJECT_PUBLISH, REJECT_PUBLISH_DLX = "drop-head", "reject-publish", "reject-publish-dlx"
@@ -685,7 +685,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
             consumer = self.owed.pop((name, number))
             if consumer.tag:
                 assert isinstance(consumer.subscriber, WatchedSubscriber)
-                consumer.queue.answered(consumer, 1)
+                answered(consumer, 1)
                 consumer.subscriber.outstanding -= 1
         return [self.held[name][number].message for number in numbers]
 

@@ -18,7 +18,7 @@ from amqpd.broker.queue.queue import Queue
 from amqpd.message import Message
 from tests.support.journals import RecordingJournal
 from tests.support.samples import message, queue_definition
-from tests.support.subscribers import PLENTY, ListSubscriber, SharedRoom
+from tests.support.subscribers import PLENTY, ListSubscriber, SharedRoom, answered
 
 
 class Place(Enum):
@@ -127,7 +127,7 @@ class QueueMachine(RuleBasedStateMachine):
         for number in numbers:
             consumer = self.owed.pop(number)
             if consumer.tag:
-                consumer.queue.answered(consumer, 1)
+                answered(consumer, 1)
                 subscriber = consumer.subscriber
                 assert isinstance(subscriber, ListSubscriber)
                 subscriber.outstanding -= 1

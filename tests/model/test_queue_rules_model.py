@@ -21,7 +21,7 @@ from amqpd.broker.rules import QueueRules
 from amqpd.message import Message, MessageProperties
 from tests.support.journals import RecordingJournal
 from tests.support.samples import message, queue_definition
-from tests.support.subscribers import ListSubscriber
+from tests.support.subscribers import ListSubscriber, answered
 
 WALL_AHEAD_MS = 1_700_000_000_000
 
@@ -196,7 +196,7 @@ class QueueRulesMachine(RuleBasedStateMachine):
         for number in numbers:
             consumer = self.owed.pop(number)
             if consumer.tag:
-                consumer.queue.answered(consumer, 1)
+                answered(consumer, 1)
                 self.subscriber.outstanding -= 1
         if verdict == "requeue":
             for number in numbers:

@@ -119,7 +119,7 @@ def test_a_client_that_answers_soon_loses_nothing(talk: Talk) -> None:
         assert all(message.content for message in owed(talk))
         talk.client(Basic.Ack(tag))
     assert places(talk) == ALL
-    assert not queue_of(talk).has_released
+    assert not queue_of(talk).records.has_released
 
 
 def test_an_ack_reads_nothing(talk: Talk) -> None:

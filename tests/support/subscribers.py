@@ -88,23 +88,29 @@ def subscribe(
     return consumer
 
 
-def settle(consumer: Consumer, *answered: Message) -> int:
+def answered(consumer: Consumer, count: int) -> None:
+    """Count so many deliveries as answered: the consumer may have credit again. The caller dispatches."""
+    consumer.in_flight -= count
+    consumer.queue.unblock(consumer)
+
+
+def settle(consumer: Consumer, *run: Message) -> int:
     """Answer deliveries for good and dispatch, as a session does."""
-    _answer(consumer, len(answered))
-    batch = consumer.queue.settle(answered)
+    _answer(consumer, len(run))
+    batch = consumer.queue.settle(run)
     consumer.queue.dispatch()
     return batch
 
 
-def requeue(consumer: Consumer, *answered: Message) -> None:
+def requeue(consumer: Consumer, *run: Message) -> None:
     """Give deliveries back and dispatch, as a session does."""
-    _answer(consumer, len(answered))
-    consumer.queue.requeue(answered)
+    _answer(consumer, len(run))
+    consumer.queue.requeue(run)
     consumer.queue.dispatch()
 
 
 def _answer(consumer: Consumer, count: int) -> None:
     assert isinstance(consumer.subscriber, ListSubscriber)
-    consumer.queue.answered(consumer, count)
+    answered(consumer, count)
     consumer.subscriber.outstanding -= count
     consumer.subscriber.line.unblock()

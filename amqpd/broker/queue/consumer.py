@@ -5,8 +5,8 @@ Owns the number of its unanswered deliveries. The channel knows which deliveries
 The channel also needs the queue of a consumer, to answer its deliveries there. The parts of a queue do not use it: for
 them the type of `queue` is open (`OfQueue`), and the code above a queue has a `Consumer[Queue]`.
 
-Always true between calls: 0 ≤ in_flight, and in_flight ≤ prefetch where there is one. Only the queue changes
-`in_flight`: in `Delivery.hand_out` and in `Queue.answered`.
+Always true between calls: 0 ≤ in_flight, and in_flight ≤ prefetch where there is one. `in_flight` is
+raised in `Delivery.hand_out`, and lowered by the channel with each answer.
 """
 
 from __future__ import annotations

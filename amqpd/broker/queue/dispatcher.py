@@ -18,12 +18,16 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
+from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from typing import Generic
 
 from amqpd.broker.queue.consumer import Consumer, OfQueue
 from amqpd.broker.queue.segment import DELIVERY_OVERHEAD
+from amqpd.broker.step_job import Act
 
+CANCEL_STEPS = 8    # the cost of telling a consumer that its queue is deleted; see broker/effort.py
 ASKED = 250         # consumers that are checked without success, or served one message each, at once
 DEALT_TO = 1_000    # consumers that are given more than one message each at once
 
@@ -64,6 +68,15 @@ class Dispatcher(Generic[OfQueue]):
             self._leave(consumer)
         if consumer is self.active:
             self.active = next(iter(self._first)) if self._first is not None else None
+
+    def end(self) -> Iterator[Act]:
+        """Return the acts that remove all consumers, and tell them that the queue is gone."""
+        return ((CANCEL_STEPS, partial(self._cancel, consumer)) for consumer in [*self.consumers])
+
+    def _cancel(self, consumer: Consumer[OfQueue]) -> None:
+        if consumer in self.consumers:      # otherwise it was removed meanwhile
+            self.remove(consumer)
+            consumer.subscriber.cancelled(consumer)
 
     def _enter(self, consumer: Consumer[OfQueue]) -> None:
         ring = self._rings.get(consumer.priority)

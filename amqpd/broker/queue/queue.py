@@ -12,7 +12,7 @@ Spec: §3.1.4, §4.7; RabbitMQ docs/queues, docs/consumers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Protocol
@@ -35,7 +35,7 @@ from amqpd.broker.queue.jobs import QueueJobs
 from amqpd.broker.queue.length_limits import LengthLimits
 from amqpd.broker.queue.paged_fifo import PagedFifo
 from amqpd.broker.queue.pager import Pager, never
-from amqpd.broker.queue.pages import Cleared, Page, StoredMessages, forget_spill_files
+from amqpd.broker.queue.pages import Page, StoredMessages, forget_spill_files
 from amqpd.broker.queue.priority_fifo import PriorityFifo
 from amqpd.broker.queue.purge import Purge
 from amqpd.broker.queue.records import QueueRecords
@@ -43,12 +43,10 @@ from amqpd.broker.queue.requeue import Requeue
 from amqpd.broker.queue.statistics import QueueCounts
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.statistics import QueueStatistics
-from amqpd.broker.step_job import Act
 from amqpd.broker.worklist import Discard, Later, Worklist
 from amqpd.errors import ChannelException, ReplyCode
-from amqpd.message import Message, reference_to
+from amqpd.message import Message
 
-CANCEL_STEPS = 8    # the cost of telling a consumer that its queue is deleted
 NO_RULES = QueueRules()
 
 
@@ -107,7 +105,6 @@ class Queue:
         self.had_consumer = False
         self.deleted = False
         self.is_remembered = False      # whether a cached walk refers to it; see broker/routing.py
-        self.has_released = False       # whether the content of an unacked message has ever been released
         self.records = records = QueueRecords(definition, journal, clock, page_store)
         self.redelivery = records.redelivery
         self.ready: Fifo = (
@@ -248,16 +245,6 @@ class Queue:
         self.records.unacked -= len(run)
         return self.dead_letters.drop_unacked(run, REJECTED)
 
-    def release(self, message: Message) -> Message | None:
-        """Return a reference to an unacked message whose content is on disk; None if it is not on disk yet."""
-        records = self.records
-        if not records.is_stored(message):
-            return None
-        if records.deadlines:
-            records.deadlines.release(message)
-        self.has_released = True
-        return reference_to(message)
-
     def settle(self, run: Sequence[Message], *, in_transaction: bool = False) -> int:
         """Remove unacked messages for good: they were acked, alone or in a transaction.
 
@@ -299,22 +286,12 @@ class Queue:
         self.pager.end()
         self.jobs.clear()
         removed, acts = self.ready.clear(), self.dead_letters.end()
-        Departure(chain(self._take_apart(removed, [*self.consumers]), acts), self.worklist)
+        Departure(chain(self.dispatcher.end(), forget_spill_files(removed), acts), self.worklist)
         Discard(self.worklist, [
             *[part for part in removed if not isinstance(part, Page)], *self.records.let_go()])
         # Its parts drop their references to the queue, so that it is freed with the last outside reference.
         self.expiry.end()
         self._dispatch_later.cancel()
-
-    def _take_apart(self, removed: Cleared, consumers: list[Consumer[Queue]]) -> Iterator[Act]:
-        for consumer in consumers:
-            yield CANCEL_STEPS, partial(self._cancel, consumer)
-        yield from forget_spill_files(removed)
-
-    def _cancel(self, consumer: Consumer[Queue]) -> None:
-        if consumer in self.consumers:      # otherwise it was removed meanwhile
-            self.dispatcher.remove(consumer)
-            consumer.subscriber.cancelled(consumer)
 
     # Consumers
 
@@ -337,12 +314,6 @@ class Queue:
         if not self.deleted:
             self.expiry.use()
 
-    def answered(self, consumer: Consumer[Queue], count: int) -> None:
-        """Count so many deliveries of a consumer as answered: it may have credit again. The caller dispatches."""
-        consumer.in_flight -= count
-        if consumer.is_blocked:
-            self.dispatcher.unblock(consumer)
-
     def unblock(self, consumer: Consumer[Queue]) -> None:
         """Check this consumer again, if it was blocked: there may be credit and room for it. The caller dispatches."""
         if consumer.is_blocked:
@@ -352,11 +323,6 @@ class Queue:
     def consumers(self) -> Collection[Consumer[Queue]]:
         """Its consumers, in the order in which they were added."""
         return self.dispatcher.consumers
-
-    @property
-    def active(self) -> Consumer[Queue] | None:
-        """The single active consumer, if the rules want one."""
-        return self.dispatcher.active
 
     @property
     def is_unused(self) -> bool:

@@ -20,15 +20,15 @@ from amqpd.broker.queue.pages import OnDisk
 from amqpd.broker.queue.redelivery import Redelivery
 from amqpd.broker.queue.statistics import QueueCounts
 from amqpd.broker.queue.watermark import DeliveryWatermark
-from amqpd.message import Message
+from amqpd.message import Message, reference_to
 
 
 class QueueRecords:
     """The records of one queue. Methods that record return the journal's batch, or 0 if nothing is written."""
 
     __slots__ = (
-        "definition", "counts", "deadlines", "redelivery", "watermark", "unacked", "kept_on_disk", "is_closed",
-        "_journal", "_clock", "_page_store")
+        "definition", "counts", "deadlines", "redelivery", "watermark", "unacked", "has_released", "kept_on_disk",
+        "is_closed", "_journal", "_clock", "_page_store")
 
     def __init__(self, definition: QueueDefinition, journal: Journal, clock: Clock, page_store: PageStore) -> None:
         self.definition = definition
@@ -37,6 +37,7 @@ class QueueRecords:
         self.redelivery = Redelivery()
         self.watermark = DeliveryWatermark(definition, journal, page_store) if definition.durable else None
         self.unacked = 0            # messages that consumers and basic.get have not answered
+        self.has_released = False   # whether the content of an unacked message has ever been released
         self.kept_on_disk = 0       # messages of the queue, ready or not, that the store keeps or will keep
         self.is_closed = False      # the deletion of the queue is recorded
         self._journal = journal
@@ -56,6 +57,15 @@ class QueueRecords:
     def is_stored(self, message: Message) -> bool:
         """Return whether the message is committed, so that it can be fetched from the store."""
         return self.keeps(message) and message.number <= self._page_store.safe_number
+
+    def release(self, message: Message) -> Message | None:
+        """Return a reference to an unacked message whose content is on disk; None if it is not on disk yet."""
+        if not self.is_stored(message):
+            return None
+        if self.deadlines:
+            self.deadlines.release(message)
+        self.has_released = True
+        return reference_to(message)
 
     def batch_of(self, run: Iterable[Message]) -> int:
         """Return the current batch if any of these is kept on disk, else 0."""
