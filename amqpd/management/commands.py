@@ -31,7 +31,7 @@ class Commands:
     acts = frozenset({"backup_store", "set_vm_memory_high_watermark", "set_disk_free_limit"})
 
     def __init__(self, broker: Broker, node: Node) -> None:
-        of_node, lists = NodeCommands(broker, node), ListCommands(broker)
+        of_node, lists = NodeCommands(broker, node), ListCommands(broker, node.most_counted)
         queues, access, policies = QueueCommands(broker), AccessCommands(broker), PolicyCommands(broker)
         self.lookups: dict[str, Callable[..., Any]] = _by_name(
             of_node.ping, of_node.status, of_node.stop, of_node.store_info, of_node.backup_store,

@@ -15,14 +15,16 @@ Table = dict[str, Any]
 
 
 class ListCommands:
-    """The list commands on one broker. A column that does not exist is a Refusal."""
+    """The list commands on one broker. A column that does not exist is a Refusal. `most_counted`: see `Node`."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, most_counted: int) -> None:
         self._broker = broker
+        self._most_counted = most_counted
 
     def list_queues(self, vhost: str, columns: list[str]) -> Table:
         """List the queues of a vhost."""
-        return _table(listings.queues(self._broker, vhost_of(self._broker, vhost), columns), columns)
+        return _table(listings.queues(
+            self._broker, vhost_of(self._broker, vhost), columns, self._most_counted), columns)
 
     def list_exchanges(self, vhost: str, columns: list[str]) -> Table:
         """List the exchanges of a vhost."""

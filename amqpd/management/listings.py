@@ -41,10 +41,15 @@ def pid(connection: int, channel: int = 0) -> str:
     return f"<{NODE_NAME}.1.{connection}.{channel}>"
 
 
-def queues(broker: Broker, vhost: Vhost, columns: Collection[str]) -> Iterator[Record]:
-    """Yield the queues of a vhost; of `queue_usage.COLUMNS` only those that are asked for are computed."""
+def queues(
+    broker: Broker, vhost: Vhost, columns: Collection[str], most_counted: int = queue_usage.MOST_COUNTED
+) -> Iterator[Record]:
+    """Yield the queues of a vhost; of `queue_usage.COLUMNS` only those that are asked for are computed.
+
+    Up to `most_counted` unacknowledged messages of the vhost are visited for them.
+    """
     wants_queue_usage = not queue_usage.COLUMNS.isdisjoint(columns)
-    runs = queue_usage.unacked_runs(broker, vhost) if wants_queue_usage else None
+    runs = queue_usage.unacked_runs(broker, vhost, most_counted) if wants_queue_usage else None
     owners = {id(connection.owner): pid(key) for key, connection in broker.connections.items()}
     for queue in vhost.queues.values():
         definition = queue.definition

@@ -15,6 +15,7 @@ import msgspec
 from amqpd import __version__
 from amqpd.broker.broker import Broker
 from amqpd.exit_codes import EXIT_DATA, EXIT_UNAVAILABLE
+from amqpd.management.queue_usage import MOST_COUNTED
 from amqpd.management.refusal import Refusal
 
 
@@ -52,6 +53,7 @@ class Node(msgspec.Struct, kw_only=True):
     stop: Callable[[], None]
     store_info: Callable[[], Any] | None = None
     backup: Callable[[Path], Awaitable[None]] | None = None
+    most_counted: int = MOST_COUNTED        # unacknowledged messages of a vhost, in a list of its queues
 
 
 class NodeCommands:

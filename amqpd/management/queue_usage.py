@@ -31,11 +31,11 @@ NOT_KNOWN = ""
 Runs = dict[Queue, list[Message]]
 
 
-def unacked_runs(broker: Broker, vhost: Vhost) -> Runs | None:
-    """Return the unacknowledged messages of the vhost's queues; None if there are more than `MOST_COUNTED`."""
+def unacked_runs(broker: Broker, vhost: Vhost, most: int = MOST_COUNTED) -> Runs | None:
+    """Return the unacknowledged messages of the vhost's queues; None if there are more than `most`."""
     connections = [one for one in broker.connections.values() if one.vhost_name == vhost.name]
     # From the connections, since they may hold messages of queues that have been deleted.
-    if sum([connection.unacked_count for connection in connections]) > MOST_COUNTED:
+    if sum([connection.unacked_count for connection in connections]) > most:
         return None
     runs: Runs = {}
     for connection in connections:

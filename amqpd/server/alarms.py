@@ -17,8 +17,11 @@ import contextlib
 import gc
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from amqpd.identity import NODE_NAME
 from amqpd.server.loop import LoopTurn
@@ -39,13 +42,28 @@ FAST_DISK = 250_000_000             # bytes a second that might be written, at m
 WRITTEN_SHARE = 4                   # part of the free bytes that may be written before a measurement
 
 
+class Machine(msgspec.Struct, frozen=True):
+    """How memory and disk are measured; sizes are in bytes."""
+
+    available: Callable[[], int] = available_octets     # memory of the machine or container
+    used: Callable[[], int] = resident_octets           # memory of this process
+    give_back: Callable[[], None] = give_back_memory    # free memory of this process, to the system
+    collect: Callable[[], object] = gc.collect          # garbage, so that it does not count as used
+    free: Callable[[Path], int] = free_bytes            # on the disk that has this directory
+    now_s: Callable[[], float] = time.monotonic
+
+
+MACHINE = Machine()
+
+
 class Alarms:
     """The alarms of one broker. `data_dir` is None without a store: then there is no disk alarm."""
 
     def __init__(
         self, turn: LoopTurn, *, memory_fraction: float, memory_absolute: int, disk_free_limit: int,
-        data_dir: Path | None = None, ballast: Ballast | None = None,
+        data_dir: Path | None = None, ballast: Ballast | None = None, machine: Machine = MACHINE,
     ) -> None:
+        self._machine = machine
         self._turn = turn
         self._memory_fraction: float | None = None
         self._memory_limit = 0
@@ -77,11 +95,11 @@ class Alarms:
 
     def check_memory(self) -> float:
         """Measure memory now; return after how many seconds to measure again."""
-        used, limit = resident_octets(), self._memory_limit
+        used, limit = self._machine.used(), self._memory_limit
         if MEMORY in self._raised or used > limit:
             self._collect()
-            give_back_memory()
-            used = resident_octets()
+            self._machine.give_back()
+            used = self._machine.used()
         is_high = used > (limit * ENDS_AT if MEMORY in self._raised else limit)
         if is_high != (MEMORY in self._raised):
             log.info("vm_memory_high_watermark %s. Memory used:%d allowed:%d", "set" if is_high else "clear", used,
@@ -93,10 +111,10 @@ class Alarms:
 
     def _collect(self) -> None:
         """Collect garbage so that it does not count as used; not often, since a collection takes time."""
-        now = time.monotonic()
+        now = self._machine.now_s()
         if now >= self._collects_at:
-            gc.collect()
-            took = time.monotonic() - now
+            self._machine.collect()
+            took = self._machine.now_s() - now
             self._collects_at = now + max(COLLECT_S, COLLECT_SHARE * took)
 
     def check_disk(self) -> float:
@@ -104,7 +122,7 @@ class Alarms:
         if self._data_dir is None:
             return DISK_MAX_S
         try:
-            free = free_bytes(self._data_dir)
+            free = self._machine.free(self._data_dir)
         except OSError as error:
             log.warning("free disk space of %s is not known: %s", self._data_dir, error.strerror)
             return DISK_MAX_S
@@ -159,10 +177,10 @@ class Alarms:
 
     def set_disk_free_limit_relative(self, fraction: float) -> None:
         """Set how much must be free, as a multiple of the available memory, and measure at once."""
-        self.set_disk_free_limit(int(available_octets() * fraction))
+        self.set_disk_free_limit(int(self._machine.available() * fraction))
 
     def _set_memory_limit(self, fraction: float | None, limit_bytes: int) -> None:
-        available = available_octets()
+        available = self._machine.available()
         self._memory_fraction = fraction
         self._memory_limit = limit_bytes if fraction is None else int(available * fraction)
         self._memory_limit_set.set()
@@ -177,10 +195,10 @@ class Alarms:
         return {
             "alarms": [
                 {"type": "resource_limit", "resource": raised, "node": NODE_NAME} for raised in sorted(self._raised)],
-            "memory": {"total": {"rss": resident_octets()}, "connection_readers": self._turn.intake.octets},
+            "memory": {"total": {"rss": self._machine.used()}, "connection_readers": self._turn.intake.octets},
             "vm_memory_high_watermark_setting": setting,
             "vm_memory_high_watermark_limit": self._memory_limit,
-            "disk_free": free_bytes(self._data_dir or Path.cwd()),
+            "disk_free": self._machine.free(self._data_dir or Path.cwd()),
             "disk_free_limit": self._disk_free_limit,
         }
 

@@ -15,6 +15,7 @@ from amqpd.ctl.lists import LISTINGS
 from amqpd.management import queue_usage
 from amqpd.management.commands import Commands
 from amqpd.management.node_commands import Node
+from amqpd.management.queue_usage import MOST_COUNTED
 from tests.support.talk import Stage, Talk
 
 PERSISTENT, TRANSIENT = Basic.Properties(delivery_mode=2), Basic.Properties(delivery_mode=1)
@@ -42,19 +43,21 @@ class NoAlarms:
     """The alarms are nobody's matter here."""
 
 
-def commands(stage: Stage) -> Commands:
+def commands(stage: Stage, most_counted: int) -> Commands:
     return Commands(stage.broker, Node(
         rabbitmq_version="3.10.8", data_dir=None, durability="none", listeners=[], stop=lambda: None,
+        most_counted=most_counted,
         alarms=NoAlarms()))     # type: ignore[arg-type]  # nobody asks
 
 
-def listed(stage: Stage, *columns: str) -> list[Any]:
+def listed(stage: Stage, *columns: str, most_counted: int = MOST_COUNTED) -> list[Any]:
     """These columns of the queue `q`."""
-    return next(row[1:] for row in rows(stage, "list_queues", "name", *columns) if row[0] == "q")
+    found = rows(stage, "list_queues", "name", *columns, most_counted=most_counted)
+    return next(row[1:] for row in found if row[0] == "q")
 
 
-def rows(stage: Stage, command: str, *columns: str) -> list[list[Any]]:
-    found: list[list[Any]] = commands(stage).lookups[command]("/", list(columns))["rows"]
+def rows(stage: Stage, command: str, *columns: str, most_counted: int = MOST_COUNTED) -> list[list[Any]]:
+    found: list[list[Any]] = commands(stage, most_counted).lookups[command]("/", list(columns))["rows"]
     return found
 
 
@@ -124,33 +127,31 @@ def test_what_a_transaction_has_answered_is_with_the_client_still(talk: Talk) ->
     assert listed(talk.stage, "message_bytes_unacknowledged") == [0]
 
 
-def test_what_would_take_long_to_count_is_empty(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue_usage, "MOST_COUNTED", 1)
+def test_what_would_take_long_to_count_is_empty(talk: Talk) -> None:
     publish(talk, b"1", b"22", b"333")
     talk.client(Queue.Declare(queue="other")).hear(Queue.DeclareOk)
     get(talk)
-    assert listed(talk.stage, *OCTETS) == [6, 5, 1, 6, 0]
+    assert listed(talk.stage, *OCTETS, most_counted=1) == [6, 5, 1, 6, 0]
     get(talk)
-    assert listed(talk.stage, *OCTETS) == ["", 3, "", "", 0]
-    assert listed(talk.stage, *RAM) == [3, 1, 2, 0]
-    assert listed(talk.stage, "memory", "head_message_timestamp", "message_bytes_persistent") == ["", "", ""]
-    assert rows(talk.stage, "list_queues", "name", "message_bytes")[1] == ["other", 0], "nobody has any of these"
+    assert listed(talk.stage, *OCTETS, most_counted=1) == ["", 3, "", "", 0]
+    assert listed(talk.stage, *RAM, most_counted=1) == [3, 1, 2, 0]
+    unknown = "memory", "head_message_timestamp", "message_bytes_persistent"
+    assert listed(talk.stage, *unknown, most_counted=1) == ["", "", ""]
+    found = rows(talk.stage, "list_queues", "name", "message_bytes", most_counted=1)
+    assert found[1] == ["other", 0], "nobody has any of these"
 
 
-def test_what_clients_have_of_deleted_queues_takes_as_long_to_count(
-    talk: Talk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(queue_usage, "MOST_COUNTED", 2)
+def test_what_clients_have_of_deleted_queues_takes_as_long_to_count(talk: Talk) -> None:
     talk.client(Queue.Declare(queue="gone")).hear(Queue.DeclareOk)
     talk.publish("gone", b"1", b"2", b"3")
     for _ in range(3):
         talk.client(Basic.Get(queue="gone")).hear(Basic.GetOk)
     talk.client(Queue.Delete(queue="gone")).hear(Queue.DeleteOk)
     vhost = talk.stage.broker.vhosts["/"]
-    assert queue_usage.unacked_runs(talk.stage.broker, vhost) is None
-    assert listed(talk.stage, "message_bytes") == [0], "nobody has any of these"
+    assert queue_usage.unacked_runs(talk.stage.broker, vhost, most=2) is None
+    assert listed(talk.stage, "message_bytes", most_counted=2) == [0], "nobody has any of these"
     talk.client(Basic.Ack(1))
-    runs = queue_usage.unacked_runs(talk.stage.broker, vhost)
+    runs = queue_usage.unacked_runs(talk.stage.broker, vhost, most=2)
     assert runs is not None and [len(run) for run in runs.values()] == [2]
 
 
@@ -179,15 +180,14 @@ def test_what_clients_have_is_told_apart_where_its_content_has_been_released(tal
     assert listed(talk.stage, "head_message_timestamp") == [1_700_000_000]
 
 
-def test_how_many_contents_have_been_released_is_empty_as_well(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue_usage, "MOST_COUNTED", 0)
+def test_how_many_contents_have_been_released_is_empty_as_well(talk: Talk) -> None:
     publish(talk, bytes(1_000), b"22")
     get(talk)
-    assert listed(talk.stage, *RAM) == [2, 1, 1, 0]
+    assert listed(talk.stage, *RAM, most_counted=0) == [2, 1, 1, 0]
     release_contents(talk)
-    assert listed(talk.stage, *RAM) == ["", 1, "", ""]
+    assert listed(talk.stage, *RAM, most_counted=0) == ["", 1, "", ""]
     talk.client(Basic.Ack(1))
-    assert listed(talk.stage, *RAM) == [1, 1, 0, 0]
+    assert listed(talk.stage, *RAM, most_counted=0) == [1, 1, 0, 0]
 
 
 def test_nothing_is_counted_that_nobody_asks_for(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:

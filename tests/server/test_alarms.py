@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from amqpd.server import alarms as alarms_module
 from amqpd.server import resources
-from amqpd.server.alarms import DISK_MAX_S, DISK_MIN_S, MEMORY_MAX_S, MEMORY_MIN_S, Alarms
+from amqpd.server.alarms import DISK_MAX_S, DISK_MIN_S, MEMORY_MAX_S, MEMORY_MIN_S, Alarms, Machine
 from amqpd.wire.contents import Intake
 from tests.support.loops import turns, until
 
@@ -36,6 +35,21 @@ class FakeBallast:
     is_spent = False
 
 
+class Collector:
+    """Counts collections, each of which frees as much as the test says."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.calls = self.frees = 0
+        self.now = 1_000.0
+        self.takes = 0.0
+
+    def collect(self) -> None:
+        self.calls += 1
+        self.now += self.takes
+        self.bench.used -= self.frees
+
+
 class Bench:
     """Alarms on a machine with 10 GB of memory, of which the process has 1, and 10 GB of free disk."""
 
@@ -43,31 +57,24 @@ class Bench:
         self.used = GB
         self.free = 10 * GB
         self.given_back = 0
+        self.collector = Collector(self)
         self.turn = FakeLoopTurn()
         self.ballast = FakeBallast()
         given: dict[str, Any] = {
             "memory_fraction": 0.6, "memory_absolute": 0, "disk_free_limit": GB, "data_dir": folder,
-            "ballast": self.ballast} | settings
+            "ballast": self.ballast, "machine": Machine(
+                available=lambda: 10 * GB, used=lambda: self.used, give_back=self.give_back,
+                collect=self.collector.collect, free=lambda directory: self.free, now_s=lambda: self.collector.now),
+        } | settings
         self.alarms = Alarms(self.turn, **given)  # type: ignore[arg-type]  # it is all that is needed of a turn
+
+    def give_back(self) -> None:
+        self.given_back += 1
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    return make(tmp_path, monkeypatch)
-
-
-def make(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Bench:
-    monkeypatch.setattr(alarms_module, "available_octets", lambda: 10 * GB)
-    monkeypatch.setattr(alarms_module.gc, "collect", lambda: 0)     # all of the tests' own objects would be looked at
-    bench = Bench(folder, **settings)
-
-    def give_back() -> None:
-        bench.given_back += 1
-
-    monkeypatch.setattr(alarms_module, "resident_octets", lambda: bench.used)
-    monkeypatch.setattr(alarms_module, "free_bytes", lambda directory: bench.free)
-    monkeypatch.setattr(alarms_module, "give_back_memory", give_back)
-    return bench
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
 
 
 def test_memory_alarms_beyond_the_watermark_and_ends_at_95_percent_of_it(bench: Bench) -> None:
@@ -95,8 +102,8 @@ def test_memory_is_looked_at_the_more_often_the_nearer_the_watermark_is(
     assert bench.alarms.check_memory() == pytest.approx(seconds)
 
 
-def test_an_absolute_watermark_goes_before_the_fraction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = make(tmp_path, monkeypatch, memory_absolute=GB - 1)
+def test_an_absolute_watermark_goes_before_the_fraction(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, memory_absolute=GB - 1)
     bench.alarms.check_memory()
     assert bench.turn.reasons == ["low on memory"]
     assert bench.alarms.statistics()["vm_memory_high_watermark_setting"] == {"absolute": GB - 1}
@@ -172,8 +179,8 @@ def test_a_disk_limit_that_is_set_holds_at_once(bench: Bench) -> None:
     assert bench.alarms.statistics()["disk_free_limit"] == 15 * GB
 
 
-def test_a_broker_in_memory_has_no_disk_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = make(tmp_path, monkeypatch, data_dir=None, ballast=None)
+def test_a_broker_in_memory_has_no_disk_alarm(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, data_dir=None, ballast=None)
     bench.free = 0
     bench.alarms.check_disk()
     assert bench.turn.reasons == []
@@ -290,26 +297,9 @@ def test_memory_that_was_freed_is_given_back() -> None:
 
 # What only the collector finds
 
-class Collector:
-    """Counts collections, each of which frees as much as the test says."""
-
-    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.bench = bench
-        self.calls = self.frees = 0
-        self.now = 1_000.0
-        self.takes = 0.0
-        monkeypatch.setattr(alarms_module.gc, "collect", self.collect)
-        monkeypatch.setattr(alarms_module.time, "monotonic", lambda: self.now)
-
-    def collect(self) -> None:
-        self.calls += 1
-        self.now += self.takes
-        self.bench.used -= self.frees
-
-
 @pytest.fixture
-def collector(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Collector:
-    return Collector(bench, monkeypatch)
+def collector(bench: Bench) -> Collector:
+    return bench.collector
 
 
 def test_what_the_collector_frees_raises_no_alarm(bench: Bench, collector: Collector) -> None:
