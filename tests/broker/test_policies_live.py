@@ -21,6 +21,7 @@ from amqpd.broker.definitions import (
 from amqpd.broker.policy import InvalidPolicy, NoSuchPolicy
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.rules import QueueRules
+from amqpd.broker.policy_followers import LOOK_STEPS
 from amqpd.broker.vhost import Vhost
 from amqpd.broker.worklist import PIECE
 from amqpd.management import listings
@@ -264,6 +265,15 @@ def test_very_many_queues_follow_in_pieces_and_who_waits_is_called_at_the_end(ma
         assert not called
     worklist.work_off()
     assert called == [MANY]
+
+
+def test_each_queue_and_exchange_that_follows_is_counted_with_the_policies_it_is_held_against(vhost: Vhost) -> None:
+    effort = vhost.worklist.effort
+    for count in (1, 2, 3):
+        before = effort.total
+        vhost.followers.set_policy(PolicyDefinition("/", f"none {count}", "^nothing$", {"max-length": 5}))
+        vhost.worklist.work_off()
+        assert effort.total - before == (len(vhost.queues) + len(vhost.exchanges)) * (LOOK_STEPS + count)
 
 
 def test_what_queues_drop_as_they_follow_is_counted(vhost: Vhost) -> None:

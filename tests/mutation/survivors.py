@@ -35,6 +35,13 @@ REASONS: dict[tuple[str, str], dict[str, str]] = {
             "no method has an id over 255"},
     ("amqpd/broker/queue/deadlines.py", "Deadlines._push"): {
         "if 4 * len(more) >= len(self._waiting):": "both ways lead to a heap"},
+    ("amqpd/broker/queue/segment.py", "Segment.put_back"): {
+        "if not messages or in_order[0].number >= messages[-1].number:": "no number is there twice"},
+    ("amqpd/store/sqlite/rows.py", "_rows_of"): {"is_in_one = None": "the other way makes the same row"},
+    ("amqpd/store/sqlite/body_parts.py", "PartReader.end_part"): {"pass": "a blob that nobody has is closed"},
+    ("amqpd/store/sqlite/body_parts.py", "PartReader._open_next"): {
+        "self._blob = self._connection.blobopen('body_parts', 'data', next(self._numbers), readonly=False)":
+            "it is only read"},
     ("amqpd/broker/routing.py", "Routing.__init__"): {"self._gone = 1": "only when a cache is tidied"},
 }
 

@@ -9,8 +9,9 @@ import pytest
 from pamqp.commands import Connection
 
 import amqpd.session
+from amqpd.broker.clock import Clock
 from amqpd.session.handshake import ANSWERS
-from amqpd.session.phases import TRANSITIONS, Event, Phase
+from amqpd.session.phases import LINGER_MS, TRANSITIONS, Event, Phase, Phases
 
 
 def test_every_phase_has_a_row_and_can_be_reached() -> None:
@@ -50,3 +51,17 @@ def test_nothing_but_the_table_changes_the_phase() -> None:
     assert changed == [
         ("phases.py", "self.current = Phase.AWAIT_HEADER"),
         ("phases.py", "self.current = TRANSITIONS[self.current][event]")]
+
+
+def test_a_connection_begins_with_nothing_said_and_some_time_for_it() -> None:
+    clock = Clock(1_000)
+    phases = Phases(clock, 1_500)
+    assert (phases.current, phases.is_over, phases.peer_closes) == (Phase.AWAIT_HEADER, False, False)
+    assert not phases.is_overdue(1_499) and phases.is_overdue(1_500)
+    phases.excuse(100)
+    assert not phases.is_overdue(1_599) and phases.is_overdue(1_600)
+    phases.say_no_more(peer_closes=True)
+    assert (phases.is_over, phases.peer_closes, phases.drop_at_ms) == (True, True, 1_000 + LINGER_MS)
+    phases.drop_at_ms = None
+    phases.excuse(100)
+    assert phases.drop_at_ms is None and not phases.is_overdue(1 << 60)

@@ -240,6 +240,21 @@ def test_a_flipped_bit_takes_one_message_and_is_told_of(stopped, saved, tmp_path
     assert lost > 1.5 * rounds
 
 
+def test_each_damaged_message_of_a_block_is_counted(stopped, opened):
+    (heads, octets), = query(stopped, "SELECT heads, contents FROM message_blocks WHERE first = 1")
+    flipped = bytearray(octets)
+    for place, start, *_ in message_blocks.iter_heads(heads):
+        if place in (9, 11, 12):
+            flipped[start + 3] ^= 1
+    query(stopped, "UPDATE message_blocks SET contents = ? WHERE first = 1", [bytes(flipped)])
+    store = opened()
+    found = load(store)
+    assert (found.damaged, store.info().damaged, store.info().messages) == (3, 3, 60 - len(GONE) - 3 + 60)
+    assert [number for number in range(1, 61) if number not in {m.number for m in found.messages[1]}] == sorted(
+        GONE | {10, 12, 13})
+    store.check()
+
+
 @pytest.mark.parametrize("damage", [
     "UPDATE message_blocks SET bytes = bytes + 1 WHERE first = 1",
     "UPDATE message_blocks SET count = 3 WHERE first = 1",

@@ -279,6 +279,26 @@ def test_a_fault_behind_a_remembered_head_is_found() -> None:
         read([second, first[:-1] + b"x"], reader)
 
 
+def test_heads_are_not_remembered_any_more_once_they_do_not_repeat() -> None:
+    reader = new_reader()
+    runs = reader._publish_runs
+    numbers = iter(range(1 << 30))
+
+    def read_heads(count: int, times: int) -> None:
+        for _ in range(count):
+            octets = publish(1, b"body", properties=b"\x00\x80\x08%08d" % next(numbers))
+            for _ in range(times):
+                read([octets], reader)
+
+    read_heads(MOST_HEADS, 2)
+    read_heads(1, 1)
+    assert runs._remembers and len(runs._heads) == 1
+    read_heads(MOST_HEADS, 1)
+    assert not runs._remembers
+    read_heads(5, 1)
+    assert len(runs._heads) == 1, "the one that was new when that was found"
+
+
 def test_heads_that_never_come_again_are_not_kept_for_ever() -> None:
     reader = new_reader()
     for number in range(2 * MOST_HEADS):
