@@ -341,6 +341,40 @@ def test_what_expires_on_disk_is_read_to_be_moved(journal: RecordingJournal, pag
     queue.check()
 
 
+def test_the_dead_on_disk_that_are_damaged_are_forgotten(
+    journal: RecordingJournal, page_store: PageStoreInMemory
+) -> None:
+    queue = make(journal, page_store, message_ttl_ms=5_000, dead_letter_exchange="dlx")
+    fill(queue, journal, page_store)
+    damaged = {PAGE_MESSAGES + 7, 2 * PAGE_MESSAGES + 1, COUNT}
+    page_store._read = lambda numbers: journal.read([number for number in numbers if number not in damaged])
+    queue._clock.advance(6_000)
+    queue.worklist.work_off()
+    while page_store.is_waited_for:
+        page_store.serve()
+    assert sorted(dead_letters_of(queue)) == [(number, "expired") for number in ALL if number not in damaged]
+    assert {*journal.now.messages[1]} == {*ALL} - damaged and queue.dead_letters.moving == COUNT - 3
+    queue.dead_letters.moved(messages(*[number for number in ALL if number not in damaged], persistent=True))
+    assert not journal.now.messages[1] and queue.records.kept_on_disk == queue.dead_letters.count == 0
+
+
+def test_the_file_of_transient_dead_goes_when_they_have_been_read(
+    journal: RecordingJournal, page_store: PageStoreInMemory
+) -> None:
+    queue = make(journal, page_store, message_ttl_ms=5_000, dead_letter_exchange="dlx")
+    queue.publish(messages(*ALL))
+    queue.pager.page_out(1 << 30)
+    page_store.write_spill_files()
+    assert sum(len(spill_file.left) for spill_file in page_store.spill_files) == COUNT - PAGE_MESSAGES
+    queue._clock.advance(6_000)
+    queue.worklist.work_off()
+    while page_store.is_waited_for:
+        page_store.serve()
+    assert sorted(dead_letters_of(queue)) == [(number, "expired") for number in ALL]
+    assert not any(spill_file.left for spill_file in page_store.spill_files)
+    queue.check()
+
+
 def test_the_dead_of_a_deleted_queue_go_nowhere(journal: RecordingJournal, page_store: PageStoreInMemory) -> None:
     queue = make(journal, page_store, message_ttl_ms=5_000, dead_letter_exchange="dlx")
     fill(queue, journal, page_store)

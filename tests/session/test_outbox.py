@@ -97,6 +97,17 @@ def test_the_transport_is_not_asked_where_it_makes_no_difference(outbox: Outbox)
     assert len(asked) <= 4, "what was read is not asked for again"
 
 
+def test_answers_are_marked_every_64_kib(outbox: Outbox) -> None:
+    for _ in range(10):
+        outbox.write(bytes(MARK_EVERY // 2))
+    assert [answers for _, answers in outbox._marks] == [MARK_EVERY * count for count in range(1, 6)]
+    outbox.write(bytes(MARK_EVERY - 1))
+    assert len(outbox._marks) == 5
+    outbox.extend([b"delivery"], 8)
+    outbox.write(b"x")
+    assert outbox._marks[-1] == (6 * MARK_EVERY + 8, 6 * MARK_EVERY)
+
+
 def test_deliveries_are_no_answers(outbox: Outbox) -> None:
     outbox.extend([bytes(MARK_EVERY)] * 5, 5 * MARK_EVERY)
     outbox.write(b"answer")
