@@ -1,7 +1,7 @@
-"""How much waits for the disk, and whether that is more than should.
+"""The amount of data that waits for the disk, and whether it is too much.
 
-What may wait is what is written within a moment, learned from the commits: so nobody's confirm waits long for what
-others do.
+The limit is what can be written in a short time, measured at the commits, so that no confirm waits long for the
+publishes of other clients.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import msgspec
 from amqpd.store.journal import Journal
 
 COMMIT_S = 0.012
-OVERFULL = 4                            # times as much, and nobody at all adds more
-MOST_OF_JOBS = 250                      # beyond which jobs add no more: theirs take longer than publishes
-ROW_SIZE = 100                          # bytes a change takes in the store, about
+OVERFULL = 4                            # times as much, from which on no client is read
+MOST_OF_JOBS = 250                      # beyond which jobs add no more: their records take longer than publishes
+ROW_SIZE = 100                          # bytes in the store for a change, about
 
 
 class CommitLimits(msgspec.Struct, frozen=True):
-    """How much may wait in a batch: as much as is written within `COMMIT_S`, but within these bounds; and for how long.
+    """The limits of a batch: what is written within `COMMIT_S`, within these bounds, and the time between batches.
 
-    A batch of more than `fewest_octets` is large. In `next_s` the loop has a batch ready if anybody waits for one, and
-    after `idle_s` without a batch the store's file shrinks by a piece.
+    A batch of more than `fewest_octets` is large. If anything waits for a batch, the loop has the next one ready within
+    `next_s`; after `idle_s` without a batch the store's file shrinks by a piece.
     """
 
     fewest: int = 500           # changes, publishes and settles
@@ -35,13 +35,13 @@ LIMITS = CommitLimits()
 
 
 class Backlog:
-    """The batch that fills in a journal, as far as it is too large; times are in seconds of a monotonic clock."""
+    """Tells whether the current batch of a journal is too large. Times are in seconds of a monotonic clock."""
 
     def __init__(self, journal: Journal, limits: CommitLimits = LIMITS) -> None:
         self._journal = journal
         self._limits = limits
         self._most, self._most_octets = limits.most // 4, limits.most_octets // 4
-        self._taken_at = 0.0                    # when the batch was taken that is being written
+        self._taken_at = 0.0                    # when the batch that is being written was taken
         self._taken_count = self._taken_weight = 0
 
     @property
@@ -52,28 +52,28 @@ class Backlog:
 
     @property
     def is_overfull(self) -> bool:
-        """Return whether not even those should be read who send little."""
+        """Return whether even clients that send little should not be read."""
         filling = self._journal.filling
         return filling.count > OVERFULL * self._most or filling.weight > OVERFULL * self._most_octets
 
     @property
     def is_full_for_jobs(self) -> bool:
-        """Return whether jobs should not be worked on until more has been written.
+        """Return whether jobs should pause until more has been written.
 
-        While a job keeps the batch, nothing is written before it is done, so all jobs go on.
+        While a job holds the batch, nothing is written before the job is done, so all jobs go on.
         """
         if self._journal.hold.is_on:
             return False
         return self._journal.filling.count > MOST_OF_JOBS or self.is_full
 
     def taken(self, now_s: float) -> None:
-        """Note that the batch that fills is about to be written."""
+        """Note that the current batch is about to be written."""
         filling = self._journal.filling
         self._taken_at = now_s
         self._taken_count, self._taken_weight = filling.count, filling.weight
 
     def written(self, now_s: float) -> int:
-        """Learn from a batch, which has been written, how much may wait; return how many bytes it had about."""
+        """Adapt the limit to the time that a batch took; return its size in bytes, about."""
         limits = self._limits
         share = COMMIT_S / max(now_s - self._taken_at, 0.001)
         if self._taken_count > limits.fewest // 2:

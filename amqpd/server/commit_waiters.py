@@ -1,4 +1,4 @@
-"""The sessions that wait for a commit, to send confirms or what they hold back until a batch is on disk."""
+"""The sessions that wait for a commit, to send confirms or output that is held until a batch is on disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_TOLD_AT_ONCE = 64      # channels, of acks in a turn
 
 
 class CommitWaiters:
-    """Tells them of commits until they wait no more."""
+    """Reports commits to sessions until they no longer wait."""
 
     def __init__(self) -> None:
         self._waiting: dict[Session, None] = {}
@@ -21,25 +21,25 @@ class CommitWaiters:
         return len(self._waiting)
 
     def add(self, session: Session) -> None:
-        """Tell this session of commits."""
+        """Report commits to this session."""
         self._waiting[session] = None
 
     def remove(self, session: Session) -> None:
-        """Tell it nothing more: its socket is gone."""
+        """Stop reporting to this session, whose socket is lost."""
         self._waiting.pop(session, None)
 
     def on_commit(self, batch: int) -> None:
-        """Tell them that this batch and all before it are on disk."""
+        """Report to the waiting sessions that this batch and all before it are on disk."""
         for session in list(self._waiting):
             guard(session, session.on_commit, batch)
             if not session.awaits_commit:
                 self.remove(session)
 
     def on_answered(self, first_pending: Callable[[int], int]) -> None:
-        """Tell them that consumers have acked messages; see store/pending_confirms.py.
+        """Report that consumers have acked messages; see store/pending_confirms.py.
 
-        That is done in nearly every turn, so where they have many channels a few of them are told, in turn. The others
-        hear of it later, or with the commit.
+        This is called in nearly every turn. If very many channels wait, it is reported to a few of them, in turn; the
+        others hear of it later, or of the commit.
         """
         left = MOST_TOLD_AT_ONCE
         for session in list(islice(self._waiting, MOST_TOLD_AT_ONCE)):

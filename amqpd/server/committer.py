@@ -1,13 +1,13 @@
 """Group commit: one thread writes a batch while the next one fills.
 
-Owns when a batch is taken, and who hears that it is on disk; it is written by `server/store_thread.py`, and in between
-the loop may read the store. There is no timer: a batch is taken whenever the thread is free and something is in it, so
-a lonely publish waits for one sync and a busy broker syncs thousands of messages at once.
+Decides when a batch is taken, and reports it once it is on disk. `server/store_thread.py` writes it; between batches,
+the loop may read the store. There is no timer: a batch is taken whenever the thread is free and the batch is not empty,
+so a single publish waits for one sync and a busy broker syncs thousands of messages at once.
 
-Large bodies are written before the messages that have them are recorded, a piece at a time. A piece and a batch have
-their turn one after the other: so a large body does not hold up the confirms of others for longer than a piece takes.
+Large bodies are written in pieces before their messages are recorded. Pieces and batches take turns, so that a large
+body delays the confirms of others only by the time of a piece.
 
-Always true between calls: at most one batch, or one piece of a body, is in the thread's hands.
+Always true between calls: the thread has at most one batch, or one piece of a body.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ FILES_CHECKED_S = 0.5
 
 
 def just_do(step: Callable[[], None]) -> None:
-    """What is done about a full disk where nothing can be done."""
+    """Do the step, without a remedy for a full disk."""
     step()
 
 
 def _nothing() -> None:
-    """There is no clock to be followed."""
+    """Do nothing: there is no clock to follow."""
 
 
 class Committer:
-    """Has the journal's batches written by `thread`; `backlog` says whether too much waits for that.
+    """Has the journal's batches written by `thread`; `backlog` tells whether too much waits for that.
 
-    `on_failure` hears, in the loop, of the one error there is no way past. `with_room` does what it is given, in the
-    thread, and may do it again after a StoreFull; see store/ballast.py. `follow_clock` is called before each batch:
-    what has to be known of the wall clock goes with it. `on_written` hears of each batch how many bytes it had, about.
+    `on_failure` is called, in the loop, when the store has failed. `with_room` calls its argument, in the thread, and
+    may call it again after a StoreFull; see store/ballast.py. `follow_clock` is called before each batch, so that a
+    change of the wall clock is stored with it. `on_written` is called after each batch with its size in bytes, about.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class Committer:
             store, page_store, loop, with_room, on_failure, self._committed, self._piece_written, limits)
 
     def take(self) -> None:
-        """Give the filling batch to the thread, if that is free and there is something in it, or a piece of a body.
+        """Give the current batch to the thread, if the thread is free and the batch is not empty, or a piece of a body.
 
-        New jobs of the worklist do their first pieces before: a death is then mostly moved in the batch of its cause.
-        A batch out of which everything was settled again needs no writing: it counts as committed.
+        New jobs of the worklist do their first slices before: so a dead letter is mostly moved in the batch of its
+        cause. A batch in which everything has been settled again is not written: it counts as committed.
         """
         if self._has_failed() or self._is_busy:
             return
@@ -100,7 +100,7 @@ class Committer:
         self.thread.put(self._journal.take())
 
     def _take_piece(self) -> bool:
-        """Give a piece of a large body to the thread, if there is any; return whether there was."""
+        """Give a piece of a large body to the thread, if there is one; return whether there was."""
         bodies = self._journal.bodies
         if bodies.is_empty:
             return False
@@ -114,7 +114,7 @@ class Committer:
         return True
 
     def _has_failed(self) -> bool:
-        """Return whether the journal has failed: then the broker fails and stops, with what was written before."""
+        """Return whether the journal has failed: then the broker stops, with what was written before."""
         error = self._journal.failure
         if error is None:
             return False
@@ -126,7 +126,7 @@ class Committer:
     def check_files(self) -> bool:
         """Return whether the store's files are still where they were opened; if not, the broker fails and stops.
 
-        This is done in the loop while its thread does nothing: there each look would wait for the interpreter.
+        This is done in the loop while the thread is idle: the thread would have to wait for the interpreter.
         """
         try:
             self._store.check_files()
@@ -137,19 +137,19 @@ class Committer:
         return True
 
     async def watch_files_forever(self) -> None:
-        """Look at the store's files all the time, so that it is noticed as well while nothing is written."""
+        """Check the store's files all the time, so that a missing file is noticed even while nothing is written."""
         while self.check_files():
             await asyncio.sleep(FILES_CHECKED_S)
 
     def tell_of_answers(self) -> None:
-        """Have messages confirmed that are not on disk, if consumers have acked them in every queue."""
+        """Confirm early the messages that consumers have acked in every queue."""
         if self._journal.failure is None and self._turn.is_awaiting:
             pending = self._journal.pending_confirms
             if pending.take_news():
                 self._turn.on_answered(pending.first_pending)
 
     async def wait_committed(self) -> None:
-        """Return once all that has been recorded so far is on disk."""
+        """Return once everything recorded so far is on disk."""
         self.take()
         awaited = self._journal.filling.number
         while (self._is_busy or self._journal.hold.is_on or not self._journal.filling.is_empty
@@ -160,7 +160,7 @@ class Committer:
             await self._one_more.wait()
 
     async def stop(self) -> None:
-        """Commit what is there and end the thread."""
+        """Commit the current batch and end the thread."""
         await self.wait_committed()
         await self.thread.end()
 
@@ -175,7 +175,7 @@ class Committer:
         self.take()
 
     def _committed(self, number: int) -> None:
-        if not self.check_files():      # what was written into a file that is deleted was written for nobody
+        if not self.check_files():      # if a file is deleted, the batch has not been kept
             return
         self._is_busy = False
         self._committed_number = number

@@ -1,11 +1,11 @@
-"""One client's socket: bytes to its session, bytes of its session to the socket.
+"""A client's socket: passes bytes to its session, and output of the session to the socket.
 
-Owns the transport. Reading goes through one buffer shared by all connections of the loop, since a read is
-taken apart before the next one begins.
+Owns the transport. All connections of the loop read into one shared buffer, since the result of a read is processed
+before the next one begins.
 
-Back-pressure both ways: a transport that is full leaves the session without room, so its consumers have no
-credit; a journal that is full leaves publishers unread until it has been written. A client that is blocked by
-an alarm is read a little further, so that its heartbeats are heard; then the kernel tells whether its machine lives.
+Back-pressure works in both directions: while the transport is full, the session has no room, so its consumers have no
+credit; while the journal is full, publishers are not read. A client that is blocked by an alarm is read a little
+further, so that its heartbeats arrive; after that the kernel tells whether its machine is alive.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from amqpd.server.loop import LoopTurn
 from amqpd.server.read_shares import LITTLE
 from amqpd.session.connection import Session
 
-LARGE_WRITE = 64 * 1024     # from here on, pieces are handed over one by one instead of being joined,
+LARGE_WRITE = 64 * 1024     # from here on, pieces are written one by one instead of being joined,
 LARGE_PIECE = 4 * 1024      # if they are as large as this on average
-HUGE_WRITE = 1024 * 1024    # and from here on those that are half a small frame: to copy so much would cost more
+HUGE_WRITE = 1024 * 1024    # and from here on those of half a small frame: copying them would cost more
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 30, 10, 6
 USER_TIMEOUT_MS = 90_000
 READ_WHILE_BLOCKED = 4 * 1024           # bytes at a time
-TCP_FACTS = struct.Struct("=B55xI")     # of struct tcp_info, <linux/tcp.h>: the state, ms since the last ack came
+TCP_FACTS = struct.Struct("=B55xI")     # of struct tcp_info, <linux/tcp.h>: the state, ms since the last ack
 TCP_ESTABLISHED = 1
 
 
 class Reception(Protocol):
-    """Who greets a client, sees to its login, and hears that it has gone; see server/listener.py."""
+    """The listeners, as a connection uses them from its begin to its end; see server/listener.py."""
 
     def begin_session(self, protocol: ClientProtocol) -> Session:
         """Begin the session of a client whose socket is open."""
 
     def handshake_advanced(self, protocol: ClientProtocol) -> None:
-        """Note that a client has taken a step of the handshake; look at its password if it has given one."""
+        """Note a step of the handshake; check the password if the client has sent one."""
 
     def end_session(self, protocol: ClientProtocol) -> None:
-        """Forget a client: its socket is gone."""
+        """Remove a client whose socket is lost."""
 
 
 class ClientProtocol(asyncio.BufferedProtocol):
     """The transport's callbacks for one client. `buffer` is shared by all clients, for what is read from them.
 
-    `outgoing_limit` is how many bytes the transport may keep until the peer counts as one that does not keep up.
+    `outgoing_limit` is the number of bytes in the transport from which on the client counts as too slow.
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self._size = 0              # of that buffer
         self.expected_steps = 0     # see server/read_shares.py
         self.has_rested = False
-        self._peer_took = self._looks_in_vain = 0       # bytes that the transport got rid of, when last looked at
+        self._peer_took = self._looks_in_vain = 0       # bytes that the transport had sent at the last call
 
-    # The transport's calls
+    # Called by the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client came: begin its session."""
+        """Begin a session for a new client."""
         self._transport = cast(asyncio.Transport, transport)
         set_socket_options(transport.get_extra_info("socket"))
         limit = self._outgoing_limit
@@ -79,7 +79,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self.session.state.unsent = self._transport.get_write_buffer_size
 
     def get_buffer(self, sizehint: int) -> bytearray | memoryview:
-        """The buffer all connections share; for a large body on its way in, the body's own place."""
+        """Return the shared buffer or, for a large body that is being received, a view into the body itself."""
         is_blocked = self.session.blocking.is_blocked
         room = None if is_blocked else self.session.direct_room()
         self._is_direct = room is not None
@@ -90,7 +90,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         return self._view[:self._size]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Bytes came: the session takes them, and the end of the turn sees to the rest."""
+        """Pass the bytes to the session; the end of the turn does the rest."""
         session = self.session
         state = session.state
         runs = state.published_runs
@@ -102,14 +102,14 @@ class ClientProtocol(asyncio.BufferedProtocol):
             session.receive(self._view[:nbytes], self._now_ms())
         must_rest = not was_blocked and self._turn.shares.has_read(self, nbytes, self._size, effort.total - before)
         if session.receiver.is_deferred:
-            self._pause_reading()       # until what was read has been carried out
+            self._pause_reading()       # until the commands that were read have been carried out
         elif must_rest:
             self._pause_reading()
             self._turn.shares.rest(self)
         backlog = self._turn.committer.backlog
         is_held = backlog.is_full or state.published_runs > runs and session.broker.is_behind
         if is_held and session.is_read and (self.expected_steps > LITTLE or backlog.is_overfull):
-            self._pause_reading()       # of who sends little, the little may come
+            self._pause_reading()       # a client that sends little may go on
             self._turn.shares.hold(self)
         if session.blocking.is_input_full and session.is_read:
             self._pause_reading()
@@ -120,7 +120,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """The others had their turn, the journal has been written, or an alarm has ended."""
+        """Read again: the others had their turn, the journal has been written, or an alarm has cleared."""
         if self.session.blocking.is_input_full or self.session.receiver.is_deferred:
             return
         self.session.is_read = True
@@ -128,29 +128,29 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def pause_writing(self) -> None:
-        """The peer does not keep up."""
+        """Note that the client does not read fast enough."""
         self.session.state.is_writable = False
 
     def resume_writing(self) -> None:
-        """The peer has caught up."""
+        """Note that the client has read enough again."""
         self._turn.tell_time()
         self.session.state.is_writable = True
         self.session.resume()
 
     def eof_received(self) -> None:
-        """The peer says no more; the transport closes."""
+        """Return False, so that the transport closes: the client sends nothing more."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone."""
+        """End the session, as the socket is lost."""
         self._turn.tell_time()
         self._turn.lose(self)
 
     def end_session(self) -> None:
-        """The session has been told that the socket is gone: nobody knows it any more."""
+        """Drop the references to the session, which knows that the socket is lost."""
         self._reception.end_session(self)
 
     def looks_in_vain(self) -> int:
-        """Return how often in a row this has been asked while bytes waited for the peer, and it took none of them."""
+        """Return how often in a row this was called while output waited for the client, and it took none of it."""
         unsent = self._transport.get_write_buffer_size()
         taken = self.session.traffic.sent_octets - unsent
         self._looks_in_vain = self._looks_in_vain + 1 if unsent and taken == self._peer_took else 0
@@ -158,9 +158,9 @@ class ClientProtocol(asyncio.BufferedProtocol):
         return self._looks_in_vain
 
     def acknowledged_ms_ago(self) -> int | None:
-        """How long ago the peer's machine acknowledged anything; None if the peer has closed.
+        """Return how many ms ago the client's machine acknowledged anything; None if the client has closed.
 
-        For a peer that is not read, of which nothing else tells. Where the system does not either, it is 0.
+        For a client that is not read. If the system does not tell, it is 0.
         """
         try:
             state, age = TCP_FACTS.unpack(self._transport.get_extra_info("socket").getsockopt(
@@ -172,11 +172,11 @@ class ClientProtocol(asyncio.BufferedProtocol):
     # The end of a turn, and of a connection
 
     def handshake_advanced(self) -> None:
-        """The client has taken a step of the handshake."""
+        """Note that the client has taken a step of the handshake."""
         self._reception.handshake_advanced(self)
 
     def flush(self, now: int) -> None:
-        """Write what the session has to say; then go on delivering, or close if that was all."""
+        """Write the session's output; then go on delivering, or close if it was the last."""
         session = self.session
         state = session.state
         was_full = state.room <= 0
@@ -195,10 +195,10 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self._hang_up()
 
     def _hang_up(self) -> None:
-        """End what we say, unless that is the peer's to do; read on until the peer has closed, or its time is up.
+        """Close our side, unless the client should close first; read on until the client has closed, or its time is up.
 
-        To close at once would take our last words from a peer that is still sending: the kernel answers with a
-        reset, which overtakes them. Spec: connection.close-ok; RabbitMQ: rabbit_reader, state `closed`.
+        Closing at once could lose the last output for a client that is still sending: the kernel answers with a reset,
+        which discards it. Spec: connection.close-ok; RabbitMQ: rabbit_reader, state `closed`.
         """
         if self._transport.is_closing():
             return
@@ -208,12 +208,12 @@ class ClientProtocol(asyncio.BufferedProtocol):
             self.resume_reading()
 
     def drop(self) -> None:
-        """End the connection now, whatever is still unsent."""
+        """Close the connection now, with output unsent."""
         self._transport.abort()
 
 
 def set_socket_options(connection: socket.socket) -> None:
-    """Send small answers at once, and notice a peer whose machine is gone. reliability: 90 s."""
+    """Turn off Nagle's algorithm, and detect a client whose machine is gone, within 90 s."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for option, value in (

@@ -1,9 +1,8 @@
-"""The clients that come through the listening sockets, until they have logged in and when they all have to go.
+"""The clients of the listening sockets: those before login, and all of them at the end.
 
-Owns who has come, how many have not logged in, and how many descriptors clients may use. Of one address only so many
-may be in before they have logged in: newcomers beyond that wait unread, or take the place of one that makes no
-progress. A few descriptors are kept for the store and for amqpctl. A connection's own affairs are in
-`server/connection.py`.
+Owns the list of clients, the number of those before login, and the limit of descriptors for clients. Only so many
+clients of one address may be admitted before login: further ones wait unread, or replace a client that makes no
+progress. A few descriptors are kept for the store and for amqpctl. `server/connection.py` has the single connection.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ from amqpd.session.settings import SessionSettings
 
 log = logging.getLogger("amqpd.connection")
 
-CLOSED_IN_A_TURN = 50           # when all are
+CLOSED_IN_A_TURN = 50           # when all are closed
 ADMITTED_IN_A_TURN = 16         # of those that wait
-LOOK_S = 0.1                    # between two looks whether those that wait can come in
+LOOK_S = 0.1                    # between two checks whether waiting clients can be admitted
 
 
 class Newcomer(NamedTuple):
@@ -45,7 +44,7 @@ class Newcomer(NamedTuple):
 
 
 class Listeners:
-    """All that listens, and everybody who came. `unauthenticated` has the limits of those that have not logged in."""
+    """All listeners and their clients. `unauthenticated` has the limits of clients before login."""
 
     def __init__(
         self, broker: Broker, settings: SessionSettings, turn: LoopTurn, logins: Logins,
@@ -60,24 +59,24 @@ class Listeners:
         self._loop = loop
         self._unauthenticated = unauthenticated
         self._acceptor = Acceptor(loop, self._has_place, self._make_place, self._arrive)
-        self._waiting: dict[str, deque[Newcomer]] = {}      # by address, those for which it has no room
+        self._waiting: dict[str, deque[Newcomer]] = {}      # by address, clients that wait for room
         self._waiting_count = 0
         self._gaps = Gaps(int(LOOK_S * 1000), self.turn.now_ms())
         self._look: asyncio.TimerHandle | None = None
-        self._sockets = 0           # of clients, whatever their state
+        self._sockets = 0           # of clients, in any state
         self._beginning: set[asyncio.Task[Any]] = set()
         self._accepted = 0
         self._sparing_log = SparingLog(log)
 
     def listen(self, sockets: Iterable[socket.socket]) -> None:
-        """Accept clients at these sockets, which are bound (`addresses.bind`). Raises OSError."""
+        """Accept clients at these bound sockets (`addresses.bind`). Raises OSError."""
         self._acceptor.listen(sockets)
         if self._look is None:
             self._gaps.look(self.turn.now_ms())
             self._look_again()
 
     def stop_listening(self) -> None:
-        """Take no more clients."""
+        """Accept no more clients."""
         self._acceptor.stop()
         if self._look is not None:
             self._look.cancel()
@@ -87,7 +86,7 @@ class Listeners:
         self._waiting.clear()
         self._waiting_count = 0
 
-    # Newcomers
+    # Accepting
 
     def _has_place(self) -> bool:
         """Return whether one more client can be accepted."""
@@ -95,17 +94,17 @@ class Listeners:
                 and len(self._unauthenticated) + self._waiting_count < self._unauthenticated.limit)
 
     def _make_place(self) -> bool:
-        """Return whether one more client can be accepted; one that makes no progress may have to go for it."""
+        """Return whether one more client can be accepted, if need be in place of one that makes no progress."""
         if self._has_place():
             return True
         if self._sockets >= self.most_sockets:
             self._sparing_log.warning(
-                "%d clients are connected, and more file descriptors are not left (ulimit -n): newcomers wait",
+                "%d clients are connected, and no file descriptors are left (ulimit -n): new clients wait",
                 self._sockets)
         else:
             self._sparing_log.warning(
-                "%d clients have not logged in (limits.max_unauthenticated): newcomers wait, or take the place of the "
-                "one that makes no progress for longest", self._unauthenticated.limit)
+                "%d clients have not logged in (limits.max_unauthenticated): new clients wait, or replace the "
+                "one that has made no progress for longest", self._unauthenticated.limit)
         silent = self._longest_silent()
         if silent is None:
             return False
@@ -114,12 +113,12 @@ class Listeners:
         return self._sockets <= self.most_sockets
 
     def _replace(self, protocol: ClientProtocol) -> None:
-        protocol.session.handshake.turn_out("it made no progress with its login, and others wait for its place")
+        protocol.session.handshake.turn_out("its login made no progress, and other clients wait")
         self._unauthenticated.remove(protocol)
         protocol.drop()
 
     def _arrive(self, connection: socket.socket, peer: Any) -> None:
-        """Let a client in that was accepted, or have it wait until its address has room."""
+        """Admit an accepted client, or let it wait until its address has room."""
         self._sockets += 1
         try:
             newcomer = Newcomer(connection, peer, connection.getsockname())
@@ -134,12 +133,12 @@ class Listeners:
         self._waiting_count += 1
 
     def _has_room(self, address: str) -> bool:
-        """Return whether one more of this address can come in, for one that makes no progress if need be."""
+        """Return whether one more client of this address fits, if need be in place of one without progress."""
         if self._unauthenticated.has_room(address):
             return True
         self._sparing_log.warning(
             "%d clients of one address have not logged in (limits.max_unauthenticated_per_address), as of %s: "
-            "newcomers wait, or take the place of the one that makes no progress for longest",
+            "new clients wait, or replace the one that has made no progress for longest",
             self._unauthenticated.limit_per_address, address)
         silent = self._longest_silent(address)
         if silent is None:
@@ -148,12 +147,12 @@ class Listeners:
         return True
 
     def _longest_silent(self, address: str | None = None) -> ClientProtocol | None:
-        """Return who may have to go, of this address or of all, as far as what is known of them is not old."""
+        """Return the client to replace, of this address or of all, unless its state may be out of date."""
         now = self.turn.now_ms()
         return None if self._gaps.is_late(now) else self._unauthenticated.longest_silent(now, address)
 
     def _look_at_waiting(self) -> None:
-        """Let in those that wait, as far as clients of their addresses have made no progress meanwhile."""
+        """Admit waiting clients, as far as clients of their addresses have made no progress meanwhile."""
         now = self.turn.now_ms()
         if gap_ms := self._gaps.look(now):
             self._unauthenticated.excuse(gap_ms, now)
@@ -168,7 +167,7 @@ class Listeners:
         self._look = self._loop.call_later(after_s, self._look_at_waiting)
 
     def _admit_waiting(self, address: str) -> None:
-        """Let in the first that waits for a place of this address."""
+        """Admit the first waiting client of this address."""
         newcomers = self._waiting.get(address)
         if not newcomers:
             return
@@ -190,7 +189,7 @@ class Listeners:
         try:
             await self._loop.connect_accepted_socket(lambda: protocol, connection)
         except OSError as error:
-            log.info("%s:%d has gone before it was served: %s", *protocol.peer[:2], error.strerror)
+            log.info("%s:%d disconnected before it was served: %s", *protocol.peer[:2], error.strerror)
             self._unauthenticated.remove(protocol)
             self._close(connection)
             self._admit_waiting(protocol.peer[0])
@@ -202,7 +201,7 @@ class Listeners:
     # Clients
 
     def begin_session(self, protocol: ClientProtocol) -> Session:
-        """Greet a client."""
+        """Return a session for a new client."""
         peer, host = protocol.peer, protocol.host
         name = f"{peer[0]}:{peer[1]} -> {host[0]}:{host[1]}"
         self._accepted += 1
@@ -213,7 +212,7 @@ class Listeners:
         return session
 
     def handshake_advanced(self, protocol: ClientProtocol) -> None:
-        """Note that a client has taken a step of the handshake; look at its password if it has given one."""
+        """Note a step of the handshake; check the password if the client has sent one."""
         self._unauthenticated.note_step(protocol, self.turn.now_ms())
         if protocol.session.login is None:
             self._unauthenticated.expect_progress(protocol, self.turn.now_ms())
@@ -225,7 +224,7 @@ class Listeners:
         self._admit_waiting(protocol.peer[0])
 
     def end_session(self, protocol: ClientProtocol) -> None:
-        """The client's socket is gone."""
+        """Remove a client whose socket is lost."""
         self._sockets -= 1
         self.turn.forget(protocol.session)
         self._unauthenticated.remove(protocol)
@@ -246,7 +245,7 @@ class Listeners:
         await self._wait_until_gone(within_s)
 
     async def fail_all(self, text: str, within_s: float) -> None:
-        """Close every connection with 541, as nothing more can be kept, and give the clients a while to hear it."""
+        """Close every connection with 541, after the store has failed, and give the clients a while to read it."""
         for session in list(self.turn.protocols):
             session.fail(text)
         await self._wait_until_gone(within_s)
@@ -259,4 +258,4 @@ class Listeners:
             protocol.drop()
         deadline = self._loop.time() + within_s
         while self.turn.protocols and self._loop.time() < deadline:
-            await asyncio.sleep(0)      # each lost socket is seen to in a turn of the loop
+            await asyncio.sleep(0)      # each lost socket is handled in a turn of the loop

@@ -1,14 +1,13 @@
-"""One turn of the event loop, gathered: what sessions have to say goes out once at its end, then a batch is taken.
+"""One turn of the event loop: the output of all sessions is written once at its end, then a batch is taken.
 
-Owns the list of sessions with something to send and of those that have more to do. A session, a queue or the control
-socket may cause output on any connection; all of it is written at the end of the turn, in one write a connection,
-however many runs it came from.
+Owns the list of sessions with output, and of those that have more to do. A session, a queue or the control socket may
+cause output on any connection; all of it is written at the end of the turn, in one write for each connection.
 
-The order of what happens at that end stands in `LoopTurn.end`, each step with its reason. It knows no event loop, no
-socket and no thread: who makes calls later, the clock, the committer and the clients are handed in. So the tests of
-sessions (`tests/support/talk.py`) run the same object as the server.
+`LoopTurn.end` has the order of what happens then, each step with its reason. It knows no event loop, no socket and no
+thread: timers, the clock, the committer and the clients are passed in. So the tests of sessions
+(`tests/support/talk.py`) use the same object as the server.
 
-Always true between turns: no session on the list, and a batch is being written if anything waits for one.
+Always true between turns: no session is on the list, and a batch is being written if anything waits for one.
 """
 
 from __future__ import annotations
@@ -34,19 +33,19 @@ class Client(Reader, LostClient, Protocol):
     """A connection's socket; see server/connection.py."""
 
     def handshake_advanced(self) -> None:
-        """The client has taken a step of the handshake."""
+        """Note that the client has taken a step of the handshake."""
 
     def flush(self, now: int) -> None:
-        """Write what the session has to say; then go on delivering, or close if that was all."""
+        """Write the session's output; then go on delivering, or close if it was the last."""
 
     def looks_in_vain(self) -> int:
-        """Return how often in a row this has been asked while the peer took nothing of what waits for it."""
+        """Return how often in a row this was called while output waited for the client, and it took none of it."""
 
     def acknowledged_ms_ago(self) -> int | None:
-        """How long ago the peer's machine acknowledged anything; None if the peer has closed."""
+        """Return how many ms ago the client's machine acknowledged anything; None if the client has closed."""
 
     def drop(self) -> None:
-        """End the connection now, whatever is still unsent."""
+        """Close the connection now, with output unsent."""
 
 
 class Backlog(Protocol):
@@ -58,32 +57,32 @@ class Backlog(Protocol):
 
     @property
     def is_overfull(self) -> bool:
-        """Return whether so much more waits for the disk that not even those are read who send little."""
+        """Return whether so much waits for the disk that even clients that send little are not read."""
 
     @property
     def is_full_for_jobs(self) -> bool:
-        """Return whether jobs should not be worked on until more has been written."""
+        """Return whether jobs should pause until more has been written."""
 
 
 class Commits(Protocol):
-    """Who has batches written; see server/committer.py."""
+    """The committer, as the turn uses it; see server/committer.py."""
 
     @property
     def backlog(self) -> Backlog:
         """What waits for the disk."""
 
     def tell_of_answers(self) -> None:
-        """Call `LoopTurn.on_answered` if consumers have acked what publishers wait for."""
+        """Call `LoopTurn.on_answered` if consumers have acked messages that wait for their confirm."""
 
     def take(self) -> None:
-        """Begin to write the batch that fills, unless one is being written."""
+        """Begin to write the current batch, unless another one is being written."""
 
 
 class Pages(Protocol):
-    """Who reads what is paged out; see server/page_store.py."""
+    """The reader of paged-out messages, as the turn uses it; see server/page_store.py."""
 
     def serve(self) -> None:
-        """Let those read who wait for it, if nothing is being written."""
+        """Call waiting readers, if nothing is being written."""
 
 
 class InMemory:
@@ -107,7 +106,7 @@ class InMemory:
 
 
 class LoopTurn:
-    """The end of the turn, and who is to be seen to at it. Its calls come from `timers`, the time from `clock`."""
+    """The end of a turn, and the sessions it has to handle. `timers` schedules its calls, `clock` tells the time."""
 
     def __init__(self, broker: Broker, timers: Timers, clock: Callable[[], int] = now_ms) -> None:
         self.protocols: dict[Session, Client] = {}
@@ -124,63 +123,63 @@ class LoopTurn:
         self._waiters = CommitWaiters()
         self._advanced: list[Session] = []
         self._is_scheduled = False
-        self._deferred: deque[Session] = deque()        # those that have had their share of a turn, in order
-        self._has_passed_over = False                   # those, in the turn before
-        self._unfinished: deque[Session] = deque()      # those whose command goes on like a job
+        self._deferred: deque[Session] = deque()        # sessions that have had their share of a turn, in order
+        self._has_passed_over = False                   # they were skipped in the last turn
+        self._unfinished: deque[Session] = deque()      # sessions whose command continues like a job
         self._lost = LostClients(broker.effort)
 
     # The end of the turn
 
     def schedule(self) -> None:
-        """Ask for the end of this turn to be seen to."""
+        """Schedule the end of this turn."""
         if not self._is_scheduled:
             self._is_scheduled = True
             self._timers.call_soon(self.end)
 
     def end(self) -> None:
-        """Do all that is done once a turn, in this order.
+        """Do everything that is done once in a turn, in this order.
 
-        First comes what makes output, then the output, and the disk last, so that nobody waits for it who need not.
-        The comment of each step says why it comes there.
+        First what makes output, then the output, and the disk last, so that nothing waits for it without need. The
+        comment of each step says why it comes there.
         """
         self._is_scheduled = False
         self.tell_time()
         now = self._broker.clock.now_ms
-        # Lost clients give back what they had, so it can be delivered by the steps that follow.
+        # Lost clients give back their messages, which the following steps can deliver.
         if self._lost:
             self._lost.go_on()
-        # Those that have waited for this turn come before jobs: what they cause may be a job, and is begun at once.
+        # Sessions that waited for this turn come before jobs: what they cause may be a job, which begins at once.
         self._go_on_with_deferred()
-        # Jobs have what the clients have left of the turn, but always a slice. Dead letters join this turn's batch.
+        # Jobs have what the clients have left of the turn, at least a slice. Dead letters join this turn's batch.
         if self._unfinished or not self._broker.worklist.is_empty:
             self._work()
-        # Logins come after those that have logged in. They must be before the flush: it writes the answers.
+        # Logins come after logged-in clients, and before the flush, which writes the answers.
         if self._advanced:
             self._go_on_with_handshakes()
-        # Acks of this turn can confirm publishes that are not on disk: before the flush, so that it writes those too.
+        # Acks of this turn can confirm publishes that are not on disk: before the flush, which writes the confirms too.
         self.committer.tell_of_answers()
-        # All of the above has been said by now, so each connection has one write. It is before the batch is taken:
-        # what need not wait for the disk does not, and what a flush makes room for is delivered into this batch.
+        # All output has been made, so each connection has one write. Before the batch is taken: output that need not
+        # wait for the disk does not, and deliveries that the flush makes room for join this batch.
         if self._has_output:
             self._flush(now)
         # Everything that can expire is known: what has been published, and what has not been delivered.
         self.wake_up.set(now)
-        # After the flush, since what was delivered need not be paged out; before pages are read, which needs the room.
+        # After the flush, since delivered messages need not be paged out; before pages are read, which needs the room.
         self._broker.page_out()
-        # The store can be read until a batch is taken; who waited goes on in the next turn.
+        # The store can be read until a batch is taken; waiting sessions go on in the next turn.
         self.page_store.serve()
-        # Last of all that records anything, so that the batch has all of this turn. It closes the store to reads.
+        # After everything that records, so that the batch has all of this turn. It closes the store to reads.
         self.committer.take()
-        # The batch that fills is new now, so it is known who may add to it in the next turn.
+        # The current batch is new now, so it is known which clients may add to it in the next turn.
         self._read_again()
-        # The budget of the next turn is whole from here on: its reads come before the next `end`.
+        # The budget of the next turn is full from here on: its reads come before the next `end`.
         self._broker.effort.begin_turn()
         if self._has_work:
             self.schedule()
 
     @property
     def _has_work(self) -> bool:
-        """Return whether there is something to go on with that need not wait for the disk first."""
+        """Return whether there is work that need not wait for the disk first."""
         if self._lost:
             return True
         has_jobs = bool(self._unfinished) or not self._broker.worklist.is_empty
@@ -189,9 +188,10 @@ class LoopTurn:
         return has_clients and not backlog.is_full or has_jobs and not backlog.is_full_for_jobs
 
     def _go_on_with_deferred(self) -> None:
-        """Let those go on who have waited longest, until the turn is spent; at least one has a slice.
+        """Let the sessions that have waited longest go on, until the turn is used up; at least one has a slice.
 
-        After reads that took very long nobody goes on before the next turn, so that two such pieces do not make one.
+        After reads that took very long none goes on before the next turn, so that the turn does not become twice as
+        long.
         """
         if not self._deferred:
             self._has_passed_over = False
@@ -207,7 +207,7 @@ class LoopTurn:
                 break
 
     def _work(self) -> None:
-        """Give the worklist its slice of this turn, unless so much waits for the disk that more would make all wait."""
+        """Give the worklist its slice of this turn, unless so much waits for the disk that all clients would wait."""
         effort, worklist, backlog = self._broker.effort, self._broker.worklist, self.committer.backlog
         stop = effort.total + SLICE
         while effort.total < stop and not backlog.is_full_for_jobs:
@@ -221,7 +221,7 @@ class LoopTurn:
                 worklist.work()
 
     def work_on_new(self) -> None:
-        """Let new jobs do their first pieces: what they move should join the batch of what caused them."""
+        """Let new jobs do their first slices: what they move should join the batch of its cause."""
         if self._broker.worklist.has_new:
             self._broker.effort.begin()
             self._broker.worklist.work_on_new()
@@ -234,7 +234,7 @@ class LoopTurn:
                 protocol.handshake_advanced()
 
     def _flush(self, now: int) -> None:
-        """Write what the sessions have to say."""
+        """Write the output of the sessions."""
         has_output, self._has_output = self._has_output, []
         for session in has_output:
             protocol = self.protocols.get(session)
@@ -280,19 +280,19 @@ class LoopTurn:
             self.shares.rest(protocol)
             self.schedule()
 
-    # Not said by a client
+    # Not caused by a client
 
     def tell_time(self) -> None:
-        """Let the broker know how late it is, before something happens that is not said by a client."""
+        """Tell the broker the time, before something that is not caused by a client."""
         self._broker.clock.now_ms = self.now_ms()
 
     def begin(self) -> None:
-        """Something happens that is not said by a client: tell the time, and see to what follows from it."""
+        """Begin something that is not caused by a client: tell the time, and schedule the end of the turn."""
         self.tell_time()
         self.schedule()
 
     def set_alarm(self, reason: str) -> None:
-        """From now on nothing may be published, for this reason; with an empty one everything may be again."""
+        """Forbid publishing from now on, for this reason; an empty reason allows it again."""
         self.alarm = reason
         if not reason:
             self.begin()
@@ -300,19 +300,19 @@ class LoopTurn:
                 guard(session, session.blocking.ask_to_unblock)
 
     def lose(self, protocol: Client) -> None:
-        """See to the end of this connection, whose socket is gone, in this turn unless it is spent."""
+        """End this connection, whose socket is lost, in this turn unless it is used up."""
         self._lost.add(protocol)
         self.schedule()
 
     def forget(self, session: Session) -> None:
-        """The session's socket is gone."""
+        """Remove a session whose socket is lost."""
         self.protocols.pop(session, None)
         self._waiters.remove(session)
 
     # Commits
 
     def on_commit(self, batch: int) -> None:
-        """A batch is on disk: tell the sessions that wait for it, and send their confirms without another turn."""
+        """Report a batch on disk to the waiting sessions, and send their confirms without another turn."""
         self._waiters.on_commit(batch)
         self._flush(self.now_ms())
         self.schedule()

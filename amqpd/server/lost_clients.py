@@ -1,6 +1,6 @@
-"""The clients whose sockets are gone, until their sessions have let go of everything: more than a turn can see to wait.
+"""The clients whose sockets are lost, until their sessions have released everything; a turn handles only some of them.
 
-Always true between turns: a client whose socket is gone waits here, or nobody knows it any more.
+Always true between turns: a client whose socket is lost waits here, or nothing refers to it any more.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from amqpd.session.connection import Session
 
 
 class LostClient(Protocol):
-    """A connection's socket that is gone; see server/connection.py."""
+    """A lost socket; see server/connection.py."""
 
     session: Session
 
     def end_session(self) -> None:
-        """The session has been told that the socket is gone: nobody knows it any more."""
+        """Drop the references to the session, which knows that the socket is lost."""
 
 
 class LostClients:
@@ -33,13 +33,13 @@ class LostClients:
         return len(self._waiting)
 
     def add(self, client: LostClient) -> None:
-        """See to the end of this client, in this turn unless it is spent."""
+        """End the session of this client, in this turn unless it is used up."""
         self._waiting.append(client)
         if not self._effort.turn_is_spent:
             self._end_next()
 
     def go_on(self) -> None:
-        """See to those that wait, until the turn is spent; to one at least."""
+        """End the sessions of waiting clients, until the turn is used up; at least one."""
         for _ in range(len(self._waiting)):
             self._end_next()
             if self._effort.turn_is_spent:

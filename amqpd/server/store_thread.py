@@ -1,8 +1,7 @@
 """The thread that writes the store while the broker runs.
 
-It is given batches, pieces of large bodies and long jobs, does them one after the other, and says in the loop what is
-done. While there is nothing to do, it tidies up the store, a piece at a time. What of the store the loop may read
-meanwhile, it tells the page store.
+It carries out batches, pieces of large bodies and long jobs one after the other, and reports them in the loop. While it
+is idle, it does maintenance of the store, a piece at a time. It tells the page store when the loop may read the store.
 
 Always true: the store is written by this thread alone.
 """
@@ -24,21 +23,21 @@ from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.journal import Batch
 from amqpd.store.port import BatchStore
 
-SWEEP_S = 0.005                         # without a batch, before a piece of what is deleted leaves the store
+SWEEP_S = 0.005                         # without a batch, before a piece of deleted data is removed from the store
 
 Work = Batch | BodyPiece | Callable[[], None] | None     # None: the thread is to end
 WithRoom = Callable[[Callable[[], None]], None]
 
 
 class _Ended(Exception):
-    """The thread has nothing to do any more."""
+    """The thread has ended."""
 
 
 class StoreThread:
-    """Writes what it is given. `committed` hears, in the loop, the number of each batch that is on disk.
+    """Writes batches and pieces of bodies. `committed` is called, in the loop, with the number of each batch on disk.
 
-    `piece_written` hears of each piece of a body, and `on_failure` of the one error there is no way past. `with_room`
-    does what it is given, and may do it again after a StoreFull; see store/ballast.py.
+    `piece_written` is called after each piece of a body, and `on_failure` when the store has failed. `with_room` calls
+    its argument, and may call it again after a StoreFull; see store/ballast.py.
     """
 
     def __init__(
@@ -62,16 +61,16 @@ class StoreThread:
         self._thread.start()
 
     def put(self, work: Batch | BodyPiece) -> None:
-        """Have this written next, after what the thread is doing."""
+        """Write this next, after the current work of the thread."""
         self._work.put(work)
 
     async def end(self) -> None:
-        """End the thread after what it is doing; twice is fine."""
+        """End the thread after its current work; a second call does nothing."""
         self._work.put(None)
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
 
     async def run_between(self, job: Callable[[Callable[[], None]], None]) -> None:
-        """Run a long job in the store's thread. What it is called with it calls often: batches that wait are written.
+        """Run a long job in the store's thread. It often calls its argument, which writes waiting batches.
 
         Raises what the job raises; StoreError if the thread ends before.
         """
@@ -85,11 +84,11 @@ class StoreThread:
                 self._do(self._next())
         except _Ended:
             pass
-        except Exception as error:      # a mistake of ours: nobody would ever be confirmed again
+        except Exception as error:      # an internal error: nothing would ever be confirmed again
             self._tell(self._on_failure, self._store.fail_by_mistake(error))
 
     def _next(self) -> Work:
-        """What is to be done next. While there is nothing, the store is tidied up if it can be, a piece at a time."""
+        """Return the next work. While there is none, do maintenance of the store, a piece at a time."""
         wait_s: float | None = SWEEP_S
         while True:
             try:
@@ -103,12 +102,12 @@ class StoreThread:
                     wait_s = self._limits.idle_s if self._tidy(self._store.shrink) else None
 
     def _tidy(self, piece: Callable[[], bool]) -> bool:
-        """Tidy up a piece of the store; says whether there is more of that."""
+        """Do a piece of maintenance; return whether there is more."""
         self._page_store.is_in_use = True
         try:
             return piece()
         except StoreFull:
-            return False        # there will be another time
+            return False        # it will be tried again
         except StoreError as error:
             self._tell(self._on_failure, error)
             raise _Ended from error
@@ -117,7 +116,7 @@ class StoreThread:
             self._tell(self._page_store.serve)
 
     def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
-        """Say something in the loop; where that has ended, a start that failed, nobody is left to hear it."""
+        """Call this in the loop; if the loop has ended, after a failed start, do nothing."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(callback, *arguments)
 
@@ -131,12 +130,12 @@ class StoreThread:
         if not self._commit(work):
             return
         behind = self._commit_small_next() if self._store.is_checkpoint_long else []
-        self._tidy(self._checkpoint)    # what is in the log is safe there, so nobody need wait for this
+        self._tidy(self._checkpoint)    # data in the WAL is safe, so nothing need wait for this
         for work in behind:
             self._do(work)
 
     def _write_piece(self, piece: BodyPiece) -> None:
-        """Write a piece of a large body, and the log back if that is due, and say so in the loop."""
+        """Write a piece of a large body, and a checkpoint if that is due; report it in the loop."""
         try:
             self._with_room(partial(self._store.write_body, piece))
             self._with_room(self._store.checkpoint_if_due)
@@ -146,7 +145,7 @@ class StoreThread:
         self._tell(self._piece_written, piece)
 
     def _commit(self, batch: Batch) -> bool:
-        """Write a batch, and say so in the loop; return whether the log is to be written back."""
+        """Write a batch, and report it in the loop; return whether a checkpoint is due."""
         try:
             self._with_room(partial(self._store.commit, batch))
             is_due = self._store.is_checkpoint_due()
@@ -158,7 +157,7 @@ class StoreThread:
         return is_due
 
     def _commit_small_next(self) -> list[Work]:
-        """Write the next batch if it is small: its clients have waited for a large one. Return what has to wait."""
+        """Write the next batch if it is small: its clients waited for a large one. Return the work that has to wait."""
         try:
             work = self._work.get(timeout=self._limits.next_s)
         except Empty:

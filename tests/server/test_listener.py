@@ -178,7 +178,7 @@ def test_newcomers_wait_while_no_descriptors_are_left(caplog: pytest.LogCaptureF
         assert await hears(third) == b"\x01"
 
     run(10, 10, talk)
-    assert "2 clients are connected, and more file descriptors are not left (ulimit -n)" in caplog.text
+    assert "2 clients are connected, and no file descriptors are left (ulimit -n)" in caplog.text
 
 
 def test_who_was_gone_before_it_was_served_is_not_counted_for_ever() -> None:
