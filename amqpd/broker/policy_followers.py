@@ -1,7 +1,8 @@
 """The policies of a vhost, and the exchanges and queues that follow them: they are updated one by one, in slices.
 
 An object that is declared meanwhile has the new policies at once. If policies change again before all objects are
-updated, the update starts again. An error in one queue does not stop the update of the others.
+updated, the update starts again. An error in one queue does not stop the update of the others; it is logged,
+and whoever set the policy is not told of it, as on RabbitMQ (rabbit_policy, update_matched_objects).
 
 RabbitMQ docs/policies.
 """

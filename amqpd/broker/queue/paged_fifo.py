@@ -167,17 +167,11 @@ class PagedFifo:
         if paged is None:
             paged = self._begin_paging(self._head)
             self._head = Segment(self._budget)
-            self._head.extend(self._taken_to(paged.tail, first))
+            self._head.extend(paged.tail.take_before(first))
         else:
             paged.prepend_run(self._head.take_last(NO_LIMIT, NO_LIMIT, lambda message: message.number > first))
-        paged.append_run(self._taken_to(paged.tail, last))
+        paged.append_run(paged.tail.take_before(last))
         paged.put_between(run)
-
-    def _taken_to(self, segment: Segment, number: int) -> list[Message]:
-        """Take the messages before this number out of a segment."""
-        run = segment.take(NO_LIMIT, NO_LIMIT, number) if segment and segment.first_number < number else []
-        self._budget.effort.total += len(run)
-        return run
 
     # Messages out
 

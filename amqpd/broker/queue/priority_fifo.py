@@ -123,26 +123,11 @@ class PriorityFifo:
         if len(self._empty) < KEPT_LINES:
             self._empty.append(line)
 
-    def _by_level(self, run: Iterable[Message]) -> dict[int, list[Message]]:
-        """Sort by level: a message without a priority counts as 0, one above the highest as the highest."""
-        highest = self._highest
-        levels: dict[int, list[Message]] = {}
-        for message in run:
-            level = message.facts.priority or 0
-            if level > highest:
-                level = highest
-            same = levels.get(level)
-            if same is None:
-                levels[level] = [message]
-            else:
-                same.append(message)
-        return levels
-
     # Messages in
 
     def extend(self, run: Collection[Message]) -> None:
         """See `Fifo`."""
-        for level, messages in self._by_level(run).items():
+        for level, messages in by_level(run, self._highest).items():
             line = self._line(level)
             octets = line.octets
             line.extend(messages)
@@ -155,7 +140,7 @@ class PriorityFifo:
 
     def put_back(self, run: Collection[Message]) -> None:
         """See `Fifo`."""
-        for level, messages in self._by_level(run).items():
+        for level, messages in by_level(run, self._highest).items():
             self._on(level, partial(PagedFifo.put_back, run=messages))
 
     def load(self, found: Collection[Message]) -> list[int]:
@@ -219,7 +204,7 @@ class PriorityFifo:
 
     def remove(self, run: Collection[Message]) -> None:
         """See `Fifo`."""
-        for level, messages in self._by_level(run).items():
+        for level, messages in by_level(run, self._highest).items():
             self._on(level, partial(PagedFifo.remove, run=messages))
 
     def take_due(self, now_ms: int, limit: int = NO_LIMIT) -> Removed:
@@ -259,3 +244,18 @@ class PriorityFifo:
         assert self.next_expiry == min(ends, default=None), "the next end is off"
         for line in (*self._lines.values(), *self._empty):
             line.check()
+
+
+def by_level(run: Iterable[Message], highest: int) -> dict[int, list[Message]]:
+    """Sort by level: a message without a priority counts as 0, one above the highest as the highest."""
+    levels: dict[int, list[Message]] = {}
+    for message in run:
+        level = message.facts.priority or 0
+        if level > highest:
+            level = highest
+        same = levels.get(level)
+        if same is None:
+            levels[level] = [message]
+        else:
+            same.append(message)
+    return levels

@@ -177,6 +177,12 @@ class Segment:
         self._charge(-octets, -len(run))
         return run
 
+    def take_before(self, number: int) -> list[Message]:
+        """Take the messages before this number, however many, and count them as effort."""
+        run = self.take(NO_BOUND, NO_BOUND, number - 1) if self and self.first_number < number else []
+        self._budget.effort.total += len(run)
+        return run
+
     def _take_pieces(self, run: list[Message], limit: int, room: int, bound: int) -> int:
         """Take the first messages in pieces that fit completely, if there are such; return their bytes.
 
