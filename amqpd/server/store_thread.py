@@ -18,9 +18,9 @@ from queue import Empty, SimpleQueue
 
 from amqpd.server.backlog import CommitLimits
 from amqpd.server.page_store import DiskPageStore
+from amqpd.store.batch import Batch
 from amqpd.store.body_writes import BodyPiece
 from amqpd.store.errors import StoreError, StoreFull
-from amqpd.store.journal import Batch
 from amqpd.store.port import BatchStore
 
 SWEEP_S = 0.005                         # without a batch, before a piece of deleted data is removed from the store

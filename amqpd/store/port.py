@@ -21,9 +21,9 @@ import msgspec
 from amqpd.broker.definitions import Definition
 from amqpd.broker.queue.pages import StoredMessages
 from amqpd.message import Message, MessageProperties
+from amqpd.store.batch import Batch
 from amqpd.store.body_writes import BodyPiece
 from amqpd.store.errors import StoreError
-from amqpd.store.journal import Batch
 
 Durability = Literal["power", "process"]    # what a committed batch survives: a power cut, or the end of the process
 

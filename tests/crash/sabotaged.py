@@ -35,8 +35,8 @@ from amqpd.server import alarms, process
 from amqpd.server.committer import Committer
 from amqpd.session import targets
 from amqpd.session.connection import Session
+from amqpd.store.batch import Batch, QueueChanges
 from amqpd.store.errors import StoreError
-from amqpd.store.journal import Batch
 from amqpd.store.sqlite.limits import StoreLimits
 from amqpd.store.sqlite.message_blocks import BlockLimits
 from amqpd.store.port import Recovered
@@ -67,6 +67,11 @@ def around_commit(change: Callable[[Commit, Batch], None]) -> None:
         change(partial(commit, self), batch)
 
     patch(Store, "commit", changed)
+
+
+def publishes(batch: Batch) -> bool:
+    """Whether messages are to be written."""
+    return any(changes.published for changes in batch.queues.values())
 
 
 def identity_of(change: Change) -> object:
@@ -123,7 +128,7 @@ def short_blocks() -> None:
 def broken_disk() -> None:
     """Nothing is wrong but the disk: what is published cannot be written, a moment after it was tried."""
     def break_down(commit: Commit, batch: Batch) -> None:
-        if batch.published:
+        if publishes(batch):
             time.sleep(SLOW_COMMIT_S)
             raise StoreError("cannot use /data/amqpd.db (disk I/O error): check its disk and its permissions")
         commit(batch)
@@ -148,7 +153,7 @@ def broken_disk_goes_on() -> None:
 def hanging_disk() -> None:
     """Nothing is wrong but the disk: a commit of what is published never ends. A stop has a second for all."""
     def hang(commit: Commit, batch: Batch) -> None:
-        if batch.published:
+        if publishes(batch):
             time.sleep(1_000)
         commit(batch)
 
@@ -213,7 +218,8 @@ def confirms_before_commit() -> None:
 def forgets_acks() -> None:
     """Promise 6: no ack reaches the disk."""
     def commit_without(commit: Commit, batch: Batch) -> None:
-        batch.settled.clear()
+        for changes in batch.queues.values():
+            changes.settled.clear()
         commit(batch)
 
     around_commit(commit_without)
@@ -222,11 +228,15 @@ def forgets_acks() -> None:
 @fault
 def writes_acks_late() -> None:
     """Promise 6: each batch has the acks of the one before; the last ones are lost, also at a clean stop."""
-    held: list[Any] = [None]
+    held: dict[int, list[int]] = {}
 
     def commit_older(commit: Commit, batch: Batch) -> None:
-        older, held[0] = held[0], batch.settled
-        batch.settled = older if older is not None else type(batch.settled)()
+        older = dict(held)
+        held.clear()
+        for number, changes in batch.queues.items():
+            held[number], changes.settled = changes.settled, []
+        for number, settled in older.items():
+            batch.queues.setdefault(number, QueueChanges("")).settled = settled
         commit(batch)
 
     around_commit(commit_older)
@@ -258,10 +268,13 @@ def commits_in_halves() -> None:
     """Promise 10: what is published in a batch is written before what is settled in it."""
     def commit_twice(commit: Commit, batch: Batch) -> None:
         first = Batch(batch.number)
-        first.changes, first.published, first.count, first.weight = batch.changes, batch.published, 1, 1
+        first.changes, first.count, first.weight = batch.changes, 1, 1
+        for number, changes in batch.queues.items():
+            first.queues[number] = QueueChanges(changes.vhost, changes.published)
+            changes.published = {}
         commit(first)
         time.sleep(SLOW_COMMIT_S)
-        batch.changes, batch.published = [], {}
+        batch.changes = []
         commit(batch)
 
     around_commit(commit_twice)

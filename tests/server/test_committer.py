@@ -13,9 +13,10 @@ import pytest
 from amqpd.broker.definitions import Defined, VhostDefinition
 from amqpd.server.backlog import LIMITS, MOST_OF_JOBS, CommitLimits
 from amqpd.server.committer import Committer
+from amqpd.store.batch import Batch
 from amqpd.store.body_writes import PART_BYTES, PIECE_PARTS, BodyPiece, BodyWrite
 from amqpd.store.errors import StoreError, StoreFull
-from amqpd.store.journal import Batch, Journal
+from amqpd.store.journal import Journal
 from tests.store.store_samples import message
 from tests.support.samples import messages, queue_definition
 

@@ -34,7 +34,8 @@ from amqpd.broker.queue.dispatcher import Dispatcher
 from amqpd.message import Message
 from amqpd.properties import read_own_properties
 from amqpd.session.phases import Phase
-from amqpd.store.journal import Batch, Journal
+from amqpd.store.batch import Batch
+from amqpd.store.journal import Journal
 from amqpd.store.pending_confirms import PendingConfirms
 from amqpd.store.sqlite.store import Store
 from tests.support.journals import Kept, RecordingJournal, identity

@@ -15,7 +15,8 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
-from amqpd.store.journal import Batch, Journal, MemoryJournal
+from amqpd.store.batch import Batch, QueueChanges
+from amqpd.store.journal import Journal, MemoryJournal
 from tests.store.store_samples import message, queue
 
 ORDERS, INVOICES = queue(1), queue(2)
@@ -62,7 +63,7 @@ def test_a_taken_batch_is_joined_by_nothing_more():
     journal.published(ORDERS, [message(1)])
     batch = journal.take()
     journal.published(ORDERS, [message(2)])
-    assert list(batch.published[ORDERS.number]) == [1]
+    assert list(batch.queues[ORDERS.number].published) == [1]
 
 
 def test_a_message_settled_before_it_was_written_is_forgotten():
@@ -79,7 +80,7 @@ def test_a_message_of_an_earlier_batch_is_recorded_as_settled():
     journal.published(ORDERS, [message(1)])
     journal.take()
     journal.settled(ORDERS, [1])
-    assert journal.filling.settled == {ORDERS.number: [1]}
+    assert journal.filling.queues[ORDERS.number].settled == [1]
 
 
 def test_a_run_may_hold_written_and_unwritten_messages():
@@ -89,8 +90,8 @@ def test_a_run_may_hold_written_and_unwritten_messages():
     journal.published(ORDERS, [message(3), message(4)])
     journal.settled(ORDERS, [3, 1])
     batch = journal.take()
-    assert list(batch.published[ORDERS.number]) == [4]
-    assert batch.settled == {ORDERS.number: [1]}
+    assert list(batch.queues[ORDERS.number].published) == [4]
+    assert batch.queues[ORDERS.number].settled == [1]
     batch.check()
 
 
@@ -100,8 +101,8 @@ def test_a_message_settled_in_one_queue_still_waits_in_the_other():
     journal.published(ORDERS, [shared])
     journal.published(INVOICES, [shared])
     journal.settled(ORDERS, [shared.number])
-    assert list(journal.filling.published[INVOICES.number]) == [1]
-    assert not journal.filling.published[ORDERS.number]
+    assert list(journal.filling.queues[INVOICES.number].published) == [1]
+    assert not journal.filling.queues[ORDERS.number].published
 
 
 def test_when_messages_expire_waits_with_them_for_each_queue():
@@ -111,7 +112,7 @@ def test_when_messages_expire_waits_with_them_for_each_queue():
     journal.published(INVOICES, run, {1: 7_000, 2: 8_000})
     journal.settled(INVOICES, [run[0].number])
     batch = journal.take()
-    assert batch.expiries == {ORDERS.number: {1: 5_000}, INVOICES.number: {2: 8_000}}
+    assert [batch.queues[one.number].expiries for one in (ORDERS, INVOICES)] == [{1: 5_000}, {2: 8_000}]
     batch.check()
 
 
@@ -119,13 +120,13 @@ def test_without_expiries_a_batch_has_none():
     journal = Journal()
     journal.published(ORDERS, [message(1)])
     journal.published(ORDERS, [message(2)], {})
-    assert not journal.filling.expiries
+    assert not journal.filling.queues[ORDERS.number].expiries
 
 
 def test_a_delivery_count_is_something_to_write():
     journal = Journal()
     journal.requeued(ORDERS, {1: 1, 2: 1})
-    assert journal.filling.deliveries == {ORDERS.number: {1: 1, 2: 1}}
+    assert journal.filling.queues[ORDERS.number].deliveries == {1: 1, 2: 1}
     assert journal.filling.count == 2
 
 
@@ -133,7 +134,7 @@ def test_the_last_delivery_count_is_the_one_that_counts():
     journal = Journal()
     journal.requeued(ORDERS, {1: 1})
     journal.requeued(ORDERS, {1: 2, 2: 1})
-    assert journal.filling.deliveries == {ORDERS.number: {1: 2, 2: 1}}
+    assert journal.filling.queues[ORDERS.number].deliveries == {1: 2, 2: 1}
     journal.filling.check()
 
 
@@ -144,8 +145,8 @@ def test_a_delivery_count_is_forgotten_when_its_message_is_settled():
     journal.settled(ORDERS, [1, 8])
     batch = journal.take()
     batch.check()
-    assert batch.deliveries == {ORDERS.number: {9: 4}}
-    assert batch.settled == {ORDERS.number: [8]}
+    assert batch.queues[ORDERS.number].deliveries == {9: 4}
+    assert batch.queues[ORDERS.number].settled == [8]
 
 
 def test_a_message_requeued_and_settled_before_it_was_written_leaves_nothing_to_write():
@@ -165,9 +166,8 @@ def test_deleting_a_queue_forgets_what_waits_in_it():
     journal.changed(Deleted(ORDERS))
     batch = journal.take()
     batch.check()
-    assert list(batch.published) == list(batch.expiries) == [INVOICES.number]
-    assert not batch.deliveries
-    assert not batch.settled
+    assert batch.queues.keys() == {INVOICES.number}
+    assert batch.queues[INVOICES.number].expiries == {2: 5_000}
 
 
 def test_deleting_a_vhost_forgets_what_waits_in_its_queues_and_no_others():
@@ -180,17 +180,14 @@ def test_deleting_a_vhost_forgets_what_waits_in_its_queues_and_no_others():
     journal.changed(Deleted(VhostDefinition("elsewhere")))
     batch = journal.take()
     batch.check()
-    assert list(batch.published) == [ORDERS.number]
-    assert not batch.expiries
-    assert not batch.deliveries
-    assert not batch.settled
+    assert batch.queues.keys() == {ORDERS.number}
 
 
 def test_a_queue_of_a_vhost_made_anew_keeps_its_messages():
     journal = Journal()
     journal.changed(Deleted(VhostDefinition("elsewhere")))
     journal.published(queue(4, vhost="elsewhere"), [message(1)])
-    assert journal.filling.published
+    assert journal.filling.queues[4].published
 
 
 def test_what_is_not_durable_is_not_recorded():
@@ -253,8 +250,9 @@ def test_a_batch_holds_what_is_left_of_its_records(steps):
             batch.change(Deleted(queue(queue_number)))
             held.clear()
         batch.check()
-    assert not any(batch.settled.values())
     for number, held in expected.items():
-        assert list(batch.published.get(number, ())) == list(held)
-        assert batch.expiries.get(number, {}) == {n: end for n, (end, _) in held.items() if end is not None}
-        assert batch.deliveries.get(number, {}) == {n: count for n, (_, count) in held.items() if count}
+        changes = batch.queues.get(number, QueueChanges("/"))
+        assert not changes.settled
+        assert list(changes.published) == list(held)
+        assert changes.expiries == {n: end for n, (end, _) in held.items() if end is not None}
+        assert changes.deliveries == {n: count for n, (_, count) in held.items() if count}

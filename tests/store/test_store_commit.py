@@ -18,8 +18,8 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
+from amqpd.store.batch import Batch
 from amqpd.store.errors import StoreError, StoreFull
-from amqpd.store.journal import Batch
 from amqpd.store.sqlite.limits import LARGEST_WAL, StoreLimits
 from amqpd.message import LARGE_BODY
 from tests.store.store_samples import contents, define, load, message, queue, save, settle

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from itertools import chain
 
 from amqpd.message import Message
-from amqpd.store.journal import Batch
+from amqpd.store.batch import Batch, QueueChanges
 from amqpd.store.sqlite.block_index import BlockIndex
 from amqpd.store.sqlite.body_parts import DELETED_WITH_BATCH, BodyParts
 from amqpd.store.sqlite.definition_rows import apply_change
@@ -48,12 +48,12 @@ class BatchWriter:
 
     def write(self, batch: Batch) -> int:
         """Write a batch; return how many messages the store has more than before."""
-        connection = self._connection
+        connection, queues = self._connection, batch.queues
         dropped = [number for change in batch.changes for number in apply_change(connection, change)]
         removed = self._drop_queues(dropped) if dropped else 0
         added = self._insert(batch)
-        removed += self._settle(batch.settled)
-        self._count_deliveries(batch)
+        removed += self._settle({number: changes.settled for number, changes in queues.items() if changes.settled})
+        self._count_deliveries(queues)
         self._blocks.write()
         if self._parts.has_dead:
             self._parts.delete(DELETED_WITH_BATCH)
@@ -61,8 +61,9 @@ class BatchWriter:
             connection.execute(SET_META, (CLOCK_BEHIND, batch.clock_behind_ms))
         if batch.unfinished is not None:
             connection.execute(SET_META, (UNFINISHED, batch.unfinished))
-        if batch.watermarks:
-            connection.execute(_RAISE_WATERMARKS, (json.dumps(list(batch.watermarks.items())),))
+        watermarks = {number: changes.watermark for number, changes in queues.items() if changes.watermark is not None}
+        if watermarks:
+            connection.execute(_RAISE_WATERMARKS, (json.dumps(list(watermarks.items())),))
         return added - removed
 
     def _drop_queues(self, queues: list[int]) -> int:
@@ -82,19 +83,23 @@ class BatchWriter:
         connection, limits = self._connection, self._limits
         blocks: list[BlockRow] = []
         single: dict[int, Mapping[int, Message]] = {}
-        for queue, messages in batch.published.items():
-            more, single[queue] = pack_blocks(queue, messages, batch.marked(queue), limits.blocks)
-            blocks += more
+        has_states = False
+        for queue, changes in batch.queues.items():
+            marked = {*changes.expiries, *changes.deliveries}
+            has_states |= bool(marked)
+            if changes.published:
+                more, single[queue] = pack_blocks(queue, changes.published, marked, limits.blocks)
+                blocks += more
         added = self._blocks.add(blocks)
         rows, large, entries = message_rows(single, batch.written, limits.large_body)
         size = max(0, batch.weight - size_of_large(large))
-        if not (batch.expiries or batch.deliveries):
+        if not has_states:
             insert_rows(connection, "message_rows", MESSAGE_COLUMNS, rows, size)
             insert_large(connection, "message_rows", MESSAGE_COLUMNS, large)
             insert_rows(connection, "entries", ENTRY_COLUMNS, entries)
         else:
             rows_with_states, large_with_states, entries_with_states = with_states(
-                rows, large, entries, batch.expiries, batch.deliveries)
+                rows, large, entries, batch.queues)
             insert_rows(connection, "message_rows", MESSAGE_COLUMNS + STATE_COLUMNS, rows_with_states, size)
             insert_large(connection, "message_rows", MESSAGE_COLUMNS + STATE_COLUMNS, large_with_states)
             insert_rows(connection, "entries", ENTRY_COLUMNS + STATE_COLUMNS, entries_with_states)
@@ -122,11 +127,14 @@ class BatchWriter:
         unheld = "queue IS NULL AND NOT EXISTS (SELECT * FROM entries WHERE entries.number = message_rows.number)"
         return change_numbers(self._connection, f"DELETE FROM message_rows WHERE {unheld}", numbers)
 
-    def _count_deliveries(self, batch: Batch) -> None:
+    def _count_deliveries(self, queues: Mapping[int, QueueChanges]) -> None:
         """Write the delivery counts of messages that earlier batches have written."""
-        for queue, counts in batch.deliveries.items():
+        for queue, changes in queues.items():
+            counts = changes.deliveries
+            if not counts:
+                continue
             alike: dict[int, list[int]] = {}
-            numbers = sorted(counts.keys() - batch.published.get(queue, {}).keys())
+            numbers = sorted(counts.keys() - changes.published.keys())
             self._blocks.take_out(numbers)
             for number in numbers:
                 alike.setdefault(counts[number], []).append(number)

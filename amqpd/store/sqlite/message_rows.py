@@ -13,6 +13,7 @@ from functools import reduce
 import msgspec
 
 from amqpd.message import BODY_OFFSET_IN_HEADER_FRAME, FRAME_OVERHEAD, Message
+from amqpd.store.batch import QueueChanges
 from amqpd.store.body_writes import BodyWrite
 
 BODY_PIECE = 256 << 10      # bytes of it at once
@@ -95,15 +96,15 @@ def size_of_large(rows: Iterable[LargeRow]) -> int:
 
 def with_states(
     rows: Iterable[MessageRow], large: Iterable[LargeRow], entries: Iterable[EntryRow],
-    expiries: Mapping[int, Mapping[int, int]], deliveries: Mapping[int, Mapping[int, int]],
+    queues: Mapping[int, QueueChanges],
 ) -> tuple[list[tuple[*MessageRow, *State]], list[tuple[*LargeRow, *State]], list[tuple[*EntryRow, *State]]]:
-    """The same rows with STATE_COLUMNS as well, from what is known by queue and number."""
-    none: Mapping[int, int] = {}
+    """Return the same rows with STATE_COLUMNS as well, from what a batch does to these queues."""
 
     def state_of(queue: int | None, number: int) -> State:
         if queue is None:       # in several: its entries have them
             return None, 0
-        return expiries.get(queue, none).get(number), deliveries.get(queue, none).get(number, 0)
+        changes = queues[queue]
+        return changes.expiries.get(number), changes.deliveries.get(number, 0)
 
     return (
         [(*row, *state_of(row[1], row[0])) for row in rows], [(*row, *state_of(row[1], row[0])) for row in large],

@@ -24,9 +24,9 @@ from types import MappingProxyType
 
 from amqpd.message import Message, MessageProperties
 from amqpd.store import files
+from amqpd.store.batch import Batch
 from amqpd.store.body_writes import BodyPiece
 from amqpd.store.errors import StoreError, from_mistake
-from amqpd.store.journal import Batch
 from amqpd.store.port import Durability, Recovered, StoreInfo
 from amqpd.store.sqlite import connecting, copying, inspection, schema, wal_number
 from amqpd.store.sqlite.batch_writer import BatchWriter
