@@ -44,7 +44,7 @@ class Ballast:
         self._size = size
 
     def with_room(self, step: Callable[[], Result], *, is_start: bool = False) -> Result:
-        """Do it; where the disk is full, free the ballast and do it once more.
+        """Do a step; where the disk is full, free the ballast and do it once more.
 
         At the start a full disk shows in other ways too: SQLite cannot even make the index of its log then. Later
         only StoreFull says that nothing was written. Raises what the step raises when there is nothing to free.
@@ -69,7 +69,7 @@ class Ballast:
         self.on_spent()
 
     def ensure(self) -> bool:
-        """Make it, unless it is there, or less than twice its size is free; says whether all is as it should be."""
+        """Make it unless it exists or less than twice its size is free; return whether it exists, if one is wanted."""
         if not self._size:
             self._remove()
         elif not self._is_whole() and not (free_bytes(self._directory) >= 2 * self._size and self._make()):
@@ -121,7 +121,7 @@ def allocate(descriptor: int, size: int) -> None:
 
 
 def free_bytes(directory: Path) -> int:
-    """What this process may still write on the directory's file system."""
+    """Return how many bytes this process may still write on the directory's file system."""
     found = os.statvfs(directory)
     return found.f_bavail * found.f_frsize
 
@@ -132,4 +132,4 @@ def is_full(directory: Path) -> bool:
 
 
 def _nobody() -> None:
-    """Whom it concerns that the ballast was freed, before anybody has said so."""
+    """Do nothing: nobody has asked to hear of a freed ballast yet."""

@@ -77,7 +77,7 @@ class BlockIndex:
     # Changes
 
     def add(self, rows: Sequence[BlockRow]) -> int:
-        """Write these blocks; says how many messages they have. Raises sqlite3.Error, as all changes do."""
+        """Write these blocks; return how many messages they have. Raises sqlite3.Error, as all changes do."""
         insert_rows(self._connection, "message_blocks", BLOCK_COLUMNS, rows, sum([len(row[-1]) for row in rows]))
         for first, last, _, count, _, heads, _ in rows:
             has_gaps = last - first >= count
@@ -85,14 +85,14 @@ class BlockIndex:
         return sum([row[3] for row in rows])
 
     def settle(self, numbers: Sequence[int]) -> list[int]:
-        """Let these messages, whose numbers rise, leave their blocks; the numbers of those that are in none."""
+        """Remove these messages, whose numbers rise, from their blocks; return the numbers of those in none."""
         found, single = self.split(numbers)
         for first, bits in found.items():
             self._changed[first] = self._now_waiting(first) & ~bits
         return single
 
     def drop_queues(self, queues: Collection[int]) -> int:
-        """Delete all blocks of these queues; says how many messages waited in them."""
+        """Delete all blocks of these queues; return how many messages waited in them."""
         firsts = self._connection.execute(
             "SELECT first FROM message_blocks WHERE queue IN (SELECT value FROM json_each(?))",
             (json.dumps(list(queues)),)).fetchall()
@@ -110,13 +110,13 @@ class BlockIndex:
                 self._changed[first] = self._now_waiting(first) & ~(1 << record.place)
 
     def mark_redelivered(self, numbers: Sequence[int]) -> None:
-        """Note that these messages, whose numbers rise, have been with somebody."""
+        """Note that these messages, whose numbers rise, have been delivered."""
         for first, bits in self.split(numbers)[0].items():
             self._redelivered[first] = self._redelivered.get(first, 0) | bits
             self._changed[first] = self._now_waiting(first)
 
     def dissolve(self, first: int, now: int, can_read: Callable[[bytes, bytes, bytes], bool] = _always) -> int:
-        """Give what is sound of a damaged block rows of its own, and set the rest aside; says how many that is.
+        """Give what is sound of a damaged block rows of its own, and set the rest aside; return how many that is.
 
         `can_read` is asked about exchange, routing key and properties of each. A block that not even this can be done
         with stays as it is, is not delivered, and counts as damaged.
@@ -210,7 +210,7 @@ class BlockIndex:
         self._emptied += self._now_emptied
 
     def forget(self) -> None:
-        """What was changed since is not."""
+        """Forget what was changed since the last transaction."""
         self._added.clear()
         self._changed.clear()
         self._now_emptied = []
@@ -227,7 +227,7 @@ class BlockIndex:
     # Looking
 
     def split(self, numbers: Sequence[int]) -> tuple[dict[int, int], list[int]]:
-        """Which of these messages, whose numbers rise, wait in which blocks, by the bits of them; and the others."""
+        """Return which of these messages, whose numbers rise, wait in which blocks, as bits; and the other numbers."""
         found: dict[int, int] = {}
         single: list[int] = []
         if not self._firsts:
@@ -251,7 +251,7 @@ class BlockIndex:
         return found, single
 
     def _block_of(self, number: int) -> int | None:
-        """The first number of the block in which this message waits."""
+        """Return the first number of the block in which this message waits."""
         for at in range(bisect_right(self._firsts, number) - 1, -1, -1):
             first = self._firsts[at]
             if number - first >= SPAN:
@@ -261,11 +261,11 @@ class BlockIndex:
         return None
 
     def read(self, first: int) -> tuple[int, bytes, bytes]:
-        """The queue, heads and contents of a block; nothing if it is not there any more."""
+        """Return queue, heads and contents of a block; empty ones if it is not there any more."""
         return self._connection.execute(_READ, (first,)).fetchone() or (0, b"", b"")
 
     def _records(self, found: dict[int, int]) -> Iterator[tuple[int, int, Record]]:
-        """The messages with these bits, with the first number of their blocks, and their queues."""
+        """Return the messages with these bits, with the first number of their blocks, and their queues."""
         for first, bits in found.items():
             queue, heads, contents = self.read(first)
             for record in records_of(heads, contents):
@@ -285,13 +285,13 @@ class BlockIndex:
 
 
 def parse_block(row: tuple[Any, ...]) -> tuple[list[tuple[int, int]], int, int]:
-    """What a row of `SELECT_BLOCKS` says: places and sizes of all its messages, and the bits of those that wait, and
-    of those of them that have been with somebody. Raises TypeError, ValueError where it cannot be so.
+    """Return what a row of `SELECT_BLOCKS` says: places and sizes of all messages, the bits of those that wait, and
+    of those of them that have been delivered. Raises TypeError, ValueError for a row that makes no sense.
     """
-    first, _, last, count, octets, heads, flags = row
+    first, _, last, count, body_bytes, heads, flags = row
     found = places_and_sizes(heads)
     places, sizes = zip(*found)
-    if (last, count, octets) != (first + places[-1], len(found), sum(sizes)):
+    if (last, count, body_bytes) != (first + places[-1], len(found), sum(sizes)):
         raise ValueError("its heads are not what its other columns say")
     everything = bits_of(places)
     waiting, redelivered = (everything, 0) if flags is None else unpack_flags(flags)

@@ -149,7 +149,7 @@ class BodyParts:
             self._dead.extend(self._unused)
 
     def forget(self) -> None:
-        """What was changed since is not."""
+        """Forget what was changed since the last transaction."""
         self._recorded.clear()
         self._gone.clear()
         self._unused.clear()

@@ -125,7 +125,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 def records_of(heads: bytes, contents: bytes) -> Iterator[Record]:
-    """The messages of a block, sound and damaged ones."""
+    """Return the messages of a block, sound and damaged ones."""
     for place, start, exchange_size, key_size, properties_size, size, checksum in iter_heads(heads):
         names_end = start + exchange_size + key_size + 2
         properties_end = names_end + BODY_OFFSET_IN_HEADER_FRAME + properties_size
@@ -153,14 +153,14 @@ def taken_apart(
 
 
 def iter_heads(heads: bytes) -> Iterator[tuple[int, int, int, int, int, int, int]]:
-    """The fields of each head; of a torn one nothing."""
+    """Return the fields of each head, without one that is cut off."""
     return HEAD.iter_unpack(heads[: len(heads) // HEAD.size * HEAD.size])
 
 
 def are_sizes_of(
     before_body: bytes, exchange_size: int, key_size: int, properties_size: int, body_size: int
 ) -> bool:
-    """Whether the sizes in a head are those that the record itself, up to the end of the properties, tells of."""
+    """Return whether the sizes in a head are those of the record itself, up to the end of the properties."""
     at = exchange_size + key_size + 2
     return (before_body[0], before_body[1 + exchange_size], *sizes_at(before_body, at)) == (
         exchange_size, key_size, properties_size + 12, body_size)
@@ -182,7 +182,7 @@ def places_and_sizes(heads: bytes) -> list[tuple[int, int]]:
 # Flags, and the same as numbers that have a bit for each message
 
 def pack_flags(waiting: int, redelivered: int) -> bytes:
-    """The flags of those that wait, of which some have been with somebody."""
+    """Return the flags of the messages that wait, some of which have been delivered."""
     flags = bytearray(f"{waiting:b}".encode()[::-1].translate(_TO_FLAGS))
     at = 0
     while redelivered >> at:
@@ -193,6 +193,6 @@ def pack_flags(waiting: int, redelivered: int) -> bytes:
 
 
 def unpack_flags(flags: bytes) -> tuple[int, int]:
-    """Which wait, and which have been with somebody."""
+    """Return which messages wait, and which have been delivered, as bits."""
     digits = flags[::-1] or b"-"
     return int(digits.translate(_WAITING), 2), int(digits.translate(_REDELIVERED), 2)

@@ -1,4 +1,4 @@
-"""Rows of messages and of blocks, read back as messages; what does not fit its checksum is no message."""
+"""Read messages from rows of their own and from message blocks, and check their checksums."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Row = tuple[int, bytes, bytes, bytes, int, "bytes | int"]
 
 
 class Unreadable(ValueError):
-    """The properties of a message cannot be read, whatever the reason; no other message is the worse for it."""
+    """The properties of one message cannot be read, for any reason."""
 
 
 def _read_large(
@@ -60,9 +60,9 @@ def _read_large(
         return _read_parts(connection, row[0], properties, size, sum_before, checksum)
     found = sum_before
 
-    def read(octets: int) -> bytes:
+    def read(size: int) -> bytes:
         nonlocal found
-        piece = blob.read(octets)
+        piece = blob.read(size)
         found = crc32(piece, found)
         return piece
 
@@ -88,7 +88,7 @@ def _read_parts(
 
 
 class MessageReader:
-    """Reads messages; remembers the routes and facts that many have in common."""
+    """Reads messages; remembers the routes and properties that many have in common, up to `remembered` of each."""
 
     def __init__(
         self, read_properties: Callable[[bytes], MessageProperties], remembered: int = REMEMBERED
@@ -100,7 +100,7 @@ class MessageReader:
         self._facts: dict[bytes, MessageProperties] = {}
 
     def fetch(self, connection: sqlite3.Connection, numbers: Sequence[int]) -> tuple[list[Message], list[int]]:
-        """The messages of these numbers, which rise, and the numbers of those that are damaged. Others are missing.
+        """Return the messages of these numbers, which rise, and the numbers of damaged ones. Others are missing.
 
         Raises sqlite3.Error.
         """
@@ -148,7 +148,7 @@ class MessageReader:
         return messages, damaged
 
     def read_block(self, first: int, heads: bytes, contents: bytes, bits: int) -> list[Message]:
-        """The messages with these bits of the block with this first number; damaged ones are missing."""
+        """Return the messages with these bits of the block with this first number, without damaged ones."""
         messages: list[Message] = []
         view = memoryview(contents)
         wanted = f"{bits:b}"[::-1].ljust(SPAN, "0")
@@ -175,29 +175,29 @@ class MessageReader:
                 continue
         return messages
 
-    def _before(self, octets: bytes, properties_size: int) -> tuple[Route, MessageProperties]:
-        """What the names, the header frame and the properties of a message in a block say of it."""
-        header = len(octets) - properties_size - BODY_OFFSET_IN_HEADER_FRAME
-        key = octets[: header + 3]      # with the channel
+    def _before(self, packed: bytes, properties_size: int) -> tuple[Route, MessageProperties]:
+        """Return what the names, the header frame and the properties of a message in a block say of it."""
+        header = len(packed) - properties_size - BODY_OFFSET_IN_HEADER_FRAME
+        key = packed[: header + 3]      # with the channel
         route = self._block_routes.get(key)
         if route is None:
-            route = route_of(octets[:header], int.from_bytes(key[-2:], "big"), _FRAME_MAX)
+            route = route_of(packed[:header], int.from_bytes(key[-2:], "big"), _FRAME_MAX)
             if len(self._block_routes) >= self._remembered:
                 self._block_routes.clear()
             self._block_routes[key] = route
-        return route, self.facts(octets[len(octets) - properties_size :])
+        return route, self.facts(packed[len(packed) - properties_size :])
 
     def _route(self, exchange: bytes, routing_key: bytes) -> tuple[Route, int]:
-        """The route of these names, and the checksum to go on from. Raises TypeError, ValueError for no such names."""
-        octets = names_of(exchange, routing_key)
-        route = route_of(octets, _CHANNEL, _FRAME_MAX)
+        """Return the route of these names and their checksum. Raises TypeError, ValueError for invalid names."""
+        names = names_of(exchange, routing_key)
+        route = route_of(names, _CHANNEL, _FRAME_MAX)
         if len(self._routes) >= self._remembered:
             self._routes.clear()
-        self._routes[exchange, routing_key] = found = route, crc32(octets)
+        self._routes[exchange, routing_key] = found = route, crc32(names)
         return found
 
     def facts(self, properties: bytes) -> MessageProperties:
-        """What the broker reads from these properties. Raises Unreadable."""
+        """Return what the broker reads from these properties. Raises Unreadable."""
         known = self._facts.get(properties)
         if known is None:
             try:

@@ -12,7 +12,7 @@ They are in every store, so in every backup. `messages` has a row for each messa
 - `properties`, `body`: bytes; properties are flags and values as in a content header (Spec: §4.2.6.1).
 
 `queues` has a row for each durable queue: `vhost`, `name`, `type`, `auto_delete`, `arguments` as JSON, `messages`,
-how many there are, `octets`, those of their bodies, and `number`, which tells it from an earlier one of its name.
+how many there are, `octets`, the bytes of their bodies, and `number`, which tells it from an earlier one of its name.
 
 They stand on a third, `block_heads`, which takes blocks apart, and is ours to change too.
 """
@@ -27,8 +27,8 @@ from amqpd.store.sqlite.message_blocks import COUNT_WAITING, HEAD
 _ASCII = "' !\"#$%&''()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~'"
 
 
-def _after_ascii(octets: str) -> str:
-    return f"CAST(ltrim(CAST({octets} AS TEXT), char(9, 10, 13) || {_ASCII}) AS BLOB)"
+def _after_ascii(value: str) -> str:
+    return f"CAST(ltrim(CAST({value} AS TEXT), char(9, 10, 13) || {_ASCII}) AS BLOB)"
 
 
 # The characters beyond ASCII, in hexadecimal digits, by how many bytes they have (RFC 3629 §4).
@@ -37,18 +37,18 @@ _CHARACTERS = {
     3: ("E0[AB]?[89AB]*", "E[1-9ABCEF][89AB]?[89AB]*", "ED[89]?[89AB]*"),
     4: ("F0[9AB]?[89AB]?[89AB]?", "F[123][89AB]?[89AB]?[89AB]?", "F48?[89AB]?[89AB]?"),
 }
-_OCTETS_OF_FIRST = " ".join([
-    f"WHEN hex(substr(rest, 1, 4)) GLOB '{pattern}' THEN {octets}"
-    for octets, patterns in _CHARACTERS.items() for pattern in patterns])
+_BYTES_OF_FIRST = " ".join([
+    f"WHEN hex(substr(rest, 1, 4)) GLOB '{pattern}' THEN {size}"
+    for size, patterns in _CHARACTERS.items() for pattern in patterns])
 
 # There is no function that reads a byte as a number, but one that finds it here.
-_OCTETS = f"x'{bytes(range(256)).hex()}'"
+_ALL_BYTES = f"x'{bytes(range(256)).hex()}'"
 
 
-def _number(octets: str, at: int, size: int) -> str:
+def _number(value: str, at: int, size: int) -> str:
     """The big-endian number in some of these bytes."""
     return "(" + " + ".join([
-        f"(instr({_OCTETS}, substr({octets}, {at + place + 1}, 1)) - 1) * {256 ** (size - 1 - place)}"
+        f"(instr({_ALL_BYTES}, substr({value}, {at + place + 1}, 1)) - 1) * {256 ** (size - 1 - place)}"
         for place in range(size)]) + ")"
 
 
@@ -101,7 +101,7 @@ _IS_UTF8 = f"""EXISTS (
     WITH RECURSIVE walk (rest) AS (
         SELECT {_after_ascii(_BODY)}
         UNION ALL
-        SELECT {_after_ascii(f"substr(rest, 1 + CASE {_OCTETS_OF_FIRST} END)")} FROM walk WHERE rest <> x''
+        SELECT {_after_ascii(f"substr(rest, 1 + CASE {_BYTES_OF_FIRST} END)")} FROM walk WHERE rest <> x''
     ) SELECT * FROM walk WHERE rest = x'')"""
 
 _MESSAGES = f"""

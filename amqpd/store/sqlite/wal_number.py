@@ -38,7 +38,7 @@ def delete_from(connection: sqlite3.Connection) -> None:
 
 
 def note_beside(database: Path) -> Path:
-    """Where the number of the last log is noted."""
+    """Return the file in which the number of the last log is noted."""
     return database.with_name("amqpd.log-number")
 
 
@@ -55,41 +55,41 @@ def note(database: Path, number: int) -> None:
     _write(note_beside(database), _line(number))
 
 
-def _write(path: Path, octets: bytes) -> None:
+def _write(path: Path, line: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, files.OWNER_ONLY)
     try:
-        os.pwrite(descriptor, octets, 0)
+        os.pwrite(descriptor, line, 0)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
 def forget(database: Path) -> None:
-    """Take the note away, after a clean stop, which leaves no log."""
+    """Delete the note, after a clean stop, which leaves no log."""
     with suppress(OSError):     # the number is the one in the file, so nothing follows from it
         note_beside(database).unlink()
 
 
 def is_missed(database: Path, number: object) -> bool:
-    """Whether this file, which has no log, is not whole without one; `number` is that of its `meta`."""
+    """Return whether this file, which has no log, is incomplete without one; `number` is that of its `meta`."""
     return number == _noted(note_beside(database)) - 1
 
 
 def missing(database: Path) -> StoreError:
-    """What is to be said of that."""
+    """Return the error for a log that is missing."""
     return StoreError(
         f"{database}-wal is missing, and with it what was committed last: put it back, restore a backup, or delete "
         f"{note_beside(database)} to go on without")
 
 
 def _noted(path: Path) -> int:
-    """The number that is noted, or 0. A note that was being written when the power was cut is none."""
+    """Return the number that is noted; 0 for no note, or one that a power cut left incomplete."""
     try:
-        octets = path.read_bytes()
-        number = int(octets[:20])
+        line = path.read_bytes()
+        number = int(line[:20])
     except (OSError, ValueError):
         return 0
-    return number if octets == _line(number) else 0
+    return number if line == _line(number) else 0
 
 
 def _line(number: int) -> bytes:

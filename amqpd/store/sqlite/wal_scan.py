@@ -1,4 +1,4 @@
-"""Whether a write-ahead log is one that a crash or a power cut can leave, asked before SQLite recovers from it.
+"""Detect damage inside a write-ahead log before SQLite would silently cut the log off there.
 
 SQLite takes a log up to the first frame whose checksum does not follow from the frame before, and forgets the rest
 without a word. After a power cut that is right: nothing but the last transaction was not synced. Damage in the middle
@@ -6,7 +6,7 @@ of a log is cut off in the same way, and with it all that was confirmed since.
 
 What tells them apart is what comes behind: a power cut leaves one commit there at most, so two of them that are whole
 tell of damage. This holds because every commit is synced, because a log that was written back is cut to nothing, and
-that is synced, before it is written again (`Store._checkpoint`), and because no run goes on with the log of another
+that is synced, before it is written again (`wal.py`), and because no run goes on with the log of another
 (`Store.open`). Of a run that does not sync its commits, `meta.synced` says so, and its log is not scanned. What
 happened to the last commit or two of a log cannot be known.
 
@@ -106,19 +106,19 @@ def _frames(log: BinaryIO, page_size: int, sums: Sums, *, is_big: bool) -> Itera
     size = _FRAME.size + page_size
     summed = (*_SUMMED_OF_FRAME, *range(_FRAME.size // 4, size // 4))
     first, second, third = _fibonacci(len(summed) - 1), _fibonacci(len(summed)), _fibonacci(len(summed) + 1)
-    while count := len(octets := log.read(_FRAMES_AT_ONCE * size)) // size:
-        words = _words_of(octets[: count * size], is_big=is_big)
+    while count := len(piece := log.read(_FRAMES_AT_ONCE * size)) // size:
+        words = _words_of(piece[: count * size], is_big=is_big)
         for at, (low, high) in enumerate(_added(words, size // 4, summed)):
-            page, commit, salt_1, salt_2, *found = _FRAME.unpack_from(octets, at * size)
+            page, commit, salt_1, salt_2, *found = _FRAME.unpack_from(piece, at * size)
             expected = [
                 (first * sums[0] + second * sums[1] + low) & _WORD, (second * sums[0] + third * sums[1] + high) & _WORD]
             sums = found[0], found[1]
             yield _Frame((salt_1, salt_2), bool(commit), bool(page) and found == expected)
 
 
-def _words_of(octets: bytes, *, is_big: bool) -> array[int]:
+def _words_of(piece: bytes, *, is_big: bool) -> array[int]:
     """The words, in memory as little-endian numbers."""
-    words = array("I", octets)
+    words = array("I", piece)
     if is_big:
         words.byteswap()
     return words
