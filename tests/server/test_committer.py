@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
 from amqpd.broker.definitions import Defined, VhostDefinition
-from amqpd.server.backlog import LIMITS, MOST_OF_JOBS, CommitLimits
+from amqpd.server.backlog import LIMITS, MOST_OF_JOBS, Backlog, CommitLimits
 from amqpd.server.committer import Committer
 from amqpd.store.batch import Batch
 from amqpd.store.body_writes import PART_BYTES, PIECE_PARTS, BodyPiece, BodyWrite
@@ -733,19 +734,16 @@ def test_a_loop_that_has_ended_is_told_nothing() -> None:
 
 
 def test_as_much_may_wait_as_is_written_in_a_moment() -> None:
-    async def talk(bench: Bench) -> None:
-        committer = bench.committer
-        for seconds, is_slow in ((4.0, True), (0.001, False)):      # a commit of 50,000 changes
-            for _ in range(20):
-                bench.record(*range(50_000))
-                committer.backlog.taken(0)
-                bench.journal.take()
-                committer.backlog.written(seconds)
-            bench.record(*range(2 * LIMITS.fewest + 1))
-            assert committer.backlog.is_full is is_slow and committer.backlog.is_full_for_jobs
-        bench.journal.take()
-
-    run(talk)
+    filling = SimpleNamespace(count=0, weight=0)
+    journal: Any = SimpleNamespace(filling=filling, hold=SimpleNamespace(is_on=False))
+    backlog = Backlog(journal)
+    for seconds, is_slow in ((4.0, True), (0.001, False)):
+        for _ in range(20):
+            filling.count = 50_000
+            backlog.taken(0)
+            backlog.written(seconds)
+        filling.count = 2 * LIMITS.fewest + 1
+        assert backlog.is_full is is_slow and backlog.is_full_for_jobs
 
 
 # Large bodies
