@@ -257,6 +257,7 @@ def test_what_cannot_be_copied_is_set_aside_and_the_rest_is_moved(
     assert scene.bodies(scene.dead) == [body for body in bodies(101) if body != b"50"]
     assert scene.stored(scene.source) == [b"50"], "it is kept"
     assert scene.source.statistics().set_aside == 1
+    assert (scene.source.dead_letters.moving, scene.source.dead_letters.count) == (0, 1)
     assert "queue 'source' in vhost '/': message" in caplog.text and "is set aside" in caplog.text
 
 

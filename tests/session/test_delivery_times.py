@@ -85,3 +85,13 @@ def test_the_next_look_is_at_the_first_timeout_and_in_five_seconds_at_the_latest
     assert times.overdue(6_001, unacked, 3_000, has_own_timeouts=False, keeps_all=False) == 3_000
     assert times.overdue(9_000, {}, 3_000, has_own_timeouts=False, keeps_all=False) is None
     assert times.next_look_ms is None and not times._made
+
+
+def test_deliveries_of_a_quarter_of_a_second_count_from_the_last_of_them() -> None:
+    times, consumer = DeliveryTimes(), TimedConsumer(is_timed=True)
+    for tag, now_ms in ((1, 1_000), (2, 1_100), (3, 1_249), (4, 1_250)):
+        times.delivered(tag + 1, now_ms)
+    assert [*times._made] == [(4, 1_249, 1_000), (5, 1_250, 1_250)]
+    unacked: Any = {tag: (None, consumer) for tag in (2, 3, 4)}
+    assert times.overdue(2_249, unacked, 1_000, has_own_timeouts=False, keeps_all=False) is None
+    assert times.overdue(2_250, unacked, 1_000, has_own_timeouts=False, keeps_all=False) == 1_000

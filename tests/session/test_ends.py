@@ -216,3 +216,14 @@ def test_where_a_plain_publish_goes_is_known_as_one_queue(talk: Talk) -> None:
     talk.client(Tx.Select()).hear(Tx.SelectOk)
     talk.publish("q", b"c")
     assert [(only, target.queues) for _, only, target in known.values()] == [(None, [queue])]
+
+
+def test_close_ok_on_a_channel_is_no_answer_to_our_close(talk: Talk) -> None:
+    talk.open_channel()
+    talk.session.force_close("bye")
+    talk.stage.end_turn()
+    talk.hear(Connection.Close)
+    talk.client(Connection.CloseOk(), channel=1).nothing()
+    assert talk.session.phases.current is Phase.CLOSING
+    talk.client(Connection.CloseOk())
+    assert talk.session.phases.current is Phase.CLOSED

@@ -68,6 +68,15 @@ def test_a_message_that_is_not_plain_has_a_row_of_its_own(other):
     assert packed([*run_of(range(1, 21)), other]) == ([[*range(1, 21)]], [21])
 
 
+@pytest.mark.parametrize("size, shares", [(LARGEST, True), (LARGEST + 1, False)])
+def test_the_largest_message_of_a_block_has_two_kib_of_frames(size, shares):
+    empty = message(21, b"x")
+    largest = message(21, bytes(size - len(empty.content) + 1))
+    assert len(largest.content) == size
+    blocks, single = packed([*run_of(range(1, 21)), largest])
+    assert (blocks[0][-1] == 21, single) == (shares, [] if shares else [21])
+
+
 def test_a_message_with_marks_has_a_row_of_its_own(store, journal, on_disk):
     journal.published(ONE, run_of(range(1, 31)), {7: 1_900_000_000_000})
     journal.requeued(ONE, {8: 2})
