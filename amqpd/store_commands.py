@@ -147,7 +147,7 @@ def _ask_for_copy(settings: Config, to: Path, target: Path, progress: Progress) 
     from amqpd.store.errors import from_system
     from amqpd.store.files import sync_file
 
-    total = _ask(settings, "store_info", {}, _ANSWER_S)["octets"]
+    total = _ask(settings, "store_info", {}, _ANSWER_S)["file_bytes"]
 
     def look() -> None:
         if to.exists():
