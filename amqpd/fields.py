@@ -123,7 +123,7 @@ _TYPE_NAMES = {ord(tag): name for tag, (name, _) in _TYPES.items()}
 _TAGS = {name: tag for tag, name in _TYPE_NAMES.items()}
 _WIDTHS = {ord(tag): width for tag, (_, width) in _TYPES.items() if width is not None}
 _UNCHECKED_WIDTHS = {tag: width for tag, width in _WIDTHS.items() if tag not in _FLOATS}
-_LONG_STRING, _OCTETS, _ARRAY, _TABLE = b"SxAF"
+_LONG_STRING, _BYTES, _ARRAY, _TABLE = b"SxAF"
 _TYPED: dict[type[TypedInt], tuple[bytes, struct.Struct]] = {
     Byte: (b"b", struct.Struct(">b")),
     UnsignedByte: (b"B", struct.Struct(">B")),
@@ -155,7 +155,7 @@ def check_table(encoded: bytes) -> None:
                 at += 1 + encoded[at]
             tag = encoded[at]
             at += 1
-            if tag == _LONG_STRING or tag == _OCTETS:
+            if tag == _LONG_STRING or tag == _BYTES:
                 at += 4 + _length_at(encoded, at)[0]
             elif tag in _UNCHECKED_WIDTHS:
                 at += _UNCHECKED_WIDTHS[tag]
@@ -293,7 +293,7 @@ _READERS: dict[int, _Reader] = {
     ord("D"): _read_decimal,
     ord("V"): lambda encoded, start, end: None,
     _LONG_STRING: lambda encoded, start, end: long_string(encoded[start:end]),
-    _OCTETS: lambda encoded, start, end: encoded[start:end],
+    _BYTES: lambda encoded, start, end: encoded[start:end],
     _ARRAY: _read_array,
     _TABLE: _read_table,
 }

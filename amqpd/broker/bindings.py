@@ -15,7 +15,7 @@ from amqpd.broker.definitions import BindingDefinition
 from amqpd.broker.exchange import BindingKey, Destination, Exchange
 
 BINDING_STEPS = 10      # the cost of removing a binding; see broker/effort.py
-OCTETS_A_STEP = 4       # and of its arguments, which a headers exchange removes one by one
+BYTES_A_STEP = 4       # and of its arguments, which a headers exchange removes one by one
 
 _End = tuple[str, str]      # "queue" or "exchange", and its name
 
@@ -23,7 +23,7 @@ _End = tuple[str, str]      # "queue" or "exchange", and its name
 def steps_to_remove(key: BindingKey) -> int:
     """Return the cost of removing the binding of this key."""
     *_, arguments = key
-    return BINDING_STEPS + len(arguments) // OCTETS_A_STEP
+    return BINDING_STEPS + len(arguments) // BYTES_A_STEP
 
 
 class Bindings:

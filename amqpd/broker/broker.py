@@ -33,7 +33,7 @@ from amqpd.broker.definitions import (
 from amqpd.broker.effort import Effort
 from amqpd.broker.page_store import MemoryPageStore
 from amqpd.broker.ports import Journal, PageStore
-from amqpd.broker.queue.pages import FEWEST_OCTETS, StoredMessages
+from amqpd.broker.queue.pages import FEWEST_BYTES, StoredMessages
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.remembered import CommonMemory
 from amqpd.broker.statistics import ChannelStatistics, ConnectionStatistics
@@ -183,7 +183,7 @@ class Broker:
         self._looks_again_ms = self.clock.now_ms + LOOK_MS + len(budget.large) // LOOKED_AT_IN_A_MS
         self.is_behind = False
         wanted = min(PAGED_OUT_A_TURN, budget.used - budget.limit * 3 // 4)
-        for queue in budget.largest(FEWEST_OCTETS, MOST_PAGED_OUT):
+        for queue in budget.largest(FEWEST_BYTES, MOST_PAGED_OUT):
             if queue.is_spared:
                 self.is_behind = True
                 continue

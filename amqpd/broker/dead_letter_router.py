@@ -33,7 +33,7 @@ from amqpd.message import Message
 log = logging.getLogger("amqpd")
 
 STEPS_A_MESSAGE = 40        # the cost of making a copy and finding its targets, at least
-OCTETS_A_STEP = 4           # of headers, which grow with each death
+BYTES_A_STEP = 4           # of headers, which grow with each death
 COPIED = 1_024              # bytes of content that are copied in a step
 MOST_WAITING = 2_048        # dead letters of one queue, from which on it should produce no more
 RETRY_MS = 1_000
@@ -373,4 +373,4 @@ class _Retrying:
 
 def _steps_of(message: Message) -> int:
     """Return the cost of moving this message, about."""
-    return STEPS_A_MESSAGE + len(message.facts.headers) // OCTETS_A_STEP + len(message.content) // COPIED
+    return STEPS_A_MESSAGE + len(message.facts.headers) // BYTES_A_STEP + len(message.content) // COPIED

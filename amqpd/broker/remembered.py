@@ -20,7 +20,7 @@ MOST = 1024 * 1024          # bytes for a connection
 MOST_OF_ALL = 32 * MOST
 LARGEST = MOST // 4         # for one entry; a larger one is not cached
 GRANT = 4096
-OCTETS_A_STEP = 2048        # that are freed
+BYTES_A_STEP = 2048        # that are freed
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -64,7 +64,7 @@ class Memory:
     def clear(self) -> None:
         """Clear all caches."""
         common = self._common
-        common.effort.total += self.octets // OCTETS_A_STEP
+        common.effort.total += self.octets // BYTES_A_STEP
         for place in [*self.places]:
             place.clear()
         common.memories.pop(self, None)

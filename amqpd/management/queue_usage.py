@@ -15,7 +15,7 @@ from typing import Any
 
 from amqpd.broker.broker import Broker
 from amqpd.broker.queue.queue import Queue
-from amqpd.broker.queue.segment import MESSAGE_COST, body_octets, number_of
+from amqpd.broker.queue.segment import MESSAGE_COST, body_bytes, number_of
 from amqpd.broker.vhost import Vhost
 from amqpd.message import Message
 from amqpd.properties import read_timestamp
@@ -60,7 +60,7 @@ def queue_usage(queue: Queue, runs: Runs | None) -> dict[str, Any]:
             }
         return record | dict.fromkeys(COLUMNS - record.keys(), NOT_KNOWN)
     released = [message for message in unacked if not message.content]
-    unacked_bytes, released_bytes = body_octets(unacked), body_octets(released)
+    unacked_bytes, released_bytes = body_bytes(unacked), body_bytes(released)
     ram_bytes = ready_bytes - away_bytes + unacked_bytes - released_bytes
     return record | {
         "messages_unacknowledged_ram": queue.unacked - len(released),

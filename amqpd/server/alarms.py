@@ -25,7 +25,7 @@ import msgspec
 
 from amqpd.identity import NODE_NAME
 from amqpd.server.loop import LoopTurn
-from amqpd.server.resources import available_octets, give_back_memory, resident_octets
+from amqpd.server.resources import available_bytes, give_back_memory, resident_bytes
 from amqpd.store.ballast import Ballast, free_bytes
 
 log = logging.getLogger("amqpd.alarms")
@@ -45,8 +45,8 @@ WRITTEN_SHARE = 4                   # part of the free bytes that may be written
 class Machine(msgspec.Struct, frozen=True):
     """How memory and disk are measured; sizes are in bytes."""
 
-    available: Callable[[], int] = available_octets     # memory of the machine or container
-    used: Callable[[], int] = resident_octets           # memory of this process
+    available: Callable[[], int] = available_bytes     # memory of the machine or container
+    used: Callable[[], int] = resident_bytes           # memory of this process
     give_back: Callable[[], None] = give_back_memory    # free memory of this process, to the system
     collect: Callable[[], object] = gc.collect          # garbage, so that it does not count as used
     free: Callable[[Path], int] = free_bytes            # on the disk that has this directory

@@ -19,13 +19,13 @@ ROW_SIZE = 100                          # bytes in the store for a change, about
 class CommitLimits(msgspec.Struct, frozen=True):
     """The limits of a batch: what is written within `COMMIT_S`, within these bounds, and the time between batches.
 
-    A batch of more than `fewest_octets` is large. If anything waits for a batch, the loop has the next one ready within
+    A batch of more than `fewest_bytes` is large. If anything waits for a batch, the loop has the next one ready within
     `next_s`; after `idle_s` without a batch the store's file shrinks by a piece.
     """
 
     fewest: int = 500           # changes, publishes and settles
     most: int = 50_000
-    fewest_octets: int = 2 << 20
+    fewest_bytes: int = 2 << 20
     most_octets: int = 32 << 20
     next_s: float = 0.01
     idle_s: float = 0.1
@@ -79,7 +79,7 @@ class Backlog:
         if self._taken_count > limits.fewest // 2:
             most = (self._most + share * self._taken_count) / 2
             self._most = int(min(limits.most, max(limits.fewest, most)))
-        if self._taken_weight > limits.fewest_octets // 2:
+        if self._taken_weight > limits.fewest_bytes // 2:
             octets = (self._most_octets + share * self._taken_weight) / 2
-            self._most_octets = int(min(limits.most_octets, max(limits.fewest_octets, octets)))
+            self._most_octets = int(min(limits.most_octets, max(limits.fewest_bytes, octets)))
         return self._taken_weight + ROW_SIZE * self._taken_count

@@ -39,7 +39,7 @@ SWITCH_INTERVAL_S = 0.0005      # how long a commit waits for the interpreter wh
 # counts, and the memory alarm calls it too.
 COLLECTED = 50_000, 5, 1_000_000_000
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3     # of <malloc.h>
-KEPT_OCTETS = 16 * 1024 * 1024
+KEPT_BYTES = 16 * 1024 * 1024
 
 
 def serve(config: Config) -> int:
@@ -93,8 +93,8 @@ def _keep_freed_memory() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_THRESHOLD, KEPT_OCTETS)
-        mallopt(M_TRIM_THRESHOLD, 2 * KEPT_OCTETS)
+        mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+        mallopt(M_TRIM_THRESHOLD, 2 * KEPT_BYTES)
 
 
 def _has_uvloop() -> bool:

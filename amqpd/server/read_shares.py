@@ -12,7 +12,7 @@ from collections import deque
 from typing import Protocol
 
 TURN_STEPS = 2_500          # see broker/effort.py
-OCTETS_A_STEP = 1_024       # bytes that are read in a step
+BYTES_A_STEP = 1_024       # bytes that are read in a step
 MOST = 256 * 1024           # bytes of one read
 SCRAP = 4 * 1024            # bytes, for a client that is read when the steps of the turn are used up
 LITTLE = 50                 # steps, from which on a client waits behind those that cause fewer
@@ -45,7 +45,7 @@ class ReadShares:
 
     def has_read(self, reader: Reader, octets: int, size: int, steps: int) -> bool:
         """Record a read of up to `size` bytes; return whether to pause this client, since others wait."""
-        steps += octets // OCTETS_A_STEP
+        steps += octets // BYTES_A_STEP
         self._steps += steps
         reader.has_rested = False
         if octets < size:

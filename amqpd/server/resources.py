@@ -24,7 +24,7 @@ KEPT_DESCRIPTORS = 64           # for the store, amqpctl and other files
 KEPT_FROM_CONNECTIONS = 128     # some of these serve clients that are told that there are too many connections
 
 
-def resident_octets(statm: Path = STATM) -> int:
+def resident_bytes(statm: Path = STATM) -> int:
     """Return the memory of the process in bytes; where the system does not tell, the peak."""
     try:
         return int(statm.read_text().split()[1]) * resource.getpagesize()
@@ -41,7 +41,7 @@ def _resident_elsewhere() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def available_octets(groups: Path = CGROUPS, root: Path = CGROUP_ROOT) -> int:
+def available_bytes(groups: Path = CGROUPS, root: Path = CGROUP_ROOT) -> int:
     """Return the memory of the machine in bytes or, if that is less, the limit of the process's container."""
     of_machine = os.sysconf("SC_PHYS_PAGES") * resource.getpagesize()
     return min([of_machine, *_container_limits(groups, root)])

@@ -162,7 +162,7 @@ class StoreThread:
             work = self._work.get(timeout=self._limits.next_s)
         except Empty:
             return []
-        if isinstance(work, Batch) and work.weight <= self._limits.fewest_octets:
+        if isinstance(work, Batch) and work.weight <= self._limits.fewest_bytes:
             self._commit(work)
             return []
         return [work]

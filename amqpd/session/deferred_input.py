@@ -54,7 +54,7 @@ class DeferredInput:
         self.reason = None
         return commands, first
 
-    def take_octets(self) -> bytes:
+    def take_bytes(self) -> bytes:
         """Return the bytes that came after the commands."""
         octets = bytes(self.octets)
         self.octets.clear()

@@ -19,7 +19,7 @@ from amqpd.properties import with_headers
 from amqpd.session.channel_state import ChannelState
 from amqpd.wire.writer import DeliveryHead, content_pieces, delivery_head, pack_tag
 
-HEAD_OCTETS = 350       # the memory of a delivery head besides its names; an estimate
+HEAD_BYTES = 350       # the memory of a delivery head besides its names; an estimate
 HEAD_STEPS = 5          # the cost of making a delivery head; see broker/effort.py
 COUNTED_STEPS = 7       # the cost of writing a count of failures into a message, at least
 ALIKE_FROM = 8          # deliveries in a run, from which on packing them all at once is faster
@@ -126,7 +126,7 @@ class DeliveryWriter:
         self._effort.total += HEAD_STEPS
         head = delivery_head(self._channel.number, self._channel.frame_max, heads.tag, route)
         # the names a third time, since the route is kept as well
-        heads.by_route.keep(route, head, HEAD_OCTETS + len(heads.tag) + 3 * len(route.octets))
+        heads.by_route.keep(route, head, HEAD_BYTES + len(heads.tag) + 3 * len(route.octets))
         return head
 
     # Contents

@@ -38,7 +38,7 @@ from amqpd.wire.reader import Reader
 
 METHOD_STEPS = 25           # the cost of a method that is not on the hot path, about; see broker/effort.py
 TOPOLOGY_STEPS = 75         # and the additional cost of finding or creating an exchange or a queue
-OCTETS_A_STEP = 4           # of a method: its arguments are decoded, sorted and compared one by one
+BYTES_A_STEP = 4           # of a method: its arguments are decoded, sorted and compared one by one
 UNREAD_ANSWERS = 4          # times `outgoing_limit` of unread answers, from which on a client's input waits
 FRAME_STEPS = 2             # for a frame without a command
 CONTENTS = Publishes, TooLarge, Unwanted
@@ -176,7 +176,7 @@ class Receiver:
     def _on_method(self, command: Method, channel: Channel | None) -> None:
         self._broker.effort.total += (
             METHOD_STEPS + (TOPOLOGY_STEPS if command.payload[1:2] in TOPOLOGY else 0)
-            + len(command.payload) // OCTETS_A_STEP)
+            + len(command.payload) // BYTES_A_STEP)
         try:
             if channel is None and command.channel and command.payload[:4] != CHANNEL_OPEN:
                 raise _not_open(command)
@@ -226,7 +226,7 @@ class Receiver:
             self._blocking.unblock()
         self.carry_out(*self._deferred.take_commands())
         while self._deferred.reason is None and self._deferred.octets:
-            self._hear(self._deferred.take_octets())
+            self._hear(self._deferred.take_bytes())
         if self._deferred.reason is None:
             self._signals.input_drained()
 

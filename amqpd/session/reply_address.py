@@ -15,7 +15,7 @@ from amqpd.broker.vhost import REPLY_TO
 
 _NODE = b"reply@0"
 _VERSION, _NEW_PID, _ATOM = 131, ord("X"), ord("v")
-_SECRET_OCTETS = 16
+_SECRET_BYTES = 16
 
 
 def new_reply_address(connection: int, channel: int) -> str:
@@ -23,7 +23,7 @@ def new_reply_address(connection: int, channel: int) -> str:
     process = b"".join((
         bytes((_VERSION, _NEW_PID, _ATOM)), len(_NODE).to_bytes(2, "big"), _NODE,
         (connection & 0xFFFFFFFF).to_bytes(4, "big"), channel.to_bytes(4, "big"), bytes(4)))
-    return ".".join((REPLY_TO, _base64(process), _base64(secrets.token_bytes(_SECRET_OCTETS))))
+    return ".".join((REPLY_TO, _base64(process), _base64(secrets.token_bytes(_SECRET_BYTES))))
 
 
 def _base64(octets: bytes) -> str:

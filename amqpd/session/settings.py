@@ -26,7 +26,7 @@ class SessionSettings(msgspec.Struct, frozen=True, dict=True):
     connection_limit: int = 20_000
     consumer_timeout_ms: int | None = 1_800_000
     transaction_acts: int = 100_000                 # publishes and answers that one transaction may hold,
-    transaction_octets: int = 64 * 1024 * 1024      # and bytes of bodies
+    transaction_bytes: int = 64 * 1024 * 1024      # and bytes of bodies
     logged_timeouts: int = 5                        # channels closed together that are logged one by one
     small_content: int = MESSAGE_COST               # of an unacked message: smaller ones are not worth a reference
 

@@ -28,9 +28,9 @@ from amqpd.session.uncommitted import Uncommitted
 from amqpd.wire.publish import PublishArguments, read_publish
 
 # The memory of a target and of message properties, about, besides their bytes, and of each name among them.
-TARGET_OCTETS, FACTS_OCTETS, NAME_OCTETS = 800, 400, 64
+TARGET_BYTES, FACTS_BYTES, NAME_BYTES = 800, 400, 64
 # The cost of finding a target without the walk, and of reading properties, in steps of broker/effort.py.
-RESOLVE_STEPS, READ_STEPS, OCTETS_A_STEP = 4, 2, 32
+RESOLVE_STEPS, READ_STEPS, BYTES_A_STEP = 4, 2, 32
 WIDE_HEADERS = 1_024    # bytes of a header table, from which on its route is cached
 DECODED = 10            # bytes of a header table that are decoded in a step
 
@@ -122,7 +122,7 @@ class Targets:
         known = (route, only_queue, target)
         channel.effort.total += RESOLVE_STEPS
         if is_lasting:      # else bindings have changed on the way: the target is valid for this publish only
-            self.by_arguments.keep(arguments, known, TARGET_OCTETS + 4 * len(arguments) + 8 * len(queues))
+            self.by_arguments.keep(arguments, known, TARGET_BYTES + 4 * len(arguments) + 8 * len(queues))
         return known
 
     # By properties
@@ -130,10 +130,10 @@ class Targets:
     def read(self, properties: bytes) -> tuple[MessageProperties, bool]:
         """Read the properties that the broker needs; return also whether they need more than a queue."""
         facts = read_properties(properties)
-        self._channel.effort.total += READ_STEPS + len(properties) // OCTETS_A_STEP
+        self._channel.effort.total += READ_STEPS + len(properties) // BYTES_A_STEP
         known = facts, facts.is_special
         self.by_properties.keep(
-            properties, known, FACTS_OCTETS + 2 * len(properties) + NAME_OCTETS * len(facts.extra_keys))
+            properties, known, FACTS_BYTES + 2 * len(properties) + NAME_BYTES * len(facts.extra_keys))
         return known
 
     def queues_by_content(self, target: Target, facts: MessageProperties) -> list[Queue]:
@@ -151,7 +151,7 @@ class Targets:
                 target.exchange, keys, lambda: self._decode(facts.headers)))
             queues = walk.queues
             if len(facts.headers) >= WIDE_HEADERS and walk.is_current:
-                self._matched.keep(asked, queues, TARGET_OCTETS + len(facts.headers) + 8 * len(queues))
+                self._matched.keep(asked, queues, TARGET_BYTES + len(facts.headers) + 8 * len(queues))
         return queues
 
     def _decode(self, headers: bytes) -> dict[str, Any]:

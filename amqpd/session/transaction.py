@@ -28,7 +28,7 @@ from amqpd.session.targets import Targets
 from amqpd.session.uncommitted import Uncommitted
 
 AT_ONCE = 2_000                         # acts, beyond which a commit continues in later turns
-RETURN_STEPS, RETURNED_OCTETS_A_STEP = 5, 1024          # see broker/effort.py
+RETURN_STEPS, RETURNED_BYTES_A_STEP = 5, 1024          # see broker/effort.py
 
 
 class Transaction:
@@ -107,7 +107,7 @@ class Transaction:
         while returned:
             message = returned.popleft()
             send_returns(self._channel, [message])
-            effort.total += RETURN_STEPS + message.body_size // RETURNED_OCTETS_A_STEP
+            effort.total += RETURN_STEPS + message.body_size // RETURNED_BYTES_A_STEP
             if returned and effort.is_spent:
                 raise Unfinished
 

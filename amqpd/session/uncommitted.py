@@ -58,10 +58,10 @@ class Uncommitted:
         self.acts += acts
         self._octets += octets
         settings = self._settings
-        if self.acts > settings.transaction_acts or self._octets > settings.transaction_octets:
+        if self.acts > settings.transaction_acts or self._octets > settings.transaction_bytes:
             raise ChannelException(
                 ReplyCode.PRECONDITION_FAILED, f"transaction is larger than {settings.transaction_acts} acts or "
-                f"{settings.transaction_octets} octets; it was rolled back")
+                f"{settings.transaction_bytes} octets; it was rolled back")
 
     # Out
 

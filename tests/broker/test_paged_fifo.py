@@ -13,10 +13,10 @@ from amqpd.broker.queue.deadlines import Deadlines
 from amqpd.broker.queue.paged_fifo import PagedFifo
 from amqpd.broker.queue.pages import (
     FEWEST_MESSAGES,
-    FEWEST_OCTETS,
+    FEWEST_BYTES,
     NO_EXPIRY,
     PAGE_MESSAGES,
-    PAGE_OCTETS,
+    PAGE_BYTES,
     OnDisk,
     Page,
     StoredMessages,
@@ -92,8 +92,8 @@ def test_of_a_head_that_has_become_long_the_end_goes(fifo: PagedFifo, budget: Bu
 
 
 @pytest.mark.parametrize("body, count, goes", [
-    (b"x", FEWEST_MESSAGES, True), (b"x", FEWEST_MESSAGES - 1, False), (bytes(FEWEST_OCTETS), 1, True),
-    (bytes(FEWEST_OCTETS - 1), 1, False)])
+    (b"x", FEWEST_MESSAGES, True), (b"x", FEWEST_MESSAGES - 1, False), (bytes(FEWEST_BYTES), 1, True),
+    (bytes(FEWEST_BYTES - 1), 1, False)])
 def test_a_few_small_messages_are_not_worth_a_page(fifo: PagedFifo, body: bytes, count: int, *, goes: bool) -> None:
     fifo.extend(messages(*range(1, PAGE_MESSAGES + 1)))
     fifo.extend([message(PAGE_MESSAGES + number, body) for number in range(1, count + 1)])
@@ -103,10 +103,10 @@ def test_a_few_small_messages_are_not_worth_a_page(fifo: PagedFifo, body: bytes,
 
 
 def test_large_messages_make_pages_of_a_megabyte(fifo: PagedFifo) -> None:
-    size = PAGE_OCTETS // 8
+    size = PAGE_BYTES // 8
     fifo.extend([message(number, bytes(size)) for number in range(1, 41)])
     made = fifo.page_out(EVERYTHING, anything)
-    assert [page.first for page in made] == [9, 17, 25, 33] and {page.octets for page in made} == {PAGE_OCTETS}
+    assert [page.first for page in made] == [9, 17, 25, 33] and {page.octets for page in made} == {PAGE_BYTES}
 
 
 def test_messages_that_may_not_go_end_a_page(fifo: PagedFifo) -> None:
@@ -192,7 +192,7 @@ def test_large_messages_that_expire_in_pages_are_read_in_pieces(budget: Budget) 
     fifo = PagedFifo(budget, Deadlines(), anything)
     count = 2 * 8
     numbers, ends = array("q", range(1, count + 1)), array("q", [1] * count)
-    stored = StoredMessages(numbers, array("I", [PAGE_OCTETS // 8] * count), ends, ends)
+    stored = StoredMessages(numbers, array("I", [PAGE_BYTES // 8] * count), ends, ends)
     for level, pages in stored.pages(stored.ends(None, Clock(0, 0)), 0):
         fifo.restore(level, pages)
     assert fifo.take_due(1) == [OnDisk([*range(1, 9)]), OnDisk([*range(9, 17)])]
@@ -203,7 +203,7 @@ def test_as_much_is_read_together_of_several_pages_as_expires_in_them(budget: Bu
     fifo = PagedFifo(budget, Deadlines(), anything)
     count = 16 * 8
     numbers, ends = array("q", range(1, count + 1)), array("q", [1 if n % 8 == 0 else 9 for n in range(count)])
-    stored = StoredMessages(numbers, array("I", [PAGE_OCTETS // 8] * count), ends, ends)
+    stored = StoredMessages(numbers, array("I", [PAGE_BYTES // 8] * count), ends, ends)
     for level, pages in stored.pages(stored.ends(None, Clock(0, 0)), 0):
         fifo.restore(level, pages)
     assert fifo.take_due(1) == [OnDisk([*range(1, 65, 8)]), OnDisk([*range(65, 129, 8)])]

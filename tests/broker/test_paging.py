@@ -15,7 +15,7 @@ from amqpd.broker.effort import SLICE
 from amqpd.broker.queue.deadlines import Deadlines
 from amqpd.broker.queue.paged_fifo import PagedFifo
 from amqpd.broker.queue.pager import STEPS_A_MESSAGE, MessageNotLoaded
-from amqpd.broker.queue.pages import PAGE_MESSAGES, PAGE_OCTETS, OnDisk
+from amqpd.broker.queue.pages import PAGE_MESSAGES, PAGE_BYTES, OnDisk
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.queue.segment import MESSAGE_COST
 from amqpd.broker.rules import QueueRules
@@ -230,14 +230,14 @@ def line(page_store: PageStoreInMemory) -> Iterator[PagedFifo]:
     line.check()
     assert all(one.content for one in line), "a reference counts as a message in memory"
     assert page_store.budget.used == line.cost
-    assert max(page.octets for page in line._paged.pages) <= 2 * PAGE_OCTETS
+    assert max(page.octets for page in line._paged.pages) <= 2 * PAGE_BYTES
 
 
 def references(*numbers: int) -> list[Message]:
     """What stands for messages, of which two fill a page."""
     run = [reference_to(one) for one in messages(*numbers, persistent=True)]
     for one in run:
-        one.body_size = PAGE_OCTETS // 2
+        one.body_size = PAGE_BYTES // 2
     return run
 
 
@@ -319,7 +319,7 @@ def test_no_more_than_a_page_is_read_at_once_of_what_expires_together(
     queue.worklist.work_off()
     while page_store.is_waited_for:
         page_store.serve()
-    assert len(read) > 50 and max(read) <= PAGE_OCTETS + size
+    assert len(read) > 50 and max(read) <= PAGE_BYTES + size
     assert dead_letters_of(queue) == [(number, "expired") for number in range(1, 201)]
 
 

@@ -29,7 +29,7 @@ from typing import Any
 
 CONTAINERS = (list, tuple, dict, set, frozenset, deque, array)
 OCTETS = (bytes, bytearray, str)
-OCTETS_A_STEP = 256
+BYTES_A_STEP = 256
 BITS_A_STEP = 512
 VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
 
@@ -63,7 +63,7 @@ def _length(value: Any) -> int:
     if isinstance(value, CONTAINERS) or isinstance(value, VIEWS):
         return len(value)
     if isinstance(value, OCTETS):
-        return len(value) // OCTETS_A_STEP
+        return len(value) // BYTES_A_STEP
     if isinstance(value, int):
         return value.bit_length() // BITS_A_STEP
     return 0

@@ -253,12 +253,12 @@ def test_who_waits_for_the_next_look_does_not_wait_with_an_old_limit(
 # What the system says
 
 def test_memory_is_told_by_the_system() -> None:
-    assert 1_000_000 < resources.resident_octets() < resources.available_octets()
+    assert 1_000_000 < resources.resident_bytes() < resources.available_bytes()
 
 
 def test_memory_is_told_where_the_system_has_no_proc() -> None:
     nowhere = Path("/nowhere")
-    assert 1_000_000 < resources.resident_octets(nowhere) < resources.available_octets(nowhere)
+    assert 1_000_000 < resources.resident_bytes(nowhere) < resources.available_bytes(nowhere)
 
 
 def test_without_proc_psutil_tells_of_the_memory_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +266,7 @@ def test_without_proc_psutil_tells_of_the_memory_where_it_is_installed(monkeypat
     psutil: Any = ModuleType("psutil")
     psutil.Process = lambda: SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=12_345))
     monkeypatch.setitem(sys.modules, "psutil", psutil)
-    assert resources.resident_octets(Path("/nowhere")) == 12_345
+    assert resources.resident_bytes(Path("/nowhere")) == 12_345
 
 
 @pytest.mark.parametrize("line, file", [
@@ -281,18 +281,18 @@ def test_a_container_s_limit_counts_wherever_it_is_set(line: str, file: str, tmp
     (root / file).write_text("1000000\n")
     (root / "shop/till").mkdir(parents=True, exist_ok=True)
     (root / "shop/till/memory.max").write_text("max\n")
-    assert resources.available_octets(groups, root) == 1_000_000
+    assert resources.available_bytes(groups, root) == 1_000_000
 
 
 def test_memory_that_was_freed_is_given_back() -> None:
     size = 64 << 20
     resources.give_back_memory()
-    before = resources.resident_octets()
+    before = resources.resident_bytes()
     pieces = [os.urandom(1 << 16) for _ in range(size >> 16)]
-    assert resources.resident_octets() > before + size // 2
+    assert resources.resident_bytes() > before + size // 2
     pieces.clear()
     resources.give_back_memory()
-    assert resources.resident_octets() < before + size // 2
+    assert resources.resident_bytes() < before + size // 2
 
 
 # What only the collector finds

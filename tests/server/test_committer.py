@@ -443,7 +443,7 @@ def test_a_small_batch_is_written_before_a_large_log_is_written_back(is_small: b
         bench.store.is_checkpoint_long = False
         await bench.committer.wait_committed()
 
-    bench = run(talk, next_s=10, fewest_octets=LIMITS.fewest_octets if is_small else 1)
+    bench = run(talk, next_s=10, fewest_bytes=LIMITS.fewest_bytes if is_small else 1)
     assert bench.store.committed == [1, 2]
     assert (bench.store.checkpoints, bench.page_store.is_in_use) == (1 if is_small else 2, False)
 

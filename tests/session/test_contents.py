@@ -371,7 +371,7 @@ def test_what_was_rejected_and_has_to_be_loaded_counts_as_delivered_after_a_stop
 
 
 def test_a_piece_is_read_at_a_time(talk: Talk, dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amqpd.broker.queue.dead_letters.PAGE_OCTETS", 3 * SIZE)
+    monkeypatch.setattr("amqpd.broker.queue.dead_letters.PAGE_BYTES", 3 * SIZE)
     most: list[int] = []
     read = talk.stage.journal.read
     talk.stage.page_store._read = lambda numbers: (most.append(len(numbers)), read(numbers))[1]

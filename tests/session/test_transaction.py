@@ -238,7 +238,7 @@ def test_a_transaction_that_grows_too_long_is_rolled_back(tx: Talk) -> None:
 
 
 def test_a_transaction_that_grows_too_large_is_rolled_back(tx: Talk) -> None:
-    tx = limited(tx, transaction_octets=1_000)
+    tx = limited(tx, transaction_bytes=1_000)
     tx.publish("q", bytes(600)).nothing().publish("q", bytes(600)).hear(Channel.Close)
     tx.client(Channel.CloseOk())
     assert bodies(tx) == []

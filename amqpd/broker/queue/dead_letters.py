@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 from amqpd.broker.dead_letter import REJECTED
 from amqpd.broker.queue.pager import Pager, never
-from amqpd.broker.queue.pages import PAGE_MESSAGES, PAGE_OCTETS, OnDisk, Removed
+from amqpd.broker.queue.pages import PAGE_MESSAGES, PAGE_BYTES, OnDisk, Removed
 from amqpd.broker.queue.records import QueueRecords
 from amqpd.broker.queue.segment import number_of
 from amqpd.broker.rules import QueueRules
@@ -231,9 +231,9 @@ def _by_place(run: Sequence[Message]) -> Removed:
         if is_in_memory:
             parts.append([*group])
             continue
-        octets = PAGE_OCTETS
+        octets = PAGE_BYTES
         for message in sorted(group, key=number_of):
-            if octets >= PAGE_OCTETS:
+            if octets >= PAGE_BYTES:
                 on_disk = OnDisk([])
                 parts.append(on_disk)
                 octets = 0

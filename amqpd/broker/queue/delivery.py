@@ -20,7 +20,7 @@ from amqpd.broker.queue.fifo import NO_LIMIT, Fifo
 from amqpd.broker.queue.jobs import QueueJobs
 from amqpd.broker.queue.pager import MessageNotLoaded, Pager
 from amqpd.broker.queue.records import QueueRecords
-from amqpd.broker.queue.segment import DELIVERY_OVERHEAD, body_octets, number_of
+from amqpd.broker.queue.segment import DELIVERY_OVERHEAD, body_bytes, number_of
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.worklist import PIECE, Later, Worklist
 from amqpd.message import Message
@@ -64,7 +64,7 @@ class Delivery(Generic[OfQueue]):
         taker = self._dispatcher.next_taker()
         if taker is None or not self._dispatcher.is_sole(taker) or taker.credit < len(run):
             return None
-        size = body_octets(run) + DELIVERY_OVERHEAD * len(run)
+        size = body_bytes(run) + DELIVERY_OVERHEAD * len(run)
         return taker if size <= taker.subscriber.room else None
 
     def dispatch(self) -> None:

@@ -25,12 +25,12 @@ class LengthLimits:
 
     __slots__ = (
         "refuses", "drops_head", "dead_letters_refused", "is_trimming",
-        "_max_length", "_max_octets", "_ready", "_jobs", "_dead_letters")
+        "_max_length", "_max_bytes", "_ready", "_jobs", "_dead_letters")
 
     def __init__(self, ready: Fifo, jobs: QueueJobs, dead_letters: DeadLetters) -> None:
         self.refuses = self.drops_head = self.dead_letters_refused = False
         self.is_trimming = False        # a job drops messages
-        self._max_length = self._max_octets = NO_LIMIT
+        self._max_length = self._max_bytes = NO_LIMIT
         self._ready = ready
         self._jobs = jobs
         self._dead_letters = dead_letters
@@ -38,7 +38,7 @@ class LengthLimits:
     def apply(self, rules: QueueRules) -> None:
         """Apply these rules from now on."""
         self._max_length = NO_LIMIT if rules.max_length is None else rules.max_length
-        self._max_octets = NO_LIMIT if rules.max_length_bytes is None else rules.max_length_bytes
+        self._max_bytes = NO_LIMIT if rules.max_length_bytes is None else rules.max_length_bytes
         is_limited = rules.max_length is not None or rules.max_length_bytes is not None
         self.drops_head = is_limited and rules.overflow == DROP_HEAD
         self.refuses = is_limited and rules.overflow != DROP_HEAD
@@ -48,8 +48,8 @@ class LengthLimits:
     def fitting(self, run: Sequence[Message], start: int) -> int:
         """Return how many of these messages, from `start` on, fit into the limits."""
         most = min(len(run) - start, max(0, self._max_length - len(self._ready)))
-        if self._max_octets != NO_LIMIT:
-            left = self._max_octets - self._ready.octets
+        if self._max_bytes != NO_LIMIT:
+            left = self._max_bytes - self._ready.octets
             for place in range(most):
                 left -= run[start + place].body_size
                 if left < 0:
@@ -59,12 +59,12 @@ class LengthLimits:
     def has_room_for(self, body_size: int) -> bool:
         """Return whether a message with a body of this size is accepted, even if another one is dropped for it."""
         return not self.refuses or (
-            len(self._ready) < self._max_length and self._ready.octets + body_size <= self._max_octets)
+            len(self._ready) < self._max_length and self._ready.octets + body_size <= self._max_bytes)
 
     @property
     def is_exceeded(self) -> bool:
         """Whether messages at the head have to be dropped."""
-        return self.drops_head and (len(self._ready) > self._max_length or self._ready.octets > self._max_octets)
+        return self.drops_head and (len(self._ready) > self._max_length or self._ready.octets > self._max_bytes)
 
     def trim(self) -> None:
         """Drop the messages at the head that exceed the limits."""
@@ -77,7 +77,7 @@ class LengthLimits:
             while self.is_exceeded:
                 if not self._dead_letters.is_behind:
                     self._dead_letters.drop_removed(
-                        self._ready.trim(self._max_length, self._max_octets, PIECE), MAXLEN)
+                        self._ready.trim(self._max_length, self._max_bytes, PIECE), MAXLEN)
                 if self.is_exceeded:
                     yield
         finally:

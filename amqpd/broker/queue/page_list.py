@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 from itertools import count, groupby
 
 from amqpd.broker.queue.deadlines import Deadlines
-from amqpd.broker.queue.pages import PAGE_MESSAGES, PAGE_OCTETS, Cleared, OnDisk, Page, Removed
+from amqpd.broker.queue.pages import PAGE_MESSAGES, PAGE_BYTES, Cleared, OnDisk, Page, Removed
 from amqpd.broker.queue.segment import Budget, Segment, number_of
 from amqpd.message import Message
 
@@ -143,7 +143,7 @@ class PageList:
         joins = all(map(self._is_stored, run)) if page.content is None else bool(
             run[0].content) and not page.is_leaving
         if joins and len(run) == 1 and page.content is None and not ends and not page.has_expiries and (
-                page.count < 2 * PAGE_MESSAGES and page.octets < 2 * PAGE_OCTETS):
+                page.count < 2 * PAGE_MESSAGES and page.octets < 2 * PAGE_BYTES):
             self._discount(page)
             page.insert(run[0])
             self._count(page)
@@ -197,7 +197,7 @@ class PageList:
             else:
                 on_disk += due      # together, as one of each page may have expired, but no more than is read at once
                 octets += before - page.octets
-                if octets >= PAGE_OCTETS:
+                if octets >= PAGE_BYTES:
                     left.append(OnDisk(sorted(on_disk)))
                     on_disk, octets = [], 0
             if page.count:
@@ -246,9 +246,9 @@ def _last_of(page: Page) -> int:
 
 def _in_size(page: Page) -> list[Page]:
     """Return this page, or parts of it if it is much larger than what is read at once."""
-    if page.count <= 2 * PAGE_MESSAGES and page.octets <= 2 * PAGE_OCTETS:
+    if page.count <= 2 * PAGE_MESSAGES and page.octets <= 2 * PAGE_BYTES:
         return [page]
-    step = max(1, min(PAGE_MESSAGES, page.count * PAGE_OCTETS // max(1, page.octets)))
+    step = max(1, min(PAGE_MESSAGES, page.count * PAGE_BYTES // max(1, page.octets)))
     return page.split(range(step, page.count, step))
 
 

@@ -24,17 +24,17 @@ from amqpd.broker.queue.fifo import NO_LIMIT, Bound, without_bound
 from amqpd.broker.queue.page_list import PageList
 from amqpd.broker.queue.pages import (
     FEWEST_MESSAGES,
-    FEWEST_OCTETS,
+    FEWEST_BYTES,
     PAGE_MESSAGES,
-    PAGE_OCTETS,
+    PAGE_BYTES,
     Cleared,
     Page,
     Removed,
 )
-from amqpd.broker.queue.segment import Budget, Segment, body_octets, number_of
+from amqpd.broker.queue.segment import Budget, Segment, body_bytes, number_of
 from amqpd.message import Message
 
-PAGE = PAGE_MESSAGES, PAGE_OCTETS
+PAGE = PAGE_MESSAGES, PAGE_BYTES
 
 
 def is_nowhere(message: Message) -> bool:
@@ -98,7 +98,7 @@ class PagedFifo:
         """See `Fifo`."""
         if self._paged is None:
             return None
-        is_short = len(self._head) < PAGE_MESSAGES and self._head.octets < PAGE_OCTETS
+        is_short = len(self._head) < PAGE_MESSAGES and self._head.octets < PAGE_BYTES
         return self._paged.pages[0] if is_short else None
 
     def _begin_paging(self, tail: Segment) -> PageList:
@@ -259,7 +259,7 @@ class PagedFifo:
         """See `Fifo`. A page's worth of messages stays at the head."""
         paged = self._paged
         if paged is None:
-            kept = self._head.take(PAGE_MESSAGES, PAGE_OCTETS)
+            kept = self._head.take(PAGE_MESSAGES, PAGE_BYTES)
             paged = self._begin_paging(self._head)
             self._head = Segment(self._budget)
             self._head.extend(kept)
@@ -293,7 +293,7 @@ class PagedFifo:
 
 def _is_enough(run: list[Message], give_back: Callable[[list[Message]], None]) -> bool:
     """Return whether these are enough for a page; if not, give them back."""
-    if len(run) >= FEWEST_MESSAGES or body_octets(run) >= FEWEST_OCTETS:
+    if len(run) >= FEWEST_MESSAGES or body_bytes(run) >= FEWEST_BYTES:
         return True
     if run:
         give_back(run)

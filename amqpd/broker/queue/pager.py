@@ -13,7 +13,7 @@ from collections.abc import Callable
 from amqpd.broker.effort import Effort
 from amqpd.broker.ports import PageStore
 from amqpd.broker.queue.fifo import Fifo
-from amqpd.broker.queue.pages import FEWEST_OCTETS, OnDisk, Page
+from amqpd.broker.queue.pages import FEWEST_BYTES, OnDisk, Page
 from amqpd.broker.queue.records import QueueRecords
 from amqpd.broker.queue.segment import MESSAGE_COST
 from amqpd.broker.worklist import nothing
@@ -143,7 +143,7 @@ class Pager:
     def note_size(self) -> None:
         """Add it to the large ones of the budget if paging out may be worth it."""
         fifo = self._fifo
-        if fifo.octets + MESSAGE_COST * len(fifo) > FEWEST_OCTETS and not self._has_ended:
+        if fifo.octets + MESSAGE_COST * len(fifo) > FEWEST_BYTES and not self._has_ended:
             self.is_large = True
             self._page_store.budget.large[self] = None
 

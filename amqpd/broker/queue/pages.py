@@ -20,14 +20,14 @@ from itertools import compress, repeat
 from typing import NamedTuple, Protocol
 
 from amqpd.broker.clock import Clock
-from amqpd.broker.queue.segment import MESSAGE_COST, Budget, body_octets, number_of
+from amqpd.broker.queue.segment import MESSAGE_COST, Budget, body_bytes, number_of
 from amqpd.broker.step_job import Act
 from amqpd.message import Message
 
 NO_EXPIRY = 1 << 62
 # How much is read at once, and how little is not worth a page.
-PAGE_MESSAGES, PAGE_OCTETS = 1_024, 1 << 20
-FEWEST_MESSAGES, FEWEST_OCTETS = 64, 64 << 10
+PAGE_MESSAGES, PAGE_BYTES = 1_024, 1 << 20
+FEWEST_MESSAGES, FEWEST_BYTES = 64, 64 << 10
 
 
 class SpillFile(Protocol):
@@ -313,7 +313,7 @@ Cleared = list["list[Message] | Page"]
 
 def cost(run: Collection[Message]) -> int:
     """Return what these messages cost of the budget while they are in memory."""
-    return body_octets(run) + MESSAGE_COST * len(run)
+    return body_bytes(run) + MESSAGE_COST * len(run)
 
 
 def _pages_of(numbers: array[int], sizes: array[int], ends: array[int] | None) -> Iterator[Page]:
@@ -321,7 +321,7 @@ def _pages_of(numbers: array[int], sizes: array[int], ends: array[int] | None) -
     start = octets = 0
     for place, size in enumerate(sizes):
         octets += size
-        if place + 1 - start >= PAGE_MESSAGES or octets >= PAGE_OCTETS:
+        if place + 1 - start >= PAGE_MESSAGES or octets >= PAGE_BYTES:
             yield _page(numbers, sizes, ends, start, place + 1)
             start, octets = place + 1, 0
     if start < len(numbers):

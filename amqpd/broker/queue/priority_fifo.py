@@ -188,18 +188,18 @@ class PriorityFifo:
     def trim(self, most: int, most_octets: int, limit: int = NO_LIMIT) -> Removed:
         """See `Fifo`. The head is that of the highest level."""
         left: Removed = []
-        below, below_octets = self._count, self.octets
+        below, below_bytes = self._count, self.octets
         least = self._count - limit
         for level in self._levels[::-1]:
-            if below <= most and below_octets <= most_octets or self._count <= least:
+            if below <= most and below_bytes <= most_octets or self._count <= least:
                 break
             line = self._lines[level]
             below -= len(line)
-            below_octets -= line.octets
+            below_bytes -= line.octets
             # Where the levels below have too many bytes by themselves, this one goes as a whole, empty bodies too.
             left += self._on(level, partial(
-                PagedFifo.trim, most=max(0, most - below) if below_octets <= most_octets else 0,
-                most_octets=max(0, most_octets - below_octets), limit=self._count - least))
+                PagedFifo.trim, most=max(0, most - below) if below_bytes <= most_octets else 0,
+                most_octets=max(0, most_octets - below_bytes), limit=self._count - least))
         return left
 
     def remove(self, run: Collection[Message]) -> None:

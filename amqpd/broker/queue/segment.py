@@ -129,7 +129,7 @@ class Segment:
     def extend(self, run: Collection[Message]) -> None:
         """Add messages behind all others; their numbers are the highest."""
         self._messages.extend(run)
-        self._charge(body_octets(run), len(run))
+        self._charge(body_bytes(run), len(run))
 
     def put_back(self, run: Collection[Message]) -> None:
         """Put messages back into the order of their numbers."""
@@ -147,7 +147,7 @@ class Segment:
             self._last_back = max(last, self._last_back) if back else last
             for message in in_order:
                 heapq.heappush(back, (message.number, message))
-        self._charge(body_octets(run), len(run))
+        self._charge(body_bytes(run), len(run))
 
     def take(self, limit: int, room: int, bound: int = NO_BOUND) -> list[Message]:
         """Take the first messages: at most `limit`, up to the number `bound`, until `room` bytes are used up."""
@@ -191,7 +191,7 @@ class Segment:
         messages, octets = self._messages, 0
         while messages and len(run) < limit:
             piece = [*islice(messages, min(PIECE, limit - len(run)))]
-            size = body_octets(piece)
+            size = body_bytes(piece)
             if octets + size + DELIVERY_OVERHEAD * (len(run) + len(piece)) > room or piece[-1].number > bound:
                 break
             for _ in repeat(None, len(piece)):
@@ -253,7 +253,7 @@ class Segment:
         """
         gone = self._gone
         gone.update(map(number_of, run))
-        self._charge(-body_octets(run), -len(run))
+        self._charge(-body_bytes(run), -len(run))
         self._drop_gone_at_head()
         self._drop_gone_at_end()
         if len(gone) > max(FEWEST_LEFT_PLACES, len(self)):
@@ -284,9 +284,9 @@ class Segment:
         assert numbers == sorted(set(numbers)), "a segment is out of publish order"
         assert all([number <= self._last_back for number, _ in self._back]), "more was put back than is known of"
         assert len(numbers) == len(self), "the length is off"
-        assert self.octets == body_octets(list(self)), "octets is off"
+        assert self.octets == body_bytes(list(self)), "octets is off"
 
 
-def body_octets(run: Iterable[Message]) -> int:
+def body_bytes(run: Iterable[Message]) -> int:
     """Return the bytes of the bodies of these messages."""
     return sum([message.body_size for message in run])
