@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from amqpd import cli, program, store_commands
@@ -103,10 +105,10 @@ def test_what_a_running_broker_cannot_write_is_told_by_the_name_that_was_asked_f
     store = Store.open(data_dir, now=NOW)
     (data_dir / store_commands.CONTROL_SOCKET).touch()
 
-    def ask(settings: object, command: str, arguments: dict[str, str], *_: object) -> dict[str, int]:
+    def ask(settings: object, command: str, arguments: dict[str, str], *_: object) -> Any:
         if command == "backup_store":
             raise program.Failure(f"no space left for {arguments['to']}: free some on its disk", 74)
-        return {"octets": 1}
+        return msgspec.to_builtins(store.info())        # as the control socket does
 
     monkeypatch.setattr(store_commands, "_ask", ask)
     assert run("backup", "copy") == 74
