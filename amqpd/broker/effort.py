@@ -11,9 +11,9 @@ at least `SMALLEST_SLICE`.
 
 from __future__ import annotations
 
-TURN = 10_000               # steps
-SLICE = 5_000
-SMALLEST_SLICE = 1_500
+TURN = 5_000               # steps
+SLICE = 2_500
+SMALLEST_SLICE = 1_000
 QUEUE_STEPS = 10            # the cost of one queue, besides a step for each message
 
 

@@ -169,6 +169,7 @@ def test_who_waits_for_one_that_leaves_does_not_hear_of_the_others(vhost: Vhost)
         vhost.leaving.call_after(vhost.leaving.queues[name])(partial(called.append, name))
     while "q" in vhost.leaving.queues:
         vhost.leaving.work()
+    vhost.worklist.effort.begin()
     vhost.worklist.work_on_new()
     assert called == ["q"] and "other" in vhost.leaving.queues
     vhost.worklist.work_off()
