@@ -1,4 +1,4 @@
-"""The process that the tests run in: it hears SIGINT, and its garbage collector does not walk the collected tests."""
+"""The process that the tests run in: it ignores no signal, and its collector does not walk the collected tests."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ import signal
 
 
 def pytest_configure() -> None:
-    """Hear SIGINT even where a shell in the background has it ignored: the processes that tests start inherit that."""
+    """Handle SIGINT and SIGHUP where they are ignored: processes that tests start would inherit that.
+
+    A shell ignores SIGINT for what it runs in the background, and `nohup` SIGHUP, which must not end this process.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda signum, frame: None)
 
 
 def pytest_collection_finish() -> None:
