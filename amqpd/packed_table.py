@@ -71,8 +71,11 @@ def read_table(encoded: bytes) -> Mapping[str, Value]:
 def packed_if_large(table: dict[str, Value], size: int) -> Mapping[str, Value]:
     """Return this table, packed if it is large; `size` is how many bytes it takes, about.
 
-    One that cannot be encoded again, since a name that is not UTF-8 has become too long, stays as it is.
+    A table whose bytes would not be the same table stays as it is: a name that is not UTF-8 may have become too long.
     """
-    with suppress(FieldError):
-        return table if size <= SMALL else PackedTable(encode_table(table))
+    if size > SMALL:
+        with suppress(FieldError):
+            packed = PackedTable(encode_table(table))
+            if packed == table:
+                return packed
     return table

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 import pytest
 
-from amqpd.fields import FieldError, Long, encode_table
+from amqpd.fields import FieldError, Long, LongString, encode_table
 from amqpd.packed_table import MOST_AT_HAND, SMALL, PackedTable, packed_if_large, read_table
 
 WIDE = {f"field {number}": number for number in range(100)}
@@ -49,8 +50,10 @@ def test_what_cannot_be_decoded_is_refused_at_once() -> None:
         read_table(encode_table(WIDE) + b"\x01a?")
 
 
-def test_a_stored_table_that_cannot_be_encoded_again_stays_as_it_is() -> None:
-    table = {"\\xff" * 255: 1, **WIDE}      # 255 bytes that are not UTF-8 were its name
+@pytest.mark.parametrize("entry", [
+    {"\\xff" * 255: 1}, {"a": LongString(b"text")}, {"a": [{"b": LongString(b"")}]}, {"a": float("nan")}])
+def test_a_stored_table_that_would_become_another_one_stays_as_it_is(entry: dict[str, Any]) -> None:
+    table = {**entry, **WIDE}
     assert packed_if_large(table, 4_000) is table
 
 
