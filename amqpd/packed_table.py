@@ -1,4 +1,4 @@
-"""Keep a large field table as its bytes: as Python's objects it can take thirty times the memory that a client sent.
+"""Keep a large field table as its bytes: as Python's objects it can take sixteen times the memory that a client sent.
 
 Clients may give queues, exchanges, bindings and consumers arguments of any size. What the broker reads of them is a few
 names that RabbitMQ knows; the rest is kept to be shown, compared and stored.

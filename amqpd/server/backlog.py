@@ -26,7 +26,7 @@ class CommitLimits(msgspec.Struct, frozen=True):
     fewest: int = 500           # changes, publishes and settles
     most: int = 50_000
     fewest_bytes: int = 2 << 20
-    most_octets: int = 32 << 20
+    most_bytes: int = 32 << 20
     next_s: float = 0.01
     idle_s: float = 0.1
 
@@ -40,7 +40,7 @@ class Backlog:
     def __init__(self, journal: Journal, limits: CommitLimits = LIMITS) -> None:
         self._journal = journal
         self._limits = limits
-        self._most, self._most_octets = limits.most // 4, limits.most_octets // 4
+        self._most, self._most_bytes = limits.most // 4, limits.most_bytes // 4
         self._taken_at = 0.0                    # when the batch that is being written was taken
         self._taken_count = self._taken_weight = 0
 
@@ -48,13 +48,13 @@ class Backlog:
     def is_full(self) -> bool:
         """Return whether publishers should not be read, and deferred clients not go on, until more has been written."""
         filling = self._journal.filling
-        return filling.count > self._most or filling.weight > self._most_octets
+        return filling.count > self._most or filling.weight > self._most_bytes
 
     @property
     def is_overfull(self) -> bool:
         """Return whether even clients that send little should not be read."""
         filling = self._journal.filling
-        return filling.count > OVERFULL * self._most or filling.weight > OVERFULL * self._most_octets
+        return filling.count > OVERFULL * self._most or filling.weight > OVERFULL * self._most_bytes
 
     @property
     def is_full_for_jobs(self) -> bool:
@@ -80,6 +80,6 @@ class Backlog:
             most = (self._most + share * self._taken_count) / 2
             self._most = int(min(limits.most, max(limits.fewest, most)))
         if self._taken_weight > limits.fewest_bytes // 2:
-            octets = (self._most_octets + share * self._taken_weight) / 2
-            self._most_octets = int(min(limits.most_octets, max(limits.fewest_bytes, octets)))
+            most_bytes = (self._most_bytes + share * self._taken_weight) / 2
+            self._most_bytes = int(min(limits.most_bytes, max(limits.fewest_bytes, most_bytes)))
         return self._taken_weight + ROW_SIZE * self._taken_count

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from itertools import islice
 
 from amqpd.server.guard import guard
+from amqpd.session.confirms import MOST_TOLD_AT_ONCE
 from amqpd.session.connection import Session
-
-MOST_TOLD_AT_ONCE = 64      # channels, of acks in a turn
 
 
 class CommitWaiters:

@@ -86,7 +86,7 @@ class Pages(Protocol):
 
 
 class InMemory:
-    """What stands for a committer and a page store where everything is kept in memory: there is nothing to do."""
+    """Stand in for the committer and the page store of a broker that keeps everything in memory: do nothing."""
 
     is_full = is_overfull = is_full_for_jobs = False
 

@@ -15,11 +15,11 @@ from pamqp.commands import Connection
 from amqpd.session.deferred_input import DeferredInput, Wait
 from amqpd.session.signals import SessionSignals
 from amqpd.session.state import ConnectionState
-from amqpd.wire.methods import encode_method
 from amqpd.wire.commands import Command
+from amqpd.wire.methods import encode_method
 
 UNBLOCKED_STEPS = 25            # the cost of unblocking a client; see broker/effort.py
-MOST_DEFERRED_BYTES = 16 * 1024  # of input of a blocked client, from which on it is no longer read
+MOST_DEFERRED_BYTES = 16 * 1024  # of input from a blocked client; with more, it is no longer read
 
 
 class Blocking:

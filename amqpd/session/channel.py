@@ -31,8 +31,8 @@ from amqpd.session.table import Handlers
 from amqpd.session.topology import Topology
 from amqpd.session.transaction import Transaction
 from amqpd.session.uncommitted import Uncommitted
-from amqpd.wire.methods import AccessRequest, AccessRequestOk, encode_method, pack_close
 from amqpd.wire.commands import Acks, Publishes, TooLarge, Unwanted
+from amqpd.wire.methods import AccessRequest, AccessRequestOk, encode_method, pack_close
 
 TOPOLOGY_CLASSES = (40, 50)     # exchange and queue
 

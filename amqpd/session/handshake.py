@@ -24,8 +24,8 @@ from amqpd.session.phases import LINGER_MS, Event, Phase, Phases
 from amqpd.session.sasl import LoginRequest, SaslError, read_response
 from amqpd.session.signals import SessionSignals
 from amqpd.session.state import ConnectionState
-from amqpd.wire.methods import decode_method, encode_method, pack_close
 from amqpd.wire.commands import Command, Method
+from amqpd.wire.methods import decode_method, encode_method, pack_close
 from amqpd.wire.reader import Reader
 
 HEADER_0_9_1 = b"AMQP\x00\x00\x09\x01"

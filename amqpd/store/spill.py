@@ -19,8 +19,8 @@ from itertools import count
 from pathlib import Path
 
 from amqpd.message import Message, MessageProperties, Route, route_of
-from amqpd.store.errors import StoreError, reason_of, remedy_for
 from amqpd.store import files
+from amqpd.store.errors import StoreError, reason_of, remedy_for
 
 logger = logging.getLogger(__name__)
 

@@ -4,12 +4,12 @@ pamqp provides the classes and with them the layouts; the octets are decoded and
 lengths, recurses into tables, changes the values in them, and refuses names that RabbitMQ allows. `wire/reader.py` and
 `wire/writer.py` have faster ways for basic.publish, basic.ack, and what a broker delivers.
 
-A decoded method object has every attribute of its class: numbers are int, bits bool, tables as `fields.decode_table`
-returns them, short strings str, and long strings str if they are UTF-8, else `fields.LongString`.
+A decoded method object has every attribute of its class: numbers are int, bits bool, tables as
+`packed_table.read_table` returns them, short strings str, and long strings str if they are UTF-8, else
+`fields.LongString`.
 
 Spec: §2.3.5.1, §4.2.5; the refusals are RabbitMQ's (`rabbit_framing`), except that we give a reason where RabbitMQ
 closes the connection without one.
-without a word, ours says why.
 """
 
 from __future__ import annotations

@@ -379,45 +379,40 @@ def test_no_message_is_lost_and_no_other_queue_hit_whatever_raises(act: Callable
     assert tried > 50
 
 
+class Sleeper:
+    """Notes its name when it is woken; the one named `bad` fails then."""
+
+    def __init__(self, name: str, woken: list[str]) -> None:
+        self.name = name
+        self.woken = woken
+
+    def wake(self) -> None:
+        self.woken.append(self.name)
+        if self.name == "bad":
+            raise Injected
+
+
 def test_the_next_sleeper_is_woken_whatever_the_one_before_does() -> None:
-    woken = []
-
-    class Sleeper:
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def wake(self) -> None:
-            woken.append(self.name)
-            if self.name == "bad":
-                raise Injected
-
+    woken: list[str] = []
     clock = Clock(0, 0)
     for name in ("bad", "good"):
-        clock.wake_at(5, Sleeper(name))
+        clock.wake_at(5, Sleeper(name, woken))
     clock.advance(5)
     assert woken == ["bad", "good"] and clock.next_wake_ms is None
 
 
 def test_sleepers_are_woken_as_far_as_the_slice_goes() -> None:
-    woken = []
-
-    class Sleeper:
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def wake(self) -> None:
-            woken.append(self.name)
-
+    woken: list[str] = []
     clock, effort = Clock(0, 0), Effort()
     for at, name in enumerate("abcd"):
-        clock.wake_at(at, Sleeper(name))
+        clock.wake_at(at, Sleeper(name, woken))
     effort.stop = effort.total + WAKE_STEPS + 1
     clock.advance(2, effort)
     assert woken == ["a", "b"] and clock.next_wake_ms == 2 and effort.total == 2 * WAKE_STEPS
     effort.stop = effort.total + 1_000
     clock.advance(2, effort)
     assert woken == ["a", "b", "c"] and clock.next_wake_ms == 3
-    cancelled = clock.wake_at(3, Sleeper("e"))
+    cancelled = clock.wake_at(3, Sleeper("e", woken))
     clock.cancel(cancelled)
     clock.advance(5)
     assert woken == ["a", "b", "c", "d"] and clock.next_wake_ms is None

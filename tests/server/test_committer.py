@@ -498,7 +498,7 @@ def test_a_log_that_cannot_be_written_back_for_want_of_room_is_left_for_later() 
     run(talk)
 
 
-@pytest.mark.parametrize(("limit", "value"), [("most", 3), ("most_octets", 100)])
+@pytest.mark.parametrize(("limit", "value"), [("most", 3), ("most_bytes", 100)])
 def test_a_journal_that_holds_too_much_is_full_until_it_was_taken(limit: str, value: int) -> None:
     async def talk(bench: Bench) -> None:
         bench.record(1)

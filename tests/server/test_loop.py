@@ -11,9 +11,9 @@ import pytest
 from amqpd.broker.broker import Broker
 from amqpd.broker.clock import Clock
 from amqpd.broker.effort import TURN
-from amqpd.server.commit_waiters import MOST_TOLD_AT_ONCE
 from amqpd.server.loop import InMemory, LoopTurn
 from amqpd.server.wake_up import READ_TURN_S
+from amqpd.session.confirms import MOST_TOLD_AT_ONCE
 from amqpd.store.journal import MemoryJournal
 from tests.support.loops import FakeLoop
 

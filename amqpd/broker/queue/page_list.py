@@ -110,7 +110,7 @@ class PageList:
         self._unwritten.pop(page, None)
 
     def clear(self) -> Cleared:
-        """Take all: pages as far as they are on disk only, and lists of messages. This list is not used then."""
+        """Remove and return all: pages that are on disk only, else lists of messages. The list is not used any more."""
         left: Cleared = []
         for page in self.pages:
             left.append(page if page.content is None else page.messages)

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
-from amqpd.store.errors import from_system
-from amqpd.store.sqlite.errors import from_sqlite
 from amqpd.store import files
+from amqpd.store.errors import from_system
 from amqpd.store.sqlite import connecting
+from amqpd.store.sqlite.errors import from_sqlite
 
 ALL_PAGES = -1
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from amqpd.store.ballast import is_full
 from amqpd.store.errors import StoreError, from_finding, full
-from amqpd.store.sqlite.errors import from_damage, from_sqlite, is_io_error
 from amqpd.store.sqlite import connecting, wal_number, wal_scan
+from amqpd.store.sqlite.errors import from_damage, from_sqlite, is_io_error
 from amqpd.store.sqlite.schema import APPLICATION_ID, format_of_tables, newest_format
 
 

@@ -21,8 +21,8 @@ from amqpd.message import (
     route_of,
 )
 from amqpd.store.sqlite.body_parts import HAS_PARTS, PartReader
-from amqpd.store.sqlite.message_rows import checksum_of_parts, names_of
 from amqpd.store.sqlite.message_blocks import SPAN, are_sizes_of, iter_heads
+from amqpd.store.sqlite.message_rows import checksum_of_parts, names_of
 
 _CHANNEL = 1
 _FRAME_MAX = 131_072

@@ -21,12 +21,12 @@ from typing import NamedTuple
 from amqpd.broker.definitions import Definition, QueueDefinition
 from amqpd.broker.queue.pages import NO_EXPIRY, StoredMessages
 from amqpd.store.port import Recovered
+from amqpd.store.restoring import split_leftovers
+from amqpd.store.sqlite.block_index import SELECT_BLOCKS, BlockIndex, parse_block
 from amqpd.store.sqlite.body_parts import BODY_SIZE
 from amqpd.store.sqlite.definition_rows import delete_definitions, read_definitions
 from amqpd.store.sqlite.places import queues_of
 from amqpd.store.sqlite.reading import MessageReader, Unreadable
-from amqpd.store.restoring import split_leftovers
-from amqpd.store.sqlite.block_index import SELECT_BLOCKS, BlockIndex, parse_block
 
 # A flipped bit can make another type of a value: then it is as if there were none.
 _STATE = "{0}.redelivered, CASE typeof({0}.expires_at) WHEN 'integer' THEN {0}.expires_at END, " \

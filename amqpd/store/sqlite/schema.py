@@ -40,9 +40,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amqpd.store.errors import from_system
-from amqpd.store.sqlite.errors import from_sqlite
-from amqpd.store.sqlite.copying import copy_whole
 from amqpd.store.files import make_empty, sync_directory
+from amqpd.store.sqlite.copying import copy_whole
+from amqpd.store.sqlite.errors import from_sqlite
 from amqpd.store.sqlite.views import VIEWS
 from amqpd.store.sqlite.wal_number import WAL_NUMBER
 

@@ -15,8 +15,8 @@ from itertools import chain, pairwise
 from typing import Any
 
 from amqpd.store.body_writes import BodyWrite
-from amqpd.store.sqlite.message_rows import PARTS_COLUMNS, LargeBody
 from amqpd.store.sqlite.message_blocks import COUNT_WAITING
+from amqpd.store.sqlite.message_rows import PARTS_COLUMNS, LargeBody
 
 SET_META = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
 

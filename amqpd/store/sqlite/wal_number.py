@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from amqpd.store.errors import StoreError
 from amqpd.store import files
+from amqpd.store.errors import StoreError
 
 
 # Of `meta`, today and in formats before the fourth.

@@ -10,11 +10,11 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from amqpd.store.errors import StoreError
-from amqpd.store.sqlite.errors import from_sqlite
 from amqpd.store import files
+from amqpd.store.errors import StoreError
 from amqpd.store.sqlite import connecting, inspection
 from amqpd.store.sqlite.copying import put_in_place
+from amqpd.store.sqlite.errors import from_sqlite
 from amqpd.store.tools.copies import expect_sound
 from amqpd.store.tools.stopped import Progress, held, nothing
 

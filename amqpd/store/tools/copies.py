@@ -16,11 +16,11 @@ from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 
-from amqpd.store.errors import StoreError, from_system
-from amqpd.store.sqlite.errors import from_sqlite
 from amqpd.store import files
+from amqpd.store.errors import StoreError, from_system
 from amqpd.store.sqlite import connecting, wal_number
 from amqpd.store.sqlite.copying import copy_pages, put_in_place
+from amqpd.store.sqlite.errors import from_sqlite
 from amqpd.store.sqlite.recovery import COPIED
 from amqpd.store.sqlite.statements import COUNT_MESSAGES
 from amqpd.store.tools.checking import findings

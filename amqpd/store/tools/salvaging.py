@@ -25,16 +25,15 @@ import msgspec
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import QueueDefinition
 from amqpd.properties import read_own_properties
-from amqpd.store.sqlite.errors import from_sqlite
 from amqpd.store.journal import MemoryJournal
+from amqpd.store.restoring import restore
 from amqpd.store.sqlite import schema
 from amqpd.store.sqlite.body_parts import ID_STEP
+from amqpd.store.sqlite.definition_rows import TABLES, Table, definition_of, read_definitions
+from amqpd.store.sqlite.errors import from_sqlite
+from amqpd.store.sqlite.message_blocks import taken_apart, unpack_flags
 from amqpd.store.sqlite.reading import MessageReader
 from amqpd.store.sqlite.recovery import CLOCK_BEHIND
-from amqpd.store.restoring import restore
-from amqpd.store.sqlite.definition_rows import definition_of, read_definitions
-from amqpd.store.sqlite.definition_rows import TABLES, Table
-from amqpd.store.sqlite.message_blocks import taken_apart, unpack_flags
 from amqpd.store.sqlite.statements import COUNT_MESSAGES
 from amqpd.store.tools.checking import UNREADABLE, flaw_of, flaw_of_record, is_damage, sum_of_parts
 from amqpd.store.tools.copies import finish, new_directory
