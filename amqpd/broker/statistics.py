@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from amqpd.tls_facts import PeerCertificate, TlsFacts
+
 
 class QueueStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Messages of a queue now, and counts since it was created or the broker started; bytes are of bodies."""
@@ -59,6 +61,8 @@ class ConnectionStatistics(msgspec.Struct, frozen=True, kw_only=True):
     sent_bytes: int
     sent_count: int         # writes
     unsent_bytes: int
+    tls: TlsFacts | None = None     # None for plain TCP
+    peer_certificate: PeerCertificate | None = None
 
 
 class ChannelStatistics(msgspec.Struct, frozen=True, kw_only=True):

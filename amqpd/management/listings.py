@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +18,7 @@ from amqpd.broker.access import RIGHTS, User
 from amqpd.broker.broker import Broker
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.queue import Queue
+from amqpd.broker.statistics import ConnectionStatistics
 from amqpd.broker.vhost import Vhost
 from amqpd.fields import Float, TypedInt, type_name
 from amqpd.identity import NODE_NAME
@@ -28,9 +30,8 @@ Record = dict[str, Any]
 # Columns that RabbitMQ has and amqpd does not, or does not count: empty, as RabbitMQ shows a value it does not know.
 NOT_OF_QUEUES = dict.fromkeys(
     ("slave_pids", "synchronised_slave_pids", "leader", "online", "members", "disk_writes"), "")
-NOT_OF_CONNECTIONS = dict.fromkeys(
-    ("peer_cert_issuer", "peer_cert_subject", "peer_cert_validity", "ssl_protocol", "ssl_key_exchange", "ssl_cipher",
-     "ssl_hash"), "")
+WITHOUT_TLS = {"ssl": False} | dict.fromkeys(("ssl_protocol", "ssl_key_exchange", "ssl_cipher", "ssl_hash"), "")
+WITHOUT_CERTIFICATE = dict.fromkeys(("peer_cert_issuer", "peer_cert_subject", "peer_cert_validity"), "")
 
 
 def pid(connection: int, channel: int = 0) -> str:
@@ -144,7 +145,7 @@ def connections(broker: Broker) -> Iterator[Record]:
     """Yield every open connection."""
     for key, connection in broker.connections.items():
         statistics = connection.statistics()
-        yield NOT_OF_CONNECTIONS | {
+        yield _tls_of(statistics) | {
             "pid": pid(key),
             "name": statistics.name,
             "user": statistics.user,
@@ -155,7 +156,6 @@ def connections(broker: Broker) -> Iterator[Record]:
             "port": statistics.port,
             "protocol": "AMQP 0-9-1",
             "auth_mechanism": statistics.auth_mechanism,
-            "ssl": False,
             "state": statistics.state,
             "channels": statistics.channels,
             "channel_max": statistics.channel_max,
@@ -170,6 +170,30 @@ def connections(broker: Broker) -> Iterator[Record]:
             "send_cnt": statistics.sent_count,
             "send_pend": statistics.unsent_bytes,
         }
+
+
+def _tls_of(statistics: ConnectionStatistics) -> Record:
+    """Return the columns on TLS and on the client's certificate."""
+    record = dict(WITHOUT_TLS | WITHOUT_CERTIFICATE)
+    if (tls := statistics.tls) is not None:
+        record |= {
+            "ssl": True,
+            "ssl_protocol": tls.protocol,
+            "ssl_key_exchange": tls.key_exchange,
+            "ssl_cipher": tls.cipher,
+            "ssl_hash": tls.hash,
+        }
+    if (certificate := statistics.peer_certificate) is not None:
+        record |= {
+            "peer_cert_issuer": certificate.issuer,
+            "peer_cert_subject": certificate.subject,
+            "peer_cert_validity": f"{_utc(certificate.not_before)} - {_utc(certificate.not_after)}",
+        }
+    return record
+
+
+def _utc(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def channels(broker: Broker) -> Iterator[Record]:

@@ -1,7 +1,7 @@
 """The state that the parts of a session share: identity, negotiated values, the outbox, and whether it is ending.
 
 Every part may read it. Each value is changed by one part alone: negotiated values by the handshake, the end by
-`session/closing.py`, the state of the transport by the server. To its channels this is the `owner`, and to the broker
+`session/closing.py`, the transport's values by the server. To its channels this is the `owner`, and to the broker
 the owner of exclusive queues.
 """
 
@@ -26,6 +26,7 @@ from amqpd.session.consumer_timeouts import Looks
 from amqpd.session.outbox import Outbox
 from amqpd.session.settings import SessionSettings
 from amqpd.session.signals import SessionSignals
+from amqpd.tls_facts import PeerCertificate, TlsFacts
 
 log = logging.getLogger("amqpd.connection")
 
@@ -58,6 +59,8 @@ class ConnectionState:
         self.frame_max = FRAME_MAX_BEFORE_TUNING
         self.channel_max = settings.channel_max
         # The transport
+        self.tls: TlsFacts | None = None                        # None for plain TCP
+        self.peer_certificate: PeerCertificate | None = None    # the client's, if it sent one
         self.is_writable = True                 # False while its buffer is full
         self.unsent: Callable[[], int] = int    # bytes it could not send yet
         # The end

@@ -66,6 +66,8 @@ class Statistics:
             sent_bytes=traffic.sent_octets,
             sent_count=traffic.sent_count,
             unsent_bytes=state.outbox.size + state.unsent(),
+            tls=state.tls,
+            peer_certificate=state.peer_certificate,
         )
 
     def _state_name(self) -> str:

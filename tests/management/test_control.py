@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from amqpd.broker.access import hash_known_password, password_matches
 from amqpd.broker.broker import OPERATOR, Broker
@@ -36,6 +37,7 @@ from amqpd.management.commands import Commands
 from amqpd.management.control import Control, bind_private, describe_peer
 from amqpd.management.node_commands import Node
 from amqpd.message import Message, MessageProperties, Route, pack_content
+from amqpd.tls_facts import PeerCertificate, TlsFacts
 from tests.support.loops import until
 
 NAME = "127.0.0.1:40000 -> 127.0.0.1:5672"
@@ -75,13 +77,14 @@ class FakeConnection:
 
     def __init__(self) -> None:
         self.closed_for: str | None = None
+        self.listed = CONNECTION
         self.owner = object()
 
     def force_close(self, reason: str) -> None:
         self.closed_for = reason
 
     def statistics(self) -> ConnectionStatistics:
-        return CONNECTION
+        return self.listed
 
     @property
     def unacked_count(self) -> int:
@@ -253,6 +256,24 @@ def test_connections_and_channels_are_listed_with_their_pids(desk: Desk) -> None
         "replies_dropped": 8, "confirm": True, "transactional": False}
     assert desk.rows("list_connections", *connection) == [list(connection.values())]
     assert desk.rows("list_channels", *channel) == [list(channel.values())]
+
+
+def test_a_tls_connection_is_listed_with_its_protocol_and_the_certificate_of_the_client(desk: Desk) -> None:
+    connection = desk.broker.connections[7] = FakeConnection()
+    columns = [
+        "ssl", "ssl_protocol", "ssl_key_exchange", "ssl_cipher", "ssl_hash", "peer_cert_subject", "peer_cert_issuer",
+        "peer_cert_validity"]
+    assert desk.rows("list_connections", *columns) == [[False, "", "", "", "", "", "", ""]]
+    tls = TlsFacts(protocol="tlsv1.2", cipher="aes_256_gcm", key_exchange="ecdhe_rsa", hash="sha384")
+    connection.listed = replace(CONNECTION, tls=tls)
+    assert desk.rows("list_connections", *columns) == [
+        [True, "tlsv1.2", "ecdhe_rsa", "aes_256_gcm", "sha384", "", "", ""]]
+    certificate = PeerCertificate(
+        subject="CN=shop,O=Example", issuer="CN=Example CA", common_name="shop", not_before=1_700_000_000,
+        not_after=1_800_000_000)
+    connection.listed = replace(CONNECTION, tls=tls, peer_certificate=certificate)
+    assert desk.rows("list_connections", *columns[5:]) == [
+        ["CN=shop,O=Example", "CN=Example CA", "2023-11-14T22:13:20Z - 2027-01-15T08:00:00Z"]]
 
 
 def test_consumers_are_listed_queue_by_queue(desk: Desk) -> None:
