@@ -39,7 +39,7 @@ from amqpd.broker.remembered import CommonMemory
 from amqpd.broker.statistics import ChannelStatistics, ConnectionStatistics
 from amqpd.broker.step_job import Act, StepJob
 from amqpd.broker.unacked_contents import UnackedContents
-from amqpd.broker.vhost import Vhost
+from amqpd.broker.vhost import BINDING_LIMIT, Vhost
 from amqpd.broker.worklist import Worklist
 from amqpd.errors import AmqpException, ReplyCode
 from amqpd.message import Message
@@ -106,17 +106,22 @@ class Connection(Protocol):
 
 
 class Broker:
-    """The state of the broker, without sockets, files or clocks. `first_number` starts the numbers of this run."""
+    """The state of the broker, without sockets, files or clocks. `first_number` starts the numbers of this run.
+
+    `channel_count` is the number of channels that are not released yet, of all connections together; the sessions
+    count. `binding_limit` is for each queue.
+    """
 
     def __init__(
         self, journal: Journal, *, first_number: int = 1, clock: Clock | None = None,
-        page_store: PageStore | None = None,
+        page_store: PageStore | None = None, binding_limit: int = BINDING_LIMIT,
     ) -> None:
         self.journal = journal
         self.page_store: PageStore = page_store or MemoryPageStore()
         self.vhosts: dict[str, Vhost] = {}
         self.users: dict[str, User] = {}
         self.connections: dict[int, Connection] = {}
+        self.channel_count = 0
         self.clock = clock or Clock()
         self.effort = Effort()
         self.worklist = Worklist(self.effort)
@@ -126,6 +131,7 @@ class Broker:
         self.next_message_number = first_number
         self._next_queue_number = first_number
         self._changes = Changes(journal)
+        self._binding_limit = binding_limit
         self.is_behind = False      # whether publishers should wait until consumers have taken more
         self._looks_again_ms = 0
         self.vhost_definitions: dict[str, VhostDefinition] = {}
@@ -164,7 +170,7 @@ class Broker:
     def _build_vhost(self, definition: VhostDefinition) -> None:
         self.vhosts[definition.name] = Vhost(
             definition.name, self.journal, self._take_queue_number, self._take_message_number, self.clock,
-            self.page_store, self.worklist)
+            self.page_store, self.worklist, self._binding_limit)
         self.vhost_definitions[definition.name] = definition
 
     def page_out(self) -> None:

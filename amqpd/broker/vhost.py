@@ -53,6 +53,7 @@ from amqpd.errors import ChannelException, ReplyCode
 
 RESERVED_PREFIX = "amq."
 REPLY_TO = "amq.rabbitmq.reply-to"
+BINDING_LIMIT = 100_000
 PREDECLARED = {
     "amq.direct": "direct",
     "amq.fanout": "fanout",
@@ -68,12 +69,15 @@ def generated_name(prefix: str) -> str:
 
 
 class Vhost:
-    """One virtual host. `next_queue_number` returns numbers that are never used again, also after a restart."""
+    """One virtual host. `next_queue_number` returns numbers that are never used again, also after a restart.
+
+    `binding_limit` is the most bindings that a queue can be given; a stored queue may have more.
+    """
 
     def __init__(
         self, name: str, journal: Journal, next_queue_number: Callable[[], int],
         next_message_number: Callable[[], int] | None = None, clock: Clock | None = None,
-        page_store: PageStore | None = None, worklist: Worklist | None = None,
+        page_store: PageStore | None = None, worklist: Worklist | None = None, binding_limit: int = BINDING_LIMIT,
     ) -> None:
         self.name = name
         self.queues: dict[str, Queue] = {}
@@ -85,6 +89,7 @@ class Vhost:
         self._journal = journal
         self._page_store = page_store or MemoryPageStore()
         self._next_queue_number = next_queue_number
+        self._binding_limit = binding_limit
         self._clock = clock or Clock()
         self.dead_letters = DeadLetterRouter(
             self.exchanges, self.routing, worklist, self._clock, next_message_number or next_queue_number,
@@ -284,7 +289,8 @@ class Vhost:
         """Add a binding; an existing one is not an error. RabbitMQ docs/e2e for exchanges bound to exchanges.
 
         Raises ChannelException: ACCESS_REFUSED, NOT_FOUND for a missing end, RESOURCE_LOCKED,
-        PRECONDITION_FAILED for too many arguments, and for those the exchange type refuses.
+        PRECONDITION_FAILED for too many arguments, for those the exchange type refuses, and beyond the limit of
+        bindings of a queue, which RabbitMQ does not have.
         """
         self._check_binding_rights(user, binding)
         source = self.exchange(binding.source)
@@ -292,7 +298,15 @@ class Vhost:
         check_binding_arguments(binding)
         key = source.new_key(binding)
         if key is not None:
+            if binding.destination_type == "queue":
+                self._check_room_for_binding(binding.destination)
             self.topology.bind(source, key, binding, destination)
+
+    def _check_room_for_binding(self, queue: str) -> None:
+        if self.topology.bindings.count_to("queue", queue) >= self._binding_limit:
+            raise ChannelException(
+                ReplyCode.PRECONDITION_FAILED, f"a queue cannot have more than {self._binding_limit} bindings "
+                f"(limits.bindings_per_queue): {describe_queue(queue, self.name)} has as many")
 
     def unbind(self, user: User, binding: BindingDefinition, owner: object) -> None:
         """Remove a binding; a missing binding, or a missing end, is not an error.

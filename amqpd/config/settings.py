@@ -96,6 +96,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     frame_max: Annotated[int, Meta(ge=4_096, le=16 * 1024 * 1024)] = 131_072
     channel_max: Annotated[int, Meta(ge=1, le=65_535)] = 2_047
     max_connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
+    max_channels: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
     max_unauthenticated: Annotated[int, Meta(ge=1, le=1_000_000)] = 4_096
     max_unauthenticated_per_address: Annotated[int, Meta(ge=1, le=1_000_000)] = 1_024
     handshake_timeout_s: Annotated[float, Meta(ge=0.1, le=600)] = 10.0
@@ -103,7 +104,9 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_message_size: Octets = 128 * 1024 * 1024
     outgoing_buffer_size: Octets = 1024 * 1024
     consumer_timeout_s: Annotated[float, Meta(ge=0, le=86_400 * 365)] = 1_800.0
+    consumers_per_channel: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
     unacked_per_consumer: Annotated[int, Meta(ge=1, le=10_000_000)] = 50_000
+    bindings_per_queue: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
     message_memory: Annotated[int, Meta(ge=1, le=1 << 50)] = 64 * 1024 * 1024
     memory_high_watermark: Annotated[float, Meta(ge=0, le=1)] = 0.6
     memory_high_watermark_absolute: DiskOctets = 0

@@ -76,7 +76,7 @@ class Trial:
         self.problems: list[str] = []
         self.warnings: list[str] = []
         self._config, self._may_be_stored, self._faulty = config, stored is None, faulty
-        self._broker = Broker(MemoryJournal())
+        self._broker = Broker(MemoryJournal(), binding_limit=config.limits.bindings_per_queue)
         for unrestored in restore(self._broker, stored or ()):
             self.problems.append(f"{config.data_dir}: {unrestored}; restore a backup or salvage it")
         _begin(config, self._broker)

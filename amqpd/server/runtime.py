@@ -295,9 +295,11 @@ def _session_settings(config: Config) -> SessionSettings:
         frame_max=limits.frame_max,
         channel_max=limits.channel_max,
         max_body_size=limits.max_message_size,
+        consumer_limit=limits.consumers_per_channel,
         unacked_limit=limits.unacked_per_consumer,
         outgoing_limit=limits.outgoing_buffer_size,
         handshake_timeout_ms=int(limits.handshake_timeout_s * 1000),
         connection_limit=min(limits.max_connections, descriptors_for_connections()),
+        channel_limit=limits.max_channels,
         consumer_timeout_ms=int(limits.consumer_timeout_s * 1000) or None,
     )

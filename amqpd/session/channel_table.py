@@ -16,6 +16,7 @@ from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.statistics import ChannelStatistics
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
+from amqpd.identity import NODE_NAME
 from amqpd.message import Message
 from amqpd.session.channel import Channel
 from amqpd.session.consumer_timeouts import OverdueChannels
@@ -36,13 +37,20 @@ class ChannelTable:
     # Opening and closing
 
     def open(self, number: int) -> None:
-        """Open a channel. Raises ConnectionException: NOT_ALLOWED, beyond the negotiated channel_max."""
+        """Open a channel.
+
+        Raises ConnectionException: NOT_ALLOWED, beyond the negotiated channel_max, or the limit of all connections.
+        """
         state = self._state
         assert state.vhost is not None and state.user is not None
         if len(self.by_number) >= state.channel_max:
             raise ConnectionException(
                 ReplyCode.NOT_ALLOWED, f"number of channels opened ({len(self.by_number)}) has reached the "
                 f"negotiated channel_max ({state.channel_max})", method=(0, 0))
+        if state.broker.channel_count >= state.settings.channel_limit:
+            raise ConnectionException(
+                ReplyCode.NOT_ALLOWED, f"number of channels opened on node '{NODE_NAME}' has reached the maximum "
+                f"allowed limit of ({state.settings.channel_limit}), which limits.max_channels sets", method=(0, 0))
         self.by_number[number] = Channel(state, number, state.vhost, state.user)
         state.outbox.write(pack_channel_open_ok(number))
 

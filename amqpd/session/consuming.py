@@ -23,7 +23,7 @@ from amqpd.broker.queue.queue import Queue
 from amqpd.broker.step_job import Act
 from amqpd.broker.vhost import REPLY_TO, generated_name
 from amqpd.broker.worklist import PIECE, nothing
-from amqpd.errors import ConnectionException, ReplyCode
+from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.message import Message
 from amqpd.session.answers import Answers
 from amqpd.session.channel_contents import ChannelContents
@@ -152,6 +152,7 @@ class Consuming:
             self._consume_replies(tag, method)
             return
         self._check_tag(tag)
+        self._check_room()
         channel.user.require(channel.vhost.name, "read", "queue", name)
         queue = channel.vhost.queue(name, self._owner)
         check_consumer_arguments(
@@ -177,6 +178,13 @@ class Consuming:
     def _check_tag(self, tag: str) -> None:
         if tag in self.consumers or tag == self.replies.tag:
             raise ConnectionException(ReplyCode.NOT_ALLOWED, f"attempt to reuse consumer tag '{tag}'")
+
+    def _check_room(self) -> None:
+        limit = self._owner.settings.consumer_limit
+        if len(self.consumers) >= limit:
+            raise ChannelException(
+                ReplyCode.PRECONDITION_FAILED,
+                f"reached maximum ({limit}) of consumers per channel, which limits.consumers_per_channel sets")
 
     def _answer_consume(self, tag: str, method: Basic.Consume) -> None:
         if not method.nowait:

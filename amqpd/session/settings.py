@@ -20,10 +20,12 @@ class SessionSettings(msgspec.Struct, frozen=True, dict=True):
     frame_max: int = 131_072
     channel_max: int = 2_047
     max_body_size: int = 128 * 1024 * 1024
+    consumer_limit: int = 10_000                    # of a channel
     unacked_limit: int = 50_000
     outgoing_limit: int = 1024 * 1024
     handshake_timeout_ms: int = 10_000
     connection_limit: int = 20_000
+    channel_limit: int = 100_000                    # of all connections together
     consumer_timeout_ms: int | None = 1_800_000
     transaction_acts: int = 100_000                 # publishes and answers that one transaction may hold,
     transaction_bytes: int = 64 * 1024 * 1024      # and bytes of bodies

@@ -275,6 +275,29 @@ def test_a_binding_has_256_arguments_at_most(vhost: Vhost) -> None:
     vhost.unbind(OPERATOR, more, OPERATOR)
 
 
+def test_a_queue_has_a_limit_of_bindings(journal: RecordingJournal) -> None:
+    numbers = iter(range(1, 1_000))
+    vhost = Vhost("/", journal, lambda: next(numbers), binding_limit=2)
+    queue(vhost, durable=True)
+    queue(vhost, "other")
+    for key in "aba":       # the last one exists, and is not refused
+        bind(vhost, "amq.direct", "q", key)
+    code, text = refusal(bind, vhost, "amq.topic", "q")
+    assert code == ReplyCode.PRECONDITION_FAILED and text.endswith(
+        "a queue cannot have more than 2 bindings (limits.bindings_per_queue): queue 'q' in vhost '/' has as many")
+    for key in "ab":
+        bind(vhost, "amq.direct", "other", key)
+    for key in "abc":
+        bind(vhost, "amq.direct", "amq.topic", key, to="exchange")
+    unbind(vhost, "amq.direct", "q", "a")
+    bind(vhost, "amq.topic", "q")
+    restarted = Vhost("/", journal, lambda: next(numbers), binding_limit=1)
+    restarted.restore(one for one in journal.now.in_order() if not isinstance(one, VhostDefinition))
+    kept = [binding for binding in restarted.bindings() if binding.destination == "q"]
+    assert len(kept) == 2, "stored bindings beyond a lower limit stay"
+    vhost.check()
+
+
 def test_the_same_binding_again_is_one_binding(vhost: Vhost, journal: RecordingJournal) -> None:
     queue(vhost, durable=True)
     for _ in range(3):

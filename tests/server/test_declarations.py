@@ -102,6 +102,23 @@ def test_what_makes_no_sense_is_to_be_changed(config: Loader, broker: Broker) ->
         "line 1: queues.q: x-expires may not be 0; change the line")
 
 
+TWO_BINDINGS = """
+limits.bindings_per_queue = {}
+queues = [{{name = "q"}}]
+bindings = [{{source = "amq.topic", destination = "q"}}, {{source = "amq.direct", destination = "q"}}]
+"""
+ONE_TOO_MANY = (
+    "line 4: bindings[1]: a queue cannot have more than 1 bindings (limits.bindings_per_queue): queue 'q' in vhost '/' "
+    "has as many; change the line")
+
+
+def test_the_limit_of_bindings_is_that_of_the_configuration(config: Loader) -> None:
+    declare(config(TWO_BINDINGS.format(2)), Broker(RecordingJournal(), binding_limit=2))
+    assert refusal(config(TWO_BINDINGS.format(1)), Broker(RecordingJournal(), binding_limit=1)) == ONE_TOO_MANY
+    assert faults(config(TWO_BINDINGS.format(2)), []) == []
+    assert faults(config(TWO_BINDINGS.format(1)), []) == [ONE_TOO_MANY]
+
+
 # Trying them out
 
 def faults(config: Config, stored: list[Definition] | None) -> list[str]:

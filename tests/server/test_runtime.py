@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pamqp.base import Frame
 from pamqp.commands import Basic, Confirm, Queue
 
 from amqpd.config import Config, Limits, Listener
@@ -169,6 +170,38 @@ def test_what_is_unacked_at_a_stop_was_delivered_before_however_long_its_connect
         monkeypatch.undo()
         async with Runtime(config(tmp_path / "a")) as broker:
             assert await asyncio.to_thread(redelivered, broker.addresses[0][1]) == [True] * 3
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_limits_of_the_configuration_hold(tmp_path: Path, is_stored: bool) -> None:
+    limits = Limits(ballast_size=0, max_channels=1, consumers_per_channel=1, bindings_per_queue=1)
+    limited = Config(
+        data_dir=tmp_path / "a", memory=not is_stored, listeners=(Listener("127.0.0.1:0"),), limits=limits)
+
+    def exceed(port: int, *methods: Frame) -> str:
+        """Return what the second of these calls of one client is refused with."""
+        with Client(port) as client:
+            client.call(Queue.Declare(0, "q"))
+            client.call(methods[0])
+            with pytest.raises(Refused) as refused:
+                if methods[1:]:
+                    client.call(methods[1])
+                else:
+                    Client(port).close()
+            return f"{refused.value.code} {refused.value.text}"
+
+    async def main() -> None:
+        async with Runtime(limited) as broker:
+            port = broker.addresses[0][1]
+            for methods, code, setting in [
+                ([Queue.Bind(0, "q", "amq.direct", key) for key in "ab"], 406, "limits.bindings_per_queue"),
+                ([Basic.Consume(queue="q", consumer_tag=tag) for tag in "ab"], 406, "limits.consumers_per_channel"),
+                ([Confirm.Select()], 530, "limits.max_channels"),
+            ]:
+                told = await asyncio.to_thread(exceed, port, *methods)
+                assert told.startswith(f"{code} ") and setting in told
 
     asyncio.run(main())
 

@@ -17,6 +17,7 @@ from amqpd.broker.effort import TURN
 from amqpd.broker.worklist import PIECE
 from amqpd.session.closing import LOST_STEPS, RELEASE_STEPS, STOP_STEPS
 from amqpd.session.phases import Phase
+from amqpd.session.settings import SessionSettings
 from tests.support.journals import FailingJournal
 from tests.support.samples import messages
 from tests.support.talk import Stage, Talk
@@ -63,6 +64,32 @@ def test_channel_max_limits_how_many_are_open_not_their_numbers(stage: Stage) ->
 
 def test_a_closed_channel_makes_room_under_channel_max(stage: Stage) -> None:
     stage.client(channel_max=1).open_channel(7).close_channel(7).open_channel(8)
+
+
+TOO_MANY_CHANNELS = (
+    "NOT_ALLOWED - number of channels opened on node 'amqpd@localhost' has reached the maximum allowed limit of (3), "
+    "which limits.max_channels sets")
+
+
+def test_all_connections_together_have_a_limit_of_channels(piece: int, caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage(piece=piece, settings=SessionSettings(server_properties={}, channel_limit=3))
+    first = stage.client().open_channel(1).open_channel(2)
+    second = stage.client().open_channel(1)
+    second.client(Channel.Open(), channel=2).hung_up(530, TOO_MANY_CHANNELS, 0, 0)
+    assert sum(TOO_MANY_CHANNELS in record.getMessage() for record in caplog.records) == 1
+    third = stage.client().open_channel(9)     # the others of the connection that was refused are gone
+    first.close_channel(2)
+    third.open_channel(8)
+    assert stage.broker.channel_count == 3
+
+
+def test_channels_count_until_what_they_hold_is_free(piece: int) -> None:
+    stage = Stage(piece=piece, settings=SessionSettings(server_properties={}, channel_limit=3))
+    lost, closed, failed = [stage.client().open_channel() for _ in range(3)]
+    lost.lose()
+    closed.client(Connection.Close(200, "bye", 0, 0)).broker(Connection.CloseOk())
+    failed.client(Queue.Purge(queue="missing")).closed(404, NO_QUEUE, 50, 30)
+    assert stage.broker.channel_count == 0
 
 
 @pytest.mark.parametrize("method", [

@@ -82,6 +82,18 @@ def test_a_tag_that_is_in_use_on_the_channel_closes_the_connection(open_talk: Ta
     open_talk.hung_up(530, "NOT_ALLOWED - attempt to reuse consumer tag 'c'", 60, 20)
 
 
+def test_a_channel_has_a_limit_of_consumers(piece: int, caplog: pytest.LogCaptureFixture) -> None:
+    told = "PRECONDITION_FAILED - reached maximum (2) of consumers per channel, which limits.consumers_per_channel sets"
+    talk = Stage(piece=piece, settings=SessionSettings(server_properties={}, consumer_limit=2)).client().open_channel()
+    talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0))
+    consume(consume(talk, "a"), "b").client(Basic.Cancel("a")).broker(Basic.CancelOk("a"))
+    consume(talk, "c")
+    consume(talk.open_channel(2), channel=2)
+    refused(talk, Basic.Consume(queue="q", consumer_tag="d"), 406, told)
+    assert sum(told in record.getMessage() for record in caplog.records) == 1
+    consume(talk.open_channel(), "d")
+
+
 def test_two_channels_may_use_the_same_tag(open_talk: Talk) -> None:
     consume(consume(open_talk).open_channel(2), channel=2)
 
