@@ -228,7 +228,7 @@ class Broker:
             self._changes.record(Deleted(user.definition))
 
     def change_password(self, name: str, password_hash: str, algorithm: str) -> None:
-        """Set a new password hash, made by `access.hash_password`; running connections stay.
+        """Set a new password hash, made by `passwords.hash_password`; running connections stay.
 
         Raises NoSuchThing.
         """

@@ -143,8 +143,9 @@ class UserDeclaration(Declaration, frozen=True, kw_only=True):
     name: Name
     password: Secret | None = None
     password_hash: Secret | None = None
-    hashing_algorithm: Literal["rabbit_password_hashing_sha256", "rabbit_password_hashing_sha512"] = (
-        "rabbit_password_hashing_sha256")
+    hashing_algorithm: Literal[
+        "rabbit_password_hashing_sha256", "rabbit_password_hashing_sha512", "rabbit_password_hashing_md5"
+    ] = "rabbit_password_hashing_sha256"
     tags: tuple[Name, ...] = ()
     permissions: tuple[Permission, ...] = ()
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from amqpd.broker.access import SCRYPT, hash_password, password_matches
 from amqpd.broker.broker import AlreadyThere, Broker
 from amqpd.broker.definitions import PermissionDefinition, UserDefinition, VhostDefinition
+from amqpd.broker.passwords import SCRYPT, hash_password, password_matches
 from amqpd.broker.patterns import PatternError, compile_pattern
 from amqpd.exit_codes import EXIT_DATA, EXIT_EXISTS, EXIT_NO_USER, EXIT_UNAVAILABLE
 from amqpd.management.refusal import Refusal, check_name, vhost_of

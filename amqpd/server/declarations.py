@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 
 from msgspec.structs import replace
 
-from amqpd.broker.access import RIGHTS, hash_known_password, password_matches
+from amqpd.broker.access import RIGHTS
 from amqpd.broker.arguments import (
     ALTERNATE_EXCHANGE,
     DEAD_LETTER_EXCHANGE,
@@ -30,6 +30,7 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
+from amqpd.broker.passwords import hash_known_password, password_matches
 from amqpd.broker.patterns import PatternError, compile_pattern
 from amqpd.broker.policy import InvalidPolicy, plain_policy_faults
 from amqpd.config import (

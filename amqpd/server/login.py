@@ -5,7 +5,7 @@ reconnect at once, each user costs one hash, not a thousand; equal requests at t
 
 Pending hashes are fair between addresses, and dropped once the connection is gone. There are never more of them than
 clients that have not logged in. After many failures a refusal is delayed, but no user is locked out: a correct password
-is answered at once.
+is answered at once. Every refusal has cost one hash, so that its time does not tell which users exist.
 
 RabbitMQ docs/access-control (loopback users); the pause before a refusal slows down guessing.
 """
@@ -21,9 +21,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
-from amqpd.broker.access import SCRYPT, password_matches
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import UserDefinition
+from amqpd.broker.passwords import matches_at_once, password_matches
 from amqpd.server.fair_queue import FairQueue
 from amqpd.server.monotonic import now_ms
 from amqpd.server.pace import Pace
@@ -67,8 +67,7 @@ class Hash(NamedTuple):
 class Logins:
     """Answers the login requests of sessions.
 
-    `matches` checks a password; if its hash is slow, in one of `threads` threads. `most_remembered` correct answers are
-    cached.
+    `matches` checks a password, slowly, in one of `threads` threads. `most_remembered` correct answers are cached.
     """
 
     def __init__(
@@ -103,9 +102,8 @@ class Logins:
             definition = None
         attempt = Attempt(session, request, address, on_logged_in)
         digest = self._digest(definition, request)
-        if definition is not None and (self._is_remembered(digest) or definition.hashing_algorithm != SCRYPT):
-            matches = self._is_remembered(digest) or self._matches(definition, request.password)
-            self._answer(attempt, definition, matches)
+        if definition is not None and (self._is_remembered(digest) or matches_at_once(definition, request.password)):
+            self._answer(attempt, definition, True)
         elif digest in self._hashes:
             self._hashes[digest].attempts.append(attempt)
         else:

@@ -1,19 +1,10 @@
-"""Users: what they may do, and whether a password is theirs."""
+"""Users: what they may do."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-
 import pytest
 
-from amqpd.broker.access import (
-    Operator,
-    User,
-    hash_known_password,
-    hash_password,
-    password_matches,
-)
+from amqpd.broker.access import Operator, User
 from amqpd.broker.definitions import PermissionDefinition, UserDefinition
 from amqpd.errors import ChannelException, ReplyCode
 
@@ -85,58 +76,3 @@ def test_a_missing_right_is_refused_by_name(kind: str, name: str, text: str) -> 
 
 def test_the_operator_may_do_everything() -> None:
     Operator().require("anywhere", "configure", "queue", "anything")
-
-
-# Passwords
-
-def known(password: str) -> UserDefinition:
-    return UserDefinition("somebody", *hash_known_password(password))
-
-
-def test_a_slow_hash_matches_its_password_and_no_other() -> None:
-    definition = UserDefinition("somebody", *hash_password("pässword"))
-    assert definition.hashing_algorithm == "scrypt"
-    assert password_matches(definition, "pässword")
-    assert not password_matches(definition, "password")
-
-
-def test_a_quick_hash_matches_its_password_and_no_other() -> None:
-    assert password_matches(known("guest"), "guest")
-    assert not password_matches(known("guest"), "Guest")
-    assert not password_matches(known("guest"), "")
-
-
-def test_equal_passwords_have_different_hashes() -> None:
-    assert hash_known_password("guest") != hash_known_password("guest")
-
-
-@pytest.mark.parametrize("name", ["sha256", "sha512"])
-def test_the_hashes_of_rabbitmq_match(name: str) -> None:
-    salt = b"\x90\x8d\xc6\x0a"
-    digest = hashlib.new(name, salt + b"test12").digest()
-    stored = base64.b64encode(salt + digest).decode()
-    assert password_matches(UserDefinition("u", stored, f"rabbit_password_hashing_{name}"), "test12")
-
-
-def test_a_hash_that_rabbitmq_made_matches() -> None:
-    # RabbitMQ docs/passwords, the worked example.
-    definition = UserDefinition(
-        "u", "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR", "rabbit_password_hashing_sha256")
-    assert password_matches(definition, "test12")
-
-
-@pytest.mark.parametrize("algorithm", ["scrypt", "rabbit_password_hashing_sha256", "rabbit_password_hashing_md5"])
-def test_an_empty_hash_matches_nothing(algorithm: str) -> None:
-    assert not password_matches(UserDefinition("u", "", algorithm), "")
-
-
-def test_an_unknown_algorithm_matches_nothing() -> None:
-    assert not password_matches(UserDefinition("u", known("guest").password_hash, "rot13"), "guest")
-
-
-def test_nobody_has_no_password() -> None:
-    assert not password_matches(None, "")
-
-
-def test_a_user_does_not_show_his_hash() -> None:
-    assert known("guest").password_hash not in repr(known("guest"))

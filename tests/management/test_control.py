@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from amqpd.broker.access import hash_known_password, password_matches
 from amqpd.broker.broker import OPERATOR, Broker
 from amqpd.broker.definitions import (
     BindingDefinition,
@@ -27,6 +26,7 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
+from amqpd.broker.passwords import hash_known_password, password_matches
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.statistics import ChannelStatistics, ConnectionStatistics

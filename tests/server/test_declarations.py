@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from amqpd.broker.access import password_matches
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import Definition, QueueDefinition, VhostDefinition
+from amqpd.broker.passwords import password_matches
 from amqpd.config import Config, load
 from amqpd.server.declarations import Trial, Undeclared, declare
 from tests.support.journals import RecordingJournal

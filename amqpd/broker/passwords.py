@@ -1,0 +1,86 @@
+"""Password hashes: make a new one, and check a password against a stored one.
+
+New hashes are scrypt's. RabbitMQ's salted SHA-256, SHA-512 and MD5 come with imported definitions; they are fast, so
+that whoever has them can try many passwords.
+
+Always true: a check never raises, whatever is stored. Every password that does not match costs one scrypt hash, so that
+the time tells neither which users exist nor how their passwords are stored.
+
+RabbitMQ docs/passwords; RFC 7914.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from amqpd.broker.definitions import UserDefinition
+
+SCRYPT = "scrypt"
+SHA256 = "rabbit_password_hashing_sha256"
+# RabbitMQ's: base64(salt + hash(salt + password)), with a salt of four bytes.
+SALTED_HASHES: dict[str, Callable[[bytes], Any]] = {
+    SHA256: hashlib.sha256,
+    "rabbit_password_hashing_sha512": hashlib.sha512,
+    "rabbit_password_hashing_md5": hashlib.md5,
+}
+SCRYPT_SALT, SCRYPT_KEY = 16, 32
+RABBITMQ_SALT = 4
+
+
+def hash_password(password: str) -> tuple[str, str]:
+    """Return a new hash of a password and the name of its algorithm. Takes about 0.1 s, on purpose."""
+    salt = secrets.token_bytes(SCRYPT_SALT)
+    return base64.b64encode(salt + _scrypt(salt, password)).decode(), SCRYPT
+
+
+def hash_known_password(password: str) -> tuple[str, str]:
+    """Return RabbitMQ's salted SHA-256: fast, for passwords that are not secret (guest's, those of a config file)."""
+    salt = secrets.token_bytes(RABBITMQ_SALT)
+    digest = hashlib.sha256(salt + _bytes(password)).digest()
+    return base64.b64encode(salt + digest).decode(), SHA256
+
+
+def matches_at_once(user: UserDefinition, password: str) -> bool:
+    """Return whether the user's hash is a fast one and matches. False says nothing: ask `password_matches` then."""
+    algorithm = SALTED_HASHES.get(user.hashing_algorithm)
+    if algorithm is None or not password:
+        return False
+    stored = _decode(user.password_hash)
+    return hmac.compare_digest(stored[RABBITMQ_SALT:], algorithm(stored[:RABBITMQ_SALT] + _bytes(password)).digest())
+
+
+def password_matches(user: UserDefinition | None, password: str) -> bool:
+    """Return whether this is the user's password.
+
+    It is False for a missing user, an empty password, an empty or malformed hash, and an unknown algorithm. Each of
+    these takes as long as a wrong password.
+    """
+    if user is not None and matches_at_once(user, password):
+        return True
+    is_scrypt = user is not None and user.hashing_algorithm == SCRYPT
+    stored = _decode(user.password_hash) if user is not None and is_scrypt else b""
+    salt, key = stored[:SCRYPT_SALT].ljust(SCRYPT_SALT, b"\0"), stored[SCRYPT_SALT:]
+    return hmac.compare_digest(key, _scrypt(salt, password)) and bool(password)
+
+
+def _decode(password_hash: str) -> bytes:
+    """Return the bytes of a stored hash; none if it is not base64."""
+    try:
+        return base64.b64decode(password_hash, validate=True)
+    except ValueError:
+        return b""
+
+
+def _bytes(password: str) -> bytes:
+    """Return the bytes of a password. JSON may hold half a surrogate pair, which is an error in plain UTF-8."""
+    return password.encode("utf-8", "surrogatepass")
+
+
+def _scrypt(salt: bytes, password: str) -> bytes:
+    return hashlib.scrypt(
+        _bytes(password), salt=salt, n=2**14, r=8, p=5, maxmem=64 * 1024 * 1024, dklen=SCRYPT_KEY)
