@@ -510,11 +510,11 @@ def test_stop_returns_once_the_broker_has_closed_the_talk(broker: FakeBroker) ->
     assert broker.asked == [{"command": "stop", "arguments": {}}]
 
 
-def test_whoever_waits_for_long_may_look_on_meanwhile(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "LOOK_S", 0.001)
+def test_whoever_waits_for_long_may_look_on_meanwhile(broker: FakeBroker) -> None:
     broker.may_answer.clear()
     broker.gives("at last")
-    assert client.ask(broker.path, "ping", {}, timeout_s=10, meanwhile=broker.may_answer.set) == "at last"
+    assert client.ask(
+        broker.path, "ping", {}, timeout_s=10, meanwhile=broker.may_answer.set, look_s=0.001) == "at last"
 
 
 # What goes wrong

@@ -33,7 +33,8 @@ from amqpd.broker.definitions import (
 from amqpd.broker.effort import Effort
 from amqpd.broker.page_store import MemoryPageStore
 from amqpd.broker.ports import Journal, PageStore
-from amqpd.broker.queue.pages import FEWEST_BYTES, StoredMessages
+from amqpd.broker.queue.page_limits import FEWEST_BYTES
+from amqpd.broker.queue.pages import StoredMessages
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.remembered import CommonMemory
 from amqpd.broker.statistics import ChannelStatistics, ConnectionStatistics

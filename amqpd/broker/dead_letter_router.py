@@ -94,12 +94,17 @@ class _DeadLettersOfQueue:
 
 
 class DeadLetterRouter:
-    """The dead letters of one vhost. `next_message_number` returns numbers that always rise."""
+    """The dead letters of one vhost.
+
+    `next_message_number` returns numbers that always rise. A queue with more than `most_waiting` dead letters that have
+    not been moved is behind.
+    """
 
     def __init__(
         self, exchanges: Mapping[str, Exchange], routing: Routing, worklist: Worklist, clock: Clock,
-        next_message_number: Callable[[], int], page_store: PageStore,
+        next_message_number: Callable[[], int], page_store: PageStore, *, most_waiting: int = MOST_WAITING,
     ) -> None:
+        self.most_waiting = most_waiting
         self._exchanges = exchanges
         self._routing = routing
         self._worklist = worklist
@@ -154,7 +159,7 @@ class DeadLetterRouter:
     def is_behind(self, queue: Queue) -> bool:
         """Return whether so many dead letters of this queue wait that it should produce no more for now."""
         line = self._lines.get(queue)
-        return line is not None and line.count > MOST_WAITING
+        return line is not None and line.count > self.most_waiting
 
     def work_on(self, line: _DeadLettersOfQueue) -> None:
         """Move the next messages of a queue."""
@@ -196,7 +201,7 @@ class DeadLetterRouter:
     def _queues_up(self, deaths: _Deaths) -> bool:
         """Append deaths of a cascade to earlier ones of the same queue, unless too many wait there."""
         line = self._lines.get(deaths.queue)
-        if line is None or not line.waiting or line.count > MOST_WAITING:
+        if line is None or not line.waiting or line.count > self.most_waiting:
             return False
         line.waiting.append(deaths)
         line.count += deaths.count

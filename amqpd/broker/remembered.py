@@ -27,9 +27,11 @@ Value = TypeVar("Value")
 
 
 class CommonMemory:
-    """The grants of all connections."""
+    """The grants of all connections: at most `most` bytes for one of them, and `most_of_all` for all together."""
 
-    def __init__(self, effort: Effort) -> None:
+    def __init__(self, effort: Effort, *, most: int = MOST, most_of_all: int = MOST_OF_ALL) -> None:
+        self.most = most
+        self.most_of_all = most_of_all
         self.granted = 0
         self.effort = effort
         self.memories: dict[Memory, None] = {}      # with a grant, in the order in which they began
@@ -49,10 +51,10 @@ class Memory:
     def make_room(self, octets: int) -> None:
         """Get a grant of so much more; for that, clear the caches of this connection or of others."""
         common = self._common
-        if self.octets + octets > MOST:
+        if self.octets + octets > common.most:
             self.clear()
         more = max(0, -(-(self.octets + octets - self.granted) // GRANT)) * GRANT
-        while common.memories and common.granted + more > MOST_OF_ALL:
+        while common.memories and common.granted + more > common.most_of_all:
             first = next(iter(common.memories))
             first.clear()
             if first is self:

@@ -169,10 +169,12 @@ class Routing:
 
     Long walks are cached by exchange and routing key, or by exchange alone if the key does not matter. A cached walk is
     valid as long as none of the exchanges that it visited has changed, whatever else is declared in the vhost.
+    `most_known` is how many references to queues and exchanges all cached walks may have.
     """
 
-    def __init__(self, exchanges: Mapping[str, Exchange], effort: Effort) -> None:
+    def __init__(self, exchanges: Mapping[str, Exchange], effort: Effort, *, most_known: int = MOST_KNOWN) -> None:
         self.exchanges = exchanges
+        self.most_known = most_known
         self.exchanges_added = 0
         self.version = 0
         self._effort = effort
@@ -226,7 +228,7 @@ class Routing:
         if walk.size < LONG_WALK:
             return
         walk.let_go()
-        if self._known_size + walk.size > MOST_KNOWN:
+        if self._known_size + walk.size > self.most_known:
             self.forget()
         self._known[self._name_of(walk)] = walk
         self._known_size += walk.size

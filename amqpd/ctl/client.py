@@ -26,12 +26,12 @@ LOOK_S = 0.2
 
 def ask(
     path: Path, command: str, arguments: dict[str, Any], *, timeout_s: float, until_gone: bool = False,
-    meanwhile: Callable[[], None] | None = None,
+    meanwhile: Callable[[], None] | None = None, look_s: float = LOOK_S,
 ) -> Any:
     """Send one request and return the result; with `until_gone`, wait until the broker has ended.
 
-    Each wait takes at most `timeout_s`. With `meanwhile`, which is called five times a second, the wait for the answer
-    has no limit. Raises Failure: the refusal that was answered, 69 if no broker answers, 75 on a timeout.
+    Each wait takes at most `timeout_s`. With `meanwhile`, which is called every `look_s` seconds, the wait for the
+    answer has no limit. Raises Failure: the refusal that was answered, 69 if no broker answers, 75 on a timeout.
     """
     request = json.dumps({"command": command, "arguments": arguments}).encode() + b"\n"
     try:
@@ -39,7 +39,7 @@ def ask(
             connection.settimeout(timeout_s)
             connection.connect(str(path))
             connection.sendall(request)
-            while meanwhile is not None and not select([connection], [], [], LOOK_S)[0]:
+            while meanwhile is not None and not select([connection], [], [], look_s)[0]:
                 meanwhile()
             answer = _read_line(connection)
             if until_gone and answer:

@@ -54,13 +54,14 @@ class Control:
     """Answers requests on the control socket.
 
     `wait_committed` returns once everything recorded before the call is on disk. `begin` is called before each command:
-    it tells the broker the time, and how late the event loop is.
+    it tells the broker the time, and how late the event loop is. A client has `answer_limit_s` to read its answer.
     """
 
     def __init__(
         self, commands: Commands, wait_committed: Callable[[], Awaitable[None]],
-        begin: Callable[[], None] = lambda: None,
+        begin: Callable[[], None] = lambda: None, *, answer_limit_s: float = ANSWER_LIMIT_S,
     ) -> None:
+        self._answer_limit_s = answer_limit_s
         self._commands = commands
         self._begin = begin
         self._wait_committed = wait_committed
@@ -94,10 +95,10 @@ class Control:
             operator = describe_peer(writer.get_extra_info("socket"))
             while line := await self._next_request(reader, writer):
                 self._write(writer, await self.answer(line, operator))
-                async with asyncio.timeout(ANSWER_LIMIT_S):
+                async with asyncio.timeout(self._answer_limit_s):
                     await writer.drain()
         except TimeoutError:
-            log.warning("control socket client did not read its answer within %g s", ANSWER_LIMIT_S)
+            log.warning("control socket client did not read its answer within %g s", self._answer_limit_s)
             writer.transport.abort()
         except ConnectionError:
             log.warning("control socket client disconnected before it was answered")
@@ -132,7 +133,7 @@ class Control:
     async def _skip_the_rest(self, reader: asyncio.StreamReader) -> None:
         """Discard the rest of a request, so that the sender can read the answer; give up after a time and a size."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ANSWER_LIMIT_S):
+            async with asyncio.timeout(self._answer_limit_s):
                 for _ in range(MOST_SKIPPED):
                     piece = await reader.read(PIECE)
                     if not piece or b"\n" in piece:

@@ -31,7 +31,7 @@ __all__ = ["StartError", "serve"]
 
 log = logging.getLogger("amqpd")
 
-STOP_LIMIT_S = 30.0             # then the process ends as in a crash
+STOP_LIMIT_S = 30.0
 FAIL_LIMIT_S = 3.0              # after the store has failed, at most
 SWITCH_INTERVAL_S = 0.0005      # how long a commit waits for the interpreter while the loop is busy; 5 ms by default
 # Python's garbage collector visits new objects, which takes about ten milliseconds, and now and then a few times as
@@ -42,11 +42,14 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3     # of <malloc.h>
 KEPT_BYTES = 16 * 1024 * 1024
 
 
-def serve(config: Config) -> int:
-    """Run the broker until a signal ends it; return the exit code. Raises StartError."""
+def serve(config: Config, *, stop_limit_s: float = STOP_LIMIT_S) -> int:
+    """Run the broker until a signal ends it; return the exit code. Raises StartError.
+
+    If a stop takes longer than `stop_limit_s`, the process ends as in a crash.
+    """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _keep_freed_memory()
-    signals = StopSignals(STOP_LIMIT_S)
+    signals = StopSignals(stop_limit_s)
     with signals.heard():
         return anyio.run(
             _serve, config, signals, backend="asyncio", backend_options={"use_uvloop": _has_uvloop()})

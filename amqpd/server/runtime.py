@@ -62,12 +62,17 @@ SHUTDOWN = "broker forced connection closure with reason 'shutdown'"
 class Runtime:
     """A broker that runs during its `async with` block. Entering the block raises StartError.
 
-    `on_failure` is called at once when the store fails; `wait_until_stopping` raises the error a moment later.
+    `on_failure` is called at once when the store fails; `wait_until_stopping` raises the error a moment later. A stop
+    waits at most `close_ok_wait_s` for clients to answer `close`.
     """
 
-    def __init__(self, config: Config, on_failure: Callable[[StoreError], None] | None = None) -> None:
+    def __init__(
+        self, config: Config, on_failure: Callable[[StoreError], None] | None = None, *,
+        close_ok_wait_s: float = CLOSE_OK_WAIT_S,
+    ) -> None:
         self.addresses: list[tuple[str, int]] = []      # the first address of each listener
         self._config = config
+        self._close_ok_wait_s = close_ok_wait_s
         self._on_failure = on_failure or (lambda error: log.critical("%s", error))
         self._stopping = asyncio.Event()
         self._failure: StoreError | None = None
@@ -250,7 +255,7 @@ class Runtime:
         if self._failure is not None:
             return
         listeners.stop_listening()
-        await listeners.close_all(SHUTDOWN, CLOSE_OK_WAIT_S)
+        await listeners.close_all(SHUTDOWN, self._close_ok_wait_s)
         broker.worklist.finish(Departure)       # requeue everything unacked, so that it is stored as delivered
         if self._committer is not None and storage is not None:
             await self._committer.stop()

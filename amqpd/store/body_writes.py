@@ -25,9 +25,9 @@ Part = list[memoryview]
 Drop = Callable[[int, int], None]
 
 
-def parts_of(size: int) -> int:
+def parts_of(size: int, part_bytes: int = PART_BYTES) -> int:
     """Return how many parts a body of this size has."""
-    return -(-size // PART_BYTES)
+    return -(-size // part_bytes)
 
 
 class BodyWrite:
@@ -40,9 +40,11 @@ class BodyWrite:
     def __init__(self, message: Message, queue: BodyQueue) -> None:
         self.body_id = 0
         self.size = message.body_size
+        self.part_bytes = queue.part_bytes
+        self.part_count = parts_of(self.size, queue.part_bytes)
         self.checksums: list[int] = []
         self.is_done = self.is_dropped = self._is_recorded = False
-        self._parts: Iterator[Part] | None = _cut(message)
+        self._parts: Iterator[Part] | None = _cut(message, queue.part_bytes)
         self._queue = queue
         self._calls: list[Callable[[], None]] = []
 
@@ -61,7 +63,7 @@ class BodyWrite:
             self._queue.drop(self.body_id + start, len(checksums))
             return
         self.checksums += checksums
-        if len(self.checksums) == parts_of(self.size):
+        if len(self.checksums) == self.part_count:
             self._parts = None
             self.is_done = True
             self._call_all()
@@ -111,7 +113,8 @@ class BodyPiece:
     @property
     def size(self) -> int:
         """Return how many bytes of the body it has written."""
-        return min(len(self.checksums) * PART_BYTES, self.body.size - self.start * PART_BYTES)
+        part_bytes = self.body.part_bytes
+        return min(len(self.checksums) * part_bytes, self.body.size - self.start * part_bytes)
 
     def end(self) -> None:
         """Note that it has been written."""
@@ -120,9 +123,13 @@ class BodyPiece:
 
 
 class BodyQueue:
-    """The bodies that are to be written. `drop` deletes so many parts from a number on, at some time."""
+    """The bodies that are to be written, in parts of `part_bytes`.
 
-    def __init__(self) -> None:
+    `drop` deletes so many parts from a number on, at some time.
+    """
+
+    def __init__(self, *, part_bytes: int = PART_BYTES) -> None:
+        self.part_bytes = part_bytes
         self.drop: Drop = _nowhere
         self.to_be_recorded: dict[int, BodyWrite] = {}      # by the number of the message that is being published
         self._bodies: deque[BodyWrite] = deque()
@@ -155,15 +162,15 @@ class BodyQueue:
             self.to_be_recorded = {number: one for number, one in self.to_be_recorded.items() if one is not body}
 
 
-def _cut(message: Message) -> Iterator[Part]:
+def _cut(message: Message, part_bytes: int) -> Iterator[Part]:
     """Cut a body into parts, which are views of the content."""
     part: Part = []
-    room = PART_BYTES
-    for view in message.body_pieces(PART_BYTES):
+    room = part_bytes
+    for view in message.body_pieces(part_bytes):
         while len(view) >= room:
             part.append(view[:room])
             yield part
-            part, view, room = [], view[room:], PART_BYTES
+            part, view, room = [], view[room:], part_bytes
         if view:
             part.append(view)
             room -= len(view)

@@ -13,17 +13,20 @@ from amqpd.broker.definitions import Change, ExchangeDefinition, QueueDefinition
 from amqpd.broker.hold import Hold, NoHold
 from amqpd.message import Message
 from amqpd.store.batch import Batch
-from amqpd.store.body_writes import BodyQueue, BodyWrite
+from amqpd.store.body_writes import PART_BYTES, BodyQueue, BodyWrite
 from amqpd.store.pending_confirms import PendingConfirms
 
 
 class Journal:
-    """The journal of a broker with a store: `broker.ports.Journal` on one side, batches on the other."""
+    """The journal of a broker with a store: `broker.ports.Journal` on one side, batches on the other.
 
-    def __init__(self) -> None:
+    Large bodies are written in parts of `part_bytes`, as the store counts them.
+    """
+
+    def __init__(self, *, part_bytes: int = PART_BYTES) -> None:
         self.pending_confirms = PendingConfirms()
         self.hold = Hold()
-        self.bodies = BodyQueue()
+        self.bodies = BodyQueue(part_bytes=part_bytes)
         self.failure: Exception | None = None       # why nothing may be written any more
         self._filling = Batch(1)
         self._unfinished = 0        # vhosts

@@ -284,6 +284,70 @@ def test_tests_wait_for_events_and_not_for_a_time(path: Path) -> None:
                 assert ast.unparse(node.args[0]) == "0", f"{path} line {node.lineno} sleeps"
 
 
+@pytest.mark.parametrize("path", sources("tests", "conformance"), ids=str)
+def test_no_test_patches_a_constant_of_the_package(path: Path) -> None:
+    """What a test wants otherwise is a parameter of the object that uses it."""
+    assert not [*patched_constants(tree_of(path))]
+
+
+@pytest.mark.parametrize("line", [
+    "module.MOST = 3", "module.queue.MOST, other = 3, 4", "module.MOST += 1", "del module.MOST",
+    "monkeypatch.setattr(module, 'MOST', 3)", "patch.object(module, '_MOST_2', 3)", "setattr(module, 'MOST', 3)",
+    "monkeypatch.setattr('amqpd.broker.module.MOST', 3)", "with patch('amqpd.broker.module.MOST', 3): pass",
+    "for name in ('A', 'MOST'): monkeypatch.setattr(module, name, 3)",
+])
+def test_a_patched_constant_is_seen_however_it_is_patched(line: str) -> None:
+    assert [*patched_constants(ast.parse(f"from amqpd.broker import module\n{line}"))]
+
+
+@pytest.mark.parametrize("line", [
+    "MOST = 3", "module.most = 3", "os.MOST = 3", "monkeypatch.setattr(os, 'MOST', 3)", "self.MOST = 3",
+    "monkeypatch.setattr(module, 'Most', 3)", "print(module, 'MOST')",
+    "for name in ('a', 'b'): setattr(module, name, 3)",
+])
+def test_nothing_else_counts_as_a_patched_constant(line: str) -> None:
+    assert not [*patched_constants(ast.parse(f"import os\nfrom amqpd.broker import module\n{line}"))]
+
+
+CONSTANT = re.compile(r"(.*\.)?_?[A-Z][A-Z0-9_]+")
+PATCHES = {"setattr", "delattr", "object", "patch"}
+
+
+def patched_constants(tree: ast.Module) -> Iterator[str]:
+    """Yield the statements of a test that give a constant of the package another value."""
+    ours = {alias.asname or alias.name.partition(".")[0] for node in ast.walk(tree)
+            if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names
+            if (getattr(node, "module", None) or alias.name).partition(".")[0] == "amqpd"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            if first_name(node) in ours and CONSTANT.fullmatch(node.attr):
+                yield ast.unparse(node)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in PATCHES and node.args:
+            target, name = node.args[0], node.args[1] if len(node.args) > 1 else None
+            if isinstance(target, ast.Constant):
+                found = [target] if str(target.value).startswith("amqpd.") else []
+            else:
+                found = constants_of(tree, name) if first_name(target) in ours else []
+            if any(isinstance(one.value, str) and CONSTANT.fullmatch(one.value) for one in found):
+                yield ast.unparse(node)
+
+
+def first_name(node: ast.expr) -> str:
+    """Return `module` for `module.queue.MOST`."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def constants_of(tree: ast.Module, name: ast.expr | None) -> list[ast.Constant]:
+    """Return the constants that an argument can stand for: its own value, or those of the loops that set it."""
+    if isinstance(name, ast.Constant):
+        return [name]
+    loops = [node for node in ast.walk(tree) if isinstance(node, ast.For) and isinstance(name, ast.Name)
+             and name.id in [target.id for target in ast.walk(node.target) if isinstance(target, ast.Name)]]
+    return [one for loop in loops for one in ast.walk(loop.iter) if isinstance(one, ast.Constant)]
+
+
 # What always stands in a file
 
 @every_file

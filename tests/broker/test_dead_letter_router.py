@@ -14,7 +14,6 @@ import pytest
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from amqpd.broker import dead_letter_router
 from amqpd.broker.access import Operator
 from amqpd.broker.clock import WAKE_STEPS, Clock
 from amqpd.broker.dead_letter import DeadCopies, DeadLetterRoute
@@ -526,11 +525,9 @@ def test_a_rejected_message_may_come_back_to_its_queue_and_an_expired_one_may_no
     assert scene.bodies(own) == [] and not scene.stored(own)
 
 
-def test_a_queue_of_which_very_many_dead_letters_wait_is_behind(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dead_letter_router, "MOST_WAITING", 10)
+def test_a_queue_of_which_very_many_dead_letters_wait_is_behind(scene: Scene) -> None:
     router = scene.vhost.dead_letters
+    router.most_waiting = 10
     reject(scene, scene.source, 10)
     assert not router.is_behind(scene.source)
     reject(scene, scene.source, 1)

@@ -10,17 +10,9 @@ from msgspec.structs import replace
 
 from amqpd.broker.clock import Clock
 from amqpd.broker.queue.deadlines import Deadlines
+from amqpd.broker.queue.page_limits import FEWEST_BYTES, FEWEST_MESSAGES, PAGE_BYTES, PAGE_MESSAGES
 from amqpd.broker.queue.paged_fifo import PagedFifo
-from amqpd.broker.queue.pages import (
-    FEWEST_MESSAGES,
-    FEWEST_BYTES,
-    NO_EXPIRY,
-    PAGE_MESSAGES,
-    PAGE_BYTES,
-    OnDisk,
-    Page,
-    StoredMessages,
-)
+from amqpd.broker.queue.pages import NO_EXPIRY, OnDisk, Page, StoredMessages
 from amqpd.broker.queue.priority_fifo import PriorityFifo
 from amqpd.broker.queue.segment import DELIVERY_OVERHEAD, MESSAGE_COST, PLACES_A_STEP, Budget, Segment
 from amqpd.message import Message, MessageProperties, reference_to

@@ -15,7 +15,8 @@ from amqpd.broker.effort import SLICE
 from amqpd.broker.queue.deadlines import Deadlines
 from amqpd.broker.queue.paged_fifo import PagedFifo
 from amqpd.broker.queue.pager import STEPS_A_MESSAGE, MessageNotLoaded
-from amqpd.broker.queue.pages import PAGE_MESSAGES, PAGE_BYTES, OnDisk
+from amqpd.broker.queue.page_limits import PAGE_BYTES, PAGE_MESSAGES
+from amqpd.broker.queue.pages import OnDisk
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.queue.segment import MESSAGE_COST
 from amqpd.broker.rules import QueueRules

@@ -15,7 +15,7 @@ from amqpd.broker.dead_letter_router import RETRY_MS, RETRY_STEPS
 from amqpd.broker.definitions import BindingDefinition, QueueDefinition
 from amqpd.broker.effort import Effort
 from amqpd.broker.queue.dead_letters import DeadLetters
-from amqpd.broker.queue.pages import PAGE_MESSAGES
+from amqpd.broker.queue.page_limits import PAGE_MESSAGES
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.vhost import Vhost
 from amqpd.broker.worklist import PIECE, Worklist

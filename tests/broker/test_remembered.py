@@ -16,24 +16,18 @@ LIMIT = 40_000
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection may remember little, and all of them not much more."""
-    monkeypatch.setattr(remembered, "MOST", LIMIT)
-    monkeypatch.setattr(remembered, "MOST_OF_ALL", 2 * LIMIT)
-
-
-@pytest.fixture
 def common() -> CommonMemory:
-    return CommonMemory(Effort.without_end())
+    """A connection may remember little, and all of them not much more."""
+    return CommonMemory(Effort.without_end(), most=LIMIT, most_of_all=2 * LIMIT)
 
 
 def checked(common: CommonMemory, *memories: Memory) -> None:
-    assert common.granted == sum(memory.granted for memory in memories) <= remembered.MOST_OF_ALL
+    assert common.granted == sum(memory.granted for memory in memories) <= common.most_of_all
     assert all(memory.octets <= memory.granted for memory in memories)
     assert {*common.memories} == {memory for memory in memories if memory.granted}
 
 
-def test_a_connection_that_comes_to_its_limit_begins_anew(small: None, common: CommonMemory) -> None:
+def test_a_connection_that_comes_to_its_limit_begins_anew(common: CommonMemory) -> None:
     memory = Memory(common)
     first, second = Remembered[int, str](memory), Remembered[int, str](memory)
     for number in range(9):
@@ -46,7 +40,7 @@ def test_a_connection_that_comes_to_its_limit_begins_anew(small: None, common: C
     checked(common, memory)
 
 
-def test_where_all_come_to_their_limit_those_that_began_first_forget(small: None, common: CommonMemory) -> None:
+def test_where_all_come_to_their_limit_those_that_began_first_forget(common: CommonMemory) -> None:
     memories = [Memory(common) for _ in range(5)]
     places = [Remembered[int, str](memory) for memory in memories]
     for place in places:
@@ -56,10 +50,8 @@ def test_where_all_come_to_their_limit_those_that_began_first_forget(small: None
     assert [len(place.known) for place in places] == [0, 0, 4, 4, 4]
 
 
-def test_who_came_first_forgets_its_own_where_there_is_nobody_else(
-    small: None, common: CommonMemory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(remembered, "MOST", 8 * LIMIT)
+def test_who_came_first_forgets_its_own_where_there_is_nobody_else() -> None:
+    common = CommonMemory(Effort.without_end(), most=8 * LIMIT, most_of_all=2 * LIMIT)
     memory = Memory(common)
     place = Remembered[int, str](memory)
     most = 0
@@ -89,7 +81,8 @@ def test_what_is_too_large_is_not_remembered(common: CommonMemory) -> None:
     assert not place.known and not memory.octets
 
 
-def test_consumers_and_publishers_of_a_connection_share_its_limit(small: None, stage: Stage) -> None:
+def test_consumers_and_publishers_of_a_connection_share_its_limit(common: CommonMemory, stage: Stage) -> None:
+    stage.broker.memory = common
     talk = stage.client().open_channel()
     talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0))
     for number in range(20):

@@ -251,8 +251,8 @@ def test_a_known_way_is_forgotten_when_a_missing_alternate_is_declared(house: Ho
     assert house.steps("x0", "k") >= 10
 
 
-def test_what_is_remembered_is_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routing, "MOST_KNOWN", 1_000)
+def test_what_is_remembered_is_bounded(house: House) -> None:
+    house.vhost.routing.most_known = 1_000
     keys = [f"key {n}" for n in range(30)]
     first = chain(house, "direct", 50, *keys)
     for key in (*keys, *keys):

@@ -7,7 +7,7 @@ import pytest
 from amqpd.broker.broker import Broker
 from amqpd.broker.queue.deadlines import Deadlines
 from amqpd.broker.queue.paged_fifo import PagedFifo
-from amqpd.broker.queue.pages import PAGE_MESSAGES
+from amqpd.broker.queue.page_limits import PAGE_MESSAGES
 from amqpd.broker.queue.segment import DELIVERY_OVERHEAD, NO_BOUND, PLACES_A_STEP, Budget, Segment
 from tests.support.journals import RecordingJournal
 from tests.support.samples import messages

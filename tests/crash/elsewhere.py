@@ -42,7 +42,8 @@ for module, name in ABSENT:
 from amqpd.cli import main  # noqa: E402  (after all that is taken away)
 from amqpd.server import resources  # noqa: E402
 
-resources.STATM = resources.CGROUPS = resources.CGROUP_ROOT = Path("/nowhere")
+for measure in (resources.resident_bytes, resources.available_bytes):
+    measure.__defaults__ = tuple([Path("/nowhere") for _ in measure.__defaults__ or ()])
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -109,7 +109,7 @@ class Workload:
         self._disk = disk
         # Two messages of a batch share a row already, so that some do, and some do not.
         self._limits = StoreLimits(
-            largest_wal=largest_wal, large_body=LARGE_BODY, blocks=BlockLimits(fewest=2))
+            largest_wal=largest_wal, large_body=LARGE_BODY, part_bytes=PART_BYTES, blocks=BlockLimits(fewest=2))
         self._queues: dict[int, QueueDefinition] = {}
         self._bindings: list[BindingDefinition] = []
         self._held: dict[tuple[int, int], Held] = {}
@@ -134,7 +134,7 @@ class Workload:
         self._seen, self._watermarks = found.redelivered, {}
         self.published = {held.message[0]: message(held.message[0], held.message[4]) for held in self._held.values()}
         self._next_number = self.store.first_number
-        self.journal = Journal()
+        self.journal = Journal(part_bytes=PART_BYTES)
         self.journal.bodies.drop = self.store.drop_body
         self._confirm(found)
         self.is_loaded = True

@@ -13,7 +13,7 @@ from typing import Any
 from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue, Tx
 
 from amqpd.broker.definitions import PermissionDefinition, PolicyDefinition, UserDefinition, VhostDefinition
-from amqpd.broker.queue import page_list, paged_fifo
+from amqpd.broker.queue.page_limits import PageLimits
 from tests.growth.counting import COUNTER
 from tests.support.talk import Stage, Talk
 
@@ -33,7 +33,7 @@ class World:
     """A broker, the client that does the operations, and another one that has what there is much of."""
 
     def __init__(self) -> None:
-        self.stage = Quiet()
+        self.stage = Quiet(page_limits=PageLimits(messages=PAGE, fewest_messages=4))
         self.vhost = self.stage.broker.vhosts["/"]
         self.talk = self.stage.client()
         self.other = self.stage.client("bob").open_channel()
@@ -510,8 +510,6 @@ OPERATIONS: list[Callable[[World], None]] = [
 
 def steps(world_of: str, n: int) -> dict[str, int]:
     """Return the steps of each operation in a world with so much of it."""
-    paged_fifo.PAGE_MESSAGES = page_list.PAGE_MESSAGES = PAGE
-    paged_fifo.PAGE, paged_fifo.FEWEST_MESSAGES = (PAGE, 1 << 20), 4
     world = World()
     WORLDS[world_of](world, n)
     world.talk.hear_all()

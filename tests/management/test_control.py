@@ -737,10 +737,10 @@ def test_where_all_are_busy_a_newcomer_is_told_to_try_again(desk: Desk, folder: 
 
 
 def test_who_does_not_read_its_answer_goes(
-    desk: Desk, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    desk: Desk, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = folder / CONTROL_SOCKET
-    monkeypatch.setattr(control, "ANSWER_LIMIT_S", 0.1)
+    desk.control = Control(desk.control._commands, desk._wait_committed, answer_limit_s=0.1)
 
     async def talk() -> None:
         desk.control._commands.lookups["much"] = lambda: "x" * (8 << 20)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pamqp.commands import Basic, Queue, Tx
 
-from amqpd.broker.queue.pages import PAGE_MESSAGES
+from amqpd.broker.queue.page_limits import PAGE_MESSAGES
 from amqpd.broker.queue.segment import MESSAGE_COST
 from amqpd.ctl.lists import LISTINGS
 from amqpd.management import queue_usage

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from amqpd.broker.queue import deadlines as module
 from amqpd.broker.queue.deadlines import Deadlines
 from amqpd.message import Message
 from tests.support.samples import message
 from tests.support.sizes import sized
-
-
-@pytest.fixture(autouse=True)
-def _small_heaps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A heap is replaced once it has more than three entries."""
-    monkeypatch.setattr(module, "FEWEST_ENTRIES", 3)
 
 
 class DeadlinesMachine(RuleBasedStateMachine):
@@ -27,7 +19,7 @@ class DeadlinesMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.deadlines = Deadlines()
+        self.deadlines = Deadlines(fewest_entries=3)     # a heap is replaced once it has more
         self.messages: dict[int, Message] = {}
         self.ends: dict[int, int] = {}
         self.out: set[int] = set()

@@ -8,15 +8,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 
 from amqpd.broker.clock import Clock
-from amqpd.broker.queue import page_list, paged_fifo, pages
 from amqpd.broker.queue.deadlines import Deadlines
+from amqpd.broker.queue.page_limits import PageLimits
 from amqpd.broker.queue.paged_fifo import PagedFifo
 from amqpd.broker.queue.pages import NO_EXPIRY, OnDisk, Page, Removed, StoredMessages
 from amqpd.broker.queue.priority_fifo import PriorityFifo
@@ -27,16 +26,8 @@ from tests.support.samples import message
 from tests.support.sizes import sized
 
 NO_LIMIT = 1 << 62
-MOST_IN_PAGE = 6        # twice a page's messages
-
-
-@pytest.fixture(autouse=True)
-def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three messages are a page."""
-    for name, value in (("PAGE", (3, 1 << 20)), ("FEWEST_MESSAGES", 1)):
-        monkeypatch.setattr(paged_fifo, name, value)
-    for module in (paged_fifo, page_list, pages):
-        monkeypatch.setattr(module, "PAGE_MESSAGES", 3)
+SMALL_PAGES = PageLimits(messages=3, fewest_messages=1)
+MOST_IN_PAGE = 2 * SMALL_PAGES.messages
 
 
 class LineMachine(RuleBasedStateMachine):
@@ -46,7 +37,7 @@ class LineMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.budget = Budget()
+        self.budget = Budget(page_limits=SMALL_PAGES)
         self.deadlines = Deadlines()
         self.line: PagedFifo | PriorityFifo = PriorityFifo(
             self.highest, self.budget, self.deadlines, self.is_stored) if self.highest else PagedFifo(
@@ -80,7 +71,7 @@ class LineMachine(RuleBasedStateMachine):
         priorities = bytearray([number % 5 for number in numbers])
         ends = array("q", [life if number % 3 else NO_EXPIRY for number in numbers])
         kept = StoredMessages(numbers, array("I", [size] * count), ends, ends, priorities if self.highest else None)
-        for level, restored in kept.pages(kept.ends(None, Clock(0, 0)), self.highest):
+        for level, restored in kept.pages(kept.ends(None, Clock(0, 0)), self.highest, SMALL_PAGES):
             self.line.restore(level, restored)
         for number, end, priority in zip(numbers, ends, priorities):
             self.waiting[number] = replace(

@@ -36,9 +36,9 @@ from amqpd.broker.definitions import (
     QueueDefinition,
 )
 from amqpd.broker.ports import Journal as JournalPort
-from amqpd.broker.queue import page_list, paged_fifo, pages
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.dead_letters import DeadLetters
+from amqpd.broker.queue.page_limits import PageLimits
 from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.queue.pages import OnDisk, Removed
 from amqpd.broker.queue.queue import Outcome, Queue, note_holders
@@ -59,17 +59,9 @@ from tests.support.subscribers import PLENTY, ListSubscriber, SharedRoom, answer
 START_MS = 1_800_000_000_000
 DROP_HEAD, REJECT_PUBLISH, REJECT_PUBLISH_DLX = "drop-head", "reject-publish", "reject-publish-dlx"
 NAMES = ("source", "target", "other")
+SMALL_PAGES = PageLimits(messages=2, fewest_messages=1)      # so that a few messages make several pages
 OPERATOR = Operator()
 FANOUT = ("target", "other")            # what the exchange `dead_letter_queues` is bound to
-
-
-@pytest.fixture(autouse=True)
-def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two messages are a page, so that a few make several."""
-    for name, value in (("PAGE", (2, 1 << 20)), ("FEWEST_MESSAGES", 1)):
-        monkeypatch.setattr(paged_fifo, name, value)
-    for module in (paged_fifo, page_list, pages):
-        monkeypatch.setattr(module, "PAGE_MESSAGES", 2)
 
 
 # What is drawn
@@ -414,7 +406,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
     def start(self, definitions: Iterable[Any]) -> None:
         """A vhost of these definitions, as a new process has it: with a monotonic clock of its own."""
         self.clock = Clock(self.wall % 1_000, self.wall)
-        self.page_store = PageStoreInMemory(self.disk.read)
+        self.page_store = PageStoreInMemory(self.disk.read, page_limits=SMALL_PAGES)
         self.page_store.safe_number = self.page_store.taken_number = self.next_number
         self.vhost = WatchedVhost(
             "/", self.disk.journal, self.take_number, self.take_number, self.clock, self.page_store)

@@ -18,6 +18,7 @@ import pytest
 from pamqp.base import Frame
 from pamqp.commands import Basic, Confirm, Queue
 
+from amqpd.broker.step_job import StepJob
 from amqpd.config import Config, Limits, Listener
 from amqpd.server.loop import LoopTurn
 from amqpd.server.runtime import Runtime
@@ -161,10 +162,9 @@ def test_what_is_unacked_at_a_stop_was_delivered_before_however_long_its_connect
             return [client.get("orders").method.redelivered for _ in range(3)]      # type: ignore[union-attr]
 
     async def main() -> None:
-        async with Runtime(config(tmp_path / "a")) as broker:
+        async with Runtime(config(tmp_path / "a"), close_ok_wait_s=0.2) as broker:
             client = await asyncio.to_thread(consume, broker.addresses[0][1])
-            monkeypatch.setattr("amqpd.server.runtime.CLOSE_OK_WAIT_S", 0.2)
-            monkeypatch.setattr("amqpd.broker.step_job.PIECE", 1)      # one act at a time,
+            monkeypatch.setattr(StepJob, "work", lambda job: job._do_next() or job.end())   # one act at a time,
             monkeypatch.setattr(LoopTurn, "_work", lambda self: None)   # and turns that never come to the others
         client.drop()
         monkeypatch.undo()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pamqp.commands import Basic, Channel, Queue, Tx
 
+from amqpd.broker.queue.page_limits import PageLimits
 from amqpd.broker.queue.segment import MESSAGE_COST
 from amqpd.broker.unacked_contents import UnackedContents
 from amqpd.message import Message
@@ -370,8 +371,8 @@ def test_what_was_rejected_and_has_to_be_loaded_counts_as_delivered_after_a_stop
     assert len(talk.stage.broker.redelivered()[queue.definition.number]) == COUNT
 
 
-def test_a_piece_is_read_at_a_time(talk: Talk, dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amqpd.broker.queue.dead_letters.PAGE_BYTES", 3 * SIZE)
+def test_a_piece_is_read_at_a_time(talk: Talk, dead: str) -> None:
+    queue_of(talk, "mortal").dead_letters._page_limits = PageLimits(bytes=3 * SIZE)
     most: list[int] = []
     read = talk.stage.journal.read
     talk.stage.page_store._read = lambda numbers: (most.append(len(numbers)), read(numbers))[1]

@@ -6,7 +6,7 @@ import pytest
 from pamqp import frame
 from pamqp.commands import Basic, Channel, Connection, Queue
 
-from amqpd.broker.queue.pages import PAGE_MESSAGES
+from amqpd.broker.queue.page_limits import PAGE_MESSAGES
 from tests.support.talk import Stage, Talk, content_frames
 
 COUNT = 2 * PAGE_MESSAGES

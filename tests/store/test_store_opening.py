@@ -14,6 +14,7 @@ import pytest
 from amqpd.store.errors import StoreError, StoreLocked
 from amqpd.store.journal import Journal
 from amqpd.store.sqlite import connecting, schema
+from amqpd.store.sqlite.limits import StoreLimits
 from amqpd.store.sqlite.store import Store
 from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import checked
@@ -99,13 +100,12 @@ def test_a_lock_that_cannot_be_opened_is_an_error_of_its_own(directory, opened):
         opened()
 
 
-def test_a_database_tool_at_work_keeps_the_broker_out(directory, opened, monkeypatch):
-    monkeypatch.setattr(connecting, "BUSY_WAIT_S", 0)
+def test_a_database_tool_at_work_keeps_the_broker_out(directory, opened):
     opened().close({})
     with closing(sqlite3.connect(directory / "amqpd.db")) as tool:
         tool.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StoreLocked, match="is in use by another program"):
-            opened()
+            opened(limits=StoreLimits(busy_wait_s=0))
 
 
 # Settings
@@ -122,10 +122,10 @@ def test_confirms_may_be_promised_for_the_process_only(opened):
     assert store.info().durability == "process"
 
 
-def test_a_setting_that_sqlite_does_not_take_is_refused(opened, monkeypatch):
-    monkeypatch.setattr(connecting, "SETTINGS", (("journal_mode", "off"), ("journal_mode", "wall")))
+def test_a_setting_that_sqlite_does_not_take_is_refused(directory, opened):
+    opened().close({})
     with pytest.raises(StoreError, match="refuses journal_mode=wall .* stays off"):
-        opened()
+        connecting.connect(directory / "amqpd.db", settings=(("journal_mode", "off"), ("journal_mode", "wall")))
 
 
 # Numbers
@@ -152,34 +152,31 @@ def fail(db):
     raise sqlite3.OperationalError("out of paint")
 
 
-def test_an_older_format_is_brought_up_to_date_and_a_copy_kept(directory, opened, monkeypatch):
+def test_an_older_format_is_brought_up_to_date_and_a_copy_kept(directory, opened):
     opened().close({})
-    monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, add_colour))
-    opened().close({})
-    assert query(directory, "PRAGMA user_version") == [(schema.newest_format(),)]
+    opened(steps=(*schema.STEPS, add_colour)).close({})
+    assert query(directory, "PRAGMA user_version") == [(schema.newest_format() + 1,)]
     assert query(directory, "SELECT colour FROM queue_rows") == []
-    copy = directory / f"amqpd.db.format-{schema.newest_format() - 1}"
+    copy = directory / f"amqpd.db.format-{schema.newest_format()}"
     assert mode_of(copy) == 0o600
     with closing(sqlite3.connect(copy)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (schema.newest_format() - 1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (schema.newest_format(),)
 
 
-def test_a_step_that_fails_leaves_the_older_format(directory, opened, monkeypatch):
+def test_a_step_that_fails_leaves_the_older_format(directory, opened):
     opened().close({})
-    monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, fail))
     for _ in range(2):
         with pytest.raises(StoreError, match="out of paint"):
-            opened()
-    assert query(directory, "PRAGMA user_version") == [(schema.newest_format() - 1,)]
+            opened(steps=(*schema.STEPS, fail))
+    assert query(directory, "PRAGMA user_version") == [(schema.newest_format(),)]
     assert "colour" not in query(directory, "SELECT sql FROM sqlite_master WHERE name = 'queue_rows'")[0][0]
 
 
-def test_a_copy_that_cannot_be_made_stops_the_change_of_format(directory, opened, monkeypatch):
+def test_a_copy_that_cannot_be_made_stops_the_change_of_format(directory, opened):
     opened().close({})
     (directory / f"amqpd.db.format-{schema.newest_format()}").mkdir()
-    monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, add_colour))
     with pytest.raises(StoreError, match="cannot make .*amqpd.db.format-"):
-        opened()
+        opened(steps=(*schema.STEPS, add_colour))
 
 
 def test_a_start_that_was_killed_while_the_store_was_made_is_made_good(directory, opened):
@@ -197,14 +194,13 @@ def test_a_store_that_cannot_be_made_is_an_error(directory, opened):
     assert not (directory / "amqpd.db").exists()
 
 
-def test_a_disk_that_is_full_while_the_store_is_made_leaves_none(directory, opened, monkeypatch):
+def test_a_disk_that_is_full_while_the_store_is_made_leaves_none(directory, opened):
     def too_large(db):
         db.execute("PRAGMA max_page_count = 1")
         db.execute("CREATE TABLE more (body BLOB)")
 
-    monkeypatch.setattr(schema, "STEPS", (too_large,))
     with pytest.raises(StoreError, match="no space left"):
-        opened()
+        opened(steps=(too_large,))
     assert not (directory / "amqpd.db").exists()
 
 

@@ -127,10 +127,9 @@ def test_permissions_of_a_user_who_cannot_be_read_are_lost_with_that_user(direct
 
 
 @ROWS_AND_BLOCKS
-def test_progress_is_told_of_every_so_many_messages(kept, tmp_path, monkeypatch):
-    monkeypatch.setattr(salvaging, "_EVERY", 120)
+def test_progress_is_told_of_every_so_many_messages(kept, tmp_path):
     told = []
-    salvage(kept, tmp_path / "saved", NOW, lambda done, total: told.append((done, total)))
+    salvage(kept, tmp_path / "saved", NOW, lambda done, total: told.append((done, total)), every=120)
     assert told == [(120, 300), (240, 300)]
 
 

@@ -149,26 +149,23 @@ def test_what_sqlite_finds_is_told_without_its_headings():
     assert [*checking._of_pages(Damaged())] == ["Page 7: never used", "Page 9: never used", "row 3 missing"]
 
 
-def test_checks_and_copies_tell_how_far_they_are(kept, tmp_path, monkeypatch):
+def test_checks_and_copies_tell_how_far_they_are(kept, tmp_path):
     told = []
 
     def tell(done: int, total: int) -> None:
         told.append((done, total))
 
-    monkeypatch.setattr(checking, "_EVERY", 130)
     with reading(stop(kept) / "amqpd.db") as (connection, _):
-        assert list(findings(connection, tell)) == []
+        assert list(findings(connection, tell, every=130)) == []
     assert told == [(130, 300), (260, 300), (300, 300)]
     told.clear()
-    monkeypatch.setattr(copies, "_PAGES", 10)
-    copies.backup(kept, tmp_path / "backup", tell)
+    copies.backup(kept, tmp_path / "backup", tell, pages=10)
     assert told[0][0] == 10 and told[-1][0] == told[-1][1] > 20 and told == sorted(told)
     told.clear()
     copies.restore(tmp_path / "backup", tmp_path / "new", tell)
-    assert told == [(130, 300), (260, 300), (300, 300)]
+    assert told == [(300, 300)]
     told.clear()
-    monkeypatch.setattr(compacting, "_STEPS", 100)
-    compacting.compact(kept, tell)
+    compacting.compact(kept, tell, steps=100)
     assert told and all(0 <= done and total > 1 << 20 for done, total in told)
 
 

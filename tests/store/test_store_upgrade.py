@@ -196,7 +196,7 @@ ACTS = {number: [act for step in schema.STEPS[number:] for act in acts_of(step)]
 
 
 @pytest.mark.parametrize("format_, at", [(number, at) for number, acts in ACTS.items() for at in range(len(acts))])
-def test_a_step_that_fails_at_any_statement_changes_nothing(directory, opened, monkeypatch, format_, at):
+def test_a_step_that_fails_at_any_statement_changes_nothing(directory, opened, format_, at):
     directory.mkdir(mode=0o700)
     make_old(directory, format_)
     left = iter(())
@@ -204,12 +204,10 @@ def test_a_step_that_fails_at_any_statement_changes_nothing(directory, opened, m
     def failing(step: Callable[[object], None]) -> Callable[[object], None]:
         return lambda db: step(SimpleNamespace(execute=lambda sql: db.execute(sql) if next(left, None) else fail()))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(schema, "STEPS", tuple(map(failing, schema.STEPS)))
-        for _ in range(2):
-            left = iter([True] * at)
-            with pytest.raises(StoreError, match="out of paint"):
-                opened()
+    for _ in range(2):
+        left = iter([True] * at)
+        with pytest.raises(StoreError, match="out of paint"):
+            opened(steps=tuple(map(failing, schema.STEPS)))
     assert query(directory, "PRAGMA user_version") == [(format_,)]
     expect_whole_copy(directory / "amqpd.db", format_)
     expect_all(load(opened()), format_)
@@ -222,13 +220,13 @@ def fail() -> None:
 FILE_EVENTS = ("open", "os.rename", "os.remove", "os.truncate", "sqlite3.connect")
 
 
-def kill_at(directory: Path, nth: int) -> bool:
+def kill_at(directory: Path, nth: int, steps: schema.Steps) -> bool:
     """Open the store in a process that is killed at its nth statement or act on a file; False if it got through."""
     child = os.fork()
     if not child:
         try:
             die_at(nth)
-            Store.open(directory, now=NOW)
+            Store.open(directory, now=NOW, steps=steps)
         except BaseException:
             os._exit(1)
         os._exit(0)
@@ -253,17 +251,20 @@ def die_at(nth: int) -> None:
     sys.addaudithook(lambda event, _: strike() if event in FILE_EVENTS else None)
 
 
-def kill_at_points(root: Path, opened: Callable[..., Store], format_: int, first: int, step: int = 1) -> int:
+def kill_at_points(
+    root: Path, opened: Callable[..., Store], format_: int, first: int, step: int = 1,
+    steps: schema.Steps = schema.STEPS,
+) -> int:
     """Kill an upgrade at each of these points, and see that the next start makes it good; how many there are."""
     for nth in count(first, step):
         directory = root / f"killed-{nth}"
         directory.mkdir(mode=0o700)
-        if not kill_at(make_old(directory, format_), nth):
+        if not kill_at(make_old(directory, format_), nth, steps):
             return nth // step
         copy = directory / f"amqpd.db.format-{format_}"
         if copy.exists():
             expect_whole_copy(copy, format_)
-        again = opened(directory)
+        again = opened(directory, steps=steps)
         found = load(again)
         again.check()
         if found.was_clean:
@@ -285,14 +286,14 @@ def test_a_start_killed_at_any_point_of_the_upgrade_is_made_good_by_the_next(tmp
     assert points > 48 // STEP
 
 
-def test_an_upgrade_that_commits_halfway_would_be_caught(tmp_path, opened, monkeypatch):
+def test_an_upgrade_that_commits_halfway_would_be_caught(tmp_path, opened):
     """Teeth of the test above."""
     def halfway(db):
         schema._format_2(SimpleNamespace(execute=lambda sql: [db.execute(act) for act in (sql, "COMMIT", "BEGIN")]))
 
-    monkeypatch.setattr(schema, "STEPS", (schema._format_1, halfway, *schema.STEPS[2:]))
+    steps = schema._format_1, halfway, *schema.STEPS[2:]
     with pytest.raises(StoreError, match="no such index"):
-        kill_at_points(tmp_path, opened, 1, 20, 4)
+        kill_at_points(tmp_path, opened, 1, 20, 4, steps)
 
 
 def test_a_half_made_copy_of_an_earlier_attempt_does_no_harm(old, format_, opened):
@@ -352,8 +353,8 @@ def test_a_copy_that_does_not_fit_is_an_error_and_changes_nothing(
 def test_a_disk_that_is_full_while_the_rows_are_changed_changes_nothing(old, format_, opened, monkeypatch):
     plain = connecting.connect
 
-    def connect(path: Path) -> sqlite3.Connection:
-        connection = plain(path)
+    def connect(path: Path, **settings: object) -> sqlite3.Connection:
+        connection = plain(path, **settings)
         pages, = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages}")
         return connection

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from amqpd.broker.ports import Reader
+from amqpd.broker.queue.page_limits import PAGE_LIMITS, PageLimits
 from amqpd.broker.queue.pages import NO_EXPIRY, OnDisk, Page, StoredMessages
 from amqpd.broker.queue.segment import Budget
 from amqpd.message import Message
@@ -28,8 +29,10 @@ class SpillFileInMemory:
 class PageStoreInMemory:
     """See broker/ports.py. `read` is asked for what a store would keep."""
 
-    def __init__(self, read: Callable[[list[int]], list[Message]], *, limit: int = 1 << 62) -> None:
-        self.budget = Budget(limit)
+    def __init__(
+        self, read: Callable[[list[int]], list[Message]], *, limit: int = 1 << 62, page_limits: PageLimits = PAGE_LIMITS
+    ) -> None:
+        self.budget = Budget(limit, page_limits=page_limits)
         self.safe_number = self.taken_number = self.committed_batch = 0
         self.is_open = True
         self.can_spill = True

@@ -27,6 +27,7 @@ from pamqp.heartbeat import Heartbeat
 from amqpd.broker.broker import Broker
 from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import PermissionDefinition, UserDefinition, VhostDefinition
+from amqpd.broker.queue.page_limits import PAGE_LIMITS, PageLimits
 from amqpd.server.loop import LoopTurn
 from amqpd.session.connection import Session
 from amqpd.session.settings import SessionSettings
@@ -75,7 +76,7 @@ class Stage:
 
     def __init__(
         self, *, piece: int = 0, journal: RecordingJournal | None = None, settings: SessionSettings = SETTINGS,
-        first_number: int = 1,
+        first_number: int = 1, page_limits: PageLimits = PAGE_LIMITS,
     ) -> None:
         self.piece = piece              # octets a client says at a time; 0 for all at once
         self.journal = journal if journal is not None else RecordingJournal()
@@ -86,7 +87,7 @@ class Stage:
         self.want_in: list[Session] = []        # whose password is to be looked at
         self.lines: list[str] = []
         self.talks: dict[Session, Talk] = {}
-        self.page_store = PageStoreInMemory(self.journal.read)
+        self.page_store = PageStoreInMemory(self.journal.read, page_limits=page_limits)
         self.broker = Broker(
             self.journal, first_number=first_number, clock=Clock(START_MS, START_WALL_MS), page_store=self.page_store)
         self._is_turning = False

@@ -19,7 +19,8 @@ from typing import NamedTuple, Protocol
 
 from amqpd.broker.dead_letter import REJECTED
 from amqpd.broker.queue.pager import Pager, never
-from amqpd.broker.queue.pages import PAGE_MESSAGES, PAGE_BYTES, OnDisk, Removed
+from amqpd.broker.queue.page_limits import PageLimits
+from amqpd.broker.queue.pages import OnDisk, Removed
 from amqpd.broker.queue.records import QueueRecords
 from amqpd.broker.queue.segment import number_of
 from amqpd.broker.rules import QueueRules
@@ -52,7 +53,8 @@ class DeadLetters:
     """
 
     __slots__ = (
-        "is_wanted", "aside", "moving", "_to_load", "_records", "_pager", "_worklist", "_to_router", "_is_behind")
+        "is_wanted", "aside", "moving", "_to_load", "_records", "_pager", "_page_limits", "_worklist", "_to_router",
+        "_is_behind")
 
     def __init__(
         self, records: QueueRecords, pager: Pager, worklist: Worklist, send: Send | None,
@@ -64,6 +66,7 @@ class DeadLetters:
         self._to_load: deque[_Dropped] = deque()
         self._records = records
         self._pager = pager
+        self._page_limits = pager.page_limits
         self._worklist = worklist
         self._to_router = send
         self._is_behind = is_behind
@@ -115,7 +118,7 @@ class DeadLetters:
         records.redelivery.mark(run)        # the broker may stop before they are loaded
         if records.deadlines:
             records.deadlines.forget(run)
-        self._add(_by_place(run), reason)
+        self._add(_by_place(run, self._page_limits), reason)
         return records.batch_of(run)
 
     def drop_removed(self, removed: Removed, reason: str) -> None:
@@ -136,13 +139,14 @@ class DeadLetters:
                 self.drop(part, reason)
 
     def _add(self, removed: Removed, reason: str) -> None:
+        most = self._page_limits.messages
         for part in removed:
             if not isinstance(part, OnDisk):
                 if part:
                     self._to_load.append(_Dropped(part, reason))
                 continue
-            for start in range(0, len(part.numbers), PAGE_MESSAGES):
-                piece = OnDisk(part.numbers[start : start + PAGE_MESSAGES], part.spill_file)
+            for start in range(0, len(part.numbers), most):
+                piece = OnDisk(part.numbers[start : start + most], part.spill_file)
                 self._to_load.append(_Dropped(piece, reason))
         self.load()
 
@@ -224,16 +228,16 @@ class DeadLetters:
         assert self.moving >= 0, "more were moved than were to be dead-lettered"
 
 
-def _by_place(run: Sequence[Message]) -> Removed:
+def _by_place(run: Sequence[Message], limits: PageLimits) -> Removed:
     """Split messages into those in memory, and references by number, a page's worth each."""
     parts: Removed = []
     for is_in_memory, group in groupby(run, key=lambda message: bool(message.content)):
         if is_in_memory:
             parts.append([*group])
             continue
-        octets = PAGE_BYTES
+        octets = limits.bytes
         for message in sorted(group, key=number_of):
-            if octets >= PAGE_BYTES:
+            if octets >= limits.bytes:
                 on_disk = OnDisk([])
                 parts.append(on_disk)
                 octets = 0

@@ -35,9 +35,10 @@ class Deadlines:
 
     __slots__ = (
         "_ends", "_out", "_aside", "_soonest_aside", "_arriving", "_soonest_arriving", "_waiting", "_in_heap", "_old",
-        "_moved")
+        "_moved", "_fewest_entries")
 
-    def __init__(self) -> None:
+    def __init__(self, *, fewest_entries: int = FEWEST_ENTRIES) -> None:
+        self._fewest_entries = fewest_entries
         self._ends: dict[int, int] = {}         # by message number, for ready and unacked messages
         self._out: set[int] = set()             # numbers of unacked messages
         self._aside: dict[int, Message] = {}    # by number, messages that came since the heap was last added to
@@ -130,7 +131,7 @@ class Deadlines:
             self._old.clear()
             self._moved.clear()
         elif not self._old:
-            if len(self._waiting) <= max(FEWEST_ENTRIES, 2 * len(ends)):
+            if len(self._waiting) <= max(self._fewest_entries, 2 * len(ends)):
                 return
             self._old, self._waiting = self._waiting, []
         if numbers and self._old:

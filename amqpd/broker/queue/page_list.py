@@ -15,7 +15,8 @@ from collections.abc import Callable, Collection, Mapping
 from itertools import count, groupby
 
 from amqpd.broker.queue.deadlines import Deadlines
-from amqpd.broker.queue.pages import PAGE_MESSAGES, PAGE_BYTES, Cleared, OnDisk, Page, Removed
+from amqpd.broker.queue.page_limits import PageLimits
+from amqpd.broker.queue.pages import Cleared, OnDisk, Page, Removed
 from amqpd.broker.queue.segment import Budget, Segment, number_of
 from amqpd.message import Message
 
@@ -24,8 +25,8 @@ class PageList:
     """The pages of a FIFO, and its tail. `is_stored` tells whether a message can be fetched from the store."""
 
     __slots__ = (
-        "pages", "tail", "count", "octets", "_budget", "_deadlines", "_is_stored", "_unwritten", "_expiries",
-        "_serials")
+        "pages", "tail", "count", "octets", "_budget", "_limits", "_deadlines", "_is_stored", "_unwritten",
+        "_expiries", "_serials")
 
     def __init__(
         self, budget: Budget, deadlines: Deadlines, is_stored: Callable[[Message], bool], tail: Segment
@@ -34,6 +35,7 @@ class PageList:
         self.tail = tail
         self.count = self.octets = 0
         self._budget = budget
+        self._limits = budget.page_limits
         self._deadlines = deadlines
         self._is_stored = is_stored
         self._unwritten: dict[Page, None] = {}      # pages that have their content in memory, or had it a moment ago
@@ -91,7 +93,7 @@ class PageList:
         return Page.of(run, self._deadlines.page_out(run))
 
     def _pages_of(self, run: Collection[Message]) -> list[Page]:
-        return _in_size(self.page_of(run)) if run else []
+        return _in_size(self.page_of(run), self._limits) if run else []
 
     def _count(self, page: Page) -> None:
         self.count += page.count
@@ -138,22 +140,22 @@ class PageList:
         Stored messages join a page that is on disk, and are then only on disk too. Others become a page of their own,
         or several between parts of this one, unless this one is in memory. References do not join a page in memory.
         """
-        page = self.pages[at]
+        page, limits = self.pages[at], self._limits
         ends = self._deadlines.page_out(run)
         joins = all(map(self._is_stored, run)) if page.content is None else bool(
             run[0].content) and not page.is_leaving
         if joins and len(run) == 1 and page.content is None and not ends and not page.has_expiries and (
-                page.count < 2 * PAGE_MESSAGES and page.octets < 2 * PAGE_BYTES):
+                page.count < 2 * limits.messages and page.octets < 2 * limits.bytes):
             self._discount(page)
             page.insert(run[0])
             self._count(page)
             return
         self._budget.effort.total += page.count + len(run)      # it is rebuilt, in one part or several
         if not joins and run[-1].number < page.first:
-            parts = [*_in_size(Page.of(run, ends)), page]
+            parts = [*_in_size(Page.of(run, ends), limits), page]
         else:
             self._discount(page)
-            parts = _in_size(page.merged(run, ends)) if joins else _between(page, run, ends)
+            parts = _in_size(page.merged(run, ends), limits) if joins else _between(page, run, ends, limits)
         del self.pages[at]
         for part in reversed(parts):
             self.pages.insert(at, part)
@@ -197,7 +199,7 @@ class PageList:
             else:
                 on_disk += due      # together, as one of each page may have expired, but no more than is read at once
                 octets += before - page.octets
-                if octets >= PAGE_BYTES:
+                if octets >= self._limits.bytes:
                     left.append(OnDisk(sorted(on_disk)))
                     on_disk, octets = [], 0
             if page.count:
@@ -244,18 +246,18 @@ def _last_of(page: Page) -> int:
     return page.last
 
 
-def _in_size(page: Page) -> list[Page]:
+def _in_size(page: Page, limits: PageLimits) -> list[Page]:
     """Return this page, or parts of it if it is much larger than what is read at once."""
-    if page.count <= 2 * PAGE_MESSAGES and page.octets <= 2 * PAGE_BYTES:
+    if page.count <= 2 * limits.messages and page.octets <= 2 * limits.bytes:
         return [page]
-    step = max(1, min(PAGE_MESSAGES, page.count * PAGE_BYTES // max(1, page.octets)))
+    step = max(1, min(limits.messages, page.count * limits.bytes // max(1, page.octets)))
     return page.split(range(step, page.count, step))
 
 
-def _between(page: Page, run: list[Message], ends: Mapping[int, int]) -> list[Page]:
+def _between(page: Page, run: list[Message], ends: Mapping[int, int], limits: PageLimits) -> list[Page]:
     """Return parts of a page, with pages of the messages that belong between them."""
     numbers = page.numbers
     groups = [list(group) for _, group in groupby(run, key=lambda message: bisect_left(numbers, message.number))]
     parts = page.split([bisect_left(numbers, group[0].number) for group in groups])
-    made = [part for group in groups for part in _in_size(Page.of(group, ends))]
+    made = [part for group in groups for part in _in_size(Page.of(group, ends), limits)]
     return sorted([*parts, *made], key=_last_of)

@@ -22,19 +22,10 @@ from itertools import chain
 from amqpd.broker.queue.deadlines import Deadlines
 from amqpd.broker.queue.fifo import NO_LIMIT, Bound, without_bound
 from amqpd.broker.queue.page_list import PageList
-from amqpd.broker.queue.pages import (
-    FEWEST_MESSAGES,
-    FEWEST_BYTES,
-    PAGE_MESSAGES,
-    PAGE_BYTES,
-    Cleared,
-    Page,
-    Removed,
-)
+from amqpd.broker.queue.page_limits import PageLimits
+from amqpd.broker.queue.pages import Cleared, Page, Removed
 from amqpd.broker.queue.segment import Budget, Segment, body_bytes, number_of
 from amqpd.message import Message
-
-PAGE = PAGE_MESSAGES, PAGE_BYTES
 
 
 def is_nowhere(message: Message) -> bool:
@@ -98,7 +89,8 @@ class PagedFifo:
         """See `Fifo`."""
         if self._paged is None:
             return None
-        is_short = len(self._head) < PAGE_MESSAGES and self._head.octets < PAGE_BYTES
+        limits = self._budget.page_limits
+        is_short = len(self._head) < limits.messages and self._head.octets < limits.bytes
         return self._paged.pages[0] if is_short else None
 
     def _begin_paging(self, tail: Segment) -> PageList:
@@ -257,22 +249,23 @@ class PagedFifo:
 
     def page_out(self, octets: int, may_go: Callable[[Message], bool]) -> list[Page]:
         """See `Fifo`. A page's worth of messages stays at the head."""
-        paged = self._paged
+        paged, limits = self._paged, self._budget.page_limits
+        page_size = limits.messages, limits.bytes
         if paged is None:
-            kept = self._head.take(PAGE_MESSAGES, PAGE_BYTES)
+            kept = self._head.take(*page_size)
             paged = self._begin_paging(self._head)
             self._head = Segment(self._budget)
             self._head.extend(kept)
         tail = paged.tail
         made = paged.with_content(octets)
         octets -= sum([page.cost for page in made])
-        while octets > 0 and _is_enough(run := tail.take_first(*PAGE, may_go), tail.put_back):
+        while octets > 0 and _is_enough(run := tail.take_first(*page_size, may_go), limits, tail.put_back):
             page = paged.page_of(run)
             paged.append(page)
             made.append(page)
             octets -= page.cost
-        while octets > 0 and paged.pages and len(self._head) > 2 * PAGE_MESSAGES and _is_enough(
-                run := self._head.take_last(*PAGE, may_go), self._head.extend):
+        while octets > 0 and paged.pages and len(self._head) > 2 * limits.messages and _is_enough(
+                run := self._head.take_last(*page_size, may_go), limits, self._head.extend):
             page = paged.page_of(run)
             paged.prepend(page)
             made.append(page)
@@ -291,9 +284,9 @@ class PagedFifo:
         assert len(numbers) == len(self), "the length is off"
 
 
-def _is_enough(run: list[Message], give_back: Callable[[list[Message]], None]) -> bool:
+def _is_enough(run: list[Message], limits: PageLimits, give_back: Callable[[list[Message]], None]) -> bool:
     """Return whether these are enough for a page; if not, give them back."""
-    if len(run) >= FEWEST_MESSAGES or body_bytes(run) >= FEWEST_BYTES:
+    if len(run) >= limits.fewest_messages or body_bytes(run) >= limits.fewest_bytes:
         return True
     if run:
         give_back(run)

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from amqpd.broker.effort import Effort
 from amqpd.broker.ports import PageStore
 from amqpd.broker.queue.fifo import Fifo
-from amqpd.broker.queue.pages import FEWEST_BYTES, OnDisk, Page
+from amqpd.broker.queue.page_limits import FEWEST_BYTES, PageLimits
+from amqpd.broker.queue.pages import OnDisk, Page
 from amqpd.broker.queue.records import QueueRecords
 from amqpd.broker.queue.segment import MESSAGE_COST
 from amqpd.broker.worklist import nothing
@@ -69,6 +70,11 @@ class Pager:
         self._has_ended = True
         self._go_on = nothing
         self._page_store.budget.large.pop(self, None)
+
+    @property
+    def page_limits(self) -> PageLimits:
+        """The limits of the pages of all queues."""
+        return self._page_store.budget.page_limits
 
     # In
 

@@ -20,14 +20,12 @@ from itertools import compress, repeat
 from typing import NamedTuple, Protocol
 
 from amqpd.broker.clock import Clock
+from amqpd.broker.queue.page_limits import PAGE_LIMITS, PageLimits
 from amqpd.broker.queue.segment import MESSAGE_COST, Budget, body_bytes, number_of
 from amqpd.broker.step_job import Act
 from amqpd.message import Message
 
 NO_EXPIRY = 1 << 62
-# How much is read at once, and how little is not worth a page.
-PAGE_MESSAGES, PAGE_BYTES = 1_024, 1 << 20
-FEWEST_MESSAGES, FEWEST_BYTES = 64, 64 << 10
 
 
 class SpillFile(Protocol):
@@ -82,10 +80,12 @@ class StoredMessages(NamedTuple):
             NO_EXPIRY if expiry == NO_EXPIRY else min(NO_EXPIRY, now + min(longest, lifetime, max(0, expiry - stored)))
             for expiry, lifetime in zip(self.expiries, self.lifetimes)])
 
-    def pages(self, ends: array[int] | None, highest: int) -> Iterator[tuple[int, Iterator[Page]]]:
+    def pages(
+        self, ends: array[int] | None, highest: int, limits: PageLimits = PAGE_LIMITS
+    ) -> Iterator[tuple[int, Iterator[Page]]]:
         """Yield pages of them by priority, up to the highest; a higher priority counts as the highest."""
         if self.priorities is None or not highest:
-            yield 0, _pages_of(self.numbers, self.sizes, ends)
+            yield 0, _pages_of(self.numbers, self.sizes, ends, limits)
             return
         levels = [min(own, highest) for own in self.priorities]
         for level in sorted({*levels}):
@@ -93,7 +93,7 @@ class StoredMessages(NamedTuple):
             yield level, _pages_of(
                 array("q", [self.numbers[place] for place in places]),
                 array("I", [self.sizes[place] for place in places]),
-                None if ends is None else array("q", [ends[place] for place in places]))
+                None if ends is None else array("q", [ends[place] for place in places]), limits)
 
 
 # Messages that have left a FIFO, in order: those that were in memory, and those that were only on disk.
@@ -316,12 +316,14 @@ def cost(run: Collection[Message]) -> int:
     return body_bytes(run) + MESSAGE_COST * len(run)
 
 
-def _pages_of(numbers: array[int], sizes: array[int], ends: array[int] | None) -> Iterator[Page]:
+def _pages_of(
+    numbers: array[int], sizes: array[int], ends: array[int] | None, limits: PageLimits
+) -> Iterator[Page]:
     """Yield pages of reasonable size for these messages."""
     start = octets = 0
     for place, size in enumerate(sizes):
         octets += size
-        if place + 1 - start >= PAGE_MESSAGES or octets >= PAGE_BYTES:
+        if place + 1 - start >= limits.messages or octets >= limits.bytes:
             yield _page(numbers, sizes, ends, start, place + 1)
             start, octets = place + 1, 0
     if start < len(numbers):

@@ -204,7 +204,7 @@ class Queue:
         """
         self.records.restore(stored.numbers, redelivered, redelivered_to, deliveries)
         expiries = stored.ends(self.rules.message_ttl_ms, self._clock)
-        for level, pages in stored.pages(expiries, self.rules.max_priority):
+        for level, pages in stored.pages(expiries, self.rules.max_priority, self.pager.page_limits):
             self.ready.restore(level, pages)
         self.limits.trim()
         self.expiry.drop_due()

@@ -22,6 +22,7 @@ from operator import attrgetter
 from typing import Protocol
 
 from amqpd.broker.effort import Effort
+from amqpd.broker.queue.page_limits import PAGE_LIMITS, PageLimits
 from amqpd.message import Message
 
 # Counted against a connection's room for each message, besides its body.
@@ -29,7 +30,6 @@ DELIVERY_OVERHEAD = 100
 # The memory of a message besides its body, about: the message, its number, its frames, its place in a queue.
 MESSAGE_COST = 300
 # A segment is compacted once most of its places are empty, and at least so many: the removals have paid for that.
-# was removed has paid for the walk.
 FEWEST_LEFT_PLACES = 64
 PLACES_A_STEP = 16      # passed in one step of a walk along a segment; see broker/effort.py
 PIECE, FEWEST_IN_PIECES = 256, 16       # messages that are taken together; a run of fewer is taken one by one
@@ -60,11 +60,13 @@ class Budget:
     """The limit and the sum of the bytes of waiting messages in memory, for all queues together.
 
     `large` are the queues with so much in memory, now or at the last check, that paging them out is worth it.
-    `effort` counts the walks along whole segments; the broker sets its own here.
+    `effort` counts the walks along whole segments; the broker sets its own here. `page_limits` are for the pages of
+    all queues.
     """
 
-    def __init__(self, limit: int = 1 << 62) -> None:
+    def __init__(self, limit: int = 1 << 62, *, page_limits: PageLimits = PAGE_LIMITS) -> None:
         self.limit = limit
+        self.page_limits = page_limits
         self.used = 0
         self.large: dict[Pageable, None] = {}
         self.effort = Effort.without_end()

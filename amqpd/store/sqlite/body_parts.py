@@ -37,8 +37,9 @@ _IN_ORDER = f"FROM body_parts WHERE number BETWEEN ? AND ? + {ID_STEP - 1} ORDER
 class BodyParts:
     """The parts of one store. What is changed within a transaction counts once it is kept, or is forgotten."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, part_bytes: int) -> None:
         self._connection = connection
+        self._part_bytes = part_bytes
         self._next_id = 0
         self._bodies: dict[int, tuple[int, int]] = {}       # by message number: the first part, and how many
         self._dead: deque[tuple[int, int]] = deque()        # parts to be deleted: the first, and how many
@@ -51,8 +52,7 @@ class BodyParts:
     def load(self, first_id: int) -> None:
         """Learn what there is, when the store is read; new bodies get numbers from `first_id` on."""
         self._next_id = first_id
-        self._bodies = {
-            number: (body_id, parts_of(size)) for number, body_id, size in self._connection.execute(_SELECT_BODIES)}
+        self._bodies = self._read_bodies()
         needed = {body_id for body_id, _ in self._bodies.values()}
         needed.update([body_id for body_id, in self._connection.execute(
             f"SELECT body_id FROM damaged WHERE {HAS_PARTS}")])
@@ -63,6 +63,10 @@ class BodyParts:
                 first, _ = orphans.get(body_id, (number, 1))
                 orphans[body_id] = first, number - first + 1
         self._dead = deque(orphans.values())
+
+    def _read_bodies(self) -> dict[int, tuple[int, int]]:
+        return {number: (body_id, parts_of(size, self._part_bytes))
+                for number, body_id, size in self._connection.execute(_SELECT_BODIES)}
 
     def drop(self, body_id: int, count: int) -> None:
         """Have so many parts deleted of a body whose message was not recorded, and will not be; from any thread."""
@@ -94,7 +98,7 @@ class BodyParts:
         """Note to which messages bodies belong; of these numbers rows have been `written`."""
         rows = {*written}
         for number, body in bodies:
-            place = body.body_id, parts_of(body.size)
+            place = body.body_id, body.part_count
             if number in rows:
                 self._recorded[number] = place
             else:
@@ -163,8 +167,7 @@ class BodyParts:
     def check(self) -> None:
         """Assert what must hold between transactions."""
         assert not (self._recorded or self._gone or self._unused or self._deleted)
-        assert self._bodies == {
-            number: (body_id, parts_of(size)) for number, body_id, size in self._connection.execute(_SELECT_BODIES)}
+        assert self._bodies == self._read_bodies()
         there = {number for number, in self._connection.execute("SELECT number FROM body_parts")}
         kept = {one for body_id, count in self._bodies.values() for one in range(body_id, body_id + count)}
         dead = {one for first, count in (*self._dead, *self._dropped) for one in range(first, first + count)}

@@ -18,8 +18,10 @@ from amqpd.store.sqlite.errors import from_sqlite
 DATABASE = "amqpd.db"
 BUSY_WAIT_S = 1.0
 
+Settings = tuple[tuple[str, str | int], ...]
+
 # In the order they must be made in; `secure_delete` would write every page of a settled message once more.
-SETTINGS: tuple[tuple[str, str | int], ...] = (
+SETTINGS: Settings = (
     ("locking_mode", "exclusive"),
     ("journal_mode", "wal"),
     ("synchronous", 2),
@@ -39,15 +41,18 @@ def uri_of(path: Path) -> str:
     return path.absolute().as_uri()
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open an existing database with every setting made, read back and checked. Raises StoreError."""
+def connect(path: Path, *, busy_wait_s: float = BUSY_WAIT_S, settings: Settings = SETTINGS) -> sqlite3.Connection:
+    """Open an existing database with every setting made, read back and checked.
+
+    Wait up to `busy_wait_s` for another program that has it open. Raises StoreError.
+    """
     with ExitStack() as undo:
         try:
             connection = sqlite3.connect(
-                f"{uri_of(path)}?mode=rw", uri=True, timeout=BUSY_WAIT_S, isolation_level=None,
+                f"{uri_of(path)}?mode=rw", uri=True, timeout=busy_wait_s, isolation_level=None,
                 check_same_thread=False)
             undo.callback(connection.close)
-            for name, value in SETTINGS:
+            for name, value in settings:
                 change_setting(connection, path, name, value)
         except sqlite3.Error as error:
             raise from_sqlite(error, path) from error

@@ -41,18 +41,18 @@ def check_ours(path: Path) -> None:
         raise StoreError(f"{path} belongs to another program: move it away, or choose another directory")
 
 
-def finish_rollback(path: Path) -> None:
+def finish_rollback(path: Path, *, busy_wait_s: float = connecting.BUSY_WAIT_S) -> None:
     """Let SQLite undo what a crash has cut off where the file had no log yet: when one was first to be used.
 
     Nobody who only reads could open the file before that. Raises StoreError.
     """
     journal = path.with_name(path.name + "-journal")
     if journal.exists():
-        with _reading(path, "mode=rw") as connection:
+        with _reading(path, "mode=rw", busy_wait_s) as connection:
             connection.execute("PRAGMA user_version").fetchone()
 
 
-def examine(path: Path) -> bool:
+def examine(path: Path, *, busy_wait_s: float = connecting.BUSY_WAIT_S) -> bool:
     """Whether the last stop was a clean one. Log and file are checked in any case: disks also forget at rest.
 
     Raises StoreError for a format this program does not read, and for damage.
@@ -60,7 +60,7 @@ def examine(path: Path) -> bool:
     log = path.with_name(path.name + "-wal")
     had_log = log.exists()
     try:
-        with _reading(path, "mode=ro") as connection:
+        with _reading(path, "mode=ro", busy_wait_s) as connection:
             return _examine(connection, path, log, had_log=had_log)
     finally:
         with suppress(OSError):         # neither does harm
@@ -99,9 +99,9 @@ def _examine(connection: sqlite3.Connection, path: Path, log: Path, *, had_log: 
 
 
 @contextmanager
-def _reading(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+def _reading(path: Path, mode: str, busy_wait_s: float = 0.0) -> Iterator[sqlite3.Connection]:
     try:
-        connection = sqlite3.connect(f"{connecting.uri_of(path)}?{mode}", uri=True, timeout=connecting.BUSY_WAIT_S)
+        connection = sqlite3.connect(f"{connecting.uri_of(path)}?{mode}", uri=True, timeout=busy_wait_s)
         with closing(connection):
             yield connection
     except sqlite3.Error as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from amqpd.message import LARGE_BODY
+from amqpd.store.body_writes import PART_BYTES
+from amqpd.store.sqlite.connecting import BUSY_WAIT_S
 from amqpd.store.sqlite.message_blocks import BlockLimits
 from amqpd.store.sqlite.reading import REMEMBERED
 
@@ -21,8 +23,10 @@ class StoreLimits(msgspec.Struct, frozen=True):
     backup_pages: int = 128             # of 4 KiB, copied between two commits: about a millisecond
     blocks: BlockLimits = BlockLimits()
     large_body: int = LARGE_BODY        # a larger body is written into its row in pieces
+    part_bytes: int = PART_BYTES        # of each part of such a body; the journal must cut with the same size
     remembered: int = REMEMBERED        # routes, and properties, that many messages that are read have in common
     deleted_at_once: int = 256          # emptied message blocks, in one transaction: some milliseconds
+    busy_wait_s: float = BUSY_WAIT_S    # for another program that has the file open, at start
 
 
 LIMITS = StoreLimits()

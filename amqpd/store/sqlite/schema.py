@@ -155,7 +155,8 @@ def _create(
 
 
 # The step at index n leads from format n to format n + 1; format 0 is an empty file.
-STEPS: tuple[Callable[[Database], None], ...] = (_format_1, _format_2, _format_3, _format_4)
+Steps = tuple[Callable[["Database"], None], ...]
+STEPS: Steps = (_format_1, _format_2, _format_3, _format_4)
 
 
 # A table that each format was the first to have.
@@ -175,7 +176,7 @@ def format_of_tables(connection: sqlite3.Connection) -> int:
     return max([1, *there])
 
 
-def create(path: Path, now: int) -> None:
+def create(path: Path, now: int, steps: Steps = STEPS) -> None:
     """Make an empty store at this path, where nothing is. Raises StoreError."""
     making = path.with_name(path.name + ".new")
     try:
@@ -189,7 +190,7 @@ def create(path: Path, now: int) -> None:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            _take_steps(connection, 0)
+            _take_steps(connection, 0, steps)
             connection.executemany(
                 "INSERT INTO meta (key, value) VALUES (?, ?)",
                 [("epoch", 0), ("clean", 1), ("created", now), (WAL_NUMBER, 0)])
@@ -202,25 +203,25 @@ def create(path: Path, now: int) -> None:
         raise from_system(error, path, "make") from error
 
 
-def upgrade(connection: sqlite3.Connection, path: Path) -> None:
+def upgrade(connection: sqlite3.Connection, path: Path, steps: Steps = STEPS) -> None:
     """Bring an older store to today's format; a copy of it as it was stays beside it.
 
     Raises StoreError, sqlite3.Error.
     """
     found, = connection.execute("PRAGMA user_version").fetchone()
-    if found == newest_format():
+    if found == len(steps):
         return
     copy_whole(connection, path.with_name(f"{path.name}.format-{found}"))
     connection.execute("BEGIN IMMEDIATE")
-    _take_steps(connection, found)
+    _take_steps(connection, found, steps)
     connection.execute("COMMIT")
 
 
-def _take_steps(connection: sqlite3.Connection, found: int) -> None:
+def _take_steps(connection: sqlite3.Connection, found: int, steps: Steps) -> None:
     # Importing it takes 0.1 s, and most starts have nothing to make.
     from sqlite_utils import Database
 
     db = Database(connection, execute_plugins=False)
-    for step in STEPS[found:]:
+    for step in steps[found:]:
         step(db)
-    connection.execute(f"PRAGMA user_version = {newest_format()}")
+    connection.execute(f"PRAGMA user_version = {len(steps)}")

@@ -62,7 +62,7 @@ class Store:
         self._now = now
         self._held = ExitStack()        # the connection and the lock, released in this order
         self._blocks = BlockIndex(connection, limits.deleted_at_once)
-        self._parts = BodyParts(connection)
+        self._parts = BodyParts(connection, limits.part_bytes)
         self._writer = BatchWriter(connection, self._blocks, self._parts, limits)
         self._fetcher: MessageFetcher | None = None
         self._counts = MessageCounts()
@@ -72,9 +72,12 @@ class Store:
 
     @classmethod
     def open(
-        cls, directory: str | Path, *, durability: Durability = "power", now: int, limits: StoreLimits = LIMITS
+        cls, directory: str | Path, *, durability: Durability = "power", now: int, limits: StoreLimits = LIMITS,
+        steps: schema.Steps = schema.STEPS,
     ) -> Store:
         """Open the store in this directory, or make one; `now` is the wall clock, in seconds since 1970.
+
+        `steps` lead from an empty file to the newest format.
 
         The files are examined first. Raises StoreLocked while another broker has it; StoreError for a directory that
         others can write, another program's file, a newer format or damage, and leaves such a file as it is.
@@ -86,20 +89,20 @@ class Store:
             lock = files.take_lock(directory)
             undo.callback(os.close, lock)
             if not files.is_there(path):
-                schema.create(path, now)
+                schema.create(path, now, steps)
             inspection.check_ours(path)
-            inspection.finish_rollback(path)
-            was_clean = inspection.examine(path)
-            connection = connecting.connect(path)
+            inspection.finish_rollback(path, busy_wait_s=limits.busy_wait_s)
+            was_clean = inspection.examine(path, busy_wait_s=limits.busy_wait_s)
+            connection = connecting.connect(path, busy_wait_s=limits.busy_wait_s)
             undo.callback(connection.close)
             watch = FileWatch()
             database = Database(path, connection, WriteAheadLog(path, watch, limits))
             store = cls(database, watch, durability, limits, was_clean=was_clean, now=now)
-            store._prepare()
+            store._prepare(steps)
             store._held = undo.pop_all()
         return store
 
-    def _prepare(self) -> None:
+    def _prepare(self, steps: schema.Steps) -> None:
         """Write back the log that the last run left, bring the file to today's format, and watch the files."""
         database, path = self.database, self.database.path
         wal = database.wal
@@ -108,7 +111,7 @@ class Store:
                 files.write_again(wal.path)     # the last run may have ended because it could not sync it
             database.checkpoint()   # what two crashes leave in one log, the log scan could not tell from damage
         with database.guarded() as connection:
-            schema.upgrade(connection, path)
+            schema.upgrade(connection, path, steps)
             meta = dict(connection.execute("SELECT key, value FROM meta"))
         wal.begin(meta)
         with database.guarded():

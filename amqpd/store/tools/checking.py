@@ -31,7 +31,7 @@ from amqpd.wording import counted
 MOST_FINDINGS = 100         # of one kind
 DOES_NOT_FIT = "does not fit its checksum"
 LACKS_PARTS = "lacks parts of its body"
-_EVERY = 1_000              # messages between two steps of progress
+EVERY = 1_000               # messages between two steps of progress
 _BLOCK = "first, CAST(heads AS BLOB), CAST(contents AS BLOB)"
 _COLUMNS = "number, CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, body, checksum, body_id, body_size"
 
@@ -43,13 +43,18 @@ _ODD_STATES = " UNION ALL ".join([
     for table in ("message_rows", "entries")])
 
 
-def findings(connection: sqlite3.Connection, progress: Progress = nothing) -> Iterator[str]:
-    """What is wrong, a line each. Raises sqlite3.Error where the disk is at fault, and not what is on it."""
+def findings(
+    connection: sqlite3.Connection, progress: Progress = nothing, *, every: int = EVERY
+) -> Iterator[str]:
+    """Yield what is wrong, a line each; report progress every so many messages, and at the last one.
+
+    Raises sqlite3.Error if the disk fails; damage of the file is one of the findings.
+    """
     yield from _or_unreadable("the file", _of_pages(connection))
     yield from _or_unreadable("the format", _of_format(connection))
     yield from _or_unreadable("definitions", _of_definitions(connection))
     yield from _or_unreadable("messages and entries", _of_places(connection))
-    yield from _or_unreadable("messages", _of_messages(connection, progress))
+    yield from _or_unreadable("messages", _of_messages(connection, progress, every))
     yield from _or_unreadable("message blocks", _of_blocks(connection))
     yield from _or_unreadable("what a start reads", _of_start(connection))
 
@@ -97,11 +102,11 @@ def _of_places(connection: sqlite3.Connection) -> Iterator[str]:
             yield f"{describe_message(connection, number)} {text}"
 
 
-def _of_messages(connection: sqlite3.Connection, progress: Progress) -> Iterator[str]:
+def _of_messages(connection: sqlite3.Connection, progress: Progress, every: int) -> Iterator[str]:
     total: int = connection.execute(COUNT_MESSAGES).fetchone()[0]
     found = 0
     for done, (number, flaw) in enumerate(_messages(connection), 1):
-        if done % _EVERY == 0 or done == total:
+        if done % every == 0 or done == total:
             progress(done, total)
         if flaw:
             found += 1

@@ -18,11 +18,11 @@ from amqpd.store.sqlite.errors import from_sqlite
 from amqpd.store.tools.copies import expect_sound
 from amqpd.store.tools.stopped import Progress, held, nothing
 
-_STEPS = 200_000        # of SQLite's machine, between two of progress
+STEPS = 200_000         # of SQLite's machine, between two of progress
 _SPARE = 1 << 20        # bytes that a full disk should still have
 
 
-def compact(directory: Path, progress: Progress = nothing) -> tuple[int, int]:
+def compact(directory: Path, progress: Progress = nothing, *, steps: int = STEPS) -> tuple[int, int]:
     """Write the store anew, without the room that is free in it; says its bytes before and after.
 
     Raises StoreError, and leaves the store as it was: where the disk has no room for both, for example.
@@ -36,7 +36,7 @@ def compact(directory: Path, progress: Progress = nothing) -> tuple[int, int]:
             making.unlink(missing_ok=True)
             # Closing it takes the log away, which must not be applied to the new file.
             with closing(connecting.connect(path)) as connection:
-                _write_anew(connection, path, making, progress)
+                _write_anew(connection, path, making, progress, steps)
             if path.with_name(path.name + "-wal").exists():
                 raise StoreError(f"{path} is in use by another program: end that")
             expect_sound(making)
@@ -48,7 +48,7 @@ def compact(directory: Path, progress: Progress = nothing) -> tuple[int, int]:
         return before, path.stat().st_size
 
 
-def _write_anew(connection: sqlite3.Connection, path: Path, to: Path, progress: Progress) -> None:
+def _write_anew(connection: sqlite3.Connection, path: Path, to: Path, progress: Progress, steps: int) -> None:
     facts = {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in (
         "page_count", "freelist_count", "page_size")}
     needed = (facts["page_count"] - facts["freelist_count"]) * facts["page_size"] + _SPARE
@@ -60,5 +60,5 @@ def _write_anew(connection: sqlite3.Connection, path: Path, to: Path, progress: 
     files.make_empty(to)
     if not connection.execute("PRAGMA auto_vacuum").fetchone()[0]:      # else it would be written to the old file
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    connection.set_progress_handler(lambda: progress(to.stat().st_size, needed), _STEPS)
+    connection.set_progress_handler(lambda: progress(to.stat().st_size, needed), steps)
     connection.execute("VACUUM INTO ?", (str(to),))

@@ -36,7 +36,7 @@ from amqpd.store.tools.stopped import (
     reading,
 )
 
-_PAGES = 1_024      # copied between two steps of progress
+PAGES = 1_024      # copied between two steps of progress
 _TOLD = 3           # findings
 
 
@@ -70,12 +70,15 @@ def new_directory(target: Path) -> Iterator[Path]:
         shutil.rmtree(making, ignore_errors=True)       # where it has its name by now, nothing is here
 
 
-def backup(directory: Path, target: Path, progress: Progress = nothing) -> int:
-    """Copy a stopped store to a new directory; says how many messages it has. Raises StoreError."""
+def backup(directory: Path, target: Path, progress: Progress = nothing, *, pages: int = PAGES) -> int:
+    """Copy a stopped store to a new directory, so many pages at a time, and return how many messages it has.
+
+    Raises StoreError.
+    """
     with held(directory) as path, new_directory(target) as copy:
         with reading(path) as (connection, _):
             expect_wal(path, connection)
-            copy_pages(connection, copy, pages=_PAGES, between=_copied(progress))
+            copy_pages(connection, copy, pages=pages, between=_copied(progress))
         return finish(copy, path)
 
 

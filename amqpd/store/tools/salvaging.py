@@ -35,7 +35,7 @@ from amqpd.store.sqlite.message_blocks import taken_apart, unpack_flags
 from amqpd.store.sqlite.reading import MessageReader
 from amqpd.store.sqlite.recovery import CLOCK_BEHIND
 from amqpd.store.sqlite.statements import COUNT_MESSAGES
-from amqpd.store.tools.checking import UNREADABLE, flaw_of, flaw_of_record, is_damage, sum_of_parts
+from amqpd.store.tools.checking import EVERY, UNREADABLE, flaw_of, flaw_of_record, is_damage, sum_of_parts
 from amqpd.store.tools.copies import finish, new_directory
 from amqpd.store.tools.stopped import (
     Progress,
@@ -49,7 +49,6 @@ from amqpd.store.tools.stopped import (
 )
 
 _LARGEST = (1 << 63) - 1
-_EVERY = 1_000      # messages between two steps of progress
 _CHECKED = "CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, body, checksum"
 _BLOCK = "first, queue, CAST(heads AS BLOB), CAST(contents AS BLOB)"
 _MESSAGE = ("number", "queue", "redelivered", "expires_at", "deliveries", "exchange", "routing_key", "properties",
@@ -71,7 +70,9 @@ class Salvaged(msgspec.Struct):
     gaps: int = 0
 
 
-def salvage(directory: Path, target: Path, now: int, progress: Progress = nothing) -> Salvaged:
+def salvage(
+    directory: Path, target: Path, now: int, progress: Progress = nothing, *, every: int = EVERY
+) -> Salvaged:
     """Make a new store of what can be read of this one. `now` is in seconds since 1970.
 
     Raises StoreError where nothing can be read, or the new store cannot be written.
@@ -84,7 +85,7 @@ def salvage(directory: Path, target: Path, now: int, progress: Progress = nothin
                 out.execute("BEGIN IMMEDIATE")
                 rescue = _Rescue(source, found, out)
                 rescue.definitions()
-                rescue.messages(now, progress)
+                rescue.messages(now, progress, every)
                 rescue.tidy()
                 out.execute("COMMIT")
         except sqlite3.Error as error:
@@ -125,12 +126,12 @@ class _Rescue:
 
     # Messages
 
-    def messages(self, now: int, progress: Progress) -> None:
+    def messages(self, now: int, progress: Progress, every: int) -> None:
         """Bring over messages that are sound, each into its queues."""
         self._read_entries()
         total = self._count()
         for done, (row, is_good) in enumerate(chain(self._own_rows(), self._rows_of_blocks()), 1):
-            if done % _EVERY == 0:
+            if done % every == 0:
                 progress(done, total)
             self._save(row, now, is_good=is_good)
         if self.result.gaps:
