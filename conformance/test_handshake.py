@@ -14,8 +14,8 @@ from conformance.conftest import Broker
 from conformance.endings import Ending, played_together
 from conformance.fields import Boolean, Cursor, LongString, Table, encode_table, pack
 from conformance.methods import (
-    CHANNEL_OPEN, CONNECTION_CLOSE, CONNECTION_OPEN, CONNECTION_OPEN_OK, CONNECTION_START, CONNECTION_TUNE,
-    CONNECTION_TUNE_OK)
+    CHANNEL_OPEN, CONNECTION_CLOSE, CONNECTION_OPEN, CONNECTION_OPEN_OK, CONNECTION_SECURE_OK, CONNECTION_START,
+    CONNECTION_TUNE, CONNECTION_TUNE_OK)
 
 CAPABILITIES = {
     "publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify", "connection.blocked",
@@ -69,6 +69,11 @@ def test_start_says_version_0_9_and_the_american_locale(stranger: Client) -> Non
 def test_start_offers_plain_and_amqplain(stranger: Client) -> None:
     mechanisms = stranger.greet().decode("ooTLL")[3]
     assert {"PLAIN", "AMQPLAIN"} <= set(mechanisms.split(" "))
+
+
+def test_start_names_each_mechanism_once(stranger: Client) -> None:
+    mechanisms = stranger.greet().decode("ooTLL")[3].split(" ")
+    assert len(set(mechanisms)) == len(mechanisms) and "" not in mechanisms
 
 
 def test_the_0_9_header_gets_the_same_start(stranger: Client) -> None:
@@ -347,6 +352,8 @@ ENDINGS = {
     "an unknown mechanism": bad_start_ok("NOPE", b"\0guest\0guest"),
     "a mechanism in lower case": bad_start_ok("plain", b"\0guest\0guest"),
     "a mechanism that was not offered": bad_start_ok("EXTERNAL", b""),
+    "anonymous, which was not offered": bad_start_ok("ANONYMOUS", b""),
+    "a challenge mechanism that was not offered": bad_start_ok("SCRAM-SHA-256", b"n,,n=guest,r=abcdefgh"),
     "an empty mechanism": bad_start_ok("", b"\0guest\0guest"),
     "plain without anything": bad_start_ok("PLAIN", b""),
     "plain without separators": bad_start_ok("PLAIN", b"guest"),
@@ -355,14 +362,17 @@ ENDINGS = {
     "plain with a third field": bad_start_ok("PLAIN", b"\0guest\0guest\0x"),
     "amqplain without anything": bad_start_ok("AMQPLAIN", b""),
     "amqplain without a password": bad_start_ok("AMQPLAIN", encode_table({"LOGIN": "guest"})[4:]),
+    "amqplain with a number as password": bad_start_ok("AMQPLAIN", encode_table({"LOGIN": "guest", "PASSWORD": 5})[4:]),
     "amqplain that ends within a value": bad_start_ok("AMQPLAIN", b"\x05LOGINS\x00\x00\x00\xffguest"),
     "close where start-ok is due": instead_of_start_ok(CLOSE),
     "tune-ok where start-ok is due": instead_of_start_ok(TUNE_OK),
+    "secure-ok where start-ok is due": instead_of_start_ok(method_frame(0, *CONNECTION_SECURE_OK, pack("L", ""))),
     "open where start-ok is due": instead_of_start_ok(OPEN),
     "a channel before start-ok": instead_of_start_ok(CHANNEL_1),
     "an unknown frame type before start-ok": instead_of_start_ok(frame(9, 0, b"")),
     "a wrong end octet before start-ok": instead_of_start_ok(frame(1, 0, b"\x00\x0a\x00\x0b")[:-1] + b"X"),
     "start-ok that cannot be decoded": instead_of_start_ok(frame(1, 0, b"\x00\x0a\x00\x0b\x00\x00\x00\x20abc")),
+    "secure-ok where tune-ok is due": instead_of_tune_ok(method_frame(0, *CONNECTION_SECURE_OK, pack("L", ""))),
     "open where tune-ok is due": instead_of_tune_ok(OPEN),
     "close where tune-ok is due": instead_of_tune_ok(CLOSE),
     "a channel before tune-ok": instead_of_tune_ok(CHANNEL_1),

@@ -6,15 +6,17 @@ import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpd.config import Config, ConfigError, Secret, load
-from amqpd.config.settings import SETTINGS, VARIABLES
+from amqpd.config.settings import SETTINGS, VARIABLES, AuthMechanism
 from amqpd.config.sources import find_lines
+from amqpd.session.sasl import MECHANISMS
+from amqpd.session.sasl_steps import LoginSettings
 
 REFERENCE = Path(__file__).parent.parent / "config" / "amqpd.toml"
 
@@ -107,7 +109,8 @@ def test_every_setting_has_a_variable(variable: str, setting: str) -> None:
     number = "0.5" if setting == "limits.memory_high_watermark" else "5"
     text = "true" if isinstance(default, bool) else number if isinstance(default, float) else {
         "listeners": "0.0.0.0:1,[::]:2", "loopback_users": "a, b", "durability": "process", "log.level": "error",
-        "log.format": "json",
+        "log.format": "json", "auth_mechanisms": "EXTERNAL,PLAIN", "login.certificate_name": "common_name",
+        "login.certificate_san_type": "email",
     }.get(setting, "5000")
     assert value_at(load(None, {variable: text}), setting) != default
 
@@ -128,6 +131,26 @@ def test_later_sources_win(load_text: Loader) -> None:
         data_dir="command line")
     assert (config.default_user, config.default_vhost, str(config.data_dir), config.memory) == (
         "amqpd", "rabbit", "command line", True)
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    ('auth_mechanisms = []', "amqpd.toml line 1: auth_mechanisms is an empty list, allowed is a list, each entry "
+                             "'PLAIN', 'AMQPLAIN', 'EXTERNAL' or 'ANONYMOUS'"),
+    ('auth_mechanisms = ["plain"]', "amqpd.toml line 1: auth_mechanisms[0] is 'plain', allowed is 'PLAIN', 'AMQPLAIN', "
+                                    "'EXTERNAL' or 'ANONYMOUS'"),
+    ('auth_mechanisms = ["PLAIN", "PLAIN"]',
+     "amqpd.toml line 1: auth_mechanisms lists PLAIN more than once; delete one of them"),
+    ('auth_mechanisms = ["PLAIN", "ANONYMOUS"]',
+     "amqpd.toml line 1: auth_mechanisms lists ANONYMOUS, which needs a user: set login.anonymous_user, or delete "
+     "ANONYMOUS"),
+])
+def test_mechanisms_that_cannot_be_offered_are_refused(load_text: Loader, text: str, told: str) -> None:
+    assert problems(lambda: load_text(text)) == [told]
+
+
+def test_the_mechanisms_of_the_configuration_are_those_there_are() -> None:
+    assert set(get_args(AuthMechanism)) == set(MECHANISMS)
+    assert Config().auth_mechanisms == LoginSettings().mechanisms
 
 
 def test_rabbitmqs_container_variables_make_the_default_user() -> None:

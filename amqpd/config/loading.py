@@ -75,6 +75,7 @@ def examine(path: str | None, environ: Mapping[str, str], overrides: Mapping[str
     problems += [text for _, text in faults]
     places = tuple(sources.where(("listeners", index)) for index in range(len(config.listeners)))
     problems += _same_listeners(config, places)
+    problems += _login_faults(config, sources.where(("auth_mechanisms",)))
     return Examination(config, tuple(problems), frozenset(declaration.where for declaration, _ in faults), places)
 
 
@@ -119,6 +120,14 @@ def _same_listeners(config: Config, places: Iterable[str]) -> Iterator[str]:
         if listener.port and key in seen:
             yield f"{where} is '{listener}', which is listed already; delete one of them"
         seen.add(key)
+
+
+def _login_faults(config: Config, where: str) -> Iterator[str]:
+    mechanisms = config.auth_mechanisms
+    for mechanism in sorted({one for one in mechanisms if mechanisms.count(one) > 1}):
+        yield f"{where} lists {mechanism} more than once; delete one of them"
+    if "ANONYMOUS" in mechanisms and not config.login.anonymous_user:
+        yield f"{where} lists ANONYMOUS, which needs a user: set login.anonymous_user, or delete ANONYMOUS"
 
 
 def _twice(declarations: Iterable[Declaration], *identity: str) -> Iterator[Fault]:

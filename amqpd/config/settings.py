@@ -79,6 +79,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=255)]       # as everywhere 
 VhostOrDefault = Annotated[str, Meta(max_length=255)]
 Pattern = Annotated[str, Meta(max_length=1_024)]
 Octets = Annotated[int, Meta(ge=1, le=HARD_BODY_LIMIT)]
+AuthMechanism = Literal["PLAIN", "AMQPLAIN", "EXTERNAL", "ANONYMOUS"]
 DiskOctets = Annotated[int, Meta(ge=0, le=1 << 50)]
 
 
@@ -87,6 +88,15 @@ class Log(Struct, frozen=True, kw_only=True):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"
+
+
+class Login(Struct, frozen=True, kw_only=True):
+    """How clients log in. RabbitMQ docs/access-control, rabbitmq_auth_mechanism_ssl."""
+
+    anonymous_user: Annotated[str, Meta(max_length=255)] = ""
+    certificate_name: Literal["distinguished_name", "common_name", "subject_alternative_name"] = "distinguished_name"
+    certificate_san_type: Literal["dns", "email", "uri", "ip"] = "dns"
+    require_tls: bool = False
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -203,6 +213,8 @@ class Config(Struct, frozen=True, kw_only=True):
     default_password: Secret = Secret("guest")
     default_vhost: Name = "/"
     loopback_users: tuple[Name, ...] = ("guest",)
+    auth_mechanisms: Annotated[tuple[AuthMechanism, ...], Meta(min_length=1)] = ("AMQPLAIN", "PLAIN")
+    login: Login = Login()
     log: Log = Log()
     limits: Limits = Limits()
     vhosts: tuple[VhostDeclaration, ...] = ()

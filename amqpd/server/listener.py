@@ -19,7 +19,7 @@ from amqpd.broker.broker import Broker
 from amqpd.server.acceptor import Acceptor
 from amqpd.server.connection import ClientProtocol
 from amqpd.server.gaps import Gaps
-from amqpd.server.login import Logins
+from amqpd.server.login import Logins, is_loopback
 from amqpd.server.loop import LoopTurn
 from amqpd.server.read_shares import MOST
 from amqpd.server.resources import descriptors_for_clients
@@ -207,12 +207,13 @@ class Listeners:
         self._accepted += 1
         turn = self.turn
         session = Session(self._broker, self.settings, turn, name, turn.now_ms(), self._accepted, turn.intake)
+        session.state.is_local = is_loopback(peer[0])
         turn.protocols[session] = protocol
         self._unauthenticated.expect_progress(protocol, turn.now_ms())
         return session
 
     def handshake_advanced(self, protocol: ClientProtocol) -> None:
-        """Note a step of the handshake; check the password if the client has sent one."""
+        """Note a step of the handshake; check the login if the client has sent all of it."""
         self._unauthenticated.note_step(protocol, self.turn.now_ms())
         if protocol.session.login is None:
             self._unauthenticated.expect_progress(protocol, self.turn.now_ms())

@@ -1,4 +1,4 @@
-"""Check passwords outside the session: slow hashes run in threads, and correct answers are cached for a while.
+"""Check logins outside the session: slow hashes run in threads, and correct answers are cached for a while.
 
 Owns the cache of correct answers: an HMAC of each under a random key, never the password. When a thousand clients
 reconnect at once, each user costs one hash, not a thousand; equal requests at the same time share one hash.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import logging
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,20 +28,24 @@ from amqpd.broker.passwords import matches_at_once, password_matches
 from amqpd.server.fair_queue import FairQueue
 from amqpd.server.monotonic import now_ms
 from amqpd.server.pace import Pace
+from amqpd.server.sparing_log import SparingLog
 from amqpd.session.connection import Session
-from amqpd.session.sasl import LoginRequest
+from amqpd.session.sasl_steps import Login, LoginRequest, ProvenLogin
 
 REMEMBERED_MS = 300_000
 REMEMBERED = 10_000
 THREADS = 2
 MOST_DELAY_MS = 10_000  # of a refusal
+CLEAR_TEXT_INTERVAL_S = 3_600.0     # between two warnings of passwords that can be read on the way
+
+log = logging.getLogger("amqpd.connection")
 
 
 class Attempt(NamedTuple):
     """A session that waits for an answer, and the callback for a successful login."""
 
     session: Session
-    request: LoginRequest
+    request: Login
     address: str
     on_logged_in: Callable[[], None]
 
@@ -91,6 +96,7 @@ class Logins:
         self._computing = 0
         self._is_closed = False
         self._threads = ThreadPoolExecutor(threads, "amqpd-login")
+        self._sparing_log = SparingLog(log, CLEAR_TEXT_INTERVAL_S)
 
     def check(self, session: Session, address: str, on_logged_in: Callable[[], None]) -> None:
         """Answer the session, now or in a later turn."""
@@ -98,9 +104,19 @@ class Logins:
         assert request is not None
         user = self._broker.users.get(request.user)
         definition = user.definition if user is not None else None
-        if request.user in self._loopback_users and not is_loopback(address):
-            definition = None
         attempt = Attempt(session, request, address, on_logged_in)
+        if self._must_be_local(attempt):
+            definition = None
+        if isinstance(request, ProvenLogin):
+            self._answer(attempt, definition, not request.fault)
+        else:
+            self._check_password(attempt, request, definition)
+
+    def _must_be_local(self, attempt: Attempt) -> bool:
+        """Return whether the user may only log in from this machine, and the client is not on it."""
+        return attempt.request.user in self._loopback_users and not attempt.session.state.is_local
+
+    def _check_password(self, attempt: Attempt, request: LoginRequest, definition: UserDefinition | None) -> None:
         digest = self._digest(definition, request)
         if definition is not None and (self._is_remembered(digest) or matches_at_once(definition, request.password)):
             self._answer(attempt, definition, True)
@@ -108,7 +124,7 @@ class Logins:
             self._hashes[digest].attempts.append(attempt)
         else:
             self._hashes[digest] = Hash(digest, definition, request.password, [attempt])
-            self._queue.put(address, request.user, self._hashes[digest])
+            self._queue.put(attempt.address, request.user, self._hashes[digest])
             self._compute_next()
 
     def _is_wanted(self, hash_: Hash) -> bool:
@@ -144,11 +160,22 @@ class Logins:
                 or user.definition.password_hash != definition.password_hash):
             asyncio.get_running_loop().call_later(self._delay_s(attempt), self._refuse, attempt)
             return
+        if isinstance(request, LoginRequest):
+            self._remember(definition, request)
+            self._warn_of_clear_text(attempt)
+        attempt.session.logged_in(user)
+        attempt.on_logged_in()
+
+    def _remember(self, definition: UserDefinition, request: LoginRequest) -> None:
         if len(self._right) >= self._most_remembered:
             self._right.clear()
         self._right[self._digest(definition, request)] = self._now_ms() + REMEMBERED_MS
-        attempt.session.logged_in(user)
-        attempt.on_logged_in()
+
+    def _warn_of_clear_text(self, attempt: Attempt) -> None:
+        if not attempt.session.state.is_private:
+            self._sparing_log.warning(
+                "user '%s' sent the password from %s without TLS, readable on the way: use TLS, and set "
+                "login.require_tls so that such logins are refused", attempt.request.user, attempt.address)
 
     def _delay_s(self, attempt: Attempt) -> float:
         """Return the delay of a refusal: longer after many refusals for the address or the user."""
@@ -162,12 +189,16 @@ class Logins:
 
     def _reason(self, attempt: Attempt) -> str:
         """Return why a login is refused: for the log only, as clients must not learn which users exist."""
-        name = attempt.request.user
-        user = self._broker.users.get(name)
+        request = attempt.request
+        user = self._broker.users.get(request.user)
+        if isinstance(request, ProvenLogin) and not request.user:
+            return request.fault
         if user is None:
             return "no such user"
-        if name in self._loopback_users and not is_loopback(attempt.address):
+        if self._must_be_local(attempt):
             return "this user may only connect from this machine (loopback_users)"
+        if isinstance(request, ProvenLogin):
+            return request.fault or "the user has changed meanwhile"
         if not user.definition.password_hash:
             return "this user has no password"
         return "the password is wrong"

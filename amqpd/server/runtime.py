@@ -46,6 +46,7 @@ from amqpd.server.startup import StartError, Storage, declare_configuration, ope
 from amqpd.server.ticker import Ticker
 from amqpd.server.unauthenticated import Unauthenticated
 from amqpd.server.wall_clock import WallClock
+from amqpd.session.sasl_steps import LoginSettings
 from amqpd.session.settings import SessionSettings
 from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError
@@ -292,10 +293,21 @@ def _unauthenticated(config: Config) -> Unauthenticated[ClientProtocol]:
         min(limits.max_unauthenticated, descriptors_for_clients() // 2), limits.max_unauthenticated_per_address)
 
 
+def _login_settings(config: Config) -> LoginSettings:
+    login = config.login
+    return LoginSettings(
+        mechanisms=config.auth_mechanisms,
+        anonymous_user=login.anonymous_user,
+        certificate_name=login.certificate_name,
+        certificate_san_type=login.certificate_san_type,
+        requires_tls=login.require_tls)
+
+
 def _session_settings(config: Config) -> SessionSettings:
     limits = config.limits
     return SessionSettings(
         server_properties=server_properties(),
+        login=_login_settings(config),
         heartbeat_s=limits.heartbeat_s,
         frame_max=limits.frame_max,
         channel_max=limits.channel_max,

@@ -33,7 +33,7 @@ from amqpd.session.handshake import Handshake
 from amqpd.session.heartbeats import Heartbeats
 from amqpd.session.phases import Phase, Phases
 from amqpd.session.receiver import Receiver
-from amqpd.session.sasl import LoginRequest
+from amqpd.session.sasl_steps import Login
 from amqpd.session.settings import SessionSettings
 from amqpd.session.signals import SessionSignals, Signals
 from amqpd.session.state import ConnectionState
@@ -84,7 +84,7 @@ class Session:
     # The login
 
     @property
-    def login(self) -> LoginRequest | None:
+    def login(self) -> Login | None:
         """The login that the server has to check, if any; it calls `logged_in` or `login_failed`."""
         return self.handshake.login
 

@@ -21,11 +21,12 @@ from amqpd.broker.access import User
 from amqpd.errors import ConnectionException, ReplyCode
 from amqpd.session.heartbeats import Heartbeats
 from amqpd.session.phases import LINGER_MS, Event, Phase, Phases
-from amqpd.session.sasl import LoginRequest, SaslError, read_response
+from amqpd.session.sasl import Respond, begin, offered
+from amqpd.session.sasl_steps import Challenge, Circumstances, Login, ProvenLogin, SaslError, Step
 from amqpd.session.signals import SessionSignals
 from amqpd.session.state import ConnectionState
 from amqpd.wire.commands import Command, Method
-from amqpd.wire.methods import decode_method, encode_method, pack_close
+from amqpd.wire.methods import decode_method, encode_method, pack_close, pack_secure
 from amqpd.wire.reader import Reader
 
 HEADER_0_9_1 = b"AMQP\x00\x00\x09\x01"
@@ -42,7 +43,10 @@ class Handshake:
         self, state: ConnectionState, phases: Phases, signals: SessionSignals[Any], heartbeats: Heartbeats,
         reader: Reader,
     ) -> None:
-        self.login: LoginRequest | None = None
+        self.login: Login | None = None
+        self._respond: Respond              # of the mechanism that the client has chosen
+        self._step: Step                    # what came of the client's last answer
+        self._admitted: User | None = None  # who is logged in once the client has our last words
         self._state = state
         self._phases = phases
         self._signals = signals
@@ -71,7 +75,7 @@ class Handshake:
             return b""
         self._phases.begin(Event.HEADER)
         self._signals.handshake_advanced()
-        state.outbox.write(state.settings.start_frame)
+        state.outbox.write(state.settings.start_frame(offered(self._circumstances)))
         return rest
 
     def on_command(self, command: Command) -> None:
@@ -105,29 +109,67 @@ class Handshake:
             self._answer(type(method), method)
         except SaslError as error:
             self.refuse_silently(str(error))
+            return
+        if self._phases.current is Phase.AUTHENTICATING:
+            self._go_on_with_login()
 
     def _answer(self, kind: type[Frame], method: Frame | None) -> None:
         ANSWERS[kind](self, method)
         self._phases.begin(kind)
 
+    # The login
+
+    @property
+    def _circumstances(self) -> Circumstances:
+        state = self._state
+        return Circumstances(state.settings.login, state.is_private, state.peer_certificate)
+
     def _on_start_ok(self, method: Connection.StartOk) -> None:
-        """Let the server check the password: it calls `logged_in` or `login_failed`."""
+        """Begin a login with the mechanism that the client has chosen."""
         self._state.client_properties = dict(method.client_properties)
         self._state.mechanism = method.mechanism
-        self.login = read_response(method.mechanism, method.response)
+        self._respond = begin(method.mechanism, self._circumstances)
+        self._step = self._respond(_bytes(method.response or b""))
+
+    def _on_secure_ok(self, method: Connection.SecureOk) -> None:
+        """Give the mechanism the answer to its challenge; our last words need none."""
+        if self._admitted is None:
+            self._step = self._respond(_bytes(method.response or b""))
+        elif method.response:
+            raise SaslError(f"malformed {self._state.mechanism} response: the login was complete")
+
+    def _go_on_with_login(self) -> None:
+        """Challenge the client, or let the server check the login: it calls `logged_in` or `login_failed`."""
+        if self._admitted is not None:
+            self._complete_login(self._admitted)
+        elif isinstance(self._step, Challenge):
+            self._challenge(self._step.data)
+        else:
+            self.login = self._step
         self._signals.handshake_advanced()
 
+    def _challenge(self, data: bytes) -> None:
+        self._state.outbox.write(pack_secure(data))
+        self._phases.begin(Event.CHALLENGED)
+
     def logged_in(self, user: User) -> list[Command]:
-        """Go on to tuning, as the password was right; return the commands that came meanwhile."""
-        self.login = None
+        """Go on to tuning, as the login was right; return the commands that came meanwhile."""
+        login, self.login = self.login, None
         if self._phases.current is not Phase.AUTHENTICATING:
             return []
-        self._state.user = user
-        self._phases.begin(Event.LOGGED_IN)
-        settings = self._state.settings
-        self._send(Connection.Tune(settings.channel_max, settings.frame_max, settings.heartbeat_s))
+        if isinstance(login, ProvenLogin) and login.last_words:
+            self._admitted = user
+            self._challenge(login.last_words)
+        else:
+            self._complete_login(user)
         early, self._early = self._early, []
         return early
+
+    def _complete_login(self, user: User) -> None:
+        settings = self._state.settings
+        self._state.user = user
+        self._phases.begin(Event.LOGGED_IN)
+        self._send(Connection.Tune(settings.channel_max, settings.frame_max, settings.heartbeat_s))
 
     def login_failed(self, reason: str) -> None:
         """Refuse the login. The reason is for the log; the client always gets the same text."""
@@ -145,6 +187,8 @@ class Handshake:
             self._phases.await_close_ok(LINGER_MS, event=Event.LOGIN_FAILED)
         else:
             self.finish()
+
+    # After the login
 
     def _on_tune_ok(self, method: Connection.TuneOk) -> None:
         state, settings = self._state, self._state.settings
@@ -169,7 +213,7 @@ class Handshake:
         refusal = ""
         if name not in broker.vhosts:
             refusal = f"vhost {name} not found"
-        elif not user.may_enter(name):
+        elif broker.users.get(user.name) is not user or not user.may_enter(name):     # or was deleted since the login
             refusal = f"access to vhost '{name}' refused for user '{user.name}'"
         elif len(broker.connections) >= limit:
             refusal = f"connection refused: node connection limit ({limit}) is reached"
@@ -231,9 +275,15 @@ class Handshake:
         self._phases.begin(Event.END)
 
 
+def _bytes(value: str | bytes) -> bytes:
+    """Return the bytes of a long string, which `decode_method` returns as text if it is UTF-8."""
+    return value.encode() if isinstance(value, str) else bytes(value)
+
+
 # The action for each method in the table of phases.
 ANSWERS: dict[type[Frame], Callable[[Handshake, Any], None]] = {
     Connection.StartOk: Handshake._on_start_ok,
+    Connection.SecureOk: Handshake._on_secure_ok,
     Connection.TuneOk: Handshake._on_tune_ok,
     Connection.Open: Handshake._on_open,
     Connection.UpdateSecret: Handshake._on_update_secret,

@@ -24,7 +24,8 @@ class Phase(Enum):
 
     AWAIT_HEADER = auto()
     AWAIT_START_OK = auto()
-    AUTHENTICATING = auto()     # the server checks the password; the client is expected to wait
+    AUTHENTICATING = auto()     # the server checks the login; the client is expected to wait
+    AWAIT_SECURE_OK = auto()    # the client has a challenge to answer
     AWAIT_TUNE_OK = auto()
     AWAIT_OPEN = auto()
     OPEN = auto()
@@ -36,6 +37,7 @@ class Event(Enum):
     """An event that begins a phase, besides the client's methods."""
 
     HEADER = auto()         # the client has our protocol header
+    CHALLENGED = auto()     # the client must answer before it is logged in
     LOGGED_IN = auto()      # the password was right
     LOGIN_FAILED = auto()   # the password was wrong, and the client supports a close for that
     CLOSE = auto()          # we close, and wait for close-ok
@@ -51,8 +53,13 @@ TRANSITIONS: dict[Phase, dict[Event | type[Frame], Phase]] = {
         Event.CLOSE: Phase.CLOSING,
         Event.END: Phase.CLOSED},
     Phase.AUTHENTICATING: {
+        Event.CHALLENGED: Phase.AWAIT_SECURE_OK,
         Event.LOGGED_IN: Phase.AWAIT_TUNE_OK,
         Event.LOGIN_FAILED: Phase.CLOSING,
+        Event.END: Phase.CLOSED},
+    Phase.AWAIT_SECURE_OK: {
+        Connection.SecureOk: Phase.AUTHENTICATING,
+        Event.CLOSE: Phase.CLOSING,
         Event.END: Phase.CLOSED},
     Phase.AWAIT_TUNE_OK: {
         Connection.TuneOk: Phase.AWAIT_OPEN,

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from amqpd.broker.queue.segment import MESSAGE_COST
-from amqpd.session.sasl import MECHANISMS
+from amqpd.session.sasl_steps import LoginSettings
 from amqpd.wire.methods import pack_start
 
 
@@ -16,6 +16,7 @@ class SessionSettings(msgspec.Struct, frozen=True, dict=True):
     """The limits of every connection. Sizes are in bytes; `heartbeat_s` 0 offers no heartbeats."""
 
     server_properties: dict[str, Any]
+    login: LoginSettings = LoginSettings()
     heartbeat_s: int = 60
     frame_max: int = 131_072
     channel_max: int = 2_047
@@ -32,7 +33,14 @@ class SessionSettings(msgspec.Struct, frozen=True, dict=True):
     logged_timeouts: int = 5                        # channels closed together that are logged one by one
     small_content: int = MESSAGE_COST               # of an unacked message: smaller ones are not worth a reference
 
+    def start_frame(self, mechanisms: tuple[str, ...]) -> bytes:
+        """Return the frame of `connection.start` for clients that may use these mechanisms."""
+        frame = self._start_frames.get(mechanisms)
+        if frame is None:
+            frame = pack_start(self.server_properties, " ".join(mechanisms), "en_US")
+            self._start_frames[mechanisms] = frame
+        return frame
+
     @cached_property
-    def start_frame(self) -> bytes:
-        """The frame of `connection.start`, which is the same for all clients."""
-        return pack_start(self.server_properties, " ".join(MECHANISMS), "en_US")
+    def _start_frames(self) -> dict[tuple[str, ...], bytes]:
+        return {}

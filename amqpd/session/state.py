@@ -61,6 +61,7 @@ class ConnectionState:
         # The transport
         self.tls: TlsFacts | None = None                        # None for plain TCP
         self.peer_certificate: PeerCertificate | None = None    # the client's, if it sent one
+        self.is_local = False                   # whether the client is on this machine
         self.is_writable = True                 # False while its buffer is full
         self.unsent: Callable[[], int] = int    # bytes it could not send yet
         # The end
@@ -82,6 +83,11 @@ class ConnectionState:
     def vhost_name(self) -> str:
         """The vhost that was opened."""
         return self.vhost.name if self.vhost else ""
+
+    @property
+    def is_private(self) -> bool:
+        """Whether nobody on the way can read what the client sends."""
+        return self.is_local or self.tls is not None
 
     def client_can(self, capability: str) -> bool:
         """Return whether the client declared this capability; any value but a true boolean means no."""

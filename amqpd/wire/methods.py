@@ -217,6 +217,11 @@ def pack_start(server_properties: Mapping[str, fields.Value], mechanisms: str, l
     return _pack(0, Connection.Start, (0, 9, server_properties, mechanisms, locales))
 
 
+def pack_secure(challenge: bytes) -> bytes:
+    """Pack connection.secure. Spec: connection.secure."""
+    return _pack(0, Connection.Secure, (challenge,))
+
+
 def pack_channel_open_ok(channel: int) -> bytes:
     """Pack channel.open-ok, whose one field is empty; pamqp would write "0" there. Spec: channel.open-ok."""
     return _pack(channel, Channel.OpenOk, ("",))

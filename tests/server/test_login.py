@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from amqpd.broker.definitions import UserDefinition, VhostDefinition
 from amqpd.broker.passwords import hash_known_password
 from amqpd.server import login as login_module
 from amqpd.server.login import Logins, is_loopback
-from amqpd.session.sasl import LoginRequest
+from amqpd.session.sasl_steps import Login, LoginRequest, ProvenLogin
 from amqpd.store.journal import MemoryJournal
 
 SLOW = "scrypt"
@@ -25,8 +26,10 @@ HOW: dict[str, Any] = {}        # see the fixture `how`
 class FakeSession:
     """A session that waits for an answer to its login."""
 
-    def __init__(self, user: str, password: str) -> None:
-        self.login: LoginRequest | None = LoginRequest(user, password)
+    def __init__(self, login: Login, host: str, *, has_tls: bool = False) -> None:
+        self.login: Login | None = login
+        is_local = is_loopback(host)
+        self.state = SimpleNamespace(is_local=is_local, is_private=is_local or has_tls)
         self.answer = asyncio.get_running_loop().create_future()
         self.reason = ""
 
@@ -88,7 +91,7 @@ def begin(logins: Logins, session: FakeSession, host: str = "127.0.0.1") -> None
 
 
 async def log_in(logins: Logins, user: str, password: str, host: str = "127.0.0.1") -> Any:
-    session = FakeSession(user, password)
+    session = FakeSession(LoginRequest(user, password), host)
     begin(logins, session, host)
     return await session.answer
 
@@ -111,6 +114,57 @@ def test_a_loopback_user_logs_in_from_this_machine_only(broker: Broker, computed
     assert computed == ["", "slow"]
 
 
+@pytest.mark.parametrize(("login", "host", "expected", "reason"), [
+    (ProvenLogin("slow"), "10.0.0.1", "slow", ""),
+    (ProvenLogin("nobody"), "10.0.0.1", "nobody", ""),
+    (ProvenLogin("quick"), "127.0.0.1", "quick", ""),
+    (ProvenLogin("quick"), "10.0.0.1", None, "this user may only connect from this machine (loopback_users)"),
+    (ProvenLogin("CN=nobody"), "127.0.0.1", None, "no such user"),
+    (ProvenLogin("", "the certificate has no name"), "127.0.0.1", None, "the certificate has no name"),
+    (ProvenLogin("slow", "the password is wrong"), "127.0.0.1", None, "the password is wrong"),
+])
+def test_a_login_without_a_password_to_check_needs_a_user_who_may_come_from_there(
+    broker: Broker, computed: list[str], login: Login, host: str, expected: str | None, reason: str
+) -> None:
+    async def talk(logins: Logins) -> Any:
+        session = FakeSession(login, host)
+        begin(logins, session, host)
+        return await session.answer, session.reason
+
+    assert run(broker, talk) == (expected, reason)
+    assert not computed
+
+
+def test_a_refused_login_without_a_password_is_delayed_like_any_other(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[tuple[Login, str]] = [(ProvenLogin("slow", "wrong"), "10.0.0.1")] * 12
+    assert refusals(broker, monkeypatch, attempts) == [1.0] * 10 + [5.0, 10.0]
+
+
+@pytest.mark.parametrize(("login", "host", "has_tls", "lines"), [
+    (LoginRequest("slow", "right"), "10.0.0.1", False, 1),
+    (LoginRequest("slow", "wrong"), "10.0.0.1", False, 0),
+    (LoginRequest("slow", "right"), "10.0.0.1", True, 0),
+    (LoginRequest("slow", "right"), "127.0.0.1", False, 0),
+    (ProvenLogin("slow"), "10.0.0.1", False, 0),
+])
+def test_a_password_that_can_be_read_on_the_way_is_logged_seldom(
+    broker: Broker, computed: list[str], caplog: pytest.LogCaptureFixture, login: Login, host: str, has_tls: bool,
+    lines: int,
+) -> None:
+    async def talk(logins: Logins) -> None:
+        for _ in range(3):
+            session = FakeSession(login, host, has_tls=has_tls)
+            begin(logins, session, host)
+            await session.answer
+
+    run(broker, talk)
+    assert [record.getMessage() for record in caplog.records] == [
+        "user 'slow' sent the password from 10.0.0.1 without TLS, readable on the way: use TLS, and set "
+        "login.require_tls so that such logins are refused"] * lines
+
+
 @pytest.mark.parametrize(("user", "host", "reason"), [
     ("unknown", "127.0.0.1", "no such user"),
     ("slow", "127.0.0.1", "the password is wrong"),
@@ -121,7 +175,7 @@ def test_the_reason_of_a_refusal_is_told_to_the_log(
     broker: Broker, computed: list[str], user: str, host: str, reason: str
 ) -> None:
     async def talk(logins: Logins) -> str:
-        session = FakeSession(user, "wrong")
+        session = FakeSession(LoginRequest(user, "wrong"), host)
         begin(logins, session, host)
         await session.answer
         return session.reason
@@ -182,7 +236,7 @@ def test_only_so_many_answers_are_remembered(
 
 def test_a_user_deleted_meanwhile_is_refused(broker: Broker, computed: list[str]) -> None:
     async def talk(logins: Logins) -> Any:
-        session = FakeSession("slow", "right")
+        session = FakeSession(LoginRequest("slow", "right"), "127.0.0.1")
         begin(logins, session)
         broker.delete_user("slow")
         return await session.answer
@@ -198,7 +252,7 @@ def test_only_another_password_makes_an_answer_worthless_that_comes_later(
     broker: Broker, computed: list[str], change: Callable[[Broker], None], expected: str | None
 ) -> None:
     async def talk(logins: Logins) -> Any:
-        session = FakeSession("slow", "right")
+        session = FakeSession(LoginRequest("slow", "right"), "127.0.0.1")
         begin(logins, session)
         change(broker)
         return await session.answer
@@ -225,7 +279,7 @@ def test_a_refusal_takes_its_time(broker: Broker, computed: list[str], monkeypat
 
 def test_a_session_that_is_gone_is_not_answered(broker: Broker, computed: list[str]) -> None:
     async def talk(logins: Logins) -> None:
-        session = FakeSession("slow", "right")
+        session = FakeSession(LoginRequest("slow", "right"), "127.0.0.1")
         begin(logins, session)
         session.login = None
         await log_in(logins, "slow", "right")
@@ -254,7 +308,7 @@ def held(computed: list[str], how: dict[str, Any]) -> threading.Event:
 
 def ask(logins: Logins, user: str, password: str, host: str = "127.0.0.1") -> FakeSession:
     """A session whose password waits to be looked at."""
-    session = FakeSession(user, password)
+    session = FakeSession(LoginRequest(user, password), host)
     begin(logins, session, host)
     return session
 
@@ -317,9 +371,9 @@ def test_a_wrong_and_a_right_password_do_not_share_an_answer(broker: Broker, hel
 
 
 def refusals(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch, attempts: list[tuple[str, str, str]]
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, attempts: list[tuple[Login, str]]
 ) -> list[float]:
-    """How late the refusals of these attempts (user, password, address) come, in the order in which they are made."""
+    """How late the refusals of these attempts come (login, address), in the order in which they are made."""
     async def talk(logins: Logins) -> list[float]:
         loop = asyncio.get_running_loop()
         delays: list[float] = []
@@ -329,8 +383,10 @@ def refusals(
             return loop.call_soon(*call)
 
         monkeypatch.setattr(loop, "call_later", call_later)
-        for attempt in attempts:
-            await log_in(logins, *attempt)
+        for login, host in attempts:
+            session = FakeSession(login, host)
+            begin(logins, session, host)
+            await session.answer
         return delays
 
     HOW["clock"] = lambda: 1_000
@@ -340,21 +396,24 @@ def refusals(
 def test_the_refusals_of_an_address_come_later_after_ten(
     broker: Broker, computed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attempts = [(f"user {number}", "wrong", "10.0.0.1") for number in range(13)]
+    attempts: list[tuple[Login, str]] = [
+        (LoginRequest(f"user {number}", "wrong"), "10.0.0.1") for number in range(13)]
     assert refusals(broker, monkeypatch, attempts) == [1.0] * 10 + [5.0, 10.0, 10.0]
 
 
 def test_the_refusals_of_a_user_come_later_after_twenty(
     broker: Broker, computed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attempts = [("slow", "wrong", f"10.0.0.{number}") for number in range(24)]
+    attempts: list[tuple[Login, str]] = [
+        (LoginRequest("slow", "wrong"), f"10.0.0.{number}") for number in range(24)]
     assert refusals(broker, monkeypatch, attempts) == [1.0] * 20 + [3.0, 6.0, 9.0, 10.0]
 
 
 def test_nobody_is_locked_out_by_failures_of_others(
     broker: Broker, computed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attempts = [("slow", "wrong", "10.0.0.1")] * 30 + [("slow", "right", "10.0.0.1")]
+    attempts: list[tuple[Login, str]] = [
+        *[(LoginRequest("slow", "wrong"), "10.0.0.1")] * 30, (LoginRequest("slow", "right"), "10.0.0.1")]
     assert len(refusals(broker, monkeypatch, attempts)) == 30
     assert computed == ["slow"] * 31
 

@@ -12,7 +12,7 @@ from pamqp.heartbeat import Heartbeat
 
 from amqpd.broker.definitions import UserDefinition, VhostDefinition
 from amqpd.session.phases import Phase
-from amqpd.session.sasl import LoginRequest
+from amqpd.session.sasl_steps import LoginRequest
 from amqpd.session.settings import SessionSettings
 from tests.support.talk import CAPABILITIES, SETTINGS, Stage, Talk
 

@@ -30,6 +30,7 @@ from amqpd.broker.definitions import PermissionDefinition, UserDefinition, Vhost
 from amqpd.broker.queue.page_limits import PAGE_LIMITS, PageLimits
 from amqpd.server.loop import LoopTurn
 from amqpd.session.connection import Session
+from amqpd.session.sasl_steps import ProvenLogin
 from amqpd.session.settings import SessionSettings
 from amqpd.wire.contents import Intake
 from tests.support.journals import RecordingJournal
@@ -192,8 +193,10 @@ class Stage:
             session = self.want_in.pop(0)
             if session.login is None:       # it has gone
                 continue
-            user = self.broker.users.get(session.login.user)
-            if user is not None and session.login.password == f"secret {user.name}":
+            login = session.login
+            user = self.broker.users.get(login.user)
+            is_right = not login.fault if isinstance(login, ProvenLogin) else login.password == f"secret {login.user}"
+            if user is not None and is_right:
                 session.logged_in(user)
             else:
                 session.login_failed("the password is wrong")
