@@ -1,13 +1,13 @@
-"""Write large bodies to the store in parts, before the messages that have them are recorded.
+"""Write large bodies to the store in parts, before their messages are recorded.
 
-A batch with a large body in it would take long to write, and all that is in the batch would wait for it. So a publish
-with such a body waits instead: its body is written in pieces, in transactions of their own, and between two of them the
-committer writes the batch that others wait for. The record of the message comes last and is small. After a crash a
-message is there as a whole or not at all: parts without a record are deleted.
+A batch with a large body would take long to write, and all publishers in the batch would wait for it. So only the
+publish with the large body waits: its body is written in pieces, each in its own transaction, and between two pieces
+the committer writes the batches of others. The message is recorded last, which is quick. After a crash, either the
+whole message is there or none of it: parts without a message are deleted.
 
-Owns which bodies are to be written; bodies have their turn one after the other, a piece at a time.
+Owns the bodies that are to be written. They take turns, a piece each.
 
-Always true between calls: a body whose message was not recorded, and will not be, has been given to `drop`.
+Always true between calls: if the message of a body has not been recorded and will not be, the body has been dropped.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from itertools import islice
 
 from amqpd.message import Message
 
-PART_BYTES = 1 << 20        # of all parts of a body but its last one
-PIECE_PARTS = 2             # of one transaction: some milliseconds
+PART_BYTES = 1 << 20        # of each part; the last part of a body may be smaller
+PIECE_PARTS = 2             # in one transaction, which takes some milliseconds
 
 Part = list[memoryview]
 Drop = Callable[[int, int], None]
@@ -31,9 +31,9 @@ def parts_of(size: int, part_bytes: int = PART_BYTES) -> int:
 
 
 class BodyWrite:
-    """One body that is written, or has been; see `broker.ports.StoredBody`.
+    """One body that is being written, or has been; see `broker.ports.StoredBody`.
 
-    `body_id` is the number of its first part, which the store gives it; `checksums` are those of the parts that have
+    `body_id` is the number of its first part, which the store assigns; `checksums` has the CRC-32 of each part that has
     been written.
     """
 
@@ -49,16 +49,16 @@ class BodyWrite:
         self._calls: list[Callable[[], None]] = []
 
     def call(self, go_on: Callable[[], None]) -> None:
-        """Call back, once, when the body has been written, or will not be."""
+        """Call back, once, when the body has been written or dropped."""
         self._calls.append(go_on)
 
     def next_parts(self, most: int) -> list[Part]:
-        """Return the next parts that are to be written; none where the body has been dropped meanwhile."""
+        """Return the next parts to write, at most `most`; none if the body has been dropped."""
         parts = self._parts
         return list(islice(parts, most)) if parts is not None else []
 
     def note_written(self, start: int, checksums: Sequence[int]) -> None:
-        """Note that the parts from this place on have been written."""
+        """Note that the parts from index `start` on, which have these checksums, have been written."""
         if self.is_dropped:
             self._queue.drop(self.body_id + start, len(checksums))
             return
@@ -74,15 +74,15 @@ class BodyWrite:
             go_on()
 
     def begin_publish(self, number: int) -> None:
-        """Let the message of this number, which is about to be published, have this body."""
+        """Assign the body to the message with this number, which is about to be published."""
         self._queue.to_be_recorded[number] = self
 
     def note_recorded(self) -> None:
-        """Note that a batch has the message: the store deletes the body with it."""
+        """Note that a batch has the message: from now on the store deletes the body together with the message."""
         self._is_recorded = True
 
     def end(self) -> None:
-        """Delete the body, unless its message was recorded: it has been published, or will not be."""
+        """End the publish; drop the body if its message has not been recorded."""
         self._queue.forget(self)
         if not self._is_recorded and not self.is_dropped:
             self.is_dropped = True
@@ -92,9 +92,9 @@ class BodyWrite:
 
 
 class BodyPiece:
-    """What one transaction writes of a body, from the part at `start` on.
+    """The parts of a body that one transaction writes, from index `start` on.
 
-    `checksums` are those of its parts, once they have been written.
+    `checksums` are those of these parts, once they have been written.
     """
 
     def __init__(self, body: BodyWrite) -> None:
@@ -105,19 +105,19 @@ class BodyPiece:
 
     @property
     def parts(self) -> list[Part]:
-        """Return its parts. They are cut when this is first asked, in the thread that writes them."""
+        """Its parts. The thread that writes them cuts them, at the first access."""
         if self._parts is None:
             self._parts = self.body.next_parts(PIECE_PARTS)
         return self._parts
 
     @property
     def size(self) -> int:
-        """Return how many bytes of the body it has written."""
+        """The bytes of the body that it has written."""
         part_bytes = self.body.part_bytes
         return min(len(self.checksums) * part_bytes, self.body.size - self.start * part_bytes)
 
     def end(self) -> None:
-        """Note that it has been written."""
+        """Note that the transaction is committed."""
         self._parts = None
         self.body.note_written(self.start, self.checksums)
 
@@ -125,7 +125,7 @@ class BodyPiece:
 class BodyQueue:
     """The bodies that are to be written, in parts of `part_bytes`.
 
-    `drop` deletes so many parts from a number on, at some time.
+    `drop` is called with the number of the first part and a count: the store deletes these parts later.
     """
 
     def __init__(self, *, part_bytes: int = PART_BYTES) -> None:
@@ -135,13 +135,13 @@ class BodyQueue:
         self._bodies: deque[BodyWrite] = deque()
 
     def add(self, message: Message) -> BodyWrite:
-        """Have the body of this message written."""
+        """Add the body of this message, and return its write."""
         body = BodyWrite(message, self)
         self._bodies.append(body)
         return body
 
     def next_piece(self) -> BodyPiece | None:
-        """Return a piece of the body whose turn it is."""
+        """Return the next piece of the body whose turn it is; None if nothing is to be written."""
         while self._bodies:
             body = self._bodies.popleft()
             if not (body.is_dropped or body.is_done):
@@ -151,19 +151,19 @@ class BodyQueue:
 
     @property
     def is_empty(self) -> bool:
-        """Return whether nothing is to be written."""
+        """Whether nothing is to be written."""
         while self._bodies and (self._bodies[0].is_dropped or self._bodies[0].is_done):
             self._bodies.popleft()
         return not self._bodies
 
     def forget(self, body: BodyWrite) -> None:
-        """Note that the publish of this body is over."""
+        """Forget the message of this body: its publish has ended."""
         if self.to_be_recorded:
             self.to_be_recorded = {number: one for number, one in self.to_be_recorded.items() if one is not body}
 
 
 def _cut(message: Message, part_bytes: int) -> Iterator[Part]:
-    """Cut a body into parts, which are views of the content."""
+    """Yield the parts of a body, as views of the message's content."""
     part: Part = []
     room = part_bytes
     for view in message.body_pieces(part_bytes):
@@ -179,4 +179,4 @@ def _cut(message: Message, part_bytes: int) -> Iterator[Part]:
 
 
 def _nowhere(body_id: int, count: int) -> None:
-    """There is no store yet."""
+    """Do nothing: no store is open yet."""

@@ -1,8 +1,8 @@
-"""What the broker recorded since the last commit: the batch that fills while another one is written.
+"""Record the broker's changes in a batch, which fills while the batch before it is written.
 
-Owns the numbers of batches, which rise from 1 by one. A record takes no time, and none can fail but by a mistake of
-ours: nobody knows then whether it is whole, so nothing more is written, and the broker stops. When a batch is taken,
-and what its number means to publishers, is for `server/committer.py`; how it is written, for the store.
+Owns the numbers of batches: 1, 2, 3 and so on. Recording takes no time, and fails only because of a bug. Then the batch
+may be incomplete, so nothing more is written, and the broker stops. `server/committer.py` decides when a batch is
+taken, and tells publishers that it is committed; the store writes it.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ class Journal:
         self.pending_confirms = PendingConfirms()
         self.hold = Hold()
         self.bodies = BodyQueue(part_bytes=part_bytes)
-        self.failure: Exception | None = None       # why nothing may be written any more
+        self.failure: Exception | None = None       # the error after which nothing may be written
         self._filling = Batch(1)
         self._unfinished = 0        # vhosts
 
     @property
     def filling(self) -> Batch:
-        """The batch that records join now, to look at."""
+        """The batch that is being filled; callers only read it."""
         return self._filling
 
     @property
     def batch(self) -> int:
-        """The number of the batch that fills."""
+        """The number of the batch that is being filled."""
         return self._filling.number
 
     def changed(self, change: Change) -> int:
-        """Record a change of the definitions; of an exchange or queue that is not durable nothing is kept."""
+        """Record a change of the definitions; a queue or exchange that is not durable is not recorded."""
         definition = change.definition
         if isinstance(definition, (ExchangeDefinition, QueueDefinition)) and not definition.durable:
             return 0
@@ -54,7 +54,7 @@ class Journal:
         return self._filling.number
 
     def unfinished(self, is_unfinished: bool) -> int:
-        """Record whether bindings are left in a vhost whose queue or exchange has been recorded as deleted."""
+        """Record whether a vhost still has bindings of a queue or exchange whose deletion has been recorded."""
         self._unfinished += 1 if is_unfinished else -1
         try:
             self._filling.set_unfinished(self._unfinished)
@@ -66,11 +66,10 @@ class Journal:
     def published(
         self, queue: QueueDefinition, run: Sequence[Message], expiries: Mapping[int, int] | None = None
     ) -> int:
-        """Record that these persistent messages, whose numbers rise, are in this durable queue, and when they expire
-        in it, if they do.
+        """Record that these persistent messages are in this durable queue, with the expiries of those that expire.
 
-        A message of several durable queues has `holders` set before, and is recorded for each of them before
-        the next batch is taken.
+        Message numbers rise. The `holders` of a message of several durable queues are set before this call, and the
+        message is recorded for all of these queues before the next batch is taken.
         """
         try:
             if self.bodies.to_be_recorded:
@@ -83,7 +82,7 @@ class Journal:
         return self._filling.number
 
     def _note_written(self, run: Sequence[Message]) -> None:
-        """Let the messages of this run whose bodies are in the store already have these."""
+        """Connect the messages of this run with their bodies that have been written already."""
         for message in run:
             body = self.bodies.to_be_recorded.get(message.number)
             if body is not None:
@@ -91,11 +90,11 @@ class Journal:
                 body.note_recorded()
 
     def write_body(self, message: Message) -> BodyWrite:
-        """Write the body of this message, which is about to be published, before the message is recorded."""
+        """Begin to write the body of this message before the message is published and recorded."""
         return self.bodies.add(message)
 
     def requeued(self, queue: QueueDefinition, counts: Mapping[int, int]) -> int:
-        """Record how often these messages, back in this queue, have been delivered."""
+        """Record the delivery counts of messages that were requeued."""
         try:
             self._filling.requeue(queue, counts)
         except Exception as error:
@@ -104,7 +103,7 @@ class Journal:
         return self._filling.number
 
     def watermark_raised(self, queue: QueueDefinition, number: int) -> int:
-        """Record that messages of this queue, up to this number, may have been handed out."""
+        """Record that messages of this queue up to this number may have been delivered."""
         try:
             self._filling.watermark(queue, number)
         except Exception as error:
@@ -115,7 +114,7 @@ class Journal:
     def settled(self, queue: QueueDefinition, numbers: Sequence[int], *, is_answered: bool = False) -> int:
         """Record that the messages of these numbers have left this queue for good.
 
-        `is_answered` says that a consumer has taken them over, so that nobody is owed them any more.
+        `is_answered` says that a consumer has acked them, so that they may be confirmed to their publishers early.
         """
         try:
             self._filling.settle(queue, numbers)
@@ -136,11 +135,11 @@ class Journal:
         return self._filling.number
 
     def fail(self, error: Exception) -> None:
-        """Let no batch be written any more: memory may differ from what was recorded, by this mistake of ours."""
+        """Write no batch any more: because of this bug, memory may differ from what was recorded."""
         self.failure = self.failure or error
 
     def take(self) -> Batch:
-        """The batch so far, which nothing joins any more; the next one fills from now on."""
+        """Return the batch so far, and begin the next one."""
         batch = self._filling
         self._filling = Batch(batch.number + 1)
         self.pending_confirms.taken()
@@ -148,13 +147,13 @@ class Journal:
         return batch
 
     def nothing_waits(self) -> None:
-        """Note that the batch that fills is empty, so that nobody need wait for it."""
+        """Note that the batch is empty, so that nothing has to wait for it."""
         self.pending_confirms.nothing_waits()
         self.hold.taken()
 
 
 class MemoryJournal:
-    """The journal of a broker that keeps everything in memory: there is never anything to wait for."""
+    """The journal of a broker without a store. It records nothing, so there is never anything to wait for."""
 
     batch = 0
 
@@ -162,34 +161,34 @@ class MemoryJournal:
         self.hold = NoHold()
 
     def changed(self, change: Change) -> int:
-        """Nothing is kept."""
+        """Record nothing."""
         return 0
 
     def unfinished(self, is_unfinished: bool) -> int:
-        """Nothing is kept."""
+        """Record nothing."""
         return 0
 
     def published(
         self, queue: QueueDefinition, run: Sequence[Message], expiries: Mapping[int, int] | None = None
     ) -> int:
-        """Nothing is kept."""
+        """Record nothing."""
         return 0
 
     def write_body(self, message: Message) -> None:
-        """Nothing is kept."""
+        """Record nothing."""
         return None
 
     def requeued(self, queue: QueueDefinition, counts: Mapping[int, int]) -> int:
-        """Nothing is kept."""
+        """Record nothing."""
         return 0
 
     def watermark_raised(self, queue: QueueDefinition, number: int) -> int:
-        """Nothing is kept."""
+        """Record nothing."""
         return 0
 
     def settled(self, queue: QueueDefinition, numbers: Sequence[int], *, is_answered: bool = False) -> int:
-        """Nothing is kept."""
+        """Record nothing."""
         return 0
 
     def fail(self, error: Exception) -> None:
-        """Nothing is kept that memory could differ from."""
+        """Do nothing: there is no record that memory could differ from."""

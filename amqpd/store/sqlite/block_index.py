@@ -1,14 +1,14 @@
-"""The message blocks of a store: which of their messages wait, and how some of them leave, get flags or are read.
+"""The message blocks of a store: which of their messages are left, and how messages are read, flagged and removed.
 
-Owns the tables `message_blocks` and `block_flags`. What waits is known without reading: for each block a number with a
-bit for each message. A block whose messages have all left is deleted; one that only some have left has flags. A message
-of which more is to be kept is taken out of its block, and gets a row of its own.
+Owns the tables `message_blocks` and `block_flags`. Memory has a number with a bit for each message of a block, so the
+messages that are left are known without reading. A block is deleted when its last message leaves; before that, flags
+tell which messages have left. A message that gets a delivery count or an expiry gets a row of its own instead.
 
-To delete a row takes as long as to write it, so of very many that are emptied at once, by a purge or with a queue, only
-some are deleted at once. The others have flags that say that nothing waits, and are deleted a piece at a time.
+Deleting a row takes as long as writing it. So when very many blocks become empty at once, by a purge or with a queue,
+only some are deleted at once. The others get flags which say that no message is left, and are deleted in slices.
 
-Always true between transactions: `_waiting` is what the two tables say, and nothing is staged; `_emptied` are the
-blocks in which nothing waits.
+Always true between transactions: `_waiting` agrees with the two tables, and nothing is staged; `_emptied` are the
+blocks without messages.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _always(*_: object) -> bool:
 
 
 class BlockIndex:
-    """The blocks of one store. What is changed within a transaction counts once it is kept, or is forgotten."""
+    """The blocks of one store. Changes within a transaction are staged until `keep`, or dropped by `forget`."""
 
     def __init__(self, connection: sqlite3.Connection, deleted_at_once: int) -> None:
         self._connection = connection
@@ -65,7 +65,7 @@ class BlockIndex:
         self._deleted = 0                           # of `_emptied`, in this transaction
 
     def know(self, first: int, waiting: int, redelivered: int) -> None:
-        """Learn of a block, when the store is read; blocks come in the order of their numbers."""
+        """Register a block, when the store is read; blocks come in the order of their numbers."""
         if not waiting:
             self._emptied.append(first)
             return
@@ -102,7 +102,7 @@ class BlockIndex:
         return dropped
 
     def take_out(self, numbers: Sequence[int]) -> None:
-        """Give those of these messages, whose numbers rise, that are in a block and sound rows of their own."""
+        """Move these messages, whose numbers rise, from their blocks to rows of their own, except damaged ones."""
         for first, queue, record in self._records(self.split(numbers)[0]):
             if record.is_sound:
                 was_delivered = self._redelivered.get(first, 0) >> record.place & 1
@@ -116,10 +116,12 @@ class BlockIndex:
             self._changed[first] = self._now_waiting(first)
 
     def dissolve(self, first: int, now: int, can_read: Callable[[bytes, bytes, bytes], bool] = _always) -> int:
-        """Give what is sound of a damaged block rows of its own, and set the rest aside; return how many that is.
+        """Replace a damaged block: move sound messages to rows of their own, and the others to the table `damaged`.
 
-        `can_read` is asked about exchange, routing key and properties of each. A block that not even this can be done
-        with stays as it is, is not delivered, and counts as damaged.
+        Return the number of the others.
+
+        `can_read` is asked about exchange, routing key and properties of each. If this fails too, the
+        block stays as it is, is not delivered, and counts as damaged.
         """
         execute = self._connection.execute
         execute("SAVEPOINT dissolve")
@@ -151,7 +153,7 @@ class BlockIndex:
         return damaged
 
     def write(self) -> None:
-        """Write what becomes of the blocks that have changed, and delete a piece of what is left of emptied ones."""
+        """Write the changes of blocks, and delete some of the empty ones."""
         if self._changed:
             self._write_changes()
         elif self._emptied:
@@ -169,7 +171,7 @@ class BlockIndex:
         self._delete_emptied(self._deleted_at_once - len(gone))
 
     def _delete_emptied(self, most: int) -> None:
-        """Delete up to so many rows that were emptied before this transaction."""
+        """Delete up to so many rows of blocks that became empty before this transaction."""
         if most > 0 and self._emptied:
             firsts = self._emptied[-most:]
             self._deleted = len(firsts)
@@ -182,7 +184,7 @@ class BlockIndex:
 
     @property
     def has_emptied(self) -> bool:
-        """Return whether there are rows that are to be deleted."""
+        """Whether empty blocks are to be deleted."""
         return bool(self._emptied)
 
     def keep(self) -> None:
@@ -227,7 +229,7 @@ class BlockIndex:
     # Looking
 
     def split(self, numbers: Sequence[int]) -> tuple[dict[int, int], list[int]]:
-        """Return which of these messages, whose numbers rise, wait in which blocks, as bits; and the other numbers."""
+        """Return the blocks of these messages, whose numbers rise, with their bits; and the numbers without a block."""
         found: dict[int, int] = {}
         single: list[int] = []
         if not self._firsts:
@@ -285,8 +287,8 @@ class BlockIndex:
 
 
 def parse_block(row: tuple[Any, ...]) -> tuple[list[tuple[int, int]], int, int]:
-    """Return what a row of `SELECT_BLOCKS` says: places and sizes of all messages, the bits of those that wait, and
-    of those of them that have been delivered. Raises TypeError, ValueError for a row that makes no sense.
+    """Parse a row of `SELECT_BLOCKS`: return places and sizes of all messages, the bits of those that are left, and of
+    those that have been delivered. Raises TypeError, ValueError for a damaged row.
     """
     first, _, last, count, body_bytes, heads, flags = row
     found = places_and_sizes(heads)

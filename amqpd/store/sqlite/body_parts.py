@@ -1,11 +1,11 @@
-"""The parts of large bodies: written before their messages, and deleted after them, a few at a time.
+"""The parts of large bodies: they are written before their messages, and deleted after them, a few at a time.
 
-Owns the table `body_parts`, and which rows of messages have a body there. To delete a part takes a third of the time
-that it takes to write it, so what nobody needs any more is deleted in pieces: with what is written, so that deleting
-keeps pace, and while there is nothing else to do.
+Owns the table `body_parts`, and the list of message rows with a body there. Deleting a part takes a third of the time
+of writing it. So unused parts are deleted in slices: with each write, so that deleting keeps pace, and while there is
+nothing else to do.
 
-Always true between transactions: `_bodies` are those of the rows that have one; each part is of such a row or of one
-in `damaged`, of a body whose message has not been recorded yet, or of what is to be deleted.
+Always true between transactions: `_bodies` are the bodies of message rows; each part belongs to a body of a message
+row, of a row in `damaged`, or of a message that has not been recorded yet, or it is about to be deleted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _IN_ORDER = f"FROM body_parts WHERE number BETWEEN ? AND ? + {ID_STEP - 1} ORDER
 
 
 class BodyParts:
-    """The parts of one store. What is changed within a transaction counts once it is kept, or is forgotten."""
+    """The parts of one store. Changes within a transaction are staged until `keep`, or dropped by `forget`."""
 
     def __init__(self, connection: sqlite3.Connection, part_bytes: int) -> None:
         self._connection = connection
@@ -50,7 +50,7 @@ class BodyParts:
         self._deleted = 0                                   # parts, likewise
 
     def load(self, first_id: int) -> None:
-        """Learn what there is, when the store is read; new bodies get numbers from `first_id` on."""
+        """Read which bodies and unused parts there are, at start; new bodies get numbers from `first_id` on."""
         self._next_id = first_id
         self._bodies = self._read_bodies()
         needed = {body_id for body_id, _ in self._bodies.values()}
@@ -69,7 +69,7 @@ class BodyParts:
                 for number, body_id, size in self._connection.execute(_SELECT_BODIES)}
 
     def drop(self, body_id: int, count: int) -> None:
-        """Have so many parts deleted of a body whose message was not recorded, and will not be; from any thread."""
+        """Request that the parts of a body are deleted: its message will not be recorded. Any thread may call this."""
         if count:
             self._dropped.append((body_id, count))
 
@@ -95,7 +95,7 @@ class BodyParts:
         piece.checksums = checksums
 
     def record(self, bodies: Iterable[tuple[int, BodyWrite]], written: Sequence[int]) -> None:
-        """Note to which messages bodies belong; of these numbers rows have been `written`."""
+        """Note the bodies of these messages; `written` are the numbers of messages whose rows have been written."""
         rows = {*written}
         for number, body in bodies:
             place = body.body_id, body.part_count
@@ -105,7 +105,7 @@ class BodyParts:
                 self._unused.append(place)
 
     def settle(self, numbers: Iterable[int] | None = None) -> None:
-        """Note which of these messages, or of all, have lost their rows: nobody needs their bodies any more."""
+        """Note which of these messages, or of all, have no row any more: their bodies are unused."""
         if self._bodies:
             candidates = [*self._bodies] if numbers is None else [*self._bodies.keys() & numbers]
             if candidates:
@@ -115,7 +115,7 @@ class BodyParts:
                 self._gone |= {*candidates}.difference(chain.from_iterable(left))
 
     def delete(self, most: int) -> None:
-        """Delete up to so many parts that nobody needs any more."""
+        """Delete up to so many unused parts."""
         while self._dropped:
             self._dead.append(self._dropped.popleft())
         left = most
@@ -135,7 +135,7 @@ class BodyParts:
 
     @property
     def has_dead(self) -> bool:
-        """Return whether there are parts that `delete` would delete."""
+        """Whether there are unused parts."""
         return bool(self._dead or self._dropped)
 
     def keep(self) -> None:
@@ -160,7 +160,7 @@ class BodyParts:
         self._deleted = 0
 
     def leave(self, numbers: Iterable[int]) -> None:
-        """Leave the bodies of these messages, which are set aside, where they are."""
+        """Keep the bodies of these messages, which are moved to the table `damaged`."""
         for number in numbers:
             self._bodies.pop(number, None)
 
@@ -178,9 +178,9 @@ class BodyParts:
 # Reading
 
 def checksum_from_parts(connection: sqlite3.Connection, body_id: int, size: int, before: int) -> int | None:
-    """Return the checksum of a message by its parts, or None where these are not what they should be.
+    """Return the checksum of a message from its parts; None if parts are missing or damaged.
 
-    Raises sqlite3.Error.
+    `before` is the checksum of names and properties. Raises sqlite3.Error.
     """
     checksums, found = [], 0
     for data, in connection.execute(f"SELECT data {_IN_ORDER}", (body_id, body_id)):
@@ -192,10 +192,10 @@ def checksum_from_parts(connection: sqlite3.Connection, body_id: int, size: int,
 
 
 class PartReader:
-    """Reads a body of so many bytes from its parts, in order; `checksums` are of those that have been read whole."""
+    """Reads a body of this size from its parts, in order; `checksums` are those of completely read parts."""
 
     def __init__(self, connection: sqlite3.Connection, body_id: int, size: int) -> None:
-        """Raises ValueError where not all parts are there; sqlite3.Error."""
+        """Prepare to read. Raises ValueError if parts are missing; sqlite3.Error."""
         select = f"SELECT number, CASE typeof(data) WHEN 'blob' THEN length(data) END {_IN_ORDER}"
         rows = connection.execute(select, (body_id, body_id)).fetchall()
         if None in [length for _, length in rows] or sum([length for _, length in rows]) != size:
@@ -224,7 +224,7 @@ class PartReader:
         self._blob = self._connection.blobopen("body_parts", "data", next(self._numbers), readonly=True)
 
     def end_part(self) -> None:
-        """Note the checksum of the part at hand; after the last one nothing is left open."""
+        """Close the current part, and note its checksum. To be called after the last read, too."""
         if self._blob is not None:
             self._blob.close()
             self._blob = None

@@ -1,4 +1,4 @@
-"""How many messages a store has: known without counting, since each batch says what it adds and removes."""
+"""Keep the numbers of messages in a store up to date: each batch tells how many it adds and removes."""
 
 from __future__ import annotations
 

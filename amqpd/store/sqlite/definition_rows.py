@@ -54,18 +54,18 @@ _UNTAG = {name: read for name, _, read in _TAGS.values()} | {"double": float}
 
 
 def pack_arguments(arguments: Arguments) -> str:
-    """Arguments as JSON, equal for arguments equal in value and type in whatever order; nothing is lost.
+    """Return arguments as JSON, without a loss. Arguments with equal values and types give equal text, in any order.
 
-    What JSON lacks stands as ``{"$type": …, "value": …}``: numbers of other types than signedint, long beyond
-    32 bits and double, a double that is no number, timestamp, decimal, and longstr and binary in hexadecimal
-    digits; so does a table that has a name ``$type`` itself.
+    Values that JSON does not have are ``{"$type": …, "value": …}``: numbers of types other than signedint, long beyond
+    32 bits and double; a double that is infinite or not a number; timestamp and decimal; longstr and binary, in
+    hexadecimal digits; and a table that has a key ``$type`` itself.
     """
     plain = {name: _to_json(value) for name, value in sorted(arguments.items())}
     return json.dumps(_guarded(plain), ensure_ascii=False)
 
 
 def unpack_arguments(text: str) -> Arguments:
-    """The arguments that `pack_arguments` made this text of."""
+    """Return the arguments from which `pack_arguments` made this text."""
     arguments = _unpack(text)
     return packed_if_large(arguments, len(text)) if isinstance(arguments, dict) else arguments
 
@@ -108,7 +108,7 @@ def _from_json(value: Any) -> Any:
 # Definitions
 
 class Table(msgspec.Struct, frozen=True):
-    """Where one kind of definition is kept. `implied` fields are the same for every row, and have no column."""
+    """The table of one kind of definition. `implied` fields have the same value in every row, and no column."""
 
     kind: Callable[..., Definition]
     name: str
@@ -123,7 +123,7 @@ class Table(msgspec.Struct, frozen=True):
 
     @property
     def upsert(self) -> str:
-        """The statement that keeps a definition, in the place of one with the same identity."""
+        """The statement that inserts a definition, or replaces the one with the same key."""
         updates = ", ".join([f"{column} = excluded.{column}" for column in self.others])
         return (
             f"INSERT INTO {self.name} ({', '.join(self.columns)}) VALUES ({', '.join('?' * len(self.columns))}) "
@@ -136,19 +136,19 @@ class Table(msgspec.Struct, frozen=True):
 
     @property
     def select(self) -> str:
-        """The query for all of them."""
+        """The query for all definitions of this kind."""
         return f"SELECT {', '.join(self.columns)} FROM {self.name} ORDER BY {', '.join(self.key)}"
 
     def key_of(self, definition: Definition) -> list[Any]:
-        """What identifies this definition."""
+        """Return the values of the key columns of this definition."""
         return [_to_column(definition, column) for column in self.key]
 
     def row_of(self, definition: Definition) -> list[Any]:
-        """The row of this definition."""
+        """Return the row of this definition."""
         return [_to_column(definition, column) for column in self.columns]
 
     def definition_of(self, row: Iterable[Any]) -> Definition:
-        """The definition in this row."""
+        """Return the definition in this row."""
         values = {
             column: _FROM_COLUMN[column](value) if column in _FROM_COLUMN else value
             for column, value in zip(self.columns, row)}

@@ -52,7 +52,7 @@ class MessageFetcher:
         return messages
 
     def _fetch_single_rows(self, numbers: list[int]) -> list[Message]:
-        """Fetch messages that were sound in a damaged block, and have rows of their own now."""
+        """Fetch messages of damaged blocks that were not damaged themselves, and now have rows of their own."""
         with self._database.guarded() as connection:
             messages, damaged = self._reader.fetch(connection, numbers)
         if damaged:

@@ -1,11 +1,11 @@
-"""Notice that somebody deletes, replaces or cuts the files of a store while it is open.
+"""Detect that another program deletes, replaces or truncates the files of a store while it is open.
 
-A deleted file can be written for as long as it is open, and everything goes well until the process ends: then all of
-it is gone. So the names are compared with what was opened: before a batch is begun, before it is declared committed,
-and once a second while nothing happens. That takes a few microseconds, since only names are looked up.
+A process can write to a deleted file as long as it has the file open; the content is lost when the process ends. So
+the files at these paths are compared with the open files: before a batch is begun, before it counts as committed, and
+once a second while there is nothing to write. That takes a few microseconds: one `stat` for each path.
 
-Owns which file each name led to when the store was opened, and the size below which nothing but a checkpoint takes a
-file; see `checkpoint`.
+Owns device and inode of each file when the store was opened, and the smallest size that each may have, since only a
+checkpoint makes a file smaller.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from amqpd.store.errors import StoreError
 
 
 class FileWatch:
-    """The files of one open store, by the names they were opened by."""
+    """The files of one open store, by path."""
 
     def __init__(self) -> None:
         self._identities: dict[str, tuple[int, int]] = {}   # device and inode
@@ -28,7 +28,10 @@ class FileWatch:
         self._is_checkpoint = Lock()
 
     def begin(self, files: Iterable[Path], lock: Path) -> None:
-        """Remember what is there now: files that only grow between two checkpoints, and the lock. Raises OSError."""
+        """Remember these files as they are now. Other than the lock, they only grow between two checkpoints.
+
+        Raises OSError.
+        """
         for path in (*files, lock):
             found = os.stat(path)
             self._identities[str(path)] = found.st_dev, found.st_ino
@@ -37,14 +40,14 @@ class FileWatch:
 
     @contextmanager
     def checkpoint(self) -> Iterator[None]:
-        """Let files become smaller within this block; what size they are at its end is remembered."""
+        """Allow files to become smaller within the block, and remember their sizes at its end."""
         with self._is_checkpoint:
             yield
             for path in self._sizes:
                 self._sizes[path] = _look(path).st_size
 
     def grown(self, path: Path, size: int) -> None:
-        """Remember that a file has this size now."""
+        """Note the size to which a file has grown, in bytes."""
         if str(path) in self._sizes:
             self._sizes[str(path)] = size
 
@@ -54,14 +57,14 @@ class FileWatch:
         self._sizes.clear()
 
     def check(self) -> None:
-        """See that every name still leads to the file that is open, and that nobody has cut it; from any thread.
+        """Check that each path is still the file that is open, and that it was not truncated; any thread may call this.
 
-        Raises StoreError, with what has happened and the remedy.
+        Raises StoreError, which says what happened and what to do.
         """
-        can_compare = self._is_checkpoint.acquire(blocking=False)     # else sizes change just now
+        can_compare = self._is_checkpoint.acquire(blocking=False)     # if not, sizes are just changing
         try:
             for path, identity in list(self._identities.items()):
-                size = self._sizes.get(path, 0)     # before the look: the file may grow, and be noted, after it
+                size = self._sizes.get(path, 0)     # read before the file is: it may grow after that
                 found = _look(path)
                 if (found.st_dev, found.st_ino) != identity:
                     raise _gone(path, "another file is in its place")

@@ -1,7 +1,7 @@
-"""What can be known of a store without changing it, asked before it is opened for writing.
+"""Examine a store without changing it, before it is opened for writing.
 
-Whatever is refused here is left as it was, log included: a connection that may write would fold the log into
-the file when it closes.
+A store that is refused here is left as it was, its write-ahead log too: a connection that may write would write the log
+back into the file when it is closed.
 
 Spec: sqlite.org/wal.html#readonly, sqlite.org/pragma.html#pragma_quick_check.
 """
@@ -22,7 +22,7 @@ from amqpd.store.sqlite.schema import APPLICATION_ID, format_of_tables, newest_f
 
 
 def check_ours(path: Path) -> None:
-    """See that the file can be used and says that it is a store, by its header alone. Raises StoreError."""
+    """Check that the file can be read and written, and that its header is that of a store. Raises StoreError."""
     if not path.is_file():
         raise StoreError(f"{path} is not a file: move it away, or choose another directory")
     if not os.access(path, os.R_OK | os.W_OK):
@@ -31,10 +31,10 @@ def check_ours(path: Path) -> None:
         raise StoreError(
             f"{path} is empty, it has 0 bytes: restore a backup with 'amqpd store restore', or delete it to start "
             "without what it had")
-    # Immutable: not even the index of a log is made beside another program's file.
+    # Immutable, so that SQLite does not create the index of a log beside another program's file.
     with _reading(path, "mode=ro&immutable=1") as connection:
-        # Whoever died while the log was written back may have left a header that tells of more pages than there are
-        # without the log; it is refused but for those who may repair by hand.
+        # A crash during a checkpoint may leave a header with more pages than the file has without the log; SQLite reads
+        # such a file only with this setting.
         connection.execute("PRAGMA writable_schema = ON")
         application_id, = connection.execute("PRAGMA application_id").fetchone()
     if application_id != APPLICATION_ID:
@@ -42,9 +42,9 @@ def check_ours(path: Path) -> None:
 
 
 def finish_rollback(path: Path, *, busy_wait_s: float = connecting.BUSY_WAIT_S) -> None:
-    """Let SQLite undo what a crash has cut off where the file had no log yet: when one was first to be used.
+    """Let SQLite roll back a transaction that a crash interrupted before the file had a write-ahead log.
 
-    Nobody who only reads could open the file before that. Raises StoreError.
+    Before that, a connection that only reads cannot open the file. Raises StoreError.
     """
     journal = path.with_name(path.name + "-journal")
     if journal.exists():
@@ -53,9 +53,10 @@ def finish_rollback(path: Path, *, busy_wait_s: float = connecting.BUSY_WAIT_S) 
 
 
 def examine(path: Path, *, busy_wait_s: float = connecting.BUSY_WAIT_S) -> bool:
-    """Whether the last stop was a clean one. Log and file are checked in any case: disks also forget at rest.
+    """Check file and write-ahead log, and return whether the last stop was clean.
 
-    Raises StoreError for a format this program does not read, and for damage.
+    They are checked after a clean stop too: a disk can lose data at any time. Raises StoreError for a format that this
+    program does not read, and for damage.
     """
     log = path.with_name(path.name + "-wal")
     had_log = log.exists()
@@ -63,14 +64,14 @@ def examine(path: Path, *, busy_wait_s: float = connecting.BUSY_WAIT_S) -> bool:
         with _reading(path, "mode=ro", busy_wait_s) as connection:
             return _examine(connection, path, log, had_log=had_log)
     finally:
-        with suppress(OSError):         # neither does harm
+        with suppress(OSError):         # neither file does harm
             path.with_name(path.name + "-shm").unlink(missing_ok=True)      # the log's index, of no use to a writer
             if not had_log:
                 log.unlink()        # an empty one
 
 
 def known_format(connection: sqlite3.Connection, path: Path) -> int:
-    """The format that the header says, one this program reads. Raises StoreError."""
+    """Return the format in the header. Raises StoreError if this program does not read it."""
     found: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if not 1 <= found <= newest_format():
         raise StoreError(

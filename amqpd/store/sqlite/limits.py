@@ -1,4 +1,4 @@
-"""How much the store does in one step, and from when on: one record, so that tests can choose other bounds."""
+"""The limits of one store: how much it does in one step, and at which sizes. Tests can choose other limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LARGEST_WAL = 8 << 20       # bytes of the write-ahead log before it is written 
 
 
 class StoreLimits(msgspec.Struct, frozen=True):
-    """Bounds of one store; sizes are in bytes unless a comment says otherwise."""
+    """Limits of one store; sizes are in bytes unless a comment says otherwise."""
 
     largest_wal: int = LARGEST_WAL
     long_wal: int = 2 * LARGEST_WAL     # a log of this size takes so long to write back that a small batch goes first

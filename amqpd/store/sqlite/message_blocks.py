@@ -141,9 +141,9 @@ def records_of(heads: bytes, contents: bytes) -> Iterator[Record]:
 def taken_apart(
     first: int, heads: bytes, contents: bytes, waiting: int, redelivered: int
 ) -> Iterator[tuple[int, Record, int]]:
-    """What is left of a damaged block: numbers and messages, and whether they have been with somebody.
+    """Yield the messages of a damaged block, with their numbers and whether they have been delivered.
 
-    The number of what is not sound may be damaged too: it is told by its place.
+    The number of a damaged message may be damaged too, so it is computed from the message's place in the block.
     """
     for at, record in enumerate(records_of(heads, contents)):
         if not record.is_sound:
@@ -153,7 +153,7 @@ def taken_apart(
 
 
 def iter_heads(heads: bytes) -> Iterator[tuple[int, int, int, int, int, int, int]]:
-    """Return the fields of each head, without one that is cut off."""
+    """Iterate over the fields of each head, without an incomplete one at the end."""
     return HEAD.iter_unpack(heads[: len(heads) // HEAD.size * HEAD.size])
 
 
@@ -167,9 +167,9 @@ def are_sizes_of(
 
 
 def places_and_sizes(heads: bytes) -> list[tuple[int, int]]:
-    """Of each message its number, less that of the first, and the bytes of its body, in order.
+    """Return for each message, in order, its number minus that of the first, and the size of its body in bytes.
 
-    Raises ValueError where that cannot be true of a block.
+    Raises ValueError for heads that no block can have.
     """
     if not heads or len(heads) % HEAD.size:
         raise ValueError("there are no such heads")

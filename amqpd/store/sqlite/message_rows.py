@@ -49,7 +49,7 @@ sizes_at = struct.Struct(">3xI4xQ").unpack_from      # of a header frame: its pa
 
 
 def names_of(exchange: bytes, routing_key: bytes) -> bytes:
-    """Both as short strings. Raises TypeError, ValueError for what is none."""
+    """Return both as short strings. Raises TypeError, ValueError if one of them cannot be a short string."""
     return bytes((len(exchange),)) + exchange + bytes((len(routing_key),)) + routing_key
 
 
@@ -58,7 +58,7 @@ def _add_to_checksum(checksum: int, piece: memoryview) -> int:
 
 
 def checksum_of(exchange: bytes, routing_key: bytes, properties: bytes, body: bytes) -> int:
-    """The checksum of a message that has a row of its own. Raises ValueError for names that are too long."""
+    """Return the checksum of a message with a row of its own. Raises ValueError for names that are too long."""
     return crc32(body, crc32(properties, crc32(names_of(exchange, routing_key))))
 
 

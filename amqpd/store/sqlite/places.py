@@ -1,6 +1,6 @@
-"""Where a message of the store is, in words: its queue, and how many wait there before it.
+"""Describe where a message of the store is: its queue, and its position there.
 
-For diagnoses: whatever is damaged too much to be told is left out of the words.
+This is for diagnoses of damaged stores: details that cannot be read are left out.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def queues_of(connection: sqlite3.Connection, numbers: Sequence[int], blocks: Se
 
 
 def listed(queues: Sequence[str]) -> str:
-    """Join descriptions of queues to a text that stays short: the first three, and how many more there are."""
+    """Join descriptions of queues to a short text: the first three, and the number of the others."""
     named = [*queues[:_MOST_NAMED]]
     if len(queues) > _MOST_NAMED:
         named.append(f"{len(queues) - _MOST_NAMED} more")
@@ -53,7 +53,7 @@ def listed(queues: Sequence[str]) -> str:
 
 
 def describe_message(connection: sqlite3.Connection, number: int) -> str:
-    """Return a message's queues with its place in each; only its number where nothing leads to a queue."""
+    """Return the queues of a message with its position in each; only its number if no queue can be found."""
     try:
         queues = [queue for queue, in connection.execute(_HOLDING, {"number": number})]
         places = [text for queue in queues if (text := _place(connection, queue, number))]

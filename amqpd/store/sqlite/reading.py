@@ -76,7 +76,7 @@ def _read_large(
 def _read_parts(
     connection: sqlite3.Connection, body_id: int, properties: bytes, size: int, sum_before: int, checksum: int
 ) -> bytes:
-    """Return the same of a message whose body is in parts."""
+    """Return the content of a message whose body is in parts, as `_read_large` does."""
     parts = PartReader(connection, body_id, size)
     try:
         content = content_of_pieces(_CHANNEL, _FRAME_MAX, properties, size, parts.read)
@@ -88,7 +88,7 @@ def _read_parts(
 
 
 class MessageReader:
-    """Reads messages; remembers the routes and properties that many have in common, up to `remembered` of each."""
+    """Reads messages. It caches the routes and properties that many messages share, up to `remembered` of each."""
 
     def __init__(
         self, read_properties: Callable[[bytes], MessageProperties], remembered: int = REMEMBERED
@@ -176,7 +176,7 @@ class MessageReader:
         return messages
 
     def _before(self, packed: bytes, properties_size: int) -> tuple[Route, MessageProperties]:
-        """Return what the names, the header frame and the properties of a message in a block say of it."""
+        """Return route, header frame and properties of a message in a block."""
         header = len(packed) - properties_size - BODY_OFFSET_IN_HEADER_FRAME
         key = packed[: header + 3]      # with the channel
         route = self._block_routes.get(key)

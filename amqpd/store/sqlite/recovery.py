@@ -1,8 +1,8 @@
-"""What the store holds, read back at start: definitions, and what waits in each durable queue.
+"""Read the definitions, and the messages of each durable queue, when the broker starts.
 
-Of messages only numbers, sizes and ends are read, so that a start costs little however much there is; contents are
-read when their turn comes, and checked then. A row that no queue leads to, or an entry that leads to no row, is of
-no use to anybody: the one is moved to the table `damaged` and counted, the other dropped.
+Only numbers, sizes and expiries of messages are read, so that a start is quick however many there are. Contents are
+read, and checked, shortly before they are delivered. A message row that is in no queue is moved to the table `damaged`
+and counted; an entry without a message row is deleted.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from amqpd.store.sqlite.definition_rows import delete_definitions, read_definiti
 from amqpd.store.sqlite.places import queues_of
 from amqpd.store.sqlite.reading import MessageReader, Unreadable
 
-# A flipped bit can make another type of a value: then it is as if there were none.
+# A flipped bit can change the type of a value; such a value is read as NULL or 0.
 _STATE = "{0}.redelivered, CASE typeof({0}.expires_at) WHEN 'integer' THEN {0}.expires_at END, " \
     "CAST({0}.deliveries AS INTEGER)"
-# Properties are read where they matter before the message does: for its priority, and for its time to live.
+# Properties are read only if they are needed before delivery: for the priority, and for the time to live.
 _PROPERTIES = "CASE WHEN {0}.expires_at IS NOT NULL OR {0}.queue IN (SELECT value FROM json_each(?)) " \
     "THEN CAST(m.properties AS BLOB) END"
 _SELECT_OWN = f"""
@@ -51,10 +51,10 @@ _COLUMNS = """
     number, queue, redelivered, expires_at, deliveries, exchange, routing_key, properties, checksum, body, body_id,
     body_size"""
 
-# Of `meta`, see `schema.py`.
-CLOCK_BEHIND = "clock_behind"       # how far the store's clock is behind the wall clock, in milliseconds
-UNFINISHED = "unfinished"           # deletions whose bindings may not all be gone
-COPIED = "copied"                   # 1 in a file that `amqpd store` made of another one
+# Keys of the table `meta`; see `schema.py`.
+CLOCK_BEHIND = "clock_behind"       # milliseconds that the store's clock is behind the wall clock
+UNFINISHED = "unfinished"           # vhosts with deletions whose bindings may not all be deleted
+COPIED = "copied"                   # 1 in a file that `amqpd store` made from another one
 
 logger = logging.getLogger(__name__)
 
@@ -64,9 +64,10 @@ Row = tuple[int, int, "int | None", int, "int | None", int, "bytes | None"]
 def recover(
     connection: sqlite3.Connection, reader: MessageReader, blocks: BlockIndex, *, was_clean: bool, now: int
 ) -> Recovered:
-    """Read everything but contents, within a transaction; `blocks` learns of those there are.
+    """Read everything but contents, within a transaction, and register the message blocks with `blocks`.
 
-    Raises sqlite3.Error, and what reading facts raises.
+    Damaged rows and blocks are moved to the table `damaged` with the time `now`, in seconds since 1970. Raises
+    sqlite3.Error; KeyError, TypeError or ValueError for a definition that cannot be read.
     """
     definitions, left = _definitions(connection)
     _finish_deletions(connection, left)
@@ -90,7 +91,7 @@ def recover(
 
 
 class Survey(NamedTuple):
-    """What a start would find, and set aside: message blocks by their first numbers, and messages."""
+    """What a start would read. It would set aside `odd_blocks`, by their first numbers, and the messages `damaged`."""
 
     recovered: Recovered
     odd_blocks: list[int]
@@ -98,7 +99,7 @@ class Survey(NamedTuple):
 
 
 def survey(connection: sqlite3.Connection, reader: MessageReader) -> Survey:
-    """Read all that a start reads, and change nothing. Raises what `recover` raises."""
+    """Read all that a start reads, without a change. Raises what `recover` raises."""
     definitions, _ = _definitions(connection)
     waiting = _queues(definitions, reader)
     odd = _gather_blocks(connection, lambda *_: None, waiting)
@@ -108,17 +109,17 @@ def survey(connection: sqlite3.Connection, reader: MessageReader) -> Survey:
 
 
 def _definitions(connection: sqlite3.Connection) -> tuple[list[Definition], list[Definition]]:
-    """Return what is defined, and what deletions have left that were not finished."""
+    """Return the definitions, and those that belong to deletions that were not finished."""
     definitions = read_definitions(connection)
     unfinished = connection.execute("SELECT value FROM meta WHERE key = ?", (UNFINISHED,)).fetchone()
     return split_leftovers(definitions) if unfinished and unfinished[0] else (definitions, [])
 
 
 def _finish_deletions(connection: sqlite3.Connection, left: list[Definition]) -> None:
-    """Delete what deletions have left that a crash or a stop has cut short."""
+    """Delete the definitions that are left of deletions which a crash or a stop has interrupted."""
     delete_definitions(connection, left)
     if left:
-        logger.info("deletions are finished that the last run had begun: %d bindings and exchanges removed", len(left))
+        logger.info("deletions of the last run are finished: %d bindings and exchanges removed", len(left))
     connection.execute("DELETE FROM meta WHERE key = ?", (UNFINISHED,))
 
 
@@ -146,7 +147,7 @@ def _recovered(
 def _gather_rows(
     connection: sqlite3.Connection, definitions: list[Definition], waiting: dict[int, _Waiting]
 ) -> list[int]:
-    """Add the messages with rows of their own to their queues; returns the numbers of rows that are of no use."""
+    """Add the messages with rows of their own to their queues; return the numbers of damaged and orphan rows."""
     by_priority = json.dumps([
         definition.number for definition in definitions
         if isinstance(definition, QueueDefinition) and "x-max-priority" in definition.arguments])
@@ -154,11 +155,11 @@ def _gather_rows(
     for select in (_SELECT_OWN, _SELECT_SHARED):
         damaged += _gather(waiting, connection.execute(select, (by_priority,)))
     damaged += [number for number, in connection.execute(_UNHELD)]
-    return list(dict.fromkeys(damaged))     # one of several queues may have come more than once
+    return list(dict.fromkeys(damaged))     # a message of several queues may be listed more than once
 
 
 def _gather(waiting: dict[int, _Waiting], rows: Iterable[Row]) -> list[int]:
-    """Add what is in these rows to what waits in the queues; the numbers of rows that are of no use."""
+    """Add the messages of these rows to their queues; return the numbers of damaged and orphan rows."""
     useless = []
     for queue, number, size, redelivered, expires_at, deliveries, properties in rows:
         here = waiting.get(queue)
@@ -177,9 +178,9 @@ def _gather(waiting: dict[int, _Waiting], rows: Iterable[Row]) -> list[int]:
 def _gather_blocks(
     connection: sqlite3.Connection, know: Callable[[int, int, int], None], waiting: dict[int, _Waiting]
 ) -> list[int]:
-    """Add what waits in message blocks to what waits in the queues, and let `know` hear of each block.
+    """Add the messages of blocks to their queues, and call `know` for each block.
 
-    Returns the first numbers of blocks with anything odd about them, which are to become rows of their own.
+    Return the first numbers of damaged blocks: their messages are to get rows of their own.
     """
     odd = []
     for row in connection.execute(SELECT_BLOCKS):
@@ -198,7 +199,7 @@ def _gather_blocks(
 
 
 class _Waiting:
-    """What is known of the messages of one queue; the columns that few need are as long as they have to be."""
+    """The messages of one queue. Columns that few messages need are filled only up to the last message that does."""
 
     def __init__(self, reader: MessageReader) -> None:
         self.numbers = array("q")
@@ -211,7 +212,7 @@ class _Waiting:
         self._priorities = bytearray()
 
     def add_block(self, first: int, found: list[tuple[int, int]], waiting: int, redelivered: int) -> None:
-        """The messages with these bits of a block, by their places and sizes."""
+        """Add the messages of a block that wait, which have these bits; `found` has the places and sizes of all."""
         if waiting.bit_count() < len(found):
             found = [one for one in found if waiting >> one[0] & 1]
         self.numbers.extend([first + place for place, _ in found])
@@ -220,7 +221,7 @@ class _Waiting:
             self.redelivered.update([first + place for place, _ in found if redelivered >> place & 1])
 
     def mark(self, number: int, redelivered: int, deliveries: int) -> None:
-        """A message that has been delivered."""
+        """Note that a message has been delivered, and how often."""
         if redelivered:
             self.redelivered.add(number)
         if deliveries:
@@ -235,7 +236,7 @@ class _Waiting:
         return True
 
     def note(self, properties: bytes, expires_at: int | None) -> None:
-        """What the properties of the last message say of it, and when it ends."""
+        """Note priority and expiry of the message that was added last."""
         facts = self._reader.facts(properties)
         before = len(self.numbers) - 1
         if expires_at is not None:
@@ -251,7 +252,7 @@ class _Waiting:
             column.extend([NO_EXPIRY] * (length - len(column)))
 
     def messages(self) -> StoredMessages:
-        """All, in order: those in blocks came first, and those of several queues last."""
+        """Return all messages, sorted by number: they were added in the order of the tables."""
         count = len(self.numbers)
         if self._expiries:
             self._fill(count)
@@ -270,9 +271,10 @@ class _Waiting:
 
 
 def _in_order(numbers: array[int]) -> array[int]:
-    """Where the pieces of these numbers are that follow each other in order: starts and ends in turn.
+    """Return the pieces that make these numbers rise when they are put one after the other: starts and ends in turn.
 
-    Nothing where all of them rise. They rise for long segments, and a list of a million places takes a lot of memory.
+    Return nothing if all numbers rise already. They consist of a few long runs that rise, so that pieces take much less
+    memory than a sorted list of places.
     """
     falls = [at for at, falls in enumerate(map(gt, numbers, islice(numbers, 1, None)), 1) if falls]
     pieces = array("q")
@@ -292,7 +294,7 @@ def _in_order(numbers: array[int]) -> array[int]:
 
 
 def set_aside(connection: sqlite3.Connection, damaged: list[int], now: int) -> None:
-    """Move damaged rows out of the way, and drop the entries that lead nowhere. Raises sqlite3.Error."""
+    """Move damaged rows to the table `damaged`, and delete entries without a message row. Raises sqlite3.Error."""
     numbers = json.dumps(damaged)
     connection.execute(
         f"INSERT OR REPLACE INTO damaged ({_COLUMNS}, noticed) SELECT {_COLUMNS}, ? FROM message_rows "

@@ -1,33 +1,35 @@
-"""The tables of the store, how one is made, and how an older file becomes one of today.
+"""Create the tables of a store, and upgrade a file of an older format.
 
-Owns the format number, which the file carries as `user_version`, and the steps from each format to the next.
-A store is made beside its place and renamed into it, so a file by the store's name is whole, or foreign.
+Owns the format number, which is the `user_version` of the file, and the steps from each format to the next. A new store
+is created under another name and then renamed, so a file with the store's name is complete, or of another program.
 
-What each table holds; `views.py` has what others may rely on:
-- `vhosts`, `users`, `permissions`, `policies`, `exchanges`, `queue_rows`, `bindings`: what is durable; tags,
-  arguments and what policies say as JSON, in which ``{"$type": …, "value": …}`` stands for what JSON cannot say;
-- `queue_rows` also `delivery_watermark`: messages with numbers up to it may have been delivered;
-- `message_rows`: a row a message; `queue` is the number of the one queue it is in, or NULL where it is in several,
-  which `entries` then names. `checksum` is the CRC-32 of exchange and routing key as short strings, properties
-  and body. What is before the body can be read without the pages that a large one runs over to. A body that was
-  written before its message is in parts: `body` is empty then, `body_id` is the number of the first part, `body_size`
-  the bytes of all, and `checksum` has, in the place of the body, the CRC-32 of each part as four big-endian bytes;
-- `body_parts`: a part of a body a row, of 1 MiB but for the last one, by numbers without a gap. Numbers of bodies are
-  multiples of 1,024. Parts that no row has as its body are of no use, and are deleted;
-- both, of a message in a queue (that of several has it in `entries` only): `redelivered`, 1 if it has been with
-  somebody; `expires_at`, in milliseconds since 1970 by the store's clock, or NULL;
-  `deliveries`, how many there were when it was last put back;
-- `message_blocks`: messages that share a row: the numbers of the first and the last, their queue, how many there are
-  and the bytes of all bodies when it was written, and what `message_blocks.py` says; none of them expires or was
-  counted;
-- `block_flags`: which messages of a block have left since, and which have been with somebody; most blocks have none;
-- `damaged`: messages that did not pass their check, and when it was noticed, in seconds since 1970;
-- `meta`: `epoch`, one more at each start, the upper bits of all numbers that start gives; `clean`, 1 while the
-  file is as a clean stop left it; `synced`, 0 where the last run did not sync its commits; `created`, in seconds
-  since 1970; `copied`, 1 from when `amqpd store` made this file of another one until a broker opens it; `wal_number`,
-  see `wal_number.py`; `clock_behind`, how far the clock of `expires_at` is behind the wall clock, in milliseconds, if
-  that was ever set while a broker ran; `unfinished`, in how many vhosts bindings may be left whose queue or exchange
-  has been deleted: they count no longer, and the next start removes them.
+The tables; `views.py` has the views that other programs may use:
+- `vhosts`, `users`, `permissions`, `policies`, `exchanges`, `queue_rows`, `bindings`: the durable definitions. Tags,
+  arguments and definitions of policies are JSON, with ``{"$type": …, "value": …}`` for values that JSON does not have;
+- `queue_rows` has a `delivery_watermark`: messages with numbers up to it may have been delivered;
+- `message_rows`: one row for each message. `queue` is the number of its queue, or NULL if it is in several queues,
+  which are in `entries`. `checksum` is the CRC-32 of exchange and routing key as short strings, properties and body.
+  The columns before the body can be read without the overflow pages of a large body. A body that was written before
+  its message is in parts: then `body` is empty, `body_id` is the number of the first part, `body_size` the bytes of all
+  parts, and `checksum` has, in place of the body, the CRC-32 of each part as four big-endian bytes;
+- `body_parts`: one row for each part of a body, of 1 MiB except the last one, with consecutive numbers. The first
+  number of a body is a multiple of 1,024. Parts without a message row are deleted;
+- `entries`: one row for each queue of a message that is in several queues;
+- `message_rows` and `entries` have the state of a message in its queue; if it is in several, only `entries` has it:
+  `redelivered`, 1 if it has been delivered; `expires_at`, in milliseconds since 1970 by the store's clock, or NULL;
+  `deliveries`, its delivery count when it was requeued last;
+- `message_blocks`: rows with several messages of one queue: the numbers of the first and the last, how many there were
+  when the row was written, the bytes of all bodies then, and two columns that `message_blocks.py` explains. None of these messages expires or has a
+  delivery count;
+- `block_flags`: which messages of a block have left since it was written, and which have been delivered; most blocks
+  have no row here;
+- `damaged`: messages that failed their check, and when that was detected, in seconds since 1970;
+- `meta`: `epoch`, which each start increments, has the upper bits of all numbers that the start assigns; `clean` is 1
+  after a clean stop; `synced` is 0 if the last run did not sync its commits; `created` is in seconds since 1970;
+  `copied` is 1 in a file that `amqpd store` made from another one, until a broker opens it; `wal_number`, see
+  `wal_number.py`; `clock_behind` is how many milliseconds the clock of `expires_at` is behind the wall clock, if that
+  was ever set while a broker ran; `unfinished` is the number of vhosts that may have bindings of deleted queues and
+  exchanges, which the next start deletes.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from sqlite_utils.db import Table
 
 APPLICATION_ID = 0x616D7164     # "amqd"
-EPOCH_SHIFT = 40                # a run may give a million million numbers
+EPOCH_SHIFT = 40                # one run may assign a million million numbers
 
 
 def _format_1(db: Database) -> None:
@@ -80,7 +82,7 @@ def _format_1(db: Database) -> None:
     messages = _create(
         db, "messages", message, "number", nullable=("queue", "expires_at"),
         defaults={"redelivered": 0, "deliveries": 0})
-    # By hand, as sqlite-utils makes neither a partial index nor a table that is its own index.
+    # In SQL, since sqlite-utils creates neither a partial index nor a table without rowid.
     db.execute(f"CREATE INDEX messages_of_queue ON {messages.name} (queue) WHERE queue IS NOT NULL")
     db.execute("""
         CREATE TABLE entries (
@@ -89,11 +91,11 @@ def _format_1(db: Database) -> None:
             PRIMARY KEY (queue, number)
         ) WITHOUT ROWID""")
     db.execute("CREATE INDEX entries_of_message ON entries (number)")
-    db.table("damaged").create({**message, "noticed": int}, pk="number")      # of such rows anything may be missing
+    db.table("damaged").create({**message, "noticed": int}, pk="number")      # any column of such rows may be missing
 
 
 def _format_2(db: Database) -> None:
-    """The names `messages` and `queues` are for views, bodies come last in their rows, and queues have watermarks."""
+    """Leave the names `messages` and `queues` to views, put bodies last in rows, and add watermarks of queues."""
     db.execute("DROP INDEX idx_queues_vhost_name")
     db.execute("ALTER TABLE queues RENAME TO queue_rows")
     db.execute("ALTER TABLE queue_rows ADD COLUMN leased_to INTEGER NOT NULL DEFAULT 0")
@@ -108,26 +110,26 @@ def _format_2(db: Database) -> None:
     db.execute(f"INSERT INTO message_rows ({columns}) SELECT {columns} FROM messages ORDER BY number")
     db.execute("DROP TABLE messages")
     db.execute("CREATE INDEX message_rows_of_queue ON message_rows (queue) WHERE queue IS NOT NULL")
-    # Of what a crash left, any message may have been delivered.
+    # After a crash, any message may have been delivered.
     db.execute("""
         UPDATE queue_rows SET leased_to = (SELECT coalesce(max(number), 0) FROM message_rows)
         WHERE (SELECT value FROM meta WHERE key = 'clean') = 0""")
 
 
 def _format_3(db: Database) -> None:
-    """Several messages may share a row."""
+    """Add message blocks: several messages may share a row."""
     db.execute("""
         CREATE TABLE run_rows (
             first INTEGER PRIMARY KEY NOT NULL, last INTEGER NOT NULL, queue INTEGER NOT NULL, count INTEGER NOT NULL,
             octets INTEGER NOT NULL, heads BLOB NOT NULL, contents BLOB NOT NULL
         )""")
-    # With what tells how much is lost where a row itself cannot be read.
+    # The index has the count of messages, which tells how many are lost if a row cannot be read.
     db.execute("CREATE INDEX run_rows_of_queue ON run_rows (queue, last, count)")
     db.execute("CREATE TABLE run_marks (first INTEGER PRIMARY KEY NOT NULL, marks BLOB NOT NULL)")
 
 
 def _format_4(db: Database) -> None:
-    """Large bodies may be in parts, and tables and columns have the names that others use for such things."""
+    """Add parts of large bodies, and rename tables and columns to the terms of the field."""
     for view in ("messages", "queues", "run_heads"):
         db.execute(f"DROP VIEW IF EXISTS {view}")
     for table in ("message_rows", "damaged"):
@@ -159,25 +161,25 @@ Steps = tuple[Callable[["Database"], None], ...]
 STEPS: Steps = (_format_1, _format_2, _format_3, _format_4)
 
 
-# A table that each format was the first to have.
+# For each format a table that it was the first to have.
 _NEW_TABLES = {2: "message_rows", 3: "run_rows", 4: "body_parts"}
 
 
 def newest_format() -> int:
-    """The format this program writes, and the newest it reads."""
+    """Return the format that this program writes, which is the newest that it reads."""
     return len(STEPS)
 
 
 def format_of_tables(connection: sqlite3.Connection) -> int:
-    """The format whose tables there are, whatever the number in the header says. Raises sqlite3.Error."""
-    # Asked for by name, since damaged names may be no text.
+    """Return the format that the tables show, without reading the number in the header. Raises sqlite3.Error."""
+    # One query for each name, since a damaged name may not be valid text.
     has = "SELECT EXISTS (SELECT * FROM sqlite_master WHERE type = 'table' AND name = ?)"
     there = [format_ for format_, table in _NEW_TABLES.items() if connection.execute(has, (table,)).fetchone()[0]]
     return max([1, *there])
 
 
 def create(path: Path, now: int, steps: Steps = STEPS) -> None:
-    """Make an empty store at this path, where nothing is. Raises StoreError."""
+    """Create an empty store at this path, which is unused; `now` is in seconds since 1970. Raises StoreError."""
     making = path.with_name(path.name + ".new")
     try:
         for leftover in (making, making.with_name(making.name + "-journal")):
@@ -185,8 +187,8 @@ def create(path: Path, now: int, steps: Steps = STEPS) -> None:
         make_empty(making)
         with closing(sqlite3.connect(making, isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = FULL")
-            # So that a file can shrink again. To fill and drain 100,000 messages took the same time with it and without
-            # it, within what two runs of the same differ by; the price is a page of pointers for 800 others.
+            # With this, a file can shrink. To fill and drain 100,000 messages took the same time without it; it costs
+            # one page of pointers for 800 others.
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -204,7 +206,7 @@ def create(path: Path, now: int, steps: Steps = STEPS) -> None:
 
 
 def upgrade(connection: sqlite3.Connection, path: Path, steps: Steps = STEPS) -> None:
-    """Bring an older store to today's format; a copy of it as it was stays beside it.
+    """Upgrade an older store to the newest format, and keep a copy of the old file beside it.
 
     Raises StoreError, sqlite3.Error.
     """
@@ -218,7 +220,7 @@ def upgrade(connection: sqlite3.Connection, path: Path, steps: Steps = STEPS) ->
 
 
 def _take_steps(connection: sqlite3.Connection, found: int, steps: Steps) -> None:
-    # Importing it takes 0.1 s, and most starts have nothing to make.
+    # The import takes 0.1 s, and most starts have no step to take.
     from sqlite_utils import Database
 
     db = Database(connection, execute_plugins=False)

@@ -1,8 +1,8 @@
-"""Many rows by few statements.
+"""Write many rows with few statements.
 
 Each statement that runs in a thread hands the interpreter lock to a busy event loop and waits to get it back,
-so what a batch costs the confirms is the number of its statements, not of its rows. Tables and columns are
-constants of this room; whatever came from outside is bound.
+so confirms wait longer for a batch with many statements, not for one with many rows. Names of tables and columns are
+constants of this package; values from outside are always bound parameters.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _insert(table: str, columns: tuple[str, ...], count: int) -> str:
 def change_numbers(
     connection: sqlite3.Connection, statement: str, numbers: Sequence[int], *parameters: int
 ) -> int:
-    """Change the rows with these numbers, which rise; says how many there were.
+    """Change the rows with these numbers, which rise; return how many there were.
 
     The statement is a DELETE or an UPDATE that ends in a condition, which they must meet too.
 
@@ -112,7 +112,7 @@ def change_numbers(
 
 
 def _ranges(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """First and last of each range without a gap."""
+    """Return first and last number of each range without a gap."""
     if not numbers:
         return []
     starts = [at for at, (before, after) in enumerate(pairwise(numbers), 1) if after - before != 1]

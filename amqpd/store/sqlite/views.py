@@ -46,7 +46,7 @@ _ALL_BYTES = f"x'{bytes(range(256)).hex()}'"
 
 
 def _number(value: str, at: int, size: int) -> str:
-    """The big-endian number in some of these bytes."""
+    """Return the SQL for the big-endian number in `size` bytes of this value, from `at` on."""
     return "(" + " + ".join([
         f"(instr({_ALL_BYTES}, substr({value}, {at + place + 1}, 1)) - 1) * {256 ** (size - 1 - place)}"
         for place in range(size)]) + ")"
@@ -80,7 +80,7 @@ _PROPERTIES_START = f"{_CONTENT_START} + {BODY_OFFSET_IN_HEADER_FRAME}"
 
 
 def _part(column: str, start: str, size: str) -> str:
-    """A part of a message, which is in a column of its row, or in a block."""
+    """Return the SQL for a part of a message, which is in a column of its row or in a block."""
     return f"""
         CASE WHEN place.first IS NULL THEN message.{column}
         ELSE substr(block.contents, {start}, place.{size}) END"""

@@ -1,8 +1,8 @@
 """The write-ahead log of an open store: its size, its number, and when it is written back into the database file.
 
-Always true: the log is cut to nothing, and that is synced, before it is written again. A log that is written over an
-older one could not be told from a damaged one; see `wal_scan.py`. The number of a log is noted beside the store before
-its first commit counts; see `wal_number.py`.
+Always true: the log is truncated to 0 bytes, and synced, before it is written again. If a log were written over an
+older one, it could not be distinguished from a damaged one; see `wal_scan.py`. The number of a log is noted in a file
+beside the store before the first commit of the log counts; see `wal_number.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def size_of(path: Path) -> int:
 
 
 class WriteAheadLog:
-    """The log of the database at this path. `watch` hears of its sizes."""
+    """The log of the database at this path. `watch` gets its sizes."""
 
     def __init__(self, database: Path, watch: FileWatch, limits: StoreLimits) -> None:
         self.path = database.with_name(database.name + "-wal")
@@ -45,7 +45,7 @@ class WriteAheadLog:
         return size_of(self.path)
 
     def begin(self, meta: Mapping[str, object]) -> None:
-        """Go on from the number of the last log, which is in `meta`."""
+        """Continue the numbers of logs; `meta` has that of the last one."""
         number = wal_number.number_in(meta)
         self._count = number if isinstance(number, int) else 0
 
@@ -57,7 +57,7 @@ class WriteAheadLog:
         return size > self._limits.largest_wal
 
     def checkpoint(self, connection: sqlite3.Connection) -> None:
-        """Write the log back into the database file and cut it to nothing. Raises sqlite3.Error, OSError."""
+        """Write the log back into the database file and truncate it to 0 bytes. Raises sqlite3.Error, OSError."""
         with self._watch.checkpoint():
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             files.sync_file(self.path)      # SQLite does not

@@ -1,12 +1,13 @@
-"""Which write-ahead log a store began last, noted beside it, so that one that somebody deletes is missed.
+"""Number the write-ahead logs of a store, and note the last number in a file beside it, to detect a deleted log.
 
-A file without a log looks whole to SQLite. After a crash it is, if another tool of SQLite has opened it meanwhile:
-that writes the log back and takes it away. Where somebody only took it away, all that was committed since the last
-checkpoint is gone. To tell them apart, logs are numbered: each commit leaves the number of its log in `meta`, and
-the first one in a log has it noted here before anything is confirmed. No log, and a file that ends with the log before
-the one noted, means that one is missing. Of a note that cannot be read, or none, nothing follows.
+To SQLite, a database file without a log looks complete. After a crash it is complete if another program with SQLite has
+opened it since: SQLite wrote the log back and deleted it. If the log was only deleted, everything committed since the
+last checkpoint is lost. The numbers distinguish the two cases: each commit writes the number of its log to `meta`, and
+the first commit of a log notes it in the file before anything is confirmed. If there is no log, and the number in
+`meta` is one less than the noted one, a log is missing. Without a note, or with an unreadable one, nothing is
+concluded.
 
-Always true: a log whose number is noted has a commit on disk, and its name is there; a clean stop takes the note away.
+Always true: a log whose number is noted has a commit on disk, and its name is there; a clean stop deletes the note.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def note_beside(database: Path) -> Path:
 
 
 def prepare(database: Path) -> None:
-    """Make room for the note, so that a full disk is met before a commit and not after it. Raises OSError."""
+    """Reserve space for the note, so that a full disk fails a commit before it and not after it. Raises OSError."""
     path = note_beside(database)
     if not path.exists() or path.stat().st_size < len(_line(0)):
         _write(path, bytes(len(_line(0))))

@@ -1,14 +1,14 @@
-"""Detect damage inside a write-ahead log before SQLite would silently cut the log off there.
+"""Detect damage inside a write-ahead log before SQLite would silently truncate the log there.
 
-SQLite takes a log up to the first frame whose checksum does not follow from the frame before, and forgets the rest
-without a word. After a power cut that is right: nothing but the last transaction was not synced. Damage in the middle
-of a log is cut off in the same way, and with it all that was confirmed since.
+SQLite reads a log up to the first frame whose checksum does not follow from the frame before, and ignores the rest
+without an error. After a power cut that is right: only the last transaction was not synced. If a frame in the middle of
+a log is damaged, SQLite ignores everything after it in the same way, also what was confirmed.
 
-What tells them apart is what comes behind: a power cut leaves one commit there at most, so two of them that are whole
-tell of damage. This holds because every commit is synced, because a log that was written back is cut to nothing, and
-that is synced, before it is written again (`wal.py`), and because no run goes on with the log of another
-(`Store.open`). Of a run that does not sync its commits, `meta.synced` says so, and its log is not scanned. What
-happened to the last commit or two of a log cannot be known.
+The commits behind the first broken frame tell the two cases apart: after a power cut there is one at most, so two
+complete ones prove damage. This is true because every commit is synced; because a log that was written back is
+truncated to 0 bytes, and synced, before it is written again (`wal.py`); and because no run continues the log of another
+run (`Store.open`). If a run did not sync its commits, `meta.synced` is 0, and its log is not scanned. Damage of the
+last commit or two of a log cannot be detected.
 
 Spec: sqlite.org/fileformat2.html#the_write_ahead_log.
 """
@@ -37,7 +37,7 @@ _COMMITS_OF_DAMAGE = 2
 
 
 class _Frame(NamedTuple):
-    """What matters of a frame. It follows if its sums are those of the frame before it and of its own words."""
+    """What the scan needs of a frame. It `follows` if its sums result from the sums before it and its own words."""
 
     salts: Sums
     is_commit: bool
@@ -45,9 +45,9 @@ class _Frame(NamedTuple):
 
 
 def check_wal(path: Path, page_size: int) -> None:
-    """See that nothing but the last commit is missing in this log of a database with such pages. None is fine too.
+    """Check that at most the last commit of this log is incomplete; the file need not exist.
 
-    Raises StoreError.
+    `page_size` is that of the database, in bytes. Raises StoreError.
     """
     try:
         with path.open("rb") as log:
@@ -63,7 +63,7 @@ def check_wal(path: Path, page_size: int) -> None:
 
 
 def _find_damage(log: BinaryIO, page_size: int) -> int | None:
-    """The number of the first frame that does not follow and should, from 1; 0 for the header."""
+    """Return the number of the damaged frame, from 1; 0 if the header is damaged; None if there is no damage."""
     header = log.read(_HEADER.size)
     if len(header) < _HEADER.size:
         return None
@@ -72,7 +72,7 @@ def _find_damage(log: BinaryIO, page_size: int) -> int | None:
     words = _words_of(header[:-8], is_big=is_big)
     if magic in (_MAGIC, _MAGIC + 1) and _added(words, len(words), _SUMMED_OF_HEADER) == [(sum_1, sum_2)]:
         return _first_broken(_frames(log, size_of_pages, (sum_1, sum_2), is_big=is_big), (salt_1, salt_2))
-    # Nothing that it says can be relied on: the frames tell which salts are right, and which order of bytes is.
+    # The header is damaged: the frames tell the salts and the byte order.
     for is_big in (False, True):
         log.seek(_HEADER.size)
         if _first_broken(_frames(log, page_size, (sum_1, sum_2), is_big=is_big), None) is not None:
@@ -81,7 +81,10 @@ def _find_damage(log: BinaryIO, page_size: int) -> int | None:
 
 
 def _first_broken(frames: Iterator[_Frame], salts: Sums | None) -> int | None:
-    """The number of the first broken frame, if there are enough commits behind it; 0 without `salts`."""
+    """Return the number of the first broken frame if there are enough commits behind it, else None.
+
+    Without `salts`, the header is broken: then the number is 0, and the salts are those of the first frame.
+    """
     broken = None if salts else 0
     commits = 0
     for number, frame in enumerate(frames, 1):
@@ -89,7 +92,7 @@ def _first_broken(frames: Iterator[_Frame], salts: Sums | None) -> int | None:
         is_current = frame.salts == salts
         if broken is None and not (is_current and frame.follows):
             broken = number
-        # A frame that is written over an older one may be half of each, but only the first broken one is not whole.
+        # A frame that was written over an older one may be a mix of both, but only the first broken one can be.
         if broken is not None and frame.is_commit and is_current and (frame.follows or number == broken):
             commits += 1
             if commits == _COMMITS_OF_DAMAGE:
@@ -97,12 +100,12 @@ def _first_broken(frames: Iterator[_Frame], salts: Sums | None) -> int | None:
     return None
 
 
-# Sums: a word is added to the sum of the two sums before, alternately, so after n words of 0 the sums are those at the
-# beginning times Fibonacci numbers, and what the words of a frame add does not depend on the frames before it. That is
-# worked out for many frames at once, each in 64 bits of one large number.
+# Sums: each word is added to the sum of the two sums before, alternately. So after n words of 0 the sums are the first
+# ones times Fibonacci numbers, and what the words of a frame add does not depend on the frames before it. This is
+# computed for many frames at once, each in 64 bits of one large number.
 
 def _frames(log: BinaryIO, page_size: int, sums: Sums, *, is_big: bool) -> Iterator[_Frame]:
-    """The whole frames from here on; `sums` are those of what is before them."""
+    """Yield the complete frames from the position of the file on; `sums` are those before the first of them."""
     size = _FRAME.size + page_size
     summed = (*_SUMMED_OF_FRAME, *range(_FRAME.size // 4, size // 4))
     first, second, third = _fibonacci(len(summed) - 1), _fibonacci(len(summed)), _fibonacci(len(summed) + 1)
@@ -117,7 +120,7 @@ def _frames(log: BinaryIO, page_size: int, sums: Sums, *, is_big: bool) -> Itera
 
 
 def _words_of(piece: bytes, *, is_big: bool) -> array[int]:
-    """The words, in memory as little-endian numbers."""
+    """Return the 32-bit words of these bytes."""
     words = array("I", piece)
     if is_big:
         words.byteswap()
@@ -125,7 +128,7 @@ def _words_of(piece: bytes, *, is_big: bool) -> array[int]:
 
 
 def _added(words: array[int], stride: int, summed: Iterable[int]) -> list[Sums]:
-    """What the words at these places of each stride add to the sums."""
+    """Return for each stride what its words at the places `summed` add to the two sums."""
     count = len(words) // stride
     lanes = array("I", bytes(8 * count))
     mask = int.from_bytes(b"\xff\xff\xff\xff\0\0\0\0" * count, "little")

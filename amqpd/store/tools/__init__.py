@@ -1,5 +1,5 @@
-"""What is done to a store that no broker has open: told of, checked, copied, salvaged, made smaller.
+"""The work of the commands `amqpd store …` on a store that no broker has open: info, check, copy, salvage, compact.
 
-The commands `amqpd store …` ask for it. Whatever is only read is left as it was, log included; whatever is made
-gets its name when it is whole and on disk.
+A command that only reads leaves the store and its write-ahead log as they were. A new file gets its final name when it
+is complete and on disk.
 """

@@ -1,7 +1,8 @@
-"""All that can be checked of a store without changing it.
+"""Check a store without changing it.
 
-Owns the findings, a line each: pages and indexes as SQLite sees them, definitions that can be read, messages and
-entries that fit together, and every message's own checksum, which alone finds a flipped bit in a body.
+Owns the checks, in this order: pages and indexes, by SQLite; the format; definitions; messages and entries that belong
+together; the checksum of each message, which alone finds a flipped bit in a body; message blocks; and a trial of what a
+start reads. Each finding is a line of text.
 
 Spec: sqlite.org/pragma.html#pragma_integrity_check.
 """
@@ -59,12 +60,12 @@ def findings(
     yield from _or_unreadable("what a start reads", _of_start(connection))
 
 
-# Where SQLite quotes damaged text in a message, Python cannot read even that.
+# If SQLite quotes damaged text in an error, Python cannot decode the error itself.
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether an error of reading is in the file, not in the disk below it."""
+    """Return whether the content of the file caused this error, and not the disk."""
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in (
         sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
 
@@ -117,7 +118,10 @@ def _of_messages(connection: sqlite3.Connection, progress: Progress, every: int)
 
 
 def _messages(connection: sqlite3.Connection) -> Iterator[tuple[int, str]]:
-    """The numbers of all messages, and what is wrong with each; of a block also those that have left it."""
+    """Yield the number of each message with its flaw, or "".
+
+    Messages that have left a block, but are still in its row, are included.
+    """
     reader = MessageReader(read_own_properties)
     for number, *columns, body_id, body_size in connection.execute(f"SELECT {_COLUMNS} FROM message_rows"):
         yield number, flaw_of(reader, *columns, parts=sum_of_parts(connection, body_id, body_size))
@@ -127,7 +131,7 @@ def _messages(connection: sqlite3.Connection) -> Iterator[tuple[int, str]]:
 
 
 def _of_blocks(connection: sqlite3.Connection) -> Iterator[str]:
-    """What does not fit together in a block."""
+    """Yield a line for each block whose columns contradict each other."""
     for row in connection.execute(SELECT_BLOCKS):
         try:
             parse_block(row)
@@ -136,11 +140,11 @@ def _of_blocks(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _of_start(connection: sqlite3.Connection) -> Iterator[str]:
-    """Return what would hinder a start, by reading as one reads and building what it builds."""
+    """Yield the definitions that a start could not restore, by restoring them in a broker without a store."""
     reader = MessageReader(read_own_properties)
     try:
         recovered = survey(connection, reader).recovered
-    except ValueError:      # of definitions, which are told of already
+    except ValueError:      # an unreadable definition, which is a finding already
         return
     broker = Broker(MemoryJournal())
     for unrestored in restore(broker, recovered.definitions):
@@ -151,9 +155,9 @@ SumOfParts = Callable[[int], "int | None"]
 
 
 def sum_of_parts(connection: sqlite3.Connection, body_id: object, size: object) -> SumOfParts | None:
-    """Return what finds the checksum of a message with a body in parts, from that of the rest; None without parts.
+    """Return a function that computes the checksum of a message whose body is in parts; None if it is not in parts.
 
-    It finds None where the parts are not what they should be.
+    The function takes the checksum of names and properties. It returns None if parts are missing or damaged.
     """
     if body_id is None:
         return None
@@ -175,7 +179,7 @@ def flaw_of(
     reader: MessageReader, exchange: object, routing_key: object, properties: object, body: object, checksum: object,
     *, parts: SumOfParts | None = None,
 ) -> str:
-    """Return what is wrong with the row of a message, or nothing; names as bytes."""
+    """Return what is wrong with the row of a message, or ""; exchange and routing key are given as bytes."""
     if not (isinstance(exchange, bytes) and isinstance(routing_key, bytes)
             and isinstance(properties, bytes) and isinstance(body, bytes)):
         return DOES_NOT_FIT
@@ -193,13 +197,13 @@ def flaw_of(
         reader.facts(properties)
     except Unreadable as error:
         return f"has properties that cannot be read: {error}"
-    except ValueError:      # no text, or too long for a short string
+    except ValueError:      # a name that is not UTF-8, or too long for a short string
         return DOES_NOT_FIT
     return ""
 
 
 def flaw_of_record(reader: MessageReader, record: Record) -> str:
-    """Return what is wrong with a message of a block, or nothing."""
+    """Return what is wrong with a message of a block, or ""."""
     if not record.is_sound:
         return DOES_NOT_FIT
     return flaw_of(

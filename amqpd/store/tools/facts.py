@@ -1,4 +1,4 @@
-"""Figures of a store that no broker has open, for `amqpd store info`."""
+"""Read the figures of a store that no broker has open, for `amqpd store info`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ _COUNTED = ("vhosts", "users", "policies", "exchanges", "queue_rows", "bindings"
 
 
 class StoppedStore(msgspec.Struct, frozen=True):
-    """What a store is and has. `free_bytes` of the file are not in use; `counts` are by table, and of messages."""
+    """The state and the sizes of a store.
+
+    `free_bytes` of the file are not in use. `counts` has the rows of each table of definitions, and the numbers of
+    messages and of damaged messages. `misses_wal` says that the write-ahead log has been deleted.
+    """
 
     path: Path
     format: int

@@ -1,4 +1,4 @@
-"""The store of a broker that does not run: kept from starting meanwhile, and read without a change."""
+"""Lock the store of a broker that does not run, and read it without a change, whatever its format is."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from amqpd.store.sqlite.definition_rows import read_definitions
 from amqpd.store.sqlite.errors import from_sqlite, is_io_error
 from amqpd.store.sqlite.schema import format_of_tables, newest_format
 
-Progress = Callable[[int, int], None]       # what is done, and what there is in all
+Progress = Callable[[int, int], None]       # called with the work that is done, and the work in all
 
-# What tables of today were called in earlier formats, and their columns.
+# The names of today's tables in earlier formats, and those of their columns; the key is the last such format.
 _RENAMED: dict[int, dict[str, str]] = {
     1: {"message_rows": "messages", "queue_rows": "queues"},
     3: {"message_blocks": "run_rows", "block_flags": "run_marks"},
@@ -29,7 +29,7 @@ _RENAMED_COLUMNS: dict[int, dict[str, str]] = {
     2: {"delivery_watermark": "leased_to"},
     3: {"delivery_watermark": "leased_to", "bytes": "octets", "flags": "marks"},
 }
-# What they had not yet.
+# Columns and tables that did not exist up to this format.
 _NEW_COLUMNS: dict[int, dict[str, str]] = {
     1: {"queue_rows": "0 AS delivery_watermark"},
     3: {"message_rows": "NULL AS body_id, NULL AS body_size", "damaged": "NULL AS body_id, NULL AS body_size"},
@@ -46,14 +46,14 @@ _COLUMNS_OF = {
 
 
 def nothing(done: int, total: int) -> None:
-    """Nobody looks on."""
+    """Report no progress."""
 
 
 @contextmanager
 def held(directory: Path) -> Iterator[Path]:
-    """The file of the store in this directory, which no broker opens until the end.
+    """Lock the store in this directory until the block ends, and return its file.
 
-    Raises StoreLocked where one has it open; StoreError where there is none.
+    Raises StoreLocked if a broker has it open; StoreError if there is no store.
     """
     path = directory / connecting.DATABASE
     if not files.is_there(path):
@@ -67,9 +67,10 @@ def held(directory: Path) -> Iterator[Path]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[tuple[sqlite3.Connection, int]]:
-    """A connection that cannot write, with what the log has, and the format; tables have the names of today.
+    """Open the file without write access, and return the connection and the format of the file.
 
-    Raises StoreError: for another program's file, a newer format, and whatever SQLite says.
+    The connection also reads what is still in the write-ahead log. Tables and columns of an older format have the names
+    of today. Raises StoreError: for another program's file, for a newer format, and for each error of SQLite.
     """
     inspection.check_ours(path)
     log = path.with_name(path.name + "-wal")
@@ -89,7 +90,7 @@ def reading(path: Path) -> Iterator[tuple[sqlite3.Connection, int]]:
 
 @contextmanager
 def _connected(path: Path, *, has_log: bool) -> Iterator[sqlite3.Connection]:
-    """A connection that changes nothing; on a full disk, where there is no room for the index of the log, without one.
+    """Open a connection that changes nothing. On a full disk, the index of the log is kept in memory.
 
     Raises sqlite3.Error.
     """
@@ -115,10 +116,10 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _without_index(path: Path) -> sqlite3.Connection:
-    """Return a connection that has the index of the log in memory, as SQLite does for one that nobody else may share.
+    """Return a connection that keeps the index of the log in memory, as SQLite does with an exclusive lock.
 
-    It could write, though it is told not to, and would write the log back when it is closed. So it never is: the
-    process, that of a command, has to end first.
+    SQLite would write the log back into the file when this connection is closed. So it is never closed, and ends with
+    the process, which is that of a command.
     """
     connection = _connect(path, "mode=rw")
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
@@ -128,9 +129,9 @@ def _without_index(path: Path) -> sqlite3.Connection:
 
 
 def stored_definitions(directory: Path) -> list[Definition]:
-    """Return the definitions of the store in this directory, none if there is no store. Raises StoreError, ValueError.
+    """Return the definitions of the store in this directory; none if there is no store.
 
-    StoreLocked where a broker has it open.
+    Raises StoreLocked if a broker has it open; StoreError; ValueError for a definition that cannot be read.
     """
     if not files.is_there(directory) or not files.is_there(directory / connecting.DATABASE):
         return []
@@ -139,23 +140,23 @@ def stored_definitions(directory: Path) -> list[Definition]:
 
 
 def _see_schema(connection: sqlite3.Connection, path: Path) -> None:
-    """See that SQLite can tell which tables there are, without which nothing can be read."""
+    """Check that SQLite can read the schema, without which nothing else can be read. Raises StoreError."""
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except UnicodeDecodeError as error:     # damaged names, quoted in SQLite's complaint
+    except UnicodeDecodeError as error:     # damaged names, which SQLite quotes in its error
         raise StoreError(f"{path} is damaged (its schema is no text): restore a backup of its directory") from error
 
 
 def _format_of(connection: sqlite3.Connection, path: Path) -> int:
     inspection.known_format(connection, path)
-    found = format_of_tables(connection)        # of a damaged number the tables are the better witness
+    found = format_of_tables(connection)        # the number in the header may be damaged; the tables tell
     for view in _views_over(found):
         connection.execute(view)
     return found
 
 
 def _views_over(format_: int) -> Iterator[str]:
-    """Return the views that show a store of an earlier format as one of today, each by the statement that makes it."""
+    """Yield the statements that create views over an older format, which have the tables and columns of today."""
     if format_ == newest_format():
         return
     for last, tables in _NEW_TABLES.items():
@@ -181,40 +182,40 @@ def _view_of(format_: int, table: str, added: list[str]) -> str:
 
 
 def misses_wal(path: Path, connection: sqlite3.Connection) -> bool:
-    """Whether somebody has taken the log away that this store ended with."""
+    """Return whether the write-ahead log that belongs to this file has been deleted."""
     number = wal_number.number_in(dict(connection.execute("SELECT key, value FROM meta")))
     log = path.with_name(path.name + "-wal")
     return not log.exists() and number is not None and wal_number.is_missed(path, number)
 
 
 def expect_wal(path: Path, connection: sqlite3.Connection) -> None:
-    """See that nobody has. Raises StoreError."""
+    """Check that the write-ahead log has not been deleted. Raises StoreError."""
     if misses_wal(path, connection):
         raise wal_number.missing(path)
 
 
 def name_in(format_: int, table: str) -> str:
-    """What a table of today is called in an earlier format."""
+    """Return the name of one of today's tables in an earlier format."""
     return _RENAMED.get(format_, {}).get(table, table)
 
 
 def column_in(format_: int, column: str) -> str:
-    """Return what a column of today is called in an earlier format."""
+    """Return the name of one of today's columns in an earlier format."""
     return _RENAMED_COLUMNS.get(format_, {}).get(column, column)
 
 
 def has_blocks(format_: int) -> bool:
-    """Return whether messages share rows in stores of this format."""
+    """Return whether stores of this format have message blocks."""
     return format_ >= 3
 
 
 def has_parts(format_: int) -> bool:
-    """Return whether bodies are in parts in stores of this format."""
+    """Return whether stores of this format have the parts of large bodies in a table of their own."""
     return format_ >= 4
 
 
 def file_of(place: Path) -> Path:
-    """The file of a store that is named by its directory, or by the file itself. Raises StoreError."""
+    """Return the database file of a store; `place` is the file or its directory. Raises StoreError."""
     path = place / connecting.DATABASE if os.path.isdir(place) else place
     if not files.is_there(path):
         raise StoreError(f"there is no store in {place}: name the directory of a backup")
