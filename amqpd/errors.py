@@ -72,3 +72,17 @@ def cut_reply_text(text: str) -> str:
     if len(encoded) <= LONGEST_REPLY_TEXT:
         return text
     return encoded[: LONGEST_REPLY_TEXT - 3].decode(errors="ignore") + "..."
+
+
+class NoSuchThing(AmqpException):
+    """The named user, vhost, parameter or connection does not exist."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(ReplyCode.NOT_FOUND, text)
+
+
+class AlreadyThere(AmqpException):
+    """The named user or vhost exists already."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(ReplyCode.PRECONDITION_FAILED, text)

@@ -12,10 +12,15 @@ from __future__ import annotations
 
 import re
 
-from amqpd.broker.definitions import PermissionDefinition, UserDefinition
+from amqpd.broker.definitions import PermissionDefinition, TopicPermissionDefinition, UserDefinition
 from amqpd.errors import ChannelException, ReplyCode
 
 RIGHTS = ("configure", "write", "read")
+
+
+def rights_of(permission: PermissionDefinition | TopicPermissionDefinition) -> tuple[str, ...]:
+    """Return the names of the fields of a permission that are patterns."""
+    return RIGHTS if isinstance(permission, PermissionDefinition) else RIGHTS[1:]
 
 
 class User:
@@ -25,6 +30,7 @@ class User:
         self.definition = definition
         self.name = definition.name
         self.permissions: dict[str, PermissionDefinition] = {}
+        self.topic_permissions: dict[tuple[str, str], TopicPermissionDefinition] = {}   # by vhost and exchange
         self._patterns: dict[tuple[str, str], re.Pattern[str] | None] = {}
 
     def permit(self, permission: PermissionDefinition) -> None:
@@ -33,9 +39,23 @@ class User:
         self._patterns.clear()
 
     def forbid(self, vhost: str) -> None:
-        """Remove all permissions in a vhost."""
+        """Remove the permissions in a vhost; topic permissions stay."""
         self.permissions.pop(vhost, None)
         self._patterns.clear()
+
+    def permit_topics(self, permission: TopicPermissionDefinition) -> None:
+        """Set the permissions on the routing keys of an exchange, in place of the previous ones."""
+        self.topic_permissions[permission.vhost, permission.exchange] = permission
+
+    def forbid_topics(self, permission: TopicPermissionDefinition) -> None:
+        """Remove the permissions on the routing keys of an exchange."""
+        self.topic_permissions.pop((permission.vhost, permission.exchange), None)
+
+    def forget_vhost(self, vhost: str) -> None:
+        """Remove everything that belongs to a deleted vhost."""
+        self.forbid(vhost)
+        for key in [key for key in self.topic_permissions if key[0] == vhost]:
+            del self.topic_permissions[key]
 
     def may_enter(self, vhost: str) -> bool:
         """Return whether there is a permission row for the vhost, even one that allows nothing."""

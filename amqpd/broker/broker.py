@@ -1,7 +1,7 @@
-"""The broker: its vhosts, users and connections, and the numbers it assigns.
+"""The broker: its vhosts and connections, and the numbers it assigns.
 
-Owns everything above a single vhost. The control socket and the config file change users and vhosts only through
-these methods, so that each rule is written once.
+Owns everything above a single vhost; `broker/users.py` has the users, `broker/parameters.py` the parameters. The
+control socket and the config file change vhosts only through these methods, so that each rule is written once.
 
 Always true between calls: every stored user, permission and vhost has been recorded in the journal; message and queue
 numbers always rise and are used once.
@@ -14,9 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
-from msgspec.structs import replace
-
-from amqpd.broker.access import Operator, User
+from amqpd.broker.access import Operator
 from amqpd.broker.changes import Changes
 from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import (
@@ -25,13 +23,17 @@ from amqpd.broker.definitions import (
     Definition,
     Deleted,
     ExchangeDefinition,
+    GlobalParameterDefinition,
+    ParameterDefinition,
     PermissionDefinition,
     QueueDefinition,
+    TopicPermissionDefinition,
     UserDefinition,
     VhostDefinition,
 )
 from amqpd.broker.effort import Effort
 from amqpd.broker.page_store import MemoryPageStore
+from amqpd.broker.parameters import Parameters
 from amqpd.broker.ports import Journal, PageStore
 from amqpd.broker.queue.page_limits import FEWEST_BYTES
 from amqpd.broker.queue.pages import StoredMessages
@@ -40,9 +42,10 @@ from amqpd.broker.remembered import CommonMemory
 from amqpd.broker.statistics import ChannelStatistics, ConnectionStatistics
 from amqpd.broker.step_job import Act, StepJob
 from amqpd.broker.unacked_contents import UnackedContents
+from amqpd.broker.users import Users
 from amqpd.broker.vhost import BINDING_LIMIT, Vhost
 from amqpd.broker.worklist import Worklist
-from amqpd.errors import AmqpException, ReplyCode
+from amqpd.errors import AlreadyThere, NoSuchThing
 from amqpd.message import Message
 
 OPERATOR = Operator()
@@ -52,20 +55,6 @@ LOOK_MS = 10                    # the period for which it is judged whether cons
 UNACKED_ROUNDS = 4              # the memory for waiting messages, in rounds of unacked messages
 MOST_PAGED_OUT = 256            # queues, in one turn
 LOOKED_AT_IN_A_MS = 64          # queues with much in memory: the more there are, the less often they are checked
-
-
-class NoSuchThing(AmqpException):
-    """The named user, vhost or connection does not exist."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(ReplyCode.NOT_FOUND, text)
-
-
-class AlreadyThere(AmqpException):
-    """The named user or vhost exists already."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(ReplyCode.PRECONDITION_FAILED, text)
 
 
 class Connection(Protocol):
@@ -120,7 +109,6 @@ class Broker:
         self.journal = journal
         self.page_store: PageStore = page_store or MemoryPageStore()
         self.vhosts: dict[str, Vhost] = {}
-        self.users: dict[str, User] = {}
         self.connections: dict[int, Connection] = {}
         self.channel_count = 0
         self.clock = clock or Clock()
@@ -133,6 +121,8 @@ class Broker:
         self._next_queue_number = first_number
         self._changes = Changes(journal)
         self._binding_limit = binding_limit
+        self.users = Users(self._changes, self.vhosts, self._close_connections_of)
+        self.parameters = Parameters(self._changes, self.vhosts)
         self.is_behind = False      # whether publishers should wait until consumers have taken more
         self._looks_again_ms = 0
         self.vhost_definitions: dict[str, VhostDefinition] = {}
@@ -156,7 +146,8 @@ class Broker:
         self._close([one for one in self.connections.values() if one.vhost_name == name], f"vhost '{name}' is deleted")
         with self._changes:
             for user in self.users.values():
-                user.forbid(name)
+                user.forget_vhost(name)
+            self.parameters.forget_vhost(name)
             del self.vhosts[name]
             vhost.topology.end()
             self._changes.record(Deleted(self.vhost_definitions.pop(name)))
@@ -209,69 +200,6 @@ class Broker:
         self._next_queue_number += 1
         return self._next_queue_number
 
-    # Users
-
-    def add_user(self, definition: UserDefinition) -> None:
-        """Add a user. Raises AlreadyThere."""
-        if definition.name in self.users:
-            raise AlreadyThere(f"user '{definition.name}' already exists")
-        user = User(definition)
-        with self._changes:
-            self.users[definition.name] = user
-            self._changes.record(Defined(definition))
-
-    def delete_user(self, name: str) -> None:
-        """Delete a user with the permissions, and close the user's connections. Raises NoSuchThing."""
-        user = self.user(name)
-        self._close([one for one in self.connections.values() if one.user_name == name], f"user '{name}' is deleted")
-        with self._changes:
-            del self.users[name]
-            self._changes.record(Deleted(user.definition))
-
-    def change_password(self, name: str, password_hash: str, algorithm: str) -> None:
-        """Set a new password hash, made by `passwords.hash_password`; running connections stay.
-
-        Raises NoSuchThing.
-        """
-        user = self.user(name)
-        definition = replace(user.definition, password_hash=password_hash, hashing_algorithm=algorithm)
-        with self._changes:
-            user.definition = definition
-            self._changes.record(Defined(definition))
-
-    def set_user_tags(self, name: str, tags: tuple[str, ...]) -> None:
-        """Replace the tags of a user, also for running connections. Raises NoSuchThing."""
-        user = self.user(name)
-        definition = replace(user.definition, tags=tags)
-        with self._changes:
-            user.definition = definition
-            self._changes.record(Defined(definition))
-
-    def set_permissions(self, permission: PermissionDefinition) -> None:
-        """Set the permissions of a user in a vhost. Raises NoSuchThing."""
-        vhost, user = self.vhost(permission.vhost), self.user(permission.user)
-        with self._changes:
-            vhost.routing.version += 1
-            user.permit(permission)
-            self._changes.record(Defined(permission))
-
-    def clear_permissions(self, user_name: str, vhost_name: str) -> None:
-        """Remove the permissions of a user in a vhost; running connections stay, without rights. Raises NoSuchThing."""
-        vhost, user = self.vhost(vhost_name), self.user(user_name)
-        permission = user.permissions.get(vhost_name)
-        if permission is not None:
-            with self._changes:
-                vhost.routing.version += 1
-                user.forbid(vhost_name)
-                self._changes.record(Deleted(permission))
-
-    def user(self, name: str) -> User:
-        """Return the user of this name. Raises NoSuchThing."""
-        try:
-            return self.users[name]
-        except KeyError:
-            raise NoSuchThing(f"no user '{name}'") from None
-
     # Restoring at start
 
     def restore(self, definitions: Iterable[Definition]) -> None:
@@ -279,10 +207,10 @@ class Broker:
         for definition in definitions:
             if isinstance(definition, VhostDefinition):
                 self._build_vhost(definition)
-            elif isinstance(definition, UserDefinition):
-                self.users[definition.name] = User(definition)
-            elif isinstance(definition, PermissionDefinition):
-                self.users[definition.user].permit(definition)
+            elif isinstance(definition, (UserDefinition, PermissionDefinition, TopicPermissionDefinition)):
+                self.users.restore(definition)
+            elif isinstance(definition, (ParameterDefinition, GlobalParameterDefinition)):
+                self.parameters.restore(definition)
             else:
                 self.vhosts[definition.vhost].restore([definition])
 
@@ -334,6 +262,10 @@ class Broker:
             vhost.declare_queue(OPERATOR, definition, owner=OPERATOR)
         else:
             vhost.bind(OPERATOR, definition, owner=OPERATOR)
+
+    def _close_connections_of(self, user: str) -> None:
+        """Close the connections of a user that is being deleted."""
+        self._close([one for one in self.connections.values() if one.user_name == user], f"user '{user}' is deleted")
 
     def _close(self, connections: list[Connection], reason: str) -> None:
         """Close connections by force, a few at a time, since there may be very many.

@@ -50,12 +50,18 @@ class BindingDefinition(msgspec.Struct, frozen=True):
 
 
 class UserDefinition(msgspec.Struct, frozen=True):
-    """A user. `password_hash` is empty for a user that cannot log in by password."""
+    """A user. `password_hash` is empty for a user that cannot log in by password.
+
+    `scram_sha256` is what SCRAM-SHA-256 checks an answer with, or empty if that is not known. `limits` goes from
+    "max-connections" and "max-channels" to a number; a negative number is no limit.
+    """
 
     name: str
     password_hash: str = msgspec.field(default="")
     hashing_algorithm: str = "scrypt"
     tags: tuple[str, ...] = ()
+    scram_sha256: str = ""
+    limits: Mapping[str, int] = {}
 
     def __repr__(self) -> str:
         return f"UserDefinition(name={self.name!r}, password_hash=***, tags={self.tags!r})"
@@ -67,6 +73,19 @@ class PermissionDefinition(msgspec.Struct, frozen=True):
     user: str
     vhost: str
     configure: str = ""
+    write: str = ""
+    read: str = ""
+
+
+class TopicPermissionDefinition(msgspec.Struct, frozen=True):
+    """Permissions of a user on the routing keys of a topic exchange: regular expressions, searched unanchored.
+
+    They apply besides `PermissionDefinition`; without them, any key is allowed.
+    """
+
+    user: str
+    vhost: str
+    exchange: str
     write: str = ""
     read: str = ""
 
@@ -87,17 +106,41 @@ class PolicyDefinition(msgspec.Struct, frozen=True):
 
 
 class VhostDefinition(msgspec.Struct, frozen=True):
-    """A virtual host."""
+    """A virtual host. `default_queue_type` is the type of queues declared without one; "" stands for classic."""
 
     name: str
     description: str = ""
     tags: tuple[str, ...] = ()
+    default_queue_type: str = ""
+    protected_from_deletion: bool = False
+
+
+class ParameterDefinition(msgspec.Struct, frozen=True):
+    """A parameter of a vhost: a JSON value that a component reads, such as "vhost-limits". RabbitMQ docs/parameters.
+
+    Parameters of components that this broker does not have are kept too, so that an export has them.
+    """
+
+    vhost: str
+    component: str
+    name: str
+    value: Any
+
+
+class GlobalParameterDefinition(msgspec.Struct, frozen=True):
+    """A parameter of the whole broker: a JSON value."""
+
+    name: str
+    value: Any
 
 
 Definition = Union[
     VhostDefinition,
     UserDefinition,
     PermissionDefinition,
+    TopicPermissionDefinition,
+    ParameterDefinition,
+    GlobalParameterDefinition,
     PolicyDefinition,
     ExchangeDefinition,
     QueueDefinition,
@@ -108,7 +151,7 @@ Definition = Union[
 class Defined(msgspec.Struct, frozen=True):
     """A definition that is valid from now on, in place of one with the same identity.
 
-    Vhosts, users, permissions and policies can be replaced.
+    Vhosts, users, permissions, parameters and policies can be replaced.
     """
 
     definition: Definition

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from amqpd.broker.broker import AlreadyThere, Broker
+from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import PermissionDefinition, UserDefinition, VhostDefinition
 from amqpd.broker.passwords import SCRYPT, hash_password, password_matches
 from amqpd.broker.patterns import PatternError, compile_pattern
+from amqpd.errors import AlreadyThere
 from amqpd.exit_codes import EXIT_DATA, EXIT_EXISTS, EXIT_NO_USER, EXIT_UNAVAILABLE
 from amqpd.management.refusal import Refusal, check_name, vhost_of
 
@@ -28,14 +29,14 @@ class AccessCommands:
         # In a thread, since a password hash is slow on purpose and the event loop must go on.
         password_hash, algorithm = await asyncio.to_thread(hash_password, password) if password else ("", SCRYPT)
         try:
-            self._broker.add_user(UserDefinition(user, password_hash, algorithm))
+            self._broker.users.add(UserDefinition(user, password_hash, algorithm))
         except AlreadyThere:
             raise Refusal(f'User "{user}" already exists', EXIT_EXISTS) from None
 
     def delete_user(self, user: str) -> None:
         """Delete a user and close their connections."""
         self._check_user(user)
-        self._broker.delete_user(user)
+        self._broker.users.delete(user)
 
     async def change_password(self, user: str, password: str) -> None:
         """Replace the password of a user."""
@@ -44,7 +45,7 @@ class AccessCommands:
             raise Refusal("Bad argument: password cannot be an empty string", EXIT_DATA)
         password_hash, algorithm = await asyncio.to_thread(hash_password, password)
         self._check_user(user)
-        self._broker.change_password(user, password_hash, algorithm)
+        self._broker.users.change_password(user, password_hash, algorithm)
 
     async def authenticate_user(self, user: str, password: str) -> None:
         """Check the password of a user. Raises Refusal if it is wrong."""
@@ -56,7 +57,7 @@ class AccessCommands:
     def set_user_tags(self, user: str, tags: list[str]) -> None:
         """Replace the tags of a user."""
         self._check_user(user)
-        self._broker.set_user_tags(user, tuple(tags))
+        self._broker.users.set_tags(user, tuple(tags))
 
     def set_permissions(self, vhost: str, user: str, configure: str, write: str, read: str) -> None:
         """Set what a user may do in a vhost."""
@@ -64,7 +65,7 @@ class AccessCommands:
         vhost_of(self._broker, vhost)
         for pattern in (configure, write, read):
             _check_pattern(pattern)
-        self._broker.set_permissions(PermissionDefinition(user, vhost, configure, write, read))
+        self._broker.users.set_permissions(PermissionDefinition(user, vhost, configure, write, read))
 
     def clear_permissions(self, vhost: str, user: str) -> None:
         """Remove the permissions of a user in a vhost; a user without permissions there is not an error."""
@@ -72,7 +73,7 @@ class AccessCommands:
             raise Refusal(f"User {user} does not exist", EXIT_NO_USER)
         if vhost not in self._broker.vhosts:
             raise Refusal(f"Virtual host {vhost} does not exist", EXIT_UNAVAILABLE)
-        self._broker.clear_permissions(user, vhost)
+        self._broker.users.clear_permissions(user, vhost)
 
     def _check_user(self, name: str) -> None:
         if name not in self._broker.users:

@@ -19,7 +19,7 @@ from amqpd.broker.arguments import (
     check_queue_arguments,
     known_queue_arguments,
 )
-from amqpd.broker.broker import AlreadyThere, Broker
+from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import (
     BindingDefinition,
     Definition,
@@ -43,7 +43,7 @@ from amqpd.config import (
 )
 from amqpd.config.settings import Declaration
 from amqpd.config.sources import nearest
-from amqpd.errors import AmqpException, ReplyCode
+from amqpd.errors import AlreadyThere, AmqpException, ReplyCode
 from amqpd.store.journal import MemoryJournal
 from amqpd.store.restoring import restore
 
@@ -165,8 +165,8 @@ def _begin(config: Config, broker: Broker) -> None:
         broker.add_vhost(VhostDefinition(config.default_vhost))
     if not broker.users and all(user.name != config.default_user for user in config.users):
         password_hash, algorithm = hash_known_password(config.default_password.reveal())
-        broker.add_user(UserDefinition(config.default_user, password_hash, algorithm, ("administrator",)))
-        broker.set_permissions(PermissionDefinition(config.default_user, config.default_vhost, ".*", ".*", ".*"))
+        broker.users.add(UserDefinition(config.default_user, password_hash, algorithm, ("administrator",)))
+        broker.users.set_permissions(PermissionDefinition(config.default_user, config.default_vhost, ".*", ".*", ".*"))
     for vhost in config.vhosts:
         if vhost.name not in broker.vhosts:
             broker.add_vhost(VhostDefinition(vhost.name, vhost.description, vhost.tags))
@@ -231,13 +231,13 @@ def _declare_user(broker: Broker, user: UserDeclaration) -> None:
         else:
             password_hash = user.password_hash.reveal() if user.password_hash else ""
             algorithm = user.hashing_algorithm
-        broker.add_user(UserDefinition(user.name, password_hash, algorithm, user.tags))
+        broker.users.add(UserDefinition(user.name, password_hash, algorithm, user.tags))
     for permission in user.permissions:
         wanted = PermissionDefinition(
             user.name, permission.vhost, permission.configure, permission.write, permission.read)
         _check_patterns(wanted)
-        if broker.user(user.name).permissions.get(permission.vhost) != wanted:
-            broker.set_permissions(wanted)
+        if broker.users.named(user.name).permissions.get(permission.vhost) != wanted:
+            broker.users.set_permissions(wanted)
 
 
 def _check_patterns(permission: PermissionDefinition) -> None:

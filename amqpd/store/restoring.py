@@ -10,16 +10,19 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from amqpd.broker.access import RIGHTS
+from amqpd.broker.access import rights_of
 from amqpd.broker.arguments import describe_exchange, describe_queue
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import (
     BindingDefinition,
     Definition,
     ExchangeDefinition,
+    GlobalParameterDefinition,
+    ParameterDefinition,
     PermissionDefinition,
     PolicyDefinition,
     QueueDefinition,
+    TopicPermissionDefinition,
     UserDefinition,
     VhostDefinition,
 )
@@ -48,6 +51,12 @@ def describe_definition(definition: Definition) -> str:
             return f"user '{name}'"
         case PermissionDefinition(user=user, vhost=vhost):
             return f"permissions of user '{user}' in vhost '{vhost}'"
+        case TopicPermissionDefinition(user=user, vhost=vhost, exchange=exchange):
+            return f"topic permissions of user '{user}' on {describe_exchange(exchange, vhost)}"
+        case ParameterDefinition(name=name, component=component, vhost=vhost):
+            return f"parameter '{name}' of component '{component}' in vhost '{vhost}'"
+        case GlobalParameterDefinition(name=name):
+            return f"global parameter '{name}'"
         case PolicyDefinition(name=name, vhost=vhost, is_operator=is_operator):
             return f"{'operator policy' if is_operator else 'policy'} '{name}' in vhost '{vhost}'"
         case ExchangeDefinition(name=name, vhost=vhost):
@@ -112,7 +121,7 @@ def restore(broker: Broker, definitions: Iterable[Definition]) -> list[Unrestore
     failed = []
     for definition in definitions:
         try:
-            if isinstance(definition, PermissionDefinition):
+            if isinstance(definition, (PermissionDefinition, TopicPermissionDefinition)):
                 _check_patterns(definition)
             broker.restore([definition])
         except Exception as error:
@@ -120,6 +129,6 @@ def restore(broker: Broker, definitions: Iterable[Definition]) -> list[Unrestore
     return failed
 
 
-def _check_patterns(permission: PermissionDefinition) -> None:
-    for right in RIGHTS:
+def _check_patterns(permission: PermissionDefinition | TopicPermissionDefinition) -> None:
+    for right in rights_of(permission):
         compile_pattern(getattr(permission, right))

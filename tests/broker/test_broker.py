@@ -7,19 +7,22 @@ from typing import Any
 
 import pytest
 
-from amqpd.broker.broker import CLOSE_STEPS, AlreadyThere, Broker, NoSuchThing
+from amqpd.broker.broker import CLOSE_STEPS, Broker
 from amqpd.broker.definitions import (
     BindingDefinition,
     Defined,
     Deleted,
     ExchangeDefinition,
+    GlobalParameterDefinition,
+    ParameterDefinition,
     PermissionDefinition,
     QueueDefinition,
+    TopicPermissionDefinition,
     UserDefinition,
     VhostDefinition,
 )
 from amqpd.broker.worklist import PIECE
-from amqpd.errors import ChannelException
+from amqpd.errors import AlreadyThere, ChannelException, NoSuchThing
 from tests.support.journals import RecordingJournal
 from tests.support.page_stores import stored
 from tests.support.samples import message, messages
@@ -61,8 +64,8 @@ def broker(journal: RecordingJournal) -> Broker:
     broker = Broker(journal)
     broker.add_vhost(VhostDefinition("/"))
     broker.add_vhost(VhostDefinition("other"))
-    broker.add_user(UserDefinition("somebody", "hash"))
-    broker.set_permissions(PermissionDefinition("somebody", "/", read=".*"))
+    broker.users.add(UserDefinition("somebody", "hash"))
+    broker.users.set_permissions(PermissionDefinition("somebody", "/", read=".*"))
     return broker
 
 
@@ -73,20 +76,20 @@ def connect(broker: Broker, user: str, vhost: str) -> FakeConnection:
 
 
 @pytest.mark.parametrize("act", [
-    lambda broker: broker.add_vhost(VhostDefinition("/")), lambda broker: broker.add_user(UserDefinition("somebody"))])
+    lambda broker: broker.add_vhost(VhostDefinition("/")), lambda broker: broker.users.add(UserDefinition("somebody"))])
 def test_what_is_there_cannot_be_added(broker: Broker, act: Callable[[Broker], None]) -> None:
     with pytest.raises(AlreadyThere, match="'(/|somebody)' already exists"):
         act(broker)
 
 
 @pytest.mark.parametrize("act", [
-    lambda broker: broker.delete_vhost("none"), lambda broker: broker.delete_user("none"),
-    lambda broker: broker.set_permissions(PermissionDefinition("none", "/")),
-    lambda broker: broker.set_permissions(PermissionDefinition("somebody", "none")),
-    lambda broker: broker.change_password("none", "", ""),
-    lambda broker: broker.set_user_tags("none", ("administrator",)),
-    lambda broker: broker.clear_permissions("none", "/"),
-    lambda broker: broker.clear_permissions("somebody", "none"),
+    lambda broker: broker.delete_vhost("none"), lambda broker: broker.users.delete("none"),
+    lambda broker: broker.users.set_permissions(PermissionDefinition("none", "/")),
+    lambda broker: broker.users.set_permissions(PermissionDefinition("somebody", "none")),
+    lambda broker: broker.users.change_password("none", "", ""),
+    lambda broker: broker.users.set_tags("none", ("administrator",)),
+    lambda broker: broker.users.clear_permissions("none", "/"),
+    lambda broker: broker.users.clear_permissions("somebody", "none"),
 ])
 def test_what_is_not_there_is_refused_by_name(broker: Broker, act: Callable[[Broker], None]) -> None:
     with pytest.raises(NoSuchThing, match="'none'"):
@@ -94,27 +97,27 @@ def test_what_is_not_there_is_refused_by_name(broker: Broker, act: Callable[[Bro
 
 
 def test_all_of_it_is_recorded(broker: Broker, journal: RecordingJournal) -> None:
-    broker.change_password("somebody", "new hash", "scrypt")
+    broker.users.change_password("somebody", "new hash", "scrypt")
     assert journal.now.in_order() == [
         VhostDefinition("/"), VhostDefinition("other"), UserDefinition("somebody", "new hash"),
         PermissionDefinition("somebody", "/", read=".*")]
 
 
 def test_a_deleted_user_leaves_nothing_behind(broker: Broker, journal: RecordingJournal) -> None:
-    broker.delete_user("somebody")
+    broker.users.delete("somebody")
     assert journal.now.in_order() == [VhostDefinition("/"), VhostDefinition("other")]
 
 
 def test_a_deleted_user_s_connections_are_closed(broker: Broker) -> None:
     his, other = connect(broker, "somebody", "/"), connect(broker, "other", "/")
-    broker.delete_user("somebody")
+    broker.users.delete("somebody")
     broker.worklist.work_off()
     assert (his.reasons, other.reasons) == (["user 'somebody' is deleted"], [])
 
 
 def test_very_many_connections_are_closed_in_pieces_and_do_nothing_meanwhile(broker: Broker) -> None:
     theirs = [connect(broker, "somebody", "/") for _ in range(50)]
-    broker.delete_user("somebody")
+    broker.users.delete("somebody")
     assert all(one.soon == "user 'somebody' is deleted" for one in theirs)
     closed = []
     while not broker.worklist.is_empty:
@@ -148,13 +151,13 @@ def test_a_vhost_that_is_made_again_is_empty_and_nobody_s(broker: Broker) -> Non
 
 def test_new_permissions_make_publishers_look_again(broker: Broker) -> None:
     version = broker.vhosts["/"].routing.version
-    broker.set_permissions(PermissionDefinition("somebody", "/"))
+    broker.users.set_permissions(PermissionDefinition("somebody", "/"))
     assert broker.vhosts["/"].routing.version > version
 
 
 def test_permissions_that_are_cleared_make_publishers_look_again(broker: Broker, journal: RecordingJournal) -> None:
     version = broker.vhosts["/"].routing.version
-    broker.clear_permissions("somebody", "/")
+    broker.users.clear_permissions("somebody", "/")
     assert broker.vhosts["/"].routing.version > version
     assert not broker.users["somebody"].may_enter("/")
     assert journal.changes[-1] == Deleted(PermissionDefinition("somebody", "/", read=".*"))
@@ -162,13 +165,75 @@ def test_permissions_that_are_cleared_make_publishers_look_again(broker: Broker,
 
 def test_to_clear_permissions_that_are_not_there_changes_nothing(broker: Broker, journal: RecordingJournal) -> None:
     recorded = len(journal.changes)
-    broker.clear_permissions("somebody", "other")
+    broker.users.clear_permissions("somebody", "other")
+    assert len(journal.changes) == recorded
+
+
+def test_topic_permissions_are_set_cleared_and_make_publishers_look_again(
+    broker: Broker, journal: RecordingJournal
+) -> None:
+    version = broker.vhosts["/"].routing.version
+    for exchange in ("a", "b"):
+        broker.users.set_topic_permissions(TopicPermissionDefinition("somebody", "/", exchange, "^x", "^y"))
+    user = broker.users["somebody"]
+    assert {*user.topic_permissions} == {("/", "a"), ("/", "b")} and broker.vhosts["/"].routing.version == version + 2
+    broker.users.clear_topic_permissions("somebody", "/", "a")
+    assert {*user.topic_permissions} == {("/", "b")} and broker.vhosts["/"].routing.version == version + 3
+    assert TopicPermissionDefinition("somebody", "/", "b", "^x", "^y") in journal.now.in_order()
+    broker.users.clear_topic_permissions("somebody", "/")
+    assert not user.topic_permissions and journal.now.in_order() == [
+        VhostDefinition("/"), VhostDefinition("other"), UserDefinition("somebody", "hash"),
+        PermissionDefinition("somebody", "/", read=".*")]
+
+
+def test_parameters_are_set_replaced_and_cleared(broker: Broker, journal: RecordingJournal) -> None:
+    parameters, before = broker.parameters, journal.now.in_order()
+    parameters.set(ParameterDefinition("/", "shovel", "s", {"a": 1}))
+    parameters.set(ParameterDefinition("/", "shovel", "s", {"a": 2}))
+    parameters.set_global(GlobalParameterDefinition("cluster_name", "rabbit"))
+    assert parameters.value("/", "shovel", "s") == {"a": 2} and parameters.value("other", "shovel", "s") is None
+    assert parameters.global_value("cluster_name") == "rabbit" and parameters.global_value("other") is None
+    reborn = Broker(RecordingJournal())
+    reborn.restore(journal.now.in_order())
+    assert [*reborn.parameters.of_vhost("/")] == [*parameters.of_vhost("/")]
+    assert [*reborn.parameters.of_broker] == [*parameters.of_broker]
+    parameters.clear("/", "shovel", "s")
+    parameters.clear_global("cluster_name")
+    assert journal.now.in_order() == before
+
+
+def test_a_parameter_needs_its_vhost_and_cannot_be_cleared_twice(broker: Broker) -> None:
+    with pytest.raises(NoSuchThing, match="no vhost 'nowhere'"):
+        broker.parameters.set(ParameterDefinition("nowhere", "c", "n", 1))
+    with pytest.raises(NoSuchThing, match="no vhost 'nowhere'"):
+        broker.parameters.clear("nowhere", "c", "n")
+    with pytest.raises(NoSuchThing, match="no parameter 'n' of component 'c' in vhost '/'"):
+        broker.parameters.clear("/", "c", "n")
+    with pytest.raises(NoSuchThing, match="no global parameter 'n'"):
+        broker.parameters.clear_global("n")
+
+
+def test_topic_permissions_and_parameters_of_a_deleted_vhost_are_gone(broker: Broker) -> None:
+    broker.users.set_topic_permissions(TopicPermissionDefinition("somebody", "/", "e"))
+    broker.users.set_topic_permissions(TopicPermissionDefinition("somebody", "other", "e"))
+    broker.parameters.set(ParameterDefinition("/", "c", "n", 1))
+    broker.delete_vhost("/")
+    broker.add_vhost(VhostDefinition("/"))
+    assert {*broker.users["somebody"].topic_permissions} == {("other", "e")}
+    assert broker.parameters.value("/", "c", "n") is None
+
+
+def test_limits_of_a_user_are_kept(broker: Broker, journal: RecordingJournal) -> None:
+    broker.users.set_limits("somebody", {"max-channels": 5})
+    assert journal.changes[-1] == Defined(UserDefinition("somebody", "hash", limits={"max-channels": 5}))
+    recorded = len(journal.changes)
+    broker.users.set_limits("somebody", {"max-channels": 5})
     assert len(journal.changes) == recorded
 
 
 def test_tags_are_set_and_a_password_is_changed_each_by_itself(broker: Broker, journal: RecordingJournal) -> None:
-    broker.set_user_tags("somebody", ("administrator", "policymaker"))
-    broker.change_password("somebody", "new", "scrypt")
+    broker.users.set_tags("somebody", ("administrator", "policymaker"))
+    broker.users.change_password("somebody", "new", "scrypt")
     wanted = UserDefinition("somebody", "new", "scrypt", ("administrator", "policymaker"))
     assert broker.users["somebody"].definition == wanted
     assert journal.changes[-1] == Defined(wanted)

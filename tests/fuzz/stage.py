@@ -86,7 +86,7 @@ class FuzzStage(Stage):
     def __init__(self) -> None:
         super().__init__()
         self.broker.add_vhost(VhostDefinition("aviary"))
-        self.broker.set_permissions(PermissionDefinition("bob", "aviary", ".*", ".*", ".*"))
+        self.broker.users.set_permissions(PermissionDefinition("bob", "aviary", ".*", ".*", ".*"))
         self.errors: list[str] = []
         self._fuzzed: dict[int, Deaf] = {}
         self._sung = self._connected = 0

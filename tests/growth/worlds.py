@@ -213,14 +213,14 @@ def channels_with_something_unacked(world: World, n: int) -> None:
 
 def users(world: World, n: int) -> None:
     for number in range(n):
-        world.stage.broker.add_user(UserDefinition(f"user {number}"))
-        world.stage.broker.set_permissions(PermissionDefinition(f"user {number}", "/", ".*", ".*", ".*"))
+        world.stage.broker.users.add(UserDefinition(f"user {number}"))
+        world.stage.broker.users.set_permissions(PermissionDefinition(f"user {number}", "/", ".*", ".*", ".*"))
 
 
 def vhosts(world: World, n: int) -> None:
     for number in range(n):
         world.stage.broker.add_vhost(VhostDefinition(f"v{number}"))
-        world.stage.broker.set_permissions(PermissionDefinition("guest", f"v{number}", ".*", ".*", ".*"))
+        world.stage.broker.users.set_permissions(PermissionDefinition("guest", f"v{number}", ".*", ".*", ".*"))
 
 
 def policies(world: World, n: int) -> None:
@@ -487,10 +487,10 @@ def look_at_memory(world: World) -> None:
 def administer(world: World) -> None:
     broker = world.stage.broker
     with world.counted("add a user with permissions"):
-        broker.add_user(UserDefinition("new"))
-        broker.set_permissions(PermissionDefinition("new", "/", ".*", ".*", ".*"))
+        broker.users.add(UserDefinition("new"))
+        broker.users.set_permissions(PermissionDefinition("new", "/", ".*", ".*", ".*"))
     with world.counted("delete a user"):
-        broker.delete_user("new")
+        broker.users.delete("new")
     with world.counted("add a vhost"):
         broker.add_vhost(VhostDefinition("new"))
     with world.counted("delete a vhost"):

@@ -139,7 +139,7 @@ class Desk:
         self.journal = ListJournal()
         self.broker = Broker(self.journal)
         self.broker.add_vhost(VhostDefinition("/"))
-        self.broker.add_user(UserDefinition("guest", *hash_known_password("guest"), ("administrator",)))
+        self.broker.users.add(UserDefinition("guest", *hash_known_password("guest"), ("administrator",)))
         self.vhost = self.broker.vhosts["/"]
         self.stops = 0
         self.log: list[str] = []
@@ -296,7 +296,7 @@ def test_a_consumer_that_waits_at_the_limit_of_unanswered_deliveries_is_told_apa
 
 
 def test_users_vhosts_and_permissions_are_listed(desk: Desk) -> None:
-    desk.broker.set_permissions(PermissionDefinition("guest", "/", "a", "b", "c"))
+    desk.broker.users.set_permissions(PermissionDefinition("guest", "/", "a", "b", "c"))
     desk.broker.add_vhost(VhostDefinition("shop"))
     assert desk.rows("list_users", "user", "tags") == [["guest", ["administrator"]]]
     assert desk.rows("list_vhosts", "name") == [["/"], ["shop"]]
@@ -306,8 +306,8 @@ def test_users_vhosts_and_permissions_are_listed(desk: Desk) -> None:
 
 def test_what_a_user_may_do_is_listed_vhost_by_vhost(desk: Desk) -> None:
     desk.broker.add_vhost(VhostDefinition("shop"))
-    desk.broker.set_permissions(PermissionDefinition("guest", "/", "a", "b", "c"))
-    desk.broker.set_permissions(PermissionDefinition("guest", "shop", "", "", "^x"))
+    desk.broker.users.set_permissions(PermissionDefinition("guest", "/", "a", "b", "c"))
+    desk.broker.users.set_permissions(PermissionDefinition("guest", "shop", "", "", "^x"))
     assert desk.ask("list_user_permissions", user="guest") == {
         "columns": ["vhost", "configure", "write", "read"], "rows": [["/", "a", "b", "c"], ["shop", "", "", "^x"]]}
 

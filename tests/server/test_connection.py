@@ -130,8 +130,8 @@ class Client:
     def __init__(self, limit: int = 1 << 20) -> None:
         self.broker = Broker(MemoryJournal())
         self.broker.add_vhost(VhostDefinition("/"))
-        self.broker.add_user(UserDefinition("guest"))
-        self.broker.set_permissions(PermissionDefinition("guest", "/", ".*", ".*", ".*"))
+        self.broker.users.add(UserDefinition("guest"))
+        self.broker.users.set_permissions(PermissionDefinition("guest", "/", ".*", ".*", ".*"))
         self.turn = WatchedPass(self.broker)
         self.logins = FakeLogins(self.broker)
         settings = SessionSettings(server_properties={}, outgoing_limit=limit)

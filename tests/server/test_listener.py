@@ -31,7 +31,7 @@ class House:
     def __init__(self, limit: int, per_address: int) -> None:
         broker = Broker(MemoryJournal())
         broker.add_vhost(VhostDefinition("/"))
-        broker.add_user(UserDefinition("guest"))
+        broker.users.add(UserDefinition("guest"))
         loop = asyncio.get_running_loop()
         self.turn = LoopTurn(broker, loop)
         logins: Any = FakeLogins(broker)

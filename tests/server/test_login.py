@@ -48,9 +48,9 @@ def broker() -> Broker:
     """Users with a quick hash, with a slow one, and with none."""
     broker = Broker(MemoryJournal())
     broker.add_vhost(VhostDefinition("/"))
-    broker.add_user(UserDefinition("quick", *hash_known_password("right")))
-    broker.add_user(UserDefinition("slow", "hash of right", SLOW))
-    broker.add_user(UserDefinition("nobody", ""))
+    broker.users.add(UserDefinition("quick", *hash_known_password("right")))
+    broker.users.add(UserDefinition("slow", "hash of right", SLOW))
+    broker.users.add(UserDefinition("nobody", ""))
     return broker
 
 
@@ -213,7 +213,7 @@ def test_a_right_answer_is_remembered_for_five_minutes(
 def test_a_new_password_makes_the_memory_worthless(broker: Broker, computed: list[str]) -> None:
     async def talk(logins: Logins) -> Any:
         await log_in(logins, "slow", "right")
-        broker.change_password("slow", "hash of new", SLOW)
+        broker.users.change_password("slow", "hash of new", SLOW)
         return await log_in(logins, "slow", "right"), await log_in(logins, "slow", "new")
 
     assert run(broker, talk) == (None, "slow")
@@ -223,7 +223,7 @@ def test_only_so_many_answers_are_remembered(
     broker: Broker, computed: list[str], how: dict[str, Any]
 ) -> None:
     how["most_remembered"] = 1
-    broker.add_user(UserDefinition("also slow", "hash of right", SLOW))
+    broker.users.add(UserDefinition("also slow", "hash of right", SLOW))
 
     async def talk(logins: Logins) -> None:
         for user in ("slow", "also slow", "also slow", "slow"):
@@ -238,15 +238,15 @@ def test_a_user_deleted_meanwhile_is_refused(broker: Broker, computed: list[str]
     async def talk(logins: Logins) -> Any:
         session = FakeSession(LoginRequest("slow", "right"), "127.0.0.1")
         begin(logins, session)
-        broker.delete_user("slow")
+        broker.users.delete("slow")
         return await session.answer
 
     assert run(broker, talk) is None
 
 
 @pytest.mark.parametrize(("change", "expected"), [
-    (lambda broker: broker.change_password("slow", "hash of new", SLOW), None),
-    (lambda broker: broker.set_user_tags("slow", ("monitoring",)), "slow"),
+    (lambda broker: broker.users.change_password("slow", "hash of new", SLOW), None),
+    (lambda broker: broker.users.set_tags("slow", ("monitoring",)), "slow"),
 ], ids=["a new password", "new tags"])
 def test_only_another_password_makes_an_answer_worthless_that_comes_later(
     broker: Broker, computed: list[str], change: Callable[[Broker], None], expected: str | None
@@ -346,7 +346,7 @@ def test_addresses_take_turns_and_so_do_the_users_of_one(
     broker: Broker, computed: list[str], held: threading.Event
 ) -> None:
     for name in ("other", "third"):
-        broker.add_user(UserDefinition(name, "hash of right", SLOW))
+        broker.users.add(UserDefinition(name, "hash of right", SLOW))
 
     async def talk(logins: Logins) -> list[Any]:
         guesses = [ask(logins, "slow", f"guess {number}", "10.0.0.1") for number in range(50)]

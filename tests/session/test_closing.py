@@ -362,7 +362,7 @@ def test_a_talk_that_is_not_open_is_ended_by_force_without_a_word(stranger: Talk
 
 def test_a_deleted_user_s_connections_are_closed(stage: Stage) -> None:
     talk, other = stage.client("bob"), stage.client()
-    stage.broker.delete_user("bob")
+    stage.broker.users.delete("bob")
     stage.end_turn()
     talk.hung_up(320, "CONNECTION_FORCED - user 'bob' is deleted", 0, 0)
     other.open_channel()

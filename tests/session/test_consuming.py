@@ -103,7 +103,7 @@ def test_a_missing_queue_is_refused(open_talk: Talk) -> None:
 
 
 def test_reading_needs_permission_before_existence(open_talk: Talk) -> None:
-    open_talk.stage.broker.set_permissions(PermissionDefinition("guest", "/", ".*", ".*", "^mine"))
+    open_talk.stage.broker.users.set_permissions(PermissionDefinition("guest", "/", ".*", ".*", "^mine"))
     text = "ACCESS_REFUSED - access to queue 'missing' in vhost '/' refused for user 'guest'"
     refused(open_talk, Basic.Consume(queue="missing"), 403, text)
     refused(open_talk.open_channel(), Basic.Get(queue="missing"), 403, text)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -22,9 +23,12 @@ from amqpd import broker as broker_package
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import (
     Definition,
+    GlobalParameterDefinition,
+    ParameterDefinition,
     PermissionDefinition,
     PolicyDefinition,
     QueueDefinition,
+    TopicPermissionDefinition,
     UserDefinition,
     VhostDefinition,
 )
@@ -123,15 +127,20 @@ class Scene(Stage):
         self.talk.client(Basic.Consume(queue="leaves", consumer_tag="leaves", nowait=True))
         self.broker.vhosts["/"].followers.set_policy(PolicyDefinition("/", "old", "q", {"max-length": 100}))
         self.broker.add_vhost(VhostDefinition("other"))
-        self.broker.add_user(UserDefinition("eve"))
-        self.broker.set_permissions(PermissionDefinition("eve", "other", *ALL))
+        self.broker.users.add(UserDefinition("eve"))
+        self.broker.users.set_permissions(PermissionDefinition("eve", "other", *ALL))
+        self.broker.users.set_topic_permissions(TopicPermissionDefinition("eve", "other", "x"))
+        self.broker.parameters.set(ParameterDefinition("/", "shovel", "old", {}))
+        self.broker.parameters.set_global(GlobalParameterDefinition("old", 1))
 
 
 def definitions_of(broker: Broker) -> dict[tuple[object, ...], Definition]:
     """Return what is durable of the definitions in memory, by identity."""
-    found: list[Definition] = [*broker.vhost_definitions.values()]
+    found: list[Definition] = [*broker.vhost_definitions.values(), *broker.parameters.of_broker]
     for user in broker.users.values():
-        found += [user.definition, *user.permissions.values()]
+        found += [user.definition, *user.permissions.values(), *user.topic_permissions.values()]
+    for name in broker.vhosts:
+        found += broker.parameters.of_vhost(name)
     for vhost in broker.vhosts.values():
         for is_operator in False, True:
             found += vhost.policies.listed(is_operator=is_operator)
@@ -187,7 +196,7 @@ def consumes(queue: str, *, no_ack: bool = False) -> Callable[[Scene], Any]:
 
 
 def on_broker(name: str, *arguments: Any) -> Callable[[Scene], Any]:
-    return lambda scene: (getattr(Broker, name)(scene.broker, *arguments), scene.end_turn())
+    return lambda scene: (attrgetter(name)(scene.broker)(*arguments), scene.end_turn())
 
 
 def on_policies(name: str, *arguments: Any) -> Callable[[Scene], Any]:
@@ -229,12 +238,19 @@ DEEDS = {
     "add vhost": Deed(on_broker("add_vhost", VhostDefinition("new"))),
     "delete vhost": Deed(on_broker("delete_vhost", "other")),
     "delete vhost in use": Deed(on_broker("delete_vhost", "/")),
-    "add user": Deed(on_broker("add_user", UserDefinition("new"))),
-    "delete user": Deed(on_broker("delete_user", "eve")),
-    "change password": Deed(on_broker("change_password", "bob", "hash", "scrypt")),
-    "set tags": Deed(on_broker("set_user_tags", "bob", ("administrator",))),
-    "set permissions": Deed(on_broker("set_permissions", PermissionDefinition("bob", "/", *NONE))),
-    "clear permissions": Deed(on_broker("clear_permissions", "bob", "/")),
+    "add user": Deed(on_broker("users.add", UserDefinition("new"))),
+    "delete user": Deed(on_broker("users.delete", "eve")),
+    "change password": Deed(on_broker("users.change_password", "bob", "hash", "scrypt")),
+    "set tags": Deed(on_broker("users.set_tags", "bob", ("administrator",))),
+    "set permissions": Deed(on_broker("users.set_permissions", PermissionDefinition("bob", "/", *NONE))),
+    "clear permissions": Deed(on_broker("users.clear_permissions", "bob", "/")),
+    "set topic permissions": Deed(
+        on_broker("users.set_topic_permissions", TopicPermissionDefinition("bob", "/", "x", "^a"))),
+    "clear topic permissions": Deed(on_broker("users.clear_topic_permissions", "eve", "other")),
+    "set parameter": Deed(on_broker("parameters.set", ParameterDefinition("/", "shovel", "new", {}))),
+    "clear parameter": Deed(on_broker("parameters.clear", "/", "shovel", "old")),
+    "set global parameter": Deed(on_broker("parameters.set_global", GlobalParameterDefinition("new", 1))),
+    "clear global parameter": Deed(on_broker("parameters.clear_global", "old")),
     "publish": of_messages(publishes("q")),
     "publish to two": of_messages(publishes("a.b", "x")),
     "publish what expires": of_messages(publishes("ttl")),

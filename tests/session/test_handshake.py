@@ -275,7 +275,7 @@ def test_a_vhost_without_permission_is_refused(stage: Stage) -> None:
 
 
 def test_a_user_without_any_permission_row_gets_nowhere(stage: Stage) -> None:
-    stage.broker.add_user(UserDefinition("carol"))
+    stage.broker.users.add(UserDefinition("carol"))
     talk = stage.stranger().greet().log_in("carol")
     talk.hear(Connection.Tune)
     talk.client(Connection.TuneOk(10, 4_096, 0), Connection.Open("/"))

@@ -161,7 +161,7 @@ def test_a_channel_that_the_broker_closes_meanwhile_does_not_keep_the_connection
 
 def test_a_publish_that_is_not_allowed_any_more_is_refused_and_its_body_dropped(stage: Stage, talk: Talk) -> None:
     talk.publish("q", LARGE, persistent=True)
-    stage.broker.set_permissions(PermissionDefinition("guest", "/", ".*", "", ".*"))
+    stage.broker.users.set_permissions(PermissionDefinition("guest", "/", ".*", "", ".*"))
     write(stage)
     assert isinstance(talk.hear(Channel.Close), Channel.Close)
     assert dropped(stage) == [2] and sizes(stage) == []

@@ -132,13 +132,13 @@ def test_a_missing_exchange_is_refused(open_talk: Talk) -> None:
 
 
 def test_permission_is_asked_before_existence(open_talk: Talk) -> None:
-    open_talk.stage.broker.set_permissions(PermissionDefinition("guest", "/", ".*", "^q$", ".*"))
+    open_talk.stage.broker.users.set_permissions(PermissionDefinition("guest", "/", ".*", "^q$", ".*"))
     open_talk.client(Basic.Publish(exchange="missing"), content=b"x")
     open_talk.closed(403, "ACCESS_REFUSED - access to exchange 'missing' in vhost '/' refused for user 'guest'", 60, 40)
 
 
 def test_the_default_exchange_has_a_name_for_permissions(open_talk: Talk) -> None:
-    open_talk.stage.broker.set_permissions(PermissionDefinition("guest", "/", ".*", "^q$", ".*"))
+    open_talk.stage.broker.users.set_permissions(PermissionDefinition("guest", "/", ".*", "^q$", ".*"))
     open_talk.publish("q", b"x")
     open_talk.closed(
         403, "ACCESS_REFUSED - access to exchange 'amq.default' in vhost '/' refused for user 'guest'", 60, 40)
@@ -146,7 +146,7 @@ def test_the_default_exchange_has_a_name_for_permissions(open_talk: Talk) -> Non
 
 def test_a_permission_that_is_taken_away_holds_from_the_next_publish_on(open_talk: Talk) -> None:
     open_talk.publish("q", b"kept")
-    open_talk.stage.broker.set_permissions(PermissionDefinition("guest", "/", "", "", ".*"))
+    open_talk.stage.broker.users.set_permissions(PermissionDefinition("guest", "/", "", "", ".*"))
     open_talk.publish("q", b"refused").hear(Channel.Close)
     open_talk.client(Channel.CloseOk()).open_channel()
     assert_got(open_talk, b"kept")
@@ -154,7 +154,7 @@ def test_a_permission_that_is_taken_away_holds_from_the_next_publish_on(open_tal
 
 def test_permissions_that_are_cleared_refuse_the_next_publish(open_talk: Talk) -> None:
     open_talk.publish("q", b"kept")
-    open_talk.stage.broker.clear_permissions("guest", "/")
+    open_talk.stage.broker.users.clear_permissions("guest", "/")
     open_talk.publish("q", b"refused")
     open_talk.closed(
         403, "ACCESS_REFUSED - access to exchange 'amq.default' in vhost '/' refused for user 'guest'", 60, 40)
@@ -380,7 +380,7 @@ def test_a_publish_that_is_refused_keeps_nothing_of_its_body_and_is_answered_aft
 
 
 def test_a_publish_without_the_right_to_it_keeps_nothing_of_its_body(stage: Stage) -> None:
-    stage.broker.set_permissions(PermissionDefinition("bob", "/", "", "", ""))
+    stage.broker.users.set_permissions(PermissionDefinition("bob", "/", "", "", ""))
     talk = stage.client("bob").open_channel()
     octets = frame.marshal(Basic.Publish(routing_key="q"), 1) + content_frames(1, bytes(900))
     talk.octets(octets[:-1]).nothing()

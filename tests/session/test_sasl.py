@@ -199,7 +199,7 @@ def test_a_password_that_could_be_read_on_the_way_is_not_taken() -> None:
 def test_a_user_who_is_deleted_after_the_login_cannot_open_a_vhost(stage: Stage) -> None:
     talk = stage.stranger().greet().log_in("bob")
     talk.hear(Connection.Tune)
-    stage.broker.delete_user("bob")
+    stage.broker.users.delete("bob")
     talk.client(Connection.TuneOk(10, 4_096, 0), Connection.Open("/"))
     talk.hung_up(530, "NOT_ALLOWED - access to vhost '/' refused for user 'bob'", 10, 40)
 

@@ -267,18 +267,18 @@ def test_a_binding_s_arguments_that_its_type_refuses_are_refused(open_talk: Talk
 def test_what_a_user_may_not_touch_is_refused_before_anything_else(
     open_talk: Talk, method: Queue.Declare, thing: str
 ) -> None:
-    open_talk.stage.broker.set_permissions(PermissionDefinition("guest", "/", "^yes$", "^yes$", "^yes$"))
+    open_talk.stage.broker.users.set_permissions(PermissionDefinition("guest", "/", "^yes$", "^yes$", "^yes$"))
     refused(open_talk, method, 403, f"ACCESS_REFUSED - access to {thing} in vhost '/' refused for user 'guest'")
 
 
 def test_a_passive_declaration_needs_no_permission(open_talk: Talk) -> None:
-    declare(open_talk).stage.broker.set_permissions(PermissionDefinition("guest", "/", "", "", ""))
+    declare(open_talk).stage.broker.users.set_permissions(PermissionDefinition("guest", "/", "", "", ""))
     declare(open_talk, passive=True)
     open_talk.client(Exchange.Declare(exchange="amq.direct", passive=True)).broker(Exchange.DeclareOk())
 
 
 def test_a_given_name_needs_permission_too(open_talk: Talk) -> None:
-    open_talk.stage.broker.set_permissions(PermissionDefinition("guest", "/", "^mine", "", ""))
+    open_talk.stage.broker.users.set_permissions(PermissionDefinition("guest", "/", "^mine", "", ""))
     open_talk.client(Queue.Declare())
     assert open_talk.hear(Channel.Close).reply_code == 403
     open_talk.client(Channel.CloseOk())

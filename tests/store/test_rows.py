@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 from amqpd.broker.definitions import (
     BindingDefinition,
     ExchangeDefinition,
+    GlobalParameterDefinition,
+    ParameterDefinition,
     PermissionDefinition,
     PolicyDefinition,
     QueueDefinition,
+    TopicPermissionDefinition,
     UserDefinition,
     VhostDefinition,
 )
@@ -86,9 +89,12 @@ def test_what_json_lacks_is_tagged():
 
 
 @pytest.mark.parametrize("definition", [
-    VhostDefinition("/", "the default", ("a", "b")),
-    UserDefinition("ann", "hash", "scrypt", ("administrator",)),
+    VhostDefinition("/", "the default", ("a", "b"), "quorum", True),
+    UserDefinition("ann", "hash", "scrypt", ("administrator",), "10000$salt$key", {"max-channels": 5}),
     PermissionDefinition("ann", "/", "^a", "", ".*"),
+    TopicPermissionDefinition("ann", "/", "e", "^a", ".*"),
+    GlobalParameterDefinition("cluster_name", "rabbit"),
+    ParameterDefinition("/", "vhost-limits", "limits", {"max-queues": 100}),
     PolicyDefinition("/", "p", "^q", {"max-length": 5, "dead-letter-exchange": "Überlauf"}, -3, "queues", True),
     ExchangeDefinition("/", "e", "topic", True, True, True, {"alternate-exchange": "f"}),
     QueueDefinition(7, "/", "q", True, False, True, {"x-max-length": 5}),

@@ -13,14 +13,17 @@ from amqpd.broker.definitions import (
     Defined,
     Deleted,
     ExchangeDefinition,
+    ParameterDefinition,
     PermissionDefinition,
     PolicyDefinition,
+    TopicPermissionDefinition,
     UserDefinition,
     VhostDefinition,
 )
 from amqpd.store.batch import Batch
 from amqpd.store.errors import StoreError, StoreFull
 from amqpd.store.sqlite.limits import LARGEST_WAL, StoreLimits
+from amqpd.store.sqlite.schema import newest_format
 from amqpd.message import LARGE_BODY
 from tests.store.store_samples import contents, define, load, message, queue, save, settle
 
@@ -423,6 +426,7 @@ def test_everything_in_a_vhost_goes_with_it(store, journal, on_disk):
         journal, VhostDefinition("/"), VhostDefinition("elsewhere"), UserDefinition("ann"), *elsewhere,
         PermissionDefinition("ann", "/"), PermissionDefinition("ann", "elsewhere"),
         PolicyDefinition("elsewhere", "p", "", {"expires": 5}),
+        TopicPermissionDefinition("ann", "elsewhere", "e"), ParameterDefinition("elsewhere", "c", "p", 1),
         ExchangeDefinition("elsewhere", "e", "fanout", durable=True),
         BindingDefinition("elsewhere", "e", "queue", "queue-3"))
     journal.published(ONE, [message(1)])
@@ -434,7 +438,7 @@ def test_everything_in_a_vhost_goes_with_it(store, journal, on_disk):
     save(store, journal)
     assert on_disk("SELECT number FROM message_rows") == [(1,)]
     assert on_disk("SELECT number FROM queue_rows") == [(1,), (2,)]
-    for table in ("entries", "policies", "exchanges", "bindings"):
+    for table in ("entries", "policies", "exchanges", "bindings", "topic_permissions", "parameters"):
         assert on_disk(f"SELECT * FROM {table}") == []
     assert on_disk("SELECT vhost FROM permissions") == [("/",)]
 
@@ -451,8 +455,10 @@ def test_permissions_of_one_vhost_are_cleared(store, journal, on_disk):
 def test_permissions_go_with_their_user(store, journal, on_disk):
     define(journal, UserDefinition("ann"), UserDefinition("bob"))
     define(journal, PermissionDefinition("ann", "/"), PermissionDefinition("bob", "/"))
+    define(journal, TopicPermissionDefinition("ann", "/", "e"), TopicPermissionDefinition("bob", "/", "e"))
     journal.changed(Deleted(UserDefinition("ann")))
     save(store, journal)
+    assert on_disk("SELECT user FROM topic_permissions") == [("bob",)]
     assert on_disk("SELECT user FROM permissions") == on_disk("SELECT name FROM users") == [("bob",)]
 
 
@@ -556,7 +562,8 @@ def test_info_says_what_there_is(store, journal, directory):
     journal.published(ONE, [message(1), message(2)])
     save(store, journal)
     info = store.info()
-    assert (info.path, info.durability, info.format) == (f"{directory}/amqpd.db", "power", 4)
+    assert (info.path, info.durability, info.format) == (
+        f"{directory}/amqpd.db", "power", newest_format())
     assert (info.messages, info.damaged) == (2, 0)
     assert info.file_bytes > 0
     assert info.wal_bytes > 0

@@ -242,7 +242,7 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(directory, opened, oc
 def test_a_newer_format_that_only_the_log_tells_of_is_refused(directory, tmp_path, opened):
     opened().database.connection.execute("PRAGMA user_version = 99")
     before = tree(crashed := crash(directory, tmp_path / "crash"))
-    with pytest.raises(StoreError, match="has format 99, this amqpd reads 1 to 4"):
+    with pytest.raises(StoreError, match=f"has format 99, this amqpd reads 1 to {schema.newest_format()}"):
         opened(crashed)
     assert tree(crashed) == before
 
@@ -320,8 +320,10 @@ def test_a_format_that_is_not_that_of_the_tables_is_damage(directory, opened, fl
     opened().close({})
     query(directory, f"PRAGMA user_version = {flipped}")
     before = tree(directory)
-    with pytest.raises(StoreError, match=f"its header says format {flipped}, its tables are of format 4"):
+    found = f"its header says format {flipped}, its tables are of format {schema.newest_format()}"
+    with pytest.raises(StoreError, match=found):
         opened()
-    assert checked(directory) == [f"the header says format {flipped}, the tables are of format 4"]
+    told = f"the header says format {flipped}, the tables are of format {schema.newest_format()}"
+    assert checked(directory) == [told]
     assert tree(directory) == before
     assert salvage(directory, directory.with_name("saved"), NOW).gaps == 0

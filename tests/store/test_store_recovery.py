@@ -14,9 +14,12 @@ from amqpd.broker.definitions import (
     BindingDefinition,
     Deleted,
     ExchangeDefinition,
+    GlobalParameterDefinition,
+    ParameterDefinition,
     PermissionDefinition,
     PolicyDefinition,
     QueueDefinition,
+    TopicPermissionDefinition,
     UserDefinition,
     VhostDefinition,
 )
@@ -39,9 +42,12 @@ def reopen(store, opened):
 
 def test_definitions_come_back_in_an_order_to_restore_them_in(store, journal, opened):
     definitions = [
-        VhostDefinition("/", "the default", ("x",)),
-        UserDefinition("ann", "hash", "scrypt", ("administrator",)),
+        VhostDefinition("/", "the default", ("x",), "quorum", True),
+        UserDefinition("ann", "hash", "scrypt", ("administrator",), "10000$salt$key", {"max-channels": 5}),
         PermissionDefinition("ann", "/", ".*", "^a", ""),
+        TopicPermissionDefinition("ann", "/", "e", "^a", ".*"),
+        GlobalParameterDefinition("cluster_name", {"odd": [None, "\x00", 1.5]}),
+        ParameterDefinition("/", "vhost-limits", "limits", {"max-queues": 100}),
         PolicyDefinition("/", "p", "^q", {"max-length": 5, "overflow": "reject-publish"}, 3, "queues"),
         PolicyDefinition("/", "p", "", {"max-length": 9}, is_operator=True),
         ExchangeDefinition("/", "e", "topic", True, False, True, {"alternate-exchange": "f"}),

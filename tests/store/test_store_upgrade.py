@@ -34,7 +34,7 @@ from tests.store.store_samples import NOW, PERSISTENT, Whole, contents, load, qu
 from tests.support.sizes import sized
 
 STEP = sized(12, 4)     # between the points at which one part kills
-FORMATS = {number: Path(__file__).with_name(f"format_{number}.sql").read_text() for number in (1, 2, 3)}
+FORMATS = {number: Path(__file__).with_name(f"format_{number}.sql").read_text() for number in (1, 2, 3, 4)}
 
 # What is in those files.
 DEFINITIONS = [
@@ -62,7 +62,7 @@ MESSAGES = {
 PLACES = {1: [1, 2, 3, 4, 5], 2: [2, 5], 3: [6]}
 REDELIVERED = {1: {2, 3}, 2: {5}, 3: set()}
 
-# What is in that of format 3 besides: a message with a large body, and a row that several messages share.
+# What is in those of formats 3 and 4 besides: a message with a large body, and a row that several messages share.
 LATER_MESSAGES = {number: (number, "e", "a.run", PERSISTENT, b"%d of a run" % number) for number in range(101, 121)}
 LATER_MESSAGES[200] = (200, "", "orders", PERSISTENT, bytes(1_200_000))
 LATER_PLACES = {1: [200], 2: [number for number in range(102, 121) if number != 108], 3: []}
@@ -146,7 +146,7 @@ def test_everything_comes_over_and_the_copy_is_the_old_file(old, format_, opened
     store.check()
     assert store.info().damaged == 1
     store.close({})
-    assert query(old, "PRAGMA user_version") == [(4,)]
+    assert query(old, "PRAGMA user_version") == [(schema.newest_format(),)]
     assert query(old, "SELECT number, body, noticed FROM damaged") == [(7, b"damaged", 1_800_000_000)]
     assert query(old, "SELECT number, delivery_watermark FROM queue_rows") == [(1, 0), (2, 0), (3, 0)]
     expect_whole_copy(old / f"amqpd.db.format-{format_}", format_)
@@ -174,11 +174,13 @@ def test_bodies_come_last_in_their_rows(old, opened):
     (1, {queue: set(numbers) for queue, numbers in PLACES.items()}),    # which had no watermarks: any may have been
     (2, {1: {1, 2, 3}, 2: {5}, 3: set()}),
     (3, {1: {1, 2, 3}, 2: {5, 103, 104}, 3: set()}),
+    (4, {1: {1, 2, 3}, 2: {5, 103, 104}, 3: set()}),
 ])
 def test_what_an_unclean_stop_left_stays_an_unclean_stop(old, format_, opened, redelivered):
     query(old, "UPDATE meta SET value = 0 WHERE key = 'clean'")
     if format_ > 1:
-        query(old, "UPDATE queue_rows SET leased_to = 1 WHERE number = 1")
+        watermark = "leased_to" if format_ < 4 else "delivery_watermark"
+        query(old, f"UPDATE queue_rows SET {watermark} = 1 WHERE number = 1")
     found = load(opened())
     assert not found.was_clean
     assert found.redelivered == redelivered

@@ -16,9 +16,12 @@ from amqpd.broker.definitions import (
     Defined,
     Definition,
     ExchangeDefinition,
+    GlobalParameterDefinition,
+    ParameterDefinition,
     PermissionDefinition,
     PolicyDefinition,
     QueueDefinition,
+    TopicPermissionDefinition,
     UserDefinition,
     VhostDefinition,
 )
@@ -30,9 +33,11 @@ from amqpd.store.pending_confirms import PendingConfirms
 from amqpd.store.restoring import split_leftovers
 
 _ORDER = (
-    VhostDefinition, UserDefinition, PermissionDefinition, PolicyDefinition, ExchangeDefinition, QueueDefinition,
-    BindingDefinition)
-_OF_VHOST = (PermissionDefinition, PolicyDefinition, ExchangeDefinition, QueueDefinition, BindingDefinition)
+    VhostDefinition, UserDefinition, PermissionDefinition, TopicPermissionDefinition, GlobalParameterDefinition,
+    ParameterDefinition, PolicyDefinition, ExchangeDefinition, QueueDefinition, BindingDefinition)
+_OF_USER = (PermissionDefinition, TopicPermissionDefinition)
+_OF_VHOST = (
+    *_OF_USER, ParameterDefinition, PolicyDefinition, ExchangeDefinition, QueueDefinition, BindingDefinition)
 
 
 class Kept:
@@ -84,7 +89,7 @@ class Kept:
                         del kept[other.number]
             self._forget(lambda other: isinstance(other, _OF_VHOST) and other.vhost == definition.name)
         elif isinstance(definition, UserDefinition):
-            self._forget(lambda other: isinstance(other, PermissionDefinition) and other.user == definition.name)
+            self._forget(lambda other: isinstance(other, _OF_USER) and other.user == definition.name)
 
     def _forget(self, is_gone: Any) -> None:
         self.definitions = {key: value for key, value in self.definitions.items() if not is_gone(value)}
@@ -106,10 +111,14 @@ class Kept:
 
 def identity(definition: Definition) -> tuple[object, ...]:
     match definition:
-        case VhostDefinition() | UserDefinition():
+        case VhostDefinition() | UserDefinition() | GlobalParameterDefinition():
             return type(definition), definition.name
         case PermissionDefinition():
             return type(definition), definition.user, definition.vhost
+        case TopicPermissionDefinition():
+            return type(definition), definition.user, definition.vhost, definition.exchange
+        case ParameterDefinition():
+            return type(definition), definition.vhost, definition.component, definition.name
         case PolicyDefinition():
             return type(definition), definition.vhost, definition.is_operator, definition.name
         case ExchangeDefinition():

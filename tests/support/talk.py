@@ -109,8 +109,8 @@ class Stage:
     def _furnish(self) -> None:
         self.broker.add_vhost(VhostDefinition("/"))
         for name in ("guest", "bob"):
-            self.broker.add_user(UserDefinition(name))
-            self.broker.set_permissions(PermissionDefinition(name, "/", ".*", ".*", ".*"))
+            self.broker.users.add(UserDefinition(name))
+            self.broker.users.set_permissions(PermissionDefinition(name, "/", ".*", ".*", ".*"))
         self.journal.commit()
 
     def stranger(self) -> Talk:

@@ -1,4 +1,4 @@
-"""Definitions as rows and back: vhosts, users, permissions, policies, exchanges, queues and bindings.
+"""Definitions as rows and back: vhosts, users, permissions, parameters, policies, exchanges and so on.
 
 Owns which columns hold what, and the text that arguments are kept as. The columns of a definition have the names of
 its fields. Only durable definitions are kept, so being durable needs no column.
@@ -22,17 +22,23 @@ from amqpd.broker.definitions import (
     Defined,
     Definition,
     ExchangeDefinition,
+    GlobalParameterDefinition,
+    ParameterDefinition,
     PermissionDefinition,
     PolicyDefinition,
     QueueDefinition,
+    TopicPermissionDefinition,
     UserDefinition,
     VhostDefinition,
 )
 from amqpd.fields import Byte, Float, Long, LongString, Short, Timestamp, UnsignedByte, UnsignedInt, UnsignedShort
 from amqpd.packed_table import packed_if_large
 
-_NUMBERS = {"number", "auto_delete", "internal", "is_operator", "priority"}     # of definitions; the rest is text
-_OF_VHOST = ("permissions", "policies", "exchanges", "queue_rows", "bindings")
+# Columns of definitions that have numbers; the others have text.
+_NUMBERS = {"number", "auto_delete", "internal", "is_operator", "priority", "protected_from_deletion"}
+_OF_VHOST = (
+    "permissions", "topic_permissions", "parameters", "policies", "exchanges", "queue_rows", "bindings")
+_OF_USER = ("permissions", "topic_permissions")
 
 
 # Arguments
@@ -159,11 +165,16 @@ _TO_COLUMN: dict[str, Callable[[Any], str]] = {
     "arguments": pack_arguments,
     "definition": pack_arguments,
     "tags": json.dumps,
+    "limits": json.dumps,
+    "value": lambda value: json.dumps(value, ensure_ascii=False),
 }
 _FROM_COLUMN: dict[str, Callable[[Any], Any]] = {
     "arguments": unpack_arguments,
     "definition": _unpack,
     "tags": lambda text: tuple(json.loads(text)),
+    "limits": json.loads,
+    "value": json.loads,
+    "protected_from_deletion": bool,
     "auto_delete": bool,
     "internal": bool,
     "is_operator": bool,
@@ -179,10 +190,17 @@ _DURABLE = {"durable": True}
 
 # In the order that `Broker.restore` needs: what hangs on something comes after it.
 TABLES: dict[type, Table] = {
-    VhostDefinition: Table(VhostDefinition, "vhosts", ("name",), ("description", "tags")),
-    UserDefinition: Table(UserDefinition, "users", ("name",), ("password_hash", "hashing_algorithm", "tags")),
+    VhostDefinition: Table(VhostDefinition, "vhosts", ("name",), (
+        "description", "tags", "default_queue_type", "protected_from_deletion")),
+    UserDefinition: Table(
+        UserDefinition, "users", ("name",), ("password_hash", "hashing_algorithm", "tags", "scram_sha256", "limits")),
     PermissionDefinition: Table(
         PermissionDefinition, "permissions", ("user", "vhost"), ("configure", "write", "read")),
+    TopicPermissionDefinition: Table(
+        TopicPermissionDefinition, "topic_permissions", ("user", "vhost", "exchange"), ("write", "read")),
+    GlobalParameterDefinition: Table(GlobalParameterDefinition, "global_parameters", ("name",), ("value",)),
+    ParameterDefinition: Table(
+        ParameterDefinition, "parameters", ("vhost", "component", "name"), ("value",)),
     PolicyDefinition: Table(
         PolicyDefinition, "policies", ("vhost", "is_operator", "name"),
         ("pattern", "definition", "priority", "apply_to")),
@@ -207,7 +225,7 @@ def definition_of(table: Table, row: Sequence[object]) -> Definition | None:
         definition = table.definition_of(row)
     except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError):
         return None
-    tables = [getattr(definition, name, {}) for name in ("arguments", "definition")]
+    tables = [getattr(definition, name, {}) for name in ("arguments", "definition", "limits")]
     return definition if all(isinstance(value, Mapping) for value in tables) else None
 
 
@@ -239,7 +257,8 @@ def apply_change(connection: sqlite3.Connection, change: Change) -> list[int]:
     if isinstance(definition, QueueDefinition):
         return [definition.number]
     if isinstance(definition, UserDefinition):
-        execute("DELETE FROM permissions WHERE user = ?", (definition.name,))
+        for name in _OF_USER:
+            execute(f"DELETE FROM {name} WHERE user = ?", (definition.name,))
     if not isinstance(definition, VhostDefinition):
         return []
     queues = execute("SELECT number FROM queue_rows WHERE vhost = ?", (definition.name,)).fetchall()

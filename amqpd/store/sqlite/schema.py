@@ -4,8 +4,9 @@ Owns the format number, which is the `user_version` of the file, and the steps f
 is created under another name and then renamed, so a file with the store's name is complete, or of another program.
 
 The tables; `views.py` has the views that other programs may use:
-- `vhosts`, `users`, `permissions`, `policies`, `exchanges`, `queue_rows`, `bindings`: the durable definitions. Tags,
-  arguments and definitions of policies are JSON, with ``{"$type": …, "value": …}`` for values that JSON does not have;
+- `vhosts`, `users`, `permissions`, `topic_permissions`, `parameters`, `global_parameters`, `policies`, `exchanges`,
+  `queue_rows`, `bindings`: the durable definitions. Tags, limits, values, arguments and definitions of policies are
+  JSON, with ``{"$type": …, "value": …}`` for values that JSON does not have;
 - `queue_rows` has a `delivery_watermark`: messages with numbers up to it may have been delivered;
 - `message_rows`: one row for each message. `queue` is the number of its queue, or NULL if it is in several queues,
   which are in `entries`. `checksum` is the CRC-32 of exchange and routing key as short strings, properties and body.
@@ -19,8 +20,8 @@ The tables; `views.py` has the views that other programs may use:
   `redelivered`, 1 if it has been delivered; `expires_at`, in milliseconds since 1970 by the store's clock, or NULL;
   `deliveries`, its delivery count when it was requeued last;
 - `message_blocks`: rows with several messages of one queue: the numbers of the first and the last, how many there were
-  when the row was written, the bytes of all bodies then, and two columns that `message_blocks.py` explains. None of these messages expires or has a
-  delivery count;
+  when the row was written, the bytes of all bodies then, and two columns that `message_blocks.py` explains. None of
+  these messages expires or has a delivery count;
 - `block_flags`: which messages of a block have left since it was written, and which have been delivered; most blocks
   have no row here;
 - `damaged`: messages that failed their check, and when that was detected, in seconds since 1970;
@@ -148,6 +149,25 @@ def _format_4(db: Database) -> None:
         db.execute(view)
 
 
+def _format_5(db: Database) -> None:
+    """Vhosts and users have more columns, and there are topic permissions and parameters."""
+    db.execute("ALTER TABLE vhosts ADD COLUMN default_queue_type TEXT NOT NULL DEFAULT ''")
+    db.execute("ALTER TABLE vhosts ADD COLUMN protected_from_deletion INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE users ADD COLUMN scram_sha256 TEXT NOT NULL DEFAULT ''")
+    db.execute("ALTER TABLE users ADD COLUMN limits TEXT NOT NULL DEFAULT '{}'")
+    db.execute("""
+        CREATE TABLE topic_permissions (
+            user TEXT NOT NULL, vhost TEXT NOT NULL, exchange TEXT NOT NULL, write TEXT NOT NULL, read TEXT NOT NULL,
+            PRIMARY KEY (user, vhost, exchange)
+        )""")
+    db.execute("""
+        CREATE TABLE parameters (
+            vhost TEXT NOT NULL, component TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL,
+            PRIMARY KEY (vhost, component, name)
+        )""")
+    db.execute("CREATE TABLE global_parameters (name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL)")
+
+
 def _create(
     db: Database, name: str, columns: dict[str, type], *key: str, nullable: tuple[str, ...] = (),
     defaults: dict[str, int] | None = None,
@@ -158,11 +178,11 @@ def _create(
 
 # The step at index n leads from format n to format n + 1; format 0 is an empty file.
 Steps = tuple[Callable[["Database"], None], ...]
-STEPS: Steps = (_format_1, _format_2, _format_3, _format_4)
+STEPS: Steps = (_format_1, _format_2, _format_3, _format_4, _format_5)
 
 
 # For each format a table that it was the first to have.
-_NEW_TABLES = {2: "message_rows", 3: "run_rows", 4: "body_parts"}
+_NEW_TABLES = {2: "message_rows", 3: "run_rows", 4: "body_parts", 5: "parameters"}
 
 
 def newest_format() -> int:

@@ -46,6 +46,7 @@ from amqpd.store.tools.stopped import (
     name_in,
     nothing,
     reading,
+    select_in,
 )
 
 _LARGEST = (1 << 63) - 1
@@ -111,8 +112,9 @@ class _Rescue:
     def definitions(self) -> None:
         """Bring over what is durable, and can be read."""
         for table in TABLES.values():
-            self.result.saved[table.name] = sum([
-                self._define(table, row) for row in self._rows(table.name, ", ".join(table.columns))])
+            columns = select_in(self._format, table.name, table.columns)
+            self.result.saved[table.name] = 0 if columns is None else sum([
+                self._define(table, row) for row in self._rows(table.name, columns)])
         self._queues = {number for number, in self._out.execute("SELECT number FROM queue_rows")}
 
     def _define(self, table: Table, row: Row) -> bool:
@@ -284,9 +286,11 @@ class _Rescue:
         execute("""
             INSERT OR IGNORE INTO vhosts (name, description, tags) SELECT vhost, '', '[]' FROM (
                 SELECT vhost FROM exchanges UNION SELECT vhost FROM queue_rows UNION SELECT vhost FROM policies
-                UNION SELECT vhost FROM permissions)""")
-        self.result.definitions_lost += execute(
-            "DELETE FROM permissions WHERE user NOT IN (SELECT name FROM users)").rowcount
+                UNION SELECT vhost FROM permissions UNION SELECT vhost FROM topic_permissions
+                UNION SELECT vhost FROM parameters)""")
+        for table in ("permissions", "topic_permissions"):
+            self.result.definitions_lost += execute(
+                f"DELETE FROM {table} WHERE user NOT IN (SELECT name FROM users)").rowcount
         self.result.definitions_lost += execute(f"""
             DELETE FROM {bindings} WHERE NOT EXISTS (
                 SELECT * FROM queue_rows WHERE destination_type = 'queue'

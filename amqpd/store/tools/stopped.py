@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -33,10 +33,14 @@ _RENAMED_COLUMNS: dict[int, dict[str, str]] = {
 _NEW_COLUMNS: dict[int, dict[str, str]] = {
     1: {"queue_rows": "0 AS delivery_watermark"},
     3: {"message_rows": "NULL AS body_id, NULL AS body_size", "damaged": "NULL AS body_id, NULL AS body_size"},
+    4: {"vhosts": "'' AS default_queue_type, 0 AS protected_from_deletion",
+        "users": "'' AS scram_sha256, '{}' AS limits"},
 }
 _NEW_TABLES: dict[int, dict[str, str]] = {
     2: {"message_blocks": "first last queue count bytes heads contents", "block_flags": "first flags"},
     3: {"body_parts": "number data"},
+    4: {"topic_permissions": "user vhost exchange write read", "parameters": "vhost component name value",
+        "global_parameters": "name value"},
 }
 _COLUMNS_OF = {
     "queue_rows": ("number", "vhost", "name", "auto_delete", "arguments", "delivery_watermark"),
@@ -164,7 +168,7 @@ def _views_over(format_: int) -> Iterator[str]:
             for table, columns in tables.items():
                 yield (f"CREATE TEMP VIEW {table} AS SELECT "
                        f"{', '.join([f'NULL AS {column}' for column in columns.split()])} WHERE 0")
-    for table in ("message_rows", "queue_rows", "damaged"):
+    for table in ("message_rows", "queue_rows", "damaged", "vhosts", "users"):
         added = [more[table] for last, more in _NEW_COLUMNS.items() if format_ <= last and table in more]
         yield _view_of(format_, table, added)
     if has_blocks(format_):
@@ -202,6 +206,15 @@ def name_in(format_: int, table: str) -> str:
 def column_in(format_: int, column: str) -> str:
     """Return the name of one of today's columns in an earlier format."""
     return _RENAMED_COLUMNS.get(format_, {}).get(column, column)
+
+
+def select_in(format_: int, table: str, columns: Iterable[str]) -> str | None:
+    """Return what to select in an earlier format for these columns of a table, or None if it had no such table."""
+    if any(format_ <= last and table in tables for last, tables in _NEW_TABLES.items()):
+        return None
+    added = {one.split()[-1]: one for last, more in _NEW_COLUMNS.items() if format_ <= last and table in more
+             for one in more[table].split(", ")}
+    return ", ".join([added.get(column, column) for column in columns])
 
 
 def has_blocks(format_: int) -> bool:

@@ -1,0 +1,152 @@
+"""The users of the broker, and what each may do.
+
+Owns the users by name. The control socket, the config file and an import of definitions change users and permissions
+only through these methods, so that each rule is written once.
+
+Always true between calls: every user and every permission has been recorded in the journal.
+
+RabbitMQ docs/access-control.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from amqpd.broker.access import User
+from amqpd.broker.changes import Changes
+from amqpd.broker.definitions import (
+    Defined,
+    Deleted,
+    PermissionDefinition,
+    TopicPermissionDefinition,
+    UserDefinition,
+)
+from amqpd.broker.vhost import Vhost
+from amqpd.errors import AlreadyThere, NoSuchThing
+
+
+class Users(Mapping[str, User]):
+    """The users by name. `close_connections` closes those of a user that is being deleted."""
+
+    def __init__(
+        self, changes: Changes, vhosts: Mapping[str, Vhost], close_connections: Callable[[str], None]
+    ) -> None:
+        self._users: dict[str, User] = {}
+        self._changes = changes
+        self._vhosts = vhosts
+        self._close_connections = close_connections
+
+    def __getitem__(self, name: str) -> User:
+        return self._users[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._users)
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def named(self, name: str) -> User:
+        """Return the user of this name. Raises NoSuchThing."""
+        try:
+            return self._users[name]
+        except KeyError:
+            raise NoSuchThing(f"no user '{name}'") from None
+
+    def add(self, definition: UserDefinition) -> None:
+        """Add a user. Raises AlreadyThere."""
+        if definition.name in self._users:
+            raise AlreadyThere(f"user '{definition.name}' already exists")
+        with self._changes:
+            self._users[definition.name] = User(definition)
+            self._changes.record(Defined(definition))
+
+    def delete(self, name: str) -> None:
+        """Delete a user with the permissions, and close the user's connections. Raises NoSuchThing."""
+        user = self.named(name)
+        self._close_connections(name)
+        with self._changes:
+            del self._users[name]
+            self._changes.record(Deleted(user.definition))
+
+    def change_password(self, name: str, password_hash: str, algorithm: str, scram_sha256: str = "") -> None:
+        """Set a new password hash, made by `passwords.hash_password`; running connections stay. Raises NoSuchThing."""
+        self._replace(
+            name, password_hash=password_hash, hashing_algorithm=algorithm, scram_sha256=scram_sha256)
+
+    def set_tags(self, name: str, tags: tuple[str, ...]) -> None:
+        """Replace the tags of a user, also for running connections. Raises NoSuchThing."""
+        self._replace(name, tags=tags)
+
+    def set_limits(self, name: str, limits: Mapping[str, int]) -> None:
+        """Replace the limits of a user; running connections and channels stay. Raises NoSuchThing."""
+        self._replace(name, limits=dict(limits))
+
+    def _replace(self, name: str, **changes: Any) -> None:
+        user = self.named(name)
+        definition = replace(user.definition, **changes)
+        if definition != user.definition:
+            with self._changes:
+                user.definition = definition
+                self._changes.record(Defined(definition))
+
+    # Permissions
+
+    def set_permissions(self, permission: PermissionDefinition) -> None:
+        """Set the permissions of a user in a vhost. Raises NoSuchThing."""
+        vhost, user = self._vhost(permission.vhost), self.named(permission.user)
+        with self._changes:
+            vhost.routing.version += 1
+            user.permit(permission)
+            self._changes.record(Defined(permission))
+
+    def clear_permissions(self, user_name: str, vhost_name: str) -> None:
+        """Remove the permissions of a user in a vhost; running connections stay, without rights. Raises NoSuchThing."""
+        vhost, user = self._vhost(vhost_name), self.named(user_name)
+        permission = user.permissions.get(vhost_name)
+        if permission is not None:
+            with self._changes:
+                vhost.routing.version += 1
+                user.forbid(vhost_name)
+                self._changes.record(Deleted(permission))
+
+    def set_topic_permissions(self, permission: TopicPermissionDefinition) -> None:
+        """Set the permissions of a user on the routing keys of an exchange. Raises NoSuchThing.
+
+        The exchange need not exist.
+        """
+        vhost, user = self._vhost(permission.vhost), self.named(permission.user)
+        with self._changes:
+            vhost.routing.version += 1
+            user.permit_topics(permission)
+            self._changes.record(Defined(permission))
+
+    def clear_topic_permissions(self, user_name: str, vhost_name: str, exchange: str | None = None) -> None:
+        """Remove the topic permissions of a user in a vhost, of one exchange or of all. Raises NoSuchThing."""
+        vhost, user = self._vhost(vhost_name), self.named(user_name)
+        removed = [permission for (vhost_of, exchange_of), permission in user.topic_permissions.items()
+                   if vhost_of == vhost_name and exchange in (None, exchange_of)]
+        with self._changes:
+            for permission in removed:
+                vhost.routing.version += 1
+                user.forbid_topics(permission)
+                self._changes.record(Deleted(permission))
+
+    def _vhost(self, name: str) -> Vhost:
+        try:
+            return self._vhosts[name]
+        except KeyError:
+            raise NoSuchThing(f"no vhost '{name}'") from None
+
+    # Restoring at start
+
+    def restore(self, definition: UserDefinition | PermissionDefinition | TopicPermissionDefinition) -> None:
+        """Create a stored user, or set a stored permission, without recording it again."""
+        if isinstance(definition, UserDefinition):
+            self._users[definition.name] = User(definition)
+        elif isinstance(definition, PermissionDefinition):
+            self._users[definition.user].permit(definition)
+        else:
+            self._users[definition.user].permit_topics(definition)
