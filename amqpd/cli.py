@@ -68,8 +68,14 @@ def _check_listeners(ctx: click.Context, parameter: click.Parameter, given: tupl
     return given
 
 
+RABBITMQ_CONF = click.option(
+    "--rabbitmq-conf", metavar="FILE", multiple=True,
+    help="Read settings from this rabbitmq.conf, or from all *.conf of a directory; may be repeated.")
+
+
 @amqpd.command()
 @click.option("--config", metavar="FILE", envvar="AMQPD_CONFIG_FILE", help="Read settings from this TOML file.")
+@RABBITMQ_CONF
 @click.option("--data-dir", metavar="DIR", help="Keep the store in this directory.  [default: ./amqpd-data]")
 @click.option("--listen", metavar="HOST:PORT", multiple=True, callback=_check_listeners,
               help="Listen on this address; may be repeated, port 0 takes a free port.  [default: 127.0.0.1:5672]")
@@ -77,19 +83,24 @@ def _check_listeners(ctx: click.Context, parameter: click.Parameter, given: tupl
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
               help="Log messages of this level and above.  [default: info]")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Format of the log.  [default: text]")
-def serve(config: str | None, **options: Any) -> None:
+def serve(config: str | None, rabbitmq_conf: Sequence[str], **options: Any) -> None:
     """Run the broker until SIGTERM or SIGINT.
 
     One line goes to stdout as soon as clients can connect; the log goes to stderr.
     """
+    import logging
+
     from amqpd import logs
-    from amqpd.config import ConfigError, load
+    from amqpd.config import ConfigError, examine, usable
 
     try:
-        settings = load(config, os.environ, _overrides(**options))
+        found = examine(config, os.environ, _overrides(**options), rabbitmq_conf)
+        settings = usable(found)
     except ConfigError as error:
         raise Failure(str(error), EXIT_CONFIG) from None
     logs.configure(settings.log.level, settings.log.format)
+    for warning in found.warnings:
+        logging.getLogger("amqpd.config").warning("%s", warning)
     from amqpd.server import process as server
 
     try:
@@ -116,24 +127,27 @@ def _overrides(
 @amqpd.command("check-config")
 @click.argument("file", required=False)
 @click.option("--config", metavar="FILE", help="The same as FILE, as for 'amqpd serve'.")
+@RABBITMQ_CONF
 @click.pass_context
-def check_config(ctx: click.Context, file: str | None, config: str | None) -> None:
+def check_config(ctx: click.Context, file: str | None, config: str | None, rabbitmq_conf: Sequence[str]) -> None:
     """Report everything that is wrong with a configuration file.
 
     Starts nothing. The environment counts as at a start. The store in the data directory is read but not changed.
     Warnings alone do not fail the check.
     """
     path = file or config
-    if path is None:
+    if path is None and not rabbitmq_conf:
         raise click.UsageError("Missing argument 'FILE'.", ctx)
     if file is not None and config is not None:
         raise click.UsageError("FILE is given twice.", ctx)
     from amqpd.config import ConfigError, examine
 
     try:
-        found = examine(path, os.environ)
+        found = examine(path, os.environ, rabbitmq_conf=rabbitmq_conf)
     except ConfigError as error:
         raise Failure(str(error), EXIT_CONFIG) from None
+    for warning in found.warnings:
+        complain("amqpd", f"warning: {warning}")
     if found.config is None:
         raise Failure("\n".join(found.problems), EXIT_CONFIG)
     settings, problems = found.config, [*found.problems]
@@ -148,7 +162,25 @@ def check_config(ctx: click.Context, file: str | None, config: str | None) -> No
             complain("amqpd", f"warning: {remark}")
     if problems:
         raise Failure("\n".join(problems), EXIT_CONFIG)
-    click.echo(f"{path}: fine; declares {', '.join(f'{kind} {count}' for kind, count in declared.items())}")
+    files = ", ".join([*([path] if path else []), *rabbitmq_conf])
+    click.echo(f"{files}: fine; declares {', '.join(f'{kind} {count}' for kind, count in declared.items())}")
+
+
+@amqpd.command("convert-config")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+def convert_config(files: Sequence[str]) -> None:
+    """Print the settings of rabbitmq.conf as TOML.
+
+    FILE is such a file or a directory of *.conf; several are merged in order. The result, saved as amqpd.toml, has the
+    same effect. It contains the passwords. Lines without an effect become comments.
+    """
+    from amqpd.config import ConfigError
+    from amqpd.config.conversion import convert
+
+    try:
+        click.echo(convert(files, os.environ), nl=False)
+    except ConfigError as error:
+        raise Failure(str(error), EXIT_CONFIG) from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import click
 import pytest
 
 from amqpd import __version__, cli, logs, program
-from amqpd.config import Config
+from amqpd.config import Config, load
 
 
 class StartError(Exception):
@@ -225,6 +226,72 @@ def test_a_fault_of_one_declaration_hides_none_of_another(tmp_path: Path, capsys
     ]
 
 
+# RabbitMQ's configuration
+
+@pytest.fixture
+def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `rabbitmq.conf` in the current folder, with a line that has no effect."""
+    monkeypatch.chdir(tmp_path)
+    Path("r.conf").write_text("heartbeat = 7\ncluster_name = x\nlisteners.tcp.a = 127.0.0.1:1\n")
+    return tmp_path
+
+
+def test_a_start_reads_rabbitmqs_files_and_logs_the_warnings(
+    served: list[Config], conf: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("s.conf").write_text("frame_max = 8192\n")
+    assert cli.main(["--rabbitmq-conf", "r.conf", "--rabbitmq-conf", "s.conf", "--listen", ":0"]) == 0
+    config, = served
+    assert (config.limits.heartbeat_s, config.limits.frame_max, config.listeners) == (7, 8_192, (":0",))
+    assert caplog.record_tuples == [
+        ("amqpd.config", logging.WARNING, "r.conf line 2: cluster_name has no effect: amqpd has no cluster")]
+
+
+def test_a_wrong_line_of_rabbitmqs_file_stops_the_start(
+    served: list[Config], conf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RABBITMQ_CONFIG_FILE", "s.conf")
+    Path("s.conf").write_text("heartbeat = often\n")
+    assert (cli.main([]), served) == (78, [])
+    assert capsys.readouterr().err == (
+        "amqpd: s.conf line 1: heartbeat is 'often', allowed is a whole number from 0 on\n")
+
+
+@pytest.mark.parametrize("arguments", [["--rabbitmq-conf", "r.conf"], ["a.toml", "--rabbitmq-conf", "r.conf"]])
+def test_check_config_knows_rabbitmqs_files(
+    conf: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("a.toml").write_text("limits.heartbeat_s = 7\n")
+    assert cli.main(["check-config", *arguments]) == 0
+    told = capsys.readouterr()
+    assert told.err == "amqpd: warning: r.conf line 2: cluster_name has no effect: amqpd has no cluster\n"
+    assert told.out.startswith(f"{', '.join(name for name in arguments if name[0] != '-')}: fine; ")
+    Path("r.conf").write_text("cluster_name = x\nheartbeat = -1\n")
+    assert cli.main(["check-config", *arguments]) == 78
+    assert capsys.readouterr().err.splitlines() == [
+        "amqpd: warning: r.conf line 1: cluster_name has no effect: amqpd has no cluster",
+        "amqpd: r.conf line 2: heartbeat is '-1', allowed is a whole number from 0 on",
+    ]
+
+
+def test_a_file_of_rabbitmqs_is_converted(conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["convert-config", "r.conf"]) == 0
+    printed = capsys.readouterr().out
+    Path("a.toml").write_text(printed)
+    assert load("a.toml", {}) == load(None, {}, rabbitmq_conf=["r.conf"])
+    assert cli.main(["check-config", "a.toml"]) == 0
+
+
+def test_a_file_of_rabbitmqs_with_a_wrong_line_is_not_converted(
+    conf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("s.conf").write_text("heartbeat = often\n")
+    assert cli.main(["convert-config", "r.conf", "s.conf"]) == 78
+    told = capsys.readouterr()
+    assert (told.out, told.err) == (
+        "", "amqpd: s.conf line 1: heartbeat is 'often', allowed is a whole number from 0 on\n")
+
+
 # Usage
 
 @pytest.mark.parametrize("arguments, complaint", [
@@ -247,7 +314,7 @@ def test_wrong_usage_is_one_line_and_64(
     assert capsys.readouterr().err == f"{complaint}\n"
 
 
-@pytest.mark.parametrize("arguments, count", [(["--help"], 3), (["store", "--help"], 6)])
+@pytest.mark.parametrize("arguments, count", [(["--help"], 4), (["store", "--help"], 6)])
 def test_help_says_what_each_command_does_to_the_end(
     arguments: list[str], count: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

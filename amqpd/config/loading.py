@@ -7,13 +7,15 @@ broker's state, such as a vhost that an operator has added.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
+from amqpd.config.rabbitmq import Translation, translate
+from amqpd.config.rabbitmq_files import find_files, read_files
 from amqpd.config.reading import Reader
 from amqpd.config.settings import (
     BindingDeclaration,
@@ -38,45 +40,84 @@ class Examination(NamedTuple):
     """A configuration as it was read, and everything that is wrong with it.
 
     `config` is None if a single value cannot be used. `faulty` has the `where` of each declaration that contradicts
-    another one or itself. `listener_places` tells where each listener stands.
+    another one or itself. `listener_places` tells where each listener stands. `warnings` do not stop a start.
     """
 
     config: Config | None
     problems: tuple[str, ...]
     faulty: frozenset[str] = frozenset()
     listener_places: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
-def load(path: str | None, environ: Mapping[str, str], overrides: Mapping[str, Any] = NOTHING) -> Config:
+def load(
+    path: str | None, environ: Mapping[str, str], overrides: Mapping[str, Any] = NOTHING,
+    rabbitmq_conf: Sequence[str] = (),
+) -> Config:
     """Return the configuration that `examine` reads. Raises ConfigError with all problems."""
-    found = examine(path, environ, overrides)
+    return usable(examine(path, environ, overrides, rabbitmq_conf))
+
+
+def usable(found: Examination) -> Config:
+    """Return the configuration that was read. Raises ConfigError with all problems."""
     if found.config is None or found.problems:
         raise ConfigError(found.problems)
     return found.config
 
 
-def examine(path: str | None, environ: Mapping[str, str], overrides: Mapping[str, Any] = NOTHING) -> Examination:
+def examine(
+    path: str | None, environ: Mapping[str, str], overrides: Mapping[str, Any] = NOTHING,
+    rabbitmq_conf: Sequence[str] = (),
+) -> Examination:
     """Read the file, if there is one, and override its values by the environment and by `overrides`.
 
-    `overrides` goes from key path, such as "log.level", to value. No other file is read.
-    Raises ConfigError for a file that cannot be read or is not TOML.
+    `overrides` goes from key path, such as "log.level", to value. `rabbitmq_conf` names files of RabbitMQ's format, or
+    directories of them; without it, the variables of RabbitMQ do. What these files set is used if no other source sets
+    it. Raises ConfigError for a file that cannot be read or has another format.
     """
     sources = Sources(path)
     problems = list(sources.lay_environment(environ))
     sources.lay_overrides(overrides)
-    problems += sources.password_fault()
+    files = find_files(rabbitmq_conf, environ)
+    vhost = sources.root.get("default_vhost")
+    translation = translate(read_files(files.paths, environ), vhost if isinstance(vhost, str) else None)
+    sources.warnings += files.warnings
+    _lay_translation(sources, translation)
+    return _examine(sources, [*problems, *translation.problems, *sources.password_fault()])
+
+
+def examine_translation(translation: Translation) -> Examination:
+    """Check the settings of a `rabbitmq.conf` without any other source."""
+    sources = Sources(None)
+    _lay_translation(sources, translation)
+    return _examine(sources, [*translation.problems])
+
+
+def _lay_translation(sources: Sources, translation: Translation) -> None:
+    sources.warnings += translation.warnings
+    for value in translation.values:
+        sources.lay_beneath(*value)
+    user = next((value.places[0] for value in translation.values if value.setting == "default_user"), None)
+    if user == sources.where(("default_user",)) and not sources.has(("default_password",)):
+        sources.warnings.append(f"{user} is set without default_pass: the password is guest's, as in RabbitMQ")
+
+
+def _examine(sources: Sources, problems: list[str]) -> Examination:
+    """Convert and check the values of all sources; `problems` are those so far."""
+    warnings = tuple(sources.warnings)
     reader = Reader(sources)
     config = reader.read(Config, sources.root, ())
     problems += [problem for _, problem in sorted(reader.problems, key=itemgetter(0))]
     if config is None:
-        return Examination(None, tuple(problems))
+        return Examination(None, tuple(problems), warnings=warnings)
     config = _with_default_vhost(config)
     faults = list(_contradictions(config))
     problems += [text for _, text in faults]
     places = tuple(sources.where(("listeners", index)) for index in range(len(config.listeners)))
     problems += _same_listeners(config, places)
     problems += _login_faults(config, sources.where(("auth_mechanisms",)))
-    return Examination(config, tuple(problems), frozenset(declaration.where for declaration, _ in faults), places)
+    return Examination(
+        config, tuple(problems), frozenset(declaration.where for declaration, _ in faults), places, warnings)
 
 
 def _with_default_vhost(config: Config) -> Config:

@@ -13,10 +13,10 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from amqpd.config.settings import SETTINGS, Declaration, Listener, Secret
-from amqpd.config.sources import KeyPath, Sources, bare_type, nearest
+from amqpd.config.sources import KeyPath, Sources, bare_type, constraints, nearest
 
 LONGEST_SHOWN = 80      # characters of a wrong value
 LISTENER = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:/\s]*):\d{1,5}")
@@ -78,7 +78,7 @@ class Reader:
         if _is_struct(item) and not isinstance(values, list):
             self._note(path, f"has to be a list of tables, each headed [[{self._sources.spell(path)}]]")
             return ()
-        if not isinstance(values, list) or len(values) < (_meta(kind).min_length or 0):
+        if not isinstance(values, list) or len(values) < (constraints(kind).min_length or 0):
             self._refuse(path, _shown(values), _allowed(kind))
             return ()
         return tuple(self._value(item, value, (*path, index)) for index, value in enumerate(values))
@@ -102,7 +102,7 @@ class Reader:
 
 def _convert(kind: Any, value: Any, *, is_text: bool) -> Any:
     converted = msgspec.convert(value, kind, strict=not is_text, dec_hook=_decode)
-    longest = _meta(kind).max_length
+    longest = constraints(kind).max_length
     if longest and isinstance(converted, str) and len(converted.encode()) > longest:
         raise ValueError(f"more than {longest} bytes")
     return converted
@@ -128,7 +128,7 @@ def is_listener(text: str) -> bool:
 
 
 def _allowed(kind: Any) -> str:
-    meta, kind = _meta(kind), bare_type(kind)
+    meta, kind = constraints(kind), bare_type(kind)
     if get_origin(kind) in (Union, UnionType):
         return _allowed(get_args(kind)[0])
     if get_origin(kind) is Literal:
@@ -154,10 +154,6 @@ def _shown(value: Any) -> str:
         shown = repr(value)
         return shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}…"
     return str(value)
-
-
-def _meta(kind: Any) -> Meta:
-    return next(iter(getattr(kind, "__metadata__", ())), Meta())
 
 
 def _is_struct(kind: Any) -> bool:

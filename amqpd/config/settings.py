@@ -121,7 +121,16 @@ class Limits(Struct, frozen=True, kw_only=True):
     memory_high_watermark: Annotated[float, Meta(ge=0, le=1)] = 0.6
     memory_high_watermark_absolute: DiskOctets = 0
     disk_free_limit: DiskOctets = 128 * 1024 * 1024
+    disk_free_limit_relative: Annotated[float, Meta(ge=0, le=1_000)] = 0.0
     ballast_size: DiskOctets = 64 * 1024 * 1024
+
+
+class DefaultPermissions(Struct, frozen=True, kw_only=True):
+    """The permissions of the user of the first start in the default vhost."""
+
+    configure: Pattern = ".*"
+    write: Pattern = ".*"
+    read: Pattern = ".*"
 
 
 class Declaration(Struct, frozen=True, kw_only=True):
@@ -212,6 +221,8 @@ class Config(Struct, frozen=True, kw_only=True):
     default_user: Name = "guest"
     default_password: Secret = Secret("guest")
     default_vhost: Name = "/"
+    default_user_tags: tuple[Name, ...] = ("administrator",)
+    default_permissions: DefaultPermissions = DefaultPermissions()
     loopback_users: tuple[Name, ...] = ("guest",)
     auth_mechanisms: Annotated[tuple[AuthMechanism, ...], Meta(min_length=1)] = ("AMQPLAIN", "PLAIN")
     login: Login = Login()

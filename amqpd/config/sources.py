@@ -11,9 +11,12 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Union, get_origin
 
+from msgspec import Meta
+
+from amqpd.config.rabbitmq_variables import NodeVariables
 from amqpd.config.settings import CONFIG_FILE_VARIABLE, SETTINGS, VARIABLES, ConfigError
 
 KeyPath = tuple[Union[str, int], ...]
@@ -27,6 +30,7 @@ RABBITMQ_VARIABLES = {
 REFUSED_VARIABLES = {
     "RABBITMQ_DEFAULT_USER_FILE": "RABBITMQ_DEFAULT_USER",
     "RABBITMQ_DEFAULT_PASS_FILE": "RABBITMQ_DEFAULT_PASS",
+    "RABBITMQ_VM_MEMORY_HIGH_WATERMARK": "AMQPD_LIMITS_MEMORY_HIGH_WATERMARK",
 }
 # Kubernetes sets these in every container in the namespace of a service called "amqpd".
 KUBERNETES_VARIABLE = re.compile(r"AMQPD_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)")
@@ -38,6 +42,7 @@ class Sources:
     def __init__(self, path: str | None) -> None:
         """Read the file. Raises ConfigError if it cannot be read or is not TOML."""
         self.root: dict[str, Any] = {}
+        self.warnings: list[str] = []
         self.from_text: set[KeyPath] = set()    # texts from variables, which may stand for numbers and booleans
         self._path = path
         self._lines: dict[KeyPath, int] = {}
@@ -49,6 +54,11 @@ class Sources:
 
     def lay_environment(self, environ: Mapping[str, str]) -> Iterator[str]:
         """Take over the values of the environment; an empty variable counts as not set. Yield the problems."""
+        node = NodeVariables.of(environ)
+        yield from node.problems
+        self.warnings += node.warnings
+        for variable, setting, value in node.values:
+            self._lay(tuple(setting.split(".")), value, variable)
         for variable, setting in (RABBITMQ_VARIABLES | VARIABLES).items():
             if environ.get(variable):
                 self._lay_text(setting, environ[variable], variable)
@@ -67,6 +77,31 @@ class Sources:
         """Take over the values of the command line, by key path."""
         for setting, value in overrides.items():
             self._lay(tuple(setting.split(".")), value, f"command line: {setting}")
+
+    def lay_beneath(self, setting: str, value: Any, places: Sequence[str]) -> None:
+        """Take over a value of a `rabbitmq.conf`, unless another source has set it. Declarations are added.
+
+        `places` has the place of the value or, if it is a list, of each element.
+        """
+        path = tuple(setting.split("."))
+        if setting not in SETTINGS:
+            declared = self.root.setdefault(setting, [])
+            if isinstance(declared, list):
+                for declaration, place in zip(value, places):
+                    self._elsewhere[setting, len(declared)] = place
+                    declared.append(declaration)
+        elif not self.has(path):
+            self._lay(path, value, places[0])
+            self._elsewhere.update(((*path, index), place) for index, place in enumerate(places) if len(places) > 1)
+
+    def has(self, path: KeyPath) -> bool:
+        """Return whether a source has set this value."""
+        table: Any = self.root
+        for key in path:
+            if not isinstance(table, dict) or key not in table:
+                return False
+            table = table[key]
+        return True
 
     def password_fault(self) -> Iterator[str]:
         """Refuse RABBITMQ_DEFAULT_USER without a password, since that user would get guest's password."""
@@ -115,6 +150,11 @@ class Sources:
 def bare_type(kind: Any) -> Any:
     """Return a type without its `Annotated` metadata."""
     return getattr(kind, "__origin__", kind) if hasattr(kind, "__metadata__") else kind
+
+
+def constraints(kind: Any) -> Meta:
+    """Return the range or the lengths that a type allows."""
+    return next(iter(getattr(kind, "__metadata__", ())), Meta())
 
 
 def nearest(wrong: str, known: Iterable[str], *, prefix: str = "") -> str | None:

@@ -165,8 +165,10 @@ def _begin(config: Config, broker: Broker) -> None:
         broker.add_vhost(VhostDefinition(config.default_vhost))
     if not broker.users and all(user.name != config.default_user for user in config.users):
         password_hash, algorithm = hash_known_password(config.default_password.reveal())
-        broker.users.add(UserDefinition(config.default_user, password_hash, algorithm, ("administrator",)))
-        broker.users.set_permissions(PermissionDefinition(config.default_user, config.default_vhost, ".*", ".*", ".*"))
+        broker.users.add(UserDefinition(config.default_user, password_hash, algorithm, config.default_user_tags))
+        granted = config.default_permissions
+        broker.users.set_permissions(PermissionDefinition(
+            config.default_user, config.default_vhost, granted.configure, granted.write, granted.read))
     for vhost in config.vhosts:
         if vhost.name not in broker.vhosts:
             broker.add_vhost(VhostDefinition(vhost.name, vhost.description, vhost.tags))

@@ -26,7 +26,7 @@ import anyio
 from amqpd import __version__
 from amqpd.broker.broker import Broker
 from amqpd.broker.departure import Departure
-from amqpd.config import Config, Listener
+from amqpd.config import Config, Limits, Listener
 from amqpd.exit_codes import EXIT_IO, EXIT_UNAVAILABLE
 from amqpd.identity import CONTROL_SOCKET, RABBITMQ_VERSION
 from amqpd.management.commands import Commands
@@ -40,7 +40,7 @@ from amqpd.server.connection import ClientProtocol
 from amqpd.server.listener import Listeners
 from amqpd.server.login import Logins
 from amqpd.server.loop import LoopTurn
-from amqpd.server.resources import descriptors_for_clients, descriptors_for_connections
+from amqpd.server.resources import available_bytes, descriptors_for_clients, descriptors_for_connections
 from amqpd.server.server_properties import server_properties
 from amqpd.server.startup import StartError, Storage, declare_configuration, open_broker
 from amqpd.server.ticker import Ticker
@@ -190,7 +190,7 @@ class Runtime:
         limits, is_stored = self._config.limits, self._store is not None
         alarms = Alarms(
             turn, memory_fraction=limits.memory_high_watermark,
-            memory_absolute=limits.memory_high_watermark_absolute, disk_free_limit=limits.disk_free_limit,
+            memory_absolute=limits.memory_high_watermark_absolute, disk_free_limit=_disk_free_limit(limits),
             data_dir=self._config.data_dir if is_stored else None, ballast=self._ballast if is_stored else None)
         loop = asyncio.get_running_loop()
         self._ballast.on_spent = lambda: loop.call_soon_threadsafe(alarms.check_disk)
@@ -284,6 +284,12 @@ async def _back_up(store: Store, committer: Committer, to: Path) -> None:
 
 async def _nothing() -> None:
     """Return at once: without a store, there is nothing to commit."""
+
+
+def _disk_free_limit(limits: Limits) -> int:
+    if limits.disk_free_limit_relative:
+        return int(available_bytes() * limits.disk_free_limit_relative)
+    return limits.disk_free_limit
 
 
 def _unauthenticated(config: Config) -> Unauthenticated[ClientProtocol]:

@@ -53,6 +53,15 @@ def test_at_the_first_start_there_are_a_vhost_and_a_user_with_all_rights(config:
     assert broker.users["guest"].may("/", "configure", "anything")
 
 
+def test_the_default_user_has_the_tags_and_permissions_of_the_configuration(config: Loader, broker: Broker) -> None:
+    declare(config('default_user_tags = ["monitoring", "a"]\n'
+                   'default_permissions = {configure = "^c", write = "^w", read = "^r"}\n'), broker)
+    guest = broker.users["guest"]
+    assert guest.definition.tags == ("monitoring", "a")
+    for right in ("configure", "write", "read"):
+        assert [name for name in "cwr" if guest.may("/", right, name)] == [right[0]]
+
+
 def test_the_default_user_may_be_declared_with_another_password_and_fewer_rights(
     config: Loader, broker: Broker
 ) -> None:

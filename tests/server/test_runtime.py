@@ -21,6 +21,7 @@ from pamqp.commands import Basic, Confirm, Queue
 from amqpd.broker.step_job import StepJob
 from amqpd.config import Config, Limits, Listener
 from amqpd.server.loop import LoopTurn
+from amqpd.server.resources import available_bytes
 from amqpd.server.runtime import Runtime
 from amqpd.server.startup import StartError
 from amqpd.store.errors import StoreError
@@ -213,3 +214,17 @@ def test_a_broker_is_stopped_by_whoever_may(tmp_path: Path) -> None:
             await broker.wait_until_stopping()
 
     asyncio.run(main(Runtime.stop))
+
+
+def test_the_limit_of_the_disk_can_be_a_multiple_of_the_memory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    async def main() -> None:
+        limits = Limits(ballast_size=0, disk_free_limit_relative=1_000, disk_free_limit=1)
+        async with Runtime(Config(data_dir=tmp_path, listeners=(Listener("127.0.0.1:0"),), limits=limits)):
+            pass
+
+    asyncio.run(main())
+    assert any(text.endswith(f"Limit: {available_bytes() * 1_000}") for text in caplog.messages)

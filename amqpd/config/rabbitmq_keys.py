@@ -1,0 +1,350 @@
+"""The keys of `rabbitmq.conf`: what each of them is in amqpd, or why it has no effect.
+
+The first row that matches a key counts. `$name` stands for one part of a key, `*` for one or more parts.
+docs/rabbitmq-conf.md shows this table to users. RabbitMQ's schemas of 3.10 and 4 have the keys and their types.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+Parts = tuple[str, ...]
+
+NO_LIMIT = float("inf")         # the largest value that a setting allows
+PORT = "a port, or an IP address and a port, such as 127.0.0.1:5672"
+LEVELS = {
+    "debug": "debug", "info": "info", "notice": "warning", "warning": "warning", "error": "error",
+    "critical": "error", "alert": "error", "emergency": "error", "none": "error"}
+MECHANISMS = ("PLAIN", "AMQPLAIN", "EXTERNAL", "ANONYMOUS")
+SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+DECIMAL_SIZES = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+BINARY_SIZES = {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
+
+
+class Refused(ValueError):
+    """A value of the wrong form; the text says which values are allowed."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Reads a whole number of a range; `unlimited` is the text that means no limit."""
+
+    least: int = 0
+    most: int | None = None
+    unlimited: str | None = None
+
+    def __call__(self, text: str) -> int | float:
+        """Return the number. Raises Refused."""
+        if text == self.unlimited:
+            return NO_LIMIT
+        if re.fullmatch(r"[+-]?[0-9]{1,20}", text) and self.least <= int(text) <= (self.most or int(text)):
+            return int(text)
+        upper = f" to {self.most}" if self.most else " on"
+        other = f", or {self.unlimited}" if self.unlimited and not self.unlimited.isdigit() else ""
+        raise Refused(f"a whole number from {self.least}{upper}{other}")
+
+
+@dataclass(frozen=True)
+class Milliseconds:
+    """Reads a whole number of milliseconds as seconds."""
+
+    least: int = 0
+    unlimited: str | None = None
+
+    def __call__(self, text: str) -> float:
+        """Return the seconds. Raises Refused."""
+        return Whole(self.least, unlimited=self.unlimited)(text) / 1_000
+
+
+def frame_size(text: str) -> int | float:
+    """Read a number of bytes; here a KB has 1,024 of them, as RabbitMQ takes it for frames. 0 is no limit."""
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)(kb|KB|mb|MB|gb|GB)", text)
+    if match:
+        return int(float(match[1]) * SIZES[match[2][0].lower()])
+    if re.fullmatch(r"[0-9]{1,20}", text):
+        return int(text) or NO_LIMIT
+    raise Refused("a whole number of bytes, which may have the unit KB, MB or GB")
+
+
+def memory_size(text: str) -> int:
+    """Read a number of bytes; here a KB has 1,000 of them and a KiB 1,024, as RabbitMQ takes it for memory and disk."""
+    match = re.fullmatch(r"([0-9]{1,20})([A-Za-z]{0,3})", text)
+    factor = (SIZES | DECIMAL_SIZES | BINARY_SIZES).get(match[2].lower()) if match else None
+    if match is None or factor is None:
+        raise Refused("a whole number of bytes, which may have a unit such as MB, MiB, GB or GiB")
+    return int(match[1]) * factor
+
+
+def fraction(text: str) -> float:
+    """Read a number that is not negative."""
+    if not re.fullmatch(r"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,2})?", text):
+        raise Refused("a number, such as 0.6")
+    return float(text)
+
+
+def boolean(text: str) -> bool:
+    """Read `true` or `false`."""
+    if text not in ("true", "false"):
+        raise Refused("true or false")
+    return text == "true"
+
+
+def plain_text(text: str) -> str:
+    """Take the text as it stands."""
+    return text
+
+
+def none(text: str) -> list[str]:
+    """Read `none` as an empty list."""
+    if text != "none":
+        raise Refused("none")
+    return []
+
+
+def listeners(text: str) -> list[str]:
+    """Read a port, which means every address of this machine, or an IP address and a port."""
+    host, _, port = text.rpartition(":")
+    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65_535:
+        raise Refused(PORT)
+    return [f"{address}:{int(port)}" for address in ([_address(host)] if host else every_address())]
+
+
+def every_address() -> list[str]:
+    """Return the addresses that stand for all addresses of this machine."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return ["0.0.0.0"]
+    return ["0.0.0.0", "[::]"]
+
+
+def _address(host: str) -> str:
+    try:
+        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        raise Refused(PORT) from None
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Reads one of several words as the value of a setting."""
+
+    values: tuple[tuple[str, str], ...]
+
+    def __call__(self, text: str) -> str:
+        """Return the value. Raises Refused."""
+        values = dict(self.values)
+        if text not in values:
+            *words, last = values
+            raise Refused(f"{', '.join(words)} or {last}" if words else last)
+        return values[text]
+
+
+def words(*same: str, **others: str) -> Choice:
+    """Return a choice of words that are the values themselves, and of words with other values."""
+    return Choice((*((word, word) for word in same), *others.items()))
+
+
+def mechanisms(text: str) -> list[str]:
+    """Read the name of a mechanism; as in RabbitMQ, one that there is not is left out."""
+    return [text] if text in MECHANISMS else []
+
+
+class Key(NamedTuple):
+    """One row of the table.
+
+    With `setting` the value is used: `convert` reads it, and a list setting gets the values of all keys of this row,
+    if `is_numbered` by the number in the key; or, if `is_named`, the last parts of the keys that are true. Without a
+    setting `remark` says why the key has no effect, and the values of `harmless` need no warning. `rank` decides
+    between rows with the same setting: the higher one is used, among equals the later line.
+    """
+
+    name: str
+    setting: str = ""
+    convert: Callable[[str], Any] = plain_text
+    remark: str = ""
+    is_named: bool = False
+    is_numbered: bool = False
+    rank: int = 0
+    harmless: tuple[str, ...] = ()
+
+    def matches(self, key: Parts) -> bool:
+        """Return whether the row is about this key."""
+        wanted = self.name.split(".")
+        if wanted[-1] == "*":
+            wanted, key = wanted[:-1], key[:len(wanted) - 1] if len(key) >= len(wanted) else ()
+        return len(wanted) == len(key) and all(
+            word.startswith("$") or word == part for word, part in zip(wanted, key))
+
+
+ALONE = "amqpd has no cluster"
+ERLANG = "it sets how Erlang's runtime works"
+STORE = "amqpd has another store"
+LOG = "the log goes to stderr"
+PLUGIN = "amqpd does not have this plugin"
+HTTP = "amqpd has no HTTP API yet"
+TLS = "amqpd has no TLS yet"
+DEFINITIONS = "amqpd does not import definitions at a start yet"
+LEVEL = words(**LEVELS)
+
+KEYS = (
+    # Listeners
+    Key("listeners.tcp", "listeners", none, "none: no listener without TLS", rank=1),
+    Key("listeners.tcp.$name", "listeners", listeners, "a port alone means every address"),
+    Key("listeners.ssl", remark=TLS, harmless=("none",)),
+    Key("listeners.ssl.$name", remark=TLS),
+    Key("ssl_options", remark=TLS, harmless=("none",)),
+    Key("ssl_options.*", remark=TLS),
+    Key("ssl_handshake_timeout", remark=TLS),
+    Key("ssl_cert_login_from", "login.certificate_name", words(
+        "distinguished_name", "common_name", "subject_alternative_name", subject_alt_name="subject_alternative_name")),
+    Key("ssl_cert_login_san_type", "login.certificate_san_type", words("dns", "email", "uri", "ip")),
+    Key("ssl_cert_login_san_index", remark="the first name of the type is taken", harmless=("0",)),
+    Key("ssl_allow_poodle_attack", remark=TLS, harmless=("false",)),
+    Key("proxy_protocol", remark="amqpd does not read PROXY headers yet", harmless=("false",)),
+    Key("num_acceptors.*", remark="one event loop accepts all connections"),
+    Key("tcp_listen_options", remark="amqpd sets the options of its sockets itself"),
+    Key("tcp_listen_options.*", remark="amqpd sets the options of its sockets itself"),
+    Key("socket_writer.gc_threshold", remark=ERLANG),
+    Key("reverse_dns_lookups", remark="connections are named by their addresses", harmless=("false",)),
+    Key("handshake_timeout", "limits.handshake_timeout_s", Milliseconds(unlimited="infinity"), "milliseconds"),
+    # Users
+    Key("default_user", "default_user"),
+    Key("default_pass", "default_password"),
+    Key("default_vhost", "default_vhost"),
+    Key("default_user_tags.$tag", "default_user_tags", boolean, "replaces the tag administrator", is_named=True),
+    Key("default_permissions.configure", "default_permissions.configure"),
+    Key("default_permissions.write", "default_permissions.write"),
+    Key("default_permissions.read", "default_permissions.read"),
+    Key("loopback_users", "loopback_users", none, "none: every user may connect from everywhere", rank=1),
+    Key("loopback_users.$user", "loopback_users", boolean, "replaces guest", is_named=True),
+    Key("auth_mechanisms.$n", "auth_mechanisms", mechanisms, "in the order of the numbers", is_numbered=True),
+    Key("auth_backends.$n", remark="users are those of amqpd's own store",
+        harmless=("internal", "rabbit_auth_backend_internal")),
+    Key("auth_backends.$n.authn", remark="users are those of amqpd's own store",
+        harmless=("internal", "rabbit_auth_backend_internal")),
+    Key("auth_backends.$n.authz", remark="users are those of amqpd's own store",
+        harmless=("internal", "rabbit_auth_backend_internal")),
+    Key("password_hashing_module", remark="passwords are hashed by scrypt; imported hashes stay as they are"),
+    Key("credential_validator.*", remark="amqpd takes every password that is not empty"),
+    Key("anonymous_login_user", "login.anonymous_user", lambda text: "" if text == "none" else text,
+        "none: no such user; ANONYMOUS has to be one of the mechanisms"),
+    Key("anonymous_login_pass", remark="an anonymous login needs no password"),
+    Key("default_users.*", remark="declare users in amqpd's TOML file"),
+    # Limits
+    Key("heartbeat", "limits.heartbeat_s", Whole(), "seconds"),
+    Key("frame_max", "limits.frame_max", frame_size, "bytes; a KB has 1,024; 0 is the largest value"),
+    Key("channel_max", "limits.channel_max", Whole(unlimited="0"), "0 is the largest value"),
+    Key("max_channels_per_connection", "limits.channel_max", Whole(unlimited="0"), "0 is the largest value"),
+    Key("channel_max_per_node", "limits.max_channels", Whole(unlimited="0"), "0 is the largest value"),
+    Key("consumer_max_per_channel", "limits.consumers_per_channel", Whole(1, unlimited="infinity")),
+    Key("connection_max", "limits.max_connections", Whole(1, unlimited="infinity")),
+    Key("max_connections", "limits.max_connections", Whole(1, unlimited="infinity")),
+    Key("max_message_size", "limits.max_message_size", Whole(1, 536_870_912), "bytes"),
+    Key("consumer_timeout", "limits.consumer_timeout_s", Milliseconds(1), "milliseconds"),
+    Key("vm_memory_high_watermark.relative", "limits.memory_high_watermark", fraction, "a fraction of the memory"),
+    Key("vm_memory_high_watermark.absolute", "limits.memory_high_watermark_absolute", memory_size,
+        "bytes or units; not used beside `relative`"),
+    Key("disk_free_limit.relative", "limits.disk_free_limit_relative", fraction, "a multiple of the memory"),
+    Key("disk_free_limit.absolute", "limits.disk_free_limit", memory_size,
+        "bytes or units; not used beside `relative`"),
+    Key("vhost_max", remark="amqpd has no such limit yet"),
+    Key("cluster_queue_limit", remark="amqpd has no such limit yet"),
+    Key("cluster_exchange_limit", remark="amqpd has no such limit yet"),
+    Key("default_limits.vhosts.*", remark="set the limits of each vhost"),
+    Key("initial_frame_max", remark="before a login, a frame has at most 4,096 bytes"),
+    Key("session_max_per_connection", remark="amqpd does not speak AMQP 1.0"),
+    Key("link_max_per_session", remark="amqpd does not speak AMQP 1.0"),
+    Key("vm_memory_high_watermark_paging_ratio", remark="`limits.message_memory` says when messages are paged out"),
+    Key("vm_memory_calculation_strategy", remark="amqpd takes the memory of its process", harmless=("rss",)),
+    Key("total_memory_available_override_value", remark="amqpd takes the memory of the machine or its container"),
+    Key("memory_monitor_interval", remark="amqpd chooses the interval"),
+    # Queues and policies
+    Key("default_policies.operator.$name.*", "operator_policies",
+        remark="a policy of the default vhost, if `vhost_pattern` matches it"),
+    Key("default_queue_type", remark="a queue is classic if it does not say its type", harmless=("classic",)),
+    Key("queue_master_locator", remark=ALONE),
+    Key("queue_leader_locator", remark=ALONE),
+    Key("queue_index_embed_msgs_below", remark=STORE),
+    Key("classic_queue.*", remark=STORE),
+    Key("quorum_queue.*", remark=STORE),
+    Key("raft.*", remark=STORE),
+    Key("message_store_shutdown_timeout", remark=STORE),
+    Key("metadata_store.*", remark=STORE),
+    Key("message_interceptors.*", remark="amqpd has no interceptors"),
+    Key("channel_interceptor.*", remark="amqpd has no interceptors"),
+    Key("deprecated_features.permit.*", remark="amqpd has no features that can be turned off"),
+    # Definitions
+    Key("load_definitions", remark=DEFINITIONS),
+    Key("definitions.*", remark=DEFINITIONS),
+    # The log
+    Key("log.console", remark="amqpd always logs to stderr", harmless=("true",)),
+    Key("log.console.level", "log.level", LEVEL, "the nearest of amqpd's levels", rank=1),
+    Key("log.console.formatter", "log.format", words(plaintext="text", json="json")),
+    Key("log.file", remark=LOG, harmless=("false",)),
+    Key("log.file.level", "log.level", LEVEL, "not used beside `log.console.level`"),
+    Key("log.*", remark=LOG),
+    # What amqpd does not have
+    Key("management.*", remark=HTTP),
+    Key("management_agent.*", remark=HTTP),
+    Key("http_dispatch.*", remark=HTTP),
+    Key("prometheus.*", remark=HTTP),
+    Key("collect_statistics", remark=HTTP),
+    Key("collect_statistics_interval", remark=HTTP),
+    Key("cluster_name", remark=ALONE),
+    Key("cluster_tags.*", remark=ALONE),
+    Key("node_tags.*", remark=ALONE),
+    Key("cluster_formation.*", remark=ALONE),
+    Key("cluster_partition_handling", remark=ALONE),
+    Key("cluster_partition_handling.*", remark=ALONE),
+    Key("cluster_keepalive_interval", remark=ALONE),
+    Key("mirroring_sync_batch_size", remark=ALONE),
+    Key("mirroring_sync_max_throughput", remark=ALONE),
+    Key("mnesia_table_loading_retry_limit", remark=ALONE),
+    Key("mnesia_table_loading_retry_timeout", remark=ALONE),
+    Key("net_ticktime", remark=ALONE),
+    Key("distribution.*", remark=ALONE),
+    Key("delegate_count", remark=ERLANG),
+    Key("default_worker_pool_size", remark=ERLANG),
+    Key("background_gc_enabled", remark=ERLANG),
+    Key("background_gc_target_interval", remark=ERLANG),
+    Key("erlang.*", remark=ERLANG),
+    Key("hipe_compile", remark=ERLANG),
+    Key("sysmon_handler.*", remark=ERLANG),
+    Key("vhost_restart_strategy", remark="vhosts are not started one by one"),
+    Key("product.*", remark="amqpd says its own name"),
+    Key("motd_file", remark="amqpd prints no message of the day"),
+    Key("stream.*", remark="amqpd does not speak the stream protocol"),
+    Key("amqp1_0.*", remark="amqpd does not speak AMQP 1.0"),
+    Key("mqtt.*", remark=PLUGIN),
+    Key("web_mqtt.*", remark=PLUGIN),
+    Key("stomp.*", remark=PLUGIN),
+    Key("web_stomp.*", remark=PLUGIN),
+    Key("auth_ldap.*", remark=PLUGIN),
+    Key("auth_http.*", remark=PLUGIN),
+    Key("auth_cache.*", remark=PLUGIN),
+    Key("auth_oauth2.*", remark=PLUGIN),
+    Key("trust_store.*", remark=PLUGIN),
+    Key("event_exchange.*", remark=PLUGIN),
+    Key("shovel.*", remark=PLUGIN),
+    Key("federation.*", remark=PLUGIN),
+    Key("aws.*", remark=PLUGIN),
+)
+
+# The keys of `default_policies.operator.$name`: those that become keys of a policy, and all others that are known.
+POLICY_KEYS: Mapping[str, str] = {
+    "expires": "expires", "message_ttl": "message-ttl", "max_length": "max-length",
+    "max_length_bytes": "max-length-bytes", "delivery_limit": "delivery-limit"}
+POLICY_TARGETS = words("queues", "classic_queues", "quorum_queues", "all", "exchanges")
+
+
+def row_of(key: Parts) -> Key | None:
+    """Return the row of a key, or None for a key that RabbitMQ does not have either."""
+    return next((row for row in KEYS if row.matches(key)), None)
