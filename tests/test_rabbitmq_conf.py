@@ -512,6 +512,20 @@ def test_every_other_source_overrides_the_file(folder: Path) -> None:
     assert (limits.heartbeat_s, limits.frame_max, limits.channel_max) == (2, 4_098, 3)
 
 
+@pytest.mark.parametrize(("line", "variable", "setting"), [
+    ("disk_free_limit.relative = 2.0", "AMQPD_LIMITS_DISK_FREE_LIMIT", "limits.disk_free_limit_relative"),
+    ("disk_free_limit.absolute = 7", "AMQPD_LIMITS_DISK_FREE_LIMIT_RELATIVE", "limits.disk_free_limit"),
+    ("vm_memory_high_watermark.absolute = 7", "AMQPD_LIMITS_MEMORY_HIGH_WATERMARK",
+     "limits.memory_high_watermark_absolute"),
+    ("vm_memory_high_watermark.relative = 0.1", "AMQPD_LIMITS_MEMORY_HIGH_WATERMARK_ABSOLUTE",
+     "limits.memory_high_watermark"),
+])
+def test_another_source_overrides_a_limit_of_the_file_in_either_form(
+    read: Reader, line: str, variable: str, setting: str
+) -> None:
+    assert value_at(read(line, {variable: "1"}).config, setting) == value_at(Config(), setting)
+
+
 # RabbitMQ's variables
 
 @pytest.mark.parametrize(("environ", "setting", "value"), [

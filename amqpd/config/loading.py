@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from amqpd.config.rabbitmq import Translation, translate
+from amqpd.config.rabbitmq import OVERRIDDEN, Translation, translate
 from amqpd.config.rabbitmq_files import find_files, read_files
 from amqpd.config.reading import Reader
 from amqpd.config.settings import (
@@ -32,6 +32,9 @@ from amqpd.fields import FieldError, encode_table
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 RIGHTS = ("configure", "write", "read")
 RESERVED_PREFIX = "amq."
+
+# Of two limits of one thing, a `rabbitmq.conf` cannot set one if another source sets the other.
+RIVALS = OVERRIDDEN | {instead: setting for setting, instead in OVERRIDDEN.items()}
 
 Fault = tuple[Declaration, str]
 
@@ -96,7 +99,9 @@ def examine_translation(translation: Translation) -> Examination:
 def _lay_translation(sources: Sources, translation: Translation) -> None:
     sources.warnings += translation.warnings
     for value in translation.values:
-        sources.lay_beneath(*value)
+        rival = RIVALS.get(value.setting)
+        if rival is None or not sources.has(tuple(rival.split("."))):
+            sources.lay_beneath(*value)
     user = next((value.places[0] for value in translation.values if value.setting == "default_user"), None)
     if user == sources.where(("default_user",)) and not sources.has(("default_password",)):
         sources.warnings.append(f"{user} is set without default_pass: the password is guest's, as in RabbitMQ")
