@@ -1,4 +1,4 @@
-"""Conformance: what AMQP 0-9-1 clients of RabbitMQ rely on, asked of any broker over TCP.
+"""Conformance tests: what clients of RabbitMQ rely on in AMQP 0-9-1, tested over TCP against any broker.
 
     python -m conformance amqp://guest:guest@127.0.0.1:5672/ [--restart COMMAND] [--ctl COMMAND]
 

@@ -1,6 +1,6 @@
 """Run the suite against a broker: `python -m conformance amqp://guest:guest@127.0.0.1:5672/`.
 
-All further words are pytest's and the suite's: --restart, --ctl, --consumer-timeout, --profile, -k, --junitxml …
+All other arguments are those of pytest and of the suite: --restart, --ctl, --consumer-timeout, --profile, -k …
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory and disk alarms, raised and ended by the command of `--ctl`."""
+"""Raise and clear memory and disk alarms with the command of `--ctl`."""
 from __future__ import annotations
 
 import shlex

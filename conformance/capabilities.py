@@ -1,8 +1,8 @@
-"""Names of what a broker may be able to do, and what each name means.
+"""The capabilities that a broker may have, by name, and what each name means.
 
-A test names what it needs: `@pytest.mark.needs("message-ttl")`. A broker has what its file in `brokers/` lists, what it
-announces in connection.start, and what the command line makes possible. Where brokers with the same extension behave
-in different ways, each way has a name, so that no test asks which product it talks to.
+A test names what it needs: `@pytest.mark.needs("message-ttl")`. A broker has the capabilities that its file in
+`brokers/` lists, those that it announces in connection.start, and those that the command line adds. If brokers behave
+differently with the same extension, each behaviour has a name of its own, so that no test depends on a product.
 """
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Typed calls on one channel.
 
-Each call `x` sends and awaits the answer; its twin `send_x` only sends. Deliveries, returns, confirms and cancels that
-arrive meanwhile are kept for `deliveries`, `returns`, `confirms` and `cancels`, in their order.
+Each call `x` sends a method and waits for the answer; `send_x` only sends. Deliveries, returns, confirms and cancels
+that arrive in the meantime are kept, in order, for `deliveries`, `returns`, `confirms` and `cancels`.
 """
 from __future__ import annotations
 

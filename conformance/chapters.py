@@ -1,6 +1,6 @@
-"""The chapters of SEMANTICS.md, and which of them a test belongs to.
+"""The chapters of SEMANTICS.md, and to which of them a test belongs.
 
-A module's docstring begins with the chapter of its tests: `§19 Time to live: …`. Others may be cited anywhere.
+The docstring of a test module begins with its chapter: `§19 Time to live: …`. Tests may cite other chapters too.
 """
 from __future__ import annotations
 

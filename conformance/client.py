@@ -1,8 +1,8 @@
-"""A client made of frames, on a blocking socket, that can also say what no client should.
+"""A client that works with single frames on a blocking socket, so that it can also send invalid ones.
 
-It owns the socket, reassembles contents, and keeps methods that arrived while something else was awaited. It knows
-nothing of queues; `channel` does. Every wait ends at `timeout`: with `Silence` when the broker says nothing, with
-`Closed` when it dropped TCP, and with an AssertionError that shows what came when it was something else.
+It owns the socket, reassembles contents, and keeps methods that arrive while it waits for another one. It knows nothing
+of queues; `channel` does. Each wait ends after `timeout`: with `Silence` if the broker sends nothing, with `Closed` if
+it closed the TCP connection, and with an AssertionError that shows what arrived if that was something else.
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The broker under test, what it can do, connections to it, and names that are deleted afterwards."""
+"""Fixtures: the broker under test, its capabilities, connections to it, and names that are deleted afterwards."""
 from __future__ import annotations
 
 import itertools

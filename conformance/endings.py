@@ -1,7 +1,7 @@
-"""Endings that brokers draw out, played at the same time.
+"""Run tests of slow ends of connections at the same time.
 
-RabbitMQ waits three seconds before it drops a connection whose handshake went wrong. A test module that has many such
-endings plays all of them at once, and each test asks for its own.
+RabbitMQ waits three seconds before it closes a connection after a failed handshake. A test module with many such tests
+runs all of them at once, and each test reads its own result.
 """
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The wire's values: method arguments, field tables with explicit types, content headers.
+"""Encode and decode method arguments, field tables with explicit types, and content headers.
 
-Layouts are written as in the reference's appendix: `s` shortstr, `L` longstr, `o` octet, `2` `4` `8` unsigned integers
-of that many octets, `T` table. Strings are str where they are UTF-8; odd octets survive as surrogates, so that what is
-read can be written back unchanged.
+Layouts are written as in the appendix of the specification: `s` shortstr, `L` longstr, `o` octet, `2` `4` `8` unsigned
+integers of that many octets, `T` table. Strings are decoded as UTF-8; invalid octets become surrogates, so that
+encoding a decoded value gives the same octets.
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dead letters: a queue they go to, and the headers that tell where they died."""
+"""Dead letters: declare a queue for them, and read the headers that describe the deaths."""
 from __future__ import annotations
 
 from typing import Any

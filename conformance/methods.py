@@ -1,4 +1,4 @@
-"""Class and method ids, as (class id, method id), under the specification's names."""
+"""Class and method ids, as (class id, method id), under the names of the specification."""
 from __future__ import annotations
 
 

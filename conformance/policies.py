@@ -1,4 +1,4 @@
-"""Policies for what one test declares, set and cleared by the command of `--ctl`."""
+"""Set policies for the queues and exchanges of one test, and clear them, with the command of `--ctl`."""
 from __future__ import annotations
 
 import json

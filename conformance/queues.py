@@ -1,4 +1,4 @@
-"""Queues of a test by their arguments, what is in them, and time that passes meanwhile."""
+"""Declare queues with arguments, read what is in them, and wait for times to live."""
 from __future__ import annotations
 
 import time

@@ -1,22 +1,22 @@
-"""Runs a private RabbitMQ from Debian's package, to judge the suite's expectations.
+"""Run a private RabbitMQ from Debian's package, to check the expectations of the suite.
 
     python conformance/rabbitmq.py --port 5680 --dir /tmp/rabbit
 
-prints `ready port=5680 pid=…` once clients are served, and runs until SIGTERM or SIGINT. Everything the node owns is
-inside `--dir`: database, logs, Erlang cookie, configuration. It has a node name, a distribution port and an epmd of its
-own, so it disturbs no other node on the host, and it listens on loopback only. Both processes are ended by their ids.
+prints `ready port=5680 pid=…` when the node accepts clients, and runs until SIGTERM or SIGINT. Everything that the node
+owns is inside `--dir`: database, logs, Erlang cookie, configuration. It has its own node name, distribution port and
+epmd, so it does not disturb other nodes on the host, and it listens on loopback only. Both processes are ended by id.
 
     python conformance/rabbitmq.py --restart-of /tmp/rabbit
 
-stops that node cleanly, starts it again with the same data on the same port, and returns once clients are served; the
-suite's `--restart` takes this command. On SIGUSR1 the running script restarts its node, and after each start it writes
-`--dir/ready`: its own process id and the node's.
+stops that node cleanly, starts it again with the same data on the same port, and returns when it accepts clients; this
+is a command for the suite's `--restart`. On SIGUSR1 the running script restarts its node. After each start it writes
+the file `ready` in `--dir`: its own process id and that of the node.
 
     python conformance/rabbitmq.py --ctl-of /tmp/rabbit -- set_policy …
 
-runs rabbitmqctl against that node with these words; the suite's `--ctl` takes this command, up to and with `--`. A
-node started with `--consumer-timeout MS` has that timeout, and keeps it to a fraction of a second instead of a minute;
-the suite wants to know of it by an option of the same name.
+runs rabbitmqctl with these arguments on that node; this is a command for the suite's `--ctl`, up to and including `--`.
+A node that was started with `--consumer-timeout MS` uses this timeout, and checks it several times a second instead of
+once a minute; the suite needs the same option.
 """
 from __future__ import annotations
 

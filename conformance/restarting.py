@@ -1,4 +1,4 @@
-"""A clean restart of the broker, as the connections it ends live through it."""
+"""Restart the broker cleanly, and check how its connections end."""
 from __future__ import annotations
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Queues bound to exchanges, and the question which of them a publish reaches."""
+"""Bind queues to exchanges, and find out which of them a publish reaches."""
 from __future__ import annotations
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""The table by chapter that ends a run: passed, failed, differs, skipped and why."""
+"""Print the table at the end of a run: for each chapter passed, failed, differs, and skipped with the reason."""
 from __future__ import annotations
 
 from collections import Counter

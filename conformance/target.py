@@ -1,10 +1,10 @@
-"""Which broker is under test, as far as its server properties tell, and what it can do.
+"""Find out which broker is under test, by its server properties, and which capabilities it has.
 
-`brokers/*.toml` describe the brokers that the suite was run on. A file is taken when all its `properties` are among the
-broker's own, the file with the most properties first. Its `version` is the first one that it describes, and it serves
-until another file of the same properties begins. With `keys` the broker must have these properties and no others, so
-that a product that calls itself RabbitMQ, and says in a key of its own that it is not, is not taken for it. A broker
-without a file has the standard set and what it announces, whatever it resembles.
+The files `brokers/*.toml` describe the brokers on which the suite was run. A file matches if all its `properties` are
+among those of the broker; the file with the most properties is tried first. Its `version` is the first one that it
+describes; it applies up to the version of another file with the same properties. With `keys`, the broker must have
+exactly these properties, so that a product that calls itself RabbitMQ, but has a property of its own, does not match. A
+broker without a file has the standard capabilities and those that it announces.
 """
 from __future__ import annotations
 

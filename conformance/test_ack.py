@@ -1,4 +1,7 @@
-"""§18 ack, nack and reject: which deliveries a tag names, and which tags are unknown. Requeueing: `test_requeue`."""
+"""§18 ack, nack and reject: which deliveries a tag covers, and which tags are unknown.
+
+Requeueing is in `test_requeue`.
+"""
 from __future__ import annotations
 
 from typing import Callable

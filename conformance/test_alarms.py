@@ -1,4 +1,4 @@
-"""§27 Alarms: who is blocked and when, what is said about it, and what goes on as if nothing were.
+"""§27 Alarms: which connections are blocked and when, the notifications, and what continues unchanged.
 
 docs/connection-blocked, docs/alarms.
 """

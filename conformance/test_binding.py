@@ -1,4 +1,7 @@
-"""§10 queue.bind and queue.unbind: what makes a binding, what ends it, what is refused. Matching is §12's."""
+"""§10 queue.bind and queue.unbind: which bindings are equal, what removes them, what is refused.
+
+Matching is in §12.
+"""
 from __future__ import annotations
 
 from typing import Any

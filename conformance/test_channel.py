@@ -1,4 +1,4 @@
-"""§7 Channel class: open, flow, close, and what a channel's number means after it."""
+"""§7 Channel class: open, flow, close, and reuse of a channel number after close."""
 from __future__ import annotations
 
 import pytest

@@ -1,6 +1,6 @@
-"""§14 Publisher confirms: which publishes are numbered, and that each is answered once, when it is safe.
+"""§14 Publisher confirms: which publishes are numbered, and that each is confirmed once, when it is safe.
 
-What makes a broker refuse a message, and so nack it, are length limits, which are not asked here.
+A broker nacks messages that exceed length limits; those tests are in `test_length_limits`.
 """
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""§17 Consumers: consume, exclusive consumers, who gets which message, priorities, cancel.
+"""§17 Consumers: consume, exclusive consumers, distribution of messages, priorities, cancel.
 
-Prefetch has `test_prefetch`; what consumers hear when their queue is deleted, `test_queue_delete_purge`.
+Prefetch is in `test_prefetch`; the cancel of consumers of a deleted queue is in `test_queue_delete_purge`.
 """
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""§17 The consumer timeout: a delivery that stays unanswered for too long closes its channel.
+"""§17 The consumer timeout: a delivery that is not acked in time closes its channel.
 
-Needs `--consumer-timeout MS`, the timeout that the broker was started with: longer than the rest of the suite leaves
-anything unanswered, a few seconds. All scenes are begun together and waited for once. RabbitMQ looks for such
-deliveries from time to time, so the close may come late, never early.
+Needs `--consumer-timeout MS`, the timeout with which the broker was started: a few seconds, longer than the other tests
+leave anything unacked. All scenes begin together and have one common wait. RabbitMQ checks for such deliveries from
+time to time, so the close may come late, but never early.
 """
 from __future__ import annotations
 

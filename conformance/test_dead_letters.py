@@ -1,6 +1,6 @@
-"""§21 Dead-lettering: which messages, where to, by which keys, with which properties, and when they do not come back.
+"""§21 Dead-lettering: which messages, to which queues, with which keys and properties, and where cycles end.
 
-The headers that tell of it are asked in `test_x_death`.
+The headers of dead letters are in `test_x_death`.
 """
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""§23 How often a message came back: the header x-delivery-count, and x-delivery-limit that ends it.
+"""§23 Delivery counts: the header x-delivery-count, and the limit x-delivery-limit.
 
-RabbitMQ has both for quorum queues alone, amqpd for every queue with a limit as well. RabbitMQ 3.10 has the header
-from the first delivery on, as 0; RabbitMQ 4 and amqpd only once it counts something. Tests take either.
+RabbitMQ has both for quorum queues only, amqpd also for every queue with a limit. RabbitMQ 3.10 sends the header from
+the first delivery on, as 0; RabbitMQ 4 and amqpd only from 1 on. The tests accept both.
 """
 from __future__ import annotations
 

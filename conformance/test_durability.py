@@ -1,8 +1,8 @@
-"""§28 Durability: what a clean restart keeps and what it does not.
+"""§28 Durability: what is kept by a clean restart, and what is not.
 
-Needs `--restart COMMAND`. All preparations are made on connections of their own, then the broker is
-restarted once under all of them, and the tests look at what is left. A preparation returns only when the broker has
-answered all that it did: nothing else is promised. Expiry while the broker is down belongs to TTL, not asked here.
+Needs `--restart COMMAND`. All preparations are made on connections of their own; then the broker is restarted once, and
+the tests check what is left. A preparation returns only when the broker has answered all its requests: nothing else is
+promised. Expiry while the broker is down belongs to TTL, and is not tested here.
 """
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""§28 Durability: what a clean restart keeps of times, limits, dead letters, priorities and counts, §19 to §23.
+"""§28 Durability: what a clean restart keeps of TTLs, limits, dead letters, priorities and counts, §19 to §23.
 
-Needs `--restart COMMAND`. As in `test_durability`, all preparations are made first, each on a connection
-of its own, then the broker is restarted once, and the tests look at what is left.
+Needs `--restart COMMAND`. As in `test_durability`, all preparations are made first, each on its own connection; then
+the broker is restarted once, and the tests check what is left.
 """
 from __future__ import annotations
 

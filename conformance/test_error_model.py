@@ -1,4 +1,4 @@
-"""§5 Error model: what a close says, what is lost with it, what lives on; and the connection errors of §6."""
+"""§5 Error model: the content of a close, what is lost with it, and what continues; the connection errors of §6."""
 from __future__ import annotations
 
 from typing import Any, Callable

@@ -1,4 +1,4 @@
-"""§8 Exchange class: declaring, deleting and binding exchanges, and what refuses it, in which order."""
+"""§8 Exchange class: declare, delete and bind exchanges; what is refused, and the order of the checks."""
 from __future__ import annotations
 
 from typing import Any

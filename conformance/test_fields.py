@@ -1,4 +1,4 @@
-"""§4 Field values and properties: every type is taken, and a message comes back octet for octet."""
+"""§4 Field values and properties: every type is accepted, and a message is delivered without a change."""
 from __future__ import annotations
 
 import struct

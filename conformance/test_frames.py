@@ -1,4 +1,4 @@
-"""§3 Frames: bad input and its answers, contents in pieces, channels interleaved, heartbeats in between."""
+"""§3 Frames: invalid input and its answers, contents in several frames, interleaved channels, heartbeats."""
 from __future__ import annotations
 
 import re

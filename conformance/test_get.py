@@ -1,4 +1,4 @@
-"""§16 basic.get: the answer's fields, delivery tags, and what a get leaves in the queue."""
+"""§16 basic.get: the fields of the answer, delivery tags, and the state of the queue afterwards."""
 from __future__ import annotations
 
 import pytest

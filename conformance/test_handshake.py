@@ -1,4 +1,4 @@
-"""§1 Connection handshake: greeting, login, vhost, and everything that may go wrong on the way."""
+"""§1 Connection handshake: protocol header, login, vhost, and every failure on the way."""
 from __future__ import annotations
 
 import re

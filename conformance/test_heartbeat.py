@@ -1,6 +1,6 @@
-"""§27 Heartbeats: how often the broker speaks, and when it gives up a client that does not.
+"""§27 Heartbeats: how often the broker sends them, and when it closes the connection of a silent client.
 
-All waits are for one second's heartbeats, and all at once.
+All tests use heartbeats of one second, and wait at the same time.
 """
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""§20 Length limits: how many ready messages, or octets of them, a queue holds, and what becomes of those over it.
+"""§20 Length limits: how many ready messages, or bytes of them, a queue holds, and what happens to the others.
 
-The publisher hears of it by §14's confirms and §15's commits.
+Publishers get the result by confirms (§14) and commits (§15).
 """
 from __future__ import annotations
 

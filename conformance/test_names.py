@@ -1,4 +1,4 @@
-"""§9 Names, the default exchange, and the exchanges every vhost has."""
+"""§9 Names: which are valid, the default exchange, and the predeclared exchanges of every vhost."""
 from __future__ import annotations
 
 import re

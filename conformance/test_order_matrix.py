@@ -1,7 +1,7 @@
-"""§5, §1, §6 Every method a client can send, in every state of a connection and a channel, and what comes of it.
+"""§5, §1, §6 Every method that a client can send, in every state of a connection and a channel, and the answer.
 
-The states: before start-ok, before tune-ok, before open; then with an open connection on channel 0, on a channel never
-opened, on an open channel, after our channel.close, and after the broker's.
+The states: before start-ok, before tune-ok, before open; then, with an open connection, on channel 0, on a channel that
+was never opened, on an open channel, after the client's channel.close, and after the broker's.
 """
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""§29 and the 403 of §6: which right each method needs, on what, and what is said without it; the vhost's door.
+"""§29 and the 403 of §6: which permission each method needs, on which name; the error; access to vhosts.
 
-One user does all of it. A name tells what he may do with it: after its last point stand `c`, `w` and `r`, for
-configure, write and read.
+One user does everything. The end of each name tells the permissions on it: after the last point come `c`, `w` and `r`,
+for configure, write and read.
 """
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""§30 Policies: which one holds for a queue or an exchange, from when until when, and which are refused.
+"""§30 Policies: which policy applies to a queue or exchange, from when to when, and which are refused.
 
-Needs `--ctl COMMAND`. A policy is seen here by what it makes of a queue's length, or of an exchange's
-unroutable messages; `test_policy_queues` asks about all other keys.
+Needs `--ctl COMMAND`. The tests observe a policy by the length of a queue, or by the unroutable messages of an
+exchange; `test_policy_queues` tests all other keys.
 """
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""§30, §28 Policies are kept by a restart. Needs `--restart COMMAND` and `--ctl COMMAND`."""
+"""§30, §28 Policies are kept by a restart.
+
+Needs `--restart COMMAND` and `--ctl COMMAND`.
+"""
 from __future__ import annotations
 
 import pytest

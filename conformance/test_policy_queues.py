@@ -1,4 +1,4 @@
-"""§30 What policies set on queues, at once on those that are there, and how that goes together with arguments.
+"""§30 Policies of queues: each key applies at once to existing queues, and is combined with arguments.
 
 Needs `--ctl COMMAND`.
 """

@@ -1,6 +1,6 @@
-"""§17 basic.qos: prefetch per consumer and per channel, which both differ from the specification.
+"""§17 basic.qos: prefetch per consumer and per channel; both differ from the specification.
 
-`delivered` shows all that the broker sends while nothing is acked; `sync` would set the prefetch count to 0.
+`delivered` returns all that the broker sends while nothing is acked; `sync` would set the prefetch count to 0.
 """
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""§22 Priorities of messages: the highest first, within each the oldest, also after a requeue.
+"""§22 Message priorities: the highest first, in each priority the oldest first, also after a requeue.
 
-What limits do to them is asked in `test_length_limits`, what time does in `test_ttl`.
+Priorities with limits are in `test_length_limits`, with TTL in `test_ttl`.
 """
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""§13 basic.publish: where a message goes, returns, what is refused and in which order. Routing by type is §12's."""
+"""§13 basic.publish: returns, refusals, and the order of the checks.
+
+Routing by exchange type is in §12.
+"""
 from __future__ import annotations
 
 import re

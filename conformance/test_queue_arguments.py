@@ -1,6 +1,6 @@
-"""§11 Queue arguments: which are taken, what is said about the others, and §10's comparison at a second declare.
+"""§11 Queue arguments: which are accepted, the errors for others, and the comparison at a second declare (§10).
 
-What the arguments do at run time is not asked here.
+The effects of the arguments are tested elsewhere.
 """
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""§10 queue.declare: what the answer counts, equality, exclusive and auto-delete queues, passive declares.
+"""§10 queue.declare: the counts in the answer, equivalence, exclusive and auto-delete queues, passive declares.
 
-Names are §9's, arguments those of `test_queue_arguments`.
+Names are in §9, arguments in `test_queue_arguments`.
 """
 from __future__ import annotations
 

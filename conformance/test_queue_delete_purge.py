@@ -1,4 +1,4 @@
-"""§10 queue.delete and queue.purge: what they count, what holds a delete back, what goes with the queue."""
+"""§10 queue.delete and queue.purge: their counts, the conditions of a delete, and what is removed with the queue."""
 from __future__ import annotations
 
 import pytest

@@ -1,6 +1,6 @@
-"""§19 `x-expires`: a queue that nobody uses for so long is deleted.
+"""§19 `x-expires`: a queue that is unused for this time is deleted.
 
-Whether it is gone is asked by mandatory publishes, which are no use of it; that also shows that they are none.
+A mandatory publish tells whether the queue exists; it does not count as a use.
 """
 from __future__ import annotations
 

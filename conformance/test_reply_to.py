@@ -1,4 +1,4 @@
-"""§25 Direct reply-to: the pseudo-queue, the addresses made of it, and what replies are."""
+"""§25 Direct reply-to: the pseudo-queue, the generated addresses, and replies."""
 from __future__ import annotations
 
 import base64

@@ -1,4 +1,4 @@
-"""§18 Requeueing: by nack, reject, recover, and the end of a channel; the old place, and `redelivered`."""
+"""§18 Requeueing by nack, reject, recover and the end of a channel: the original position, and `redelivered`."""
 from __future__ import annotations
 
 from typing import Callable

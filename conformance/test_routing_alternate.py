@@ -1,4 +1,4 @@
-"""§12 Routing: alternate exchanges, asked when an exchange's own bindings give no destination."""
+"""§12 Routing: alternate exchanges, which are used if the bindings of an exchange match nothing."""
 from __future__ import annotations
 
 import pytest

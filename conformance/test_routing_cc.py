@@ -1,4 +1,4 @@
-"""§12 Routing: the headers CC and BCC, whose keys are routed as if each were the routing key."""
+"""§12 Routing: the headers CC and BCC, whose values are additional routing keys."""
 from __future__ import annotations
 
 from typing import Any

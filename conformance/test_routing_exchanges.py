@@ -1,4 +1,4 @@
-"""§12 Routing: bindings between exchanges, walked breadth first, each exchange once."""
+"""§12 Routing: bindings between exchanges; each exchange is visited once."""
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,4 @@
-"""§12 Routing: headers exchanges, in all four forms of x-match."""
+"""§12 Routing: headers exchanges with all four values of x-match."""
 from __future__ import annotations
 
 import re

@@ -1,4 +1,4 @@
-"""§12 Routing: topic exchanges. `*` is one word, `#` any number of them, and words may be empty."""
+"""§12 Routing: topic exchanges. `*` matches one word, `#` any number of words, and words may be empty."""
 from __future__ import annotations
 
 import pytest

@@ -1,8 +1,7 @@
-"""§17 A single active consumer: one gets all, the next takes over when it goes.
+"""§17 Single active consumer: one consumer gets all messages; if it is cancelled, the next one does.
 
-RabbitMQ 3.10 does not look for waiting messages when the active consumer of a classic queue is cancelled, and a
-publish to that queue then brings it down. The tests for both brokers leave nothing waiting there; amqpd delivers at
-once.
+RabbitMQ 3.10 does not look for waiting messages when the active consumer of a classic queue is cancelled, and a later
+publish then crashes that queue. Tests for both brokers leave no message there; amqpd delivers it at once.
 """
 from __future__ import annotations
 

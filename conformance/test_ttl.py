@@ -1,7 +1,8 @@
-"""§19 Time to live: of queues, of messages, the smaller of both; what expires goes to the dead-letter exchange.
+"""§19 Time to live: of queues, of messages, the smaller of both; expired messages are dead-lettered.
 
-Times are short and may be exceeded by far, never undercut. RabbitMQ's classic queues expire messages from their head
-only; amqpd expires each at its own time. Tests of that difference need one of these ways, all others hold for both.
+Times are short; a message may expire much later, but never earlier. Classic queues of RabbitMQ expire messages at the
+head only; amqpd expires each message at its own time. Tests of this difference need one of these capabilities, all
+others are valid for both.
 """
 from __future__ import annotations
 

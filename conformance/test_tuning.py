@@ -1,4 +1,4 @@
-"""§2 Tuning: what the broker proposes, what a client may make of it, and what the agreed values mean."""
+"""§2 Tuning: what the broker proposes, what a client may choose, and what the negotiated values mean."""
 from __future__ import annotations
 
 from concurrent.futures import Future

@@ -1,6 +1,6 @@
-"""§15 The tx class: what is held until commit and what is not, and what rollback and a close undo.
+"""§15 The tx class: what takes effect at the commit only, and what a rollback and a close undo.
 
-That a refused message fails a commit as `partial tx completion` belongs to length limits, which are not asked here.
+A commit that fails because a message was refused is tested with length limits.
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""§27 connection.update-secret: a user kept by the broker itself has nothing to renew."""
+"""§27 connection.update-secret: it has no effect for a user whose password the broker checks itself."""
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,4 @@
-"""§26 Validated user-id."""
+"""§26 Validated user-id: a publish with the name of another user is refused."""
 from __future__ import annotations
 
 import pytest

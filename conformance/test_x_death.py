@@ -1,8 +1,8 @@
-"""§21 The headers of a dead letter: x-death, an entry for each queue and reason, and the first and the last death.
+"""§21 Headers of dead letters: x-death, with an entry for each queue and reason, and the first and last death.
 
-RabbitMQ 3.10 puts the entry of the latest death first and turns the others round, so that more than two are in no
-order to rely on. amqpd keeps them as the documentation has it, the latest first. RabbitMQ has `x-last-death-…` since
-3.13; amqpd has it too.
+RabbitMQ 3.10 puts the entry of the latest death first and reverses the others, so that the order of more than two is
+not reliable. In amqpd the latest is first, as in the documentation. RabbitMQ has `x-last-death-…` since 3.13; amqpd has
+it too.
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reply texts of RabbitMQ that name a queue or an exchange, whole, for one vhost."""
+"""Complete reply texts of RabbitMQ that name a queue or an exchange, for one vhost."""
 from __future__ import annotations
 
 NO_PREVIOUS_QUEUE = "NOT_FOUND - no previously declared queue"

@@ -1,4 +1,4 @@
-"""Waiting for what the broker does by itself, where no answer says that it is done."""
+"""Wait for what the broker does without an answer, by checking repeatedly."""
 from __future__ import annotations
 
 import time

@@ -1,1 +1,1 @@
-"""The tests: a folder per room, and what they share in `support`."""
+"""The tests: one folder for each package of amqpd, and shared code in `support`."""

@@ -1,4 +1,4 @@
-"""What every test can use is in `tests/support`; here it is only named."""
+"""Load the shared fixtures, which are in `tests/support`."""
 
 from __future__ import annotations
 

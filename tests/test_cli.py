@@ -1,4 +1,4 @@
-"""The program `amqpd`: arguments, exit codes, and one line for whatever goes wrong."""
+"""The program `amqpd`: arguments, exit codes, and one line for each error."""
 
 from __future__ import annotations
 

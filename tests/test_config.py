@@ -1,4 +1,4 @@
-"""The configuration: what is read from where, and how a mistake is told."""
+"""The configuration: where each setting is read from, and how an error is reported."""
 
 from __future__ import annotations
 

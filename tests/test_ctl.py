@@ -1,4 +1,4 @@
-"""The program `amqpctl`, against a socket that answers as it is told."""
+"""The program `amqpctl`, against a fake control socket."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Field tables: what decodes, what is refused, and that nothing else ever happens.
+"""Field tables: what is decoded, what is refused, and that no other error is raised.
 
-pamqp checks the octets independently wherever it can hold the value.
+pamqp checks the octets independently if it supports the value.
 """
 
 from __future__ import annotations

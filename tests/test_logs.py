@@ -1,4 +1,4 @@
-"""Log lines: RabbitMQ's layout, one event one line, and nobody waits for the reader of the log."""
+"""Log lines: RabbitMQ's layout, one line for each event, and nothing waits for the reader of the log."""
 
 from __future__ import annotations
 

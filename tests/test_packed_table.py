@@ -1,4 +1,4 @@
-"""Large field tables, kept as their bytes."""
+"""Large field tables are kept as bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Properties: what is read from them, what they are refused for, and that splicing leaves the rest alone.
+"""Properties: what is read, what is refused, and that splicing does not change the rest.
 
 The reply texts are those of RabbitMQ 3.10.8, seen on the wire.
 """

@@ -1,4 +1,4 @@
-"""What the documents say of files, functions, settings and commands is so."""
+"""The files, functions, settings and commands that the documents name exist."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The house as it is drawn: who may import whom, what never stands in a file, and what always does.
+"""Rules of the source: who may import whom, what no file may contain, and what every file must contain.
 
-Whoever needs an import that fails here either puts code into another room, or changes the picture: the table below
-and CONTRIBUTING's map, with a reason.
+If an import fails here, move the code to another package, or change the table below and CONTRIBUTING's map, with a
+reason.
 """
 
 from __future__ import annotations

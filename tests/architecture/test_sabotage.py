@@ -1,6 +1,6 @@
-"""The broken brokers of tests/crash can still be broken: what they put something else in the place of is there.
+"""Each fault of tests/crash/sabotaged.py can still be injected: the function that it replaces exists.
 
-The tests with these brokers take minutes; a name that has changed is found here at once.
+The tests with these brokers take minutes; a renamed function is detected here at once.
 """
 
 from __future__ import annotations

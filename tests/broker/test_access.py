@@ -1,4 +1,4 @@
-"""Users: what they may do."""
+"""Users and their permissions."""
 
 from __future__ import annotations
 

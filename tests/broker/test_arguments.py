@@ -1,4 +1,4 @@
-"""The refusals of arguments, word for word as RabbitMQ 3.10 says them."""
+"""Invalid arguments are refused with the texts of RabbitMQ 3.10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vhosts, users, and what is built again at start."""
+"""Vhosts, users, and the restore at start."""
 
 from __future__ import annotations
 

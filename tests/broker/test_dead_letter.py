@@ -1,4 +1,4 @@
-"""The copy of a message that died: whatever its headers hold, there is one, and it tells of the death."""
+"""The copy of a dead letter: it is made whatever the headers contain, and its headers describe the death."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dead letters are moved in pieces: in order, each at once, whatever fails in between, and without much memory."""
+"""Dead letters are moved in slices: in order, each exactly once, whatever fails, and with little memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a queue hands messages to consumers and getters: how many at once, to whom next, and what an error leaves."""
+"""Delivery to consumers and basic.get: how many messages at once, to which consumer, and what an error leaves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose turn it is among a queue's consumers, and that those who can take nothing cost nothing."""
+"""Round-robin among the consumers of a queue; consumers without credit cost nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An exchange by itself: its bindings, and what makes two of them the same."""
+"""One exchange: its bindings, and which bindings are equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How exchange types are found, and the two that need no thought: direct and fanout."""
+"""The registry of exchange types, and the types direct and fanout."""
 
 from __future__ import annotations
 

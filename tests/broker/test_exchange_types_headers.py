@@ -1,4 +1,4 @@
-"""What a headers exchange asks of a message's headers."""
+"""Matching of a headers exchange."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a topic exchange matches, and what matching may cost."""
+"""Matching of a topic exchange, and its cost."""
 
 from __future__ import annotations
 

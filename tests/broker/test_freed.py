@@ -1,4 +1,4 @@
-"""What is deleted is freed at once, without the collector's help: queues, whatever was in them and waited for them."""
+"""Deleted queues are freed at once, without the garbage collector, with their messages and everything that waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hold on the batch that fills: once a batch, by one at a time."""
+"""The hold on the batch that is being filled: once a batch, one holder at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exchanges and queues with very many bindings: gone at once when they are deleted; their bindings go in pieces."""
+"""Exchanges and queues with very many bindings are deleted at once; their bindings are removed in slices."""
 
 from __future__ import annotations
 

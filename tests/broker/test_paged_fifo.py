@@ -1,4 +1,4 @@
-"""A FIFO that is paged, by hand: how much goes to disk, what counts, and what a FIFO with priorities says."""
+"""A paged FIFO: how much is paged out, its counts, and a FIFO with priorities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A queue whose messages are on disk: what is read when, what waits while it cannot be, and what goes there at all."""
+"""A queue with messages on disk: when they are read, what waits for the disk, and what is paged out at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Password hashes: which password is whose, and what a check costs."""
+"""Password hashes: verification, and its cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patterns that users write: those in use are let pass, those that could stall the broker are not."""
+"""Regular expressions of users: common ones are accepted, those that could stall the broker are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Policies on a vhost that lives: queues and exchanges follow at once, at declaration, and after a restart."""
+"""Policies in a running vhost: they apply to queues and exchanges at once, at declaration, and after a restart."""
 
 from __future__ import annotations
 

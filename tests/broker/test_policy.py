@@ -1,4 +1,4 @@
-"""Policies: what RabbitMQ says of those that make no sense, and which one a queue or an exchange gets."""
+"""Policies: RabbitMQ's errors for invalid ones, and which one applies to a queue or an exchange."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Priorities cost what is used of them: levels without messages take neither memory nor steps."""
+"""Priorities: levels without messages cost neither memory nor steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A queue by itself: order, turns, prefetch, room, and what is recorded of it."""
+"""One queue: order, round-robin, prefetch, room, and what is recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dead letters that their targets refuse: they wait in pieces, on disk if need be, and go once there is room."""
+"""Dead letters that a full queue refuses: they wait, on disk if needed, and are moved when there is room."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is remembered stays within its limits, for each connection and for all of them together."""
+"""Caches stay within the limit of each connection and the limit of all together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What it costs to find the queues of a message: it is counted, and grows with what the message reaches at most."""
+"""The cost of routing in steps: it grows at most with what the message reaches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arguments and policies become rules: the smaller number, or whose word goes first."""
+"""Arguments and policies are combined to rules: which value applies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A segment by itself: when it is walked along as a whole, and that this is counted."""
+"""One segment: when it is walked along completely, and that the walk is counted."""
 
 from __future__ import annotations
 

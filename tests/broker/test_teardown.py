@@ -1,4 +1,4 @@
-"""A deleted vhost: gone for everybody at once and by one record, and taken to pieces in pieces."""
+"""A deleted vhost: it disappears at once and with one record, and is taken apart in slices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When channels release the contents of unacked messages: after a whole round, and those only that have some."""
+"""When channels release the contents of unacked messages: after a whole round, and only channels that have some."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A vhost: declaring, binding, deleting and routing, in RabbitMQ's order of checks."""
+"""A vhost: declare, bind, delete and route, with checks in RabbitMQ's order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watermarks: nothing is handed out before it is on disk that it may have been, and deliveries seldom wait for that."""
+"""Delivery watermarks: each is on disk before messages up to it are delivered, and deliveries rarely wait."""
 
 from __future__ import annotations
 

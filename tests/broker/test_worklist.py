@@ -1,4 +1,4 @@
-"""What is worked off in pieces: lists that nobody needs any more."""
+"""Large unused collections are freed in slices."""
 
 from __future__ import annotations
 

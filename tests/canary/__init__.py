@@ -1,6 +1,6 @@
-"""A canary beside attackers: what one client suffers while another does its worst, measured from outside.
+"""Measure from outside what one client suffers while another one attacks the broker.
 
-Everything here speaks AMQP to a broker of any make and imports nothing of amqpd. The canary (`bird`), the attacker
-(`attacker`) and the broker are processes of their own; `measure` sets them up, and `figures` says what came of it.
-The attacks are in `shapes`.
+Everything here speaks AMQP to any broker, and imports nothing of amqpd. The canary (`bird`), the attacker (`attacker`)
+and the broker are separate processes; `measure` starts them, and `figures` computes the results. The attacks are in
+`shapes`.
 """

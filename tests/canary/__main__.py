@@ -1,7 +1,7 @@
-"""`python -m tests.canary`: shapes by hand, in their long form, on an amqpd of their own or on a broker that runs.
+"""`python -m tests.canary`: run attacks by hand, in their long form, on an amqpd of their own or a running broker.
 
-Prints a line for each shape, and ends with 1 if something was not as it has to be. With `--broker` the operator's
-program must be named as well, as one string: rabbitmqctl's, or `python3 conformance/rabbitmq.py --ctl-of DIR --`.
+Prints a line for each attack; the exit code is 1 if a result is out of bounds. `--broker` also needs the command of the
+operator, as one string: rabbitmqctl, or `python3 conformance/rabbitmq.py --ctl-of DIR --`.
 """
 
 from __future__ import annotations

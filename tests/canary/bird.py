@@ -1,10 +1,10 @@
-"""The canary: publishes one confirmed persistent message every 5 ms and consumes it, and writes how long each took.
+"""The canary: it publishes one confirmed persistent message every 5 ms, consumes it, and prints the durations.
 
     python -m tests.canary.bird HOST PORT USER PASSWORD VHOST PID
 
-A line for each round on stdout: when it began (monotonic seconds), the milliseconds until confirm and delivery, and
-the milliseconds that it and a thread of the broker, PID, stood in line for a processor meanwhile.
-The last line is `cut REASON` if the broker ends the connection. It ends when stdin does.
+Prints a line for each round: when it began (monotonic seconds), the milliseconds until confirm and delivery, and the
+milliseconds that the canary and a thread of the broker, PID, waited for a processor. The last line is `cut REASON` if
+the broker closes the connection. The canary ends at the end of its stdin.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The broker that is attacked: an amqpd started for one shape, or one of any make that runs already."""
+"""The broker that is attacked: an amqpd that is started for one attack, or any broker that runs already."""
 
 from __future__ import annotations
 

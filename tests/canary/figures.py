@@ -1,4 +1,4 @@
-"""What the canary's rounds say: how many there were, the worst delay, the 99th percentile, and whether it was cut."""
+"""Compute the figures of a canary's rounds: their number, the worst delay, the 99th percentile, a lost connection."""
 
 from __future__ import annotations
 

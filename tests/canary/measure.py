@@ -1,7 +1,7 @@
-"""One run of a shape: the canary sings, the attacker attacks, and what the canary heard becomes figures.
+"""Run one attack with a canary beside it, and return the figures.
 
-Three processes beside this one. While they run, this one sleeps in steps of 5 ms and notes how late it is woken: that
-is the machine's own delay, and no broker's fault.
+This takes three processes beside this one. While they run, this process sleeps in steps of 5 ms and notes how late it
+wakes up: this delay is caused by the machine and not by the broker.
 """
 
 from __future__ import annotations

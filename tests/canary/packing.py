@@ -1,4 +1,4 @@
-"""Octets of the methods that canary and attackers send, packed once and sent often. Channel 1 unless told otherwise."""
+"""Packed methods that canary and attackers send often; on channel 1 unless a comment says otherwise."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A client for attacks: a blocking socket, octets packed beforehand, and a thread that reads so that nothing jams.
+"""A client for attacks: a blocking socket, methods that are packed beforehand, and a thread that always reads.
 
-Answers of the broker wait for whoever called; what comes unasked (deliveries, confirms, returns) is only counted, by
-its name. A wait ends with `Refused` when the broker closes the channel or the connection, with `Gone` when TCP ends,
-and with `TimeoutError` when nothing comes.
+Answers of the broker are kept for the caller. Deliveries, confirms and returns are only counted, by name. A wait ends
+with `Refused` if the broker closes the channel or the connection, with `Gone` if the TCP connection ends, and with
+`TimeoutError` if nothing arrives.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an attack is: a function that is handed a `World`, and what is expected of the broker meanwhile."""
+"""An attack: a function that gets a `World`, and the bounds for the broker during it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The canary beside attacks in their short form: some, by chance, or in a proof all. Runs alone: it measures time.
+"""The canary beside attacks in their short form: a random sample, or all in a proof. Must run alone: it measures time.
 
-A shape that goes beyond its bounds is measured once more, and both figures are printed: of 300 rounds the 99th
-percentile is the third worst, and one slow sync of a shared machine makes it. What fails twice in a row fails.
+An attack that exceeds its bounds is measured again, and both figures are printed: of 300 rounds, the 99th percentile is
+the third worst, and one slow sync of a shared machine is enough for that. Two failures in a row fail the test.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The measure itself: it finds a broker that stops, one that dies, one that grows and an attack that succeeds."""
+"""The measurement itself: it detects a broker that stops, dies or grows, and an attack that succeeds."""
 
 from __future__ import annotations
 

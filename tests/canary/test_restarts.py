@@ -1,6 +1,6 @@
-"""The attacks that go on at the next start: what a message holds, or where dead letters go in circles, stops neither.
+"""Attacks that continue at the next start: difficult messages, and dead-lettering in cycles, do not prevent it.
 
-No canary sings here, since the broker goes away; what counts is that it ends and starts in time, and what is kept.
+There is no canary, since the broker is restarted; the tests check that it stops and starts in time, and what is kept.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The conformance suite cites chapters that its SEMANTICS.md has, and every test belongs to one."""
+"""The conformance suite cites only chapters of its SEMANTICS.md, and every test belongs to one."""
 from __future__ import annotations
 
 import ast

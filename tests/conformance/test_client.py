@@ -1,4 +1,4 @@
-"""What the conformance suite's client makes of brokers that are not RabbitMQ."""
+"""The client of the conformance suite, with brokers that are not RabbitMQ."""
 from __future__ import annotations
 
 import pytest

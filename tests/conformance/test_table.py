@@ -1,4 +1,4 @@
-"""The table that ends a run of the conformance suite, and the runs themselves: a process of its own, a real broker."""
+"""The table at the end of a run of the conformance suite, and whole runs: separate processes, a real broker."""
 from __future__ import annotations
 
 import os

@@ -1,4 +1,4 @@
-"""Which broker the conformance suite takes a server for, and what it then asks of it."""
+"""How the conformance suite identifies a broker, and what it then tests."""
 from __future__ import annotations
 
 from pathlib import Path

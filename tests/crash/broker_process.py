@@ -1,6 +1,6 @@
-"""A broker as a process of its own: started as a user starts it, and ended in every way there is.
+"""Start a broker as a separate process, as a user does, and end it in every possible way.
 
-Owns the process, its port and its log. The data directory is the caller's and outlives it.
+Owns the process, its port and its log. The data directory belongs to the caller and is kept.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""A blocking AMQP client for the crash tests: one connection, one channel, used by one thread.
+"""A blocking AMQP client for the crash tests: one connection, one channel, for one thread.
 
-Owns its socket and the frames on it; knows nothing of what is promised. Methods are pamqp's, so that it shares no
-code with the broker, and contents are kept as the octets that came, so that a change of a single one is seen.
+Owns its socket and the frames on it; it does not know what the tests check. It uses pamqp's methods, so that it shares
+no code with the broker, and keeps contents as the bytes that arrived, so that each changed bit is detected.
 
-A wait ends with `OSError` when the broker is gone, with `Refused` when it closed the channel or the connection,
-and with `TimeoutError` when nothing came.
+A wait ends with `OSError` if the broker is gone, with `Refused` if it closed the channel or the connection, and with
+`TimeoutError` if nothing arrived.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""kill -9, again and again, on one directory: the driver of the crash tests.
+"""The driver of the crash tests: kill -9 a broker again and again on one directory.
 
-Owns the broker's process, the clients that keep it busy, and the moment of its death. What clients do and are told is
-written into a history, and `tests.history` says what is wrong with it. One life of the broker goes: start (sometimes
-killed at that already), a look at all that is there, workers, death. Every so many kills all queues are drained and
-the history is judged; the next one begins with empty queues on the same directory.
+Owns the process of the broker, the clients that keep it busy, and the moment of each kill. All that clients do and
+receive is written to a history, which `tests.history` checks. One round is: start (sometimes killed already during it),
+check everything that is there, run workers, kill. After a number of kills all queues are drained and the history is
+checked; the next history begins with empty queues on the same directory.
 
-The seed decides everything but the scheduling: `python -m tests.crash.driver --kills 1000 --seed 7`.
+The seed decides everything except the scheduling: `python -m tests.crash.driver --kills 1000 --seed 7`.
 """
 
 from __future__ import annotations

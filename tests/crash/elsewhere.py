@@ -1,6 +1,6 @@
-"""`python elsewhere.py serve …`: the program as on a system that is not Linux, as far as Linux can tell.
+"""`python elsewhere.py serve …`: run the program as on a system other than Linux, as far as Linux can simulate that.
 
-All is taken away that only Linux, or glibc, has: what then serves instead is what runs on macOS.
+Everything that only Linux or glibc provides is removed; the broker then uses the code that runs on macOS.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A client for very many messages of one size: publishes and takes them in blocks, and looks at each all the same.
+"""A client for very many messages of one size: it publishes and receives them in blocks, and checks each of them.
 
-A message's body begins with its number, so that a missing, doubled or misplaced one is seen. Methods go through the
-other client's parser; only what comes a million times is cut at equal lengths.
+The body of a message begins with its number, so that a missing, duplicated or misplaced message is detected. The other
+client's parser reads methods; what arrives a million times is cut at equal lengths.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A bad line between a client and a broker: slow, cut to pieces, broken off, or silent.
+"""A faulty connection between a client and a broker: slow, cut into pieces, closed, or silent.
 
-Owns two sockets and the threads between them. What it does to the connection is noted in the history before it does.
+Owns two sockets and the threads between them. Each fault is noted in the history before it begins.
 """
 
 from __future__ import annotations

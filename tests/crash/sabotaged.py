@@ -1,7 +1,7 @@
-"""A broker with one thing wrong with it, or in a bad place: `python sabotaged.py FAULT[=VALUE][+FAULT …] serve …`.
+"""A broker with injected faults, or in a bad environment: `python sabotaged.py FAULT[=VALUE][+FAULT …] serve …`.
 
-The crash tests have to catch every one of these faults. Each is patched into this process from outside, so that the
-broker itself knows nothing of them. A fault's docstring says which promise it breaks.
+The crash tests must detect every one of these faults. Each is patched into this process from outside, so that the
+broker has no code for it. The docstring of a fault tells which promise it breaks.
 """
 
 from __future__ import annotations

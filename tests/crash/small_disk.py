@@ -1,8 +1,8 @@
 """A disk of a few megabytes, on which a broker can run and which a test can fill: `SmallDisk`.
 
-It is a tmpfs in a mount namespace of its own, which needs no root where users may have namespaces, as on Debian. Where
-they may not, as in some containers, `python small_disk.py OCTETS FOLDER COMMAND …` runs the broker in a folder that
-counts as such a disk: what its files take is counted, and SQLite is given no page more when they take all of it.
+It is a tmpfs in a mount namespace of its own, which needs no root if users may create namespaces, as on Debian. If they
+may not, as in some containers, `python small_disk.py BYTES FOLDER COMMAND …` runs the broker in a folder that stands
+for such a disk: the sizes of its files are added up, and SQLite gets no more pages when they reach the limit.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""An answer means that it is on disk: on a disk that takes its time, the broker is killed as soon as the answer came.
+"""An answer means that the change is on disk: with a slow disk, the broker is killed as soon as the answer arrives.
 
-What an answered request changed is still so after the restart, also for a client that asked for what another one
-had asked for a moment before, so that nothing was left to do.
+A change that was answered is still there after the restart. This also holds for a client whose request changed nothing
+because another client had just requested the same.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A backlog that nobody consumes: memory stays small, the last is taken as fast as the first, all are there in order.
+"""A backlog without consumers: memory stays small, the last message is delivered as fast as the first, in order.
 
-`MESSAGES=1000000 pytest -s tests/crash/test_backlog.py`, which `make million` runs, is the one that counts; `SIZE` is
-the octets of a body. Rates are printed and not asserted. The broker is killed between filling and draining.
+`MESSAGES=1000000 pytest -s tests/crash/test_backlog.py`, which `make million` runs, is the real test; `SIZE` is the
+size of a body in bytes. Rates are printed and not asserted. The broker is killed between filling and draining.
 """
 
 from __future__ import annotations

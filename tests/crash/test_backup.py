@@ -1,4 +1,4 @@
-"""`amqpd store …` beside a running broker: backups under load, and what is refused."""
+"""`amqpd store …` beside a running broker: backups under load, and refused commands."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The wall clock jumps between one run of the broker and the next, and while it runs; messages wait through it.
+"""The wall clock is set between two runs of the broker, and during a run; messages wait meanwhile.
 
-Within a run an end is kept by a clock that does not jump; over a restart by the wall clock, and never by more than the
-whole time to live. So the history, which knows how far each run's wall clock is off, tells when each message may be
-delivered, and when it may have expired.
+During a run, expiries depend on a monotonic clock; over a restart, on the wall clock, but the rest of a time to live is
+never more than the whole. The history knows by how much the wall clock of each run is wrong, and so when each message
+may be delivered, and when it may have expired.
 """
 
 from __future__ import annotations

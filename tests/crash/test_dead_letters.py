@@ -1,8 +1,8 @@
-"""kill -9 while messages die: dead-lettering is a move.
+"""kill -9 during dead-lettering: a dead letter is moved exactly once.
 
-Three queues lose their messages, one by rejection, one by expiry and one by overflow, to an exchange with two queues
-behind it. After each kill every confirmed message is in its queue, or once in each of the two, and never both nor
-neither; one whose confirm was not seen may be in none of them.
+Three queues lose messages, one by rejection, one by expiry and one by overflow, to an exchange with two queues. After
+each kill every confirmed message is either in its own queue or once in each of the two others; a message whose confirm
+did not arrive may be missing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The data directory is deleted, renamed or replaced while the broker runs: it confirms nothing more, and stops.
 
-Without that it would go on for days, and all that it had confirmed would be gone with the process.
+Otherwise it could run on for days, and everything it confirmed would be lost at the end of the process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""kill -9 while a queue or an exchange with very many bindings is deleted: all of them are there after it, or none."""
+"""kill -9 while a queue or exchange with very many bindings is deleted: afterwards all bindings are there, or none."""
 
 from __future__ import annotations
 

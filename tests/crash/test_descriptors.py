@@ -1,4 +1,4 @@
-"""A broker that may open 256 files only: clients fill it up, operators get in, and those that work go on."""
+"""A broker with a limit of 256 open files: clients use all of them, operators still connect, others work on."""
 
 from __future__ import annotations
 

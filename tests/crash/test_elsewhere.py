@@ -1,4 +1,4 @@
-"""A broker without anything that only Linux has: what serves instead, with real processes."""
+"""A broker without everything that only Linux has: the alternatives, with real processes."""
 
 from __future__ import annotations
 

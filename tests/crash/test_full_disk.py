@@ -1,7 +1,7 @@
-"""A disk that fills up: the alarm comes first, everything is drained while it is full, and a restart works meanwhile.
+"""A disk becomes full: the alarm comes first, everything can be drained while it is full, and a restart works too.
 
-The disk is a small one, and another program takes what the broker leaves free. The teeth: without its ballast the
-broker cannot drain, nor start again, and says so.
+The disk is a small one, and another program uses the space that the broker leaves free. The counter-test: without its
+ballast, the broker can neither drain nor start again, and says so.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""kill -9 on one directory, again and again, under eight confirming publishers, eight consumers and a definer.
+"""kill -9 on one directory, again and again, with eight confirming publishers, eight consumers and one definer.
 
-`KILLS=1000 SEED=7 pytest tests/crash/test_kill9.py` makes another number of kills; `tests/crash/driver.py` does the
-same without pytest. The faults show the test's teeth: each is a broker that breaks one promise.
+`KILLS=1000 SEED=7 pytest tests/crash/test_kill9.py` runs another number of kills; `tests/crash/driver.py` does the same
+without pytest. Injected faults show that the test detects a broker that breaks one promise.
 """
 
 from __future__ import annotations

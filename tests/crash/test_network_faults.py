@@ -1,9 +1,9 @@
-"""Bad lines between some clients and a live broker, while others work undisturbed.
+"""Some clients have faulty connections to a running broker, while others work undisturbed.
 
-Clients behind proxies consume and publish while their line is slow, cut to pieces, broken off or silent; on the same
-queues others have good lines. What all of them did and were told is judged as a history: nothing confirmed is lost,
-`redelivered`, acks and ends hold. Who fell silent is gone after two and a half heartbeats, and its messages are with
-others.
+Clients behind proxies publish and consume over connections that are slow, cut into pieces, closed or silent; others use
+the same queues over good connections. The history of all of them is checked: nothing confirmed is lost; `redelivered`,
+acks and expiries are right. A silent client is disconnected after two and a half heartbeats, and its messages are
+delivered to others.
 """
 
 from __future__ import annotations

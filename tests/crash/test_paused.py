@@ -1,7 +1,7 @@
-"""A broker that did not run for a while: a paused machine, a laptop that slept. Here it is stopped with SIGSTOP.
+"""A broker that was suspended for a while, as in a paused virtual machine or a laptop; here by SIGSTOP.
 
-Clients that kept sending stay. A client that has really died is noticed all the same, as soon as the broker has run
-for as long as it always takes.
+Clients that went on sending stay connected. A client that is really dead is detected when the broker has run for the
+usual time again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Clean stops and refused starts, with real processes: exit codes, last words, and what is there afterwards.
+"""Clean stops and refused starts, with real processes: exit codes, last log lines, and what is kept.
 
 Spec: §2.2.4 (320 at a stop); sysexits.h; RabbitMQ docs/confirms (redelivered).
 """

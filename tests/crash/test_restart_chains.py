@@ -1,7 +1,7 @@
-"""Five crashes in a row and a clean stop: whatever moment each comes at, every start finds what was promised.
+"""Five crashes in a row and a clean stop: at whatever moment each comes, every start restores what was promised.
 
-Some crashes come before the broker is ready, some at once after that, some under load. All that is there is looked at
-after each start that gets so far, and once more after a clean stop.
+Some crashes come before the broker is ready, some immediately afterwards, some under load. Everything is checked after
+each start that becomes ready, and once more after a clean stop.
 """
 
 from __future__ import annotations

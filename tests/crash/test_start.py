@@ -1,4 +1,4 @@
-"""How a broker starts: what it leaves behind when it cannot, what it logs, and what SIGHUP does to it."""
+"""The start of a broker: what it leaves when it fails, what it logs, and the effect of SIGHUP."""
 
 from __future__ import annotations
 

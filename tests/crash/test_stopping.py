@@ -1,7 +1,7 @@
-"""How a broker ends: at a signal within ten seconds whatever its clients do, and at once when its disk fails.
+"""The end of a broker: within ten seconds after a signal, whatever its clients do, and at once if its disk fails.
 
-A signal is heard however busy the loop is, and a stop that takes too long is ended from outside the loop.
-When the disk fails nothing more is confirmed, and whoever listens hears 541 before the process ends with 74.
+A signal works even if the event loop is busy, and a watchdog outside the loop ends a stop that takes too long. If the
+disk fails, nothing more is confirmed, and clients get 541 before the process ends with exit code 74.
 """
 
 from __future__ import annotations

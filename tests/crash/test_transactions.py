@@ -1,9 +1,9 @@
-"""kill -9 in the middle of transactions: each is there as a whole or not at all.
+"""kill -9 during transactions: each transaction is there completely or not at all.
 
-Every worker has two queues, and in each a copy of the same tokens in the same order. A transaction takes some
-tokens from both, publishes their next generation to both and acks the old: at every instant, restarts included,
-both queues hold the same tokens once each, at the generation of the last commit that was answered or the one asked
-for after it.
+Every worker has two queues, each with a copy of the same tokens in the same order. A transaction gets some tokens from
+both, publishes their next generation to both, and acks the old ones. So at every moment, also after a restart, both
+queues have the same tokens, once each, in the generation of the last commit that was answered or of the one after
+it.
 """
 
 from __future__ import annotations

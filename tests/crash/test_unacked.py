@@ -1,4 +1,4 @@
-"""A client that takes all of a backlog and answers nothing, with a real process: what it holds is on disk, and stays.
+"""A client that receives a whole backlog and acks nothing, with a real process: the messages are on disk, and kept.
 
 RabbitMQ docs/persistence-conf, docs/confirms (redelivered).
 """

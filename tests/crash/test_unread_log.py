@@ -1,4 +1,4 @@
-"""A broker whose output nobody reads: it serves its clients all the same, and tells later what it left out."""
+"""A broker whose log output nobody reads: it serves its clients, and later logs how many lines were dropped."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The memory alarm under real memory: how far beyond the watermark it gets, when publishers hear, and who goes on.
+"""The memory alarm with real memory: how far the watermark is exceeded, when publishers are blocked, who continues.
 
-Publishers fill transactions that they never commit, since nothing else takes what is in those from memory.
+Publishers fill transactions that they never commit, since nothing else removes those messages from memory.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A client that writes down all it does and is told, as events of a history.
+"""A client that writes all it sends and receives as events of a history.
 
-What it asks is written before it is sent, what it hears after it was read. A message is known by connection, opening
-of the channel and sequence: as its message id, and at the beginning of its body if that is long enough.
+A request is noted before it is sent, an answer after it was read. A message is identified by connection, number of the
+channel's opening, and sequence: this is its message id, and the beginning of its body if that is long enough.
 """
 
 from __future__ import annotations

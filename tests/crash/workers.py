@@ -1,6 +1,6 @@
-"""The clients that keep the broker busy until it dies: publishers, consumers, and one who declares and deletes.
+"""The clients that keep the broker busy until it is killed: publishers, consumers, and one that declares and deletes.
 
-Each is a thread with connections of its own. What it does is written down by its witness; nothing is judged here.
+Each is a thread with its own connections. Its witness writes down what it does; nothing is checked here.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A broker on a disk that fails: `python failing_broker.py DIRECTORY KIND NTH HOW serve …`.
 
-The fault is that of `tests/support/disk.py`; the operations of the start count as well.
+The fault is one of `tests/support/disk.py`; the operations during the start count too.
 """
 
 from __future__ import annotations

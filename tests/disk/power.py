@@ -1,9 +1,8 @@
-"""What a disk may hold after the power was cut, worked out from what was done to it.
+"""Compute what a disk may contain after a power cut, from the operations on it.
 
-What was synced is there. Of what was not, each write is there, or not, or half of it, whatever came after it; a file
-may have got its new size and not the octets; a new, changed or deleted name is there or not, but nothing that was
-done to a name before what is. What was not synced when a sync failed is lost. That is more than most disks and file
-systems do to anybody.
+What was synced is there. A write that was not synced is there, or not, or half of it, independent of later writes; a
+file may have its new size without the bytes; a created, changed or deleted name is there or not, but the operations on
+one name keep their order. What was not synced before a failed sync is lost. Most disks and file systems lose less.
 """
 
 from __future__ import annotations

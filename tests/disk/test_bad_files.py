@@ -1,6 +1,6 @@
-"""Files that are no store, or one no longer: each is refused in a line that says what to do, and left as it was.
+"""Files that are not a store, or no longer one: each is refused with a line that says what to do, and left unchanged.
 
-`FILES=2000 SEED=7 pytest -s tests/disk/test_bad_files.py` makes another number of them.
+`FILES=2000 SEED=7 pytest -s tests/disk/test_bad_files.py` tests another number of files.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Bit rot: one bit of a file is another one than was written, and nobody is deceived by it.
+"""Bit rot: one bit of a file has changed, and the store detects it.
 
-`FLIPS=20000 SEED=7 pytest -s tests/disk/test_bit_rot.py` flips another number of bits, each in files of its own.
+`FLIPS=20000 SEED=7 pytest -s tests/disk/test_bit_rot.py` flips another number of bits, each in its own copy of the
+files.
 """
 
 from __future__ import annotations

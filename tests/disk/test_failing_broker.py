@@ -1,4 +1,4 @@
-"""What the program says and does when its disk fails: nothing more is confirmed, one line, exit code 74."""
+"""The program when its disk fails: nothing more is confirmed, one line, exit code 74."""
 
 from __future__ import annotations
 

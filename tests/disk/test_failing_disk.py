@@ -1,7 +1,7 @@
 """A disk that fails at its first write, its second, its third, …; or sync, truncation, open, deletion, or read.
 
-`CASES=100000 SEED=7 pytest -s tests/disk/test_failing_disk.py` looks at every failure there is of a small run. Each
-ends as the store promises: what is confirmed is there, a full disk may be tried again, anything else is the end.
+`CASES=100000 SEED=7 pytest -s tests/disk/test_failing_disk.py` tests every possible failure of a small run. After each,
+what was confirmed is there; after a full disk the store can be used again, after any other failure it cannot.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Power cuts: whatever a disk may hold after one, all that was confirmed is there, and nothing else.
+"""Power cuts: whatever the disk contains afterwards, everything that was confirmed is there, and nothing else.
 
-`STATES=50000 SEED=7 pytest -s tests/disk/test_power_cut.py`, or `make powercut N=50000`, looks at another number of
-states. Cuts fall anywhere: while a store is made, into commits, checkpoints, clean stops, and recoveries from kills
-and from other power cuts.
+`STATES=50000 SEED=7 pytest -s tests/disk/test_power_cut.py`, or `make powercut N=50000`, tests another number of
+states. Cuts come at any moment: during the creation of a store, during commits, checkpoints and clean stops, and during
+the recovery after a kill or another power cut.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A broker's work on the store, small and random, and what has to be found of it afterwards.
+"""Random small work on a store, as a broker does it, and what a later start must find.
 
-A `Workload` keeps what it has confirmed and what it was about to, as values that can be compared with what a later
-start finds. On a recording disk it marks both, so that for any moment it is known what may be there.
+A `Workload` keeps the states that were confirmed and the state that was begun, to compare them with what a later start
+finds. On a recording disk it marks both, so that for each moment the allowed states are known.
 """
 
 from __future__ import annotations

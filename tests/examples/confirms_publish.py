@@ -1,6 +1,6 @@
-"""Publish and know what became of it: `python confirms_publish.py QUEUE TEXT`.
+"""Publish a message and check that a queue took it: `python confirms_publish.py QUEUE TEXT`.
 
-The queue has to be there. The exit code is 1 where no queue took the message.
+The queue must exist. The exit code is 1 if no queue took the message.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A broker for the tests alone. The README shows this fixture as one to copy, word for word."""
+"""A fixture that starts a broker for the tests. The README shows this file, word for word, as one to copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Print letters, the most urgent of those that wait first, until Ctrl-C: `python priority_receive.py`."""
+"""Print letters, the most urgent waiting letter first, until Ctrl-C: `python priority_receive.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell everybody who listens right now: `python publish_subscribe_publish.py TEXT`."""
+"""Publish to all current subscribers: `python publish_subscribe_publish.py TEXT`."""
 
 from __future__ import annotations
 

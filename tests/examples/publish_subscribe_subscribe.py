@@ -1,4 +1,4 @@
-"""Print all that is published from now on, as every other subscriber does: `python publish_subscribe_subscribe.py`."""
+"""Print all that is published from now on: `python publish_subscribe_subscribe.py`. Every subscriber gets a copy."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Try again later what failed: `python retry_worker.py`, and `python confirms_publish.py chores TEXT` for work.
+"""Retry failed work later: `python retry_worker.py`, and `python confirms_publish.py chores TEXT` for work.
 
-A chore that fails is rejected, and its queue hands it on to a second one. Nobody reads that; whatever has been there
-for WAIT_MS goes back. After MOST_TRIES a chore is put aside. Each `!` in a chore is a try that fails.
+A chore that fails is rejected, and its queue dead-letters it to a second queue. That queue has no consumer; after
+WAIT_MS it dead-letters the chore back to the first one. After MOST_TRIES a chore goes to a third queue. Each `!` in a
+chore is a try that fails.
 """
 
 from __future__ import annotations

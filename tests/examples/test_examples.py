@@ -1,6 +1,7 @@
-"""The examples as a user runs them: each in a process of its own, against a broker in another.
+"""The examples as a user runs them: each in its own process, against a broker in another process.
 
-A receiver prints `waiting` once its queue is there and bound, so that nothing sent from then on can miss it.
+A receiver prints `waiting` when its queue is declared and bound, so that it gets everything that is sent from then
+on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Hand in a task that must not get lost: `python work_queue_send.py TASK`. Each dot in it is a second of work."""
+"""Send a task that must not get lost: `python work_queue_send.py TASK`. Each dot in it is a second of work."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Work on tasks, one at a time, beside any number of other workers: `python work_queue_worker.py`.
 
-A task is acked when it is done. If this worker dies over it, another one gets it. Work that takes minutes belongs
-into a thread: a connection that is silent for two heartbeats is closed.
+A task is acked when it is done. If this worker dies before that, another one gets the task. Work that takes minutes
+should run in a thread: a connection that is silent for two heartbeats is closed.
 """
 
 from __future__ import annotations

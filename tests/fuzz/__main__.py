@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz`: sessions by hand. Prints each fault with its seed, and ends with 1 if there are any."""
+"""`python -m tests.fuzz`: run sessions by hand. Prints each fault with its seed; the exit code is 1 if any."""
 
 from __future__ import annotations
 

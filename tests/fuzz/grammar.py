@@ -1,4 +1,4 @@
-"""Sessions: what several clients say and do, step after step, by the dice of a seed and by what they hear."""
+"""Generate sessions: what several clients send and do, step after step, from a seed and from the answers they get."""
 
 from __future__ import annotations
 

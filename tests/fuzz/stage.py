@@ -1,8 +1,8 @@
-"""Plays sessions to a broker without sockets, beside a canary, and holds the broker to what must always be true.
+"""Play sessions to a broker without sockets, beside a canary, and check what must always be true.
 
-What is checked: nothing is logged as an error, as every bug is; every octet the broker sends is part of a frame in
-its place; what must hold between calls holds; the canary's messages are confirmed and delivered, each in its turn; and
-once the clients have gone and what they made is deleted, the broker has as many objects as before.
+The checks: no error is logged, as every bug would be; each octet that the broker sends is part of a valid frame in
+sequence; the invariants between calls hold; the canary's messages are confirmed and delivered in order; and when the
+clients are gone and all they declared is deleted, the broker has as many objects as before.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One client: what it says next, by the grammar, and what it keeps of what it hears so that it can go on saying it."""
+"""One client: it chooses its next method by the grammar, and keeps what it needs of the answers."""
 
 from __future__ import annotations
 

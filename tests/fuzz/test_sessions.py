@@ -1,4 +1,4 @@
-"""Sessions of the fuzzer, 2,000 in a proof, and the fuzzer itself: it goes far enough, and finds what is wrong."""
+"""Sessions of the fuzzer, 2,000 in a proof; and the fuzzer itself: its coverage, and that it detects faults."""
 
 from __future__ import annotations
 

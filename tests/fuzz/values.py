@@ -1,4 +1,4 @@
-"""Values for methods and contents: mostly usual ones from small pools, so that they meet, and some from the edges."""
+"""Draw values for methods and contents: mostly common ones from small pools, some extreme ones."""
 
 from __future__ import annotations
 

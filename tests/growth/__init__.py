@@ -1,1 +1,1 @@
-"""How the cost of operations grows with what there is."""
+"""Check how the cost of operations grows with the number of objects."""

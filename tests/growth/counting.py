@@ -1,15 +1,15 @@
-"""Count the steps that the broker takes, exactly, without a clock, loops inside the interpreter's C code included.
+"""Count the steps that the broker takes, exactly, without a clock, including loops inside the interpreter's C code.
 
-A profiler sees that `list.remove` or `sorted` was called, and not how long it went on; the processor's count of
-instructions cannot be had everywhere; times differ from run to run. So `amqpd` is imported a second time with its
-source rewritten: each call of a function, each turn of a loop or comprehension counts one step, and whatever makes C
-code walk a container counts its length: calls such as `sum`, `sorted`, `list(...)`, `dict.update`, `list.remove` or
-`deque.rotate`, operators (`|`, `+`, `in`), slices, and unpacking with a star. Large integers count by their words, and
-heaps and bisections by the logarithm. What is lazy (`map`, `zip`, `chain`) counts where it is consumed. The rewritten
-code runs as the original does, only slower, and the same input always takes the same number of steps.
+A profiler sees that `list.remove` or `sorted` was called, but not how long it took; a count of the processor's
+instructions is not available everywhere; times differ from run to run. So `amqpd` is imported a second time with its
+source rewritten: each call of a function, and each iteration of a loop or comprehension, counts one step. Whatever lets
+C code walk a container counts its length: calls such as `sum`, `sorted`, `list(...)`, `dict.update`, `list.remove` or
+`deque.rotate`, operators (`|`, `+`, `in`), slices, and unpacking with a star. Large integers count by their words,
+heaps and bisections by the logarithm. Lazy iterators (`map`, `zip`, `chain`) count where they are consumed. The
+rewritten code behaves as the original does, only slower, and the same input always takes the same number of steps.
 
-Not seen: places that are only skipped, such as the empty ones at the head of a dictionary that much was deleted from,
-and an index into the middle of a deque; both are walked at about a nanosecond each.
+Not counted: places that are only skipped, such as the empty ones at the head of a dictionary from which many entries
+were deleted, and an index into the middle of a deque; both take about a nanosecond for each place.
 """
 
 from __future__ import annotations

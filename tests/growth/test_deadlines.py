@@ -1,4 +1,4 @@
-"""Very many messages that end: what each operation on them takes at most, counted without a clock."""
+"""Very many messages with expiries: the steps of each operation have a bound."""
 
 from __future__ import annotations
 

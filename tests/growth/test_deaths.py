@@ -1,4 +1,4 @@
-"""A message with very many deaths in its headers, as a client may send it: what to move it once more takes, counted."""
+"""A message with very many deaths in its headers, as a client may publish it: the steps of one more death."""
 
 from __future__ import annotations
 

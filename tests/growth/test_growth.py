@@ -1,7 +1,7 @@
-"""What operations cost may grow with what they touch, and with nothing else that there can be many of.
+"""The cost of an operation grows only with what it touches, and with nothing else that can be numerous.
 
-Each operation of tests/growth/worlds.py is done in worlds with n, 2n and 4n of one thing. `COSTS` names all pairs whose
-steps may grow at all, and how; all others take the same steps however much there is.
+Each operation of tests/growth/worlds.py is run in worlds with n, 2n and 4n of one thing. `COSTS` names all pairs whose
+steps may grow, and how; all others take the same number of steps in each world.
 """
 
 from __future__ import annotations

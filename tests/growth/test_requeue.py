@@ -1,4 +1,4 @@
-"""Very many messages that go back to their queue in any order: what each piece of that takes, counted."""
+"""Very many messages are requeued in any order: the steps of each slice."""
 
 from __future__ import annotations
 

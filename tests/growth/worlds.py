@@ -1,7 +1,7 @@
 """A broker with much of one thing, and every operation on it, counted.
 
-`WORLDS` says of what there is much; each builder puts `n` of it into a world. `OPERATIONS` are done one after the other
-in every world, by a client of its own, each leaving the world as it was, as far as it can.
+Each builder in `WORLDS` puts `n` of one thing into a world. `OPERATIONS` are run one after the other in every world, by
+a client of its own; each restores the world as far as it can.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A history checker: a pure program over a log of what clients of a broker did and met with."""
+"""A history checker: a pure program that checks a log of what clients of a broker did and received."""
 
 from __future__ import annotations
 

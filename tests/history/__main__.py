@@ -1,4 +1,4 @@
-"""`python -m tests.history FILE`: what is wrong with a history; exit code 1 if something is."""
+"""`python -m tests.history FILE`: print what is wrong with a history; the exit code is 1 if anything is."""
 
 from __future__ import annotations
 

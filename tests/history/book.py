@@ -1,7 +1,7 @@
-"""A history put together: lives of the broker, channels, consumers, publishes, and the deliveries of each copy.
+"""A history in order: runs of the broker, channels, consumers, publishes, and the deliveries of each copy.
 
-Nothing is judged here. What is not known exactly is kept as bounds: a delivery was sent after `sent_after` and before
-its `time`; whoever held it gave it up not before `ended`, and the broker knew by `back_by`. All times are µs.
+Nothing is checked here. What is not known exactly is kept as bounds: a delivery was sent after `sent_after` and before
+its `time`; its holder gave it up not before `ended`, and the broker knew by `back_by`. All times are in µs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What became of a copy of a message, and when it may or must have ended: what several lines ask."""
+"""Compute what happened to each copy of a message, and when it may or must have left; several lines need this."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forgeries of what becomes of each message: it is lost, altered, doubled, or back."""
+"""Forged histories about single messages: lost, altered, duplicated, or delivered after the ack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forgeries of order, answers, time, dead letters, definitions, and of what comes after faults."""
+"""Forged histories about order, answers, time, dead letters, definitions, and recovery after faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forgeries: functions that tell a story in which exactly one line is broken."""
+"""Forged histories: functions that make a history in which exactly one line is broken."""
 
 from __future__ import annotations
 

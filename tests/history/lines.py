@@ -1,6 +1,6 @@
-"""The lines of a history's promises, by number, and who judges them.
+"""The promises that a history is checked against, called lines, by number, with the function that checks each.
 
-Each line is a function from a book to what is wrong, one text for each; the modules `lines_…` have them.
+Such a function takes a book and returns a text for each violation; the modules `lines_…` have them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Lines about how soon all is well again after the last fault."""
+"""Lines about how soon everything works again after the last fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines about each message: that it comes, as it was, once, and no more when it was answered."""
+"""Lines about each message: it is delivered, unchanged, once, and not again after it was acked."""
 
 from __future__ import annotations
 

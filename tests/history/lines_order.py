@@ -1,4 +1,4 @@
-"""Lines about order: who comes first, how many at once, and to whom."""
+"""Lines about order: which message comes first, how many at once, and to which consumer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines about the answers that publishers get, and about who may what."""
+"""Lines about the answers to publishers, and about permissions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The line about the time a message has."""
+"""The line about the time to live of messages."""
 
 from __future__ import annotations
 

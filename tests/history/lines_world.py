@@ -1,4 +1,4 @@
-"""Lines about what there is: dead letters, limits, definitions, counts."""
+"""Lines about dead letters, limits, definitions and counts."""
 
 from __future__ import annotations
 

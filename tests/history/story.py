@@ -1,4 +1,4 @@
-"""Histories made by hand: words for what clients do and are told. Every event takes a millisecond."""
+"""Make histories by hand: a function for each act of a client or broker. Every event takes a millisecond."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forged histories: each breaks one line of the checker, and is named by that line's number and no other."""
+"""Forged histories: the checker reports the one line that each breaks, and no other."""
 
 from __future__ import annotations
 

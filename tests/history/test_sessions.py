@@ -1,7 +1,7 @@
-"""Sessions and the broker without sockets, disk or clock, judged by the history of what their clients were told.
+"""Sessions and the broker without sockets, disk or clock; the history of their clients is checked.
 
-Publishers and consumers do all they can while batches are committed now and then, connections break off, and the
-broker is born again from what was safe: hundreds of lives a minute, the same ones for the same seed.
+Publishers and consumers work while batches are committed from time to time, connections break, and the broker is
+restored from what was committed: hundreds of runs a minute, the same ones for the same seed.
 """
 
 from __future__ import annotations

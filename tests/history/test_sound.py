@@ -1,7 +1,8 @@
-"""Sound histories, made by a broker that is perfect because it is small: the checker has nothing against them.
+"""Correct histories, made by a small model of a broker: the checker reports nothing.
 
-Its disk is a snapshot: what comes between two snapshots is undone by a crash, and what a snapshot holds is confirmed.
-Deliveries wait unread for a while, clients leave with some of them unread, and the wall clock jumps at restarts.
+The disk of the model is a snapshot: a crash undoes what happened since the last snapshot, and what a snapshot has is
+confirmed. Deliveries stay unread for a while, clients disconnect with unread deliveries, and the wall clock is set at
+restarts.
 """
 
 from __future__ import annotations

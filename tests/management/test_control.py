@@ -1,4 +1,4 @@
-"""The commands of amqpctl, carried out on a broker, and the socket they come through."""
+"""The commands of amqpctl on a broker, and the control socket."""
 
 from __future__ import annotations
 

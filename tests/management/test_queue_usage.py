@@ -1,4 +1,4 @@
-"""What lists tell of queues with messages in memory, on disk and with clients, asked for by every column there is."""
+"""Lists of queues with messages in memory, on disk and unacked: every column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models are quiet: of thousands of made-up talks nobody wants to read the log."""
+"""Switch the log off in models: nobody reads the log of thousands of random sessions."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A client's channels through random talks, against a model of what such a client sees.
+"""A client's channels in random sessions, against a model of what the client should receive.
 
-One client publishes with confirms, another consumes on two channels, one of which may have transactions. Every
-octet goes through sessions. The model knows of each message where it is, and of each channel which tags it owes;
-what the broker says is held against that as it is heard.
+One client publishes with confirms, another one consumes on two channels, one of which may be transactional. Every octet
+goes through sessions. The model knows where each message is, and the unacked tags of each channel, and checks all that
+the broker sends at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The expiries of a queue's messages, against a table of them: each message that is ready expires once, in its time."""
+"""The expiries of a queue's messages, against a table: each ready message expires once, at its time."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A line in memory and on disk, against a sorted list: whatever goes to disk and comes back, the order is as it was.
+"""A FIFO in memory and on disk, against a sorted list: paging never changes the order.
 
-The same for a line with priorities, which is one of such lines for each.
+The same for a FIFO with priorities, which has one such FIFO for each priority.
 """
 
 from __future__ import annotations

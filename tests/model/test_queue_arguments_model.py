@@ -1,12 +1,12 @@
-"""Queues with arguments drawn at random, through random lives: what dies goes where it should, once, across restarts.
+"""Queues with random arguments and random operations: dead letters go where they should, once, also across restarts.
 
-Three queues of one vhost: `source`, and `target` and `other`, where its dead go; `target` may be limited itself, and
-send its own dead back. The model knows of each message where it is: ready, unacked, waiting to be dead-lettered, or
-gone, and then why. Every message that comes or goes is an event that the model has to find lawful: it was the first in
-line and there were too many, its end had come, it had failed too often, somebody gave it up. What is left must then be
-exactly what the queues, and the journal, say there is.
+There are three queues in one vhost: `source`, and `target` and `other`, which get its dead letters; `target` may have
+limits too, and dead-letter messages back. The model knows where each message is: ready, unacked, waiting to be
+dead-lettered, or removed, and then why. Each message that is added or removed is an event that the model checks: it was
+at the head of a queue that was too long, or had expired, or had failed too often, or a client rejected it. In the end
+the queues and the journal must have exactly the messages of the model.
 
-The programs run twice: on a journal double, which also knows at every step what would survive, and on a store.
+The tests run twice: on a fake journal, which at every step also knows what a crash would leave, and on a store.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""A queue through random lives: publishes, consumers, answers, gets, purges, and connections that fill and empty.
+"""A queue with random operations: publishes, consumers, acks, gets, purges, and full connections.
 
-The model knows of each message where it is and whether it was ever handed out; what a queue promises is then a
-line each.
+The model knows where each message is and whether it was ever delivered; each promise of a queue is one line.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A queue that lives by rules, through random lives: ends, limits, priorities, failed deliveries, dead letters.
+"""A queue with rules and random operations: expiries, limits, priorities, failed deliveries, dead letters.
 
-The model knows of each message when it ends, how often it failed, and where it is. Each may leave the queue only
-once, and only for a reason that holds.
+The model knows when each message expires, how often it failed, and where it is. A message may leave the queue only
+once, and only for a valid reason.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A segment against a sorted list: whatever order messages are put back in, they come out by their numbers."""
+"""A segment against a sorted list: in whatever order messages are put back, they are taken by their numbers."""
 
 from __future__ import annotations
 

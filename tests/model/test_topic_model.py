@@ -1,4 +1,4 @@
-"""A topic exchange against a matcher that needs no cleverness, through random binds and unbinds."""
+"""A topic exchange against a simple matcher, with random binds and unbinds."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A vhost through random declarations, against a model of plain sets; and its journal, replayed.
+"""A vhost with random declarations, against a model of plain sets; and the replay of its journal.
 
-The model knows names and bindings, follows them word by word, and never forgets a rule of what goes with what.
+The model knows names and bindings, and the rules about what is deleted with what.
 """
 
 from __future__ import annotations

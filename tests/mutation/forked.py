@@ -1,4 +1,4 @@
-"""Run tests that are collected already in forked processes, a few at a time, each of which reports into a file."""
+"""Run collected tests in forked processes, a few at a time; each process writes its results to a file."""
 
 from __future__ import annotations
 

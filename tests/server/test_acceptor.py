@@ -1,4 +1,4 @@
-"""How clients are accepted: a few in a turn of the loop, and none while there is no room for them."""
+"""Accepting clients: a few in a turn of the loop, and none while there are too many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Binding the addresses of the listeners, and the line for a user who cannot have one."""
+"""Binding the addresses of the listeners, and the error if an address is not available."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When the alarms are on: limits in all their forms, where they end, and how often anybody looks."""
+"""Alarms: all forms of the limits, when an alarm ends, and how often memory and disk are measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Group commit: one batch at a time in the thread's hands, the next one filling meanwhile."""
+"""Group commit: the thread writes one batch at a time, while the next one is filled."""
 
 from __future__ import annotations
 

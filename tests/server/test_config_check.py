@@ -1,4 +1,4 @@
-"""What a configuration would meet with in its data directory, found without a start."""
+"""The configuration check finds conflicts with the data directory without a start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client's transport: what is read when, what is written how, and how it ends."""
+"""The transport of a client: when it is read and written, and how it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the configuration declares, made in a broker; what is refused, and the remedy that is named."""
+"""Declarations of the configuration: they are made in a broker, or refused with the remedy."""
 
 from __future__ import annotations
 

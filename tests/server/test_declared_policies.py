@@ -1,4 +1,4 @@
-"""Policies of the configuration, as the server sets them at each start."""
+"""Policies of the configuration, which the server sets at each start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A queue in which addresses take turns, and their users; and how often something may happen for a name."""
+"""A queue in which addresses, and the users of each, take turns; and a limit of the rate for each name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients before they have logged in: who waits for whom, and who goes when there are too many."""
+"""Clients before login: who waits, and who is disconnected when there are too many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logins as the server looks at them: whose password, from where, how often it is computed."""
+"""Logins in the server: which password is checked, from which address, and how often a hash is computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of a turn: who is written to, when a batch is taken, who is read again, and when the clock goes on."""
+"""The end of a turn of the event loop: writes, batches, reads that continue, and the clock."""
 
 from __future__ import annotations
 

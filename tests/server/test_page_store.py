@@ -1,4 +1,4 @@
-"""The page store between the store and the queues: who is served when, and what becomes of a disk that fails."""
+"""The page store between the store and the queues: the order of service, and a disk that fails."""
 
 from __future__ import annotations
 

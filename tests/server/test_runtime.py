@@ -1,4 +1,4 @@
-"""Whole brokers in the event loop of the test: several beside each other, what they leave, and a store that fails."""
+"""Whole brokers in the event loop of the test: several at a time, what they leave, and a store that fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is looked after when, and that nobody is dropped on facts that are old."""
+"""When sessions are checked, and that no client is disconnected because of outdated times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that have not logged in: how they are counted, and who goes for another."""
+"""Clients that have not logged in: how they are counted, and which one is disconnected for a new one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wall clock is set while the broker runs: expiries in the store stay right, before and after."""
+"""The wall clock is set while the broker runs: expiries in the store stay correct."""
 
 from __future__ import annotations
 

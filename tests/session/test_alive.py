@@ -1,4 +1,4 @@
-"""Heartbeats both ways, and what a session tells of itself."""
+"""Heartbeats in both directions, and the statistics of a session."""
 
 from __future__ import annotations
 

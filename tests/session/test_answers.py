@@ -1,4 +1,4 @@
-"""Acks, nacks, rejects and recover, and what comes back because of them."""
+"""Ack, nack, reject and recover, and the redeliveries that follow."""
 
 from __future__ import annotations
 

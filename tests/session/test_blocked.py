@@ -1,4 +1,4 @@
-"""What an alarm does to a client: blocked at its first publish, told so if it can hear it, and taken up again later."""
+"""A client during an alarm: it is blocked at its first publish, notified if it can be, and later continued."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Consumers that wait for credit or room: queues take turns, and nothing is kept of who is gone."""
+"""Consumers that wait for credit or room: queues take turns, and closed channels leave nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ends: channels and connections closed by either side, errors of both levels, and what is let go of."""
+"""Close of channels and connections by either side, errors of both levels, and what is released."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits for the disk: confirms, the answers to declarations, and all that is said after them."""
+"""What waits for the disk: confirms, answers to declarations, and everything after them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deliveries that stay unacked for too long, and that looking for them costs nothing where nothing is due."""
+"""The consumer timeout: deliveries that are unacked for too long; the check costs nothing if none is due."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Consumers and gets: what is handed out, in which order, to whom, and how it ends."""
+"""Consumers and gets: what is delivered, in which order, to which consumer, and how it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that do not answer: what they owe is on disk only after a while, and comes back as it was."""
+"""Clients that do not ack: after a while, unacked messages are on disk only, and are restored unchanged."""
 
 from __future__ import annotations
 

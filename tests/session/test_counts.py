@@ -1,4 +1,4 @@
-"""Each cause for which a message leaves its queue has a count of its own."""
+"""Each reason for which a message leaves its queue has its own counter."""
 
 from __future__ import annotations
 

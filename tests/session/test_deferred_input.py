@@ -1,4 +1,4 @@
-"""A client that says much at once: what it may do in one turn is bounded, and the rest follows in order."""
+"""A client that sends much at once: each turn handles a limited part, and the rest follows in order."""
 
 from __future__ import annotations
 

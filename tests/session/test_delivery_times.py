@@ -1,4 +1,4 @@
-"""When the deliveries of a channel were made: told for all, however many there are, in little memory."""
+"""The times of deliveries of a channel: known for all, however many there are, in little memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replies without a queue. RabbitMQ docs/direct-reply-to."""
+"""Direct reply-to: replies without a queue. RabbitMQ docs/direct-reply-to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unusual ends of a connection: what is logged, what the client is told, and that nothing is left."""
+"""Unusual ends of a connection: what is logged, what the client receives, and that nothing is left."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""An error of ours between a change in memory and its record: both say the same afterwards, or the store has failed.
+"""A bug between a change in memory and its record: afterwards both agree, or the store has failed.
 
-The error is put into each step of what a client, an operator or the clock has done: first at every call of a function
-of the broker, against a journal in memory, then at every record, against a store on disk, which is started anew. Of
-messages memory may hold fewer than the store after an error, which gives them back at the next start, but never more.
+An exception is raised in each step of what a client, an operator or the clock does: first at every call of a function
+of the broker, with a journal in memory, then at every record, with a store on disk, which is started again. After an
+error, memory may have fewer messages than the store, which restores them at the next start, but never more.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a client held is freed when it goes, and when a channel closes, without waiting for the collector."""
+"""What a client held is freed when the client or its channel is closed, without the garbage collector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishes that reach very many queues: handed over in pieces, confirmed when all queues have them."""
+"""Publishes to very many queues: they are enqueued in slices, and confirmed when all queues have them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the protocol header to connection.open-ok, and every way to miss it."""
+"""From the protocol header to connection.open-ok, and every failure on the way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A get whose message is still on disk: it waits, and whatever the client said after it waits too, in order."""
+"""A get whose message is on disk: it waits, and so does everything that the client sends afterwards."""
 
 from __future__ import annotations
 

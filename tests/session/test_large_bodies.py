@@ -1,4 +1,4 @@
-"""Publishes with large bodies: the body is written to the store first, and what the client says after it waits."""
+"""Publishes with large bodies: the body is written to the store first, and what the client sends next waits."""
 
 from __future__ import annotations
 

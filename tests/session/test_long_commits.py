@@ -1,4 +1,4 @@
-"""Commits and rollbacks that take longer than a turn: in pieces, and all the same as a whole."""
+"""Commits and rollbacks that take longer than a turn: they run in slices, and are still atomic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits to be sent: order, holding back until a commit, and the count of octets."""
+"""The outbox: order, holding back until a commit, and the count of bytes."""
 
 from __future__ import annotations
 

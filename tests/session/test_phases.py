@@ -1,4 +1,4 @@
-"""The table of phases is the whole machine: each row can be answered, and nothing else changes the phase."""
+"""The table of phases is the whole state machine: each transition is reachable, and nothing else changes the phase."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishing: what is refused, what comes back, and when it is confirmed."""
+"""Publishing: what is refused, what is returned, and when it is confirmed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishes that take longer than a slice: cut between groups, within one, and within the search for one's queues."""
+"""Publishes that take longer than a slice: cut between groups, within a group, and within a walk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a delivery costs that has to be rewritten: in steps, by its octets, and in memory."""
+"""The cost of deliveries that have to be rewritten: in steps, by their bytes, and in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mechanisms of authentication: what each makes of the client's answers, and to whom it is offered."""
+"""The mechanisms of authentication: how each reads the client's responses, and to whom it is offered."""
 
 from __future__ import annotations
 

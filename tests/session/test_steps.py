@@ -1,6 +1,6 @@
-"""What clients' commands count in steps, by which slices are measured: as much as broker/effort.py and others say.
+"""The steps that commands of clients count, by which slices are cut: as `broker/effort.py` and others say.
 
-A command that counted less than it takes would let its client hold up all others.
+If a command counted fewer steps than it takes, its client could delay all others.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Exchanges, queues and bindings as a client declares them: answers, refusals, and the default names."""
+"""Declarations of exchanges, queues and bindings by a client: answers, refusals, and generated names."""
 
 from __future__ import annotations
 

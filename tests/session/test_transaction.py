@@ -1,4 +1,4 @@
-"""Transactions: what waits for the commit, what a rollback undoes, and what happens at once all the same."""
+"""Transactions: what takes effect at the commit, what a rollback undoes, and what takes effect at once."""
 
 from __future__ import annotations
 

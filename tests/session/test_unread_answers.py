@@ -1,6 +1,6 @@
-"""A client that does not read its answers is not heard any further, and keeps no more than a few limits' worth.
+"""A client that does not read its answers: its input is not read any more, and it uses little memory.
 
-The transport is full from the moment the test says so, and takes what waits when the test says that.
+The transport is full from the moment at which the test says so, and sends what waits when the test says so.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A store with three hundred messages that a broker has not stopped cleanly, and what must be left of it."""
+"""A store with three hundred messages after a crash, and a check of what must be left of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the store share: small messages and queues, and the files of a store as a crash leaves them."""
+"""Shared by the tests of the store: small messages and queues, and copies of the files as a crash leaves them."""
 
 from __future__ import annotations
 

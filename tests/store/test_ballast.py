@@ -1,4 +1,4 @@
-"""The ballast: really there, freed where the disk is full, and made again when there is room."""
+"""The ballast: it really uses the disk, is freed when the disk is full, and is rebuilt when there is room."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Large bodies in parts: written before their messages, whole or not at all after a crash, deleted with them."""
+"""Large bodies in parts: written before their messages, complete or missing after a crash, deleted with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A deletion in pieces is one thing for a crash: a queue or exchange is there with all its bindings, or with none."""
+"""A deletion in slices is atomic for a crash: a queue or exchange is there with all its bindings, or with none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What helps where a system call failed."""
+"""The remedy in the error after a failed system call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of an open store are deleted, replaced, cut or moved: nothing is declared written after that."""
+"""Files of an open store are deleted, replaced, truncated or moved: nothing counts as written after that."""
 
 from __future__ import annotations
 

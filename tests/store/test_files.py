@@ -1,4 +1,4 @@
-"""The directory and files of a store: who has the lock, what is synced, and what is said where the system refuses."""
+"""Directory and files of a store: the lock, what is synced, and the errors when the system refuses."""
 
 from __future__ import annotations
 

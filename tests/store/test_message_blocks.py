@@ -1,4 +1,4 @@
-"""Messages that share a row: which do, what becomes of each, and what a flipped bit takes with it."""
+"""Message blocks: which messages share a row, how each leaves it, and the effect of a flipped bit."""
 
 from __future__ import annotations
 

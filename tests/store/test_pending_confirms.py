@@ -1,4 +1,4 @@
-"""Which messages may not be confirmed yet: published, not on disk, not acked."""
+"""Pending confirms: messages that are published, not on disk and not acked."""
 
 from __future__ import annotations
 

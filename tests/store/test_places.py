@@ -1,4 +1,4 @@
-"""Where a message is, in words."""
+"""The description of the position of a message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What reads messages from rows and blocks: what it says of damage, and what it remembers, which has a bound."""
+"""Reading messages from rows and blocks: how damage is reported, and the limits of the caches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Definitions and their arguments as rows and back."""
+"""Definitions and their arguments are converted to rows and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spill files: transient messages on disk, byte for byte, and no file longer than it is needed."""
+"""Spill files: transient messages on disk, unchanged, and no file is kept longer than needed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Nothing that a message holds can stop a start, and nothing that a definition holds can end one in a traceback.
+"""No content of a message can prevent a start, and no definition can end one with a traceback.
 
-A fault is put into each step of reading, one after the other, for one message or for all that look like it. The others
-come back; the one is kept in the table `damaged`, counted and logged.
+An exception is raised in each step of reading, one after the other, for one message or for all that look like it. The
+other messages are restored; this one is moved to the table `damaged`, counted and logged.
 """
 
 from __future__ import annotations

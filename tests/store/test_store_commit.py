@@ -1,4 +1,4 @@
-"""What a commit writes: rows of messages and definitions, in one transaction; what settles and deletes take away."""
+"""What a commit writes: rows of messages and definitions, in one transaction; what settles and deletes remove."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opening a store: whose directory and file it is, settings, numbers, formats, and what is refused."""
+"""Opening a store: owner of directory and file, settings, numbers, formats, and what is refused."""
 
 from __future__ import annotations
 

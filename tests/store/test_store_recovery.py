@@ -1,4 +1,4 @@
-"""What comes back at start: definitions, messages in order, what counts as redelivered, and what is damaged."""
+"""What a start restores: definitions, messages in order, which are redelivered, and which are damaged."""
 
 from __future__ import annotations
 

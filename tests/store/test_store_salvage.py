@@ -1,4 +1,4 @@
-"""Salvage: what can be read of a damaged store, in a new one."""
+"""Salvage: what can be read of a damaged store is written to a new one."""
 
 from __future__ import annotations
 

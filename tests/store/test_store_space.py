@@ -1,4 +1,4 @@
-"""The room a store takes: it is used again, given back, and the log stays bounded."""
+"""The space of a store: it is used again, given back, and the log stays small."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done to a store that no broker has open: told of, checked, copied, made smaller; salvage has its own file."""
+"""The tools for a store that no broker has open: info, check, copy, compact; salvage has its own file."""
 
 from __future__ import annotations
 

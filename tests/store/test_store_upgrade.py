@@ -1,4 +1,4 @@
-"""A store of an earlier format becomes one of today: all of it comes over, whatever happens on the way."""
+"""The upgrade of a store of an earlier format: everything is kept, whatever happens during it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What any SQLite tool can read of a store: the views `messages` and `queues`."""
+"""The views `messages` and `queues`, which any program with SQLite can read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log that is gone after a crash: missed if somebody deleted it, not if a tool wrote it back."""
+"""A write-ahead log that is gone after a crash: detected if it was deleted, not if a program wrote it back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log scan: what it lets pass, what it refuses, and that its sums are SQLite's."""
+"""The scan of the write-ahead log: what it accepts, what it refuses, and that its sums are those of SQLite."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the tests share: a client without sockets, journals that remember or refuse, samples, and a clock."""
+"""Shared by the tests: a client without sockets, journals that record or refuse, samples, and a clock."""

@@ -1,4 +1,4 @@
-"""Count what code does and keeps, so that tests hold figures that are the same on every machine."""
+"""Count the steps and the memory of code, so that tests have figures that are equal on every machine."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""A disk under SQLite that remembers what was done to it, and fails when it is told to.
+"""A disk under SQLite that records every operation, and fails on request.
 
-A VFS of SQLite, made in Python over the one that the `sqlite3` module has anyway: it does what that one does, tells
-of it, and puts a failure in its place where one is asked for. It needs no compiler, no root and no file system of its
-own. What amqpd does to the directory without SQLite goes through `os`, and is told of in the same list.
+It is a VFS of SQLite, written in Python on top of the default VFS of the `sqlite3` module: it passes each call on,
+records it, and fails it if the test has requested that. It needs no compiler, no root and no file system of its own.
+The calls of amqpd without SQLite go through `os`, and are recorded in the same list.
 
 Always true while a `Disk` is at work:
-- `acts` has every change of every file below the directory, in the order in which they were done, with what was
-  written and where the syncs were. Files are known by numbers, as a rename leaves a file what it is;
-- nothing is really synced, since nobody pulls a plug: what a sync means is for those who read `acts`.
+- `acts` has every change of every file below the directory, in order, with the bytes that were written, and the syncs.
+  Files have numbers, since a rename does not change the file;
+- nothing is really synced, since there is no real power cut: whoever reads `acts` interprets the syncs.
 
 Spec: sqlite.org/vfs.html, sqlite.org/c3ref/io_methods.html.
 """

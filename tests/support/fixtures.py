@@ -1,4 +1,4 @@
-"""The fixtures of the talks. Every test that uses one runs twice: said whole, and octet by octet."""
+"""Fixtures of talks. Each test that uses one runs twice: with all input at once, and octet by octet."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Journals for tests: one that remembers and knows what would survive, one that refuses, one that breaks.
+"""Journals for tests: one records and knows what a crash would leave, one refuses, one fails.
 
-`RecordingJournal` also holds the broker to what `broker/ports.py` says of a journal's callers: only durable
-queues and persistent messages come here, what is settled or requeued was published, what expires is published
-with that, delivery counts rise, and nothing is said of a queue that is not declared, or not any more.
+`RecordingJournal` also checks the rules of `broker/ports.py` for callers of a journal: only durable queues and
+persistent messages are recorded, what is settled or requeued was published, an expiry is published with its message,
+delivery counts rise, and nothing is recorded for a queue that is not declared.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An event loop whose next turn comes when the test says so, and waiting in a real one for events, not for a time."""
+"""An event loop whose next turn the test begins, and waits in a real loop for events instead of a time."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Nothing that the tests' own process writes is synced, since nobody pulls a plug: with `pytest`, from its start on.
+"""Skip all syncs of the test process, from the start of pytest on, since there is no real power cut.
 
-A sync takes milliseconds, and the store does many. `tests.support.disk` knows where syncs are made, and what a power
-cut leaves without them; brokers that tests start as other processes sync as always.
+A sync takes milliseconds, and the store makes many. `tests.support.disk` records where syncs are made, and what a power
+cut leaves without them; brokers that tests start as other processes sync as usual.
 """
 
 from __future__ import annotations

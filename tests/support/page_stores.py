@@ -1,4 +1,4 @@
-"""A page store for tests: it reads from where the test says, opens and closes as told, keeps spill files in memory."""
+"""A page store for tests: the test decides what it reads and when it is open; spill files are in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process that the tests run in: it ignores no signal, and its collector does not walk the collected tests."""
+"""Set up the test process: it ignores no signal, and the garbage collector does not walk the collected tests."""
 
 from __future__ import annotations
 

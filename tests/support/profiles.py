@@ -1,8 +1,8 @@
-"""How hard hypothesis looks: `fast` unless HYPOTHESIS_PROFILE says otherwise.
+"""The profiles of hypothesis: `fast` unless HYPOTHESIS_PROFILE names another one.
 
-`fast` draws the same examples every time, so that a red build is never luck; more of them in a proof. `unshrunk` is the
-same for those who only ask whether a test fails. `deep` draws new ones from a seed that stands in the header of the
-run: `--hypothesis-seed` with it, and the profile, make the run again.
+`fast` draws the same examples every time, so that a failure never depends on luck; in a proof it draws more.
+`unshrunk` is the same for callers that only need to know whether a test fails. `deep` draws new examples from a seed
+that is printed in the header of the run: `--hypothesis-seed` with this seed, and the profile, repeat the run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much the longest tests look at: a sample, or as much as a proof needs where PROOF is set, as by `make proof`."""
+"""How much the longest tests try: a sample, or as much as a proof needs if PROOF is set, as by `make proof`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Subscribers for queues that are tested by themselves: they keep what they are given."""
+"""Subscribers for tests of queues: they keep what is delivered."""
 
 from __future__ import annotations
 

@@ -1,13 +1,12 @@
-"""A client's talk with a session, in pamqp's frames: octets in, octets out, no socket and no clock.
+"""A client's talk with a session, in pamqp's frames: octets in, octets out, without a socket or a clock.
 
-`Stage` is what a server does around sessions: it commits what the journal holds, looks at passwords, and keeps the
-time. The end of each turn is the server's own (`LoopTurn`), so what happens in it has the order that it has in life.
-`Talk` is one client on it. What the client says goes in octet by octet or
-whole, as the stage was told; what the broker says is held against what the test expects, in order, and a mismatch
-shows the whole talk of all clients.
+`Stage` does what a server does around sessions: it commits the journal, checks passwords, and keeps the time. The end
+of each turn is the server's own (`LoopTurn`), so effects have the same order as in the server. `Talk` is one client on
+it. The input of a client arrives octet by octet or all at once, as the stage was told. What the broker sends is
+compared with what the test expects, in order; a mismatch shows the whole talk of all clients.
 
-After everything a client says, what must hold between calls is checked in sessions, queues and vhosts; at the end
-of a test the broker must have nothing more to say.
+After all input of a client, the invariants of sessions, queues and vhosts are checked; at the end of a test the broker
+must have nothing more to send.
 """
 
 from __future__ import annotations

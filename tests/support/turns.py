@@ -1,7 +1,7 @@
-"""What a loop turn needs of the world (`server/loop.py`), without a socket, a thread or a clock that goes on by itself.
+"""What a turn of the loop (`server/loop.py`) needs, without a socket, a thread or a real clock.
 
-The turn is the server's own object. Here are the timers, which run when the test says so; the committer, which has the
-disk done with a batch at once or when the test says so; the page store's turn; and the socket of one client.
+The turn is the server's own object. Here are the timers, which run when the test says so; the committer, whose batches
+are written at once or when the test says so; the page store's turn; and the socket of one client.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Methods in and out: pamqp as the judge of layouts, RabbitMQ's texts for what is refused."""
+"""Encoding and decoding of methods: pamqp checks the layouts; refusals have RabbitMQ's texts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Octets to commands: however they are cut, in whatever runs they come, and whatever nonsense they hold.
+"""Octets are decoded to commands: however they are cut, in runs of any kind, valid or not.
 
-Frames are made by hand here, so that nothing is shared with the reader but the specification.
+Frames are made by hand here, so that the test shares nothing with the reader except the specification.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What half-received contents cost: what has come of them, whatever was announced and however it was cut."""
+"""The memory of incomplete contents: what has arrived, whatever was announced and however it was cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames of the hot path, read back with pamqp."""
+"""Frames of the hot path are decoded with pamqp."""
 
 from __future__ import annotations
 

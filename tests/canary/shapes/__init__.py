@@ -1,4 +1,4 @@
-"""The attacks, by kind. Importing this fills `SHAPES`."""
+"""The attacks, by kind. Importing this package fills `SHAPES`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exchanges with very many bindings: made, used with ever new keys, and taken away."""
+"""Attacks with very many bindings of an exchange: create them, route with always new keys, delete them."""
 
 from __future__ import annotations
 

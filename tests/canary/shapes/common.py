@@ -1,4 +1,4 @@
-"""What several attacks do: fill queues, look how deep they are, wait until they are as deep as expected."""
+"""Shared by several attacks: fill queues, read their lengths, wait for a length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Very many of something beside which the others have to live: consumers, queues, channels, connections."""
+"""Attacks with very many consumers, queues, channels or connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages whose headers make trouble when they are dead-lettered, and dead-lettering that goes in circles."""
+"""Attacks with dead letters that have difficult headers, and with dead-lettering in cycles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Definitions made, changed and deleted in storms, and policies over very many queues."""
+"""Attacks that create, change and delete definitions quickly, and policies over very many queues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Very many messages that leave their queue at one moment: expired, rejected, or cut off by a policy."""
+"""Attacks in which very many messages leave a queue at one moment: expired, rejected, or dropped by a policy."""
 
 from __future__ import annotations
 

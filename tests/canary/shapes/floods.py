@@ -1,4 +1,4 @@
-"""Publishers, getters and consumers at full speed."""
+"""Attacks by publishers, getters and consumers at full speed."""
 
 from __future__ import annotations
 

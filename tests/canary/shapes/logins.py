@@ -1,4 +1,4 @@
-"""Strangers: guesses, silence, crowds at the door, a paused broker, and a log that nobody reads."""
+"""Attacks before login: guessed passwords, silence, many connections, a paused broker, a log that nobody reads."""
 
 from __future__ import annotations
 

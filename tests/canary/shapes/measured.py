@@ -1,4 +1,4 @@
-"""No attacks, but what they might lead to: by these it is seen that the measure finds it. By name only."""
+"""Faults instead of attacks, to check that the measurement detects them. They run only if they are named."""
 
 from __future__ import annotations
 

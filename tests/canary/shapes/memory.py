@@ -1,4 +1,4 @@
-"""Memory that is claimed, left half used, or filled with what nobody reads."""
+"""Attacks on memory: it is announced, half used, or filled with messages that nobody reads."""
 
 from __future__ import annotations
 

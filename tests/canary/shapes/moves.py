@@ -1,4 +1,4 @@
-"""Commands of one frame that move very many messages: purge, delete, recover, requeue, commit, close."""
+"""Attacks with one command that moves very many messages: purge, delete, recover, requeue, commit, close."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishes that cost the broker far more than their sender: many ways, many patterns, many keys."""
+"""Attacks with publishes that cost the broker much more than the client: many routes, patterns and keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small commands that come in storms: consume and cancel, qos, channels and connections opened and closed."""
+"""Attacks with many small commands: consume and cancel, qos, open and close of channels and connections."""
 
 from __future__ import annotations
 
