@@ -242,7 +242,7 @@ def load_recovered(store):
     (OSError(errno.ENOSPC, "No space left on device"), "no space left for {}: free some"),
 ])
 def test_a_backup_that_fails_names_the_target_and_nothing_that_is_gone(kept, tmp_path, monkeypatch, error, complaint):
-    def fail(_: object, copy: Path, **__: object) -> None:
+    def fail(_: object, source: Path, copy: Path, **__: object) -> None:
         raise type(error)(str(error).format(copy)) if isinstance(error, StoreError) else error
 
     monkeypatch.setattr(copies, "copy_pages", fail)
@@ -461,7 +461,7 @@ def test_compacting_needs_room_and_says_how_much(kept, opened, monkeypatch):
 @ROWS_AND_BLOCKS
 @pytest.mark.parametrize("failing", ["expect_sound", "put_in_place"])
 def test_compacting_that_fails_leaves_the_store_as_it_was(kept, opened, monkeypatch, failing):
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise StoreFull("no space left")
 
     with monkeypatch.context() as patch:

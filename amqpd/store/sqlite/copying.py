@@ -17,33 +17,37 @@ from pathlib import Path
 from amqpd.store import files
 from amqpd.store.errors import from_system
 from amqpd.store.sqlite import connecting
-from amqpd.store.sqlite.errors import from_sqlite
+from amqpd.store.sqlite.errors import from_copying
 
 ALL_PAGES = -1
 
 
-def copy_whole(connection: sqlite3.Connection, to: Path) -> None:
-    """Make a copy at this path, in the place of any older one. Raises StoreError, and leaves no half of one then."""
+def copy_whole(connection: sqlite3.Connection, source: Path, to: Path) -> None:
+    """Make a copy of this file at a path, in the place of any older one.
+
+    Raises StoreError, and leaves no half of one then.
+    """
     making = to.with_name(to.name + ".new")
     try:
-        copy_pages(connection, making)
+        copy_pages(connection, source, making)
         put_in_place(making, to)
     except BaseException:
         with suppress(OSError):
-            making.unlink(missing_ok=True)
+            remove_copy(making)
         raise
 
 
 def copy_pages(
-    connection: sqlite3.Connection, to: Path, *, pages: int = ALL_PAGES,
+    connection: sqlite3.Connection, source: Path, to: Path, *, pages: int = ALL_PAGES,
     between: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Copy so many pages a step into a new file. `between` is called after each, with the pages left and in all.
+    """Copy this file into a new one, so many pages a step.
 
-    The file is not synced. Raises StoreError, and what `between` raises.
+    `between` is called after each step, with the number of pages that are left, and of all pages. The new file is not
+    synced. Raises StoreError, and what `between` raises.
     """
     try:
-        to.unlink(missing_ok=True)
+        remove_copy(to)
         files.make_empty(to)
     except OSError as error:
         raise from_system(error, to, "make") from error
@@ -55,7 +59,13 @@ def copy_pages(
             connection.backup(
                 copy, pages=pages, progress=between and (lambda _, left, total: between(left, total)), sleep=0)
     except sqlite3.Error as error:
-        raise from_sqlite(error, to) from error
+        raise from_copying(error, source, to) from error
+
+
+def remove_copy(making: Path) -> None:
+    """Remove an unfinished copy with its log or journal: they would be applied to the next copy. Raises OSError."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        making.with_name(making.name + suffix).unlink(missing_ok=True)
 
 
 def put_in_place(making: Path, to: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from amqpd.store.errors import StoreError, StoreLocked, from_finding, full, one_line
 
 _PRIMARY_CODE = 0xFF        # SQLite's extended codes carry the general one in their lowest byte
+_READ_CODES = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
 
 
 def from_sqlite(error: sqlite3.Error, path: Path) -> StoreError:
@@ -22,6 +23,20 @@ def from_sqlite(error: sqlite3.Error, path: Path) -> StoreError:
     if code == sqlite3.SQLITE_CORRUPT:
         return from_damage(error, path)
     return StoreError(f"cannot use {path} ({_text_of(error)}): check its disk and its permissions")
+
+
+def from_copying(error: sqlite3.Error, source: Path, copy: Path) -> StoreError:
+    """Return the error of the store for an error of SQLite while a new file is made of this one.
+
+    It names the file that could not be used: only the source is read, and damage comes from there.
+    """
+    is_of_source = is_corruption(error) or getattr(error, "sqlite_errorcode", 0) in _READ_CODES
+    return from_sqlite(error, source if is_of_source else copy)
+
+
+def is_corruption(error: sqlite3.Error) -> bool:
+    """Return whether SQLite found damage in a file."""
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def is_io_error(error: sqlite3.Error) -> bool:

@@ -233,7 +233,7 @@ def upgrade(connection: sqlite3.Connection, path: Path, steps: Steps = STEPS) ->
     found, = connection.execute("PRAGMA user_version").fetchone()
     if found == len(steps):
         return
-    copy_whole(connection, path.with_name(f"{path.name}.format-{found}"))
+    copy_whole(connection, path, path.with_name(f"{path.name}.format-{found}"))
     connection.execute("BEGIN IMMEDIATE")
     _take_steps(connection, found, steps)
     connection.execute("COMMIT")

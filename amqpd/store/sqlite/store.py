@@ -244,7 +244,8 @@ class Store:
 
     def backup(self, to: Path, between: Callable[[int, int], None]) -> None:
         """See `store/port.py`."""
-        copying.copy_pages(self.database.connection, to, pages=self._limits.backup_pages, between=between)
+        copying.copy_pages(
+            self.database.connection, self.database.path, to, pages=self._limits.backup_pages, between=between)
 
     def info(self) -> StoreInfo:
         """See `store/port.py`."""

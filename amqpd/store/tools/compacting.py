@@ -13,8 +13,8 @@ from pathlib import Path
 from amqpd.store import files
 from amqpd.store.errors import StoreError
 from amqpd.store.sqlite import connecting, inspection
-from amqpd.store.sqlite.copying import put_in_place
-from amqpd.store.sqlite.errors import from_sqlite
+from amqpd.store.sqlite.copying import put_in_place, remove_copy
+from amqpd.store.sqlite.errors import from_copying, from_sqlite
 from amqpd.store.tools.copies import expect_sound
 from amqpd.store.tools.stopped import Progress, held, nothing
 
@@ -33,32 +33,44 @@ def compact(directory: Path, progress: Progress = nothing, *, steps: int = STEPS
         making = path.with_name(path.name + ".new")
         before = path.stat().st_size
         try:
-            making.unlink(missing_ok=True)
+            remove_copy(making)
             # Closing it takes the log away, which must not be applied to the new file.
             with closing(connecting.connect(path)) as connection:
                 _write_anew(connection, path, making, progress, steps)
             if path.with_name(path.name + "-wal").exists():
                 raise StoreError(f"{path} is in use by another program: end that")
-            expect_sound(making)
+            expect_sound(making, named=path)
             put_in_place(making, path)
         except sqlite3.Error as error:
-            raise from_sqlite(error, making) from error
+            raise from_copying(error, path, making) from error
         finally:
-            making.unlink(missing_ok=True)
+            remove_copy(making)
         return before, path.stat().st_size
 
 
 def _write_anew(connection: sqlite3.Connection, path: Path, to: Path, progress: Progress, steps: int) -> None:
+    try:
+        needed = _prepare(connection, path)
+    except sqlite3.Error as error:
+        raise from_sqlite(error, path) from error
+    files.make_empty(to)
+    connection.set_progress_handler(lambda: progress(to.stat().st_size, needed), steps)
+    connection.execute("VACUUM INTO ?", (str(to),))
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> int:
+    """Make the store ready to be written anew; return how many bytes that may take.
+
+    Raises StoreError, sqlite3.Error.
+    """
     facts = {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in (
         "page_count", "freelist_count", "page_size")}
-    needed = (facts["page_count"] - facts["freelist_count"]) * facts["page_size"] + _SPARE
+    needed: int = (facts["page_count"] - facts["freelist_count"]) * facts["page_size"] + _SPARE
     free = shutil.disk_usage(path.parent).free
     if free < needed:
         raise StoreError(
             f"{path} needs {needed >> 20} MiB beside it to be written anew, {free >> 20} MiB are free: free some")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    files.make_empty(to)
     if not connection.execute("PRAGMA auto_vacuum").fetchone()[0]:      # else it would be written to the old file
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    connection.set_progress_handler(lambda: progress(to.stat().st_size, needed), steps)
-    connection.execute("VACUUM INTO ?", (str(to),))
+    return needed

@@ -19,8 +19,8 @@ from pathlib import Path
 from amqpd.store import files
 from amqpd.store.errors import StoreError, from_system
 from amqpd.store.sqlite import connecting, wal_number
-from amqpd.store.sqlite.copying import copy_pages, put_in_place
-from amqpd.store.sqlite.errors import from_sqlite
+from amqpd.store.sqlite.copying import copy_pages, put_in_place, remove_copy
+from amqpd.store.sqlite.errors import from_copying, is_corruption
 from amqpd.store.sqlite.recovery import COPIED
 from amqpd.store.sqlite.statements import COUNT_MESSAGES
 from amqpd.store.tools.checking import findings
@@ -48,7 +48,8 @@ class StoreDamaged(StoreError):
 def new_directory(target: Path) -> Iterator[Path]:
     """The file to make a store in; its directory gets its name at the end, and is gone if anything went wrong.
 
-    Raises StoreError, also where there is something by that name. Errors name the target, not what is gone.
+    Raises StoreError, also where there is something by that name. Errors name the target, not what is gone, unless
+    they are of a file elsewhere.
     """
     if files.is_there(target):
         raise StoreError(f"{target} is there already: choose another name")
@@ -63,11 +64,21 @@ def new_directory(target: Path) -> Iterator[Path]:
         os.rename(making, target)
         files.sync_directory(target.absolute().parent)
     except OSError as error:
+        if _is_elsewhere(error, making):
+            raise from_system(error, Path(os.fsdecode(error.filename))) from error
         raise from_system(error, target, "make") from error
     except StoreError as error:
         raise type(error)(str(error).replace(str(making), str(target))) from error
     finally:
         shutil.rmtree(making, ignore_errors=True)       # where it has its name by now, nothing is here
+
+
+def _is_elsewhere(error: OSError, making: Path) -> bool:
+    """Return whether a system call failed on a file that is not in this directory, nor this directory itself."""
+    if error.filename is None:
+        return False
+    path = Path(os.fsdecode(error.filename))
+    return path not in (making, making.parent) and making not in path.parents
 
 
 def backup(directory: Path, target: Path, progress: Progress = nothing, *, pages: int = PAGES) -> int:
@@ -78,7 +89,7 @@ def backup(directory: Path, target: Path, progress: Progress = nothing, *, pages
     with held(directory) as path, new_directory(target) as copy:
         with reading(path) as (connection, _):
             expect_wal(path, connection)
-            copy_pages(connection, copy, pages=pages, between=_copied(progress))
+            copy_pages(connection, path, copy, pages=pages, between=_copied(progress))
         return finish(copy, path)
 
 
@@ -89,7 +100,7 @@ def _copied(progress: Progress) -> Progress:
 def finish(copy: Path, original: Path) -> int:
     """Make a store of its own of a copy, and check it; says how many messages it has.
 
-    Raises StoreError: StoreDamaged, which names the original, where the copy has the damage of that.
+    Raises StoreError: StoreDamaged, which names the original, where the copy has the damage of the original.
     """
     uri = f"{connecting.uri_of(copy)}?mode=rw"
     try:
@@ -107,8 +118,12 @@ def finish(copy: Path, original: Path) -> int:
                     f"UPDATE queue_rows SET {column_in(format_, 'delivery_watermark')} = "
                     f"(SELECT coalesce(max(number), 0) FROM ({largest}))")
             connection.execute("COMMIT")
+            # Not left to the end of the connection, where nobody hears that it failed: what is committed would stay in
+            # a log that does not get the name of the store.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except sqlite3.Error as error:
-        raise from_sqlite(error, copy) from error
+        failed = from_copying(error, original, copy)
+        raise StoreDamaged(str(failed)) if is_corruption(error) else failed from error
     return expect_sound(copy, named=original)
 
 
@@ -140,11 +155,11 @@ def restore(backup: Path, directory: Path, progress: Progress = nothing) -> int:
         try:
             expect_sound(source, progress)
             with reading(source) as (connection, _):
-                copy_pages(connection, making)
+                copy_pages(connection, source, making)
             count = finish(making, source)
             put_in_place(making, path)
         finally:
-            making.unlink(missing_ok=True)
+            remove_copy(making)
         return count
     finally:
         os.close(lock)

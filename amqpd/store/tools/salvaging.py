@@ -23,20 +23,20 @@ from typing import Any
 import msgspec
 
 from amqpd.broker.broker import Broker
-from amqpd.broker.definitions import QueueDefinition
+from amqpd.broker.definitions import Definition, QueueDefinition
 from amqpd.properties import read_own_properties
 from amqpd.store.journal import MemoryJournal
 from amqpd.store.restoring import restore
 from amqpd.store.sqlite import schema
 from amqpd.store.sqlite.body_parts import ID_STEP
 from amqpd.store.sqlite.definition_rows import TABLES, Table, definition_of, read_definitions
-from amqpd.store.sqlite.errors import from_sqlite
 from amqpd.store.sqlite.message_blocks import taken_apart, unpack_flags
 from amqpd.store.sqlite.reading import MessageReader
 from amqpd.store.sqlite.recovery import CLOCK_BEHIND
 from amqpd.store.sqlite.statements import COUNT_MESSAGES
 from amqpd.store.tools.checking import EVERY, UNREADABLE, flaw_of, flaw_of_record, is_damage, sum_of_parts
 from amqpd.store.tools.copies import finish, new_directory
+from amqpd.store.tools.new_store import NewStore, open_new
 from amqpd.store.tools.stopped import (
     Progress,
     column_in,
@@ -80,17 +80,14 @@ def salvage(
     """
     with held(directory) as path, new_directory(target) as copy:
         schema.create(copy, now)
-        try:
-            with reading(path) as (source, found), closing(sqlite3.connect(copy, isolation_level=None)) as out:
-                out.execute("PRAGMA synchronous = OFF")     # synced when it is whole
-                out.execute("BEGIN IMMEDIATE")
-                rescue = _Rescue(source, found, out)
-                rescue.definitions()
-                rescue.messages(now, progress, every)
-                rescue.tidy()
-                out.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise from_sqlite(error, copy) from error
+        with reading(path) as (source, found), closing(open_new(copy)) as out:
+            out.execute("PRAGMA synchronous = OFF")     # synced when it is whole
+            out.execute("BEGIN IMMEDIATE")
+            rescue = _Rescue(source, found, out)
+            rescue.definitions()
+            rescue.messages(now, progress, every)
+            rescue.tidy()
+            out.execute("COMMIT")
         finish(copy, copy)
     return rescue.result
 
@@ -98,7 +95,7 @@ def salvage(
 class _Rescue:
     """One salvage: what is read, what is written, and what was said of it."""
 
-    def __init__(self, source: sqlite3.Connection, format_: int, out: sqlite3.Connection) -> None:
+    def __init__(self, source: sqlite3.Connection, format_: int, out: NewStore) -> None:
         self.result = Salvaged()
         self._source = source
         self._format = format_
@@ -115,7 +112,7 @@ class _Rescue:
             columns = select_in(self._format, table.name, table.columns)
             self.result.saved[table.name] = 0 if columns is None else sum([
                 self._define(table, row) for row in self._rows(table.name, columns)])
-        self._queues = {number for number, in self._out.execute("SELECT number FROM queue_rows")}
+        self._queues = {number for number, in self._out.rows("SELECT number FROM queue_rows")}
 
     def _define(self, table: Table, row: Row) -> bool:
         definition = definition_of(table, row)
@@ -137,9 +134,9 @@ class _Rescue:
                 progress(done, total)
             self._save(row, now, is_good=is_good)
         if self.result.gaps:
-            self.result.lost += len(set(self._known).difference([number for number, in self._out.execute(
+            self.result.lost += len(set(self._known).difference([number for number, in self._out.rows(
                 "SELECT number FROM message_rows UNION ALL SELECT number FROM damaged")]))
-        self.result.saved["messages"] = self._out.execute("SELECT count(*) FROM message_rows").fetchone()[0]
+        self.result.saved["messages"] = self._out.rows("SELECT count(*) FROM message_rows")[0][0]
         for row in self._rows("damaged", f"{self._message_columns}, noticed"):
             self._set_aside(row)
 
@@ -302,7 +299,7 @@ class _Rescue:
                 SELECT * FROM exchanges WHERE vhost = binding.vhost AND name = source
             ) AND source NOT GLOB 'amq.*'""").rowcount
         self._leave_out_unrestorable()
-        largest = max([execute(f"SELECT coalesce(max(number), 0) FROM {table}").fetchone()[0] for table in (
+        largest = max([self._out.rows(f"SELECT coalesce(max(number), 0) FROM {table}")[0][0] for table in (
             "message_rows", "damaged", "queue_rows", "body_parts")])
         epoch = largest >> schema.EPOCH_SHIFT
         for row in self._rows("meta", "key, value"):
@@ -314,7 +311,7 @@ class _Rescue:
 
     def _leave_out_unrestorable(self) -> None:
         """Delete definitions that no broker can be given; a queue's messages get a queue in its place."""
-        while failed := restore(Broker(MemoryJournal()), read_definitions(self._out)):
+        while failed := restore(Broker(MemoryJournal()), self._definitions_saved()):
             definition = failed[0].definition       # what comes after it may only miss this one
             table = TABLES[type(definition)]
             self._out.execute(table.delete, table.key_of(definition))
@@ -322,6 +319,10 @@ class _Rescue:
             if isinstance(definition, QueueDefinition):
                 self._queues.discard(definition.number)
                 self._queue_for(definition.number)
+
+    def _definitions_saved(self) -> list[Definition]:
+        with self._out.errors_named():
+            return read_definitions(self._out)
 
     # Reading
 
