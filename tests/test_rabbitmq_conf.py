@@ -256,6 +256,17 @@ def test_each_element_of_a_list_has_its_own_place(read: Reader) -> None:
         "r.conf line 3: listeners.tcp.b is '127.0.0.1:1', which is listed already; delete one of them"]
 
 
+def test_a_unix_socket_is_warned_of(read: Reader) -> None:
+    found = read("listeners.tcp.a = 127.0.0.1:1\nlisteners.tcp.b = unix:/run/r.sock:0\n")
+    assert value_at(found.config, "listeners") == ("127.0.0.1:1",)
+    assert found.warnings == ("r.conf line 2: listeners.tcp.b is 'unix:/run/r.sock:0', which amqpd does not have",)
+
+
+def test_a_unix_socket_alone_stops_the_start(read: Reader) -> None:
+    told, = problems(lambda: read("listeners.tcp.b = local:/run/r.sock:0\n"))
+    assert told.startswith("r.conf line 1: listeners.tcp.b is an empty list, ")
+
+
 def test_mechanisms_are_in_the_order_of_their_numbers(read: Reader) -> None:
     found = read("auth_mechanisms.10 = EXTERNAL\nauth_mechanisms.2 = PLAIN\nauth_mechanisms.3 = RABBIT-CR-DEMO\n"
                  "auth_mechanisms.1 = AMQPLAIN\nauth_mechanisms.x = PLAIN\n")

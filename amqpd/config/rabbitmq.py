@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any, NamedTuple, get_origin
 
 from amqpd.config.rabbitmq_files import Entry
-from amqpd.config.rabbitmq_keys import KEYS, NO_LIMIT, POLICY_KEYS, POLICY_TARGETS, Key, Refused, Whole, row_of
+from amqpd.config.rabbitmq_keys import KEYS, NO_LIMIT, POLICY_KEYS, POLICY_TARGETS, Key, Refused, Whole, none, row_of
 from amqpd.config.settings import SETTINGS
 from amqpd.config.sources import bare_type, constraints, nearest
 
@@ -88,7 +88,7 @@ class _Translator:
                 if entry.value not in row.harmless:
                     self._warn(entry, f"has no effect: {row.remark}")
             elif (value := self._read(row, entry)) is not None:
-                if row.is_numbered and not value:
+                if value == [] and row.convert is not none:
                     self._warn(entry, f"is {entry.value!r}, which amqpd does not have")
                 found[row.setting].append(Found(row, entry, value))
         return found, policies

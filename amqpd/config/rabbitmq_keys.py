@@ -107,7 +107,12 @@ def none(text: str) -> list[str]:
 
 
 def listeners(text: str) -> list[str]:
-    """Read a port, which means every address of this machine, or an IP address and a port."""
+    """Read a port, which means every address of this machine, or an IP address and a port.
+
+    A UNIX socket, as RabbitMQ 4 writes it, is left out.
+    """
+    if text.startswith(("unix:", "local:")):
+        return []
     host, _, port = text.rpartition(":")
     if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65_535:
         raise Refused(PORT)
