@@ -11,7 +11,9 @@ import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
+
+from amqpd.config.settings import AuthMechanism
 
 Parts = tuple[str, ...]
 
@@ -20,7 +22,6 @@ PORT = "a port, or an IP address and a port, such as 127.0.0.1:5672"
 LEVELS = {
     "debug": "debug", "info": "info", "notice": "warning", "warning": "warning", "error": "error",
     "critical": "error", "alert": "error", "emergency": "error", "none": "error"}
-MECHANISMS = ("PLAIN", "AMQPLAIN", "EXTERNAL", "ANONYMOUS")
 SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 DECIMAL_SIZES = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 BINARY_SIZES = {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
@@ -159,7 +160,7 @@ def words(*same: str, **others: str) -> Choice:
 
 def mechanisms(text: str) -> list[str]:
     """Read the name of a mechanism; as in RabbitMQ, one that there is not is left out."""
-    return [text] if text in MECHANISMS else []
+    return [text] if text in get_args(AuthMechanism) else []
 
 
 class Key(NamedTuple):
