@@ -29,13 +29,13 @@ BODY_OFFSET_IN_HEADER_FRAME = _HEADER_FRAME.size
 class Route(msgspec.Struct, frozen=True, eq=False):
     """The exchange and routing key that a message was published with, also as they are encoded in a delivery.
 
-    `octets` is both names as short strings. `channel` and `frame_max` are the channel number and the largest frame
-    size of the content frames of messages with this route.
+    `packed_names` is both names as short strings. `channel` and `frame_max` are the channel number and the largest
+    frame size of the content frames of messages with this route.
     """
 
     exchange: str
     routing_key: str
-    octets: bytes
+    packed_names: bytes
     channel: int
     frame_max: int
 

@@ -155,13 +155,13 @@ def _deaths(array: bytes) -> tuple[dict[Hashable, bytes], bool]:
     first: dict[Hashable, bytes] = {}
     times: dict[Hashable, int] = {}
     uncounted: list[Hashable] = []
-    for octets, found in fields.tables_in(array, _OF_DEATH):
+    for table, found in fields.tables_in(array, _OF_DEATH):
         key: Hashable = _comparable(found.get(b"queue")), _comparable(found.get(b"reason"))
         if key in times:
             times[key] += 1
             continue
         times[key] = 1
-        first[key] = octets
+        first[key] = table
         if b"count" not in found or found[b"count"][0] not in fields.INTEGERS:
             uncounted.append(key)
     if sum(times.values()) == 1 and uncounted:
@@ -226,5 +226,5 @@ def cycling_queues(message: Message, among: Collection[str]) -> set[str]:
     return queues.intersection(among)
 
 
-def _sized(octets: bytes) -> bytes:
-    return len(octets).to_bytes(4, "big") + octets
+def _sized(table: bytes) -> bytes:
+    return len(table).to_bytes(4, "big") + table

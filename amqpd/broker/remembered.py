@@ -40,25 +40,25 @@ class CommonMemory:
 class Memory:
     """The caches of one connection."""
 
-    __slots__ = ("octets", "granted", "places", "_common")
+    __slots__ = ("used", "granted", "places", "_common")
 
     def __init__(self, common: CommonMemory) -> None:
-        self.octets = 0
+        self.used = 0
         self.granted = 0
         self.places: set[Remembered[Any, Any]] = set()        # caches that are not empty
         self._common = common
 
-    def make_room(self, octets: int) -> None:
+    def make_room(self, size: int) -> None:
         """Get a grant of so much more; for that, clear the caches of this connection or of others."""
         common = self._common
-        if self.octets + octets > common.most:
+        if self.used + size > common.most:
             self.clear()
-        more = max(0, -(-(self.octets + octets - self.granted) // GRANT)) * GRANT
+        more = max(0, -(-(self.used + size - self.granted) // GRANT)) * GRANT
         while common.memories and common.granted + more > common.most_of_all:
             first = next(iter(common.memories))
             first.clear()
             if first is self:
-                more = -(-octets // GRANT) * GRANT
+                more = -(-size // GRANT) * GRANT
         common.memories[self] = None
         self.granted += more
         common.granted += more
@@ -66,7 +66,7 @@ class Memory:
     def clear(self) -> None:
         """Clear all caches."""
         common = self._common
-        common.effort.total += self.octets // BYTES_A_STEP
+        common.effort.total += self.used // BYTES_A_STEP
         for place in [*self.places]:
             place.clear()
         common.memories.pop(self, None)
@@ -77,29 +77,29 @@ class Memory:
 class Remembered(Generic[Key, Value]):
     """One cache of a connection; `known` is for look-ups only."""
 
-    __slots__ = ("known", "_octets", "_memory")
+    __slots__ = ("known", "_used", "_memory")
 
     def __init__(self, memory: Memory) -> None:
         self.known: dict[Key, Value] = {}
-        self._octets = 0
+        self._used = 0
         self._memory = memory
 
-    def keep(self, key: Key, value: Value, octets: int) -> None:
+    def keep(self, key: Key, value: Value, size: int) -> None:
         """Add an entry that is not there, of about this size, unless it is too large."""
-        if octets > LARGEST:
+        if size > LARGEST:
             return
         memory = self._memory
-        if memory.octets + octets > memory.granted:
-            memory.make_room(octets)
+        if memory.used + size > memory.granted:
+            memory.make_room(size)
         memory.places.add(self)
-        memory.octets += octets
-        self._octets += octets
+        memory.used += size
+        self._used += size
         self.known[key] = value
 
     def clear(self) -> None:
         """Clear this cache."""
         memory = self._memory
         memory.places.discard(self)
-        memory.octets -= self._octets
-        self._octets = 0
+        memory.used -= self._used
+        self._used = 0
         self.known.clear()

@@ -38,17 +38,17 @@ class UnackedContents:
     def __init__(self, worklist: Worklist, limit: int) -> None:
         self._worklist = worklist
         self._limit = limit
-        self._octets = 0        # sent in the current round
+        self._sent_bytes = 0        # sent in the current round
         self._holders: dict[Holder, None] = {}      # that were sent messages, or have contents from before
         self._ending: dict[Holder, None] = {}       # not yet called at the end of the previous round
         self._pieces: Iterator[None] | None = None
 
-    def sent(self, holder: Holder, octets: int) -> None:
+    def sent(self, holder: Holder, size: int) -> None:
         """Note that this channel was sent so many bytes that need an ack."""
         self._holders[holder] = None
-        self._octets += octets
-        if self._octets > self._limit and self._pieces is None:
-            self._octets = 0
+        self._sent_bytes += size
+        if self._sent_bytes > self._limit and self._pieces is None:
+            self._sent_bytes = 0
             self._ending, self._holders = self._holders, {}
             self._pieces = self._release_in_pieces()
             self._worklist.add(self)

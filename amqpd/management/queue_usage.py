@@ -48,7 +48,7 @@ def queue_usage(queue: Queue, runs: Runs | None) -> dict[str, Any]:
     """Return `COLUMNS` of a queue. An unacknowledged message is in memory unless its content has been released."""
     unacked = runs.get(queue, []) if runs is not None else None if queue.unacked else []
     away, away_bytes = queue.ready.on_disk_only
-    in_memory, ready_bytes = len(queue.ready) - away, queue.ready.octets
+    in_memory, ready_bytes = len(queue.ready) - away, queue.ready.body_bytes
     record: dict[str, Any] = {"messages_ready_ram": in_memory, "messages_persistent": queue.records.kept_on_disk}
     if unacked is None:
         if not queue.records.has_released:

@@ -152,7 +152,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
     def looks_in_vain(self) -> int:
         """Return how often in a row this was called while output waited for the client, and it took none of it."""
         unsent = self._transport.get_write_buffer_size()
-        taken = self.session.traffic.sent_octets - unsent
+        taken = self.session.traffic.sent_bytes - unsent
         self._looks_in_vain = self._looks_in_vain + 1 if unsent and taken == self._peer_took else 0
         self._peer_took = taken
         return self._looks_in_vain
@@ -183,7 +183,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         pieces = session.take_output(now)
         if pieces and not self._transport.is_closing():
             size = sum(map(len, pieces))
-            session.traffic.sent_octets += size
+            session.traffic.sent_bytes += size
             session.traffic.sent_count += 1
             if size >= LARGE_WRITE and size > len(pieces) * (LARGE_PIECE if size < HUGE_WRITE else LARGE_PIECE // 4):
                 self._transport.writelines(pieces)

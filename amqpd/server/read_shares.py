@@ -43,12 +43,12 @@ class ReadShares:
         """Return how many bytes the next read of this client may take."""
         return MOST if self._steps < TURN_STEPS or reader.has_rested else SCRAP
 
-    def has_read(self, reader: Reader, octets: int, size: int, steps: int) -> bool:
+    def has_read(self, reader: Reader, received: int, size: int, steps: int) -> bool:
         """Record a read of up to `size` bytes; return whether to pause this client, since others wait."""
-        steps += octets // BYTES_A_STEP
+        steps += received // BYTES_A_STEP
         self._steps += steps
         reader.has_rested = False
-        if octets < size:
+        if received < size:
             reader.expected_steps = steps
             return False
         reader.expected_steps = steps if size > SCRAP else max(steps, reader.expected_steps, TURN_STEPS // 4)

@@ -45,7 +45,7 @@ class Blocking:
     @property
     def is_input_full(self) -> bool:
         """Whether so much input of a blocked client waits that no more should be read from it."""
-        return self.is_blocked and len(self._deferred.octets) >= MOST_DEFERRED_BYTES
+        return self.is_blocked and len(self._deferred.waiting) >= MOST_DEFERRED_BYTES
 
     def block(self, commands: Iterator[Command], first: Command | None = None) -> None:
         """Defer all input of the client, and tell it, if it supports connection.blocked."""

@@ -23,9 +23,9 @@ class ChannelContents:
         self._uncommitted = uncommitted
         self._unreported = 0        # bytes of deliveries that need an ack, since the last report
 
-    def sent(self, octets: int) -> None:
+    def sent(self, size: int) -> None:
         """Count deliveries that need an ack."""
-        self._unreported += octets
+        self._unreported += size
         if self._unreported > REPORTED:
             self.report()
 

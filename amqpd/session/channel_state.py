@@ -65,12 +65,12 @@ class ChannelState:
         """End that: from now on, methods are sent at once."""
         self._is_answering = False
 
-    def notify(self, octets: bytes) -> None:
+    def notify(self, frames: bytes) -> None:
         """Send a method that is not an answer: if a method is being handled, after the answer to it."""
         if self._is_answering:
-            self._afterwards.append(octets)
+            self._afterwards.append(frames)
         else:
-            self.outbox.write(octets)
+            self.outbox.write(frames)
 
     def send_afterwards(self) -> None:
         """Send the methods that had to wait for the answer."""

@@ -31,11 +31,11 @@ class Unfinished(Exception):
 class DeferredInput:
     """The deferred input of one client; `reason` is None while nothing waits."""
 
-    __slots__ = ("reason", "octets", "_commands", "_first")
+    __slots__ = ("reason", "waiting", "_commands", "_first")
 
     def __init__(self) -> None:
         self.reason: Wait | None = None
-        self.octets = bytearray()
+        self.waiting = bytearray()
         self._commands: Iterator[Command] = iter(())
         self._first: Command | None = None
 
@@ -56,11 +56,11 @@ class DeferredInput:
 
     def take_bytes(self) -> bytes:
         """Return the bytes that came after the commands."""
-        octets = bytes(self.octets)
-        self.octets.clear()
-        return octets
+        waiting = bytes(self.waiting)
+        self.waiting.clear()
+        return waiting
 
     def clear(self) -> None:
         """Drop everything: the client is gone."""
         self.take_commands()
-        self.octets.clear()
+        self.waiting.clear()

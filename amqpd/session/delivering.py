@@ -126,7 +126,7 @@ class DeliveryWriter:
         self._effort.total += HEAD_STEPS
         head = delivery_head(self._channel.number, self._channel.frame_max, heads.tag, route)
         # the names a third time, since the route is kept as well
-        heads.by_route.keep(route, head, HEAD_BYTES + len(heads.tag) + 3 * len(route.octets))
+        heads.by_route.keep(route, head, HEAD_BYTES + len(heads.tag) + 3 * len(route.packed_names))
         return head
 
     # Contents

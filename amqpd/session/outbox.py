@@ -37,15 +37,15 @@ class Outbox:
         self._held: deque[tuple[int, list[bytes]]] = deque()
         self._last = self._free
 
-    def write(self, octets: bytes) -> None:
+    def write(self, frames: bytes) -> None:
         """Append an answer."""
-        size = len(octets)
+        size = len(frames)
         self.size += size
         self._answered += size
         if self._answered - self._marked >= MARK_EVERY:
             self._marked = self._answered
             self._marks.append((self._answered + self._delivered, self._answered))
-        self._last.append(octets)
+        self._last.append(frames)
         if not self._is_noted:
             self.note()
 

@@ -83,7 +83,7 @@ class Receiver:
     def receive_direct(self, size: int, now_ms: int) -> None:
         """Do as `receive`, after the socket has written that many bytes into `direct_room`."""
         self._heartbeats.heard_ms = self._broker.clock.now_ms = now_ms
-        self._traffic.received_octets += size
+        self._traffic.received_bytes += size
         self._traffic.received_count += 1
         self._broker.effort.begin()
         self.carry_out(self._reader.direct_commands(size))
@@ -91,7 +91,7 @@ class Receiver:
     def receive(self, data: bytes | memoryview, now_ms: int) -> None:
         """Take bytes from the socket. Never raises: an error in them becomes a close."""
         self._heartbeats.heard_ms = self._broker.clock.now_ms = now_ms
-        self._traffic.received_octets += len(data)
+        self._traffic.received_bytes += len(data)
         self._traffic.received_count += 1
         self._broker.effort.begin()
         self._hear(data)
@@ -104,7 +104,7 @@ class Receiver:
                 self._closing.finish()
             return
         if self._deferred.reason is not None:
-            self._deferred.octets += data
+            self._deferred.waiting += data
             return
         if self._phases.current is Phase.AWAIT_HEADER:
             data = self._handshake.take_header(bytes(data))
@@ -225,7 +225,7 @@ class Receiver:
                 return
             self._blocking.unblock()
         self.carry_out(*self._deferred.take_commands())
-        while self._deferred.reason is None and self._deferred.octets:
+        while self._deferred.reason is None and self._deferred.waiting:
             self._hear(self._deferred.take_bytes())
         if self._deferred.reason is None:
             self._signals.input_drained()

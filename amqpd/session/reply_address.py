@@ -26,5 +26,5 @@ def new_reply_address(connection: int, channel: int) -> str:
     return ".".join((REPLY_TO, _base64(process), _base64(secrets.token_bytes(_SECRET_BYTES))))
 
 
-def _base64(octets: bytes) -> str:
-    return base64.b64encode(octets).decode()
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode()

@@ -16,11 +16,11 @@ from amqpd.session.state import ConnectionState
 class Traffic:
     """Bytes of one connection, and the number of reads and writes. The server counts what it sends."""
 
-    __slots__ = ("received_octets", "received_count", "sent_octets", "sent_count")
+    __slots__ = ("received_bytes", "received_count", "sent_bytes", "sent_count")
 
     def __init__(self) -> None:
-        self.received_octets = self.received_count = 0
-        self.sent_octets = self.sent_count = 0
+        self.received_bytes = self.received_count = 0
+        self.sent_bytes = self.sent_count = 0
 
 
 class Statistics:
@@ -61,9 +61,9 @@ class Statistics:
             heartbeat_s=self._heartbeats.interval_s,
             client_properties=state.client_properties,
             connected_at_ms=self._connected_at_ms,
-            received_bytes=traffic.received_octets,
+            received_bytes=traffic.received_bytes,
             received_count=traffic.received_count,
-            sent_bytes=traffic.sent_octets,
+            sent_bytes=traffic.sent_bytes,
             sent_count=traffic.sent_count,
             unsent_bytes=state.outbox.size + state.unsent(),
             tls=state.tls,

@@ -144,7 +144,7 @@ class Targets:
             return target.queues
         routing = self._channel.vhost.routing
         keys = dict.fromkeys((target.route.routing_key, *facts.extra_keys))
-        asked = target.route.octets, facts.headers
+        asked = target.route.packed_names, facts.headers
         queues = self._matched.known.get(asked)
         if queues is None:
             walk = self._finish(asked, lambda: routing.walk(

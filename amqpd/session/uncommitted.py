@@ -36,7 +36,7 @@ class Uncommitted:
         """Drop everything."""
         self.publishes: list[Held] = []
         self.answers: list[Answered] = []
-        self.acts = self._octets = 0
+        self.acts = self._bytes = 0
         self._released = 0      # answers whose contents have been released
 
     # In
@@ -54,14 +54,14 @@ class Uncommitted:
         self.answers.append((answered, verdict))
         self._count(len(answered), 0)
 
-    def _count(self, acts: int, octets: int) -> None:
+    def _count(self, acts: int, size: int) -> None:
         self.acts += acts
-        self._octets += octets
+        self._bytes += size
         settings = self._settings
-        if self.acts > settings.transaction_acts or self._octets > settings.transaction_bytes:
+        if self.acts > settings.transaction_acts or self._bytes > settings.transaction_bytes:
             raise ChannelException(
                 ReplyCode.PRECONDITION_FAILED, f"transaction is larger than {settings.transaction_acts} acts or "
-                f"{settings.transaction_bytes} octets; it was rolled back")
+                f"{settings.transaction_bytes} bytes; it was rolled back")
 
     # Out
 

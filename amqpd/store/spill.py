@@ -167,8 +167,8 @@ class Spill:
             route, content = message.route, message.content
             pieces += (
                 _HEAD.pack(
-                    message.number, len(route.octets), route.channel, route.frame_max, message.body_size,
-                    len(content)), route.octets, content)
+                    message.number, len(route.packed_names), route.channel, route.frame_max, message.body_size,
+                    len(content)), route.packed_names, content)
         packed = b"".join(pieces)
         return SpillFile(self._write(packed), run, len(packed), self._read_properties, self.on_sparse)
 

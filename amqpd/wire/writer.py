@@ -39,8 +39,8 @@ class DeliveryHead(NamedTuple):
 
 def delivery_head(channel: int, frame_max: int, consumer_tag: bytes, route: Route) -> DeliveryHead:
     """Return the head of every delivery of this route to this consumer; `consumer_tag` is a packed short string."""
-    size = 4 + len(consumer_tag) + 9 + len(route.octets)
-    back = route.octets + b"\xce"
+    size = 4 + len(consumer_tag) + 9 + len(route.packed_names)
+    back = route.packed_names + b"\xce"
     return DeliveryHead(
         _METHOD_HEAD.pack(1, channel, size, 60, 60) + consumer_tag,
         b"\x00" + back,
@@ -99,10 +99,10 @@ def content_pieces(message: Message, channel: int, frame_max: int, properties: b
 def pack_get_ok(channel: int, tag: int, *, redelivered: bool, route: Route, left: int) -> bytes:
     """Pack the method frame of a basic.get-ok; `left` is how many messages are still ready. The content follows."""
     return b"".join((
-        _METHOD_HEAD.pack(1, channel, 4 + 9 + len(route.octets) + 4, 60, 71),
+        _METHOD_HEAD.pack(1, channel, 4 + 9 + len(route.packed_names) + 4, 60, 71),
         _TAG.pack(tag),
         b"\x01" if redelivered else b"\x00",
-        route.octets,
+        route.packed_names,
         _COUNT.pack(left),
         b"\xce",
     ))
@@ -110,8 +110,8 @@ def pack_get_ok(channel: int, tag: int, *, redelivered: bool, route: Route, left
 
 def pack_return(channel: int, route: Route) -> bytes:
     """Pack the method frame of a basic.return with NO_ROUTE. The content follows."""
-    size = 4 + len(_NO_ROUTE) + len(route.octets)
-    return b"".join((_METHOD_HEAD.pack(1, channel, size, 60, 50), _NO_ROUTE, route.octets, b"\xce"))
+    size = 4 + len(_NO_ROUTE) + len(route.packed_names)
+    return b"".join((_METHOD_HEAD.pack(1, channel, size, 60, 50), _NO_ROUTE, route.packed_names, b"\xce"))
 
 
 def pack_confirm(channel: int, sequence: int, *, multiple: bool) -> bytes:

@@ -190,7 +190,7 @@ def test_messages_of_equal_properties_have_copies_alike() -> None:
 def test_a_key_longer_than_a_delivery_holds_is_cut() -> None:
     copy = dead_copy(message_with(b""), DeadLetterRoute("q", "expired", "dlx", "é" * 200))
     assert copy.route.routing_key == "é" * 127
-    assert copy.route.octets == b"\x03dlx\xfe" + ("é" * 127).encode()
+    assert copy.route.packed_names == b"\x03dlx\xfe" + ("é" * 127).encode()
 
 
 def test_a_string_that_is_not_utf_8_stays_as_it_is() -> None:

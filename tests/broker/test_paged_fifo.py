@@ -98,7 +98,7 @@ def test_large_messages_make_pages_of_a_megabyte(fifo: PagedFifo) -> None:
     size = PAGE_BYTES // 8
     fifo.extend([message(number, bytes(size)) for number in range(1, 41)])
     made = fifo.page_out(EVERYTHING, anything)
-    assert [page.first for page in made] == [9, 17, 25, 33] and {page.octets for page in made} == {PAGE_BYTES}
+    assert [page.first for page in made] == [9, 17, 25, 33] and {page.body_bytes for page in made} == {PAGE_BYTES}
 
 
 def test_messages_that_may_not_go_end_a_page(fifo: PagedFifo) -> None:
@@ -132,7 +132,7 @@ def test_what_is_dropped_from_pages_is_named_with_its_file(fifo: PagedFifo, budg
     assert isinstance(in_memory, list) and len(in_memory) == PAGE_MESSAGES
     assert first == OnDisk([*range(PAGE_MESSAGES + 1, 2 * PAGE_MESSAGES + 1)], spill_file)
     assert second == OnDisk([*range(2 * PAGE_MESSAGES + 1, 2 * PAGE_MESSAGES + PAGE_MESSAGES // 2 + 1)])
-    assert len(fifo) == PAGE_MESSAGES // 2 and fifo.octets == 5 * len(fifo)
+    assert len(fifo) == PAGE_MESSAGES // 2 and fifo.body_bytes == 5 * len(fifo)
 
 
 def paged_with_ends(fifo: PagedFifo, lives: Callable[[int], int]) -> None:
@@ -151,7 +151,7 @@ def test_what_expires_in_pages_is_named_together_up_to_so_many(fifo: PagedFifo) 
     rest, = fifo.take_due(10)
     assert isinstance(rest, OnDisk) and rest.numbers == [*range(1_100, 3 * PAGE_MESSAGES + 1, 100)]
     assert fifo.next_expiry is None and fifo.take_due(EVERYTHING) == []
-    assert fifo.octets == 5 * len(fifo) == 5 * (3 * PAGE_MESSAGES - 30)
+    assert fifo.body_bytes == 5 * len(fifo) == 5 * (3 * PAGE_MESSAGES - 30)
     fifo.check()
 
 
@@ -160,14 +160,14 @@ def test_pages_of_which_all_has_expired_are_gone(fifo: PagedFifo) -> None:
     assert sum(len(part.numbers) for part in fifo.take_due(10) if isinstance(part, OnDisk)) == 2 * PAGE_MESSAGES
     assert fifo._paged is not None and len(fifo._paged.pages) == 1 and fifo.next_expiry == 20
     fifo.check()
-    assert len(fifo.clear()) >= 1 and (len(fifo), fifo.octets, fifo.next_expiry) == (0, 0, None)
+    assert len(fifo.clear()) >= 1 and (len(fifo), fifo.body_bytes, fifo.next_expiry) == (0, 0, None)
 
 
 def test_what_is_dropped_after_some_have_expired_is_the_first_that_is_left(fifo: PagedFifo) -> None:
     paged_with_ends(fifo, lambda number: 10 if number in (1, 2, 4) else NO_EXPIRY)
     assert fifo.take_due(10) == [OnDisk([1, 2, 4])]
     assert fifo.trim(3 * PAGE_MESSAGES - 5, EVERYTHING) == [OnDisk([3, 5])]
-    assert fifo.numbers()[:2] == [6, 7] and fifo.octets == 5 * (3 * PAGE_MESSAGES - 5)
+    assert fifo.numbers()[:2] == [6, 7] and fifo.body_bytes == 5 * (3 * PAGE_MESSAGES - 5)
     fifo.check()
 
 
@@ -210,7 +210,7 @@ def test_what_expires_in_a_page_of_transient_messages_is_named_with_its_file(bud
     in_memory, spilled = fifo.page_out(EVERYTHING, anything)
     spill_file = SpillFileInMemory(spilled.messages)
     spilled.let_go(budget, spill_file)
-    assert fifo.octets == 5 * len(run)
+    assert fifo.body_bytes == 5 * len(run)
     removed = fifo.take_due(10)
     assert [one.number for part in removed if isinstance(part, list) for one in part] == [
         *range(PAGE_MESSAGES + 1, 2 * PAGE_MESSAGES, 2)]
@@ -225,7 +225,7 @@ def test_the_bytes_of_head_pages_and_tail_are_told_together(fifo: PagedFifo, bud
     fifo.extend(messages(*range(1, 3 * PAGE_MESSAGES + 1)))
     let_go(fifo.page_out(EVERYTHING, anything), budget)
     fifo.extend([message(3 * PAGE_MESSAGES + number, bytes(7)) for number in range(1, tail + 1)])
-    assert fifo.octets == 15 * PAGE_MESSAGES + 7 * tail and len(fifo) == 3 * PAGE_MESSAGES + tail
+    assert fifo.body_bytes == 15 * PAGE_MESSAGES + 7 * tail and len(fifo) == 3 * PAGE_MESSAGES + tail
     assert fifo.on_disk_only == (2 * PAGE_MESSAGES, 10 * PAGE_MESSAGES)
     assert budget.used == fifo.cost == PAGE_MESSAGES * (5 + MESSAGE_COST) + tail * (7 + MESSAGE_COST)
 
@@ -244,7 +244,7 @@ def test_a_message_that_is_on_disk_comes_back_to_its_page(fifo: PagedFifo, budge
     fifo.put_back([reference_to(again[5])])
     fifo.put_back([reference_to(run[3]), reference_to(again[6])])
     assert fifo.numbers()[:3] == [4, again[5].number, again[6].number]
-    assert len(fifo) == PAGE_MESSAGES + 3 and fifo.octets == 5 * len(fifo) and budget.used == 0
+    assert len(fifo) == PAGE_MESSAGES + 3 and fifo.body_bytes == 5 * len(fifo) and budget.used == 0
     fifo.check()
 
 
@@ -272,7 +272,7 @@ def test_what_was_removed_may_come_back_while_its_place_is_there(budget: Budget)
     assert [one.number for one in segment] == [1, 2, 3, 7, 8, 9, 10]
     segment.put_back([run[4]])
     assert [one.number for one in segment] == [1, 2, 3, 5, 7, 8, 9, 10]
-    assert len(segment) == 8 and segment.octets == 40 and budget.used == segment.cost
+    assert len(segment) == 8 and segment.body_bytes == 40 and budget.used == segment.cost
     segment.check()
 
 
@@ -311,7 +311,7 @@ def test_the_first_ones_go_to_a_page_up_to_one_that_may_not(budget: Budget) -> N
     assert [one.number for one in segment.take_first(10, EVERYTHING, lambda one: one.number != 4)] == [1, 3]
     assert [one.number for one in segment.take_first(2, EVERYTHING, anything)] == [4, 5]
     assert [one.number for one in segment.take_first(10, 6, anything)] == [6, 7]
-    assert (len(segment), segment.octets, budget.used) == (3, 15, segment.cost)
+    assert (len(segment), segment.body_bytes, budget.used) == (3, 15, segment.cost)
 
 
 def test_the_place_of_a_number_is_told_about_right(budget: Budget) -> None:
@@ -372,7 +372,7 @@ def test_the_room_is_shared_by_all_levels(by_priority: PriorityFifo) -> None:
     assert [one.number for one in by_priority.take(10, 2 * (5 + DELIVERY_OVERHEAD))] == [7, 6]
     assert [one.number for one in by_priority.take(2, EVERYTHING)] == [5, 4]
     assert [one.number for one in by_priority.take(10, 2 * (5 + DELIVERY_OVERHEAD) + 1)] == [3, 2, 1]
-    assert (len(by_priority), by_priority.octets) == (0, 0)
+    assert (len(by_priority), by_priority.body_bytes) == (0, 0)
 
 
 def test_the_lowest_levels_go_to_disk_first(by_priority: PriorityFifo, budget: Budget) -> None:
@@ -409,4 +409,4 @@ def test_a_queue_of_priorities_tells_the_next_expiry_of_all_its_pages(by_priorit
     assert by_priority.take_due(30) == [OnDisk([1]), OnDisk([2]), OnDisk([4])]
     assert by_priority.next_expiry is None and by_priority.numbers() == [5]
     by_priority.check()
-    assert by_priority.clear() and len(by_priority) == 0 and by_priority.octets == 0
+    assert by_priority.clear() and len(by_priority) == 0 and by_priority.body_bytes == 0

@@ -88,7 +88,7 @@ def fill(queue: Queue, journal: RecordingJournal, page_store: PageStoreInMemory,
 
 def test_what_is_not_next_is_on_disk_only(queue: Queue, page_store: PageStoreInMemory) -> None:
     assert len(list(queue.ready)) == PAGE_MESSAGES
-    assert (len(queue.ready), queue.ready.octets) == (COUNT, 5 * COUNT)
+    assert (len(queue.ready), queue.ready.body_bytes) == (COUNT, 5 * COUNT)
     assert page_store.budget.used == PAGE_MESSAGES * (5 + MESSAGE_COST)
 
 
@@ -231,7 +231,7 @@ def line(page_store: PageStoreInMemory) -> Iterator[PagedFifo]:
     line.check()
     assert all(one.content for one in line), "a reference counts as a message in memory"
     assert page_store.budget.used == line.cost
-    assert max(page.octets for page in line._paged.pages) <= 2 * PAGE_BYTES
+    assert max(page.body_bytes for page in line._paged.pages) <= 2 * PAGE_BYTES
 
 
 def references(*numbers: int) -> list[Message]:

@@ -75,7 +75,7 @@ def test_messages_wait_in_publish_order(queue: Queue) -> None:
     queue.publish(messages(1, 2))
     queue.publish(messages(5))
     assert ready(queue) == [1, 2, 5]
-    assert queue.ready.octets == 15
+    assert queue.ready.body_bytes == 15
 
 
 def test_a_consumer_gets_what_waits_in_order_and_in_one_run(queue: Queue, subscriber: ListSubscriber) -> None:
@@ -155,12 +155,12 @@ def test_purge_forgets_what_was_redelivered(queue: Queue) -> None:
     queue.get(no_ack=False)
     queue.requeue(run[:1])
     assert queue.purge().count == 2
-    assert (queue.redelivery.numbers, queue.ready.octets) == (set(), 0)
+    assert (queue.redelivery.numbers, queue.ready.body_bytes) == (set(), 0)
 
 
 def test_restored_messages_wait_as_they_were(queue: Queue) -> None:
     queue.restore(stored(messages(3, 7)), {7}, 0, {})
-    assert (len(queue.ready), queue.redelivery.numbers, queue.ready.octets) == (2, {7}, 10)
+    assert (len(queue.ready), queue.redelivery.numbers, queue.ready.body_bytes) == (2, {7}, 10)
 
 
 def test_what_came_without_an_end_has_none_after_a_restart_either() -> None:

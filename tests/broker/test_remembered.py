@@ -23,7 +23,7 @@ def common() -> CommonMemory:
 
 def checked(common: CommonMemory, *memories: Memory) -> None:
     assert common.granted == sum(memory.granted for memory in memories) <= common.most_of_all
-    assert all(memory.octets <= memory.granted for memory in memories)
+    assert all(memory.used <= memory.granted for memory in memories)
     assert {*common.memories} == {memory for memory in memories if memory.granted}
 
 
@@ -36,7 +36,7 @@ def test_a_connection_that_comes_to_its_limit_begins_anew(common: CommonMemory) 
     assert len(first.known) + len(second.known) == 9
     first.keep(9, "", LIMIT // 5)
     assert [*first.known, *second.known] == [9]
-    assert memory.octets == LIMIT // 5 and common.effort.total > 0
+    assert memory.used == LIMIT // 5 and common.effort.total > 0
     checked(common, memory)
 
 
@@ -58,8 +58,8 @@ def test_who_came_first_forgets_its_own_where_there_is_nobody_else() -> None:
     for number in range(50):
         place.keep(number, "", LIMIT // 8)
         checked(common, memory)
-        most = max(most, memory.octets)
-        assert memory.granted - memory.octets < remembered.GRANT
+        most = max(most, memory.used)
+        assert memory.granted - memory.used < remembered.GRANT
     assert LIMIT < most <= 2 * LIMIT and 0 < len(place.known) < 50
 
 
@@ -69,16 +69,16 @@ def test_what_is_forgotten_counts_no_more(common: CommonMemory) -> None:
     first.keep(1, "", 100)
     second.keep(2, "", 50)
     first.clear()
-    assert memory.octets == 50 and memory.places == {second}
+    assert memory.used == 50 and memory.places == {second}
     memory.clear()
-    assert memory.octets == memory.granted == common.granted == 0 and not second.known
+    assert memory.used == memory.granted == common.granted == 0 and not second.known
 
 
 def test_what_is_too_large_is_not_remembered(common: CommonMemory) -> None:
     memory = Memory(common)
     place = Remembered[int, str](memory)
     place.keep(1, "", remembered.LARGEST + 1)
-    assert not place.known and not memory.octets
+    assert not place.known and not memory.used
 
 
 def test_consumers_and_publishers_of_a_connection_share_its_limit(common: CommonMemory, stage: Stage) -> None:
@@ -94,7 +94,7 @@ def test_consumers_and_publishers_of_a_connection_share_its_limit(common: Common
         talk.publish("q", b"x", properties=Basic.Properties(message_id=f"{round_}"))
         talk.publish(f"{round_}", b"x", exchange="amq.fanout").hear_all()
         checked(stage.broker.memory, memory)
-        most = max(most, memory.octets)
+        most = max(most, memory.used)
     assert most > LIMIT // 2
     channel = talk.session.channels[1]
     places: list[Remembered[Any, Any]] = [
@@ -110,10 +110,10 @@ def test_heads_of_consumers_that_are_cancelled_count_no_more(stage: Stage) -> No
     talk.client(Queue.Declare(queue="q")).broker(Queue.DeclareOk("q", 0, 0))
     _publish_to(talk, "c")
     talk.client(Basic.Cancel("c")).hear(Basic.CancelOk)
-    octets = talk.session.state.memory.octets
+    used = talk.session.state.memory.used
     _publish_to(talk, "d")
     talk.client(Basic.Cancel("d")).hear(Basic.CancelOk)
-    assert talk.session.state.memory.octets == octets
+    assert talk.session.state.memory.used == used
 
 
 def _publish_to(talk: Talk, tag: str) -> None:

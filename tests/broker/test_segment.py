@@ -94,7 +94,7 @@ def test_a_long_run_is_what_short_ones_are(segment: Segment, limit: int, room: i
         used += one[0].body_size + DELIVERY_OVERHEAD * bool(expected)
         expected.append(one[0].number)
     assert [one.number for one in segment.take(limit, room, bound)] == expected
-    assert (segment.octets, len(segment)) == (others.octets, len(others))
+    assert (segment.body_bytes, len(segment)) == (others.body_bytes, len(others))
     segment.check()
 
 

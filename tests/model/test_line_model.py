@@ -192,11 +192,11 @@ class LineMachine(RuleBasedStateMachine):
         before = self.in_order(self.waiting)
         went = self.goes(self.line.trim(most, octets, limit))
         assert went == before[: len(went)]
-        is_within = len(self.line) <= most and self.line.octets <= octets
+        is_within = len(self.line) <= most and self.line.body_bytes <= octets
         assert is_within or len(went) >= limit, "it ends too early"
         assert len(went) < limit + MOST_IN_PAGE, "it goes on too long"
         if went:
-            last = self.line.octets + 30
+            last = self.line.body_bytes + 30
             assert len(self.line) + 1 > most or last >= octets, "more went than had to"
 
     @rule(milliseconds=st.sampled_from([1, 3, 10]), limit=st.sampled_from([1, 4, NO_LIMIT]))
@@ -223,7 +223,7 @@ class LineMachine(RuleBasedStateMachine):
         self.line.check()
         self.deadlines.check(self.line)
         assert self.line.numbers() == self.in_order(self.waiting)
-        assert self.line.octets == sum(one.body_size for one in self.waiting.values())
+        assert self.line.body_bytes == sum(one.body_size for one in self.waiting.values())
         assert self.budget.used == self.line.cost, "the budget is off"
         in_spill_files = {
             n for line in self.lines() if line._paged is not None for page in line._paged.pages if page.spill_file

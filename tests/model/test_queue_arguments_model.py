@@ -786,7 +786,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
     def must_fit(self, queue: Queue, message: Message) -> None:
         """What is kept until it is safe somewhere else is not sent where it is refused."""
         if queue.rules.overflow != DROP_HEAD:
-            assert not is_full(queue.rules, len(queue.ready), queue.ready.octets, message.body_size)
+            assert not is_full(queue.rules, len(queue.ready), queue.ready.body_bytes, message.body_size)
 
     def has_come(self, queue: Queue, refused: Sequence[Message]) -> None:
         """What was refused found the queue full, and is nowhere in it."""

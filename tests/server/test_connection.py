@@ -189,7 +189,7 @@ def open_client(client: Client) -> Client:
 def test_a_pass_ends_in_one_write(client: Client) -> None:
     client.say_all(HANDSHAKE)
     assert len(client.transport.writes) == 1
-    assert client.session.traffic.sent_octets == len(client.heard())
+    assert client.session.traffic.sent_bytes == len(client.heard())
     statistics = client.session.statistics()
     assert (statistics.received_count, statistics.sent_count, statistics.unsent_bytes) == (1, 1, 0)
 
@@ -435,11 +435,11 @@ def test_a_client_is_dropped_whatever_it_has_still_to_hear(open_client: Client) 
 def test_looks_in_vain_are_counted_while_octets_wait_and_none_goes(open_client: Client) -> None:
     protocol, session = open_client.protocol, open_client.session
     assert [protocol.looks_in_vain() for _ in range(3)] == [0, 0, 0]
-    open_client.transport.unsent, session.traffic.sent_octets = 500, session.traffic.sent_octets + 500
+    open_client.transport.unsent, session.traffic.sent_bytes = 500, session.traffic.sent_bytes + 500
     assert [protocol.looks_in_vain() for _ in range(3)] == [1, 2, 3]
     open_client.transport.unsent = 400
     assert [protocol.looks_in_vain() for _ in range(2)] == [0, 1]
-    session.traffic.sent_octets += 50
+    session.traffic.sent_bytes += 50
     open_client.transport.unsent = 450
     assert protocol.looks_in_vain() == 2
     open_client.transport.unsent = 0

@@ -89,7 +89,7 @@ def test_a_message_with_marks_has_a_row_of_its_own(store, journal, on_disk):
 def test_a_block_ends_where_it_is_large_or_its_numbers_are_far_apart():
     bodies = [message(number, bytes(1_000)) for number in range(1, 100)]
     blocks, single = packed(bodies)
-    sizes = [sum([len(bodies[number - 1].content) + len(bodies[number - 1].route.octets) for number in block])
+    sizes = [sum([len(bodies[number - 1].content) + len(bodies[number - 1].route.packed_names) for number in block])
              for block in blocks]
     assert len(blocks) > 2 and len(single) < FEWEST
     assert all(MOST_BYTES <= size < MOST_BYTES + LARGEST for size in sizes)
@@ -109,8 +109,8 @@ def test_a_message_in_a_block_comes_back_octet_for_octet(store, journal, after_c
     save(store, journal)
     back = after_crash().messages[1]
     assert contents(back) == contents(run)
-    assert [(m.body_size, m.route.octets, m.content) for m in back] == [
-        (m.body_size, m.route.octets, m.content) for m in run]
+    assert [(m.body_size, m.route.packed_names, m.content) for m in back] == [
+        (m.body_size, m.route.packed_names, m.content) for m in run]
 
 
 # What becomes of them

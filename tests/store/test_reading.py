@@ -55,7 +55,7 @@ def test_messages_of_one_route_share_it(reader: MessageReader) -> None:
     found = reader.read_block(block[0], *block[-2:], (1 << 19) - 1)
     assert len({id(one.route) for one in found}) == 1 and [one.number for one in found] == [*range(1, 20)]
     route = found[0].route
-    assert (route.exchange, route.routing_key, route.octets, route.channel, route.frame_max) == (
+    assert (route.exchange, route.routing_key, route.packed_names, route.channel, route.frame_max) == (
         "", "orders", b"\x00\x06orders", 1, 131_072)
 
 

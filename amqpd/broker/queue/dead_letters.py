@@ -235,12 +235,12 @@ def _by_place(run: Sequence[Message], limits: PageLimits) -> Removed:
         if is_in_memory:
             parts.append([*group])
             continue
-        octets = limits.bytes
+        total_bytes = limits.bytes
         for message in sorted(group, key=number_of):
-            if octets >= limits.bytes:
+            if total_bytes >= limits.bytes:
                 on_disk = OnDisk([])
                 parts.append(on_disk)
-                octets = 0
+                total_bytes = 0
             on_disk.numbers.append(message.number)
-            octets += message.body_size
+            total_bytes += message.body_size
     return parts

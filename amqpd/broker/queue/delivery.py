@@ -88,7 +88,7 @@ class Delivery(Generic[OfQueue]):
                 limit = min(taker.credit, FEW) if self._is_rewritten else taker.credit
                 self.hand_out(taker, self._take(limit, taker.subscriber.room))
             else:
-                takers, rounds = dispatcher.deal(len(ready), ready.octets)
+                takers, rounds = dispatcher.deal(len(ready), ready.body_bytes)
                 self._deal(takers, 1 if self._is_rewritten else rounds)
         if ready.page_ahead is not None and dispatcher.consumers:
             self._pager.order_call()

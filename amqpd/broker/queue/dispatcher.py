@@ -134,7 +134,7 @@ class Dispatcher(Generic[OfQueue]):
         """Return whether the consumer that `next_taker` returned takes all messages, as there is no other."""
         return self._is_single_active or self._first is not None and len(self._first) == 1
 
-    def deal(self, count: int, octets: int) -> tuple[list[Consumer[OfQueue]], int]:
+    def deal(self, count: int, ready_bytes: int) -> tuple[list[Consumer[OfQueue]], int]:
         """Return the consumers that share so many messages, next one first, and the number of rounds.
 
         If each has a subscriber of its own, as many rounds as all of them can take are delivered at once: no client can
@@ -148,7 +148,7 @@ class Dispatcher(Generic[OfQueue]):
             return [*islice(self._first, ASKED)], 1
         takers = [consumer for consumer in list(self._first) if self._can_take(consumer)]
         if len({id(consumer.subscriber) for consumer in takers}) == len(takers) and (
-                octets + DELIVERY_OVERHEAD * count <= min([consumer.subscriber.room for consumer in takers])):
+                ready_bytes + DELIVERY_OVERHEAD * count <= min([consumer.subscriber.room for consumer in takers])):
             return takers, max(1, min(count // len(takers), min([consumer.credit for consumer in takers])))
         return takers[:ASKED], 1
 

@@ -25,7 +25,7 @@ class Fifo(Protocol):
     """The ready messages of a queue, as the queue uses them."""
 
     @property
-    def octets(self) -> int:
+    def body_bytes(self) -> int:
         """Bytes of the bodies of all ready messages, in memory or on disk."""
 
     @property
@@ -84,7 +84,7 @@ class Fifo(Protocol):
     def clear(self) -> Cleared:
         """Take all: lists of messages, and the pages that are only on disk."""
 
-    def trim(self, most: int, most_octets: int, limit: int = NO_LIMIT) -> Removed:
+    def trim(self, most: int, most_bytes: int, limit: int = NO_LIMIT) -> Removed:
         """Take from the head what exceeds so many messages, or bytes of body; about `limit` messages at most."""
 
     def remove(self, run: Collection[Message]) -> None:
@@ -93,7 +93,7 @@ class Fifo(Protocol):
     def take_due(self, now_ms: int, limit: int = NO_LIMIT) -> Removed:
         """Take expired messages out of pages; stop after the page with which `limit` messages are reached."""
 
-    def page_out(self, octets: int, may_go: Callable[[Message], bool]) -> list[Page]:
+    def page_out(self, wanted: int, may_go: Callable[[Message], bool]) -> list[Page]:
         """Make pages of messages that are not next, up to so many bytes.
 
         Returns pages, up to so many bytes, that still have their content and are not being written.

@@ -49,7 +49,7 @@ class LengthLimits:
         """Return how many of these messages, from `start` on, fit into the limits."""
         most = min(len(run) - start, max(0, self._max_length - len(self._ready)))
         if self._max_bytes != NO_LIMIT:
-            left = self._max_bytes - self._ready.octets
+            left = self._max_bytes - self._ready.body_bytes
             for place in range(most):
                 left -= run[start + place].body_size
                 if left < 0:
@@ -59,12 +59,12 @@ class LengthLimits:
     def has_room_for(self, body_size: int) -> bool:
         """Return whether a message with a body of this size is accepted, even if another one is dropped for it."""
         return not self.refuses or (
-            len(self._ready) < self._max_length and self._ready.octets + body_size <= self._max_bytes)
+            len(self._ready) < self._max_length and self._ready.body_bytes + body_size <= self._max_bytes)
 
     @property
     def is_exceeded(self) -> bool:
         """Whether messages at the head have to be dropped."""
-        return self.drops_head and (len(self._ready) > self._max_length or self._ready.octets > self._max_bytes)
+        return self.drops_head and (len(self._ready) > self._max_length or self._ready.body_bytes > self._max_bytes)
 
     def trim(self) -> None:
         """Drop the messages at the head that exceed the limits."""

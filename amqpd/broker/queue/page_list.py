@@ -1,7 +1,7 @@
 """The pages of one FIFO, in order, and the segment in memory behind them.
 
-Always true between calls: numbers rise from page to page; `count` and `octets` are those of the pages, and the budget
-has been charged for contents in memory; every page with expiries is in the heap with its next one.
+Always true between calls: numbers rise from page to page; `count` and `body_bytes` are those of the pages, and the
+budget has been charged for contents in memory; every page with expiries is in the heap with its next one.
 
 RabbitMQ docs/lazy-queues.
 """
@@ -25,7 +25,7 @@ class PageList:
     """The pages of a FIFO, and its tail. `is_stored` tells whether a message can be fetched from the store."""
 
     __slots__ = (
-        "pages", "tail", "count", "octets", "_budget", "_limits", "_deadlines", "_is_stored", "_unwritten",
+        "pages", "tail", "count", "body_bytes", "_budget", "_limits", "_deadlines", "_is_stored", "_unwritten",
         "_expiries", "_serials")
 
     def __init__(
@@ -33,7 +33,7 @@ class PageList:
     ) -> None:
         self.pages: deque[Page] = deque()
         self.tail = tail
-        self.count = self.octets = 0
+        self.count = self.body_bytes = 0
         self._budget = budget
         self._limits = budget.page_limits
         self._deadlines = deadlines
@@ -52,7 +52,7 @@ class PageList:
     def on_disk_only(self) -> tuple[int, int]:
         """See `Fifo`."""
         away = [page for page in self.pages if page.content is None]
-        return sum([page.count for page in away]), sum([page.octets for page in away])
+        return sum([page.count for page in away]), sum([page.body_bytes for page in away])
 
     @property
     def next_expiry(self) -> int | None:
@@ -97,7 +97,7 @@ class PageList:
 
     def _count(self, page: Page) -> None:
         self.count += page.count
-        self.octets += page.octets
+        self.body_bytes += page.body_bytes
         self._budget.used += page.cost
         if page.content is not None:
             self._unwritten[page] = None
@@ -107,7 +107,7 @@ class PageList:
 
     def _discount(self, page: Page) -> None:
         self.count -= page.count
-        self.octets -= page.octets
+        self.body_bytes -= page.body_bytes
         self._budget.used -= page.cost
         self._unwritten.pop(page, None)
 
@@ -145,7 +145,7 @@ class PageList:
         joins = all(map(self._is_stored, run)) if page.content is None else bool(
             run[0].content) and not page.is_leaving
         if joins and len(run) == 1 and page.content is None and not ends and not page.has_expiries and (
-                page.count < 2 * limits.messages and page.octets < 2 * limits.bytes):
+                page.count < 2 * limits.messages and page.body_bytes < 2 * limits.bytes):
             self._discount(page)
             page.insert(run[0])
             self._count(page)
@@ -164,12 +164,12 @@ class PageList:
 
     # Messages out
 
-    def drop_first(self, most: int, most_octets: int) -> OnDisk:
+    def drop_first(self, most: int, most_bytes: int) -> OnDisk:
         """Remove from the first page, which is on disk, what exceeds so many messages, or bytes of body, of all."""
         page = self.pages[0]
         numbers = []
         self._discount(page)
-        while page.count and (self.count + page.count > most or self.octets + page.octets > most_octets):
+        while page.count and (self.count + page.count > most or self.body_bytes + page.body_bytes > most_bytes):
             numbers.append(page.drop_first())
         if page.count:
             self._count(page)
@@ -181,7 +181,7 @@ class PageList:
         """Remove expired messages; stop after the page with which `limit` messages are reached."""
         left: Removed = []
         on_disk: list[int] = []
-        octets = 0
+        total_bytes = 0
         has_empty = False
         least = self.count - limit
         while self._expiries and self._expiries[0][0] <= now_ms and self.count > least:
@@ -189,7 +189,7 @@ class PageList:
             if not page.count:
                 continue
             self._discount(page)
-            before = page.octets
+            before = page.body_bytes
             due = page.take_due(now_ms)
             if page.content is not None:
                 expired = {*due}
@@ -198,10 +198,10 @@ class PageList:
                 left.append(OnDisk(due, page.spill_file))
             else:
                 on_disk += due      # together, as one of each page may have expired, but no more than is read at once
-                octets += before - page.octets
-                if octets >= self._limits.bytes:
+                total_bytes += before - page.body_bytes
+                if total_bytes >= self._limits.bytes:
                     left.append(OnDisk(sorted(on_disk)))
-                    on_disk, octets = [], 0
+                    on_disk, total_bytes = [], 0
             if page.count:
                 self._count(page)
             else:
@@ -214,16 +214,16 @@ class PageList:
 
     # Between memory and disk
 
-    def with_content(self, octets: int) -> list[Page]:
+    def with_content(self, wanted: int) -> list[Page]:
         """Return pages with their content in memory, up to so many bytes; the next call begins with other pages."""
         found, seen = [], []
         for page in self._unwritten:
-            if octets <= 0:
+            if wanted <= 0:
                 break
             seen.append(page)
             if page.content is not None and not page.is_leaving:
                 found.append(page)
-                octets -= page.cost
+                wanted -= page.cost
         for page in seen:
             del self._unwritten[page]
             if page.content is not None:
@@ -248,9 +248,9 @@ def _last_of(page: Page) -> int:
 
 def _in_size(page: Page, limits: PageLimits) -> list[Page]:
     """Return this page, or parts of it if it is much larger than what is read at once."""
-    if page.count <= 2 * limits.messages and page.octets <= 2 * limits.bytes:
+    if page.count <= 2 * limits.messages and page.body_bytes <= 2 * limits.bytes:
         return [page]
-    step = max(1, min(limits.messages, page.count * limits.bytes // max(1, page.octets)))
+    step = max(1, min(limits.messages, page.count * limits.bytes // max(1, page.body_bytes)))
     return page.split(range(step, page.count, step))
 
 

@@ -63,10 +63,10 @@ class PagedFifo:
             *numbers, *chain(*[page.numbers for page in paged.pages]), *map(number_of, paged.tail)]
 
     @property
-    def octets(self) -> int:
+    def body_bytes(self) -> int:
         """See `Fifo`."""
         paged = self._paged
-        return self._head.octets + (paged.octets + paged.tail.octets if paged is not None else 0)
+        return self._head.body_bytes + (paged.body_bytes + paged.tail.body_bytes if paged is not None else 0)
 
     @property
     def cost(self) -> int:
@@ -90,7 +90,7 @@ class PagedFifo:
         if self._paged is None:
             return None
         limits = self._budget.page_limits
-        is_short = len(self._head) < limits.messages and self._head.octets < limits.bytes
+        is_short = len(self._head) < limits.messages and self._head.body_bytes < limits.bytes
         return self._paged.pages[0] if is_short else None
 
     def _begin_paging(self, tail: Segment) -> PageList:
@@ -204,18 +204,18 @@ class PagedFifo:
             self._paged = None
         return left
 
-    def trim(self, most: int, most_octets: int, limit: int = NO_LIMIT) -> Removed:
+    def trim(self, most: int, most_bytes: int, limit: int = NO_LIMIT) -> Removed:
         """See `Fifo`."""
         left: Removed = []
         least = len(self) - limit
-        while len(self) > least and (len(self) > most or self.octets > most_octets):
+        while len(self) > least and (len(self) > most or self.body_bytes > most_bytes):
             page, paged = self.next_page, self._paged
             if page is None or paged is None:
                 left.append(self._head.take(max(1, len(self) - max(most, least)), NO_LIMIT))
             elif page.content is not None:
                 self.load(page.content)
             else:
-                left.append(paged.drop_first(most - len(paged.tail), most_octets - paged.tail.octets))
+                left.append(paged.drop_first(most - len(paged.tail), most_bytes - paged.tail.body_bytes))
                 self._join()
         return left
 
@@ -247,7 +247,7 @@ class PagedFifo:
 
     # Between memory and disk
 
-    def page_out(self, octets: int, may_go: Callable[[Message], bool]) -> list[Page]:
+    def page_out(self, wanted: int, may_go: Callable[[Message], bool]) -> list[Page]:
         """See `Fifo`. A page's worth of messages stays at the head."""
         paged, limits = self._paged, self._budget.page_limits
         page_size = limits.messages, limits.bytes
@@ -257,19 +257,19 @@ class PagedFifo:
             self._head = Segment(self._budget)
             self._head.extend(kept)
         tail = paged.tail
-        made = paged.with_content(octets)
-        octets -= sum([page.cost for page in made])
-        while octets > 0 and _is_enough(run := tail.take_first(*page_size, may_go), limits, tail.put_back):
+        made = paged.with_content(wanted)
+        wanted -= sum([page.cost for page in made])
+        while wanted > 0 and _is_enough(run := tail.take_first(*page_size, may_go), limits, tail.put_back):
             page = paged.page_of(run)
             paged.append(page)
             made.append(page)
-            octets -= page.cost
-        while octets > 0 and paged.pages and len(self._head) > 2 * limits.messages and _is_enough(
+            wanted -= page.cost
+        while wanted > 0 and paged.pages and len(self._head) > 2 * limits.messages and _is_enough(
                 run := self._head.take_last(*page_size, may_go), limits, self._head.extend):
             page = paged.page_of(run)
             paged.prepend(page)
             made.append(page)
-            octets -= page.cost
+            wanted -= page.cost
         self._join()
         return made
 

@@ -149,7 +149,7 @@ class Pager:
     def note_size(self) -> None:
         """Add it to the large ones of the budget if paging out may be worth it."""
         fifo = self._fifo
-        if fifo.octets + MESSAGE_COST * len(fifo) > FEWEST_BYTES and not self._has_ended:
+        if fifo.body_bytes + MESSAGE_COST * len(fifo) > FEWEST_BYTES and not self._has_ended:
             self.is_large = True
             self._page_store.budget.large[self] = None
 
@@ -157,7 +157,7 @@ class Pager:
         """See `Pageable`."""
         self.is_large = False
 
-    def page_out(self, octets: int) -> None:
+    def page_out(self, wanted: int) -> None:
         """Page out up to so many bytes of messages that are not next, if the disk has them or can take them."""
         records, page_store = self._records, self._page_store
         safe, can_spill = page_store.safe_number, page_store.can_spill
@@ -165,7 +165,7 @@ class Pager:
         def may_go(message: Message) -> bool:
             return message.number <= safe if records.keeps(message) else can_spill
 
-        for page in self._fifo.page_out(octets, may_go):
+        for page in self._fifo.page_out(wanted, may_go):
             content = page.content or []
             kept = records.kept(content)
             if kept and kept[-1].number > safe:

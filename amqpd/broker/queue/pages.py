@@ -4,8 +4,8 @@ A page stands for consecutive messages of a FIFO and takes about 16 bytes of mem
 its messages are delivered, and is then replaced by them. A page knows which of its messages are left. While a page is
 being written to disk, it still has its messages as `content`.
 
-Always true between calls: numbers rise; `count` and `octets` are those of the messages that are left; a page in a FIFO
-has at least one message; `content`, if there is one, has all messages that the page was made of.
+Always true between calls: numbers rise; `count` and `body_bytes` are those of the messages that are left; a page in a
+FIFO has at least one message; `content`, if there is one, has all messages that the page was made of.
 
 RabbitMQ docs/persistence-conf, docs/lazy-queues.
 """
@@ -104,7 +104,7 @@ class Page:
     """Consecutive messages of a FIFO. `ends` are expiries in ms of the broker's clock, NO_EXPIRY for none."""
 
     __slots__ = (
-        "content", "count", "is_leaving", "octets", "spill_file",
+        "content", "count", "is_leaving", "body_bytes", "spill_file",
         "_numbers", "_sizes", "_ends", "_by_expiry", "_next_by_expiry", "_start", "_left")
 
     def __init__(
@@ -114,7 +114,7 @@ class Page:
         self.content = content
         self.count = len(numbers)
         self.is_leaving = False         # its content is being written
-        self.octets = sum(sizes)
+        self.body_bytes = sum(sizes)
         self.spill_file: SpillFile | None = None
         self._numbers = numbers
         self._sizes = sizes
@@ -216,7 +216,7 @@ class Page:
         place = self._start
         self._start += 1
         self.count -= 1
-        self.octets -= self._sizes[place]
+        self.body_bytes -= self._sizes[place]
         return self._numbers[place]
 
     @property
@@ -243,7 +243,7 @@ class Page:
                 self._left = bytearray(b"\1") * len(self._numbers)
             self._left[place] = 0
             self.count -= 1
-            self.octets -= self._sizes[place]
+            self.body_bytes -= self._sizes[place]
             due.append(self._numbers[place])
         return sorted(due)
 
@@ -255,7 +255,7 @@ class Page:
         self._numbers.insert(place, message.number)
         self._sizes.insert(place, message.body_size)
         self.count += 1
-        self.octets += message.body_size
+        self.body_bytes += message.body_size
 
     @property
     def has_expiries(self) -> bool:
@@ -302,7 +302,7 @@ class Page:
         assert numbers and numbers == sorted(set(numbers)), "a page is empty or out of order"
         assert self.count == len(numbers), "a page's count is off"
         sizes = [self._sizes[bisect_left(self._numbers, number)] for number in numbers]
-        assert self.octets == sum(sizes), "a page's octets are off"
+        assert self.body_bytes == sum(sizes), "a page's body bytes are off"
         if self.content is not None:
             assert {*numbers} <= {message.number for message in self.content}, "a page has lost its content"
 
@@ -320,12 +320,12 @@ def _pages_of(
     numbers: array[int], sizes: array[int], ends: array[int] | None, limits: PageLimits
 ) -> Iterator[Page]:
     """Yield pages of reasonable size for these messages."""
-    start = octets = 0
+    start = total_bytes = 0
     for place, size in enumerate(sizes):
-        octets += size
-        if place + 1 - start >= limits.messages or octets >= limits.bytes:
+        total_bytes += size
+        if place + 1 - start >= limits.messages or total_bytes >= limits.bytes:
             yield _page(numbers, sizes, ends, start, place + 1)
-            start, octets = place + 1, 0
+            start, total_bytes = place + 1, 0
     if start < len(numbers):
         yield _page(numbers, sizes, ends, start, len(numbers))
 

@@ -5,7 +5,7 @@ costs neither memory nor time. A FIFO that became empty is kept for the next lev
 
 Always true between calls:
 - `_levels` are the levels that have messages, in rising order, and the keys of `_lines`;
-- `_count` and `octets` are the sums over all levels; `next_expiry` is the earliest of theirs.
+- `_count` and `body_bytes` are the sums over all levels; `next_expiry` is the earliest of theirs.
 
 RabbitMQ docs/priority.
 """
@@ -34,7 +34,7 @@ class PriorityFifo:
         self, highest: int, budget: Budget, deadlines: Deadlines, is_stored: Callable[[Message], bool] = is_nowhere
     ) -> None:
         self._is_stored = is_stored
-        self.octets = 0
+        self.body_bytes = 0
         self.next_expiry: int | None = None
         self._highest = highest
         self._budget = budget
@@ -63,7 +63,7 @@ class PriorityFifo:
     def on_disk_only(self) -> tuple[int, int]:
         """See `Fifo`."""
         each = [line.on_disk_only for line in self._lines.values()]
-        return sum([count for count, _ in each]), sum([octets for _, octets in each])
+        return sum([count for count, _ in each]), sum([total_bytes for _, total_bytes in each])
 
     @property
     def next_page(self) -> Page | None:
@@ -102,10 +102,10 @@ class PriorityFifo:
     def _on(self, level: int, act: Callable[[PagedFifo], Removed | None]) -> Removed:
         """Call `act` with the FIFO of a level, which it may leave empty; return its result."""
         line = self._line(level)
-        count, octets, next_expiry = len(line), line.octets, line.next_expiry
+        count, total_bytes, next_expiry = len(line), line.body_bytes, line.next_expiry
         left = act(line)
         self._count += len(line) - count
-        self.octets += line.octets - octets
+        self.body_bytes += line.body_bytes - total_bytes
         ends_anew = line.next_expiry != next_expiry
         if not line:
             self._drop(level, line)
@@ -129,10 +129,10 @@ class PriorityFifo:
         """See `Fifo`."""
         for level, messages in by_level(run, self._highest).items():
             line = self._line(level)
-            octets = line.octets
+            total_bytes = line.body_bytes
             line.extend(messages)
             self._count += len(messages)
-            self.octets += line.octets - octets
+            self.body_bytes += line.body_bytes - total_bytes
 
     def restore(self, level: int, pages: Iterable[Page]) -> None:
         """See `Fifo`."""
@@ -162,11 +162,11 @@ class PriorityFifo:
         while self._levels and len(run) < limit and room > 0:
             level = self._levels[-1]
             line = self._lines[level]
-            octets = line.octets
+            total_bytes = line.body_bytes
             taken = line.take(limit - len(run), room, bound)
-            used = octets - line.octets
+            used = total_bytes - line.body_bytes
             self._count -= len(taken)
-            self.octets -= used
+            self.body_bytes -= used
             room -= used + DELIVERY_OVERHEAD * len(taken)
             run += taken
             if line:
@@ -181,25 +181,25 @@ class PriorityFifo:
             left += line.clear()
         self._lines.clear()
         self._levels.clear()
-        self._count = self.octets = 0
+        self._count = self.body_bytes = 0
         self.next_expiry = None
         return left
 
-    def trim(self, most: int, most_octets: int, limit: int = NO_LIMIT) -> Removed:
+    def trim(self, most: int, most_bytes: int, limit: int = NO_LIMIT) -> Removed:
         """See `Fifo`. The head is that of the highest level."""
         left: Removed = []
-        below, below_bytes = self._count, self.octets
+        below, below_bytes = self._count, self.body_bytes
         least = self._count - limit
         for level in self._levels[::-1]:
-            if below <= most and below_bytes <= most_octets or self._count <= least:
+            if below <= most and below_bytes <= most_bytes or self._count <= least:
                 break
             line = self._lines[level]
             below -= len(line)
-            below_bytes -= line.octets
+            below_bytes -= line.body_bytes
             # Where the levels below have too many bytes by themselves, this one goes as a whole, empty bodies too.
             left += self._on(level, partial(
-                PagedFifo.trim, most=max(0, most - below) if below_bytes <= most_octets else 0,
-                most_octets=max(0, most_octets - below_bytes), limit=self._count - least))
+                PagedFifo.trim, most=max(0, most - below) if below_bytes <= most_bytes else 0,
+                most_bytes=max(0, most_bytes - below_bytes), limit=self._count - least))
         return left
 
     def remove(self, run: Collection[Message]) -> None:
@@ -219,19 +219,19 @@ class PriorityFifo:
 
     # Between memory and disk
 
-    def page_out(self, octets: int, may_go: Callable[[Message], bool]) -> list[Page]:
+    def page_out(self, wanted: int, may_go: Callable[[Message], bool]) -> list[Page]:
         """See `Fifo`. The lowest levels go first."""
         made: list[Page] = []
 
         def act(line: PagedFifo) -> None:
-            made.extend(line.page_out(octets, may_go))
+            made.extend(line.page_out(wanted, may_go))
 
         for level in self._levels[:]:
-            if octets <= 0:
+            if wanted <= 0:
                 break
             before = len(made)
             self._on(level, act)
-            octets -= sum([page.cost for page in made[before:]])
+            wanted -= sum([page.cost for page in made[before:]])
         return made
 
     def check(self) -> None:
@@ -239,7 +239,7 @@ class PriorityFifo:
         assert self._levels == sorted(self._lines), "a level without a line, or a line without a level"
         assert all(self._lines.values()), "a level without messages"
         assert self._count == sum(map(len, self._lines.values())), "the length is off"
-        assert self.octets == sum([line.octets for line in self._lines.values()]), "octets is off"
+        assert self.body_bytes == sum([line.body_bytes for line in self._lines.values()]), "the sum of bodies is off"
         ends = [line.next_expiry for line in self._lines.values() if line.next_expiry is not None]
         assert self.next_expiry == min(ends, default=None), "the next end is off"
         for line in (*self._lines.values(), *self._empty):

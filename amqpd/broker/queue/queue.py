@@ -341,7 +341,7 @@ class Queue:
         counts = self.records.counts
         return QueueStatistics(
             ready=len(self.ready),
-            ready_bytes=self.ready.octets,
+            ready_bytes=self.ready.body_bytes,
             unacked=self.unacked,
             set_aside=len(self.dead_letters.aside),
             consumers=len(self.consumers),

@@ -6,7 +6,7 @@ segment.
 Always true between calls:
 - message numbers rise from head to tail. Messages that were requeued between others wait in a heap beside the segment
   until they are next, so that a requeue is cheap at every position;
-- `octets` is the sum of the bodies; the budget has been charged for them, and for `MESSAGE_COST` a message;
+- `body_bytes` is the sum of the bodies; the budget has been charged for them, and for `MESSAGE_COST` a message;
 - a message that was removed from the middle is invisible to callers, even while its place is still in the segment.
 
 RabbitMQ docs/semantics (requeueing).
@@ -49,7 +49,7 @@ class Pageable(Protocol):
     def is_spared(self) -> bool:
         """Whether its consumers nearly keep up, so that its publishers should wait instead."""
 
-    def page_out(self, octets: int) -> None:
+    def page_out(self, wanted: int) -> None:
         """Page out up to so many bytes."""
 
     def shrunk(self) -> None:
@@ -84,10 +84,10 @@ class Budget:
 class Segment:
     """A FIFO that is completely in memory."""
 
-    __slots__ = ("octets", "_budget", "_messages", "_back", "_last_back", "_gone")
+    __slots__ = ("body_bytes", "_budget", "_messages", "_back", "_last_back", "_gone")
 
     def __init__(self, budget: Budget) -> None:
-        self.octets = 0
+        self.body_bytes = 0
         self._budget = budget
         self._messages: deque[Message] = deque()
         self._back: list[tuple[int, Message]] = []      # a heap, by number, of messages put back between others
@@ -107,7 +107,7 @@ class Segment:
     @property
     def cost(self) -> int:
         """What the budget has been charged for it."""
-        return self.octets + MESSAGE_COST * len(self)
+        return self.body_bytes + MESSAGE_COST * len(self)
 
     @property
     def first_number(self) -> int:
@@ -124,9 +124,9 @@ class Segment:
             return self._last_back if self._back else 0
         return messages[min(max(0, place - len(self._back)), len(messages) - 1)].number
 
-    def _charge(self, octets: int, count: int) -> None:
-        self.octets += octets
-        self._budget.used += octets + MESSAGE_COST * count
+    def _charge(self, total_bytes: int, count: int) -> None:
+        self.body_bytes += total_bytes
+        self._budget.used += total_bytes + MESSAGE_COST * count
 
     def extend(self, run: Collection[Message]) -> None:
         """Add messages behind all others; their numbers are the highest."""
@@ -154,12 +154,12 @@ class Segment:
     def take(self, limit: int, room: int, bound: int = NO_BOUND) -> list[Message]:
         """Take the first messages: at most `limit`, up to the number `bound`, until `room` bytes are used up."""
         messages, back = self._messages, self._back
-        if not back and len(messages) <= limit and self.octets + DELIVERY_OVERHEAD * len(messages) <= room and (
+        if not back and len(messages) <= limit and self.body_bytes + DELIVERY_OVERHEAD * len(messages) <= room and (
                 not messages or messages[-1].number <= bound):
             return self.clear()
         gone = self._gone
         run: list[Message] = []
-        octets = 0 if limit < FEWEST_IN_PIECES or back or gone else self._take_pieces(run, limit, room, bound)
+        total_bytes = 0 if limit < FEWEST_IN_PIECES or back or gone else self._take_pieces(run, limit, room, bound)
         used = 0        # or, after pieces, less than the room in any case
         while (messages or back) and len(run) < limit and used < room:
             was_put_back = back and (not messages or back[0][0] < messages[0].number)
@@ -173,10 +173,10 @@ class Segment:
             if message.number in gone:
                 gone.discard(message.number)
                 continue
-            octets += message.body_size
-            used = octets + DELIVERY_OVERHEAD * len(run)
+            total_bytes += message.body_size
+            used = total_bytes + DELIVERY_OVERHEAD * len(run)
             run.append(message)
-        self._charge(-octets, -len(run))
+        self._charge(-total_bytes, -len(run))
         return run
 
     def take_before(self, number: int) -> list[Message]:
@@ -190,23 +190,23 @@ class Segment:
 
         This is the fast path for most of a run. `take` checks the rest one by one.
         """
-        messages, octets = self._messages, 0
+        messages, total_bytes = self._messages, 0
         while messages and len(run) < limit:
             piece = [*islice(messages, min(PIECE, limit - len(run)))]
             size = body_bytes(piece)
-            if octets + size + DELIVERY_OVERHEAD * (len(run) + len(piece)) > room or piece[-1].number > bound:
+            if total_bytes + size + DELIVERY_OVERHEAD * (len(run) + len(piece)) > room or piece[-1].number > bound:
                 break
             for _ in repeat(None, len(piece)):
                 messages.popleft()
             run += piece
-            octets += size
-        return octets
+            total_bytes += size
+        return total_bytes
 
     def take_last(self, limit: int, room: int, may_go: Callable[[Message], bool]) -> list[Message]:
         """Take from the end, as `take` does from the head, up to a message that may not go; return them in order."""
         run: deque[Message] = deque()
-        octets = 0
-        while len(run) < limit and octets < room:
+        total_bytes = 0
+        while len(run) < limit and total_bytes < room:
             self._drop_gone_at_end()
             if self._back and (not self._messages or self._messages[-1].number < self._last_back):
                 self._sweep()
@@ -214,17 +214,17 @@ class Segment:
             if not messages or not may_go(messages[-1]):
                 break
             message = messages.pop()
-            octets += message.body_size
+            total_bytes += message.body_size
             run.appendleft(message)
-        self._charge(-octets, -len(run))
+        self._charge(-total_bytes, -len(run))
         return list(run)
 
     def take_first(self, limit: int, room: int, may_go: Callable[[Message], bool]) -> list[Message]:
         """Take as `take` does, up to a message that may not go."""
         messages, back = self._messages, self._back
         run: list[Message] = []
-        octets = 0
-        while len(run) < limit and octets < room:
+        total_bytes = 0
+        while len(run) < limit and total_bytes < room:
             self._drop_gone_at_head()
             if back and (not messages or back[0][0] < messages[0].number):
                 if not may_go(back[0][1]):
@@ -234,9 +234,9 @@ class Segment:
                 message = messages.popleft()
             else:
                 break
-            octets += message.body_size
+            total_bytes += message.body_size
             run.append(message)
-        self._charge(-octets, -len(run))
+        self._charge(-total_bytes, -len(run))
         return run
 
     def clear(self) -> list[Message]:
@@ -245,7 +245,7 @@ class Segment:
         self._messages.clear()
         self._back.clear()
         self._gone.clear()
-        self._charge(-self.octets, -len(run))
+        self._charge(-self.body_bytes, -len(run))
         return run
 
     def remove(self, run: Collection[Message]) -> None:
@@ -286,7 +286,7 @@ class Segment:
         assert numbers == sorted(set(numbers)), "a segment is out of publish order"
         assert all([number <= self._last_back for number, _ in self._back]), "more was put back than is known of"
         assert len(numbers) == len(self), "the length is off"
-        assert self.octets == body_bytes(list(self)), "octets is off"
+        assert self.body_bytes == body_bytes(list(self)), "the sum of the bodies is off"
 
 
 def body_bytes(run: Iterable[Message]) -> int:

@@ -83,7 +83,7 @@ def pack_blocks(
             column.clear()
 
     for number, message in sorted(messages.items()):
-        content, names = message.content, message.route.octets
+        content, names = message.content, message.route.packed_names
         payload, body_size = sizes_at(content)
         frames = FRAME_OVERHEAD + payload + (FRAME_OVERHEAD + body_size if body_size else 0)
         if (frames > LARGEST or frames != len(content)      # not in one frame

@@ -123,7 +123,7 @@ def _rows_of(
         size, body_size = sizes_at(content)
         properties = content[BODY_OFFSET_IN_HEADER_FRAME : size + 7]
         if route is not last_route or properties != last_properties:    # most are as the one before them
-            sum_before = crc32(properties, crc32(route.octets))
+            sum_before = crc32(properties, crc32(route.packed_names))
             last_route, last_properties = route, properties
         if body_size > large_body:
             body_write = written.get(message.number)
