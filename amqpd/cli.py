@@ -79,6 +79,8 @@ RABBITMQ_CONF = click.option(
 @click.option("--data-dir", metavar="DIR", help="Keep the store in this directory.  [default: ./amqpd-data]")
 @click.option("--listen", metavar="HOST:PORT", multiple=True, callback=_check_listeners,
               help="Listen on this address; may be repeated, port 0 takes a free port.  [default: 127.0.0.1:5672]")
+@click.option("--tls-listen", metavar="HOST:PORT", multiple=True, callback=_check_listeners,
+              help="Listen for TLS on this address; may be repeated. The certificate is a setting.")
 @click.option("--memory", is_flag=True, default=None, help="Keep everything in memory.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
               help="Log messages of this level and above.  [default: info]")
@@ -112,11 +114,13 @@ def serve(config: str | None, rabbitmq_conf: Sequence[str], **options: Any) -> N
 
 
 def _overrides(
-    data_dir: str | None, listen: Sequence[str], memory: bool | None, log_level: str | None, log_format: str | None
+    data_dir: str | None, listen: Sequence[str], tls_listen: Sequence[str], memory: bool | None,
+    log_level: str | None, log_format: str | None
 ) -> dict[str, Any]:
     given = {
         "data_dir": data_dir,
         "listeners": list(listen) or None,
+        "tls.listeners": list(tls_listen) or None,
         "memory": memory,
         "log.level": log_level,
         "log.format": log_format,
@@ -153,10 +157,12 @@ def check_config(ctx: click.Context, file: str | None, config: str | None, rabbi
     settings, problems = found.config, [*found.problems]
     declared = {kind: len(getattr(settings, kind)) for kind in DECLARED}
     # The broker, which takes time to load, is imported only if there are declarations or host names to check.
-    if any(declared.values()) or not all(listener.is_address for listener in settings.listeners):
+    listeners = (*settings.listeners, *settings.tls.listeners)
+    if any(declared.values()) or settings.tls.listeners or not all(one.is_address for one in listeners):
         from amqpd.server import config_check
 
-        more, remarks = config_check.check_config(settings, found.listener_places, found.faulty)
+        more, remarks = config_check.check_config(
+            settings, (*found.listener_places, *found.tls_listener_places), found.faulty)
         problems += more
         for remark in remarks:
             complain("amqpd", f"warning: {remark}")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpd.config import Config, ConfigError, Secret, load
+from amqpd.config import Config, ConfigError, Secret, examine, load
 from amqpd.config.settings import SETTINGS, VARIABLES, AuthMechanism
 from amqpd.config.sources import find_lines
 from amqpd.session.sasl import MECHANISMS
@@ -101,6 +101,7 @@ def test_what_is_no_listener_is_refused_with_an_example(text: str) -> None:
 def test_a_broker_that_listens_nowhere_is_refused(load_text: Loader) -> None:
     told, = problems(lambda: load_text("listeners = []"))
     assert told.startswith("amqpd.toml line 1: listeners is an empty list, allowed is a list, each entry HOST:PORT")
+    assert load_text('listeners = []\n[tls]\nlisteners = [":0"]\ncertificate = "a"\nkey = "b"').listeners == ()
 
 
 @pytest.mark.parametrize("variable, setting", VARIABLES.items())
@@ -111,8 +112,31 @@ def test_every_setting_has_a_variable(variable: str, setting: str) -> None:
         "listeners": "0.0.0.0:1,[::]:2", "loopback_users": "a, b", "durability": "process", "log.level": "error",
         "log.format": "json", "auth_mechanisms": "EXTERNAL,PLAIN", "login.certificate_name": "common_name",
         "login.certificate_san_type": "email",
+        "log.format": "json", "tls.listeners": "0.0.0.0:1", "tls.client_certificates": "required",
+        "tls.min_version": "1.3",
     }.get(setting, "5000")
-    assert value_at(load(None, {variable: text}), setting) != default
+    config = examine(None, {variable: text}).config     # those of TLS need others
+    assert config is not None and value_at(config, setting) != default
+
+
+@pytest.mark.parametrize("text, problem", [
+    ('[tls]\nlisteners = [":0"]\nkey = "a"', "line 2: tls.listeners needs tls.certificate, the path of a PEM file"),
+    ('[tls]\nlisteners = [":0"]\ncertificate = "a"', "line 2: tls.listeners needs tls.key, the path of a PEM file"),
+    ('[tls]\nclient_certificates = "optional"', "line 2: tls.client_certificates is 'optional' and needs tls.ca"),
+    ('[tls]\nlisteners = ["127.0.0.1:5672"]\ncertificate = "a"\nkey = "b"',
+     "line 2: tls.listeners[0] is '127.0.0.1:5672', which is listed already"),
+    ('[tls]\nkey_password = 5', "line 2: tls.key_password is ***, allowed is a text"),
+    ('[tls]\nkey = 5', "line 2: tls.key is 5, allowed is the path of a file"),
+    ('[[tls.names]]\nname = "a"\ncertificate = "c"\nkey = "k"\n[[tls.names]]\nname = "a"\ncertificate = "c"\nkey = "k"',
+     "line 5: tls.names.a is declared already: amqpd.toml line 1: tls.names.a"),
+])
+def test_settings_of_tls_that_contradict_each_other_are_told(load_text: Loader, text: str, problem: str) -> None:
+    told, = problems(lambda: load_text(text))
+    assert told.startswith(f"amqpd.toml {problem}")
+
+
+def test_the_password_of_a_key_is_not_shown() -> None:
+    assert "secret" not in repr(examine(None, {"AMQPD_TLS_KEY_PASSWORD": "secret"}).config)
 
 
 def test_a_list_in_a_variable_has_commas() -> None:

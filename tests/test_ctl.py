@@ -499,6 +499,20 @@ def test_limits_that_are_none_are_refused(broker: FakeBroker, words: list[str], 
     assert not broker.asked
 
 
+def test_status_tells_when_certificates_expire(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    certificate = {"setting": "tls.certificate", "file": "/etc/server.pem", "subject": "CN=mq",
+                   "names": ["mq.example.org", "10.0.0.1"], "not_after": "2027-01-31", "days_left": 12}
+    nameless = {**certificate, "setting": "tls.names.a.certificate", "names": [], "days_left": -1}
+    broker.gives({**STATUS, "tls_certificates": [certificate, nameless]})
+    assert ctl.main(["status", "-q"]) == 0
+    assert capsys.readouterr().out.endswith("""TLS certificates
+
+tls.certificate: /etc/server.pem, for mq.example.org, 10.0.0.1, valid until 2027-01-31: in 12 days
+tls.names.a.certificate: /etc/server.pem, for no name, valid until 2027-01-31: it has expired
+
+""")
+
+
 def test_status_as_json_is_what_the_broker_said(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
     broker.gives(STATUS)
     assert ctl.main(["status", "--formatter", "json"]) == 0

@@ -16,17 +16,19 @@ from msgspec.structs import replace
 
 from amqpd.config.rabbitmq import OVERRIDDEN, Translation, translate
 from amqpd.config.rabbitmq_files import find_files, read_files
-from amqpd.config.reading import Reader
+from amqpd.config.reading import WORDS, Reader
 from amqpd.config.settings import (
     BindingDeclaration,
     Config,
     ConfigError,
     Declaration,
     ExchangeDeclaration,
+    Listener,
     QueueDeclaration,
+    Tls,
     UserDeclaration,
 )
-from amqpd.config.sources import Sources
+from amqpd.config.sources import KeyPath, Sources
 from amqpd.fields import FieldError, encode_table
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -43,7 +45,8 @@ class Examination(NamedTuple):
     """A configuration as it was read, and everything that is wrong with it.
 
     `config` is None if a single value cannot be used. `faulty` has the `where` of each declaration that contradicts
-    another one or itself. `listener_places` tells where each listener stands. `warnings` do not stop a start.
+    another one or itself. `listener_places` and `tls_listener_places` tell where each listener stands. `warnings` do
+    not stop a start.
     """
 
     config: Config | None
@@ -51,6 +54,7 @@ class Examination(NamedTuple):
     faulty: frozenset[str] = frozenset()
     listener_places: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    tls_listener_places: tuple[str, ...] = ()
 
 
 def load(
@@ -118,11 +122,32 @@ def _examine(sources: Sources, problems: list[str]) -> Examination:
     config = _with_default_vhost(config)
     faults = list(_contradictions(config))
     problems += [text for _, text in faults]
-    places = tuple(sources.where(("listeners", index)) for index in range(len(config.listeners)))
-    problems += _same_listeners(config, places)
+    problems += _tls_contradictions(config, sources)
+    places = _places(sources, config, ())
+    tls_places = _places(sources, config.tls, ("tls",))
+    problems += _same_listeners((*config.listeners, *config.tls.listeners), (*places, *tls_places))
     problems += _login_faults(config, sources.where(("auth_mechanisms",)))
     return Examination(
-        config, tuple(problems), frozenset(declaration.where for declaration, _ in faults), places, warnings)
+        config, tuple(problems), frozenset(declaration.where for declaration, _ in faults), places, warnings,
+        tls_places)
+
+
+def _places(sources: Sources, table: Config | Tls, path: KeyPath) -> tuple[str, ...]:
+    return tuple(sources.where((*path, "listeners", index)) for index in range(len(table.listeners)))
+
+
+def _tls_contradictions(config: Config, sources: Sources) -> Iterator[str]:
+    tls = config.tls
+    if not config.listeners and not tls.listeners:
+        yield (f"{sources.where(('listeners',))} is an empty list, allowed is a list, each entry {WORDS[Listener]}, "
+               "unless tls.listeners has one")
+    for name in ("certificate", "key"):
+        if tls.listeners and not getattr(tls, name):
+            yield (f"{sources.where(('tls', 'listeners'))} needs tls.{name}, the path of a PEM file; for a first try, "
+                   "'amqpctl make_certificates DIR' makes one")
+    if tls.client_certificates != "none" and not tls.ca:
+        yield (f"{sources.where(('tls', 'client_certificates'))} is '{tls.client_certificates}' and needs tls.ca, the "
+               "path of a PEM file with the CAs that signed the clients' certificates")
 
 
 def _with_default_vhost(config: Config) -> Config:
@@ -146,6 +171,7 @@ def _contradictions(config: Config) -> Iterator[Fault]:
     yield from _twice(config.operator_policies, "vhost", "name")
     yield from _twice(config.exchanges, "vhost", "name")
     yield from _twice(config.queues, "vhost", "name")
+    yield from _twice(config.tls.names, "name")
     for user in config.users:
         yield from _user_contradictions(user)
     for policy in (*config.policies, *config.operator_policies):
@@ -159,9 +185,9 @@ def _contradictions(config: Config) -> Iterator[Fault]:
         yield from _argument_contradictions(with_arguments)
 
 
-def _same_listeners(config: Config, places: Iterable[str]) -> Iterator[str]:
+def _same_listeners(listeners: Iterable[Listener], places: Iterable[str]) -> Iterator[str]:
     seen = set()
-    for where, listener in zip(places, config.listeners):
+    for where, listener in zip(places, listeners):
         key = listener.host, listener.port
         if listener.port and key in seen:
             yield f"{where} is '{listener}', which is listed already; delete one of them"

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 import msgspec
 from msgspec import Struct
 
-from amqpd.config.settings import SETTINGS, Declaration, Listener, Secret
+from amqpd.config.settings import SETTINGS, Declaration, File, Listener, Passphrase, Secret
 from amqpd.config.sources import KeyPath, Sources, bare_type, constraints, nearest
 
 LONGEST_SHOWN = 80      # characters of a wrong value
@@ -27,8 +27,12 @@ WORDS = {
     str: "a text",
     Path: "the path of a directory",
     Secret: "a text that is not empty",
+    Passphrase: "a text",
+    File: "the path of a file",
     Listener: "HOST:PORT, such as '127.0.0.1:5672' or '[::1]:0'",
 }
+
+MAY_BE_EMPTY = (File, Passphrase)
 
 S = TypeVar("S", bound=Struct)
 
@@ -70,7 +74,7 @@ class Reader:
         try:
             return _convert(kind, value, is_text=path in self._sources.from_text)
         except (ValueError, msgspec.ValidationError):
-            self._refuse(path, "***" if Secret in (kind, *get_args(kind)) else _shown(value), _allowed(kind))
+            self._refuse(path, "***" if _is_secret(kind) else _shown(value), _allowed(kind))
             return None
 
     def _list(self, kind: Any, values: Any, path: KeyPath) -> tuple[Any, ...]:
@@ -110,12 +114,12 @@ def _convert(kind: Any, value: Any, *, is_text: bool) -> Any:
 
 def _decode(kind: type, value: Any) -> Any:
     """Convert to the types that msgspec does not know. Raises ValueError."""
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value and kind not in MAY_BE_EMPTY:
         raise ValueError("no text")
-    if kind is Path:
+    if kind in (Path, File):
         if "\0" in value:
             raise ValueError("no path")
-        return Path(os.path.expanduser(value))
+        return kind(os.path.expanduser(value))
     value.encode()      # a variable may hold bytes that are not UTF-8
     if kind is Listener and not is_listener(value):
         raise ValueError("not HOST:PORT")
@@ -154,6 +158,10 @@ def _shown(value: Any) -> str:
         shown = repr(value)
         return shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}…"
     return str(value)
+
+
+def _is_secret(kind: Any) -> bool:
+    return any(isinstance(one, type) and issubclass(one, Secret) for one in (kind, *get_args(kind)))
 
 
 def _is_struct(kind: Any) -> bool:

@@ -12,7 +12,7 @@ import hmac
 import ipaddress
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -50,6 +50,16 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash(self._text)
+
+
+class Passphrase(Secret):
+    """A secret that may be empty, which means that there is none."""
+
+    __slots__ = ()
+
+
+class File(str):
+    """The path of a file; an empty one means that there is none."""
 
 
 class Listener(str):
@@ -139,6 +149,28 @@ class Declaration(Struct, frozen=True, kw_only=True):
     where: str = ""
 
 
+class TlsName(Declaration, frozen=True, kw_only=True):
+    """A certificate for clients that ask for another server name; `*.example.org` stands for any first label."""
+
+    name: Name
+    certificate: File
+    key: File
+    key_password: Passphrase = Passphrase("")
+
+
+class Tls(Struct, frozen=True, kw_only=True):
+    """The listeners for TLS, their certificate, and what is asked of clients. RabbitMQ docs/ssl."""
+
+    listeners: tuple[Listener, ...] = ()
+    certificate: File = File()
+    key: File = File()
+    key_password: Passphrase = Passphrase("")
+    ca: File = File()
+    client_certificates: Literal["none", "optional", "required"] = "none"
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    names: tuple[TlsName, ...] = ()
+
+
 class VhostDeclaration(Declaration, frozen=True, kw_only=True):
     """A vhost."""
 
@@ -214,7 +246,7 @@ class PolicyDeclaration(Declaration, frozen=True, kw_only=True):
 class Config(Struct, frozen=True, kw_only=True):
     """The whole configuration. Where a declaration named no vhost, `load` has put `default_vhost`."""
 
-    listeners: Annotated[tuple[Listener, ...], Meta(min_length=1)] = (Listener("127.0.0.1:5672"),)
+    listeners: tuple[Listener, ...] = (Listener("127.0.0.1:5672"),)
     data_dir: Path = Path("amqpd-data")
     memory: bool = False
     durability: Literal["power", "process"] = "power"
@@ -227,6 +259,7 @@ class Config(Struct, frozen=True, kw_only=True):
     auth_mechanisms: Annotated[tuple[AuthMechanism, ...], Meta(min_length=1)] = ("AMQPLAIN", "PLAIN")
     login: Login = Login()
     log: Log = Log()
+    tls: Tls = Tls()
     limits: Limits = Limits()
     vhosts: tuple[VhostDeclaration, ...] = ()
     users: tuple[UserDeclaration, ...] = ()
@@ -242,9 +275,14 @@ def _settings(kind: type[Struct], prefix: str = "") -> dict[str, Any]:
     for field in msgspec.structs.fields(kind):
         if isinstance(field.default, Struct):
             settings |= _settings(type(field.default), f"{field.name}.")
-        elif field.default != ():
+        elif not _has_declarations(field.type):
             settings[prefix + field.name] = field.type
     return settings
+
+
+def _has_declarations(kind: Any) -> bool:
+    """Return whether a type is a list of declarations."""
+    return any(isinstance(item, type) and issubclass(item, Declaration) for item in get_args(kind))
 
 
 # Key path → type, of every single value; declarations are not included. And variable → key path.

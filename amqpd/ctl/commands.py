@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from amqpd import __version__
+from amqpd.ctl.certificates import make_certificates
 from amqpd.ctl.limits import limit_commands
 from amqpd.ctl.lists import list_commands
 from amqpd.ctl.options import Group, Options, common
@@ -23,6 +24,7 @@ from amqpd.ctl.policies import policy_commands
 from amqpd.exit_codes import EXIT_DATA
 from amqpd.logs import escape
 from amqpd.program import Failure, run
+from amqpd.wording import counted
 
 SURVIVES = {
     "power": "a power loss",
@@ -45,7 +47,7 @@ def amqpctl() -> None:
     """
 
 
-for _command in (*list_commands(), *policy_commands(), *limit_commands()):
+for _command in (*list_commands(), *policy_commands(), *limit_commands(), make_certificates):
     amqpctl.add_command(_command)
 
 
@@ -263,7 +265,7 @@ def status(options: Options) -> None:
 
 
 def _status_sections(status: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    files, totals = status["file_descriptors"], status["totals"]
+    files, totals, certificates = status["file_descriptors"], status["totals"], status.get("tls_certificates", [])
     return [
         ("Runtime", [
             f"OS PID: {status['pid']}",
@@ -297,7 +299,16 @@ def _status_sections(status: dict[str, Any]) -> list[tuple[str, list[str]]]:
             f"purpose: {listener['purpose']}"
             for listener in status["listeners"]
         ]),
+        *([("TLS certificates", [_certificate(one) for one in certificates])] if certificates else []),
     ]
+
+
+def _certificate(certificate: dict[str, Any]) -> str:
+    days = certificate["days_left"]
+    left = f"in {counted(days, 'day')}" if days >= 0 else "it has expired"
+    names = ", ".join(certificate["names"]) or "no name"
+    return (f"{certificate['setting']}: {certificate['file']}, for {names}, valid until {certificate['not_after']}: "
+            f"{left}")
 
 
 def _watermark(status: dict[str, Any]) -> str:

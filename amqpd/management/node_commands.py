@@ -39,10 +39,11 @@ class Alarms(Protocol):
 
 
 class Node(msgspec.Struct, kw_only=True):
-    """What the commands need and the broker does not know. `listeners` are addresses and ports.
+    """What the commands need and the broker does not know. `listeners` and `tls_listeners` are addresses and ports.
 
-    `data_dir`, `store_info` and `backup` are None without a store. `backup` copies the store to a new file, and raises
-    Refusal. `durability` is what a confirmed message survives: "power", "process", or "none" without a store.
+    `certificates` lists those of the TLS listeners. `data_dir`, `store_info` and `backup` are None without a store.
+    `backup` copies the store to a new file, and raises Refusal. `durability` is what a confirmed message survives:
+    "power", "process", or "none" without a store.
     """
 
     rabbitmq_version: str
@@ -51,6 +52,8 @@ class Node(msgspec.Struct, kw_only=True):
     alarms: Alarms
     listeners: list[tuple[str, int]]
     stop: Callable[[], None]
+    tls_listeners: list[tuple[str, int]] = []
+    certificates: Callable[[], list[dict[str, Any]]] = list
     store_info: Callable[[], Any] | None = None
     backup: Callable[[Path], Awaitable[None]] | None = None
     most_counted: int = MOST_COUNTED        # unacknowledged messages of a vhost, in a list of its queues
@@ -93,7 +96,11 @@ class NodeCommands:
             "listeners": [
                 {"interface": host, "port": port, "protocol": "amqp", "purpose": "AMQP 0-9-1"}
                 for host, port in node.listeners
+            ] + [
+                {"interface": host, "port": port, "protocol": "amqp/ssl", "purpose": "AMQP 0-9-1 over TLS"}
+                for host, port in node.tls_listeners
             ],
+            "tls_certificates": node.certificates(),
         }
 
     def stop(self) -> None:

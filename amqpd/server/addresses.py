@@ -14,7 +14,7 @@ from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, EPERM
 from typing import Any
 
 FIRST_UNPRIVILEGED_PORT = 1024
-LISTEN_OPTION = "--listen HOST:PORT"
+LISTEN_OPTION, TLS_LISTEN_OPTION = "--listen HOST:PORT", "--tls-listen HOST:PORT"
 
 
 async def bind(host: str, port: int) -> list[socket.socket]:
@@ -54,19 +54,19 @@ def describe_address(address: tuple[str, int]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def describe_failure(listener: str, port: int, error: OSError) -> str:
+def describe_failure(listener: str, port: int, error: OSError, option: str = LISTEN_OPTION) -> str:
     """Return one line about an address that cannot be bound: the address, the reason, and the remedy."""
     if isinstance(error, socket.gaierror):
         return (f"cannot listen on {listener}: {error.strerror}; use a host name that can be resolved, or an "
                 "IP address of this machine")
     reason = os.strerror(error.errno or 0)
     if error.errno == EADDRINUSE:
-        remedy = f"stop the program that uses it, or choose another address with {LISTEN_OPTION}"
+        remedy = f"stop the program that uses it, or choose another address with {option}"
     elif error.errno in (EACCES, EPERM) and port < FIRST_UNPRIVILEGED_PORT:
-        remedy = (f"ports below {FIRST_UNPRIVILEGED_PORT} need privileges: choose a higher port with {LISTEN_OPTION}, "
+        remedy = (f"ports below {FIRST_UNPRIVILEGED_PORT} need privileges: choose a higher port with {option}, "
                   "or grant the right (on Linux: CAP_NET_BIND_SERVICE)")
     elif error.errno == EADDRNOTAVAIL:
-        remedy = (f"this machine has no such address: use one that it has, or 0.0.0.0 for all, with {LISTEN_OPTION}")
+        remedy = (f"this machine has no such address: use one that it has, or 0.0.0.0 for all, with {option}")
     else:
-        remedy = f"choose another address with {LISTEN_OPTION}"
+        remedy = f"choose another address with {option}"
     return f"cannot listen on {listener}: {reason}; {remedy}"

@@ -6,12 +6,14 @@ refer to objects that are not known here.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from amqpd.broker.definitions import Definition
 from amqpd.config import Config
 from amqpd.server.addresses import describe_failure, unresolved
+from amqpd.server.certificates import CertificateError, read, warnings
 from amqpd.server.declarations import Trial
 from amqpd.store.errors import StoreError, StoreLocked
 from amqpd.store.tools.stopped import stored_definitions
@@ -25,15 +27,20 @@ class Findings(NamedTuple):
 
 
 def check_config(config: Config, listener_places: Sequence[str], faulty: Collection[str] = ()) -> Findings:
-    """Return what a start with this configuration would find: host names, the store, the declarations.
+    """Return what a start with this configuration would find: host names, certificates, store, declarations.
 
-    `listener_places` tells where each listener stands. `faulty` has the `where` of declarations whose problems are
-    known already: nothing more is told about them.
+    `listener_places` tells where each listener stands, those for TLS last. `faulty` has the `where` of declarations
+    whose problems are known already: nothing more is told about them.
     """
     problems, remarks = list[str](), list[str]()
-    for where, listener in zip(listener_places, config.listeners):
+    for where, listener in zip(listener_places, (*config.listeners, *config.tls.listeners)):
         if error := unresolved(listener.host, listener.port):
             problems.append(f"{where}: {describe_failure(str(listener), listener.port, error)}")
+    if config.tls.listeners and config.tls.certificate and config.tls.key:
+        try:
+            remarks += warnings(read(config.tls).certificates, time.time())
+        except CertificateError as error:
+            problems.append(str(error))
     stored: list[Definition] | None = []
     try:
         stored = _read_store(config)

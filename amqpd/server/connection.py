@@ -78,6 +78,10 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self.session = self._reception.begin_session(self)
         self.session.state.unsent = self._transport.get_write_buffer_size
 
+    def read_size(self) -> int:
+        """Return how many bytes the next read may take."""
+        return READ_WHILE_BLOCKED if self.session.blocking.is_blocked else self._turn.shares.size(self)
+
     def get_buffer(self, sizehint: int) -> bytearray | memoryview:
         """Return the shared buffer or, for a large body that is being received, a view into the body itself."""
         is_blocked = self.session.blocking.is_blocked
@@ -88,6 +92,12 @@ class ClientProtocol(asyncio.BufferedProtocol):
             return room
         self._size = READ_WHILE_BLOCKED if is_blocked else self._turn.shares.size(self)
         return self._view[:self._size]
+
+    def note_read(self, nbytes: int, steps: int, *, is_full: bool) -> None:
+        """Note what TLS did for the bytes of the next `buffer_updated`, and whether there was more to read."""
+        self._turn.shares.add_steps(steps)
+        if is_full:
+            self._size = nbytes
 
     def buffer_updated(self, nbytes: int) -> None:
         """Pass the bytes to the session; the end of the turn does the rest."""

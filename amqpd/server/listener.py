@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from collections import deque
 from collections.abc import Iterable
 from functools import partial
@@ -17,13 +18,16 @@ from typing import Any, NamedTuple
 
 from amqpd.broker.broker import Broker
 from amqpd.server.acceptor import Acceptor
+from amqpd.server.certificates import Certificates, describe_connection, peer_certificate
 from amqpd.server.connection import ClientProtocol
 from amqpd.server.gaps import Gaps
+from amqpd.server.guard import guard
 from amqpd.server.login import Logins, is_loopback
 from amqpd.server.loop import LoopTurn
 from amqpd.server.read_shares import MOST
 from amqpd.server.resources import descriptors_for_clients
 from amqpd.server.sparing_log import SparingLog
+from amqpd.server.tls_transport import READ_BYTES, TlsTransport
 from amqpd.server.unauthenticated import Unauthenticated
 from amqpd.session.connection import Session
 from amqpd.session.settings import SessionSettings
@@ -41,14 +45,19 @@ class Newcomer(NamedTuple):
     connection: socket.socket
     peer: tuple[str, int]
     host: tuple[str, int]
+    is_tls: bool
 
 
 class Listeners:
-    """All listeners and their clients. `unauthenticated` has the limits of clients before login."""
+    """All listeners and their clients. `unauthenticated` has the limits of clients before login.
+
+    Without `certificates` there is no listener for TLS.
+    """
 
     def __init__(
         self, broker: Broker, settings: SessionSettings, turn: LoopTurn, logins: Logins,
         unauthenticated: Unauthenticated[ClientProtocol], loop: asyncio.AbstractEventLoop,
+        certificates: Certificates | None = None,
     ) -> None:
         self.settings = settings
         self.turn = turn
@@ -58,7 +67,11 @@ class Listeners:
         self._logins = logins
         self._loop = loop
         self._unauthenticated = unauthenticated
-        self._acceptor = Acceptor(loop, self._has_place, self._make_place, self._arrive)
+        self._certificates = certificates
+        self._encrypted = memoryview(bytearray(READ_BYTES if certificates else 0))      # of all connections
+        self._acceptors = {
+            is_tls: Acceptor(loop, self._has_place, self._make_place, partial(self._arrive, is_tls))
+            for is_tls in (False, True)}
         self._waiting: dict[str, deque[Newcomer]] = {}      # by address, clients that wait for room
         self._waiting_count = 0
         self._gaps = Gaps(int(LOOK_S * 1000), self.turn.now_ms())
@@ -68,16 +81,17 @@ class Listeners:
         self._accepted = 0
         self._sparing_log = SparingLog(log)
 
-    def listen(self, sockets: Iterable[socket.socket]) -> None:
+    def listen(self, sockets: Iterable[socket.socket], *, is_tls: bool = False) -> None:
         """Accept clients at these bound sockets (`addresses.bind`). Raises OSError."""
-        self._acceptor.listen(sockets)
+        self._acceptors[is_tls].listen(sockets)
         if self._look is None:
             self._gaps.look(self.turn.now_ms())
             self._look_again()
 
     def stop_listening(self) -> None:
         """Accept no more clients."""
-        self._acceptor.stop()
+        for acceptor in self._acceptors.values():
+            acceptor.stop()
         if self._look is not None:
             self._look.cancel()
         for newcomers in self._waiting.values():
@@ -117,11 +131,11 @@ class Listeners:
         self._unauthenticated.remove(protocol)
         protocol.drop()
 
-    def _arrive(self, connection: socket.socket, peer: Any) -> None:
+    def _arrive(self, is_tls: bool, connection: socket.socket, peer: Any) -> None:
         """Admit an accepted client, or let it wait until its address has room."""
         self._sockets += 1
         try:
-            newcomer = Newcomer(connection, peer, connection.getsockname())
+            newcomer = Newcomer(connection, peer, connection.getsockname(), is_tls)
         except OSError:     # it has gone again
             self._close(connection)
             return
@@ -181,13 +195,24 @@ class Listeners:
         protocol = ClientProtocol(
             self, self.turn, self.buffer, self.settings.outgoing_limit, newcomer.peer, newcomer.host)
         self._unauthenticated.add(protocol, newcomer.peer[0])
-        task = self._loop.create_task(self._begin(protocol, newcomer.connection))
+        task = self._loop.create_task(self._begin(protocol, newcomer.connection, self._outer(protocol, newcomer)))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
 
-    async def _begin(self, protocol: ClientProtocol, connection: socket.socket) -> None:
+    def _outer(self, protocol: ClientProtocol, newcomer: Newcomer) -> asyncio.BufferedProtocol:
+        """Return the protocol of a client's socket: with TLS there is one more."""
+        if not newcomer.is_tls:
+            return protocol
+        assert self._certificates is not None
+        return TlsTransport(
+            protocol, self._certificates.context, self._encrypted, self._loop,
+            partial(self._on_tls_established, protocol), partial(self._on_tls_failed, protocol))
+
+    async def _begin(
+        self, protocol: ClientProtocol, connection: socket.socket, outer: asyncio.BufferedProtocol
+    ) -> None:
         try:
-            await self._loop.connect_accepted_socket(lambda: protocol, connection)
+            await self._loop.connect_accepted_socket(lambda: outer, connection)
         except OSError as error:
             log.info("%s:%d disconnected before it was served: %s", *protocol.peer[:2], error.strerror)
             self._unauthenticated.remove(protocol)
@@ -197,6 +222,22 @@ class Listeners:
     def _close(self, connection: socket.socket) -> None:
         self._sockets -= 1
         connection.close()
+
+    # TLS
+
+    def _on_tls_established(self, protocol: ClientProtocol, connection: ssl.SSLObject) -> None:
+        self._unauthenticated.note_step(protocol, self.turn.now_ms())
+        self._unauthenticated.expect_progress(protocol, self.turn.now_ms())
+        guard(protocol.session, self._note_tls, protocol, connection)
+
+    @staticmethod
+    def _note_tls(protocol: ClientProtocol, connection: ssl.SSLObject) -> None:
+        state = protocol.session.state
+        state.tls = describe_connection(connection)
+        state.peer_certificate = peer_certificate(connection)
+
+    def _on_tls_failed(self, protocol: ClientProtocol, reason: str, *arguments: object) -> None:
+        self._sparing_log.warning(f"%s: closing: TLS: {reason}", protocol.session.name, *arguments)
 
     # Clients
 

@@ -14,7 +14,6 @@ import ctypes
 import gc
 import logging
 import sys
-from pathlib import Path
 
 import anyio
 
@@ -63,7 +62,8 @@ async def _serve(config: Config, signals: StopSignals) -> int:
             gc.freeze()
             gc.set_threshold(*COLLECTED)
             signals.call_on_stop(lambda: loop.call_soon_threadsafe(runtime.stop))
-            _say_ready(runtime.addresses, runtime.data_dir)
+            signals.call_on_reload(runtime.read_certificates_again)
+            _say_ready(runtime)
             try:
                 await runtime.wait_until_stopping()
             except StoreError:
@@ -81,11 +81,13 @@ def _complain(error: StoreError) -> None:
     crash_after(FAIL_LIMIT_S, EXIT_IO, "the store has failed")
 
 
-def _say_ready(listening: list[tuple[str, int]], data_dir: Path | None) -> None:
+def _say_ready(runtime: Runtime) -> None:
     """Print the one line on stdout that tells the parent process that the broker is ready."""
-    listeners = " ".join(f"amqp={describe_address(address)}" for address in listening)
+    listeners = " ".join((
+        *(f"amqp={describe_address(address)}" for address in runtime.addresses),
+        *(f"amqps={describe_address(address)}" for address in runtime.tls_addresses)))
     writer = logs.LineWriter(logs.sink_of(sys.stdout), "amqpd-ready")    # in a thread, since stdout may not be read
-    writer.put(f"amqpd {__version__} ready {listeners} data={data_dir or 'memory'}")
+    writer.put(f"amqpd {__version__} ready {listeners} data={runtime.data_dir or 'memory'}")
     writer.close()
 
 

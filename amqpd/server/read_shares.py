@@ -55,6 +55,10 @@ class ReadShares:
         self._full_reads += 1
         return self._is_contended or self._full_reads > 1 or self.has_resting
 
+    def add_steps(self, steps: int) -> None:
+        """Count work of this turn that a read has caused before `has_read`."""
+        self._steps += steps
+
     def rest(self, reader: Reader) -> None:
         """Read this paused client again when it is its turn."""
         (self._resting if reader.expected_steps > LITTLE else self._little).append(reader)

@@ -16,7 +16,7 @@ import logging
 import platform
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -26,8 +26,8 @@ import anyio
 from amqpd import __version__
 from amqpd.broker.broker import Broker
 from amqpd.broker.departure import Departure
-from amqpd.config import Config, Limits, Listener
-from amqpd.exit_codes import EXIT_IO, EXIT_UNAVAILABLE
+from amqpd.config import Config, Limits, Listener, Tls
+from amqpd.exit_codes import EXIT_CONFIG, EXIT_IO, EXIT_UNAVAILABLE
 from amqpd.identity import CONTROL_SOCKET, RABBITMQ_VERSION
 from amqpd.management.commands import Commands
 from amqpd.management.control import Control
@@ -35,6 +35,7 @@ from amqpd.management.node_commands import Node
 from amqpd.management.refusal import Refusal
 from amqpd.server import addresses
 from amqpd.server.alarms import Alarms
+from amqpd.server.certificates import CertificateError, Certificates, warnings
 from amqpd.server.committer import Committer
 from amqpd.server.connection import ClientProtocol
 from amqpd.server.listener import Listeners
@@ -71,7 +72,8 @@ class Runtime:
         self, config: Config, on_failure: Callable[[StoreError], None] | None = None, *,
         close_ok_wait_s: float = CLOSE_OK_WAIT_S,
     ) -> None:
-        self.addresses: list[tuple[str, int]] = []      # the first address of each listener
+        self.addresses: list[tuple[str, int]] = []      # the first address of each listener without TLS
+        self.tls_addresses: list[tuple[str, int]] = []
         self._config = config
         self._close_ok_wait_s = close_ok_wait_s
         self._on_failure = on_failure or (lambda error: log.critical("%s", error))
@@ -83,6 +85,7 @@ class Runtime:
         self._store: Store | None = None
         self._committer: Committer | None = None
         self._listeners: Listeners | None = None
+        self._certificates: Certificates | None = None
 
     @property
     def data_dir(self) -> Path | None:
@@ -108,6 +111,11 @@ class Runtime:
         """Request a stop: `wait_until_stopping` returns."""
         self._stopping.set()
 
+    @property
+    def read_certificates_again(self) -> Callable[[], None] | None:
+        """The function that reads the certificates again, which any thread may call; None without TLS."""
+        return None if self._certificates is None else self._certificates.read_again
+
     async def wait_until_stopping(self) -> None:
         """Wait until a stop is requested. Raises StoreError once the store has failed."""
         await self._stopping.wait()
@@ -121,7 +129,9 @@ class Runtime:
         config, started_s = self._config, time.monotonic()
         log.info("Starting amqpd %s (behaves as RabbitMQ %s) on Python %s", __version__, RABBITMQ_VERSION,
                  platform.python_version())
-        bound = await self._bind(undo)
+        certificates = self._certificates = _certificates(config.tls)
+        bound = await self._bind(undo, config.listeners)
+        tls_bound = await self._bind(undo, config.tls.listeners, addresses.TLS_LISTEN_OPTION)
         broker, storage = open_broker(config, self._ballast, self._fail)
         if storage is not None:
             self._store = storage.store
@@ -136,40 +146,45 @@ class Runtime:
         logins = Logins(broker, frozenset(config.loopback_users), config.limits.login_failure_delay_s)
         undo.callback(logins.close)
         listeners = self._listeners = Listeners(
-            broker, _session_settings(config), turn, logins, _unauthenticated(config), asyncio.get_running_loop())
+            broker, _session_settings(config), turn, logins, _unauthenticated(config), asyncio.get_running_loop(),
+            certificates)
         undo.callback(listeners.stop_listening)
         turn.committer.take()
         self.addresses = self._listen(listeners, bound)
+        self.tls_addresses = self._listen(listeners, tls_bound, is_tls=True)
         await self._open_control(undo, broker, turn, alarms)
         await self._start_tasks(undo, turn, alarms, wall_clock)
         undo.push_async_callback(self._shut_down, broker, listeners, storage)
         log.info("Server startup complete in %.1f s", time.monotonic() - started_s)
 
-    async def _bind(self, undo: contextlib.AsyncExitStack) -> list[tuple[Listener, list[socket.socket]]]:
-        """Bind every address before anything is created. Raises StartError."""
+    async def _bind(
+        self, undo: contextlib.AsyncExitStack, listeners: Iterable[Listener], option: str = addresses.LISTEN_OPTION
+    ) -> list[tuple[Listener, list[socket.socket]]]:
+        """Bind every address before anything is created; `option` sets them. Raises StartError."""
         found = []
-        for listener in self._config.listeners:
+        for listener in listeners:
             try:
                 sockets = await addresses.bind(listener.host, listener.port)
             except OSError as error:
-                raise _unavailable(listener, error) from None
+                raise _unavailable(listener, error, option) from None
             for one in sockets:
                 undo.enter_context(one)
             found.append((listener, sockets))
         return found
 
     def _listen(
-        self, listeners: Listeners, bound: list[tuple[Listener, list[socket.socket]]]
+        self, listeners: Listeners, bound: list[tuple[Listener, list[socket.socket]]], *, is_tls: bool = False
     ) -> list[tuple[str, int]]:
         """Accept clients, and return the first address of each listener. Raises StartError."""
         found = []
         for listener, sockets in bound:
             try:
-                listeners.listen(sockets)
+                listeners.listen(sockets, is_tls=is_tls)
             except OSError as error:
                 raise _unavailable(listener, error) from None
             for one in sockets:
-                log.info("started TCP listener on %s", addresses.describe_address(one.getsockname()[:2]))
+                log.info("started %s listener on %s", "TLS" if is_tls else "TCP",
+                         addresses.describe_address(one.getsockname()[:2]))
             found.append(sockets[0].getsockname()[:2])
         return found
 
@@ -208,6 +223,8 @@ class Runtime:
             tasks.start_soon(task)
         if self._committer is not None:
             tasks.start_soon(self._committer.watch_files_forever)
+        if self._certificates is not None:
+            tasks.start_soon(self._certificates.look_forever)
 
     async def _open_control(
         self, undo: contextlib.AsyncExitStack, broker: Broker, turn: LoopTurn, alarms: Alarms
@@ -219,7 +236,9 @@ class Runtime:
         node = Node(
             rabbitmq_version=RABBITMQ_VERSION, data_dir=self.data_dir,
             durability="none" if self._store is None else self._config.durability, alarms=alarms,
-            listeners=self.addresses, stop=self.stop)
+            listeners=self.addresses, tls_listeners=self.tls_addresses, stop=self.stop)
+        if self._certificates is not None:
+            node.certificates = self._certificates.listed
         if self._store is not None and committer is not None:
             node.store_info = self._store.info
             node.backup = partial(_back_up, self._store, committer)
@@ -270,8 +289,21 @@ class Runtime:
         log.info("stopped")
 
 
-def _unavailable(listener: Listener, error: OSError) -> StartError:
-    return StartError(addresses.describe_failure(str(listener), listener.port, error), EXIT_UNAVAILABLE)
+def _unavailable(listener: Listener, error: OSError, option: str = addresses.LISTEN_OPTION) -> StartError:
+    return StartError(addresses.describe_failure(str(listener), listener.port, error, option), EXIT_UNAVAILABLE)
+
+
+def _certificates(tls: Tls) -> Certificates | None:
+    """Read the certificates, if there is a TLS listener. Raises StartError."""
+    if not tls.listeners:
+        return None
+    try:
+        certificates = Certificates(tls)
+    except CertificateError as error:
+        raise StartError(str(error), EXIT_CONFIG) from None
+    for warning in warnings(certificates.certificates, time.time()):
+        log.warning("%s", warning)
+    return certificates
 
 
 async def _back_up(store: Store, committer: Committer, to: Path) -> None:

@@ -5,8 +5,8 @@ first signal requests a stop and starts the watchdog. A second signal, or one be
 process as a crash does, which is safe.
 
 SIGHUP stops a broker that runs in a terminal, since the terminal is closed. A service has no terminal: there the signal
-means "reload the configuration", which is not supported, and the log says so. If the parent process ignores the signal,
-as `nohup` does, it stays ignored.
+means "reload". The certificates of TLS are read again; a changed configuration is not, and the log says so. If the
+parent process ignores the signal, as `nohup` does, it stays ignored.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class StopSignals:
         is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         self._awaited = STOPPING if is_ignored else STOPPING | {signal.SIGHUP}
         self._on_stop: Callable[[], object] | None = None
+        self._on_reload: Callable[[], object] | None = None
         self._watchdog: threading.Timer | None = None
         self._lock = threading.Lock()
         self._is_over = False
@@ -61,6 +62,10 @@ class StopSignals:
         """Let the next signal call this, in the thread of the signals, instead of ending the process."""
         self._on_stop = on_stop
 
+    def call_on_reload(self, on_reload: Callable[[], object] | None) -> None:
+        """Let SIGHUP call this, in the thread of the signals, where there is no terminal."""
+        self._on_reload = on_reload
+
     def begin_stop(self) -> None:
         """Start the watchdog, once; the next signal ends the process."""
         with self._lock:
@@ -80,7 +85,12 @@ class StopSignals:
         if signum == signal.SIGHUP and self._watchdog is not None:
             return      # the shell and the kernel may both report that the terminal is closed
         if signum == signal.SIGHUP and not self._has_terminal:
-            log.info("SIGHUP ignored: a changed configuration takes effect at the next start")
+            if self._on_reload is None:
+                log.info("SIGHUP ignored: a changed configuration takes effect at the next start")
+            else:
+                log.info("SIGHUP: reading the certificates again; a changed configuration takes effect at the next "
+                         "start")
+                self._on_reload()
             return
         on_stop = self._on_stop
         if on_stop is None:

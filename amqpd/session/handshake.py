@@ -69,7 +69,8 @@ class Handshake:
             return b""
         state.log.info("accepting AMQP connection %s", state.name)
         if header not in ACCEPTED_HEADERS:
-            state.log.warning("%s: not an AMQP 0-9-1 client: it began with %r", state.name, header)
+            state.log.warning(
+                "%s: not an AMQP 0-9-1 client: it began with %r%s", state.name, header, _advice(header))
             state.outbox.write(HEADER_0_9_1)
             self.finish()
             return b""
@@ -290,3 +291,12 @@ ANSWERS: dict[type[Frame], Callable[[Handshake, Any], None]] = {
     Connection.Close: Handshake._on_close,
     Connection.CloseOk: Handshake._on_close_ok,
 }
+
+
+def _advice(header: bytes) -> str:
+    """Return what may help a client that speaks another protocol."""
+    if header.startswith(b"\x16\x03"):
+        return "; it speaks TLS: connect it to a listener for TLS (tls.listeners), or let it use amqp instead of amqps"
+    if header.startswith((b"GET ", b"POST ", b"HEAD ", b"PUT ")):
+        return "; it speaks HTTP, and this port AMQP"
+    return ""
