@@ -159,9 +159,9 @@ def test_later_sources_win(load_text: Loader) -> None:
 
 @pytest.mark.parametrize(("text", "told"), [
     ('auth_mechanisms = []', "amqpd.toml line 1: auth_mechanisms is an empty list, allowed is a list, each entry "
-                             "'PLAIN', 'AMQPLAIN', 'EXTERNAL' or 'ANONYMOUS'"),
+                             "'PLAIN', 'AMQPLAIN', 'SCRAM-SHA-256', 'EXTERNAL' or 'ANONYMOUS'"),
     ('auth_mechanisms = ["plain"]', "amqpd.toml line 1: auth_mechanisms[0] is 'plain', allowed is 'PLAIN', 'AMQPLAIN', "
-                                    "'EXTERNAL' or 'ANONYMOUS'"),
+                                    "'SCRAM-SHA-256', 'EXTERNAL' or 'ANONYMOUS'"),
     ('auth_mechanisms = ["PLAIN", "PLAIN"]',
      "amqpd.toml line 1: auth_mechanisms lists PLAIN more than once; delete one of them"),
     ('auth_mechanisms = ["PLAIN", "ANONYMOUS"]',

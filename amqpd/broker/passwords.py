@@ -18,7 +18,10 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from amqpd.broker.definitions import UserDefinition
+from amqpd.broker.scram import make_verifier, read_verifier
 
 SCRYPT = "scrypt"
 SHA256 = "rabbit_password_hashing_sha256"
@@ -43,6 +46,55 @@ def hash_known_password(password: str) -> tuple[str, str]:
     salt = secrets.token_bytes(RABBITMQ_SALT)
     digest = hashlib.sha256(salt + _bytes(password)).digest()
     return base64.b64encode(salt + digest).decode(), SHA256
+
+
+class StoredPassword(msgspec.Struct, frozen=True):
+    """What is stored of a password. `scram_sha256` is the text of a verifier of `broker/scram.py`, or empty."""
+
+    password_hash: str
+    hashing_algorithm: str
+    scram_sha256: str = ""
+
+    def __repr__(self) -> str:
+        return "StoredPassword(***)"
+
+
+class PasswordForm(msgspec.Struct, frozen=True):
+    """In which form passwords are stored: with a verifier for SCRAM, and with scrypt in place of imported fast hashes.
+
+    All but `is_kept_by` is slow on purpose: call it in a thread.
+    """
+
+    with_scram: bool = False
+    rehashes: bool = False
+
+    def store(self, password: str) -> StoredPassword:
+        """Return what is stored of a new password. An empty one matches nothing, so nothing is stored of it."""
+        if not password:
+            return StoredPassword("", SCRYPT)
+        return StoredPassword(*hash_password(password), self._verifier(password))
+
+    def store_known(self, password: str) -> StoredPassword:
+        """Return what is stored of a password that is not secret, see `hash_known_password`."""
+        if self.rehashes:
+            return self.store(password)
+        return StoredPassword(*hash_known_password(password), self._verifier(password))
+
+    def is_kept_by(self, user: UserDefinition) -> bool:
+        """Return whether the user's password is stored in this form."""
+        return not (self._must_rehash(user) or self.with_scram and read_verifier(user.scram_sha256) is None)
+
+    def stored_anew(self, user: UserDefinition, password: str) -> StoredPassword:
+        """Return what is stored of a user's password, which has just been right, from now on."""
+        if self._must_rehash(user):
+            return self.store(password)
+        return StoredPassword(user.password_hash, user.hashing_algorithm, self._verifier(password))
+
+    def _must_rehash(self, user: UserDefinition) -> bool:
+        return self.rehashes and user.hashing_algorithm != SCRYPT
+
+    def _verifier(self, password: str) -> str:
+        return str(make_verifier(password)) if self.with_scram else ""
 
 
 def matches_at_once(user: UserDefinition, password: str) -> bool:

@@ -89,7 +89,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=255)]       # as everywhere 
 VhostOrDefault = Annotated[str, Meta(max_length=255)]
 Pattern = Annotated[str, Meta(max_length=1_024)]
 Octets = Annotated[int, Meta(ge=1, le=HARD_BODY_LIMIT)]
-AuthMechanism = Literal["PLAIN", "AMQPLAIN", "EXTERNAL", "ANONYMOUS"]
+AuthMechanism = Literal["PLAIN", "AMQPLAIN", "SCRAM-SHA-256", "EXTERNAL", "ANONYMOUS"]
 DiskOctets = Annotated[int, Meta(ge=0, le=1 << 50)]
 
 
@@ -107,6 +107,7 @@ class Login(Struct, frozen=True, kw_only=True):
     certificate_name: Literal["distinguished_name", "common_name", "subject_alternative_name"] = "distinguished_name"
     certificate_san_type: Literal["dns", "email", "uri", "ip"] = "dns"
     require_tls: bool = False
+    rehash_imported: bool = False
 
 
 class Limits(Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ import asyncio
 
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import PermissionDefinition, UserDefinition, VhostDefinition
-from amqpd.broker.passwords import SCRYPT, hash_password, password_matches
+from amqpd.broker.passwords import PasswordForm, password_matches
 from amqpd.broker.patterns import PatternError, compile_pattern
 from amqpd.errors import AlreadyThere
 from amqpd.exit_codes import EXIT_DATA, EXIT_EXISTS, EXIT_NO_USER, EXIT_UNAVAILABLE
@@ -14,10 +14,11 @@ from amqpd.management.refusal import Refusal, check_name, vhost_of
 
 
 class AccessCommands:
-    """The commands on the users and vhosts of one broker."""
+    """The commands on the users and vhosts of one broker. New passwords are stored in this `form`."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, form: PasswordForm) -> None:
         self._broker = broker
+        self._form = form
 
     # Users
 
@@ -27,9 +28,10 @@ class AccessCommands:
         if user in self._broker.users:
             raise Refusal(f'User "{user}" already exists', EXIT_EXISTS)
         # In a thread, since a password hash is slow on purpose and the event loop must go on.
-        password_hash, algorithm = await asyncio.to_thread(hash_password, password) if password else ("", SCRYPT)
+        stored = await asyncio.to_thread(self._form.store, password)
         try:
-            self._broker.users.add(UserDefinition(user, password_hash, algorithm))
+            self._broker.users.add(UserDefinition(
+                user, stored.password_hash, stored.hashing_algorithm, scram_sha256=stored.scram_sha256))
         except AlreadyThere:
             raise Refusal(f'User "{user}" already exists', EXIT_EXISTS) from None
 
@@ -43,9 +45,10 @@ class AccessCommands:
         self._check_user(user)
         if not password:
             raise Refusal("Bad argument: password cannot be an empty string", EXIT_DATA)
-        password_hash, algorithm = await asyncio.to_thread(hash_password, password)
+        stored = await asyncio.to_thread(self._form.store, password)
         self._check_user(user)
-        self._broker.users.change_password(user, password_hash, algorithm)
+        self._broker.users.change_password(
+            user, stored.password_hash, stored.hashing_algorithm, stored.scram_sha256)
 
     async def authenticate_user(self, user: str, password: str) -> None:
         """Check the password of a user. Raises Refusal if it is wrong."""

@@ -32,7 +32,8 @@ class Commands:
 
     def __init__(self, broker: Broker, node: Node) -> None:
         of_node, lists = NodeCommands(broker, node), ListCommands(broker, node.most_counted)
-        queues, access, policies = QueueCommands(broker), AccessCommands(broker), PolicyCommands(broker)
+        queues, policies = QueueCommands(broker), PolicyCommands(broker)
+        access = AccessCommands(broker, node.password_form)
         self.lookups: dict[str, Callable[..., Any]] = _by_name(
             of_node.ping, of_node.status, of_node.stop, of_node.store_info, of_node.backup_store,
             of_node.set_vm_memory_high_watermark, of_node.set_disk_free_limit,

@@ -14,6 +14,7 @@ import msgspec
 
 from amqpd import __version__
 from amqpd.broker.broker import Broker
+from amqpd.broker.passwords import PasswordForm
 from amqpd.exit_codes import EXIT_DATA, EXIT_UNAVAILABLE
 from amqpd.management.queue_usage import MOST_COUNTED
 from amqpd.management.refusal import Refusal
@@ -56,6 +57,7 @@ class Node(msgspec.Struct, kw_only=True):
     certificates: Callable[[], list[dict[str, Any]]] = list
     store_info: Callable[[], Any] | None = None
     backup: Callable[[Path], Awaitable[None]] | None = None
+    password_form: PasswordForm = PasswordForm()
     most_counted: int = MOST_COUNTED        # unacknowledged messages of a vhost, in a list of its queues
 
 

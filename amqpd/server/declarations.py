@@ -30,7 +30,7 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
-from amqpd.broker.passwords import hash_known_password, password_matches
+from amqpd.broker.passwords import PasswordForm, StoredPassword, password_matches
 from amqpd.broker.patterns import PatternError, compile_pattern
 from amqpd.broker.policy import InvalidPolicy, plain_policy_faults
 from amqpd.config import (
@@ -164,8 +164,10 @@ def _begin(config: Config, broker: Broker) -> None:
     if not broker.vhosts:
         broker.add_vhost(VhostDefinition(config.default_vhost))
     if not broker.users and all(user.name != config.default_user for user in config.users):
-        password_hash, algorithm = hash_known_password(config.default_password.reveal())
-        broker.users.add(UserDefinition(config.default_user, password_hash, algorithm, config.default_user_tags))
+        stored = password_form(config).store_known(config.default_password.reveal())
+        broker.users.add(UserDefinition(
+            config.default_user, stored.password_hash, stored.hashing_algorithm, config.default_user_tags,
+            stored.scram_sha256))
         granted = config.default_permissions
         broker.users.set_permissions(PermissionDefinition(
             config.default_user, config.default_vhost, granted.configure, granted.write, granted.read))
@@ -188,7 +190,7 @@ def _vhosts_named(config: Config) -> Iterator[tuple[str, str]]:
 def _steps(config: Config, broker: Broker) -> Iterator[Step]:
     """Yield the declarations with their calls; each must be called before the next one is asked for."""
     for user in config.users:
-        yield user, lambda: _declare_user(broker, user)
+        yield user, lambda: _declare_user(broker, user, password_form(config))
     for policy in config.policies:
         yield policy, lambda: _declare_policy(broker, policy, is_operator=False)
     for policy in config.operator_policies:
@@ -219,27 +221,44 @@ def _line(where: str, error: AmqpException) -> str:
     return f"{where}: {error.plain if isinstance(error, InvalidArgument) else error.text}; {remedy}"
 
 
-def _declare_user(broker: Broker, user: UserDeclaration) -> None:
+def password_form(config: Config) -> PasswordForm:
+    """Return the form in which passwords are stored."""
+    return PasswordForm("SCRAM-SHA-256" in config.auth_mechanisms, config.login.rehash_imported)
+
+
+def _declare_user(broker: Broker, user: UserDeclaration, form: PasswordForm) -> None:
     """Add a user, or check an existing one; set the permissions. Raises AmqpException."""
     stored = broker.users.get(user.name)
-    if stored is not None:
-        if user.password is not None and not password_matches(stored.definition, user.password.reveal()):
-            raise AlreadyThere(f"user '{user.name}' is stored with another password")
-        if user.tags != stored.definition.tags:
-            raise AlreadyThere(f"user '{user.name}' is stored with the tags {', '.join(stored.definition.tags)}")
+    if stored is None:
+        password = _password_of(user, form)
+        broker.users.add(UserDefinition(
+            user.name, password.password_hash, password.hashing_algorithm, user.tags, password.scram_sha256))
     else:
-        if user.password is not None:
-            password_hash, algorithm = hash_known_password(user.password.reveal())
-        else:
-            password_hash = user.password_hash.reveal() if user.password_hash else ""
-            algorithm = user.hashing_algorithm
-        broker.users.add(UserDefinition(user.name, password_hash, algorithm, user.tags))
+        _check_stored(broker, stored.definition, user, form)
     for permission in user.permissions:
         wanted = PermissionDefinition(
             user.name, permission.vhost, permission.configure, permission.write, permission.read)
         _check_patterns(wanted)
         if broker.users.named(user.name).permissions.get(permission.vhost) != wanted:
             broker.users.set_permissions(wanted)
+
+
+def _password_of(user: UserDeclaration, form: PasswordForm) -> StoredPassword:
+    if user.password is not None:
+        return form.store_known(user.password.reveal())
+    return StoredPassword(user.password_hash.reveal() if user.password_hash else "", user.hashing_algorithm)
+
+
+def _check_stored(broker: Broker, stored: UserDefinition, user: UserDeclaration, form: PasswordForm) -> None:
+    """Check that a user is stored as declared, and bring the password into the form of today. Raises AlreadyThere."""
+    if user.password is not None and not password_matches(stored, user.password.reveal()):
+        raise AlreadyThere(f"user '{user.name}' is stored with another password")
+    if user.tags != stored.tags:
+        raise AlreadyThere(f"user '{user.name}' is stored with the tags {', '.join(stored.tags)}")
+    if user.password is not None and not form.is_kept_by(stored):
+        password = form.stored_anew(stored, user.password.reveal())
+        broker.users.change_password(
+            user.name, password.password_hash, password.hashing_algorithm, password.scram_sha256)
 
 
 def _check_patterns(permission: PermissionDefinition) -> None:

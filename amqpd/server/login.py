@@ -20,11 +20,12 @@ import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import UserDefinition
-from amqpd.broker.passwords import matches_at_once, password_matches
+from amqpd.broker.passwords import PasswordForm, StoredPassword, matches_at_once, password_matches
+from amqpd.broker.worklist import nothing
 from amqpd.server.fair_queue import FairQueue
 from amqpd.server.monotonic import now_ms
 from amqpd.server.pace import Pace
@@ -36,6 +37,7 @@ REMEMBERED_MS = 300_000
 REMEMBERED = 10_000
 THREADS = 2
 MOST_DELAY_MS = 10_000  # of a refusal
+MOST_TO_STORE = 256     # passwords that wait to be stored in another form; others are stored after a later login
 CLEAR_TEXT_INTERVAL_S = 3_600.0     # between two warnings of passwords that can be read on the way
 
 log = logging.getLogger("amqpd.connection")
@@ -73,19 +75,24 @@ class Logins:
     """Answers the login requests of sessions.
 
     `matches` checks a password, slowly, in one of `threads` threads. `most_remembered` correct answers are cached.
+    Passwords that were right are stored in this `form`, if they are not yet; then `on_change` is called.
     """
 
     def __init__(
         self, broker: Broker, loopback_users: frozenset[str], failure_delay_s: float, *,
+        form: PasswordForm = PasswordForm(), on_change: Callable[[], None] = nothing,
         matches: Callable[[UserDefinition | None, str], bool] = password_matches, clock: Callable[[], int] = now_ms,
-        most_remembered: int = REMEMBERED, threads: int = THREADS,
+        most_remembered: int = REMEMBERED, threads: int = THREADS, most_to_store: int = MOST_TO_STORE,
     ) -> None:
         self._broker = broker
         self._loopback_users = loopback_users
         self._failure_delay_s = failure_delay_s
+        self._form = form
+        self._on_change = on_change
         self._matches = matches
         self._now_ms = clock
         self._most_remembered = most_remembered
+        self._most_to_store = most_to_store
         self._most_computing = threads
         self._key = secrets.token_bytes(32)
         self._right: dict[bytes, int] = {}
@@ -93,6 +100,8 @@ class Logins:
         self._user_pace = Pace(20, 3_000, MOST_DELAY_MS)
         self._queue: FairQueue[Hash] = FairQueue(self._is_wanted)
         self._hashes: dict[bytes, Hash] = {}        # by digest, pending or running
+        self._to_store: dict[str, tuple[UserDefinition, str]] = {}      # by user, passwords that were right
+        self._storing: set[str] = set()     # users whose passwords are hashed for that
         self._computing = 0
         self._is_closed = False
         self._threads = ThreadPoolExecutor(threads, "amqpd-login")
@@ -135,13 +144,25 @@ class Logins:
         return True
 
     def _compute_next(self) -> None:
-        """Give the free threads the next hashes."""
-        while (not self._is_closed and self._computing < self._most_computing
-               and (hash_ := self._queue.take()) is not None):
-            self._computing += 1
-            future = asyncio.get_running_loop().run_in_executor(
-                self._threads, self._matches, hash_.definition, hash_.password)
-            future.add_done_callback(partial(self._computed, hash_))
+        """Give the free threads the next hashes: first those that somebody waits for."""
+        while not self._is_closed and self._computing < self._most_computing:
+            hash_ = self._queue.take()
+            if hash_ is not None:
+                self._compute(partial(self._computed, hash_), self._matches, hash_.definition, hash_.password)
+            elif self._to_store:
+                name = next(iter(self._to_store))
+                definition, password = self._to_store.pop(name)
+                self._storing.add(name)
+                self._compute(partial(self._store, definition, password), self._form.stored_anew, definition, password)
+            else:
+                return
+
+    def _compute(
+        self, on_done: Callable[[asyncio.Future[Any]], None], compute: Callable[..., Any], *given: Any
+    ) -> None:
+        self._computing += 1
+        future = asyncio.get_running_loop().run_in_executor(self._threads, compute, *given)
+        future.add_done_callback(on_done)
 
     def _computed(self, hash_: Hash, future: asyncio.Future[bool]) -> None:
         self._computing -= 1
@@ -150,6 +171,26 @@ class Logins:
         if not future.cancelled():
             for attempt in hash_.attempts:
                 self._answer(attempt, hash_.definition, future.result())
+
+    def _store_anew(self, definition: UserDefinition, password: str) -> None:
+        """Have a password that was right stored in another form, once no login waits for a thread."""
+        if definition.name not in self._storing and len(self._to_store) < self._most_to_store:
+            self._to_store[definition.name] = definition, password
+            self._compute_next()
+
+    def _store(self, definition: UserDefinition, password: str, future: asyncio.Future[StoredPassword]) -> None:
+        """Store a password in another form, unless it has been changed meanwhile."""
+        self._computing -= 1
+        user = self._broker.users.get(definition.name)
+        self._storing.discard(definition.name)
+        if (not (future.cancelled() or self._is_closed) and user is not None
+                and user.definition.password_hash == definition.password_hash):
+            stored = future.result()
+            self._on_change()
+            self._broker.users.change_password(
+                definition.name, stored.password_hash, stored.hashing_algorithm, stored.scram_sha256)
+            self._remember(user.definition, LoginRequest(definition.name, password))
+        self._compute_next()
 
     def _answer(self, attempt: Attempt, definition: UserDefinition | None, matches: bool) -> None:
         request = attempt.request
@@ -161,8 +202,10 @@ class Logins:
             asyncio.get_running_loop().call_later(self._delay_s(attempt), self._refuse, attempt)
             return
         if isinstance(request, LoginRequest):
-            self._remember(definition, request)
+            self._remember(user.definition, request)
             self._warn_of_clear_text(attempt)
+            if not self._form.is_kept_by(user.definition):
+                self._store_anew(user.definition, request.password)
         attempt.session.logged_in(user)
         attempt.on_logged_in()
 

@@ -26,6 +26,7 @@ import anyio
 from amqpd import __version__
 from amqpd.broker.broker import Broker
 from amqpd.broker.departure import Departure
+from amqpd.broker.scram import MadeUpVerifiers
 from amqpd.config import Config, Limits, Listener, Tls
 from amqpd.exit_codes import EXIT_CONFIG, EXIT_IO, EXIT_UNAVAILABLE
 from amqpd.identity import CONTROL_SOCKET, RABBITMQ_VERSION
@@ -38,8 +39,10 @@ from amqpd.server.alarms import Alarms
 from amqpd.server.certificates import CertificateError, Certificates, warnings
 from amqpd.server.committer import Committer
 from amqpd.server.connection import ClientProtocol
+from amqpd.server.declarations import password_form
 from amqpd.server.listener import Listeners
 from amqpd.server.login import Logins
+from amqpd.server.login_key import login_key
 from amqpd.server.loop import LoopTurn
 from amqpd.server.resources import available_bytes, descriptors_for_clients, descriptors_for_connections
 from amqpd.server.server_properties import server_properties
@@ -143,7 +146,9 @@ class Runtime:
             storage.page_store.on_written = alarms.on_written
             await self._start_committer(undo, broker, storage, turn, wall_clock, alarms)
         declare_configuration(config, broker)
-        logins = Logins(broker, frozenset(config.loopback_users), config.limits.login_failure_delay_s)
+        logins = Logins(
+            broker, frozenset(config.loopback_users), config.limits.login_failure_delay_s,
+            form=password_form(config), on_change=turn.begin)
         undo.callback(logins.close)
         listeners = self._listeners = Listeners(
             broker, _session_settings(config), turn, logins, _unauthenticated(config), asyncio.get_running_loop(),
@@ -236,7 +241,8 @@ class Runtime:
         node = Node(
             rabbitmq_version=RABBITMQ_VERSION, data_dir=self.data_dir,
             durability="none" if self._store is None else self._config.durability, alarms=alarms,
-            listeners=self.addresses, tls_listeners=self.tls_addresses, stop=self.stop)
+            listeners=self.addresses, tls_listeners=self.tls_addresses, stop=self.stop,
+            password_form=password_form(self._config))
         if self._certificates is not None:
             node.certificates = self._certificates.listed
         if self._store is not None and committer is not None:
@@ -338,7 +344,13 @@ def _login_settings(config: Config) -> LoginSettings:
         anonymous_user=login.anonymous_user,
         certificate_name=login.certificate_name,
         certificate_san_type=login.certificate_san_type,
-        requires_tls=login.require_tls)
+        requires_tls=login.require_tls,
+        made_up_verifiers=MadeUpVerifiers(login_key(_key_dir(config))))
+
+
+def _key_dir(config: Config) -> Path | None:
+    """Return where the key for SCRAM is kept; None if none is needed after a restart."""
+    return None if config.memory or "SCRAM-SHA-256" not in config.auth_mechanisms else config.data_dir
 
 
 def _session_settings(config: Config) -> SessionSettings:

@@ -21,8 +21,9 @@ from amqpd.broker.access import User
 from amqpd.errors import ConnectionException, ReplyCode
 from amqpd.session.heartbeats import Heartbeats
 from amqpd.session.phases import LINGER_MS, Event, Phase, Phases
-from amqpd.session.sasl import Respond, begin, offered
-from amqpd.session.sasl_steps import Challenge, Circumstances, Login, ProvenLogin, SaslError, Step
+from amqpd.session.sasl import Circumstances, Respond, begin, offered
+from amqpd.session.sasl_steps import Challenge, Login, ProvenLogin, SaslError, Step
+from amqpd.session.scram import Verifiers
 from amqpd.session.signals import SessionSignals
 from amqpd.session.state import ConnectionState
 from amqpd.wire.commands import Command, Method
@@ -123,7 +124,9 @@ class Handshake:
     @property
     def _circumstances(self) -> Circumstances:
         state = self._state
-        return Circumstances(state.settings.login, state.is_private, state.peer_certificate)
+        login = state.settings.login
+        return Circumstances(
+            login, Verifiers(state.broker.users, login.made_up_verifiers), state.is_private, state.peer_certificate)
 
     def _on_start_ok(self, method: Connection.StartOk) -> None:
         """Begin a login with the mechanism that the client has chosen."""

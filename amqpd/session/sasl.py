@@ -2,8 +2,8 @@
 
 Owns the table. `session/handshake.py` runs a mechanism, and the server checks the login that comes of it.
 
-Spec: connection.start-ok; RFC 4616 (PLAIN), RFC 4422 (EXTERNAL), RFC 4505 (ANONYMOUS); RabbitMQ docs/access-control,
-rabbit_auth_mechanism_plain, _amqplain, _anonymous, _ssl.
+Spec: connection.start-ok; RFC 4616 (PLAIN), RFC 4422 (EXTERNAL), RFC 4505 (ANONYMOUS), RFC 7677 (SCRAM-SHA-256);
+RabbitMQ docs/access-control, rabbit_auth_mechanism_plain, _amqplain, _anonymous, _ssl.
 """
 
 from __future__ import annotations
@@ -12,10 +12,20 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from amqpd.fields import FieldError, decode_table
-from amqpd.session.sasl_steps import Circumstances, LoginRequest, ProvenLogin, SaslError, Step
+from amqpd.session.scram import ScramLogin, Verifiers
+from amqpd.session.sasl_steps import LoginRequest, LoginSettings, ProvenLogin, SaslError, Step
 from amqpd.tls_facts import PeerCertificate
 
 Respond = Callable[[bytes], Step]       # from an answer of the client to the next step. Raises SaslError
+
+
+class Circumstances(NamedTuple):
+    """What a mechanism may know of a connection. `is_private` says that nobody on the way can read what is sent."""
+
+    settings: LoginSettings
+    verifiers: Verifiers
+    is_private: bool = False
+    certificate: PeerCertificate | None = None
 
 
 class Mechanism(NamedTuple):
@@ -119,6 +129,7 @@ def _begin_anonymous(circumstances: Circumstances) -> Respond:
 MECHANISMS: dict[str, Mechanism] = {
     "PLAIN": Mechanism(_may_send_password, lambda circumstances: read_plain),
     "AMQPLAIN": Mechanism(_may_send_password, lambda circumstances: read_amqplain),
+    "SCRAM-SHA-256": Mechanism(_always, lambda circumstances: ScramLogin(circumstances.verifiers).respond),
     "EXTERNAL": Mechanism(_has_certificate, _begin_external),
     "ANONYMOUS": Mechanism(_always, _begin_anonymous),
 }

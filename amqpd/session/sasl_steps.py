@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import msgspec
 
-from amqpd.tls_facts import PeerCertificate
+from amqpd.broker.scram import MadeUpVerifiers
 
 
 class SaslError(Exception):
@@ -56,7 +56,8 @@ class LoginSettings(msgspec.Struct, frozen=True):
 
     `certificate_name` is the part of a client's certificate that EXTERNAL takes as the user name; of several subject
     alternative names, the first of type `certificate_san_type`. ANONYMOUS logs in as `anonymous_user`. With
-    `requires_tls`, no password is taken that others on the way could read.
+    `requires_tls`, no password is taken that others on the way could read. SCRAM-SHA-256 uses `made_up_verifiers` for
+    users that do not exist.
     """
 
     mechanisms: tuple[str, ...] = ("AMQPLAIN", "PLAIN")
@@ -64,11 +65,4 @@ class LoginSettings(msgspec.Struct, frozen=True):
     certificate_name: str = "distinguished_name"
     certificate_san_type: str = "dns"
     requires_tls: bool = False
-
-
-class Circumstances(msgspec.Struct, frozen=True):
-    """What a mechanism may know of a connection. `is_private` says that nobody on the way can read what is sent."""
-
-    settings: LoginSettings
-    is_private: bool = True
-    certificate: PeerCertificate | None = None
+    made_up_verifiers: MadeUpVerifiers = MadeUpVerifiers()

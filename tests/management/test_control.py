@@ -26,9 +26,10 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
-from amqpd.broker.passwords import hash_known_password, password_matches
+from amqpd.broker.passwords import PasswordForm, hash_known_password, password_matches
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.queue import Queue
+from amqpd.broker.scram import read_verifier
 from amqpd.broker.statistics import ChannelStatistics, ConnectionStatistics
 from amqpd.fields import LongString, Timestamp
 from amqpd.identity import CONTROL_SOCKET
@@ -378,6 +379,24 @@ def test_a_connection_that_does_not_exist_is_refused(desk: Desk) -> None:
 
 
 # Users and vhosts
+
+def test_a_password_that_is_set_is_stored_in_the_form_of_the_node(desk: Desk) -> None:
+    commands = Commands(desk.broker, replace(desk.node, password_form=PasswordForm(with_scram=True)))
+    desk.control = Control(commands, desk._wait_committed)
+    desk.ask("add_user", user="till", password="secret")
+    first = read_verifier(desk.broker.users["till"].definition.scram_sha256)
+    desk.ask("change_password", user="till", password="other")
+    second = read_verifier(desk.broker.users["till"].definition.scram_sha256)
+    assert first is not None and second is not None and first != second
+    desk.ask("add_user", user="external", password="")
+    assert desk.broker.users["external"].definition == UserDefinition("external")
+
+
+def test_a_password_that_is_changed_leaves_no_verifier_of_the_former_one(desk: Desk) -> None:
+    desk.broker.users.add(UserDefinition("till", scram_sha256="a verifier"))
+    desk.ask("change_password", user="till", password="other")
+    assert not desk.broker.users["till"].definition.scram_sha256
+
 
 def test_a_new_user_can_log_in_and_do_nothing(desk: Desk) -> None:
     desk.ask("add_user", user="till", password="secret")

@@ -10,6 +10,7 @@ import pytest
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import Definition, QueueDefinition, VhostDefinition
 from amqpd.broker.passwords import password_matches
+from amqpd.broker.scram import read_verifier
 from amqpd.config import Config, load
 from amqpd.server.declarations import Trial, Undeclared, declare
 from tests.support.journals import RecordingJournal
@@ -80,6 +81,38 @@ def test_the_same_declarations_change_nothing_at_the_next_start(config: Loader) 
     changes = len(journal.changes)
     declare(declared, broker)
     assert len(journal.changes) == changes
+
+
+SCRAM = 'auth_mechanisms = ["PLAIN", "SCRAM-SHA-256"]\n'
+
+
+def test_passwords_of_the_configuration_can_be_used_with_scram_where_it_is_enabled(
+    config: Loader, broker: Broker
+) -> None:
+    user = USER.format("u", "")
+    declare(config(user), broker)
+    assert not broker.users["u"].definition.scram_sha256
+    before = broker.users["u"].definition.password_hash
+    declare(config(SCRAM + user), broker)
+    stored = broker.users["u"].definition
+    assert stored.password_hash == before and read_verifier(stored.scram_sha256) is not None
+    declare(config(SCRAM + user), broker)
+    assert broker.users["u"].definition == stored
+
+
+def test_the_default_user_can_log_in_with_scram_where_it_is_enabled(config: Loader, broker: Broker) -> None:
+    declare(config(SCRAM), broker)
+    assert read_verifier(broker.users["guest"].definition.scram_sha256) is not None
+    assert broker.users["guest"].definition.tags == ("administrator",)
+
+
+def test_hashes_of_the_configuration_become_scrypt_if_imported_ones_do(config: Loader, broker: Broker) -> None:
+    declare(config(USER.format("u", "")), broker)
+    assert broker.users["u"].definition.hashing_algorithm == "rabbit_password_hashing_sha256"
+    declare(config("login.rehash_imported = true\n" + USER.format("u", "") + USER.format("v", "")), broker)
+    for name in ("u", "v"):
+        assert broker.users[name].definition.hashing_algorithm == "scrypt"
+        assert password_matches(broker.users[name].definition, "p")
 
 
 def test_a_queue_that_is_stored_otherwise_is_to_be_deleted_or_changed(config: Loader, broker: Broker) -> None:

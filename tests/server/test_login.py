@@ -13,7 +13,7 @@ import pytest
 from amqpd.broker.access import User
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import UserDefinition, VhostDefinition
-from amqpd.broker.passwords import hash_known_password
+from amqpd.broker.passwords import PasswordForm, StoredPassword, hash_known_password, password_matches
 from amqpd.server import login as login_module
 from amqpd.server.login import Logins, is_loopback
 from amqpd.session.sasl_steps import Login, LoginRequest, ProvenLogin
@@ -424,3 +424,138 @@ def test_nobody_is_locked_out_by_failures_of_others(
 ])
 def test_which_addresses_are_this_machine(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+# Passwords that are stored in another form
+
+BOTH = PasswordForm(with_scram=True, rehashes=True)
+
+
+async def at_rest(logins: Logins) -> None:
+    """No password waits to be stored, nor is one being hashed."""
+    while logins._to_store or logins._computing:
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(("form", "algorithm", "has_verifier"), [
+    (PasswordForm(), "rabbit_password_hashing_sha256", False),
+    (PasswordForm(with_scram=True), "rabbit_password_hashing_sha256", True),
+    (PasswordForm(rehashes=True), "scrypt", False),
+    (BOTH, "scrypt", True),
+])
+def test_a_right_password_is_stored_in_the_form_of_today(
+    broker: Broker, how: dict[str, Any], form: PasswordForm, algorithm: str, has_verifier: bool
+) -> None:
+    before = broker.users["quick"].definition
+    changes: list[bool] = []
+    how.update(form=form, on_change=lambda: changes.append(True))
+
+    async def talk(logins: Logins) -> None:
+        await log_in(logins, "quick", "wrong")
+        await at_rest(logins)
+        assert broker.users["quick"].definition == before, "only a right password is stored"
+        await log_in(logins, "quick", "right")
+        await at_rest(logins)
+        after = broker.users["quick"].definition
+        assert (after.hashing_algorithm, bool(after.scram_sha256)) == (algorithm, has_verifier)
+        assert password_matches(after, "right") and not password_matches(after, "wrong")
+        assert bool(changes) == (after != before)
+        assert await log_in(logins, "quick", "right") == "quick"
+        await at_rest(logins)
+        assert broker.users["quick"].definition == after
+
+    run(broker, talk)
+
+
+def test_the_memory_holds_for_a_password_that_is_stored_anew(
+    broker: Broker, computed: list[str], how: dict[str, Any]
+) -> None:
+    how["form"] = BOTH
+
+    async def talk(logins: Logins) -> None:
+        await log_in(logins, "quick", "right")
+        await at_rest(logins)
+        assert broker.users["quick"].definition.hashing_algorithm == "scrypt"
+        assert await log_in(logins, "quick", "right") == "quick"
+
+    run(broker, talk)
+    assert not computed
+
+
+def test_a_storm_of_logins_stores_a_password_once(
+    broker: Broker, how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored: list[str] = []
+    real = PasswordForm.stored_anew
+
+    def stored_anew(form: PasswordForm, user: UserDefinition, password: str) -> StoredPassword:
+        stored.append(user.name)
+        return real(form, user, password)
+
+    monkeypatch.setattr(PasswordForm, "stored_anew", stored_anew)
+    how["form"] = BOTH
+
+    async def talk(logins: Logins) -> None:
+        assert set(await asyncio.gather(*[log_in(logins, "quick", "right") for _ in range(1_000)])) == {"quick"}
+        await at_rest(logins)
+
+    run(broker, talk)
+    assert stored == ["quick"]
+
+
+@pytest.mark.parametrize("change", [
+    lambda broker: broker.users.change_password("quick", *hash_known_password("new")),
+    lambda broker: broker.users.delete("quick"),
+], ids=["changed", "deleted"])
+def test_a_password_that_is_changed_meanwhile_is_not_stored(
+    broker: Broker, how: dict[str, Any], change: Callable[[Broker], None]
+) -> None:
+    how["form"] = BOTH
+
+    async def talk(logins: Logins) -> None:
+        await log_in(logins, "quick", "right")
+        change(broker)
+        after = broker.users.get("quick")
+        kept = after.definition if after is not None else None
+        await at_rest(logins)
+        assert broker.users.get("quick") is after and (after is None or after.definition == kept)
+
+    run(broker, talk)
+
+
+def test_those_who_wait_for_their_login_come_before_passwords_to_be_stored(
+    broker: Broker, computed: list[str], held: threading.Event, how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how["form"] = BOTH
+    for name in ("other", "third"):
+        broker.users.add(UserDefinition(name, "hash of right", SLOW))
+    monkeypatch.setattr(
+        PasswordForm, "stored_anew", lambda form, user, password: computed.append("anew") or StoredPassword("h", SLOW))
+
+    async def talk(logins: Logins) -> None:
+        waiting = [ask(logins, "slow", "right")]
+        await log_in(logins, "quick", "right")
+        waiting += [ask(logins, name, "right") for name in ("other", "third")]
+        held.set()
+        await asyncio.gather(*[session.answer for session in waiting])
+        await at_rest(logins)
+
+    run(broker, talk)
+    assert computed[:3] == ["slow", "other", "third"] and computed[3:] == ["anew"] * 4
+
+
+def test_only_so_many_passwords_wait_to_be_stored(
+    broker: Broker, computed: list[str], held: threading.Event, how: dict[str, Any]
+) -> None:
+    how.update(form=BOTH, most_to_store=2)
+    for number in range(4):
+        broker.users.add(UserDefinition(f"user {number}", *hash_known_password("right")))
+
+    async def talk(logins: Logins) -> int:
+        ask(logins, "slow", "right")
+        for number in range(4):
+            await log_in(logins, f"user {number}", "right")
+        held.set()
+        return len(logins._to_store)
+
+    assert run(broker, talk) == 2

@@ -12,16 +12,9 @@ from pamqp.commands import Connection
 from pamqp.header import ProtocolHeader
 
 from amqpd.fields import encode_table
-from amqpd.session.sasl import MECHANISMS, begin, name_in, offered, read_amqplain, read_plain
-from amqpd.session.sasl_steps import (
-    Challenge,
-    Circumstances,
-    LoginRequest,
-    LoginSettings,
-    ProvenLogin,
-    SaslError,
-    Step,
-)
+from amqpd.session.sasl import MECHANISMS, Circumstances, begin, name_in, offered, read_amqplain, read_plain
+from amqpd.session.sasl_steps import Challenge, LoginRequest, LoginSettings, ProvenLogin, SaslError, Step
+from amqpd.session.scram import Verifiers
 from amqpd.tls_facts import PeerCertificate
 from tests.support.talk import CAPABILITIES, SETTINGS, Stage, Talk
 
@@ -30,11 +23,12 @@ CERTIFICATE = PeerCertificate(
     san_email=("bob@example.org",), san_uri=("spiffe://bob",), san_ip=("10.0.0.9",), not_before=0, not_after=1 << 40)
 NAMELESS = PeerCertificate(subject="", issuer="CN=ca", common_name="", not_before=0, not_after=1 << 40)
 ALL = LoginSettings(mechanisms=tuple(MECHANISMS), anonymous_user="bob")
+NOBODY = Verifiers({}, ALL.made_up_verifiers)
 
 
 def answered(mechanism: str, *responses: bytes, **how: Any) -> Step:
     """What comes of the last of these answers."""
-    respond = begin(mechanism, Circumstances(ALL, certificate=CERTIFICATE, **how))
+    respond = begin(mechanism, Circumstances(ALL, NOBODY, certificate=CERTIFICATE, **how))
     *_, step = map(respond, responses)
     return step
 
@@ -61,8 +55,8 @@ def test_amqplain_is_a_table_in_any_order() -> None:
 def test_the_name_of_a_certificate_is_the_part_that_is_configured(part: str, san_type: str, name: str) -> None:
     assert name_in(CERTIFICATE, part, san_type) == name
     settings = replace(ALL, certificate_name=part, certificate_san_type=san_type)
-    assert begin("EXTERNAL", Circumstances(settings, certificate=CERTIFICATE))(b"") == ProvenLogin(name)
-    refused = begin("EXTERNAL", Circumstances(settings, certificate=NAMELESS))(b"")
+    assert begin("EXTERNAL", Circumstances(settings, NOBODY, certificate=CERTIFICATE))(b"") == ProvenLogin(name)
+    refused = begin("EXTERNAL", Circumstances(settings, NOBODY, certificate=NAMELESS))(b"")
     assert isinstance(refused, ProvenLogin) and not refused.user
     assert "login.certificate_name" in refused.fault and part.replace("_", " ") in refused.fault
 
@@ -77,7 +71,7 @@ def test_anonymous_takes_no_name_from_the_client() -> None:
 
 @given(st.sampled_from(sorted(MECHANISMS)), st.lists(st.binary(max_size=100), min_size=1, max_size=4))
 def test_nothing_but_a_sasl_error_comes_of_any_bytes(mechanism: str, responses: list[bytes]) -> None:
-    respond = begin(mechanism, Circumstances(ALL, certificate=CERTIFICATE))
+    respond = begin(mechanism, Circumstances(ALL, NOBODY, certificate=CERTIFICATE))
     for response in responses:
         try:
             step = respond(response)
@@ -102,18 +96,17 @@ def test_plain_reads_every_user_and_password_that_can_be_sent(user: str, passwor
 # To whom what is offered
 
 @pytest.mark.parametrize(("is_private", "requires_tls", "certificate", "names"), [
-    (True, False, None, ["PLAIN", "AMQPLAIN", "ANONYMOUS"]),
-    (False, False, None, ["PLAIN", "AMQPLAIN", "ANONYMOUS"]),
-    (False, True, None, ["ANONYMOUS"]),
-    (True, True, None, ["PLAIN", "AMQPLAIN", "ANONYMOUS"]),
-    (True, True, CERTIFICATE, ["PLAIN", "AMQPLAIN", "EXTERNAL", "ANONYMOUS"]),
+    (True, False, None, ["PLAIN", "AMQPLAIN", "SCRAM-SHA-256", "ANONYMOUS"]),
+    (False, False, None, ["PLAIN", "AMQPLAIN", "SCRAM-SHA-256", "ANONYMOUS"]),
+    (False, True, None, ["SCRAM-SHA-256", "ANONYMOUS"]),
+    (True, True, None, ["PLAIN", "AMQPLAIN", "SCRAM-SHA-256", "ANONYMOUS"]),
+    (True, True, CERTIFICATE, list(MECHANISMS)),
 ])
 def test_a_mechanism_is_offered_where_it_can_be_used(
     is_private: bool, requires_tls: bool, certificate: PeerCertificate | None, names: list[str]
 ) -> None:
-    settings = replace(
-        ALL, mechanisms=("PLAIN", "AMQPLAIN", "EXTERNAL", "ANONYMOUS"), requires_tls=requires_tls)
-    circumstances = Circumstances(settings, is_private, certificate)
+    settings = replace(ALL, requires_tls=requires_tls)
+    circumstances = Circumstances(settings, NOBODY, is_private, certificate)
     assert list(offered(circumstances)) == names
     for name in MECHANISMS:
         if name not in names:
@@ -123,7 +116,7 @@ def test_a_mechanism_is_offered_where_it_can_be_used(
 
 def test_the_order_is_that_of_the_settings() -> None:
     settings = LoginSettings(("ANONYMOUS", "PLAIN"))
-    assert offered(Circumstances(settings)) == ("ANONYMOUS", "PLAIN")
+    assert offered(Circumstances(settings, NOBODY)) == ("ANONYMOUS", "PLAIN")
 
 
 @pytest.mark.parametrize(("name", "settings", "reason"), [
@@ -138,7 +131,7 @@ def test_a_mechanism_that_is_not_offered_is_refused_with_the_reason(
     name: str, settings: LoginSettings, reason: str
 ) -> None:
     with pytest.raises(SaslError) as caught:
-        begin(name, Circumstances(settings, is_private=False))
+        begin(name, Circumstances(settings, NOBODY))
     assert str(caught.value) == reason
 
 
