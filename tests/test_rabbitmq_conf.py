@@ -27,6 +27,17 @@ EFFECTS: list[tuple[str, str, str, Any]] = [
     ("listeners.tcp.local", "127.0.0.1:5673", "listeners", ("127.0.0.1:5673",)),
     ("listeners.tcp.v6", "::1:5673", "listeners", ("[::1]:5673",)),
     ("listeners.tcp.v6", "[::1]:05673", "listeners", ("[::1]:5673",)),
+    ("listeners.ssl.default", "5671", "tls.listeners", tuple(f"{host}:5671" for host in every_address())),
+    ("listeners.ssl", "none", "tls.listeners", ()),
+    ("ssl_options.certfile", "/c.pem", "tls.certificate", "/c.pem"),
+    ("ssl_options.keyfile", "/k.pem", "tls.key", "/k.pem"),
+    ("ssl_options.password", "secret", "tls.key_password", "secret"),
+    ("ssl_options.cacertfile", "/a.pem", "tls.ca", "/a.pem"),
+    ("ssl_options.verify", "verify_none", "tls.client_certificates", "none"),
+    ("ssl_options.verify", "verify_peer", "tls.client_certificates", "optional"),
+    ("ssl_options.fail_if_no_peer_cert", "true", "tls.client_certificates", "none"),
+    ("ssl_options.versions.1", "tlsv1.2", "tls.min_version", "1.2"),
+    ("ssl_options.versions.1", "tlsv1.3", "tls.min_version", "1.3"),
     ("default_user", "till", "default_user", "till"),
     ("default_pass", "secret", "default_password", "secret"),
     ("default_vhost", "shop", "default_vhost", "shop"),
@@ -78,6 +89,12 @@ EFFECTS: list[tuple[str, str, str, Any]] = [
     ("log.file.level", "debug", "log.level", "debug"),
 ]
 
+# What else a setting needs.
+BESIDE = {
+    "tls.listeners": "ssl_options.certfile = c.pem\nssl_options.keyfile = k.pem\n",
+    "tls.client_certificates": "ssl_options.cacertfile = a.pem\n",
+}
+
 # Keys that people have in their files, in any version from 3.10 on.
 IN_USE = """
     listeners.tcp listeners.tcp.default listeners.tcp.1 listeners.ssl listeners.ssl.default ssl_options.cacertfile
@@ -126,7 +143,7 @@ def value_at(config: Config | None, setting: str) -> Any:
     value: Any = config
     for key in setting.split("."):
         value = getattr(value, key)
-    return value.reveal() if setting == "default_password" else value
+    return value.reveal() if setting in ("default_password", "tls.key_password") else value
 
 
 def problems(read_it: Callable[[], Examination]) -> list[str]:
@@ -145,7 +162,7 @@ def sample(row: Key) -> str:
 
 @pytest.mark.parametrize(("key", "text", "setting", "value"), EFFECTS)
 def test_a_key_becomes_a_setting(read: Reader, key: str, text: str, setting: str, value: Any) -> None:
-    found = read(f"{key} = {text}\n")
+    found = read(f"{key} = {text}\n{BESIDE.get(setting, '')}")
     assert found.problems == ()
     assert value_at(found.config, setting) == value
 
@@ -178,6 +195,39 @@ def test_all_keys_at_once_stop_no_start(read: Reader) -> None:
     lines = [f"{key} = {text}" for key, text, *_ in EFFECTS]
     lines += [f"{sample(row)} = 5" for row in KEYS if not row.setting]
     assert read("\n".join(lines)).problems == ()
+
+
+def test_a_file_of_an_operator_in_kubernetes_serves_both_brokers(read: Reader) -> None:
+    found = read("""\
+## the defaults of the container image
+loopback_users.guest = false
+log.console = true
+
+queue_master_locator                       = min-masters
+disk_free_limit.absolute                   = 2GB
+cluster_partition_handling                 = pause_minority
+cluster_formation.peer_discovery_backend   = rabbit_peer_discovery_k8s
+cluster_formation.k8s.host                 = kubernetes.default
+cluster_formation.target_cluster_size_hint = 1
+cluster_name                               = shop
+total_memory_available_override_value      = 1717986919
+default_user                               = default_user_x1
+default_pass                               = secret # of the cluster
+listeners.tcp.default                      = 5672
+auth_mechanisms.1                          = PLAIN
+vm_memory_high_watermark.relative          = 0.8
+consumer_timeout                           = 3600000
+management.tcp.port                        = 15672
+prometheus.tcp.port                        = 15692
+""")
+    assert found.problems == ()
+    assert [re.split(r": | has ", warning)[1] for warning in found.warnings] == [
+        "queue_master_locator", "cluster_partition_handling", "cluster_formation.peer_discovery_backend",
+        "cluster_formation.k8s.host", "cluster_formation.target_cluster_size_hint", "cluster_name",
+        "total_memory_available_override_value", "management.tcp.port", "prometheus.tcp.port"]
+    assert found.config is not None
+    limits = found.config.limits
+    assert (limits.disk_free_limit, limits.memory_high_watermark, limits.consumer_timeout_s) == (2 * 10**9, 0.8, 3_600)
 
 
 def test_an_unknown_key_is_a_warning_with_the_nearest(read: Reader) -> None:
@@ -265,6 +315,31 @@ def test_a_unix_socket_is_warned_of(read: Reader) -> None:
 def test_a_unix_socket_alone_stops_the_start(read: Reader) -> None:
     told, = problems(lambda: read("listeners.tcp.b = local:/run/r.sock:0\n"))
     assert told.startswith("r.conf line 1: listeners.tcp.b is an empty list, ")
+
+
+CLIENT_CERTIFICATES = "ssl_options.cacertfile = a.pem\nssl_options.verify = verify_peer\n"
+
+
+@pytest.mark.parametrize(("demanded", "setting"), [("true", "required"), ("false", "optional")])
+def test_two_keys_say_what_certificate_a_client_needs(read: Reader, demanded: str, setting: str) -> None:
+    found = read(f"ssl_options.fail_if_no_peer_cert = {demanded}\n{CLIENT_CERTIFICATES}")
+    assert (found.problems, found.warnings) == ((), ())
+    assert value_at(found.config, "tls.client_certificates") == setting
+
+
+def test_the_lowest_version_of_tls_that_is_listed_counts(read: Reader) -> None:
+    found = read("ssl_options.versions.1 = tlsv1.3\nssl_options.versions.2 = tlsv1.2\nssl_options.versions.3 = tlsv1\n")
+    assert value_at(found.config, "tls.min_version") == "1.2"
+    assert found.warnings == ("r.conf line 3: ssl_options.versions.3 is 'tlsv1', which amqpd does not have",)
+    assert problems(lambda: read("ssl_options.versions.1 = tlsv1.1\n")) == [
+        "r.conf line 1: ssl_options.versions.1 is 'tlsv1.1', allowed is tlsv1.2 or tlsv1.3"]
+
+
+def test_listeners_with_tls_alone(read: Reader) -> None:
+    found = read("listeners.tcp = none\nlisteners.ssl.a = 127.0.0.1:1\nssl_options.certfile = c.pem\n"
+                 "ssl_options.keyfile = k.pem\n")
+    assert (found.problems, value_at(found.config, "listeners")) == ((), ())
+    assert value_at(found.config, "tls.listeners") == ("127.0.0.1:1",)
 
 
 def test_mechanisms_are_in_the_order_of_their_numbers(read: Reader) -> None:
@@ -630,17 +705,17 @@ def test_the_converted_file_has_the_same_effect(lines: list[str], tmp_path_facto
 
 @pytest.mark.parametrize(("key", "text", "setting", "value"), EFFECTS)
 def test_each_key_is_converted(tmp_path: Path, key: str, text: str, setting: str, value: Any) -> None:
-    (tmp_path / "r.conf").write_text(f"{key} = {text}\n")
+    (tmp_path / "r.conf").write_text(f"{key} = {text}\n{BESIDE.get(setting, '')}")
     assert value_at(read_back(convert([str(tmp_path)], {}), tmp_path), setting) == value
 
 
 def test_the_converted_file_tells_what_has_no_effect_and_where_the_rest_was(folder: Path) -> None:
     Path("r.conf").write_text(
-        "heartbeat = 5\ncluster_name = x\nssl_options.password = sesame\nlog.console.level = info\n")
+        "heartbeat = 5\ncluster_name = x\nstomp.default_pass = sesame\nlog.console.level = info\n")
     assert convert(["r.conf"], {}) == """\
 # The settings of r.conf for amqpd.
 # warning: r.conf line 2: cluster_name has no effect: amqpd has no cluster
-# warning: r.conf line 3: ssl_options.password has no effect: amqpd has no TLS yet
+# warning: r.conf line 3: stomp.default_pass has no effect: amqpd does not have this plugin
 
 [limits]
 # r.conf line 1: heartbeat

@@ -14,13 +14,24 @@ from itertools import chain
 from typing import Any, NamedTuple, get_origin
 
 from amqpd.config.rabbitmq_files import Entry
-from amqpd.config.rabbitmq_keys import KEYS, NO_LIMIT, POLICY_KEYS, POLICY_TARGETS, Key, Refused, Whole, none, row_of
+from amqpd.config.rabbitmq_keys import (
+    COMBINED,
+    KEYS,
+    NO_LIMIT,
+    POLICY_KEYS,
+    POLICY_TARGETS,
+    Key,
+    Refused,
+    Whole,
+    none,
+    row_of,
+)
 from amqpd.config.settings import SETTINGS
 from amqpd.config.sources import bare_type, constraints, nearest
 
 POLICIES = "default_policies.operator.$name.*"
 DEFAULT_VHOST = "/"
-SECRETS = {"default_password"}
+SECRETS = {"default_password", "tls.key_password"}
 # Of two settings, the one that RabbitMQ does not use if both are set, and the other one.
 OVERRIDDEN = {
     "limits.memory_high_watermark_absolute": "limits.memory_high_watermark",
@@ -111,7 +122,17 @@ class _Translator:
         for setting, instead in OVERRIDDEN.items():
             if setting in found and instead in found:
                 self._overridden(found.pop(setting), found[instead][-1].entry)
-        return [self._value(setting, candidates) for setting, candidates in found.items()]
+        return [value for setting, candidates in found.items()
+                if (value := self._combined(setting, candidates) if setting in COMBINED
+                    else self._value(setting, candidates)) is not None]
+
+    def _combined(self, setting: str, parts: Sequence[Found]) -> Value | None:
+        try:
+            value = COMBINED[setting]({".".join(part.entry.key): part.value for part in parts})
+        except Refused as error:
+            self.problems[parts[-1].entry].append(f"is {parts[-1].entry.value!r}, allowed is {error}")
+            return None
+        return Value(setting, value, (parts[-1].entry.where,))
 
     def _value(self, setting: str, candidates: Sequence[Found]) -> Value:
         highest = max(one.row.rank for one in candidates)

@@ -163,6 +163,11 @@ def mechanisms(text: str) -> list[str]:
     return [text] if text in get_args(AuthMechanism) else []
 
 
+def tls_version(text: str) -> list[str]:
+    """Read a version of TLS; one that amqpd does not offer is left out."""
+    return {"tlsv1.2": ["1.2"], "tlsv1.3": ["1.3"]}.get(text, [])
+
+
 class Key(NamedTuple):
     """One row of the table.
 
@@ -196,7 +201,6 @@ STORE = "amqpd has another store"
 LOG = "the log goes to stderr"
 PLUGIN = "amqpd does not have this plugin"
 HTTP = "amqpd has no HTTP API yet"
-TLS = "amqpd has no TLS yet"
 DEFINITIONS = "amqpd does not import definitions at a start yet"
 LEVEL = words(**LEVELS)
 
@@ -204,16 +208,24 @@ KEYS = (
     # Listeners
     Key("listeners.tcp", "listeners", none, "none: no listener without TLS", rank=1),
     Key("listeners.tcp.$name", "listeners", listeners, "a port alone means every address"),
-    Key("listeners.ssl", remark=TLS, harmless=("none",)),
-    Key("listeners.ssl.$name", remark=TLS),
-    Key("ssl_options", remark=TLS, harmless=("none",)),
-    Key("ssl_options.*", remark=TLS),
-    Key("ssl_handshake_timeout", remark=TLS),
+    Key("listeners.ssl", "tls.listeners", none, "none: no listener with TLS", rank=1),
+    Key("listeners.ssl.$name", "tls.listeners", listeners, "a port alone means every address"),
+    Key("ssl_options", remark="each of its keys counts by itself", harmless=("none",)),
+    Key("ssl_options.certfile", "tls.certificate"),
+    Key("ssl_options.keyfile", "tls.key"),
+    Key("ssl_options.password", "tls.key_password"),
+    Key("ssl_options.cacertfile", "tls.ca"),
+    Key("ssl_options.verify", "tls.client_certificates", words("verify_none", "verify_peer"),
+        "verify_none: `none`, verify_peer: `optional`"),
+    Key("ssl_options.fail_if_no_peer_cert", "tls.client_certificates", boolean, "true, beside verify_peer: `required`"),
+    Key("ssl_options.versions.$n", "tls.min_version", tls_version, "the lowest of tlsv1.2 and tlsv1.3 that is listed"),
+    Key("ssl_options.*", remark="amqpd chooses the other options of TLS"),
+    Key("ssl_handshake_timeout", remark="a TLS handshake has 5 seconds"),
     Key("ssl_cert_login_from", "login.certificate_name", words(
         "distinguished_name", "common_name", "subject_alternative_name", subject_alt_name="subject_alternative_name")),
     Key("ssl_cert_login_san_type", "login.certificate_san_type", words("dns", "email", "uri", "ip")),
     Key("ssl_cert_login_san_index", remark="the first name of the type is taken", harmless=("0",)),
-    Key("ssl_allow_poodle_attack", remark=TLS, harmless=("false",)),
+    Key("ssl_allow_poodle_attack", remark="amqpd never allows it", harmless=("false",)),
     Key("proxy_protocol", remark="amqpd does not read PROXY headers yet", harmless=("false",)),
     Key("num_acceptors.*", remark="one event loop accepts all connections"),
     Key("tcp_listen_options", remark="amqpd sets the options of its sockets itself"),
@@ -343,6 +355,26 @@ KEYS = (
     Key("federation.*", remark=PLUGIN),
     Key("aws.*", remark=PLUGIN),
 )
+
+
+def client_certificates(values: Mapping[str, Any]) -> str:
+    """Return what is asked of clients, of the two keys that say so."""
+    if values.get("ssl_options.verify") != "verify_peer":
+        return "none"
+    return "required" if values.get("ssl_options.fail_if_no_peer_cert") else "optional"
+
+
+def min_version(values: Mapping[str, Any]) -> str:
+    """Return the lowest version. Raises Refused if there is none."""
+    versions = [version for one in values.values() for version in one]
+    if not versions:
+        raise Refused("tlsv1.2 or tlsv1.3")
+    return str(min(versions))
+
+
+# Settings that are made of the values of several keys; the function gets them by key.
+COMBINED: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "tls.client_certificates": client_certificates, "tls.min_version": min_version}
 
 # The keys of `default_policies.operator.$name`: those that become keys of a policy, and all others that are known.
 POLICY_KEYS: Mapping[str, str] = {
