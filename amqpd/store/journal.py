@@ -156,9 +156,7 @@ class MemoryJournal:
     """The journal of a broker without a store. It records nothing, so there is never anything to wait for."""
 
     batch = 0
-
-    def __init__(self) -> None:
-        self.hold = NoHold()
+    hold = NoHold()
 
     def changed(self, change: Change) -> int:
         """Record nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import sqlite3
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from amqpd.broker.definitions import Deleted, VhostDefinition
 from amqpd.message import MessageProperties
 from amqpd.store.bits import bits_of
 from amqpd.store.errors import StoreError
-from amqpd.store.sqlite import message_blocks
+from amqpd.store.sqlite import message_blocks, recovery
 from amqpd.store.sqlite.limits import StoreLimits
 from amqpd.store.sqlite.message_blocks import (
     FEWEST,
@@ -335,6 +336,52 @@ def test_damage_that_comes_while_the_broker_runs_is_set_aside_when_it_is_read(st
     assert (store.info().messages, store.info().damaged) == (60, 60)
     assert f"60 damaged messages of queue '{ONE.name}' in vhost '/' will not be delivered" in caplog.text
     store.check()
+
+
+def test_a_block_that_cannot_be_taken_apart_stays_whole_and_counts_as_damaged(store, saved, on_disk):
+    asked = []
+
+    def can_read(*parts: bytes) -> bool:
+        asked.append(parts)
+        if len(asked) == 3:
+            raise ValueError("something that nobody thought of")
+        return True
+
+    assert store._blocks.dissolve(1, NOW, can_read) == 60
+    assert not store.database.connection.in_transaction
+    assert on_disk("SELECT count(*) FROM message_rows") == [(0,)]
+    assert on_disk("SELECT count FROM message_blocks WHERE first = 1") == [(60,)]
+    store.check()
+
+
+def test_a_block_that_is_taken_apart_is_so_at_once(store, saved, on_disk):
+    assert store._blocks.dissolve(1, NOW, lambda exchange, key, properties: True) == 0
+    assert not store.database.connection.in_transaction
+    assert on_disk("SELECT min(number), count(*) FROM message_rows") == [(1, 60)]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), sqlite3.OperationalError("disk I/O error")], ids=type)
+def test_what_is_no_damage_of_a_block_ends_taking_it_apart(store, saved, error):
+    def can_read(*parts: bytes) -> bool:
+        raise error
+
+    with pytest.raises(type(error)):
+        store._blocks.dissolve(1, NOW, can_read)
+
+
+def test_a_block_for_which_memory_is_short_is_not_taken_for_damaged(stopped, opened, monkeypatch):
+    def parse(row):
+        raise MemoryError
+
+    store = opened()
+    with monkeypatch.context() as patch:
+        patch.setattr(recovery, "parse_block", parse)
+        with pytest.raises(StoreError) as failure:
+            store.load(read_properties)
+    store.abandon()
+    assert isinstance(failure.value.__cause__, MemoryError)
+    assert query(stopped, "SELECT count(*) FROM message_rows") == [(0,)]
+    assert len(load(opened()).messages[1]) == 90 - len(GONE)
 
 
 # Very many that are emptied at once

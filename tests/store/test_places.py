@@ -42,10 +42,12 @@ def test_queues_are_named_once(kept):
         assert queues_of(connection, [100, 101, 150, 999], [] if first is None else [first]) == [FIRST, SECOND]
 
 
-def test_damage_is_left_out_of_the_words(kept):
-    query(stop(kept), "UPDATE queue_rows SET name = x'ff' WHERE number = 1")
+@pytest.mark.parametrize("column, told", [
+    ("name", "queue '\ufffd' in vhost '/', message 7"), ("vhost", "queue 'queue-1' in vhost '\ufffd', message 7")])
+def test_damage_is_left_out_of_the_words(kept, column, told):
+    query(stop(kept), f"UPDATE queue_rows SET {column} = x'ff' WHERE number = 1")
     with reading(kept / "amqpd.db") as (connection, _):
-        assert describe_message(connection, 7).startswith("queue '\ufffd' in vhost '/', message 7")
+        assert describe_message(connection, 7).startswith(told)
 
 
 def test_few_queues_are_listed_and_the_rest_counted():

@@ -155,6 +155,37 @@ def test_what_was_delivered_of_a_block_is_known_in_its_rows(store, journal, dire
         (0, 28, 0), (1, 2, 0)]
 
 
+def test_of_what_is_noted_of_a_store_only_its_clock_and_numbers_are_taken_over(kept, tmp_path):
+    (epoch,), = query(stop(kept), "SELECT value FROM meta WHERE key = 'epoch'")
+    for key, value in (("clock_behind", 5_000), ("epoch", epoch + 7), ("odd", 1)):
+        query(kept, "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
+    salvage(kept, tmp_path / "saved", NOW)
+    found = dict(query(tmp_path / "saved", "SELECT key, value FROM meta"))
+    assert (found["clock_behind"], found["epoch"]) == (5_000, epoch + 7) and "odd" not in found
+
+
+def test_a_clock_that_is_no_number_is_not_taken_over(kept, tmp_path):
+    query(stop(kept), "INSERT OR REPLACE INTO meta (key, value) VALUES ('clock_behind', 'soon')")
+    salvage(kept, tmp_path / "saved", NOW)
+    assert query(tmp_path / "saved", "SELECT value FROM meta WHERE key = 'clock_behind'") == []
+
+
+@ROWS_AND_BLOCKS
+def test_numbers_that_an_index_knows_tell_where_to_read_on(kept, tmp_path, monkeypatch):
+    wanted = {
+        "message_rows": [number for number, in query(stop(kept), "SELECT number FROM message_rows ORDER BY 1")],
+        "message_blocks": [first for first, in query(kept, "SELECT first FROM message_blocks ORDER BY 1")],
+        "queue_rows": []}
+    page = page_of(kept, "message_rows") if not wanted["message_blocks"] else 0
+    known = {}
+    monkeypatch.setattr(salvaging._Rescue, "tidy", lambda self: known.update(
+        {table: self._known_in(table) for table in wanted}))
+    if page:
+        spoil(kept, page)
+    salvage(kept, tmp_path / "saved", NOW)
+    assert known == wanted
+
+
 # Where a table can be read again
 
 ROWS = range(1, 200)

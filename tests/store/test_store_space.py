@@ -10,6 +10,7 @@ import pytest
 
 from amqpd.message import Message
 from amqpd.store.journal import Journal
+from amqpd.store.sqlite import shrinking
 from amqpd.store.sqlite.limits import LARGEST_WAL, StoreLimits
 from amqpd.store.sqlite.store import Store
 from amqpd.store.tools.compacting import compact
@@ -118,6 +119,30 @@ def test_a_store_killed_while_it_shrinks_has_lost_nothing(store, journal, direct
             again.check()
             again.abandon()
     assert pieces > 4
+
+
+def test_an_idle_store_gives_back_a_piece_at_a_time_and_keeps_its_log_short(opened, journal):
+    store = opened(durability="process", limits=StoreLimits(largest_wal=1 << 12, long_wal=1 << 13))
+    load(store)
+    drain(store, journal, fill(store, journal, 2 * RUN, 1))
+    while store.has_to_sweep:
+        store.sweep()
+
+    def free() -> int:
+        pages: int = store.database.connection.execute("PRAGMA freelist_count").fetchone()[0]
+        return pages
+
+    before, left = size(store), free()
+    free_at_first = left
+    assert left > 200
+    for piece, kept in ((20, left - 40), (20, left - 65), (1, left - 65), (1, left - 66)):
+        limits = StoreLimits(kept_free_pages=kept, shrink_pages=piece)
+        while left > kept:
+            left = max(kept, left - piece)
+            assert shrinking.shrink(store.database, limits) == (left > kept)
+            assert free() == left and not store.database.is_checkpoint_due()
+        assert store.database.wal.size == 0 and store.info().file_bytes == before - (free_at_first - left) * PAGE
+        assert not shrinking.shrink(store.database, limits) and free() == left
 
 
 def test_what_is_in_use_keeps_as_much_room_beside_it(store, journal):

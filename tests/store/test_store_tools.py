@@ -17,7 +17,8 @@ from amqpd.properties import read_own_properties
 from amqpd.store.errors import StoreError, StoreFull, StoreLocked
 from amqpd.store.journal import Journal
 from amqpd.store import files
-from amqpd.store.tools import checking, compacting, copies
+from amqpd.store.sqlite import connecting
+from amqpd.store.tools import checking, compacting, copies, stopped
 from amqpd.store.tools.checking import MOST_FINDINGS, findings
 from amqpd.store.tools.copies import StoreDamaged
 from amqpd.store.tools.facts import facts
@@ -395,6 +396,14 @@ def test_nothing_is_restored_from_a_damaged_backup(kept, tmp_path):
     assert tree(tmp_path / "new") == {}
 
 
+@pytest.mark.parametrize("count, has_more", [(3, False), (4, True)])
+def test_three_findings_are_told_and_that_there_are_more(kept, count, has_more):
+    query(stop(kept), f"UPDATE message_rows SET checksum = 0 WHERE number <= {count}")
+    with pytest.raises(StoreDamaged) as refused:
+        copies.expect_sound(kept / "amqpd.db")
+    assert (str(refused.value).count(" does not fit its checksum"), "; …" in str(refused.value)) == (3, has_more)
+
+
 def test_nothing_is_restored_from_nothing(tmp_path):
     with pytest.raises(StoreError, match="there is no store in .*nowhere"):
         copies.restore(tmp_path / "nowhere", tmp_path / "new")
@@ -472,6 +481,17 @@ def test_compacting_that_fails_leaves_the_store_as_it_was(kept, opened, monkeypa
     expect_kept(kept, opened)
 
 
+def test_a_store_whose_log_is_still_there_is_not_replaced(kept, opened, monkeypatch):
+    """The log would be applied to the new file. Another program has it open, which locks should have kept out."""
+    with closing(sqlite3.connect(kept / "amqpd.db")) as other, monkeypatch.context() as patch:
+        other.execute("SELECT count(*) FROM message_rows").fetchall()
+        patch.setattr(connecting, "connect", lambda path: sqlite3.connect(path, isolation_level=None))
+        with pytest.raises(StoreError, match="amqpd.db is in use by another program: end that$"):
+            compacting.compact(kept)
+        assert not (kept / "amqpd.db.new").exists()
+    expect_kept(kept, opened)
+
+
 def test_a_damaged_store_is_not_compacted(kept):
     spoil(stop(kept), page_of(kept, "message_rows"))
     before = tree(kept)
@@ -484,3 +504,74 @@ def test_reading_leaves_no_connection_open(kept):
     with closing(sqlite3.connect(stop(kept) / "amqpd.db", timeout=0)) as other:
         checked(kept)
         other.execute("BEGIN EXCLUSIVE")
+
+
+def test_what_is_read_is_neither_trusted_nor_changed(kept):
+    with reading(kept / "amqpd.db") as (connection, _):
+        settings = [
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("trusted_schema", "cell_size_check")]
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            connection.execute("DELETE FROM message_rows")
+    assert settings == [0, 1]
+
+
+class Unreadable(sqlite3.Connection):
+    """Fails when it is asked for the schema, as `error` says; notes that it is closed."""
+
+    error: sqlite3.Error
+    closed = 0
+
+    def execute(self, statement, *parameters):
+        if "schema_version" in statement:
+            raise self.error
+        return super().execute(statement, *parameters)
+
+    def close(self):
+        type(self).closed += 1
+        super().close()
+
+
+@pytest.fixture
+def tried(monkeypatch):
+    """How the file was opened: the first connection is of the class `Unreadable`, the others can read."""
+    modes = []
+    connect = stopped._connect
+
+    def note(path, mode):
+        modes.append(mode)
+        return sqlite3.connect(path, factory=Unreadable) if len(modes) == 1 else connect(path, mode)
+
+    monkeypatch.setattr(stopped, "_connect", note)
+    monkeypatch.setattr(Unreadable, "closed", 0)
+    return modes
+
+
+@pytest.mark.parametrize("kind, code, is_full", [
+    (sqlite3.OperationalError, sqlite3.SQLITE_IOERR_SHMSIZE, False),
+    (sqlite3.OperationalError, sqlite3.SQLITE_CANTOPEN, True),
+    (sqlite3.DatabaseError, sqlite3.SQLITE_MISUSE, True)])
+def test_what_cannot_be_read_is_not_tried_in_another_way_unless_the_disk_is_full(
+    kept, monkeypatch, tried, kind, code, is_full
+):
+    monkeypatch.setattr(Unreadable, "error", kind("this fails"), raising=False)
+    Unreadable.error.sqlite_errorcode = code
+    monkeypatch.setattr(stopped, "is_full", lambda directory: is_full)
+    with pytest.raises(StoreError, match=r"cannot use .*amqpd.db \(this fails\)"):
+        with reading(kept / "amqpd.db"):
+            pass
+    assert (tried, Unreadable.closed) == (["mode=ro"], 1)
+
+
+def test_on_a_full_disk_the_index_of_the_log_is_kept_in_memory(kept, monkeypatch, tried):
+    monkeypatch.setattr(Unreadable, "error", sqlite3.OperationalError("disk I/O error"), raising=False)
+    Unreadable.error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+    monkeypatch.setattr(stopped, "is_full", lambda directory: directory == kept)
+    before = tree(kept)
+    with reading(kept / "amqpd.db") as (connection, _):
+        count, = connection.execute("SELECT count(*) FROM message_rows").fetchone()
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            connection.execute("DELETE FROM message_rows")
+        assert tree(kept) == before, "there is no index beside the log"
+    assert (count, tried, Unreadable.closed) == (300, ["mode=ro", "mode=rw"], 1)
+    assert connection.execute("SELECT 1").fetchone() == (1,), "closed, it would write the log back"
+    connection.close()
