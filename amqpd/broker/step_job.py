@@ -49,9 +49,10 @@ class StepJob:
     def _do_next(self) -> bool:
         """Carry out the next act; return False if there is none."""
         try:
-            steps, act = next(self._acts, (0, None))
-            if act is None:
+            step = next(self._acts, None)
+            if step is None:
                 return False
+            steps, act = step
             self._effort.total += steps
             act()
         except Exception:

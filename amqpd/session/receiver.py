@@ -247,10 +247,10 @@ def _ids(payload: bytes) -> tuple[int, int]:
 
 
 def _not_open(command: Command) -> ConnectionException:
-    """Return the refusal of a command on a number that is not an open channel, or on channel 0."""
-    if isinstance(command, Method):
-        ids = _ids(command.payload)
-    else:
-        ids = (60, 80) if isinstance(command, Acks) else (60, 40)
+    """Return the refusal of a command on a number that is not an open channel, or on channel 0.
+
+    Whoever takes a method adds its ids.
+    """
+    ids = None if isinstance(command, Method) else (60, 80) if isinstance(command, Acks) else (60, 40)
     text = "expected 'channel.open'" if command.channel else "unexpected method in connection state running"
     return ConnectionException(ReplyCode.CHANNEL_ERROR, text, method=ids)

@@ -90,12 +90,12 @@ class Content:
             frames = bytearray(self.filled + room)
             frames[: self.filled] = memoryview(self.frames)[: self.filled]
             self.frames = frames
-            return
-        more = bytes(self.filled + room - len(self.frames))
-        try:
-            self.frames += more
-        except BufferError:         # a view of it exists
-            self.frames = bytearray(memoryview(self.frames)[: self.filled]) + bytes(room)
+        else:
+            more = bytes(self.filled + room - len(self.frames))
+            try:
+                self.frames += more
+            except BufferError:         # a view of it exists
+                self.frames = bytearray(memoryview(self.frames)[: self.filled]) + bytes(room)
 
     def add(self, piece: bytes | memoryview) -> None:
         """Add octets of its frames."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from amqpd.broker.broker import CLOSE_STEPS, Broker
+from amqpd.broker.broker import CLOSE_STEPS, LOOK_MS, LOOKED_AT_IN_A_MS, Broker
 from amqpd.broker.definitions import (
     BindingDefinition,
     Defined,
@@ -293,3 +293,59 @@ def test_what_was_redelivered_in_durable_queues_is_told_at_the_end(broker: Broke
         queue.get(no_ack=False)
         queue.requeue(run[:1])
     assert broker.redelivered() == {broker.vhosts["/"].queues["durable"].definition.number: [1]}
+
+
+class LargeQueue:
+    """Something with so much in memory, which it pages out as it is told; see broker/ports.py."""
+
+    def __init__(self, broker: Broker, cost: int, *, is_spared: bool = False) -> None:
+        self.cost = cost
+        self.is_spared = is_spared
+        self.asked: list[int] = []
+        self.has_shrunk = False
+        self._budget = broker.page_store.budget
+        self._budget.used += cost
+        self._budget.large[self] = None
+
+    def page_out(self, octets: int) -> None:
+        self.asked.append(octets)
+        self._budget.used -= octets
+        self.cost -= octets
+
+    def shrunk(self) -> None:
+        self.has_shrunk = True
+
+
+def test_no_more_is_paged_out_than_has_to_be_and_those_behind_are_not_asked(broker: Broker) -> None:
+    broker.page_store.budget.limit = 4_000_000
+    largest, second, last = LargeQueue(broker, 3_000_000), LargeQueue(broker, 2_000_000), LargeQueue(
+        broker, 1_000_000, is_spared=True)
+    broker.page_out()
+    assert (largest.asked, second.asked, broker.is_behind) == ([3_000_000], [], False)
+    assert broker.page_store.budget.used == 3_000_000
+    last.is_spared = False
+    broker.page_out()
+    assert last.asked == [], "there is room"
+
+
+def test_publishers_wait_while_what_consumers_nearly_take_is_too_much(broker: Broker) -> None:
+    broker.page_store.budget.limit = 4_000_000
+    spared, other = LargeQueue(broker, 3_500_000, is_spared=True), LargeQueue(broker, 1_000_000)
+    small = LargeQueue(broker, 1_000)
+    broker.page_out()
+    assert (spared.asked, other.asked, broker.is_behind, small.has_shrunk) == ([], [1_501_000], True, True)
+    broker.page_store.budget.used = 4_000_000
+    broker.page_out()
+    assert not broker.is_behind
+
+
+def test_the_more_queues_have_much_in_memory_the_later_they_are_looked_at_again(broker: Broker) -> None:
+    budget = broker.page_store.budget
+    budget.limit = 1
+    many = [LargeQueue(broker, 100_000, is_spared=True) for _ in range(3 * LOOKED_AT_IN_A_MS)]
+    broker.page_out()
+    many[0].is_spared = False
+    for milliseconds, is_asked in ((LOOK_MS + 2, False), (1, True)):
+        broker.clock.advance(broker.clock.now_ms + milliseconds)
+        broker.page_out()
+        assert bool(many[0].asked) == is_asked

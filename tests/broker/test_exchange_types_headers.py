@@ -144,3 +144,20 @@ def test_another_x_match_is_refused(value: Any, text: str) -> None:
     with pytest.raises(ChannelException) as refusal:
         exchange.check_binding(binding({"x-match": value}))
     assert refusal.value.reply_text == f"PRECONDITION_FAILED - {text}"
+
+
+def test_a_binding_is_found_again_whatever_has_been_bound_after_it() -> None:
+    """Rules of several headers are listed under the one that the fewest rules ask for when the first of them comes."""
+    exchange: HeadersExchange[str] = HeadersExchange()
+    both = binding({"a": 1, "b": 1})
+    exchange.bind(both, "first")
+    for number in range(5):
+        exchange.bind(binding({"a": 1, "c": number}), f"other {number}")
+        exchange.bind(binding({"b": 1, "d": number}), f"another {number}")
+        exchange.bind(binding({"a": 1, "e": number}), f"third {number}")
+    exchange.bind(both, "second")
+    assert {*exchange.route("", {"a": 1, "b": 1})} == {"first", "second"}
+    exchange.unbind(both, "first")
+    assert {*exchange.route("", {"a": 1, "b": 1})} == {"second"}
+    exchange.unbind(both, "second")
+    assert not exchange.route("", {"a": 1, "b": 1})

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from amqpd.broker.clock import Clock
 from amqpd.broker.queue.deadlines import Deadlines
-from amqpd.broker.queue.page_limits import FEWEST_BYTES, FEWEST_MESSAGES, PAGE_BYTES, PAGE_MESSAGES
+from amqpd.broker.queue import page_list
+from amqpd.broker.queue.page_limits import FEWEST_BYTES, FEWEST_MESSAGES, PAGE_BYTES, PAGE_LIMITS, PAGE_MESSAGES
 from amqpd.broker.queue.paged_fifo import PagedFifo
 from amqpd.broker.queue.pages import NO_EXPIRY, OnDisk, Page, StoredMessages
 from amqpd.broker.queue.priority_fifo import PriorityFifo
@@ -410,3 +411,50 @@ def test_a_queue_of_priorities_tells_the_next_expiry_of_all_its_pages(by_priorit
     assert by_priority.next_expiry is None and by_priority.numbers() == [5]
     by_priority.check()
     assert by_priority.clear() and len(by_priority) == 0 and by_priority.body_bytes == 0
+
+
+# Pages by themselves
+
+def page_of_sizes(*sizes: int) -> Page:
+    return Page(array("q", range(1, len(sizes) + 1)), array("I", sizes))
+
+
+def test_a_page_twice_as_large_as_what_is_read_at_once_stays_one() -> None:
+    for most in ([1] * 2 * PAGE_MESSAGES, [PAGE_BYTES] * 2):
+        page = page_of_sizes(*most)
+        assert page_list._in_size(page, PAGE_LIMITS) == [page]
+        parts = page_list._in_size(page_of_sizes(*most, 1), PAGE_LIMITS)
+        assert len(parts) > 1 and sum([part.count for part in parts]) == len(most) + 1
+
+
+def test_what_is_stored_is_read_in_pages_that_are_full_and_no_fuller() -> None:
+    sizes = [PAGE_BYTES, PAGE_BYTES - 1, 1, PAGE_BYTES - 1, 2, 7]
+    stored = StoredMessages(array("q", range(1, 7)), array("I", sizes))
+    (_, pages), = stored.pages(None, 0)
+    assert [page.numbers for page in pages] == [[1], [2, 3], [4, 5], [6]]
+
+
+def test_a_page_that_is_in_memory_stays_there_when_others_join_it() -> None:
+    run = messages(1, 3, 5)
+    merged = Page.of(run, {}).merged(messages(4, 2), {})
+    assert [one.number for one in merged.content or ()] == merged.numbers == [1, 2, 3, 4, 5]
+    assert page_of_sizes(5, 5).merged(messages(7), {}).content is None
+
+
+def test_what_was_read_before_it_was_written_costs_nothing_more_and_its_file_goes(budget: Budget) -> None:
+    page, spill_file = Page.of(messages(1, 2), {}), SpillFileInMemory(messages(1, 2))
+    budget.used = 1_000
+    page.count = 0
+    page.let_go(budget, spill_file)
+    assert budget.used == 1_000 and not spill_file.left and page.content is not None
+
+
+def test_only_so_much_goes_from_the_head_as_is_asked_for(fifo: PagedFifo, budget: Budget) -> None:
+    fifo.extend(messages(*range(1, 6 * PAGE_MESSAGES + 1)))
+    let_go(fifo.page_out(1, anything), budget)
+    fifo.put_back(messages(*range(-5 * PAGE_MESSAGES, 0)))
+    cost = PAGE_MESSAGES * (5 + MESSAGE_COST)
+    from_tail = fifo.page_out(EVERYTHING, lambda one: one.number > 0)
+    let_go(from_tail, budget)
+    made = fifo.page_out(cost + 1, anything)
+    assert [page.first for page in made] == [-PAGE_MESSAGES, -2 * PAGE_MESSAGES]

@@ -15,7 +15,7 @@ from amqpd.broker.effort import SLICE
 from amqpd.broker.queue.deadlines import Deadlines
 from amqpd.broker.queue.paged_fifo import PagedFifo
 from amqpd.broker.queue.pager import STEPS_A_MESSAGE, MessageNotLoaded
-from amqpd.broker.queue.page_limits import PAGE_BYTES, PAGE_MESSAGES
+from amqpd.broker.queue.page_limits import FEWEST_BYTES, PAGE_BYTES, PAGE_MESSAGES
 from amqpd.broker.queue.pages import OnDisk
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.queue.segment import MESSAGE_COST
@@ -616,3 +616,53 @@ def test_a_queue_whose_consumers_keep_up_is_spared_and_its_publishers_wait(journ
     page_store.write_spill_files()
     assert len(list(queue.ready)) < len(queue.ready)
     queue.unsubscribe(consumer)
+
+
+# What a queue asks of the pager of one FIFO, and of what is dead-lettered
+
+def test_a_queue_that_was_small_for_a_while_is_paged_out_again(journal: RecordingJournal) -> None:
+    page_store = PageStoreInMemory(journal.read)
+    queue = make(journal, page_store)
+    queue.publish(messages(*ALL))
+    budget = page_store.budget
+    assert queue.pager in budget.large
+    queue.purge()
+    queue.worklist.work_off()
+    assert budget.largest(FEWEST_BYTES, 1) == [] and queue.pager not in budget.large
+    queue.publish(messages(*range(COUNT + 1, 2 * COUNT + 1)))
+    assert budget.largest(FEWEST_BYTES, 1) == [queue.pager]
+
+
+def test_rejected_messages_that_are_on_disk_are_read_a_page_a_turn_in_their_order(
+    journal: RecordingJournal, page_store: PageStoreInMemory
+) -> None:
+    queue = make(journal, page_store, dead_letter_exchange="x")
+    body = bytes(PAGE_BYTES // 2)
+    queue.publish([message(number, body, persistent=True) for number in range(1, 9)])
+    journal.commit()
+    page_store.safe_number = 8
+    run = [one for _ in range(8) if (one := queue.get(no_ack=False))]
+    run[2:7] = [reference_to(one) for one in run[2:7]]
+    queue.reject(run)
+    assert [number for number, _ in dead_letters_of(queue)] == [1, 2, 3, 4]
+    assert queue.dead_letters.to_be_loaded == 4 and page_store.is_waited_for
+    for expected in (6, 8):
+        page_store.serve()
+        assert [number for number, _ in dead_letters_of(queue)] == [*range(1, expected + 1)]
+    assert queue.dead_letters.to_be_loaded == 0 and not page_store.is_waited_for
+
+
+def test_what_the_router_does_not_accept_is_set_aside_and_told_of(
+    journal: RecordingJournal, page_store: PageStoreInMemory, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(ListedDeadLetters):
+        def dead_letter(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
+            raise OverflowError("something that nobody thought of")
+
+    queue = Queue(
+        queue_definition(durable=True), journal, rules=QueueRules(dead_letter_exchange="x"), page_store=page_store,
+        sink=Failing())
+    queue.publish(messages(1, 2, persistent=True))
+    queue.reject([one for _ in range(2) if (one := queue.get(no_ack=False))])
+    assert (queue.dead_letters.moving, [*queue.dead_letters.aside], queue.dead_letters.count) == (0, [1, 2], 2)
+    assert "queue 'orders' in vhost '/': 2 messages cannot be dead-lettered and are set aside" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ def fault(pattern: str) -> str:
     "", ".*", "^", "^q", r"^amq\.", r"^orders\.[a-z]{2}\.\d{4}-\d{2}$", r"^(amq\.gen.*|amq\.default|foo)$",
     "(?i)^celery", r"^[^.]+\.[^.]+\.[^.]+$", "^.{1,10}$", "(one|two|three)+", "^(a|b)+$", "(ab?){0,3}",
     "(a)?b(?(1)c|d)", "(a)?(?(1)b+|c)$",
+    "^(a|ab){16}$", "a{0,16}a{0,16}a{0,16}b",
     "foo.*bar.*notifications", ".*foo.*bar.*", r"^(.*\.)?dlq$", r".*\.(high|low)$", "(foo|foobar)baz",
 ])
 def test_patterns_as_people_write_them_are_fine(pattern: str) -> None:
@@ -43,7 +45,8 @@ def test_what_can_match_in_two_ways_is_not_repeated_for_ever(pattern: str) -> No
 
 
 @pytest.mark.parametrize("pattern", [
-    ".*a.*b.*c", "^.*a.*b.*c.*d", "(a|ab){16}(a|ab){16}$", "(.*a){5}b", "(?=.*.*.*.*a)",
+    ".*a.*b.*c", "(.*a.*b.*c|z)y", "a{0,17}a{0,17}a{0,17}b",
+    "^.*a.*b.*c.*d", "(a|ab){16}(a|ab){16}$", "(.*a){5}b", "(?=.*.*.*.*a)",
 ])
 def test_too_many_repetitions_in_a_row_are_refused(pattern: str) -> None:
     assert fault(pattern).startswith("it repeats so often that it could take too long")
@@ -71,7 +74,9 @@ def test_what_is_no_pattern_is_refused(pattern: str, text: str) -> None:
 
 
 def test_what_means_something_else_in_rabbitmqs_patterns_is_refused() -> None:
-    assert fault("[[:alpha:]]").startswith("Possible nested set")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")     # as a broker that is started in the usual way does
+        assert fault("[[:alpha:]]").startswith("Possible nested set")
 
 
 PARTS = st.recursive(

@@ -11,7 +11,9 @@ from amqpd.broker.definitions import Defined
 from amqpd.broker.effort import SLICE, SMALLEST_SLICE, Effort
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.dispatcher import CANCEL_STEPS
+from amqpd.broker.queue.jobs import QueueJobs
 from amqpd.broker.queue.queue import Outcome, Queue
+from amqpd.broker.queue.statistics import QueueCounts
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.statistics import QueueStatistics
 from amqpd.broker.worklist import PIECE, Worklist
@@ -525,3 +527,58 @@ def test_after_an_exclusive_consumer_others_may_come() -> None:
     assert queue.dispatcher.exclusive is consumer
     queue.unsubscribe(consumer)
     assert queue.dispatcher.exclusive is None
+
+
+def test_what_comes_back_to_a_deleted_queue_is_unacked_no_more(queue: Queue) -> None:
+    queue.publish(messages(1, 2, 3))
+    run = [one for _ in range(3) if (one := queue.get(no_ack=False))]
+    queue.delete()
+    queue.requeue(run[:2])
+    assert queue.unacked == 1
+    queue.reject(run[2:])
+    assert queue.unacked == 0
+
+
+def test_consumers_keep_up_that_took_a_quarter_of_what_came_since_they_were_asked() -> None:
+    counts = QueueCounts()
+    assert not counts.keeps_up(), "nothing was taken"
+    counts.published, counts.delivered, counts.got = 400, 99, 1
+    assert counts.keeps_up() and not counts.keeps_up()
+    counts.published, counts.delivered = 800, 198
+    assert not counts.keeps_up(), "99 of 400"
+    counts.published, counts.got = 801, 2
+    assert counts.keeps_up()
+
+
+class Interrupted:
+    """The jobs of a queue, and how often it was idle after one."""
+
+    def __init__(self) -> None:
+        self.idle = 0
+        self.worklist = Worklist(Effort.without_end())
+        self.jobs = QueueJobs(self.worklist, self.on_idle)
+
+    def on_idle(self) -> None:
+        self.idle += 1
+
+
+def failing_after(slices: int) -> Iterator[None]:
+    for _ in range(slices):
+        yield
+    raise OverflowError("something that nobody thought of")
+
+
+def test_a_job_that_fails_is_ended_and_the_next_one_runs(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Interrupted()
+    scene.jobs.run(failing_after(0))
+    assert not scene.jobs.has_work and scene.worklist.is_empty and scene.idle == 0
+    assert "internal error in a job of a queue" in caplog.text and "OverflowError" in caplog.text
+    done: list[int] = []
+    scene.jobs.run(failing_after(1))
+    scene.jobs.run((done.append(1) for _ in range(2)))
+    with pytest.raises(OverflowError):
+        scene.jobs.work()
+    assert (scene.jobs.has_work, done) == (True, []), "the next one"
+    for _ in range(3):
+        scene.jobs.work()
+    assert (scene.jobs.has_work, done, scene.idle) == (False, [1, 1], 1)

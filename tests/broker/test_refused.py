@@ -89,6 +89,9 @@ def test_very_many_queues_are_tried_again_in_pieces_and_for_little(scene: Scene)
     for source in sources:
         scene.publish(source, 1)
     scene.pass_time()
+    wake_ups = [when_ms for when_ms, number in scene.clock._asleep
+                if scene.clock._sleepers.get(number) is scene.vhost.dead_letters]
+    assert wake_ups == [scene.clock.now_ms + RETRY_MS], "there is one for all"
     for _ in range(3):
         scene.clock.advance(scene.clock.now_ms + RETRY_MS)
         before, pieces = scene.effort.total, 0

@@ -411,3 +411,30 @@ def test_bindings_that_change_during_a_walk_do_no_harm(house: House) -> None:
     assert walk.step(house.effort) and not walk.is_current
     assert [queue.name for queue in walk.queues] == ["late"]
     assert house.steps("topic 4 0", "k", reaches=("late",)) >= 4
+
+
+def test_a_way_that_is_used_again_is_remembered_once(house: House) -> None:
+    first = chain(house, "fanout", 50)
+    for _ in range(5):
+        house.steps(first, "k")
+    walk, = house.vhost.routing._known.values()
+    assert house.vhost.routing._known_size == walk.size
+    while not walk.step(house.effort):
+        pass
+    assert house.vhost.routing._known_size == walk.size
+
+
+def test_exchanges_that_were_never_remembered_may_go_without_end(house: House) -> None:
+    first = chain(house, "fanout", 50)
+    house.steps(first, "k")
+    for n in range(3 * routing.FEWEST_GONE):
+        house.exchanges(f"gone {n}", kind="fanout")
+        house.vhost.delete_exchange(OPERATOR, f"gone {n}")
+    assert house.vhost.routing._known
+
+
+def test_to_use_a_remembered_way_counts_by_what_it_has(house: House) -> None:
+    first = chain(house, "fanout", 320)
+    house.steps(first, "k")
+    walk, = house.vhost.routing._known.values()
+    assert house.steps(first, "k") == walk.size // 32 > 15

@@ -100,15 +100,17 @@ def _start(number: int, work: Callable[[], Iterator[Any]], seconds: float) -> _P
     folder = Path(tempfile.mkdtemp(prefix="amqpd-mutant-"))
     pid = os.fork()
     if not pid:
+        status = 1
         try:
             _be_a_process_of_its_own(folder, math.ceil(seconds))
             with (folder / "report").open("w") as file:
                 for line in work():
                     print(json.dumps(line), file=file, flush=True)
+            status = 0
         except BaseException as error:      # nothing may go on in the fork as if it were the parent
             (folder / "report").open("a").write(json.dumps(["died", True, repr(error)]) + "\n")
         finally:
-            os._exit(0)
+            os._exit(status)
     return _Process(number, pid, folder, time.monotonic() + 10 * seconds)
 
 
@@ -134,5 +136,5 @@ def _outcome(process: _Process, *, is_late: bool) -> Outcome:
     lines = [json.loads(line) for line in report.read_text().splitlines() if line.endswith("]")] \
         if report.exists() else []
     shutil.rmtree(process.folder, ignore_errors=True)
-    by_itself = not is_late and os.WIFEXITED(status)
+    by_itself = not is_late and status == 0        # and not for want of memory, say, of which it may not report
     return Outcome(lines, "" if by_itself else "took too long" if is_late else "the process died")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.mutation.mutants import Mutant
 
-# By file and function, then by the statement after the change.
+# By file and function, then by the statement after the change, or by the deleted one after a hyphen.
 REASONS: dict[tuple[str, str], dict[str, str]] = {
     ("amqpd/session/direct_replies.py", "DirectReplies.begin"): {
         "pass": "an address is made by chance: nobody can have published to it before, and no cache knows it"},
@@ -13,6 +13,27 @@ REASONS: dict[tuple[str, str], dict[str, str]] = {
     ("amqpd/store/sqlite/shrinking.py", "_spare_pages"): {
         "return free - max(kept, pages - free) if mode == _INCREMENTAL else 1":
             "a file that cannot shrink gives nothing back, whatever it is told"},
+    ("amqpd/broker/queue/dead_letters.py", "_references_to"): {
+        "total_bytes = 1": "how much is read at once, about",
+        "numbers, total_bytes = ([], 1)": "how much is read at once, about"},
+    ("amqpd/broker/queue/purge.py", "Purge.settle_in_pieces"): {
+        "missing, done = (missing - done, 1)": "how long a slice is, about"},
+    ("amqpd/session/unacked.py", "UnackedDeliveries.put_back"): {"count = 1": "how long a slice is, about"},
+    ("amqpd/broker/queue/segment.py", "Segment.first_number"): {
+        "if back and (not messages or back[0][0] <= messages[0].number):": "no number is there twice"},
+    ("amqpd/broker/exchange.py", "DefaultExchange.routes"): {
+        "yield {self._queues[key]: 2 for key in self._queues.keys() & routing_keys}": "only the keys are read"},
+    ("amqpd/broker/routing.py", "Walk.__init__"): {
+        "self._reached: dict[Destination, int] = {start: 2}": "only the keys are read",
+        "- self._is_routed = False": "it is set before it is read",
+        "self._is_routed = True": "it is set before it is read"},
+    ("amqpd/broker/routing.py", "Walk._turn_to_alternate"): {
+        "return self._reach({alternate: 2})": "only the keys are read"},
+    ("amqpd/broker/dead_letter_router.py", "_Deaths.__init__"): {
+        "self._time_s = 1": "it is set before it is read", "- self._time_s = 0": "it is set before it is read"},
+    ("amqpd/session/channel_state.py", "ChannelState.__init__"): {
+        "- self._is_answering = False": "it is set before it is read, with the first method"},
+    ("amqpd/wire/contents.py", "Content.__init__"): {"- self.body_size = 0": "it is set before it is read"},
     ("amqpd/store/sqlite/errors.py", "from_sqlite"): {
         "code = getattr(error, 'sqlite_errorcode', 1) & _PRIMARY_CODE": "neither number has a text of its own"},
     ("amqpd/store/sqlite/recovery.py", "_in_order"): {
@@ -55,7 +76,14 @@ REASONS: dict[tuple[str, str], dict[str, str]] = {
     ("amqpd/broker/routing.py", "Routing.__init__"): {"self._gone = 1": "only when a cache is tidied"},
 }
 
+# By the statement alone, wherever it stands.
+ANYWHERE: dict[str, str] = dict.fromkeys(
+    [f"{owner}.version += 2" for owner in ("self._routing", "vhost.routing", "channel.vhost.routing")],
+    "any other number tells that something has changed")
+
 
 def reason_of(path: str, mutant: Mutant) -> str:
     """Return the reason, if there is one."""
-    return REASONS.get((path, mutant.function), {}).get(mutant.after, "")
+    reasons = ANYWHERE | REASONS.get((path, mutant.function), {})
+    deleted = f"- {mutant.before}" if mutant.after == "pass" else mutant.after
+    return reasons.get(mutant.after) or reasons.get(deleted, "")

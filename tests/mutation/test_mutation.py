@@ -98,6 +98,11 @@ def test_forked_processes_report_and_those_without_end_are_ended() -> None:
             pass
         yield 0
 
-    outcomes = dict(in_forks([(lambda: iter([[1], [2]]), 5.0), (endless, 1.0)], 2))
+    def failing() -> Iterator[list[int]]:
+        yield [0]
+        raise MemoryError
+
+    outcomes = dict(in_forks([(lambda: iter([[1], [2]]), 5.0), (endless, 1.0), (failing, 5.0)], 2))
     assert outcomes[0] == ([[1], [2]], "")
     assert outcomes[1].ending
+    assert outcomes[2].lines[0] == [0] and outcomes[2].ending == "the process died"

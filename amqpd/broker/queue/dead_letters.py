@@ -232,15 +232,18 @@ def _by_place(run: Sequence[Message], limits: PageLimits) -> Removed:
     """Split messages into those in memory, and references by number, a page's worth each."""
     parts: Removed = []
     for is_in_memory, group in groupby(run, key=lambda message: bool(message.content)):
-        if is_in_memory:
-            parts.append([*group])
-            continue
-        total_bytes = limits.bytes
-        for message in sorted(group, key=number_of):
-            if total_bytes >= limits.bytes:
-                on_disk = OnDisk([])
-                parts.append(on_disk)
-                total_bytes = 0
-            on_disk.numbers.append(message.number)
-            total_bytes += message.body_size
+        parts += [[*group]] if is_in_memory else _references_to(sorted(group, key=number_of), limits)
     return parts
+
+
+def _references_to(run: Sequence[Message], limits: PageLimits) -> Iterator[OnDisk]:
+    """Yield references to these messages, in order, a page's worth each."""
+    numbers: list[int] = []
+    total_bytes = 0
+    for message in run:
+        if total_bytes >= limits.bytes:
+            yield OnDisk(numbers)
+            numbers, total_bytes = [], 0
+        numbers.append(message.number)
+        total_bytes += message.body_size
+    yield OnDisk(numbers)
