@@ -6,6 +6,7 @@ import pytest
 from pamqp.commands import Basic, Channel, Connection, Queue
 from pamqp.heartbeat import Heartbeat
 
+from amqpd.session.heartbeats import Heartbeats
 from tests.support.talk import Stage, Talk
 
 
@@ -200,3 +201,13 @@ def test_a_session_counts_the_octets_it_takes(stranger: Talk) -> None:
     stranger.greet()
     statistics = stranger.session.statistics()
     assert (statistics.received_bytes, statistics.received_count, statistics.unsent_bytes) == (8, 1, 0)
+
+
+def test_a_connection_that_has_said_nothing_yet_is_alive_since_it_began() -> None:
+    heartbeats = Heartbeats(1_000)
+    assert not heartbeats.is_due(1 << 40) and not heartbeats.is_missed(1 << 40), "no interval has been agreed on"
+    heartbeats.interval_s = 2
+    assert not heartbeats.is_due(1_949) and heartbeats.is_due(1_950)
+    assert not heartbeats.is_missed(5_050) and heartbeats.is_missed(5_051)
+    heartbeats.peer_is_alive(500)
+    assert heartbeats.heard_ms == 1_000

@@ -42,6 +42,17 @@ def test_publishes_of_several_passes_that_one_batch_saves_are_confirmed_together
     confirming.broker(Basic.Ack(3, True))
 
 
+def test_publishes_in_a_row_that_one_batch_saves_wait_as_one_and_others_by_themselves(confirming: Talk) -> None:
+    pending = confirming.session.channels[1].publishing.confirms._pending
+    confirming.publish("d", b"a", persistent=True).publish("d", b"b", b"c", persistent=True)
+    assert len(pending) == 1
+    confirming.stage.client().open_channel().publish("d", b"of another client", persistent=True)
+    confirming.publish("d", b"d", persistent=True)
+    assert len(pending) == 2
+    confirming.stage.commit()
+    confirming.broker(Basic.Ack(4, True))
+
+
 def test_each_batch_confirms_its_own(confirming: Talk) -> None:
     confirming.publish("d", b"a", b"b", persistent=True).stage.commit()
     confirming.publish("d", b"c", persistent=True).broker(Basic.Ack(2, True)).stage.commit()

@@ -131,5 +131,7 @@ def declare(address: str) -> bytes:
 def test_a_responder_may_ask_whether_somebody_still_waits(requester: Talk, responder: Talk) -> None:
     address = ask(requester, responder)
     responder.client(Queue.Declare(queue=REPLY_TO)).broker(Queue.DeclareOk(REPLY_TO, 0, 1))
+    answer = responder.octets(declare(address)).hear(Queue.DeclareOk)
+    assert (answer.queue, answer.message_count, answer.consumer_count) == (address, 0, 1)
     requester.client(Channel.Close(200, "bye", 0, 0)).broker(Channel.CloseOk())
     responder.octets(declare(address)).closed(404, f"NOT_FOUND - no queue '{address}' in vhost '/'", 50, 10)

@@ -8,6 +8,7 @@ import pytest
 from pamqp.commands import Basic, Channel, Confirm, Connection, Queue, Tx
 
 from amqpd.session.answers import Answers
+from amqpd.broker.effort import TURN
 from amqpd.session.channel_confirms import ChannelConfirms
 from amqpd.session.delivering import DeliveryWriter
 from amqpd.session.handshake import EARLY_COMMANDS
@@ -87,10 +88,31 @@ def test_a_client_that_does_not_answer_lost_framing_has_a_moment(talk: Talk) -> 
     assert talk.session.is_overdue(talk.stage.now_ms + LINGER_MS)
 
 
-def test_a_handshake_that_makes_no_sense_ends_without_a_word(stage: Stage) -> None:
+def test_a_handshake_that_makes_no_sense_ends_without_a_word(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     talk = stage.stranger().greet()
     talk.octets(b"\x01\x00\x00\x00\x00\x00\x06\x00\x0a\x00\x0b\xff\xff\xce").nothing()
     assert talk.session.phases.current is Phase.CLOSED
+    assert caplog.messages[-1].startswith(f"{talk.session.name}: closing: FRAME_ERROR - cannot decode")
+
+
+def test_an_error_of_ours_before_a_client_has_said_anything_ends_its_connection_without_a_word(stage: Stage) -> None:
+    talk = stage.stranger()
+    talk.session.fail_internally()
+    stage.end_turn()
+    assert talk.nothing().session.phases.current is Phase.CLOSED and talk.session.is_finished
+
+
+def test_confirms_whose_commit_comes_after_our_close_are_not_sent(stage: Stage) -> None:
+    talk = stage.client().open_channel()
+    talk.client(Queue.Declare(queue="d", durable=True)).hear(Queue.DeclareOk)
+    talk.client(Confirm.Select()).hear(Confirm.SelectOk)
+    stage.commits_at_once = False
+    talk.publish("d", b"x", persistent=True).nothing()
+    stage.broker.effort.total += TURN
+    talk.session.force_close("enough")
+    assert talk.session.state.confirms.awaiting == {}
+    stage.commit()
+    talk.broker(Connection.Close(320, "CONNECTION_FORCED - enough", 0, 0)).nothing()
 
 
 # Errors of ours

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from pamqp.commands import Basic, Confirm, Exchange, Queue
+from pamqp.commands import Basic, Confirm, Exchange, Queue, Tx
 
 from amqpd.broker.broker import OPERATOR
 from amqpd.broker.definitions import BindingDefinition, QueueDefinition
-from amqpd.broker.effort import SMALLEST_SLICE
+from amqpd.broker.effort import QUEUE_STEPS, SLICE, SMALLEST_SLICE
 from amqpd.broker.queue.queue import Queue as BrokerQueue
 from amqpd.broker.worklist import PIECE
 from amqpd.message import Message
@@ -155,3 +155,38 @@ def test_a_message_that_expires_at_once_does_so_in_each_of_very_many_queues(talk
     talk.publish("", b"x", exchange="wide", properties=Basic.Properties(expiration="0")).broker(Basic.Ack(1))
     assert not any(ready(talk, n) for n in range(MANY))
     talk.client(Queue.Declare(queue="q0", passive=True)).broker(Queue.DeclareOk("q0", 0, 0))
+
+
+def test_copies_with_new_numbers_are_kept_once_for_as_many_queues_as_share_them(stage: Stage, talk: Talk) -> None:
+    """The store keeps a message with one holder in a queue's own row."""
+    other = stage.client().open_channel()
+    begin(talk, b"x")
+    at = next(n for n in range(MANY) if not ready(talk, n))
+    other.session.receive(other._marshal(Basic.Publish(routing_key="q0"), 1, b"other", PERSISTENT), stage.now_ms)
+    stage.end_turn()
+    talk.hear_all()
+    copy, = ready(talk, at)
+    assert copy.number > ready(talk, 0)[0].number
+    assert copy.holders == PIECE // (QUEUE_STEPS + 1) * SLICE // PIECE > 2
+    assert ready(talk, at + 1)[0] is copy
+
+
+def test_transient_copies_have_no_holders(stage: Stage, talk: Talk) -> None:
+    other = stage.client().open_channel()
+    talk.session.receive(talk._marshal(Basic.Publish(exchange="wide"), 1, b"x", None), stage.now_ms)
+    at = next(n for n in range(MANY) if not ready(talk, n))
+    other.session.receive(other._marshal(Basic.Publish(routing_key="q0"), 1, b"other", PERSISTENT), stage.now_ms)
+    stage.end_turn()
+    talk.hear_all()
+    assert ready(talk, at)[0].holders == 0
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_messages_of_a_transaction_that_expire_at_once_do_so_in_very_many_queues(
+    stage: Stage, talk: Talk, count: int
+) -> None:
+    other = stage.client().open_channel().client(Tx.Select()).broker(Tx.SelectOk())
+    other.publish("", *[b"x"] * count, exchange="wide", properties=Basic.Properties(expiration="0"))
+    other.client(Tx.Commit()).hear_all()
+    assert not any(ready(talk, n) for n in range(MANY))
+    assert queue_of(talk, 0).statistics().expired == count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from pamqp.commands import Basic, Channel, Confirm, Exchange, Queue, Tx
@@ -12,6 +13,7 @@ from amqpd.broker.definitions import BindingDefinition
 from amqpd.broker.effort import SLICE
 from amqpd.session.connection import Session
 from amqpd.session.publishing import RUN_STEPS
+from amqpd.session.targets import FACTS_BYTES, TARGET_BYTES
 from tests.support.talk import Heard, Stage, Talk
 
 MANY = 40           # queues
@@ -223,3 +225,55 @@ def test_one_key_that_matches_thousands_of_patterns_is_looked_for_in_slices(stag
     talk.publish(".".join(words), b"x", exchange="amq.topic")
     assert stage.slices and max(stage.slices) < SLICE + 2_500
     assert confirmed(talk.hear_all()) == [1] and bodies(talk, "q1") == [b"x"]
+
+
+# How much a slice has
+
+def said_at_once(talk: Talk, said: bytes) -> int:
+    """Say this, and let no other slice follow; returns the steps of the one."""
+    effort = talk.stage.broker.effort
+    effort.begin_turn()
+    before = effort.total
+    talk.session.receive(said, talk.stage.now_ms)
+    return effort.total - before
+
+
+def test_a_slice_takes_as_many_publishes_as_it_has_steps(talk: Talk) -> None:
+    said = b""
+    for queue in ("q0", "q1"):
+        talk.publish(queue, b"known").client(Queue.Purge(queue=queue)).hear_all()
+        said += talk._marshal(Basic.Publish(routing_key=queue), 1, b"x", None)
+    assert said_at_once(talk, said * SLICE) == SLICE
+    assert len(bodies(talk, "q0")) + len(bodies(talk, "q1")) == SLICE - 2 * RUN_STEPS
+    talk.stage.end_turn()
+
+
+@pytest.mark.parametrize("new", ["key", "properties"])
+def test_a_slice_ends_in_time_where_every_publish_has_something_new(talk: Talk, new: str) -> None:
+    for n in range(MANY):
+        talk.client(Queue.Bind(queue=f"q{n}", exchange="amq.topic", routing_key=f"q{n}.*")).broker(Queue.BindOk())
+        talk.publish(f"q{n}.0", b"known", exchange="amq.topic")
+    said = b""
+    for n in range(20 * MANY):
+        key = f"q{n % MANY}.{n if new == 'key' else 0}"
+        properties = Basic.Properties(message_id=f"{n:9}") if new == "properties" else None
+        said += talk._marshal(Basic.Publish(exchange="amq.topic", routing_key=key), 1, b"x", properties)
+    assert SLICE <= said_at_once(talk, said) < SLICE + 3 * RUN_STEPS
+    talk.stage.end_turn()
+    assert len(bodies(talk, "q0")) == 21
+
+
+def test_what_was_looked_for_when_a_channel_ended_is_forgotten(talk: Talk) -> None:
+    targets = talk.session.channels[1].publishing.targets
+    walk: Any = object()
+    targets._cut_off["somewhere"] = walk
+    talk.client(Channel.Close(200, "", 0, 0)).broker(Channel.CloseOk())
+    assert not targets._cut_off
+
+
+def test_what_is_remembered_of_a_target_counts_with_its_queues(talk: Talk) -> None:
+    memory = talk.session.state.memory
+    before = memory.used
+    talk.publish("", b"x", exchange="wide")
+    assert memory.used - before == (
+        TARGET_BYTES + 4 * len(b"\0\0\4wide\0\0") + 8 * MANY + FACTS_BYTES + 2 * len(b"\0\0"))

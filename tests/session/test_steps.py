@@ -6,17 +6,22 @@ If a command counted fewer steps than it takes, its client could delay all other
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from pamqp.commands import Basic, Channel, Confirm, Queue, Tx
 from pamqp.heartbeat import Heartbeat
 
-from amqpd.broker.worklist import PIECE
+from amqpd.broker.effort import Effort
+from amqpd.broker.worklist import PIECE, Worklist
 from amqpd.session import commit, consuming, delivering, publishing
+from amqpd.session.channel_timeouts import LOOKED_AT_IN_A_STEP
 from amqpd.session.closing import LOST_STEPS
+from amqpd.session.consumer_timeouts import CLOSE_STEPS, LOOK_STEPS, Looks, OverdueChannels
 from amqpd.session.receiver import FRAME_STEPS, METHOD_STEPS, TOPOLOGY_STEPS
 from amqpd.session.targets import RESOLVE_STEPS
 from amqpd.session.transaction import RETURN_STEPS
+from amqpd.session.unacked import ANSWERS_AT_ONCE, UnackedDeliveries
 from amqpd.wire.contents import MOST_FRAMES
 from tests.support.talk import Talk
 
@@ -113,7 +118,7 @@ def test_answers_of_a_transaction_count_for_each_consumer_they_go_back_to(talk: 
     talk.client(Basic.Consume(queue="q", consumer_tag="c"), Basic.Consume(queue="p", consumer_tag="d"), Tx.Select())
     talk.publish("", *FIVE, exchange="amq.fanout").client(Tx.Commit())
     talk.hear_all()
-    talk.client(Basic.Ack(0, True))
+    assert steps(talk, lambda: talk.client(Basic.Ack(0, True))) == 1 + 10
     assert steps(talk, lambda: talk.client(Tx.Commit())) == method_steps(4) + 10 + 2 * COMMITTED
     talk.publish("", *FIVE, exchange="amq.fanout").client(Tx.Commit())
     talk.client(Basic.Cancel("c"), Basic.Cancel("d"), Basic.Nack(0, True, True))
@@ -139,3 +144,43 @@ def test_very_many_messages_that_go_back_count_a_piece_for_each_queue(talk: Talk
     talk.hear_all()
     counted = steps(talk, talk.lose)
     assert counted >= LOST_STEPS + 3 * PIECE // 4 + 2 * PIECE
+
+
+def test_a_look_for_late_deliveries_counts_consumers_and_all_deliveries_if_any_may_be_late_first(talk: Talk) -> None:
+    for number in range(20):
+        talk.client(Basic.Consume(queue="q", consumer_tag=f"c{number}"))
+    talk.publish("q", *[b"x"] * 200)
+    talk.hear_all()
+    timeouts, now_ms = talk.session.channels[1].consuming.timeouts, talk.stage.now_ms
+    assert steps(talk, lambda: timeouts.overdue(now_ms, 1_000)) == 20 // LOOKED_AT_IN_A_STEP
+    talk.client(Basic.Consume(queue="p", consumer_tag="own", arguments={"x-consumer-timeout": 60_000}))
+    assert steps(talk, lambda: timeouts.overdue(now_ms, 1_000)) == 221 // LOOKED_AT_IN_A_STEP
+
+
+def test_contents_that_are_released_count_a_step_each(talk: Talk) -> None:
+    talk.client(Basic.Consume(queue="q", consumer_tag="c")).publish("q", *[b"x"] * 40)
+    talk.hear_all()
+    deliveries = talk.session.channels[1].consuming.deliveries
+    assert steps(talk, lambda: [*deliveries.release_contents(lambda: False)]) == 0, "none was unacked at the last call"
+    assert steps(talk, lambda: [*deliveries.release_contents(lambda: False)]) == 40
+
+
+def test_deliveries_that_become_unacked_again_count_by_slices() -> None:
+    effort, count = Effort(), 5 * ANSWERS_AT_ONCE // 2
+    deliveries = UnackedDeliveries(effort, 0)
+    answers: list[Any] = [({tag: f"delivery {tag}"}, None) for tag in range(count, 0, -1)]
+    slices = len([*deliveries.put_back(answers)])
+    assert effort.total == (5 + 3) * PIECE + count, "of answers, of runs that are sorted, and of deliveries"
+    assert slices == 5 + 3 + -(-count // PIECE) - 1
+    assert [*deliveries.by_tag] == [*range(1, count + 1)] and not answers
+
+
+def test_each_channel_that_may_be_late_counts_and_more_if_it_is() -> None:
+    looks, worklist = Looks(), Worklist(Effort())
+    for number in range(4):
+        looks.add(number, 100)
+    overdue = OverdueChannels(looks, worklist, lambda number, *_: number == 2, lambda count: None, 10)
+    overdue.look(100)
+    before = worklist.effort.total
+    overdue.work()
+    assert worklist.effort.total - before == 4 * LOOK_STEPS + CLOSE_STEPS and not overdue.has_work
