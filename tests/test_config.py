@@ -113,7 +113,7 @@ def test_every_setting_has_a_variable(variable: str, setting: str) -> None:
         "log.format": "json", "auth_mechanisms": "EXTERNAL,PLAIN", "login.certificate_name": "common_name",
         "login.certificate_san_type": "email",
         "log.format": "json", "tls.listeners": "0.0.0.0:1", "tls.client_certificates": "required",
-        "tls.min_version": "1.3",
+        "tls.min_version": "1.3", "proxy_protocol_from": "10.0.0.0/8, ::1",
     }.get(setting, "5000")
     config = examine(None, {variable: text}).config     # those of TLS need others
     assert config is not None and value_at(config, setting) != default
@@ -133,6 +133,14 @@ def test_every_setting_has_a_variable(variable: str, setting: str) -> None:
 def test_settings_of_tls_that_contradict_each_other_are_told(load_text: Loader, text: str, problem: str) -> None:
     told, = problems(lambda: load_text(text))
     assert told.startswith(f"amqpd.toml {problem}")
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/33", "proxy.example.org", "", "10.0.0.0/8/8"])
+def test_what_is_no_network_is_refused(load_text: Loader, text: str) -> None:
+    told, = problems(lambda: load_text(f'proxy_protocol_from = ["{text}"]'))
+    assert told == (
+        f"amqpd.toml line 1: proxy_protocol_from[0] is '{text}', allowed is an IP address or a network, such as "
+        "'10.0.0.0/8'")
 
 
 def test_the_password_of_a_key_is_not_shown() -> None:

@@ -6,6 +6,7 @@ values. Values that may hold a password are not shown: those of a `Secret`, and 
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 import msgspec
 from msgspec import Struct
 
-from amqpd.config.settings import SETTINGS, Declaration, File, Listener, Passphrase, Secret
+from amqpd.config.settings import SETTINGS, Declaration, File, Listener, Network, Passphrase, Secret
 from amqpd.config.sources import KeyPath, Sources, bare_type, constraints, nearest
 
 LONGEST_SHOWN = 80      # characters of a wrong value
@@ -29,6 +30,7 @@ WORDS = {
     Secret: "a text that is not empty",
     Passphrase: "a text",
     File: "the path of a file",
+    Network: "an IP address or a network, such as '10.0.0.0/8'",
     Listener: "HOST:PORT, such as '127.0.0.1:5672' or '[::1]:0'",
 }
 
@@ -123,6 +125,8 @@ def _decode(kind: type, value: Any) -> Any:
     value.encode()      # a variable may hold bytes that are not UTF-8
     if kind is Listener and not is_listener(value):
         raise ValueError("not HOST:PORT")
+    if kind is Network:
+        ipaddress.ip_network(value, strict=False)
     return kind(value)
 
 

@@ -62,6 +62,10 @@ class File(str):
     """The path of a file; an empty one means that there is none."""
 
 
+class Network(str):
+    """An IP address, or a network such as `10.0.0.0/8`."""
+
+
 class Listener(str):
     """HOST:PORT, where clients connect. No host means loopback, port 0 a free port."""
 
@@ -259,6 +263,7 @@ class Config(Struct, frozen=True, kw_only=True):
     loopback_users: tuple[Name, ...] = ("guest",)
     auth_mechanisms: Annotated[tuple[AuthMechanism, ...], Meta(min_length=1)] = ("AMQPLAIN", "PLAIN")
     login: Login = Login()
+    proxy_protocol_from: tuple[Network, ...] = ()
     log: Log = Log()
     tls: Tls = Tls()
     limits: Limits = Limits()

@@ -55,6 +55,7 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self.session: Session
         self.peer = peer
         self.host = host
+        self.is_known = True        # False if the peer is a proxy that does not tell whom it speaks for
         self._reception = reception
         self._turn = turn
         self._now_ms = turn.now_ms

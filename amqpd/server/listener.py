@@ -24,6 +24,7 @@ from amqpd.server.gaps import Gaps
 from amqpd.server.guard import guard
 from amqpd.server.login import Logins, is_loopback
 from amqpd.server.loop import LoopTurn
+from amqpd.server.proxy_protocol import Claim, Proxies
 from amqpd.server.read_shares import MOST
 from amqpd.server.resources import descriptors_for_clients
 from amqpd.server.sparing_log import SparingLog
@@ -46,18 +47,20 @@ class Newcomer(NamedTuple):
     peer: tuple[str, int]
     host: tuple[str, int]
     is_tls: bool
+    is_known: bool = True       # False for a proxy that does not tell whom it speaks for
 
 
 class Listeners:
     """All listeners and their clients. `unauthenticated` has the limits of clients before login.
 
-    Without `certificates` there is no listener for TLS.
+    Without `certificates` there is no listener for TLS. `proxies` are the addresses and networks that a PROXY header is
+    expected from.
     """
 
     def __init__(
         self, broker: Broker, settings: SessionSettings, turn: LoopTurn, logins: Logins,
         unauthenticated: Unauthenticated[ClientProtocol], loop: asyncio.AbstractEventLoop,
-        certificates: Certificates | None = None,
+        certificates: Certificates | None = None, proxies: Iterable[str] = (),
     ) -> None:
         self.settings = settings
         self.turn = turn
@@ -80,6 +83,7 @@ class Listeners:
         self._beginning: set[asyncio.Task[Any]] = set()
         self._accepted = 0
         self._sparing_log = SparingLog(log)
+        self._proxies = Proxies(proxies, settings.handshake_timeout_ms / 1000, loop, self._sparing_log.warning)
 
     def listen(self, sockets: Iterable[socket.socket], *, is_tls: bool = False) -> None:
         """Accept clients at these bound sockets (`addresses.bind`). Raises OSError."""
@@ -92,6 +96,7 @@ class Listeners:
         """Accept no more clients."""
         for acceptor in self._acceptors.values():
             acceptor.stop()
+        self._proxies.stop()
         if self._look is not None:
             self._look.cancel()
         for newcomers in self._waiting.values():
@@ -105,7 +110,7 @@ class Listeners:
     def _has_place(self) -> bool:
         """Return whether one more client can be accepted."""
         return (self._sockets < self.most_sockets
-                and len(self._unauthenticated) + self._waiting_count < self._unauthenticated.limit)
+                and len(self._unauthenticated) + self._waiting_count + len(self._proxies) < self._unauthenticated.limit)
 
     def _make_place(self) -> bool:
         """Return whether one more client can be accepted, if need be in place of one that makes no progress."""
@@ -132,14 +137,27 @@ class Listeners:
         protocol.drop()
 
     def _arrive(self, is_tls: bool, connection: socket.socket, peer: Any) -> None:
-        """Admit an accepted client, or let it wait until its address has room."""
+        """Place an accepted client; if a proxy speaks for it, once it is known who it is."""
         self._sockets += 1
         try:
             newcomer = Newcomer(connection, peer, connection.getsockname(), is_tls)
         except OSError:     # it has gone again
             self._close(connection)
             return
-        address = peer[0]
+        if self._proxies.has(peer[0]):
+            self._proxies.read(
+                connection, _name(peer, newcomer.host), partial(self._arrive_by_proxy, newcomer),
+                partial(self._close, connection))
+        else:
+            self._place(newcomer)
+
+    def _arrive_by_proxy(self, newcomer: Newcomer, claim: Claim | None) -> None:
+        self._place(newcomer._replace(is_known=False) if claim is None else newcomer._replace(
+            peer=claim.peer, host=claim.host))
+
+    def _place(self, newcomer: Newcomer) -> None:
+        """Admit a client, or let it wait until its address has room."""
+        address = newcomer.peer[0]
         if address not in self._waiting and self._has_room(address):
             self._admit(newcomer)
             return
@@ -194,6 +212,7 @@ class Listeners:
     def _admit(self, newcomer: Newcomer) -> None:
         protocol = ClientProtocol(
             self, self.turn, self.buffer, self.settings.outgoing_limit, newcomer.peer, newcomer.host)
+        protocol.is_known = newcomer.is_known
         self._unauthenticated.add(protocol, newcomer.peer[0])
         task = self._loop.create_task(self._begin(protocol, newcomer.connection, self._outer(protocol, newcomer)))
         self._beginning.add(task)
@@ -243,12 +262,11 @@ class Listeners:
 
     def begin_session(self, protocol: ClientProtocol) -> Session:
         """Return a session for a new client."""
-        peer, host = protocol.peer, protocol.host
-        name = f"{peer[0]}:{peer[1]} -> {host[0]}:{host[1]}"
+        name = _name(protocol.peer, protocol.host)
         self._accepted += 1
         turn = self.turn
         session = Session(self._broker, self.settings, turn, name, turn.now_ms(), self._accepted, turn.intake)
-        session.state.is_local = is_loopback(peer[0])
+        session.state.is_local = protocol.is_known and is_loopback(protocol.peer[0])
         turn.protocols[session] = protocol
         self._unauthenticated.expect_progress(protocol, turn.now_ms())
         return session
@@ -301,3 +319,8 @@ class Listeners:
         deadline = self._loop.time() + within_s
         while self.turn.protocols and self._loop.time() < deadline:
             await asyncio.sleep(0)      # each lost socket is handled in a turn of the loop
+
+
+def _name(peer: tuple[str, int], host: tuple[str, int]) -> str:
+    """Return the name of a connection."""
+    return f"{peer[0]}:{peer[1]} -> {host[0]}:{host[1]}"

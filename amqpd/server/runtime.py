@@ -152,7 +152,7 @@ class Runtime:
         undo.callback(logins.close)
         listeners = self._listeners = Listeners(
             broker, _session_settings(config), turn, logins, _unauthenticated(config), asyncio.get_running_loop(),
-            certificates)
+            certificates, config.proxy_protocol_from)
         undo.callback(listeners.stop_listening)
         turn.committer.take()
         self.addresses = self._listen(listeners, bound)
