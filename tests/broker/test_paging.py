@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from weakref import WeakKeyDictionary
 
 import pytest
@@ -339,6 +339,81 @@ def test_what_expires_on_disk_is_read_to_be_moved(journal: RecordingJournal, pag
     assert dead_letters_of(queue) == [(number, "expired") for number in ALL]
     queue.dead_letters.moved(messages(*ALL, persistent=True))
     assert not journal.now.messages[1]
+    queue.check()
+
+
+def work_off(queue: Queue, page_store: PageStoreInMemory) -> None:
+    """Let a queue do all it has to, reading included."""
+    queue.worklist.work_off()
+    while page_store.is_waited_for and page_store.is_open:
+        page_store.serve()
+        queue.worklist.work_off()
+
+
+@pytest.mark.parametrize("max_priority", [0, 5])
+@pytest.mark.parametrize("is_open", [True, False])
+def test_what_expires_at_one_moment_is_dead_lettered_in_the_order_of_the_queue(
+    journal: RecordingJournal, page_store: PageStoreInMemory, max_priority: int, is_open: bool
+) -> None:
+    queue = make(journal, page_store, message_ttl_ms=5_000, dead_letter_exchange="dlx", max_priority=max_priority)
+    fill(queue, journal, page_store)
+    behind = range(COUNT + 1, COUNT + PAGE_MESSAGES + 1)
+    queue.publish(messages(*behind, persistent=True))
+    journal.commit()
+    assert len(list(queue.ready)) == 2 * PAGE_MESSAGES, "a head, three pages on disk only, and a tail"
+    page_store.is_open = is_open
+    queue._clock.advance(6_000)
+    work_off(queue, page_store)
+    if not is_open:
+        assert len(dead_letters_of(queue)) == PAGE_MESSAGES, "what is behind waits for what has to be read"
+        page_store.is_open = True
+        work_off(queue, page_store)
+    assert dead_letters_of(queue) == [(number, "expired") for number in (*ALL, *behind)]
+    queue.check()
+
+
+def test_what_expires_later_does_not_overtake_what_has_to_be_read(
+    journal: RecordingJournal, page_store: PageStoreInMemory
+) -> None:
+    queue = make(journal, page_store, message_ttl_ms=5_000, dead_letter_exchange="dlx")
+    fill(queue, journal, page_store)
+    queue._clock.advance(2_000)
+    queue.publish(messages(COUNT + 1, persistent=True))
+    journal.commit()
+    page_store.is_open = False
+    for now_ms in (6_000, 7_000):
+        queue._clock.advance(now_ms)
+        work_off(queue, page_store)
+    assert len(dead_letters_of(queue)) == PAGE_MESSAGES and not queue.ready
+    page_store.is_open = True
+    work_off(queue, page_store)
+    assert dead_letters_of(queue) == [(number, "expired") for number in (*ALL, COUNT + 1)]
+
+
+@pytest.mark.parametrize("end_of, every, times", [
+    (lambda number: 2_000 + number * 7 % 11, 1, range(2_000, 2_011)),
+    (lambda number: (2_006, 2_005, 2_007, 2_005, 2_006)[(number - 1) // PAGE_MESSAGES], 100, [3_000]),
+], ids=["in time, each by itself", "late, all together"])
+def test_messages_of_several_expiries_are_dead_lettered_in_their_order(
+    journal: RecordingJournal, page_store: PageStoreInMemory, end_of: Callable[[int], int], every: int,
+    times: Iterable[int],
+) -> None:
+    queue = make(journal, page_store, dead_letter_exchange="dlx")
+    run = messages(*range(1, COUNT + PAGE_MESSAGES + 1), persistent=True)
+    ends = {one: end_of(one.number) for one in run[::every]}
+    for one, end in ends.items():
+        one.facts = MessageProperties(True, expiration_ms=end - 1_000)
+    queue.publish(run[:COUNT], is_timed=True)
+    journal.commit()
+    page_store.safe_number = COUNT
+    queue.pager.page_out(1 << 30)
+    queue.publish(run[COUNT:], is_timed=True)
+    journal.commit()
+    for now_ms in times:
+        queue._clock.advance(now_ms)
+        work_off(queue, page_store)
+    in_order = sorted(ends, key=lambda one: (ends[one], one.number))
+    assert dead_letters_of(queue) == [(one.number, "expired") for one in in_order]
     queue.check()
 
 

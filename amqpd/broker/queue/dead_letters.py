@@ -106,6 +106,13 @@ class DeadLetters:
         self.send(run, reason)
         return records.batch_of(run)
 
+    def drop_in_order(self, run: Sequence[Message], reason: str) -> None:
+        """Do as `drop`, after the messages that were dropped before and have to be loaded."""
+        if self._to_load and self.is_wanted:
+            self.drop_removed([[*run]], reason)
+        else:
+            self.drop(run, reason)
+
     def drop_unacked(self, run: Sequence[Message], reason: str) -> int:
         """Drop messages that were unacked; those on disk are loaded first.
 

@@ -20,7 +20,7 @@ import heapq
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from amqpd.broker.queue.pages import NO_EXPIRY
+from amqpd.broker.queue.pages import NEVER_DUE, NO_EXPIRY, Due
 from amqpd.message import Message
 
 FEWEST_ENTRIES = 256    # of a heap that is worth replacing once half of them are obsolete
@@ -171,22 +171,33 @@ class Deadlines:
             soonest = min(soonest, self._old[0][0])
         return None if soonest == NO_EXPIRY else soonest
 
-    def take_due(self, now_ms: int, limit: int = NO_EXPIRY) -> list[Message]:
-        """Return the ready messages that have expired, in the order of their expiry, and forget them.
+    @property
+    def next_due(self) -> Due:
+        """The expiry and the number of the next message of the heap, or earlier ones; `NEVER_DUE` if it is empty."""
+        return self._next_heap[0] if self._next_heap else NEVER_DUE
 
-        Returns at most `limit`, and takes about as many steps; `next_ms` tells whether there may be more.
+    def has_to_take_in(self, now_ms: int) -> bool:
+        """Return whether messages may have expired that are not in the heap yet: `take_due` adds some."""
+        return bool(self._arriving) or self._soonest_aside <= now_ms
+
+    def take_due(self, now_ms: int, limit: int = NO_EXPIRY, before: Due = NEVER_DUE) -> list[Message]:
+        """Return the ready messages that have expired, in the order of expiry and number, and forget them.
+
+        Returns at most `limit`, and only messages before the expiry and number `before`. Takes about as many steps;
+        `next_ms` tells whether there may be more.
         """
         if self._soonest_aside <= now_ms and not self._arriving:
             self._arriving, self._aside = self._aside, {}
             self._soonest_arriving, self._soonest_aside = self._soonest_aside, NO_EXPIRY
         if self._arriving:
             self._take_in(limit)
-            if self._arriving or self._soonest_aside <= now_ms:
+            if self.has_to_take_in(now_ms):
                 return []
+        before = min(before, (now_ms + 1, 0))
         due: list[Message] = []
         ends, out, in_heap = self._ends, self._out, self._in_heap
         seen = 0
-        while seen < limit and (heap := self._next_heap) and heap[0][0] <= now_ms:
+        while seen < limit and (heap := self._next_heap) and heap[0] < before:
             _, number = heapq.heappop(heap)
             seen += 1
             message = in_heap.pop(number, None)

@@ -17,6 +17,7 @@ from amqpd.broker.queue.dead_letters import DeadLetters
 from amqpd.broker.queue.deadlines import Deadlines
 from amqpd.broker.queue.fifo import Fifo
 from amqpd.broker.queue.jobs import QueueJobs
+from amqpd.broker.queue.pages import NEVER_DUE
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.worklist import PIECE
 from amqpd.message import Message
@@ -96,12 +97,7 @@ class Expiry:
             while True:
                 now = self._clock.now_ms
                 if not dead_letters.is_behind:
-                    due = deadlines.take_due(now, PIECE) if deadlines else []
-                    if due:
-                        ready.remove(due)
-                        dead_letters.drop(due, EXPIRED)
-                    if (next_expiry := ready.next_expiry) is not None and next_expiry <= now:
-                        dead_letters.drop_removed(ready.take_due(now, PIECE), EXPIRED)
+                    self._drop_next(now)
                 soonest, next_expiry = deadlines.next_ms if deadlines else None, ready.next_expiry
                 if (soonest is None or soonest > now) and (next_expiry is None or next_expiry > now):
                     next_ms = soonest
@@ -111,6 +107,24 @@ class Expiry:
             self._is_expiring = False
             self._ask_to_be_woken(next_ms)
             self._ask_to_be_woken(next_expiry)
+
+    def _drop_next(self, now_ms: int) -> None:
+        """Drop the next messages that have expired, in the order of their expiry, and of the queue if that is equal.
+
+        Messages in memory may be before and behind the pages; if a page has some that expired later, they go with it.
+        """
+        deadlines, ready, dead_letters = self._deadlines, self._ready, self._dead_letters
+        next_page, until = ready.next_due, NEVER_DUE
+        if deadlines:
+            due = deadlines.take_due(now_ms, PIECE, next_page)
+            if due:
+                ready.remove(due)
+                dead_letters.drop_in_order(due, EXPIRED)
+            if deadlines.has_to_take_in(now_ms):
+                return
+            until = deadlines.next_due
+        if next_page <= until and next_page[0] <= now_ms:
+            dead_letters.drop_removed(ready.take_due(now_ms, PIECE, until), EXPIRED)
 
     # The queue
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Protocol
 
-from amqpd.broker.queue.pages import Cleared, Page, Removed
+from amqpd.broker.queue.pages import NEVER_DUE, Cleared, Due, Page, Removed
 from amqpd.broker.queue.segment import NO_BOUND
 from amqpd.message import Message
 
@@ -47,6 +47,10 @@ class Fifo(Protocol):
     @property
     def next_expiry(self) -> int | None:
         """When the next message of a page expires, or a little earlier."""
+
+    @property
+    def next_due(self) -> Due:
+        """The same, and the number of the first message of its page, or a lower one; `NEVER_DUE` for never."""
 
     def __len__(self) -> int: ...
 
@@ -90,8 +94,11 @@ class Fifo(Protocol):
     def remove(self, run: Collection[Message]) -> None:
         """Take out these messages, which are in memory and in no page, at any position."""
 
-    def take_due(self, now_ms: int, limit: int = NO_LIMIT) -> Removed:
-        """Take expired messages out of pages; stop after the page with which `limit` messages are reached."""
+    def take_due(self, now_ms: int, limit: int = NO_LIMIT, until: Due = NEVER_DUE) -> Removed:
+        """Take expired messages out of pages; stop after the page with which `limit` messages are reached.
+
+        A page of which all messages expire after `until`, by expiry and number, is left as it is.
+        """
 
     def page_out(self, wanted: int, may_go: Callable[[Message], bool]) -> list[Page]:
         """Make pages of messages that are not next, up to so many bytes.

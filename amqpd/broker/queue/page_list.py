@@ -16,7 +16,7 @@ from itertools import count, groupby
 
 from amqpd.broker.queue.deadlines import Deadlines
 from amqpd.broker.queue.page_limits import PageLimits
-from amqpd.broker.queue.pages import Cleared, OnDisk, Page, Removed
+from amqpd.broker.queue.pages import NEVER_DUE, NO_EXPIRY, Cleared, Due, OnDisk, Page, Removed
 from amqpd.broker.queue.segment import Budget, Segment, number_of
 from amqpd.message import Message
 
@@ -58,6 +58,11 @@ class PageList:
     def next_expiry(self) -> int | None:
         """When the next message of a page expires, or a little earlier."""
         return self._expiries[0][0] if self._expiries else None
+
+    @property
+    def next_due(self) -> Due:
+        """See `Fifo`."""
+        return self._expiries[0][:2] if self._expiries else NEVER_DUE
 
     # Pages in and out
 
@@ -177,14 +182,15 @@ class PageList:
             self.pages.popleft()
         return OnDisk(numbers, page.spill_file)
 
-    def take_due(self, now_ms: int, limit: int) -> Removed:
-        """Remove expired messages; stop after the page with which `limit` messages are reached."""
+    def take_due(self, now_ms: int, limit: int, until: Due = NEVER_DUE) -> Removed:
+        """See `Fifo`."""
         left: Removed = []
         on_disk: list[int] = []
         total_bytes = 0
         has_empty = False
         least = self.count - limit
-        while self._expiries and self._expiries[0][0] <= now_ms and self.count > least:
+        until = min(until, (now_ms, NO_EXPIRY))
+        while self._expiries and self._expiries[0][:2] <= until and self.count > least:
             page = heapq.heappop(self._expiries)[-1]
             if not page.count:
                 continue

@@ -23,7 +23,7 @@ from amqpd.broker.queue.deadlines import Deadlines
 from amqpd.broker.queue.fifo import NO_LIMIT, Bound, without_bound
 from amqpd.broker.queue.page_list import PageList
 from amqpd.broker.queue.page_limits import PageLimits
-from amqpd.broker.queue.pages import Cleared, Page, Removed
+from amqpd.broker.queue.pages import NEVER_DUE, Cleared, Due, Page, Removed
 from amqpd.broker.queue.segment import Budget, Segment, body_bytes, number_of
 from amqpd.message import Message
 
@@ -237,11 +237,16 @@ class PagedFifo:
         """See `Fifo`."""
         return self._paged.next_expiry if self._paged is not None else None
 
-    def take_due(self, now_ms: int, limit: int = NO_LIMIT) -> Removed:
+    @property
+    def next_due(self) -> Due:
+        """See `Fifo`."""
+        return self._paged.next_due if self._paged is not None else NEVER_DUE
+
+    def take_due(self, now_ms: int, limit: int = NO_LIMIT, until: Due = NEVER_DUE) -> Removed:
         """See `Fifo`."""
         if self._paged is None:
             return []
-        left = self._paged.take_due(now_ms, limit)
+        left = self._paged.take_due(now_ms, limit, until)
         self._join()
         return left
 

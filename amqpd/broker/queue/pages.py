@@ -27,6 +27,9 @@ from amqpd.message import Message
 
 NO_EXPIRY = 1 << 62
 
+Due = tuple[int, int]       # an expiry and the number of a message, or of the first one of a page
+NEVER_DUE: Due = (NO_EXPIRY, 0)
+
 
 class SpillFile(Protocol):
     """A file of spilled transient messages, which the store does not keep; see `store/spill.py`."""

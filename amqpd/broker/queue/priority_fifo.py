@@ -20,7 +20,7 @@ from itertools import chain
 from amqpd.broker.queue.deadlines import Deadlines
 from amqpd.broker.queue.fifo import NO_LIMIT, Bound, without_bound
 from amqpd.broker.queue.paged_fifo import PagedFifo, is_nowhere
-from amqpd.broker.queue.pages import Cleared, Page, Removed
+from amqpd.broker.queue.pages import NEVER_DUE, Cleared, Due, Page, Removed
 from amqpd.broker.queue.segment import DELIVERY_OVERHEAD, Budget
 from amqpd.message import Message
 
@@ -207,14 +207,20 @@ class PriorityFifo:
         for level, messages in by_level(run, self._highest).items():
             self._on(level, partial(PagedFifo.remove, run=messages))
 
-    def take_due(self, now_ms: int, limit: int = NO_LIMIT) -> Removed:
+    @property
+    def next_due(self) -> Due:
+        """See `Fifo`."""
+        return min([line.next_due for line in self._lines.values()], default=NEVER_DUE)
+
+    def take_due(self, now_ms: int, limit: int = NO_LIMIT, until: Due = NEVER_DUE) -> Removed:
         """See `Fifo`."""
         left: Removed = []
         least = self._count - limit
         if self.next_expiry is not None and self.next_expiry <= now_ms:
             for level in self._levels[:]:
                 if self._count > least:
-                    left += self._on(level, partial(PagedFifo.take_due, now_ms=now_ms, limit=self._count - least))
+                    left += self._on(level, partial(
+                        PagedFifo.take_due, now_ms=now_ms, limit=self._count - least, until=until))
         return left
 
     # Between memory and disk
