@@ -14,7 +14,7 @@ import pytest
 from amqpd.broker.definitions import PermissionDefinition, QueueDefinition, UserDefinition, VhostDefinition
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Journal
-from amqpd.store.tools import salvaging
+from amqpd.store.tools.row_search import LARGEST, RowSearch
 from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import BODIES, BOTH, checked, expect_kept, large_body, page_of, spoil, stop, tree
 from tests.store.store_samples import NOW, contents, define, load, message, query, queue, save
@@ -200,14 +200,14 @@ def table() -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def search_of(table: sqlite3.Connection, bad: Collection[int]) -> salvaging._Search:
+def search_of(table: sqlite3.Connection, bad: Collection[int]) -> RowSearch:
     def read(number: int) -> int:
         if number in bad:
             raise ValueError
         return number
 
     table.create_function("read", 1, read)
-    return salvaging._Search(table, "numbers", "read(number)")
+    return RowSearch(table, "numbers", "read(number)")
 
 
 @pytest.mark.parametrize("start, end", [(1, 2), (1, 3), (50, 51), (50, 57), (50, 113), (50, 114), (150, 200)])
@@ -222,8 +222,8 @@ def test_the_first_row_behind_a_gap_is_found(table, start, end, known):
 
 
 def test_where_nothing_can_be_read_any_more_the_search_ends(table):
-    table.execute("INSERT INTO numbers VALUES (?)", [salvaging._LARGEST])
-    assert search_of(table, {*ROWS, salvaging._LARGEST}).beyond(1, []) is None
+    table.execute("INSERT INTO numbers VALUES (?)", [LARGEST])
+    assert search_of(table, {*ROWS, LARGEST}).beyond(1, []) is None
 
 
 @pytest.mark.parametrize("format_", FORMATS)

@@ -1,7 +1,7 @@
-"""A copy of a whole store, page by page, while its connection may go on writing between the steps.
+"""Copy a whole store, page by page; its connection may write between two steps.
 
-Always true: a copy by its final name is whole and on disk. It is made beside that under another name, which a
-later attempt replaces, and what this connection commits between two steps is in the copy too.
+Always true: a copy with its final name is complete and on disk. Until then it has another name beside it, which a later
+attempt replaces. The copy also has what this connection commits between two steps.
 
 Spec: sqlite.org/backup.html, sqlite.org/c3ref/backup_finish.html.
 """
@@ -23,10 +23,7 @@ ALL_PAGES = -1
 
 
 def copy_whole(connection: sqlite3.Connection, source: Path, to: Path) -> None:
-    """Make a copy of this file at a path, in the place of any older one.
-
-    Raises StoreError, and leaves no half of one then.
-    """
+    """Copy this file to a path, and replace an older copy. Raises StoreError; then no incomplete copy is left."""
     making = to.with_name(to.name + ".new")
     try:
         copy_pages(connection, source, making)

@@ -45,7 +45,7 @@ def is_io_error(error: sqlite3.Error) -> bool:
 
 
 def from_damage(error: Exception, path: Path) -> StoreError:
-    """Return the error of the store for an exception that only values cause which amqpd never writes."""
+    """Return the error of the store for an exception that only a damaged file can cause."""
     return from_finding(_text_of(error), path)
 
 

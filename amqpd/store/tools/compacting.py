@@ -1,4 +1,4 @@
-"""A store made as small as what is in it, by writing it anew beside the old file, which it replaces when it is whole.
+"""Compact a store: write it to a new file without free pages, which replaces the old file when it is complete.
 
 Spec: sqlite.org/lang_vacuum.html.
 """
@@ -18,14 +18,14 @@ from amqpd.store.sqlite.errors import from_copying, from_sqlite
 from amqpd.store.tools.copies import expect_sound
 from amqpd.store.tools.stopped import Progress, held, nothing
 
-STEPS = 200_000         # of SQLite's machine, between two of progress
-_SPARE = 1 << 20        # bytes that a full disk should still have
+STEPS = 200_000         # of SQLite's virtual machine, between two calls of `progress`
+_SPARE = 1 << 20        # bytes that should stay free on the disk
 
 
 def compact(directory: Path, progress: Progress = nothing, *, steps: int = STEPS) -> tuple[int, int]:
-    """Write the store anew, without the room that is free in it; says its bytes before and after.
+    """Compact the store in this directory, and return its sizes in bytes before and after.
 
-    Raises StoreError, and leaves the store as it was: where the disk has no room for both, for example.
+    Raises StoreError, for example if the disk has no room for both files; then the store is not changed.
     """
     with held(directory) as path:
         inspection.check_ours(path)
@@ -34,7 +34,7 @@ def compact(directory: Path, progress: Progress = nothing, *, steps: int = STEPS
         before = path.stat().st_size
         try:
             remove_copy(making)
-            # Closing it takes the log away, which must not be applied to the new file.
+            # Closing it deletes the log, which must not be applied to the new file.
             with closing(connecting.connect(path)) as connection:
                 _write_anew(connection, path, making, progress, steps)
             if path.with_name(path.name + "-wal").exists():
@@ -59,7 +59,7 @@ def _write_anew(connection: sqlite3.Connection, path: Path, to: Path, progress: 
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> int:
-    """Make the store ready to be written anew; return how many bytes that may take.
+    """Prepare the old file, and return how many bytes the new one may take.
 
     Raises StoreError, sqlite3.Error.
     """
@@ -71,6 +71,6 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> int:
         raise StoreError(
             f"{path} needs {needed >> 20} MiB beside it to be written anew, {free >> 20} MiB are free: free some")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    if not connection.execute("PRAGMA auto_vacuum").fetchone()[0]:      # else it would be written to the old file
+    if not connection.execute("PRAGMA auto_vacuum").fetchone()[0]:      # else SQLite would write it to the old file
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     return needed

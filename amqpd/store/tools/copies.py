@@ -1,8 +1,8 @@
-"""Copies of a store: backups, and what is made of them again.
+"""Copy a store to a backup, and a backup to a store.
 
-A backup is a directory that a broker can be started on. It gets its name when it is whole, on disk and checked.
+A backup is a directory on which a broker can be started. It gets its name when it is complete, on disk and checked.
 
-Always true: in a copy everything counts as delivered before, since the original may go on and deliver it.
+Always true: in a copy every message counts as delivered before, since the original may deliver it after the copy.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ _TOLD = 3           # findings
 
 
 class StoreDamaged(StoreError):
-    """There is a store, and it is damaged: what was to be made of it was not."""
+    """The store is damaged, so that it was not copied."""
 
 
 @contextmanager
 def new_directory(target: Path) -> Iterator[Path]:
-    """The file to make a store in; its directory gets its name at the end, and is gone if anything went wrong.
+    """Return the path for a new store. Its directory is renamed to `target` at the end, or deleted after an error.
 
-    Raises StoreError, also where there is something by that name. Errors name the target, not what is gone, unless
-    they are of a file elsewhere.
+    Raises StoreError, also if the target exists. Errors name the target instead of the temporary directory; errors of
+    files elsewhere name these.
     """
     if files.is_there(target):
         raise StoreError(f"{target} is there already: choose another name")
@@ -70,7 +70,7 @@ def new_directory(target: Path) -> Iterator[Path]:
     except StoreError as error:
         raise type(error)(str(error).replace(str(making), str(target))) from error
     finally:
-        shutil.rmtree(making, ignore_errors=True)       # where it has its name by now, nothing is here
+        shutil.rmtree(making, ignore_errors=True)       # after the rename, there is nothing to delete
 
 
 def _is_elsewhere(error: OSError, making: Path) -> bool:
@@ -98,9 +98,9 @@ def _copied(progress: Progress) -> Progress:
 
 
 def finish(copy: Path, original: Path) -> int:
-    """Make a store of its own of a copy, and check it; says how many messages it has.
+    """Make an independent store of a copy, check it, and return how many messages it has.
 
-    Raises StoreError: StoreDamaged, which names the original, where the copy has the damage of the original.
+    Raises StoreError: StoreDamaged, which names the original, if the copy has the same damage.
     """
     uri = f"{connecting.uri_of(copy)}?mode=rw"
     try:
@@ -118,8 +118,8 @@ def finish(copy: Path, original: Path) -> int:
                     f"UPDATE queue_rows SET {column_in(format_, 'delivery_watermark')} = "
                     f"(SELECT coalesce(max(number), 0) FROM ({largest}))")
             connection.execute("COMMIT")
-            # Not left to the end of the connection, where nobody hears that it failed: what is committed would stay in
-            # a log that does not get the name of the store.
+            # Not left to the close of the connection, which reports no error: if it failed, the commit would stay in a
+            # log that is not renamed with the store.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except sqlite3.Error as error:
         failed = from_copying(error, original, copy)
@@ -128,7 +128,7 @@ def finish(copy: Path, original: Path) -> int:
 
 
 def expect_sound(path: Path, progress: Progress = nothing, *, named: Path | None = None) -> int:
-    """Check all of a store; says how many messages it has. Raises StoreDamaged, which may name another path."""
+    """Check a store, and return how many messages it has. Raises StoreDamaged, with the path `named` if given."""
     with reading(path) as (connection, _):
         found = list(islice(findings(connection, progress), _TOLD + 1))
         if found:
@@ -139,9 +139,9 @@ def expect_sound(path: Path, progress: Progress = nothing, *, named: Path | None
 
 
 def restore(backup: Path, directory: Path, progress: Progress = nothing) -> int:
-    """Make a store of a backup, in a directory that has none or an empty one; says how many messages it has.
+    """Copy a backup to a directory that has no store, or an empty one; return how many messages it has.
 
-    Raises StoreError: StoreDamaged where the backup is.
+    Raises StoreError: StoreDamaged if the backup is damaged.
     """
     source = file_of(backup)
     path = directory / connecting.DATABASE

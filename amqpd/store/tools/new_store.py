@@ -1,4 +1,4 @@
-"""The connection to a new store that is written while another store is read.
+"""The connection to a new store, which is written while another store is read.
 
 Always true: an error of this connection is a StoreError with the path of the new file, so that any sqlite3.Error is of
 the file that is read.
@@ -21,7 +21,7 @@ class NewStore(sqlite3.Connection):
     path = Path()
 
     def execute(self, *statement: Any) -> sqlite3.Cursor:
-        """Do as any connection. Raises StoreError, sqlite3.IntegrityError."""
+        """Execute a statement. Raises StoreError; sqlite3.IntegrityError."""
         with self.errors_named():
             return super().execute(*statement)
 
@@ -42,7 +42,7 @@ class NewStore(sqlite3.Connection):
 
 
 def open_new(path: Path) -> NewStore:
-    """Open a new store, which exists. Raises StoreError."""
+    """Open a new store whose file has been created. Raises StoreError."""
     try:
         store = sqlite3.connect(path, isolation_level=None, factory=NewStore)
     except sqlite3.Error as error:

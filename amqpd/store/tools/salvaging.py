@@ -1,19 +1,16 @@
-"""What can be read of a damaged store, in a new one; the damaged one is left as it is.
+"""Copy everything that can be read of a damaged store to a new one; the damaged store is not changed.
 
-Owns the way around what cannot be read. Rows are read in the order of their numbers. Where that ends at a damaged
-page, the numbers that an index or the entries still know are tried one by one, and then larger and larger steps are
-taken until something can be read again.
+Rows are read in the order of their numbers. After a damaged page, the numbers that an index or the table of entries
+still has are tried one by one; then `row_search.py` tries larger and larger steps until something can be read.
 
-Only what is sound comes over as a message, in a row of its own: its checksum fits. What does not goes to the table
-`damaged`, as it would at a start. A message whose queue cannot be read gets one in its place, so that it can be
-looked at.
+A message is copied to a row of its own if its checksum is right, and otherwise to the table `damaged`, as at a start.
+If the queue of a message cannot be read, the message goes to a new queue, where an operator can look at it.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from functools import cached_property
 from itertools import chain
@@ -37,6 +34,7 @@ from amqpd.store.sqlite.statements import COUNT_MESSAGES
 from amqpd.store.tools.checking import EVERY, UNREADABLE, flaw_of, flaw_of_record, is_damage, sum_of_parts
 from amqpd.store.tools.copies import finish, new_directory
 from amqpd.store.tools.new_store import NewStore, open_new
+from amqpd.store.tools.row_search import Row, RowSearch
 from amqpd.store.tools.stopped import (
     Progress,
     column_in,
@@ -49,19 +47,16 @@ from amqpd.store.tools.stopped import (
     select_in,
 )
 
-_LARGEST = (1 << 63) - 1
 _CHECKED = "CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, body, checksum"
 _BLOCK = "first, queue, CAST(heads AS BLOB), CAST(contents AS BLOB)"
 _MESSAGE = ("number", "queue", "redelivered", "expires_at", "deliveries", "exchange", "routing_key", "properties",
             "checksum", "body", "body_id", "body_size")
 
-Row = tuple[Any, ...]
-
 
 class Salvaged(msgspec.Struct):
-    """What came over, by table, and what did not: `damaged` messages were set aside, `lost` ones cannot be read.
+    """The result: rows that were `saved`, by table; messages in the table `damaged`; and `lost` ones, unreadable.
 
-    Of each of the `gaps` nobody can say what was there, but for the lost messages that are known.
+    `gaps` is the number of places that could not be read. They may have had more than the known lost messages.
     """
 
     saved: dict[str, int] = {}
@@ -74,14 +69,15 @@ class Salvaged(msgspec.Struct):
 def salvage(
     directory: Path, target: Path, now: int, progress: Progress = nothing, *, every: int = EVERY
 ) -> Salvaged:
-    """Make a new store of what can be read of this one. `now` is in seconds since 1970.
+    """Copy what can be read of this store to a new one. `now` is in seconds since 1970.
 
-    Raises StoreError where nothing can be read, or the new store cannot be written.
+    `progress` is called for every so many messages. Raises StoreError if nothing can be read, or if the new store
+    cannot be written.
     """
     with held(directory) as path, new_directory(target) as copy:
         schema.create(copy, now)
         with reading(path) as (source, found), closing(open_new(copy)) as out:
-            out.execute("PRAGMA synchronous = OFF")     # synced when it is whole
+            out.execute("PRAGMA synchronous = OFF")     # synced when it is complete
             out.execute("BEGIN IMMEDIATE")
             rescue = _Rescue(source, found, out)
             rescue.definitions()
@@ -93,7 +89,7 @@ def salvage(
 
 
 class _Rescue:
-    """One salvage: what is read, what is written, and what was said of it."""
+    """One salvage: it reads the source, writes to `out`, and counts in `result`."""
 
     def __init__(self, source: sqlite3.Connection, format_: int, out: NewStore) -> None:
         self.result = Salvaged()
@@ -107,7 +103,7 @@ class _Rescue:
     # Definitions
 
     def definitions(self) -> None:
-        """Bring over what is durable, and can be read."""
+        """Copy the definitions that can be read."""
         for table in TABLES.values():
             columns = select_in(self._format, table.name, table.columns)
             self.result.saved[table.name] = 0 if columns is None else sum([
@@ -117,7 +113,7 @@ class _Rescue:
     def _define(self, table: Table, row: Row) -> bool:
         definition = definition_of(table, row)
         if definition is not None:
-            with suppress(sqlite3.IntegrityError):      # a second queue of that name: damage has many faces
+            with suppress(sqlite3.IntegrityError):      # for example a second queue with this name, after damage
                 self._out.execute(table.upsert, table.row_of(definition))
                 return True
         self.result.definitions_lost += 1
@@ -126,7 +122,7 @@ class _Rescue:
     # Messages
 
     def messages(self, now: int, progress: Progress, every: int) -> None:
-        """Bring over messages that are sound, each into its queues."""
+        """Copy the messages, each to its queues, and damaged ones to the table `damaged`."""
         self._read_entries()
         total = self._count()
         for done, (row, is_good) in enumerate(chain(self._own_rows(), self._rows_of_blocks()), 1):
@@ -147,12 +143,12 @@ class _Rescue:
 
     @property
     def _message_columns(self) -> str:
-        """Return the columns of a message, which has no body in parts in earlier formats."""
+        """The columns of a message; formats before 4 have none for bodies in parts."""
         names = [*_MESSAGE] if has_parts(self._format) else [*_MESSAGE[:-2], "NULL", "NULL"]
         return ", ".join(names)
 
     def _rows_of_blocks(self) -> Iterator[tuple[Row, bool]]:
-        """What the rows of messages in blocks would be."""
+        """Yield the messages of blocks as rows of their own, and whether each is undamaged."""
         if not has_blocks(self._format):
             return
         on_disk = dict(self._known_blocks)
@@ -170,7 +166,7 @@ class _Rescue:
 
     @cached_property
     def _flags(self) -> dict[int, tuple[int, int]]:
-        """Which messages of a block wait, and which were delivered, where that can be read and is not as it was."""
+        """The flags that can be read, by first number of the block: bits of messages that are left, and delivered."""
         return {
             first: unpack_flags(flags) for first, flags in self._rows(
                 "block_flags", f"first, CAST({column_in(self._format, 'flags')} AS BLOB)")
@@ -191,7 +187,7 @@ class _Rescue:
             self._insert_message(number, self._queue_for(queue), *_sound_state(*row[2:5]), *row[5:])
 
     def _queue_for(self, number: object) -> int:
-        """The queue with this number; where that cannot be read, one in its place."""
+        """Return the number of a queue in the new store; if it was not copied, create a queue in its place."""
         number = number if isinstance(number, int) else 0
         if number not in self._queues:
             definition = QueueDefinition(number, "/", f"salvaged-{number}", durable=True)
@@ -206,7 +202,7 @@ class _Rescue:
         self._copy_parts(row[-2])
 
     def _copy_parts(self, body_id: object) -> None:
-        """Bring over the parts of a body, as far as they can be read."""
+        """Copy the parts of a body that can be read."""
         if not isinstance(body_id, int):
             return
         for number in range(body_id, body_id + ID_STEP):
@@ -227,7 +223,7 @@ class _Rescue:
         self._copy_parts(row[-3])
 
     def _read_entries(self) -> None:
-        """The entries of messages in several queues; those that only the index still has are without state."""
+        """Read the entries of messages in several queues; an entry from the index alone counts as redelivered."""
         found: dict[tuple[int, int], Row] = {}
         for query in (
             "SELECT queue, number, redelivered, expires_at, deliveries FROM entries",
@@ -245,7 +241,7 @@ class _Rescue:
 
     @cached_property
     def _known(self) -> list[int]:
-        """The numbers of messages that an index or the entries know, whatever their rows are like."""
+        """The numbers of messages in an index or in the entries, in rising order; their rows may be damaged."""
         known = set(self._entries)
         index = {1: "messages_of_queue"}.get(self._format, "message_rows_of_queue")
         table = name_in(self._format, "message_rows")
@@ -256,7 +252,7 @@ class _Rescue:
 
     @cached_property
     def _known_blocks(self) -> dict[int, int]:
-        """How many messages were in the blocks that the index knows, by their first numbers."""
+        """The counts of messages in blocks, from the index, by first number."""
         known: dict[int, int] = {}
         with suppress(*UNREADABLE):
             table = name_in(self._format, "message_blocks")
@@ -278,7 +274,7 @@ class _Rescue:
     # What holds together
 
     def tidy(self) -> None:
-        """Leave nothing that hangs on what is not there, and give no number a second time."""
+        """Delete definitions that refer to missing ones, and set the epoch so that no number is assigned again."""
         execute, bindings = self._out.execute, "bindings AS binding"
         execute("""
             INSERT OR IGNORE INTO vhosts (name, description, tags) SELECT vhost, '', '[]' FROM (
@@ -310,9 +306,9 @@ class _Rescue:
         execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (epoch,))
 
     def _leave_out_unrestorable(self) -> None:
-        """Delete definitions that no broker can be given; a queue's messages get a queue in its place."""
+        """Delete definitions that a broker cannot restore; the messages of such a queue go to a new queue."""
         while failed := restore(Broker(MemoryJournal()), self._definitions_saved()):
-            definition = failed[0].definition       # what comes after it may only miss this one
+            definition = failed[0].definition       # the others may fail only because of this one
             table = TABLES[type(definition)]
             self._out.execute(table.delete, table.key_of(definition))
             self.result.definitions_lost += 1
@@ -327,8 +323,8 @@ class _Rescue:
     # Reading
 
     def _rows(self, table: str, columns: str) -> Iterator[Row]:
-        """Every row that can be read, in the order of its number."""
-        search = _Search(self._source, f"main.{name_in(self._format, table)}", columns)
+        """Yield every row that can be read, in the order of the numbers."""
+        search = RowSearch(self._source, f"main.{name_in(self._format, table)}", columns)
         at: int | None = 0
         while at is not None:
             try:
@@ -348,60 +344,8 @@ class _Rescue:
         self.result.gaps += 1
 
 
-class _Search:
-    """Looks for where a table can be read, and where it can be again.
-
-    Row by row: of a query for many Python does not give the last row before one that cannot be read.
-    """
-
-    def __init__(self, source: sqlite3.Connection, name: str, columns: str) -> None:
-        self._source = source
-        self._query = f"SELECT rowid, {columns} FROM {name} WHERE rowid"
-
-    def next_row(self, at: int) -> Row | None:
-        """The first row from this number on. Raises sqlite3.Error where it cannot be read."""
-        row: Row | None = self._source.execute(f"{self._query} >= ? ORDER BY rowid LIMIT 1", (at,)).fetchone()
-        if row is not None and row[0] < at:
-            raise sqlite3.DatabaseError("a damaged page leads back")
-        return row
-
-    def beyond(self, at: int, known: Sequence[int]) -> int | None:
-        """The first number from `at` on that the table can be read from, as far as is known; None if there is none."""
-        bad = at
-        for place in range(bisect_left(known, at), len(known)):
-            good = known[place]
-            if self._has(good):
-                break
-            bad = good
-        else:
-            step = 1
-            while not self._can_go_on(bad + step):
-                step *= 2
-                if bad + step > _LARGEST:
-                    return None
-            bad, good = bad + step // 2, bad + step
-        while good - bad > 1:
-            middle = (bad + good) // 2
-            if self._can_go_on(middle):
-                good = middle
-            else:
-                bad = middle
-        return good
-
-    def _has(self, number: int) -> bool:
-        with suppress(*UNREADABLE):
-            return self._source.execute(f"{self._query} = ?", (number,)).fetchone() is not None
-        return False
-
-    def _can_go_on(self, at: int) -> bool:
-        with suppress(*UNREADABLE):
-            self.next_row(at)
-            return True
-        return False
-
-
 def _sound_state(redelivered: object, expires_at: object, deliveries: object) -> Row:
-    """A state as it should be; of others a message stays rather than goes."""
+    """Return a valid state; a damaged one becomes a state with which the message is kept."""
     return (
         1 if redelivered else 0, expires_at if isinstance(expires_at, int) else None,
         deliveries if isinstance(deliveries, int) else 0)
