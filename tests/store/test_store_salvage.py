@@ -14,6 +14,7 @@ import pytest
 from amqpd.broker.definitions import PermissionDefinition, QueueDefinition, UserDefinition, VhostDefinition
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Journal
+from amqpd.store.tools import salvaging
 from amqpd.store.tools.row_search import LARGEST, RowSearch
 from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import BODIES, BOTH, checked, expect_kept, large_body, page_of, spoil, stop, tree
