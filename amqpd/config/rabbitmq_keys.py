@@ -120,6 +120,11 @@ def listeners(text: str) -> list[str]:
     return [f"{address}:{int(port)}" for address in ([_address(host)] if host else every_address())]
 
 
+def every_network(text: str) -> list[str]:
+    """Read `true` as the networks of all addresses, and `false` as none."""
+    return ["0.0.0.0/0", "::/0"] if boolean(text) else []
+
+
 def every_address() -> list[str]:
     """Return the addresses that stand for all addresses of this machine."""
     try:
@@ -226,7 +231,7 @@ KEYS = (
     Key("ssl_cert_login_san_type", "login.certificate_san_type", words("dns", "email", "uri", "ip")),
     Key("ssl_cert_login_san_index", remark="the first name of the type is taken", harmless=("0",)),
     Key("ssl_allow_poodle_attack", remark="amqpd never allows it", harmless=("false",)),
-    Key("proxy_protocol", remark="amqpd does not read PROXY headers yet", harmless=("false",)),
+    Key("proxy_protocol", "proxy_protocol_from", every_network, "true: a PROXY header is expected from every address"),
     Key("num_acceptors.*", remark="one event loop accepts all connections"),
     Key("tcp_listen_options", remark="amqpd sets the options of its sockets itself"),
     Key("tcp_listen_options.*", remark="amqpd sets the options of its sockets itself"),
