@@ -49,11 +49,11 @@ class Memory:
         self._common = common
 
     def make_room(self, size: int) -> None:
-        """Get a grant of so much more; for that, clear the caches of this connection or of others."""
+        """Get a grant of so much more than there is; for that, clear the caches of this connection or of others."""
         common = self._common
         if self.used + size > common.most:
             self.clear()
-        more = max(0, -(-(self.used + size - self.granted) // GRANT)) * GRANT
+        more = -(-(self.used + size - self.granted) // GRANT) * GRANT
         while common.memories and common.granted + more > common.most_of_all:
             first = next(iter(common.memories))
             first.clear()

@@ -243,3 +243,10 @@ def test_what_copies_have_in_common_is_remembered_up_to_a_bound() -> None:
         copy = copies.copy(message_with(encode_table({"a": number})), number)
         assert (copy.number, headers_of(copy)["a"]) == (number, number)
     assert len(copies._known) == 5
+
+
+@pytest.mark.parametrize("time_s, told", [(0, 0), (1, 1), (-5, 0)])
+def test_the_time_of_a_death_is_never_before_1970(time_s: int, told: int) -> None:
+    copy = DeadCopies(DEAD_LETTERING, time_s).copy(message_with(b""), 9)
+    death, = decode_table(copy.facts.headers)["x-death"]
+    assert death["time"] == told

@@ -16,6 +16,9 @@ REASONS: dict[tuple[str, str], dict[str, str]] = {
     ("amqpd/broker/queue/dead_letters.py", "_references_to"): {
         "total_bytes = 1": "how much is read at once, about",
         "numbers, total_bytes = ([], 1)": "how much is read at once, about"},
+    ("amqpd/broker/queue/deadlines.py", "Deadlines.take_due"): {
+        "if self._arriving or self._soonest_aside < now_ms:": "what ends just now may be taken after what has ended"},
+    ("amqpd/broker/queue/dispatcher.py", "Dispatcher.has_idle"): {"return None": "only an assertion asks"},
     ("amqpd/broker/queue/purge.py", "Purge.settle_in_pieces"): {
         "missing, done = (missing - done, 1)": "how long a slice is, about"},
     ("amqpd/session/unacked.py", "UnackedDeliveries.put_back"): {"count = 1": "how long a slice is, about"},
@@ -76,6 +79,8 @@ REASONS: dict[tuple[str, str], dict[str, str]] = {
     ("amqpd/broker/routing.py", "Routing.__init__"): {"self._gone = 1": "only when a cache is tidied"},
 }
 
+# Functions that only make what a module has from its import on, before there is a mutant.
+AT_IMPORT = {("amqpd/broker/policy.py", name) for name in ("_number", "_text", "_one_of")}
 # By the statement alone, wherever it stands.
 ANYWHERE: dict[str, str] = dict.fromkeys(
     [f"{owner}.version += 2" for owner in ("self._routing", "vhost.routing", "channel.vhost.routing")],
@@ -84,6 +89,8 @@ ANYWHERE: dict[str, str] = dict.fromkeys(
 
 def reason_of(path: str, mutant: Mutant) -> str:
     """Return the reason, if there is one."""
+    if (path, mutant.function) in AT_IMPORT:
+        return "it is called when the module is imported, before there is a mutant"
     reasons = ANYWHERE | REASONS.get((path, mutant.function), {})
     deleted = f"- {mutant.before}" if mutant.after == "pass" else mutant.after
     return reasons.get(mutant.after) or reasons.get(deleted, "")

@@ -110,6 +110,15 @@ def test_a_client_that_does_not_know_blocking_is_blocked_without_a_word(stage: S
     assert ready(stage) == [b"a"]
 
 
+def test_a_client_that_is_blocked_is_logged_with_the_reason(
+    stage: Stage, publisher: Talk, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.set_alarm("disk")
+    with caplog.at_level("INFO", logger="amqpd"):
+        publisher.publish("q", b"x").hear(Connection.Blocked)
+    assert caplog.messages == [f"{publisher.session.name}: blocked: disk"]
+
+
 def test_a_second_alarm_blocks_again(stage: Stage, publisher: Talk) -> None:
     for number in (1, 2):
         publisher.publish("q", b"a").broker(Connection.Blocked(DISK))

@@ -371,3 +371,15 @@ def test_what_one_channel_of_a_lost_connection_gives_back_is_not_for_another(sta
     consume(talk, channel=2, no_ack=True).lose()
     queue = stage.broker.vhosts["/"].queues["q"]
     assert ([message.body for message in queue.ready], queue.redelivery.deliveries) == ([b"a"], {1: 1})
+
+
+def test_the_next_single_active_consumer_is_given_what_waits_when_the_first_one_leaves(stage: Stage) -> None:
+    talk, other = stage.client().open_channel(), stage.client().open_channel()
+    talk.client(Queue.Declare(queue="single", arguments={"x-single-active-consumer": True})).hear(Queue.DeclareOk)
+    talk.client(Basic.Qos(0, 1)).hear(Basic.QosOk)
+    for client in (talk, other):
+        client.client(Basic.Consume(queue="single", consumer_tag="c")).hear(Basic.ConsumeOk)
+    talk.publish("single", b"a", b"b").broker(Basic.Deliver("c", 1, False, "", "single"), content=b"a")
+    other.nothing()
+    talk.client(Basic.Cancel("c")).broker(Basic.CancelOk("c"))
+    other.broker(Basic.Deliver("c", 1, False, "", "single"), content=b"b")

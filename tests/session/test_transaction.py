@@ -6,8 +6,13 @@ import msgspec
 import pytest
 from pamqp.commands import Basic, Channel, Queue, Tx
 
+from amqpd.broker.worklist import Worklist
+from amqpd.errors import ChannelException
+from amqpd.session.commit import Held
 from amqpd.session.receiver import METHOD_STEPS
-from tests.support.talk import Stage, Talk
+from amqpd.session.uncommitted import Uncommitted
+from tests.support.samples import message
+from tests.support.talk import SETTINGS, Stage, Talk
 
 
 @pytest.fixture
@@ -262,3 +267,15 @@ def test_a_message_s_place_in_its_queues_is_that_of_the_commit(tx: Talk) -> None
     tx.publish("q", b"late", channel=2)
     assert bodies(tx) == [b"early", b"early too", b"held 1", b"held 2", b"held 3", b"late"]
     assert bodies(tx, "d") == [b"early too", b"held 2"]
+
+
+@pytest.mark.parametrize("acts, size, is_allowed", [(3, 1, True), (4, 1, False), (1, 100, True), (1, 101, False)])
+def test_a_transaction_may_hold_what_its_limits_say_and_no_more(acts: int, size: int, *, is_allowed: bool) -> None:
+    settings = msgspec.structs.replace(SETTINGS, transaction_acts=3, transaction_bytes=100)
+    uncommitted = Uncommitted(settings, Worklist())
+    held = Held([message(number, bytes(size)) for number in range(acts)], ("q",), is_mandatory=False)
+    if is_allowed:
+        uncommitted.hold_publishes(held)
+    else:
+        with pytest.raises(ChannelException, match="larger than 3 acts or 100 bytes"):
+            uncommitted.hold_publishes(held)

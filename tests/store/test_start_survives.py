@@ -15,7 +15,7 @@ import pytest
 
 from amqpd import properties
 from amqpd.broker.broker import Broker
-from amqpd.broker.definitions import BindingDefinition, VhostDefinition
+from amqpd.broker.definitions import BindingDefinition, PermissionDefinition, UserDefinition, VhostDefinition
 from amqpd.broker.queue.pages import OnDisk
 from amqpd.broker.queue.segment import Budget
 from amqpd.config import Config
@@ -26,7 +26,8 @@ from amqpd.server.page_store import DiskPageStore
 from amqpd.server.startup import StartError, open_broker
 from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError
-from amqpd.store.journal import Journal
+from amqpd.store.journal import Journal, MemoryJournal
+from amqpd.store.restoring import restore
 from amqpd.store.spill import Spill
 from amqpd.store.sqlite import block_index, reading, recovery
 from amqpd.store.sqlite.store import Store
@@ -216,3 +217,12 @@ def test_a_definition_that_cannot_be_restored_is_one_line_and_salvage_leaves_it_
     assert isinstance(broker, Broker)
     assert sum(len(q.ready) for q in broker.vhosts["/"].queues.values()) == len(ALL)
     assert BindingDefinition("/", "amq.topic", "queue", "gone", "a") not in broker.vhosts["/"].bindings()
+
+
+def test_permissions_whose_patterns_cannot_be_used_are_not_restored() -> None:
+    bad, good = (PermissionDefinition(name, "/", ".*", right, ".*") for name, right in (("bad", "(a+)+"), ("good", "")))
+    definitions = [VhostDefinition("/"), UserDefinition("bad"), UserDefinition("good"), bad, good]
+    broker = Broker(MemoryJournal())
+    failed, = restore(broker, definitions)
+    assert failed.definition is bad and failed.reason.startswith("PatternError: ")
+    assert broker.users["good"].may_enter("/") and not broker.users["bad"].may_enter("/")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from amqpd.errors import ConnectionException
 from amqpd.wire.publish import read_publish
 from amqpd.wire.commands import Acks, Command, Frames, Method, Publishes, TooLarge, Unwanted
-from amqpd.wire.publish_runs import MOST_HEADS
+from amqpd.wire.publish_runs import MOST_HEADS, PublishRuns
 from amqpd.wire.reader import Reader
 
 FRAME_MAX = 131_072
@@ -260,6 +260,33 @@ def test_heads_that_take_turns_keep_their_keys() -> None:
     reader = new_reader()
     assert read([octets], reader) == expected
     assert read([octets], reader) == expected
+
+
+def cut_runs(runs: PublishRuns, octets: bytes) -> tuple[int, int]:
+    """Return how many publishes are cut at once, and where they end."""
+    groups, position = runs.cut(octets, 0, 1, FRAME_MAX)
+    return sum([len(contents) for *_, contents in groups]), position
+
+
+@pytest.mark.parametrize("kinds", [1, 10])
+def test_publishes_in_a_row_are_cut_at_once_up_to_a_fault(kinds: int) -> None:
+    run = [publish(1, b"%3d" % n, properties=b"\x08\x00" + bytes((n % kinds,))) for n in range(60)]
+    runs, size = PublishRuns(MAX_BODY), len(run[0])
+    for _ in range(2):
+        repeats = runs._repeats
+        assert cut_runs(runs, b"".join(run)) == (60, 60 * size)
+        assert len(runs._turns) == (kinds if kinds > 1 else 0)
+    assert 0 < runs._repeats - repeats < 10, "most are known by their head or their turn, without another look"
+    for place in (0, 1, 30, 59):
+        damaged = [*run[:place], run[place][:-1] + b"x", *run[place + 1:]]
+        assert cut_runs(runs, b"".join(damaged)) == (place, place * size)
+
+
+def test_no_more_publishes_that_take_turns_are_remembered_than_heads() -> None:
+    runs, numbers = PublishRuns(MAX_BODY), range(MOST_HEADS + 10)
+    octets = b"".join([publish(1, b"x", names("", f"{number:4}")) for number in numbers])
+    assert cut_runs(runs, octets)[0] == len(numbers)
+    assert len(runs._turns) <= MOST_HEADS
 
 
 def test_a_fault_behind_heads_that_take_turns_is_found() -> None:
