@@ -26,7 +26,7 @@ from amqpd.session.sasl_steps import Challenge, Login, ProvenLogin, SaslError, S
 from amqpd.session.scram import Verifiers
 from amqpd.session.signals import SessionSignals
 from amqpd.session.state import ConnectionState
-from amqpd.wire.commands import Command, Method
+from amqpd.wire.commands import Command, Method, memory_of
 from amqpd.wire.methods import decode_method, encode_method, pack_close, pack_secure
 from amqpd.wire.reader import Reader
 
@@ -55,6 +55,7 @@ class Handshake:
         self._reader = reader
         self._header = b""
         self._early: list[Command] = []     # commands that came while the password was checked
+        self._early_bytes = 0
 
     def _send(self, method: Frame) -> None:
         self._state.outbox.write(encode_method(0, method))
@@ -94,7 +95,8 @@ class Handshake:
     def _keep_for_later(self, command: Command) -> None:
         """Keep a command: a client need not wait for the result of its login, but only few commands are kept."""
         self._early.append(command)
-        if len(self._early) > EARLY_COMMANDS:
+        self._early_bytes += memory_of(command)
+        if len(self._early) > EARLY_COMMANDS or self._early_bytes > self._state.settings.early_bytes:
             self.refuse_silently("too many commands before the login was answered")
 
     def _on_handshake(self, command: Method) -> None:
@@ -181,6 +183,7 @@ class Handshake:
         state = self._state
         state.log.warning("%s: %s login of user '%s' refused: %s", state.name, state.mechanism, self.login.user, reason)
         self.login = None
+        self._early.clear()
         if self._phases.current is not Phase.AUTHENTICATING:
             return
         if state.client_can("authentication_failure_close"):
@@ -271,6 +274,7 @@ class Handshake:
         self._state.log.warning("%s: closing: %s", self._state.name, reason)
         self._phases.begin(Event.END)
         self.login = None       # the result is no longer needed
+        self._early.clear()
         self._phases.linger()
 
     def turn_out(self, reason: str) -> None:

@@ -56,3 +56,18 @@ class Frames(NamedTuple):
 
 
 Command = Publishes | Acks | Method | TooLarge | Unwanted | Frames
+
+ACK_MEMORY = 100        # bytes of an entry of `Acks`
+
+
+def memory_of(command: Command) -> int:
+    """Return about how many bytes of memory a command takes."""
+    if isinstance(command, Method):
+        return len(command.payload)
+    if isinstance(command, Acks):
+        return ACK_MEMORY * len(command.tags)
+    if isinstance(command, Publishes):
+        return sum([
+            len(arguments) + len(properties) + sum(map(len, contents))
+            for arguments, properties, _, contents in command.groups])
+    return 0

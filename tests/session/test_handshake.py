@@ -182,6 +182,29 @@ def test_too_much_said_before_the_password_was_looked_at_ends_the_talk(stage: St
     assert_gone_without_a_word(talk)
 
 
+@pytest.mark.parametrize("kind", ["methods", "acks", "publishes"])
+def test_what_is_said_before_the_password_was_looked_at_takes_little_memory(kind: str) -> None:
+    def say(talk: Talk, octets: int) -> Talk:
+        """Say so much, in few commands."""
+        if kind == "methods":
+            return talk.client(*[Queue.Declare(queue="q" * 250)] * (octets // 300))
+        if kind == "acks":
+            return talk.client(*[Basic.Ack(1)] * (octets // 100))
+        return talk.publish("q", *[b"x" * 100] * (octets // 150))
+
+    for octets, is_kept in ((10_000, True), (30_000, False)):
+        stage = Stage(settings=SessionSettings(server_properties={}, early_bytes=15_000))
+        stage.looks_at_passwords = False
+        talk = say(stage.stranger().greet().log_in(), octets)
+        if is_kept:
+            stage.looks_at_passwords = True
+            stage.end_turn()
+            talk.hear(Connection.Tune)
+        else:
+            assert not talk.session.handshake._early, "it is free at once"
+            assert_gone_without_a_word(talk)
+
+
 # Out of turn
 
 @pytest.mark.parametrize("method", [
