@@ -458,3 +458,11 @@ def test_only_so_much_goes_from_the_head_as_is_asked_for(fifo: PagedFifo, budget
     let_go(from_tail, budget)
     made = fifo.page_out(cost + 1, anything)
     assert [page.first for page in made] == [-PAGE_MESSAGES, -2 * PAGE_MESSAGES]
+
+
+def test_a_message_that_leaves_is_kept_by_no_expiry() -> None:
+    deadlines, (first, second) = Deadlines(), messages(1, 2)
+    deadlines.add({first: 10, second: 1_000})
+    assert deadlines.take_due(10) == [first] and deadlines._in_heap == {2: second}
+    deadlines.forget([second])
+    assert not deadlines._in_heap and deadlines.next_ms is None

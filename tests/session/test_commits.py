@@ -363,3 +363,9 @@ def test_a_new_broker_finds_what_was_answered_and_confirmed(confirming: Talk) ->
     talk.client(Basic.Get(queue="d", no_ack=True))
     talk.broker(Basic.GetOk(1, False, "", "d", 0), content=b"safe", properties=PERSISTENT)
     confirming.client(Connection.Close(200, "bye", 0, 0)).broker(Connection.CloseOk())
+
+
+def test_each_return_of_a_run_is_followed_by_its_confirm(confirming: Talk) -> None:
+    confirming.publish("nowhere", b"a", b"b", mandatory=True)
+    for sequence, body in enumerate((b"a", b"b"), 1):
+        confirming.broker(Basic.Return(312, "NO_ROUTE", "", "nowhere"), content=body).broker(Basic.Ack(sequence))
