@@ -466,3 +466,12 @@ def test_a_message_that_leaves_is_kept_by_no_expiry() -> None:
     assert deadlines.take_due(10) == [first] and deadlines._in_heap == {2: second}
     deadlines.forget([second])
     assert not deadlines._in_heap and deadlines.next_ms is None
+
+
+def test_what_comes_back_while_others_are_sorted_expires_in_its_turn() -> None:
+    deadlines, (first, second, third) = Deadlines(), messages(1, 2, 3)
+    deadlines.add_out({first: 10})
+    deadlines.add({second: 10, third: 10})
+    assert deadlines.take_due(10, 1) == [], "one of the two is sorted in"
+    deadlines.take_back([first])
+    assert [one for _ in range(9) for one in deadlines.take_due(10, 1)] == [first, second, third]

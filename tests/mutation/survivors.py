@@ -16,8 +16,6 @@ REASONS: dict[tuple[str, str], dict[str, str]] = {
     ("amqpd/broker/queue/dead_letters.py", "_references_to"): {
         "total_bytes = 1": "how much is read at once, about",
         "numbers, total_bytes = ([], 1)": "how much is read at once, about"},
-    ("amqpd/broker/queue/deadlines.py", "Deadlines.take_due"): {
-        "if self._arriving or self._soonest_aside < now_ms:": "what ends just now may be taken after what has ended"},
     ("amqpd/broker/queue/dispatcher.py", "Dispatcher.has_idle"): {"return None": "only an assertion asks"},
     ("amqpd/broker/queue/purge.py", "Purge.settle_in_pieces"): {
         "missing, done = (missing - done, 1)": "how long a slice is, about"},
