@@ -15,19 +15,29 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from msgspec.structs import replace
 from pamqp.commands import Basic, Confirm, Queue
 
 from amqpd.broker.definitions import PermissionDefinition, PolicyDefinition, VhostDefinition
 from amqpd.broker.policy import InvalidPolicy
+from amqpd.broker.scram import make_verifier
 from amqpd.session.connection import Session
+from amqpd.session.sasl import MECHANISMS
+from amqpd.session.sasl_steps import LoginSettings
+from amqpd.tls_facts import PeerCertificate
 from tests.fuzz.grammar import Session as Played
 from tests.fuzz.grammar import Step
 from tests.fuzz.talker import Talker
-from tests.support.talk import Stage, Talk
+from tests.support.talk import SETTINGS, Stage, Talk
 
 HEAD = struct.Struct(">BHI")
 CONTENT_METHODS = {(60, 50), (60, 60), (60, 71)}
 CANARY = b"sings"
+VERIFIER = str(make_verifier("secret guest", iterations=4_096))
+CERTIFICATE = PeerCertificate(
+    subject="CN=guest", issuer="CN=ca", common_name="guest", not_before=0, not_after=1 << 40)
+SETTINGS_OF_ALL = replace(SETTINGS, login=LoginSettings(
+    mechanisms=tuple(MECHANISMS), anonymous_user="guest", certificate_name="common_name"))
 
 
 class Fault(AssertionError):
@@ -84,7 +94,9 @@ class FuzzStage(Stage):
     """A broker with a canary in a vhost of its own, to which sessions are played one after the other."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(settings=SETTINGS_OF_ALL)
+        guest = self.broker.users["guest"]
+        guest.definition = replace(guest.definition, scram_sha256=VERIFIER)
         self.broker.add_vhost(VhostDefinition("aviary"))
         self.broker.users.set_permissions(PermissionDefinition("bob", "aviary", ".*", ".*", ".*"))
         self.errors: list[str] = []
@@ -139,6 +151,7 @@ class FuzzStage(Stage):
     def _connect(self, talker: Talker) -> Deaf:
         self._connected += 1
         session = self.begin_session(40_000 + self._connected % 20_000, 1_000 + self._connected)
+        session.state.peer_certificate = CERTIFICATE if self._connected % 8 else None
         deaf = self.talks[session] = Deaf(self, session, talker)
         return deaf
 

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 from conformance import methods
-from conformance.client import PROTOCOL_HEADER, frame, method_frame, plain_response
+from conformance.client import PROTOCOL_HEADER, amqplain_response, frame, method_frame, plain_response
 from conformance.fields import bits, pack
 from tests.fuzz import values
 from tests.fuzz.values import QUEUE_ARGUMENTS, QUEUES, Dice
+from tests.support.scram_client import ScramClient
 
 CAPABILITIES = {
     "basic.nack": True, "connection.blocked": True, "consumer_cancel_notify": True,
     "authentication_failure_close": True}
+MECHANISMS = ["PLAIN", "PLAIN", "PLAIN", "AMQPLAIN", "SCRAM-SHA-256", "SCRAM-SHA-256", "EXTERNAL", "ANONYMOUS"]
 KINDS = {"x0": "direct", "x1": "fanout", "x2": "topic", "x3": "headers"}
 DURABLE = {"q0", "q2", "q3", "q5", "x0", "x2"}
 BINDING_ARGUMENTS: list[dict[str, Any]] = [
@@ -34,6 +36,9 @@ class Talker:
         self._channels: dict[int, list[int]] = {}   # open ones, with the deliveries that are unanswered
         self._to_answer: list[int] = []             # channels that the broker has closed
         self._transactional: set[int] = set()
+        self._scram: ScramClient | None = None      # of a login that goes on
+        self._challenge: bytes | None = None        # that is to be answered
+        self._after_login = b""                     # the rest of the handshake, while a login goes on
 
     # Hearing
 
@@ -41,6 +46,10 @@ class Talker:
         """Keep what a method means for what can be said next."""
         if ids == methods.CONNECTION_CLOSE:
             self.is_closed = True
+        elif ids == methods.CONNECTION_SECURE:
+            self._challenge = arguments[4:]
+        elif ids == methods.CONNECTION_TUNE:
+            self._scram = None
         elif ids == methods.CHANNEL_CLOSE:
             self._channels.pop(channel, None)
             self._to_answer.append(channel)
@@ -57,13 +66,50 @@ class Talker:
         self.is_closed = False
         self._channels.clear()
         self._to_answer.clear()
-        user, password, vhost = self._login
+        self._scram, self._challenge, self._after_login = None, None, b""
+        octets = dice.choice([b"GET / HTTP/1.1\r\n\r\n", b"AMQP\0\0\x09"]) if dice.oddly(0.02) else PROTOCOL_HEADER
+        octets += self._log_in()
+        rest = self._open()
+        if self._scram is not None:
+            self._after_login, rest = rest, b""     # it cannot be said before the challenge has been answered
+        return octets + rest
+
+    def _log_in(self) -> bytes:
+        """start-ok with one of the mechanisms."""
+        dice = self._dice
+        user, password, _ = self._login
         if dice.oddly(0.03):
             password = dice.choice(["", "wrong", "\0"])
-        octets = dice.choice([b"GET / HTTP/1.1\r\n\r\n", b"AMQP\0\0\x09"]) if dice.oddly(0.02) else PROTOCOL_HEADER
+        mechanism = dice.choice(MECHANISMS)
+        if mechanism == "SCRAM-SHA-256":
+            self._scram = ScramClient(user, password, header=dice.choice(["n,,", "y,,"]))
+        responses = {
+            "PLAIN": plain_response(user, password), "AMQPLAIN": amqplain_response(user, password), "EXTERNAL": b"",
+            "ANONYMOUS": b"trace", "SCRAM-SHA-256": self._scram.first.encode() if self._scram is not None else b""}
+        response = responses[mechanism]
+        if dice.oddly(0.05):
+            response = dice.choice([mutated(dice, response), *responses.values(), dice.randbytes(dice.randrange(40))])
+        name = dice.choice(["", "plain", "NOPE", *MECHANISMS]) if dice.oddly(0.02) else mechanism
         properties = {"product": "fuzz", "capabilities": CAPABILITIES}
-        octets += method_frame(0, *methods.CONNECTION_START_OK, pack(
-            "TsLs", properties, "PLAIN", plain_response(user, password), "en_US"))
+        return method_frame(0, *methods.CONNECTION_START_OK, pack("TsLs", properties, name, response, "en_US"))
+
+    def _go_on_with_login(self, scram: ScramClient) -> bytes:
+        """secure-ok if there is a challenge, else nothing, or something out of turn."""
+        dice = self._dice
+        challenge, self._challenge = self._challenge, None
+        if challenge is None and not dice.oddly(0.1):
+            return b""
+        answer = b""
+        if challenge is not None and challenge.startswith(b"r="):
+            answer = scram.answer(challenge.decode()).encode()
+        if dice.oddly(0.05):
+            answer = dice.choice([mutated(dice, answer), scram.first.encode(), b"", dice.randbytes(dice.randrange(40))])
+        return method_frame(0, *methods.CONNECTION_SECURE_OK, pack("L", answer))
+
+    def _open(self) -> bytes:
+        """The rest of the handshake."""
+        dice, vhost = self._dice, self._login[2]
+        octets = b""
         frame_max = values.number(dice, 4) if dice.oddly(0.03) else dice.choice([4_096, 131_072])
         heartbeat = dice.choice([0, 0, 1, 60, 65_535])
         octets += method_frame(0, *methods.CONNECTION_TUNE_OK, pack("242", 2_047, frame_max, heartbeat))
@@ -119,6 +165,11 @@ class Talker:
 
     def words(self) -> bytes:
         """The next method, with its content where it has one; before it, whatever answer is due."""
+        if self._scram is not None:
+            return self._go_on_with_login(self._scram)
+        if self._after_login:
+            rest, self._after_login = self._after_login, b""
+            return rest
         octets = b"".join(method_frame(channel, *methods.CHANNEL_CLOSE_OK) for channel in self._to_answer)
         self._to_answer.clear()
         if not self._channels:

@@ -43,7 +43,8 @@ def test_sessions_go_far_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not play_all(range(25))
     few = {name: count for name, count in heard.items() if count < 10}
     for name in ("basic.deliver", "basic.get-ok", "basic.ack", "basic.return", "tx.commit-ok", "queue.bind-ok",
-                 "channel.close", "connection.close", "exchange.bind-ok", "basic.consume-ok"):
+                 "channel.close", "connection.close", "exchange.bind-ok", "basic.consume-ok", "connection.secure",
+                 "connection.tune"):
         assert heard[name] >= 10, f"only {few} were heard"
 
 
