@@ -382,6 +382,8 @@ def test_what_rabbitmq_allows_and_amqpd_does_not_becomes_the_nearest_value(
 @pytest.mark.parametrize(("lines", "setting", "value", "unused"), [
     ("channel_max = 5\nmax_channels_per_connection = 6\n", "limits.channel_max", 6, "channel_max"),
     ("max_channels_per_connection = 6\nchannel_max = 5\n", "limits.channel_max", 5, "max_channels_per_connection"),
+    ("channel_max = 5\nmax_channels_per_connection = 6\nchannel_max = 7\n", "limits.channel_max", 7,
+     "max_channels_per_connection"),
     ("log.console.level = error\nlog.file.level = debug\n", "log.level", "error", "log.file.level"),
     ("loopback_users = none\nloopback_users.guest = true\n", "loopback_users", (), "loopback_users.guest"),
     ("vm_memory_high_watermark.relative = 0.5\nvm_memory_high_watermark.absolute = 1GB\n",
@@ -727,6 +729,12 @@ heartbeat_s = 5
 # r.conf line 4: log.console.level
 level = "info"
 """
+
+
+def test_any_character_is_converted(folder: Path) -> None:
+    text = "".join(map(chr, (*range(1, 10), *range(11, 13), *range(14, 39), *range(40, 160), 0x2028, 0x1F600)))
+    Path("r\n.conf").write_text(f"default_user = '{text}'\ndefault_pass = p\nunknown = x\n")
+    assert read_back(convert(["r\n.conf"], {}), folder).default_user == text
 
 
 def test_the_environment_is_not_converted(folder: Path) -> None:

@@ -21,7 +21,7 @@ def convert(given: Sequence[str], environ: Mapping[str, str]) -> str:
     translation = translate(read_files(files.paths, environ))
     if problems := examine_translation(translation).problems:
         raise ConfigError(problems)
-    head = [f"# The settings of {', '.join(given)} for amqpd."]
+    head = [f"# The settings of {_one_line(', '.join(given))} for amqpd."]
     head += [f"# warning: {_one_line(warning)}" for warning in (*files.warnings, *translation.warnings)]
     tables: dict[str, list[str]] = {"": []}
     for value in translation.values:

@@ -31,7 +31,6 @@ from amqpd.config.sources import bare_type, constraints, nearest
 
 POLICIES = "default_policies.operator.$name.*"
 DEFAULT_VHOST = "/"
-SECRETS = {"default_password", "tls.key_password"}
 # Of two settings, the one that RabbitMQ does not use if both are set, and the other one.
 OVERRIDDEN = {
     "limits.memory_high_watermark_absolute": "limits.memory_high_watermark",
@@ -113,8 +112,8 @@ class _Translator:
         try:
             return row.convert(entry.value)
         except Refused as error:
-            shown = "***" if row.setting in SECRETS else repr(entry.value)
-            self.problems[entry].append(f"is {shown}, allowed is {error}")
+            # Passwords are never refused here: every text is one.
+            self.problems[entry].append(f"is {entry.value!r}, allowed is {error}")
             return None
 
     def choose(self, found: dict[str, list[Found]]) -> list[Value]:
