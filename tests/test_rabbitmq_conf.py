@@ -344,6 +344,12 @@ def test_listeners_with_tls_alone(read: Reader) -> None:
     assert value_at(found.config, "tls.listeners") == ("127.0.0.1:1",)
 
 
+def test_proxies_everywhere_are_warned_of(read: Reader) -> None:
+    assert read("proxy_protocol = false\n").warnings == ()
+    told, = read("proxy_protocol = true\n").warnings
+    assert told.startswith("r.conf line 1: proxy_protocol lets every client say from which address it comes; ")
+
+
 def test_mechanisms_are_in_the_order_of_their_numbers(read: Reader) -> None:
     found = read("auth_mechanisms.10 = EXTERNAL\nauth_mechanisms.2 = PLAIN\nauth_mechanisms.3 = RABBIT-CR-DEMO\n"
                  "auth_mechanisms.1 = AMQPLAIN\nauth_mechanisms.x = PLAIN\n")

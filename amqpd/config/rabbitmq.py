@@ -17,13 +17,13 @@ from amqpd.config.rabbitmq_files import Entry
 from amqpd.config.rabbitmq_keys import (
     COMBINED,
     KEYS,
+    LEAVES_OUT,
     NO_LIMIT,
     POLICY_KEYS,
     POLICY_TARGETS,
     Key,
     Refused,
     Whole,
-    none,
     row_of,
 )
 from amqpd.config.settings import SETTINGS
@@ -98,8 +98,10 @@ class _Translator:
                 if entry.value not in row.harmless:
                     self._warn(entry, f"has no effect: {row.remark}")
             elif (value := self._read(row, entry)) is not None:
-                if value == [] and row.convert is not none:
+                if value == [] and row.convert in LEAVES_OUT:
                     self._warn(entry, f"is {entry.value!r}, which amqpd does not have")
+                if row.caution and value:
+                    self._warn(entry, row.caution)
                 found[row.setting].append(Found(row, entry, value))
         return found, policies
 

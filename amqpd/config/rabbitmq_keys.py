@@ -173,13 +173,18 @@ def tls_version(text: str) -> list[str]:
     return {"tlsv1.2": ["1.2"], "tlsv1.3": ["1.3"]}.get(text, [])
 
 
+# These read what amqpd does not have as an empty list.
+LEAVES_OUT: tuple[Callable[[str], list[str]], ...] = (listeners, mechanisms, tls_version)
+
+
 class Key(NamedTuple):
     """One row of the table.
 
     With `setting` the value is used: `convert` reads it, and a list setting gets the values of all keys of this row,
     if `is_numbered` by the number in the key; or, if `is_named`, the last parts of the keys that are true. Without a
     setting `remark` says why the key has no effect, and the values of `harmless` need no warning. `rank` decides
-    between rows with the same setting: the higher one is used, among equals the later line.
+    between rows with the same setting: the higher one is used, among equals the later line. `caution` is a warning
+    about what the value does.
     """
 
     name: str
@@ -190,6 +195,7 @@ class Key(NamedTuple):
     is_numbered: bool = False
     rank: int = 0
     harmless: tuple[str, ...] = ()
+    caution: str = ""
 
     def matches(self, key: Parts) -> bool:
         """Return whether the row is about this key."""
@@ -231,7 +237,8 @@ KEYS = (
     Key("ssl_cert_login_san_type", "login.certificate_san_type", words("dns", "email", "uri", "ip")),
     Key("ssl_cert_login_san_index", remark="the first name of the type is taken", harmless=("0",)),
     Key("ssl_allow_poodle_attack", remark="amqpd never allows it", harmless=("false",)),
-    Key("proxy_protocol", "proxy_protocol_from", every_network, "true: a PROXY header is expected from every address"),
+    Key("proxy_protocol", "proxy_protocol_from", every_network, "true: a PROXY header is expected from every address",
+        caution="lets every client say from which address it comes; name the proxies alone in proxy_protocol_from"),
     Key("num_acceptors.*", remark="one event loop accepts all connections"),
     Key("tcp_listen_options", remark="amqpd sets the options of its sockets itself"),
     Key("tcp_listen_options.*", remark="amqpd sets the options of its sockets itself"),
