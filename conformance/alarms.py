@@ -26,7 +26,7 @@ class Alarms:
         self._raised.discard(resource)
 
     def end_all(self) -> None:
-        """End those that are on."""
+        """Clear all alarms that are set."""
         for resource in list(self._raised):
             self.end(resource)
 

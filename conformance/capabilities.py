@@ -100,5 +100,5 @@ MEANINGS = STANDARD | ANNOUNCED | EXTENSIONS | WAYS | {
 
 
 def reason_to_skip(missing: list[str]) -> str:
-    """Say what a test needs and the broker lacks, with the option that would help."""
+    """Return what a test needs and the broker lacks, with the option that would help."""
     return "needs " + ", ".join(f"{name} (by {BY_OPTION[name]})" if name in BY_OPTION else name for name in missing)

@@ -126,12 +126,12 @@ class Channel:
         self.send(CHANNEL_FLOW, "o", bits(active))
 
     def sync(self) -> list:
-        """A round trip; returns the methods that arrived on this channel before it and nobody read."""
+        """Make a round trip; return the methods that arrived on this channel before it and were not read."""
         return self.client.sync(self.number)
 
     def fails(self, code: int, text: str | re.Pattern, class_id: int | None = None,
               method_id: int | None = None) -> None:
-        """The broker closes this channel for this reason, and hears close-ok."""
+        """Expect that the broker closes this channel for this reason, and answer close-ok."""
         self.client.expect_channel_close(self.number, code, text, class_id, method_id)
 
     # Exchanges

@@ -86,7 +86,7 @@ class Method:
 
 
 class BrokerUrl(NamedTuple):
-    """What an amqp:// url says."""
+    """The parts of an amqp:// URL."""
 
     host: str
     port: int
@@ -160,7 +160,7 @@ class Client:
         self.open_vhost()
 
     def open_socket(self) -> None:
-        """Connect TCP and say nothing."""
+        """Connect TCP, and send nothing."""
         self.socket = socket.create_connection((self.url.host, self.url.port), timeout=self.timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -172,7 +172,7 @@ class Client:
         return start
 
     def client_properties(self) -> dict[str, Any]:
-        """What start-ok declares unless told otherwise."""
+        """Return the default client properties of start-ok."""
         return {"product": "conformance", "capabilities": self.capabilities}
 
     def send_start_ok(self, mechanism: str = "PLAIN", response: bytes | None = None, *, locale: str = "en_US",
@@ -319,14 +319,14 @@ class Client:
 
     def expect_channel_close(self, channel: int, code: int | tuple[int, ...], text: str | re.Pattern,
                              class_id: int | None = None, method_id: int | None = None) -> None:
-        """The broker closes this channel for this reason, and hears close-ok. A pattern must match the whole text."""
+        """Expect that the broker closes this channel, and answer close-ok. A pattern must match the whole text."""
         close = self.await_method(channel, [CHANNEL_CLOSE])
         check_close(close, code, text, class_id, method_id)
         self.send_method(channel, *CHANNEL_CLOSE_OK)
 
     def expect_connection_close(self, code: int | tuple[int, ...], text: str | re.Pattern,
                                 class_id: int | None = None, method_id: int | None = None) -> None:
-        """The broker closes the connection for this reason, and hears close-ok. A pattern must match the whole text."""
+        """Expect that the broker closes the connection; answer close-ok. A pattern must match the whole text."""
         close = self.await_method(0, [CONNECTION_CLOSE])
         check_close(close, code, text, class_id, method_id)
         with contextlib.suppress(Closed):
@@ -343,7 +343,7 @@ class Client:
         raise AssertionError(f"expected TCP to be dropped, got {method}")
 
     def expect_dropped_or_closed(self, *codes: int, within: float = 10) -> None:
-        """The broker drops TCP, or says one of these codes first: both are right where the reference lets choose."""
+        """Expect that the broker closes TCP, or closes the connection with one of these codes: both are allowed."""
         try:
             method = self.read(within=within)
         except Closed:

@@ -25,7 +25,7 @@ TARGET = pytest.StashKey[Target]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the command line say which broker, and how it is restarted."""
+    """Add the options for the broker, its restart and its control command."""
     parser.addoption("--broker", default=DEFAULT_BROKER, help=f"amqp url of the broker (default {DEFAULT_BROKER})")
     parser.addoption("--restart", metavar="COMMAND",
                      help="shell command that stops the broker cleanly, starts it on the same data and port, and "
@@ -83,7 +83,7 @@ def probed(config: pytest.Config) -> Target:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Count a failure beyond the standard as `differs`, where nobody said that the broker follows RabbitMQ."""
+    """Count a failure beyond the standard as `differs`, unless the broker is said to follow RabbitMQ."""
     report = yield
     is_standard = item.get_closest_marker("standard") is not None
     if report.failed and item.config.stash[TARGET].forgives(is_standard=is_standard):
@@ -98,7 +98,7 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """Tell which broker is asked, before the tests are collected."""
+    """Print which broker is tested, before the tests are collected."""
     return f"broker: {without_password(config.getoption('--broker'))}"
 
 

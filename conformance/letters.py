@@ -28,7 +28,7 @@ class Letters:
         return self._channel.deliveries(count)
 
     def come(self) -> list[Delivery]:
-        """All that have come by now and nobody took. What another queue did counts once that queue was asked."""
+        """Return all dead letters so far. The effects of another queue are complete after a request to it."""
         self._channel.publish("", self.queue, MARK)
         come = [self.take(1)[0]]
         while come[-1].body != MARK:

@@ -41,7 +41,7 @@ class Policies:
         self._set.pop((kind, self._name(name)), None)
 
     def clear_all(self) -> None:
-        """Clear those that are set."""
+        """Clear all policies that are set."""
         for kind, name in list(self._set):
             self.run(f"clear_{kind}", "-p", self._vhost, name)
             del self._set[kind, name]

@@ -98,6 +98,6 @@ def becomes_empty(ch: Channel, queue: str) -> None:
 
 
 def is_gone(ch: Channel, queue: str) -> bool:
-    """Whether a queue is gone, asked by a mandatory publish: unlike a declare, that is no use of the queue."""
+    """Return whether a queue is gone, by a mandatory publish, which unlike a declare is not a use of the queue."""
     ch.publish("", queue, mandatory=True)
     return any(method.ids == BASIC_RETURN for method in ch.sync())

@@ -162,7 +162,7 @@ def server_script() -> Path:
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on now."""
+    """Return a loopback port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
 
@@ -265,7 +265,7 @@ def run(directory: Path, port: int, consumer_timeout_ms: int | None) -> int:
 
 
 def main() -> int:
-    """Run a node until a signal comes or the node ends, have a running one restarted, or tell it something."""
+    """Run a node until a signal or its end, restart a running one, or run rabbitmqctl on it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=0, help="loopback port for clients (default: a free one)")
     folder = parser.add_mutually_exclusive_group(required=True)

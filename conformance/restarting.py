@@ -11,7 +11,7 @@ RESTART_S = 180
 
 
 def restart(command: str, clients: list[Client]) -> list[Method]:
-    """Run the command, and meanwhile say goodbye on these connections; returns what the broker said."""
+    """Run the command, and close these connections meanwhile; return what the broker sent on them."""
     restarting = subprocess.Popen(command, shell=True)
     farewells = [say_goodbye(client) for client in clients]
     assert restarting.wait(RESTART_S) == 0, f"{command!r} failed"

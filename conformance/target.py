@@ -21,7 +21,7 @@ ALWAYS_ANNOUNCED = "capabilities"
 
 @dataclass(frozen=True)
 class Profile:
-    """What a file in `brokers/` says."""
+    """The content of a file in `brokers/`."""
 
     name: str
     has: frozenset[str]
@@ -62,9 +62,9 @@ class Target:
 
 
 def target_of(properties: Mapping[str, Any], options: set[str], profile: str | None = None) -> Target:
-    """Return what the broker with these server properties can do, given these options of the command line.
+    """Return the capabilities of a broker with these server properties and options of the command line.
 
-    `profile` is the name of a file in `brokers/`, or a path, and is taken whatever the properties say.
+    `profile` is the name of a file in `brokers/`, or a path; it is used without regard to the properties.
     """
     chosen = read_profile(profile_path(profile)) if profile else best_profile(properties)
     announced = properties.get(ALWAYS_ANNOUNCED) or {}

@@ -41,12 +41,12 @@ def publisher(ch: Channel, queue_name: str) -> Channel:
 
 
 def hear_blocked(client: Client) -> str:
-    """Hear connection.blocked, and return its reason."""
+    """Expect connection.blocked, and return its reason."""
     return unpack("s", client.await_method(0, [CONNECTION_BLOCKED]).args)[0]
 
 
 def hear_unblocked(client: Client) -> None:
-    """Hear connection.unblocked."""
+    """Expect connection.unblocked."""
     assert client.await_method(0, [CONNECTION_UNBLOCKED]).args == b""
 
 

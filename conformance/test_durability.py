@@ -68,7 +68,7 @@ def name(names: Names) -> Name:
 
 @pytest.fixture(scope="module")
 def farewells(broker_url: str, name: Name, request: pytest.FixtureRequest) -> list[Method]:
-    """What the connections of all preparations heard when the broker was restarted under them."""
+    """Return what the connections of all preparations received during the restart."""
     clients = [Client(broker_url) for _ in PREPARATIONS]
     for client, prepare in zip(clients, PREPARATIONS):
         channel = client.channel()

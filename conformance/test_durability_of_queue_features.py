@@ -213,7 +213,7 @@ def test_a_dead_letter_is_as_persistent_as_the_message_was(after: Channel, name:
 
 @before_the_restart
 def large_headers(ch: Channel, name: Name) -> None:
-    """A table of many fields, and one that no frame holds once it has grown."""
+    """Return a table with many fields, and one that becomes too large for a frame."""
     declare(ch, name("letters of large"), letters=name("died again"))
     queue = declare(ch, name("large"), {
         "x-dead-letter-exchange": "", "x-dead-letter-routing-key": name("letters of large")})

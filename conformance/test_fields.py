@@ -120,7 +120,7 @@ def test_keys_may_be_empty_long_and_strange(ch: Channel, queue_name: str) -> Non
 
 
 def carried(ch: Channel, queue: str, header: bytes, body: bytes = b"") -> bytes:
-    """The content header that comes out when this one goes in."""
+    """Publish with this content header, and return that of the delivery."""
     ch.declare_queue(queue)
     ch.publish("", queue, body, properties=header)
     got = ch.get(queue, no_ack=True)

@@ -226,7 +226,7 @@ def test_an_unknown_vhost_is_refused(greeted: Client, vhost: str) -> None:
 
 
 def refused(user: str, password: str, mechanism: str = "PLAIN") -> Ending:
-    """A login that fails, told to a client that declared to understand it."""
+    """Return the close after a failed login, for a client with the capability for it."""
     response = {"PLAIN": plain_response, "AMQPLAIN": amqplain_response}[mechanism](user, password)
 
     def ending(client: Client) -> None:
@@ -247,7 +247,7 @@ def refused_with_close_ok(client: Client) -> None:
 
 
 def refused_in_silence(properties: dict) -> Ending:
-    """A login that fails, and a client that could not understand being told."""
+    """Return the end of a failed login, for a client without the capability for a close."""
     def ending(client: Client) -> None:
         client.greet()
         client.send_start_ok("PLAIN", plain_response("guest", "wrong"), properties=properties)

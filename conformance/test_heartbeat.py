@@ -45,7 +45,7 @@ def frames_until_dropped(client: Client) -> list[Frame]:
 
 
 def speaking_every_half_interval(client: Client, octets: Iterator[bytes]) -> None:
-    """Send these octets, one piece every half interval, for longer than a silent client would live."""
+    """Send these octets, one piece every half interval, for longer than a silent client stays connected."""
     end = time.monotonic() + SURVIVES_S
     while time.monotonic() < end:
         client.send(next(octets))

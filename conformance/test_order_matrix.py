@@ -273,7 +273,7 @@ def answers_until_open(client: Client, number: int) -> Iterator[Method]:
 
 @pytest.fixture
 def closed_by_the_broker(client: Client, ch: Channel) -> Client:
-    """A connection whose channel 1 the broker has closed; it has not heard close-ok."""
+    """Return a connection whose channel 1 the broker has closed, before close-ok."""
     client.send(frames(BASIC_REJECT, 1))
     client.expect(1, *CHANNEL_CLOSE)
     return client

@@ -40,7 +40,7 @@ class Guest:
     command: str
 
     def ctl(self, *words: str) -> None:
-        """Tell the broker these words of rabbitmqctl."""
+        """Run rabbitmqctl with these arguments."""
         done = subprocess.run(f"{self.command} {shlex.join(words)}", shell=True, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -49,7 +49,7 @@ class Guest:
         self.ctl("set_permissions", "-p", self.vhost, self.name, configure, write, read)
 
     def refusal(self, resource: str) -> str:
-        """What he hears; the resource as `Texts` writes it."""
+        """Return the text of the refusal; the resource is written as in `Texts`."""
         return f"ACCESS_REFUSED - access to {resource} refused for user '{self.name}'"
 
 
@@ -66,7 +66,7 @@ def stranger(request: pytest.FixtureRequest, broker_url: str) -> Iterator[Guest]
 
 @pytest.fixture(scope="module")
 def guest(stranger: Guest) -> Guest:
-    """The same user, once he may do what names tell."""
+    """Return a connection of the user, after the permissions are set."""
     stranger.permit(r"\.[wr]*c[wr]*$", r"\.[cr]*w[cr]*$", r"\.[cw]*r[cw]*$")
     return stranger
 

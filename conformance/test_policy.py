@@ -302,7 +302,7 @@ def test_an_operator_policy_cleared_holds_no_longer(ch: Channel, names: Names, p
 
 
 def refused(policies: Policies, definition: Any, text: str, **options: Any) -> None:
-    """The command fails and says why; the text is about the definition, so nothing about the name is compared."""
+    """Expect that the command fails with this text about the definition; the name is not compared."""
     done = policies.try_set(definition, **options)
     assert done.returncode != 0
     assert text in done.stdout + done.stderr

@@ -30,7 +30,7 @@ def publish(ch: Channel, queue: str, *priorities: int | None) -> None:
 
 
 def fill_in_order(ch: Channel, queue: str, *messages: str) -> None:
-    """Messages as `5a`: priority, then a letter that tells them apart."""
+    """Publish messages named like `5a`: the priority, then a letter to distinguish them."""
     for message in messages:
         fill(ch, queue, message, priority=int(message[0]))
 

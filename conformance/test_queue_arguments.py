@@ -269,7 +269,7 @@ COMPARED = {
 
 
 def missing_now(value: Any) -> str:
-    """How the absence of a plain value is told."""
+    """Return the text for a missing value."""
     type_name = {int: "signedint", str: "longstr", bool: "bool"}[type(value)]
     shown = str(value).lower() if isinstance(value, bool) else value
     return f"received none but current is the value '{shown}' of type '{type_name}'"

@@ -208,7 +208,7 @@ def test_a_message_requeued_in_time_may_be_delivered_again(ch: Channel, names: N
 @pytest.mark.parametrize("arguments, expiration", [
     ({"x-message-ttl": 0}, None), ({}, "0"), ({"x-message-ttl": LONG_MS}, "0")], ids=["queue", "message", "both"])
 class TestZero:
-    """A message that lives no time at all."""
+    """Messages with a time to live of 0."""
 
     def test_it_is_delivered_to_a_consumer_that_waits(
             self, ch: Channel, names: Names, letters: Letters, arguments: dict, expiration: str | None) -> None:
@@ -253,7 +253,7 @@ class TestZero:
 
 
 def short_behind_long(ch: Channel, queue: str) -> None:
-    """A message that lives long, and behind it one that does not."""
+    """Publish a message with a long time to live, and behind it one with a short one."""
     fill(ch, queue, "long", expiration=str(LONG_MS))
     fill(ch, queue, "short", expiration=str(SHORT_MS))
 

@@ -24,7 +24,7 @@ SHORT_MS = 50
 
 
 def rejected(ch: Channel, names: Names, arguments: dict[str, Any]) -> str:
-    """A queue and a message that dies in it, of this reason; returns the queue's name."""
+    """Declare a queue with these arguments, and reject a message in it; return the name of the queue."""
     queue = declare(ch, names, arguments)
     fill(ch, queue, "0")
     ch.reject(get(ch, queue)[0].tag, requeue=False)
@@ -266,7 +266,7 @@ def test_a_repeated_death_moves_its_entry_to_the_front(ch: Channel, names: Names
 
 
 def three_deaths(ch: Channel, names: Names, letters: Letters) -> tuple[list[str], Delivery]:
-    """The queues that a message died in, in turn, and its letter."""
+    """Return the queues in which a message died, in order, and the dead letter."""
     queues: list[str] = []
     arguments = letters.arguments
     for _ in range(3):

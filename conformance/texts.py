@@ -69,7 +69,7 @@ class Texts:
                    f"of queue type rabbit_{type}_queue")
 
     def invalid_exchange_argument(self, name: str, queue: str, type: str) -> str:
-        """406: an exchange's name that is no string."""
+        """406: the name of an exchange that is not a string."""
         return cut(f"PRECONDITION_FAILED - invalid type '{type}' for arg '{name}' in {self.queue(queue)}")
 
     def invalid_property(self, name: str, queue: str) -> str:

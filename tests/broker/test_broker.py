@@ -60,7 +60,7 @@ def journal() -> RecordingJournal:
 
 @pytest.fixture
 def broker(journal: RecordingJournal) -> Broker:
-    """A broker with the vhosts `/` and `other`, and the user `somebody` who may read in `/`."""
+    """Return a broker with the vhosts `/` and `other`, and the user `somebody`, who may read in `/`."""
     broker = Broker(journal)
     broker.add_vhost(VhostDefinition("/"))
     broker.add_vhost(VhostDefinition("other"))
@@ -296,7 +296,7 @@ def test_what_was_redelivered_in_durable_queues_is_told_at_the_end(broker: Broke
 
 
 class LargeQueue:
-    """Something with so much in memory, which it pages out as it is told; see broker/ports.py."""
+    """A queue with so much in memory, which it pages out on request; see broker/ports.py."""
 
     def __init__(self, broker: Broker, cost: int, *, is_spared: bool = False) -> None:
         self.cost = cost

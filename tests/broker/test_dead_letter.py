@@ -47,7 +47,7 @@ def headers_of(message: Message) -> dict[str, Any]:
 
 
 def deaths(headers: dict[str, Value] | bytes, dead_route: DeadLetterRoute = DEAD_LETTERING) -> list[dict[str, Any]]:
-    """What `x-death` tells after a message with these headers died."""
+    """Return `x-death` after a message with these headers was dead-lettered."""
     octets = headers if isinstance(headers, bytes) else encode_table(headers)
     found: list[dict[str, Any]] = headers_of(dead_copy(message_with(octets), dead_route))["x-death"]
     return found

@@ -32,7 +32,7 @@ DEAD: WeakKeyDictionary[Queue, list[tuple[int, str]]] = WeakKeyDictionary()
 
 
 class ListedDeadLetters:
-    """Remembers who died, and of what."""
+    """A router that records dead letters, with the reason."""
 
     def dead_letter(self, queue: Queue, run: Sequence[Message], reason: str, *, is_stored: bool = True) -> None:
         DEAD.setdefault(queue, []).extend([(one.number, reason) for one in run])

@@ -174,7 +174,7 @@ def test_what_came_without_an_end_has_none_after_a_restart_either() -> None:
 
 
 class CountingClock(Clock):
-    """Knows how often it was asked to wake somebody."""
+    """A clock that counts the requests to be woken."""
 
     asked = 0
 

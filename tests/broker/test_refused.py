@@ -31,7 +31,7 @@ PAGES = 3 * PAGE_MESSAGES
 
 
 class Scene:
-    """A vhost with a queue `full` that lets nothing in, to which dead letters go."""
+    """A vhost with a full queue `full`, to which messages are dead-lettered."""
 
     def __init__(self) -> None:
         self.numbers = count(1)

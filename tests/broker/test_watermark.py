@@ -44,7 +44,7 @@ def queue(journal: RecordingJournal, page_store: PageStoreInMemory) -> Iterator[
 
 
 def commit(journal: RecordingJournal, page_store: PageStoreInMemory, number: int) -> None:
-    """All up to this number is on disk, and whoever waited for that goes on."""
+    """Commit everything up to this number, and continue what waits for it."""
     page_store.committed_batch = journal.commit()
     page_store.safe_number = page_store.taken_number = number
     page_store.serve()

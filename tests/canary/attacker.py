@@ -11,7 +11,7 @@ from tests.canary.shapes import SHAPES
 
 
 def main(name: str) -> None:
-    """Attack; an exception that gets out of here says what the broker did wrong."""
+    """Attack. An exception tells what the broker did wrong."""
     given = json.load(sys.stdin)
     world = World(**given | {key: Address(**given[key]) for key in ("address", "canary")})
     SHAPES[name].attack(world)

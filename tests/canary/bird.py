@@ -104,7 +104,7 @@ class Lines:
 
 
 def in_line_ms(thread: Path) -> float:
-    """How long a thread has stood in line for a processor, ever; 0 where the system does not say."""
+    """Return how long a thread has waited for a processor in total, in ms; 0 if the system does not tell."""
     try:
         return int((thread / "schedstat").read_bytes().split()[1]) / 1e6
     except (OSError, IndexError):
@@ -112,7 +112,7 @@ def in_line_ms(thread: Path) -> float:
 
 
 def stdin_has_ended(selector: selectors.BaseSelector, seconds: float) -> bool:
-    """Wait so long, or until nobody wants to know any more."""
+    """Wait so long, or until the end of stdin; return whether it has ended."""
     return bool(selector.select(max(seconds, 0)))
 
 

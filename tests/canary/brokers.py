@@ -44,7 +44,7 @@ class Broker(NamedTuple):
         return Address(self.host, self.port, user, PASSWORD, vhost)
 
     def faults(self) -> list[str]:
-        """The lines of the log that tell of a bug."""
+        """Return the lines of the log that report a bug."""
         if self.log is None:
             return []
         return [shortened(line) for line in self.log.read_text(errors="replace").splitlines()

@@ -87,5 +87,5 @@ class Figures(NamedTuple):
 
     @property
     def is_of_a_busy_machine(self) -> bool:
-        """Whether the machine was so slow without the attack's doing that the run says nothing."""
+        """Whether the machine itself was so slow that the run has no meaning."""
         return (self.idle.worst_ms > IDLE_WORST_MS or self.idle.p99_ms > IDLE_P99_MS or self.late_ms > LATE_MS)

@@ -78,7 +78,7 @@ class Bird:
 
 
 class Watch:
-    """Looks on in steps: how late it is woken, and how large the broker is, at worst."""
+    """A thread that measures the worst delay of its own wake-ups, and the largest memory of the broker."""
 
     def __init__(self, pid: int) -> None:
         self.late_s = 0.0
@@ -113,7 +113,7 @@ def canary_on(broker: Broker) -> Iterator[Bird]:
 
 
 def run(shape: Shape, broker: Broker, *, is_long: bool, seconds: float, checks_memory: bool = True) -> Outcome:
-    """Attack once; the figures, and whatever was not as it has to be."""
+    """Attack once; return the figures, and the violations."""
     with canary_on(broker) as bird:
         time.sleep(0.2)
         idle_from = time.monotonic()

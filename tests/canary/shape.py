@@ -37,7 +37,7 @@ class World:
         return Peer(address, **options)
 
     def ctl(self, *words: str) -> str:
-        """Have the operator's program do something, and return what it says."""
+        """Run a command of the operator's program, and return its output."""
         done = subprocess.run([*self.ctl_command, *words], capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
         return done.stdout
@@ -47,7 +47,7 @@ class World:
         self.ctl("set_policy", "--vhost", self.address.vhost, "--apply-to", "queues", name, pattern, definition)
 
     def note(self, text: str) -> None:
-        """Say something that stands beside the figures."""
+        """Add a note to the figures."""
         print(text, flush=True)
 
     def until_time_is_up(self) -> Callable[[], bool]:

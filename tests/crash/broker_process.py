@@ -24,9 +24,9 @@ _READY = re.compile(r"amqpd \S+ ready amqp=127\.0\.0\.1:(\d+)(?: amqps=127\.0\.0
 
 
 class BrokerProcess:
-    """One run of a broker on a directory, with these variables set. Its log is appended to `log_path`.
+    """One run of a broker on a directory, with these environment variables. Its log is appended to `log_path`.
 
-    With `output`, a descriptor, all that it says goes there instead, and nobody is told when it is ready.
+    With `output`, a descriptor, all output goes there instead, and `wait_until_ready` cannot be used.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class BrokerProcess:
         self.kill()
 
     def wait_until_ready(self) -> BrokerProcess:
-        """Read the ready line and learn the port from it; AssertionError if the broker says something else."""
+        """Wait for the ready line, and read the port from it. Raises AssertionError for another line."""
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
@@ -78,7 +78,7 @@ class BrokerProcess:
         return self._process.pid
 
     def kill(self) -> None:
-        """SIGKILL, whatever it is doing; harmless when it has ended."""
+        """Kill the process with SIGKILL; do nothing if it has ended."""
         self._process.kill()
         self.wait()
 

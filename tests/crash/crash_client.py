@@ -96,7 +96,7 @@ class Client:
         self._expect("Channel.OpenOk")
 
     def close(self) -> bool:
-        """Close the connection politely, if there is still somebody to talk to; whether that was answered."""
+        """Close the connection cleanly if the broker still answers; return whether it did."""
         is_answered = False
         with contextlib.suppress(OSError, Refused):
             self._send(0, Connection.Close(200, "bye", 0, 0))
@@ -128,7 +128,7 @@ class Client:
         return self._expect(*method.valid_responses).method
 
     def get(self, queue: str) -> Arrived | None:
-        """Take one message and owe an answer; None from an empty queue."""
+        """Get one message, which is unacked then; None if the queue is empty."""
         self.send(Basic.Get(0, queue, False))
         answer = self._expect(*Basic.Get.valid_responses)
         return answer if isinstance(answer.method, Basic.GetOk) else None

@@ -46,7 +46,7 @@ class Moment(NamedTuple):
 
 
 class Driver:
-    """Many lives on one directory. `failures` are what clients met with, `findings` what is wrong with the history."""
+    """Many runs of a broker on one directory. `failures` are errors of clients, `findings` those of the history."""
 
     def __init__(
         self, directory: Path, *, seed: int, command: tuple[str, ...] = COMMAND, longest_life_s: float = 1.0,
@@ -187,7 +187,7 @@ class Driver:
         return Moment(seconds, is_clean=True)
 
     def live(self, moment: Moment) -> None:
-        """Start the broker, look at what there is, let workers work until the moment has come."""
+        """Start the broker, check what is there, and run workers until the moment of the kill."""
         with self._started() as process:
             backlog = self._look(process.port, takes_census=self._rng.random() < self._census_rate)
             work = Work(self._history, process.port, self._rng, self._there, backlog)

@@ -100,7 +100,7 @@ class Proxy:
             time.sleep(self._line.delay_s + (len(piece) / self._line.rate if self._line.rate else 0))
 
     def _breaks(self, octets: int) -> bool:
-        """Whether the line breaks off with these octets; a line that falls silent goes on reading."""
+        """Return whether the connection ends with these octets; a silent one continues to read."""
         line = self._line
         with self._lock:
             self._passed += octets

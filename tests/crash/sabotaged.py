@@ -213,7 +213,7 @@ def looks_at_memory_rarely() -> None:
 
 @fault
 def confirms_before_commit() -> None:
-    """Promise 1: what waits for a batch is let go when the batch is taken, and written a while later."""
+    """Promise 1: what waits for a batch continues when the batch is taken, before it is written."""
     slow_disk()
     take = Committer.take
 
@@ -256,7 +256,7 @@ def writes_acks_late() -> None:
 
 @fault
 def forgets_deletions() -> None:
-    """Promise 8: what was deleted is back after a restart, unless something was declared anew since."""
+    """Promise 8: what was deleted is restored by a restart, unless it was declared again since."""
     held: list[Deleted] = []
 
     def commit_without(commit: Commit, batch: Batch) -> None:
@@ -294,13 +294,13 @@ def commits_in_halves() -> None:
 
 @fault
 def calls_nothing_redelivered() -> None:
-    """Promise 5: after a restart everything looks as if it had never been with anybody."""
+    """Promise 5: after a restart no message is marked as redelivered."""
     around_load(lambda recovered: msgspec.structs.replace(recovered, redelivered={}, redelivered_to={}))
 
 
 @fault
 def requeue_forgets_redelivered() -> None:
-    """Promise 5: what was given back looks as if it had never been with anybody."""
+    """Promise 5: requeued messages are not marked as redelivered."""
     requeue = Queue.requeue
 
     def requeue_as_new(self: Queue, run: Sequence[Message]) -> None:
@@ -312,7 +312,7 @@ def requeue_forgets_redelivered() -> None:
 
 @fault
 def gives_time_again() -> None:
-    """Promise 12: after a restart what had an end of its own has none, and a queue's time begins anew."""
+    """Promise 12: after a restart messages have no expiry of their own, and the TTL of a queue begins again."""
     around_load(lambda recovered: msgspec.structs.replace(recovered, messages={
         queue: found._replace(expiries=None, lifetimes=None) for queue, found in recovered.messages.items()}))
 
@@ -352,7 +352,7 @@ def restless_clock() -> None:
 
 @fault
 def dead_letters_twice() -> None:
-    """Promise 11: of what dies there are two copies in every place it goes to."""
+    """Promise 11: each dead letter is in its target queue twice."""
     move = DeadLetterRouter._move
 
     def move_twice(self: DeadLetterRouter, deaths: Any, run: Sequence[Message]) -> int:

@@ -129,7 +129,7 @@ class CountedDisk:
 
 
 def fill_up(connection: sqlite3.Connection) -> None:
-    """Ask for one page more than there may be: SQLite's own error says that there is none."""
+    """Request one page more than allowed, so that SQLite raises its own error."""
     pages, = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}").fetchall()
     try:

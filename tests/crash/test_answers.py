@@ -70,7 +70,7 @@ class SlowBroker:
         return Client(self._process.port)
 
     def kill(self) -> None:
-        """The end, whatever it is doing."""
+        """Kill the broker, whatever it is doing."""
         self._process.kill()
 
 

@@ -19,7 +19,7 @@ PERSISTENT = pika.BasicProperties(delivery_mode=2)
 
 
 class Load:
-    """Publishers with confirms and consumers, one of which never answers, until they are told to stop."""
+    """Publishers with confirms, and consumers, one of which never acks, until they are stopped."""
 
     def __init__(self, port: int, log: Path) -> None:
         self._log = log
@@ -124,7 +124,7 @@ def back_up_under_load(tmp_path: Path, command: tuple[str, ...]) -> tuple[Load, 
 
 
 def expect_whole(found: dict[str, list[tuple[str, bool]]], load: Load, before: list[str]) -> None:
-    """See that what was confirmed before the backup, and went to nobody, is in it once."""
+    """Check that the backup has each message once that was confirmed before it and not delivered."""
     queues = {"1": ("drained",), "2": ("first",), "0": ("first", "second")}
     for name, messages in found.items():
         counts = Counter(body for body, _ in messages)

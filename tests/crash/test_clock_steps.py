@@ -37,7 +37,7 @@ QUEUES: dict[str, dict[str, Any]] = {
 
 
 class Clockwork:
-    """One directory, and a broker on it whose wall clock is set anew for every run."""
+    """One directory, and a broker on it whose wall clock is set for each run."""
 
     def __init__(self, directory: Path, fault: str = "") -> None:
         self.history = History(directory / "history.jsonl")
@@ -78,7 +78,7 @@ class Clockwork:
             witness.lost(ConnectionResetError("the broker was killed"))
 
     def live(self, witness: Witness) -> None:
-        """Look who is there, publish, take some and give most of them back."""
+        """Check the queues, publish, get some messages and requeue most of them."""
         declare(witness)
         for name in QUEUES:
             witness.take_all(name, is_mortal=True)

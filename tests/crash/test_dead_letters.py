@@ -53,7 +53,7 @@ class Mortals:
             return id, self.sources[id]
 
     def publish(self, client: Client) -> None:
-        """Publish and hear confirms; never returns."""
+        """Publish, and read confirms, until the broker is gone."""
         client.call(Confirm.Select())
         first, unconfirmed = 1, deque[int]()
         while True:
@@ -82,9 +82,9 @@ class Mortals:
                 last = 0
 
     def check(self, client: Client, holder: Client) -> int:
-        """Look into every queue; how many messages have died. AssertionError where one is not in its place.
+        """Check every queue; return the number of dead letters. Raises AssertionError for a misplaced message.
 
-        What is found in the sources is held until the targets have been read, so that nothing dies meanwhile.
+        Messages in the sources stay unacked until the targets are read, so that none is dead-lettered meanwhile.
         """
         alive = Counter(id for source in SOURCES for id, _ in take_all(holder, source))
         deaths = [dict(take_all(client, target)) for target in TARGETS]
@@ -125,7 +125,7 @@ def declare(client: Client) -> None:
 
 
 def live(broker: BrokerProcess, mortals: Mortals, seconds: float) -> None:
-    """Let messages live and die until the broker is killed."""
+    """Publish and dead-letter messages until the broker is killed."""
     has_ended = threading.Event()
 
     def work(task: Any) -> None:
@@ -148,7 +148,7 @@ def live(broker: BrokerProcess, mortals: Mortals, seconds: float) -> None:
 
 
 def kill_while_messages_die(directory: Path, *, kills: int, command: tuple[str, ...] = COMMAND) -> Counter[str]:
-    """Kill a broker so often, and look; figures. AssertionError where a message is not in its place."""
+    """Kill a broker so often, check each time, and return figures. Raises AssertionError for a misplaced message."""
     rng = random.Random(SEED)
     figures: Counter[str] = Counter()
     mortals = Mortals(rng)

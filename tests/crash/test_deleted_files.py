@@ -27,7 +27,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 
 def confirmed_of(client: Client, count: int) -> int:
-    """Publish so many messages, one by one; says how many were confirmed before the broker closed."""
+    """Publish so many messages, one by one; return how many were confirmed before the broker closed."""
     for number in range(count):
         try:
             client.publish("", "orders", CONTENT)

@@ -38,7 +38,7 @@ def declare(client: Client) -> None:
 
 
 def bindings_in(data: Path, copy: Path) -> int:
-    """How many bindings the store has that nobody has open."""
+    """Return the number of bindings in a store that no broker has open."""
     shutil.copytree(data, copy, ignore=shutil.ignore_patterns("*.sock"))
     with closing(sqlite3.connect(copy / "amqpd.db")) as connection:
         count: int = connection.execute("SELECT count(*) FROM bindings WHERE source = 'x'").fetchone()[0]

@@ -20,7 +20,7 @@ PERSISTENT = Basic.Properties(delivery_mode=2)
 
 
 def amqpctl(data_dir: Path, *arguments: str) -> str:
-    """What amqpctl says; it must succeed."""
+    """Return the output of amqpctl, which must succeed."""
     done = subprocess.run(
         [sys.executable, "-c", AMQPCTL, "--data-dir", str(data_dir), *arguments], cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)

@@ -38,9 +38,9 @@ class Publisher:
         self.published = self.confirmed = 0
 
     def run(self) -> str:
-        """Publish until blocked for more than a moment; returns the reason. Raises Refused when closed instead.
+        """Publish until blocked for more than a moment; return the reason. Raises Refused if closed instead.
 
-        While the log is written back it takes its room twice, so that a first alarm may end at once.
+        During a checkpoint the log takes its space twice, so a first alarm may end at once.
         """
         reason, is_blocked = "", False
         while True:
@@ -64,7 +64,7 @@ class Publisher:
         self.confirmed = ack.delivery_tag
 
     def wait_unblocked(self) -> None:
-        """Hear that the alarm has ended, and all confirms."""
+        """Wait for the end of the alarm, and for all confirms."""
         heard = self.client.take(PATIENCE_S)
         while heard is not None and not isinstance(heard.method, Connection.Unblocked):
             self.on_ack(heard.method)       # of what was written when the alarm came
@@ -217,7 +217,7 @@ def test_without_a_ballast_an_operator_can_still_look_at_a_full_disk_and_take_a_
 
 
 def publish(port: int, count: int) -> None:
-    """Publish so many messages, and hear that they are safe."""
+    """Publish so many messages, and wait for their confirms."""
     with Client(port) as client:
         client.call(Queue.Declare(0, "orders", durable=True))
         client.call(Confirm.Select())

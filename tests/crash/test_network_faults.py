@@ -56,7 +56,7 @@ AT_ONCE = 11
 
 
 class Network:
-    """One live broker, clients on good lines, and others on bad ones."""
+    """One running broker, clients with good connections, and others with faulty ones."""
 
     def __init__(self, directory: Path, *, command: tuple[str, ...] = COMMAND) -> None:
         self.history = History(directory / "history.jsonl")
@@ -144,7 +144,7 @@ class Network:
             proxy.close()
 
     def _act(self, witness: Witness, held: list[int], *, keeps: int = 0) -> None:
-        """Publish now and then, answer in some way all that has come but the last; show that somebody is there."""
+        """Publish from time to time; ack, nack or reject a delivery if more than `keeps` are unacked."""
         time.sleep(PAUSE_S)
         if len(witness.unconfirmed) < 10 and self._rng.random() < 0.5:
             to = "timed" if self._rng.random() < 0.3 else "jobs"

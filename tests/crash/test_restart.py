@@ -27,7 +27,7 @@ Start = Callable[..., BrokerProcess]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts brokers on one directory, or another, each with a log of its own, and ends those that are left."""
+    """Return a function that starts brokers, each with its own log; they are ended after the test."""
     running: list[BrokerProcess] = []
 
     def start_one(*, directory: str = "data", listen: str = "127.0.0.1:0") -> BrokerProcess:

@@ -21,7 +21,7 @@ SEED = int(os.environ.get("SEED") or random.SystemRandom().getrandbits(32))
 
 
 def crash_in_a_row(driver: Driver, rng: random.Random) -> None:
-    """Live for a while, then crash again and again."""
+    """Run for a while, then crash several times."""
     driver.live(Moment(rng.uniform(0.2, 0.8)))
     for _ in range(CRASHES - 1):
         if rng.random() < 0.6:

@@ -101,7 +101,7 @@ def test_an_end_before_the_broker_is_ready_is_that_of_a_crash(tmp_path: Path) ->
 
 
 def confirms_after_failure(folder: Path, fault: str) -> list[str]:
-    """What three clients hear of a broker whose disk fails under the first one's publish."""
+    """Return what three clients receive from a broker whose disk fails during the publish of the first one."""
     heard: list[str] = []
     with start(folder, *SABOTAGED, fault) as broker:
         publisher, declarer, watcher, mute = (Client(broker.port) for _ in range(4))

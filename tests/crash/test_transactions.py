@@ -33,7 +33,7 @@ LONG_TRANSACTIONS, ACTS, LONGEST_COMMIT_S = 8, 5_000, 0.12
 
 
 class Token(NamedTuple):
-    """What a message says."""
+    """The content of a message."""
 
     name: int
     generation: int
@@ -66,7 +66,7 @@ class Transactor:
         client.open_channel()
 
     def work(self, port: int, has_ended: threading.Event) -> None:
-        """Pass tokens on until the broker dies."""
+        """Pass tokens on until the broker is killed."""
         try:
             with Client(port) as client:
                 client.call(Tx.Select())
@@ -159,7 +159,7 @@ def kill_in_transactions(directory: Path, *, kills: int, command: tuple[str, ...
 
 
 def check_all(broker: BrokerProcess, transactors: list[Transactor]) -> None:
-    """Have every worker look at its queues."""
+    """Let every worker check its queues."""
     for transactor in transactors:
         with Client(broker.port) as client:
             transactor.prepare(client)

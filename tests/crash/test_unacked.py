@@ -49,7 +49,7 @@ def take_all(client: Client) -> list[tuple[int, bool]]:
 
 
 def listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[int]:
-    """What `list_queues` says: unacked messages, those of them in memory, ready messages in memory and on disk only."""
+    """Return from `list_queues` the messages that are unacked, unacked in memory, ready in memory, and on disk only."""
     capsys.readouterr()
     assert ctl.main([
         "-q", "--data-dir", str(folder / "data"), "list_queues", "messages_unacknowledged",

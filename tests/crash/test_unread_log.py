@@ -23,7 +23,7 @@ DROPPED = re.compile(r"(\d+) log messages dropped: the log was not read")
 
 @pytest.fixture
 def full_pipe() -> Iterator[tuple[int, int]]:
-    """A pipe into which nothing more goes: where it is read, and where it is written to."""
+    """Return the two ends of a full pipe: the one for reading first."""
     inlet, outlet = os.pipe()
     os.set_blocking(outlet, False)
     with contextlib.suppress(BlockingIOError):
@@ -37,7 +37,7 @@ def full_pipe() -> Iterator[tuple[int, int]]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, at least just now."""
+    """Return a port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return port

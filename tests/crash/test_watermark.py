@@ -53,12 +53,12 @@ class Figures:
 
     @property
     def blocked_s(self) -> float:
-        """From crossing the watermark until the first publisher heard."""
+        """The seconds from crossing the watermark until the first publisher was notified."""
         return min(self.blocked_at) - self.crossed_at
 
     @property
     def unblocked_s(self) -> float:
-        """From the release of memory until the last publisher heard."""
+        """The seconds from the release of memory until the last publisher was notified."""
         return max(self.unblocked_at) - self.released_at
 
     def check(self) -> None:
@@ -71,7 +71,7 @@ class Figures:
 
 
 class Memory(threading.Thread):
-    """Looks at a process's memory all the time."""
+    """A thread that measures the memory of a process."""
 
     def __init__(self, pid: int, figures: Figures) -> None:
         super().__init__(daemon=True)
@@ -88,7 +88,7 @@ class Memory(threading.Thread):
 
 
 class Publisher(threading.Thread):
-    """Publishes into a transaction until it is blocked, and tells when that is over."""
+    """A thread that publishes into a transaction until it is blocked, and notes when that ends."""
 
     def __init__(self, port: int, figures: Figures, ends: ExitStack) -> None:
         super().__init__(daemon=True)
@@ -131,7 +131,7 @@ class Publisher(threading.Thread):
         self.client.drop()
 
     def _publish(self, octets: bytes) -> Any:
-        """Publish, unless something is heard meanwhile: a client that is not read any more must not wait for that."""
+        """Publish until something is received: the broker may not read this client any more, so it must not block."""
         connection = self.client._socket
         left = memoryview(octets)
         while left:

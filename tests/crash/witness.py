@@ -73,7 +73,7 @@ class Witness:
         self.note("ok", "select", kind="confirm")
 
     def close_channel(self) -> None:
-        """Close the channel, hear what was under way, and open another one."""
+        """Close the channel, read what was under way, and open another one."""
         self.note("invoke", "channel")
         self.client.call(Channel.Close(200, "", 0, 0))
         for arrived in self.client.left():
@@ -163,7 +163,7 @@ class Witness:
         self.note("ok", "cancel", consumer=consumer)
 
     def get(self, queue: str) -> Event | None:
-        """Take one message and owe an answer; None from an empty queue."""
+        """Get one message, which is unacked then; None if the queue is empty."""
         self.note("invoke", "get", queue=queue)
         arrived = self.client.get(queue)
         self._heard_before.extend(self._heard(one) for one in self.client.left())
@@ -192,9 +192,9 @@ class Witness:
     def take_all(
         self, queue: str, *, settles: bool = False, is_mortal: bool = False, within_s: float = TAKEN_WITHIN_S
     ) -> None:
-        """Take every message of a queue while nobody else works; all go back, unless they are to be settled.
+        """Get every message of a queue while no other client works; requeue all, unless they are to be settled.
 
-        With `is_mortal` some may end meanwhile. A new channel is open afterwards.
+        With `is_mortal` some may expire meanwhile. Afterwards a new channel is open.
         """
         expected = self.count(queue, is_at_rest=True)
         self.consume(queue)
@@ -256,7 +256,7 @@ def digest(octets: bytes) -> str:
 
 
 def content_of(arrived: Arrived) -> dict[str, Any]:
-    """What a message says of itself, and the digests of what was published: without what a broker adds."""
+    """Return the id of a message, and digests of its content without what a broker adds."""
     content_header, octets = ContentHeader(), arrived.header
     content_header.unmarshal(octets)
     properties = content_header.properties
@@ -269,7 +269,7 @@ def content_of(arrived: Arrived) -> dict[str, Any]:
 
 
 def rules_of(method: Queue.Declare) -> Rules:
-    """What a declaration says of a queue."""
+    """Return the rules of a queue from its declaration."""
     arguments: dict[str, Any] = method.arguments or {}
     return Rules(
         durable=method.durable, exclusive=method.exclusive, ttl_ms=arguments.get("x-message-ttl"),

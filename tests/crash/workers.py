@@ -93,20 +93,20 @@ class Work:
         self.due.set()
 
     def on_confirm(self) -> None:
-        """A publisher has heard a confirm."""
+        """Note that a publisher has received a confirm."""
         self.confirms += 1
         if self.confirms >= self.most_confirms:
             self.due.set()
 
     def on_declaration(self) -> None:
-        """The definer has heard an answer."""
+        """Note that the definer has received an answer."""
         self.declarations += 1
         if self.declarations >= self.most_declarations:
             self.due.set()
 
 
 class Worker(threading.Thread):
-    """A client that goes on until the broker dies."""
+    """A client that works until the broker is killed."""
 
     _numbers = itertools.count(1)
 
@@ -158,7 +158,7 @@ class Publisher(Worker):
         self._window = window
 
     def live(self, witness: Witness) -> None:
-        """Publish while there is room, hear answers; change the channel now and then."""
+        """Publish while the backlog is small, and read answers; open a new channel from time to time."""
         while True:
             may_publish = len(witness.unconfirmed) < self._window and self.work.backlog < MOST_WAITING
             if may_publish:
@@ -209,7 +209,7 @@ class Consumer(Worker):
             witness.close_channel()
 
     def take_one(self, witness: Witness) -> None:
-        """Hear what comes next, and answer what has come so far, if it is time."""
+        """Read the next delivery, and ack the deliveries so far if it is time."""
         event = witness.take(0.02)
         if event and event.act == "deliver":
             self._waiting.append(event.tag)
@@ -248,7 +248,7 @@ class Definer(Worker):
     NAMES = tuple(f"changing {number}" for number in range(4))
 
     def live(self, witness: Witness) -> None:
-        """Change one thing after the other; what is declared anew gets a message that dies with it."""
+        """Change one definition after the other; a new queue gets a message that is deleted with it."""
         while True:
             name = self.rng.choice(self.NAMES)
             if self.rng.random() < 0.7:

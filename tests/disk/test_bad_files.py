@@ -64,7 +64,7 @@ def of_another_program(chance: random.Random, *statements: str) -> Image:
 
 @bad
 def another_program(chance: random.Random, sound: Image) -> Image:
-    """Somebody else's tables, with pages of some size, and a log or none."""
+    """Make the database of another program, with any page size, and with or without a log."""
     return of_another_program(
         chance, f"PRAGMA page_size = {1 << chance.randint(9, 16)}",
         f"PRAGMA journal_mode = {chance.choice(('delete', 'wal'))}",
@@ -269,7 +269,7 @@ except StoreError as refusal:
 
 @pytest.fixture
 def somebodys(sound: Image) -> Iterator[Path]:
-    """A sound store that belongs to whoever is not root."""
+    """Make a valid store that belongs to a user other than root."""
     directory = Path(tempfile.mkdtemp(prefix="amqpd-"))
     (directory / "amqpd.lock").touch()
     (directory / DATABASE).write_bytes(sound[DATABASE])
@@ -329,7 +329,7 @@ Start = Callable[[Path], BrokerProcess]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts brokers, each with a log of its own, and ends those that are left."""
+    """Return a function that starts brokers, each with its own log file; they are ended after the test."""
     running: list[BrokerProcess] = []
 
     def start_one(directory: Path) -> BrokerProcess:

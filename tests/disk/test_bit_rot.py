@@ -84,7 +84,7 @@ def flip(octets: bytes, at: int, bit: int) -> bytes:
 
 
 def start(image: Image, directory: Path, what: str) -> Found:
-    """Start on these files; one that is refused leaves them as they were, and says why in a line."""
+    """Start on these files; if the start is refused, check that it gave the reason in one line and changed nothing."""
     write_out(image, directory)
     store = None
     begun = time.perf_counter()
@@ -147,7 +147,7 @@ def places_of_structure(files: Files) -> list[int]:
 
 
 def places_of_names(files: Files) -> list[int]:
-    """Where in the file the kinds and names of tables are, and what says how long they are."""
+    """Return the places in the file of the kinds and names of tables, and of their lengths."""
     names = b"message_rows|message_blocks|body_parts|entries|meta|queue_rows|bindings"
     rows = re.finditer(b"table(%s)" % names, files.image[DATABASE])
     return [at for row in rows for at in range(row.start() - 8, row.end())]

@@ -18,7 +18,7 @@ PERSISTENT = Basic.Properties(delivery_mode=2)
 
 
 def publish_until_it_ends(port: int, most: int = 1_000) -> list[bytes]:
-    """Publish one message after the other, each after the confirm of the last; those that were confirmed."""
+    """Publish messages one after the other, each after the confirm of the last; return the confirmed ones."""
     client, confirmed = Client(port), []
     try:
         client.call(Queue.Declare(0, "orders", durable=True))

@@ -52,19 +52,19 @@ EMPTY = State()
 
 
 class Begun(NamedTuple):
-    """Something was asked of the store that leads to this state; None for a start, which changes no message."""
+    """A request to the store that leads to this state; None for a start, which changes no message."""
 
     state: State | None
 
 
 class Confirmed(NamedTuple):
-    """The store has said that this is so."""
+    """A state that the store has confirmed."""
 
     state: State
 
 
 def load(store: Store) -> tuple[State, int]:
-    """What a start finds, and how many messages it sets aside."""
+    """Return what a start restores, and how many damaged messages there are."""
     recovered = load_whole(store)
     held = {}
     for number, run in recovered.messages.items():
@@ -93,9 +93,9 @@ def acceptable(acts: Iterable[Act], before: State = EMPTY) -> list[State]:
 
 
 class Workload:
-    """One broker after the other on a directory; `random` says what they do.
+    """Brokers one after the other on a directory; `random` decides what they do.
 
-    `state` is what is confirmed; `published` has, by number, all messages there ever were since the last start.
+    `state` is what is confirmed; `published` has, by number, all messages since the last start.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Workload:
     # Start and stop
 
     def open(self, durability: Durability = "power") -> State:
-        """Start a broker; what it found, from which the work goes on."""
+        """Start a broker; return what it restored, with which the work continues."""
         self._begin(None)
         self.is_loaded = False
         self.store = Store.open(self.directory, durability=durability, now=NOW, limits=self._limits)
@@ -141,7 +141,7 @@ class Workload:
         return found
 
     def close(self) -> None:
-        """Stop cleanly; some messages have been with somebody."""
+        """Stop cleanly; some messages count as delivered."""
         told = frozenset(place for place in self._held if place in self._seen or self.random.random() < 0.3)
         self._begin(self.state._replace(redelivered=told))
         self.store.close({number: {one for queue, one in told if queue == number} for number in self._queues})
@@ -239,7 +239,7 @@ class Workload:
             body.end()
 
     def _write(self, sent: Message) -> BodyWrite:
-        """Write the body of a message that is about to be published; some are given up on the way, and begun anew."""
+        """Write the body of a message that is about to be published; some are dropped on the way, and begun again."""
         body = self.journal.write_body(sent)
         if self.random.random() < 0.2:
             self._write_piece()

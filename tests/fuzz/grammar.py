@@ -11,7 +11,7 @@ from tests.fuzz.values import Dice
 
 
 class Step(NamedTuple):
-    """What happens next: a client connects, says octets, stops or goes on reading, is cut, or time passes."""
+    """One step: a client connects, sends octets, pauses or continues reading, is disconnected, or time passes."""
 
     act: str                    # connect, say, deaf, hear, cut, time, policy, alarm
     client: int = 0
@@ -20,7 +20,7 @@ class Step(NamedTuple):
 
 
 class Session:
-    """The session of a seed. Whoever plays it tells the talkers what their clients hear, between the steps."""
+    """The session of a seed. The player passes the broker's answers to the talkers between two steps."""
 
     def __init__(self, seed: int, user: str, password: str, vhost: str) -> None:
         self._dice = dice = Dice(seed)

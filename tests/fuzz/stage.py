@@ -45,7 +45,7 @@ class Fault(AssertionError):
 
 
 class Deaf(Talk):
-    """A client that looks at the frames alone: their sizes, their ends, and that contents come whole."""
+    """A client that checks frames only: their sizes, their ends, and complete contents."""
 
     def __init__(self, stage: Stage, session: Session, talker: Talker) -> None:
         super().__init__(stage, session, "fuzz")
@@ -54,7 +54,7 @@ class Deaf(Talk):
         self.frames = 0
 
     def take(self, pieces: Sequence[bytes]) -> None:
-        """Look at what the session sent."""
+        """Check what the session sent."""
         octets = b"".join(pieces)
         at = 0
         while at < len(octets):
@@ -108,7 +108,7 @@ class FuzzStage(Stage):
         self.canary.client(Basic.Consume(queue="canary", consumer_tag="c")).hear(Basic.ConsumeOk)
 
     def play(self, seed: int) -> None:
-        """Play the session of a seed. Raises Fault, or whatever comes out of the broker."""
+        """Play the session of a seed. Raises Fault, or any exception of the broker."""
         with errors_of("amqpd") as errors:
             try:
                 played = Played(seed, "guest", "secret guest", "/")

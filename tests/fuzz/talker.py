@@ -27,7 +27,7 @@ Saying = tuple[tuple[int, int], bytes] | bytes
 
 
 class Talker:
-    """What one client says, and what it believes of its channels and deliveries."""
+    """The next methods of one client, and its knowledge of its channels and deliveries."""
 
     def __init__(self, dice: Dice, user: str, password: str, vhost: str) -> None:
         self._dice = dice
@@ -164,7 +164,7 @@ class Talker:
         return self._dice.choice(tags) if tags else 0
 
     def words(self) -> bytes:
-        """The next method, with its content where it has one; before it, whatever answer is due."""
+        """Return the next method, with its content if it has one; an answer that is due comes first."""
         if self._scram is not None:
             return self._go_on_with_login(self._scram)
         if self._after_login:

@@ -40,7 +40,7 @@ POLICY_KEYS: list[tuple[str, list[Any]]] = [
 
 
 class Dice(Random):
-    """Chance, and how wild a session is: at 0 nothing odd is said, at 1 as much as the callers' chances say."""
+    """A random source, and a factor for unusual values: 0 for none, 1 for the probabilities of the callers."""
 
     wildness = 1.0
 

@@ -23,7 +23,7 @@ PAGE = 16               # messages of a page: small, so that there can be many p
 
 
 class Quiet(Stage):
-    """A stage that does not look into everything after each step."""
+    """A stage that does not check the invariants after each step."""
 
     def check(self) -> None:
         """Do nothing: the other tests do."""
@@ -48,7 +48,7 @@ class World:
             self.say(Exchange.Declare(exchange=exchange, exchange_type=kind))
 
     def say(self, *methods: Any, channel: int = 1, talk: Talk | None = None) -> list[Any]:
-        """Say something, and return all that is heard."""
+        """Send methods, and return all answers."""
         talk = talk or self.talk
         talk.client(*methods, channel=channel)
         heard = [one.said for one in talk.hear_all()]
@@ -63,12 +63,12 @@ class World:
         self.steps[name] = COUNTER.steps - before
 
     def get(self, queue: str = "q", channel: int = 1) -> int:
-        """Get a message, and return its tag; 0 where there is none."""
+        """Get a message, and return its tag; 0 if the queue is empty."""
         heard, = self.say(Basic.Get(queue=queue), channel=channel)
         return heard.delivery_tag if isinstance(heard, Basic.GetOk) else 0
 
     def publish(self, queue: str, *bodies: bytes, channel: int = 1, **how: Any) -> None:
-        """Publish, and pass over what is heard."""
+        """Publish, and ignore the answers."""
         self.talk.publish(queue, *bodies, channel=channel, **how)
         self.talk.hear_all()
         self.other.hear_all()
@@ -234,7 +234,7 @@ def waiting(world: World, n: int) -> None:
 
 
 def waiting_with_gaps(world: World, n: int) -> None:
-    """Something ended among those that wait, and something at their end; one that stood at the head comes back."""
+    """Let a message among the waiting ones expire, and one at their end; count the requeue of one at the head."""
     world.publish("q", b"x")
     world.say(Basic.Get(queue="q"), talk=world.other)
     world.publish("q", *[b"x"] * n)

@@ -92,7 +92,7 @@ def no_lower_priority_first(book: Book) -> Iterator[str]:
 
 
 def was_ready(book: Book, delivery: Delivery, publish: Publish, moment: float) -> bool:
-    """Whether it was in the queue by this moment, and with nobody."""
+    """Return whether it was in the queue by this moment, and not delivered."""
     taken = publish.answered if publish.commit is None else publish.commit.done
     if publish.channel.life is not delivery.life:
         taken = delivery.life.ready

@@ -22,7 +22,7 @@ def confirm_tags(book: Book) -> Iterator[str]:
 
 
 def wrong_confirms(channel: Channel) -> Iterator[str]:
-    """The confirms of one channel that say nothing, or too much."""
+    """Return the invalid confirms of one channel: for no publish, or for too many."""
     waiting = dict.fromkeys(channel.publishes)
     for confirm in channel.confirms:
         publish = channel.publishes.get(confirm.tag)

@@ -43,7 +43,7 @@ def wrong_deaths(book: Book, publish: Publish, deliveries: list[Delivery]) -> It
 
 
 def has_reason(book: Book, publish: Publish, source: Queue, death: Death, before: int, time: float) -> bool:
-    """Whether a queue may have let a message go for the reason it says."""
+    """Return whether a queue may have dropped a message for the given reason."""
     if death.reason == "rejected":
         deliveries = book.copies.get((publish.event.id, source.name, before), ())
         return any(delivery.outcome == "nack" and delivery.ended <= time for delivery in deliveries)
@@ -102,7 +102,7 @@ def was_published_since(book: Book, queue: Queue, since: float, time: float) -> 
 
 @line(19, "definitions stay, deletions stay")
 def definitions_stay(book: Book) -> Iterator[str]:
-    """What was answered is so; what was not may be either, until somebody looks."""
+    """An answered definition is in force; an unanswered one may be, until a client checks it."""
     known: dict[Key, bool | None] = {}
     fleeting: set[Key] = set()
     for event in book.events:

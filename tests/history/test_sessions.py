@@ -101,7 +101,7 @@ class Simulation:
         return self.history.stage
 
     def live(self, journal: RecordingJournal) -> None:
-        """A broker that finds this. Its clock begins anew, so the wall clock jumps back to where it was at first."""
+        """Start a broker with this state. Its clock begins again, so the wall clock jumps back to the beginning."""
         begun_ms = self.history.now // 1000 + 1
         self.history.note("invoke", "start", shift_ms=-begun_ms)
         self.history.stage = Stage(
@@ -157,7 +157,7 @@ class Simulation:
         self.stage.end_turn()
 
     def publish(self, witness: Witness) -> None:
-        """One message, of any kind, and what is heard of those before."""
+        """Publish one message of any kind, and read the answers to earlier ones."""
         exchange, key, to = self.rng.choice((*WAYS, ("", "nowhere", ())))
         witness.publish(
             exchange, key, to, self.rng.randbytes(self.rng.choice((0, 1, 100))),

@@ -68,7 +68,7 @@ class Consumer:
 
 
 class PerfectBroker:
-    """Does what is promised, and tells a story of it."""
+    """A broker that keeps all promises, and writes a history."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)

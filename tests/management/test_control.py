@@ -54,7 +54,7 @@ CHANNEL = ChannelStatistics(
 
 
 class ListJournal:
-    """A journal that keeps what it is told in a list."""
+    """A journal that keeps its records in a list."""
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
@@ -134,7 +134,7 @@ class FakeAlarms:
 
 
 class Desk:
-    """A broker with vhost "/" and user guest, and whoever commands it."""
+    """A broker with vhost "/" and user guest, and its control socket."""
 
     def __init__(self) -> None:
         self.journal = ListJournal()

@@ -40,7 +40,7 @@ def talk(stage: Stage) -> Iterator[Talk]:
 
 
 class NoAlarms:
-    """The alarms are nobody's matter here."""
+    """Alarms that do nothing, since these tests do not need them."""
 
 
 def commands(stage: Stage, most_counted: int) -> Commands:

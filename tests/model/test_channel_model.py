@@ -222,7 +222,7 @@ class ChannelMachine(RuleBasedStateMachine):
 
     @rule(number=channels)
     def release_contents(self, number: int) -> None:
-        """Some time passes in which the client does not answer: what it owes is on disk only, if it can be."""
+        """Release the contents of unacked messages that are on disk, as after some time."""
         consuming = self.client.session.channels[number].consuming
         deliveries = consuming.deliveries
         deliveries._release_from, deliveries._release_end = 0, deliveries.next_tag
@@ -303,7 +303,7 @@ class ChannelMachine(RuleBasedStateMachine):
         self.listen()
 
     def end(self, number: int) -> None:
-        """The channel is about to go: all that it owes goes back, all that it holds is forgotten."""
+        """End the channel: unacked messages are requeued, and everything else is forgotten."""
         channel = self.channels[number]
         self.channels[number] = ModelChannel()
         for one, _ in channel.all_owed():

@@ -81,7 +81,7 @@ class DeadlinesMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.messages)
     @rule(data=st.data(), is_page=st.booleans())
     def forget(self, data: st.DataObject, *, is_page: bool) -> None:
-        """Messages leave, or go to a page, which is told their expiries."""
+        """Remove messages, or move them to a page together with their expiries."""
         run = self.some(data, self.ready if is_page and self.ready else sorted(self.messages))
         if is_page:
             paged = self.deadlines.page_out(run)

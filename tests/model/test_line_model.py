@@ -55,7 +55,7 @@ class LineMachine(RuleBasedStateMachine):
         return one.number <= self.safe and one.number % 2 == 1
 
     def in_order(self, numbers: Iterable[int]) -> list[int]:
-        """Return what waits, or is named, in the order of service."""
+        """Return these numbers in the order of delivery."""
         return sorted(numbers, key=lambda number: (-self.level_of(self.waiting[number]), number))
 
     def level_of(self, one: Message) -> int:
@@ -134,7 +134,7 @@ class LineMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.out)
     @rule(data=st.data())
     def put_back(self, data: st.DataObject) -> None:
-        """Put some back; meanwhile the content of some of those that the store has may have been released."""
+        """Put some messages back; the contents of stored ones may have been released."""
         numbers = data.draw(st.lists(st.sampled_from(sorted(self.out)), min_size=1, unique=True))
         run = [self.out.pop(number) for number in numbers]
         self.waiting.update((one.number, one) for one in run)

@@ -96,7 +96,7 @@ def without_nones(**rules: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str
 
 
 def as_arguments(rules: dict[str, Any]) -> dict[str, Any]:
-    """Rules as a client says them."""
+    """Return rules as arguments of a client."""
     return {f"x-{key}": value for key, value in rules.items()}
 
 
@@ -177,7 +177,7 @@ class Held:
 
 
 class Copy(NamedTuple):
-    """A dead letter on its way. `died` is where, and what; `is_sure` that it is kept there until this has come."""
+    """A dead letter on its way. `died` is its queue and message; with `is_sure`, it is kept there until then."""
 
     target: str
     message: Message
@@ -192,7 +192,7 @@ Model = dict[str, dict[int, Held]]      # by queue name and message number
 
 
 def with_death(held: Held, queue: str, reason: str) -> tuple[Death, ...]:
-    """The deaths of a message that dies now, newest first."""
+    """Return the deaths of a message with one more, newest first."""
     message = held.message
     for death in held.deaths:
         if (death.queue, death.reason) == (queue, reason):
@@ -203,7 +203,7 @@ def with_death(held: Held, queue: str, reason: str) -> tuple[Death, ...]:
 
 
 def comes_back_by_itself(deaths: Sequence[Death], queue: str) -> bool:
-    """Whether nobody has rejected it since it died in this queue."""
+    """Return whether no client has rejected it since it died in this queue."""
     for death in deaths:
         if death.reason == "rejected":
             return False
@@ -221,7 +221,7 @@ def is_full(rules: Any, ready: int, octets: int, size: int) -> bool:
 # What is watched
 
 class WatchedQueue(Queue):
-    """Tells the machine of each message that comes, and of each that dies, whether or not it is dead-lettered."""
+    """A queue that reports each published message to the machine, and each dropped one, dead-lettered or not."""
 
     machine: QueueArgumentsMachine
 
@@ -279,7 +279,7 @@ class WatchedVhost(Vhost):
 
 
 class WatchedSubscriber(ListSubscriber):
-    """Tells the machine of each delivery while it is made."""
+    """A subscriber that reports each delivery to the machine."""
 
     def __init__(self, machine: QueueArgumentsMachine, line: SharedRoom, number: int) -> None:
         super().__init__(line, address=(number, 1))
@@ -329,7 +329,7 @@ class Double:
         return self.recording.read(numbers)
 
     def end(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there are no files."""
 
 
 class Disk:
@@ -347,7 +347,7 @@ class Disk:
         self.recovered = self.store.load(read_properties)
 
     def commit(self) -> int:
-        """Write the batch, and say which it was."""
+        """Commit the batch, and return its number."""
         batch = self.filling.take()
         batch.check()
         self.store.commit(batch)
@@ -370,7 +370,7 @@ class Disk:
         return self.store.fetch(numbers)
 
     def end(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self.store.abandon()
         shutil.rmtree(self.directory)
 
@@ -476,7 +476,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
             self.move_dead_letters()
 
     def read_on(self) -> None:
-        """All who wait for the page store read, in turns, until nobody finds anything more to read."""
+        """Serve the readers of the page store, in turns, until none has anything to read."""
         fetched = -1
         while fetched != self.page_store.fetched:
             fetched = self.page_store.fetched
@@ -529,7 +529,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         self.save()
 
     def comes_back(self, queue: Queue, messages: Sequence[Message]) -> None:
-        """The store has kept what it should; nobody has it, and no end is further away than it may be."""
+        """Check a restart: all stored messages are ready, and no expiry is later than before."""
         held_here = self.held[queue.name]
         found = [message.number for message in messages]
         assert found == sorted(held_here), f"lost or doubled by a restart: {found} of {held_here} in {queue.name}"
@@ -543,7 +543,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
                 held.end = held.stored_end if held.end is None else min(held.stored_end, held.end)
 
     def looks_delivered(self, queue: Queue, bound: int, marks: set[int]) -> None:
-        """After a crash: all that was delivered must look so, and little else."""
+        """Check after a crash that all delivered messages are redelivered, and few others."""
         for number, held in self.held[queue.name].items():
             assert number <= bound or number in marks or not held.was_out, "it was delivered, and nobody knows"
             held.was_out = number <= bound or number in marks
@@ -746,7 +746,7 @@ class QueueArgumentsMachine(RuleBasedStateMachine):
         self.arriving = {message.number for message in run}
 
     def deaths_on_arrival(self, queue: Queue, message: Message) -> tuple[Death, ...]:
-        """What a dead letter tells of its deaths is what the model knows, and the rest of it is as it was."""
+        """Check that the headers of a dead letter have the deaths of the model, and that nothing else changed."""
         if not message.facts.headers:
             return ()
         headers = decode_table(message.facts.headers)

@@ -144,7 +144,7 @@ class QueueRulesMachine(RuleBasedStateMachine):
             known.place = Place.REFUSED
 
     def forget_the_dropped(self, *handed_out: int) -> None:
-        """Without a dead-letter exchange nobody is told what died: it is gone, and must have had a reason."""
+        """Remove the messages that were dropped without a dead-letter exchange, and check their reasons."""
         if self.holds.dead_letter_exchange is not None:
             return
         left = {one.number for one in self.queue.ready}.union(handed_out)

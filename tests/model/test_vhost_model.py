@@ -59,7 +59,7 @@ class ModelBinding(NamedTuple):
 
 
 class Model:
-    """Names, bindings, and the rules of what goes with what."""
+    """The model: names, bindings, and the rules about what is deleted with what."""
 
     def __init__(self) -> None:
         self.exchanges = {
@@ -69,7 +69,7 @@ class Model:
         self.bindings: set[ModelBinding] = set()
 
     def remove(self, bindings: set[ModelBinding]) -> None:
-        """Take bindings away, and auto-delete exchanges with their last one, until nothing more goes."""
+        """Remove bindings, and auto-delete exchanges with their last binding, until nothing changes."""
         self.bindings -= bindings
         for source in {binding.source for binding in bindings}:
             exchange = self.exchanges.get(source)

@@ -29,7 +29,7 @@ class ReadingLoop(FakeLoop):
 
 
 class FakeListener:
-    """A listening socket at which so many clients wait, or which says that there are no descriptors."""
+    """A listening socket with so many waiting clients, or one whose accept fails for lack of descriptors."""
 
     def __init__(self, waiting: int = 0) -> None:
         self.waiting = waiting
@@ -52,7 +52,7 @@ class FakeListener:
 
 
 class Door:
-    """An acceptor with one listener, and room for so many."""
+    """An acceptor with one listener, for so many clients at most."""
 
     def __init__(self, waiting: int, room: int = 1_000) -> None:
         self.loop = ReadingLoop()
@@ -76,7 +76,7 @@ class Door:
         self.room -= 1
 
     def turn(self) -> None:
-        """What the loop does while somebody waits at the listener."""
+        """Run a turn of the loop while a client waits at the listener."""
         if self.listener in self.loop.watched:
             call, arguments = self.loop.watched[self.listener]
             call(*arguments)

@@ -21,7 +21,7 @@ GB = 10 ** 9
 
 
 class FakeLoopTurn:
-    """Notes what it is told."""
+    """A turn of the loop that records its calls."""
 
     def __init__(self) -> None:
         self.reasons: list[str] = []
@@ -36,7 +36,7 @@ class FakeBallast:
 
 
 class Collector:
-    """Counts collections, each of which frees as much as the test says."""
+    """A garbage collector that counts its calls, and frees as much as the test says."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench

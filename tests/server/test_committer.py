@@ -90,7 +90,7 @@ class GatedStore:
 
 
 class FakeLoopTurn:
-    """Counts what it is told."""
+    """A turn of the loop that counts its calls."""
 
     def __init__(self) -> None:
         self.heard: list[int] = []
@@ -116,7 +116,7 @@ class FakePageStore:
         self.is_in_use = self.is_body_written = False
 
     def serve(self) -> None:
-        """Nobody waits."""
+        """Do nothing: nothing waits."""
 
     def close(self) -> None:
         self.acts.append("close")

@@ -86,7 +86,7 @@ class FakeTransport(asyncio.Transport):
 
 
 class WatchedShares(ReadShares):
-    """Tells who was not to be read on, and never has them read again."""
+    """Shares that record the paused readers, and never continue them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class WatchedPass(LoopTurn):
 
 
 class FakeLogins:
-    """Lets everybody in as `guest`, when the test says so."""
+    """Logins that succeed as `guest`, when the test says so."""
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
@@ -155,7 +155,7 @@ class Client:
             octets = octets[size:]
 
     def say_all(self, octets: bytes) -> None:
-        """Say it, and let the turn end."""
+        """Send this, and end the turn."""
         self.say(octets)
         self.turn.turns.run_out()
 
@@ -216,7 +216,7 @@ def test_a_password_is_looked_at_once_however_much_is_said_meanwhile(client: Cli
 
 
 def is_of(shared: bytearray, room: bytearray | memoryview) -> bool:
-    """Whether this room is a part of the buffer that all connections share."""
+    """Return whether this buffer is part of the one that all connections share."""
     return isinstance(room, memoryview) and room.obj is shared
 
 

@@ -29,7 +29,7 @@ apply_to = "queues"
 
 
 def start(broker: Broker, path: Path, text: str) -> None:
-    """Declare what the text says, as a start does."""
+    """Declare what this configuration has, as a start does."""
     path.write_text(text)
     declare_configuration(load(str(path), {}), broker)
 

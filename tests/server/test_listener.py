@@ -26,7 +26,7 @@ SOON_S = 0.15       # in which nothing comes; longer than the look that would le
 
 
 class House:
-    """Listeners with room for so many that have not logged in, and so many of one address."""
+    """Listeners that allow so many clients before login, and so many of one address."""
 
     def __init__(self, limit: int, per_address: int) -> None:
         broker = Broker(MemoryJournal())
@@ -47,7 +47,7 @@ class House:
         self.port = sockets[0].getsockname()[1]
 
     async def client(self, says: bytes = b"", address: str = "127.0.0.1") -> socket.socket:
-        """A client from this address that says this, and no more."""
+        """Return a client from this address that sends this, and nothing else."""
         client = socket.socket()
         client.setblocking(False)
         client.bind((address, 0))
@@ -75,7 +75,7 @@ def run(limit: int, per_address: int, talk: Callable[[House], Awaitable[None]]) 
 
 
 async def hears(client: socket.socket) -> bytes:
-    """The first octet that a client hears; empty at the end of its connection."""
+    """Return the first octet that a client receives; b"" at the end of its connection."""
     try:
         return await asyncio.get_running_loop().sock_recv(client, 1)
     except ConnectionResetError:
@@ -83,7 +83,7 @@ async def hears(client: socket.socket) -> bytes:
 
 
 async def hears_nothing(client: socket.socket) -> bool:
-    """Whether a client hears nothing for a while."""
+    """Return whether a client receives nothing for a while."""
     try:
         async with asyncio.timeout(SOON_S):
             await asyncio.get_running_loop().sock_recv(client, 1)

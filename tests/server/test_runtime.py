@@ -55,7 +55,7 @@ def bodies(port: int) -> list[bytes]:
 
 
 def state_of_the_process() -> dict[str, Any]:
-    """Whatever an application would mind if a broker changed it, or left it behind."""
+    """Return the state of the process that a broker must not change."""
     return {
         "descriptors": len(os.listdir("/dev/fd")),
         "threads": sorted(thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio_")),

@@ -29,7 +29,7 @@ class FakePass:
 
 
 class FakeSession:
-    """A session and its protocol in one; overdue until it is heard."""
+    """A session and its protocol; it is overdue until it has received something."""
 
     is_input_full = waits_for_reader = False
     name, number = "a -> b", 1

@@ -13,7 +13,7 @@ START_MS = 100_000
 
 @pytest.fixture
 def clients() -> Unauthenticated[str]:
-    """Room for four, two of them of one address."""
+    """Return a limit of four clients, two of them from one address."""
     return Unauthenticated(4, 2)
 
 

@@ -18,7 +18,7 @@ def blocked() -> BlockedConsumers:
 
 
 def queue_of(name: str, subscriber: ListSubscriber, count: int, waiting: int) -> tuple[Queue, list[Consumer]]:
-    """A queue with messages that wait, and consumers that are blocked for want of room."""
+    """Return a queue with ready messages and blocked consumers, which have no room."""
     queue = Queue(queue_definition(name), RefusingJournal())
     queue.publish(messages(*range(1, waiting + 1)))
     return queue, [subscribe(queue, subscriber, f"{name}{number}") for number in range(count)]

@@ -438,7 +438,7 @@ def test_a_record_that_fails_ends_the_connection_and_nothing_is_told_of_the_vhos
 
 
 class Quiet(Stage):
-    """A stage that looks into everything only when it is told to."""
+    """A stage that checks the invariants only when the test requests it."""
 
     def check(self) -> None:
         """Do nothing."""
@@ -454,7 +454,7 @@ def quiet() -> Quiet:
 
 
 def hold_much(talk: Talk) -> list[str]:
-    """Consume from many queues, and leave a message of each unacked; every other one goes with its consumer."""
+    """Consume from many queues, and leave a message of each unacked; every other queue is auto-delete."""
     names = [f"held {number}" for number in range(2 * PIECE)]
     talk.open_channel()
     for number, name in enumerate(names):

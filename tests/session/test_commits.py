@@ -16,7 +16,7 @@ PERSISTENT = Basic.Properties(delivery_mode=2)
 
 @pytest.fixture
 def confirming(stage: Stage) -> Talk:
-    """A confirm channel 1, a durable queue `d`, a transient queue `t`, and a journal that commits when told to."""
+    """Return a client with a confirm channel 1, a durable queue `d`, a transient queue `t`; the test commits."""
     talk = stage.client().open_channel()
     talk.client(Queue.Declare(queue="d", durable=True)).broker(Queue.DeclareOk("d", 0, 0))
     talk.client(Queue.Declare(queue="t")).broker(Queue.DeclareOk("t", 0, 0))
@@ -132,7 +132,7 @@ def test_a_connection_that_goes_before_the_commit_is_not_missed(confirming: Talk
 # Confirms of what was answered before it was on disk
 
 def pending_from(first: int) -> Callable[[int], int]:
-    """Return what tells that all messages before this one, and no other, are on disk or acked."""
+    """Return a function that returns the first pending number from a number on; none before `first` is pending."""
     return lambda number: max(number, first)
 
 

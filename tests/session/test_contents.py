@@ -88,7 +88,7 @@ def owed(talk: Talk, channel: int = 1) -> list[Message]:
 
 
 def octets_in_memory(talk: Talk) -> int:
-    """Octets of what the client owes that are in memory."""
+    """Return the bytes of unacked contents that are in memory."""
     return sum(len(message.content) for number in talk.session.channels for message in owed(talk, number))
 
 

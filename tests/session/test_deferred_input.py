@@ -23,7 +23,7 @@ MANY = 3 * SLICE // DECLARE_STEPS       # declarations that take three slices
 
 
 class Paused(Stage):
-    """A stage on which nobody goes on by itself."""
+    """A stage on which clients continue only when the test says so."""
 
     def turn(self) -> None:
         """One turn: the clients that wait go on, as the server has it."""
@@ -31,7 +31,7 @@ class Paused(Stage):
         self.go_on_with_deferred()
 
     def say(self, talk: Talk, octets: bytes) -> None:
-        """Hand in what a client says, and nothing else."""
+        """Pass a client's input to the session, and do nothing else."""
         talk.session.receive(octets, self.now_ms)
 
 

@@ -12,7 +12,7 @@ DAY_MS = 86_400_000
 
 
 class TimedConsumer:
-    """A consumer whose deliveries may be unacked for as long as its channel says, or for ten years."""
+    """A consumer whose deliveries may be unacked for the timeout of its channel, or for ten years."""
 
     def __init__(self, *, is_timed: bool) -> None:
         self.arguments = {} if is_timed else {"x-consumer-timeout": 3_650 * DAY_MS}

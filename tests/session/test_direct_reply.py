@@ -28,7 +28,7 @@ def responder(stage: Stage, requester: Talk) -> Talk:
 
 
 def ask(requester: Talk, responder: Talk, body: bytes = b"question") -> str:
-    """Send a request; returns the address that its reply goes to."""
+    """Send a request, and return the address for its reply."""
     requester.client(Basic.Publish(routing_key="rpc"), content=body, properties=Basic.Properties(reply_to=REPLY_TO))
     heard = responder.client(Basic.Get(queue="rpc", no_ack=True)).hear_all()[0]
     assert heard.body == body and heard.properties is not None

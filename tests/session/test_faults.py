@@ -61,7 +61,7 @@ State = tuple[dict[tuple[object, ...], Definition], dict[str, list[int]]]
 
 
 class Fault(Exception):
-    """What nobody thought of."""
+    """The injected exception, which no code expects."""
 
 
 class JournalOnDisk(Journal):
@@ -109,7 +109,7 @@ class Scene(Stage):
         super().commit()
 
     def check(self) -> None:
-        """Look at nothing: after an error not all that must hold does."""
+        """Check nothing: after an error not all invariants hold."""
 
     def _fill(self) -> None:
         methods: list[Any] = [
@@ -164,7 +164,7 @@ def messages_of(broker: Broker) -> dict[str, list[int]]:
 
 
 def recorded(kept: Kept) -> State:
-    """Return what the journal in memory was told."""
+    """Return what was recorded in the journal in memory."""
     queues = [one for one in kept.definitions.values() if isinstance(one, QueueDefinition)]
     return kept.definitions, {queue.name: sorted(kept.messages[queue.number]) for queue in queues}
 
@@ -172,11 +172,11 @@ def recorded(kept: Kept) -> State:
 # What is done
 
 def nothing(scene: Scene) -> None:
-    """Nothing goes before."""
+    """Do nothing before the tested act."""
 
 
 class Deed(NamedTuple):
-    """What is done, and what goes before; `is_on_messages` says that only these change."""
+    """An act, and its preparation; `is_on_messages` says that it changes only messages."""
 
     act: Callable[[Scene], Any]
     before: Callable[[Scene], Any] = nothing
@@ -317,7 +317,7 @@ class Injector:
 
 
 def with_faults(deed: Deed) -> Iterator[tuple[Scene, str]]:
-    """Carry this out with an error at every step, on a scene of its own, and say where it was."""
+    """Run this with an error at every step, each on its own scene, and yield the place of the error."""
     for at in range(1, 10_000):
         scene = Scene(RecordingJournal())
         deed.before(scene)
@@ -382,7 +382,7 @@ def test_after_a_step_that_failed_nobody_is_told_that_it_was_taken() -> None:
 # An error after every record
 
 class RecordFault:
-    """Lets the `at`-th record raise after it was made: so nothing in memory follows it."""
+    """Makes the `at`-th record raise after it was made, so that memory does not change after it."""
 
     METHODS = ((Batch, "change"), (Batch, "publish"), (Batch, "requeue"), (Batch, "watermark"), (Batch, "settle"),
                (PendingConfirms, "published"), (PendingConfirms, "answered"))

@@ -18,7 +18,7 @@ from tests.support.talk import Stage, Talk, content_frames
 
 @pytest.fixture(autouse=True)
 def collector_off() -> Iterator[None]:
-    """Nor is anything kept by whoever looks at the log."""
+    """Switch off the garbage collector, and the log, whose records keep references."""
     logging.disable()
     gc.collect()
     gc.disable()
@@ -29,12 +29,12 @@ def collector_off() -> Iterator[None]:
 
 @pytest.fixture
 def stage() -> Stage:
-    """A stage where clients say all at once."""
+    """Return a stage where all input of a client arrives at once."""
     return Stage()
 
 
 def nothing(talk: Talk) -> None:
-    """Say nothing more."""
+    """Send nothing more."""
 
 
 def publish(talk: Talk) -> None:

@@ -39,7 +39,7 @@ def talk(stage: Stage) -> Talk:
 
 
 def begin(talk: Talk, *bodies: bytes) -> None:
-    """Say a run of publishes, and let nothing happen after the first piece."""
+    """Send a run of publishes, and stop after the first slice."""
     talk.session.receive(
         b"".join([talk._marshal(Basic.Publish(exchange="wide"), 1, body, PERSISTENT) for body in bodies]),
         talk.stage.now_ms)

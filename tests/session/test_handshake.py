@@ -31,7 +31,7 @@ def start_ok(mechanism: str, response: str) -> Connection.StartOk:
 
 
 def assert_gone_without_a_word(talk: Talk) -> None:
-    """Nothing is said, nothing is heard any more, and the socket goes after a pause."""
+    """Assert that nothing is sent, input is ignored, and the socket is closed after a pause."""
     talk.nothing()
     assert not talk.is_dropped
     talk.client(Connection.Open("/")).nothing()

@@ -19,7 +19,7 @@ NAMED = Basic.Properties(delivery_mode=2, reply_to="amq.rabbitmq.reply-to")
 
 @pytest.fixture
 def stage() -> Stage:
-    """A broker whose store has taken the bodies that `write` says it has."""
+    """Return a broker whose store has written the bodies that `write` names."""
     stage = Stage()
     stage.journal.bodies = BodyQueue()
     stage.journal.bodies.drop = lambda body_id, count: dropped(stage).append(count)

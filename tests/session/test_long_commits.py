@@ -66,7 +66,7 @@ def between(stage: SteppingStage, *acts: Callable[[], object]) -> None:
 
 
 def say(talk: Talk, said: frame.Frame, channel: int = 1) -> None:
-    """Say this without an end of the turn."""
+    """Send this without the end of the turn."""
     talk.session.receive(frame.marshal(said, channel), talk.stage.now_ms)
 
 

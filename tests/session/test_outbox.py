@@ -126,7 +126,7 @@ def test_a_peer_that_is_gone_is_sent_nothing_and_announces_nothing(outbox: Outbo
 
 
 class OutboxMachine(RuleBasedStateMachine):
-    """Whatever is written comes out once, in order, and never before its batch."""
+    """Everything that is written is sent once, in order, and never before its batch is committed."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -356,7 +356,7 @@ def test_a_channel_with_transactions_cannot_have_confirms(open_talk: Talk) -> No
 
 @pytest.fixture
 def half_said(open_talk: Talk) -> Callable[[str], bytes]:
-    """Say all of a publish to this exchange but its last octet, which is returned."""
+    """Send a publish to this exchange without its last octet, and return that."""
     def say(exchange: str) -> bytes:
         octets = frame.marshal(Basic.Publish(exchange=exchange, routing_key="q"), 1) + content_frames(1, bytes(900))
         open_talk.octets(octets[:-1])

@@ -230,7 +230,7 @@ def test_one_key_that_matches_thousands_of_patterns_is_looked_for_in_slices(stag
 # How much a slice has
 
 def said_at_once(talk: Talk, said: bytes) -> int:
-    """Say this, and let no other slice follow; returns the steps of the one."""
+    """Send this, and run one slice only; return its steps."""
     effort = talk.stage.broker.effort
     effort.begin_turn()
     before = effort.total

@@ -15,7 +15,7 @@ from tests.support.talk import Stage, Talk
 
 @pytest.fixture
 def piece() -> int:
-    """Say all at once: these are large."""
+    """Return 0: all input arrives at once, since it is large."""
     return 0
 
 

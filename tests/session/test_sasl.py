@@ -27,7 +27,7 @@ NOBODY = Verifiers({}, ALL.made_up_verifiers)
 
 
 def answered(mechanism: str, *responses: bytes, **how: Any) -> Step:
-    """What comes of the last of these answers."""
+    """Return the result of the last of these responses."""
     respond = begin(mechanism, Circumstances(ALL, NOBODY, certificate=CERTIFICATE, **how))
     *_, step = map(respond, responses)
     return step
@@ -146,7 +146,7 @@ def start_ok(mechanism: str, response: str = "") -> Connection.StartOk:
 
 
 def arrived(stage: Stage, mechanisms: str) -> Talk:
-    """A client that hears these mechanisms."""
+    """Return a client to which these mechanisms are offered."""
     talk = stage.stranger().client(ProtocolHeader())
     assert talk.hear(Connection.Start).mechanisms == mechanisms
     return talk

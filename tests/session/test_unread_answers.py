@@ -26,14 +26,14 @@ def settings() -> SessionSettings:
 
 @pytest.fixture
 def stage(settings: SessionSettings) -> Iterator[Stage]:
-    """A stage where clients say all at once: there is too much of it to say it octet by octet."""
+    """Return a stage where input arrives at once: there is too much for octet by octet."""
     stage = Stage(settings=settings)
     yield stage
     stage.assert_silent()
 
 
 class Pipe:
-    """What lies between a session and its client: `is_open` says whether the client reads."""
+    """The connection between a session and its client; `is_open` says whether the client reads."""
 
     def __init__(self, stage: Stage, talk: Talk) -> None:
         self.stage, self.talk = stage, talk

@@ -22,7 +22,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def opened(directory: Path) -> Iterator[Callable[..., Store]]:
-    """Opens the store, here or in another directory; what is still open at the end is let go of."""
+    """Return a function that opens the store, here or in another directory; open stores are abandoned at the end."""
     stores = []
 
     def open_store(where: Path = directory, **settings: Any) -> Store:
@@ -36,7 +36,7 @@ def opened(directory: Path) -> Iterator[Callable[..., Store]]:
 
 @pytest.fixture
 def store(request: pytest.FixtureRequest, opened: Callable[..., Store]) -> Store:
-    """An open store with nothing in it; its parameter is its limits."""
+    """Return an open, empty store; the parameter is its limits."""
     store = opened(limits=getattr(request, "param", LIMITS))
     load(store)
     return store
@@ -44,7 +44,7 @@ def store(request: pytest.FixtureRequest, opened: Callable[..., Store]) -> Store
 
 @pytest.fixture
 def journal() -> Journal:
-    """A journal that has two queues, numbers 1 and 2, to be saved with whatever comes next."""
+    """Return a journal with the declarations of two queues, numbers 1 and 2, which are not committed yet."""
     journal = Journal()
     define(journal, queue(1), queue(2))
     return journal
@@ -52,7 +52,7 @@ def journal() -> Journal:
 
 @pytest.fixture
 def kept(request: pytest.FixtureRequest, directory: Path) -> Path:
-    """The directory of a store with three hundred messages, which was not stopped cleanly; a row each, or in blocks."""
+    """Return the directory of a store with 300 messages after a crash; in rows of their own, or in blocks."""
     return keep(directory, in_blocks=getattr(request, "param", "rows") == "blocks")
 
 
@@ -60,7 +60,7 @@ def kept(request: pytest.FixtureRequest, directory: Path) -> Path:
 def after_crash(
     directory: Path, tmp_path: Path, opened: Callable[..., Store]
 ) -> Callable[[], Whole]:
-    """What a new broker finds if the one at hand is killed now."""
+    """Return a function that loads a copy of the files as a crash would leave them now."""
     crashes = iter(range(100))
 
     def recover() -> Whole:
@@ -71,7 +71,7 @@ def after_crash(
 
 @pytest.fixture
 def on_disk(directory: Path, tmp_path: Path) -> Callable[[str], list[tuple[Any, ...]]]:
-    """Asks a copy of the files as they are now, with plain SQLite."""
+    """Return a function that queries a copy of the files, as they are now, with plain SQLite."""
     copies = iter(range(100))
 
     def ask(sql: str) -> list[tuple[Any, ...]]:

@@ -38,7 +38,7 @@ def read_properties(properties: bytes) -> MessageProperties:
 
 
 def save(store: Store, journal: Journal) -> None:
-    """Commit what the journal holds, and look whether the store is still in order."""
+    """Commit the journal's batch, and check the store."""
     store.commit(journal.take())
     store.check()
 
@@ -74,7 +74,7 @@ def contents(messages: Iterable[Message]) -> list[tuple[int, str, str, bytes, by
 
 
 class Whole(NamedTuple):
-    """What a store gives back, with the contents; by queue number, and of messages only those that have a value."""
+    """What a store restores, with contents; by queue number, and only for messages that have a value."""
 
     definitions: list[Definition]
     messages: dict[int, list[Message]]

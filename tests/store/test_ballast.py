@@ -39,7 +39,7 @@ def ballast(tmp_path: Path) -> Ballast:
 
 @pytest.fixture
 def set_free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Says how much of the disk is free."""
+    """Return a function that sets the free bytes of the disk."""
     return lambda octets: monkeypatch.setattr(ballast_module, "free_bytes", lambda directory: octets)
 
 

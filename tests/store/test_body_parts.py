@@ -62,7 +62,7 @@ def publish(store: Store, journal: Journal, *run: Message, queues: tuple = (ONE,
 
 
 def sweep(store: Store) -> int:
-    """Delete what nobody needs; how many pieces that took."""
+    """Delete the unused parts; return how many slices that took."""
     for pieces in count():
         if not store.has_to_sweep:
             store.check()

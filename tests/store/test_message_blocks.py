@@ -41,7 +41,7 @@ def run_of(numbers) -> list:
 
 
 def packed(messages, marked=()) -> tuple[list[list[int]], list[int]]:
-    """The numbers of the messages of each block, and of those that are in none."""
+    """Return the numbers of the messages of each block, and of those in no block."""
     rows, single = pack_blocks(1, {m.number: m for m in messages}, marked)
     blocks = [[row[0] + place for place, _ in message_blocks.places_and_sizes(row[5])] for row in rows]
     for row, numbers in zip(rows, blocks):

@@ -31,7 +31,7 @@ ONE, TWO = queue(1), queue(2)
 
 
 def listen(store) -> list[str]:
-    """What SQLite is told from now on."""
+    """Return a list of the statements of SQLite from now on."""
     said: list[str] = []
     store.database.connection.set_trace_callback(said.append)
     return said

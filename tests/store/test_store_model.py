@@ -42,7 +42,7 @@ State = dict[int, dict[int, Held]]      # what each queue holds
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """`live` is what the broker sees, `safe` what the last commit wrote; a crash makes the second the first."""
+    """`live` is the state of the broker, `safe` that of the last commit; a crash replaces the first by the second."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(self.live.values()))
     @rule(data=st.data(), size=SIZES)
     def dead_letter(self, data, size):
-        """What dies in a queue lives on in others, or in the same, and it is all one batch."""
+        """Dead-letter messages to other queues or to the same one, in one batch."""
         number, run = self.some_of_a_queue(data)
         settle(self.journal, self.definitions[number], run)
         for m in run:
@@ -208,7 +208,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.journal.filling.is_empty)
     @rule(is_killed=st.booleans())
     def commit_on_a_full_disk(self, is_killed):
-        """What does not fit is committed again when there is room, unless the process is killed before."""
+        """Commit on a full disk, and again when there is room, unless the process is killed before."""
         batch = self.journal.take()
         self.limit_pages(1)
         try:

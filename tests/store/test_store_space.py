@@ -24,7 +24,7 @@ RUN = 500           # messages of a batch
 
 @pytest.fixture
 def store(opened: Callable[..., Store]) -> Store:
-    """An open store with nothing in it, which spares the disk the syncs: here only room counts."""
+    """Return an open, empty store without syncs: only its size matters here."""
     store = opened(durability="process")
     load(store)
     return store

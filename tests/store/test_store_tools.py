@@ -364,7 +364,7 @@ def test_a_backup_of_a_damaged_store_is_refused(kept, tmp_path):
 
 @pytest.fixture(params=["a directory", "a file", "a copied directory with a log"])
 def made_backup(request: pytest.FixtureRequest, kept: Path, tmp_path: Path) -> Path:
-    """Whatever somebody may have as a backup."""
+    """Return a backup of one of the possible kinds."""
     if "log" in request.param:
         return kept
     copies.backup(kept, tmp_path / "backup")
@@ -516,7 +516,7 @@ def test_what_is_read_is_neither_trusted_nor_changed(kept):
 
 
 class Unreadable(sqlite3.Connection):
-    """Fails when it is asked for the schema, as `error` says; notes that it is closed."""
+    """A connection that fails with `error` when the schema is read, and notes that it is closed."""
 
     error: sqlite3.Error
     closed = 0

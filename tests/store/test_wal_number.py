@@ -49,7 +49,7 @@ def found_in(store: Store) -> list[int]:
 
 
 def write_back(directory: Path) -> None:
-    """Do what any tool of SQLite does that looks into a store."""
+    """Open the store as another program with SQLite does: this writes the log back."""
     query(directory, "SELECT count(*) FROM meta")
     assert not (directory / LOG).exists()
 

@@ -30,10 +30,10 @@ def calls_of(act: Callable[[], Any]) -> int:
 
 
 def kept_by(act: Callable[[], Any]) -> int:
-    """Return how many octets of memory are in use after this that were not before, garbage not among them.
+    """Return how many bytes of memory `act` leaves in use, without garbage.
 
-    What `act` returns is kept while that is counted. Only memory that Python itself asks for counts, and not what the
-    thread asks for by which pytest-xdist hears of the next tests.
+    The result of `act` is kept while they are counted. Only memory that Python allocates counts, without that of the
+    thread of pytest-xdist.
     """
     gc.collect()
     tracemalloc.start()

@@ -54,7 +54,7 @@ class Act(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """The `nth` operation of a kind fails, from 1; for good, if every one after it is to fail as well.
+    """The `nth` operation of a kind fails, counted from 1; with `for_good`, every later one too.
 
     `how` is "EIO"; or "ENOSPC", which SQLite tells apart from other errors where it writes; or "short", when half of
     a write is done before the disk is full. A disk that fails for good with EIO fails in everything.
@@ -166,7 +166,7 @@ class Disk:
         return os.path.dirname(path) == str(self.directory)
 
     def verdict(self, kind: str) -> str:
-        """Count an operation; what goes wrong with it, or ""."""
+        """Count an operation; return its error, or ""."""
         self.counts[kind] += 1
         fault = self.fault
         if fault is None:
@@ -188,7 +188,7 @@ class Disk:
         return self.names[name]
 
     def renamed(self, old: str, new: str) -> None:
-        """Note that a file has another name, whoever had that."""
+        """Note that a file was renamed, and perhaps replaced another one."""
         self.names[new] = self.names.pop(old)
         self.acts.append(Act("rename", self.names[new], (old, new)))
 
@@ -198,7 +198,7 @@ class Disk:
 
 
 class _OsCall:
-    """A function of `os` that tells the disk what it does to its directory, and fails as the disk does."""
+    """A function of `os` that records its calls for the directory of the disk, and fails as the disk does."""
 
     def __init__(self, disk: Disk, name: str, real: Callable[..., Any]) -> None:
         self._disk = disk
@@ -336,7 +336,7 @@ class _RecordingVfs:
         return _CLOSE(handle.methods.close)(file)
 
     def _begin(self, kind: str) -> str:
-        """What goes wrong with an operation. A file that is still open when its disk is gone is on a dead one."""
+        """Return the error of an operation. A file that is open after the end of its disk always fails."""
         if self._disk is None or self._disk.is_off:
             return "EIO"
         return self._disk.verdict(kind)

@@ -12,7 +12,7 @@ from tests.support.talk import SETTINGS, Stage, Talk
 
 @pytest.fixture(params=[0, 1], ids=["whole", "octets"])
 def piece(request: pytest.FixtureRequest) -> int:
-    """How many octets clients say at a time; 0 for all at once."""
+    """Return how many octets of input arrive at a time; 0 for all at once."""
     octets: int = request.param
     return octets
 

@@ -70,7 +70,7 @@ class Kept:
         return other
 
     def change(self, change: Change) -> None:
-        """Take a change of the definitions, as `broker/definitions.py` tells what it means."""
+        """Apply a change of the definitions; see `broker/definitions.py`."""
         definition = change.definition
         if isinstance(change, Defined):
             self.definitions[identity(definition)] = definition
@@ -231,12 +231,12 @@ class RecordingJournal:
         return [kept[number] for number in numbers if number in kept]
 
     def nothing_waits(self) -> None:
-        """The batch is empty, so nobody need wait for it."""
+        """Note that the batch is empty, so that nothing has to wait for it."""
         self.pending_confirms.nothing_waits()
         self.hold.taken()
 
     def commit(self) -> int:
-        """End the batch and say which it was."""
+        """End the batch, and return its number."""
         assert not self.hold.is_on, "a batch is committed that is kept"
         self.safe = self.now.copy()
         self.pending_confirms.taken()
@@ -286,7 +286,7 @@ class RefusingJournal:
 
 
 class FailingJournal(RecordingJournal):
-    """Has a bug that shows itself when `is_broken` is set: the next record raises what nobody expects."""
+    """A journal whose next record raises an unexpected exception when `is_broken` is set."""
 
     is_broken = False
 

@@ -15,7 +15,7 @@ class FakeTimer:
         self.is_cancelled = False
 
     def cancel(self) -> None:
-        """Nobody wants it any more."""
+        """Cancel the call."""
         self.is_cancelled = True
 
 

@@ -58,7 +58,7 @@ _kept: list[_NoSyncVfs] = []
 
 
 def pytest_configure() -> None:
-    """Have nothing synced from now on. If SQLite's library cannot be reached, it syncs; tests/disk says so."""
+    """Skip all syncs from now on. If SQLite's library cannot be found, SQLite still syncs; tests/disk reports that."""
     os.fsync = _fsync
     with closing(sqlite3.connect(":memory:")):
         try:

@@ -14,7 +14,7 @@ from amqpd.message import Message
 
 
 class SpillFileInMemory:
-    """Messages that were written down; `left` are the numbers of those that somebody may still want."""
+    """Spilled messages; `left` are the numbers of those that may still be read."""
 
     def __init__(self, run: Sequence[Message]) -> None:
         self.run = list(run)
@@ -48,11 +48,11 @@ class PageStoreInMemory:
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether anybody goes on when it is open."""
+        """Whether a caller waits until it is open."""
         return bool(self._called)
 
     def serve(self) -> None:
-        """Let all read who wait for it."""
+        """Call all readers that wait for it."""
         for _ in range(len(self._called)):
             if self.is_open:
                 self._called.popleft().read_on()
@@ -75,7 +75,7 @@ class PageStoreInMemory:
         self._spilling.append((page, list(run)))
 
     def write_spill_files(self, *, fails: bool = False) -> None:
-        """The disk has taken what was to be written down, or not."""
+        """End the writing of spill files, or let it fail."""
         while self._spilling:
             page, run = self._spilling.popleft()
             if fails:
@@ -88,7 +88,7 @@ class PageStoreInMemory:
 def stored(
     messages: Sequence[Message], expiries: Mapping[int, int] | None = None
 ) -> StoredMessages:
-    """These messages as a store gives them back; `expiries` by number, in ms since 1970."""
+    """Return these messages as a store returns them; `expiries` by number, in ms since 1970."""
     ends = [(expiries or {}).get(message.number, NO_EXPIRY) for message in messages]
     lifetimes = [m.facts.expiration_ms for m in messages]
     return StoredMessages(

@@ -18,6 +18,6 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Put what the collected tests are made of where the collector does not look."""
+    """Freeze the collected tests, so that the garbage collector does not walk them."""
     gc.collect()
     gc.freeze()

@@ -8,5 +8,5 @@ IS_PROOF = os.environ.get("PROOF", "") not in ("", "0")
 
 
 def sized(sample: int, proof: int, variable: str = "") -> int:
-    """Return how much to look at, of which an environment variable may have the last word."""
+    """Return how much to test; an environment variable may override it."""
     return int(os.environ.get(variable) or (proof if IS_PROOF else sample))

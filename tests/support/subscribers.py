@@ -12,7 +12,7 @@ PLENTY = 1 << 40
 
 
 class SharedRoom:
-    """A connection: the room that its channels share."""
+    """The room for deliveries that the channels of a connection share."""
 
     def __init__(self, room: int = PLENTY) -> None:
         self.room = room

@@ -113,14 +113,14 @@ class Stage:
         self.journal.commit()
 
     def stranger(self) -> Talk:
-        """A client that has connected and said nothing yet."""
+        """Return a client that has connected and sent nothing yet."""
         name = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[len(self.talks) % 26]
         session = self.begin_session(40_000 + len(self.talks), len(self.talks) + 1)
         self.talks[session] = talk = Talk(self, session, name)
         return talk
 
     def begin_session(self, port: int, number: int) -> Session:
-        """The session of a client that comes from this port."""
+        """Begin the session of a client with this port."""
         session = Session(
             self.broker, self.settings, self.loop_turn, f"10.0.0.1:{port} -> 10.0.0.2:5672", self.now_ms,
             number=number, intake=self.intake)
@@ -128,19 +128,19 @@ class Stage:
         return session
 
     def client(self, user: str = "guest", **tuning: Any) -> Talk:
-        """A client whose connection is open."""
+        """Return a client whose connection is open."""
         return self.stranger().open(user, **tuning)
 
     # What happens around the sessions
 
     @property
     def intake(self) -> Intake:
-        """What all clients together have half received."""
+        """The incomplete contents of all clients."""
         return self.loop_turn.intake
 
     @property
     def alarm(self) -> str:
-        """Why nothing may be published, or nothing."""
+        """The reason why nothing may be published, or ""."""
         return self.loop_turn.alarm
 
     @alarm.setter
@@ -148,12 +148,12 @@ class Stage:
         self.loop_turn.alarm = reason
 
     def set_alarm(self, reason: str) -> None:
-        """An alarm begins, changes its reason, or, with an empty one, ends."""
+        """Set an alarm, change its reason, or clear it with an empty reason."""
         self.loop_turn.set_alarm(reason)
         self.end_turn()
 
     def end_turn(self) -> None:
-        """End the turn, and all further ones, until nothing more comes of it."""
+        """End the turn, and run further turns until nothing is left to do."""
         self._pages.begin()
         self.look_at_passwords()
         self.loop_turn.begin()
@@ -171,23 +171,23 @@ class Stage:
 
     @property
     def has_deferred(self) -> bool:
-        """Return whether a client has to go on in another turn."""
+        """Whether a client has to continue in another turn."""
         return bool(self.loop_turn._deferred or self.loop_turn._unfinished)
 
     def go_on_with_deferred(self) -> None:
-        """Let all who wait for another turn go on, and nothing else."""
+        """Continue the clients that wait for another turn, and do nothing else."""
         for waiting in (self.loop_turn._deferred, self.loop_turn._unfinished):
             for _ in range(len(waiting)):
                 waiting.popleft().go_on()
 
     def lose(self, session: Session) -> None:
-        """The client's socket is gone."""
+        """Close the client's socket."""
         client = self.loop_turn.protocols.get(session)
         if client is not None:
             self.loop_turn.lose(client)
 
     def look_at_passwords(self) -> None:
-        """Answer all who want in. Everybody's password is the name with 'secret' before it."""
+        """Answer all logins. The password of a user is "secret " and the name."""
         while self.looks_at_passwords and self.want_in:
             session = self.want_in.pop(0)
             if session.login is None:       # it has gone
@@ -201,7 +201,7 @@ class Stage:
                 session.login_failed("the password is wrong")
 
     def commit(self) -> None:
-        """Have what the journal holds written, and tell those who wait for it."""
+        """Commit the journal's batch, and continue what waits for it."""
         number = self.journal.commit()
         self.page_store.safe_number = self.page_store.taken_number = self.broker.next_message_number - 1
         self.page_store.committed_batch = number
@@ -223,7 +223,7 @@ class Stage:
                 assert queue.records.kept_on_disk == len(self.journal.now.messages.get(queue.definition.number, ()))
 
     def pass_time(self, seconds: float) -> None:
-        """Let the clock run, in quarters of a second as the server's does."""
+        """Advance the clock, in quarters of a second as the server does."""
         for _ in range(round(seconds * 4)):
             self.now_ms += 250
             self.timers.run_due()
@@ -236,7 +236,7 @@ class Stage:
             self.end_turn()
 
     def forget(self, session: Session) -> None:
-        """Nobody knows the session any more, but for its talk."""
+        """Forget the session; its talk is kept."""
         self.loop_turn.forget(session)
         self.want_in = [one for one in self.want_in if one is not session]
 
@@ -253,7 +253,7 @@ class Stage:
 
 
 class Talk:
-    """One client. Methods of class connection go to channel 0, all others to channel 1, unless told otherwise."""
+    """One client. Methods of class connection use channel 0, all others channel 1, unless `channel` is given."""
 
     def __init__(self, stage: Stage, session: Session, name: str) -> None:
         self.stage = stage
@@ -271,11 +271,11 @@ class Talk:
         self, *said: Said | bytes, channel: int | None = None, content: bytes | None = None,
         properties: Basic.Properties | None = None,
     ) -> Talk:
-        """Say these, then the content if there is one."""
+        """Send these methods, then the content if there is one."""
         return self.octets(b"".join(self._marshal(one, channel, content, properties) for one in said))
 
     def octets(self, octets: bytes) -> Talk:
-        """Say these octets as they are."""
+        """Send these octets unchanged."""
         step = self.stage.piece or len(octets) or 1
         for start in range(0, len(octets), step):
             self._receive(octets[start : start + step])
@@ -316,7 +316,7 @@ class Talk:
     # The broker's part
 
     def take(self, pieces: Sequence[bytes]) -> None:
-        """Take what the session sent, and put it together to what it says."""
+        """Take what the session sent, and decode it."""
         octets = b"".join(pieces)
         self.sent += octets
         octets = self._half + octets if self._half else octets
@@ -357,7 +357,7 @@ class Talk:
         self, *expected: Said, channel: int | None = None, content: bytes | None = None,
         properties: Basic.Properties | None = None,
     ) -> Talk:
-        """Expect the broker to say these next, the last one with this content."""
+        """Expect these methods next, the last one with this content."""
         __tracebackhide__ = True
         for one in expected:
             wanted = Heard(self._channel(one, channel), one)
@@ -369,7 +369,7 @@ class Talk:
         return self
 
     def hear(self, kind: type[AnyMethod]) -> AnyMethod:
-        """Expect the broker to say something of this kind next, and return it."""
+        """Expect a method of this class next, and return it."""
         __tracebackhide__ = True
         heard = self._next(kind.name)
         if not isinstance(heard.said, kind):
@@ -378,7 +378,7 @@ class Talk:
         return found
 
     def hear_all(self) -> list[Heard]:
-        """All that the broker has said and nobody expected yet."""
+        """Return all that the broker has sent and the test has not expected yet."""
         heard = list(self._heard)
         self._heard.clear()
         return heard
@@ -418,7 +418,7 @@ class Talk:
         return self.broker(Connection.OpenOk())
 
     def greet(self) -> Talk:
-        """Say the protocol header, and hear connection.start."""
+        """Send the protocol header, and expect connection.start."""
         self.client(ProtocolHeader()).hear(Connection.Start)
         return self
 
@@ -473,7 +473,7 @@ class Talk:
         return self
 
     def read_on(self) -> Talk:
-        """The transport has room again."""
+        """Note that the transport has room again."""
         self.session.state.is_writable = True
         self.session.resume()
         self.stage.end_turn()

@@ -44,7 +44,7 @@ class StageTimers(FakeLoop):
 
 
 class StageCommitter:
-    """Has a batch written in no time, unless the stage says that commits have to wait."""
+    """A committer that commits each batch at once, unless the stage lets commits wait."""
 
     def __init__(self, stage: Stage) -> None:
         self.backlog = InMemory()
@@ -79,7 +79,7 @@ class StageCommitter:
 
 
 class StagePages:
-    """Lets those read who wait for the page store, but who was served twice in a row in vain waits for a commit."""
+    """Serves the readers of the page store; a reader that was served twice without success waits for a commit."""
 
     def __init__(self, page_store: PageStoreInMemory, turn: LoopTurn) -> None:
         self._page_store = page_store
@@ -95,12 +95,12 @@ class StagePages:
         self._in_vain = self._in_vain + 1 if len(self._turn._deferred) > before else 0
 
     def begin(self) -> None:
-        """Serve those again who were served in vain: a batch is on disk, or the test does something."""
+        """Serve again the readers that were served without success: a batch is on disk, or the test does something."""
         self._in_vain = 0
 
 
 class StageClient:
-    """The socket of one client: it takes all that it is given, unless the test says that it is full."""
+    """The socket of one client: it sends everything at once, unless the test says that it is full."""
 
     def __init__(self, stage: Stage, session: Session) -> None:
         self.session = session

@@ -15,7 +15,7 @@ GOOD = 100
 
 
 def forged(queue: str) -> Properties:
-    """A message that claims to have died 2^63 - 1 times."""
+    """A message whose headers count 2^63 - 1 deaths."""
     return Properties(delivery_mode=2, headers={"x-death": [
         {"count": 2 ** 63 - 1, "reason": "expired", "queue": queue, "exchange": "", "routing-keys": [queue]}]})
 
@@ -151,7 +151,7 @@ def refused(world: World) -> None:
 
 @shape("x-death-of-thousands", "sibling", in_ci=False)
 def thousands_of_deaths(world: World) -> None:
-    """Messages that claim to have died in 4,000 queues, without a count, expire through a chain of queues."""
+    """Messages whose headers have deaths in 4,000 queues, without counts, expire through a chain of queues."""
     queues = world.of(10, 40)
     deaths = [{"queue": f"{number:04x}"} for number in range(4_000)]
     with world.peer() as peer:

@@ -70,7 +70,7 @@ def durable_declarations(world: World) -> None:
 
 @shape("policy-on-many-queues", "sibling")
 def policy_on_many(world: World) -> None:
-    """A policy comes and goes that holds for 10,000 queues."""
+    """Set and clear a policy that applies to 10,000 queues."""
     count = world.of(5_000, 10_000)
     with world.peer() as peer:
         declare_many(peer, count)

@@ -44,7 +44,7 @@ def paused(world: World) -> None:
 
 @shape("guessed-passwords", "D14")
 def guesses(world: World) -> None:
-    """Logins with a wrong password, each abandoned at once; an honest login goes through."""
+    """Logins with a wrong password, each disconnected at once; a correct login succeeds."""
     guess = PROTOCOL_HEADER + start_ok("attack", "wrong")
     is_on, count = world.until_time_is_up(), 0
     while is_on():
@@ -87,7 +87,7 @@ def six_hundred(world: World) -> None:
 
 @shape("silent-strangers", "D14")
 def silent(world: World) -> None:
-    """Strangers who say nothing do not keep an honest client out."""
+    """Silent connections before login do not prevent the login of another client."""
     strangers = [socket.create_connection((world.address.host, world.address.port)) for _ in range(200)]
     begun = time.monotonic()
     with world.peer() as peer:
@@ -101,7 +101,7 @@ def silent(world: World) -> None:
 
 @shape("log-that-nobody-reads", "D15", log_is_read=False)
 def unread_log(world: World) -> None:
-    """Many connections, each worth a few lines of the log, with nobody who reads it."""
+    """Many connections, each with a few lines in the log, which nobody reads."""
     for _ in range(world.of(600, 2_000)):
         peer = Peer(world.address, reads=False)
         peer.send(b"\x07" * 20)

@@ -11,7 +11,7 @@ from tests.canary.shapes.common import declare, fill
 
 @shape("consume-and-cancel", "sibling")
 def consume_and_cancel(world: World) -> None:
-    """A consumer comes and goes, on a queue with 10,000 messages that are each time delivered and put back."""
+    """Consume and cancel, on a queue with 10,000 messages that are delivered and requeued each time."""
     with world.peer() as peer:
         declare(peer, "full")
         fill(peer, "full", 10_000)
@@ -27,7 +27,7 @@ def consume_and_cancel(world: World) -> None:
 
 @shape("consume-and-cancel-empty", "sibling")
 def consume_and_cancel_empty(world: World) -> None:
-    """A consumer comes and goes, on an empty queue."""
+    """Consume and cancel, on an empty queue."""
     with world.peer() as peer:
         declare(peer, "empty")
         storm = b"".join(consume("empty", f"c{at}", nowait=True) + cancel(f"c{at}") for at in range(500))
