@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from amqpd.broker.definitions import UserDefinition
-from amqpd.broker.scram import make_verifier, read_verifier
+from amqpd.broker.scram import MadeUpVerifiers, make_verifier, read_verifier
 
 SCRYPT = "scrypt"
 SHA256 = "rabbit_password_hashing_sha256"
@@ -62,11 +62,13 @@ class StoredPassword(msgspec.Struct, frozen=True):
 class PasswordForm(msgspec.Struct, frozen=True):
     """In which form passwords are stored: with a verifier for SCRAM, and with scrypt in place of imported fast hashes.
 
-    All but `is_kept_by` is slow on purpose: call it in a thread.
+    A verifier that is added to a stored password gets the salt that `made_up` has shown for its user until then: a new
+    one would tell clients that the user exists. All but `is_kept_by` is slow on purpose: call it in a thread.
     """
 
     with_scram: bool = False
     rehashes: bool = False
+    made_up: MadeUpVerifiers | None = None
 
     def store(self, password: str) -> StoredPassword:
         """Return what is stored of a new password. An empty one matches nothing, so nothing is stored of it."""
@@ -86,9 +88,13 @@ class PasswordForm(msgspec.Struct, frozen=True):
 
     def stored_anew(self, user: UserDefinition, password: str) -> StoredPassword:
         """Return what is stored of a user's password, which has just been right, from now on."""
-        if self._must_rehash(user):
-            return self.store(password)
-        return StoredPassword(user.password_hash, user.hashing_algorithm, self._verifier(password))
+        password_hash, algorithm = (
+            hash_password(password) if self._must_rehash(user) else (user.password_hash, user.hashing_algorithm))
+        salt = self.made_up.of(user.name).salt if self.made_up is not None else None
+        verifier = user.scram_sha256
+        if self.with_scram and read_verifier(verifier) is None:
+            verifier = str(make_verifier(password, salt=salt))
+        return StoredPassword(password_hash, algorithm, verifier)
 
     def _must_rehash(self, user: UserDefinition) -> bool:
         return self.rehashes and user.hashing_algorithm != SCRYPT

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 
 import anyio
+from msgspec.structs import replace
 
 from amqpd import __version__
 from amqpd.broker.broker import Broker
@@ -146,12 +147,13 @@ class Runtime:
             storage.page_store.on_written = alarms.on_written
             await self._start_committer(undo, broker, storage, turn, wall_clock, alarms)
         declare_configuration(config, broker)
+        settings = _session_settings(config)
         logins = Logins(
             broker, frozenset(config.loopback_users), config.limits.login_failure_delay_s,
-            form=password_form(config), on_change=turn.begin)
+            form=replace(password_form(config), made_up=settings.login.made_up_verifiers), on_change=turn.begin)
         undo.callback(logins.close)
         listeners = self._listeners = Listeners(
-            broker, _session_settings(config), turn, logins, _unauthenticated(config), asyncio.get_running_loop(),
+            broker, settings, turn, logins, _unauthenticated(config), asyncio.get_running_loop(),
             certificates, config.proxy_protocol_from)
         undo.callback(listeners.stop_listening)
         turn.committer.take()

@@ -10,16 +10,20 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from amqpd.broker import passwords
 from amqpd.broker.definitions import UserDefinition
 from amqpd.broker.passwords import (
     SALTED_HASHES,
+    PasswordForm,
+    StoredPassword,
     hash_known_password,
     hash_password,
     matches_at_once,
     password_matches,
 )
+from amqpd.broker.scram import MadeUpVerifiers, make_verifier, read_verifier
 
 ALGORITHMS = ["scrypt", *SALTED_HASHES]
 
@@ -130,3 +134,55 @@ def test_an_unknown_algorithm_matches_nothing(scrypts: list[bytes]) -> None:
 
 def test_a_user_does_not_show_his_hash() -> None:
     assert known("guest").password_hash not in repr(known("guest"))
+
+
+# The form in which they are stored
+
+@pytest.fixture(scope="module")
+def imported() -> UserDefinition:
+    return known("guest")
+
+
+@pytest.mark.parametrize(("form", "is_kept"), [
+    (PasswordForm(), True), (PasswordForm(with_scram=True), False), (PasswordForm(rehashes=True), False)])
+def test_a_password_is_stored_anew_if_the_form_asks_for_more(
+    imported: UserDefinition, form: PasswordForm, is_kept: bool, scrypts: list[bytes]
+) -> None:
+    assert form.is_kept_by(imported) is is_kept
+    stored = form.stored_anew(imported, "guest")
+    anew = UserDefinition("somebody", stored.password_hash, stored.hashing_algorithm, scram_sha256=stored.scram_sha256)
+    assert form.is_kept_by(anew) and password_matches(anew, "guest")
+    assert (anew == imported) is is_kept
+
+
+def test_a_verifier_that_is_added_keeps_the_salt_that_was_made_up(imported: UserDefinition) -> None:
+    made_up = MadeUpVerifiers(b"key")
+    stored = PasswordForm(with_scram=True, made_up=made_up).stored_anew(imported, "guest")
+    verifier = read_verifier(stored.scram_sha256)
+    assert verifier is not None and verifier.salt == made_up.of(imported.name).salt
+    assert verifier == make_verifier("guest", salt=verifier.salt) != made_up.of(imported.name)
+
+
+def test_a_password_that_is_set_has_a_verifier_with_a_salt_of_its_own(scrypts: list[bytes]) -> None:
+    form = PasswordForm(with_scram=True, made_up=MadeUpVerifiers(b"key"))
+    verifiers = [read_verifier(form.store("guest").scram_sha256) for _ in range(2)]
+    assert verifiers[0] is not None and verifiers[1] is not None
+    assert verifiers[0].salt != verifiers[1].salt
+
+
+def test_a_verifier_stays_when_the_hash_is_replaced_or_scram_is_not_enabled(
+    imported: UserDefinition, scrypts: list[bytes]
+) -> None:
+    user = replace(imported, scram_sha256=str(make_verifier("guest")))
+    for form in (PasswordForm(rehashes=True), PasswordForm(with_scram=True, rehashes=True)):
+        assert form.stored_anew(user, "guest").scram_sha256 == user.scram_sha256
+
+
+def test_nothing_is_stored_of_an_empty_password(scrypts: list[bytes]) -> None:
+    assert PasswordForm(with_scram=True).store("") == StoredPassword("", "scrypt", "")
+    assert not scrypts
+
+
+def test_what_is_stored_is_not_shown(scrypts: list[bytes]) -> None:
+    stored = PasswordForm(with_scram=True).store("guest")
+    assert stored.password_hash not in repr(stored) and stored.scram_sha256 not in repr(stored)

@@ -118,10 +118,15 @@ def test_scram_logs_in_over_tls_and_without_it(files: Files) -> None:
     serve(config(files, "SCRAM-SHA-256"), talk)
 
 
-def test_a_login_with_plain_makes_a_later_one_with_scram_possible(files: Files) -> None:
+def test_a_login_with_plain_makes_a_later_one_with_scram_possible_and_the_challenge_does_not_tell(
+    files: Files
+) -> None:
     def talk(runtime: Runtime) -> None:
         users = users_of(runtime)
         users.change_password("guest", users["guest"].definition.password_hash, "rabbit_password_hashing_sha256")
+        stranger = Stranger(port_of(runtime), context())
+        before = stranger.begin("SCRAM-SHA-256", ScramClient("guest", "").first, "Connection.Secure").challenge
+        stranger.drop()
         stranger = Stranger(port_of(runtime), context())
         stranger.begin("PLAIN", "\0guest\0guest", "Connection.Tune")
         stranger.drop()
@@ -129,6 +134,7 @@ def test_a_login_with_plain_makes_a_later_one_with_scram_possible(files: Files) 
             Stranger(port_of(runtime), context()).drop()    # a turn, as the hash is computed in a thread
         client, stranger = ScramClient("guest", "guest"), Stranger(port_of(runtime), context())
         challenge = stranger.begin("SCRAM-SHA-256", client.first, "Connection.Secure").challenge
+        assert challenge.split(",")[1:] == before.split(",")[1:], "salt and iterations stay the same"
         assert client.is_satisfied_by(stranger.answer(client.answer(challenge), "Connection.Secure").challenge)
         stranger.drop()
 
