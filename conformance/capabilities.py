@@ -69,6 +69,9 @@ WAYS = {
     "no-get-beside-single-active": "basic.get on a quorum queue with a single active consumer is refused with 405.",
     "no-streams": "x-queue-type stream is refused with 406.",
     "policy-keys-by-queue-type": "A policy with a key for other types of queues does not hold at all.",
+    "passive-needs-any-right": "A passive declare needs any right on the name, before it is looked for (§29; RabbitMQ "
+                               "4.3.1).",
+    "passive-needs-no-right": "A passive declare needs no right (§29; RabbitMQ before 4.3.1).",
     "pseudo-queue-not-found": "Binding the pseudo-queue of direct reply-to is answered with 404; RabbitMQ 4 says 403.",
     "quick-patterns": "A topic pattern with many `#` is matched quickly; otherwise its channel stalls.",
     "quorum-appends-requeued": "A quorum queue without a delivery limit puts requeued messages at its end.",
@@ -77,6 +80,7 @@ WAYS = {
     "quorum-limits-late": "A quorum queue with reject-publish takes one more than its limit, then none before a fifth "
                           "of it is free.",
     "quorum-without-global-prefetch": "A channel with a global prefetch cannot consume from a quorum queue.",
+    "revoked-consumers-are-closed": "A consumer whose user may not read any more loses its channel (403).",
     "single-active-hands-over-at-once": "Waiting messages go to the next single active consumer at once.",
     "size-refused-at-header": "A message over the largest size is refused at its header, before its body comes.",
     "tx-partial-commit": "What a refused transaction had accepted before the refusal stays.",

@@ -167,6 +167,7 @@ def test_with_one_right_a_method_that_needs_no_other_goes_through(theirs: Channe
     theirs.delete_exchange(exchange)
 
 
+@pytest.mark.needs("passive-needs-no-right")
 def test_passive_declares_need_no_right(ch: Channel, theirs: Channel, queue_name: str, exchange_name: str) -> None:
     ch.declare_queue(queue_name)
     ch.declare_exchange(exchange_name)
@@ -174,9 +175,37 @@ def test_passive_declares_need_no_right(ch: Channel, theirs: Channel, queue_name
     theirs.declare_exchange(exchange_name, passive=True)
 
 
+@pytest.mark.needs("passive-needs-no-right")
 def test_a_missing_queue_is_missing_to_a_passive_declare_without_rights(theirs: Channel, texts: Texts) -> None:
     theirs.send_declare_queue("nonesuch", passive=True)
     theirs.fails(404, texts.no_queue("nonesuch"), *QUEUE_DECLARE)
+
+
+@pytest.mark.needs("passive-needs-any-right")
+@pytest.mark.parametrize("right", "cwr")
+def test_a_passive_declare_needs_any_right(
+        ch: Channel, theirs: Channel, names: Names, right: str) -> None:
+    queue, exchange = names.queue(f"{names.prefix}.q.{right}"), names.exchange(f"{names.prefix}.x.{right}")
+    ch.declare_queue(queue)
+    ch.declare_exchange(exchange)
+    assert theirs.declare_queue(queue, passive=True) == (queue, 0, 0)
+    theirs.declare_exchange(exchange, passive=True)
+
+
+@pytest.mark.needs("passive-needs-any-right")
+@pytest.mark.parametrize("is_there", [True, False])
+def test_without_a_right_a_passive_declare_does_not_tell_whether_a_name_is_there(
+        ch: Channel, guest: Guest, theirs: Channel, texts: Texts, names: Names, is_there: bool) -> None:
+    queue, exchange = names.queue(f"{names.prefix}.q"), names.exchange(f"{names.prefix}.x")
+    if is_there:
+        ch.declare_queue(queue)
+        ch.declare_exchange(exchange)
+    with Client(guest.url) as client:
+        other = client.channel()
+        other.send_declare_exchange(exchange, passive=True)
+        other.fails(403, guest.refusal(texts.exchange(exchange)), *EXCHANGE_DECLARE)
+    theirs.send_declare_queue(queue, passive=True)
+    theirs.fails(403, guest.refusal(texts.queue(queue)), *QUEUE_DECLARE)
 
 
 def test_a_queue_named_by_the_broker_needs_the_right_too(guest: Guest, theirs: Channel) -> None:
@@ -216,6 +245,91 @@ def test_publishes_after_the_refused_one_are_lost(
     theirs.fails(403, guest.refusal(texts.exchange("amq.fanout")), *BASIC_PUBLISH)
     assert ch.get(queue).body == b"allowed"
     assert ch.get(queue) is None
+
+
+# Routing keys of topic exchanges
+
+TOPIC_METHODS: dict[str, tuple[str, Callable[[Channel, str, str, str], None], Ids]] = {
+    "basic.publish": ("write", lambda ch, exchange, name, key: ch.publish(exchange, key), BASIC_PUBLISH),
+    "queue.bind": ("read", lambda ch, exchange, name, key: ch.send_bind_queue(name, exchange, key), QUEUE_BIND),
+    "queue.unbind": ("read", lambda ch, exchange, name, key: ch.send_unbind_queue(name, exchange, key), QUEUE_UNBIND),
+    "exchange.bind": (
+        "read", lambda ch, exchange, name, key: ch.send_bind_exchange(name, exchange, key), EXCHANGE_BIND),
+    "exchange.unbind": (
+        "read", lambda ch, exchange, name, key: ch.send_unbind_exchange(name, exchange, key), EXCHANGE_UNBIND),
+}
+
+
+@pytest.fixture
+def topics(guest: Guest, ch: Channel, names: Names) -> Iterator[str]:
+    """A topic exchange with topic permissions: to write keys of `w` and the user's name, to read those of `r`."""
+    exchange = names.exchange(f"{names.prefix}.topics.cwr")
+    ch.declare_exchange(exchange, "topic")
+    guest.ctl("set_topic_permissions", "-p", guest.vhost, guest.name, exchange, "^w[.]{username}$", "^r")
+    yield exchange
+    guest.ctl("clear_topic_permissions", "-p", guest.vhost, guest.name, exchange)
+
+
+def arrives(publisher: Channel, getter: Channel, queue: str, exchange: str, key: str) -> bool:
+    """Publish a message, and return whether it is in the queue once it is confirmed."""
+    publisher.confirm_select()
+    publisher.publish(exchange, key, b"allowed")
+    publisher.confirms(1)
+    got = getter.get(queue)
+    return got is not None and got.body == b"allowed"
+
+
+@pytest.mark.parametrize("right, send, ids", TOPIC_METHODS.values(), ids=TOPIC_METHODS)
+def test_a_routing_key_without_the_right_is_refused(
+        guest: Guest, theirs: Channel, texts: Texts, names: Names, topics: str, right: str,
+        send: Callable[[Channel, str, str, str], None], ids: Ids) -> None:
+    key = {"write": "rw.x", "read": f"w.{guest.name}"}[right]
+    send(theirs, topics, f"{names.prefix}.nonesuch.cwr", key)
+    theirs.fails(403, guest.refusal(f"topic '{key}' in {texts.exchange(topics)}"), *ids)
+
+
+def test_a_routing_key_with_the_right_is_taken(
+        guest: Guest, ch: Channel, theirs: Channel, names: Names, topics: str) -> None:
+    queue = names.queue(f"{names.prefix}.q.cwr")
+    theirs.declare_queue(queue)
+    theirs.bind_queue(queue, topics, "r.#")
+    ch.bind_queue(queue, topics, f"w.{guest.name}")
+    assert arrives(theirs, ch, queue, topics, f"w.{guest.name}")
+
+
+def test_topic_permissions_mean_nothing_for_other_exchanges(
+        guest: Guest, theirs: Channel, names: Names, ch: Channel) -> None:
+    queue, exchange = names.queue(f"{names.prefix}.q.cwr"), names.exchange(f"{names.prefix}.direct.cwr")
+    ch.declare_exchange(exchange, "direct")
+    ch.declare_queue(queue)
+    guest.ctl("set_topic_permissions", "-p", guest.vhost, guest.name, exchange, "", "")
+    theirs.bind_queue(queue, exchange, "key")
+    assert arrives(theirs, ch, queue, exchange, "key")
+
+
+def test_cleared_topic_permissions_allow_any_key(
+        guest: Guest, ch: Channel, theirs: Channel, names: Names, topics: str) -> None:
+    queue = names.queue(f"{names.prefix}.q.cwr")
+    ch.declare_queue(queue)
+    ch.bind_queue(queue, topics, "any")
+    guest.ctl("clear_topic_permissions", "-p", guest.vhost, guest.name)
+    assert arrives(theirs, ch, queue, topics, "any")
+
+
+# Rights that are taken away
+
+
+@pytest.mark.needs("revoked-consumers-are-closed")
+def test_a_running_consumer_ends_when_its_user_may_not_read_any_more(
+        guest: Guest, ch: Channel, theirs: Channel, texts: Texts, names: Names) -> None:
+    queue = names.queue(f"{names.prefix}.q.r")
+    ch.declare_queue(queue)
+    theirs.consume(queue)
+    try:
+        guest.permit(r"\.[wr]*c[wr]*$", r"\.[cr]*w[cr]*$", "")
+        theirs.fails(403, guest.refusal(texts.queue(queue)), *BASIC_CONSUME)
+    finally:
+        guest.permit(r"\.[wr]*c[wr]*$", r"\.[cr]*w[cr]*$", r"\.[cw]*r[cw]*$")
 
 
 # Last, for it ends what the others need

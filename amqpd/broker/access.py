@@ -10,17 +10,37 @@ RabbitMQ docs/access-control.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
+from re import escape
 
 from amqpd.broker.definitions import PermissionDefinition, TopicPermissionDefinition, UserDefinition
+from amqpd.patterns import Pattern, PatternError, compile_pattern, compile_stored
 from amqpd.errors import ChannelException, ReplyCode
 
 RIGHTS = ("configure", "write", "read")
+LONGEST_WITH_NAMES = 4_096      # bytes of a pattern with names put in
 
 
 def rights_of(permission: PermissionDefinition | TopicPermissionDefinition) -> tuple[str, ...]:
     """Return the names of the fields of a permission that are patterns."""
     return RIGHTS if isinstance(permission, PermissionDefinition) else RIGHTS[1:]
+
+
+def with_names(pattern: str, user: str, vhost: str) -> str:
+    """Return a pattern of topic permissions with the names for `{username}` and `{vhost}`, which match literally."""
+    return pattern.replace("{username}", escape(user)).replace("{vhost}", escape(vhost))
+
+
+def pattern_faults(permission: PermissionDefinition | TopicPermissionDefinition) -> Iterator[tuple[str, str]]:
+    """Yield the name of each right whose pattern cannot be used, and the reason."""
+    for right in rights_of(permission):
+        pattern = getattr(permission, right)
+        try:
+            compile_pattern(pattern)
+            if isinstance(permission, TopicPermissionDefinition):
+                compile_pattern(with_names(pattern, permission.user, permission.vhost), LONGEST_WITH_NAMES)
+        except PatternError as error:
+            yield right, str(error)
 
 
 class User:
@@ -31,7 +51,7 @@ class User:
         self.name = definition.name
         self.permissions: dict[str, PermissionDefinition] = {}
         self.topic_permissions: dict[tuple[str, str], TopicPermissionDefinition] = {}   # by vhost and exchange
-        self._patterns: dict[tuple[str, str], re.Pattern[str] | None] = {}
+        self._patterns: dict[tuple[str, ...], Pattern | None] = {}      # by right, vhost and perhaps exchange
 
     def permit(self, permission: PermissionDefinition) -> None:
         """Set the permissions in one vhost, in place of the previous ones."""
@@ -46,10 +66,12 @@ class User:
     def permit_topics(self, permission: TopicPermissionDefinition) -> None:
         """Set the permissions on the routing keys of an exchange, in place of the previous ones."""
         self.topic_permissions[permission.vhost, permission.exchange] = permission
+        self._patterns.clear()
 
     def forbid_topics(self, permission: TopicPermissionDefinition) -> None:
         """Remove the permissions on the routing keys of an exchange."""
         self.topic_permissions.pop((permission.vhost, permission.exchange), None)
+        self._patterns.clear()
 
     def forget_vhost(self, vhost: str) -> None:
         """Remove everything that belongs to a deleted vhost."""
@@ -63,13 +85,34 @@ class User:
 
     def may(self, vhost: str, right: str, name: str) -> bool:
         """Return whether the user has this right (configure, write or read) on a queue or exchange of this name."""
-        key = vhost, right
+        key = right, vhost
         if key not in self._patterns:
             permission = self.permissions.get(vhost)
             pattern = getattr(permission, right) if permission else ""
-            self._patterns[key] = re.compile(pattern) if pattern else None
+            whose = f"the {right} permission of user '{self.name}' in vhost '{vhost}'"
+            self._patterns[key] = compile_stored(pattern, whose) if pattern else None
         compiled = self._patterns[key]
-        return compiled is not None and compiled.search(name or "amq.default") is not None
+        return compiled is not None and compiled.matches(name or "amq.default")
+
+    def may_any(self, vhost: str, name: str) -> bool:
+        """Return whether the user has any right on a queue or exchange of this name."""
+        return any(self.may(vhost, right, name) for right in RIGHTS)
+
+    def may_use_key(self, vhost: str, right: str, exchange: str, routing_key: str) -> bool:
+        """Return whether the user may publish with this routing key ("write"), or bind with it ("read").
+
+        Without topic permissions for this exchange, the user may use any key.
+        """
+        permission = self.topic_permissions.get((vhost, exchange))
+        if permission is None:
+            return True
+        key = right, vhost, exchange
+        if key not in self._patterns:
+            pattern = with_names(getattr(permission, right), self.name, vhost)
+            whose = f"the topic {right} permission of user '{self.name}' on exchange '{exchange}' in vhost '{vhost}'"
+            self._patterns[key] = compile_stored(pattern, whose, LONGEST_WITH_NAMES) if pattern else None
+        compiled = self._patterns[key]
+        return compiled is not None and compiled.matches(routing_key)
 
     def require(self, vhost: str, right: str, kind: str, name: str) -> None:
         """Check a right; `kind` is "queue" or "exchange". Raises ChannelException: ACCESS_REFUSED."""
@@ -77,6 +120,19 @@ class User:
             raise ChannelException(
                 ReplyCode.ACCESS_REFUSED,
                 f"access to {kind} '{name or 'amq.default'}' in vhost '{vhost}' refused for user '{self.name}'")
+
+    def require_any(self, vhost: str, kind: str, name: str) -> None:
+        """Check that the user has any right on a name. Raises ChannelException: ACCESS_REFUSED."""
+        if not self.may_any(vhost, name):
+            self.require(vhost, RIGHTS[0], kind, name)
+
+    def require_key(self, vhost: str, right: str, exchange: str, routing_key: str) -> None:
+        """Check a right on a routing key of a topic exchange. Raises ChannelException: ACCESS_REFUSED."""
+        if not self.may_use_key(vhost, right, exchange, routing_key):
+            raise ChannelException(
+                ReplyCode.ACCESS_REFUSED,
+                f"access to topic '{routing_key}' in exchange '{exchange}' in vhost '{vhost}' refused for user "
+                f"'{self.name}'")
 
 
 class Operator(User):

@@ -12,6 +12,7 @@ RabbitMQ docs/access-control, docs/vhosts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Protocol
 
 from amqpd.broker.access import Operator
@@ -81,6 +82,9 @@ class Connection(Protocol):
     def force_close(self, reason: str) -> None:
         """Close it with 320 CONNECTION_FORCED and this reason."""
 
+    def right_checks(self) -> Iterator[Act]:
+        """Return the acts that check whether each consumer still has the right to read from its queue."""
+
     def statistics(self) -> ConnectionStatistics:
         """Return its statistics."""
 
@@ -121,7 +125,7 @@ class Broker:
         self._next_queue_number = first_number
         self._changes = Changes(journal)
         self._binding_limit = binding_limit
-        self.users = Users(self._changes, self.vhosts, self._close_connections_of)
+        self.users = Users(self._changes, self.vhosts, self._close_connections_of, self._check_consumers_of)
         self.parameters = Parameters(self._changes, self.vhosts)
         self.is_behind = False      # whether publishers should wait until consumers have taken more
         self._looks_again_ms = 0
@@ -266,6 +270,13 @@ class Broker:
     def _close_connections_of(self, user: str) -> None:
         """Close the connections of a user that is being deleted."""
         self._close([one for one in self.connections.values() if one.user_name == user], f"user '{user}' is deleted")
+
+    def _check_consumers_of(self, user: str, vhost: str) -> None:
+        """Check whether the consumers of a user may go on, a few at a time."""
+        connections = [
+            one for one in self.connections.values() if one.user_name == user and one.vhost_name == vhost]
+        if connections:
+            StepJob(chain.from_iterable(one.right_checks() for one in connections), self.worklist)
 
     def _close(self, connections: list[Connection], reason: str) -> None:
         """Close connections by force, a few at a time, since there may be very many.

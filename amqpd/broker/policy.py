@@ -26,7 +26,7 @@ import msgspec
 
 from amqpd.broker.arguments import CLASSIC, QUORUM, type_of_queue
 from amqpd.broker.definitions import PolicyDefinition, QueueDefinition
-from amqpd.broker.patterns import LONGEST_NAME, PatternError, compile_pattern
+from amqpd.patterns import LONGEST_NAME, Pattern, PatternError, compile_pattern, compile_stored
 from amqpd.broker.rules import PolicyRules, merge_policies
 from amqpd.erlang import json_term
 from amqpd.errors import AmqpException, ReplyCode
@@ -264,7 +264,7 @@ class Applied(msgspec.Struct, frozen=True):
 
 class _Candidate(NamedTuple):
     definition: PolicyDefinition
-    pattern: re.Pattern[str]
+    pattern: Pattern
 
 
 class Policies:
@@ -285,8 +285,9 @@ class Policies:
         return len(self._of_users) + len(self._of_operator)
 
     def set(self, definition: PolicyDefinition) -> None:
-        """Add a policy, in place of one of the same kind and name. Raises PatternError."""
-        added = _Candidate(definition, compile_pattern(definition.pattern))
+        """Add a policy, in place of one of the same kind and name."""
+        whose = f"policy '{definition.name}' in vhost '{definition.vhost}'"
+        added = _Candidate(definition, compile_stored(definition.pattern, whose))
         candidates = self._of_sort(is_operator=definition.is_operator)
         others = [other for other in candidates if other.definition.name != definition.name]
         candidates[:] = sorted([*others, added], key=_order)
@@ -322,6 +323,6 @@ def _order(candidate: _Candidate) -> tuple[int, str]:
 def _first(candidates: list[_Candidate], kind: str, name: str) -> PolicyDefinition | None:
     for definition, pattern in candidates:
         suits = kind in _APPLY_TO[definition.apply_to] and definition.definition.keys().isdisjoint(_USELESS[kind])
-        if suits and pattern.search(name):
+        if suits and pattern.matches(name):
             return definition
     return None

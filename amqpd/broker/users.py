@@ -29,15 +29,21 @@ from amqpd.errors import AlreadyThere, NoSuchThing
 
 
 class Users(Mapping[str, User]):
-    """The users by name. `close_connections` closes those of a user that is being deleted."""
+    """The users by name.
+
+    `close_connections` closes those of a user that is being deleted. `check_consumers` stops the consumers of a user in
+    a vhost that the user may not have any more.
+    """
 
     def __init__(
-        self, changes: Changes, vhosts: Mapping[str, Vhost], close_connections: Callable[[str], None]
+        self, changes: Changes, vhosts: Mapping[str, Vhost], close_connections: Callable[[str], None],
+        check_consumers: Callable[[str, str], None],
     ) -> None:
         self._users: dict[str, User] = {}
         self._changes = changes
         self._vhosts = vhosts
         self._close_connections = close_connections
+        self._check_consumers = check_consumers
 
     def __getitem__(self, name: str) -> User:
         return self._users[name]
@@ -95,12 +101,15 @@ class Users(Mapping[str, User]):
     # Permissions
 
     def set_permissions(self, permission: PermissionDefinition) -> None:
-        """Set the permissions of a user in a vhost. Raises NoSuchThing."""
+        """Set the permissions of a user in a vhost, also for running publishers and consumers. Raises NoSuchThing."""
         vhost, user = self._vhost(permission.vhost), self.named(permission.user)
+        before = user.permissions.get(vhost.name)
         with self._changes:
             vhost.routing.version += 1
             user.permit(permission)
             self._changes.record(Defined(permission))
+        if before is not None and before.read != permission.read:
+            self._check_consumers(user.name, vhost.name)
 
     def clear_permissions(self, user_name: str, vhost_name: str) -> None:
         """Remove the permissions of a user in a vhost; running connections stay, without rights. Raises NoSuchThing."""
@@ -111,6 +120,7 @@ class Users(Mapping[str, User]):
                 vhost.routing.version += 1
                 user.forbid(vhost_name)
                 self._changes.record(Deleted(permission))
+            self._check_consumers(user_name, vhost_name)
 
     def set_topic_permissions(self, permission: TopicPermissionDefinition) -> None:
         """Set the permissions of a user on the routing keys of an exchange. Raises NoSuchThing.

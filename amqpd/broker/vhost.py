@@ -166,12 +166,13 @@ class Vhost:
             if definition.durable:
                 self.changes.record(Defined(definition))
 
-    def find_exchange(self, name: str) -> Exchange:
-        """Find an exchange for a passive declare.
+    def find_exchange(self, user: User, name: str) -> Exchange:
+        """Find an exchange for a passive declare, which needs any right on the name.
 
-        Raises ChannelException: NOT_FOUND, or ACCESS_REFUSED for the default exchange.
+        Raises ChannelException: NOT_FOUND; ACCESS_REFUSED, also for the default exchange.
         """
         self._refuse_default(name)
+        user.require_any(self.name, "exchange", name)
         return self.exchange(name)
 
     def delete_exchange(self, user: User, name: str, *, if_unused: bool = False) -> None:
@@ -324,12 +325,28 @@ class Vhost:
         self._destination(binding, owner)
         self.topology.remove_binding(source, key)
 
+    def find_queue(self, user: User, name: str, owner: object) -> Queue:
+        """Find a queue for a passive declare, which needs any right on the name.
+
+        Raises ChannelException: ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED.
+        """
+        user.require_any(self.name, "queue", name)
+        queue = self.queue(name, owner)
+        queue.expiry.use()
+        return queue
+
     def _check_binding_rights(self, user: User, binding: BindingDefinition) -> None:
         self._refuse_default(binding.source)
         if binding.destination_type == "exchange":
             self._refuse_default(binding.destination)
         user.require(self.name, "write", binding.destination_type, binding.destination)
         user.require(self.name, "read", "exchange", binding.source)
+        self.require_key(user, "read", self.exchanges.get(binding.source), binding.routing_key)
+
+    def require_key(self, user: User, right: str, exchange: Exchange | None, routing_key: str) -> None:
+        """Check a right on a routing key, if this is a topic exchange. Raises ChannelException: ACCESS_REFUSED."""
+        if exchange is not None and exchange.definition.type == "topic":
+            user.require_key(self.name, right, exchange.name, routing_key)
 
     def _destination(self, binding: BindingDefinition, owner: object) -> Destination:
         if binding.destination_type == "queue":

@@ -6,7 +6,6 @@ broker's state, such as a vhost that an operator has added.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from types import MappingProxyType
@@ -30,9 +29,11 @@ from amqpd.config.settings import (
 )
 from amqpd.config.sources import KeyPath, Sources
 from amqpd.fields import FieldError, encode_table
+from amqpd.patterns import PatternError, compile_pattern
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 RIGHTS = ("configure", "write", "read")
+TOPIC_RIGHTS = RIGHTS[1:]
 RESERVED_PREFIX = "amq."
 
 # Of two limits of one thing, a `rabbitmq.conf` cannot set one if another source sets the other.
@@ -156,7 +157,10 @@ def _with_default_vhost(config: Config) -> Config:
 
     return replace(
         config,
-        users=tuple(replace(user, permissions=tuple(map(fill, user.permissions))) for user in config.users),
+        users=tuple(
+            replace(user, permissions=tuple(map(fill, user.permissions)),
+                    topic_permissions=tuple(map(fill, user.topic_permissions)))
+            for user in config.users),
         policies=tuple(map(fill, config.policies)),
         operator_policies=tuple(map(fill, config.operator_policies)),
         exchanges=tuple(map(fill, config.exchanges)),
@@ -218,12 +222,15 @@ def _user_contradictions(user: UserDeclaration) -> Iterator[Fault]:
     for index, permission in enumerate(user.permissions):
         for right in RIGHTS:
             yield from _pattern_contradictions(user, f"permissions[{index}].{right}", getattr(permission, right))
+    for index, topics in enumerate(user.topic_permissions):
+        for right in TOPIC_RIGHTS:
+            yield from _pattern_contradictions(user, f"topic_permissions[{index}].{right}", getattr(topics, right))
 
 
 def _pattern_contradictions(declaration: Declaration, key: str, pattern: str) -> Iterator[Fault]:
     try:
-        re.compile(pattern)
-    except re.error as error:
+        compile_pattern(pattern)
+    except PatternError as error:
         yield declaration, f"{declaration.where}.{key} is {pattern!r}, allowed is a regular expression: {error}"
 
 

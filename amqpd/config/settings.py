@@ -193,6 +193,15 @@ class Permission(Struct, frozen=True, kw_only=True):
     read: Pattern
 
 
+class TopicPermission(Struct, frozen=True, kw_only=True):
+    """The permissions of a user on the routing keys of a topic exchange. RabbitMQ docs/access-control."""
+
+    vhost: VhostOrDefault = ""
+    exchange: Name
+    write: Pattern
+    read: Pattern
+
+
 class UserDeclaration(Declaration, frozen=True, kw_only=True):
     """A user, with either a password or the hash of one."""
 
@@ -204,6 +213,7 @@ class UserDeclaration(Declaration, frozen=True, kw_only=True):
     ] = "rabbit_password_hashing_sha256"
     tags: tuple[Name, ...] = ()
     permissions: tuple[Permission, ...] = ()
+    topic_permissions: tuple[TopicPermission, ...] = ()
 
 
 class ExchangeDeclaration(Declaration, frozen=True, kw_only=True):

@@ -196,6 +196,51 @@ def list_user_permissions(options: Options, user: str) -> None:
     options.show(result["columns"], result["rows"])
 
 
+@amqpctl.command("set_topic_permissions")
+@click.argument("user")
+@click.argument("exchange")
+@click.argument("write")
+@click.argument("read")
+@common
+@click.pass_obj
+def set_topic_permissions(options: Options, user: str, exchange: str, write: str, read: str) -> None:
+    """Set what routing keys a user may use.
+
+    WRITE and READ are regular expressions, searched in the routing keys with which the user publishes to the exchange
+    and binds to it. '{username}' and '{vhost}' in them stand for those names. An empty one allows nothing.
+    """
+    options.announce(
+        f'Setting topic permissions on "{exchange}" for user "{user}" in vhost "{options.vhost}" ...')
+    options.ask(
+        "set_topic_permissions", vhost=options.vhost, user=user, exchange=exchange, write=write, read=read)
+
+
+@amqpctl.command("clear_topic_permissions")
+@click.argument("user")
+@click.argument("exchange", required=False)
+@common
+@click.pass_obj
+def clear_topic_permissions(options: Options, user: str, exchange: str | None) -> None:
+    """Clear the topic permissions of a user.
+
+    Without EXCHANGE, those on all exchanges. Then the user may use any routing key.
+    """
+    place = f'on "{exchange}" ' if exchange is not None else ""
+    options.announce(f'Clearing topic permissions {place}for user "{user}" in vhost "{options.vhost}" ...')
+    options.ask("clear_topic_permissions", vhost=options.vhost, user=user, exchange=exchange)
+
+
+@amqpctl.command("list_user_topic_permissions")
+@click.argument("user")
+@common
+@click.pass_obj
+def list_user_topic_permissions(options: Options, user: str) -> None:
+    """List the topic permissions of a user."""
+    options.announce(f'Listing topic permissions for user "{user}" ...')
+    result = options.ask("list_user_topic_permissions", user=user)
+    options.show(result["columns"], result["rows"])
+
+
 @amqpctl.command("add_vhost")
 @click.argument("vhost_name", metavar="VHOST")
 @common

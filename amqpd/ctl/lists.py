@@ -62,6 +62,8 @@ LISTINGS = {
     "list_users": Listing("Listing users ...", "user tags"),
     "list_vhosts": Listing("Listing vhosts ...", "name", "description tags default_queue_type tracing cluster_state"),
     "list_permissions": Listing('Listing permissions for vhost "{vhost}" ...', "user configure write read"),
+    "list_topic_permissions": Listing(
+        'Listing topic permissions for vhost "{vhost}" ...', "user exchange write read"),
     "list_policies": Listing('Listing policies for vhost "{vhost}" ...', POLICY_COLUMNS),
     "list_operator_policies": Listing(
         'Listing operator policy overrides for vhost "{vhost}" ...', POLICY_COLUMNS),

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+from amqpd.broker.access import pattern_faults
 from amqpd.broker.broker import Broker
-from amqpd.broker.definitions import PermissionDefinition, UserDefinition, VhostDefinition
+from amqpd.broker.definitions import (
+    PermissionDefinition,
+    TopicPermissionDefinition,
+    UserDefinition,
+    VhostDefinition,
+)
 from amqpd.broker.passwords import PasswordForm, password_matches
-from amqpd.broker.patterns import PatternError, compile_pattern
 from amqpd.errors import AlreadyThere
 from amqpd.exit_codes import EXIT_DATA, EXIT_EXISTS, EXIT_NO_USER, EXIT_UNAVAILABLE
 from amqpd.management.refusal import Refusal, check_name, vhost_of
@@ -66,17 +71,32 @@ class AccessCommands:
         """Set what a user may do in a vhost."""
         self._check_user(user)
         vhost_of(self._broker, vhost)
-        for pattern in (configure, write, read):
-            _check_pattern(pattern)
-        self._broker.users.set_permissions(PermissionDefinition(user, vhost, configure, write, read))
+        permission = PermissionDefinition(user, vhost, configure, write, read)
+        _check_patterns(permission)
+        self._broker.users.set_permissions(permission)
 
     def clear_permissions(self, vhost: str, user: str) -> None:
         """Remove the permissions of a user in a vhost; a user without permissions there is not an error."""
+        self._check_row(user, vhost)
+        self._broker.users.clear_permissions(user, vhost)
+
+    def set_topic_permissions(self, vhost: str, user: str, exchange: str, write: str, read: str) -> None:
+        """Set with which routing keys a user may publish to an exchange and bind to it; it need not exist."""
+        self._check_row(user, vhost)
+        permission = TopicPermissionDefinition(user, vhost, exchange, write, read)
+        _check_patterns(permission)
+        self._broker.users.set_topic_permissions(permission)
+
+    def clear_topic_permissions(self, vhost: str, user: str, exchange: str | None = None) -> None:
+        """Remove the topic permissions of a user in a vhost, on one exchange or on all."""
+        self._check_row(user, vhost)
+        self._broker.users.clear_topic_permissions(user, vhost, exchange)
+
+    def _check_row(self, user: str, vhost: str) -> None:
         if user not in self._broker.users:
             raise Refusal(f"User {user} does not exist", EXIT_NO_USER)
         if vhost not in self._broker.vhosts:
             raise Refusal(f"Virtual host {vhost} does not exist", EXIT_UNAVAILABLE)
-        self._broker.users.clear_permissions(user, vhost)
 
     def _check_user(self, name: str) -> None:
         if name not in self._broker.users:
@@ -96,8 +116,7 @@ class AccessCommands:
         self._broker.delete_vhost(vhost)
 
 
-def _check_pattern(pattern: str) -> None:
-    try:
-        compile_pattern(pattern)
-    except PatternError as error:
-        raise Refusal(f"regular expression '{pattern}' is invalid: {error}", EXIT_UNAVAILABLE) from None
+def _check_patterns(permission: PermissionDefinition | TopicPermissionDefinition) -> None:
+    for right, fault in pattern_faults(permission):
+        raise Refusal(
+            f"regular expression '{getattr(permission, right)}' is invalid: {fault}", EXIT_UNAVAILABLE)

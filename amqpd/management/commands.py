@@ -39,11 +39,13 @@ class Commands:
             of_node.set_vm_memory_high_watermark, of_node.set_disk_free_limit,
             lists.list_queues, lists.list_exchanges, lists.list_bindings, lists.list_connections, lists.list_channels,
             lists.list_consumers, lists.list_users, lists.list_vhosts, lists.list_permissions,
-            lists.list_user_permissions, lists.list_policies, lists.list_operator_policies, access.authenticate_user)
+            lists.list_user_permissions, lists.list_topic_permissions, lists.list_user_topic_permissions,
+            lists.list_policies, lists.list_operator_policies, access.authenticate_user)
         self.changes: dict[str, Callable[..., Any]] = _by_name(
             queues.purge_queue, queues.delete_queue, queues.close_connection,
             access.add_user, access.delete_user, access.change_password, access.set_user_tags, access.set_permissions,
-            access.clear_permissions, access.add_vhost, access.delete_vhost,
+            access.clear_permissions, access.set_topic_permissions, access.clear_topic_permissions,
+            access.add_vhost, access.delete_vhost,
             policies.set_policy, policies.clear_policy, policies.set_operator_policy, policies.clear_operator_policy)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from amqpd.broker.access import RIGHTS
+from amqpd.broker.access import RIGHTS, User
 from amqpd.broker.broker import Broker
 from amqpd.exit_codes import EXIT_UNAVAILABLE, EXIT_USAGE
 from amqpd.management import listings
@@ -44,10 +44,21 @@ class ListCommands:
 
     def list_user_permissions(self, user: str) -> Table:
         """List the permissions of a user in every vhost."""
-        found = self._broker.users.get(user)
+        return _table(listings.user_permissions(self._user(user)), ["vhost", *RIGHTS])
+
+    def list_topic_permissions(self, vhost: str, columns: list[str]) -> Table:
+        """List the topic permissions in a vhost."""
+        return _table(listings.topic_permissions(self._broker, vhost_of(self._broker, vhost)), columns)
+
+    def list_user_topic_permissions(self, user: str) -> Table:
+        """List the topic permissions of a user in every vhost."""
+        return _table(listings.user_topic_permissions(self._user(user)), ["vhost", "exchange", "write", "read"])
+
+    def _user(self, name: str) -> User:
+        found = self._broker.users.get(name)
         if found is None:
-            raise Refusal(f'{{:no_such_user, "{user}"}}', EXIT_UNAVAILABLE)
-        return _table(listings.user_permissions(found), ["vhost", *RIGHTS])
+            raise Refusal(f'{{:no_such_user, "{name}"}}', EXIT_UNAVAILABLE)
+        return found
 
     def list_policies(self, vhost: str, columns: list[str]) -> Table:
         """List the policies of a vhost."""

@@ -258,6 +258,20 @@ def permissions(broker: Broker, vhost: Vhost) -> Iterator[Record]:
             yield {name: getattr(permission, name) for name in ("user", *RIGHTS)}
 
 
+def topic_permissions(broker: Broker, vhost: Vhost) -> Iterator[Record]:
+    """Yield the topic permissions in a vhost."""
+    for user in broker.users.values():
+        for permission in user.topic_permissions.values():
+            if permission.vhost == vhost.name:
+                yield {name: getattr(permission, name) for name in ("user", "exchange", "write", "read")}
+
+
+def user_topic_permissions(user: User) -> Iterator[Record]:
+    """Yield the topic permissions of a user."""
+    for permission in user.topic_permissions.values():
+        yield {name: getattr(permission, name) for name in ("vhost", "exchange", "write", "read")}
+
+
 def user_permissions(user: User) -> Iterator[Record]:
     """Yield the permissions of a user, vhost by vhost."""
     for permission in user.permissions.values():

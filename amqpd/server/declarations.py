@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 
 from msgspec.structs import replace
 
-from amqpd.broker.access import RIGHTS
+from amqpd.broker.access import pattern_faults
 from amqpd.broker.arguments import (
     ALTERNATE_EXCHANGE,
     DEAD_LETTER_EXCHANGE,
@@ -27,11 +27,11 @@ from amqpd.broker.definitions import (
     PermissionDefinition,
     PolicyDefinition,
     QueueDefinition,
+    TopicPermissionDefinition,
     UserDefinition,
     VhostDefinition,
 )
 from amqpd.broker.passwords import PasswordForm, StoredPassword, password_matches
-from amqpd.broker.patterns import PatternError, compile_pattern
 from amqpd.broker.policy import InvalidPolicy, plain_policy_faults
 from amqpd.config import (
     BindingDeclaration,
@@ -181,6 +181,8 @@ def _vhosts_named(config: Config) -> Iterator[tuple[str, str]]:
     for user in config.users:
         for permission in user.permissions:
             yield user.where, permission.vhost
+        for topics in user.topic_permissions:
+            yield user.where, topics.vhost
     placed: tuple[PolicyDeclaration | ExchangeDeclaration | QueueDeclaration | BindingDeclaration, ...] = (
         *config.policies, *config.operator_policies, *config.exchanges, *config.queues, *config.bindings)
     for declaration in placed:
@@ -241,6 +243,11 @@ def _declare_user(broker: Broker, user: UserDeclaration, form: PasswordForm) -> 
         _check_patterns(wanted)
         if broker.users.named(user.name).permissions.get(permission.vhost) != wanted:
             broker.users.set_permissions(wanted)
+    for topics in user.topic_permissions:
+        keys = TopicPermissionDefinition(user.name, topics.vhost, topics.exchange, topics.write, topics.read)
+        _check_patterns(keys)
+        if broker.users.named(user.name).topic_permissions.get((topics.vhost, topics.exchange)) != keys:
+            broker.users.set_topic_permissions(keys)
 
 
 def _password_of(user: UserDeclaration, form: PasswordForm) -> StoredPassword:
@@ -261,13 +268,10 @@ def _check_stored(broker: Broker, stored: UserDefinition, user: UserDeclaration,
             user.name, password.password_hash, password.hashing_algorithm, password.scram_sha256)
 
 
-def _check_patterns(permission: PermissionDefinition) -> None:
-    for right in RIGHTS:
-        try:
-            compile_pattern(getattr(permission, right))
-        except PatternError as error:
-            text = f"{right} in vhost '{permission.vhost}' should be regular expression but is invalid: {error}"
-            raise AmqpException(ReplyCode.PRECONDITION_FAILED, text) from None
+def _check_patterns(permission: PermissionDefinition | TopicPermissionDefinition) -> None:
+    for right, fault in pattern_faults(permission):
+        text = f"{right} in vhost '{permission.vhost}' should be regular expression but is invalid: {fault}"
+        raise AmqpException(ReplyCode.PRECONDITION_FAILED, text) from None
 
 
 def _declare_policy(broker: Broker, policy: PolicyDeclaration, *, is_operator: bool) -> None:

@@ -8,13 +8,16 @@ Spec: channel class; RabbitMQ docs/channels, docs/consumers (delivery acknowledg
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from pamqp.base import Frame
 from pamqp.commands import Channel as ChannelMethods
 
+from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.statistics import ChannelStatistics
+from amqpd.broker.step_job import Act
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.identity import NODE_NAME
 from amqpd.message import Message
@@ -22,6 +25,9 @@ from amqpd.session.channel import Channel
 from amqpd.session.consumer_timeouts import OverdueChannels
 from amqpd.session.state import ConnectionState
 from amqpd.wire.methods import encode_method, pack_channel_open_ok
+
+CONSUME = (60, 20)      # basic.consume
+RIGHT_STEPS = 5         # the cost of checking a right; see broker/effort.py
 
 
 class ChannelTable:
@@ -103,6 +109,24 @@ class ChannelTable:
     def _log_closed(self, count: int) -> None:
         self._state.log.warning("%s: %d more channels were closed: deliveries were not acknowledged in time",
                                 self._state.name, count)
+
+    # Rights
+
+    def right_checks(self) -> Iterator[Act]:
+        """See broker/broker.py."""
+        for channel in [*self.by_number.values()]:
+            for consumer in [*channel.consuming.consumers.values()]:
+                yield RIGHT_STEPS, partial(self._check_right, channel, consumer)
+
+    def _check_right(self, channel: Channel, consumer: Consumer[Queue]) -> None:
+        """Close a channel with a consumer that its user may not have any more."""
+        state = channel.state
+        if channel.is_closing or consumer.tag not in channel.consuming.consumers:
+            return
+        try:
+            state.user.require(state.vhost.name, "read", "queue", consumer.queue.name)
+        except ChannelException as error:
+            channel.close(error, CONSUME)
 
     # Queries
 

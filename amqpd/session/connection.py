@@ -24,6 +24,7 @@ from amqpd.broker.access import User
 from amqpd.broker.broker import Broker
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.statistics import ChannelStatistics, ConnectionStatistics
+from amqpd.broker.step_job import Act
 from amqpd.message import Message
 from amqpd.session.blocking import Blocking
 from amqpd.session.channel_table import ChannelTable
@@ -242,6 +243,10 @@ class Session:
     def unacked_runs(self) -> Iterator[tuple[Queue, list[Message]]]:
         """See broker/broker.py."""
         return self._channels.unacked_runs()
+
+    def right_checks(self) -> Iterator[Act]:
+        """See broker/broker.py."""
+        return self._channels.right_checks()
 
     def check(self) -> None:
         """Assert what must hold between calls."""

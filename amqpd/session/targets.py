@@ -102,6 +102,7 @@ class Targets:
             raise ChannelException(
                 ReplyCode.ACCESS_REFUSED, f"cannot publish to internal exchange '{exchange.name}' "
                 f"in vhost '{vhost.name}'")
+        vhost.require_key(channel.user, "write", exchange, asked.routing_key)
         return asked, exchange
 
     def resolve(self, arguments: bytes) -> Resolved:

@@ -51,7 +51,7 @@ class Topology:
         vhost = self._channel.vhost
         name = without_line_breaks(method.exchange)
         if method.passive:
-            vhost.find_exchange(name)
+            vhost.find_exchange(self._channel.user, name)
         else:
             vhost.declare_exchange(self._channel.user, ExchangeDefinition(
                 vhost.name, name, method.exchange_type, durable=method.durable, auto_delete=method.auto_delete,
@@ -84,8 +84,7 @@ class Topology:
         else:
             channel = self._channel
             if method.passive:
-                queue = channel.vhost.queue(name, channel.owner)
-                queue.expiry.use()
+                queue = channel.vhost.find_queue(channel.user, name, channel.owner)
             else:
                 queue = channel.vhost.declare_queue(channel.user, QueueDefinition(
                     0, channel.vhost.name, name, durable=method.durable, exclusive=method.exclusive,

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from amqpd.broker.access import rights_of
 from amqpd.broker.arguments import describe_exchange, describe_queue
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import (
@@ -26,7 +25,6 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
-from amqpd.broker.patterns import compile_pattern
 from amqpd.broker.vhost import RESERVED_PREFIX
 
 _End = tuple[str, str, str]     # vhost, "queue" or "exchange", and name
@@ -121,14 +119,7 @@ def restore(broker: Broker, definitions: Iterable[Definition]) -> list[Unrestore
     failed = []
     for definition in definitions:
         try:
-            if isinstance(definition, (PermissionDefinition, TopicPermissionDefinition)):
-                _check_patterns(definition)
             broker.restore([definition])
         except Exception as error:
             failed.append(Unrestored(definition, f"{type(error).__name__}: {error}"))
     return failed
-
-
-def _check_patterns(permission: PermissionDefinition | TopicPermissionDefinition) -> None:
-    for right in rights_of(permission):
-        compile_pattern(getattr(permission, right))

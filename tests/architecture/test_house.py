@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "amqpd"
 
 # The modules that belong to no room: values and rules that import nothing but each other.
-BASE = {"erlang", "errors", "exit_codes", "fields", "identity", "message", "packed_table", "properties", "tls_facts",
-        "wording"}
+BASE = {"erlang", "errors", "exit_codes", "fields", "identity", "message", "packed_table", "patterns", "properties",
+        "tls_facts", "wording"}
 ROOMS = {"broker", "config", "logs", "management", "session", "store", "wire"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "message": set(),
     "erlang": {"fields"},
     "packed_table": {"fields"},
+    "patterns": set(),
     "exit_codes": set(),
     "identity": set(),
     "tls_facts": set(),
@@ -60,6 +61,7 @@ ONLY_IN = {
 CODEC = {"pamqp.body", "pamqp.decode", "pamqp.encode", "pamqp.frame", "pamqp.header"}
 # Who may catch whatever it is, and why nobody else need.
 CATCHES_ALL = {
+    ("patterns.py", "_compile"): "whatever a library finds wrong with a pattern, only that pattern is refused",
     ("broker/clock.py", "advance"): "a queue that cannot do what is due does not keep others from being woken",
     ("broker/queue/delivery.py", "_deliver"): "an error in one client's connection is not its publishers'",
     ("broker/queue/dead_letters.py", "send"): "messages that cannot be given to the router are set aside",

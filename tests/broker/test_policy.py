@@ -121,15 +121,25 @@ def test_all_that_is_wrong_is_told_in_rabbitmqs_order() -> None:
     assert faults(policy("n" * 256, "(", 1 << 60, "nope", max_length="x")) == [
         '<<"x">> is not a valid maximum length',
         "apply-to 'nope' unrecognised; should be 'queues', 'exchanges' or 'all'",
-        "pattern should be regular expression but is invalid: missing ), unterminated subpattern at position 0",
+        "pattern should be regular expression but is invalid: missing ) at position 1",
         "priority should be number, actually was 1152921504606846976",
         "name should have at most 255 bytes",
     ]
 
 
-def test_a_pattern_that_could_stall_the_broker_is_refused() -> None:
-    told, = faults(policy(pattern="(a+)+$"))
-    assert told.startswith("pattern should be regular expression but is invalid: what it repeats can match in several")
+def test_a_pattern_that_would_be_compiled_for_ever_is_refused() -> None:
+    told, = faults(policy(pattern="(((a{999}){999}){999}){999}"))
+    assert told == (
+        "pattern should be regular expression but is invalid: its repetitions make more than 10,000 copies")
+
+
+def test_a_stored_policy_whose_pattern_cannot_be_used_applies_to_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    policies = Policies()
+    policies.set(policy("p", "("))
+    assert policies.of_queue(QueueDefinition(1, "/", "(")).policy is None
+    assert caplog.messages == [
+        "the pattern '(' of policy 'p' in vhost '/' matches nothing, as it cannot be used: missing ) at position 1; "
+        "set another one"]
 
 
 def test_the_text_of_a_refusal_is_one_line() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from amqpd.broker.broker import Broker
-from amqpd.broker.definitions import Definition, QueueDefinition, VhostDefinition
+from amqpd.broker.definitions import Definition, QueueDefinition, TopicPermissionDefinition, VhostDefinition
 from amqpd.broker.passwords import password_matches
 from amqpd.broker.scram import read_verifier
 from amqpd.config import Config, load
@@ -17,6 +17,8 @@ from tests.support.journals import RecordingJournal
 
 Loader = Callable[[str], Config]
 USER = '[[users]]\nname = "{}"\npassword = "p"\n[[users.permissions]]\nconfigure = "{}"\nwrite = ""\nread = ""\n'
+TOPICS = (
+    '[[users]]\nname = "{}"\npassword = "p"\n[[users.topic_permissions]]\nexchange = "e"\nwrite = "{}"\nread = ""\n')
 QUEUE = 'queues = [{{name = "q", arguments = {{{}}}}}]'
 BINDING = 'bindings = [{{source = "{}", destination = "{}"}}]'
 
@@ -172,13 +174,20 @@ def faults(config: Config, stored: list[Definition] | None) -> list[str]:
 
 def test_every_line_that_no_broker_takes_is_told(config: Loader) -> None:
     told = faults(config(
-        QUEUE.format("x-queue-type = 'stream'") + "\n" + USER.format("u", "(a+)+$")
+        QUEUE.format("x-queue-type = 'stream'") + "\n" + TOPICS.format("u" * 250, "{username}" * 100)
         + '[[policies]]\nname = "p"\npattern = ""\ndefinition = {expires = 0}\n'), [])
     assert [line.partition(":")[0] for line in told] == ["line 2", "line 9", "line 1"]
     assert all(line.endswith("; change the line") for line in told)
 
 
 MISSING = 'bindings = [{source = "stored", destination = "stored"}]\nqueues = [{name = "q", vhost = "stored"}]'
+
+
+def test_topic_permissions_are_set_at_each_start(config: Loader, broker: Broker) -> None:
+    for write in "^a", "^b":
+        declare(config(TOPICS.format("u", write)), broker)
+        assert broker.users["u"].topic_permissions == {
+            ("/", "e"): TopicPermissionDefinition("u", "/", "e", write, "")}
 
 
 def test_what_may_be_stored_is_not_asked_for_where_nobody_could_look(config: Loader) -> None:

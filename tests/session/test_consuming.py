@@ -109,6 +109,30 @@ def test_reading_needs_permission_before_existence(open_talk: Talk) -> None:
     refused(open_talk.open_channel(), Basic.Get(queue="missing"), 403, text)
 
 
+def test_a_consumer_ends_with_its_user_s_permission_to_read(stage: Stage) -> None:
+    """And no other channel: not of consumers that may go on, nor of other users."""
+    losing, keeping = stage.client().open_channel(), stage.client().open_channel()
+    for name in "gone", "kept":
+        losing.client(Queue.Declare(queue=name)).broker(Queue.DeclareOk(name, 0, 0))
+    consume(losing, queue="gone")
+    consume(losing.open_channel(2), queue="kept", channel=2)
+    consume(keeping, queue="kept")
+    losing.publish("gone", b"first").hear(Basic.Deliver)
+    stage.broker.users.set_permissions(PermissionDefinition("guest", "/", ".*", ".*", "^kept"))
+    stage.end_turn()
+    text = "ACCESS_REFUSED - access to queue 'gone' in vhost '/' refused for user 'guest'"
+    losing.broker(Channel.Close(403, text, 60, 20))
+    assert len(stage.broker.vhosts["/"].queues["gone"].ready) == 1
+    assert not stage.broker.vhosts["/"].queues["gone"].consumers
+    assert len(stage.broker.vhosts["/"].queues["kept"].consumers) == 2
+    stage.broker.users.clear_permissions("guest", "/")
+    stage.end_turn()
+    text = text.replace("gone", "kept")
+    losing.broker(Channel.Close(403, text, 60, 20), channel=2)
+    keeping.broker(Channel.Close(403, text, 60, 20))
+    assert not stage.broker.vhosts["/"].queues["kept"].consumers
+
+
 def test_another_connection_s_exclusive_queue_is_refused(stage: Stage) -> None:
     owner, other = stage.client().open_channel(), stage.client().open_channel()
     owner.client(Queue.Declare(queue="mine", exclusive=True)).broker(Queue.DeclareOk("mine", 0, 0))

@@ -11,7 +11,7 @@ from pamqp.body import ContentBody
 from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue, Tx
 from pamqp.header import ContentHeader
 
-from amqpd.broker.definitions import PermissionDefinition
+from amqpd.broker.definitions import PermissionDefinition, TopicPermissionDefinition
 from amqpd.session.settings import SessionSettings
 from tests.support.talk import Stage, Talk, content_frames
 
@@ -150,6 +150,17 @@ def test_a_permission_that_is_taken_away_holds_from_the_next_publish_on(open_tal
     open_talk.publish("q", b"refused").hear(Channel.Close)
     open_talk.client(Channel.CloseOk()).open_channel()
     assert_got(open_talk, b"kept")
+
+
+def test_publishing_to_a_topic_exchange_needs_permission_for_the_key(open_talk: Talk) -> None:
+    open_talk.client(Basic.Publish(exchange="amq.topic", routing_key="b"), content=b"x")
+    open_talk.stage.broker.users.set_topic_permissions(
+        TopicPermissionDefinition("guest", "/", "amq.topic", "^a", ".*"))
+    open_talk.client(Basic.Publish(exchange="amq.topic", routing_key="a"), content=b"x")
+    open_talk.client(Basic.Publish(exchange="amq.direct", routing_key="b"), content=b"x")
+    open_talk.client(Basic.Publish(exchange="amq.topic", routing_key="b"), content=b"x")
+    text = "ACCESS_REFUSED - access to topic 'b' in exchange 'amq.topic' in vhost '/' refused for user 'guest'"
+    open_talk.closed(403, text, 60, 40)
 
 
 def test_permissions_that_are_cleared_refuse_the_next_publish(open_talk: Talk) -> None:

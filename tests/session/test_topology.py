@@ -9,7 +9,7 @@ import pytest
 from pamqp.base import Frame
 from pamqp.commands import Basic, Channel, Exchange, Queue
 
-from amqpd.broker.definitions import PermissionDefinition
+from amqpd.broker.definitions import PermissionDefinition, TopicPermissionDefinition
 from tests.support.talk import Stage, Talk, Unknown
 
 LOCKED = (
@@ -271,10 +271,32 @@ def test_what_a_user_may_not_touch_is_refused_before_anything_else(
     refused(open_talk, method, 403, f"ACCESS_REFUSED - access to {thing} in vhost '/' refused for user 'guest'")
 
 
-def test_a_passive_declaration_needs_no_permission(open_talk: Talk) -> None:
-    declare(open_talk).stage.broker.users.set_permissions(PermissionDefinition("guest", "/", "", "", ""))
+@pytest.mark.parametrize("rights", [("^q$|^amq", "", ""), ("", "^q$|^amq", ""), ("", "", "^q$|^amq")])
+def test_a_passive_declaration_needs_any_permission(open_talk: Talk, rights: tuple[str, str, str]) -> None:
+    declare(open_talk).stage.broker.users.set_permissions(PermissionDefinition("guest", "/", *rights))
     declare(open_talk, passive=True)
     open_talk.client(Exchange.Declare(exchange="amq.direct", passive=True)).broker(Exchange.DeclareOk())
+
+
+@pytest.mark.parametrize("name", ["q", "missing"])
+def test_without_permission_a_passive_declaration_does_not_tell_what_there_is(open_talk: Talk, name: str) -> None:
+    declare(open_talk).stage.broker.users.set_permissions(PermissionDefinition("guest", "/", "", "", ""))
+    text = f"ACCESS_REFUSED - access to queue '{name}' in vhost '/' refused for user 'guest'"
+    refused(open_talk, Queue.Declare(queue=name, passive=True), 403, text)
+    refused(open_talk, Exchange.Declare(exchange=name, passive=True), 403, text.replace("queue", "exchange"))
+
+
+@pytest.mark.parametrize("method", [
+    Queue.Bind(queue="q", exchange="amq.topic", routing_key="b"),
+    Queue.Unbind(queue="q", exchange="amq.topic", routing_key="b"),
+    Exchange.Bind(destination="amq.fanout", source="amq.topic", routing_key="b"),
+    Exchange.Unbind(destination="amq.fanout", source="amq.topic", routing_key="b"),
+])
+def test_binding_to_a_topic_exchange_needs_permission_for_the_key(open_talk: Talk, method: Queue.Bind) -> None:
+    declare(open_talk).stage.broker.users.set_topic_permissions(
+        TopicPermissionDefinition("guest", "/", "amq.topic", ".*", "^a"))
+    refused(open_talk, method, 403,
+            "ACCESS_REFUSED - access to topic 'b' in exchange 'amq.topic' in vhost '/' refused for user 'guest'")
 
 
 def test_a_given_name_needs_permission_too(open_talk: Talk) -> None:

@@ -1,0 +1,152 @@
+"""Regular expressions of users, to be searched in names of at most 255 bytes, with a limit on the time.
+
+Permissions and policies have such patterns. RabbitMQ takes PCRE; the library `regex` understands nearly the same
+syntax, lookaheads included, and ends a search after a given time. A search that runs out of time finds nothing; this is
+logged. A pattern that has run out of time too often is not searched any more.
+
+Compiling has no time limit, and a repetition such as `a{1000}` is compiled as copies. So the copies are counted first.
+
+Always true: a search ends after `SEARCH_S` or soon after that, and all searches with one pattern that run out of time
+take together `MOST_TIMEOUTS` times as long.
+
+RabbitMQ docs/access-control, docs/policies.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+
+import regex        # type: ignore[import-untyped]  # it has no types
+
+log = logging.getLogger("amqpd.patterns")
+
+LONGEST_NAME = 255          # bytes, so that many characters at most
+LONGEST_PATTERN = 1_024     # bytes
+SEARCH_S = 0.01
+MOST_TIMEOUTS = 10
+MOST_COPIES = 10_000        # a copy takes a microsecond to compile and 300 bytes
+
+_FLAGS = regex.VERSION0 | regex.ASCII       # PCRE as RabbitMQ uses it: \w and \d are ASCII, no set operations
+_REPEAT = re.compile(r"\{(\d+)(,\d*)?\}")
+_VERBOSE = re.compile(r"\(\?[a-zA-Z0-9]*x")
+_SET = re.compile(r"\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]\\])*\]", re.DOTALL)
+
+
+class PatternError(ValueError):
+    """A pattern that cannot be used; the text is the reason, in a few words."""
+
+
+class Pattern:
+    """A pattern, made by `compile_pattern` or `compile_stored`. Without `compiled` it matches nothing."""
+
+    __slots__ = ("text", "_compiled", "_timeouts")
+
+    def __init__(self, text: str, compiled: regex.Pattern[str] | None) -> None:
+        self.text = text
+        self._compiled = compiled
+        self._timeouts = 0
+
+    def matches(self, name: str) -> bool:
+        """Return whether the pattern is found anywhere in this name; False if the search takes too long."""
+        if self._compiled is None:
+            return False
+        try:
+            return self._compiled.search(name, timeout=SEARCH_S) is not None
+        except TimeoutError:
+            self._timeouts += 1
+            if self._timeouts == MOST_TIMEOUTS:
+                self._compiled = None
+                log.warning(
+                    "the pattern %r has run out of time %d times and matches nothing from now on: change it so that it "
+                    "repeats nothing that itself repeats", self.text, MOST_TIMEOUTS)
+            else:
+                log.warning(
+                    "the pattern %r takes more than %d ms for the name %r, so it does not match: change it so that it "
+                    "repeats nothing that itself repeats", self.text, SEARCH_S * 1000, name)
+            return False
+
+
+def compile_pattern(text: str, longest: int = LONGEST_PATTERN) -> Pattern:
+    """Compile a pattern of at most `longest` bytes, to be searched in names. Raises PatternError."""
+    if len(text.encode()) > longest:
+        raise PatternError(f"longer than {longest} bytes")
+    return Pattern(text, _compile(_prepared(text)))
+
+
+def compile_stored(text: str, of: str, longest: int = LONGEST_PATTERN) -> Pattern:
+    """Compile a pattern that was checked when it was set; if this version refuses it, log that, and match nothing.
+
+    `of` tells in the log whose pattern it is.
+    """
+    try:
+        return compile_pattern(text, longest)
+    except PatternError as error:
+        log.warning("the pattern %r of %s matches nothing, as it cannot be used: %s; set another one", text, of, error)
+        return Pattern(text, None)
+
+
+def _compile(text: str) -> regex.Pattern[str]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return regex.compile(text, _FLAGS)
+    except RecursionError:
+        raise PatternError("too many nested groups") from None
+    # Whatever the library finds wrong, in whatever way, only this pattern is refused.
+    except Exception as error:
+        raise PatternError(str(error) or type(error).__name__) from None
+
+
+def _prepared(text: str) -> str:
+    """Return the pattern as the library has to read it: a brace that is no repetition is only a brace, as in PCRE.
+
+    The library would take `{e}` as a search for similar texts. Raises PatternError if a pattern would be compiled to
+    too many copies, or has comments, in which a parenthesis would mislead the count.
+    """
+    prepared: list[str] = []
+    sums = [0]          # of each open group, the copies in it
+    last = 0            # the copies of the last item, which a repetition multiplies
+    at = 0
+    while at < len(text):
+        character = piece = text[at]
+        end = at + 1
+        if character == "\\":
+            piece = _escape_at(text, at)
+            end = at + len(piece)
+        elif character == "[" and (found := _SET.match(text, at)):
+            piece = found.group()
+            end = found.end()
+        elif character == "{":
+            repeat = _REPEAT.match(text, at)
+            piece = "\\{"
+            if repeat:
+                piece = repeat.group()
+                end = repeat.end()
+                copies = last * max(1, min(int(repeat.group(1)[:9]), MOST_COPIES + 1))
+                sums[-1] += copies - last
+                last = copies
+                if sums[-1] > MOST_COPIES:
+                    raise PatternError(f"its repetitions make more than {MOST_COPIES:,} copies")
+        if character == "(":
+            if _VERBOSE.match(text, at) or text.startswith("(?#", at):
+                raise PatternError("comments and the flag x are not supported")
+            sums.append(0)
+        elif character == ")" and len(sums) > 1:
+            last = sums.pop() + 1
+            sums[-1] += last
+        elif character not in "{?*+":
+            last = 1
+            sums[-1] += 1
+        prepared.append(piece)
+        at = end
+    return "".join(prepared)
+
+
+def _escape_at(text: str, at: int) -> str:
+    r"""Return the escape that begins here; `\x{263a}`, `\p{Lu}`, `\g{1}` and the like have braces of their own."""
+    end = text.find("}", at)
+    if text[at + 1 : at + 2] in tuple("xpPgkoNX") and text[at + 2 : at + 3] == "{" and end > 0:
+        return text[at : end + 1]
+    return text[at : at + 2]
