@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pamqp.commands import Basic, Queue, Tx
 
+from amqpd.broker.definitions import TopicPermissionDefinition
 from amqpd.broker.queue.page_limits import PAGE_MESSAGES
 from amqpd.broker.queue.segment import MESSAGE_COST
 from amqpd.ctl.lists import LISTINGS
@@ -75,6 +76,7 @@ def test_every_column_that_amqpctl_knows_is_answered(talk: Talk, command: str) -
     talk.client(Basic.Consume(queue="q", consumer_tag="c")).broker(Basic.ConsumeOk("c"))
     publish(talk, b"one")
     talk.hear(Basic.Deliver)
+    talk.stage.broker.users.set_topic_permissions(TopicPermissionDefinition("guest", "/", "amq.topic", ".*", ".*"))
     columns = [*LISTINGS[command].default.split(), *LISTINGS[command].others.split()]
     found = rows(talk.stage, command, *columns)
     assert found and all(len(row) == len(columns) for row in found)
