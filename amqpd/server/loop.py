@@ -125,6 +125,7 @@ class LoopTurn:
         self._is_scheduled = False
         self._deferred: deque[Session] = deque()        # sessions that have had their share of a turn, in order
         self._has_passed_over = False                   # they were skipped in the last turn
+        self._jobs_have_filled = False                  # the backlog, and clients have not been read since
         self._unfinished: deque[Session] = deque()      # sessions whose command continues like a job
         self._lost = LostClients(broker.effort)
 
@@ -207,8 +208,16 @@ class LoopTurn:
                 break
 
     def _work(self) -> None:
-        """Give the worklist its slice of this turn, unless so much waits for the disk that all clients would wait."""
+        """Give the worklist its slice of this turn, unless so much waits for the disk that all clients would wait.
+
+        If clients could not be read because jobs had filled the backlog, clients go first once there is room. Otherwise
+        jobs would fill it again before every read.
+        """
         effort, worklist, backlog = self._broker.effort, self._broker.worklist, self.committer.backlog
+        if self._jobs_have_filled and not backlog.is_full:
+            self._jobs_have_filled = False
+            if self.shares.has_waiting:
+                return
         stop = effort.total + SLICE
         while effort.total < stop and not backlog.is_full_for_jobs:
             if self._unfinished:
@@ -219,6 +228,7 @@ class LoopTurn:
             if not worklist.is_empty:
                 effort.begin(PIECE)
                 worklist.work()
+            self._jobs_have_filled = backlog.is_full
 
     def work_on_new(self) -> None:
         """Let new jobs do their first slices: what they move should join the batch of its cause."""

@@ -456,6 +456,32 @@ def test_jobs_and_deferred_clients_wait_while_too_much_waits_for_the_disk(
     assert log == ["take", "go on", "take", "work", "take"]
 
 
+def test_clients_are_read_before_jobs_fill_the_backlog_again(
+    turn: Any, loop: FakeLoop, broker: Broker, log: list[str]
+) -> None:
+    """A batch may be taken outside the turn, when the one before it is on disk; then the backlog has room again."""
+    backlog = turn.committer.backlog
+
+    class Filling:
+        has_work = True
+
+        def work(self) -> None:
+            log.append("work")
+            backlog.is_full = backlog.is_full_for_jobs = True
+            broker.effort.total += TURN
+
+    broker.worklist.add(Filling())
+    turn.shares.rest(FakeProtocol(log))
+    turn.schedule()
+    loop.turn()
+    assert log == ["work", "take"]
+    for commit in (1, 2, 3):
+        backlog.is_full = backlog.is_full_for_jobs = False
+        turn.on_commit(commit)
+        loop.turn()
+    assert log[2:] == ["take", "read protocol", "work", "take", "work", "take"], "a client was not read, or jobs waited"
+
+
 def test_of_very_many_lost_clients_a_turn_sees_to_some(turn: Any, loop: FakeLoop, broker: Broker) -> None:
     lost: list[int] = []
 
