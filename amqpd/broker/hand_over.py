@@ -3,7 +3,8 @@
 In a queue the numbers of messages rise, and those of one batch of the journal are above those of the batch before. So
 if other messages have been numbered since the last piece, or a batch has been taken, the remaining queues get copies
 with new numbers; then the store keeps their content once more. After a crash some queues may have the messages and
-others not, which is allowed since they are not confirmed.
+others not, which is allowed since they are not confirmed. Messages that have several numbers are confirmed only when
+the last batch is on disk: acks of consumers are known by number, so they do not say that every queue has been acked.
 
 Once begun, a hand-over is completed even if the client is gone. A queue that is deleted meanwhile gets nothing.
 """
@@ -33,6 +34,7 @@ class HandOver:
 
     `batch` is the journal's batch that makes it durable, or 0 if nothing has to be written.
 
+    `has_renumbered` says that the messages do not have the same numbers in all queues.
     `refused` has the positions of messages that a queue refused, or failed to accept.
     """
 
@@ -40,13 +42,13 @@ class HandOver:
         self.count = len(messages)
         self.batch = 0
         self.refused: set[int] = set()
-        self.is_done = False
+        self.is_done = self.has_renumbered = False
         self._broker = broker
         self._messages = messages
         self._queues = queues
         self._is_timed = is_timed
         self._at = 0
-        self._number_after = self._journal_batch = -1       # the values after the last piece
+        self._number_after = self._journal_batch = -1       # the values after the last piece, if any was published
         self._waiters = Waiters(broker.worklist)
         self.call = self._waiters.call      # calls back when it is done
 
@@ -73,15 +75,20 @@ class HandOver:
         queues = [queue for queue in self._queues[start : self._at] if not queue.deleted]
         try:
             if queues:
-                self._renumber(queues)
-                for queue in queues:
-                    self._publish(queue)
+                self._publish_to(queues)
         finally:
-            self._journal_batch = self._broker.journal.batch
-            self._number_after = self._broker.next_message_number
             if self._at == len(self._queues):
                 self.is_done = True
                 self._waiters.release()
+
+    def _publish_to(self, queues: Sequence[Queue]) -> None:
+        try:
+            self._renumber(queues)
+            for queue in queues:
+                self._publish(queue)
+        finally:
+            self._journal_batch = self._broker.journal.batch
+            self._number_after = self._broker.next_message_number
 
     def _renumber(self, queues: Sequence[Queue]) -> None:
         """Assign new numbers to the messages, if the old ones may be too low by now."""
@@ -89,6 +96,7 @@ class HandOver:
         number = broker.next_message_number
         if number == self._number_after and broker.journal.batch == self._journal_batch:
             return
+        self.has_renumbered = self._number_after >= 0
         self._messages = [
             Message(new, message.route, message.facts, message.content, message.body_size)
             for new, message in enumerate(self._messages, number)]

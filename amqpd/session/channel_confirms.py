@@ -1,7 +1,8 @@
 """Publisher confirms of one channel: which publishes may be confirmed, and which have been.
 
 Owns the sequence numbers. Publishes wait for the batch that makes them durable, or until consumers have acked them in
-every queue; they are confirmed in order, with as few methods as possible.
+every queue; they are confirmed in order, with as few methods as possible. Publishes that have several numbers wait for
+the batch in any case.
 
 Always true between calls: `_pending` waits for rising batches and rising sequence numbers; each publish on a confirm
 channel is confirmed or refused once, in order.
@@ -17,6 +18,8 @@ from collections.abc import Callable, Iterable
 from amqpd.session.channel_state import ChannelState
 from amqpd.wire.writer import pack_confirm, pack_refusal
 
+NO_NUMBER = 0       # a message's number is higher
+
 
 class ChannelConfirms:
     """The confirms of one channel; `is_on` after confirm.select."""
@@ -30,7 +33,8 @@ class ChannelConfirms:
         self._confirmed = 0         # the last sequence number that went out
         self._ready = 0             # the last sequence number that was confirmed
         self._refused: set[int] = set()     # the last one that may be confirmed
-        # (batch, the last sequence number and the last message that wait for it), for each run of publishes
+        # (batch, the last sequence number and the last message that wait for it), for each run of publishes; instead of
+        # the message NO_NUMBER, if acks of consumers do not matter for the run
         self._pending: deque[tuple[int, int, int]] = deque()
 
     @property
@@ -49,10 +53,11 @@ class ChannelConfirms:
         """Answer these publishes, by sequence number, with basic.nack in their turn."""
         self._refused.update(sequences)
 
-    def published(self, count: int, batch: int, first: int, last: int) -> None:
+    def published(self, count: int, batch: int, first: int = NO_NUMBER, last: int = NO_NUMBER) -> None:
         """Confirm so many more publishes, these messages, once this batch is on disk and earlier ones are confirmed.
 
-        Batch 0 means that there is nothing to wait for.
+        Batch 0 means that there is nothing to wait for. Without numbers, the messages are not confirmed earlier because
+        consumers have acked them.
         """
         self.sequence += count
         pending = self._pending
@@ -85,6 +90,8 @@ class ChannelConfirms:
         pending = self._pending
         while pending:
             _, sequence, last = pending[0]
+            if last == NO_NUMBER:
+                break
             number = first_pending(last - (sequence - self._ready) + 1)
             if number <= last:
                 self._ready = sequence - (last - number) - 1

@@ -226,7 +226,10 @@ class Publishing:
         confirms = self.confirms
         if confirms.is_on:
             confirms.refuse([confirms.sequence + 1 + place for place in hand_over.refused])
-            confirms.published(hand_over.count, hand_over.batch, hand_over.first_number, hand_over.last_number)
+            if hand_over.has_renumbered:
+                confirms.published(hand_over.count, hand_over.batch)
+            else:
+                confirms.published(hand_over.count, hand_over.batch, hand_over.first_number, hand_over.last_number)
         (arguments, properties, body_size, contents), *others = groups
         contents = contents[hand_over.count :]
         return [(arguments, properties, body_size, contents), *others] if contents else others

@@ -19,6 +19,7 @@ from tests.crash.crash_client import Client, exists, pack_content, routes
 SLOW = (*SABOTAGED, "slow_disk")
 PERSISTENT = Basic.Properties(delivery_mode=2)
 
+MANY = 300        # queues: a publish to them is handed over in pieces
 QUEUE = Queue.Declare(0, "orders", durable=True)
 EXCHANGE = Exchange.Declare(0, "shop", "direct", durable=True)
 BINDING = Queue.Bind(0, "orders", "shop", "key")
@@ -135,6 +136,32 @@ def test_a_confirmed_message_outlives_the_kill(broker: SlowBroker, exchange: str
     with broker.connect() as client:
         arrived = client.get("orders")
         assert arrived and arrived.body == b"body"
+
+
+def test_a_confirmed_message_of_very_many_queues_outlives_the_kill(broker: SlowBroker) -> None:
+    """The last queues are transient, and all the time another client publishes and acks."""
+    names = [f"q{n}" for n in range(MANY)]
+    with broker.connect() as client, broker.connect() as other:
+        for name in [*names, *(f"t{n}" for n in range(MANY))]:
+            client.send(Queue.Declare(0, name, durable=name in names, nowait=True))
+            client.send(Queue.Bind(0, name, "amq.fanout", nowait=True))
+        client.call(Confirm.Select())
+        other.call(Queue.Declare(0, "other", durable=True))
+        other.call(Basic.Consume(0, "other"))
+        content = pack_content(PERSISTENT, b"body")[0]
+        client.publish("amq.fanout", "", content)
+        answer = None
+        while answer is None:
+            other.publish("", "other", content)
+            arrived = other.take(5)
+            assert arrived
+            other.send(Basic.Ack(arrived.method.delivery_tag))
+            answer = client.take(0)
+        broker.kill()
+    assert isinstance(answer.method, Basic.Ack)
+    broker.start()
+    with broker.connect() as client:
+        assert [client.call(Queue.Declare(0, name, passive=True)).message_count for name in names] == [1] * MANY
 
 
 def deliver_one(publisher: Client, consumer: Client, arguments: dict[str, str]) -> int:

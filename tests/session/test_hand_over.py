@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import cycle
+from random import Random
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pamqp.commands import Basic, Confirm, Exchange, Queue, Tx
 
 from amqpd.broker.broker import OPERATOR
 from amqpd.broker.definitions import BindingDefinition, QueueDefinition
 from amqpd.broker.effort import QUEUE_STEPS, SLICE, SMALLEST_SLICE
+from amqpd.broker.hand_over import WIDE, HandOver
 from amqpd.broker.queue.queue import Queue as BrokerQueue
-from amqpd.broker.worklist import PIECE
+from amqpd.broker.worklist import PIECE, nothing
+from amqpd.fields import Value
 from amqpd.message import Message
+from amqpd.store.pending_confirms import MOST_QUEUES
 from tests.support.talk import Stage, Talk
 
 MANY = 300
+NOISE = "noise"
 PERSISTENT = Basic.Properties(delivery_mode=2)
 
 
@@ -29,13 +37,18 @@ def talk(stage: Stage) -> Talk:
     """A client with confirms, and a fanout exchange `wide` to the durable queues `q0` and so on."""
     talk = stage.client().open_channel()
     talk.client(Exchange.Declare(exchange="wide", exchange_type="fanout", durable=True)).broker(Exchange.DeclareOk())
-    vhost = stage.broker.vhosts["/"]
     for n in range(MANY):
-        arguments = {"x-max-length": 1, "x-overflow": "reject-publish"} if n == MANY - 1 else {}
-        vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", f"q{n}", durable=True, arguments=arguments), OPERATOR)
-        vhost.bind(OPERATOR, BindingDefinition("/", "wide", "queue", f"q{n}", "", {}), OPERATOR)
+        add_queue(stage, f"q{n}", {"x-max-length": 1, "x-overflow": "reject-publish"} if n == MANY - 1 else {})
     stage.end_turn()
     return talk.client(Confirm.Select()).broker(Confirm.SelectOk())
+
+
+def add_queue(stage: Stage, name: str, arguments: dict[str, Value] | None = None, *, durable: bool = True) -> None:
+    """Declare a queue and bind it to the exchange."""
+    vhost = stage.broker.vhosts["/"]
+    definition = QueueDefinition(0, "/", name, durable=durable, arguments=arguments or {})
+    vhost.declare_queue(OPERATOR, definition, OPERATOR)
+    vhost.bind(OPERATOR, BindingDefinition("/", "wide", "queue", name, "", {}), OPERATOR)
 
 
 def begin(talk: Talk, *bodies: bytes) -> None:
@@ -111,6 +124,154 @@ def test_a_queue_that_goes_between_two_pieces_gets_nothing(stage: Stage, talk: T
     stage.end_turn()
     talk.broker(Basic.Ack(1))
     assert gone.records.counts.published == 0
+
+
+def test_a_message_is_numbered_though_the_queues_of_the_first_piece_are_gone(stage: Stage, talk: Talk) -> None:
+    broker = stage.broker
+    talk.publish("q0", b"before", properties=PERSISTENT).hear_all()
+    queues = [*broker.vhosts["/"].queues.values()]
+    message = ready(talk, 0)[0]
+    for queue in queues[: MANY // 2]:
+        broker.vhosts["/"].topology.remove_queue(queue)
+    hand_over = HandOver(broker, [message], queues, is_timed=False)
+    while hand_over.has_work:
+        hand_over.work()
+    assert message.number < ready(talk, MANY - 2)[0].number == broker.next_message_number - 1
+    assert not hand_over.has_renumbered
+    stage.end_turn()
+
+
+def test_a_message_with_several_numbers_is_confirmed_by_no_ack_of_others(stage: Stage, talk: Talk) -> None:
+    other = begin_with_others(stage, talk)
+    stage.end_turn()
+    assert len({ready(talk, n)[0].number for n in range(MANY)}) > 1
+    other.publish_and_ack()
+    stage.end_turn()
+    talk.nothing()
+    stage.commit()
+    talk.broker(Basic.Ack(1))
+
+
+def test_what_follows_a_message_with_several_numbers_is_confirmed_after_it(stage: Stage, talk: Talk) -> None:
+    other = begin_with_others(stage, talk)
+    talk.publish("", b"y", exchange="amq.fanout").publish(NOISE, b"z", properties=PERSISTENT)
+    other.ack()
+    stage.end_turn()
+    talk.nothing()
+    stage.commit()
+    talk.broker(Basic.Ack(3, True))
+
+
+def begin_with_others(stage: Stage, talk: Talk) -> Other:
+    """Publish a message to the durable queues, then to transient ones, while another client publishes."""
+    for n in range(200):
+        add_queue(stage, f"t{n}", durable=False)
+    other = Other(stage)
+    stage.commits_at_once = False
+    begin(talk, b"x")
+    while not stage.broker.vhosts["/"].queues["t199"].ready:
+        other.publish()
+        step(talk)
+    return other
+
+
+def test_a_message_with_one_number_in_many_queues_is_confirmed_once_it_is_acked_in_the_durable_ones(
+    stage: Stage
+) -> None:
+    talk = stage.client().open_channel()
+    talk.client(Exchange.Declare(exchange="wide", exchange_type="fanout", durable=True), Confirm.Select())
+    for n in range(MANY):
+        add_queue(stage, f"q{n}", durable=n == 7)
+    talk.client(Basic.Consume(queue="q7")).hear_all()
+    stage.commits_at_once = False
+    talk.publish("", b"x", exchange="wide", properties=PERSISTENT).hear(Basic.Deliver)
+    talk.nothing()
+    talk.client(Basic.Ack(1)).broker(Basic.Ack(1))
+
+
+class Other:
+    """Another client, which publishes to a queue of its own, and consumes from it."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._talk = stage.client().open_channel()
+        self._talk.client(Queue.Declare(queue=NOISE, durable=True)).hear(Queue.DeclareOk)
+        self._talk.client(Basic.Consume(queue=NOISE)).hear(Basic.ConsumeOk)
+
+    def publish(self) -> None:
+        """Publish a message, within the turn."""
+        method = Basic.Publish(routing_key=NOISE)
+        self._talk.session.receive(self._talk._marshal(method, 1, b"noise", PERSISTENT), self._stage.now_ms)
+
+    def ack(self) -> None:
+        """Ack all messages, within the turn."""
+        self._talk.session.receive(self._talk._marshal(Basic.Ack(0, True), 1, None, None), self._stage.now_ms)
+
+    def publish_and_ack(self) -> None:
+        """Publish a message and ack all, within the turn."""
+        self.publish()
+        self.ack()
+
+    def end(self) -> None:
+        """Expect nothing more."""
+        self._talk.hear_all()
+
+
+SIZES = st.sampled_from([1, 2, MOST_QUEUES - 2, MOST_QUEUES + 2, WIDE, WIDE + 30])
+GROUPS = st.lists(st.tuples(st.booleans(), SIZES), min_size=1, max_size=3)
+ACTS = st.lists(st.sampled_from(["publish", "ack", "commit", "nothing"]), min_size=1, max_size=5)
+
+
+@given(groups=GROUPS, count=st.integers(1, 2), acts=ACTS, acked=st.randoms(use_true_random=False))
+@example(groups=[(True, 2), (False, WIDE)], count=1, acts=["publish"], acked=Random(1))
+@example(groups=[(True, WIDE), (False, 100)], count=2, acts=["commit", "publish"], acked=Random(1))
+def test_a_confirm_says_that_each_durable_queue_has_the_message_on_disk_or_acked(groups, count, acts, acked):
+    stage = Stage()
+    talk, consumer = stage.client().open_channel(), stage.client().open_channel()
+    talk.client(Exchange.Declare(exchange="wide", exchange_type="fanout", durable=True), Confirm.Select()).hear_all()
+    names = [(f"{group}-{n}", durable) for group, (durable, size) in enumerate(groups) for n in range(size)]
+    for name, durable in names:
+        add_queue(stage, name, durable=durable)
+    durable_names = [name for name, durable in names if durable]
+    for name in durable_names[-6:]:
+        consumer.client(Basic.Consume(queue=name, consumer_tag=name)).hear(Basic.ConsumeOk)
+    other = Other(stage)
+    stage.commits_at_once = False
+    bodies = [b"%d" % n for n in range(count)]
+    begin(talk, *bodies)
+    doings = {"publish": other.publish, "ack": other.ack, "commit": stage.commit, "nothing": nothing}
+    for act in cycle(acts):
+        if stage.broker.worklist.is_empty:
+            break
+        doings[act]()
+        step(talk)
+    stage.end_turn()
+    other.publish_and_ack()
+    stage.end_turn()
+    deliveries = [heard for heard in consumer.hear_all() if isinstance(heard.said, Basic.Deliver)]
+    assert len(deliveries) == count * min(len(durable_names), 6)
+    left = {(name, body) for name in durable_names for body in bodies}
+    confirmed = 0
+    acked.shuffle(deliveries)
+    for heard in [None, *deliveries]:
+        if heard is not None:
+            consumer.client(Basic.Ack(heard.said.delivery_tag))
+            left.discard((heard.said.consumer_tag, heard.body))
+        if now := [one.said.delivery_tag for one in talk.hear_all()]:
+            confirmed = now[-1]
+            assert not {(name, body) for name, body in left if body in bodies[:confirmed]} - on_disk(stage)
+    stage.commit()
+    assert max([confirmed, *(one.said.delivery_tag for one in talk.hear_all())]) == count
+    other.end()
+    stage.assert_silent()
+
+
+def on_disk(stage: Stage) -> set[tuple[str, bytes]]:
+    """Return the queue and the body of all messages that a crash would leave."""
+    safe = stage.journal.safe
+    return {
+        (definition.name, message.body) for definition in safe.definitions.values()
+        if isinstance(definition, QueueDefinition) for message in safe.messages[definition.number].values()}
 
 
 def test_what_one_queue_refuses_is_not_confirmed(talk: Talk) -> None:
