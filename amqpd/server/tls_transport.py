@@ -27,7 +27,8 @@ GRACE_S = 0.1                   # for input to be read that came while the loop 
 OVERHEAD_ALLOWED = 64 * 1024    # bytes that are not data; the handshake is among them
 OVERHEAD_FACTOR = 64            # as many more for each byte of data: it may come in records of one byte
 NOTHING = memoryview(b"")
-TLS_HANDSHAKE = 0x16            # the first byte of a TLS client
+TLS_HANDSHAKE, TLS_MAJOR = 0x16, 3      # the first two bytes of a TLS client
+RECORD_HEAD = 5                 # bytes before a record, the last two with its size
 
 
 class Client(Protocol):
@@ -82,7 +83,9 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._handshake_s = handshake_s
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._context = context
+        self._tls: ssl.SSLObject        # once the first record is there
+        self._hello = b""               # what there is of that record
         self._raw: asyncio.Transport
         self._timer: asyncio.TimerHandle | None = None
         self._has_begun = self._is_established = self._is_over = self._is_paused = self._is_waiting = False
@@ -105,13 +108,10 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Decrypt everything that came, for the client's protocol."""
-        data = self._view[:nbytes]
-        if not self._has_begun:
-            self._has_begun = True
-            if data[0] != TLS_HANDSHAKE:
-                self._fail(f"not a TLS client: it began with %r{_advice(bytes(data[:4]))}", bytes(data[:8]))
-        if not self._is_over:
-            self._take(data)
+        if self._has_begun:
+            self._take(self._view[:nbytes])
+        elif not self._is_over:
+            self._begin(bytes(self._view[:nbytes]))
 
     def eof_received(self) -> None:
         """Return None, so that the transport closes: the client sends nothing more."""
@@ -132,6 +132,18 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._client.connection_lost(exc)
 
     # TLS
+
+    def _begin(self, data: bytes) -> None:
+        """Begin TLS with the first record: until all of it is there, a silent client costs little memory."""
+        self._hello = hello = self._hello + data
+        size = int.from_bytes(hello[3:RECORD_HEAD], "big") if len(hello) >= RECORD_HEAD else RECORD_BYTES
+        if hello[0] != TLS_HANDSHAKE or len(hello) > 1 and hello[1] != TLS_MAJOR or size > RECORD_BYTES:
+            self._fail(f"not a TLS client: it began with %r{_advice(hello[:4])}", hello[:8])
+        elif len(hello) >= RECORD_HEAD + size:
+            self._has_begun = True
+            self._hello = b""
+            self._tls = self._context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+            self._take(memoryview(hello))
 
     def _shake_hands(self) -> bool:
         """Go on with the handshake; return whether it is complete. Raises SSLError."""
@@ -254,7 +266,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     def resume_reading(self) -> None:
         """See asyncio; what is left of the last read comes first, in the next turn."""
         self._is_paused = False
-        if (self._incoming.pending or self._tls.pending()) and self._is_established:
+        if self._is_established and (self._incoming.pending or self._tls.pending()):
             if not self._is_waiting:
                 self._is_waiting = True
                 self._loop.call_soon(self._go_on)

@@ -8,6 +8,7 @@ import datetime
 import os
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -169,6 +170,56 @@ def test_the_client_reads_the_last_output_and_the_end_of_tls(files: Files, loop:
             client.take(10.0)
         assert client.tls.recv(100) == b""
         client.drop()
+
+    serve(files.config(), talk, loop)
+
+
+def test_a_client_that_does_not_read_is_not_delivered_more_than_its_buffer_holds(files: Files, loop: str) -> None:
+    bodies = [os.urandom(1 << 19) for _ in range(40)]
+
+    def talk(runtime: Runtime) -> None:
+        with TlsClient(port_of(runtime), context()) as client:
+            client.call(Queue.Declare(0, "q"))
+            for body in bodies:
+                client.publish("", "q", pack_content(Basic.Properties(), body)[0])
+            client.call(Queue.Declare(0, "q", passive=True))
+            session, = sessions(runtime)
+            client.send(Basic.Consume(0, "q", "c", False, True))
+            while session.state.is_writable:
+                time.sleep(0)
+            limit = session.state.settings.outgoing_limit
+            assert session.state.unsent() + session.outbox.size <= 2 * limit + (1 << 20)
+            assert session.broker.vhosts["/"].queues["q"].statistics().ready > 10
+            client._expect("Basic.ConsumeOk")
+            arrived = [client.take(10.0) for _ in bodies]
+            assert [one.body for one in arrived if one is not None] == bodies
+
+    serve(files.config(), talk, loop)
+
+
+def test_a_client_that_an_alarm_blocks_is_read_only_a_little(files: Files, loop: str) -> None:
+    """What waits in the socket stays there, and arrives once the alarm is over."""
+    def talk(runtime: Runtime) -> None:
+        listeners = runtime._listeners
+        assert listeners is not None
+        turn, body = listeners.turn, os.urandom(1 << 19)
+        with TlsClient(port_of(runtime), context()) as client:
+            client.call(Queue.Declare(0, "q"))
+            session, = sessions(runtime)
+            turn.alarm = "memory"
+            sender = threading.Thread(target=lambda: [
+                client.publish("", "q", pack_content(Basic.Properties(), body)[0]) for _ in range(20)])
+            sender.start()
+            while session.is_read:
+                time.sleep(0)
+            assert session.traffic.received_bytes < 1 << 20
+            asyncio.run_coroutine_threadsafe(cleared(turn), listeners._loop).result(10)
+            sender.join(20)
+            assert not sender.is_alive()
+            assert client.call(Queue.Declare(0, "q", passive=True)).message_count == 20
+
+    async def cleared(turn: Any) -> None:
+        turn.set_alarm("")
 
     serve(files.config(), talk, loop)
 

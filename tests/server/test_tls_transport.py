@@ -405,3 +405,45 @@ def test_socket_facts_are_those_of_the_socket() -> None:
     with socket.socket() as one:
         connection.socket._extra["socket"] = one
         assert connection.transport.get_extra_info("socket") is one
+
+
+# The first record
+
+@pytest.mark.parametrize("step", [1, 4, 100])
+def test_tls_begins_once_the_first_record_is_complete(step: int) -> None:
+    connection = Connection(shakes_hands=False)
+    with pytest.raises(ssl.SSLWantReadError):
+        connection.client.do_handshake()
+    hello = connection.outgoing.read()
+    for start in range(0, len(hello) - 1, step):
+        connection.send(hello[start:min(start + step, len(hello) - 1)])
+        assert not connection.transport._has_begun and not connection.socket.written
+    connection.send(hello[-1:])
+    connection.hear()
+    connection.shake_hands()
+    connection.send(connection.say(b"hello"))
+    assert connection.reader.received == b"hello"
+
+
+@pytest.mark.parametrize("begin", [
+    b"A", b"AMQP\0\0\x09\x01", b"\x16\x02", b"\x00", b"\x16AMQP", b"\x16\x03\x01\x40\x01"])
+def test_what_begins_otherwise_is_closed_at_once(begin: bytes) -> None:
+    connection = Connection(shakes_hands=False)
+    connection.send(begin)
+    failure, = connection.failures
+    assert failure.startswith(f"not a TLS client: it began with {begin!r}") and connection.socket.calls == ["close"]
+
+
+def test_a_hello_that_is_none_ends_the_connection() -> None:
+    connection = Connection(shakes_hands=False)
+    connection.send(b"\x16\x03\x01\x00\x05\x01\xff\xff\xff\xff")
+    assert len(connection.failures) == 1 and connection.socket.calls == ["close"]
+
+
+@given(st.binary(max_size=300), st.booleans(), st.integers(1, 300))
+def test_no_input_before_the_handshake_is_more_than_a_failure(octets: bytes, is_record: bool, step: int) -> None:
+    connection = Connection(shakes_hands=False)
+    sent = b"\x16\x03\x01" + len(octets).to_bytes(2, "big") + octets if is_record else octets
+    for start in range(0, len(sent), step):
+        connection.send(sent[start:start + step])
+    assert len(connection.failures) <= 1 and not connection.established
