@@ -107,12 +107,12 @@ def test_a_broker_that_listens_nowhere_is_refused(load_text: Loader) -> None:
 @pytest.mark.parametrize("variable, setting", VARIABLES.items())
 def test_every_setting_has_a_variable(variable: str, setting: str) -> None:
     default = value_at(Config(), setting)
-    number = "0.5" if setting == "limits.memory_high_watermark" else "5"
+    number = "0.5" if setting == "limits.memory_high_watermark" else "7"
     text = "true" if isinstance(default, bool) else number if isinstance(default, float) else {
         "listeners": "0.0.0.0:1,[::]:2", "loopback_users": "a, b", "durability": "process", "log.level": "error",
         "log.format": "json", "auth_mechanisms": "EXTERNAL,PLAIN", "login.certificate_name": "common_name",
         "login.certificate_san_type": "email",
-        "log.format": "json", "tls.listeners": "0.0.0.0:1", "tls.client_certificates": "required",
+        "tls.listeners": "0.0.0.0:1", "tls.client_certificates": "required",
         "tls.min_version": "1.3", "proxy_protocol_from": "10.0.0.0/8, ::1",
     }.get(setting, "5000")
     config = examine(None, {variable: text}).config     # those of TLS need others

@@ -29,6 +29,7 @@ EFFECTS: list[tuple[str, str, str, Any]] = [
     ("listeners.tcp.v6", "[::1]:05673", "listeners", ("[::1]:5673",)),
     ("listeners.ssl.default", "5671", "tls.listeners", tuple(f"{host}:5671" for host in every_address())),
     ("listeners.ssl", "none", "tls.listeners", ()),
+    ("ssl_handshake_timeout", "7000", "limits.tls_handshake_timeout_s", 7.0),
     ("proxy_protocol", "true", "proxy_protocol_from", ("0.0.0.0/0", "::/0")),
     ("proxy_protocol", "false", "proxy_protocol_from", ()),
     ("ssl_options.certfile", "/c.pem", "tls.certificate", "/c.pem"),

@@ -231,7 +231,7 @@ KEYS = (
     Key("ssl_options.fail_if_no_peer_cert", "tls.client_certificates", boolean, "true, beside verify_peer: `required`"),
     Key("ssl_options.versions.$n", "tls.min_version", tls_version, "the lowest of tlsv1.2 and tlsv1.3 that is listed"),
     Key("ssl_options.*", remark="amqpd chooses the other options of TLS"),
-    Key("ssl_handshake_timeout", remark="a TLS handshake has 5 seconds"),
+    Key("ssl_handshake_timeout", "limits.tls_handshake_timeout_s", Milliseconds(1), "milliseconds"),
     Key("ssl_cert_login_from", "login.certificate_name", words(
         "distinguished_name", "common_name", "subject_alternative_name", subject_alt_name="subject_alternative_name")),
     Key("ssl_cert_login_san_type", "login.certificate_san_type", words("dns", "email", "uri", "ip")),

@@ -125,6 +125,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_unauthenticated: Annotated[int, Meta(ge=1, le=1_000_000)] = 4_096
     max_unauthenticated_per_address: Annotated[int, Meta(ge=1, le=1_000_000)] = 1_024
     handshake_timeout_s: Annotated[float, Meta(ge=0.1, le=600)] = 10.0
+    tls_handshake_timeout_s: Annotated[float, Meta(ge=0.1, le=600)] = 5.0
     login_failure_delay_s: Annotated[float, Meta(ge=0, le=60)] = 1.0
     max_message_size: Octets = 128 * 1024 * 1024
     outgoing_buffer_size: Octets = 1024 * 1024

@@ -28,7 +28,7 @@ from amqpd.server.proxy_protocol import Claim, Proxies
 from amqpd.server.read_shares import MOST
 from amqpd.server.resources import descriptors_for_clients
 from amqpd.server.sparing_log import SparingLog
-from amqpd.server.tls_transport import READ_BYTES, TlsTransport
+from amqpd.server.tls_transport import HANDSHAKE_S, READ_BYTES, TlsTransport
 from amqpd.server.unauthenticated import Unauthenticated
 from amqpd.session.connection import Session
 from amqpd.session.settings import SessionSettings
@@ -61,6 +61,7 @@ class Listeners:
         self, broker: Broker, settings: SessionSettings, turn: LoopTurn, logins: Logins,
         unauthenticated: Unauthenticated[ClientProtocol], loop: asyncio.AbstractEventLoop,
         certificates: Certificates | None = None, proxies: Iterable[str] = (),
+        tls_handshake_s: float = HANDSHAKE_S,
     ) -> None:
         self.settings = settings
         self.turn = turn
@@ -71,6 +72,7 @@ class Listeners:
         self._loop = loop
         self._unauthenticated = unauthenticated
         self._certificates = certificates
+        self._tls_handshake_s = tls_handshake_s
         self._encrypted = memoryview(bytearray(READ_BYTES if certificates else 0))      # of all connections
         self._acceptors = {
             is_tls: Acceptor(loop, self._has_place, self._make_place, partial(self._arrive, is_tls))
@@ -225,7 +227,8 @@ class Listeners:
         assert self._certificates is not None
         return TlsTransport(
             protocol, self._certificates.context, self._encrypted, self._loop,
-            partial(self._on_tls_established, protocol), partial(self._on_tls_failed, protocol))
+            partial(self._on_tls_established, protocol), partial(self._on_tls_failed, protocol),
+            self._tls_handshake_s)
 
     async def _begin(
         self, protocol: ClientProtocol, connection: socket.socket, outer: asyncio.BufferedProtocol

@@ -154,7 +154,7 @@ class Runtime:
         undo.callback(logins.close)
         listeners = self._listeners = Listeners(
             broker, settings, turn, logins, _unauthenticated(config), asyncio.get_running_loop(),
-            certificates, config.proxy_protocol_from)
+            certificates, config.proxy_protocol_from, config.limits.tls_handshake_timeout_s)
         undo.callback(listeners.stop_listening)
         turn.committer.take()
         self.addresses = self._listen(listeners, bound)

@@ -26,6 +26,7 @@ HANDSHAKE_S = 5.0
 GRACE_S = 0.1                   # for input to be read that came while the loop was busy
 OVERHEAD_ALLOWED = 64 * 1024    # bytes that are not data; the handshake is among them
 OVERHEAD_FACTOR = 64            # as many more for each byte of data: it may come in records of one byte
+UNREAD_ANSWERS = 64 * 1024      # bytes
 NOTHING = memoryview(b"")
 TLS_HANDSHAKE, TLS_MAJOR = 0x16, 3      # the first two bytes of a TLS client
 RECORD_HEAD = 5                 # bytes before a record, the last two with its size
@@ -92,6 +93,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._asked = 0             # bytes of the last read
         self._received = 0          # bytes, in all
         self._decrypted = 0
+        self._unread_answers = 0    # bytes that TLS said by itself, since the client had read everything
 
     # Called by the socket's transport
 
@@ -235,9 +237,14 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._raw.close()
 
     def _send(self) -> None:
-        """Pass on what TLS has to say by itself, such as a step of the handshake or an alert."""
-        if self._outgoing.pending and not self._raw.is_closing():
-            self._raw.write(self._outgoing.read())
+        """Pass on what TLS has to say by itself, such as a step of the handshake, or its own key updates."""
+        if not self._outgoing.pending or self._raw.is_closing():
+            return
+        octets = self._outgoing.read()
+        self._unread_answers = len(octets) + (self._unread_answers if self._raw.get_write_buffer_size() else 0)
+        self._raw.write(octets)
+        if self._unread_answers > UNREAD_ANSWERS and not self._is_over:
+            self._fail("the client does not read the answers of TLS")
 
     def _fail(self, reason: str, *arguments: object) -> None:
         self._end_handshake()
@@ -293,16 +300,19 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if not self._is_established or self._is_over:
             return
         encrypt, take = self._tls.write, self._outgoing.read
-        if len(data) <= RECORD_BYTES:
-            encrypt(data)
-            self._raw.write(take())
-            return
-        view = memoryview(data)
-        records = []
-        for start in range(0, len(view), RECORD_BYTES):
-            encrypt(view[start:start + RECORD_BYTES])
-            records.append(take())
-        self._raw.writelines(records)
+        try:
+            if len(data) <= RECORD_BYTES:
+                encrypt(data)
+                self._raw.write(take())
+                return
+            view = memoryview(data)
+            records = []
+            for start in range(0, len(view), RECORD_BYTES):
+                encrypt(view[start:start + RECORD_BYTES])
+                records.append(take())
+            self._raw.writelines(records)
+        except ssl.SSLError as error:
+            self._fail(describe_error(error))
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         """Encrypt these pieces and send them; small ones are joined, since each write becomes a record."""

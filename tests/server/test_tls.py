@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 import trustme
 import uvloop
+from msgspec.structs import replace
 from pamqp.commands import Basic, Queue
 
-from amqpd.config import Config, File, Listener, Passphrase, Tls, TlsName
+from amqpd.config import Config, File, Limits, Listener, Passphrase, Tls, TlsName
 from amqpd.server.certificates import Certificates
 from amqpd.server.runtime import Runtime
 from amqpd.server.startup import StartError
@@ -387,6 +388,17 @@ def test_who_leaves_during_the_handshake_is_forgotten(files: Files, loop: str) -
             await until(lambda: not sessions(runtime))
 
     serve(files.config(), talk, loop)
+
+
+def test_a_handshake_that_takes_too_long_ends(files: Files, loop: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def talk(runtime: Runtime) -> None:
+        with socket.create_connection(("127.0.0.1", port_of(runtime))) as client:
+            client.setblocking(False)
+            assert await asyncio.get_running_loop().sock_recv(client, 100) == b""
+
+    settings = files.config()
+    serve(replace(settings, limits=Limits(tls_handshake_timeout_s=0.1)), talk, loop)
+    assert "closing: TLS: no handshake within 0.1 s" in caplog.text
 
 
 def test_a_stop_does_not_wait_for_a_handshake(files: Files, loop: str) -> None:

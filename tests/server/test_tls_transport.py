@@ -42,6 +42,7 @@ class Socket(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = bytearray()
+        self.unsent = 0
         self.calls: list[str] = []
 
     def write(self, data: Any) -> None:
@@ -49,6 +50,9 @@ class Socket(asyncio.Transport):
 
     def writelines(self, list_of_data: Any) -> None:
         self.written += b"".join(list_of_data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def write_eof(self) -> None:
         self.calls.append("eof")
@@ -381,6 +385,18 @@ def test_a_flood_of_key_updates_ends_the_connection(forged: tuple[Connection, Fo
     connection.send(begin + flood)
     assert connection.failures == ["too many bytes that are not data, such as key updates"]
     assert connection.socket.calls == ["abort"]
+
+
+def test_a_client_that_does_not_read_what_its_key_updates_are_answered_with_is_cut(
+    forged: tuple[Connection, Forger]
+) -> None:
+    connection, forger = forged
+    for unsent, is_cut in ((0, False), (1, True)):
+        connection.socket.unsent = unsent
+        for _ in range(3_000):
+            connection.send(forger.key_update(asks=True) + forger.record(23, b"a heartbeat"))
+        assert bool(connection.failures) is is_cut
+    assert connection.failures == ["the client does not read the answers of TLS"]
 
 
 def test_records_of_one_byte_are_fine_and_count_as_work(forged: tuple[Connection, Forger]) -> None:
