@@ -467,6 +467,19 @@ def test_a_right_password_is_stored_in_the_form_of_today(
     run(broker, talk)
 
 
+def test_a_second_password_is_stored_in_the_form_of_today_too(broker: Broker, how: dict[str, Any]) -> None:
+    how["form"] = PasswordForm(with_scram=True)
+
+    async def talk(logins: Logins) -> None:
+        for password in ("right", "new"):
+            broker.users.change_password("quick", *hash_known_password(password))
+            assert await log_in(logins, "quick", password) == "quick"
+            await at_rest(logins)
+            assert broker.users["quick"].definition.scram_sha256
+
+    run(broker, talk)
+
+
 def test_the_memory_holds_for_a_password_that_is_stored_anew(
     broker: Broker, computed: list[str], how: dict[str, Any]
 ) -> None:

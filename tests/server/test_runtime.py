@@ -15,11 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from pamqp.base import Frame
 from pamqp.commands import Basic, Confirm, Queue
 
 from amqpd.broker.step_job import StepJob
 from amqpd.config import Config, Limits, Listener
+from amqpd.ctl.client import ask
+from amqpd.identity import CONTROL_SOCKET
+from amqpd.server.login_key import LOGIN_KEY
 from amqpd.server.loop import LoopTurn
 from amqpd.server.resources import available_bytes
 from amqpd.server.runtime import Runtime
@@ -228,3 +232,18 @@ def test_the_limit_of_the_disk_can_be_a_multiple_of_the_memory(
 
     asyncio.run(main())
     assert any(text.endswith(f"Limit: {available_bytes() * 1_000}") for text in caplog.messages)
+
+
+@pytest.mark.parametrize("mechanisms", [("PLAIN",), ("PLAIN", "SCRAM-SHA-256")])
+def test_what_scram_needs_is_kept_where_it_is_enabled(tmp_path: Path, mechanisms: tuple[Any, ...]) -> None:
+    async def main() -> tuple[bool, bool]:
+        data_dir = tmp_path / "a"
+        async with Runtime(replace(config(data_dir), auth_mechanisms=mechanisms)) as runtime:
+            new = {"user": "u", "password": "p"}
+            await asyncio.to_thread(ask, data_dir / CONTROL_SOCKET, "add_user", new, timeout_s=20.0)
+            assert runtime._listeners is not None
+            user = runtime._listeners._broker.users["u"]
+            return (data_dir / LOGIN_KEY).exists(), bool(user.definition.scram_sha256)
+
+    is_enabled = "SCRAM-SHA-256" in mechanisms
+    assert asyncio.run(main()) == (is_enabled, is_enabled)

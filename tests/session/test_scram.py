@@ -120,6 +120,20 @@ def test_a_malformed_first_message_ends_the_login(users: dict[str, User], messag
         login(users).respond(message)
 
 
+def test_the_client_has_to_prove_how_it_binds_the_channel(users: dict[str, User]) -> None:
+    # Somebody on the way has changed "y" to "n", or the reverse.
+    scram, client = login(users), ScramClient("user", "pencil", header="y,,")
+    answer = client.answer(challenged(scram, client.first.replace("y,,", "n,,", 1)))
+    with pytest.raises(SaslError, match="channel binding and proof do not fit"):
+        scram.respond(answer.encode())
+
+
+@pytest.mark.parametrize("message", [b"p=tls-unique,,n=user,r=abc", b"p=tls-exporter,,n=user,r=abc"])
+def test_a_client_that_wants_to_bind_the_channel_is_refused_for_that(users: dict[str, User], message: bytes) -> None:
+    with pytest.raises(SaslError, match="channel binding is not supported"):
+        login(users).respond(message)
+
+
 @pytest.mark.parametrize("message", [
     b"n,,n=user,r=" + b"x" * 512, b"n,,n=user,r=x", b"n,,n=user,r=abc,x=extension,y=more"])
 def test_nonces_of_any_length_and_extensions_are_taken(users: dict[str, User], message: bytes) -> None:
