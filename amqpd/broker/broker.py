@@ -124,7 +124,7 @@ class Broker:
         self.next_message_number = first_number
         self._next_queue_number = first_number
         self._changes = Changes(journal)
-        self._binding_limit = binding_limit
+        self.binding_limit = binding_limit
         self.users = Users(self._changes, self.vhosts, self._close_connections_of, self._check_consumers_of)
         self.parameters = Parameters(self._changes, self.vhosts)
         self.is_behind = False      # whether publishers should wait until consumers have taken more
@@ -140,6 +140,14 @@ class Broker:
         with self._changes:
             self._build_vhost(definition)
             self._changes.record(Defined(definition))
+
+    def replace_vhost(self, definition: VhostDefinition) -> None:
+        """Set what is said of an existing vhost: description, tags and so on. Raises NoSuchThing."""
+        self.vhost(definition.name)
+        if self.vhost_definitions[definition.name] != definition:
+            with self._changes:
+                self.vhost_definitions[definition.name] = definition
+                self._changes.record(Defined(definition))
 
     def delete_vhost(self, name: str) -> None:
         """Delete a vhost with everything in it, and close its connections. Raises NoSuchThing.
@@ -166,7 +174,7 @@ class Broker:
     def _build_vhost(self, definition: VhostDefinition) -> None:
         self.vhosts[definition.name] = Vhost(
             definition.name, self.journal, self._take_queue_number, self._take_message_number, self.clock,
-            self.page_store, self.worklist, self._binding_limit)
+            self.page_store, self.worklist, self.binding_limit)
         self.vhost_definitions[definition.name] = definition
 
     def page_out(self) -> None:

@@ -1,11 +1,11 @@
 """Policies: check them, with RabbitMQ's error texts, and find those that match a queue or exchange.
 
 Owns the policies and the operator policies of a vhost, which are matched separately. `rules` combines them with
-arguments; `policy_followers` applies changes. Keys without a meaning here (mirrors, streams, location of messages) are
-checked and accepted, so that policies written for RabbitMQ can be used.
+arguments; `policy_followers` applies changes. Keys without a meaning here (mirrors, streams, plugins, location of
+messages) are checked and accepted, so that policies written for RabbitMQ can be used.
 
 Beyond RabbitMQ 3.10 these of 4.x are accepted: the key `consumer-timeout`; `overflow` and `queue-version` in operator
-policies; a negative `delivery-limit`, for none; `apply-to` with one type of queues.
+policies; a negative `delivery-limit`, for none; `apply-to` with one type of queues, and with streams.
 
 Always true between calls:
 - every pattern is one that `patterns` accepts;
@@ -41,6 +41,7 @@ _APPLY_TO: Mapping[str, Collection[str]] = {
     "exchanges": (_EXCHANGE,),
     "classic_queues": (CLASSIC,),
     "quorum_queues": (QUORUM,),
+    "streams": (),
 }
 
 
@@ -105,6 +106,7 @@ _OPERATOR_KEYS: Mapping[str, _Key] = {
 _STREAM_KEYS: Mapping[str, _Key] = {
     "max-age": _Key(_is_age, "{} is not a valid max age"),
     "stream-max-segment-size-bytes": _number("segment size"),
+    "stream-filter-size-bytes": _number("filter size", least=16),
     "initial-cluster-size": _number("cluster size"),
 }
 _PROMOTION = 'must be "always" or "when-synced", got {}'
@@ -117,10 +119,27 @@ _MIRROR_KEYS: Mapping[str, _Key] = {
     "ha-promote-on-shutdown": _one_of("always", "when-synced", fault=f"ha-promote-on-shutdown {_PROMOTION}"),
     "ha-promote-on-failure": _one_of("always", "when-synced", fault=f"ha-promote-on-failure {_PROMOTION}"),
 }
+# What plugins of RabbitMQ read, so that policies of its definitions can be kept.
+_PLUGIN_KEYS: Mapping[str, _Key] = {
+    "federation-upstream": _text("federation upstream name"),
+    "federation-upstream-set": _text("federation upstream set name"),
+    "federation-upstream-pattern": _text("federation upstream pattern"),
+    "shards-per-node": _number("number of shards"),
+    "routing-key": _text("routing key"),
+}
+# Keys of RabbitMQ 4 without a meaning on one node.
+_LATER_KEYS: Mapping[str, _Key] = {
+    "target-group-size": _number("target group size", least=1),
+    "delayed-retry-type": _text("delayed retry type"),
+    "delayed-retry-min": _number("delayed retry time"),
+    "delayed-retry-max": _number("delayed retry time"),
+}
 _KEYS: Mapping[str, _Key] = {
     **_OPERATOR_KEYS,
     **_STREAM_KEYS,
     **_MIRROR_KEYS,
+    **_PLUGIN_KEYS,
+    **_LATER_KEYS,
     "alternate-exchange": _text("alternate exchange name"),
     "consumer-timeout": _number("consumer timeout"),
     "dead-letter-exchange": _text("dead letter exchange name"),
@@ -165,6 +184,11 @@ def plain_policy_faults(policy: PolicyDefinition) -> list[str]:
         elif not keys[key].allows(value):
             found.append(f"{key}: {keys[key].fault.format(_plain(value))}")
     return [*found, *_faults(policy, None)] if found else _faults(policy, _definition_fault(policy.definition, keys))
+
+
+def keys_without_effect() -> frozenset[str]:
+    """Return the valid keys that change nothing here: those of mirrors, streams, plugins, and clusters."""
+    return frozenset((*_MIRROR_KEYS, *_STREAM_KEYS, *_PLUGIN_KEYS, *_LATER_KEYS))
 
 
 def _plain(value: Any) -> str:

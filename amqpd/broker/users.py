@@ -69,6 +69,16 @@ class Users(Mapping[str, User]):
             self._users[definition.name] = User(definition)
             self._changes.record(Defined(definition))
 
+    def put(self, definition: UserDefinition) -> None:
+        """Add a user, or replace everything but the permissions of an existing one; running connections stay."""
+        user = self._users.get(definition.name)
+        if user is None:
+            self.add(definition)
+        elif user.definition != definition:
+            with self._changes:
+                user.definition = definition
+                self._changes.record(Defined(definition))
+
     def delete(self, name: str) -> None:
         """Delete a user with the permissions, and close the user's connections. Raises NoSuchThing."""
         user = self.named(name)

@@ -26,45 +26,51 @@ LOOK_S = 0.2
 
 def ask(
     path: Path, command: str, arguments: dict[str, Any], *, timeout_s: float, until_gone: bool = False,
-    meanwhile: Callable[[], None] | None = None, look_s: float = LOOK_S,
+    meanwhile: Callable[[], None] | None = None, look_s: float = LOOK_S, body: bytes = b"",
 ) -> Any:
     """Send one request and return the result; with `until_gone`, wait until the broker has ended.
 
-    Each wait takes at most `timeout_s`. With `meanwhile`, which is called every `look_s` seconds, the wait for the
-    answer has no limit. Raises Failure: the refusal that was answered, 69 if no broker answers, 75 on a timeout.
+    `body` follows the request. A result that follows its answer is returned as bytes. Each wait takes at most
+    `timeout_s`. With `meanwhile`, which is called every `look_s` seconds, the wait for the answer has no limit. Raises
+    Failure: the refusal that was answered, 69 if no broker answers, 75 on a timeout.
     """
-    request = json.dumps({"command": command, "arguments": arguments}).encode() + b"\n"
+    size = {"size": len(body)} if body else {}
+    request = json.dumps({"command": command, "arguments": arguments, **size}).encode() + b"\n"
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(timeout_s)
             connection.connect(str(path))
-            connection.sendall(request)
+            connection.sendall(request + body)
             while meanwhile is not None and not select([connection], [], [], look_s)[0]:
                 meanwhile()
-            answer = _read_line(connection)
+            answer, following = _read_answer(connection)
             if until_gone and answer:
-                _read_line(connection)
+                _read_answer(connection)
     except TimeoutError:
         raise Failure(f"no answer within {timeout_s:g} s from {path}", EXIT_TEMPORARY) from None
     except OSError as error:
         raise Failure(_remedy(path, error), EXIT_UNAVAILABLE) from None
-    if not answer.endswith(b"\n"):
+    if not answer or following is None:
         raise Failure(f"amqpd ended before it answered at {path}", EXIT_UNAVAILABLE)
-    return _result(json.loads(answer))
-
-
-def _read_line(connection: socket.socket) -> bytes:
-    """Return all bytes up to the end of the line, or to the end of the connection."""
-    received = bytearray()
-    while not received.endswith(b"\n") and (piece := connection.recv(PIECE)):
-        received += piece
-    return bytes(received)
-
-
-def _result(answer: dict[str, Any]) -> Any:
     if not answer["ok"]:
         raise Failure(answer["error"], answer["exit_code"])
-    return answer["result"]
+    return following if "size" in answer else answer["result"]
+
+
+def _read_answer(connection: socket.socket) -> tuple[dict[str, Any], bytes | None]:
+    """Return the answer and what follows it; {} and None where the connection ends before."""
+    received = bytearray()
+    while b"\n" not in received[-PIECE:] and (piece := connection.recv(PIECE)):
+        received += piece
+    line, end, rest = received.partition(b"\n")
+    answer: dict[str, Any] = json.loads(line) if end else {}
+    following = bytearray(rest)
+    while len(following) < answer.get("size", 0):
+        piece = connection.recv(PIECE)
+        if not piece:
+            return answer, None
+        following += piece
+    return answer, bytes(following)
 
 
 def _remedy(path: Path, error: OSError) -> str:

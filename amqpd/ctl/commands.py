@@ -17,6 +17,7 @@ import click
 
 from amqpd import __version__
 from amqpd.ctl.certificates import make_certificates
+from amqpd.ctl.definitions import definitions_commands
 from amqpd.ctl.limits import limit_commands
 from amqpd.ctl.lists import list_commands
 from amqpd.ctl.options import Group, Options, common
@@ -47,7 +48,9 @@ def amqpctl() -> None:
     """
 
 
-for _command in (*list_commands(), *policy_commands(), *limit_commands(), make_certificates):
+for _command in (
+    *list_commands(), *policy_commands(), *limit_commands(), *definitions_commands(), make_certificates,
+):
     amqpctl.add_command(_command)
 
 

@@ -72,6 +72,7 @@ class Options:
         self.data_dir = os.environ.get("AMQPD_DATA_DIR") or "amqpd-data"
         self.socket: str | None = None
         self.vhost = "/"
+        self.given: set[str] = set()        # the names of the options that were given
         self.quiet = False
         self.silent = False
         self.timeout = 60.0
@@ -83,9 +84,10 @@ class Options:
         """The control socket."""
         return Path(self.socket) if self.socket else Path(self.data_dir).expanduser() / CONTROL_SOCKET
 
-    def ask(self, command: str, *, until_gone: bool = False, **arguments: Any) -> Any:
+    def ask(self, command: str, *, until_gone: bool = False, body: bytes = b"", **arguments: Any) -> Any:
         """Send a command to the broker and return its result. Raises Failure."""
-        return client.ask(self.path, command, arguments, timeout_s=self.timeout, until_gone=until_gone)
+        return client.ask(
+            self.path, command, arguments, timeout_s=self.timeout, until_gone=until_gone, body=body)
 
     def announce(self, text: str) -> None:
         """Print the heading of a command."""
@@ -114,6 +116,7 @@ def _note(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
     options, name = ctx.ensure_object(Options), parameter.name or ""
     if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
         setattr(options, name, value)
+        options.given.add(name)
 
 
 def common(command: AnyCommand) -> AnyCommand:

@@ -15,6 +15,7 @@ from typing import Any
 
 from amqpd.broker.broker import Broker
 from amqpd.management.access_commands import AccessCommands
+from amqpd.management.definitions_commands import DefinitionsCommands
 from amqpd.management.list_commands import ListCommands
 from amqpd.management.node_commands import Node, NodeCommands
 from amqpd.management.policy_commands import PolicyCommands
@@ -25,28 +26,33 @@ class Commands:
     """The commands on one broker, by name: `lookups`, `changes` and `acts`.
 
     `changes` modify stored state and are on disk before they are answered. `lookups` do not modify stored state. `acts`
-    names the lookups that change something until the next start, or write a file: they are logged as changes are.
+    names the lookups that change something until the next start, write a file, or tell secrets: they are logged as
+    changes are. `with_body` names the commands whose argument `body` follows the request.
     """
 
-    acts = frozenset({"backup_store", "set_vm_memory_high_watermark", "set_disk_free_limit"})
+    with_body = frozenset({"import_definitions"})
+    acts = frozenset({"backup_store", "export_definitions", "set_vm_memory_high_watermark", "set_disk_free_limit"})
 
     def __init__(self, broker: Broker, node: Node) -> None:
         of_node, lists = NodeCommands(broker, node), ListCommands(broker, node.most_counted)
         queues, policies = QueueCommands(broker), PolicyCommands(broker)
         access = AccessCommands(broker, node.password_form)
+        definitions = DefinitionsCommands(broker, node.password_form, node.begin)
         self.lookups: dict[str, Callable[..., Any]] = _by_name(
             of_node.ping, of_node.status, of_node.stop, of_node.store_info, of_node.backup_store,
             of_node.set_vm_memory_high_watermark, of_node.set_disk_free_limit,
             lists.list_queues, lists.list_exchanges, lists.list_bindings, lists.list_connections, lists.list_channels,
             lists.list_consumers, lists.list_users, lists.list_vhosts, lists.list_permissions,
             lists.list_user_permissions, lists.list_topic_permissions, lists.list_user_topic_permissions,
-            lists.list_policies, lists.list_operator_policies, access.authenticate_user)
+            lists.list_policies, lists.list_operator_policies, access.authenticate_user,
+            definitions.export_definitions)
         self.changes: dict[str, Callable[..., Any]] = _by_name(
             queues.purge_queue, queues.delete_queue, queues.close_connection,
             access.add_user, access.delete_user, access.change_password, access.set_user_tags, access.set_permissions,
             access.clear_permissions, access.set_topic_permissions, access.clear_topic_permissions,
             access.add_vhost, access.delete_vhost,
-            policies.set_policy, policies.clear_policy, policies.set_operator_policy, policies.clear_operator_policy)
+            policies.set_policy, policies.clear_policy, policies.set_operator_policy, policies.clear_operator_policy,
+            definitions.import_definitions)
 
 
 def _by_name(*methods: Callable[..., Any]) -> dict[str, Callable[..., Any]]:

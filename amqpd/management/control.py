@@ -7,6 +7,9 @@ and answers are JSON, one object a line; a client may send several requests, one
     {"ok": true, "result": null}
     {"ok": false, "error": "Queue not found", "exit_code": 64}
 
+What may be larger than a line follows it: a body after a request with `size`, its number of bytes; and the result after
+an answer that has `size` instead of `result`.
+
 Always true: a change that was answered with "ok" is on disk. There are sixteen clients at most: a new client replaces
 the client that has been idle longest. A client that does not read its answer is disconnected after a while.
 """
@@ -29,6 +32,7 @@ import msgspec
 
 from amqpd.exit_codes import EXIT_BUG, EXIT_DATA, EXIT_TEMPORARY, EXIT_USAGE
 from amqpd.management.commands import Commands
+from amqpd.management.definitions_json.parsing import MOST_BYTES
 from amqpd.management.refusal import Refusal
 
 log = logging.getLogger("amqpd.control")
@@ -44,10 +48,11 @@ PEER_CREDENTIALS = struct.Struct("3i")
 
 
 class Request(msgspec.Struct):
-    """A command and its arguments by name."""
+    """A command and its arguments by name. `size` is the number of bytes that follow: the argument `body`."""
 
     command: str
     arguments: dict[str, Any] = {}
+    size: int = 0
 
 
 class Control:
@@ -94,11 +99,13 @@ class Control:
                 return
             operator = describe_peer(writer.get_extra_info("socket"))
             while line := await self._next_request(reader, writer):
-                self._write(writer, await self.answer(line, operator))
-                async with asyncio.timeout(self._answer_limit_s):
-                    await writer.drain()
+                body = await self._read_body(line, reader, writer)
+                if body is None:
+                    return
+                await self._send(writer, await self.answer(line, operator, body))
         except TimeoutError:
-            log.warning("control socket client did not read its answer within %g s", self._answer_limit_s)
+            log.warning("control socket client did not read its answer, or send all of its request, within %g s",
+                        self._answer_limit_s)
             writer.transport.abort()
         except ConnectionError:
             log.warning("control socket client disconnected before it was answered")
@@ -139,17 +146,49 @@ class Control:
                     if not piece or b"\n" in piece:
                         return
 
+    async def _read_body(
+        self, line: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bytes | None:
+        """Return what follows a request; None if it is too long, which is answered. Raises TimeoutError."""
+        try:
+            size = msgspec.json.decode(line, type=Request).size
+        except msgspec.DecodeError:
+            return b""
+        if size > MOST_BYTES:
+            self._write(writer, _failure(f"a file may have at most {MOST_BYTES >> 20} MiB", EXIT_DATA))
+            await self._skip_the_rest(reader)
+            return None
+        body = bytearray()
+        while len(body) < size:
+            async with asyncio.timeout(self._answer_limit_s):
+                piece = await reader.read(min(PIECE, size - len(body)))
+            if not piece:
+                raise ConnectionResetError
+            body += piece
+        return bytes(body)
+
+    async def _send(self, writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
+        """Write an answer, and after it the result if that is bytes. Raises TimeoutError if the client does not read.
+        """
+        result = answer.get("result")
+        body = result if isinstance(result, bytes) else b""
+        self._write(writer, {"ok": True, "size": len(body)} if isinstance(result, bytes) else answer)
+        for start in (*range(0, len(body), PIECE), len(body)):
+            writer.write(body[start:start + PIECE])
+            async with asyncio.timeout(self._answer_limit_s):
+                await writer.drain()
+
     def _write(self, writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
         writer.write(msgspec.json.encode(answer) + b"\n")
 
-    async def answer(self, request: bytes, operator: str = "an operator") -> dict[str, Any]:
+    async def answer(self, request: bytes, operator: str = "an operator", body: bytes = b"") -> dict[str, Any]:
         """Carry out a request and return the answer, once everything it changed is on disk. Never raises.
 
-        A change by an operator is logged with the operator's name.
+        `body` is what followed the request. A change by an operator is logged with the operator's name.
         """
         try:
             asked = msgspec.json.decode(request, type=Request)
-            result = await self._carry_out(asked, operator)
+            result = await self._carry_out(asked, operator, body)
         except msgspec.DecodeError as error:
             return _failure(f"not understood: {error}", EXIT_DATA)
         except Refusal as refusal:
@@ -159,19 +198,22 @@ class Control:
             return _failure(f"internal error: {type(error).__name__}", EXIT_BUG)
         return {"ok": True, "result": result}
 
-    async def _carry_out(self, request: Request, operator: str) -> Any:
+    async def _carry_out(self, request: Request, operator: str, body: bytes) -> Any:
         changes = self._commands.changes
         command = changes.get(request.command) or self._commands.lookups.get(request.command)
         if command is None:
             raise Refusal(f"this amqpd has no command '{request.command}'", EXIT_USAGE)
+        arguments = request.arguments
+        if request.command in self._commands.with_body:
+            arguments = {**arguments, "body": body}
         try:
-            inspect.signature(command).bind(**request.arguments)
+            inspect.signature(command).bind(**arguments)
         except TypeError as error:
             raise Refusal(f"{request.command}: {error}", EXIT_USAGE) from None
         self._begin()
         if request.command == "stop":
             log.info("stopping: amqpctl stop, by %s", operator)
-        result = command(**request.arguments)
+        result = command(**arguments)
         if inspect.isawaitable(result):
             result = await result
         if request.command in changes:
@@ -184,7 +226,7 @@ class Control:
 def describe_request(request: Request) -> str:
     """Return a request as an operator types it, with shortened arguments and without passwords."""
     told = [f"{name}={SECRET if name in SECRETS else _shortened(str(value))}"
-            for name, value in request.arguments.items()]
+            for name, value in request.arguments.items() if value is not None]
     return " ".join([request.command, *told])
 
 

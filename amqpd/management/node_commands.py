@@ -44,7 +44,8 @@ class Node(msgspec.Struct, kw_only=True):
 
     `certificates` lists those of the TLS listeners. `data_dir`, `store_info` and `backup` are None without a store.
     `backup` copies the store to a new file, and raises Refusal. `durability` is what a confirmed message survives:
-    "power", "process", or "none" without a store.
+    "power", "process", or "none" without a store. `begin` is called before each slice of a long command, as before each
+    command.
     """
 
     rabbitmq_version: str
@@ -58,6 +59,7 @@ class Node(msgspec.Struct, kw_only=True):
     store_info: Callable[[], Any] | None = None
     backup: Callable[[Path], Awaitable[None]] | None = None
     password_form: PasswordForm = PasswordForm()
+    begin: Callable[[], None] = lambda: None
     most_counted: int = MOST_COUNTED        # unacknowledged messages of a vhost, in a list of its queues
 
 

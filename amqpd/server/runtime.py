@@ -244,7 +244,7 @@ class Runtime:
             rabbitmq_version=RABBITMQ_VERSION, data_dir=self.data_dir,
             durability="none" if self._store is None else self._config.durability, alarms=alarms,
             listeners=self.addresses, tls_listeners=self.tls_addresses, stop=self.stop,
-            password_form=password_form(self._config))
+            password_form=password_form(self._config), begin=turn.begin)
         if self._certificates is not None:
             node.certificates = self._certificates.listed
         if self._store is not None and committer is not None:
