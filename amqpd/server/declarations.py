@@ -83,6 +83,11 @@ class Trial:
         _begin(config, self._broker)
         self._refused: set[tuple[str, str, str]] = set()
 
+    @property
+    def users(self) -> list[UserDefinition]:
+        """The users that there would be."""
+        return [user.definition for user in self._broker.users.values()]
+
     def run(self) -> None:
         """Try every declaration."""
         self._try_vhosts()

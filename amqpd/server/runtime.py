@@ -41,13 +41,14 @@ from amqpd.server.certificates import CertificateError, Certificates, warnings
 from amqpd.server.committer import Committer
 from amqpd.server.connection import ClientProtocol
 from amqpd.server.declarations import password_form
+from amqpd.server.exposure import begins_with_guest_alone, describe, has_guest_alone, refusal
 from amqpd.server.listener import Listeners
 from amqpd.server.login import Logins
 from amqpd.server.login_key import login_key
 from amqpd.server.loop import LoopTurn
 from amqpd.server.resources import available_bytes, descriptors_for_clients, descriptors_for_connections
 from amqpd.server.server_properties import server_properties
-from amqpd.server.startup import StartError, Storage, declare_configuration, open_broker
+from amqpd.server.startup import StartError, Storage, declare_configuration, is_first_start, open_broker
 from amqpd.server.ticker import Ticker
 from amqpd.server.unauthenticated import Unauthenticated
 from amqpd.server.wall_clock import WallClock
@@ -134,6 +135,8 @@ class Runtime:
         log.info("Starting amqpd %s (behaves as RabbitMQ %s) on Python %s", __version__, RABBITMQ_VERSION,
                  platform.python_version())
         certificates = self._certificates = _certificates(config.tls)
+        if is_first_start(config):      # before a directory is made
+            _check_exposure(config, begins_with_guest_alone(config))
         bound = await self._bind(undo, config.listeners)
         tls_bound = await self._bind(undo, config.tls.listeners, addresses.TLS_LISTEN_OPTION)
         broker, storage = open_broker(config, self._ballast, self._fail)
@@ -147,6 +150,7 @@ class Runtime:
             storage.page_store.on_written = alarms.on_written
             await self._start_committer(undo, broker, storage, turn, wall_clock, alarms)
         declare_configuration(config, broker)
+        _check_exposure(config, has_guest_alone([user.definition for user in broker.users.values()]))
         settings = _session_settings(config)
         logins = Logins(
             broker, frozenset(config.loopback_users), config.limits.login_failure_delay_s,
@@ -162,6 +166,7 @@ class Runtime:
         await self._open_control(undo, broker, turn, alarms)
         await self._start_tasks(undo, turn, alarms, wall_clock)
         undo.push_async_callback(self._shut_down, broker, listeners, storage)
+        log.info("%s", describe(config, len(broker.users)))
         log.info("Server startup complete in %.1f s", time.monotonic() - started_s)
 
     async def _bind(
@@ -295,6 +300,12 @@ class Runtime:
                 self._fail(error)
                 return
         log.info("stopped")
+
+
+def _check_exposure(config: Config, is_guest_alone: bool) -> None:
+    """Check that not only guest's password protects a listener. Raises StartError."""
+    if fault := refusal(config, has_guest_alone=is_guest_alone):
+        raise StartError(fault, EXIT_CONFIG)
 
 
 def _unavailable(listener: Listener, error: OSError, option: str = addresses.LISTEN_OPTION) -> StartError:

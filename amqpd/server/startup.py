@@ -50,6 +50,11 @@ class Storage(NamedTuple):
     page_store: DiskPageStore
 
 
+def is_first_start(config: Config) -> bool:
+    """Return whether there is no store yet, as far as this user can see."""
+    return config.memory or not SqliteStore.exists(config.data_dir)
+
+
 def open_broker(
     config: Config, ballast: Ballast, on_failure: Callable[[StoreError], None]
 ) -> tuple[Broker, Storage | None]:

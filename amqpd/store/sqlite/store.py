@@ -70,6 +70,11 @@ class Store:
 
     # Opening
 
+    @staticmethod
+    def exists(directory: Path) -> bool:
+        """Return whether there is a store in this directory, as far as this user can see."""
+        return os.path.lexists(directory / connecting.DATABASE)
+
     @classmethod
     def open(
         cls, directory: str | Path, *, durability: Durability = "power", now: int, limits: StoreLimits = LIMITS,

@@ -1,0 +1,122 @@
+"""Who can reach the broker: guest's password alone opens nothing to the network, and the log tells what is open."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import pytest
+
+from amqpd.broker.definitions import UserDefinition
+from amqpd.broker.passwords import hash_known_password
+from amqpd.config import Config, load
+from amqpd.config.settings import Listener
+from amqpd.server.config_check import check_config
+from amqpd.server.exposure import begins_with_guest_alone, describe, has_guest_alone, is_open, refusal
+from amqpd.server.runtime import Runtime
+from amqpd.server.startup import StartError
+
+Loader = Callable[[str], Config]
+REMEDY = (
+    "would be open to the network, but the only user is guest with the password guest, who may connect from this "
+    "machine only: add a user ([[users]], or AMQPD_DEFAULT_USER and AMQPD_DEFAULT_PASSWORD at the first start), or set "
+    "loopback_users = [] to let guest in from everywhere")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Loader:
+    """Read the text of a configuration file, with a data directory of its own."""
+    def read(text: str) -> Config:
+        path = tmp_path / "amqpd.toml"
+        path.write_text(f'data_dir = "{tmp_path}/data"\n{text}')
+        return load(str(path), {})
+
+    return read
+
+
+def user(name: str, password: str) -> UserDefinition:
+    return UserDefinition(name, *hash_known_password(password))
+
+
+@pytest.mark.parametrize(("listener", "open_"), [
+    ("127.0.0.1:1", False), ("127.9.9.9:1", False), ("[::1]:1", False), ("localhost:1", False), (":1", False),
+    ("0.0.0.0:1", True), ("[::]:1", True), ("10.0.0.1:1", True), ("broker.example.org:1", True),
+])
+def test_a_listener_is_open_unless_its_address_is_a_loopback_one(listener: str, open_: bool) -> None:
+    assert is_open(Listener(listener)) is open_
+
+
+def test_guest_is_alone_without_another_user_or_password() -> None:
+    assert has_guest_alone([user("guest", "guest")]) and has_guest_alone([])
+    assert not has_guest_alone([user("guest", "secret")])
+    assert not has_guest_alone([user("guest", "guest"), user("till", "secret")])
+    assert not has_guest_alone([user("till", "guest")])
+
+
+@pytest.mark.parametrize(("text", "alone"), [
+    ("", True), ('default_user = "till"', False), ('default_password = "secret"', False),
+    ('users = [{name = "till", password = "secret"}]', False),
+])
+def test_a_first_start_begins_with_guest_unless_told_otherwise(config: Loader, text: str, alone: bool) -> None:
+    assert begins_with_guest_alone(config(text)) is alone
+
+
+@pytest.mark.parametrize(("text", "is_refused"), [
+    ('listeners = ["127.0.0.1:1"]', False), ('listeners = ["127.0.0.1:1", "0.0.0.0:1"]', True),
+    ('listeners = ["0.0.0.0:1"]\nloopback_users = []', False),
+    ('listeners = ["0.0.0.0:1"]\nloopback_users = ["till"]', False),
+    ('listeners = []\ntls = {listeners = ["0.0.0.0:1"], certificate = "c", key = "k"}', True),
+])
+def test_guest_s_password_alone_opens_nothing_to_the_network(config: Loader, text: str, is_refused: bool) -> None:
+    told = refusal(config(text), has_guest_alone=True)
+    assert told == (f"0.0.0.0:1 {REMEDY}" if is_refused else None)
+    assert refusal(config(text), has_guest_alone=False) is None
+
+
+def started(config: Config) -> None:
+    async def run() -> None:
+        async with Runtime(config):
+            pass
+
+    anyio.run(run)
+
+
+@pytest.mark.parametrize("memory", ["true", "false"])
+def test_a_first_start_that_is_refused_leaves_no_directory(config: Loader, tmp_path: Path, memory: str) -> None:
+    with pytest.raises(StartError, match="0.0.0.0:0 would be open to the network") as refused:
+        started(config(f'listeners = ["0.0.0.0:0"]\nmemory = {memory}'))
+    assert refused.value.exit_code == 78
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_later_start_looks_at_the_stored_users(config: Loader, caplog: pytest.LogCaptureFixture) -> None:
+    started(config(""))
+    with pytest.raises(StartError, match="0.0.0.0:0 would be open to the network"):
+        started(config('listeners = ["0.0.0.0:0"]'))
+    started(config('users = [{name = "till", password = "secret"}]'))
+    with caplog.at_level(logging.INFO):
+        started(config('listeners = ["0.0.0.0:0"]'))
+    assert "open to the network: 0.0.0.0:0; 2 users; from this machine only: guest" in caplog.messages
+
+
+def test_check_config_tells_of_it(config: Loader) -> None:
+    found = check_config(config('listeners = ["0.0.0.0:1"]'), ["line 1"])
+    assert found.problems == [f"0.0.0.0:1 {REMEDY}"]
+
+
+@pytest.mark.parametrize(("text", "line"), [
+    ("", "open to this machine: 127.0.0.1:5672; 1 user"),
+    ('listeners = ["127.0.0.1:1", "0.0.0.0:2"]\nloopback_users = []',
+     "open to the network: 0.0.0.0:2; open to this machine: 127.0.0.1:1; 1 user"),
+    ('listeners = []\ntls = {listeners = ["0.0.0.0:3"], certificate = "c", key = "k"}',
+     "open to the network: 0.0.0.0:3 with TLS; 1 user; from this machine only: guest"),
+    ('listeners = []\ntls = {listeners = ["0.0.0.0:3"], certificate = "c", key = "k", ca = "a", '
+     'client_certificates = "required"}',
+     "open to the network: 0.0.0.0:3 with TLS and a client certificate; 1 user; from this machine only: guest"),
+    ('auth_mechanisms = ["PLAIN", "ANONYMOUS"]\nlogin = {anonymous_user = "app"}',
+     "open to this machine: 127.0.0.1:5672; 1 user; without a password, as app: everyone who can connect"),
+])
+def test_the_log_tells_what_is_open_to_whom(config: Loader, text: str, line: str) -> None:
+    assert describe(config(text), 1) == line
