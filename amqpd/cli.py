@@ -156,9 +156,10 @@ def check_config(ctx: click.Context, file: str | None, config: str | None, rabbi
         raise Failure("\n".join(found.problems), EXIT_CONFIG)
     settings, problems = found.config, [*found.problems]
     declared = {kind: len(getattr(settings, kind)) for kind in DECLARED}
-    # The broker, which takes time to load, is imported only if there are declarations or host names to check.
+    # The broker, which takes time to load, is imported only if there are declarations, host names or files to check.
     listeners = (*settings.listeners, *settings.tls.listeners)
-    if any(declared.values()) or settings.tls.listeners or not all(one.is_address for one in listeners):
+    has_files = bool(settings.tls.listeners or settings.load_definitions)
+    if any(declared.values()) or has_files or not all(one.is_address for one in listeners):
         from amqpd.server import config_check
 
         more, remarks = config_check.check_config(

@@ -231,6 +231,17 @@ class Vhost:
         if dead_letter_exchange is not None:
             user.require(self.name, "read", "queue", name)
             user.require(self.name, "write", "exchange", dead_letter_exchange)
+        return self._create_queue(definition, name, owner)
+
+    def import_queue(self, definition: QueueDefinition) -> None:
+        """Create a queue exactly as it is defined in a file; a queue that exists already is left as it is.
+
+        Raises ChannelException: PRECONDITION_FAILED. MessageNotLoaded as `declare_queue`.
+        """
+        if definition.name not in self.queues:
+            self._create_queue(definition, definition.name, None)
+
+    def _create_queue(self, definition: QueueDefinition, name: str, owner: object) -> Queue:
         if name in self.leaving.queues:
             raise MessageNotLoaded(self.leaving.call_after(self.leaving.queues[name]))
         check_queue_arguments(definition if definition.name else msgspec.structs.replace(definition, name=name))

@@ -100,6 +100,11 @@ def plain_text(text: str) -> str:
     return text
 
 
+def definitions_file(text: str) -> str:
+    """Read the path of a file, and `none` as no file."""
+    return "" if text == "none" else text
+
+
 def none(text: str) -> list[str]:
     """Read `none` as an empty list."""
     if text != "none":
@@ -212,7 +217,6 @@ STORE = "amqpd has another store"
 LOG = "the log goes to stderr"
 PLUGIN = "amqpd does not have this plugin"
 HTTP = "amqpd has no HTTP API yet"
-DEFINITIONS = "amqpd does not import definitions at a start yet"
 LEVEL = words(**LEVELS)
 
 KEYS = (
@@ -312,8 +316,13 @@ KEYS = (
     Key("channel_interceptor.*", remark="amqpd has no interceptors"),
     Key("deprecated_features.permit.*", remark="amqpd has no features that can be turned off"),
     # Definitions
-    Key("load_definitions", remark=DEFINITIONS),
-    Key("definitions.*", remark=DEFINITIONS),
+    Key("load_definitions", "load_definitions", definitions_file, "one file; none: no file", rank=2),
+    Key("definitions.local.path", "load_definitions", definitions_file,
+        "one file; not used beside `load_definitions`", rank=1),
+    Key("definitions.skip_if_unchanged", "definitions.skip_if_unchanged", boolean),
+    Key("definitions.import_backend", remark="amqpd loads a local file", harmless=(
+        "local_filesystem", "local", "rabbit_definitions_import_local_filesystem")),
+    Key("definitions.*", remark="amqpd loads a local file"),
     # The log
     Key("log.console", remark="amqpd always logs to stderr", harmless=("true",)),
     Key("log.console.level", "log.level", LEVEL, "the nearest of amqpd's levels", rank=1),
@@ -322,6 +331,7 @@ KEYS = (
     Key("log.file.level", "log.level", LEVEL, "not used beside `log.console.level`"),
     Key("log.*", remark=LOG),
     # What amqpd does not have
+    Key("management.load_definitions", "load_definitions", definitions_file, "one file; not used beside the others"),
     Key("management.*", remark=HTTP),
     Key("management_agent.*", remark=HTTP),
     Key("http_dispatch.*", remark=HTTP),

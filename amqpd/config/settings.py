@@ -114,6 +114,12 @@ class Login(Struct, frozen=True, kw_only=True):
     rehash_imported: bool = False
 
 
+class Definitions(Struct, frozen=True, kw_only=True):
+    """How the file `load_definitions` is loaded. RabbitMQ docs/definitions."""
+
+    skip_if_unchanged: bool = False
+
+
 class Limits(Struct, frozen=True, kw_only=True):
     """The limits of one client, so that it cannot harm others, and of all clients. RabbitMQ docs/configure."""
 
@@ -271,6 +277,8 @@ class Config(Struct, frozen=True, kw_only=True):
     default_vhost: Name = "/"
     default_user_tags: tuple[Name, ...] = ("administrator",)
     default_permissions: DefaultPermissions = DefaultPermissions()
+    load_definitions: File = File()
+    definitions: Definitions = Definitions()
     loopback_users: tuple[Name, ...] = ("guest",)
     auth_mechanisms: Annotated[tuple[AuthMechanism, ...], Meta(min_length=1)] = ("AMQPLAIN", "PLAIN")
     login: Login = Login()

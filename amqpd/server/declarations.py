@@ -44,6 +44,7 @@ from amqpd.config import (
 from amqpd.config.settings import Declaration
 from amqpd.config.sources import nearest
 from amqpd.errors import AlreadyThere, AmqpException, ReplyCode
+from amqpd.server.definitions_file import load_definitions, try_definitions
 from amqpd.store.journal import MemoryJournal
 from amqpd.store.restoring import restore
 
@@ -55,7 +56,11 @@ class Undeclared(Exception):
 
 
 def declare(config: Config, broker: Broker) -> None:
-    """Create what is missing; objects that exist as declared are left alone. Raises Undeclared."""
+    """Load the file of definitions, then create what is missing; objects that exist as declared are left alone.
+
+    Raises Undeclared, NotLoaded.
+    """
+    load_definitions(config, broker, password_form(config))
     _begin(config, broker)
     for declaration, make in _steps(config, broker):
         try:
@@ -80,6 +85,11 @@ class Trial:
         self._broker = Broker(MemoryJournal(), binding_limit=config.limits.bindings_per_queue)
         for unrestored in restore(self._broker, stored or ()):
             self.problems.append(f"{config.data_dir}: {unrestored}; restore a backup or salvage it")
+        problems, warnings = try_definitions(config, self._broker, is_whole=stored is not None)
+        self.problems += problems
+        self.warnings += warnings
+        if problems:
+            self._may_be_stored = True      # so that nothing is told of what the file would have brought
         _begin(config, self._broker)
         self._refused: set[tuple[str, str, str]] = set()
 
@@ -165,10 +175,14 @@ def _argument_faults(queue: QueueDeclaration) -> Iterator[AmqpException]:
 
 
 def _begin(config: Config, broker: Broker) -> None:
-    """Add the vhosts; at a first start also the default vhost and user, unless the configuration declares users."""
-    if not broker.vhosts:
+    """Add the vhosts; at a first start also the default vhost and user, unless the configuration declares users.
+
+    Where definitions are loaded, these have the vhosts and users, as on RabbitMQ.
+    """
+    is_defined = bool(config.load_definitions)
+    if not broker.vhosts and not is_defined:
         broker.add_vhost(VhostDefinition(config.default_vhost))
-    if not broker.users and all(user.name != config.default_user for user in config.users):
+    if not broker.users and not is_defined and all(user.name != config.default_user for user in config.users):
         stored = password_form(config).store_known(config.default_password.reveal())
         broker.users.add(UserDefinition(
             config.default_user, stored.password_hash, stored.hashing_algorithm, config.default_user_tags,

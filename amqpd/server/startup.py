@@ -20,6 +20,7 @@ from amqpd.config import Config
 from amqpd.exit_codes import EXIT_CONFIG, EXIT_IO, EXIT_TEMPORARY
 from amqpd.properties import read_own_properties
 from amqpd.server.declarations import Undeclared, declare
+from amqpd.server.definitions_file import NotLoaded
 from amqpd.server.page_store import DiskPageStore
 from amqpd.server.wall_clock import read_clocks
 from amqpd.store.ballast import Ballast
@@ -120,8 +121,8 @@ def _how_it_ended(recovered: Recovered) -> str:
 
 
 def declare_configuration(config: Config, broker: Broker) -> None:
-    """Declare vhosts, users, policies, exchanges, queues and bindings of the configuration. Raises StartError."""
+    """Load definitions; declare vhosts, users, policies, exchanges, queues and bindings. Raises StartError."""
     try:
         declare(config, broker)
-    except Undeclared as error:
+    except (Undeclared, NotLoaded) as error:
         raise StartError(str(error), EXIT_CONFIG) from None

@@ -122,9 +122,8 @@ class _Steps:
             case ExchangeDefinition(vhost=vhost, name=name):
                 if name not in broker.vhost(vhost).exchanges:
                     broker.ensure(definition)
-            case QueueDefinition(vhost=vhost, name=name):
-                if name not in broker.vhost(vhost).queues:
-                    broker.ensure(definition)
+            case QueueDefinition(vhost=vhost):
+                broker.vhost(vhost).import_queue(definition)
             case BindingDefinition():
                 broker.ensure(definition)
 

@@ -28,16 +28,20 @@ _ABOUT = (
 _ABOUT_VHOST = ("metadata", "description", "tags", "limits", "default_queue_type")
 
 
-def check(body: bytes, broker: Broker, vhost: str | None = None) -> Plan:
+def check(
+    body: bytes, broker: Broker, vhost: str | None = None, *, may_refer_elsewhere: bool = False
+) -> Plan:
     """Return the plan for the import of a file: of everything, or into one vhost, which exists.
 
-    Into one vhost, the vhosts that the file names do not count, and its users and permissions are left out.
+    Into one vhost, the vhosts that the file names do not count, and its users and permissions are left out. With
+    `may_refer_elsewhere` the file may name what is neither in it nor in the broker; the plan cannot be carried out.
     """
     try:
         found = parse(body)
     except NotDefinitions as error:
         return Plan(problems=error.problems)
-    checks = Checks(broker, vhost, is_export="rabbitmq_version" in found)
+    checks = Checks(
+        broker, vhost, is_export="rabbitmq_version" in found, may_refer_elsewhere=may_refer_elsewhere)
     if vhost is None and found.get("rabbitmq_definition_format") == OF_ONE_VHOST:
         checks.report.refuse("$", "has the definitions of one vhost: name the vhost to import them into")
         return checks.plan

@@ -19,13 +19,17 @@ from amqpd.management.definitions_json.plan import Plan
 class Checks:
     """The state of the check of a file. With `only_vhost`, everything is for this vhost.
 
-    `is_export` says that a broker has written the file: then bindings may lead to what brokers do not export.
+    `is_export` says that a broker has written the file: then bindings may lead to what brokers do not export. With
+    `may_refer_elsewhere`, names that are not known are not told.
     """
 
-    def __init__(self, broker: Broker, only_vhost: str | None, *, is_export: bool) -> None:
+    def __init__(
+        self, broker: Broker, only_vhost: str | None, *, is_export: bool, may_refer_elsewhere: bool = False
+    ) -> None:
         self.broker = broker
         self.only_vhost = only_vhost
         self.is_export = is_export
+        self.may_refer_elsewhere = may_refer_elsewhere
         self.report = Report()
         self.plan = Plan(problems=self.report.problems, warnings=self.report.warnings)
         self.default_types: dict[str, str] = {}         # default queue types of the file's vhosts
@@ -72,7 +76,7 @@ class Checks:
         if self.only_vhost is not None:
             return self.only_vhost
         name = entry.name("vhost")
-        is_there = name in self.plan.vhosts or name in self.broker.vhosts
+        is_there = name in self.plan.vhosts or name in self.broker.vhosts or self.may_refer_elsewhere
         if entry.is_valid and not is_there and not self.is_faulty("vhost", "", name):
             entry.refuse("vhost", f"there is no vhost '{name}', neither in the file nor in the broker")
         return name
@@ -80,7 +84,7 @@ class Checks:
     def user_of(self, entry: Entry) -> str:
         """Return the user of a permission, who exists or is in the file."""
         name = entry.name("user")
-        is_there = name in self.plan.users or name in self.broker.users
+        is_there = name in self.plan.users or name in self.broker.users or self.may_refer_elsewhere
         if entry.is_valid and not is_there and not self.is_faulty("user", "", name):
             entry.refuse("user", f"there is no user '{name}', neither in the file nor in the broker")
         return name

@@ -170,6 +170,8 @@ class TopologyChecks:
         missing = [end for end in ends if not self._is_there(end[1], vhost, end[2])]
         if not missing:
             self._add_binding(entry, binding)
+        elif self._checks.may_refer_elsewhere:
+            return
         elif self._checks.is_export and any(kind == "queue" for _, kind, _ in missing):
             entry.warn(None, f"left out: the queue '{binding.destination}' is not in the file, as exclusive queues and "
                              "those named by the broker are not imported")
