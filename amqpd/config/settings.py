@@ -134,7 +134,12 @@ class Limits(Struct, frozen=True, kw_only=True):
     tls_handshake_timeout_s: Annotated[float, Meta(ge=0.1, le=600)] = 5.0
     login_failure_delay_s: Annotated[float, Meta(ge=0, le=60)] = 1.0
     max_message_size: Octets = 128 * 1024 * 1024
+    login_buffer_size: Annotated[int, Meta(ge=4_096, le=1 << 30)] = 64 * 1024
+    incomplete_bodies_size: Octets = 64 * 1024 * 1024
+    transaction_operations: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
+    transaction_size: Annotated[int, Meta(ge=1, le=1 << 40)] = 64 * 1024 * 1024
     outgoing_buffer_size: Octets = 1024 * 1024
+    outgoing_timeout_s: Annotated[float, Meta(ge=1, le=86_400)] = 90.0
     consumer_timeout_s: Annotated[float, Meta(ge=0, le=86_400 * 365)] = 1_800.0
     consumers_per_channel: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
     unacked_per_consumer: Annotated[int, Meta(ge=1, le=10_000_000)] = 50_000

@@ -151,7 +151,7 @@ class Runtime:
             await self._start_committer(undo, broker, storage, turn, wall_clock, alarms)
         declare_configuration(config, broker)
         _check_exposure(config, has_guest_alone([user.definition for user in broker.users.values()]))
-        settings = _session_settings(config)
+        settings = session_settings(config)
         logins = Logins(
             broker, frozenset(config.loopback_users), config.limits.login_failure_delay_s,
             form=replace(password_form(config), made_up=settings.login.made_up_verifiers), on_change=turn.begin)
@@ -230,7 +230,8 @@ class Runtime:
     ) -> None:
         tasks = await undo.enter_async_context(anyio.create_task_group())
         undo.callback(tasks.cancel_scope.cancel)
-        for task in (Ticker(turn).tick_forever, alarms.watch_memory_forever, alarms.watch_disk_forever,
+        ticker = Ticker(turn, self._config.limits.outgoing_timeout_s)
+        for task in (ticker.tick_forever, alarms.watch_memory_forever, alarms.watch_disk_forever,
                      wall_clock.follow_forever):
             tasks.start_soon(task)
         if self._committer is not None:
@@ -366,7 +367,8 @@ def _key_dir(config: Config) -> Path | None:
     return None if config.memory or "SCRAM-SHA-256" not in config.auth_mechanisms else config.data_dir
 
 
-def _session_settings(config: Config) -> SessionSettings:
+def session_settings(config: Config) -> SessionSettings:
+    """Return what sessions need of the configuration."""
     limits = config.limits
     return SessionSettings(
         server_properties=server_properties(),
@@ -377,6 +379,10 @@ def _session_settings(config: Config) -> SessionSettings:
         max_body_size=limits.max_message_size,
         consumer_limit=limits.consumers_per_channel,
         unacked_limit=limits.unacked_per_consumer,
+        early_bytes=limits.login_buffer_size,
+        incomplete_limit=limits.incomplete_bodies_size,
+        transaction_acts=limits.transaction_operations,
+        transaction_bytes=limits.transaction_size,
         outgoing_limit=limits.outgoing_buffer_size,
         handshake_timeout_ms=int(limits.handshake_timeout_s * 1000),
         connection_limit=min(limits.max_connections, descriptors_for_connections()),

@@ -19,17 +19,18 @@ from amqpd.session.connection import Session
 log = logging.getLogger("amqpd")
 
 TICK_S = 0.25
-TAKES_NOTHING_S = 90        # with output waiting; counted in ticks, so that a gap does not count
+TAKES_NOTHING_S = 90.0      # with output waiting; counted in ticks, so that a gap does not count
 SLICE = 500         # connections that are checked in one turn of the loop
 EXCUSED = 5_000     # channels that are excused in one turn of the loop
 TOLD_MS = 1_000     # a gap from which on it is logged
 
 
 class Ticker:
-    """Checks all connections of the loop."""
+    """Checks all connections of the loop. A client that takes no output for `outgoing_timeout_s` is dropped."""
 
-    def __init__(self, turn: LoopTurn) -> None:
+    def __init__(self, turn: LoopTurn, outgoing_timeout_s: float = TAKES_NOTHING_S) -> None:
         self._turn = turn
+        self._outgoing_timeout_s = outgoing_timeout_s
         self._gaps = Gaps(int(TICK_S * 1000), self._turn.now_ms())
 
     async def tick_forever(self) -> None:
@@ -74,7 +75,7 @@ class Ticker:
         self._turn.begin()
         overdue: list[Session] = []
         for session, protocol in sessions:
-            if not _is_there(session, protocol, now):
+            if not _is_there(session, protocol, now, self._outgoing_timeout_s):
                 protocol.drop()
             else:
                 guard(session, self._tick, session, now, overdue)
@@ -95,14 +96,14 @@ class Ticker:
                 protocol.drop()
 
 
-def _is_there(session: Session, protocol: Client, now: int) -> bool:
+def _is_there(session: Session, protocol: Client, now: int, outgoing_timeout_s: float) -> bool:
     """Return whether a client is alive, as far as its socket tells: it takes what is sent, and has not closed.
 
     For a client that is not read, the system is asked. For a blocked client, the TCP acks of its machine count.
     """
-    if protocol.looks_in_vain() >= TAKES_NOTHING_S / TICK_S:
-        log.warning("%s: closing: the client has taken nothing of what it is sent for %d s", session.name,
-                    TAKES_NOTHING_S, extra={"connection": session.number})
+    if protocol.looks_in_vain() >= outgoing_timeout_s / TICK_S:
+        log.warning("%s: closing: the client has taken nothing of what it is sent for %g s", session.name,
+                    outgoing_timeout_s, extra={"connection": session.number})
         return False
     if session.blocking.is_input_full or session.receiver.waits_for_reader:
         age = protocol.acknowledged_ms_ago()

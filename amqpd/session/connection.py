@@ -64,7 +64,8 @@ class Session:
         self._channels = ChannelTable(state)
         self.channels = self._channels.by_number
         self._reader = Reader(
-            state.frame_max, settings.max_body_size, self.channels, self._channels.is_wanted, intake)
+            state.frame_max, settings.max_body_size, self.channels, self._channels.is_wanted, intake,
+            settings.incomplete_limit)
         self.phases = Phases(broker.clock, now_ms + settings.handshake_timeout_ms)
         self.handshake = Handshake(state, self.phases, self._signals, self.heartbeats, self._reader)
         self.blocking = Blocking(state, self._signals, self._deferred)

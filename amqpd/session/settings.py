@@ -29,6 +29,7 @@ class SessionSettings(msgspec.Struct, frozen=True, dict=True):
     channel_limit: int = 100_000                    # of all connections together
     consumer_timeout_ms: int | None = 1_800_000
     early_bytes: int = 64 * 1024                    # of commands that are kept while the password is checked
+    incomplete_limit: int = 64 * 1024 * 1024        # bytes of bodies that have not arrived in full, of a connection
     transaction_acts: int = 100_000                 # publishes and answers that one transaction may hold,
     transaction_bytes: int = 64 * 1024 * 1024      # and bytes of bodies
     logged_timeouts: int = 5                        # channels closed together that are logged one by one

@@ -60,8 +60,9 @@ class Uncommitted:
         settings = self._settings
         if self.acts > settings.transaction_acts or self._bytes > settings.transaction_bytes:
             raise ChannelException(
-                ReplyCode.PRECONDITION_FAILED, f"transaction is larger than {settings.transaction_acts} acts or "
-                f"{settings.transaction_bytes} bytes; it was rolled back")
+                ReplyCode.PRECONDITION_FAILED, f"transaction is larger than {settings.transaction_acts} operations "
+                f"(limits.transaction_operations) or {settings.transaction_bytes} bytes (limits.transaction_size); it "
+                "was rolled back")
 
     # Out
 

@@ -232,7 +232,8 @@ class Contents:
         if self._gathered > self._gathered_limit:
             raise ConnectionException(
                 ReplyCode.RESOURCE_ERROR,
-                f"half-received contents of this connection exceed {self._gathered_limit} octets", method=(60, 40))
+                f"half-received contents of this connection exceed {self._gathered_limit} bytes "
+                "(limits.incomplete_bodies_size)", method=(60, 40))
         is_first = content.missing == content.body_size
         if content.begin_frame(size, frame_max):
             self.body_missing -= 7

@@ -26,7 +26,7 @@ from amqpd.identity import CONTROL_SOCKET
 from amqpd.server.login_key import LOGIN_KEY
 from amqpd.server.loop import LoopTurn
 from amqpd.server.resources import available_bytes
-from amqpd.server.runtime import Runtime
+from amqpd.server.runtime import Runtime, session_settings
 from amqpd.server.startup import StartError
 from amqpd.store.errors import StoreError
 from amqpd.store.sqlite.store import Store
@@ -209,6 +209,18 @@ def test_limits_of_the_configuration_hold(tmp_path: Path, is_stored: bool) -> No
                 assert told.startswith(f"{code} ") and setting in told
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("limit", "setting"), [
+    ("frame_max", "frame_max"), ("channel_max", "channel_max"), ("max_message_size", "max_body_size"),
+    ("login_buffer_size", "early_bytes"), ("incomplete_bodies_size", "incomplete_limit"),
+    ("transaction_operations", "transaction_acts"), ("transaction_size", "transaction_bytes"),
+    ("outgoing_buffer_size", "outgoing_limit"), ("max_channels", "channel_limit"), ("heartbeat_s", "heartbeat_s"),
+])
+def test_sessions_have_the_limits_of_the_configuration(limit: str, setting: str) -> None:
+    value = getattr(Limits(), limit) + 1
+    settings = session_settings(Config(limits=Limits(**{limit: value})))
+    assert getattr(settings, setting) == value
 
 
 def test_a_broker_is_stopped_by_whoever_may(tmp_path: Path) -> None:

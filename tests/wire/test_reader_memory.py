@@ -219,7 +219,7 @@ def test_what_is_skipped_from_the_middle_of_a_body_on_is_skipped_to_its_end() ->
 def test_what_goes_beyond_the_limit_of_a_connection_counts_until_that_ends() -> None:
     intake = Intake()
     reader = Reader(FRAME_MAX, 600, CHANNELS, intake=intake, gathered_limit=1_000)
-    with pytest.raises(ConnectionException, match="half-received contents of this connection exceed 1000 octets"):
+    with pytest.raises(ConnectionException, match="half-received contents of this connection exceed 1000 bytes"):
         read([BEGUN + header(1, 600) + frame(3, 1, bytes(590)), method(2, 60, 40, names("", "q")), header(2, 600),
               frame(3, 2, bytes(410)), frame(3, 2, b"x")], reader)
     assert intake.octets == 1_001
