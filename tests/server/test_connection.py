@@ -467,3 +467,15 @@ def test_a_client_that_must_read_its_answers_first_is_not_read_and_goes_on_when_
     assert said + client.heard().count(b"\x01q") == 10_000
     assert client.turn.shares.again == [client.protocol]
     client.transport.socket.close()
+
+
+def test_a_read_of_tls_that_left_something_counts_as_a_full_one_and_its_records_as_work(open_client: Client) -> None:
+    protocol, shares = open_client.protocol, open_client.turn.shares
+    heartbeat = b"\x08\0\0\0\0\0\0\xce"
+    for is_full in (False, True):
+        shares.begin_turn()
+        buffer = memoryview(protocol.get_buffer(-1))
+        buffer[:8] = heartbeat
+        protocol.note_read(8, 300, is_full=is_full)
+        protocol.buffer_updated(8)
+        assert shares._full_reads == is_full and 300 <= shares._steps < 400

@@ -268,3 +268,23 @@ def test_clients_of_one_proxy_are_counted_by_their_own_addresses(loop: str) -> N
         await until(lambda: not listeners._sockets)
 
     serve(config(limits=Limits(max_unauthenticated_per_address=2)), talk, loop)
+
+
+def test_headers_that_are_awaited_count_among_clients_before_login(loop: str) -> None:
+    async def talk(runtime: Runtime) -> None:
+        listeners = runtime._listeners
+        assert listeners is not None
+        held = [socket.create_connection(("127.0.0.1", runtime.addresses[0][1])) for _ in range(3)]
+        await until(lambda: len(listeners._proxies) == 2)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert listeners._sockets == 2
+        held[0].close()
+        await until(lambda: listeners._sockets == 2 and len(listeners._proxies) == 2)
+        held[2].sendall(GOOD["1, IPv4"][0])
+        await until(lambda: len(sessions(runtime)) == 1)
+        for client in held:
+            client.close()
+        await until(lambda: not listeners._sockets)
+
+    serve(config(limits=Limits(max_unauthenticated=2)), talk, loop)
