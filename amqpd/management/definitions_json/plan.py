@@ -50,6 +50,9 @@ class Plan(msgspec.Struct):
     bindings: list[BindingDefinition] = []
     parameters: dict[tuple[str, str, str], ParameterDefinition] = {}
 
+    def __repr__(self) -> str:
+        return f"Plan({self.count} definitions, {len(self.problems)} problems)"
+
     def __iter__(self) -> Iterator[AnyDefinition]:
         """Yield all definitions in order."""
         yield from self.users.values()
