@@ -81,6 +81,8 @@ WAYS = {
                           "of it is free.",
     "quorum-without-global-prefetch": "A channel with a global prefetch cannot consume from a quorum queue.",
     "revoked-consumers-are-closed": "A consumer whose user may not read any more loses its channel (403).",
+    "revoked-publishers-are-refused": "A publish is refused as soon as its user may not write any more; other brokers "
+                                      "may remember for a while that it might.",
     "single-active-hands-over-at-once": "Waiting messages go to the next single active consumer at once.",
     "size-refused-at-header": "A message over the largest size is refused at its header, before its body comes.",
     "tx-partial-commit": "What a refused transaction had accepted before the refusal stays.",

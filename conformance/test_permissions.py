@@ -1,74 +1,51 @@
-"""§29 and the 403 of §6: which permission each method needs, on which name; the error; access to vhosts.
+"""§29 and the 403 of §6: access to vhosts, names of the broker, patterns, routing keys, and permissions that end.
 
-One user does everything. The end of each name tells the permissions on it: after the last point come `c`, `w` and `r`,
-for configure, write and read.
+One user does everything; see `guests` for how names tell the permissions on them. What each method needs, and on which
+name, is in test_rights_matrix.
 """
 from __future__ import annotations
 
-import shlex
-import subprocess
-import uuid
-from dataclasses import dataclass
-from typing import Callable, Iterator
-from urllib.parse import quote
+from contextlib import ExitStack, contextmanager
+from typing import Iterator
 
 import pytest
 
 from conformance.channel import Channel
-from conformance.client import Client, parse_url
+from conformance.client import Client
 from conformance.conftest import Broker, Names
+from conformance.guests import BY_ENDING, PASSWORD, Guest, new_guest
 from conformance.methods import (
-    BASIC_CONSUME, BASIC_GET, BASIC_PUBLISH, CHANNEL_CLOSE, CONNECTION_CLOSE, CONNECTION_CLOSE_OK, EXCHANGE_BIND,
-    EXCHANGE_DECLARE, EXCHANGE_DELETE, EXCHANGE_UNBIND, QUEUE_BIND, QUEUE_DECLARE, QUEUE_DELETE, QUEUE_PURGE,
-    QUEUE_UNBIND)
+    BASIC_CONSUME, BASIC_PUBLISH, CHANNEL_CLOSE, CONNECTION_CLOSE, CONNECTION_CLOSE_OK, EXCHANGE_DECLARE, QUEUE_DECLARE,
+    QUEUE_DECLARE_OK)
 from conformance.texts import Texts
 
 pytestmark = pytest.mark.needs("ctl")
-
-PASSWORD = "correct horse"
-Send = Callable[[Channel, str, str], None]
-Ids = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Guest:
-    """A user made for this module, and the command that makes and changes users."""
-
-    name: str
-    vhost: str
-    url: str
-    command: str
-
-    def ctl(self, *words: str) -> None:
-        """Run rabbitmqctl with these arguments."""
-        done = subprocess.run(f"{self.command} {shlex.join(words)}", shell=True, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    def permit(self, configure: str, write: str, read: str) -> None:
-        """Set what he may do."""
-        self.ctl("set_permissions", "-p", self.vhost, self.name, configure, write, read)
-
-    def refusal(self, resource: str) -> str:
-        """Return the text of the refusal; the resource is written as in `Texts`."""
-        return f"ACCESS_REFUSED - access to {resource} refused for user '{self.name}'"
 
 
 @pytest.fixture(scope="module")
 def stranger(request: pytest.FixtureRequest, broker_url: str) -> Iterator[Guest]:
     """A user with a password, and no permissions anywhere yet."""
-    parts, name = parse_url(broker_url), f"guest {uuid.uuid4().hex[:8]}"
-    url = f"amqp://{quote(name)}:{quote(PASSWORD)}@{parts.host}:{parts.port}/{quote(parts.vhost, safe='')}"
-    guest = Guest(name, parts.vhost, url, request.config.getoption("--ctl"))
-    guest.ctl("add_user", name, PASSWORD)
+    guest = new_guest(broker_url, request.config.getoption("--ctl"))
     yield guest
-    guest.ctl("delete_user", name)
+    guest.ctl("delete_user", guest.name)
 
 
 @pytest.fixture(scope="module")
 def guest(stranger: Guest) -> Guest:
     """Return a connection of the user, after the permissions are set."""
-    stranger.permit(r"\.[wr]*c[wr]*$", r"\.[cr]*w[cr]*$", r"\.[cw]*r[cw]*$")
+    stranger.permit(*BY_ENDING)
     return stranger
+
+
+@contextmanager
+def permitted(guest: Guest, configure: str, write: str, read: str) -> Iterator[Channel]:
+    """A channel of this user's, who has these permissions meanwhile."""
+    guest.permit(configure, write, read)
+    try:
+        with Client(guest.url) as client:
+            yield client.channel()
+    finally:
+        guest.permit(*BY_ENDING)
 
 
 @pytest.fixture
@@ -103,58 +80,7 @@ def test_a_row_that_allows_nothing_opens_the_door(stranger: Guest, texts: Texts)
         ch.fails(403, stranger.refusal(texts.exchange("amq.default")), *BASIC_PUBLISH)
 
 
-# What each method needs. The first name is one that he may do all but this with, the second one that he may do all
-# with; neither exists, so that 403 is seen to come before 404.
-
-ON_QUEUE: dict[str, tuple[str, Send, Ids]] = {
-    "queue.declare": ("c", lambda ch, no, _: ch.send_declare_queue(no), QUEUE_DECLARE),
-    "queue.delete": ("c", lambda ch, no, _: ch.send_delete_queue(no), QUEUE_DELETE),
-    "queue.bind": ("w", lambda ch, no, yes: ch.send_bind_queue(no, yes), QUEUE_BIND),
-    "queue.unbind": ("w", lambda ch, no, yes: ch.send_unbind_queue(no, yes), QUEUE_UNBIND),
-    "queue.purge": ("r", lambda ch, no, _: ch.send_purge(no), QUEUE_PURGE),
-    "basic.get": ("r", lambda ch, no, _: ch.send_get(no), BASIC_GET),
-    "basic.consume": ("r", lambda ch, no, _: ch.send_consume(no), BASIC_CONSUME),
-    "queue.declare with a dead letter exchange": ("r", lambda ch, no, yes: ch.send_declare_queue(
-        no, arguments={"x-dead-letter-exchange": yes}), QUEUE_DECLARE),
-}
-ON_EXCHANGE: dict[str, tuple[str, Send, Ids]] = {
-    "exchange.declare": ("c", lambda ch, no, _: ch.send_declare_exchange(no), EXCHANGE_DECLARE),
-    "exchange.delete": ("c", lambda ch, no, _: ch.send_delete_exchange(no), EXCHANGE_DELETE),
-    "exchange.bind to": ("w", lambda ch, no, yes: ch.send_bind_exchange(no, yes), EXCHANGE_BIND),
-    "exchange.bind from": ("r", lambda ch, no, yes: ch.send_bind_exchange(yes, no), EXCHANGE_BIND),
-    "exchange.unbind to": ("w", lambda ch, no, yes: ch.send_unbind_exchange(no, yes), EXCHANGE_UNBIND),
-    "exchange.unbind from": ("r", lambda ch, no, yes: ch.send_unbind_exchange(yes, no), EXCHANGE_UNBIND),
-    "queue.bind from": ("r", lambda ch, no, yes: ch.send_bind_queue(yes, no), QUEUE_BIND),
-    "queue.unbind from": ("r", lambda ch, no, yes: ch.send_unbind_queue(yes, no), QUEUE_UNBIND),
-    "basic.publish": ("w", lambda ch, no, _: ch.publish(no, "key"), BASIC_PUBLISH),
-    "a dead letter exchange": ("w", lambda ch, no, yes: ch.send_declare_queue(
-        yes, arguments={"x-dead-letter-exchange": no}), QUEUE_DECLARE),
-    "an alternate exchange": ("w", lambda ch, no, yes: ch.send_declare_exchange(
-        yes, arguments={"alternate-exchange": no}), EXCHANGE_DECLARE),
-    "exchange.declare with an alternate exchange": ("r", lambda ch, no, yes: ch.send_declare_exchange(
-        no, arguments={"alternate-exchange": yes}), EXCHANGE_DECLARE),
-}
-
-
-def all_but(right: str) -> str:
-    """How a name ends that allows all rights but this one."""
-    return "cwr".replace(right, "")
-
-
-@pytest.mark.parametrize("right, send, ids", ON_QUEUE.values(), ids=ON_QUEUE)
-def test_a_queue_without_the_right_is_refused_before_it_is_looked_for(
-        guest: Guest, theirs: Channel, texts: Texts, names: Names, right: str, send: Send, ids: Ids) -> None:
-    name = f"{names.prefix}.{all_but(right)}"
-    send(theirs, name, f"{names.prefix}.other.cwr")
-    theirs.fails(403, guest.refusal(texts.queue(name)), *ids)
-
-
-@pytest.mark.parametrize("right, send, ids", ON_EXCHANGE.values(), ids=ON_EXCHANGE)
-def test_an_exchange_without_the_right_is_refused_before_it_is_looked_for(
-        guest: Guest, theirs: Channel, texts: Texts, names: Names, right: str, send: Send, ids: Ids) -> None:
-    name = f"{names.prefix}.{all_but(right)}"
-    send(theirs, name, f"{names.prefix}.other.cwr")
-    theirs.fails(403, guest.refusal(texts.exchange(name)), *ids)
+# Names that exist, and names of the broker
 
 
 def test_with_one_right_a_method_that_needs_no_other_goes_through(theirs: Channel, names: Names) -> None:
@@ -223,6 +149,32 @@ def test_publishing_to_a_queue_by_name_needs_the_right_on_the_default_exchange(
     theirs.fails(403, guest.refusal(texts.exchange("amq.default")), *BASIC_PUBLISH)
 
 
+def test_names_of_the_broker_are_matched_as_they_are_written(guest: Guest, names: Names) -> None:
+    """`amq.default` for the default exchange, and the whole of a generated name."""
+    with permitted(guest, r"^amq\.gen", r"^amq\.default$", r"^amq\.gen") as channel:
+        channel.confirm_select()
+        queue, _, _ = channel.declare_queue("", exclusive=True)
+        channel.publish("", queue, b"allowed")
+        channel.confirms(1)
+        assert channel.get(queue).body == b"allowed"
+
+
+@pytest.mark.parametrize("pattern, is_allowed", [
+    ("orders", True), ("^orders$", False), (r"\.orders\.", True), ("ORDERS", False), ("(?i)ORDERS", True),
+    (".*", True), ("", False), ("^$", False), (r"^(?!amq\.).*", True), (r"^(?!names)", False),
+    (r"^([^.]+\.)*new$", True), ("^names.*(?<!old)$", True), ("^names.*(?<!new)$", False),
+    ("ord(er)+s", True), ("/orders/", False)])
+def test_a_pattern_is_looked_for_anywhere_in_a_name(
+        guest: Guest, texts: Texts, names: Names, pattern: str, is_allowed: bool) -> None:
+    name = names.queue(f"names.{names.prefix}.orders.new")
+    with permitted(guest, pattern, "", "") as channel:
+        channel.send_declare_queue(name)
+        if is_allowed:
+            assert channel.answer(QUEUE_DECLARE_OK, "s44") == (name, 0, 0)
+        else:
+            channel.fails(403, guest.refusal(texts.queue(name)), *QUEUE_DECLARE)
+
+
 def test_a_reserved_name_is_refused_before_rights_are_looked_at(theirs: Channel) -> None:
     theirs.send_declare_queue("amq.mine")
     theirs.fails(403, "ACCESS_REFUSED - queue name 'amq.mine' contains reserved prefix 'amq.*'", *QUEUE_DECLARE)
@@ -249,16 +201,6 @@ def test_publishes_after_the_refused_one_are_lost(
 
 # Routing keys of topic exchanges
 
-TOPIC_METHODS: dict[str, tuple[str, Callable[[Channel, str, str, str], None], Ids]] = {
-    "basic.publish": ("write", lambda ch, exchange, name, key: ch.publish(exchange, key), BASIC_PUBLISH),
-    "queue.bind": ("read", lambda ch, exchange, name, key: ch.send_bind_queue(name, exchange, key), QUEUE_BIND),
-    "queue.unbind": ("read", lambda ch, exchange, name, key: ch.send_unbind_queue(name, exchange, key), QUEUE_UNBIND),
-    "exchange.bind": (
-        "read", lambda ch, exchange, name, key: ch.send_bind_exchange(name, exchange, key), EXCHANGE_BIND),
-    "exchange.unbind": (
-        "read", lambda ch, exchange, name, key: ch.send_unbind_exchange(name, exchange, key), EXCHANGE_UNBIND),
-}
-
 
 @pytest.fixture
 def topics(guest: Guest, ch: Channel, names: Names) -> Iterator[str]:
@@ -279,15 +221,6 @@ def arrives(publisher: Channel, getter: Channel, queue: str, exchange: str, key:
     return got is not None and got.body == b"allowed"
 
 
-@pytest.mark.parametrize("right, send, ids", TOPIC_METHODS.values(), ids=TOPIC_METHODS)
-def test_a_routing_key_without_the_right_is_refused(
-        guest: Guest, theirs: Channel, texts: Texts, names: Names, topics: str, right: str,
-        send: Callable[[Channel, str, str, str], None], ids: Ids) -> None:
-    key = {"write": "rw.x", "read": f"w.{guest.name}"}[right]
-    send(theirs, topics, f"{names.prefix}.nonesuch.cwr", key)
-    theirs.fails(403, guest.refusal(f"topic '{key}' in {texts.exchange(topics)}"), *ids)
-
-
 def test_a_routing_key_with_the_right_is_taken(
         guest: Guest, ch: Channel, theirs: Channel, names: Names, topics: str) -> None:
     queue = names.queue(f"{names.prefix}.q.cwr")
@@ -295,6 +228,12 @@ def test_a_routing_key_with_the_right_is_taken(
     theirs.bind_queue(queue, topics, "r.#")
     ch.bind_queue(queue, topics, f"w.{guest.name}")
     assert arrives(theirs, ch, queue, topics, f"w.{guest.name}")
+
+
+def test_a_routing_key_with_the_name_of_another_user_is_refused(
+        guest: Guest, theirs: Channel, texts: Texts, topics: str) -> None:
+    theirs.publish(topics, "w.another")
+    theirs.fails(403, guest.refusal(f"topic 'w.another' in {texts.exchange(topics)}"), *BASIC_PUBLISH)
 
 
 def test_topic_permissions_mean_nothing_for_other_exchanges(
@@ -326,19 +265,51 @@ def test_a_running_consumer_ends_when_its_user_may_not_read_any_more(
     ch.declare_queue(queue)
     theirs.consume(queue)
     try:
-        guest.permit(r"\.[wr]*c[wr]*$", r"\.[cr]*w[cr]*$", "")
+        guest.permit(*BY_ENDING[:2], "")
         theirs.fails(403, guest.refusal(texts.queue(queue)), *BASIC_CONSUME)
     finally:
-        guest.permit(r"\.[wr]*c[wr]*$", r"\.[cr]*w[cr]*$", r"\.[cw]*r[cw]*$")
+        guest.permit(*BY_ENDING)
+
+
+@pytest.mark.needs("revoked-publishers-are-refused")
+def test_a_running_publisher_is_refused_when_its_user_may_not_write_any_more(
+        guest: Guest, ch: Channel, theirs: Channel, texts: Texts, names: Names) -> None:
+    queue, exchange = names.queue(), names.exchange(f"{names.prefix}.x.w")
+    ch.declare_queue(queue)
+    ch.declare_exchange(exchange, "fanout")
+    ch.bind_queue(queue, exchange)
+    assert arrives(theirs, ch, queue, exchange, "")
+    try:
+        guest.permit(BY_ENDING[0], "", BY_ENDING[2])
+        theirs.publish(exchange, "", b"revoked")
+        theirs.fails(403, guest.refusal(texts.exchange(exchange)), *BASIC_PUBLISH)
+        assert ch.get(queue) is None
+    finally:
+        guest.permit(*BY_ENDING)
 
 
 # Last, for it ends what the others need
 
 
-def test_deleting_a_user_closes_the_connections(guest: Guest) -> None:
-    with Client(guest.url, timeout=30) as client:
+def test_deleting_a_user_closes_all_its_connections_and_no_others(
+        guest: Guest, ch: Channel, names: Names) -> None:
+    queue = names.queue(f"{names.prefix}.q.cwr")
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(guest.url, timeout=30)) for _ in range(40)]
+        channels = [client.channel() for client in clients]
+        channels[0].declare_queue(queue)
+        for channel in channels[:20]:
+            channel.consume(queue)
         guest.ctl("delete_user", guest.name)
         text = f"CONNECTION_FORCED - user '{guest.name}' is deleted"
-        assert client.expect(0, *CONNECTION_CLOSE).decode("2s22") == (320, text, 0, 0)
-        client.send_method(0, *CONNECTION_CLOSE_OK)
+        for client in clients:
+            assert client.expect(0, *CONNECTION_CLOSE).decode("2s22") == (320, text, 0, 0)
+            client.send_method(0, *CONNECTION_CLOSE_OK)
+    assert ch.sync() == []
+    refused = Client(guest.url, connect=False)
+    refused.open_socket()
+    refused.greet()
+    refused.send_start_ok()
+    assert refused.expect(0, *CONNECTION_CLOSE).decode("2s22")[0] == 403
+    refused.drop()
     guest.ctl("add_user", guest.name, PASSWORD)     # for the fixture to delete
