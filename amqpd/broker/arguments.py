@@ -21,6 +21,7 @@ from amqpd.broker.definitions import Arguments, BindingDefinition, ExchangeDefin
 from amqpd.erlang import field_term
 from amqpd.errors import LONGEST_TEXT, ChannelException, ReplyCode
 from amqpd.fields import Timestamp, type_name
+from amqpd.packed_table import known_names
 
 ALTERNATE_EXCHANGE = "alternate-exchange"
 DEAD_LETTER_EXCHANGE = "x-dead-letter-exchange"
@@ -148,7 +149,7 @@ def _check_arguments(
         if key in known[queue_type]:
             _check_value(key, rule, arguments, owner)
     elsewhere = set(chain.from_iterable(known.values())).difference(known[queue_type])
-    for key in arguments:
+    for key in known_names(arguments):
         if key in elsewhere:
             raise _refusal(f"invalid arg '{key}' for {owner} of queue type {_module(queue_type)}")
 

@@ -24,6 +24,10 @@ _NUMBERS = frozenset((
     "message-ttl", "expires", "max-length", "max-length-bytes", "max-in-memory-length", "max-in-memory-bytes",
     "delivery-limit", "consumer-timeout",
 ))
+# The arguments that are merged with policies, by the key of a policy.
+_ARGUMENTS = {key: f"x-{key}" for key in (
+    "message-ttl", "expires", "max-length", "max-length-bytes", "overflow", "dead-letter-exchange",
+    "dead-letter-routing-key", "dead-letter-strategy", "delivery-limit", "consumer-timeout")}
 # For these a quorum queue prefers the policy to the argument (RabbitMQ 3.10).
 _POLICY_FIRST = ("overflow", "expires")
 
@@ -69,7 +73,7 @@ def queue_rules(
     """
     is_quorum = type_of_queue(arguments) == QUORUM
     ruling = merge_policies(policy, operator_policy)
-    given = {key.removeprefix("x-"): value for key, value in arguments.items()}
+    given = {key: arguments[name] for key, name in _ARGUMENTS.items() if name in arguments}
     holds = _merge(ruling, given)
     if is_quorum:
         holds |= {key: ruling[key] for key in _POLICY_FIRST if key in ruling}

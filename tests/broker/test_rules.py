@@ -33,6 +33,11 @@ def test_arguments_make_rules() -> None:
         delivery_limit=6, consumer_timeout_ms=7)
 
 
+@pytest.mark.parametrize("key", FIELDS)
+def test_arguments_without_their_prefix_are_no_rules(key: str) -> None:
+    assert queue_rules({key: "nonsense"}, {key: 5}) == queue_rules({}, {key: 5})
+
+
 @pytest.mark.parametrize("key, field", FIELDS.items())
 @pytest.mark.parametrize("argument, policy, operator_policy, effective", [
     (None, 5, None, 5), (None, None, 5, 5), (4, 5, None, 4), (6, 5, None, 5), (6, 5, 4, 4), (3, 5, 4, 3),

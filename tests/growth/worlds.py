@@ -143,6 +143,17 @@ def consumers_without_credit(world: World, n: int) -> None:
     world.publish("q", *[b"x"] * (n + 1))       # the last one finds nobody
 
 
+def arguments(world: World, n: int) -> None:
+    """Of queues, an exchange and a consumer, together with one that would have to be decoded, were it looked at."""
+    many = {"x-unknown": {}, **{f"{number:0>100}": None for number in range(n)}}
+    for name in NAMES:
+        world.say(Queue.Delete(queue=name), Queue.Declare(queue=name, durable=name == "d", arguments=many))
+    world.say(Exchange.Delete(exchange="direct"), Exchange.Declare(exchange="direct", arguments=many))
+    world.say(Basic.Qos(prefetch_count=1), talk=world.other)
+    world.say(Basic.Consume(queue="q", arguments=many), talk=world.other)
+    world.publish("q", b"x", b"x")      # the last one finds nobody
+
+
 def idle_consumers(world: World, n: int) -> None:
     for _ in range(n):
         world.say(Basic.Consume(queue="q", no_ack=True), talk=world.other)
@@ -320,7 +331,7 @@ WORLDS: dict[str, Callable[[World, int], None]] = {
     build.__name__: build for build in (
         queues, durable_queues, exclusive_queues, queues_that_expire, queues_with_messages, exchanges,
         bindings_of_a_direct_exchange, bindings_of_a_topic_exchange, bindings_of_a_headers_exchange,
-        bindings_of_a_queue, bindings_of_a_fanout_exchange, consumers_without_credit, idle_consumers,
+        bindings_of_a_queue, bindings_of_a_fanout_exchange, consumers_without_credit, arguments, idle_consumers,
         consumers_of_many_priorities, consumers_of_a_client_that_does_not_read,
         waiting_consumers_of_a_single_active_queue, consumers_of_a_channel,
         consumers_of_a_channel_with_a_shared_limit, unacked_of_a_channel, unacked_of_a_queue, connections, channels,
@@ -498,6 +509,11 @@ def administer(world: World) -> None:
     with world.counted("set a policy"):
         world.vhost.followers.set_policy(PolicyDefinition("/", "new", "^none$", {"max-length": 5}))
         world.stage.broker.worklist.work_off()
+    with world.counted("give three queues a policy"):
+        world.vhost.followers.set_policy(PolicyDefinition("/", "other", "^[qde]$", {"max-length": 1_000_000}))
+        world.stage.broker.worklist.work_off()
+    world.vhost.followers.clear_policy("other")
+    world.stage.broker.worklist.work_off()
     with world.counted("clear a policy"):
         world.vhost.followers.clear_policy("new")
         world.stage.broker.worklist.work_off()

@@ -24,6 +24,7 @@ from amqpd.broker.definitions import (
     VhostDefinition,
 )
 from amqpd.fields import Byte, Float, Long, LongString, Short, Timestamp, UnsignedByte, UnsignedInt, UnsignedShort
+from amqpd.packed_table import SMALL, PackedTable
 from amqpd.store.sqlite.definition_rows import TABLES, pack_arguments, unpack_arguments
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -54,10 +55,34 @@ def test_arguments_come_back_as_they_were(arguments):
     assert shape(back) == shape(arguments)
 
 
+@given(st.dictionaries(TEXTS | st.sampled_from(["$type", "value"]), VALUES, max_size=5))
+def test_large_arguments_come_back_as_they_were(arguments):
+    arguments |= {"long": "x" * SMALL}
+    assert unpack_arguments(pack_arguments(arguments)) == arguments
+
+
 def test_a_float_that_is_no_number_comes_back():
     back = unpack_arguments(pack_arguments({"a": float("nan"), "b": float("-inf")}))
     assert str(back["a"]) == "nan"
     assert back["b"] == float("-inf")
+
+
+def test_a_tag_may_be_written_with_escapes():
+    arguments = {"a": Long(1), "b": [LongString(b"text")]}
+    text = pack_arguments(arguments).replace("type", "\\u0074ype").replace("long", "\\u006cong")
+    for edited in (text, text + " " * SMALL):
+        assert shape(unpack_arguments(edited)) == shape(arguments)
+
+
+@pytest.mark.parametrize("value", [None, {}, [[{}]], True, "x", 1 << 40, {"a": [1, "b"]}, 0.5, Long(1)], ids=str)
+def test_large_arguments_are_restored_without_decoding_what_was_encoded(value, monkeypatch):
+    arguments = {"x-max-length": 5, **{f"{number:04x}": value for number in range(SMALL)}}
+    with monkeypatch.context() as during:
+        for name in ("check_table", "decode_table", "decode_checked_table", "find_encoded", "is_read_back"):
+            during.setattr(f"amqpd.packed_table.{name}", None)
+        back = unpack_arguments(pack_arguments(arguments))
+        assert isinstance(back, PackedTable) and back["x-max-length"] == 5
+    assert shape(back) == shape(arguments)
 
 
 def test_equal_arguments_are_equal_text():

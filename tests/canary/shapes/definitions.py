@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from conformance import methods
-from tests.canary.packing import exchange_declare, exchange_delete, queue_declare, queue_delete
+from tests.canary.packing import cancel, consume, exchange_declare, exchange_delete, queue_declare, queue_delete
 from tests.canary.peer import batches
 from tests.canary.shape import World, shape
+from tests.canary.shapes.common import declare, fill
 from tests.canary.shapes.crowds import declare_many
 
 
@@ -44,6 +45,47 @@ def nested_tables(world: World) -> None:
         while is_on():
             peer.send(octets * 5)
             peer.sync()
+
+
+LARGE: dict[str, object] = {"x-unknown": {}, **{f"{number:04x}": None for number in range(17_000)}}      # 117 KB
+
+
+@shape("consumers-of-a-queue-with-large-arguments", "sibling", in_ci=False)
+def consumers_of_large(world: World) -> None:
+    """Consumers come to a queue with large arguments, one of which is a table, and go."""
+    with world.peer() as peer:
+        declare(peer, "large", durable=True, arguments=LARGE)
+        flood = b"".join(
+            consume("large", f"c{number}", nowait=True) + cancel(f"c{number}") +
+            queue_declare("large", durable=True, nowait=True) for number in range(200))
+        is_on = world.until_time_is_up()
+        while is_on():
+            peer.send(flood)
+            peer.sync()
+
+
+@shape("deliveries-to-consumers-with-large-arguments", "sibling", in_ci=False)
+def deliveries_to_large(world: World) -> None:
+    """A hundred consumers with large arguments share a queue."""
+    with world.peer() as peer, world.peer() as publisher:
+        declare(peer, "shared")
+        for number in range(100):
+            peer.call(consume("shared", f"c{number}", no_ack=True, arguments=LARGE), methods.BASIC_CONSUME_OK)
+        is_on = world.until_time_is_up()
+        while is_on():
+            fill(publisher, "shared", 2_000)
+            peer.sync()
+
+
+@shape("policy-on-queues-with-large-arguments", "sibling", memory_mib=100, in_ci=False)
+def policy_on_large(world: World) -> None:
+    """Set a policy that applies to 100 queues with large arguments, again and again."""
+    with world.peer() as peer:
+        for number in range(100):
+            declare(peer, f"large.{number}", durable=True, arguments=LARGE)
+        for number in range(5):
+            world.policy("all", "^large", f'{{"max-length": {100 + number}}}')
+        world.ctl("clear_policy", "--vhost", world.address.vhost, "all")
 
 
 @shape("same-declaration-again", "sibling")
