@@ -86,3 +86,12 @@ class AlreadyThere(AmqpException):
 
     def __init__(self, text: str) -> None:
         super().__init__(ReplyCode.PRECONDITION_FAILED, text)
+
+
+class ProtectedVhost(AmqpException):
+    """The vhost may not be deleted until its protection is removed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            ReplyCode.PRECONDITION_FAILED,
+            f"Refusing to delete virtual host '{name}' because it is protected from deletion")

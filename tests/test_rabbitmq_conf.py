@@ -71,6 +71,8 @@ EFFECTS: list[tuple[str, str, str, Any]] = [
     ("channel_max", "0", "limits.channel_max", 65_535),
     ("max_channels_per_connection", "100", "limits.channel_max", 100),
     ("channel_max_per_node", "5000", "limits.max_channels", 5_000),
+    ("cluster_queue_limit", "100", "limits.max_queues", 100),
+    ("cluster_queue_limit", "infinity", "limits.max_queues", 10_000_000),
     ("consumer_max_per_channel", "50", "limits.consumers_per_channel", 50),
     ("connection_max", "500", "limits.max_connections", 500),
     ("connection_max", "infinity", "limits.max_connections", 1_000_000),

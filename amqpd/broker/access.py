@@ -49,6 +49,8 @@ class User:
     def __init__(self, definition: UserDefinition) -> None:
         self.definition = definition
         self.name = definition.name
+        self.connection_count = 0       # open connections, and channels that are not released yet;
+        self.channel_count = 0          # the sessions count
         self.permissions: dict[str, PermissionDefinition] = {}
         self.topic_permissions: dict[tuple[str, str], TopicPermissionDefinition] = {}   # by vhost and exchange
         self._patterns: dict[tuple[str, ...], Pattern | None] = {}      # by right, vhost and perhaps exchange

@@ -17,6 +17,8 @@ from collections.abc import Callable, Collection, Mapping
 from itertools import chain, islice
 from typing import Any
 
+from msgspec.structs import replace
+
 from amqpd.broker.definitions import Arguments, BindingDefinition, ExchangeDefinition, QueueDefinition
 from amqpd.erlang import field_term
 from amqpd.errors import LONGEST_TEXT, ChannelException, ReplyCode
@@ -64,6 +66,17 @@ def describe_exchange(name: str, vhost: str) -> str:
 def type_of_queue(arguments: Arguments) -> str:
     """Return the queue type that checked arguments ask for, `CLASSIC` or `QUORUM`."""
     return str(arguments.get(QUEUE_TYPE, CLASSIC))
+
+
+def with_default_type(definition: QueueDefinition, default: str) -> QueueDefinition:
+    """Return a declaration with the default type of its vhost if it names no type; "" is no default.
+
+    Exclusive, auto-delete and transient queues are classic whatever the default is. RabbitMQ docs/vhosts.
+    """
+    is_replicable = definition.durable and not (definition.exclusive or definition.auto_delete)
+    if not default or QUEUE_TYPE in definition.arguments or not (default == CLASSIC or is_replicable):
+        return definition
+    return replace(definition, arguments={**definition.arguments, QUEUE_TYPE: default})
 
 
 def check_server_named(arguments: Arguments) -> None:

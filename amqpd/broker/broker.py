@@ -33,6 +33,7 @@ from amqpd.broker.definitions import (
     VhostDefinition,
 )
 from amqpd.broker.effort import Effort
+from amqpd.broker.limits import QueueQuota
 from amqpd.broker.page_store import MemoryPageStore
 from amqpd.broker.parameters import Parameters
 from amqpd.broker.ports import Journal, PageStore
@@ -46,7 +47,7 @@ from amqpd.broker.unacked_contents import UnackedContents
 from amqpd.broker.users import Users
 from amqpd.broker.vhost import BINDING_LIMIT, Vhost
 from amqpd.broker.worklist import Worklist
-from amqpd.errors import AlreadyThere, NoSuchThing
+from amqpd.errors import AlreadyThere, NoSuchThing, ProtectedVhost
 from amqpd.message import Message
 
 OPERATOR = Operator()
@@ -103,12 +104,13 @@ class Broker:
     """The state of the broker, without sockets, files or clocks. `first_number` starts the numbers of this run.
 
     `channel_count` is the number of channels that are not released yet, of all connections together; the sessions
-    count. `binding_limit` is for each queue.
+    count. `binding_limit` is for each queue. `queue_limit` is for all vhosts together; None is no limit.
     """
 
     def __init__(
         self, journal: Journal, *, first_number: int = 1, clock: Clock | None = None,
         page_store: PageStore | None = None, binding_limit: int = BINDING_LIMIT,
+        queue_limit: int | None = None,
     ) -> None:
         self.journal = journal
         self.page_store: PageStore = page_store or MemoryPageStore()
@@ -125,6 +127,7 @@ class Broker:
         self._next_queue_number = first_number
         self._changes = Changes(journal)
         self.binding_limit = binding_limit
+        self.quota = QueueQuota(queue_limit)
         self.users = Users(self._changes, self.vhosts, self._close_connections_of, self._check_consumers_of)
         self.parameters = Parameters(self._changes, self.vhosts)
         self.is_behind = False      # whether publishers should wait until consumers have taken more
@@ -143,18 +146,21 @@ class Broker:
 
     def replace_vhost(self, definition: VhostDefinition) -> None:
         """Set what is said of an existing vhost: description, tags and so on. Raises NoSuchThing."""
-        self.vhost(definition.name)
+        vhost = self.vhost(definition.name)
         if self.vhost_definitions[definition.name] != definition:
             with self._changes:
+                vhost.default_queue_type = definition.default_queue_type
                 self.vhost_definitions[definition.name] = definition
                 self._changes.record(Defined(definition))
 
     def delete_vhost(self, name: str) -> None:
-        """Delete a vhost with everything in it, and close its connections. Raises NoSuchThing.
+        """Delete a vhost with everything in it, and close its connections. Raises NoSuchThing, ProtectedVhost.
 
         One record deletes everything on disk; what is in memory is freed in slices.
         """
         vhost = self.vhost(name)
+        if self.vhost_definitions[name].protected_from_deletion:
+            raise ProtectedVhost(name)
         self._close([one for one in self.connections.values() if one.vhost_name == name], f"vhost '{name}' is deleted")
         with self._changes:
             for user in self.users.values():
@@ -174,7 +180,8 @@ class Broker:
     def _build_vhost(self, definition: VhostDefinition) -> None:
         self.vhosts[definition.name] = Vhost(
             definition.name, self.journal, self._take_queue_number, self._take_message_number, self.clock,
-            self.page_store, self.worklist, self.binding_limit)
+            self.page_store, self.worklist, self.binding_limit, self.quota)
+        self.vhosts[definition.name].default_queue_type = definition.default_queue_type
         self.vhost_definitions[definition.name] = definition
 
     def page_out(self) -> None:

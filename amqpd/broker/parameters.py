@@ -3,16 +3,20 @@
 Owns the parameters. Those of components that this broker does not have, such as shovels, are kept, so that an export of
 definitions has them again. Limits of vhosts are parameters too: component "vhost-limits", name "limits".
 
+Always true between calls: `Vhost.limits` has what the parameter of its limits says.
+
 RabbitMQ docs/parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from amqpd.broker.changes import Changes
 from amqpd.broker.definitions import Defined, Deleted, GlobalParameterDefinition, ParameterDefinition
+from amqpd.broker.limits import LIMITS_OF_VHOSTS, UNLIMITED, usable_limits
+from amqpd.broker.vhost import Vhost
 from amqpd.errors import NoSuchThing
 
 VHOST_LIMITS = "vhost-limits"
@@ -20,9 +24,9 @@ LIMITS = "limits"
 
 
 class Parameters:
-    """All parameters. `vhosts` has the names of the vhosts."""
+    """All parameters. `vhosts` has the vhosts by name."""
 
-    def __init__(self, changes: Changes, vhosts: Container[str]) -> None:
+    def __init__(self, changes: Changes, vhosts: Mapping[str, Vhost]) -> None:
         self._changes = changes
         self._vhosts = vhosts
         self._by_vhost: dict[str, dict[tuple[str, str], ParameterDefinition]] = {}
@@ -54,6 +58,8 @@ class Parameters:
             raise NoSuchThing(f"no parameter '{name}' of component '{component}' in vhost '{vhost}'")
         with self._changes:
             del self._by_vhost[vhost][component, name]
+            if (component, name) == (VHOST_LIMITS, LIMITS):
+                self._vhosts[vhost].limits = UNLIMITED
             self._changes.record(Deleted(definition))
 
     def forget_vhost(self, vhost: str) -> None:
@@ -97,5 +103,7 @@ class Parameters:
         """Set a stored parameter, without recording it again."""
         if isinstance(definition, ParameterDefinition):
             self._by_vhost.setdefault(definition.vhost, {})[definition.component, definition.name] = definition
+            if (definition.component, definition.name) == (VHOST_LIMITS, LIMITS):
+                self._vhosts[definition.vhost].limits = usable_limits(definition.value, LIMITS_OF_VHOSTS)
         else:
             self._global[definition.name] = definition

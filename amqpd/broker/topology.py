@@ -23,6 +23,7 @@ from amqpd.broker.definitions import BindingDefinition, Defined, Deleted
 from amqpd.broker.departure import REMOVE_STEPS
 from amqpd.broker.exchange import BindingKey, Destination, Exchange
 from amqpd.broker.leaving import Leaving
+from amqpd.broker.limits import QueueQuota
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.routing import Routing
 from amqpd.broker.step_job import Act, StepJob
@@ -36,7 +37,7 @@ class Topology:
 
     def __init__(
         self, exchanges: dict[str, Exchange], queues: dict[str, Queue], routing: Routing,
-        dead_letters: DeadLetterRouter, changes: Changes, worklist: Worklist,
+        dead_letters: DeadLetterRouter, changes: Changes, worklist: Worklist, quota: QueueQuota,
     ) -> None:
         self.bindings = Bindings()
         self.leaving = Leaving(worklist, changes.record_unfinished)
@@ -46,6 +47,7 @@ class Topology:
         self._dead_letters = dead_letters
         self._changes = changes
         self._worklist = worklist
+        self._quota = quota
         self._exclusive: dict[object, dict[Queue, None]] = {}     # exclusive queues by their owners
 
     # Exchanges
@@ -82,6 +84,7 @@ class Topology:
     def add_queue(self, queue: Queue) -> None:
         """Add a queue, without recording it."""
         self._queues[queue.name] = queue
+        self._quota.count += 1
         self._exchanges[""].changes += 1
         if queue.owner is not None:
             self._exclusive.setdefault(queue.owner, {})[queue] = None
@@ -93,6 +96,7 @@ class Topology:
             return
         with self._changes:
             del self._queues[queue.name]
+            self._quota.count -= 1
             if queue.owner is not None:
                 self._forget_owner(queue)
             self._exchanges[""].changes += 1
@@ -176,6 +180,7 @@ class Topology:
 
         From now on its queues accept, deliver and record nothing; queues and bindings are freed in slices.
         """
+        self._quota.count -= len(self._queues)
         for queue in self._queues.values():
             queue.delete()
         for queue in self.leaving.queues.values():

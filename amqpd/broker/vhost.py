@@ -18,6 +18,7 @@ from amqpd.broker.access import User
 from amqpd.broker.arguments import (
     ALTERNATE_EXCHANGE,
     DEAD_LETTER_EXCHANGE,
+    QUEUE_TYPE,
     check_binding_arguments,
     check_exchange_arguments,
     check_exchange_equivalence,
@@ -27,6 +28,7 @@ from amqpd.broker.arguments import (
     describe_exchange,
     describe_queue,
     named_exchange,
+    with_default_type,
 )
 from amqpd.broker.changes import Changes
 from amqpd.broker.clock import Clock
@@ -40,6 +42,7 @@ from amqpd.broker.definitions import (
     QueueDefinition,
 )
 from amqpd.broker.exchange import DefaultExchange, Destination, Exchange, binding_key
+from amqpd.broker.limits import MAX_QUEUES, UNLIMITED, QueueQuota, reached_limit
 from amqpd.broker.page_store import MemoryPageStore
 from amqpd.broker.policy_followers import PolicyFollowers
 from amqpd.broker.ports import Journal, PageStore, ReplySubscriber
@@ -71,15 +74,20 @@ def generated_name(prefix: str) -> str:
 class Vhost:
     """One virtual host. `next_queue_number` returns numbers that are never used again, also after a restart.
 
-    `binding_limit` is the most bindings that a queue can be given; a stored queue may have more.
+    `binding_limit` is the most bindings that a queue can be given; a stored queue may have more. `quota` counts the
+    queues of all vhosts. `connection_count` is the number of open connections; the sessions count.
     """
 
     def __init__(
         self, name: str, journal: Journal, next_queue_number: Callable[[], int],
         next_message_number: Callable[[], int] | None = None, clock: Clock | None = None,
         page_store: PageStore | None = None, worklist: Worklist | None = None, binding_limit: int = BINDING_LIMIT,
+        quota: QueueQuota | None = None,
     ) -> None:
         self.name = name
+        self.limits = UNLIMITED
+        self.default_queue_type = ""
+        self.connection_count = 0
         self.queues: dict[str, Queue] = {}
         self.exchanges: dict[str, Exchange] = {"": DefaultExchange(name, self.queues)}
         self.reply_subscribers: dict[str, ReplySubscriber] = {}
@@ -90,12 +98,13 @@ class Vhost:
         self._page_store = page_store or MemoryPageStore()
         self._next_queue_number = next_queue_number
         self._binding_limit = binding_limit
+        self._quota = quota = quota or QueueQuota()
         self._clock = clock or Clock()
         self.dead_letters = DeadLetterRouter(
             self.exchanges, self.routing, worklist, self._clock, next_message_number or next_queue_number,
             self._page_store)
         self.topology = Topology(
-            self.exchanges, self.queues, self.routing, self.dead_letters, self.changes, worklist)
+            self.exchanges, self.queues, self.routing, self.dead_letters, self.changes, worklist, quota)
         self.leaving = self.topology.leaving
         self.followers = PolicyFollowers(
             name, self.exchanges, self.queues, self.routing, self.changes, worklist)
@@ -213,7 +222,8 @@ class Vhost:
         RESOURCE_LOCKED, PRECONDITION_FAILED. MessageNotLoaded while a deleted one of this name still has bindings.
         RabbitMQ docs/queues.
         """
-        name = definition.name
+        name, declared = definition.name, definition
+        definition = with_default_type(declared, self.default_queue_type)
         if not name:
             check_server_named(definition.arguments)
         if name.startswith(RESERVED_PREFIX):
@@ -223,9 +233,13 @@ class Vhost:
         current = self.queues.get(name)
         if current is not None:
             self._check_owner(current, owner, exclusive=definition.exclusive)
-            check_queue_equivalence(current.definition, self._as_stored(definition, name))
+            # The queue may be older than the default type; its clients need not say a type that they never said.
+            is_of_no_type = QUEUE_TYPE not in current.definition.arguments
+            check_queue_equivalence(
+                current.definition, self._as_stored(declared if is_of_no_type else definition, name))
             current.expiry.use()
             return current
+        self._check_room_for_queue(name)
         described = describe_queue(name, self.name)
         dead_letter_exchange = named_exchange(DEAD_LETTER_EXCHANGE, definition.arguments, described)
         if dead_letter_exchange is not None:
@@ -257,6 +271,13 @@ class Vhost:
         return QueueDefinition(
             number=number, vhost=self.name, name=name, durable=definition.durable and not definition.exclusive,
             exclusive=definition.exclusive, auto_delete=definition.auto_delete, arguments=definition.arguments)
+
+    def _check_room_for_queue(self, name: str) -> None:
+        limit = reached_limit(self.limits, MAX_QUEUES, len(self.queues))
+        where = self._quota.reached if limit is None else f"vhost '{self.name}' ({limit}) is reached"
+        if where:
+            raise ChannelException(
+                ReplyCode.PRECONDITION_FAILED, f"cannot declare queue '{name}': queue limit in {where}")
 
     def delete_queue(
         self, user: User, name: str, owner: object, *, if_unused: bool = False, if_empty: bool = False

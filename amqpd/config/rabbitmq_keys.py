@@ -290,7 +290,7 @@ KEYS = (
     Key("disk_free_limit.absolute", "limits.disk_free_limit", memory_size,
         "bytes or units; not used beside `relative`"),
     Key("vhost_max", remark="amqpd has no such limit yet"),
-    Key("cluster_queue_limit", remark="amqpd has no such limit yet"),
+    Key("cluster_queue_limit", "limits.max_queues", Whole(1, unlimited="infinity")),
     Key("cluster_exchange_limit", remark="amqpd has no such limit yet"),
     Key("default_limits.vhosts.*", remark="set the limits of each vhost"),
     Key("initial_frame_max", remark="before a login, a frame has at most 4,096 bytes"),

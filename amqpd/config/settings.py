@@ -128,6 +128,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     channel_max: Annotated[int, Meta(ge=1, le=65_535)] = 2_047
     max_connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
     max_channels: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
+    max_queues: Annotated[int, Meta(ge=1, le=10_000_000)] = 10_000_000
     max_unauthenticated: Annotated[int, Meta(ge=1, le=1_000_000)] = 4_096
     max_unauthenticated_per_address: Annotated[int, Meta(ge=1, le=1_000_000)] = 1_024
     handshake_timeout_s: Annotated[float, Meta(ge=0.1, le=600)] = 10.0

@@ -82,7 +82,8 @@ class Trial:
         self.problems: list[str] = []
         self.warnings: list[str] = []
         self._config, self._may_be_stored, self._faulty = config, stored is None, faulty
-        self._broker = Broker(MemoryJournal(), binding_limit=config.limits.bindings_per_queue)
+        self._broker = Broker(
+            MemoryJournal(), binding_limit=config.limits.bindings_per_queue, queue_limit=config.limits.max_queues)
         for unrestored in restore(self._broker, stored or ()):
             self.problems.append(f"{config.data_dir}: {unrestored}; restore a backup or salvage it")
         problems, warnings = try_definitions(config, self._broker, is_whole=stored is not None)

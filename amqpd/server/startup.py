@@ -65,7 +65,9 @@ def open_broker(
     """
     clock = Clock(*read_clocks())
     if config.memory:
-        return Broker(MemoryJournal(), clock=clock, binding_limit=config.limits.bindings_per_queue), None
+        return Broker(
+            MemoryJournal(), clock=clock, binding_limit=config.limits.bindings_per_queue,
+            queue_limit=config.limits.max_queues), None
     if config.durability == "process":
         log.warning('durability = "process": confirmed messages survive the end of the process, but not a loss of '
                     "power")
@@ -77,7 +79,7 @@ def open_broker(
         store, Spill(Path(config.data_dir), read_own_properties), Budget(config.limits.message_memory), on_failure)
     broker = Broker(
         journal, first_number=store.first_number, clock=clock, page_store=page_store,
-        binding_limit=config.limits.bindings_per_queue)
+        binding_limit=config.limits.bindings_per_queue, queue_limit=config.limits.max_queues)
     for finding in restore(broker, recovered.definitions):
         store.abandon()
         raise StartError(str(from_finding(str(finding), Path(store.info().path))), EXIT_IO)

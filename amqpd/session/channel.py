@@ -61,6 +61,7 @@ class Channel:
         self._outbox = owner.outbox
         self._departure: Departure | None = None
         owner.broker.channel_count += 1
+        user.channel_count += 1
 
     # Commands
 
@@ -144,6 +145,7 @@ class Channel:
     def release(self) -> None:
         """Free the parts of the channel, once its number is free. It may not be used after this."""
         self._owner.broker.channel_count -= 1
+        self.state.user.channel_count -= 1
         self._handlers.clear()
         del self.publishing, self.consuming, self.uncommitted
 

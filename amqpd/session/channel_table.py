@@ -14,6 +14,7 @@ from pamqp.base import Frame
 from pamqp.commands import Channel as ChannelMethods
 
 from amqpd.broker.queue.consumer import Consumer
+from amqpd.broker.limits import MAX_CHANNELS, reached_limit
 from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.statistics import ChannelStatistics
@@ -45,7 +46,8 @@ class ChannelTable:
     def open(self, number: int) -> None:
         """Open a channel.
 
-        Raises ConnectionException: NOT_ALLOWED, beyond the negotiated channel_max, or the limit of all connections.
+        Raises ConnectionException: NOT_ALLOWED, beyond the negotiated channel_max, the limit of all connections, or
+        that of the user.
         """
         state = self._state
         assert state.vhost is not None and state.user is not None
@@ -57,6 +59,11 @@ class ChannelTable:
             raise ConnectionException(
                 ReplyCode.NOT_ALLOWED, f"number of channels opened on node '{NODE_NAME}' has reached the maximum "
                 f"allowed limit of ({state.settings.channel_limit}), which limits.max_channels sets", method=(0, 0))
+        limit = reached_limit(state.user.definition.limits, MAX_CHANNELS, state.user.channel_count)
+        if limit is not None:
+            raise ConnectionException(
+                ReplyCode.NOT_ALLOWED, f"number of channels opened for user '{state.user.name}' has reached the "
+                f"maximum allowed user limit of ({limit})", method=(0, 0))
         self.by_number[number] = Channel(state, number, state.vhost, state.user)
         state.outbox.write(pack_channel_open_ok(number))
 

@@ -151,6 +151,7 @@ class Closing:
             acts = chain(_parting(ended), state.vhost.topology.leave(state), _releases(ended))
             state.departs(Departure(acts, state.broker.worklist))
             del state.broker.connections[state.number]
+            state.count_connection(-1)
             state.log.info("%s: closing AMQP connection", state.name)
 
     def _let_go(self, act: Callable[[], None]) -> None:

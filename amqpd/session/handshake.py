@@ -18,6 +18,8 @@ from pamqp.base import Frame
 from pamqp.commands import Connection
 
 from amqpd.broker.access import User
+from amqpd.broker.limits import MAX_CONNECTIONS, reached_limit
+from amqpd.broker.vhost import Vhost
 from amqpd.errors import ConnectionException, ReplyCode
 from amqpd.session.heartbeats import Heartbeats
 from amqpd.session.phases import LINGER_MS, Event, Phase, Phases
@@ -224,10 +226,13 @@ class Handshake:
             refusal = f"access to vhost '{name}' refused for user '{user.name}'"
         elif len(broker.connections) >= limit:
             refusal = f"connection refused: node connection limit ({limit}) is reached"
+        else:
+            refusal = _limit_refusal(broker.vhosts[name], user)
         if refusal:
             state.log.warning("%s: %s", state.name, refusal)
             raise ConnectionException(ReplyCode.NOT_ALLOWED, refusal, method=(10, 40))
         state.vhost = broker.vhosts[name]
+        state.count_connection(1)
         self._phases.drop_at_ms = None
         self._signals.enter(broker, state.number)
         state.log.info("%s: user '%s' authenticated and granted access to vhost '%s'", state.name, user.name, name)
@@ -298,6 +303,17 @@ ANSWERS: dict[type[Frame], Callable[[Handshake, Any], None]] = {
     Connection.Close: Handshake._on_close,
     Connection.CloseOk: Handshake._on_close_ok,
 }
+
+
+def _limit_refusal(vhost: Vhost, user: User) -> str:
+    """Return the refusal of a connection beyond the limit of the vhost or the user; "" if there is room."""
+    limit = reached_limit(vhost.limits, MAX_CONNECTIONS, vhost.connection_count)
+    if limit is not None:
+        return f"access to vhost '{vhost.name}' refused for user '{user.name}': connection limit ({limit}) is reached"
+    limit = reached_limit(user.definition.limits, MAX_CONNECTIONS, user.connection_count)
+    if limit is not None:
+        return f"connection refused for user '{user.name}': user connection limit ({limit}) is reached"
+    return ""
 
 
 def _advice(header: bytes) -> str:

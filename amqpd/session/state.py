@@ -84,6 +84,12 @@ class ConnectionState:
         """The vhost that was opened."""
         return self.vhost.name if self.vhost else ""
 
+    def count_connection(self, change: int) -> None:
+        """Count this connection for its vhost and its user (1), or no longer (-1)."""
+        assert self.vhost is not None and self.user is not None
+        self.vhost.connection_count += change
+        self.user.connection_count += change
+
     @property
     def is_private(self) -> bool:
         """Whether nobody on the way can read what the client sends."""

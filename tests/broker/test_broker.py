@@ -22,7 +22,7 @@ from amqpd.broker.definitions import (
     VhostDefinition,
 )
 from amqpd.broker.worklist import PIECE
-from amqpd.errors import AlreadyThere, ChannelException, NoSuchThing
+from amqpd.errors import AlreadyThere, ChannelException, NoSuchThing, ProtectedVhost
 from tests.support.journals import RecordingJournal
 from tests.support.page_stores import stored
 from tests.support.samples import message, messages
@@ -140,6 +140,28 @@ def test_a_deleted_vhost_takes_everything_with_it(broker: Broker, journal: Recor
     assert journal.now.in_order() == [VhostDefinition("other"), UserDefinition("somebody", "hash")]
     assert not broker.users["somebody"].may_enter("/")
     assert isinstance(journal.changes[-1], Deleted) and journal.changes[-1].definition == VhostDefinition("/")
+
+
+def test_a_protected_vhost_is_not_deleted(broker: Broker, journal: RecordingJournal) -> None:
+    broker.add_vhost(VhostDefinition("kept", protected_from_deletion=True))
+    with pytest.raises(ProtectedVhost, match="Refusing to delete virtual host 'kept' because it is protected"):
+        broker.delete_vhost("kept")
+    assert "kept" in broker.vhosts and VhostDefinition("kept", protected_from_deletion=True) in journal.now.in_order()
+    broker.replace_vhost(VhostDefinition("kept"))
+    broker.delete_vhost("kept")
+    assert "kept" not in broker.vhosts
+
+
+def test_what_is_said_of_a_vhost_is_replaced_and_recorded_once(broker: Broker, journal: RecordingJournal) -> None:
+    wanted = VhostDefinition("/", "main", ("a",), "quorum", True)
+    broker.replace_vhost(wanted)
+    assert wanted in journal.now.in_order()
+    journal.commit()
+    broker.replace_vhost(wanted)
+    assert journal.is_empty
+    assert broker.vhost_definitions["/"] == wanted
+    with pytest.raises(NoSuchThing):
+        broker.replace_vhost(VhostDefinition("nowhere"))
 
 
 def test_a_vhost_that_is_made_again_is_empty_and_nobody_s(broker: Broker) -> None:

@@ -181,7 +181,7 @@ def test_what_is_unacked_at_a_stop_was_delivered_before_however_long_its_connect
 
 @pytest.mark.parametrize("is_stored", [True, False])
 def test_limits_of_the_configuration_hold(tmp_path: Path, is_stored: bool) -> None:
-    limits = Limits(ballast_size=0, max_channels=1, consumers_per_channel=1, bindings_per_queue=1)
+    limits = Limits(ballast_size=0, max_channels=1, max_queues=2, consumers_per_channel=1, bindings_per_queue=1)
     limited = Config(
         data_dir=tmp_path / "a", memory=not is_stored, listeners=(Listener("127.0.0.1:0"),), limits=limits)
 
@@ -204,6 +204,7 @@ def test_limits_of_the_configuration_hold(tmp_path: Path, is_stored: bool) -> No
                 ([Queue.Bind(0, "q", "amq.direct", key) for key in "ab"], 406, "limits.bindings_per_queue"),
                 ([Basic.Consume(queue="q", consumer_tag=tag) for tag in "ab"], 406, "limits.consumers_per_channel"),
                 ([Confirm.Select()], 530, "limits.max_channels"),
+                ([Queue.Declare(0, name) for name in ("q2", "q3")], 406, "limits.max_queues"),
             ]:
                 told = await asyncio.to_thread(exceed, port, *methods)
                 assert told.startswith(f"{code} ") and setting in told
