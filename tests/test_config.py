@@ -342,6 +342,22 @@ def test_what_is_declared_twice_is_refused(load_text: Loader, kind: str, fields:
         f": {kind}.x is declared already: amqpd.toml line 1: {kind}.x; delete one of them")
 
 
+@pytest.mark.parametrize("line, told", [
+    ('default_queue_type = "stream"',
+     "vhosts.v.default_queue_type is 'stream', allowed is '', 'classic' or 'quorum'"),
+    ("protected_from_deletion = 1", "vhosts.v.protected_from_deletion is 1, allowed is true or false"),
+    ("limits = 5", "vhosts.v.limits has to be a table"),
+    ("limits = {max_queues = -2}", "vhosts.v.limits.max_queues is -2, allowed is a whole number from -1 to 10000000"),
+    ("limits = {max_queue = 1}",
+     "vhosts.v.limits.max_queue is not a setting; did you mean vhosts.v.limits.max_queues?"),
+    ('tags = "a"', "vhosts.v.tags is 'a', allowed is a list, each entry a text of 1 to 255 bytes"),
+    ("description = 1", "vhosts.v.description is 1, allowed is a text"),
+])
+def test_what_is_wrong_with_a_vhost_is_told(load_text: Loader, line: str, told: str) -> None:
+    found, = problems(lambda: load_text(f'[[vhosts]]\nname = "v"\n{line}\n'))
+    assert found.endswith(told)
+
+
 def test_the_same_name_in_two_vhosts_is_fine(load_text: Loader) -> None:
     config = load_text('queues = [{name = "q", vhost = "a"}, {name = "q", vhost = "b"}]')
     assert len(config.queues) == 2

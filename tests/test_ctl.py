@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -292,7 +293,8 @@ def test_every_command_shows_the_options_of_all_apart(command: str, capsys: pyte
 
 def test_help_says_what_each_command_does_to_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert ctl.main(["--help"]) == 0
-    listed = capsys.readouterr().out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    section = capsys.readouterr().out.partition("Commands:\n")[2].partition("\n\n")[0]
+    listed = re.sub(r"^(  \w+)\n +", r"\1  ", section, flags=re.MULTILINE).splitlines()    # names too long for a column
     assert len(listed) == len(ctl_commands.amqpctl.commands)
     assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []
 
@@ -342,7 +344,38 @@ def test_csv_and_json_give_back_every_text(rows: list[tuple[str, str]]) -> None:
     (["set_user_tags", "u"], "set_user_tags", {"user": "u", "tags": []}, 'Setting tags for user "u" to [] ...'),
     (["set_user_tags", "u", "a", "b"], "set_user_tags", {"user": "u", "tags": ["a", "b"]},
      'Setting tags for user "u" to [a, b] ...'),
-    (["add_vhost", "v"], "add_vhost", {"vhost": "v"}, 'Adding vhost "v" ...'),
+    (["add_vhost", "v"], "add_vhost", {"vhost": "v", "description": "", "tags": [], "default_queue_type": ""},
+     'Adding vhost "v" ...'),
+    (["add_vhost", "v", "--description", "a b", "--tags", "x, y,z", "--default-queue-type", "quorum"], "add_vhost",
+     {"vhost": "v", "description": "a b", "tags": ["x", "y", "z"], "default_queue_type": "quorum"},
+     'Adding vhost "v" ...'),
+    (["set_vhost_tags", "v", "a", "b"], "set_vhost_tags", {"vhost": "v", "tags": ["a", "b"]},
+     'Setting tags for virtual host "v" to [a, b] ...'),
+    (["update_vhost_metadata", "v", "--tags", ""], "update_vhost_metadata",
+     {"vhost": "v", "description": None, "tags": [], "default_queue_type": None}, 'Updating metadata of vhost "v" ...'),
+    (["enable_vhost_deletion_protection", "v"], "enable_vhost_deletion_protection", {"vhost": "v"},
+     'Protecting virtual host "v" from removal by updating its metadata...'),
+    (["disable_vhost_deletion_protection", "v"], "disable_vhost_deletion_protection", {"vhost": "v"},
+     'Removing deletion protection from virtual host "v" by updating its metadata...'),
+    (["set_vhost_limits", "-p", "v", '{"max-queues": 5}'], "set_vhost_limits",
+     {"vhost": "v", "definition": '{"max-queues": 5}'},
+     'Setting vhost limits to "{"max-queues": 5}" for vhost "v" ...'),
+    (["clear_vhost_limits"], "clear_vhost_limits", {"vhost": "/"}, 'Clearing vhost "/" limits ...'),
+    (["set_user_limits", "u", "{}"], "set_user_limits", {"user": "u", "definition": "{}"},
+     'Setting user limits to "{}" for user "u" ...'),
+    (["clear_user_limits", "u", "max-channels"], "clear_user_limits", {"user": "u", "limit": "max-channels"},
+     'Clearing "max-channels" limit for user "u" ...'),
+    (["clear_user_limits", "u", "all"], "clear_user_limits", {"user": "u", "limit": "all"},
+     'Clearing all limits for user "u" ...'),
+    (["set_parameter", "-p", "v", "shovel", "s", "{}"], "set_parameter",
+     {"vhost": "v", "component": "shovel", "name": "s", "value": "{}"},
+     'Setting runtime parameter "s" for component "shovel" to "{}" in vhost "v" ...'),
+    (["clear_parameter", "shovel", "s"], "clear_parameter", {"vhost": "/", "component": "shovel", "name": "s"},
+     'Clearing runtime parameter "s" for component "shovel" on vhost "/" ...'),
+    (["set_global_parameter", "g", "1"], "set_global_parameter", {"name": "g", "value": "1"},
+     'Setting global runtime parameter "g" to "1" ...'),
+    (["clear_global_parameter", "g"], "clear_global_parameter", {"name": "g"},
+     'Clearing global runtime parameter "g" ...'),
     (["delete_vhost", "v"], "delete_vhost", {"vhost": "v"}, 'Deleting vhost "v" ...'),
     (["set_policy", "-p", "v", "n", "^q", "{}"], "set_policy",
      {"vhost": "v", "name": "n", "pattern": "^q", "definition": "{}", "priority": 0, "apply_to": "all"},
@@ -361,6 +394,48 @@ def test_an_act_says_what_it_does(
     assert ctl.main(arguments) == 0
     assert broker.asked == [{"command": command, "arguments": given_to_it}]
     assert capsys.readouterr().out == f"{heading}\n"
+
+
+@pytest.mark.parametrize("arguments, asked, shown", [
+    (["list_vhost_limits", "-p", "v"], {"vhost": "v"}, 'Listing limits for vhost "v" ...\n{"max-queues":5}\n'),
+    (["list_vhost_limits", "--global"], {},
+     'Listing limits for all vhosts ...\nvhost\tlimits\nv\t{"max-queues":5}\n'),
+    (["list_user_limits"], {"user": "guest"}, 'Listing limits for user "guest" ...\n{"max-queues":5}\n'),
+    (["list_user_limits", "--user", "u", "-q"], {"user": "u"}, '{"max-queues":5}\n'),
+    (["list_user_limits", "--global"], {},
+     'Listing limits for all users ...\nvhost\tlimits\nv\t{"max-queues":5}\n'),
+    (["list_parameters", "-p", "v"], {"vhost": "v"},
+     'Listing runtime parameters for vhost "v" ...\nvhost\tlimits\nv\t{"max-queues":5}\n'),
+    (["list_global_parameters"], {},
+     'Listing global runtime parameters ...\nvhost\tlimits\nv\t{"max-queues":5}\n'),
+])
+def test_limits_and_parameters_are_listed(
+    broker: FakeBroker, capsys: pytest.CaptureFixture[str], arguments: list[str], asked: dict[str, str], shown: str
+) -> None:
+    broker.gives({"columns": ["vhost", "limits"], "rows": [["v", '{"max-queues":5}']]})
+    assert ctl.main(arguments) == 0
+    assert broker.asked == [{"command": arguments[0], "arguments": asked}]
+    assert capsys.readouterr().out == shown
+
+
+def test_a_vhost_without_limits_shows_an_empty_line(
+    broker: FakeBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker.gives({"columns": ["vhost", "limits"], "rows": []})
+    assert ctl.main(["list_vhost_limits"]) == 0
+    assert capsys.readouterr().out == 'Listing limits for vhost "/" ...\n\n'
+
+
+def test_a_parameter_without_effect_is_warned_of(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    broker.gives("it has no effect")
+    assert ctl.main(["set_parameter", "-q", "shovel", "s", "{}"]) == 0
+    assert capsys.readouterr() == ("", "it has no effect\n")
+
+
+def test_to_update_nothing_of_a_vhost_is_refused(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ctl.main(["update_vhost_metadata", "v"]) == 64
+    assert "give --description, --tags or --default-queue-type" in capsys.readouterr().err
+    assert broker.asked == []
 
 
 @pytest.mark.parametrize("options, conditions", [

@@ -31,7 +31,9 @@ from amqpd.config.settings import (
     Tls,
     TlsName,
     UserDeclaration,
+    UserLimits,
     VhostDeclaration,
+    VhostLimits,
 )
 
 __all__ = [
@@ -55,7 +57,9 @@ __all__ = [
     "Tls",
     "TlsName",
     "UserDeclaration",
+    "UserLimits",
     "VhostDeclaration",
+    "VhostLimits",
     "examine",
     "load",
     "usable",

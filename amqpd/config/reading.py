@@ -69,6 +69,8 @@ class Reader:
         return kind(**values)
 
     def _value(self, kind: Any, value: Any, path: KeyPath) -> Any:
+        if get_origin(kind) in (Union, UnionType):      # with None, which no source can say
+            kind = get_args(kind)[0]
         if _is_struct(kind):
             return self.read(kind, value, path)
         if get_origin(bare_type(kind)) is tuple:
@@ -137,8 +139,6 @@ def is_listener(text: str) -> bool:
 
 def _allowed(kind: Any) -> str:
     meta, kind = constraints(kind), bare_type(kind)
-    if get_origin(kind) in (Union, UnionType):
-        return _allowed(get_args(kind)[0])
     if get_origin(kind) is Literal:
         *choices, last = map(repr, get_args(kind))
         return f"{', '.join(choices)} or {last}"

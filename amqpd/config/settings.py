@@ -189,12 +189,32 @@ class Tls(Struct, frozen=True, kw_only=True):
     names: tuple[TlsName, ...] = ()
 
 
+Quota = Annotated[int, Meta(ge=-1, le=10_000_000)]              # -1 is no limit
+
+
+class VhostLimits(Struct, frozen=True, kw_only=True):
+    """The limits of a vhost. RabbitMQ docs/vhosts."""
+
+    max_connections: Quota = -1
+    max_queues: Quota = -1
+
+
+class UserLimits(Struct, frozen=True, kw_only=True):
+    """The limits of a user. RabbitMQ docs/user-limits."""
+
+    max_connections: Quota = -1
+    max_channels: Quota = -1
+
+
 class VhostDeclaration(Declaration, frozen=True, kw_only=True):
-    """A vhost."""
+    """A vhost. What is None is not said: it stays as it is stored."""
 
     name: Name
-    description: str = ""
-    tags: tuple[Name, ...] = ()
+    description: str | None = None
+    tags: tuple[Name, ...] | None = None
+    default_queue_type: Literal["", "classic", "quorum"] | None = None
+    protected_from_deletion: bool | None = None
+    limits: VhostLimits | None = None
 
 
 class Permission(Struct, frozen=True, kw_only=True):
@@ -225,6 +245,7 @@ class UserDeclaration(Declaration, frozen=True, kw_only=True):
         "rabbit_password_hashing_sha256", "rabbit_password_hashing_sha512", "rabbit_password_hashing_md5"
     ] = "rabbit_password_hashing_sha256"
     tags: tuple[Name, ...] = ()
+    limits: UserLimits | None = None
     permissions: tuple[Permission, ...] = ()
     topic_permissions: tuple[TopicPermission, ...] = ()
 

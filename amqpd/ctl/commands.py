@@ -21,7 +21,10 @@ from amqpd.ctl.definitions import definitions_commands
 from amqpd.ctl.limits import limit_commands
 from amqpd.ctl.lists import list_commands
 from amqpd.ctl.options import Group, Options, common
+from amqpd.ctl.parameters import parameter_commands
 from amqpd.ctl.policies import policy_commands
+from amqpd.ctl.quotas import quota_commands
+from amqpd.ctl.vhosts import vhost_commands
 from amqpd.exit_codes import EXIT_DATA
 from amqpd.logs import escape
 from amqpd.program import Failure, run
@@ -49,7 +52,8 @@ def amqpctl() -> None:
 
 
 for _command in (
-    *list_commands(), *policy_commands(), *limit_commands(), *definitions_commands(), make_certificates,
+    *list_commands(), *policy_commands(), *limit_commands(), *vhost_commands(), *quota_commands(),
+    *parameter_commands(), *definitions_commands(), make_certificates,
 ):
     amqpctl.add_command(_command)
 
@@ -95,7 +99,7 @@ def close_connection(options: Options, connection: str, explanation: str) -> Non
     options.ask("close_connection", connection=connection, explanation=explanation)
 
 
-# Users and vhosts
+# Users
 
 @amqpctl.command("add_user")
 @click.argument("user")
@@ -242,32 +246,6 @@ def list_user_topic_permissions(options: Options, user: str) -> None:
     options.announce(f'Listing topic permissions for user "{user}" ...')
     result = options.ask("list_user_topic_permissions", user=user)
     options.show(result["columns"], result["rows"])
-
-
-@amqpctl.command("add_vhost")
-@click.argument("vhost_name", metavar="VHOST")
-@common
-@click.pass_obj
-def add_vhost(options: Options, vhost_name: str) -> None:
-    """Add a vhost.
-
-    A vhost that exists already is not an error.
-    """
-    options.announce(f'Adding vhost "{vhost_name}" ...')
-    options.ask("add_vhost", vhost=vhost_name)
-
-
-@amqpctl.command("delete_vhost")
-@click.argument("vhost_name", metavar="VHOST")
-@common
-@click.pass_obj
-def delete_vhost(options: Options, vhost_name: str) -> None:
-    """Delete a vhost with everything in it.
-
-    Its connections are closed.
-    """
-    options.announce(f'Deleting vhost "{vhost_name}" ...')
-    options.ask("delete_vhost", vhost=vhost_name)
 
 
 def _password(given: str | None) -> str:

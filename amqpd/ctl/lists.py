@@ -1,9 +1,9 @@
 """The commands of amqpctl that list something: their columns and headings, those of rabbitmqctl 3.10.
 
 All of rabbitmqctl's columns are there; columns without a meaning in amqpd, such as `slave_pids`, are empty. From
-later versions there are `operator_policy`, `effective_policy_definition`, `single_active_consumer_tag`, `…_paged_out`,
-and for connections `user_provided_name`. Columns are separated by spaces or commas. A vhost that does not exist is an
-error; rabbitmqctl shows an empty list in most commands.
+later versions there are `protected_from_deletion`, `operator_policy`, `effective_policy_definition`,
+`single_active_consumer_tag`, `…_paged_out`, and for connections `user_provided_name`. Columns are separated by spaces
+or commas. A vhost that does not exist is an error; rabbitmqctl shows an empty list in most commands.
 
 RabbitMQ docs/man/rabbitmqctl.8.
 """
@@ -60,7 +60,9 @@ LISTINGS = {
         "queue_name channel_pid consumer_tag ack_required prefetch_count active arguments",
         "activity_status messages_unacknowledged unacked_limit_reached"),
     "list_users": Listing("Listing users ...", "user tags"),
-    "list_vhosts": Listing("Listing vhosts ...", "name", "description tags default_queue_type tracing cluster_state"),
+    "list_vhosts": Listing(
+        "Listing vhosts ...", "name",
+        "description tags default_queue_type protected_from_deletion tracing cluster_state"),
     "list_permissions": Listing('Listing permissions for vhost "{vhost}" ...', "user configure write read"),
     "list_topic_permissions": Listing(
         'Listing topic permissions for vhost "{vhost}" ...', "user exchange write read"),

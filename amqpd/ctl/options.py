@@ -23,6 +23,7 @@ from amqpd.identity import CONTROL_SOCKET
 from amqpd.logs import escape
 
 COMMON_OPTIONS = "Options of every command"
+LONGEST_NAME = 28               # of a command that has its help beside it
 
 AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
 
@@ -50,6 +51,14 @@ class Group(click.Group):
         write_options(self, ctx, formatter, "Options", is_common=False)
         self.format_commands(ctx, formatter)
         write_options(self, ctx, formatter, COMMON_OPTIONS, is_common=True)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write each command with the first line of its help; that of a very long name is below it."""
+        room = formatter.width - 2 - LONGEST_NAME - 2
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, self.commands[name].get_short_help_str(room)) for name in self.list_commands(ctx)],
+                col_max=LONGEST_NAME)
 
 
 def write_options(

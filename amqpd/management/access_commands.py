@@ -1,4 +1,4 @@
-"""Commands on users, permissions and vhosts."""
+"""Commands on users and permissions."""
 
 from __future__ import annotations
 
@@ -6,12 +6,7 @@ import asyncio
 
 from amqpd.broker.access import pattern_faults
 from amqpd.broker.broker import Broker
-from amqpd.broker.definitions import (
-    PermissionDefinition,
-    TopicPermissionDefinition,
-    UserDefinition,
-    VhostDefinition,
-)
+from amqpd.broker.definitions import PermissionDefinition, TopicPermissionDefinition, UserDefinition
 from amqpd.broker.passwords import PasswordForm, password_matches
 from amqpd.errors import AlreadyThere
 from amqpd.exit_codes import EXIT_DATA, EXIT_EXISTS, EXIT_NO_USER, EXIT_UNAVAILABLE
@@ -19,7 +14,7 @@ from amqpd.management.refusal import Refusal, check_name, vhost_of
 
 
 class AccessCommands:
-    """The commands on the users and vhosts of one broker. New passwords are stored in this `form`."""
+    """The commands on the users of one broker. New passwords are stored in this `form`."""
 
     def __init__(self, broker: Broker, form: PasswordForm) -> None:
         self._broker = broker
@@ -101,19 +96,6 @@ class AccessCommands:
     def _check_user(self, name: str) -> None:
         if name not in self._broker.users:
             raise Refusal(f'User "{name}" does not exist', EXIT_NO_USER)
-
-    # Vhosts
-
-    def add_vhost(self, vhost: str) -> None:
-        """Add a vhost; a vhost that exists already is not an error."""
-        check_name("vhost", vhost)
-        if vhost not in self._broker.vhosts:
-            self._broker.add_vhost(VhostDefinition(vhost))
-
-    def delete_vhost(self, vhost: str) -> None:
-        """Delete a vhost with everything in it, and close its connections."""
-        vhost_of(self._broker, vhost)
-        self._broker.delete_vhost(vhost)
 
 
 def _check_patterns(permission: PermissionDefinition | TopicPermissionDefinition) -> None:

@@ -42,7 +42,7 @@ MOST_CLIENTS = 16               # descriptors are kept for them, see server/reso
 ANSWER_LIMIT_S = 30.0           # within which a client has to read its answer
 PIECE = 64 * 1024
 MOST_SKIPPED = 256              # pieces that are read and discarded of a request that is too long
-SECRETS, SECRET = frozenset({"password"}), "***"
+SECRETS, SECRET = frozenset({"password", "value"}), "***"     # the value of a parameter may have a URI with a password
 LONGEST_LOGGED = 200            # characters of an argument
 PEER_CREDENTIALS = struct.Struct("3i")
 

@@ -299,7 +299,8 @@ def vhosts(broker: Broker) -> Iterator[Record]:
             "name": definition.name,
             "description": definition.description,
             "tags": list(definition.tags),
-            "default_queue_type": "undefined",
+            "default_queue_type": definition.default_queue_type or "undefined",
+            "protected_from_deletion": definition.protected_from_deletion,
             "tracing": False,
             "cluster_state": {NODE_NAME: "running"},
         }

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any
 
-import msgspec
-
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import PolicyDefinition
 from amqpd.broker.policy import InvalidPolicy, NoSuchPolicy
 from amqpd.broker.vhost import Vhost
 from amqpd.exit_codes import EXIT_UNAVAILABLE
+from amqpd.management.json_values import parsed
 from amqpd.management.refusal import Refusal, vhost_of
 from amqpd.management.waiting import until_called
 
@@ -69,10 +68,7 @@ async def _followed(vhost: Vhost) -> None:
 
 
 def _parse_definition(text: str) -> dict[str, Any]:
-    try:
-        definition = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Refusal(f"JSON decoding error. Reason: {error}", EXIT_UNAVAILABLE) from None
+    definition = parsed(text)
     if not isinstance(definition, dict):
         raise Refusal("Validation failed\n\ndefinition must be a dictionary\n", EXIT_UNAVAILABLE)
     return definition

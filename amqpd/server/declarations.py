@@ -24,6 +24,7 @@ from amqpd.broker.definitions import (
     BindingDefinition,
     Definition,
     ExchangeDefinition,
+    ParameterDefinition,
     PermissionDefinition,
     PolicyDefinition,
     QueueDefinition,
@@ -31,6 +32,8 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
+from amqpd.broker.limits import MAX_CHANNELS, MAX_CONNECTIONS, MAX_QUEUES
+from amqpd.broker.parameters import LIMITS, VHOST_LIMITS
 from amqpd.broker.passwords import PasswordForm, StoredPassword, password_matches
 from amqpd.broker.policy import InvalidPolicy, plain_policy_faults
 from amqpd.config import (
@@ -40,6 +43,7 @@ from amqpd.config import (
     PolicyDeclaration,
     QueueDeclaration,
     UserDeclaration,
+    VhostDeclaration,
 )
 from amqpd.config.settings import Declaration
 from amqpd.config.sources import nearest
@@ -47,6 +51,8 @@ from amqpd.errors import AlreadyThere, AmqpException, ReplyCode
 from amqpd.server.definitions_file import load_definitions, try_definitions
 from amqpd.store.journal import MemoryJournal
 from amqpd.store.restoring import restore
+
+METADATA = ("description", "tags", "default_queue_type", "protected_from_deletion")      # of a vhost
 
 Step = tuple[Declaration, Callable[[], None]]       # and the call that carries it out
 
@@ -192,8 +198,20 @@ def _begin(config: Config, broker: Broker) -> None:
         broker.users.set_permissions(PermissionDefinition(
             config.default_user, config.default_vhost, granted.configure, granted.write, granted.read))
     for vhost in config.vhosts:
-        if vhost.name not in broker.vhosts:
-            broker.add_vhost(VhostDefinition(vhost.name, vhost.description, vhost.tags))
+        _declare_vhost(broker, vhost)
+
+
+def _declare_vhost(broker: Broker, vhost: VhostDeclaration) -> None:
+    """Add a vhost, or set of an existing one what is declared; what is not declared stays."""
+    said = {name: getattr(vhost, name) for name in METADATA if getattr(vhost, name) is not None}
+    if vhost.name not in broker.vhosts:
+        broker.add_vhost(VhostDefinition(vhost.name, **said))
+    else:
+        broker.replace_vhost(replace(broker.vhost_definitions[vhost.name], **said))
+    if vhost.limits is not None:
+        wanted = {MAX_CONNECTIONS: vhost.limits.max_connections, MAX_QUEUES: vhost.limits.max_queues}
+        if broker.parameters.value(vhost.name, VHOST_LIMITS, LIMITS) != wanted:
+            broker.parameters.set(ParameterDefinition(vhost.name, VHOST_LIMITS, LIMITS, wanted))
 
 
 def _vhosts_named(config: Config) -> Iterator[tuple[str, str]]:
@@ -257,6 +275,9 @@ def _declare_user(broker: Broker, user: UserDeclaration, form: PasswordForm) -> 
             user.name, password.password_hash, password.hashing_algorithm, user.tags, password.scram_sha256))
     else:
         _check_stored(broker, stored.definition, user, form)
+    if user.limits is not None:
+        limits = {MAX_CONNECTIONS: user.limits.max_connections, MAX_CHANNELS: user.limits.max_channels}
+        broker.users.set_limits(user.name, limits)
     for permission in user.permissions:
         wanted = PermissionDefinition(
             user.name, permission.vhost, permission.configure, permission.write, permission.read)

@@ -465,6 +465,76 @@ def test_a_vhost_is_added_once_and_deleted(desk: Desk) -> None:
     assert list(desk.broker.vhosts) == ["/"]
 
 
+def test_a_vhost_is_described_tagged_and_listed(desk: Desk) -> None:
+    desk.ask("add_vhost", vhost="shop", description="a b", tags=["x"], default_queue_type="quorum")
+    columns = ("name", "description", "tags", "default_queue_type", "protected_from_deletion", "tracing")
+    assert desk.rows("list_vhosts", *columns)[1:] == [["shop", "a b", ["x"], "quorum", False, False]]
+    desk.ask("add_vhost", vhost="shop", description="other")
+    desk.ask("set_vhost_tags", vhost="shop", tags=["y", "z"])
+    assert desk.rows("list_vhosts", *columns)[1:] == [["shop", "a b", ["y", "z"], "quorum", False, False]]
+    desk.ask("update_vhost_metadata", vhost="shop", description="", tags=None, default_queue_type="")
+    assert desk.rows("list_vhosts", *columns) == [
+        ["/", "", [], "undefined", False, False], ["shop", "", ["y", "z"], "undefined", False, False]]
+
+
+def test_a_protected_vhost_is_not_deleted_before_the_protection_is_removed(desk: Desk) -> None:
+    desk.ask("add_vhost", vhost="shop")
+    desk.ask("enable_vhost_deletion_protection", vhost="shop")
+    assert desk.rows("list_vhosts", "name", "protected_from_deletion") == [["/", False], ["shop", True]]
+    assert desk.refusal("delete_vhost", vhost="shop") == (
+        "Refusing to delete virtual host 'shop' because it is protected from deletion", 69)
+    desk.ask("disable_vhost_deletion_protection", vhost="shop")
+    desk.ask("delete_vhost", vhost="shop")
+
+
+def test_limits_of_a_vhost_are_replaced_listed_and_cleared(desk: Desk) -> None:
+    desk.ask("add_vhost", vhost="shop")
+    desk.ask("set_vhost_limits", vhost="shop", definition='{"max-queues": 5}')
+    desk.ask("set_vhost_limits", vhost="shop", definition='{"max-connections": 7}')
+    assert desk.ask("list_vhost_limits", vhost="shop")["rows"] == [["shop", '{"max-connections":7}']]
+    assert desk.ask("list_vhost_limits", vhost="/") == {"columns": ["vhost", "limits"], "rows": []}
+    assert desk.ask("list_vhost_limits")["rows"] == [["shop", '{"max-connections":7}']]
+    assert desk.broker.vhosts["shop"].limits == {"max-connections": 7}
+    desk.ask("clear_vhost_limits", vhost="shop")
+    assert desk.ask("list_vhost_limits")["rows"] == [] and desk.broker.vhosts["shop"].limits == {}
+
+
+def test_limits_of_a_user_are_merged_listed_and_cleared(desk: Desk) -> None:
+    desk.ask("set_user_limits", user="guest", definition='{"max-connections": 5, "max-channels": 7}')
+    desk.ask("set_user_limits", user="guest", definition='{"max-channels": -1}')
+    assert desk.ask("list_user_limits")["rows"] == [["guest", '{"max-channels":-1,"max-connections":5}']]
+    desk.ask("clear_user_limits", user="guest", limit="max-channels")
+    assert desk.ask("list_user_limits", user="guest")["rows"] == [["guest", '{"max-connections":5}']]
+    desk.ask("clear_user_limits", user="guest", limit="all")
+    assert desk.ask("list_user_limits", user="guest")["rows"] == [["guest", "{}"]]
+    assert desk.ask("list_user_limits")["rows"] == []
+
+
+def test_parameters_are_set_listed_and_cleared(desk: Desk) -> None:
+    assert desk.ask("set_parameter", vhost="/", component="vhost-limits", name="limits", value='{"max-queues":7}') == ""
+    said = desk.ask("set_parameter", vhost="/", component="shovel", name="s", value='{"b": [1, "é"], "a": null}')
+    assert said == "amqpd has no component shovel: the parameter is kept and exported, and has no effect"
+    assert desk.ask("list_parameters", vhost="/") == {"columns": ["component", "name", "value"], "rows": [
+        ["vhost-limits", "limits", '{"max-queues":7}'], ["shovel", "s", '{"a":null,"b":[1,"é"]}']]}
+    assert desk.broker.vhosts["/"].limits == {"max-queues": 7}
+    desk.ask("clear_parameter", vhost="/", component="shovel", name="s")
+    desk.ask("clear_parameter", vhost="/", component="vhost-limits", name="limits")
+    assert desk.ask("list_parameters", vhost="/")["rows"] == [] and desk.broker.vhosts["/"].limits == {}
+    desk.ask("set_global_parameter", name="g", value="true")
+    assert desk.ask("list_global_parameters") == {"columns": ["name", "value"], "rows": [["g", "true"]]}
+    desk.ask("clear_global_parameter", name="g")
+    assert desk.ask("list_global_parameters")["rows"] == []
+
+
+@pytest.mark.parametrize("command, arguments", [
+    ("set_parameter", {"vhost": "/", "component": "shovel", "name": "s"}), ("set_global_parameter", {"name": "g"})])
+def test_a_value_that_is_not_json_is_refused(desk: Desk, command: str, arguments: dict[str, str]) -> None:
+    text, exit_code = desk.refusal(command, **arguments, value="{x")
+    assert text.startswith("JSON decoding error. Reason: ") and exit_code == 69
+
+
+NO_VHOST = ("Virtual host 'x' does not exist", 65)
+NO_PARAMETER = ("Parameter does not exist", 69)
 NO_TILL = ('User "till" does not exist', 67)
 RIGHTS = {"configure": "", "write": "", "read": ""}
 
@@ -501,7 +571,57 @@ def wrong_password(user: str) -> tuple[str, int]:
     ("authenticate_user", {"user": "guest", "password": "x"}, wrong_password("guest")),
     ("authenticate_user", {"user": "till", "password": "x"}, wrong_password("till")),
     ("add_vhost", {"vhost": ""}, ("Bad argument: vhost cannot be an empty string", 65)),
-    ("delete_vhost", {"vhost": "x"}, ("Virtual host 'x' does not exist", 65)),
+    ("delete_vhost", {"vhost": "x"}, NO_VHOST),
+    ("add_vhost", {"vhost": "v", "default_queue_type": "stream"},
+     ("Default queue type must be one of: classic, quorum. Provided: stream", 65)),
+    ("update_vhost_metadata", {"vhost": "/", "default_queue_type": "x"},
+     ("Default queue type must be one of: classic, quorum. Provided: x", 65)),
+    ("update_vhost_metadata", {"vhost": "x", "description": "d"}, NO_VHOST),
+    ("set_vhost_tags", {"vhost": "x", "tags": []}, NO_VHOST),
+    ("enable_vhost_deletion_protection", {"vhost": "x"}, NO_VHOST),
+    ("disable_vhost_deletion_protection", {"vhost": "x"}, NO_VHOST),
+    ("set_vhost_limits", {"vhost": "x", "definition": '{"max-queues":1}'}, NO_VHOST),
+    ("set_vhost_limits", {"vhost": "/", "definition": '{"max-queue":7}'},
+     ('Validation failed\n\nUnrecognised terms [{<<"max-queue">>,7}] in limits', 69)),
+    ("set_vhost_limits", {"vhost": "/", "definition": '{"max-queues":"x"}'},
+     ('Validation failed\n\nmax-queues should be a number, actually was <<"x">>', 69)),
+    ("set_vhost_limits", {"vhost": "/", "definition": '{"max-queues":true,"max-connections":1.5}'},
+     ("Validation failed\n\nmax-queues should be a number, actually was true\n"
+      "max-connections should be a number, actually was 1.5", 69)),
+    ("set_vhost_limits", {"vhost": "/", "definition": f'{{"max-queues":{10 ** 18}}}'},
+     (f"Validation failed\n\nmax-queues should be a number up to {1 << 53}", 69)),
+    ("set_vhost_limits", {"vhost": "/", "definition": "[1]"},
+     ('Validation failed\n\nlimits must be a JSON object, such as {"max-connections": 10}', 69)),
+    ("clear_vhost_limits", {"vhost": "/"}, NO_PARAMETER),
+    ("clear_vhost_limits", {"vhost": "x"}, NO_PARAMETER),
+    ("list_vhost_limits", {"vhost": "x"}, NO_VHOST),
+    ("set_user_limits", {"user": "till", "definition": '{"max-channels":5}'}, ('{:no_such_user, "till"}', 69)),
+    ("set_user_limits", {"user": "guest", "definition": '{"max-channel":5}'},
+     ('Unrecognised terms [{<<"max-channel">>,5}] in user-limits', 69)),
+    ("set_user_limits", {"user": "guest", "definition": '{"max-channels":"5"}'},
+     ('max-channels should be a number, actually was <<"5">>', 69)),
+    ("set_user_limits", {"user": "guest", "definition": "[]"},
+     ('limits must be a JSON object, such as {"max-connections": 10}', 69)),
+    ("clear_user_limits", {"user": "till", "limit": "all"}, ('{:no_such_user, "till"}', 69)),
+    ("clear_user_limits", {"user": "guest", "limit": "x"},
+     ("Bad argument: limit must be one of max-connections, max-channels, all", 65)),
+    ("list_user_limits", {"user": "till"}, ('{:no_such_user, "till"}', 69)),
+    ("set_parameter", {"vhost": "/", "component": "nope", "name": "x", "value": "{}"},
+     ("Validation failed\n\ncomponent nope not found\n", 69)),
+    ("set_parameter", {"vhost": "x", "component": "shovel", "name": "x", "value": "{}"}, NO_VHOST),
+    ("set_parameter", {"vhost": "/", "component": "shovel", "name": "", "value": "{}"},
+     ("Bad argument: parameter name cannot be an empty string", 65)),
+    ("set_parameter", {"vhost": "/", "component": "vhost-limits", "name": "other", "value": '{"max-queues":1}'},
+     ("Validation failed\n\nthe name in component vhost-limits is limits", 69)),
+    ("set_parameter", {"vhost": "/", "component": "vhost-limits", "name": "limits", "value": '{"max-queue":1}'},
+     ('Validation failed\n\nUnrecognised terms [{<<"max-queue">>,1}] in limits', 69)),
+    ("set_parameter", {"vhost": "/", "component": "policy", "name": "p", "value": "{}"},
+     ("policies may not be set using this method; use 'amqpctl set_policy'", 69)),
+    ("set_parameter", {"vhost": "/", "component": "operator_policy", "name": "p", "value": "{}"},
+     ("policies may not be set using this method; use 'amqpctl set_operator_policy'", 69)),
+    ("clear_parameter", {"vhost": "x", "component": "shovel", "name": "x"}, NO_PARAMETER),
+    ("list_parameters", {"vhost": "x"}, NO_VHOST),
+    ("clear_global_parameter", {"name": "x"}, NO_PARAMETER),
 ])
 def test_a_refusal_has_rabbitmqctls_text_and_exit_code(
     desk: Desk, command: str, arguments: dict[str, Any], refusal: tuple[str, int]
@@ -824,6 +944,10 @@ def test_a_file_in_the_sockets_place_is_left_alone(folder: Path) -> None:
     ("add_vhost", {"vhost": "prod"}, "amqpctl add_vhost vhost=prod, by user root"),
     ("set_policy", {"vhost": "/", "name": "p", "pattern": "x" * 300, "definition": '{"max-length": 1}'},
      f"amqpctl set_policy vhost=/ name=p pattern={'x' * 200}… definition={{\"max-length\": 1}}, by user root"),
+    ("set_vhost_limits", {"vhost": "/", "definition": "{}"},
+     "amqpctl set_vhost_limits vhost=/ definition={}, by user root"),
+    ("set_parameter", {"vhost": "/", "component": "shovel", "name": "s", "value": '{"src-uri": "amqp://u:p@h"}'},
+     "amqpctl set_parameter vhost=/ component=shovel name=s value=***, by user root"),
     ("set_disk_free_limit", {"absolute": 5}, "amqpctl set_disk_free_limit absolute=5, by user root"),
 ])
 def test_what_an_operator_changes_is_logged_without_passwords(

@@ -65,6 +65,59 @@ def test_the_default_user_has_the_tags_and_permissions_of_the_configuration(conf
         assert [name for name in "cwr" if guest.may("/", right, name)] == [right[0]]
 
 
+VHOST = """
+[[vhosts]]
+name = "shop"
+description = "the shop"
+tags = ["web"]
+default_queue_type = "quorum"
+protected_from_deletion = true
+limits = {max_connections = 7}
+
+[[users]]
+name = "till"
+password = "p"
+limits = {max_channels = 3}
+"""
+
+
+def test_a_vhost_and_a_user_are_declared_with_metadata_and_limits(config: Loader, broker: Broker) -> None:
+    declare(config(VHOST), broker)
+    assert broker.vhost_definitions["shop"] == VhostDefinition("shop", "the shop", ("web",), "quorum", True)
+    assert broker.vhosts["shop"].limits == {"max-connections": 7, "max-queues": -1}
+    assert broker.users["till"].definition.limits == {"max-connections": -1, "max-channels": 3}
+
+
+def test_what_is_declared_of_a_vhost_is_set_at_every_start_and_the_rest_stays(config: Loader, broker: Broker) -> None:
+    declare(config(VHOST), broker)
+    declare(config('[[vhosts]]\nname = "shop"\n[[users]]\nname = "till"\npassword = "p"\n'), broker)
+    assert broker.vhost_definitions["shop"] == VhostDefinition("shop", "the shop", ("web",), "quorum", True)
+    assert broker.vhosts["shop"].limits == {"max-connections": 7, "max-queues": -1}
+    assert broker.users["till"].definition.limits == {"max-connections": -1, "max-channels": 3}
+    declare(config('[[vhosts]]\nname = "shop"\ntags = []\ndefault_queue_type = ""\nlimits = {max_queues = 0}\n'
+                   '[[users]]\nname = "till"\npassword = "p"\nlimits = {}\n'), broker)
+    assert broker.vhost_definitions["shop"] == VhostDefinition("shop", "the shop", (), "", True)
+    assert broker.vhosts["shop"].limits == {"max-connections": -1, "max-queues": 0}
+    assert broker.users["till"].definition.limits == {"max-connections": -1, "max-channels": -1}
+
+
+def test_a_start_that_declares_what_is_stored_records_nothing(config: Loader, broker: Broker) -> None:
+    declare(config(VHOST), broker)
+    assert isinstance(broker.journal, RecordingJournal)
+    broker.journal.commit()
+    declare(config(VHOST), broker)
+    assert broker.journal.is_empty
+
+
+def test_a_declared_queue_has_the_default_type_and_counts_for_the_limit(config: Loader, broker: Broker) -> None:
+    declare(config(VHOST + '[[queues]]\nname = "q"\nvhost = "shop"\n'), broker)
+    assert broker.vhosts["shop"].queues["q"].definition.arguments == {"x-queue-type": "quorum"}
+    full = VHOST.replace("max_connections = 7", "max_queues = 1") + (
+        '[[queues]]\nname = "q"\nvhost = "shop"\n[[queues]]\nname = "r"\nvhost = "shop"\n')
+    assert refusal(config(full), broker) == (
+        "line 17: queues.r: cannot declare queue 'r': queue limit in vhost 'shop' (1) is reached; change the line")
+
+
 def test_the_default_user_may_be_declared_with_another_password_and_fewer_rights(
     config: Loader, broker: Broker
 ) -> None:

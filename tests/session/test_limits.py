@@ -195,7 +195,8 @@ def test_a_queue_without_a_type_gets_the_default_type(quorum: Talk) -> None:
         "x-queue-type": "quorum", "x-max-length": 1}
     for arguments in ({"x-max-length": 1}, {"x-max-length": 1, "x-queue-type": "quorum"}):
         declared(quorum, "q", durable=True, arguments=arguments)
-    quorum.client(Queue.Declare(queue="q", durable=True, arguments={"x-max-length": 1, "x-queue-type": "classic"})).closed(
+    quorum.client(Queue.Declare(queue="q", durable=True, arguments={"x-max-length": 1, "x-queue-type": "classic"}))
+    quorum.closed(
         406, "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received 'classic' "
         "but current is 'quorum'", 50, 10)
 
