@@ -100,7 +100,7 @@ BY_OPTION = {
 
 MEANINGS = STANDARD | ANNOUNCED | EXTENSIONS | WAYS | {
     "restart": "The broker can be restarted cleanly, on the same data and port (§28).",
-    "ctl": "The broker takes rabbitmqctl's words: users, permissions, policies, limits of alarms (§27, §29, §30).",
+    "ctl": "The broker takes rabbitmqctl's words: users, permissions, policies, limits (§27, §29, §30, §31).",
     "consumer-timeout": "The broker was started with this consumer timeout, some seconds (§17).",
 }
 

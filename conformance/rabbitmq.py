@@ -48,6 +48,7 @@ POLICY_FUNCTIONS = {
 PLAIN_FUNCTIONS = {
     "add_vhost": "rabbit_vhost:add", "delete_vhost": "rabbit_vhost:delete",
     "add_user": "rabbit_auth_backend_internal:add_user",
+    "set_vhost_limits": "rabbit_vhost_limit:parse_set",
     "set_permissions": "rabbit_auth_backend_internal:set_permissions"}
 ADVANCED_CONFIGURATION = "[{{rabbit, [{{consumer_timeout, {timeout}}}, {{channel_tick_interval, {tick}}}]}}].\n"
 
@@ -203,7 +204,7 @@ def control(directory: Path, words: list[str]) -> int:
     environment = json.loads((directory / "environment.json").read_text())
     if words[0] in POLICY_FUNCTIONS:
         return call_node(environment, policy_call(words))
-    if words[0] in PLAIN_FUNCTIONS:
+    if words[0] in PLAIN_FUNCTIONS and not any(word.startswith("--") for word in words):
         return call_node(environment, plain_call(words))
     command = [str(server_script().with_name("rabbitmqctl")), "--node", environment["RABBITMQ_NODENAME"], *words]
     return subprocess.run(command, env=environment).returncode
@@ -223,13 +224,15 @@ def policy_call(words: list[str]) -> str:
 
 
 def plain_call(words: list[str]) -> str:
-    """The call by which rabbitmqctl makes vhosts and users, for the same reason."""
+    """The call by which rabbitmqctl makes vhosts and users and sets limits, for the same reason."""
     parser = argparse.ArgumentParser(prog="rabbitmqctl")
     parser.add_argument("-p", "--vhost", default="/")
     parser.add_argument("arguments", nargs="+")
     given = parser.parse_args(words[1:])
     if words[0] == "set_permissions":
         given.arguments.insert(1, given.vhost)
+    elif words[0] == "set_vhost_limits":
+        given.arguments.insert(0, given.vhost)
     return erlang_call(PLAIN_FUNCTIONS[words[0]], [*given.arguments, "rmq-cli"])
 
 
