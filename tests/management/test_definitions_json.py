@@ -440,6 +440,11 @@ def test_a_problem_is_told_with_its_place(section: str, changes: Json, expected:
     assert expected in problems(body)
 
 
+def test_a_name_may_have_255_bytes(broker: Broker) -> None:
+    load(broker, {"vhosts": [{"name": "v" * 255}], "queues": [{"vhost": "v" * 255, "name": "q" * 255}]})
+    assert list(broker.vhosts["v" * 255].queues) == ["q" * 255]
+
+
 def test_all_problems_are_told_at_once() -> None:
     body = copy.deepcopy(GOOD)
     for entries in body.values():
@@ -452,9 +457,9 @@ def test_all_problems_are_told_at_once() -> None:
 def test_the_consequences_of_a_problem_are_not_told(broker: Broker) -> None:
     body = copy.deepcopy(GOOD)
     body["queues"][0]["arguments"] = {"x-max-length": "many"}
-    body["users"][0]["tags"] = 4
+    body["users"][0]["limits"] = {"max-channels": "many"}
     assert [problem.partition(":")[0] for problem in problems(body)] == [
-        "$.users[0].tags", "$.queues[0].arguments.x-max-length"]
+        "$.users[0].limits.max-channels", "$.queues[0].arguments.x-max-length"]
 
 
 @pytest.mark.parametrize("section", [*GOOD])
