@@ -391,7 +391,9 @@ GOOD: Json = {
      "$.users[0].hashing_algorithm: 'rot13' is not known; there are rabbit_password_hashing_sha256, "
      "rabbit_password_hashing_sha512, rabbit_password_hashing_md5 and scrypt"),
     ("users", {"limits": {"max-channels": True}},
-     "$.users[0].limits.max-channels: is true, it has to be a whole number"),
+     "$.users[0].limits.max-channels: is true, it has to be a whole number up to 9007199254740992"),
+    ("vhosts", {"limits": [["max-queues", 1 << 54]]}, "$.vhosts[0].limits.max-queues: is 18014398509481984, it has to "
+     "be a whole number up to 9007199254740992"),
     ("permissions", {"user": "v"},
      "$.permissions[0].user: there is no user 'v', neither in the file nor in the broker"),
     ("permissions", {"vhost": "v"},
@@ -514,6 +516,31 @@ def test_no_more_queues_than_the_vhost_may_have(broker: Broker) -> None:
         '$.queues: Adding 1 queue(s) to virtual host "/" would exceed the limit of 2 queue(s). This virtual host '
         "currently has 3 queue(s) defined."]
     assert not problems({"queues": [{"vhost": "/", "name": name} for name in "abc"]}, broker)
+
+
+def test_no_more_queues_than_the_broker_may_have() -> None:
+    broker = Broker(RecordingJournal(), queue_limit=2)
+    load(broker, {"vhosts": [{"name": "/"}], "queues": [{"vhost": "/", "name": name} for name in "ab"]})
+    load(broker, {"queues": [{"vhost": "/", "name": name} for name in "ab"]})
+    assert problems({"queues": [{"vhost": "/", "name": name} for name in "bc"]}, broker) == [
+        "$.queues: with 1 more there would be 3 queues, allowed are 2 (limits.max_queues)"]
+
+
+def test_limits_of_a_file_count_once_everything_is_imported(broker: Broker) -> None:
+    load(broker, {
+        "vhosts": [{"name": "/"}], "queues": [{"vhost": "/", "name": name} for name in "ab"],
+        "parameters": [{"vhost": "/", "component": "vhost-limits", "name": "limits", "value": {"max-queues": 1}}]})
+    assert len(broker.vhosts["/"].queues) == 2 and broker.vhosts["/"].limits == {"max-queues": 1}
+
+
+@pytest.mark.parametrize("default", ["classic", "quorum"])
+def test_a_queue_that_is_older_than_the_default_type_stays_without_a_type(broker: Broker, default: str) -> None:
+    load(broker, {"vhosts": [{"name": "/"}], "queues": [{"vhost": "/", "name": "q"}]})
+    broker.replace_vhost(VhostDefinition("/", default_queue_type=default))
+    other = Broker(RecordingJournal())
+    load(other, export(broker))
+    assert export(other) == export(broker)
+    assert other.vhosts["/"].queues["q"].definition.arguments == {}
 
 
 def test_no_more_bindings_than_a_queue_may_have() -> None:

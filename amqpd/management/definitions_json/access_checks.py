@@ -18,6 +18,7 @@ from amqpd.broker.definitions import (
     UserDefinition,
     VhostDefinition,
 )
+from amqpd.broker.limits import LIMITS_OF_USERS, LIMITS_OF_VHOSTS
 from amqpd.broker.parameters import LIMITS, VHOST_LIMITS
 from amqpd.broker.passwords import SALTED_HASHES, SCRYPT, SHA256
 from amqpd.broker.policy import keys_without_effect, plain_policy_faults
@@ -28,8 +29,6 @@ from amqpd.management.definitions_json.kept import KEPT
 
 POLICY = "policy"
 QUEUE_TYPES = ("classic", "quorum", "stream")
-USER_LIMITS = ("max-connections", "max-channels")
-VHOST_LIMIT_NAMES = ("max-connections", "max-queues")
 # Parameters that say what a broker is, and do nothing.
 IDLE_GLOBAL_PARAMETERS = ("cluster_name", "cluster_tags", "internal_cluster_id", "imported_definition_hash_value")
 
@@ -90,7 +89,7 @@ class AccessChecks:
         name = entry.name("name")
         known = self._broker.vhost_definitions.get(name, VhostDefinition(name))
         wanted = replace(known, **self._metadata(entry))
-        limits = entry.limits("limits", VHOST_LIMIT_NAMES)
+        limits = entry.limits("limits", LIMITS_OF_VHOSTS)
         if entry.values.get("tracing") is True:
             entry.warn("tracing", "amqpd has no tracing; it is off")
         self._checks.default_types[name] = wanted.default_queue_type
@@ -123,7 +122,7 @@ class AccessChecks:
         algorithm = entry.text("hashing_algorithm", SHA256)
         user = UserDefinition(
             name, password_hash, algorithm, entry.tags(), entry.text("scram_sha256", ""),
-            entry.limits("limits", USER_LIMITS))
+            entry.limits("limits", LIMITS_OF_USERS))
         known = self._broker.users.get(name)
         if known is not None and _has_hash_of(user, known.definition) and not user.scram_sha256:
             user = replace(user, scram_sha256=known.definition.scram_sha256)    # it belongs to the same password
@@ -179,7 +178,7 @@ class AccessChecks:
             return
         value = entry.values.get("value")
         if component == VHOST_LIMITS:
-            value = entry.limits("value", VHOST_LIMIT_NAMES)
+            value = entry.limits("value", LIMITS_OF_VHOSTS)
             if name != LIMITS:
                 entry.refuse("name", f"has to be {LIMITS!r} for this component")
         elif entry.is_valid:

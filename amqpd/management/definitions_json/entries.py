@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from amqpd.broker.limits import LARGEST
 from amqpd.fields import FieldError, encode_table
 from amqpd.management.definitions_json.parsing import path_of
 
@@ -143,10 +144,10 @@ class Entry:
             if name not in known:
                 self.is_valid = False
                 self.report.refuse(path_of(self.at(key), name), f"is not a limit; there are {' and '.join(known)}")
-            elif not isinstance(number, int) or isinstance(number, bool):
+            elif not isinstance(number, int) or isinstance(number, bool) or abs(number) > LARGEST:
                 self.is_valid = False
                 self.report.refuse(
-                    path_of(self.at(key), name), f"is {_shown(number)}, it has to be a whole number")
+                    path_of(self.at(key), name), f"is {_shown(number)}, it has to be a whole number up to {LARGEST}")
         return found
 
     def checked(self, key: str | None, check: Callable[[], object], errors: type[Exception]) -> None:

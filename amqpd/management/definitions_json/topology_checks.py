@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -21,7 +21,7 @@ from amqpd.broker.arguments import (
 )
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition, QueueDefinition
 from amqpd.broker.exchange import Exchange
-from amqpd.broker.parameters import LIMITS, VHOST_LIMITS
+from amqpd.broker.limits import MAX_QUEUES
 from amqpd.broker.vhost import PREDECLARED, RESERVED_PREFIX
 from amqpd.errors import AmqpException, ChannelException
 from amqpd.management.definitions_json.checks import Checks
@@ -219,17 +219,19 @@ class TopologyChecks:
     # Limits
 
     def check_limits(self) -> None:
-        """Refuse more queues than a vhost may have now, with RabbitMQ's text, and more bindings than a queue may have.
-        """
-        report = self._checks.report
+        """Refuse more queues than a vhost or the broker may have now, and more bindings than a queue may have."""
+        report, quota = self._checks.report, self._broker.quota
         for vhost, added in Counter(vhost for vhost, _ in self._plan.queues).items():
-            limits = self._broker.parameters.value(vhost, VHOST_LIMITS, LIMITS)
-            most = limits.get("max-queues", -1) if isinstance(limits, Mapping) else -1
-            count = len(self._checks.queues(vhost))
+            home = self._broker.vhosts.get(vhost)
+            most, count = (home.limits.get(MAX_QUEUES, -1), len(home.queues)) if home else (-1, 0)
             if 0 <= most < count + added:
                 report.refuse(
                     "$.queues", f"Adding {added} queue(s) to virtual host \"{vhost}\" would exceed the limit of {most} "
                     f"queue(s). This virtual host currently has {count} queue(s) defined.")
+        added = len(self._plan.queues)
+        if added and quota.limit is not None and quota.count + added > quota.limit:
+            report.refuse("$.queues", f"with {added} more there would be {quota.count + added} queues, allowed are "
+                                      f"{quota.limit} (limits.max_queues)")
         for (vhost, queue), keys in self._new_bindings.items():
             home = self._broker.vhosts.get(vhost)
             count = len(keys) + (home.topology.bindings.count_to("queue", queue) if home else 0)
