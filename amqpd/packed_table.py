@@ -3,9 +3,9 @@
 Clients may give queues, exchanges, bindings and consumers arguments of any size. What the broker reads of them is a few
 names that RabbitMQ knows; the rest is kept to be shown, compared and stored.
 
-Always true: a look-up of a known name costs the same, however large the table is, and whether it has the name or not.
-All other look-ups, and any iteration, decode the whole table: the broker does that only for a request of this size, and
-for a command that shows the table.
+Always true: a look-up of a known name costs the same, however large the table is, and whether it has the name or not,
+unless the value itself is a large table or array. All other look-ups, and any iteration, decode the whole table: the
+broker does that only for a request of this size, and for a command that shows the table.
 """
 
 from __future__ import annotations
@@ -60,6 +60,17 @@ class PackedTable(Mapping[str, Value]):
     def known(self) -> Collection[str]:
         """The known names that it has, in order."""
         return self._known.keys()
+
+    @property
+    def known_size(self) -> int:
+        """The number of bytes to read if all values of known names that are large are looked up, about."""
+        size = 0
+        for value in self._known.values():
+            if isinstance(value, _Large):
+                return len(self._encoded)
+            if isinstance(value, (str, bytes)):
+                size += len(value)
+        return size
 
     def __getitem__(self, name: str) -> Value:
         if name in KNOWN:

@@ -23,7 +23,7 @@ from amqpd.broker.definitions import Arguments, BindingDefinition, ExchangeDefin
 from amqpd.erlang import field_term
 from amqpd.errors import LONGEST_TEXT, ChannelException, ReplyCode
 from amqpd.fields import Timestamp, type_name
-from amqpd.packed_table import known_names
+from amqpd.packed_table import PackedTable, known_names
 
 ALTERNATE_EXCHANGE = "alternate-exchange"
 DEAD_LETTER_EXCHANGE = "x-dead-letter-exchange"
@@ -31,6 +31,7 @@ DEAD_LETTER_ROUTING_KEY = "x-dead-letter-routing-key"
 CONSUMER_TIMEOUT = "x-consumer-timeout"
 QUEUE_TYPE = "x-queue-type"
 MOST_BINDING_ARGUMENTS = 256
+BYTES_A_STEP = 4        # of values that are decoded and compared; see broker/effort.py
 MOST_SHOWN = LONGEST_TEXT // 5     # entries of a table or array in an error text: each takes more than five characters
 
 CLASSIC = "classic"
@@ -344,6 +345,12 @@ def check_queue_equivalence(current: QueueDefinition, declared: QueueDefinition)
     for key in _QUEUE_ARGUMENTS[type_of_queue(current.arguments)]:
         if key != CONSUMER_TIMEOUT:     # unknown to RabbitMQ 3.10, so an application may add it later
             _check_same_argument(key, current.arguments, declared.arguments, owner)
+
+
+def steps_to_compare(current: QueueDefinition) -> int:
+    """Return the cost of comparing a declaration of any size with this one, if it has large values."""
+    arguments = current.arguments
+    return arguments.known_size // BYTES_A_STEP if isinstance(arguments, PackedTable) else 0
 
 
 def check_exchange_equivalence(current: ExchangeDefinition, declared: ExchangeDefinition) -> None:

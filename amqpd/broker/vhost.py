@@ -28,6 +28,7 @@ from amqpd.broker.arguments import (
     describe_exchange,
     describe_queue,
     named_exchange,
+    steps_to_compare,
     with_default_type,
 )
 from amqpd.broker.changes import Changes
@@ -233,6 +234,7 @@ class Vhost:
         current = self.queues.get(name)
         if current is not None:
             self._check_owner(current, owner, exclusive=definition.exclusive)
+            self.worklist.effort.total += steps_to_compare(current.definition)
             # The queue may be older than the default type; its clients need not say a type that they never said.
             is_of_no_type = QUEUE_TYPE not in current.definition.arguments
             check_queue_equivalence(

@@ -70,3 +70,19 @@ def test_an_exchange_with_large_arguments_has_its_alternate_exchange(talk: Talk,
     talk.client(Queue.Bind(queue="q", exchange="amq.fanout")).broker(Queue.BindOk())
     talk.publish("nobody", b"x", exchange="e").client(Queue.Declare(queue="q", passive=True))
     talk.broker(Queue.DeclareOk("q", 1, 0))
+
+
+@pytest.mark.parametrize("name, value, counted", [
+    ("x-queue-master-locator", {**PLAIN}, True), ("x-queue-master-locator", [{}] * SMALL, True),
+    ("x-queue-master-locator", "x" * 4 * SMALL, True), ("x-queue-master-locator", {}, False),
+    ("x-nothing", {**PLAIN}, False)], ids=["table", "array", "text", "small", "unknown"])
+def test_a_short_declaration_that_is_compared_with_a_large_value_counts_for_it(
+    name: str, value: Any, counted: bool
+) -> None:
+    talk = Stage().client().open_channel()
+    talk.client(Queue.Declare(queue="q", arguments={**PLAIN, name: value})).hear(Queue.DeclareOk)
+    effort = talk.stage.broker.effort
+    before = effort.total
+    talk.client(Queue.Declare(queue="q", arguments={"x-queue-master-locator": {}} if name != "x-nothing" else {}))
+    talk.hear_all()
+    assert (effort.total - before > SMALL / 2) == counted
