@@ -98,6 +98,10 @@ class PackedTable(Mapping[str, Value]):
     def __repr__(self) -> str:
         return f"PackedTable({self.unpacked()!r})"
 
+    def with_known(self, name: str, value: Value) -> PackedTable:
+        """Return the table with one more entry, of a known name that it does not have."""
+        return PackedTable(self._encoded + encode_table({name: value}), {**self._known, name: value})
+
     def items(self) -> Any:
         """Return names and values, decoded once for all of them."""
         return self.unpacked().items()
@@ -110,6 +114,11 @@ class PackedTable(Mapping[str, Value]):
 def known_names(table: Mapping[str, Value]) -> Collection[str]:
     """Return the names in a table, in order; if it is large, only the known ones."""
     return table.known if isinstance(table, PackedTable) else table
+
+
+def with_known(table: Mapping[str, Value], name: str, value: Value) -> Mapping[str, Value]:
+    """Return a table with one more entry, of a known name that it does not have."""
+    return table.with_known(name, value) if isinstance(table, PackedTable) else {**table, name: value}
 
 
 def read_table(encoded: bytes) -> Mapping[str, Value]:

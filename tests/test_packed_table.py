@@ -13,7 +13,7 @@ import pytest
 
 import amqpd
 from amqpd.fields import FieldError, Float, Long, LongString, Value, encode_table
-from amqpd.packed_table import KNOWN, SMALL, PackedTable, known_names, packed_if_large, read_table
+from amqpd.packed_table import KNOWN, SMALL, PackedTable, known_names, packed_if_large, read_table, with_known
 
 WIDE = {f"field {number}": number for number in range(100)}
 OF_A_QUEUE = {**WIDE, "x-max-length": Long(7), "x-nested": {"a": [1, "b"]}, "alternate-exchange": "other"}
@@ -66,6 +66,16 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_names_of_a_small_table_are_all_told() -> None:
     assert list(known_names({"b": 1, "x-max-length": 2})) == ["b", "x-max-length"]
+
+
+def test_a_known_entry_is_added_without_decoding(no_decoding: None) -> None:
+    table = with_known(read_table(encode_table({**WIDE, "x-expires": 1})), "x-queue-type", "quorum")
+    assert isinstance(table, PackedTable) and table["x-queue-type"] == "quorum" and table["x-expires"] == 1
+    assert with_known({"a": 1}, "x-queue-type", "quorum") == {"a": 1, "x-queue-type": "quorum"}
+
+
+def test_a_table_with_an_added_entry_reads_as_one() -> None:
+    assert with_known(read_table(encode_table(WIDE)), "x-queue-type", "quorum") == {**WIDE, "x-queue-type": "quorum"}
 
 
 def test_of_two_entries_with_one_name_the_first_counts() -> None:

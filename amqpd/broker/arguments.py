@@ -23,7 +23,7 @@ from amqpd.broker.definitions import Arguments, BindingDefinition, ExchangeDefin
 from amqpd.erlang import field_term
 from amqpd.errors import LONGEST_TEXT, ChannelException, ReplyCode
 from amqpd.fields import Timestamp, type_name
-from amqpd.packed_table import PackedTable, known_names
+from amqpd.packed_table import PackedTable, known_names, with_known
 
 ALTERNATE_EXCHANGE = "alternate-exchange"
 DEAD_LETTER_EXCHANGE = "x-dead-letter-exchange"
@@ -77,7 +77,7 @@ def with_default_type(definition: QueueDefinition, default: str) -> QueueDefinit
     is_replicable = definition.durable and not (definition.exclusive or definition.auto_delete)
     if not default or QUEUE_TYPE in definition.arguments or not (default == CLASSIC or is_replicable):
         return definition
-    return replace(definition, arguments={**definition.arguments, QUEUE_TYPE: default})
+    return replace(definition, arguments=with_known(definition.arguments, QUEUE_TYPE, default))
 
 
 def check_server_named(arguments: Arguments) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pamqp.commands import Basic, Exchange, Queue
 
-from amqpd.broker.definitions import PolicyDefinition
+from amqpd.broker.definitions import PolicyDefinition, VhostDefinition
 from amqpd.packed_table import SMALL
 from tests.support.talk import Stage, Talk
 
@@ -36,6 +36,13 @@ def test_a_queue_with_large_arguments_is_declared_again_and_gets_policies(talk: 
     vhost.followers.set_policy(PolicyDefinition("/", "short", "^q$", {"max-length": 2}))
     talk.stage.end_turn()
     assert vhost.queues["q"].rules.max_length == 2
+
+
+@TABLES
+def test_a_queue_with_large_arguments_gets_the_default_type(talk: Talk, table: dict[str, Any]) -> None:
+    talk.stage.broker.replace_vhost(VhostDefinition("/", default_queue_type="quorum"))
+    talk.client(Queue.Declare(queue="q", durable=True, arguments=table)).broker(Queue.DeclareOk("q", 0, 0))
+    assert talk.stage.broker.vhosts["/"].queues["q"].rules.is_quorum
 
 
 @TABLES
