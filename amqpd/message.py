@@ -11,7 +11,7 @@ used once, so it is the message's position in every queue that it was routed to.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import msgspec
@@ -113,6 +113,19 @@ class Message(msgspec.Struct, eq=False, gc=False):
                 return cast(bytes, content), len(content) if len(header) > start else 0
         return self.content_with(properties), len(content)
 
+    def copy_as(self, number: int, route: Route, facts: MessageProperties, content: bytes) -> Message:
+        """Return a message with the same body under another number; `content` has the same body too."""
+        return Message(number, route, facts, content, self.body_size)
+
+    def with_stored_body(self, stored_body: StoredBody) -> StoredMessage:
+        """Return the same message, whose body is in the store now."""
+        return StoredMessage(
+            self.number, self.route, self.facts, self.content, self.body_size, self.holders, stored_body=stored_body)
+
+    def renumbered(self, number: int) -> Message:
+        """Return the same message under another number."""
+        return self.copy_as(number, self.route, self.facts, self.content)
+
     @property
     def body(self) -> bytes:
         """The body, joined from its frames."""
@@ -138,6 +151,41 @@ class Message(msgspec.Struct, eq=False, gc=False):
             for at in range(start + 7, end, most):
                 yield view[at : min(at + most, end)]
             start = end + 1
+
+
+class StoredBody:
+    """A large body that the store has, in parts, from number `body_id` on; 0 before the first part is written.
+
+    The store keeps the parts as long as a row of a message has this body, or a message in memory: then this object
+    exists. With its last reference it calls `release`, in any thread. `checksums` has the CRC-32 of each part.
+    """
+
+    __slots__ = ("body_id", "size", "checksums", "_release")
+
+    def __init__(
+        self, size: int, release: Callable[[int], None], body_id: int = 0, checksums: Sequence[int] = ()
+    ) -> None:
+        self.body_id = body_id
+        self.size = size
+        self.checksums = [*checksums]
+        self._release = release
+
+    def __del__(self) -> None:
+        if self.body_id:
+            self._release(self.body_id)
+
+
+class StoredMessage(Message, eq=False, gc=False, kw_only=True):
+    """A message whose large body is in the store already, whether the message has been recorded or not.
+
+    Messages with equal bodies, in other queues or under other numbers, may share one.
+    """
+
+    stored_body: StoredBody
+
+    def copy_as(self, number: int, route: Route, facts: MessageProperties, content: bytes) -> Message:
+        """See `Message.copy_as`."""
+        return StoredMessage(number, route, facts, content, self.body_size, stored_body=self.stored_body)
 
 
 _NO_ROUTE = Route("", "", b"\0\0", 0, 0)

@@ -84,7 +84,7 @@ class DeadCopies:
             facts = msgspec.structs.replace(read_own_properties(properties), deaths_are_merged=is_merged)
             known = self._known[key] = self._route(message), properties, facts
         route, properties, facts = known
-        return Message(number, route, facts, message.content_with(properties), message.body_size)
+        return message.copy_as(number, route, facts, message.content_with(properties))
 
     def _route(self, message: Message) -> Route:
         exchange, key = _as_name(self._dead_route.exchange), _as_name(routing_keys(message, self._dead_route)[0])

@@ -2,9 +2,10 @@
 
 In a queue the numbers of messages rise, and those of one batch of the journal are above those of the batch before. So
 if other messages have been numbered since the last piece, or a batch has been taken, the remaining queues get copies
-with new numbers; then the store keeps their content once more. After a crash some queues may have the messages and
-others not, which is allowed since they are not confirmed. Messages that have several numbers are confirmed only when
-the last batch is on disk: acks of consumers are known by number, so they do not say that every queue has been acked.
+with new numbers; then the store keeps their content once more, except large bodies, which the copies share. After a
+crash some queues may have the messages and others not, which is allowed since they are not confirmed. Messages that
+have several numbers are confirmed only when the last batch is on disk: acks of consumers are known by number, so they
+do not say that every queue has been acked.
 
 Once begun, a hand-over is completed even if the client is gone. A queue that is deleted meanwhile gets nothing.
 """
@@ -97,9 +98,7 @@ class HandOver:
         if number == self._number_after and broker.journal.batch == self._journal_batch:
             return
         self.has_renumbered = self._number_after >= 0
-        self._messages = [
-            Message(new, message.route, message.facts, message.content, message.body_size)
-            for new, message in enumerate(self._messages, number)]
+        self._messages = [message.renumbered(new) for new, message in enumerate(self._messages, number)]
         broker.next_message_number = number + self.count
         # About as many as are served before the next renumbering, and at least two.
         durable = sum([queue.definition.durable for queue in queues])

@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from amqpd.broker.hold import Hold
     from amqpd.broker.queue.pages import OnDisk, Page
     from amqpd.broker.queue.segment import Budget
-    from amqpd.message import Message
+    from amqpd.message import Message, StoredBody
 
 
-class StoredBody(Protocol):
+class BodyWrite(Protocol):
     """A large body that is written to the store before its message is recorded."""
+
+    @property
+    def stored(self) -> StoredBody:
+        """The body, for the message that is published once all of it has been written."""
 
     @property
     def is_done(self) -> bool:
@@ -27,11 +31,8 @@ class StoredBody(Protocol):
     def call(self, go_on: Callable[[], None]) -> None:
         """Call back, once, when it has been written, or will not be."""
 
-    def begin_publish(self, number: int) -> None:
-        """Use this body for the message of this number, which is published next."""
-
     def end(self) -> None:
-        """Delete the body unless its message has been recorded by now."""
+        """Stop writing if not all of it has been written: its message will not be published."""
 
 
 class Journal(Protocol):
@@ -67,10 +68,11 @@ class Journal(Protocol):
         `expiries` has the expiries of those that expire in it, by message number, in milliseconds since 1970.
         """
 
-    def write_body(self, message: Message) -> StoredBody | None:
+    def write_body(self, message: Message) -> BodyWrite | None:
         """Write the large body of this message, which is about to be published, before the message is recorded.
 
-        So other clients need not wait for it. None if nothing is written.
+        So other clients need not wait for it. None if nothing is written. The message is then published as a
+        `StoredMessage` with this body.
         """
 
     def requeued(self, queue: QueueDefinition, counts: Mapping[int, int]) -> int:

@@ -74,7 +74,7 @@ def open_broker(
     began_s = time.monotonic()
     store, recovered = _open_store(config, ballast)
     journal = Journal()
-    journal.bodies.drop = store.drop_body
+    journal.bodies.release = store.release_body
     page_store = DiskPageStore(
         store, Spill(Path(config.data_dir), read_own_properties), Budget(config.limits.message_memory), on_failure)
     broker = Broker(

@@ -15,7 +15,7 @@ from __future__ import annotations
 from pamqp.commands import Confirm
 
 from amqpd.broker.hand_over import MOST_MESSAGES, WIDE, HandOver
-from amqpd.broker.ports import StoredBody
+from amqpd.broker.ports import BodyWrite
 from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.queue.queue import Queue, note_holders
 from amqpd.broker.vhost import REPLY_TO
@@ -49,7 +49,7 @@ class Publishing:
         self._uncommitted = uncommitted
         self._first_number = 0      # of the current run, which the confirms do not count yet
         self._hand_over: HandOver | None = None         # of the first publishes that are passed in again
-        self._body: StoredBody | None = None            # of the first publish that is passed in again
+        self._body: BodyWrite | None = None             # of the first publish that is passed in again
         self._body_content = b""                        # the content with that body
         self._refusal: ChannelException | ConnectionException | None = None
 
@@ -89,7 +89,7 @@ class Publishing:
             groups = self._count_handed_over(self._hand_over, groups)
         if self._body is not None and not self._body.is_done:
             raise MessageNotLoaded(self._body.call)
-        body = self._body
+        has_body = self._body is not None
         self.targets.refresh()
         broker, targets, effort = self._channel.broker, self.targets, self._effort
         by_arguments, by_properties = targets.by_arguments.known, targets.by_properties.known
@@ -144,7 +144,7 @@ class Publishing:
             broker.next_message_number = number
             effort.total += number - first_number + RUN_STEPS * len(runs)
             self._place(runs, number - first_number, first_number, is_timed)
-            if body is not None:        # it has been written, and is used now or never
+            if has_body:        # it has been written, and is used now or never
                 self._end_body()
         return [*rest, *remaining]
 
@@ -177,37 +177,39 @@ class Publishing:
         elif self._uncommitted.is_active:
             self._hold(target, facts, queues, messages)
             return len(messages)
+        elif not queues and target.mandatory:
+            self._return(messages, is_first=not runs)
+        elif messages[0].body_size > LARGE_BODY and not self._have_body(messages, queues, content):
+            return 0
         elif is_wide:
             is_timed = facts.expiration_ms is not None
             self._hand_over = HandOver(self._channel.broker, messages, queues, is_timed=is_timed)
             self._channel.broker.worklist.add(self._hand_over)
             return 0
-        elif not queues and target.mandatory:
-            self._return(messages, is_first=not runs)
-        else:
-            if messages[0].body_size > LARGE_BODY and any([queue.records.keeps(messages[0]) for queue in queues]):
-                del messages[1:]
-                if not self._has_body(messages[0], content):
-                    return 0
-            if len(queues) > 1:
-                note_holders(queues, messages)
+        elif len(queues) > 1:
+            note_holders(queues, messages)
         for queue in queues:
             runs.setdefault(queue, []).extend(messages)
         # One step for each queue, of which `on_publishes` counts one; also for what is returned to a client.
         self._effort.total += len(messages) * abs(len(queues) - 1)
         return len(messages)
 
-    def _has_body(self, message: Message, content: bytes) -> bool:
-        """Return whether there is no need to wait for the body of this message, published with this content.
+    def _have_body(self, messages: list[Message], queues: list[Queue], content: bytes) -> bool:
+        """Return whether there is no need to wait for the body of the first message, published with this content.
 
-        If there is, it is written from now on, or, if this call has a body already, from the next call on.
+        If there is, it is written from now on, or, if this call has a body already, from the next call on. Others that
+        would have to wait are removed from the list.
         """
+        message = messages[0]
+        if not any([queue.records.keeps(message) for queue in queues]):
+            return True
+        del messages[1:]
         if self._body is None:
             self._body, self._body_content = self._channel.broker.journal.write_body(message), content
             return self._body is None
         if content is not self._body_content:
             return False
-        self._body.begin_publish(message.number)
+        messages[0] = message.with_stored_body(self._body.stored)
         return True
 
     def _end_body(self) -> None:

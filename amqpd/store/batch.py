@@ -20,7 +20,6 @@ import msgspec
 
 from amqpd.broker.definitions import Change, Deleted, QueueDefinition, VhostDefinition
 from amqpd.message import Message
-from amqpd.store.body_writes import BodyWrite
 
 
 class QueueChanges(msgspec.Struct):
@@ -56,15 +55,13 @@ class QueueChanges(msgspec.Struct):
 class Batch:
     """One batch. `changes` of definitions come before what `queues` has, by queue number.
 
-    `written` has the bodies that are in the store already, by message number, also those of messages that have left
-    again. `weight` is about how many bytes of content are to be written with the batch.
+    `weight` is about how many bytes of content are to be written with the batch.
     """
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.changes: list[Change] = []
         self.queues: dict[int, QueueChanges] = {}
-        self.written: dict[int, BodyWrite] = {}
         self.clock_behind_ms: int | None = None     # where the wall clock was set
         self.unfinished: int | None = None          # vhosts in which bindings lead nowhere, if that changed
         self.count = 0
@@ -152,10 +149,9 @@ class Batch:
         self.unfinished = vhosts
 
     def _weight(self, messages: Collection[Message]) -> int:
-        if self.written:
-            messages = [message for message in messages if message.number not in self.written]
-        # A message of several queues is written once, and comes here once for each of them.
-        return sum([len(message.content) // (message.holders or 1) for message in messages])
+        # A message of several queues is written once, and comes here once for each of them. Any other type of message
+        # has its body in the store.
+        return sum([len(message.content) // (message.holders or 1) for message in messages if type(message) is Message])
 
     def check(self) -> None:
         """Assert what must hold between calls."""

@@ -3,11 +3,10 @@
 A batch with a large body would take long to write, and all publishers in the batch would wait for it. So only the
 publish with the large body waits: its body is written in pieces, each in its own transaction, and between two pieces
 the committer writes the batches of others. The message is recorded last, which is quick. After a crash, either the
-whole message is there or none of it: parts without a message are deleted.
+whole message is there or none of it: parts without a message are deleted. So are those of a body that no message has
+any more; see `message.StoredBody`.
 
 Owns the bodies that are to be written. They take turns, a piece each.
-
-Always true between calls: if the message of a body has not been recorded and will not be, the body has been dropped.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
-from amqpd.message import Message
+from amqpd.message import Message, StoredBody
 
 PART_BYTES = 1 << 20        # of each part; the last part of a body may be smaller
 PIECE_PARTS = 2             # in one transaction, which takes some milliseconds
 
 Part = list[memoryview]
-Drop = Callable[[int, int], None]
+Release = Callable[[int], None]
 
 
 def parts_of(size: int, part_bytes: int = PART_BYTES) -> int:
@@ -31,19 +30,16 @@ def parts_of(size: int, part_bytes: int = PART_BYTES) -> int:
 
 
 class BodyWrite:
-    """One body that is being written, or has been; see `broker.ports.StoredBody`.
+    """One body that is being written, or has been; see `broker.ports.BodyWrite`.
 
-    `body_id` is the number of its first part, which the store assigns; `checksums` has the CRC-32 of each part that has
-    been written.
+    The store assigns the number of `stored`, with the first part.
     """
 
     def __init__(self, message: Message, queue: BodyQueue) -> None:
-        self.body_id = 0
-        self.size = message.body_size
+        self.stored = StoredBody(message.body_size, queue.release)
         self.part_bytes = queue.part_bytes
-        self.part_count = parts_of(self.size, queue.part_bytes)
-        self.checksums: list[int] = []
-        self.is_done = self.is_dropped = self._is_recorded = False
+        self.part_count = parts_of(message.body_size, queue.part_bytes)
+        self.is_done = self.is_dropped = False
         self._parts: Iterator[Part] | None = _cut(message, queue.part_bytes)
         self._queue = queue
         self._calls: list[Callable[[], None]] = []
@@ -57,38 +53,25 @@ class BodyWrite:
         parts = self._parts
         return list(islice(parts, most)) if parts is not None else []
 
-    def note_written(self, start: int, checksums: Sequence[int]) -> None:
-        """Note that the parts from index `start` on, which have these checksums, have been written."""
-        if self.is_dropped:
-            self._queue.drop(self.body_id + start, len(checksums))
-            return
-        self.checksums += checksums
-        if len(self.checksums) == self.part_count:
-            self._parts = None
+    def note_written(self, checksums: Sequence[int]) -> None:
+        """Note that the next parts, which have these checksums, have been written."""
+        self.stored.checksums += checksums
+        if len(self.stored.checksums) == self.part_count and not self.is_dropped:
             self.is_done = True
-            self._call_all()
+            self._leave()
 
-    def _call_all(self) -> None:
+    def _leave(self) -> None:
+        self._parts = None
+        self._queue.remove(self)
         calls, self._calls = self._calls, []
         for go_on in calls:
             go_on()
 
-    def begin_publish(self, number: int) -> None:
-        """Assign the body to the message with this number, which is about to be published."""
-        self._queue.to_be_recorded[number] = self
-
-    def note_recorded(self) -> None:
-        """Note that a batch has the message: from now on the store deletes the body together with the message."""
-        self._is_recorded = True
-
     def end(self) -> None:
-        """End the publish; drop the body if its message has not been recorded."""
-        self._queue.forget(self)
-        if not self._is_recorded and not self.is_dropped:
+        """Drop the body if it has not been written completely."""
+        if not self.is_done and not self.is_dropped:
             self.is_dropped = True
-            self._parts = None
-            self._queue.drop(self.body_id, len(self.checksums))
-            self._call_all()
+            self._leave()
 
 
 class BodyPiece:
@@ -99,7 +82,7 @@ class BodyPiece:
 
     def __init__(self, body: BodyWrite) -> None:
         self.body = body
-        self.start = len(body.checksums)
+        self.start = len(body.stored.checksums)
         self.checksums: list[int] = []
         self._parts: list[Part] | None = None
 
@@ -114,24 +97,23 @@ class BodyPiece:
     def size(self) -> int:
         """The bytes of the body that it has written."""
         part_bytes = self.body.part_bytes
-        return min(len(self.checksums) * part_bytes, self.body.size - self.start * part_bytes)
+        return min(len(self.checksums) * part_bytes, self.body.stored.size - self.start * part_bytes)
 
     def end(self) -> None:
         """Note that the transaction is committed."""
         self._parts = None
-        self.body.note_written(self.start, self.checksums)
+        self.body.note_written(self.checksums)
 
 
 class BodyQueue:
     """The bodies that are to be written, in parts of `part_bytes`.
 
-    `drop` is called with the number of the first part and a count: the store deletes these parts later.
+    `release` is called with the number of a body that no message in memory has any more; see `message.StoredBody`.
     """
 
     def __init__(self, *, part_bytes: int = PART_BYTES) -> None:
         self.part_bytes = part_bytes
-        self.drop: Drop = _nowhere
-        self.to_be_recorded: dict[int, BodyWrite] = {}      # by the number of the message that is being published
+        self.release: Release = _nowhere
         self._bodies: deque[BodyWrite] = deque()
 
     def add(self, message: Message) -> BodyWrite:
@@ -142,24 +124,20 @@ class BodyQueue:
 
     def next_piece(self) -> BodyPiece | None:
         """Return the next piece of the body whose turn it is; None if nothing is to be written."""
-        while self._bodies:
-            body = self._bodies.popleft()
-            if not (body.is_dropped or body.is_done):
-                self._bodies.append(body)
-                return BodyPiece(body)
-        return None
+        if not self._bodies:
+            return None
+        body = self._bodies[0]
+        self._bodies.rotate(-1)
+        return BodyPiece(body)
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is to be written."""
-        while self._bodies and (self._bodies[0].is_dropped or self._bodies[0].is_done):
-            self._bodies.popleft()
         return not self._bodies
 
-    def forget(self, body: BodyWrite) -> None:
-        """Forget the message of this body: its publish has ended."""
-        if self.to_be_recorded:
-            self.to_be_recorded = {number: one for number, one in self.to_be_recorded.items() if one is not body}
+    def remove(self, body: BodyWrite) -> None:
+        """Remove a body of which no more is to be written."""
+        self._bodies.remove(body)
 
 
 def _cut(message: Message, part_bytes: int) -> Iterator[Part]:
@@ -178,5 +156,5 @@ def _cut(message: Message, part_bytes: int) -> Iterator[Part]:
         yield part
 
 
-def _nowhere(body_id: int, count: int) -> None:
+def _nowhere(body_id: int) -> None:
     """Do nothing: no store is open yet."""

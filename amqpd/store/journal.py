@@ -72,22 +72,12 @@ class Journal:
         message is recorded for all of these queues before the next batch is taken.
         """
         try:
-            if self.bodies.to_be_recorded:
-                self._note_written(run)
             self._filling.publish(queue, run, expiries)
             self.pending_confirms.published(queue.number, run)
         except Exception as error:
             self.fail(error)
             raise
         return self._filling.number
-
-    def _note_written(self, run: Sequence[Message]) -> None:
-        """Connect the messages of this run with their bodies that have been written already."""
-        for message in run:
-            body = self.bodies.to_be_recorded.get(message.number)
-            if body is not None:
-                self._filling.written[message.number] = body
-                body.note_recorded()
 
     def write_body(self, message: Message) -> BodyWrite:
         """Begin to write the body of this message before the message is published and recorded."""

@@ -3,8 +3,8 @@
 `sqlite/store.py` is the one engine today. `server/startup.py` opens it; everybody else holds one of these protocols.
 
 Threads: one thread at a time calls a store. That is the main thread at start and stop, and the committer's in between;
-while no batch is being written, the loop may call `fetch`. `drop_body`, `check_files`, `fail` and `info` may be called
-by any thread at any time.
+while no batch is being written, the loop may call `fetch`. `release_body`, `check_files`, `fail` and `info` may be
+called by any thread at any time.
 
 Errors: StoreFull says that nothing was written and that the same call may be made again; after any other StoreError
 nobody knows what was written, the store has failed, and every later call raises the same error. See `errors.py`.
@@ -147,8 +147,8 @@ class Store(MessageSource, BatchStore, Protocol):
         Raises StoreFull, StoreError; the store is left as it was then.
         """
 
-    def drop_body(self, body_id: int, count: int) -> None:
-        """Have `count` parts from this one on deleted at some time: their message will not be recorded."""
+    def release_body(self, body_id: int) -> None:
+        """Note that one `message.StoredBody` less has this body; delete its parts at some time if no row has it."""
 
     def backup(self, to: Path, between: Callable[[int, int], None]) -> None:
         """Copy everything to a new file, in steps, with what is committed meanwhile.

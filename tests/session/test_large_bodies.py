@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from pamqp.commands import Basic, Channel, Confirm, Queue, Tx
+from pamqp.commands import Basic, Channel, Confirm, Exchange, Queue, Tx
 
 from amqpd.broker.broker import OPERATOR
-from amqpd.broker.definitions import PermissionDefinition, QueueDefinition
+from amqpd.broker.definitions import BindingDefinition, PermissionDefinition, QueueDefinition
 from amqpd.errors import ChannelException, ReplyCode
-from amqpd.message import LARGE_BODY, Message
+from amqpd.message import LARGE_BODY, Message, StoredBody, StoredMessage
 from amqpd.store.body_writes import BodyQueue, BodyWrite, parts_of
 from tests.support.talk import Stage, Talk
 
@@ -22,13 +22,13 @@ def stage() -> Stage:
     """Return a broker whose store has written the bodies that `write` names."""
     stage = Stage()
     stage.journal.bodies = BodyQueue()
-    stage.journal.bodies.drop = lambda body_id, count: dropped(stage).append(count)
+    stage.journal.bodies.release = released(stage).append
     return stage
 
 
-def dropped(stage: Stage) -> list[int]:
-    """How many parts were dropped of each body whose message was not recorded."""
-    found: list[int] = stage.__dict__.setdefault("dropped", [])
+def released(stage: Stage) -> list[int]:
+    """The bodies that no message in memory has any more."""
+    found: list[int] = stage.__dict__.setdefault("released", [])
     return found
 
 
@@ -44,14 +44,20 @@ def talk(stage: Stage) -> Talk:
 def bodies(stage: Stage) -> list[BodyWrite]:
     """The bodies that are being written."""
     assert stage.journal.bodies is not None
-    return [body for body in stage.journal.bodies._bodies if not body.is_done and not body.is_dropped]
+    return [*stage.journal.bodies._bodies]
 
 
 def write(stage: Stage) -> None:
     """Write one body."""
-    body, *_ = bodies(stage)
-    body.note_written(0, [0] * parts_of(body.size))
+    note_written(stage)
     stage.end_turn()
+
+
+def note_written(stage: Stage) -> None:
+    """Note that one body is in the store."""
+    body, *_ = bodies(stage)
+    body.stored.body_id = len(released(stage)) + 1
+    body.note_written([0] * parts_of(body.stored.size))
 
 
 def ready(stage: Stage, queue: str = "q") -> list[Message]:
@@ -68,7 +74,7 @@ def test_a_large_body_is_written_before_its_message_is_recorded(stage: Stage, ta
     write(stage)
     talk.broker(Basic.Ack(1))
     assert [message.body for message in ready(stage)] == [LARGE]
-    assert stage.journal.bodies is not None and not stage.journal.bodies.to_be_recorded and dropped(stage) == []
+    assert [type(message) for message in ready(stage)] == [StoredMessage] and released(stage) == []
 
 
 def test_what_comes_after_it_waits_and_what_came_before_it_does_not(stage: Stage, talk: Talk) -> None:
@@ -110,7 +116,7 @@ def test_the_address_for_replies_is_put_in_whatever_waits(stage: Stage, talk: Ta
         write(stage)
     talk.hear_all()
     assert [b"g1h2" in message.properties for message in ready(stage)] == [True] * 2
-    assert [message.body for message in ready(stage)] == [LARGE] * 2 and bodies(stage) == [] == dropped(stage)
+    assert [message.body for message in ready(stage)] == [LARGE] * 2 and bodies(stage) == [] == released(stage)
 
 
 def test_a_body_that_no_queue_takes_in_the_end_is_dropped(stage: Stage, talk: Talk) -> None:
@@ -121,18 +127,18 @@ def test_a_body_that_no_queue_takes_in_the_end_is_dropped(stage: Stage, talk: Ta
     talk.publish("full", LARGE, persistent=True)
     write(stage)
     talk.broker(Basic.Nack(1))
-    assert dropped(stage) == [2]
+    assert released(stage) == [1]
     talk.publish("other", LARGE, persistent=True)
     stage.client().open_channel().client(Queue.Delete(queue="other"))
     write(stage)
     talk.broker(Basic.Ack(2))
-    assert dropped(stage) == [2, 2]
+    assert released(stage) == [1, 2]
     properties = Basic.Properties(delivery_mode=2, headers={"CC": ["lost"]})
     talk.publish("q", LARGE, properties=properties)
     stage.client().open_channel().client(Queue.Delete(queue="q"))
     write(stage)
     talk.broker(Basic.Ack(3))
-    assert dropped(stage) == [2, 2, 2] and sizes(stage, "lost") == [len(LARGE)]
+    assert released(stage) == [1, 2, 3] and sizes(stage, "lost") == [len(LARGE)]
 
 
 def test_a_client_that_goes_meanwhile_leaves_nothing(stage: Stage, talk: Talk) -> None:
@@ -143,10 +149,9 @@ def test_a_client_that_goes_meanwhile_leaves_nothing(stage: Stage, talk: Talk) -
 
 def test_a_body_that_is_written_when_the_client_is_gone_is_dropped(stage: Stage, talk: Talk) -> None:
     talk.publish("q", LARGE, persistent=True)
-    body, = bodies(stage)
-    body.note_written(0, [0] * parts_of(body.size))
+    note_written(stage)
     talk.lose()
-    assert dropped(stage) == [2] and sizes(stage) == []
+    assert released(stage) == [1] and sizes(stage) == []
 
 
 def test_a_channel_that_the_broker_closes_meanwhile_does_not_keep_the_connection(stage: Stage, talk: Talk) -> None:
@@ -164,7 +169,7 @@ def test_a_publish_that_is_not_allowed_any_more_is_refused_and_its_body_dropped(
     stage.broker.users.set_permissions(PermissionDefinition("guest", "/", ".*", "", ".*"))
     write(stage)
     assert isinstance(talk.hear(Channel.Close), Channel.Close)
-    assert dropped(stage) == [2] and sizes(stage) == []
+    assert len(released(stage)) == 1 and sizes(stage) == []
 
 
 def test_in_a_transaction_nothing_waits(stage: Stage) -> None:
@@ -179,3 +184,53 @@ def test_a_journal_in_memory_writes_nothing_first(stage: Stage, talk: Talk) -> N
     stage.journal.bodies = None
     talk.publish("q", LARGE, persistent=True).broker(Basic.Ack(1))
     assert sizes(stage) == [len(LARGE)]
+
+
+# What shares a body
+
+def test_a_publish_to_very_many_queues_writes_its_body_once_and_before_any_queue_has_it(
+    stage: Stage, talk: Talk
+) -> None:
+    vhost, count = stage.broker.vhosts["/"], 300
+    talk.client(Exchange.Declare(exchange="wide", exchange_type="fanout")).broker(Exchange.DeclareOk())
+    for n in range(count):
+        vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", f"q{n}", durable=True), OPERATOR)
+        vhost.bind(OPERATOR, BindingDefinition("/", "wide", "queue", f"q{n}", "", {}), OPERATOR)
+    stage.end_turn()
+    talk.publish("", LARGE, LARGE, exchange="wide", persistent=True).nothing()
+    assert not any(ready(stage, f"q{n}") for n in range(count)) and len(bodies(stage)) == 1
+    other = stage.client().open_channel()
+    note_written(stage)
+    stage.broker.effort.begin_turn()
+    talk.session.go_on()
+    while not ready(stage, "q0"):
+        stage.broker.worklist.work()
+    at = next(n for n in range(count) if not ready(stage, f"q{n}"))
+    other.session.receive(other._marshal(Basic.Publish(routing_key="lost"), 1, b"x", None), stage.now_ms)
+    stage.end_turn()
+    talk.broker(Basic.Ack(1))
+    assert len(bodies(stage)) == 1, "the second publish"
+    found = [ready(stage, f"q{n}")[0] for n in range(count)]
+    assert found[at].number > found[0].number
+    assert len({stored_body(message) for message in found}) == 1 and released(stage) == []
+
+
+def stored_body(message: Message) -> StoredBody:
+    assert isinstance(message, StoredMessage)
+    return message.stored_body
+
+
+def test_a_dead_letter_has_the_body_of_its_message(stage: Stage, talk: Talk) -> None:
+    arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "other"}
+    talk.client(Queue.Declare(queue="source", durable=True, arguments=arguments))
+    talk.broker(Queue.DeclareOk("source", 0, 0))
+    talk.publish("source", LARGE, persistent=True)
+    write(stage)
+    talk.broker(Basic.Ack(1))
+    before = stored_body(ready(stage, "source")[0])
+    talk.client(Basic.Get(queue="source"))
+    talk.hear_all()
+    talk.client(Basic.Nack(1, requeue=False))
+    dead, = ready(stage, "other")
+    assert stored_body(dead) is before and dead.body == LARGE and b"x-death" in dead.properties
+    assert bodies(stage) == [] == released(stage)

@@ -172,8 +172,6 @@ class RecordingJournal:
             assert message.facts.persistent, f"message {message.number} is not persistent"
             assert message.number not in kept, f"message {message.number} is published twice"
             kept[message.number] = message
-            if self.bodies is not None and message.number in self.bodies.to_be_recorded:
-                self.bodies.to_be_recorded[message.number].note_recorded()
         self.pending_confirms.published(queue.number, run)
         assert (expiries or {}).keys() <= {message.number for message in run}, "what is not published cannot expire"
         self.now.expiries[queue.number].update(expiries or {})

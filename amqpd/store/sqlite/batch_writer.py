@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Collection, Mapping
 from itertools import chain
 
-from amqpd.message import Message
+from amqpd.message import Message, StoredBody
 from amqpd.store.batch import Batch, QueueChanges
 from amqpd.store.sqlite.block_index import BlockIndex
 from amqpd.store.sqlite.body_parts import DELETED_WITH_BATCH, BodyParts
@@ -55,7 +55,7 @@ class BatchWriter:
         removed += self._settle({number: changes.settled for number, changes in queues.items() if changes.settled})
         self._count_deliveries(queues)
         self._blocks.write()
-        if self._parts.has_dead:
+        if self._parts.find_dead():
             self._parts.delete(DELETED_WITH_BATCH)
         if batch.clock_behind_ms is not None:
             connection.execute(SET_META, (CLOCK_BEHIND, batch.clock_behind_ms))
@@ -91,7 +91,7 @@ class BatchWriter:
                 more, single[queue] = pack_blocks(queue, changes.published, marked, limits.blocks)
                 blocks += more
         added = self._blocks.add(blocks)
-        rows, large, entries = message_rows(single, batch.written, limits.large_body)
+        rows, large, entries = message_rows(single, limits.large_body)
         size = max(0, batch.weight - size_of_large(large))
         if not has_states:
             insert_rows(connection, "message_rows", MESSAGE_COLUMNS, rows, size)
@@ -103,8 +103,7 @@ class BatchWriter:
             insert_rows(connection, "message_rows", MESSAGE_COLUMNS + STATE_COLUMNS, rows_with_states, size)
             insert_large(connection, "message_rows", MESSAGE_COLUMNS + STATE_COLUMNS, large_with_states)
             insert_rows(connection, "entries", ENTRY_COLUMNS + STATE_COLUMNS, entries_with_states)
-        if batch.written:
-            self._parts.record(batch.written.items(), [row[0] for row in large])
+        self._parts.record([(row[0], row[5].body_id) for row in large if isinstance(row[5], StoredBody)])
         return added + len(rows) + len(large)
 
     def _settle(self, settled: Mapping[int, list[int]]) -> int:

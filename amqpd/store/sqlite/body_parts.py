@@ -1,11 +1,14 @@
 """The parts of large bodies: they are written before their messages, and deleted after them, a few at a time.
 
-Owns the table `body_parts`, and the list of message rows with a body there. Deleting a part takes a third of the time
-of writing it. So unused parts are deleted in slices: with each write, so that deleting keeps pace, and while there is
-nothing else to do.
+Owns the table `body_parts`, and the list of message rows with a body there. Several rows may have the same body: copies
+that were dead-lettered, or were published to very many queues. Parts are unused once no row has their body and no
+message in memory has it, which may still get a row; see `message.StoredBody`.
+
+Deleting a part takes a third of the time of writing it. So unused parts are deleted in slices: with each write, so that
+deleting keeps pace, and while there is nothing else to do.
 
 Always true between transactions: `_bodies` are the bodies of message rows; each part belongs to a body of a message
-row, of a row in `damaged`, or of a message that has not been recorded yet, or it is about to be deleted.
+row, of a row in `damaged`, or of a message in memory, or it is about to be deleted.
 """
 
 from __future__ import annotations
@@ -13,11 +16,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from binascii import crc32
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
-from amqpd.store.body_writes import BodyPiece, BodyWrite, parts_of
+from amqpd.message import StoredBody
+from amqpd.store.body_writes import BodyPiece
 from amqpd.store.sqlite.message_rows import checksum_of_parts
 
 ID_STEP = 1_024             # between the numbers of two bodies, which have 512 parts at most
@@ -30,7 +34,7 @@ BODY_SIZE = f"""
     CASE WHEN m.body_id IS NULL THEN length(m.body) WHEN m.body_size = (
         SELECT sum(length(data)) FROM body_parts WHERE body_parts.number BETWEEN m.body_id AND m.body_id + {ID_STEP - 1}
     ) THEN m.body_size END"""
-_SELECT_BODIES = f"SELECT number, body_id, body_size FROM message_rows WHERE {HAS_PARTS}"
+_SELECT_BODIES = f"SELECT number, body_id FROM message_rows WHERE {HAS_PARTS}"
 _IN_ORDER = f"FROM body_parts WHERE number BETWEEN ? AND ? + {ID_STEP - 1} ORDER BY number"
 
 
@@ -41,49 +45,72 @@ class BodyParts:
         self._connection = connection
         self._part_bytes = part_bytes
         self._next_id = 0
-        self._bodies: dict[int, tuple[int, int]] = {}       # by message number: the first part, and how many
+        self._bodies: dict[int, int] = {}                   # the body of each message row
+        self._rows: Counter[int] = Counter()                # how many have this body, damaged ones too
+        self._counts: dict[int, int] = {}                   # parts of each body that is in use
+        self._in_memory: Counter[int] = Counter()           # how many `StoredBody` objects there are
+        self._news: deque[tuple[int, int]] = deque()        # how these change; any thread may append
         self._dead: deque[tuple[int, int]] = deque()        # parts to be deleted: the first, and how many
-        self._dropped: deque[tuple[int, int]] = deque()     # the same, as the loop's thread has said
-        self._recorded: dict[int, tuple[int, int]] = {}     # in this transaction
+        self._recorded: dict[int, int] = {}                 # as `_bodies`, in this transaction
         self._gone: set[int] = set()                        # messages, likewise
-        self._unused: list[tuple[int, int]] = []            # bodies whose messages are not written any more, likewise
+        self._written: tuple[int, int] | None = None        # a body and its parts, likewise
         self._deleted = 0                                   # parts, likewise
 
     def load(self, first_id: int) -> None:
         """Read which bodies and unused parts there are, at start; new bodies get numbers from `first_id` on."""
         self._next_id = first_id
         self._bodies = self._read_bodies()
-        needed = {body_id for body_id, _ in self._bodies.values()}
-        needed.update([body_id for body_id, in self._connection.execute(
+        self._rows.update(self._bodies.values())
+        self._rows.update([body_id for body_id, in self._connection.execute(
             f"SELECT body_id FROM damaged WHERE {HAS_PARTS}")])
-        orphans: dict[int, tuple[int, int]] = {}
+        found: dict[int, list[int]] = {}
         for number, in self._connection.execute("SELECT number FROM body_parts ORDER BY number"):
-            body_id = number - number % ID_STEP
-            if body_id not in needed:
-                first, _ = orphans.get(body_id, (number, 1))
-                orphans[body_id] = first, number - first + 1
-        self._dead = deque(orphans.values())
+            found.setdefault(number - number % ID_STEP, []).append(number)
+        for body_id, numbers in found.items():
+            count = numbers[-1] - numbers[0] + 1
+            if body_id in self._rows:
+                self._counts[body_id] = count
+            else:
+                self._dead.append((numbers[0], count))
 
-    def _read_bodies(self) -> dict[int, tuple[int, int]]:
-        return {number: (body_id, parts_of(size, self._part_bytes))
-                for number, body_id, size in self._connection.execute(_SELECT_BODIES)}
+    def _read_bodies(self) -> dict[int, int]:
+        return dict(self._connection.execute(_SELECT_BODIES).fetchall())
 
-    def drop(self, body_id: int, count: int) -> None:
-        """Request that the parts of a body are deleted: its message will not be recorded. Any thread may call this."""
-        if count:
-            self._dropped.append((body_id, count))
+    # Messages in memory
+
+    def hold(self, size: int, body_id: int, checksums: Sequence[int]) -> StoredBody:
+        """Return the body of a message that has been read."""
+        self._news.append((body_id, 1))
+        return StoredBody(size, self.release, body_id, checksums)
+
+    def release(self, body_id: int) -> None:
+        """Note that there is one `StoredBody` less with this body. Any thread may call this."""
+        self._news.append((body_id, -1))
+
+    def _take_news(self) -> None:
+        while self._news:
+            body_id, change = self._news.popleft()
+            self._in_memory[body_id] += change
+            if not self._in_memory[body_id]:
+                del self._in_memory[body_id]
+                self._delete_if_unused(body_id)
+
+    def _delete_if_unused(self, body_id: int) -> None:
+        if body_id not in self._rows and body_id not in self._in_memory and body_id in self._counts:
+            self._dead.append((body_id, self._counts.pop(body_id)))
 
     # Changes
 
     def write(self, piece: BodyPiece) -> None:
         """Write some parts of a body. Raises sqlite3.Error, as all changes do."""
-        body, execute = piece.body, self._connection.execute
+        stored, execute = piece.body.stored, self._connection.execute
         self.delete(DELETED_A_PART * len(piece.parts))      # before, so that their pages are used again
-        if not body.body_id:
-            body.body_id = self._next_id
+        if not stored.body_id:
+            stored.body_id = self._next_id
             self._next_id += ID_STEP
+            self._news.append((stored.body_id, 1))
         checksums = []
-        for number, part in enumerate(piece.parts, body.body_id + piece.start):
+        for number, part in enumerate(piece.parts, stored.body_id + piece.start):
             execute("INSERT INTO body_parts (number, data) VALUES (?, zeroblob(?))", (number, sum(map(len, part))))
             checksum = 0
             # Bound as a whole, a part would be copied while no other thread can run.
@@ -93,19 +120,14 @@ class BodyParts:
                     checksum = crc32(view, checksum)
             checksums.append(checksum)
         piece.checksums = checksums
+        self._written = stored.body_id, piece.start + len(checksums)
 
-    def record(self, bodies: Iterable[tuple[int, BodyWrite]], written: Sequence[int]) -> None:
-        """Note the bodies of these messages; `written` are the numbers of messages whose rows have been written."""
-        rows = {*written}
-        for number, body in bodies:
-            place = body.body_id, body.part_count
-            if number in rows:
-                self._recorded[number] = place
-            else:
-                self._unused.append(place)
+    def record(self, bodies: Iterable[tuple[int, int]]) -> None:
+        """Note the bodies of messages whose rows have been written, by message number."""
+        self._recorded.update(bodies)
 
     def settle(self, numbers: Iterable[int] | None = None) -> None:
-        """Note which of these messages, or of all, have no row any more: their bodies are unused."""
+        """Note which of these messages, or of all, have no row any more."""
         if self._bodies:
             candidates = [*self._bodies] if numbers is None else [*self._bodies.keys() & numbers]
             if candidates:
@@ -116,8 +138,7 @@ class BodyParts:
 
     def delete(self, most: int) -> None:
         """Delete up to so many unused parts."""
-        while self._dropped:
-            self._dead.append(self._dropped.popleft())
+        self._take_news()
         left = most
         skipped = self._deleted
         for first, count in self._dead:
@@ -133,30 +154,37 @@ class BodyParts:
             if not left:
                 return
 
-    @property
-    def has_dead(self) -> bool:
-        """Whether there are unused parts."""
-        return bool(self._dead or self._dropped)
+    def find_dead(self) -> bool:
+        """Return whether there are unused parts."""
+        self._take_news()
+        return bool(self._dead)
 
     def keep(self) -> None:
         """Note that the changes are committed."""
         if self._recorded:
             self._bodies.update(self._recorded)
+            self._rows.update(self._recorded.values())
+        if self._written is not None:
+            body_id, count = self._written
+            self._counts[body_id] = count
         while self._deleted:
             first, count = self._dead.popleft()
             now = min(count, self._deleted)
             self._deleted -= now
             if now < count:
                 self._dead.appendleft((first + now, count - now))
-        if self._gone or self._unused:
-            self._dead.extend([self._bodies.pop(number) for number in self._gone])
-            self._dead.extend(self._unused)
+        for number in self._gone:
+            body_id = self._bodies.pop(number)
+            self._rows[body_id] -= 1
+            if not self._rows[body_id]:
+                del self._rows[body_id]
+                self._delete_if_unused(body_id)
 
     def forget(self) -> None:
         """Forget what was changed since the last transaction."""
         self._recorded.clear()
         self._gone.clear()
-        self._unused.clear()
+        self._written = None
         self._deleted = 0
 
     def leave(self, numbers: Iterable[int]) -> None:
@@ -166,11 +194,14 @@ class BodyParts:
 
     def check(self) -> None:
         """Assert what must hold between transactions."""
-        assert not (self._recorded or self._gone or self._unused or self._deleted)
+        assert not (self._recorded or self._gone or self._written or self._deleted)
         assert self._bodies == self._read_bodies()
+        assert Counter(self._bodies.values()) <= self._rows
+        assert min([*self._rows.values(), *self._in_memory.values()], default=1) > 0
         there = {number for number, in self._connection.execute("SELECT number FROM body_parts")}
-        kept = {one for body_id, count in self._bodies.values() for one in range(body_id, body_id + count)}
-        dead = {one for first, count in (*self._dead, *self._dropped) for one in range(first, first + count)}
+        kept = {one for body_id in self._bodies.values()
+                for one in range(body_id, body_id + self._counts[body_id])}
+        dead = {one for first, count in self._dead for one in range(first, first + count)}
         assert kept <= there, "a body lacks parts"
         assert not kept & dead, "a body is to be deleted that a message has"
 

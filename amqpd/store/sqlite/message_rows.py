@@ -12,14 +12,12 @@ from functools import reduce
 
 import msgspec
 
-from amqpd.message import BODY_OFFSET_IN_HEADER_FRAME, FRAME_OVERHEAD, Message
+from amqpd.message import BODY_OFFSET_IN_HEADER_FRAME, FRAME_OVERHEAD, Message, StoredBody, StoredMessage
 from amqpd.store.batch import QueueChanges
-from amqpd.store.body_writes import BodyWrite
 
 BODY_PIECE = 256 << 10      # bytes of it at once
 
 MessageRow = tuple[int, "int | None", str, str, bytes, bytes, int]
-LargeRow = tuple[int, "int | None", str, str, bytes, "LargeBody | BodyWrite", int]
 EntryRow = tuple[int, int]
 State = tuple["int | None", int]
 
@@ -43,6 +41,8 @@ class LargeBody(msgspec.Struct, gc=False):
         """Return it in order."""
         return self.message.body_pieces(BODY_PIECE)
 
+
+LargeRow = tuple[int, "int | None", str, str, bytes, LargeBody | StoredBody, int]
 
 _CHECKSUM = struct.Struct(">I")
 sizes_at = struct.Struct(">3xI4xQ").unpack_from      # of a header frame: its payload's, and the body's
@@ -68,12 +68,12 @@ def checksum_of_parts(before: int, checksums: Iterable[int]) -> int:
 
 
 def message_rows(
-    published: Mapping[int, Mapping[int, Message]], written: Mapping[int, BodyWrite], large_body: int
+    published: Mapping[int, Mapping[int, Message]], large_body: int
 ) -> tuple[list[MessageRow], list[LargeRow], list[EntryRow]]:
     """Return the rows of messages, which are given by queue and number, those with large bodies, and the entries.
 
-    A message has one row, and an entry for each queue if it is in several. Bodies that have been `written` already are
-    given by message number. A body of more than `large_body` bytes is large.
+    A message has one row, and an entry for each queue if it is in several. A body is large if it has more than
+    `large_body` bytes, or is in the store already.
     """
     rows: list[MessageRow] = []
     large: list[LargeRow] = []
@@ -82,10 +82,10 @@ def message_rows(
     for queue, pending in published.items():
         several = [message for message in pending.values() if message.holders]
         single = [m for m in pending.values() if not m.holders] if several else pending.values()
-        rows += _rows_of(single, queue, large, written, large_body)
+        rows += _rows_of(single, queue, large, large_body)
         shared.update([(message.number, message) for message in several])
         entries += [(queue, message.number) for message in several]
-    rows += _rows_of(shared.values(), None, large, written, large_body)
+    rows += _rows_of(shared.values(), None, large, large_body)
     return rows, large, entries
 
 
@@ -112,8 +112,7 @@ def with_states(
 
 
 def _rows_of(
-    messages: Iterable[Message], queue: int | None, large: list[LargeRow], written: Mapping[int, BodyWrite],
-    large_body: int,
+    messages: Iterable[Message], queue: int | None, large: list[LargeRow], large_body: int
 ) -> list[MessageRow]:
     """Return the rows of these messages; those of large ones go into `large`."""
     rows: list[MessageRow] = []
@@ -125,11 +124,11 @@ def _rows_of(
         if route is not last_route or properties != last_properties:    # most are as the one before them
             sum_before = crc32(properties, crc32(route.packed_names))
             last_route, last_properties = route, properties
-        if body_size > large_body:
-            body_write = written.get(message.number)
+        if body_size > large_body or isinstance(message, StoredMessage):
             large.append((message.number, queue, route.exchange, route.routing_key, properties, *(
-                (LargeBody(message), reduce(_add_to_checksum, message.body_pieces(BODY_PIECE), sum_before))
-                if body_write is None else (body_write, checksum_of_parts(sum_before, body_write.checksums)))))
+                (message.stored_body, checksum_of_parts(sum_before, message.stored_body.checksums))
+                if isinstance(message, StoredMessage) else
+                (LargeBody(message), reduce(_add_to_checksum, message.body_pieces(BODY_PIECE), sum_before)))))
             continue
         is_in_one = len(content) - size - 8 - FRAME_OVERHEAD == body_size       # frame
         body = content[size + 7 + FRAME_OVERHEAD : -1] if is_in_one else message.body

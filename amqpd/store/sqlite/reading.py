@@ -15,6 +15,8 @@ from amqpd.message import (
     Message,
     MessageProperties,
     Route,
+    StoredBody,
+    StoredMessage,
     content_of_pieces,
     frames_around,
     pack_content,
@@ -38,6 +40,7 @@ _IS_LARGE = f"SELECT body_id FROM message_rows WHERE number = ? AND ({HAS_PARTS}
 _IN_RANGE = f"SELECT {_COLUMNS} FROM message_rows WHERE number BETWEEN ? AND ?"
 _LISTED = f"SELECT {_COLUMNS} FROM json_each(?) AS wanted CROSS JOIN message_rows ON number = wanted.value"
 
+Parts = tuple[int, list[int]]        # the number of a body, and the checksums of its parts
 Row = tuple[int, bytes, bytes, bytes, int, "bytes | int"]
 
 
@@ -47,11 +50,11 @@ class Unreadable(ValueError):
 
 def _read_large(
     connection: sqlite3.Connection, number: int, properties: bytes, size: int, sum_before: int, checksum: int
-) -> bytes:
+) -> tuple[bytes, Parts | None]:
     """Return the content of a message with a large body, which is copied once, a frame at a time.
 
-    Raises ValueError where it does not fit the checksum, parts are missing, or a flipped bit made a number of the body;
-    sqlite3.Error.
+    Return also which parts the body is in, if it is in parts. Raises ValueError where it does not fit the checksum,
+    parts are missing, or a flipped bit made a number of the body; sqlite3.Error.
     """
     row = connection.execute(_IS_LARGE, (number,)).fetchone()
     if row is None:
@@ -70,13 +73,13 @@ def _read_large(
         content = content_of_pieces(_CHANNEL, _FRAME_MAX, properties, size, read)
     if found != checksum:
         raise ValueError("the checksum does not fit")
-    return cast(bytes, content)
+    return cast(bytes, content), None
 
 
 def _read_parts(
     connection: sqlite3.Connection, body_id: int, properties: bytes, size: int, sum_before: int, checksum: int
-) -> bytes:
-    """Return the content of a message whose body is in parts, as `_read_large` does."""
+) -> tuple[bytes, Parts | None]:
+    """Return the same as `_read_large`, of a message whose body is in parts."""
     parts = PartReader(connection, body_id, size)
     try:
         content = content_of_pieces(_CHANNEL, _FRAME_MAX, properties, size, parts.read)
@@ -84,15 +87,21 @@ def _read_parts(
         parts.end_part()
     if checksum_of_parts(sum_before, parts.checksums) != checksum:
         raise ValueError("the checksum does not fit")
-    return cast(bytes, content)
+    return cast(bytes, content), (body_id, parts.checksums)
 
 
 class MessageReader:
-    """Reads messages. It caches the routes and properties that many messages share, up to `remembered` of each."""
+    """Reads messages. It caches the routes and properties that many messages share, up to `remembered` of each.
+
+    `hold` is called for each message whose body is in parts, with size, number and checksums of the body; without it,
+    such a message is like any other.
+    """
 
     def __init__(
-        self, read_properties: Callable[[bytes], MessageProperties], remembered: int = REMEMBERED
+        self, read_properties: Callable[[bytes], MessageProperties], remembered: int = REMEMBERED,
+        hold: Callable[[int, int, Sequence[int]], StoredBody] | None = None,
     ) -> None:
+        self._hold = hold
         self._read_properties = read_properties
         self._remembered = remembered
         self._routes: dict[tuple[bytes, bytes], tuple[Route, int]] = {}
@@ -126,8 +135,11 @@ class MessageReader:
                     sum_before = crc32(properties, names_sum)
                     last_exchange, last_key, last_properties, last_size = exchange, routing_key, properties, -1
                 if isinstance(body, int):
-                    content = _read_large(connection, number, properties, body, sum_before, checksum)
-                    messages.append(Message(number, route, self.facts(properties), content, body))
+                    content, parts = _read_large(connection, number, properties, body, sum_before, checksum)
+                    facts = self.facts(properties)
+                    messages.append(
+                        Message(number, route, facts, content, body) if parts is None or self._hold is None else
+                        StoredMessage(number, route, facts, content, body, stored_body=self._hold(body, *parts)))
                     continue
                 if crc32(body, sum_before) != checksum:
                     damaged.append(number)

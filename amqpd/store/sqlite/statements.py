@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import chain, pairwise
 from typing import Any
 
-from amqpd.store.body_writes import BodyWrite
+from amqpd.message import StoredBody
 from amqpd.store.sqlite.message_blocks import COUNT_WAITING
 from amqpd.store.sqlite.message_rows import PARTS_COLUMNS, LargeBody
 
@@ -66,22 +66,24 @@ def insert_large(
 ) -> None:
     """Insert rows with large bodies: the column `body`, by the first one as the rowid.
 
-    One that has not been written in parts is written now, in pieces. Bound as a whole, it would be copied while no
+    A body that is not in parts is written now, in pieces. Bound as a whole, it would be copied while no
     other thread can run, and take twice as long to write. Raises sqlite3.Error.
     """
     at = columns.index("body")
     places = ", ".join(["zeroblob(?)" if column == "body" else "?" for column in columns])
     insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"
     in_parts = columns + PARTS_COLUMNS
+    stored: list[Sequence[Any]] = []
     for row in rows:
-        body: LargeBody | BodyWrite = row[at]
-        if isinstance(body, BodyWrite):
-            insert_rows(connection, table, in_parts, [(*row[:at], b"", *row[at + 1 :], body.body_id, body.size)])
+        body: LargeBody | StoredBody = row[at]
+        if isinstance(body, StoredBody):
+            stored.append((*row[:at], b"", *row[at + 1 :], body.body_id, body.size))
             continue
         connection.execute(insert, (*row[:at], body.size, *row[at + 1 :]))
         with connection.blobopen(table, "body", row[0]) as blob:
             for piece in body.pieces():
                 blob.write(piece)
+    insert_rows(connection, table, in_parts, stored)
 
 
 def _power_of_two_within(number: int) -> int:

@@ -7,7 +7,8 @@ Always true between calls:
 - what `commit` returned from is on disk, whatever happens next (`durability="process"`: unless power is lost);
 - a message row exists exactly while some queue's entry points at it: its own column or a row of `entries`;
 - a message block exists while one of its messages is in its queue;
-- a message whose body is in parts has all of them, and parts that belong to no message are deleted in time;
+- a message whose body is in parts has all of them, and parts that belong to no message are deleted in time; messages
+  may share them;
 - `meta.clean` is 1 only after `close`, so a run that ended otherwise is known as such;
 - after a failure other than a full disk nothing is written any more; see `database.py`.
 
@@ -125,7 +126,8 @@ class Store:
 
     def load(self, read_properties: Callable[[bytes], MessageProperties]) -> Recovered:
         """See `store/port.py`."""
-        database, reader = self.database, MessageReader(read_properties, self._limits.remembered)
+        database, reader = self.database, MessageReader(
+            read_properties, self._limits.remembered, hold=self._parts.hold)
         with database.transaction() as connection:
             try:
                 recovered = recover(connection, reader, self._blocks, was_clean=self._was_clean, now=self._now)
@@ -160,7 +162,7 @@ class Store:
 
     def commit(self, batch: Batch) -> None:
         """See `store/port.py`."""
-        if batch.is_empty and not batch.written:
+        if batch.is_empty:
             return
         with self.database.transaction():
             added = self._writer.write(batch)
@@ -171,9 +173,9 @@ class Store:
         with self.database.transaction():
             self._parts.write(piece)
 
-    def drop_body(self, body_id: int, count: int) -> None:
+    def release_body(self, body_id: int) -> None:
         """See `store/port.py`."""
-        self._parts.drop(body_id, count)
+        self._parts.release(body_id)
 
     # Tidying up
 
@@ -193,7 +195,7 @@ class Store:
     @property
     def has_to_sweep(self) -> bool:
         """See `store/port.py`."""
-        return self._blocks.has_emptied or self._parts.has_dead
+        return self._blocks.has_emptied or self._parts.find_dead()
 
     def sweep(self) -> bool:
         """See `store/port.py`. Each commit deletes a piece as well."""

@@ -99,6 +99,7 @@ class _Rescue:
         self._reader = MessageReader(read_own_properties)
         self._entries: dict[int, list[Row]] = {}        # by message number: queue and state
         self._queues: set[int] = set()
+        self._copied: set[int] = set()      # bodies in parts
 
     # Definitions
 
@@ -202,9 +203,10 @@ class _Rescue:
         self._copy_parts(row[-2])
 
     def _copy_parts(self, body_id: object) -> None:
-        """Copy the parts of a body that can be read."""
-        if not isinstance(body_id, int):
+        """Copy the parts of a body that can be read; messages may share a body."""
+        if not isinstance(body_id, int) or body_id in self._copied:
             return
+        self._copied.add(body_id)
         for number in range(body_id, body_id + ID_STEP):
             try:
                 row = self._source.execute("SELECT data FROM body_parts WHERE number = ?", (number,)).fetchone()
