@@ -13,7 +13,7 @@ Sources: RabbitMQ docs/queues, docs/ttl, docs/maxlength, docs/dlx, docs/quorum-q
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import chain, islice
 from typing import Any
 
@@ -377,9 +377,27 @@ def _check_same_argument(key: str, current: Arguments, declared: Arguments, owne
 
 
 def _check_same(key: str, current: Any, declared: Any, owner: str) -> None:
-    if field_term(current) != field_term(declared):
+    if not are_equivalent(current, declared):
         received, existing = _quoted(declared), _quoted(current)
         raise _refusal(f"inequivalent arg '{key}' for {owner}: received {received} but current is {existing}")
+
+
+def are_equivalent(one: Any, other: Any) -> bool:
+    """Return whether two values have the same `field_term`, without forming it of tables and arrays, however large."""
+    if not (isinstance(one, (dict, list)) and isinstance(other, (dict, list))):
+        return not isinstance(one, (dict, list)) and not isinstance(other, (dict, list)) and (
+            field_term(one) == field_term(other))
+    if len(one) != len(other) or not one:
+        return not one and not other        # an empty table is an empty array
+    if isinstance(one, dict) and isinstance(other, dict):
+        return list(one) == list(other) and _are_same(one.values(), other.values())
+    return isinstance(one, list) and isinstance(other, list) and _are_same(one, other)
+
+
+def _are_same(values: Iterable[Any], others: Iterable[Any]) -> bool:
+    return all(
+        type_name(value) == type_name(other) and are_equivalent(value, other)
+        for value, other in zip(values, others, strict=True))
 
 
 def _described(key: str, arguments: Arguments) -> str:

@@ -6,9 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from amqpd.broker import arguments
 from amqpd.broker.arguments import (
+    are_equivalent,
     check_consumer_arguments,
     check_exchange_arguments,
     check_exchange_equivalence,
@@ -409,6 +412,37 @@ def test_values_are_printed_as_erlang_terms(value: Any, term: str) -> None:
 ])
 def test_floats_are_printed_in_the_shorter_way(value: float, term: str) -> None:
     assert field_term(value) == term
+
+
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(-2, 2), st.integers(0, 2).map(Byte), st.integers(0, 2).map(Timestamp),
+    st.integers(-2, 2).map(float), st.sampled_from(["", "a", "1", "undefined", b"a", LongString(b"\xff"), "[]"]),
+    st.sampled_from([Decimal("1"), Decimal("1.0")]))
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["a", "b"]), inner, max_size=2),
+    max_leaves=3)
+
+
+@given(VALUES, VALUES)
+@example({}, [])
+@example({"a": {}}, {"a": []})
+@example({"a": 1, "b": 2}, {"b": 2, "a": 1})
+@example([1], [Byte(1)])
+@example({"a": [1, {"b": "x"}]}, {"a": [1, {"b": "x"}]})
+@example({"a": [1, {"b": "x"}]}, {"a": [1, {"b": "y"}]})
+def test_values_are_equivalent_if_they_are_the_same_term(one: Any, other: Any) -> None:
+    assert are_equivalent(one, other) == (field_term(one) == field_term(other))
+    assert are_equivalent(one, one)
+
+
+@pytest.mark.parametrize("declared", [{}, {"a": 1}, [1], "a", 1], ids=str)
+def test_of_values_of_which_one_is_large_no_more_is_compared_than_of_the_other(
+    declared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arguments, "field_term", None)
+    assert not are_equivalent({f"{number}": [{}] for number in range(1_000)}, declared)
+    assert not are_equivalent(declared, [[{}] * 1_000] * 1_000)
 
 
 @pytest.mark.parametrize("wide", [["x"] * 10_000, {f"{n}": {"a": True} for n in range(10_000)}], ids=["array", "table"])
