@@ -161,6 +161,15 @@ def test_all_vhosts_together_have_a_limit_of_queues(stage: Stage) -> None:
     here.client(Queue.Declare(queue="c"), channel=2).hear(Queue.DeclareOk)
 
 
+def test_a_deleted_queue_makes_room_in_the_broker(stage: Stage) -> None:
+    stage.broker.quota.limit = 1
+    talk = stage.client().open_channel()
+    for method in (Queue.Declare(queue="a"), Queue.Delete(queue="a"), Queue.Declare(queue="b", exclusive=True)):
+        talk.client(method).hear(Queue.DeclareOk if isinstance(method, Queue.Declare) else Queue.DeleteOk)
+    talk.lose()
+    stage.client().open_channel().client(Queue.Declare(queue="c")).hear(Queue.DeclareOk)
+
+
 def test_limits_and_counts_are_there_again_after_a_restart(stage: Stage) -> None:
     limit_vhost(stage, max_queues=1)
     stage.broker.users.set_limits("guest", {MAX_CHANNELS: 1})
