@@ -15,6 +15,7 @@ from amqpd.store import spill as spill_module
 from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError, StoreFull, StoreLocked
 from amqpd.store.sqlite import connecting, inspection
+from amqpd.store.sqlite.schema import newest_format
 from amqpd.store.spill import Spill
 from amqpd.store.tools import stopped
 from tests.store.kept_store import checked
@@ -162,7 +163,7 @@ def test_on_a_full_disk_a_stopped_store_is_read_without_an_index_of_its_log(
     monkeypatch.setattr(stopped, "is_full", lambda directory: True)
     before = {path.name: path.stat().st_size for path in kept.iterdir()}
     with stopped.reading(kept / connecting.DATABASE) as (connection, format_):
-        assert format_ == 4 and connection.execute("PRAGMA locking_mode").fetchone() == ("exclusive",)
+        assert format_ == newest_format() and connection.execute("PRAGMA locking_mode").fetchone() == ("exclusive",)
         assert connection.execute("SELECT count(*) FROM message_rows").fetchone()[0] == 300
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             connection.execute("DELETE FROM message_rows")
