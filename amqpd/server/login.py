@@ -62,7 +62,7 @@ class Hash(NamedTuple):
 
     digest: bytes
     definition: UserDefinition | None
-    password: str
+    request: LoginRequest
     attempts: list[Attempt]
 
     @property
@@ -72,7 +72,7 @@ class Hash(NamedTuple):
 
 
 class Logins:
-    """Answers the login requests of sessions.
+    """Answers the login requests of sessions. A callback holds a request, not a password: `repr` shows what it holds.
 
     `matches` checks a password, slowly, in one of `threads` threads. `most_remembered` correct answers are cached.
     Passwords that were right are stored in this `form`, if they are not yet; then `on_change` is called.
@@ -100,7 +100,7 @@ class Logins:
         self._user_pace = Pace(20, 3_000, MOST_DELAY_MS)
         self._queue: FairQueue[Hash] = FairQueue(self._is_wanted)
         self._hashes: dict[bytes, Hash] = {}        # by digest, pending or running
-        self._to_store: dict[str, tuple[UserDefinition, str]] = {}      # by user, passwords that were right
+        self._to_store: dict[str, tuple[UserDefinition, LoginRequest]] = {}      # by user, passwords that were right
         self._storing: set[str] = set()     # users whose passwords are hashed for that
         self._computing = 0
         self._is_closed = False
@@ -132,7 +132,7 @@ class Logins:
         elif digest in self._hashes:
             self._hashes[digest].attempts.append(attempt)
         else:
-            self._hashes[digest] = Hash(digest, definition, request.password, [attempt])
+            self._hashes[digest] = Hash(digest, definition, request, [attempt])
             self._queue.put(attempt.address, request.user, self._hashes[digest])
             self._compute_next()
 
@@ -148,12 +148,13 @@ class Logins:
         while not self._is_closed and self._computing < self._most_computing:
             hash_ = self._queue.take()
             if hash_ is not None:
-                self._compute(partial(self._computed, hash_), self._matches, hash_.definition, hash_.password)
+                self._compute(partial(self._computed, hash_), self._matches, hash_.definition, hash_.request.password)
             elif self._to_store:
                 name = next(iter(self._to_store))
-                definition, password = self._to_store.pop(name)
+                definition, request = self._to_store.pop(name)
                 self._storing.add(name)
-                self._compute(partial(self._store, definition, password), self._form.stored_anew, definition, password)
+                self._compute(
+                    partial(self._store, definition, request), self._form.stored_anew, definition, request.password)
             else:
                 return
 
@@ -172,13 +173,15 @@ class Logins:
             for attempt in hash_.attempts:
                 self._answer(attempt, hash_.definition, future.result())
 
-    def _store_anew(self, definition: UserDefinition, password: str) -> None:
+    def _store_anew(self, definition: UserDefinition, request: LoginRequest) -> None:
         """Have a password that was right stored in another form, once no login waits for a thread."""
         if definition.name not in self._storing and len(self._to_store) < self._most_to_store:
-            self._to_store[definition.name] = definition, password
+            self._to_store[definition.name] = definition, request
             self._compute_next()
 
-    def _store(self, definition: UserDefinition, password: str, future: asyncio.Future[StoredPassword]) -> None:
+    def _store(
+        self, definition: UserDefinition, request: LoginRequest, future: asyncio.Future[StoredPassword]
+    ) -> None:
         """Store a password in another form, unless it has been changed meanwhile."""
         self._computing -= 1
         user = self._broker.users.get(definition.name)
@@ -189,7 +192,7 @@ class Logins:
             self._on_change()
             self._broker.users.change_password(
                 definition.name, stored.password_hash, stored.hashing_algorithm, stored.scram_sha256)
-            self._remember(user.definition, LoginRequest(definition.name, password))
+            self._remember(user.definition, request)
         self._compute_next()
 
     def _answer(self, attempt: Attempt, definition: UserDefinition | None, matches: bool) -> None:
@@ -205,7 +208,7 @@ class Logins:
             self._remember(user.definition, request)
             self._warn_of_clear_text(attempt)
             if not self._form.is_kept_by(user.definition):
-                self._store_anew(user.definition, request.password)
+                self._store_anew(user.definition, request)
         attempt.session.logged_in(user)
         attempt.on_logged_in()
 

@@ -37,6 +37,9 @@ _DUMPED_OCTETS = 128    # of arguments that cannot be decoded: more would not fi
 
 MethodIds = tuple[int, int]
 
+# connection.start-ok, connection.secure-ok and connection.update-secret: their arguments are neither logged nor sent.
+_WITH_SECRETS: frozenset[MethodIds] = frozenset({(10, 11), (10, 21), (10, 70)})
+
 
 class AccessRequest(Frame):
     """access.request of AMQP 0-9, which pamqp lacks; some clients still send it."""
@@ -114,6 +117,12 @@ def decode_method(payload: bytes) -> Frame:
     return method
 
 
+def shown(payload: bytes) -> bytes:
+    """Return what may be shown of the payload of a method frame: no arguments that may hold a password."""
+    is_secret = len(payload) >= _IDS.size and _IDS.unpack_from(payload) in _WITH_SECRETS
+    return payload[: _IDS.size] if is_secret else payload
+
+
 def _method_class(ids: MethodIds) -> type[Frame]:
     method_class = _CLASSES.get(ids)
     if method_class is not None:
@@ -137,8 +146,11 @@ def _cut(payload: bytes, ids: MethodIds, layout: Layout) -> list[bytes]:
         pieces.append(payload[at : at + width])
         at += width
     if at != len(payload):
-        arguments = payload[_IDS.size : _IDS.size + _DUMPED_OCTETS]
-        raise ConnectionException(ReplyCode.FRAME_ERROR, f"cannot decode {erlang_bytes(arguments)}", method=ids)
+        if ids in _WITH_SECRETS:
+            text = "cannot decode the arguments, which are not shown since they may hold a password"
+        else:
+            text = f"cannot decode {erlang_bytes(payload[_IDS.size : _IDS.size + _DUMPED_OCTETS])}"
+        raise ConnectionException(ReplyCode.FRAME_ERROR, text, method=ids)
     return pieces
 
 

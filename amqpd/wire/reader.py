@@ -33,6 +33,7 @@ from amqpd.wire.contents import (
     frame_head,
     unexpected_frame,
 )
+from amqpd.wire.methods import shown
 from amqpd.wire.publish_runs import METHOD, PUBLISH, PublishRuns, method_head
 
 HEARTBEAT = 8
@@ -199,7 +200,7 @@ class Reader:
         if octets[stop - 1] != FRAME_END:
             raise ConnectionException(
                 ReplyCode.FRAME_ERROR,
-                f"{describe_frame(kind, payload)}: {{invalid_frame_end_marker,{octets[stop - 1]}}}",
+                f"{describe_frame(kind, shown(payload))}: {{invalid_frame_end_marker,{octets[stop - 1]}}}",
                 method=(0, 0),
             )
         if kind == METHOD:

@@ -91,7 +91,7 @@ def test_no_method_decodes_cut_short_or_with_octets_left_over(method_class: type
     ids = struct.unpack_from(">HH", whole)
     for octets in [whole[:end] for end in range(4, len(whole))] + [whole + b"\x00"]:
         text, method = refusal(octets)
-        assert text.startswith("FRAME_ERROR - cannot decode <<")
+        assert text.startswith("FRAME_ERROR - cannot decode ")
         assert method == ids
 
 
@@ -163,6 +163,16 @@ def test_an_unknown_method_is_named() -> None:
 def test_arguments_that_do_not_decode_are_shown_as_rabbitmq_shows_them() -> None:
     assert refusal(payload(Queue.Declare, b"\x00\x00 abc")) == (
         "FRAME_ERROR - cannot decode <<0,0,32,97,98,99>>", (50, 10))
+
+
+@pytest.mark.parametrize(
+    "method", [Connection.StartOk, Connection.SecureOk, Connection.UpdateSecret], ids=lambda method: method.name)
+def test_arguments_that_may_hold_a_password_are_not_shown(method: type[Frame]) -> None:
+    octets = payload(method, b"\x00\x00\x00\xffpassword")
+    text, ids = refusal(octets)
+    assert text == "FRAME_ERROR - cannot decode the arguments, which are not shown since they may hold a password"
+    assert ids == (10, int.from_bytes(octets[2:4], "big"))
+    assert methods.shown(octets) == octets[:4]
 
 
 def test_octets_after_the_arguments_are_refused() -> None:

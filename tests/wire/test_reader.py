@@ -481,6 +481,8 @@ def test_small_body_frames_are_put_together_up_to_frame_max(step: int, sizes: li
 # What makes no sense
 
 FAULTS: list[tuple[bytes, int, str]] = [
+    (frame(1, 0, b"\0\x0a\0\x15\0\0\0\x08password")[:-1] + b"\0", 501,
+     "type 1, all octets = <<0,10,0,21>>: {invalid_frame_end_marker,0}"),
     (frame(1, 1, b"\0\x5a\0\x0a")[:-1] + b"\0", 501, "invalid_frame_end_marker,0"),
     (ack(1, 1)[:-1] + b"\0", 501, "invalid_frame_end_marker,0"),
     (publish(1, b"abc")[:-1] + b"\xcd", 501, "invalid_frame_end_marker,205"),
