@@ -20,6 +20,7 @@ from amqpd.message import Message
 from amqpd.session.channel_confirms import ChannelConfirms
 from amqpd.session.channel_state import ChannelState
 from amqpd.session.commit import Commit
+from amqpd.session.commit_bodies import CommitBodies
 from amqpd.session.consuming import Consuming
 from amqpd.session.deferred_input import Unfinished
 from amqpd.session.returns import send_returns
@@ -61,13 +62,14 @@ class Transaction:
     def on_commit(self, method: Tx.Commit) -> Tx.CommitOk:
         """Publish first, then answer, all in one batch; commit-ok is sent once that batch is on disk.
 
-        Raises MessageNotLoaded until then, and Unfinished while there is more to return: the method must be carried out
-        again.
+        Large bodies are written to the store before. Raises MessageNotLoaded until all of that is done, and Unfinished
+        while there is more to return: the method must be carried out again.
         """
         self._check_active()
         uncommitted = self._uncommitted
         commit = uncommitted.commit
         if commit is None:
+            self._write_bodies()
             commit = uncommitted.commit = self._begin_commit()
         if commit.has_work:
             raise MessageNotLoaded(commit.call)
@@ -79,6 +81,17 @@ class Transaction:
         if commit.is_partial:
             raise ChannelException(ReplyCode.PRECONDITION_FAILED, "partial tx completion")
         return Tx.CommitOk()
+
+    def _write_bodies(self) -> None:
+        """Write large bodies to the store. Raises MessageNotLoaded until that is done."""
+        uncommitted = self._uncommitted
+        if uncommitted.large:
+            if uncommitted.bodies is None:
+                uncommitted.bodies = CommitBodies(
+                    self._channel.broker.journal, self._channel.vhost.queues, uncommitted.large)
+            body = uncommitted.bodies.next()
+            if body is not None:
+                raise MessageNotLoaded(body.call)
 
     def _begin_commit(self) -> Commit:
         """Carry out what is held, or begin to. Raises MessageNotLoaded during another long commit."""

@@ -16,13 +16,21 @@ from itertools import chain
 
 from amqpd.broker.worklist import PIECE, Discard, Worklist
 from amqpd.errors import ChannelException, ReplyCode
+from amqpd.message import LARGE_BODY
+from amqpd.session.commit_bodies import CommitBodies
 from amqpd.session.commit import Answered, Commit, Held, Unacked, Verdict
 from amqpd.session.contents import release_contents
 from amqpd.session.settings import SessionSettings
 
 
+LARGE_PART = 256 << 10      # bytes, beyond which a body is written ahead if all of the transaction exceeds LARGE_BODY
+
+
 class Uncommitted:
-    """The transaction of one channel. `is_active` after tx.select; `acts` counts publishes to queues, and answers."""
+    """The transaction of one channel. `is_active` after tx.select; `acts` counts publishes to queues, and answers.
+
+    `bodies` are written before the commit begins.
+    """
 
     def __init__(self, settings: SessionSettings, worklist: Worklist) -> None:
         self.is_active = False
@@ -36,6 +44,8 @@ class Uncommitted:
         """Drop everything."""
         self.publishes: list[Held] = []
         self.answers: list[Answered] = []
+        self._large: list[Held] = []
+        self.bodies: CommitBodies | None = None
         self.acts = self._bytes = 0
         self._released = 0      # answers whose contents have been released
 
@@ -44,6 +54,8 @@ class Uncommitted:
     def hold_publishes(self, held: Held) -> None:
         """Keep routed publishes for the commit."""
         self.publishes.append(held)
+        if held.messages[0].body_size > LARGE_PART:     # the others of these have the same size
+            self._large.append(held)
         self._count(
             len(held.messages) * max(1, len(held.queues)), sum([message.body_size for message in held.messages]))
 
@@ -66,9 +78,15 @@ class Uncommitted:
 
     # Out
 
+    @property
+    def large(self) -> list[Held]:
+        """The publishes whose bodies should be written to the store before the commit."""
+        return self._large if self._bytes > LARGE_BODY else []
+
     def discard_publishes(self) -> None:
         """Drop the publishes."""
         publishes, self.publishes = self.publishes, []
+        self._large = []
         if len(publishes) > PIECE:
             Discard(self._worklist, [publishes])
         else:
@@ -77,6 +95,8 @@ class Uncommitted:
     def end(self) -> list[dict[int, Unacked]]:
         """Drop everything, since the channel is ending, and return the answered deliveries."""
         answers = [answered for answered, _ in self.answers]
+        if self.bodies is not None:
+            self.bodies.end()
         self.discard_publishes()
         self.forget()
         self.rollback = None

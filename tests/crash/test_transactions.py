@@ -29,6 +29,7 @@ WORKERS = 3
 TOKENS = 12
 LONGEST_RUN_S = 0.6
 PERSISTENT = 2
+SIZES = (0, 0, 10, 10, 5_000, 5_000, 50_000, 50_000, 1_200_000)     # of bodies
 LONG_TRANSACTIONS, ACTS, LONGEST_COMMIT_S = 8, 5_000, 0.12
 
 
@@ -105,7 +106,7 @@ class Transactor:
     def _publish(self, client: Client, token: Token) -> None:
         for queue in self.queues:
             properties = Basic.Properties(message_id=f"{token.name} {token.generation}", delivery_mode=PERSISTENT)
-            content, _ = pack_content(properties, self._rng.randbytes(self._rng.choice((0, 10, 5_000, 50_000))))
+            content, _ = pack_content(properties, self._rng.randbytes(self._rng.choice(SIZES)))
             client.publish("", queue, content)
 
     def check(self, client: Client) -> None:

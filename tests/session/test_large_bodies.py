@@ -172,14 +172,6 @@ def test_a_publish_that_is_not_allowed_any_more_is_refused_and_its_body_dropped(
     assert len(released(stage)) == 1 and sizes(stage) == []
 
 
-def test_in_a_transaction_nothing_waits(stage: Stage) -> None:
-    talk = stage.client().open_channel()
-    talk.client(Queue.Declare(queue="q", durable=True)).broker(Queue.DeclareOk("q", 0, 0))
-    talk.client(Tx.Select()).broker(Tx.SelectOk())
-    talk.publish("q", LARGE, persistent=True).client(Tx.Commit()).broker(Tx.CommitOk())
-    assert sizes(stage) == [len(LARGE)] and bodies(stage) == []
-
-
 def test_a_journal_in_memory_writes_nothing_first(stage: Stage, talk: Talk) -> None:
     stage.journal.bodies = None
     talk.publish("q", LARGE, persistent=True).broker(Basic.Ack(1))
@@ -234,3 +226,75 @@ def test_a_dead_letter_has_the_body_of_its_message(stage: Stage, talk: Talk) -> 
     dead, = ready(stage, "other")
     assert stored_body(dead) is before and dead.body == LARGE and b"x-death" in dead.properties
     assert bodies(stage) == [] == released(stage)
+
+
+# Transactions
+
+@pytest.fixture
+def tx(stage: Stage) -> Talk:
+    """A client with a transaction; `q` is durable, `lost` is not."""
+    talk = stage.client().open_channel()
+    for name in ("q", "lost"):
+        talk.client(Queue.Declare(queue=name, durable=name != "lost")).broker(Queue.DeclareOk(name, 0, 0))
+    return talk.client(Tx.Select()).broker(Tx.SelectOk())
+
+
+def test_the_bodies_of_a_transaction_are_written_one_by_one_before_its_commit(stage: Stage, tx: Talk) -> None:
+    tx.publish("q", LARGE, b"small", LARGE[1:] + b"ab", persistent=True).client(Tx.Commit()).nothing()
+    for _ in range(2):
+        assert sizes(stage) == [] and len(bodies(stage)) == 1
+        write(stage)
+    tx.broker(Tx.CommitOk())
+    assert [message.body for message in ready(stage)] == [LARGE, b"small", LARGE[1:] + b"ab"]
+    assert [type(message) for message in ready(stage)] == [StoredMessage, Message, StoredMessage]
+    assert bodies(stage) == [] == released(stage)
+    numbers = [message.number for message in ready(stage)]
+    assert numbers == sorted(numbers)
+    tx.publish("q", b"next", persistent=True).client(Tx.Commit()).broker(Tx.CommitOk())
+
+
+def test_what_others_publish_while_bodies_are_written_comes_first(stage: Stage, tx: Talk) -> None:
+    tx.publish("q", LARGE, persistent=True).client(Tx.Commit())
+    stage.client().open_channel().publish("q", b"other", persistent=True)
+    write(stage)
+    tx.broker(Tx.CommitOk())
+    assert sizes(stage) == [5, len(LARGE)]
+
+
+@pytest.mark.parametrize("count, waits", [(4, True), (3, False)])
+def test_bodies_that_are_large_together_are_written_before_the_commit(
+    stage: Stage, tx: Talk, count: int, waits: bool
+) -> None:
+    tx.publish("q", *[bytes(LARGE_BODY // 4 + 1)] * count, b"x", persistent=True).client(Tx.Commit())
+    assert bool(bodies(stage)) == waits
+    while bodies(stage):
+        write(stage)
+    tx.broker(Tx.CommitOk())
+    assert [type(message) for message in ready(stage)] == [StoredMessage if waits else Message] * count + [Message]
+
+
+@pytest.mark.parametrize("queue, properties", [("lost", PERSISTENT), ("none", PERSISTENT), ("q", None)])
+def test_what_is_not_kept_of_a_transaction_is_not_written_first(stage: Stage, tx: Talk, queue, properties) -> None:
+    tx.publish(queue, LARGE, properties=properties).client(Tx.Commit()).broker(Tx.CommitOk())
+    assert bodies(stage) == []
+
+
+def test_a_transaction_whose_client_goes_while_bodies_are_written_leaves_nothing(stage: Stage, tx: Talk) -> None:
+    tx.publish("q", LARGE, LARGE, persistent=True).client(Tx.Commit())
+    write(stage)
+    assert len(bodies(stage)) == 1
+    tx.lose()
+    stage.end_turn()
+    assert bodies(stage) == [] == sizes(stage) and released(stage) == [1]
+
+
+def test_a_transaction_that_is_rolled_back_writes_no_body(stage: Stage, tx: Talk) -> None:
+    tx.publish("q", LARGE, persistent=True).client(Tx.Rollback()).broker(Tx.RollbackOk())
+    tx.client(Tx.Commit()).broker(Tx.CommitOk())
+    assert bodies(stage) == [] == sizes(stage)
+
+
+def test_a_transaction_in_memory_writes_nothing_first(stage: Stage, tx: Talk) -> None:
+    stage.journal.bodies = None
+    tx.publish("q", LARGE, LARGE, persistent=True).client(Tx.Commit()).broker(Tx.CommitOk())
+    assert sizes(stage) == [len(LARGE)] * 2
