@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from tests.canary.shape import SHAPES
 from tests.canary.shapes import (
-    bindings, crowds, dead_letters, definitions, expiries, floods, logins, measured, memory, moves, routing, storms)
+    bindings, crowds, dead_letters, definitions, expiries, floods, large, logins, measured, memory, moves, routing,
+    storms)
 
 KINDS = (
-    bindings, crowds, dead_letters, definitions, expiries, floods, logins, measured, memory, moves, routing, storms)
+    bindings, crowds, dead_letters, definitions, expiries, floods, large, logins, measured, memory, moves, routing,
+    storms)
 
 __all__ = ["KINDS", "SHAPES"]
