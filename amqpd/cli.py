@@ -156,10 +156,11 @@ def check_config(ctx: click.Context, file: str | None, config: str | None, rabbi
         raise Failure("\n".join(found.problems), EXIT_CONFIG)
     settings, problems = found.config, [*found.problems]
     declared = {kind: len(getattr(settings, kind)) for kind in DECLARED}
-    # The broker, which takes time to load, is imported only if there are declarations, host names or files to check.
+    # The broker takes time to load: it is imported only for declarations, open listeners, host names and files.
     listeners = (*settings.listeners, *settings.tls.listeners)
     has_files = bool(settings.tls.listeners or settings.load_definitions)
-    if any(declared.values()) or has_files or not all(one.is_address for one in listeners):
+    needs_names = any(one.is_open or not one.is_address for one in listeners)
+    if any(declared.values()) or has_files or needs_names:
         from amqpd.server import config_check
 
         more, remarks = config_check.check_config(

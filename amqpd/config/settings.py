@@ -88,6 +88,14 @@ class Listener(str):
             return False
         return True
 
+    @property
+    def is_open(self) -> bool:
+        """Whether other machines may reach it. A host name other than localhost counts as open."""
+        if not self.is_address:
+            return self.host != "localhost"
+        address = ipaddress.ip_address(self.host)
+        return not (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
 
 Name = Annotated[str, Meta(min_length=1, max_length=255)]       # as everywhere here, lengths are in bytes
 VhostOrDefault = Annotated[str, Meta(max_length=255)]

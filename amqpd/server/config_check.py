@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from amqpd.broker.definitions import Definition
 from amqpd.config import Config
+from amqpd.server import exposure
 from amqpd.server.addresses import describe_failure, unresolved
 from amqpd.server.certificates import CertificateError, read, warnings
 from amqpd.server.declarations import Trial
-from amqpd.server.exposure import has_guest_alone, refusal
 from amqpd.store.errors import StoreError, StoreLocked
 from amqpd.store.tools.stopped import stored_definitions
 
@@ -53,8 +53,13 @@ def check_config(config: Config, listener_places: Sequence[str], faulty: Collect
         remarks.append(f"the store in {config.data_dir} was not checked: {error}")
     trial = Trial(config, stored, faulty)
     trial.run()
-    if stored is not None and (fault := refusal(config, has_guest_alone=has_guest_alone(trial.users))):
-        problems.append(fault)
+    if stored is not None:
+        fault = exposure.refusal(
+            config, has_guest_alone=exposure.has_guest_alone(trial.users), is_first_start=not stored)
+        if fault:
+            problems.append(fault)
+        else:
+            remarks += exposure.warnings(config, trial.users)
     return Findings(problems + trial.problems, remarks + trial.warnings)
 
 

@@ -8,48 +8,49 @@ RabbitMQ docs/access-control#loopback-users, docs/production-checklist.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from amqpd.broker.definitions import UserDefinition
 from amqpd.broker.passwords import password_matches
 from amqpd.config import Config
-from amqpd.config.settings import Listener
-from amqpd.server.login import is_loopback
 from amqpd.wording import counted
 
 GUEST = "guest"
 
 
-def is_open(listener: Listener) -> bool:
-    """Return whether other machines may reach this listener. A host name other than localhost counts as open."""
-    return not is_loopback(listener.host) if listener.is_address else listener.host != "localhost"
-
-
-def refusal(config: Config, *, has_guest_alone: bool) -> str | None:
+def refusal(config: Config, *, has_guest_alone: bool, is_first_start: bool) -> str | None:
     """Return why a broker whose only user may be guest must not listen as configured, with the remedy.
 
     None if it may; also if `loopback_users` lets guest log in from everywhere, since then it is wanted.
     """
-    listener = next(filter(is_open, (*config.listeners, *config.tls.listeners)), None)
+    listener = next((one for one in (*config.listeners, *config.tls.listeners) if one.is_open), None)
     if listener is None or GUEST not in config.loopback_users or not has_guest_alone:
         return None
+    if is_first_start:
+        remedy = "set default_user and default_password (AMQPD_DEFAULT_USER, AMQPD_DEFAULT_PASSWORD)"
+    else:
+        remedy = "add a user with [[users]], or with 'amqpctl add_user' while the broker listens to this machine only"
     return (f"{listener} would be open to the network, but the only user is guest with the password guest, who may "
-            "connect from this machine only: add a user ([[users]], or AMQPD_DEFAULT_USER and AMQPD_DEFAULT_PASSWORD "
-            "at the first start), or set loopback_users = [] to let guest in from everywhere")
+            f"connect from this machine only: {remedy}, or set loopback_users = [] to let guest in from everywhere")
 
 
 def has_guest_alone(users: Collection[UserDefinition]) -> bool:
     """Return whether nobody but guest can log in, with the password guest."""
-    return all(user.name == GUEST for user in users) and all(password_matches(user, GUEST) for user in users)
+    return all(user.name == GUEST for user in users) and all(_has_known_password(user) for user in users)
 
 
 def begins_with_guest_alone(config: Config) -> bool:
-    """Return whether a first start with this configuration makes no user but guest, with the password guest."""
-    return not config.users and (config.default_user, config.default_password.reveal()) == (GUEST, GUEST)
+    """Return whether a first start with this configuration makes no user but guest, with the password guest.
+
+    Which users a file of definitions has is not known before it is loaded.
+    """
+    return not config.users and not config.load_definitions and (
+        config.default_user, config.default_password.reveal()) == (GUEST, GUEST)
 
 
-def describe(config: Config, user_count: int) -> str:
+def describe(config: Config, users: Collection[UserDefinition]) -> str:
     """Return in one line what is open to whom, for the log."""
+    names = {user.name for user in users}
     local = _listed(config, are_open=False)
     network = _listed(config, are_open=True)
     parts = []
@@ -57,17 +58,36 @@ def describe(config: Config, user_count: int) -> str:
         parts.append(f"open to the network: {network}")
     if local:
         parts.append(f"open to this machine: {local}")
-    parts.append(counted(user_count, "user"))
-    if network and config.loopback_users:
-        parts.append(f"from this machine only: {', '.join(config.loopback_users)}")
-    if "ANONYMOUS" in config.auth_mechanisms:
+    parts.append(counted(len(users), "user"))
+    only_local = [name for name in config.loopback_users if name in names]
+    if network and only_local:
+        parts.append(f"from this machine only: {', '.join(only_local)}")
+    if "ANONYMOUS" in config.auth_mechanisms and config.login.anonymous_user in names:
         parts.append(f"without a password, as {config.login.anonymous_user}: everyone who can connect")
     return "; ".join(parts)
 
 
+def warnings(config: Config, users: Collection[UserDefinition]) -> Iterator[str]:
+    """Yield what is open, or closed, by mistake perhaps."""
+    names = {user.name for user in users}
+    if any(one.is_open for one in (*config.listeners, *config.tls.listeners)):
+        if names <= {*config.loopback_users}:
+            yield ("nobody can log in from the network: loopback_users has all users; add another user, or change "
+                   "loopback_users")
+        if GUEST not in config.loopback_users and any(map(_has_known_password, users)):
+            yield "guest can log in from the network with the password guest: change it, or add guest to loopback_users"
+    if "ANONYMOUS" in config.auth_mechanisms and config.login.anonymous_user not in names:
+        yield (f"nobody can log in with ANONYMOUS: login.anonymous_user is '{config.login.anonymous_user}', and there "
+               "is no such user; add it, or change the setting")
+
+
+def _has_known_password(user: UserDefinition) -> bool:
+    return user.name == GUEST and password_matches(user, GUEST)
+
+
 def _listed(config: Config, *, are_open: bool) -> str:
-    plain = [str(one) for one in config.listeners if is_open(one) == are_open]
-    tls = [f"{one} with TLS" for one in config.tls.listeners if is_open(one) == are_open]
+    plain = [str(one) for one in config.listeners if one.is_open == are_open]
+    tls = [f"{one} with TLS" for one in config.tls.listeners if one.is_open == are_open]
     return ", ".join([*plain, *_with_certificates(config, tls)])
 
 

@@ -35,13 +35,13 @@ from amqpd.management.commands import Commands
 from amqpd.management.control import Control
 from amqpd.management.node_commands import Node
 from amqpd.management.refusal import Refusal
-from amqpd.server import addresses
+from amqpd.server import addresses, exposure
 from amqpd.server.alarms import Alarms
 from amqpd.server.certificates import CertificateError, Certificates, warnings
 from amqpd.server.committer import Committer
 from amqpd.server.connection import ClientProtocol
 from amqpd.server.declarations import password_form
-from amqpd.server.exposure import begins_with_guest_alone, describe, has_guest_alone, refusal
+from amqpd.server.exposure import begins_with_guest_alone, has_guest_alone
 from amqpd.server.listener import Listeners
 from amqpd.server.login import Logins
 from amqpd.server.login_key import login_key
@@ -135,8 +135,9 @@ class Runtime:
         log.info("Starting amqpd %s (behaves as RabbitMQ %s) on Python %s", __version__, RABBITMQ_VERSION,
                  platform.python_version())
         certificates = self._certificates = _certificates(config.tls)
-        if is_first_start(config):      # before a directory is made
-            _check_exposure(config, begins_with_guest_alone(config))
+        is_first = is_first_start(config)
+        # Before a directory is made, as far as it is known.
+        _check_exposure(config, is_first and begins_with_guest_alone(config), is_first)
         bound = await self._bind(undo, config.listeners)
         tls_bound = await self._bind(undo, config.tls.listeners, addresses.TLS_LISTEN_OPTION)
         broker, storage = open_broker(config, self._ballast, self._fail)
@@ -150,7 +151,8 @@ class Runtime:
             storage.page_store.on_written = alarms.on_written
             await self._start_committer(undo, broker, storage, turn, wall_clock, alarms)
         declare_configuration(config, broker)
-        _check_exposure(config, has_guest_alone([user.definition for user in broker.users.values()]))
+        users = [user.definition for user in broker.users.values()]
+        _check_exposure(config, has_guest_alone(users), is_first)
         settings = session_settings(config)
         logins = Logins(
             broker, frozenset(config.loopback_users), config.limits.login_failure_delay_s,
@@ -166,7 +168,9 @@ class Runtime:
         await self._open_control(undo, broker, turn, alarms)
         await self._start_tasks(undo, turn, alarms, wall_clock)
         undo.push_async_callback(self._shut_down, broker, listeners, storage)
-        log.info("%s", describe(config, len(broker.users)))
+        for warning in exposure.warnings(config, users):
+            log.warning("%s", warning)
+        log.info("%s", exposure.describe(config, users))
         log.info("Server startup complete in %.1f s", time.monotonic() - started_s)
 
     async def _bind(
@@ -303,9 +307,9 @@ class Runtime:
         log.info("stopped")
 
 
-def _check_exposure(config: Config, is_guest_alone: bool) -> None:
+def _check_exposure(config: Config, is_guest_alone: bool, is_first: bool) -> None:
     """Check that not only guest's password protects a listener. Raises StartError."""
-    if fault := refusal(config, has_guest_alone=is_guest_alone):
+    if fault := exposure.refusal(config, has_guest_alone=is_guest_alone, is_first_start=is_first):
         raise StartError(fault, EXIT_CONFIG)
 
 

@@ -11,18 +11,21 @@ import pytest
 
 from amqpd.broker.definitions import UserDefinition
 from amqpd.broker.passwords import hash_known_password
+from amqpd.cli import main
 from amqpd.config import Config, load
 from amqpd.config.settings import Listener
 from amqpd.server.config_check import check_config
-from amqpd.server.exposure import begins_with_guest_alone, describe, has_guest_alone, is_open, refusal
+from amqpd.server.exposure import begins_with_guest_alone, describe, has_guest_alone, refusal, warnings
 from amqpd.server.runtime import Runtime
 from amqpd.server.startup import StartError
 
 Loader = Callable[[str], Config]
-REMEDY = (
-    "would be open to the network, but the only user is guest with the password guest, who may connect from this "
-    "machine only: add a user ([[users]], or AMQPD_DEFAULT_USER and AMQPD_DEFAULT_PASSWORD at the first start), or set "
-    "loopback_users = [] to let guest in from everywhere")
+FAULT = (
+    "0.0.0.0:1 would be open to the network, but the only user is guest with the password guest, who may connect from "
+    "this machine only: {}, or set loopback_users = [] to let guest in from everywhere")
+AT_FIRST = FAULT.format("set default_user and default_password (AMQPD_DEFAULT_USER, AMQPD_DEFAULT_PASSWORD)")
+LATER = FAULT.format(
+    "add a user with [[users]], or with 'amqpctl add_user' while the broker listens to this machine only")
 
 
 @pytest.fixture
@@ -45,7 +48,7 @@ def user(name: str, password: str) -> UserDefinition:
     ("0.0.0.0:1", True), ("[::]:1", True), ("10.0.0.1:1", True), ("broker.example.org:1", True),
 ])
 def test_a_listener_is_open_unless_its_address_is_a_loopback_one(listener: str, open_: bool) -> None:
-    assert is_open(Listener(listener)) is open_
+    assert Listener(listener).is_open is open_
 
 
 def test_guest_is_alone_without_another_user_or_password() -> None:
@@ -57,7 +60,7 @@ def test_guest_is_alone_without_another_user_or_password() -> None:
 
 @pytest.mark.parametrize(("text", "alone"), [
     ("", True), ('default_user = "till"', False), ('default_password = "secret"', False),
-    ('users = [{name = "till", password = "secret"}]', False),
+    ('users = [{name = "till", password = "secret"}]', False), ('load_definitions = "file.json"', False),
 ])
 def test_a_first_start_begins_with_guest_unless_told_otherwise(config: Loader, text: str, alone: bool) -> None:
     assert begins_with_guest_alone(config(text)) is alone
@@ -70,9 +73,10 @@ def test_a_first_start_begins_with_guest_unless_told_otherwise(config: Loader, t
     ('listeners = []\ntls = {listeners = ["0.0.0.0:1"], certificate = "c", key = "k"}', True),
 ])
 def test_guest_s_password_alone_opens_nothing_to_the_network(config: Loader, text: str, is_refused: bool) -> None:
-    told = refusal(config(text), has_guest_alone=True)
-    assert told == (f"0.0.0.0:1 {REMEDY}" if is_refused else None)
-    assert refusal(config(text), has_guest_alone=False) is None
+    for is_first_start, fault in ((True, AT_FIRST), (False, LATER)):
+        told = refusal(config(text), has_guest_alone=True, is_first_start=is_first_start)
+        assert told == (fault if is_refused else None)
+        assert refusal(config(text), has_guest_alone=False, is_first_start=is_first_start) is None
 
 
 def started(config: Config) -> None:
@@ -103,20 +107,60 @@ def test_a_later_start_looks_at_the_stored_users(config: Loader, caplog: pytest.
 
 def test_check_config_tells_of_it(config: Loader) -> None:
     found = check_config(config('listeners = ["0.0.0.0:1"]'), ["line 1"])
-    assert found.problems == [f"0.0.0.0:1 {REMEDY}"]
+    assert found.problems == [AT_FIRST]
 
 
-@pytest.mark.parametrize(("text", "line"), [
-    ("", "open to this machine: 127.0.0.1:5672; 1 user"),
-    ('listeners = ["127.0.0.1:1", "0.0.0.0:2"]\nloopback_users = []',
+def test_check_config_tells_of_it_without_any_declaration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "amqpd.toml"
+    path.write_text(f'data_dir = "{tmp_path}/data"\nlisteners = ["0.0.0.0:1"]\n')
+    assert main(["check-config", str(path)]) == 78
+    assert AT_FIRST in capsys.readouterr().err
+
+
+def test_definitions_that_a_start_loads_may_have_the_users(config: Loader, tmp_path: Path) -> None:
+    (tmp_path / "file.json").write_text(
+        '{"users": [{"name": "app", "password": "secret", "tags": []}], "vhosts": [{"name": "/"}]}')
+    open_config = config(f'listeners = ["0.0.0.0:0"]\nload_definitions = "{tmp_path}/file.json"')
+    assert check_config(open_config, ["line 1"]).problems == []
+    started(open_config)
+
+
+GUEST, TILL = user("guest", "guest"), user("till", "secret")
+SAFE_GUEST = user("guest", "secret")
+TLS = 'listeners = []\ntls = {listeners = ["0.0.0.0:3"], certificate = "c", key = "k"}'
+ANONYMOUS = 'auth_mechanisms = ["PLAIN", "ANONYMOUS"]\nlogin = {anonymous_user = "till"}'
+
+
+@pytest.mark.parametrize(("text", "users", "line"), [
+    ("", [GUEST], "open to this machine: 127.0.0.1:5672; 1 user"),
+    ('listeners = ["127.0.0.1:1", "0.0.0.0:2"]\nloopback_users = []', [GUEST],
      "open to the network: 0.0.0.0:2; open to this machine: 127.0.0.1:1; 1 user"),
-    ('listeners = []\ntls = {listeners = ["0.0.0.0:3"], certificate = "c", key = "k"}',
-     "open to the network: 0.0.0.0:3 with TLS; 1 user; from this machine only: guest"),
-    ('listeners = []\ntls = {listeners = ["0.0.0.0:3"], certificate = "c", key = "k", ca = "a", '
-     'client_certificates = "required"}',
-     "open to the network: 0.0.0.0:3 with TLS and a client certificate; 1 user; from this machine only: guest"),
-    ('auth_mechanisms = ["PLAIN", "ANONYMOUS"]\nlogin = {anonymous_user = "app"}',
-     "open to this machine: 127.0.0.1:5672; 1 user; without a password, as app: everyone who can connect"),
+    (TLS, [GUEST, TILL], "open to the network: 0.0.0.0:3 with TLS; 2 users; from this machine only: guest"),
+    (TLS, [TILL], "open to the network: 0.0.0.0:3 with TLS; 1 user"),
+    (TLS.replace('"k"', '"k", ca = "a", client_certificates = "required"'), [TILL],
+     "open to the network: 0.0.0.0:3 with TLS and a client certificate; 1 user"),
+    (ANONYMOUS, [TILL],
+     "open to this machine: 127.0.0.1:5672; 1 user; without a password, as till: everyone who can connect"),
+    (ANONYMOUS, [GUEST], "open to this machine: 127.0.0.1:5672; 1 user"),
 ])
-def test_the_log_tells_what_is_open_to_whom(config: Loader, text: str, line: str) -> None:
-    assert describe(config(text), 1) == line
+def test_the_log_tells_what_is_open_to_whom(
+    config: Loader, text: str, users: list[UserDefinition], line: str
+) -> None:
+    assert describe(config(text), users) == line
+
+
+@pytest.mark.parametrize(("text", "users", "begin"), [
+    ("", [GUEST], None), ("listeners = ['0.0.0.0:1']", [GUEST, TILL], None),
+    ("listeners = ['0.0.0.0:1']", [SAFE_GUEST], "nobody can log in from the network: loopback_users has all users"),
+    ("listeners = ['0.0.0.0:1']\nloopback_users = ['gest']", [GUEST, TILL],
+     "guest can log in from the network with the password guest"),
+    ("listeners = ['0.0.0.0:1']\nloopback_users = []", [SAFE_GUEST], None),
+    (ANONYMOUS, [TILL], None),
+    (ANONYMOUS, [GUEST], "nobody can log in with ANONYMOUS: login.anonymous_user is 'till', and there is no such user"),
+])
+def test_what_is_open_or_closed_by_mistake_is_warned_of(
+    config: Loader, text: str, users: list[UserDefinition], begin: str | None
+) -> None:
+    found = [*warnings(config(text), users)]
+    assert [one.partition(";")[0] if one.count(";") else one.partition(": change")[0] for one in found] == (
+        [begin] if begin else [])
