@@ -1,8 +1,7 @@
-"""A broker with TLS as its users run it: certificates of amqpctl, clients of pika and aio-pika, SIGHUP, `status`."""
+"""A broker with TLS as its users run it: certificates of amqpctl, SIGHUP, `status`."""
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import ssl
 import subprocess
@@ -10,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import aio_pika
 import pika
 import pytest
 
@@ -45,43 +43,6 @@ def context(folder: Path, *, has_certificate: bool) -> ssl.SSLContext:
     if has_certificate:
         made.load_cert_chain(folder / "client.pem", folder / "client.key")
     return made
-
-
-@pytest.mark.parametrize("is_external", [False, True])
-def test_pika_sends_and_receives(broker: BrokerProcess, folder: Path, is_external: bool) -> None:
-    options = pika.SSLOptions(context(folder, has_certificate=is_external), "localhost")
-    parameters = pika.ConnectionParameters("127.0.0.1", broker.tls_port, ssl_options=options)
-    if is_external:
-        parameters.credentials = pika.credentials.ExternalCredentials()
-    body = bytes(range(256)) * 10_000
-    with pika.BlockingConnection(parameters) as connection:
-        channel = connection.channel()
-        channel.queue_declare("orders", durable=True)
-        channel.confirm_delivery()
-        channel.basic_publish("", "orders", body, pika.BasicProperties(delivery_mode=2))
-        assert channel.basic_get("orders", auto_ack=True)[2] == body
-
-
-def test_aio_pika_sends_and_receives(broker: BrokerProcess, folder: Path) -> None:
-    async def main() -> None:
-        async with await aio_pika.connect(
-            f"amqps://guest:guest@localhost:{broker.tls_port}/", ssl_context=context(folder, has_certificate=True),
-        ) as connection:
-            channel = await connection.channel()
-            queue = await channel.declare_queue("orders", durable=True)
-            for number in range(100):
-                await channel.default_exchange.publish(
-                    aio_pika.Message(bytes(number), delivery_mode=aio_pika.DeliveryMode.PERSISTENT), "orders")
-            got = []
-            async with queue.iterator() as messages:
-                async for message in messages:
-                    async with message.process():
-                        got.append(message.body)
-                    if len(got) == 100:
-                        break
-            assert got == [bytes(number) for number in range(100)]
-
-    asyncio.run(main())
 
 
 def test_sighup_has_the_certificates_read_again(broker: BrokerProcess, folder: Path, tmp_path: Path) -> None:
