@@ -48,7 +48,7 @@ def amqpd() -> None:
 
     \b
     amqpd                                    loopback, port 5672, data in ./amqpd-data
-    amqpd --data-dir /var/lib/amqpd --listen 0.0.0.0:5672
+    amqpd --data-dir data --listen 127.0.0.1:5673
     amqpd --memory --listen :0               for tests: a free port, nothing on disk
     amqpd --config amqpd.toml
     """

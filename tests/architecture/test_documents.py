@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from amqpd.cli import amqpd
+from amqpd.config import load
 from amqpd.config.settings import Config
 from amqpd.ctl.commands import amqpctl
+from amqpd.store.sqlite.schema import newest_format
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")))
+OPERATING = (ROOT / "docs/operating.md").read_text()
 MAP = (ROOT / "CONTRIBUTING.md").read_text()
 LINK = re.compile(r"\]\(([^):]+)\)")                # but for those with a scheme, such as https:
 ROOM = re.compile(r"^\| `amqpd/(\w+)/` \|", re.MULTILINE)
@@ -52,11 +56,40 @@ def test_the_map_shows_every_room() -> None:
 
 
 def test_the_page_for_operators_names_every_command_of_amqpctl() -> None:
-    page = (ROOT / "docs/operating.md").read_text()
-    assert not [command for command in amqpctl.commands if f"`{command}`" not in page]
+    assert not [command for command in amqpctl.commands if f"`{command}`" not in OPERATING]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_a_limit_that_a_document_names_is_a_setting(document: Path) -> None:
     named = set(re.findall(r"`limits\.(\w+)`", (ROOT / document).read_text()))
     assert named <= set(type(Config().limits).__struct_fields__)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_settings_that_a_document_shows_can_be_loaded(document: Path, tmp_path: Path) -> None:
+    for block in re.findall(r"^```toml\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL):
+        file = tmp_path / "amqpd.toml"
+        file.write_text(block)
+        load(str(file), {})
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_a_command_that_opens_the_broker_to_the_network_names_a_user(document: Path) -> None:
+    assert not guest_alone((ROOT / document).read_text())
+
+
+def test_the_help_shows_no_command_that_guest_alone_cannot_use() -> None:
+    assert amqpd.help and not guest_alone(amqpd.help)
+
+
+def guest_alone(text: str) -> list[str]:
+    """Return the commands that a start refuses, since guest is the only user and the network can connect."""
+    shown = re.findall(r"^    .*\bamqpd .*$", text, re.MULTILINE)
+    return [line for line in shown if "listen 0.0.0.0" in line and "_DEFAULT_USER=" not in line]
+
+
+def test_the_page_for_operators_names_the_copies_of_all_older_formats() -> None:
+    last = f"amqpd.db.format-{newest_format() - 1}"
+    assert f"`amqpd.db.format-1` to `{last}` |" in OPERATING
+    assert f"cp /var/lib/amqpd/{last} " in OPERATING
+    assert f"writes format {newest_format()}, and reads 1 to {newest_format()}." in OPERATING
