@@ -163,6 +163,15 @@ def test_check_config_tells_what_no_broker_takes(tmp_path: Path, capsys: pytest.
     ]
 
 
+def test_check_config_tells_a_missing_ca_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "amqpd.toml"
+    path.write_text('[tls]\nlisteners = ["127.0.0.1:0"]\ncertificate = "no.pem"\nkey = "no.key"\n'
+                    'client_certificates = "optional"\n')
+    assert cli.main(["check-config", str(path)]) == 78
+    line, = capsys.readouterr().err.splitlines()
+    assert "line 5: tls.client_certificates is 'optional' and needs tls.ca" in line
+
+
 def test_check_config_reads_the_environment_as_a_start_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

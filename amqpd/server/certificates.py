@@ -14,7 +14,7 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +46,11 @@ ESCAPED = re.compile(r'([,+"\\<>;=]|^[ #]| $)')
 
 
 class CertificateError(Exception):
-    """A file that cannot be used: one line with the setting, the file, the problem and the remedy."""
+    """Files that cannot be used: for each, one line with the setting, the file, the problem and the remedy."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
 
 
 class Own(NamedTuple):
@@ -98,7 +102,8 @@ class Certificates:
             try:
                 self._read = read(self._tls)
             except CertificateError as error:
-                log.error("the certificates stay as they were: %s", error)
+                for problem in error.problems:
+                    log.error("the certificates stay as they were: %s", problem)
                 return
             log.info("the certificates have been read again, for new connections")
             self._warn()
@@ -134,15 +139,22 @@ class Certificates:
 
 
 def read(tls: Tls) -> Loaded:
-    """Read all files. Raises CertificateError."""
+    """Read all files. Raises CertificateError with the problems of all files."""
+    if unreadable := [problem for setting, file in files_of(tls) for problem in _read_fault(setting, file)]:
+        raise CertificateError(*unreadable)
     pairs = [("tls", tls.certificate, tls.key, tls.key_password)]
     pairs += [(name.where, name.certificate, name.key, name.key_password) for name in tls.names]
-    contexts, certificates = [], []
+    contexts, certificates, problems = [], [], list[str]()
     for where, certificate, key, password in pairs:
-        context = _make_context(tls)
-        _load_pair(context, where, certificate, key, password)
-        contexts.append(context)
-        certificates.append(Own(f"{where}.certificate", certificate, _read_facts(certificate, key, password)))
+        try:
+            context = _make_context(tls)
+            _load_pair(context, where, certificate, key, password)
+            contexts.append(context)
+            certificates.append(Own(f"{where}.certificate", certificate, _read_facts(certificate, key, password)))
+        except CertificateError as error:
+            problems += error.problems
+    if problems:
+        raise CertificateError(*dict.fromkeys(problems))
     by_name = {name.name.lower(): context for name, context in zip(tls.names, contexts[1:])}
     if by_name:
         contexts[0].sni_callback = _chooser(by_name)
@@ -189,7 +201,8 @@ def _load_pair(context: ssl.SSLContext, where: str, certificate: str, key: str, 
 
 
 def _read_text(setting: str, file: str) -> str:
-    """Return the text of a PEM file. Raises CertificateError."""
+    """Return the text of a PEM file. Raises CertificateError, with the absolute path."""
+    file = os.path.abspath(file)
     try:
         return Path(file).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -200,6 +213,15 @@ def _read_text(setting: str, file: str) -> str:
             f"{setting}: {file} cannot be read: permission denied; let the user that runs amqpd read it") from None
     except OSError as error:
         raise CertificateError(f"{setting}: {file} cannot be read: {error.strerror}; correct the path") from None
+
+
+def _read_fault(setting: str, file: str) -> Sequence[str]:
+    """Return the problem of a file that cannot be read, in a list; an empty one if it can."""
+    try:
+        _read_text(setting, file)
+    except CertificateError as error:
+        return error.problems
+    return ()
 
 
 def _is_certificate(file: str) -> bool:
@@ -309,16 +331,16 @@ def _escape(match: re.Match[str]) -> str:
 
 # Files that change, and certificates that expire
 
-def files_of(tls: Tls) -> list[str]:
-    """Return all files that are read."""
-    pairs: list[Any] = [tls, *tls.names]
-    files = [file for pair in pairs for file in (pair.certificate, pair.key)]
-    return [*files, tls.ca] if tls.client_certificates != "none" else files
+def files_of(tls: Tls) -> list[tuple[str, str]]:
+    """Return all files that are read, each with the setting that names it."""
+    pairs: list[tuple[str, Any]] = [("tls", tls), *((name.where, name) for name in tls.names)]
+    files = [(f"{where}.{kind}", getattr(pair, kind)) for where, pair in pairs for kind in ("certificate", "key")]
+    return [*files, ("tls.ca", tls.ca)] if tls.client_certificates != "none" else files
 
 
 def stamp(tls: Tls) -> tuple[object, ...]:
     """Return a value that changes when a file does."""
-    return tuple(_stamp_of(file) for file in files_of(tls))
+    return tuple(_stamp_of(file) for _, file in files_of(tls))
 
 
 def _stamp_of(file: str) -> object:

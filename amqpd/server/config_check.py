@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from amqpd.broker.definitions import Definition
-from amqpd.config import Config
+from amqpd.config import Config, Tls
 from amqpd.server import exposure
 from amqpd.server.addresses import describe_failure, unresolved
 from amqpd.server.certificates import CertificateError, read, warnings
@@ -37,11 +37,11 @@ def check_config(config: Config, listener_places: Sequence[str], faulty: Collect
     for where, listener in zip(listener_places, (*config.listeners, *config.tls.listeners)):
         if error := unresolved(listener.host, listener.port):
             problems.append(f"{where}: {describe_failure(str(listener), listener.port, error)}")
-    if config.tls.listeners and config.tls.certificate and config.tls.key:
+    if _names_certificates(config.tls):
         try:
             remarks += warnings(read(config.tls).certificates, time.time())
         except CertificateError as error:
-            problems.append(str(error))
+            problems += error.problems
     stored: list[Definition] | None = []
     try:
         stored = _read_store(config)
@@ -61,6 +61,12 @@ def check_config(config: Config, listener_places: Sequence[str], faulty: Collect
         else:
             remarks += exposure.warnings(config, trial.users)
     return Findings(problems + trial.problems, remarks + trial.warnings)
+
+
+def _names_certificates(tls: Tls) -> bool:
+    """Return whether there are files to read; if a listener lacks one, `config` has told it."""
+    has_ca = bool(tls.ca) or tls.client_certificates == "none"
+    return bool(tls.listeners and tls.certificate and tls.key and has_ca)
 
 
 def _read_store(config: Config) -> list[Definition]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import GlobalParameterDefinition
@@ -85,7 +86,8 @@ def _read(path: str) -> bytes:
             return file.read(MOST_BYTES + 1)        # beyond that it is refused
     except OSError as error:
         raise NotLoaded([
-            f"{path}: cannot be read: {error.strerror}; name a file of definitions in load_definitions"]) from None
+            f"{os.path.abspath(path)}: cannot be read: {error.strerror}; name a file of definitions in "
+            "load_definitions"]) from None
 
 
 def _lines(path: str, problems: list[str]) -> list[str]:

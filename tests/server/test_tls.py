@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from pamqp.commands import Basic, Queue
 
 from amqpd.config import Config, File, Limits, Listener, Passphrase, Tls, TlsName
-from amqpd.server.certificates import Certificates
+from amqpd.server.certificates import CertificateError, Certificates, read
 from amqpd.server.runtime import Runtime
 from amqpd.server.startup import StartError
 from tests.crash.crash_client import Client, pack_content
@@ -463,6 +463,30 @@ def test_a_file_that_cannot_be_used_stops_the_start_with_one_line(files: Files, 
         serve(files.config(**settings), lambda runtime: None)
     assert str(caught.value).startswith(line.replace("{}", str(files.folder)))
     assert "\n" not in str(caught.value) and "; " in str(caught.value)
+
+
+def test_all_files_that_cannot_be_read_are_told_at_once_with_their_absolute_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Tls(certificate=File("no.pem"), key=File("no.key"), ca=File("no-ca.pem"), client_certificates="required")
+    with pytest.raises(CertificateError) as caught:
+        read(settings)
+    assert [problem.partition(" does not exist; ")[0] for problem in caught.value.problems] == [
+        f"tls.certificate: {tmp_path}/no.pem", f"tls.key: {tmp_path}/no.key", f"tls.ca: {tmp_path}/no-ca.pem"]
+
+
+def test_what_is_wrong_in_files_is_told_at_once(files: Files) -> None:
+    (files.folder / "server.pem").write_text("hello")
+    (files.folder / "ca.pem").write_text("hello")
+    other = TlsName(name="b", where="tls.names.b", certificate=files.file("server.pem"), key=files.file("server.key"))
+    with pytest.raises(CertificateError) as caught:
+        read(files.tls(names=(other,)))
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        "tls.certificate", "tls.names.b.certificate"]
+    with pytest.raises(CertificateError, match="tls.ca: .*ca.pem has no certificate in PEM format") as caught:
+        read(files.tls(client_certificates="optional", names=(other,)))
+    assert len(caught.value.problems) == 1
 
 
 def test_an_encrypted_key_is_used_with_its_password(files: Files) -> None:

@@ -152,9 +152,15 @@ def fail(db):
     raise sqlite3.OperationalError("out of paint")
 
 
-def test_an_older_format_is_brought_up_to_date_and_a_copy_kept(directory, opened):
+def test_an_older_format_is_brought_up_to_date_and_a_copy_kept(directory, opened, caplog):
+    caplog.set_level("INFO")
     opened().close({})
+    assert not caplog.messages
     opened(steps=(*schema.STEPS, add_colour)).close({})
+    newest = schema.newest_format()
+    assert caplog.messages == [
+        f"store upgraded from format {newest} to {newest + 1}; the old file is kept as "
+        f"{directory}/amqpd.db.format-{newest}"]
     assert query(directory, "PRAGMA user_version") == [(schema.newest_format() + 1,)]
     assert query(directory, "SELECT colour FROM queue_rows") == []
     copy = directory / f"amqpd.db.format-{schema.newest_format()}"

@@ -40,7 +40,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from amqpd.store.errors import from_system
 from amqpd.store.files import make_empty, sync_directory
@@ -181,6 +181,14 @@ Steps = tuple[Callable[["Database"], None], ...]
 STEPS: Steps = (_format_1, _format_2, _format_3, _format_4, _format_5)
 
 
+class Upgraded(NamedTuple):
+    """The formats before and after an upgrade, and where the old file is kept."""
+
+    before: int
+    after: int
+    copy: Path
+
+
 # For each format a table that it was the first to have.
 _NEW_TABLES = {2: "message_rows", 3: "run_rows", 4: "body_parts", 5: "parameters"}
 
@@ -225,18 +233,20 @@ def create(path: Path, now: int, steps: Steps = STEPS) -> None:
         raise from_system(error, path, "make") from error
 
 
-def upgrade(connection: sqlite3.Connection, path: Path, steps: Steps = STEPS) -> None:
+def upgrade(connection: sqlite3.Connection, path: Path, steps: Steps = STEPS) -> Upgraded | None:
     """Upgrade an older store to the newest format, and keep a copy of the old file beside it.
 
-    Raises StoreError, sqlite3.Error.
+    Return what was done; None if the store has the newest format. Raises StoreError, sqlite3.Error.
     """
     found, = connection.execute("PRAGMA user_version").fetchone()
     if found == len(steps):
-        return
-    copy_whole(connection, path, path.with_name(f"{path.name}.format-{found}"))
+        return None
+    copy = path.with_name(f"{path.name}.format-{found}")
+    copy_whole(connection, path, copy)
     connection.execute("BEGIN IMMEDIATE")
     _take_steps(connection, found, steps)
     connection.execute("COMMIT")
+    return Upgraded(found, len(steps), copy)
 
 
 def _take_steps(connection: sqlite3.Connection, found: int, steps: Steps) -> None:

@@ -17,6 +17,7 @@ Spec: sqlite.org/wal.html, sqlite.org/atomiccommit.html; RabbitMQ docs/persisten
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -44,6 +45,8 @@ from amqpd.store.sqlite.recovery import COPIED, recover
 from amqpd.store.sqlite.shrinking import shrink
 from amqpd.store.sqlite.statements import COUNT_MESSAGES, ORPHAN_ROWS, SET_META
 from amqpd.store.sqlite.wal import WriteAheadLog, size_of
+
+logger = logging.getLogger(__name__)
 
 
 class Store:
@@ -117,8 +120,10 @@ class Store:
                 files.write_again(wal.path)     # the last run may have ended because it could not sync it
             database.checkpoint()   # what two crashes leave in one log, the log scan could not tell from damage
         with database.guarded() as connection:
-            schema.upgrade(connection, path, steps)
+            upgraded = schema.upgrade(connection, path, steps)
             meta = dict(connection.execute("SELECT key, value FROM meta"))
+        if upgraded is not None:
+            logger.info("store upgraded from format %d to %d; the old file is kept as %s", *upgraded)
         wal.begin(meta)
         with database.guarded():
             self._watch.begin((path, wal.path), path.with_name(files.LOCK))
