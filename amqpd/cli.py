@@ -171,7 +171,8 @@ def check_config(ctx: click.Context, file: str | None, config: str | None, rabbi
     if problems:
         raise Failure("\n".join(problems), EXIT_CONFIG)
     files = ", ".join([*([path] if path else []), *rabbitmq_conf])
-    click.echo(f"{files}: fine; declares {', '.join(f'{kind} {count}' for kind, count in declared.items())}")
+    loads = f"; loads the definitions in {settings.load_definitions} besides" if settings.load_definitions else ""
+    click.echo(f"{files}: fine; declares {', '.join(f'{kind} {count}' for kind, count in declared.items())}{loads}")
 
 
 @amqpd.command("convert-config")

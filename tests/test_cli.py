@@ -139,6 +139,16 @@ def test_check_config_says_that_a_file_is_fine(tmp_path: Path, capsys: pytest.Ca
         "bindings 0\n")
 
 
+def test_check_config_says_that_a_file_of_definitions_is_loaded_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, definitions = tmp_path / "x.toml", tmp_path / "definitions.json"
+    path.write_text(f'load_definitions = "{definitions}"')
+    definitions.write_text('{"vhosts": [{"name": "v"}]}')
+    assert cli.main(["check-config", str(path)]) == 0
+    assert capsys.readouterr().out.endswith(f", bindings 0; loads the definitions in {definitions} besides\n")
+
+
 def test_check_config_tells_every_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "x.toml"
     path.write_text("memory = 1\nlog.level = 2\n")

@@ -245,7 +245,8 @@ def _mirror_fault(mode: str | None, parameters: Any) -> str | None:
 def _apply_to_fault(apply_to: str) -> str | None:
     if apply_to in _APPLY_TO:
         return None
-    return f"apply-to '{apply_to}' unrecognised; should be 'queues', 'exchanges' or 'all'"
+    *others, last = map("'{}'".format, _APPLY_TO)
+    return f"apply-to '{apply_to}' unrecognised; should be {', '.join(others)} or {last}"
 
 
 def _pattern_fault(pattern: str) -> str | None:

@@ -67,7 +67,8 @@ class DefinitionsCommands:
             return Imported(0, [], is_unchanged=True)
         plan = await asyncio.to_thread(check, body, broker, vhost)
         if plan.problems:
-            raise Refusal("\n".join(listed(plan.problems)), EXIT_DATA)
+            unknown = [f"warning: {warning}" for warning in listed(plan.unknown)]
+            raise Refusal("\n".join([*unknown, *listed(plan.problems)]), EXIT_DATA)
         await asyncio.to_thread(hash_passwords, plan, broker, self._password_form)
         self._begin()
         for wait in carry_out(plan, broker):

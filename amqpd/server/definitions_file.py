@@ -18,7 +18,7 @@ from amqpd.broker.passwords import PasswordForm
 from amqpd.config import Config
 from amqpd.management.definitions_commands import listed
 from amqpd.management.definitions_json.applying import CannotWait, carry_out_at_once, hash_passwords
-from amqpd.management.definitions_json.checking import check
+from amqpd.management.definitions_json.checking import ONE_VHOST, check
 from amqpd.management.definitions_json.exporting import LOADED_HASH
 from amqpd.management.definitions_json.parsing import MOST_BYTES
 from amqpd.wording import counted
@@ -46,6 +46,8 @@ def load_definitions(config: Config, broker: Broker, form: PasswordForm) -> None
         return
     plan = check(body, broker)
     if plan.problems:
+        for warning in listed(plan.unknown):
+            log.warning("%s: %s", path, warning)
         raise NotLoaded(_lines(path, plan.problems))
     hash_passwords(plan, broker, form)
     warnings = [*plan.warnings]
@@ -91,4 +93,6 @@ def _read(path: str) -> bytes:
 
 
 def _lines(path: str, problems: list[str]) -> list[str]:
+    if problems == [f"$: {ONE_VHOST}"]:
+        return [f"{path}: $: {ONE_VHOST}; load_definitions takes an export of the whole broker"]
     return [f"{path}: {problem}; change the file" for problem in listed(problems)]

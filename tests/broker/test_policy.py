@@ -120,7 +120,8 @@ def test_the_operators_policies_say_nothing_else(key: str, value: Any) -> None:
 def test_all_that_is_wrong_is_told_in_rabbitmqs_order() -> None:
     assert faults(policy("n" * 256, "(", 1 << 60, "nope", max_length="x")) == [
         '<<"x">> is not a valid maximum length',
-        "apply-to 'nope' unrecognised; should be 'queues', 'exchanges' or 'all'",
+        "apply-to 'nope' unrecognised; should be 'all', 'queues', 'exchanges', 'classic_queues', 'quorum_queues' or "
+        "'streams'",
         "pattern should be regular expression but is invalid: missing ) at position 1",
         "priority should be number, actually was 1152921504606846976",
         "name should have at most 255 bytes",

@@ -695,7 +695,8 @@ def test_queues_and_exchanges_tell_which_policies_hold(desk: Desk) -> None:
     ({"definition": '{"max-length":-1}'}, ("Validation failed\n\n-1 is not a valid maximum length\n", 69)),
     ({"definition": "{}", "apply_to": "x"}, (
         "Validation failed\n\nno policy provided\n"
-        "apply-to 'x' unrecognised; should be 'queues', 'exchanges' or 'all'\n", 69)),
+        "apply-to 'x' unrecognised; should be 'all', 'queues', 'exchanges', 'classic_queues', 'quorum_queues' or "
+        "'streams'\n", 69)),
     ({"definition": "[]"}, ("Validation failed\n\ndefinition must be a dictionary\n", 69)),
     ({"definition": '{"max-length":5'}, ("JSON decoding error. Reason: Input data was truncated", 69)),
     ({"vhost": "x"}, ("Virtual host 'x' does not exist", 65)),

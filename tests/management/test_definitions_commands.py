@@ -61,6 +61,14 @@ def test_a_wrong_file_is_refused_with_all_its_problems(commands: DefinitionsComm
     assert list(broker.vhosts) == ["/"]
 
 
+def test_an_unknown_key_is_told_of_a_refused_file_too(commands: DefinitionsCommands) -> None:
+    with pytest.raises(Refusal) as refused:
+        asyncio.run(commands.import_definitions(b'{"users": [{}], "bindngs": [], "vhosts": [{"name": "/", "nam": 1}]}'))
+    assert str(refused.value).splitlines() == [
+        "warning: $.bindngs: the key is not known and has no effect; is it bindings?",
+        "warning: $.vhosts[0].nam: the key is not known and has no effect; is it name?", "$.users[0]: has no name"]
+
+
 @pytest.mark.parametrize("command", ["export_definitions", "import_definitions"])
 def test_a_vhost_that_is_named_has_to_exist(commands: DefinitionsCommands, command: str) -> None:
     call: Callable[..., Awaitable[Any]] = getattr(commands, command)

@@ -498,7 +498,15 @@ def test_unknown_keys_are_told(broker: Broker) -> None:
 def test_a_file_of_one_vhost_needs_to_be_told_which(broker: Broker) -> None:
     broker.add_vhost(VhostDefinition("/"))
     assert problems(export(broker, "/")) == [
-        "$: has the definitions of one vhost: name the vhost to import them into"]
+        "$: has the definitions of one vhost: import it with 'amqpctl -p VHOST import_definitions'"]
+
+
+def test_a_user_without_a_password_is_told(broker: Broker) -> None:
+    hashed = {"name": "b", "password_hash": "AAAA"}
+    body = {"users": [
+        {"name": "a"}, {"name": "by-certificate", "password_hash": ""}, hashed, {"name": "c", "password": "secret"}]}
+    assert load(broker, body).warnings == [
+        "$.users[0]: 'a' has neither password nor password_hash and cannot log in with a password"]
 
 
 def test_of_a_whole_file_one_vhost_takes_what_belongs_to_vhosts(broker: Broker) -> None:

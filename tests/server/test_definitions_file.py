@@ -123,6 +123,21 @@ def test_a_file_with_problems_stops_the_start_with_all_of_them(config: Loader, b
     assert not broker.vhosts
 
 
+def test_an_unknown_key_of_a_refused_file_is_logged(
+    config: Loader, broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusal(config({**WRONG, "bindngs": []}), broker)
+    assert "$.bindngs: the key is not known and has no effect; is it bindings?" in caplog.text
+
+
+def test_an_export_of_one_vhost_is_refused_with_the_way_to_import_it(config: Loader, broker: Broker) -> None:
+    broker.add_vhost(VhostDefinition("shop"))
+    one_vhost = json.loads(b"".join(Snapshot(broker, "shop").write()))
+    assert refusal(config(one_vhost), broker) == [
+        "$: has the definitions of one vhost: import it with 'amqpctl -p VHOST import_definitions'; load_definitions "
+        "takes an export of the whole broker"]
+
+
 def test_a_file_that_cannot_be_read_stops_the_start(config: Loader, broker: Broker, tmp_path: Path) -> None:
     for path, reason in ((tmp_path / "none.json", "No such file or directory"), (tmp_path, "Is a directory")):
         with pytest.raises(NotLoaded) as refused:

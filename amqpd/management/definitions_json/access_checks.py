@@ -137,6 +137,8 @@ class AccessChecks:
             self._plan.users[name] = user
             if password:
                 self._plan.passwords[name] = password
+            elif entry.values.get("password_hash") is None:      # exports have "" for users that log in otherwise
+                entry.warn(None, f"'{name}' has neither password nor password_hash and cannot log in with a password")
         else:
             self._checks.note_faulty("user", "", name)
 

@@ -21,6 +21,8 @@ from amqpd.management.definitions_json.parsing import NotDefinitions, parse, pat
 from amqpd.management.definitions_json.plan import Plan
 from amqpd.management.definitions_json.topology_checks import TopologyChecks
 
+ONE_VHOST = "has the definitions of one vhost: import it with 'amqpctl -p VHOST import_definitions'"
+
 _OF_VHOST = ("parameters", "policies", "exchanges", "queues", "bindings")
 _ABOUT = (
     "rabbit_version", "rabbitmq_version", "product_name", "product_version", "rabbitmq_definition_format",
@@ -43,7 +45,7 @@ def check(
     checks = Checks(
         broker, vhost, is_export="rabbitmq_version" in found, may_refer_elsewhere=may_refer_elsewhere)
     if vhost is None and found.get("rabbitmq_definition_format") == OF_ONE_VHOST:
-        checks.report.refuse("$", "has the definitions of one vhost: name the vhost to import them into")
+        checks.report.refuse("$", ONE_VHOST)
         return checks.plan
     _check_all(found, checks)
     return checks.plan
@@ -67,7 +69,7 @@ def _check_all(found: dict[str, Any], checks: Checks) -> None:
     about_vhost = _ABOUT_VHOST if checks.only_vhost is not None else ()
     for key in found:
         if key not in (*sections, *_ABOUT, *about_vhost):
-            checks.report.warn(path_of("$", key), "the key is not known and has no effect")
+            checks.report.warn_of_unknown(path_of("$", key), key, sections)
     if checks.only_vhost is not None:
         _check_only_vhost(found, access, checks, checks.only_vhost)
     for section, check_entry in sections.items():

@@ -31,7 +31,8 @@ class Checks:
         self.is_export = is_export
         self.may_refer_elsewhere = may_refer_elsewhere
         self.report = Report()
-        self.plan = Plan(problems=self.report.problems, warnings=self.report.warnings)
+        self.plan = Plan(
+            problems=self.report.problems, warnings=self.report.warnings, unknown=self.report.unknown)
         self.default_types: dict[str, str] = {}         # default queue types of the file's vhosts
         self._first: dict[tuple[str, ...], str] = {}    # the path of each object, to find those that are there twice
         self._kept: set[tuple[str, str, str]] = set()

@@ -24,11 +24,15 @@ _TYPES: Mapping[type, str] = {
 
 
 class Report:
-    """What was found in a file: `problems` keep it from being imported, `warnings` do not."""
+    """What was found in a file: `problems` keep it from being imported, `warnings` do not.
+
+    `unknown` has those of the warnings that are about unknown keys, which may be the cause of a problem.
+    """
 
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.warnings: list[str] = []
+        self.unknown: list[str] = []
 
     def refuse(self, path: str, reason: str) -> None:
         """Note a problem."""
@@ -37,6 +41,12 @@ class Report:
     def warn(self, path: str, reason: str) -> None:
         """Note something that the operator should know."""
         self.warnings.append(f"{path}: {reason}")
+
+    def warn_of_unknown(self, path: str, key: str, known: Collection[str]) -> None:
+        """Note a key that means nothing."""
+        near = get_close_matches(key, known, n=1)
+        self.warn(path, "the key is not known and has no effect" + (f"; is it {near[0]}?" if near else ""))
+        self.unknown.append(self.warnings[-1])
 
 
 class Entry:
@@ -65,8 +75,7 @@ class Entry:
         """Warn of keys that mean nothing."""
         for key in self.values:
             if key not in known:
-                near = get_close_matches(key, known, n=1)
-                self.warn(key, "the key is not known and has no effect" + (f"; is it {near[0]}?" if near else ""))
+                self.report.warn_of_unknown(self.at(key), key, known)
 
     def value(self, key: str, kind: type, default: Any = REQUIRED) -> Any:
         """Return a value of this type; JSON's null counts as missing."""

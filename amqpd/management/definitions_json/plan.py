@@ -30,7 +30,7 @@ AnyDefinition = Union[
 
 
 class Plan(msgspec.Struct):
-    """What is imported of a file. If there are `problems`, nothing is.
+    """What is imported of a file. If there are `problems`, nothing is. `unknown` are the warnings of unknown keys.
 
     `passwords` are those of users whose password was given in plain text; `hash_passwords` of `applying` replaces them
     by hashes in `users`. `policies` includes operator policies. Existing queues and exchanges are not in the plan.
@@ -38,6 +38,7 @@ class Plan(msgspec.Struct):
 
     problems: list[str] = []
     warnings: list[str] = []
+    unknown: list[str] = []
     users: dict[str, UserDefinition] = {}
     passwords: dict[str, str] = {}
     vhosts: dict[str, VhostDefinition] = {}
