@@ -5,6 +5,8 @@ syntax, lookaheads included, and ends a search after a given time. A search that
 logged. A pattern that has run out of time too often is not searched any more.
 
 Compiling has no time limit, and a repetition such as `a{1000}` is compiled as copies. So the copies are counted first.
+Searching has no limit on memory, of which recursion takes tens of megabytes until the time is up. So groups must not
+call themselves or each other.
 
 Always true: a search ends after `SEARCH_S` or soon after that, and all searches with one pattern that run out of time
 take together `MOST_TIMEOUTS` times as long.
@@ -31,6 +33,8 @@ MOST_COPIES = 10_000        # a copy takes a microsecond to compile and 300 byte
 _FLAGS = regex.VERSION0 | regex.ASCII       # PCRE as RabbitMQ uses it: \w and \d are ASCII, no set operations
 _REPEAT = re.compile(r"\{(\d+)(,\d*)?\}")
 _VERBOSE = re.compile(r"\(\?[a-zA-Z0-9]*x")
+_CAPTURING = re.compile(r"\((?!\?)|\(\?P?<(?![=!])")
+_CALL = re.compile(r"\(\?(?:(?P<whole>R|0)|[+-]?\d|&|P>)")
 _SET = re.compile(r"\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]\\])*\]", re.DOTALL)
 
 
@@ -103,10 +107,11 @@ def _prepared(text: str) -> str:
     """Return the pattern as the library has to read it: a brace that is no repetition is only a brace, as in PCRE.
 
     The library would take `{e}` as a search for similar texts. Raises PatternError if a pattern would be compiled to
-    too many copies, or has comments, in which a parenthesis would mislead the count.
+    too many copies, has comments, in which a parenthesis would mislead the count, or could be recursive.
     """
     prepared: list[str] = []
     sums = [0]          # of each open group, the copies in it
+    capturing = [False]     # of each open group, whether it can be called
     last = 0            # the copies of the last item, which a repetition multiplies
     at = 0
     while at < len(text):
@@ -132,8 +137,12 @@ def _prepared(text: str) -> str:
         if character == "(":
             if _VERBOSE.match(text, at) or text.startswith("(?#", at):
                 raise PatternError("comments and the flag x are not supported")
+            if (call := _CALL.match(text, at)) and (call["whole"] or any(capturing)):
+                raise PatternError("recursion is not supported: a group must not call a group")
             sums.append(0)
+            capturing.append(_CAPTURING.match(text, at) is not None)
         elif character == ")" and len(sums) > 1:
+            capturing.pop()
             last = sums.pop() + 1
             sums[-1] += last
         elif character not in "{?*+":

@@ -32,6 +32,8 @@ def fault(pattern: str) -> str:
     ("^[a-z]+(-[a-z0-9]+)*$", "orders-eu-2", "orders-"), ("^[[:alpha:]]+$", "abc", "ab1"), (r"^\w+$", "a_1", "é"),
     ("^(a+)+$", "aaa", "b"), (".*a.*b.*c", "a-b-c", "c-b-a"), ("^.{1,10}$", "abc", "abcdefghijk"),
     ("(a)?b(?(1)c|d)", "bd", "x"),
+    ("^(a|b)(?1)$", "ab", "ac"), ("^(?:(?1)x)?(?P<n>a)$", "axa", "xa"), (r"^[(?R)]$", "R", "a"),
+    (r"^\(?R\)$", "(R)", "()"),
     ("(?<=x)y", "xy", "y"), (r"^\x61$", "a", "b"), (r"^\Aq\z", "q", "q1"), ("^(?>a+)b", "aab", "b"),
     ("^a{e}$", "a{e}", "a"), ("^(?:foo){e<=2}$", "foo{e<=2}", "fo"), ("^a{2}$", "aa", "a"), ("^[{}]{2}$", "{}", "{"),
     (r"^\{{3}$", "{{{", "{{"), (r"^\p{Lu}{2}$", "AB", "ab"), ("^[]a]{2}$", "]a", "a"), (r"^[\]{]{2}$", "]{", "{"),
@@ -51,6 +53,9 @@ def test_a_pattern_is_searched_for_as_in_rabbitmq(pattern: str, found: str, not_
     ("a{99999999999}", "its repetitions make more than 10,000 copies"),
     ("(((a{1000}){1000}){1000}){1000}", "its repetitions make more than 10,000 copies"),
     ("(a{99}){102}", "its repetitions make more than 10,000 copies"), ("(?:aaa){9999,}", "its repetitions make more"),
+    ("(?R)?", "recursion is not supported"), ("a(?0)", "recursion"), ("(x?(?1)?)", "recursion"),
+    ("(?P<n>a(?&n)?)", "recursion"), ("(?<n>a(?P>n)?)", "recursion"), ("((?2))((?1))", "recursion"),
+    ("(a(?:b(?-1)))", "recursion"),
     ("([(]a{99}){102}", "its repetitions make more than"), (r"(\(a{99}){102}", "its repetitions make more than"),
 ])
 def test_what_cannot_be_used_is_refused_with_the_reason(pattern: str, text: str) -> None:
