@@ -35,6 +35,7 @@ _REPEAT = re.compile(r"\{(\d+)(,\d*)?\}")
 _VERBOSE = re.compile(r"\(\?[a-zA-Z0-9]*x")
 _CAPTURING = re.compile(r"\((?!\?)|\(\?P?<(?![=!])")
 _CALL = re.compile(r"\(\?(?:(?P<whole>R|0)|[+-]?\d|&|P>)")
+_BRACED = re.compile(r"\\(?:[pP]\{\^?[A-Za-z][\w =:&-]*\}|N\{[A-Z][A-Z0-9 -]*\})", re.ASCII)
 _SET = re.compile(r"\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]\\])*\]", re.DOTALL)
 
 
@@ -154,8 +155,6 @@ def _prepared(text: str) -> str:
 
 
 def _escape_at(text: str, at: int) -> str:
-    r"""Return the escape that begins here; `\x{263a}`, `\p{Lu}`, `\g{1}` and the like have braces of their own."""
-    end = text.find("}", at)
-    if text[at + 1 : at + 2] in tuple("xpPgkoNX") and text[at + 2 : at + 3] == "{" and end > 0:
-        return text[at : end + 1]
-    return text[at : at + 2]
+    r"""Return the escape that begins here; `\p{Lu}` and `\N{DIGIT ONE}` have braces of their own."""
+    braced = _BRACED.match(text, at)
+    return braced.group() if braced else text[at : at + 2]
