@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 30
 
-.PHONY: run test check proof conformance kill9 powercut canary fuzz mutants million clean
+.PHONY: run test check proof conformance kill9 powercut canary fuzz guided mutants million clean
 
 run: $(VENV)/run.ok
 	$(BIN)/amqpd --config config/amqpd.toml
@@ -17,10 +17,11 @@ test: check
 	$(BIN)/python -m pytest tests/canary; \
 	result=$$?; echo "The tests took $$(($$(date +%s) - begun)) s."; exit $$result
 
-# The tests that look at a sample in `make test`, at full length: 2,000 sessions of the fuzzer, far more faults and cuts
-# of the disk, more programs against the models, the canary beside each attack. CI runs both.
+# The tests that look at a sample in `make test`, at full length: 5,000 sessions of the fuzzer and 200,000 inputs of the
+# guided one, far more faults and cuts of the disk, more programs against the models, the canary beside each attack. CI
+# runs both.
 proof: $(VENV)/test.ok
-	@echo "The proof takes about 6 minutes on two cores, 4 of them with the canary."
+	@echo "The proof takes about 10 minutes on two cores, 4 of them with the canary."
 	@begun=$$(date +%s); export PROOF=1; \
 	$(BIN)/python -m pytest -n 2 --timeout 300 -m "proof or hypothesis" tests --ignore tests/canary && \
 	$(BIN)/python -m pytest -m proof tests/canary; \
@@ -51,6 +52,11 @@ canary: $(VENV)/test.ok
 # Sessions of the fuzzer, from a SEED or by chance; their numbers are printed, and each fault with its own.
 fuzz: $(VENV)/test.ok
 	$(BIN)/python -m tests.fuzz --sessions $(N) $(if $(SEED),--seed $(SEED)) --processes 2
+
+# The guided fuzzer, with INPUTS inputs from a SEED or by chance, for all TARGETS or some. KEEP=1 keeps what reaches more.
+guided: $(VENV)/test.ok
+	$(BIN)/python -m tests.fuzz.guided $(TARGETS) --inputs $(or $(INPUTS),200000) $(if $(SEED),--seed $(SEED)) \
+		--processes 2 $(if $(KEEP),--keep)
 
 # Mutants of the broker's code, N of them by a SEED or by chance: those that no test notices, and a table.
 mutants: $(VENV)/test.ok

@@ -1,4 +1,4 @@
-"""Sessions of the fuzzer, 2,000 in a proof; and the fuzzer itself: its coverage, and that it detects faults."""
+"""Sessions of the fuzzer, 5,000 in a proof; and the fuzzer itself: its coverage, and that it detects faults."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.fuzz.stage import FuzzStage, play_all
 from tests.fuzz.talker import Talker
 from tests.support.sizes import sized
 
-SESSIONS = sized(96, 2_000, "SESSIONS")
-PARTS = sized(12, 8)
+SESSIONS = sized(96, 5_000, "SESSIONS")
+PARTS = sized(12, 20)
 
 
 @pytest.mark.proof
