@@ -151,6 +151,13 @@ def test_a_list_in_a_variable_has_commas() -> None:
     assert load(None, {"AMQPD_LOOPBACK_USERS": "guest, till"}).loopback_users == ("guest", "till")
 
 
+def test_an_empty_list_in_a_variable_is_none() -> None:
+    assert load(None, {"AMQPD_LOOPBACK_USERS": "none"}).loopback_users == ()
+    assert load(None, {"AMQPD_LOOPBACK_USERS": "none,guest"}).loopback_users == ("none", "guest")
+    told, = problems(lambda: load(None, {"AMQPD_AUTH_MECHANISMS": "none"}))
+    assert told.startswith("AMQPD_AUTH_MECHANISMS is an empty list, allowed is a list, each entry 'PLAIN'")
+
+
 def test_an_empty_variable_counts_as_not_set() -> None:
     assert load(None, {"AMQPD_LIMITS_HEARTBEAT_S": "", "RABBITMQ_DEFAULT_USER": ""}) == load(None, {})
 
@@ -292,6 +299,21 @@ def test_a_control_character_in_a_value_is_shown_escaped(load_text: Loader) -> N
 def test_text_that_is_no_toml_is_told_with_its_line(load_text: Loader) -> None:
     told, = problems(lambda: load_text("memory = true\nlog = \n"))
     assert told == "amqpd.toml line 2: is not TOML: Invalid value"
+
+
+@pytest.mark.parametrize("name, text, is_hinted", [
+    ("rabbitmq.conf", "x\n", True),
+    ("a", "# comment\r\n\n  default_user = shop\n", True),
+    ("a", "load_definitions = /etc/definitions.json\n", True),
+    ("a", "memory = true\nlog = \n", False),
+    ("a", "default_user = 'shop'\ndefault_pass = b\n", False),
+])
+def test_a_rabbitmq_conf_in_place_of_toml_is_told_which_option_it_needs(
+    tmp_path: Path, name: str, text: str, is_hinted: bool
+) -> None:
+    (tmp_path / name).write_text(text)
+    told, = problems(lambda: load(str(tmp_path / name), {}))
+    assert told.endswith("; for a rabbitmq.conf use --rabbitmq-conf") is is_hinted and "is not TOML: " in told
 
 
 def test_a_file_that_ends_too_early_is_told_with_its_last_line(load_text: Loader) -> None:

@@ -508,8 +508,21 @@ def test_a_line_is_read_as_rabbitmq_reads_it(read: Reader, line: str, value: str
     "[section]", "include a b", "a@b = 5",
 ])
 def test_a_line_that_is_no_setting_is_told(read: Reader, line: str) -> None:
+    told = "is not a setting; allowed is 'key = value' or a comment after '#'"
+    hint = "; for amqpd's TOML file use --config"
     assert problems(lambda: read(f"heartbeat = 5\n{line}\n[x]\n")) == [
-        f"r.conf line {number}: is not a setting; allowed is 'key = value' or a comment after '#'" for number in (2, 3)]
+        f"r.conf line 2: {told}{hint * line.startswith('[')}", f"r.conf line 3: {told}{hint}"]
+
+
+def test_a_toml_file_in_place_of_a_rabbitmq_conf_is_told_which_option_it_needs(tmp_path: Path) -> None:
+    path = tmp_path / "amqpd.toml"
+    path.write_text('listeners = [\n]\n')
+    assert problems(lambda: load(None, {}, rabbitmq_conf=[str(path)])) == [
+        f"{path} line 2: is not a setting; allowed is 'key = value' or a comment after '#'; for amqpd's TOML file use "
+        "--config"]
+    path.write_text("heartbeat = 5\n")
+    assert f"{path} is read as a rabbitmq.conf; for amqpd's TOML file use --config" in examine(
+        None, {}, rabbitmq_conf=[str(path)]).warnings
 
 
 def test_what_stands_for_nothing_is_told(read: Reader) -> None:

@@ -25,6 +25,7 @@ FILES_VARIABLE = "RABBITMQ_CONFIG_FILES"
 ADVANCED_VARIABLE = "RABBITMQ_ADVANCED_CONFIG_FILE"
 ADVANCED_FILE = "advanced.config"
 TERMS_SUFFIX = ".config"        # of files with Erlang terms
+TOML_SUFFIX = ".toml"
 
 WORD = r"(?:\\\.|[A-Za-z0-9_-])+"
 END = r"[ \t]*(?:#.*)?"
@@ -32,6 +33,7 @@ SETTING = re.compile(
     rf"[ \t]*(?P<key>{WORD}(?:\.{WORD})*)[ \t]*=[ \t]*(?:'(?P<quoted>[^']*)'{END}|(?P<value>[^#]*?){END})")
 INCLUDE = re.compile(rf"[ \t]*include[ \t]+(?P<pattern>[A-Za-z0-9_.*/-]+){END}")
 NOTHING = re.compile(END)
+TABLE = re.compile(r"[ \t]*\[.+\]")        # as TOML has it
 SUBSTITUTE = re.compile(r"\$\(([^()]+)\)")
 
 
@@ -79,9 +81,11 @@ def find_files(given: Sequence[str], environ: Mapping[str, str]) -> ConfFiles:
               if os.path.exists(os.path.join(folder, ADVANCED_FILE))]
     advanced = "" if given else environ.get(ADVANCED_VARIABLE, "")
     terms += [path for path in (advanced, f"{advanced}{TERMS_SUFFIX}") if advanced and os.path.exists(path)]
-    return ConfFiles(tuple(paths), tuple(
-        f"{path} is not read, since it has Erlang terms; settings of amqpd belong into its TOML file"
-        for path in dict.fromkeys(terms)))
+    return ConfFiles(tuple(paths), (
+        *(f"{path} is read as a rabbitmq.conf; for amqpd's TOML file use --config"
+          for path in paths if path.endswith(TOML_SUFFIX)),
+        *(f"{path} is not read, since it has Erlang terms; settings of amqpd belong into its TOML file"
+          for path in dict.fromkeys(terms))))
 
 
 def _expand(path: str, *, is_pattern: bool) -> list[str] | None:
@@ -127,7 +131,9 @@ def _read(path: str, problems: list[str], parents: tuple[str, ...]) -> Iterator[
         elif include:
             yield from _include(f"{path} line {number}", include["pattern"], path, problems, parents)
         elif not NOTHING.fullmatch(line):
-            problems.append(f"{path} line {number}: is not a setting; allowed is 'key = value' or a comment after '#'")
+            remedy = "; for amqpd's TOML file use --config" if path.endswith(TOML_SUFFIX) or TABLE.match(line) else ""
+            problems.append(
+                f"{path} line {number}: is not a setting; allowed is 'key = value' or a comment after '#'{remedy}")
 
 
 def _include(

@@ -19,6 +19,8 @@ from msgspec import Meta
 from amqpd.config.rabbitmq_variables import NodeVariables
 from amqpd.config.settings import CONFIG_FILE_VARIABLE, SETTINGS, VARIABLES, ConfigError
 
+NO_ENTRY = "none"       # of a list in a variable
+
 KeyPath = tuple[Union[str, int], ...]
 
 RABBITMQ_VARIABLES = {
@@ -32,6 +34,8 @@ REFUSED_VARIABLES = {
     "RABBITMQ_DEFAULT_PASS_FILE": "RABBITMQ_DEFAULT_PASS",
     "RABBITMQ_VM_MEMORY_HIGH_WATERMARK": "AMQPD_LIMITS_MEMORY_HIGH_WATERMARK",
 }
+# The first line of a file that is neither empty nor a comment, if its value is a word that TOML does not have.
+WITHOUT_QUOTES = re.compile(r"(?:[ \t]*(?:#.*)?\r?\n)*[ \t]*[\w.-]+[ \t]*=[ \t]*(?!(?:true|false|inf|nan)\b)[A-Za-z/]")
 # Kubernetes sets these in every container in the namespace of a service called "amqpd".
 KUBERNETES_VARIABLE = re.compile(r"AMQPD_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)")
 
@@ -112,7 +116,7 @@ class Sources:
     def _lay_text(self, setting: str, text: str, origin: str) -> None:
         path = tuple(setting.split("."))
         is_list = get_origin(bare_type(SETTINGS[setting])) is tuple
-        self._lay(path, [part.strip() for part in text.split(",")] if is_list else text, origin)
+        self._lay(path, _listed(text) if is_list else text, origin)
         self.from_text.add(path)
 
     def _lay(self, path: KeyPath, value: Any, origin: str) -> None:
@@ -145,6 +149,11 @@ class Sources:
             name = value.get("name") if isinstance(key, int) and isinstance(value, dict) else key
             spelled += f".{_quoted(name)}" if isinstance(name, str) else f"[{key}]"
         return spelled.removeprefix(".")
+
+
+def _listed(text: str) -> list[str]:
+    """Return the list that a variable has; an empty variable is not set, so there is a word for no entry."""
+    return [] if text.strip() == NO_ENTRY else [part.strip() for part in text.split(",")]
 
 
 def bare_type(kind: Any) -> Any:
@@ -237,4 +246,10 @@ def _parse(path: str, text: str) -> dict[str, Any]:
         what, _, place = str(error).rpartition(" (at ")
         line = re.match(r"line (\d+)", place)
         number = line[1] if line else text.rstrip().count("\n") + 1
-        raise ConfigError([f"{path} line {number}: is not TOML: {what}"]) from None
+        remedy = "; for a rabbitmq.conf use --rabbitmq-conf" if _is_like_rabbitmq(path, text) else ""
+        raise ConfigError([f"{path} line {number}: is not TOML: {what}{remedy}"]) from None
+
+
+def _is_like_rabbitmq(path: str, text: str) -> bool:
+    """Return whether a file is named as a `rabbitmq.conf`, or begins with a value without quotes as those have."""
+    return path.endswith(".conf") or WITHOUT_QUOTES.match(text) is not None
