@@ -151,6 +151,22 @@ def test_a_list_in_a_variable_has_commas() -> None:
     assert load(None, {"AMQPD_LOOPBACK_USERS": "guest, till"}).loopback_users == ("guest", "till")
 
 
+@pytest.mark.parametrize("tls, is_usable", [
+    ("", False),
+    ("client_certificates = 'required'\nca = 'a'", False),
+    ("listeners = [':1']\ncertificate = 'a'\nkey = 'a'", False),
+    ("listeners = [':1']\ncertificate = 'a'\nkey = 'a'\nclient_certificates = 'optional'\nca = 'a'", True),
+])
+def test_external_without_certificates_of_clients_is_warned_of(tmp_path: Path, tls: str, is_usable: bool) -> None:
+    path = tmp_path / "amqpd.toml"
+    path.write_text(f"auth_mechanisms = ['EXTERNAL']\n[tls]\n{tls}\n")
+    warned = [
+        f"{path} line 1: auth_mechanisms lists EXTERNAL, with which nobody can log in: it needs tls.listeners, and "
+        "tls.client_certificates = 'optional' or 'required'"]
+    found = examine(str(path), {})
+    assert not found.problems and [*found.warnings] == ([] if is_usable else warned)
+
+
 def test_an_empty_list_in_a_variable_is_none() -> None:
     assert load(None, {"AMQPD_LOOPBACK_USERS": "none"}).loopback_users == ()
     assert load(None, {"AMQPD_LOOPBACK_USERS": "none,guest"}).loopback_users == ("none", "guest")

@@ -362,7 +362,9 @@ def test_mechanisms_are_in_the_order_of_their_numbers(read: Reader) -> None:
     found = read("auth_mechanisms.10 = EXTERNAL\nauth_mechanisms.2 = PLAIN\nauth_mechanisms.3 = RABBIT-CR-DEMO\n"
                  "auth_mechanisms.1 = AMQPLAIN\nauth_mechanisms.x = PLAIN\n")
     assert value_at(found.config, "auth_mechanisms") == ("AMQPLAIN", "PLAIN", "EXTERNAL")
-    assert found.warnings == ("r.conf line 3: auth_mechanisms.3 is 'RABBIT-CR-DEMO', which amqpd does not have",)
+    absent, external = found.warnings
+    assert absent == "r.conf line 3: auth_mechanisms.3 is 'RABBIT-CR-DEMO', which amqpd does not have"
+    assert external.startswith("r.conf line 4: auth_mechanisms.1 lists EXTERNAL, with which nobody can log in: ")
 
 
 def test_mechanisms_that_are_all_unknown_stop_the_start(read: Reader) -> None:

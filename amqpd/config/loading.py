@@ -127,7 +127,9 @@ def _examine(sources: Sources, problems: list[str]) -> Examination:
     places = _places(sources, config, ())
     tls_places = _places(sources, config.tls, ("tls",))
     problems += _same_listeners((*config.listeners, *config.tls.listeners), (*places, *tls_places))
-    problems += _login_faults(config, sources.where(("auth_mechanisms",)))
+    mechanisms_place = sources.where(("auth_mechanisms",))
+    problems += _login_faults(config, mechanisms_place)
+    warnings += tuple(_login_warnings(config, mechanisms_place))
     return Examination(
         config, tuple(problems), frozenset(declaration.where for declaration, _ in faults), places, warnings,
         tls_places)
@@ -204,6 +206,13 @@ def _login_faults(config: Config, where: str) -> Iterator[str]:
         yield f"{where} lists {mechanism} more than once; delete one of them"
     if "ANONYMOUS" in mechanisms and not config.login.anonymous_user:
         yield f"{where} lists ANONYMOUS, which needs a user: set login.anonymous_user, or delete ANONYMOUS"
+
+
+def _login_warnings(config: Config, where: str) -> Iterator[str]:
+    tls = config.tls
+    if "EXTERNAL" in config.auth_mechanisms and (not tls.listeners or tls.client_certificates == "none"):
+        yield (f"{where} lists EXTERNAL, with which nobody can log in: it needs tls.listeners, and "
+               "tls.client_certificates = 'optional' or 'required'")
 
 
 def _twice(declarations: Iterable[Declaration], *identity: str) -> Iterator[Fault]:
