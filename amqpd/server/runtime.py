@@ -150,9 +150,13 @@ class Runtime:
         if storage is not None:
             storage.page_store.on_written = alarms.on_written
             await self._start_committer(undo, broker, storage, turn, wall_clock, alarms)
-        declare_configuration(config, broker)
-        users = [user.definition for user in broker.users.values()]
-        _check_exposure(config, has_guest_alone(users), is_first)
+        try:
+            declare_configuration(config, broker)
+            users = [user.definition for user in broker.users.values()]
+            _check_exposure(config, has_guest_alone(users), is_first)
+        except StartError:
+            await self._close_unused(storage)
+            raise
         settings = session_settings(config)
         logins = Logins(
             broker, frozenset(config.loopback_users), config.limits.login_failure_delay_s,
@@ -287,6 +291,13 @@ class Runtime:
         self._stopping.set()
 
     # Stopping
+
+    async def _close_unused(self, storage: Storage | None) -> None:
+        """Leave the store as it was found, since the start is refused and no batch has been taken."""
+        if storage is not None and self._committer is not None:
+            await self._committer.thread.end()
+            with contextlib.suppress(StoreError):       # then the next start recovers, as after a crash
+                storage.close_unused()
 
     async def _shut_down(self, broker: Broker, listeners: Listeners, storage: Storage | None) -> None:
         """Stop cleanly; if the store has failed, leave it as after a crash."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,11 +44,25 @@ class StartError(Exception):
 
 
 class Storage(NamedTuple):
-    """The store of a broker, the journal that feeds it, and the reader of paged-out messages."""
+    """The store of a broker, the journal that feeds it, and the reader of paged-out messages.
+
+    `found_watermarks` has what the last run wrote at its clean stop: by queue number, up to which message number any
+    may have been delivered. None if it did not stop cleanly, or if the store is a copy.
+    """
 
     store: Store
     journal: Journal
     page_store: DiskPageStore
+    found_watermarks: Mapping[int, int] | None
+
+    def close_unused(self) -> None:
+        """Close the store as it was found, since nothing has been written; do nothing if it was not closed cleanly.
+
+        The journal's batch is dropped: the next start finds the same. Raises StoreError.
+        """
+        if self.found_watermarks is not None:
+            self.page_store.end()
+            self.store.close({}, self.found_watermarks)
 
 
 def is_first_start(config: Config) -> bool:
@@ -88,7 +102,8 @@ def open_broker(
     _log_recovered(recovered, config.data_dir, time.monotonic() - began_s)
     if not ballast.ensure() and not ballast.is_spent:
         log.warning("no ballast: less than twice limits.ballast_size is free in %s", config.data_dir)
-    return broker, Storage(store, journal, page_store)
+    was_closed = recovered.was_clean and not recovered.is_copy
+    return broker, Storage(store, journal, page_store, recovered.redelivered_to if was_closed else None)
 
 
 def _open_store(config: Config, ballast: Ballast) -> tuple[Store, Recovered]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -103,6 +105,29 @@ def test_a_later_start_looks_at_the_stored_users(config: Loader, caplog: pytest.
     with caplog.at_level(logging.INFO):
         started(config('listeners = ["0.0.0.0:0"]'))
     assert "open to the network: 0.0.0.0:0; 2 users; from this machine only: guest" in caplog.messages
+
+
+@pytest.mark.parametrize("is_clean", [True, False])
+def test_a_start_that_is_refused_leaves_the_store_as_it_was_stopped(
+    config: Loader, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, is_clean: bool
+) -> None:
+    caplog.set_level(logging.INFO)
+    started(config(""))
+    meta = {"clean": is_clean}
+    with closing(sqlite3.connect(tmp_path / "data/amqpd.db")) as stored:
+        stored.execute("UPDATE meta SET value = ? WHERE key = 'clean'", (is_clean,))
+        stored.execute("INSERT INTO queue_rows (number, vhost, name, auto_delete, arguments, delivery_watermark) "
+                       "VALUES (1, '/', 'q', 0, '{}', 7)")
+        stored.commit()
+    for refused in ('listeners = ["0.0.0.0:0"]', 'bindings = [{source = "none", destination = "none"}]'):
+        with pytest.raises(StartError):
+            started(config(refused))
+    caplog.clear()
+    with closing(sqlite3.connect(tmp_path / "data/amqpd.db")) as stored:
+        assert dict(stored.execute("SELECT key, value FROM meta WHERE key = 'clean'")) == meta
+        assert stored.execute("SELECT number, delivery_watermark FROM queue_rows").fetchall() == [(1, 7)]
+    started(config(""))
+    assert ("the last run was not stopped cleanly" not in caplog.text) is is_clean
 
 
 def test_check_config_tells_of_it(config: Loader) -> None:
