@@ -24,8 +24,8 @@ method_head = struct.Struct(">BHII").unpack_from
 _content_head = struct.Struct(">BBHIIQ").unpack_from     # from the end octet of the method frame
 _body_head = struct.Struct(">BBHI").unpack_from          # from the end octet of the header frame
 
-# What follows from the octets of a content's head: its properties, the size of its body, and its length.
-_Head = tuple[bytes, int, int]
+# What follows from the octets of a content's head: its properties, the size of its body, its length, and its channel.
+_Head = tuple[bytes, int, int, int]
 # The same for a whole publish: its channel, method frame and arguments, and what follows for its content.
 _Turn = tuple[int, bytes, bytes, bytes, int, int]
 
@@ -65,14 +65,14 @@ class PublishRuns:
                 # Is the header frame with the head of the body frame cached, if it is as long as the first octets say?
                 key = octets[header - 1 : header + 15 + octets[header + 6]]
                 known = heads.get(key)
-                if known is None:
+                if known is None or known[3] != channel:    # the content may be on another channel than the method
                     known = self._head(octets, header, channel, frame_max)
                     if known is None:
                         break
                     self._remember(key, known)
                 else:
                     self._repeats += 1
-                properties, body_size, length = known
+                properties, body_size, length, _ = known
                 stop = header + length
                 if octets[stop - 1] != FRAME_END:
                     break
@@ -128,11 +128,11 @@ class PublishRuns:
                     or size > frame_max):
                 return None
             length += size + FRAME_OVERHEAD
-        return octets[header + 19 : body - 1], body_size, length
+        return octets[header + 19 : body - 1], body_size, length, channel
 
     def _remember(self, key: bytes, head: _Head) -> None:
         """Cache the head of a content; a publisher whose heads never repeat is no longer cached."""
-        properties, body_size, _ = head
+        properties, body_size, _, _ = head
         if not body_size or len(key) != len(properties) + 28 or not self._remembers:
             return
         if len(self._heads) == MOST_HEADS:

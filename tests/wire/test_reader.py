@@ -650,3 +650,10 @@ def test_arguments_of_a_publish_must_be_whole_and_nothing_more(arguments: bytes)
 def test_names_of_a_publish_must_be_utf_8() -> None:
     with pytest.raises(ConnectionException, match="FRAME_ERROR - Malformed UTF-8 in shortstr"):
         read_publish(b"\0\0\x01\xff\0\0")
+
+
+def test_a_content_on_another_channel_than_its_method_is_refused_although_its_head_is_known() -> None:
+    stream = publish(1, b"body") + method(2, 60, 40, names("", "q")) + header(1, 4) + bodies(1, b"body")
+    for pieces in ([stream], in_pieces(stream, 1)):
+        found, code = read_or_fail(pieces)
+        assert found == [published(1, b"body")] and code == 505
