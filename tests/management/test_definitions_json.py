@@ -413,6 +413,7 @@ GOOD: Json = {
     ("policies", {"definition": "x"}, "$.policies[0].definition: is 'x', it has to be an object"),
     ("policies", {"priority": "high"}, "$.policies[0].priority: is 'high', it has to be a whole number"),
     ("exchanges", {"type": "odd"}, "$.exchanges[0].type: unknown exchange type 'odd'"),
+    ("exchanges", {"type": ""}, "$.exchanges[0].type: invalid exchange type ''"),
     ("exchanges", {"arguments": {"alternate-exchange": 3}},
      "$.exchanges[0].arguments: alternate-exchange has to be a text"),
     ("queues", {"arguments": {"x-max-length": "many"}},

@@ -62,7 +62,7 @@ class TopologyChecks:
             if self._checks.is_first(entry, "exchange", vhost, name):
                 self._checks.keep(entry, "exchange", vhost, f"amqpd has no exchanges of type '{exchange.type}'")
             return
-        if exchange.type:
+        if isinstance(entry.values.get("type"), str):       # otherwise that has been refused
             entry.checked("type", lambda: Exchange(exchange), AmqpException)
         entry.checked("arguments", lambda: check_exchange_arguments(exchange), AmqpException)
         if not self._checks.is_first(entry, "exchange", vhost, name):
