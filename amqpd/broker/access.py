@@ -87,14 +87,7 @@ class User:
 
     def may(self, vhost: str, right: str, name: str) -> bool:
         """Return whether the user has this right (configure, write or read) on a queue or exchange of this name."""
-        key = right, vhost
-        if key not in self._patterns:
-            permission = self.permissions.get(vhost)
-            pattern = getattr(permission, right) if permission else ""
-            whose = f"the {right} permission of user '{self.name}' in vhost '{vhost}'"
-            self._patterns[key] = compile_stored(pattern, whose) if pattern else None
-        compiled = self._patterns[key]
-        return compiled is not None and compiled.matches(name or "amq.default")
+        return self._is_found(name or "amq.default", right, vhost)
 
     def may_any(self, vhost: str, name: str) -> bool:
         """Return whether the user has any right on a queue or exchange of this name."""
@@ -105,16 +98,24 @@ class User:
 
         Without topic permissions for this exchange, the user may use any key.
         """
-        permission = self.topic_permissions.get((vhost, exchange))
-        if permission is None:
-            return True
-        key = right, vhost, exchange
+        return (vhost, exchange) not in self.topic_permissions or self._is_found(routing_key, right, vhost, exchange)
+
+    def _is_found(self, text: str, *key: str) -> bool:
+        """Return whether the pattern of a right in a vhost, on the keys of an exchange if that is named, is found."""
         if key not in self._patterns:
-            pattern = with_names(getattr(permission, right), self.name, vhost)
+            self._patterns[key] = self._compile(*key)
+        pattern = self._patterns[key]
+        return pattern is not None and pattern.matches(text)
+
+    def _compile(self, right: str, vhost: str, exchange: str | None = None) -> Pattern | None:
+        if exchange is not None:
+            text = with_names(getattr(self.topic_permissions[vhost, exchange], right), self.name, vhost)
             whose = f"the topic {right} permission of user '{self.name}' on exchange '{exchange}' in vhost '{vhost}'"
-            self._patterns[key] = compile_stored(pattern, whose, LONGEST_WITH_NAMES) if pattern else None
-        compiled = self._patterns[key]
-        return compiled is not None and compiled.matches(routing_key)
+            return compile_stored(text, whose, LONGEST_WITH_NAMES) if text else None
+        permission = self.permissions.get(vhost)
+        text = getattr(permission, right) if permission else ""
+        whose = f"the {right} permission of user '{self.name}' in vhost '{vhost}'"
+        return compile_stored(text, whose) if text else None
 
     def require(self, vhost: str, right: str, kind: str, name: str) -> None:
         """Check a right; `kind` is "queue" or "exchange". Raises ChannelException: ACCESS_REFUSED."""

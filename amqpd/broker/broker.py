@@ -128,8 +128,8 @@ class Broker:
         self._changes = Changes(journal)
         self.binding_limit = binding_limit
         self.quota = QueueQuota(queue_limit)
-        self.users = Users(self._changes, self.vhosts, self._close_connections_of, self._check_consumers_of)
-        self.parameters = Parameters(self._changes, self.vhosts)
+        self.users = Users(self._changes, self.vhost, self._close_connections_of, self._check_consumers_of)
+        self.parameters = Parameters(self._changes, self.vhost)
         self.is_behind = False      # whether publishers should wait until consumers have taken more
         self._looks_again_ms = 0
         self.vhost_definitions: dict[str, VhostDefinition] = {}

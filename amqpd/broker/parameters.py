@@ -10,7 +10,7 @@ RabbitMQ docs/parameters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from amqpd.broker.changes import Changes
@@ -24,11 +24,11 @@ LIMITS = "limits"
 
 
 class Parameters:
-    """All parameters. `vhosts` has the vhosts by name."""
+    """All parameters. `find_vhost` raises NoSuchThing."""
 
-    def __init__(self, changes: Changes, vhosts: Mapping[str, Vhost]) -> None:
+    def __init__(self, changes: Changes, find_vhost: Callable[[str], Vhost]) -> None:
         self._changes = changes
-        self._vhosts = vhosts
+        self._vhost = find_vhost
         self._by_vhost: dict[str, dict[tuple[str, str], ParameterDefinition]] = {}
         self._global: dict[str, GlobalParameterDefinition] = {}
 
@@ -45,30 +45,26 @@ class Parameters:
 
     def set(self, definition: ParameterDefinition) -> None:
         """Set a parameter of a vhost. Raises NoSuchThing if there is no such vhost."""
-        self._check_vhost(definition.vhost)
+        self._vhost(definition.vhost)
         with self._changes:
             self.restore(definition)
             self._changes.record(Defined(definition))
 
     def clear(self, vhost: str, component: str, name: str) -> None:
         """Remove a parameter of a vhost. Raises NoSuchThing."""
-        self._check_vhost(vhost)
+        home = self._vhost(vhost)
         definition = self._by_vhost.get(vhost, {}).get((component, name))
         if definition is None:
             raise NoSuchThing(f"no parameter '{name}' of component '{component}' in vhost '{vhost}'")
         with self._changes:
             del self._by_vhost[vhost][component, name]
             if (component, name) == (VHOST_LIMITS, LIMITS):
-                self._vhosts[vhost].limits = UNLIMITED
+                home.limits = UNLIMITED
             self._changes.record(Deleted(definition))
 
     def forget_vhost(self, vhost: str) -> None:
         """Remove the parameters of a vhost that is being deleted; the record of the vhost deletes them on disk."""
         self._by_vhost.pop(vhost, None)
-
-    def _check_vhost(self, vhost: str) -> None:
-        if vhost not in self._vhosts:
-            raise NoSuchThing(f"no vhost '{vhost}'")
 
     # Of the broker
 
@@ -104,6 +100,6 @@ class Parameters:
         if isinstance(definition, ParameterDefinition):
             self._by_vhost.setdefault(definition.vhost, {})[definition.component, definition.name] = definition
             if (definition.component, definition.name) == (VHOST_LIMITS, LIMITS):
-                self._vhosts[definition.vhost].limits = usable_limits(definition.value, LIMITS_OF_VHOSTS)
+                self._vhost(definition.vhost).limits = usable_limits(definition.value, LIMITS_OF_VHOSTS)
         else:
             self._global[definition.name] = definition

@@ -36,12 +36,12 @@ class Users(Mapping[str, User]):
     """
 
     def __init__(
-        self, changes: Changes, vhosts: Mapping[str, Vhost], close_connections: Callable[[str], None],
+        self, changes: Changes, find_vhost: Callable[[str], Vhost], close_connections: Callable[[str], None],
         check_consumers: Callable[[str, str], None],
     ) -> None:
         self._users: dict[str, User] = {}
         self._changes = changes
-        self._vhosts = vhosts
+        self._vhost = find_vhost
         self._close_connections = close_connections
         self._check_consumers = check_consumers
 
@@ -153,12 +153,6 @@ class Users(Mapping[str, User]):
                 vhost.routing.version += 1
                 user.forbid_topics(permission)
                 self._changes.record(Deleted(permission))
-
-    def _vhost(self, name: str) -> Vhost:
-        try:
-            return self._vhosts[name]
-        except KeyError:
-            raise NoSuchThing(f"no vhost '{name}'") from None
 
     # Restoring at start
 

@@ -66,6 +66,13 @@ class Network(str):
     """An IP address, or a network such as `10.0.0.0/8`."""
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether an IP address is a loopback address: 127.0.0.0/8, also mapped to IPv6, or ::1."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
 class Listener(str):
     """HOST:PORT, where clients connect. No host means loopback, port 0 a free port."""
 
@@ -91,10 +98,7 @@ class Listener(str):
     @property
     def is_open(self) -> bool:
         """Whether other machines may reach it. A host name other than localhost counts as open."""
-        if not self.is_address:
-            return self.host != "localhost"
-        address = ipaddress.ip_address(self.host)
-        return not (getattr(address, "ipv4_mapped", None) or address).is_loopback
+        return not is_loopback(self.host) if self.is_address else self.host != "localhost"
 
 
 Name = Annotated[str, Meta(min_length=1, max_length=255)]       # as everywhere here, lengths are in bytes

@@ -55,7 +55,7 @@ def check_config(config: Config, listener_places: Sequence[str], faulty: Collect
     trial.run()
     if stored is not None:
         fault = exposure.refusal(
-            config, has_guest_alone=exposure.has_guest_alone(trial.users), is_first_start=not stored)
+            config, lambda: exposure.has_guest_alone(trial.users), is_first_start=not stored)
         if fault:
             problems.append(fault)
         else:

@@ -312,7 +312,7 @@ def _check_stored(broker: Broker, stored: UserDefinition, user: UserDeclaration,
 def _check_patterns(permission: PermissionDefinition | TopicPermissionDefinition) -> None:
     for right, fault in pattern_faults(permission):
         text = f"{right} in vhost '{permission.vhost}' should be regular expression but is invalid: {fault}"
-        raise AmqpException(ReplyCode.PRECONDITION_FAILED, text) from None
+        raise AmqpException(ReplyCode.PRECONDITION_FAILED, text)
 
 
 def _declare_policy(broker: Broker, policy: PolicyDeclaration, *, is_operator: bool) -> None:

@@ -8,7 +8,7 @@ RabbitMQ docs/access-control#loopback-users, docs/production-checklist.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from amqpd.broker.definitions import UserDefinition
 from amqpd.broker.passwords import password_matches
@@ -18,13 +18,14 @@ from amqpd.wording import counted
 GUEST = "guest"
 
 
-def refusal(config: Config, *, has_guest_alone: bool, is_first_start: bool) -> str | None:
+def refusal(config: Config, has_guest_alone: Callable[[], bool], *, is_first_start: bool) -> str | None:
     """Return why a broker whose only user may be guest must not listen as configured, with the remedy.
 
     None if it may; also if `loopback_users` lets guest log in from everywhere, since then it is wanted.
+    `has_guest_alone` may take as long as a hash, so it is called only if it matters.
     """
     listener = next((one for one in (*config.listeners, *config.tls.listeners) if one.is_open), None)
-    if listener is None or GUEST not in config.loopback_users or not has_guest_alone:
+    if listener is None or GUEST not in config.loopback_users or not has_guest_alone():
         return None
     if is_first_start:
         remedy = "set default_user and default_password (AMQPD_DEFAULT_USER, AMQPD_DEFAULT_PASSWORD)"

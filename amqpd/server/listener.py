@@ -17,12 +17,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from amqpd.broker.broker import Broker
+from amqpd.config.settings import is_loopback
 from amqpd.server.acceptor import Acceptor
 from amqpd.server.certificates import Certificates, describe_connection, peer_certificate
 from amqpd.server.connection import ClientProtocol
 from amqpd.server.gaps import Gaps
 from amqpd.server.guard import guard
-from amqpd.server.login import Logins, is_loopback
+from amqpd.server.login import Logins
 from amqpd.server.loop import LoopTurn
 from amqpd.server.proxy_protocol import Claim, Proxies
 from amqpd.server.read_shares import MOST

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 import logging
 import secrets
 from collections.abc import Callable
@@ -261,10 +260,3 @@ class Logins:
         """End the threads without waiting for running hashes."""
         self._is_closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a client's address is a loopback address: 127.0.0.0/8, also mapped to IPv6, or ::1."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback

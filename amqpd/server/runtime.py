@@ -137,7 +137,7 @@ class Runtime:
         certificates = self._certificates = _certificates(config.tls)
         is_first = is_first_start(config)
         # Before a directory is made, as far as it is known.
-        _check_exposure(config, is_first and begins_with_guest_alone(config), is_first)
+        _check_exposure(config, lambda: is_first and begins_with_guest_alone(config), is_first)
         bound = await self._bind(undo, config.listeners)
         tls_bound = await self._bind(undo, config.tls.listeners, addresses.TLS_LISTEN_OPTION)
         broker, storage = open_broker(config, self._ballast, self._fail)
@@ -153,7 +153,7 @@ class Runtime:
         try:
             declare_configuration(config, broker)
             users = [user.definition for user in broker.users.values()]
-            _check_exposure(config, has_guest_alone(users), is_first)
+            _check_exposure(config, lambda: has_guest_alone(users), is_first)
         except StartError:
             await self._close_unused(storage)
             raise
@@ -318,9 +318,9 @@ class Runtime:
         log.info("stopped")
 
 
-def _check_exposure(config: Config, is_guest_alone: bool, is_first: bool) -> None:
+def _check_exposure(config: Config, is_guest_alone: Callable[[], bool], is_first: bool) -> None:
     """Check that not only guest's password protects a listener. Raises StartError."""
-    if fault := exposure.refusal(config, has_guest_alone=is_guest_alone, is_first_start=is_first):
+    if fault := exposure.refusal(config, is_guest_alone, is_first_start=is_first):
         raise StartError(fault, EXIT_CONFIG)
 
 

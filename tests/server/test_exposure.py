@@ -76,9 +76,9 @@ def test_a_first_start_begins_with_guest_unless_told_otherwise(config: Loader, t
 ])
 def test_guest_s_password_alone_opens_nothing_to_the_network(config: Loader, text: str, is_refused: bool) -> None:
     for is_first_start, fault in ((True, AT_FIRST), (False, LATER)):
-        told = refusal(config(text), has_guest_alone=True, is_first_start=is_first_start)
+        told = refusal(config(text), lambda: True, is_first_start=is_first_start)
         assert told == (fault if is_refused else None)
-        assert refusal(config(text), has_guest_alone=False, is_first_start=is_first_start) is None
+        assert refusal(config(text), lambda: False, is_first_start=is_first_start) is None
 
 
 def started(config: Config) -> None:

@@ -14,8 +14,9 @@ from amqpd.broker.access import User
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import UserDefinition, VhostDefinition
 from amqpd.broker.passwords import PasswordForm, StoredPassword, hash_known_password, password_matches
+from amqpd.config.settings import is_loopback
 from amqpd.server import login as login_module
-from amqpd.server.login import Logins, is_loopback
+from amqpd.server.login import Logins
 from amqpd.session.sasl_steps import Login, LoginRequest, ProvenLogin
 from amqpd.store.journal import MemoryJournal
 
