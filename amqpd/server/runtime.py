@@ -136,7 +136,7 @@ class Runtime:
                  platform.python_version())
         certificates = self._certificates = _certificates(config.tls)
         is_first = is_first_start(config)
-        # Before a directory is made, as far as it is known.
+        # As far as the users are known already, this is checked before the data directory is created.
         _check_exposure(config, lambda: is_first and begins_with_guest_alone(config), is_first)
         bound = await self._bind(undo, config.listeners)
         tls_bound = await self._bind(undo, config.tls.listeners, addresses.TLS_LISTEN_OPTION)

@@ -12,6 +12,7 @@ import pytest
 
 from amqpd.broker.definitions import Deleted, VhostDefinition
 from amqpd.message import LARGE_BODY, Message
+from amqpd.store.batch import Batch
 from amqpd.store.body_writes import PART_BYTES, PIECE_PARTS, BodyWrite
 from amqpd.store.errors import StoreFull
 from amqpd.store.journal import Journal
@@ -289,11 +290,8 @@ def test_a_piece_for_which_the_disk_has_no_room_is_written_again(store, journal,
     assert contents(after_crash().messages[1]) == contents([sent])
 
 
-def test_what_was_to_be_deleted_with_a_batch_that_found_no_room_is_deleted_later(store, journal, monkeypatch):
-    write(store, journal, large(1)).end()
-    journal.published(ONE, [message(2)])
-    batch = journal.take()
-
+def commit_on_full_disk(store: Store, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commit a batch whose last statements find no room, and see that this is reported."""
     def full(_: object) -> None:
         error = sqlite3.OperationalError("full")
         error.sqlite_errorcode = sqlite3.SQLITE_FULL
@@ -303,6 +301,14 @@ def test_what_was_to_be_deleted_with_a_batch_that_found_no_room_is_deleted_later
         patch.setattr(store._writer, "_count_deliveries", full)
         with pytest.raises(StoreFull):
             store.commit(batch)
+
+
+def test_what_was_to_be_deleted_with_a_batch_that_found_no_room_is_deleted_later(store, journal, monkeypatch):
+    write(store, journal, large(1)).end()
+    journal.published(ONE, [message(2)])
+    batch = journal.take()
+
+    commit_on_full_disk(store, batch, monkeypatch)
     store.commit(batch)
     store.check()
     sweep(store)

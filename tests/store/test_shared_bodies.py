@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import sqlite3
 from itertools import count
 from pathlib import Path
 
@@ -13,13 +12,12 @@ import pytest
 
 from amqpd.broker.definitions import Deleted, VhostDefinition
 from amqpd.message import Message, StoredMessage
-from amqpd.store.errors import StoreFull
 from amqpd.store.journal import Journal
 from amqpd.store.sqlite.store import Store
 from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import checked
 from tests.store.store_samples import NOW, contents, define, load, message, query, queue, save, settle
-from tests.store.test_body_parts import PARTS, SIZE, large, query_of, sweep, write
+from tests.store.test_body_parts import PARTS, SIZE, commit_on_full_disk, large, query_of, sweep, write
 
 ONE, TWO, THREE = queue(1), queue(2), queue(3)
 
@@ -137,15 +135,7 @@ def test_a_row_that_was_not_committed_does_not_count(store, journal, monkeypatch
     journal.published(ONE, [sent])
     batch = journal.take()
 
-    def full(_: object) -> None:
-        error = sqlite3.OperationalError("full")
-        error.sqlite_errorcode = sqlite3.SQLITE_FULL
-        raise error
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store._writer, "_count_deliveries", full)
-        with pytest.raises(StoreFull):
-            store.commit(batch)
+    commit_on_full_disk(store, batch, monkeypatch)
     store.check()
     store.commit(batch)
     del sent, batch

@@ -9,7 +9,7 @@ FEWEST_MESSAGES, FEWEST_BYTES = 64, 64 << 10
 
 
 class PageLimits(msgspec.Struct, frozen=True):
-    """How much is read at once, and how little is not worth a page; `bytes` are those of bodies."""
+    """The size of a page: the most messages and bytes of bodies in it, and the fewest for which a page is written."""
 
     messages: int = PAGE_MESSAGES
     bytes: int = PAGE_BYTES
