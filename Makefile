@@ -17,8 +17,8 @@ test: check
 	$(BIN)/python -m pytest tests/canary; \
 	result=$$?; echo "The tests took $$(($$(date +%s) - begun)) s."; exit $$result
 
-# The tests that look at a sample in `make test`, at full length: 5,000 sessions of the fuzzer and 200,000 inputs of the
-# guided one, far more faults and cuts of the disk, more programs against the models, the canary beside each attack. CI
+# The tests that look at a sample in `make test`, at full length: 5,000 sessions of the fuzzer, 20,000 requests to the
+# management API, 200,000 inputs of the guided one, far more faults and cuts of the disk, more programs against the models, the canary beside each attack. CI
 # runs both.
 proof: $(VENV)/test.ok
 	@echo "The proof takes about 10 minutes on two cores, 4 of them with the canary."

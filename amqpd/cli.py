@@ -6,6 +6,7 @@ Owns the way from arguments to a `Config`. Nothing else of amqpd is imported unt
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -68,19 +69,32 @@ def _check_listeners(ctx: click.Context, parameter: click.Parameter, given: tupl
     return given
 
 
+def _check_http(ctx: click.Context, parameter: click.Parameter, given: str | None) -> list[str] | None:
+    if given is None or given == "none":
+        return given if given is None else []
+    return list(_check_listeners(ctx, parameter, (given,)))
+
+
+CONFIG = click.option(
+    "--config", metavar="FILE", envvar="AMQPD_CONFIG_FILE", help="Read settings from this TOML file.")
 RABBITMQ_CONF = click.option(
     "--rabbitmq-conf", metavar="FILE", multiple=True,
     help="Read settings from this rabbitmq.conf, or from all *.conf of a directory; may be repeated.")
 
 
 @amqpd.command()
-@click.option("--config", metavar="FILE", envvar="AMQPD_CONFIG_FILE", help="Read settings from this TOML file.")
+@CONFIG
 @RABBITMQ_CONF
 @click.option("--data-dir", metavar="DIR", help="Keep the store in this directory.  [default: ./amqpd-data]")
 @click.option("--listen", metavar="HOST:PORT", multiple=True, callback=_check_listeners,
               help="Listen on this address; may be repeated, port 0 takes a free port.  [default: 127.0.0.1:5672]")
 @click.option("--tls-listen", metavar="HOST:PORT", multiple=True, callback=_check_listeners,
               help="Listen for TLS on this address; may be repeated. The certificate is a setting.")
+@click.option("--management", metavar="HOST:PORT|none", callback=_check_http,
+              help="Serve the management API on this address, or not at all.  [default: 127.0.0.1:15672]")
+@click.option("--metrics", metavar="HOST:PORT|none", callback=_check_http,
+              help="Serve metrics for Prometheus on this address, or only by the management API.  "
+                   "[default: 127.0.0.1:15692]")
 @click.option("--memory", is_flag=True, default=None, help="Keep everything in memory.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
               help="Log messages of this level and above.  [default: info]")
@@ -95,8 +109,9 @@ def serve(config: str | None, rabbitmq_conf: Sequence[str], **options: Any) -> N
     from amqpd import logs
     from amqpd.config import ConfigError, examine, usable
 
+    read = functools.partial(examine, config, os.environ, _overrides(**options), rabbitmq_conf)
     try:
-        found = examine(config, os.environ, _overrides(**options), rabbitmq_conf)
+        found = read()
         settings = usable(found)
     except ConfigError as error:
         raise Failure(str(error), EXIT_CONFIG) from None
@@ -106,7 +121,7 @@ def serve(config: str | None, rabbitmq_conf: Sequence[str], **options: Any) -> N
     from amqpd.server import process as server
 
     try:
-        exit_code = server.serve(settings)
+        exit_code = server.serve(settings, read)
     except server.StartError as error:
         logs.flush()
         raise Failure(str(error), error.exit_code) from None
@@ -114,13 +129,15 @@ def serve(config: str | None, rabbitmq_conf: Sequence[str], **options: Any) -> N
 
 
 def _overrides(
-    data_dir: str | None, listen: Sequence[str], tls_listen: Sequence[str], memory: bool | None,
-    log_level: str | None, log_format: str | None
+    data_dir: str | None, listen: Sequence[str], tls_listen: Sequence[str], management: list[str] | None,
+    metrics: list[str] | None, memory: bool | None, log_level: str | None, log_format: str | None
 ) -> dict[str, Any]:
     given = {
         "data_dir": data_dir,
         "listeners": list(listen) or None,
         "tls.listeners": list(tls_listen) or None,
+        "management.listeners": management,
+        "management.metrics_listeners": metrics,
         "memory": memory,
         "log.level": log_level,
         "log.format": log_format,
@@ -157,14 +174,13 @@ def check_config(ctx: click.Context, file: str | None, config: str | None, rabbi
     settings, problems = found.config, [*found.problems]
     declared = {kind: len(getattr(settings, kind)) for kind in DECLARED}
     # The broker takes time to load: it is imported only for declarations, open listeners, host names and files.
-    listeners = (*settings.listeners, *settings.tls.listeners)
-    has_files = bool(settings.tls.listeners or settings.load_definitions)
-    needs_names = any(one.is_open or not one.is_address for one in listeners)
+    has_files = bool(settings.has_tls or settings.load_definitions)
+    needs_names = any(one.is_open or not one.is_address for one in settings.all_listeners)
     if any(declared.values()) or has_files or needs_names:
         from amqpd.server import config_check
 
         more, remarks = config_check.check_config(
-            settings, (*found.listener_places, *found.tls_listener_places), found.faulty)
+            settings, found.listener_places, found.faulty, found.unread)
         problems += more
         for remark in remarks:
             complain("amqpd", f"warning: {remark}")
@@ -173,6 +189,40 @@ def check_config(ctx: click.Context, file: str | None, config: str | None, rabbi
     files = ", ".join([*([path] if path else []), *rabbitmq_conf])
     loads = f"; loads the definitions in {settings.load_definitions} besides" if settings.load_definitions else ""
     click.echo(f"{files}: fine; declares {', '.join(f'{kind} {count}' for kind, count in declared.items())}{loads}")
+
+
+@amqpd.command("doctor")
+@CONFIG
+@RABBITMQ_CONF
+@click.option("--data-dir", metavar="DIR", help="The data directory.  [default: ./amqpd-data]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(config: str | None, rabbitmq_conf: Sequence[str], data_dir: str | None, *, as_json: bool) -> None:
+    """Look for what would be wrong with a start.
+
+    Checks configuration, ports, disk, file system, permissions, store, limits, certificates and clock, and names the
+    remedies. Changes nothing. The exit code is 0 if there is no problem; warnings alone do not count. A running broker
+    is asked by 'amqpctl doctor'.
+
+    \b
+    amqpd doctor --config /etc/amqpd/amqpd.toml
+    """
+    import msgspec
+
+    from amqpd.config import ConfigError, examine
+    from amqpd.program import print_findings
+    from amqpd.server import doctor as examination
+
+    try:
+        found = examine(config, os.environ, {} if data_dir is None else {"data_dir": data_dir}, rabbitmq_conf)
+        if found.config is None or found.unread:
+            raise ConfigError(found.problems)
+    except ConfigError as error:
+        findings = [{"check": "configuration", "level": "problem", "text": line, "remedy": ""}
+                    for line in str(error).splitlines()]
+    else:
+        files = [*([config] if config else []), *rabbitmq_conf]
+        findings = [msgspec.structs.asdict(one) for one in examination.examine_stopped(found.config, found, files)]
+    print_findings(findings, as_json=as_json)
 
 
 @amqpd.command("convert-config")

@@ -11,5 +11,6 @@ EXIT_BUG = 70
 EXIT_EXISTS = 70            # the object exists already; rabbitmqctl's code
 EXIT_IO = 74                # a disk or file error
 EXIT_TEMPORARY = 75         # locked by a running broker, or timed out: a retry may help
+EXIT_NO_PERMISSION = 77     # a login that is refused, or a user who may not do it
 EXIT_CONFIG = 78
 EXIT_INTERRUPTED = 130

@@ -12,6 +12,7 @@ RabbitMQ docs/logging.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -20,20 +21,44 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
-from typing import Literal, TextIO
+from typing import Literal, NamedTuple, TextIO
 
 MOST_BYTES_WAITING = 4 * 1024 * 1024   # of lines that are not written yet
+MOST_RECENT, LONGEST_RECENT = 1_000, 2_000      # lines that are kept for operators, and characters of each
 FLUSH_LIMIT_S = 1.0                     # at the end of the process, for lines that are not written yet
 
 
 def configure(level: str, style: Literal["text", "json"], stream: TextIO | None = None) -> None:
     """Send all records of this level or above to the stream, by default stderr."""
     handler = BacklogHandler(LineWriter(sink_of(stream or sys.stderr), "amqpd-log"))
-    handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    handler.setFormatter(_formatter(style))
+    logging.basicConfig(level=level.upper(), handlers=[handler, RecentLines()], force=True)
     logging.captureWarnings(True)
+
+
+def change(level: str, style: Literal["text", "json"]) -> None:
+    """Use another level and format from now on."""
+    logging.getLogger().setLevel(level.upper())
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, BacklogHandler):
+            handler.setFormatter(_formatter(style))
+
+
+def recent(*, most: int, least_level: str = "debug", text: str = "") -> list[RecentLine]:
+    """Return the newest lines of the log, the newest last: of this level or above, and with this text in any case.
+
+    There are none unless `configure` has been called. Raises ValueError for a level that does not exist.
+    """
+    level = logging.getLevelNamesMapping().get(least_level.upper())
+    if level is None:
+        raise ValueError(f"no level {least_level!r}")
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, RecentLines):
+            return handler.newest(most, level, text)
+    return []
 
 
 def flush(within_s: float = FLUSH_LIMIT_S) -> None:
@@ -142,6 +167,53 @@ class BacklogHandler(logging.Handler):
             (count,), None))
 
 
+class RecentLine(NamedTuple):
+    """A line of the log as operators are shown it; `at_ms` is since 1970."""
+
+    at_ms: int
+    level: str
+    domain: str
+    pid: str
+    msg: str
+
+
+class RecentLines(logging.Handler):
+    """Keeps the newest lines in memory: at most `most`, of each at most `longest` characters."""
+
+    def __init__(self, most: int = MOST_RECENT, longest: int = LONGEST_RECENT) -> None:
+        super().__init__()
+        self._lines: deque[tuple[int, RecentLine]] = deque(maxlen=most)
+        self._longest = longest
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record, formatted now, since its arguments may change."""
+        text = escape(_message(record))
+        if len(text) > self._longest:
+            text = text[:self._longest] + "..."
+        self._lines.append((record.levelno, RecentLine(
+            int(record.created * 1000), _level(record), record.name, _pid(record), text)))
+
+    def newest(self, most: int, least: int, text: str) -> list[RecentLine]:
+        """Return at most so many of the newest lines of this level or above that contain a text, the newest last."""
+        folded, found = text.casefold(), list[RecentLine]()
+        with self._locked():
+            lines = list(self._lines)
+        for level, line in reversed(lines):
+            if len(found) >= most:
+                break
+            if level >= least and (not folded or folded in f"{line.pid} {line.domain} {line.msg}".casefold()):
+                found.append(line)
+        return found[::-1]
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.acquire()      # other threads log too
+        try:
+            yield
+        finally:
+            self.release()
+
+
 def sink_of(stream: TextIO) -> Callable[[bytes], None]:
     """Return a function that writes bytes to a stream: if it has a descriptor, directly to it, past the buffer.
 
@@ -191,6 +263,10 @@ class JsonFormatter(logging.Formatter):
             "domain": record.name,
             "pid": _pid(record),
         })
+
+
+def _formatter(style: Literal["text", "json"]) -> logging.Formatter:
+    return JsonFormatter() if style == "json" else TextFormatter()
 
 
 def escape(text: str) -> str:

@@ -207,6 +207,17 @@ def pack_short_string(text: str) -> bytes:
     return bytes((len(encoded),)) + encoded
 
 
+def named_like(route: Route, exchange: str, routing_key: str) -> Route:
+    """Return a route with these names and the frames of `route`. Names are cut to 255 bytes, the most of a delivery."""
+    exchange, routing_key = _as_short_string(exchange), _as_short_string(routing_key)
+    names = pack_short_string(exchange) + pack_short_string(routing_key)
+    return Route(exchange, routing_key, names, route.channel, route.frame_max)
+
+
+def _as_short_string(text: str) -> str:
+    return text.encode()[:LONGEST_SHORT_STRING].decode(errors="ignore")
+
+
 def route_of(names: bytes, channel: int, frame_max: int) -> Route:
     """Return the route of an exchange and routing key, both short strings. Raises ValueError if they are not text."""
     end = 1 + names[0]

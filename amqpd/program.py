@@ -6,13 +6,14 @@ out, 78 configuration. sysexits.h; RabbitMQ docs/cli.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import click
 
-from amqpd.exit_codes import EXIT_BUG, EXIT_INTERRUPTED, EXIT_IO, EXIT_USAGE
+from amqpd.exit_codes import EXIT_BUG, EXIT_INTERRUPTED, EXIT_IO, EXIT_UNAVAILABLE, EXIT_USAGE
 
 
 class Failure(Exception):
@@ -23,11 +24,15 @@ class Failure(Exception):
         self.exit_code = exit_code
 
 
-def run(command: click.Command, arguments: Sequence[str] | None) -> int:
-    """Run a program and return its exit code. Every error becomes lines on stderr, never a traceback."""
-    name = command.name or ""
+def run(command: click.Command, arguments: Sequence[str] | None, name: str | None = None) -> int:
+    """Run a program and return its exit code. Every error becomes lines on stderr, never a traceback.
+
+    `name` is that of the program, unless it is the command's.
+    """
+    name = name or command.name or ""
     try:
-        result = command.main(arguments, prog_name=name, standalone_mode=False)
+        result = command.main(arguments, prog_name=name, standalone_mode=False,
+                              color=False if os.environ.get("NO_COLOR") else None)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
@@ -63,3 +68,27 @@ def _describe(error: Exception) -> str:
         trace = trace.tb_next
     place = f" ({trace.tb_frame.f_code.co_filename} line {trace.tb_lineno})" if trace else ""
     return f"{type(error).__name__}: {error}{place}".replace("\n", " ")
+
+
+def print_findings(findings: Sequence[Mapping[str, str]], *, as_json: bool) -> None:
+    """Print what a doctor found. Raises Exit, 69, if there is a problem."""
+    if as_json:
+        click.echo(json.dumps(findings))
+    else:
+        from amqpd.logs import escape       # only here: few commands need it
+
+        for line in _finding_lines(findings):
+            click.echo(escape(line))
+    if any(one["level"] == "problem" for one in findings):
+        raise click.exceptions.Exit(EXIT_UNAVAILABLE)
+
+
+def _finding_lines(findings: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """Yield what a doctor found, the worst first: level, what was checked, the finding, and the remedy below it."""
+    levels = ("problem", "warning", "ok")
+    for one in sorted(findings, key=lambda one: levels.index(one["level"])):
+        yield f"{one['level']:<9}{one['check']}: {one['text']}"
+        if one["remedy"]:
+            yield f"{'':<9}remedy: {one['remedy']}"
+    problems, warnings = [sum(one["level"] == level for one in findings) for level in levels[:2]]
+    yield f"{problems} problem{'s' * (problems != 1)}, {warnings} warning{'s' * (warnings != 1)}"

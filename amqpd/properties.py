@@ -153,6 +153,49 @@ def _read_copies(headers: bytes) -> tuple[tuple[str, ...], bool, str]:
     return tuple(keys), found is not None, ""
 
 
+_NAMES = dict(zip((1 << bit for bit in range(15, 1, -1)), (
+    "content_type", "content_encoding", "headers", "delivery_mode", "priority", "correlation_id", "reply_to",
+    "expiration", "message_id", "timestamp", "type", "user_id", "app_id", "cluster_id")))
+
+
+def all_properties(properties: bytes) -> dict[str, fields.Value]:
+    """Return the properties that are present, by RabbitMQ's names; a text that is not UTF-8 is escaped."""
+    found: dict[str, fields.Value] = {}
+    for flag, encoded in _values(properties).items():
+        if flag == HEADERS:
+            found["headers"] = fields.decode_checked_table(encoded[4:])
+        elif flag in _WIDTHS:
+            found[_NAMES[flag]] = int.from_bytes(encoded, "big")
+        else:
+            found[_NAMES[flag]] = _text(encoded[1:])
+    return found
+
+
+def properties_table(properties: bytes, *, with_headers: bool = True) -> fields.Encoded:
+    """Return the properties as a field table, as RabbitMQ's firehose has them: in reverse order, headers unchanged.
+
+    Strings become long strings, and numbers signed ones, of 64 bits if they need them. Headers can be left out.
+    """
+    values = _values(properties)
+    table: dict[str, fields.Value] = {}
+    for flag in reversed(values):
+        encoded = values[flag]
+        if flag == HEADERS:
+            if with_headers:
+                table["headers"] = fields.Encoded(b"F", encoded)
+        elif flag in _WIDTHS:
+            table[_NAMES[flag]] = min(int.from_bytes(encoded, "big"), (1 << 63) - 1)
+        else:
+            table[_NAMES[flag]] = fields.LongString(encoded[1:])
+    encoded = fields.encode_table(table)
+    return fields.Encoded(b"F", _LENGTH.pack(len(encoded)) + encoded)
+
+
+def only_headers(headers: bytes) -> bytes:
+    """Return the properties of a message that has only these headers, an encoded table."""
+    return _FLAGS.pack(HEADERS) + _LENGTH.pack(len(headers)) + headers
+
+
 # Editing encoded properties that `read_properties` has accepted
 
 def with_reply_to(properties: bytes, value: str) -> bytes:

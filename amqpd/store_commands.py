@@ -158,7 +158,7 @@ def _ask_for_copy(settings: Config, to: Path, target: Path, progress: Progress) 
                 raise from_system(error, to, "write") from error
 
     try:
-        _ask(settings, "backup_store", {"to": str(to)}, _PATIENCE_S, look)
+        _ask(settings, "backup_store", {"to": str(target.absolute()), "unfinished": str(to)}, _PATIENCE_S, look)
     except Failure as failure:
         raise Failure(str(failure).replace(str(to.parent), str(target)), failure.exit_code) from None
 

@@ -1,6 +1,6 @@
 """Run the suite against a broker: `python -m conformance amqp://guest:guest@127.0.0.1:5672/`.
 
-All other arguments are those of pytest and of the suite: --restart, --ctl, --consumer-timeout, --profile, -k …
+All other arguments are those of pytest and of the suite: --restart, --ctl, --consumer-timeout, --http, --profile, -k …
 """
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ vhosts that the tests make have names of their own, and are deleted. Exit codes 
   --restart COMMAND        stops the broker cleanly, starts it on the same data and port, returns when it serves clients
   --ctl COMMAND            takes rabbitmqctl's words, such as `set_policy ...`
   --consumer-timeout MS    the consumer timeout that the broker was started with, some seconds
+  --http URL               the broker's management API, http://USER:PASSWORD@HOST:PORT
+  --programs PYTHON        has pyrabbit2, flower and celery, which are run against that API
   --profile NAME           what the broker can do: a name in conformance/brokers, or a path of such a file
 
 Other options are pytest's: -k dead_letter, -x, --junitxml FILE, -rs; `test_ttl.py` runs that file alone. README.md
@@ -44,7 +46,8 @@ def main(words: list[str] | None = None) -> int:
 
 def is_test(word: str) -> bool:
     """Return whether this word names a file of the suite, or a test in it: `test_ttl.py::test_…`."""
-    return word.startswith("test_") and (HERE / word.partition("::")[0]).is_file()
+    file = HERE / word.partition("::")[0]
+    return file.name.startswith("test_") and file.is_file()
 
 
 if __name__ == "__main__":

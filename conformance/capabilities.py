@@ -40,6 +40,7 @@ EXTENSIONS = {
     "single-active-consumer": "x-single-active-consumer (§17).",
     "validated-user-id": "The property user-id must be the publisher's (§26).",
     "update-secret": "connection.update-secret (§27).",
+    "firehose": "Copies of what is published and delivered, at amq.rabbitmq.trace, after trace_on (§32).",
     "streams": "x-queue-type stream (§11).",
 }
 
@@ -62,6 +63,11 @@ WAYS = {
     "expiry-in-time": "Every message expires at its own time, wherever it is in the queue.",
     "first-delivery-counts-0": "A quorum queue's first delivery has x-delivery-count 0.",
     "first-delivery-without-count": "A first delivery has no x-delivery-count.",
+    "http-4": "The management API has the keys and routes of RabbitMQ 4 too (§36).",
+    "http-needs-content-type": "A change over the management API with another Content-Type than JSON is refused.",
+    "http-own-answers": "Answers of the management API differ, as http/differences.py tells.",
+    "http-json-only": "The management API answers JSON to clients that would rather have application/bert.",
+    "http-crashes": "The management API answers 500 to some wrong requests; otherwise it refuses them.",
     "last-death": "x-last-death-queue, -reason and -exchange are in a dead letter.",
     "no-last-death": "x-last-death-… are not in a dead letter: they came with RabbitMQ 3.13.",
     "names-are-utf-8": "A name or key that is not UTF-8 ends the connection.",
@@ -96,12 +102,16 @@ BY_OPTION = {
     "restart": "--restart",
     "ctl": "--ctl",
     "consumer-timeout": "--consumer-timeout",
+    "http": "--http",
+    "programs": "--programs",
 }
 
 MEANINGS = STANDARD | ANNOUNCED | EXTENSIONS | WAYS | {
     "restart": "The broker can be restarted cleanly, on the same data and port (§28).",
     "ctl": "The broker takes rabbitmqctl's words: users, permissions, policies, limits (§27, §29, §30, §31).",
     "consumer-timeout": "The broker was started with this consumer timeout, some seconds (§17).",
+    "http": "The broker serves the management API at this url (§33).",
+    "programs": "There is a Python with pyrabbit2, flower and celery to be run against the management API (§33).",
 }
 
 

@@ -36,6 +36,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--consumer-timeout", metavar="MS", type=int,
                      help="the consumer timeout that the broker was started with, some seconds; without it the tests "
                      "of that timeout are skipped")
+    parser.addoption("--http", metavar="URL",
+                     help="http url of the broker's management API, with user and password; without it the tests of "
+                     "that API are skipped")
+    parser.addoption("--programs", metavar="PYTHON",
+                     help="a Python that has pyrabbit2, flower and celery; without it they are not run")
     parser.addoption("--profile", metavar="NAME",
                      help="a file that says what the broker can do: a name in conformance/brokers, or a path; without "
                      "it the broker's server properties decide")

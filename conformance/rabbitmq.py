@@ -17,6 +17,12 @@ the file `ready` in `--dir`: its own process id and that of the node.
 runs rabbitmqctl with these arguments on that node; this is a command for the suite's `--ctl`, up to and including `--`.
 A node that was started with `--consumer-timeout MS` uses this timeout, and checks it several times a second instead of
 once a minute; the suite needs the same option.
+
+    python conformance/rabbitmq.py --port 5680 --dir /tmp/rabbit --management 15680
+    curl -u guest:guest http://127.0.0.1:15680/api/overview
+
+starts the management plugin too, with its HTTP API and page on that loopback port; the first line then has
+`http=127.0.0.1:PORT` as well. With `--no-statistics` that plugin counts nothing.
 """
 from __future__ import annotations
 
@@ -42,6 +48,11 @@ loopback_users.guest = true
 log.console = false
 disk_free_limit.absolute = 50MB
 """
+MANAGEMENT_CONFIGURATION = """\
+management.tcp.ip = 127.0.0.1
+management.tcp.port = {port}
+management.disable_stats = {without_statistics}
+"""
 POLICY_FUNCTIONS = {
     "set_policy": "parse_set", "clear_policy": "delete",
     "set_operator_policy": "parse_set_op", "clear_operator_policy": "delete_op"}
@@ -50,15 +61,19 @@ PLAIN_FUNCTIONS = {
     "add_user": "rabbit_auth_backend_internal:add_user",
     "set_vhost_limits": "rabbit_vhost_limit:parse_set",
     "set_permissions": "rabbit_auth_backend_internal:set_permissions"}
+TRACE_FUNCTIONS = {"trace_on": "rabbit_trace:start", "trace_off": "rabbit_trace:stop"}
 ADVANCED_CONFIGURATION = "[{{rabbit, [{{consumer_timeout, {timeout}}}, {{channel_tick_interval, {tick}}}]}}].\n"
 
 
 class RabbitMQ:
     """One node and its epmd. `start` returns when it serves clients, `stop` when both processes are gone."""
 
-    def __init__(self, directory: Path, port: int, consumer_timeout_ms: int | None = None) -> None:
+    def __init__(self, directory: Path, port: int, consumer_timeout_ms: int | None = None,
+                 management_port: int | None = None, *, has_statistics: bool = True) -> None:
         self.directory = directory.resolve()
         self.port = port
+        self.management_port = management_port
+        self.has_statistics = has_statistics
         self.consumer_timeout_ms = consumer_timeout_ms
         self.node = f"conformance-{port}@localhost"
         self.environment = self._environment(epmd_port=free_port(), distribution_port=free_port())
@@ -122,11 +137,19 @@ class RabbitMQ:
     def _write_files(self) -> None:
         for folder in ("mnesia", "log"):
             (self.directory / folder).mkdir(parents=True, exist_ok=True)
-        (self.directory / "rabbitmq.conf").write_text(CONFIGURATION.format(port=self.port))
+        (self.directory / "rabbitmq.conf").write_text(self._configuration())
         (self.directory / "advanced.config").write_text(self._advanced_configuration())
         (self.directory / "environment.json").write_text(json.dumps(self.environment))
         (self.directory / "rabbitmq-env.conf").write_text("")
-        (self.directory / "enabled_plugins").write_text("[].\n")
+        plugins = "" if self.management_port is None else "rabbitmq_management"
+        (self.directory / "enabled_plugins").write_text(f"[{plugins}].\n")
+
+    def _configuration(self) -> str:
+        general = CONFIGURATION.format(port=self.port)
+        if self.management_port is None:
+            return general
+        return general + MANAGEMENT_CONFIGURATION.format(
+            port=self.management_port, without_statistics="false" if self.has_statistics else "true")
 
     def _advanced_configuration(self) -> str:
         if self.consumer_timeout_ms is None:
@@ -148,10 +171,18 @@ class RabbitMQ:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + BOOT_S
-        while not answers(self.port):
+        while not answers(self.port) or not self._serves_http():
             if self._processes[-1].poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"RabbitMQ did not start, see {self.directory / 'log'}")
             time.sleep(0.2)
+
+    def _serves_http(self) -> bool:
+        if self.management_port is None:
+            return True
+        with contextlib.suppress(OSError):
+            with socket.create_connection(("127.0.0.1", self.management_port), timeout=5):
+                return True
+        return False
 
 
 def server_script() -> Path:
@@ -206,6 +237,8 @@ def control(directory: Path, words: list[str]) -> int:
         return call_node(environment, policy_call(words))
     if words[0] in PLAIN_FUNCTIONS and not any(word.startswith("--") for word in words):
         return call_node(environment, plain_call(words))
+    if words[0] in TRACE_FUNCTIONS:
+        return call_node(environment, erlang_call(TRACE_FUNCTIONS[words[0]], [words[-1]]))
     command = [str(server_script().with_name("rabbitmqctl")), "--node", environment["RABBITMQ_NODENAME"], *words]
     return subprocess.run(command, env=environment).returncode
 
@@ -253,15 +286,15 @@ def call_node(environment: dict[str, str], expression: str) -> int:
     return done.returncode or 1
 
 
-def run(directory: Path, port: int, consumer_timeout_ms: int | None) -> int:
+def run(rabbit: RabbitMQ) -> int:
     """Run a node in the foreground; SIGUSR1 restarts it, SIGTERM and SIGINT end it."""
-    rabbit = RabbitMQ(directory, port, consumer_timeout_ms)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     signal.signal(signal.SIGUSR1, lambda *_: rabbit.restart())
     try:
         rabbit.start()
-        print(f"ready port={rabbit.port} pid={rabbit.pid}", flush=True)
+        http = "" if rabbit.management_port is None else f" http=127.0.0.1:{rabbit.management_port}"
+        print(f"ready port={rabbit.port}{http} pid={rabbit.pid}", flush=True)
         return rabbit.run()
     finally:
         rabbit.stop()
@@ -276,6 +309,9 @@ def main() -> int:
     folder.add_argument("--restart-of", type=Path, metavar="DIR", help="restart the node that runs in this folder")
     folder.add_argument("--ctl-of", type=Path, metavar="DIR", help="run rabbitmqctl on the node in this folder")
     parser.add_argument("--consumer-timeout", type=int, metavar="MS", help="the node's consumer timeout")
+    parser.add_argument("--management", type=int, metavar="PORT",
+                        help="loopback port of the management plugin, which is not started without this")
+    parser.add_argument("--no-statistics", action="store_true", help="start that plugin with its statistics off")
     parser.add_argument("words", nargs="*", help="rabbitmqctl's, after --")
     options = parser.parse_args()
     if options.restart_of:
@@ -283,7 +319,9 @@ def main() -> int:
         return 0
     if options.ctl_of:
         return control(options.ctl_of, options.words)
-    return run(options.dir, options.port or free_port(), options.consumer_timeout)
+    port = options.port or free_port()
+    return run(RabbitMQ(options.dir, port, options.consumer_timeout, options.management,
+                        has_statistics=not options.no_statistics))
 
 
 if __name__ == "__main__":

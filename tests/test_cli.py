@@ -13,7 +13,7 @@ import click
 import pytest
 
 from amqpd import __version__, cli, logs, program
-from amqpd.config import Config, load
+from amqpd.config import Config, Examination, load
 
 
 class StartError(Exception):
@@ -29,7 +29,8 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Config]:
     """What a server in place of amqpd's is told to serve; it ends at once with exit code 0."""
     configs: list[Config] = []
 
-    def serve(config: Config) -> int:
+    def serve(config: Config, read: Callable[[], Examination]) -> int:
+        assert read().config == config      # as SIGHUP does it
         configs.append(config)
         return 0
 
@@ -38,7 +39,7 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Config]:
     return configs
 
 
-def use_server(monkeypatch: pytest.MonkeyPatch, serve: Callable[[Config], int]) -> None:
+def use_server(monkeypatch: pytest.MonkeyPatch, serve: Callable[[Config, Callable[[], Examination]], int]) -> None:
     package, module = ModuleType("amqpd.server"), ModuleType("amqpd.server.process")
     module.serve, module.StartError = serve, StartError     # type: ignore[attr-defined]  # a stand-in has no types
     package.process = module                                # type: ignore[attr-defined]
@@ -59,9 +60,10 @@ def test_without_arguments_it_serves_the_defaults(served: list[Config], argument
 
 def test_options_without_a_command_are_those_of_serve(served: list[Config]) -> None:
     assert cli.main(["--memory", "--listen", ":0", "--listen", "[::1]:0", "--data-dir", "d", "--log-level", "debug",
-                     "--log-format", "json"]) == 0
+                     "--log-format", "json", "--management", "[::1]:0", "--metrics", "none"]) == 0
     config, = served
     assert config.listeners == (":0", "[::1]:0")
+    assert (config.management.listeners, config.management.metrics_listeners) == (("[::1]:0",), ())
     assert (config.memory, str(config.data_dir), config.log.level, config.log.format) == (True, "d", "debug", "json")
 
 
@@ -85,14 +87,14 @@ def test_options_cover_the_environment(served: list[Config], monkeypatch: pytest
 
 
 def test_the_exit_code_is_the_servers(served: list[Config], monkeypatch: pytest.MonkeyPatch) -> None:
-    use_server(monkeypatch, lambda config: 74)
+    use_server(monkeypatch, lambda config, read: 74)
     assert cli.main([]) == 74
 
 
 def test_a_failed_start_is_one_line_and_its_exit_code(
     served: list[Config], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def serve(config: Config) -> int:
+    def serve(config: Config, read: Callable[[], Examination]) -> int:
         raise StartError("cannot listen on 127.0.0.1:5672: address in use", 69)
 
     use_server(monkeypatch, serve)
@@ -103,7 +105,7 @@ def test_a_failed_start_is_one_line_and_its_exit_code(
 def test_a_bug_is_one_line_and_70(
     served: list[Config], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def serve(config: Config) -> int:
+    def serve(config: Config, read: Callable[[], Examination]) -> int:
         raise ValueError("two\nlines")
 
     use_server(monkeypatch, serve)
@@ -202,6 +204,40 @@ def test_check_config_reads_the_environment_as_a_start_does(
     ]
     assert told[4].startswith("amqpd: AMQPD_LISTENERS: cannot listen on nowhere.invalid:2: ")
     assert told[5:] == [f"amqpd: {path} line 1: queues.q: no vhost 'none'; declare it too or change the line"]
+
+
+def test_what_cannot_be_used_does_not_hide_what_else_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text("""\
+heartbeat = 5
+listeners = ["nowhere.invalid:1"]
+auth_mechanisms = ["ANONYMOUS"]
+[limits]
+frame_max = 1
+[[users]]
+name = "u"
+password = 3
+[[policies]]
+name = "p"
+pattern = "("
+definition = {}
+[[queues]]
+name = "q"
+arguments = { x-max-length = -1 }
+[[bindings]]
+source = "amq.topic"
+destination = "r"
+[[queues]]
+nam = "r"
+""")
+    assert cli.main(["check-config", str(path)]) == 78
+    told = [line.removeprefix(f"amqpd: {path} line ") for line in capsys.readouterr().err.splitlines()]
+    assert [line.split(" ", 1)[0] for line in told] == ["1:", "5:", "8:", "19:", "20:", "9:", "3:", "2:", "13:"]
+    assert [line for line in told if line[:2] in ("3:", "13")] == [
+        "3: auth_mechanisms lists ANONYMOUS, which needs a user: set login.anonymous_user, or delete ANONYMOUS",
+        "13: queues.q: x-max-length may not be negative; change the line"]
 
 
 def test_a_warning_alone_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -333,7 +369,7 @@ def test_wrong_usage_is_one_line_and_64(
     assert capsys.readouterr().err == f"{complaint}\n"
 
 
-@pytest.mark.parametrize("arguments, count", [(["--help"], 4), (["store", "--help"], 6)])
+@pytest.mark.parametrize("arguments, count", [(["--help"], 5), (["store", "--help"], 6)])
 def test_help_says_what_each_command_does_to_the_end(
     arguments: list[str], count: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

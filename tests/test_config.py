@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Callable
@@ -12,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqpd.config import Config, ConfigError, Secret, examine, load
-from amqpd.config.settings import SETTINGS, VARIABLES, AuthMechanism
+from amqpd.config import Config, ConfigError, Listener, Secret, examine, load
+from amqpd.config.settings import SETTINGS, VARIABLES, AuthMechanism, effective
 from amqpd.config.sources import find_lines
 from amqpd.session.sasl import MECHANISMS
 from amqpd.session.sasl_steps import LoginSettings
@@ -112,7 +113,11 @@ def test_every_setting_has_a_variable(variable: str, setting: str) -> None:
         "listeners": "0.0.0.0:1,[::]:2", "loopback_users": "a, b", "durability": "process", "log.level": "error",
         "log.format": "json", "auth_mechanisms": "EXTERNAL,PLAIN", "login.certificate_name": "common_name",
         "login.certificate_san_type": "email",
-        "tls.listeners": "0.0.0.0:1", "tls.client_certificates": "required",
+        "default_queue_type": "quorum",
+        "tls.listeners": "0.0.0.0:1", "management.listeners": "0.0.0.0:1", "management.tls_listeners": "0.0.0.0:1",
+        "management.path_prefix": "/broker", "management.metrics_listeners": "0.0.0.0:1",
+        "management.metrics_tls_listeners": "0.0.0.0:1", "management.metrics_path": "/mine",
+        "tls.client_certificates": "required",
         "tls.min_version": "1.3", "proxy_protocol_from": "10.0.0.0/8, ::1",
     }.get(setting, "5000")
     config = examine(None, {variable: text}).config     # those of TLS need others
@@ -519,3 +524,10 @@ def test_every_key_of_a_file_has_the_line_it_stands_on(pairs: list[tuple[str, st
         if len(path) == 3:
             assert rows[line - 1].startswith(f"{path[2]} = ")
     assert {path[2] for path in find_lines(text) if len(path) == 3} == {name for name, _ in pairs}
+
+
+def test_the_settings_in_effect_are_told_without_secrets() -> None:
+    told = effective(Config(default_password=Secret("open sesame"), listeners=(Listener(":5672"),)))
+    assert told.keys() == SETTINGS.keys()
+    assert "open sesame" not in json.dumps(told)
+    assert (told["default_password"], told["listeners"], told["limits.heartbeat_s"]) == ("***", [":5672"], 60)

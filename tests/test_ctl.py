@@ -5,19 +5,27 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
+import shlex
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpd import ctl
 from amqpd.ctl import client, commands as ctl_commands, tables
+from amqpd.ctl.examples import EXAMPLES
+from amqpd.ctl.refused import REASONS
 
 ORDERS: dict[str, Any] = {
     "columns": ["name", "messages", "durable", "arguments"],
@@ -88,6 +96,7 @@ def test_a_list_is_a_heading_and_fields_between_tabs(broker: FakeBroker, capsys:
     broker.gives(ORDERS)
     assert ctl.main(["list_queues", "name", "messages", "durable", "arguments"]) == 0
     assert capsys.readouterr().out == (
+        "Timeout: 60.0 seconds ...\n"
         "Listing queues for vhost / ...\n"
         "name\tmessages\tdurable\targuments\n"
         'orders\t12\ttrue\t[{"x-max-length",5},{"x-dead-letter-exchange","dlx"}]\n'
@@ -95,7 +104,7 @@ def test_a_list_is_a_heading_and_fields_between_tabs(broker: FakeBroker, capsys:
 
 
 @pytest.mark.parametrize("command, columns, heading", [
-    ("list_queues", ["name", "messages"], "Listing queues for vhost / ..."),
+    ("list_queues", ["name", "messages"], "Timeout: 60.0 seconds ...\nListing queues for vhost / ..."),
     ("list_exchanges", ["name", "type"], "Listing exchanges for vhost / ..."),
     ("list_bindings",
      ["source_name", "source_kind", "destination_name", "destination_kind", "routing_key", "arguments"],
@@ -247,9 +256,25 @@ def test_wide_characters_take_two_places() -> None:
     assert aligned(["name", "durable"], [["名前", True], ["abcd", False]]) == ["名前  true", "abcd  false"]
 
 
-def test_column_names_are_bold() -> None:
-    first, *_ = tables.render_aligned(["name"], [["a"]], header=True, width=80)
-    assert first == "\x1b[1mname\x1b[0m"
+def test_column_names_and_states_have_a_colour() -> None:
+    first, *lines = tables.render_aligned(
+        ["name", "state"], [["a", "running"], ["b", "flow"], ["c", ""]], header=True, width=80)
+    assert first == "\x1b[36m\x1b[1mname  state\x1b[0m"
+    assert lines == ["a     \x1b[32mrunning\x1b[0m", "b     \x1b[33mflow\x1b[0m", "c"]
+
+
+@pytest.mark.parametrize("is_terminal, no_color, has_colour", [
+    (True, "", True), (True, "1", False), (False, "", False),
+])
+def test_colours_are_for_terminals_unless_they_are_not_wanted(
+    broker: FakeBroker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_terminal: bool,
+    no_color: str, has_colour: bool,
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: is_terminal)
+    broker.gives({"columns": ["name"], "rows": [["a"]]})
+    assert ctl.main(["-q", "list_queues", "name"]) == 0
+    assert ("\x1b" in capsys.readouterr().out) is has_colour
 
 
 def test_a_pretty_table_has_every_value_in_a_box() -> None:
@@ -282,26 +307,59 @@ def test_help_shows_a_commands_own_options_first(capsys: pytest.CaptureFixture[s
     assert "--data-dir" in common and "--if-empty" not in common
     assert ctl.main(["--help"]) == 0
     told = capsys.readouterr().out
-    assert told.index("--version") < told.index("Commands:") < told.index("Options of every command:")
+    assert told.index("--version") < told.index("Commands, lists:") < told.index("Options of every command:")
 
 
-@pytest.mark.parametrize("command", sorted(ctl_commands.amqpctl.commands))
-def test_every_command_shows_the_options_of_all_apart(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_of_commands_names_those_of_each_module() -> None:
+    for modules in ctl_commands.SECTIONS.values():
+        for module, names in modules.items():
+            made = import_module(f"amqpd.ctl.{module}").commands()
+            assert [command.name for command in made] == names.split()
+
+
+def test_a_health_check_imports_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-c", "import sys; from amqpd import ctl; ctl.main(['-q', 'ping']); print(*sys.modules)"],
+        env={**os.environ, "AMQPD_DATA_DIR": str(tmp_path)}, capture_output=True, text=True, check=True).stdout
+    imported = set(shown.split())
+    assert {name for name in imported if name.startswith("amqpd.ctl.")} == {
+        "amqpd.ctl.client", "amqpd.ctl.commands", "amqpd.ctl.node", "amqpd.ctl.options"}
+    assert not imported & {"amqpd.fields", "amqpd.logs", "asyncio", "csv", "logging", "msgspec", "ssl", "http.client"}
+
+
+@pytest.mark.parametrize("name, example", EXAMPLES.items())
+def test_an_example_can_be_said(name: str, example: str) -> None:
+    words = shlex.split(example.partition(" < ")[0].partition(" >")[0])
+    with ctl_commands.amqpctl.make_context("amqpctl", words) as context:
+        assert isinstance(ctl_commands.amqpctl, click.Group)
+        said = [*context._protected_args, *context.args]
+        found, command, rest = ctl_commands.amqpctl.resolve_command(context, said)
+        assert found == name and command is not None
+        command.make_context(name, rest, parent=context).close()
+
+
+@pytest.mark.parametrize("command", sorted(ctl_commands.all_commands()))
+def test_every_command_shows_an_example_and_the_options_of_all_apart(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert ctl.main([command, "--help"]) == 0
-    assert "Options of every command:" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "Options of every command:" in shown
+    assert command in REASONS or re.search(rf"^  .*\bamqpctl (.* )?{command}\b", shown, re.MULTILINE)
 
 
 def test_help_says_what_each_command_does_to_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert ctl.main(["--help"]) == 0
-    section = capsys.readouterr().out.partition("Commands:\n")[2].partition("\n\n")[0]
-    listed = re.sub(r"^(  \w+)\n +", r"\1  ", section, flags=re.MULTILINE).splitlines()    # names too long for a column
-    assert len(listed) == len(ctl_commands.amqpctl.commands)
+    sections = re.findall(r"^Commands, .*?:\n(.*?)\n\n", capsys.readouterr().out, re.MULTILINE | re.DOTALL)
+    # Names that are too long for the column are on a line of their own.
+    listed = re.sub(r"^(  \w+)\n +", r"\1  ", "\n".join(sections), flags=re.MULTILINE).splitlines()
+    assert len(listed) == len([one for one in ctl_commands.all_commands().values() if not one.hidden])
     assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []
 
 
 def test_what_is_too_wide_for_the_terminal_goes_below_each_other() -> None:
     lines = aligned(["name", "messages"], [["a" * 20, 5], ["b", 7]], width=20)
-    assert [line.replace("\x1b[1m", "").replace("\x1b[0m", "") for line in lines] == [
+    assert [re.sub(r"\x1b\[\d+m", "", line) for line in lines] == [
         f"name      {'a' * 20}", "messages  5", "", "name      b", "messages  7"]
 
 
@@ -316,7 +374,7 @@ def test_a_table_has_nothing_unprintable_in_it(rows: list[list[Any]], width: int
     assert len(plain) == (len(rows) + 1 if rows else 0)
     assert all(line.replace("\t", "", 1).isprintable() for line in plain)
     for line in tables.render_aligned(columns, rows, header=False, width=width):
-        assert line.replace("\x1b[1m", "").replace("\x1b[0m", "").isprintable()
+        assert re.sub(r"\x1b\[\d+m", "", line).isprintable()
 
 
 @given(st.lists(st.tuples(st.text(), st.text()), max_size=4))
@@ -640,6 +698,22 @@ def test_a_broker_that_ends_before_it_answers_is_69(
     assert capsys.readouterr().err == f"amqpctl: amqpd ended before it answered at {broker.path}\n"
 
 
+def test_a_timeout_of_0_is_75_at_once(broker: FakeBroker) -> None:
+    assert ctl.main(["list_queues", "-t", "0"]) == 75
+    assert not broker.asked
+
+
+def test_a_dry_run_asks_nobody(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ctl.main(["delete_user", "u", "--dry-run"]) == 0
+    assert not broker.asked
+    assert capsys.readouterr().out == 'Deleting user "u" ...\n'
+
+
+def test_an_unknown_command_is_answered_with_one_that_is_like_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ctl.main(["list_que"]) == 64
+    assert "Command 'list_que' not found. Did you mean 'list_queues'?" in capsys.readouterr().err
+
+
 def test_a_broker_that_does_not_answer_is_75(broker: FakeBroker, capsys: pytest.CaptureFixture[str]) -> None:
     broker.silent = True
     assert ctl.main(["-q", "ping", "-t", "0.05"]) == 75
@@ -648,7 +722,7 @@ def test_a_broker_that_does_not_answer_is_75(broker: FakeBroker, capsys: pytest.
 
 @pytest.mark.parametrize("arguments", [
     [], ["bogus"], ["list_queues", "--bogus"], ["purge_queue"], ["purge_queue", "a", "b"], ["close_connection", "x"],
-    ["list_queues", "-t", "x"], ["list_queues", "-t", "0"], ["list_queues", "--formatter", "xml"],
+    ["list_queues", "-t", "x"], ["list_queues", "--formatter", "xml"],
     ["set_permissions", "u", "a", "b"], ["set_policy", "n", "p"], ["set_policy", "n", "p", "{}", "--priority", "abc"],
     ["clear_policy"], ["clear_permissions", "u", "x"], ["list_user_permissions"], ["set_user_tags"],
 ])
@@ -659,3 +733,44 @@ def test_wrong_usage_is_64(arguments: list[str]) -> None:
 def test_the_data_dir_option_covers_the_variable(broker: FakeBroker, tmp_path: Path) -> None:
     assert ctl.main(["--data-dir", str(tmp_path / "elsewhere"), "ping"]) == 69
     assert not broker.asked
+
+
+# Queues and consumers
+
+@pytest.mark.parametrize("words, asked", [
+    (["pause_queue", "q"], {"command": "pause_queue", "arguments": {"vhost": "/", "queue": "q"}}),
+    (["pause", "q"], {"command": "pause_queue", "arguments": {"vhost": "/", "queue": "q"}}),
+    (["resume", "q", "-p", "v"], {"command": "resume_queue", "arguments": {"vhost": "v", "queue": "q"}}),
+    (["cancel_consumer", "q", "t"], {
+        "command": "cancel_consumer", "arguments": {"vhost": "/", "queue": "q", "consumer_tag": "t", "channel": None}}),
+    (["set_consumer_prefetch", "q", "t", "7", "--channel", "<x.1.2.3>"], {
+        "command": "set_consumer_prefetch", "arguments": {
+            "vhost": "/", "queue": "q", "consumer_tag": "t", "prefetch": 7, "channel": "<x.1.2.3>"}}),
+])
+def test_operations_on_queues_are_asked_of_the_broker(
+    broker: FakeBroker, words: list[str], asked: dict[str, Any]
+) -> None:
+    assert ctl.main(words) == 0
+    assert broker.asked == [asked]
+
+
+def test_unacked_messages_are_a_list_that_says_how_it_goes_on(
+    broker: FakeBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker.gives({"columns": ["id", "user"], "rows": [[7, "ann"]], "total": 9, "is_complete": False})
+    assert ctl.main(["list_unacked", "q", "id,user", "--offset", "2", "--count", "1"]) == 0
+    assert broker.asked == [{"command": "list_unacked", "arguments": {
+        "vhost": "/", "queue": "q", "columns": ["id", "user"], "offset": 2, "count": 1}}]
+    assert capsys.readouterr().out == (
+        "Listing unacknowledged messages of queue 'q' in vhost '/' ...\nid\tuser\n7\tann\n"
+        "9 messages in all: go on with --offset 3\nthere are more unacknowledged messages than could be visited\n")
+
+
+def test_options_are_heeded_if_click_does_not_tell_where_they_come_from(
+    broker: FakeBroker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AMQPD_DATA_DIR", "/nonexistent")
+    monkeypatch.setattr(click.Context, "get_parameter_source", lambda ctx, name: None)     # as click 8.4.0
+    assert ctl.main(["--data-dir", str(broker.path.parent), "-q", "ping"]) == 0
+    assert capsys.readouterr().out == "Ping succeeded\n"
+    assert ctl.main(["ping", "-q", "--data-dir", str(broker.path.parent)]) == 0

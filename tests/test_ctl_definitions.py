@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import stat
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,45 +12,20 @@ import pytest
 
 from amqpd import ctl
 from amqpd.broker.broker import Broker
-from amqpd.broker.definitions import VhostDefinition
 from amqpd.ctl.definitions import MOST_BYTES, write_private
 from amqpd.identity import CONTROL_SOCKET
-from amqpd.management.commands import Commands
-from amqpd.management.control import Control
 from amqpd.management.definitions_json import parsing
-from amqpd.management.node_commands import Node
-from amqpd.store.journal import MemoryJournal
+from tests.support.control_sockets import broker_in_thread
 
 SAMPLE = Path(__file__).parent / "management" / "definitions" / "rabbitmq-3.10.8.json"
-
-
-async def nothing() -> None:
-    pass
 
 
 @pytest.fixture
 def broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
     """A broker whose control socket is in the data directory that amqpctl looks into."""
     monkeypatch.setenv("AMQPD_DATA_DIR", str(tmp_path))
-    made = Broker(MemoryJournal())
-    made.add_vhost(VhostDefinition("/"))
-    listens, loop = threading.Event(), asyncio.new_event_loop()
-    ends = asyncio.Event()
-
-    async def serve() -> None:
-        node = Node(rabbitmq_version="3.10.8", data_dir=None, durability="none", alarms=None, listeners=[],
-                    stop=lambda: None)
-        async with Control(Commands(made, node), nothing).listening(tmp_path / CONTROL_SOCKET):
-            listens.set()
-            await ends.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    assert listens.wait(10)
-    yield made
-    loop.call_soon_threadsafe(ends.set)
-    thread.join()
-    loop.close()
+    with broker_in_thread(tmp_path) as (made, _):
+        yield made
 
 
 def test_what_was_imported_is_exported_to_a_file_of_the_owner(

@@ -187,3 +187,34 @@ def test_a_complaint_is_heard_without_a_log(root: logging.Logger, capsys: pytest
     root.handlers[:] = []
     logs.complain("amqpd: cannot go on")
     assert capsys.readouterr().err == "amqpd: cannot go on\n"
+
+
+def test_the_newest_lines_are_kept_for_operators(root: logging.Logger) -> None:
+    logs.configure("info", "text", io.StringIO())
+    log = logging.getLogger("amqpd.connection")
+    log.info("one\nline", extra={"connection": 7})
+    log.warning("Two")
+    log.debug("below the level")
+    log.error("three")
+    assert [line.msg for line in logs.recent(most=10)] == ["one\\nline", "Two", "three"]
+    assert [line.msg for line in logs.recent(most=2)] == ["Two", "three"]
+    assert [line.msg for line in logs.recent(most=10, least_level="WARNING")] == ["Two", "three"]
+    assert [line.msg for line in logs.recent(most=10, text="tW")] == ["Two"]
+    assert [line.msg for line in logs.recent(most=10, text="<0.7.0>")] == ["one\\nline"]
+    first = logs.recent(most=10)[0]
+    assert (first.level, first.domain, first.pid) == ("info", "amqpd.connection", "<0.7.0>")
+    assert abs(first.at_ms - logging.LogRecord("", 0, "", 0, "", (), None).created * 1000) < 60_000
+    with pytest.raises(ValueError, match="no level 'loud'"):
+        logs.recent(most=1, least_level="loud")
+    logs.flush()
+
+
+def test_the_lines_that_are_kept_are_bounded() -> None:
+    handler = logs.RecentLines(most=3, longest=5)
+    for number in range(10):
+        handler.emit(record("%s", str(number) * 10))
+    assert [line.msg for line in handler.newest(10, 0, "")] == ["77777...", "88888...", "99999..."]
+
+
+def test_there_are_no_lines_without_a_configured_log() -> None:
+    assert logs.recent(most=10) == []

@@ -132,3 +132,32 @@ def test_a_stored_pattern_that_cannot_be_used_matches_nothing_and_is_logged(
     assert caplog.messages == [
         "the pattern '(' of policy 'p' in vhost '/' matches nothing, as it cannot be used: missing ) at position 1; "
         "set another one"]
+
+
+class Finds:
+    """A compiled pattern that is found in one name, and notes the names in which it is searched."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.searched: list[str] = []
+
+    def search(self, name: str, timeout: float) -> object:
+        self.searched.append(name)
+        return object() if name == self.name else None
+
+
+@pytest.mark.parametrize("text", [".*", "^.*", ".*$"])
+def test_a_pattern_that_is_found_anywhere_is_not_searched(text: str) -> None:
+    compiled = Finds("")
+    pattern = patterns.Pattern(text, compiled)      # type: ignore[arg-type]
+    assert all(pattern.matches(name) for name in ("", "a", "a\nb", "\n")) and not compiled.searched
+    real = patterns.compile_pattern(text)._compiled
+    assert all(real.search(name) for name in ("", "a", "a\nb", "\n", "a\n\n"))
+    assert not patterns.Pattern(text, None).matches("a"), "it could not be compiled"
+
+
+def test_a_pattern_is_searched_once_in_a_name_that_is_asked_for_again_and_again() -> None:
+    compiled = Finds("a")
+    pattern = patterns.Pattern("a", compiled)       # type: ignore[arg-type]
+    assert [pattern.matches(name) for name in "aabbba"] == [True, True, False, False, False, True]
+    assert compiled.searched == ["a", "b", "a"]

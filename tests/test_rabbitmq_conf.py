@@ -87,10 +87,35 @@ EFFECTS: list[tuple[str, str, str, Any]] = [
     ("disk_free_limit.relative", "1.5", "limits.disk_free_limit_relative", 1.5),
     ("disk_free_limit.absolute", "50mb", "limits.disk_free_limit", 50_000_000),
     ("disk_free_limit.absolute", "50000", "limits.disk_free_limit", 50_000),
+    ("default_queue_type", "quorum", "default_queue_type", "quorum"),
+    ("default_queue_type", "rabbit_quorum_queue", "default_queue_type", "quorum"),
+    ("default_queue_type", "classic", "default_queue_type", "classic"),
     ("load_definitions", "/etc/d.json", "load_definitions", "/etc/d.json"),
     ("load_definitions", "none", "load_definitions", ""),
     ("definitions.local.path", "d.json", "load_definitions", "d.json"),
     ("management.load_definitions", "d.json", "load_definitions", "d.json"),
+    ("management.tcp.port", "15672", "management.listeners", tuple(f"{host}:15672" for host in every_address())),
+    ("management.tcp.ip", "::1", "management.listeners", ("[::1]:15672",)),
+    ("management.ssl.port", "15671", "management.tls_listeners", tuple(f"{host}:15671" for host in every_address())),
+    ("management.ssl.port", "15671", "management.listeners", ()),
+    ("management.ssl.ip", "10.0.0.1", "management.tls_listeners", ("10.0.0.1:15671",)),
+    ("management.listener.port", "1", "management.listeners", tuple(f"{host}:1" for host in every_address())),
+    ("management.listener.ip", "10.0.0.1", "management.listeners", ("10.0.0.1:15672",)),
+    ("management.listener.ssl", "false", "management.listeners", tuple(f"{host}:15672" for host in every_address())),
+    ("management.path_prefix", "/broker", "management.path_prefix", "/broker"),
+    ("management.disable_stats", "true", "management.disable_stats", True),
+    ("management.enable_queue_totals", "true", "management.enable_queue_totals", True),
+    ("management_agent.disable_metrics_collector", "true", "management.disable_stats", True),
+    ("prometheus.tcp.port", "9419", "management.metrics_listeners", tuple(f"{host}:9419" for host in every_address())),
+    ("prometheus.tcp.ip", "127.0.0.1", "management.metrics_listeners", ("127.0.0.1:15692",)),
+    ("prometheus.ssl.port", "1", "management.metrics_tls_listeners", tuple(f"{host}:1" for host in every_address())),
+    ("prometheus.ssl.port", "1", "management.metrics_listeners", ()),
+    ("prometheus.ssl.ip", "127.0.0.1", "management.metrics_tls_listeners", ("127.0.0.1:15691",)),
+    ("prometheus.path", "my/metrics/", "management.metrics_path", "/my/metrics"),
+    ("prometheus.return_per_object_metrics", "true", "management.metrics_per_object", True),
+    *((f"{listener}.{name}", "text", f"tls.{setting}", "text") for listener in ("management.ssl", "prometheus.ssl")
+      for name, setting in (("certfile", "certificate"), ("keyfile", "key"), ("password", "key_password"),
+                            ("cacertfile", "ca"))),
     ("definitions.skip_if_unchanged", "true", "definitions.skip_if_unchanged", True),
     ("log.console.level", "warning", "log.level", "warning"),
     ("log.console.level", "notice", "log.level", "warning"),
@@ -102,6 +127,9 @@ EFFECTS: list[tuple[str, str, str, Any]] = [
 # What else a setting needs.
 BESIDE = {
     "tls.listeners": "ssl_options.certfile = c.pem\nssl_options.keyfile = k.pem\n",
+    **dict.fromkeys(
+        ("management.listeners", "management.tls_listeners", "management.metrics_listeners",
+         "management.metrics_tls_listeners"), "ssl_options.certfile = c.pem\nssl_options.keyfile = k.pem\n"),
     "tls.client_certificates": "ssl_options.cacertfile = a.pem\n",
 }
 
@@ -179,7 +207,7 @@ def test_a_key_becomes_a_setting(read: Reader, key: str, text: str, setting: str
 
 def test_every_key_with_an_effect_is_in_the_table_above() -> None:
     shown = [row_of(tuple(key.split("."))) for key, *_ in EFFECTS]
-    others = {"listeners.tcp", "default_policies.operator.$name.*"}     # tested below
+    others = {"listeners.tcp", "default_policies.operator.$name.*", "default_limits.vhosts.$name.*"}    # tested below
     assert {row.name for row in KEYS if row.setting} == {row.name for row in shown if row} | others
 
 
@@ -234,10 +262,36 @@ prometheus.tcp.port                        = 15692
     assert [re.split(r": | has ", warning)[1] for warning in found.warnings] == [
         "queue_master_locator", "cluster_partition_handling", "cluster_formation.peer_discovery_backend",
         "cluster_formation.k8s.host", "cluster_formation.target_cluster_size_hint", "cluster_name",
-        "total_memory_available_override_value", "management.tcp.port", "prometheus.tcp.port"]
+        "total_memory_available_override_value"]
     assert found.config is not None
     limits = found.config.limits
     assert (limits.disk_free_limit, limits.memory_high_watermark, limits.consumer_timeout_s) == (2 * 10**9, 0.8, 3_600)
+
+
+def test_address_and_port_of_a_listener_are_two_keys_and_today_s_count(read: Reader) -> None:
+    found = read("""\
+management.tcp.port = 1
+management.listener.port = 2
+management.tcp.ip = 127.0.0.2
+prometheus.tcp.ip = ::1
+prometheus.tcp.port = 3
+management_agent.disable_metrics_collector = true
+management.disable_stats = false
+management.ssl.port = 4
+management.ssl.certfile = api.pem
+management.ssl.keyfile = api.key
+ssl_options.certfile = all.pem
+""")
+    assert found.config is not None
+    management = found.config.management
+    assert (management.listeners, management.metrics_listeners) == (("127.0.0.2:1",), ("[::1]:3",))
+    assert not management.disable_stats
+    assert (found.config.tls.certificate, found.config.tls.key) == ("all.pem", "api.key")
+    assert found.warnings == (
+        "r.conf line 2: management.listener.port has no effect, since management.tcp.ip is set too",
+        "r.conf line 6: management_agent.disable_metrics_collector has no effect, since management.disable_stats is "
+        "set too",
+        "r.conf line 9: management.ssl.certfile has no effect, since ssl_options.certfile is set too")
 
 
 def test_an_unknown_key_is_a_warning_with_the_nearest(read: Reader) -> None:
@@ -292,6 +346,11 @@ def test_the_page_names_every_variable_that_has_no_effect() -> None:
     ("listeners.tcp.1 = 65536", "a port, or an IP address and a port, such as 127.0.0.1:5672"),
     ("listeners.tcp.1 = 127.0.0.1", "a port, or an IP address and a port, such as 127.0.0.1:5672"),
     ("ssl_cert_login_san_type = other_name", "dns, email, uri or ip"),
+    ("management.tcp.port = 65536", "a whole number from 0 to 65535"),
+    ("prometheus.tcp.ip = localhost", "an IP address, such as 127.0.0.1"),
+    ("prometheus.path = /a b", "a path, such as /metrics"),
+    ("management.listener.ssl = true",
+     "false; for a listener with TLS, write management.ssl.port and management.ssl.ip"),
     ("log.console.formatter = xml", "plaintext or json"),
     ("log.console.level = loud",
      "debug, info, notice, warning, error, critical, alert, emergency or none"),
@@ -478,6 +537,40 @@ def test_operator_policies_are_added_to_those_of_the_file(tmp_path: Path, monkey
     Path("r.conf").write_text(POLICY + "default_vhost = shop\n")
     config = load("a.toml", {}, rabbitmq_conf=["r.conf"])
     assert [policy.name for policy in config.operator_policies] == ["own", "few"]
+
+
+# Limits of new vhosts
+
+VHOST_LIMITS = """\
+default_limits.vhosts.2.pattern = ^device
+default_limits.vhosts.2.max_connections = 10
+default_limits.vhosts.1.max_queues = 20
+default_limits.vhosts.2.max_queues = -1
+"""
+
+
+def test_default_limits_of_vhosts_keep_the_order_in_which_they_begin(read: Reader) -> None:
+    found = read(VHOST_LIMITS + "default_limits.vhosts.1.max_exchanges = 5\n")
+    assert found.config is not None and found.problems == ()
+    device, others = found.config.default_vhost_limits
+    assert (device.pattern, device.max_connections, device.max_queues) == ("^device", 10, -1)
+    assert (others.pattern, others.max_connections, others.max_queues) == (".*", -1, 20)
+    assert others.where == "r.conf line 3: default_limits.vhosts.1.max_queues"
+    assert found.warnings == ("r.conf line 5: default_limits.vhosts.1.max_exchanges has no effect: the limits of a "
+                              "vhost are max_connections and max_queues",)
+
+
+def test_wrong_default_limits_of_vhosts_are_problems(read: Reader) -> None:
+    assert problems(lambda: read("default_limits.vhosts.a.max_queues = many\n")) == [
+        "r.conf line 1: default_limits.vhosts.a.max_queues is 'many', allowed is a whole number from -1 on"]
+    fault, = problems(lambda: read("default_limits.vhosts.a.pattern = (\n"))
+    assert fault.startswith("r.conf line 1: default_limits.vhosts.a.pattern.pattern is '(', allowed is a regular ")
+
+
+def test_streams_as_the_default_type_are_warned_of(read: Reader) -> None:
+    found = read("default_queue_type = stream\n")
+    assert found.config == Config()
+    assert found.warnings == ("r.conf line 1: default_queue_type is 'stream', which amqpd does not have",)
 
 
 # The format

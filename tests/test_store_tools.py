@@ -49,7 +49,7 @@ def test_info_tells_what_there_is(data_dir: Path, capsys: pytest.CaptureFixture[
     assert run("info") == 0
     told = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
     assert {name: value.strip() for name, value in told.items()} == {
-        "store": "amqpd-data/amqpd.db", "state": "stopped cleanly", "format": "5",
+        "store": "amqpd-data/amqpd.db", "state": "stopped cleanly", "format": "6",
         "file": "0.2 MiB, 0.0 MiB of it free", "wal": "0.0 MiB", "durability": "power", "vhosts": "1", "users": "0",
         "policies": "0", "exchanges": "0", "queues": "1", "bindings": "0", "messages": "2", "damaged": "0"}
     assert tree(data_dir) == before
@@ -107,7 +107,8 @@ def test_what_a_running_broker_cannot_write_is_told_by_the_name_that_was_asked_f
 
     def ask(settings: object, command: str, arguments: dict[str, str], *_: object) -> Any:
         if command == "backup_store":
-            raise program.Failure(f"no space left for {arguments['to']}: free some on its disk", 74)
+            assert arguments["to"] == str(Path("copy").absolute())      # which the audit log names
+            raise program.Failure(f"no space left for {arguments['unfinished']}: free some on its disk", 74)
         return msgspec.to_builtins(store.info())        # as the control socket does
 
     monkeypatch.setattr(store_commands, "_ask", ask)

@@ -40,6 +40,10 @@ class Bindings:
         """Return sources and keys of the bindings to this queue or exchange; `kind` is "queue" or "exchange"."""
         return list(self._incoming.get((kind, name), ()))
 
+    def definitions_to(self, kind: str, name: str) -> Iterator[BindingDefinition]:
+        """Yield the bindings to this queue or exchange."""
+        yield from self._incoming.get((kind, name), {}).values()
+
     def count_to(self, kind: str, name: str) -> int:
         """Return the number of these bindings."""
         return len(self._incoming.get((kind, name), ()))

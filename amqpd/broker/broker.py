@@ -16,8 +16,10 @@ from itertools import chain
 from typing import Protocol
 
 from amqpd.broker.access import Operator
+from amqpd.broker.audit import AuditLog
 from amqpd.broker.changes import Changes
 from amqpd.broker.clock import Clock
+from amqpd.broker.counts import Churn, ChannelCounts, Totals, Traffic
 from amqpd.broker.definitions import (
     BindingDefinition,
     Defined,
@@ -33,19 +35,22 @@ from amqpd.broker.definitions import (
     VhostDefinition,
 )
 from amqpd.broker.effort import Effort
+from amqpd.broker.events import Events
 from amqpd.broker.limits import QueueQuota
 from amqpd.broker.page_store import MemoryPageStore
-from amqpd.broker.parameters import Parameters
+from amqpd.broker.parameters import LIMITS, VHOST_LIMITS, Parameters
 from amqpd.broker.ports import Journal, PageStore
+from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.page_limits import FEWEST_BYTES
 from amqpd.broker.queue.pages import StoredMessages
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.remembered import CommonMemory
-from amqpd.broker.statistics import ChannelStatistics, ConnectionStatistics
+from amqpd.broker.statistics import ChannelStatistics, ConnectionStatistics, UnackedDelivery
 from amqpd.broker.step_job import Act, StepJob
 from amqpd.broker.unacked_contents import UnackedContents
 from amqpd.broker.users import Users
 from amqpd.broker.vhost import BINDING_LIMIT, Vhost
+from amqpd.broker.vhost_defaults import VhostDefaults
 from amqpd.broker.worklist import Worklist
 from amqpd.errors import AlreadyThere, NoSuchThing, ProtectedVhost
 from amqpd.message import Message
@@ -57,6 +62,9 @@ LOOK_MS = 10                    # the period for which it is judged whether cons
 UNACKED_ROUNDS = 4              # the memory for waiting messages, in rounds of unacked messages
 MOST_PAGED_OUT = 256            # queues, in one turn
 LOOKED_AT_IN_A_MS = 64          # queues with much in memory: the more there are, the less often they are checked
+
+# The consumer of a delivery, with an empty tag for basic.get; and when it was made, in ms of the broker's clock.
+OldestUnacked = tuple[Consumer[Queue], int | None]
 
 
 class Connection(Protocol):
@@ -96,8 +104,27 @@ class Connection(Protocol):
     def unacked_runs(self) -> Iterable[tuple[Queue, list[Message]]]:
         """Return the messages that it was given and has not settled, in runs of one queue each."""
 
+    def oldest_unacked(self, most: int) -> Iterator[list[OldestUnacked]]:
+        """Return the oldest unanswered delivery of each consumer, channel by channel.
+
+        Of each channel, at most the first `most` deliveries are visited.
+        """
+
+    def unacked_of(self, queue: Queue) -> Iterator[list[UnackedDelivery]]:
+        """Return the messages of this queue that it was given and has not settled, channel by channel."""
+
     def channel_statistics(self) -> list[ChannelStatistics]:
         """Return the statistics of each of its channels."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """The bytes that it has received and sent."""
+
+    def counts_of(self, channel: int) -> ChannelCounts | None:
+        """Return what this channel has counted, and tell the totals of its vhost; None if it is not open."""
+
+    def channel_counts(self) -> Mapping[int, ChannelCounts]:
+        """Return what each of its channels has counted, by channel number, and tell the totals of its vhost."""
 
 
 class Broker:
@@ -105,18 +132,21 @@ class Broker:
 
     `channel_count` is the number of channels that are not released yet, of all connections together; the sessions
     count. `binding_limit` is for each queue. `queue_limit` is for all vhosts together; None is no limit.
+    `vhost_defaults` are for what is not said of a vhost.
     """
 
     def __init__(
         self, journal: Journal, *, first_number: int = 1, clock: Clock | None = None,
         page_store: PageStore | None = None, binding_limit: int = BINDING_LIMIT,
-        queue_limit: int | None = None,
+        queue_limit: int | None = None, vhost_defaults: VhostDefaults = VhostDefaults(),
     ) -> None:
         self.journal = journal
         self.page_store: PageStore = page_store or MemoryPageStore()
         self.vhosts: dict[str, Vhost] = {}
         self.connections: dict[int, Connection] = {}
         self.channel_count = 0
+        self.totals = Totals()
+        self.churn = Churn()
         self.clock = clock or Clock()
         self.effort = Effort()
         self.worklist = Worklist(self.effort)
@@ -125,7 +155,10 @@ class Broker:
         self.unacked_contents = UnackedContents(self.worklist, self.page_store.budget.limit // UNACKED_ROUNDS)
         self.next_message_number = first_number
         self._next_queue_number = first_number
-        self._changes = Changes(journal)
+        self.vhost_defaults = vhost_defaults
+        self.events = Events(self.clock)
+        self._changes = Changes(journal, self.events)
+        self.audit = AuditLog(journal, self.clock)
         self.binding_limit = binding_limit
         self.quota = QueueQuota(queue_limit)
         self.users = Users(self._changes, self.vhost, self._close_connections_of, self._check_consumers_of)
@@ -137,19 +170,22 @@ class Broker:
     # Vhosts
 
     def add_vhost(self, definition: VhostDefinition) -> None:
-        """Add a vhost. Raises AlreadyThere."""
+        """Add a vhost, with the limits that the configuration has for such names. Raises AlreadyThere."""
         if definition.name in self.vhosts:
             raise AlreadyThere(f"vhost '{definition.name}' already exists")
         with self._changes:
             self._build_vhost(definition)
             self._changes.record(Defined(definition))
+        self._changes.tell("vhost.created", definition)
+        if limits := self.vhost_defaults.limits_of(definition.name):
+            self.parameters.set(ParameterDefinition(definition.name, VHOST_LIMITS, LIMITS, dict(limits)))
 
     def replace_vhost(self, definition: VhostDefinition) -> None:
         """Set what is said of an existing vhost: description, tags and so on. Raises NoSuchThing."""
         vhost = self.vhost(definition.name)
         if self.vhost_definitions[definition.name] != definition:
             with self._changes:
-                vhost.default_queue_type = definition.default_queue_type
+                vhost.default_queue_type = self._default_queue_type(definition)
                 self.vhost_definitions[definition.name] = definition
                 self._changes.record(Defined(definition))
 
@@ -168,7 +204,10 @@ class Broker:
             self.parameters.forget_vhost(name)
             del self.vhosts[name]
             vhost.topology.end()
-            self._changes.record(Deleted(self.vhost_definitions.pop(name)))
+            vhost.taps.end()
+            definition = self.vhost_definitions.pop(name)
+            self._changes.record(Deleted(definition))
+        self._changes.tell("vhost.deleted", definition)
 
     def vhost(self, name: str) -> Vhost:
         """Return the vhost of this name. Raises NoSuchThing."""
@@ -179,10 +218,13 @@ class Broker:
 
     def _build_vhost(self, definition: VhostDefinition) -> None:
         self.vhosts[definition.name] = Vhost(
-            definition.name, self.journal, self._take_queue_number, self._take_message_number, self.clock,
-            self.page_store, self.worklist, self.binding_limit, self.quota)
-        self.vhosts[definition.name].default_queue_type = definition.default_queue_type
+            definition.name, self.journal, self._take_queue_number, self.take_message_number, self.clock,
+            self.page_store, self.worklist, self.binding_limit, self.quota, self.events, self.totals, self.churn)
+        self.vhosts[definition.name].default_queue_type = self._default_queue_type(definition)
         self.vhost_definitions[definition.name] = definition
+
+    def _default_queue_type(self, vhost: VhostDefinition) -> str:
+        return vhost.default_queue_type or self.vhost_defaults.queue_type
 
     def page_out(self) -> None:
         """Page out the contents of some waiting messages if memory has no room for more.
@@ -210,7 +252,8 @@ class Broker:
             if wanted <= 0:
                 return
 
-    def _take_message_number(self) -> int:
+    def take_message_number(self) -> int:
+        """Return the number of a new message."""
         number = self.next_message_number
         self.next_message_number += 1
         return number
@@ -248,7 +291,7 @@ class Broker:
     def redelivered(self) -> dict[int, list[int]]:
         """Return the delivered messages of each durable queue, by queue number, to be stored at a clean stop.
 
-        Unacked messages must have been requeued by then.
+        Those that are still unacked are not among them; see `redelivered_to`.
         """
         return {
             queue.definition.number: list(queue.redelivery.numbers) for queue in self._durable_queues()
@@ -257,11 +300,12 @@ class Broker:
     def redelivered_to(self) -> dict[int, int]:
         """Return the number up to which messages count as delivered, by queue number, where only a bound is known.
 
-        That is so after a stop that was not clean, and for a deleted queue whose deletion is not recorded yet.
+        That is so after a stop that was not clean, for a queue with unacked messages, whose client has not ended in
+        time, and for a deleted queue whose deletion is not recorded yet.
         """
         bounds = {
-            queue.definition.number: queue.redelivery.bound for queue in self._durable_queues()
-            if queue.redelivery.bound}
+            queue.definition.number: self.next_message_number if queue.unacked else queue.redelivery.bound
+            for queue in self._durable_queues() if queue.unacked or queue.redelivery.bound}
         for vhost in self.vhosts.values():
             for queue in vhost.leaving.queues.values():
                 if queue.is_still_stored:

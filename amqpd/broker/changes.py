@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from types import TracebackType
 
+from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import Change
+from amqpd.broker.events import Events
 from amqpd.broker.ports import Journal
 from amqpd.errors import AmqpException
 
@@ -21,12 +23,15 @@ class Changes:
 
     `awaited_batch` is the journal's batch with the newest change, or 0 once that is on disk. Every answer waits for it,
     even if another client made the change: the answer that an object exists, or does not exist, is a promise too.
+
+    `tell` tells the listeners of `broker/events.py` what has changed.
     """
 
-    __slots__ = ("awaited_batch", "_journal")
+    __slots__ = ("awaited_batch", "tell", "_journal")
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, events: Events | None = None) -> None:
         self.awaited_batch = 0
+        self.tell = (events or Events(Clock())).tell
         self._journal = journal
 
     def record(self, change: Change) -> None:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Hashable
+from typing import NamedTuple
 
 import msgspec
 
 from amqpd import fields
-from amqpd.message import LONGEST_SHORT_STRING, Message, MessageProperties, Route, pack_short_string
+from amqpd.message import Message, MessageProperties, Route, named_like
 from amqpd.properties import original_expiration, read_own_properties, with_headers, without_expiration, without_headers
 
 REJECTED, EXPIRED, MAXLEN, DELIVERY_LIMIT = "rejected", "expired", "maxlen", "delivery_limit"
@@ -26,6 +27,8 @@ REMEMBERED = 100                    # different properties of copies that are ca
 
 _Field = tuple[str, bytes]      # type and bytes of a value
 _OF_DEATH = frozenset((b"queue", b"reason", b"count"))      # the fields of an entry of `x-death` that are read
+_OF_ORIGIN = frozenset((b"x-death", b"x-first-death-queue"))
+_OF_ENTRY = frozenset((b"queue", b"exchange", b"routing-keys", b"reason"))
 _REJECTED = "longstr", REJECTED.encode()
 _COUNT = b"\x05countl"
 _pack_count = struct.Struct(">q").pack
@@ -58,6 +61,47 @@ def own_keys(message: Message) -> list[str]:
     return list(dict.fromkeys((message.route.routing_key, *message.facts.extra_keys)))
 
 
+class Origin(NamedTuple):
+    """Where a dead-lettered message died, and the exchange and routing key with which it had come there."""
+
+    queue: str
+    exchange: str
+    routing_key: str
+    reason: str
+
+
+def origin_of(message: Message, *, last: bool = False) -> Origin | None:
+    """Return where a message died first, or `last`, as its headers tell; None for a message that has not died."""
+    headers = message.facts.headers
+    if b"x-death" not in headers:
+        return None
+    try:
+        found = fields.find_encoded(headers, _OF_ORIGIN)
+        kind, array = found.get(b"x-death", ("void", b""))
+        deaths = [entry for _, entry in fields.tables_in(array, _OF_ENTRY)] if kind == "array" else []
+    except fields.FieldError:
+        return None
+    if not deaths:
+        return None
+    died = deaths[0] if last else deaths[-1]
+    first = _string(found.get(b"x-first-death-queue"))
+    if not last and first:
+        died = next((death for death in reversed(deaths) if _string(death.get(b"queue")) == first), died)
+    keys = _keys(died.get(b"routing-keys"))
+    return Origin(
+        _string(died.get(b"queue")), _string(died.get(b"exchange")), keys[0] if keys else message.route.routing_key,
+        _string(died.get(b"reason")))
+
+
+def _string(field: _Field | None) -> str:
+    return field[1].decode(errors="replace") if field is not None and field[0] == "longstr" else ""
+
+
+def _keys(field: _Field | None) -> list[str]:
+    values = fields.read_value(*field) if field is not None and field[0] == "array" else []
+    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
+
+
 class DeadCopies:
     """Makes the copies of messages that died of one cause at one time; equal properties are rewritten once.
 
@@ -87,9 +131,7 @@ class DeadCopies:
         return message.copy_as(number, route, facts, message.content_with(properties))
 
     def _route(self, message: Message) -> Route:
-        exchange, key = _as_name(self._dead_route.exchange), _as_name(routing_keys(message, self._dead_route)[0])
-        names = pack_short_string(exchange) + pack_short_string(key)
-        return Route(exchange, key, names, message.route.channel, message.route.frame_max)
+        return named_like(message.route, self._dead_route.exchange, routing_keys(message, self._dead_route)[0])
 
 
 def dead_properties(message: Message, dead_route: DeadLetterRoute, time_s: int) -> tuple[bytes, bool]:
@@ -105,11 +147,6 @@ def dead_properties(message: Message, dead_route: DeadLetterRoute, time_s: int) 
     if dead_route.routing_key is not None:
         properties = without_headers(properties, ("CC",))
     return with_headers(without_expiration(properties), headers), is_merged
-
-
-def _as_name(text: str) -> str:
-    """Cut a text to a short string: an argument may name a longer key, but a delivery cannot have one."""
-    return text.encode()[:LONGEST_SHORT_STRING].decode(errors="ignore")
 
 
 def _x_death(message: Message) -> _Field | None:

@@ -9,6 +9,9 @@ Dead letters are moved in slices (`broker/worklist.py`), for each queue in order
 deaths, in a full target or one with a time to live of 0, these are moved before the next dead letter, newest first. So
 a cascade through many queues needs little memory, the order is kept, and dead letters of other queues do not wait.
 
+A large body that the store does not have yet, since its message died in a queue that is not durable, is written to the
+store before the move, so that the batch only refers to it. The dead letters of that queue wait meanwhile.
+
 RabbitMQ docs/dlx, docs/quorum-queues (at-least-once dead lettering); rabbit_dead_letter.
 """
 
@@ -22,13 +25,14 @@ from amqpd.broker.clock import Clock
 from amqpd.broker.dead_letter import REJECTED, DeadCopies, DeadLetterRoute, cycling_queues, routing_keys
 from amqpd.broker.effort import QUEUE_STEPS
 from amqpd.broker.exchange import Exchange
-from amqpd.broker.ports import PageStore
+from amqpd.broker.ports import BodyWrite, PageStore
 from amqpd.broker.queue.queue import Queue, note_holders
 from amqpd.broker.refused import Refused
 from amqpd.broker.routing import Routing
+from amqpd.broker.taps import Taps
 from amqpd.broker.worklist import PIECE, Worklist
 from amqpd.fields import decode_table
-from amqpd.message import Message
+from amqpd.message import LARGE_BODY, Message, StoredMessage
 
 log = logging.getLogger("amqpd")
 
@@ -73,20 +77,42 @@ class _Deaths:
 class _DeadLettersOfQueue:
     """The dead letters of one queue in order, and the deaths that their moves caused."""
 
-    __slots__ = ("queue", "count", "waiting", "cascade", "fresh", "_router")
+    __slots__ = ("queue", "count", "rejected", "waiting", "cascade", "fresh", "bodies", "awaited", "_router")
 
     def __init__(self, router: DeadLetterRouter, queue: Queue) -> None:
         self.queue = queue
-        self.count = 0                          # of messages in `waiting`
+        self.count = 0                          # of messages in `rejected` and `waiting`
+        self.rejected: deque[_Deaths] = deque()     # come first: confirms wait for them; see `rejects.py`
         self.waiting: deque[_Deaths] = deque()
         self.cascade: list[_Deaths] = []        # the last one is next
         self.fresh: list[_Deaths] = []          # deaths caused by the current slice, in order
+        self.bodies: dict[Message, BodyWrite] = {}      # of messages that are not moved before these are written
+        self.awaited: BodyWrite | None = None           # one of these that is being written
         self._router = router
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to move."""
+        return not (self.cascade or self.rejected or self.waiting)
 
     @property
     def has_work(self) -> bool:
         """See `broker/worklist.py`."""
-        return bool(self.cascade or self.waiting)
+        return self.awaited is None and not self.is_empty
+
+    @property
+    def is_urgent(self) -> bool:
+        """See `broker/worklist.py`."""
+        return self.awaited is None and bool(self.rejected)
+
+    def await_body(self, message: Message, body: BodyWrite) -> None:
+        """Move nothing more until the body of this message has been written."""
+        self.bodies[message] = self.awaited = body
+        body.call(self._go_on)
+
+    def _go_on(self) -> None:
+        self.awaited = None
+        self._router.go_on(self)
 
     def work(self) -> None:
         """See `broker/worklist.py`."""
@@ -96,13 +122,15 @@ class _DeadLettersOfQueue:
 class DeadLetterRouter:
     """The dead letters of one vhost.
 
-    `next_message_number` returns numbers that always rise. A queue with more than `most_waiting` dead letters that have
-    not been moved is behind.
+    `next_message_number` returns numbers that always rise; `write_body` is the journal's. A queue with more than
+    `most_waiting` dead letters that have not been moved is behind.
     """
 
     def __init__(
         self, exchanges: Mapping[str, Exchange], routing: Routing, worklist: Worklist, clock: Clock,
-        next_message_number: Callable[[], int], page_store: PageStore, *, most_waiting: int = MOST_WAITING,
+        next_message_number: Callable[[], int], page_store: PageStore,
+        write_body: Callable[[Message], BodyWrite | None], taps: Taps | None = None, *,
+        most_waiting: int = MOST_WAITING,
     ) -> None:
         self.most_waiting = most_waiting
         self._exchanges = exchanges
@@ -115,6 +143,8 @@ class DeadLetterRouter:
         self._waiting: dict[Queue, int] = {}        # number of runs of each queue that have not been moved
         self._moving: _DeadLettersOfQueue | None = None
         self._page_store = page_store
+        self._write_body = write_body
+        self._taps = taps
         self._refused: dict[tuple[Queue, DeadLetterRoute], Refused] = {}
         self._retrying = _Retrying(self)
         self._is_waking = False
@@ -132,8 +162,8 @@ class DeadLetterRouter:
         """Move the dead letters of this queue in slices; yield the steps that have not been counted."""
         while queue in self._waiting:
             line = self._lines.get(queue)
-            if line is None or self._moving is not None:
-                yield PIECE     # they died in a cascade: the job of another queue moves them
+            if line is None or line.awaited is not None or self._moving is not None:
+                yield PIECE     # they died in a cascade: the job of another queue moves them; or a body is written
             else:
                 self.work_on(line)
                 yield 1
@@ -152,9 +182,14 @@ class DeadLetterRouter:
         line = self._lines.get(queue)
         if line is None:
             line = self._lines[queue] = _DeadLettersOfQueue(self, queue)
-        line.waiting.append(deaths)
-        line.count += len(run)
+        # Before anything changes: if this fails, the messages are set aside, and not moved too.
         self._worklist.add(line)
+        if reason == REJECTED:
+            self._worklist.hurry(line)
+            line.rejected.append(deaths)
+        else:
+            line.waiting.append(deaths)
+        line.count += len(run)
 
     def is_behind(self, queue: Queue) -> bool:
         """Return whether so many dead letters of this queue wait that it should produce no more for now."""
@@ -163,14 +198,14 @@ class DeadLetterRouter:
 
     def work_on(self, line: _DeadLettersOfQueue) -> None:
         """Move the next messages of a queue."""
-        is_cascade = bool(line.cascade)
-        deaths = line.cascade[-1] if is_cascade else line.waiting[0]
+        is_cascade, in_order = bool(line.cascade), line.rejected or line.waiting
+        deaths = line.cascade[-1] if is_cascade else in_order[0]
         # One at a time if a target may refuse: each message must see the room that the previous one has left.
         run = deaths.next(1 if deaths.dead_route.is_kept else 1 + PIECE // _steps_of(deaths.run[deaths.at]))
         taken = len(run)
         self._moving = line
         try:
-            taken = self._move(deaths, run)
+            taken = self._move(deaths, run, line)
         except Exception:
             log.exception("queue '%s' in vhost '%s': %d dead letters cannot be moved and are set aside",
                           deaths.queue.name, deaths.queue.definition.vhost, len(run))
@@ -185,13 +220,19 @@ class DeadLetterRouter:
                 if is_cascade:
                     line.cascade.pop()
                 else:
-                    line.waiting.popleft()
+                    in_order.popleft()
                 self._has_moved_a_run(deaths.queue)
             fresh, line.fresh = line.fresh, []
             on_top = [deaths for deaths in fresh if not self._queues_up(deaths)]
             line.cascade += reversed(on_top)
-            if not line.has_work:
+            if line.is_empty:
                 del self._lines[line.queue]
+
+    def go_on(self, line: _DeadLettersOfQueue) -> None:
+        """Move the dead letters of a queue, which have waited for a body."""
+        self._worklist.add(line)
+        if line.rejected:
+            self._worklist.hurry(line)
 
     def _has_moved_a_run(self, queue: Queue) -> None:
         self._waiting[queue] -= 1
@@ -207,11 +248,11 @@ class DeadLetterRouter:
         line.count += deaths.count
         return True
 
-    def _move(self, deaths: _Deaths, run: Sequence[Message]) -> int:
+    def _move(self, deaths: _Deaths, run: Sequence[Message], line: _DeadLettersOfQueue | None = None) -> int:
         """Move messages, at least the first, until they reach so many queues that it is enough for a slice.
 
-        Return how many have been moved. A message that goes to many queues is not cut: after a crash it would be in
-        some of them, and in its own queue.
+        Return how many have been moved: none, if the body of the first has to be written, for which `line` waits then.
+        A message that goes to many queues is not cut: after a crash it would be in some of them, and in its own queue.
         """
         queue, dead_route = deaths.queue, deaths.dead_route
         moved: dict[Message, Message] = {}      # by copy
@@ -225,6 +266,10 @@ class DeadLetterRouter:
                 break
             taken += 1
             try:
+                if message.body_size > LARGE_BODY and line is not None and not self._has_body(
+                        line, message, dead_route, known, may_wait=taken == 1):
+                    taken -= 1
+                    break
                 copy, targets = self._prepare(
                     copies.copy(message, self._next_message_number()), message, dead_route, known)
             except Exception:
@@ -232,11 +277,15 @@ class DeadLetterRouter:
                               queue.name, queue.definition.vhost, message.number)
                 aside.append(message)
                 continue
+            if line is not None and line.bodies and (body := line.bodies.pop(message, None)) is not None:
+                copy = copy.with_stored_body(body.stored)
             self._effort.total += _steps_of(message)
             if dead_route.is_kept and (full := [one for one in targets if not one.limits.has_room_for(copy.body_size)]):
                 self._refuse(queue, dead_route, message, full)
                 continue
             note_holders(targets, [copy])
+            if self._taps is not None and self._taps.tails and (exchange := self._exchanges.get(dead_route.exchange)):
+                self._taps.dead_lettered(exchange, routing_keys(message, dead_route), targets, copy)
             moved[copy] = message
             known_runs = len(runs)
             for target in targets:
@@ -250,6 +299,25 @@ class DeadLetterRouter:
             queue.dead_letters.set_aside(aside)
             queue.dead_letters.moved(list(moved.values()))
         return taken
+
+    def _has_body(
+        self, line: _DeadLettersOfQueue, message: Message, dead_route: DeadLetterRoute,
+        known: dict[tuple[str, ...], list[Queue]], *, may_wait: bool,
+    ) -> bool:
+        """Return whether this message can be moved, as its large body is in the store or need not be.
+
+        If not, and the line `may_wait`, the body is written from now on.
+        """
+        if isinstance(message, StoredMessage) or message in line.bodies:
+            return True
+        exchange = self._exchanges.get(dead_route.exchange)
+        if exchange is None or not any([queue.records.keeps(message) for queue in self._targets(
+                exchange, tuple(routing_keys(message, dead_route)), message, known)]):
+            return True
+        body = self._write_body(message) if may_wait else None
+        if body is not None:
+            line.await_body(message, body)
+        return may_wait and body is None
 
     def _prepare(
         self, copy: Message, message: Message, dead_route: DeadLetterRoute, known: dict[tuple[str, ...], list[Queue]]
@@ -298,6 +366,7 @@ class DeadLetterRouter:
             refused = self._refused[queue, dead_route] = Refused(
                 queue, dead_route, self._page_store, self._try_again)
         refused.add(message, by, self._routing.version)
+        queue.dead_letters.kept(message)
         self._ask_to_be_woken()
 
     def _ask_to_be_woken(self) -> None:

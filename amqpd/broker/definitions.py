@@ -27,7 +27,10 @@ class ExchangeDefinition(msgspec.Struct, frozen=True):
 
 
 class QueueDefinition(msgspec.Struct, frozen=True):
-    """A queue. `number` is never used again, so that a later queue of the same name does not get its messages."""
+    """A queue. `number` is never used again, so that a later queue of the same name does not get its messages.
+
+    `is_paused` is set by operators, not by those who declare it: nothing is delivered meanwhile.
+    """
 
     number: int
     vhost: str
@@ -36,6 +39,7 @@ class QueueDefinition(msgspec.Struct, frozen=True):
     exclusive: bool = False
     auto_delete: bool = False
     arguments: Arguments = {}
+    is_paused: bool = False
 
 
 class BindingDefinition(msgspec.Struct, frozen=True):
@@ -151,7 +155,7 @@ Definition = Union[
 class Defined(msgspec.Struct, frozen=True):
     """A definition that is valid from now on, in place of one with the same identity.
 
-    Vhosts, users, permissions, parameters and policies can be replaced.
+    Vhosts, users, permissions, parameters and policies can be replaced, and a queue by itself paused or resumed.
     """
 
     definition: Definition

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Union
 
+from amqpd.broker.counts import ExchangeCounts
 from amqpd.broker.definitions import BindingDefinition, ExchangeDefinition
 from amqpd.broker.exchange_types import NOWHERE, exchange_type
 from amqpd.broker.rules import PolicyRules, alternate_exchange
@@ -52,6 +53,7 @@ class Exchange:
         self.bindings: dict[BindingKey, tuple[BindingDefinition, Destination]] = {}
         self.bound_exchanges = 0    # number of bindings to exchanges
         self.is_remembered = False      # whether a cached walk refers to it; see broker/routing.py
+        self.counts = ExchangeCounts()
         self.changes = 0        # rises when an earlier result of `route`, or the alternate exchange, may be outdated
         self._type = self._bound = kind()       # the same object until it leaves
 
@@ -104,6 +106,14 @@ class Exchange:
     def routes(self, routing_keys: Collection[str], headers: Mapping[str, Any]) -> Iterator[Mapping[Destination, int]]:
         """Yield the destinations of these keys, in pieces; see broker/exchange_types."""
         return self._type.routes(routing_keys, headers)
+
+    def keys_matched(
+        self, binding: BindingDefinition, routing_keys: Collection[str], headers: Mapping[str, Any]
+    ) -> list[str]:
+        """Return those of the keys that a binding matches, if it were the only one; for explanations."""
+        alone = type(self._bound)()
+        alone.bind(binding, self)
+        return [key for key in routing_keys if alone.route(key, headers)]
 
     @property
     def reads_key(self) -> bool:

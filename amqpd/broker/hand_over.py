@@ -33,13 +33,17 @@ MOST_MESSAGES = 40      # of one hand-over
 class HandOver:
     """A hand-over in progress, as a job of the worklist or a part of one.
 
-    `batch` is the journal's batch that makes it durable, or 0 if nothing has to be written.
+    `batch` is the journal's batch that makes it durable, or 0 if nothing has to be written. With `is_deferred` its
+    records join one batch at the end; see `deferral.py`.
 
     `has_renumbered` says that the messages do not have the same numbers in all queues.
     `refused` has the positions of messages that a queue refused, or failed to accept.
     """
 
-    def __init__(self, broker: Broker, messages: Sequence[Message], queues: Sequence[Queue], *, is_timed: bool) -> None:
+    def __init__(
+        self, broker: Broker, messages: Sequence[Message], queues: Sequence[Queue], *, is_timed: bool,
+        is_deferred: bool = False,
+    ) -> None:
         self.count = len(messages)
         self.batch = 0
         self.refused: set[int] = set()
@@ -48,6 +52,7 @@ class HandOver:
         self._messages = messages
         self._queues = queues
         self._is_timed = is_timed
+        self._is_deferred = is_deferred
         self._at = 0
         self._number_after = self._journal_batch = -1       # the values after the last piece, if any was published
         self._waiters = Waiters(broker.worklist)
@@ -95,7 +100,7 @@ class HandOver:
         """Assign new numbers to the messages, if the old ones may be too low by now."""
         broker = self._broker
         number = broker.next_message_number
-        if number == self._number_after and broker.journal.batch == self._journal_batch:
+        if number == self._number_after and (self._is_deferred or broker.journal.batch == self._journal_batch):
             return
         self.has_renumbered = self._number_after >= 0
         self._messages = [message.renumbered(new) for new, message in enumerate(self._messages, number)]

@@ -309,6 +309,11 @@ class Policies:
         """The number of policies and operator policies."""
         return len(self._of_users) + len(self._of_operator)
 
+    @property
+    def has_slow_pattern(self) -> bool:
+        """Whether a search with a pattern has run out of time, so that it may have missed names."""
+        return any(candidate.pattern.is_slow for candidate in (*self._of_users, *self._of_operator))
+
     def set(self, definition: PolicyDefinition) -> None:
         """Add a policy, in place of one of the same kind and name."""
         whose = f"policy '{definition.name}' in vhost '{definition.vhost}'"
@@ -341,8 +346,17 @@ class Policies:
         return self._of_operator if is_operator else self._of_users
 
 
+def precedes(one: PolicyDefinition, other: PolicyDefinition) -> bool:
+    """Return whether a policy is tried before another one of its kind."""
+    return _order_of(one) < _order_of(other)
+
+
 def _order(candidate: _Candidate) -> tuple[int, str]:
-    return -candidate.definition.priority, candidate.definition.name
+    return _order_of(candidate.definition)
+
+
+def _order_of(definition: PolicyDefinition) -> tuple[int, str]:
+    return -definition.priority, definition.name
 
 
 def _first(candidates: list[_Candidate], kind: str, name: str) -> PolicyDefinition | None:

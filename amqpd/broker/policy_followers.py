@@ -54,6 +54,7 @@ class PolicyFollowers:
         with self._changes:
             self.policies.set(policy)
             self._changes.record(Defined(policy))
+        self._changes.tell("policy.set", policy)
         self._follow()
 
     def clear_policy(self, name: str, *, is_operator: bool = False) -> None:
@@ -64,6 +65,7 @@ class PolicyFollowers:
                 self._changes.record(Deleted(policy))
         if policy is None:
             raise NoSuchPolicy(name, self._name)
+        self._changes.tell("operator.policy.cleared" if is_operator else "policy.cleared", policy)
         self._follow()
 
     def restore(self, policy: PolicyDefinition) -> None:

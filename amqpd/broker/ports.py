@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from amqpd.broker.audit_entry import AuditEntry
+    from amqpd.broker.deferral import Deferral
     from amqpd.broker.definitions import Change, QueueDefinition
     from amqpd.broker.hold import Hold
     from amqpd.broker.queue.pages import OnDisk, Page
@@ -48,11 +50,22 @@ class Journal(Protocol):
         """The number of the current batch, or 0."""
 
     @property
+    def watermark_count(self) -> int:
+        """How often a delivery watermark was raised."""
+
+    @property
     def hold(self) -> Hold:
         """The hold that keeps the current batch from being taken."""
 
+    @property
+    def deferral(self) -> Deferral:
+        """The deferral that keeps records out of the batches until they join one as a whole."""
+
     def changed(self, change: Change) -> int:
         """Record a change of the definitions."""
+
+    def audited(self, entry: AuditEntry) -> int:
+        """Record an entry of the audit log."""
 
     def unfinished(self, is_unfinished: bool) -> int:
         """Record whether a vhost has bindings left of deleted queues or exchanges.

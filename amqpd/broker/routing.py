@@ -132,6 +132,11 @@ class Walk:
         return (len(found) >> 5) + (new >> 3)
 
     @property
+    def exchanges(self) -> list[Exchange]:
+        """The exchanges that the walk has visited."""
+        return [exchange for exchange, _ in self._visited]
+
+    @property
     def start(self) -> tuple[Exchange, str]:
         """The exchange at which the walk begins, and the first routing key."""
         return self._to_visit[0], self._key

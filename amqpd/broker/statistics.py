@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -33,6 +33,21 @@ class QueueStatistics(msgspec.Struct, frozen=True, kw_only=True):
     over_length: int
     over_delivery_limit: int
     dead_lettered: int      # copies are in other queues
+
+
+class UnackedDelivery(NamedTuple):
+    """A message that was delivered and has not been settled.
+
+    `consumer_tag` is empty for basic.get. One that was answered in an open transaction has the `delivery_tag` 0.
+    `delivered_ms` is by the broker's clock, or None if that is not known.
+    """
+
+    number: int
+    body_bytes: int
+    channel: int
+    consumer_tag: str
+    delivery_tag: int
+    delivered_ms: int | None
 
 
 class ConnectionStatistics(msgspec.Struct, frozen=True, kw_only=True):

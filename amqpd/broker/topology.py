@@ -18,6 +18,7 @@ from functools import partial
 
 from amqpd.broker.bindings import Bindings, steps_to_remove
 from amqpd.broker.changes import Changes
+from amqpd.broker.counts import Churn
 from amqpd.broker.dead_letter_router import DeadLetterRouter
 from amqpd.broker.definitions import BindingDefinition, Defined, Deleted
 from amqpd.broker.departure import REMOVE_STEPS
@@ -38,6 +39,7 @@ class Topology:
     def __init__(
         self, exchanges: dict[str, Exchange], queues: dict[str, Queue], routing: Routing,
         dead_letters: DeadLetterRouter, changes: Changes, worklist: Worklist, quota: QueueQuota,
+        churn: Churn,
     ) -> None:
         self.bindings = Bindings()
         self.leaving = Leaving(worklist, changes.record_unfinished)
@@ -48,6 +50,7 @@ class Topology:
         self._changes = changes
         self._worklist = worklist
         self._quota = quota
+        self._churn = churn
         self._exclusive: dict[object, dict[Queue, None]] = {}     # exclusive queues by their owners
 
     # Exchanges
@@ -68,6 +71,7 @@ class Topology:
             if exchange.definition.durable:
                 self._changes.record(Deleted(exchange.definition))
             self.leaving.exchange(exchange, self._take_apart_exchange(exchange))
+        self._changes.tell("exchange.deleted", exchange.definition)
 
     def _take_apart_exchange(self, exchange: Exchange) -> Iterator[int]:
         with self._changes:
@@ -97,6 +101,7 @@ class Topology:
         with self._changes:
             del self._queues[queue.name]
             self._quota.count -= 1
+            self._churn.queue_deleted += 1
             if queue.owner is not None:
                 self._forget_owner(queue)
             self._exchanges[""].changes += 1
@@ -107,6 +112,7 @@ class Topology:
             if is_durable and not queue.is_still_stored:
                 self._changes.record(Deleted(queue.definition))
             self.leaving.queue(queue, self._take_apart_queue(queue))
+        self._changes.tell("queue.deleted", queue.definition)
         self._routing.gone(queue)
         if queue.name in self.leaving.queues:
             self._routing.forget()
@@ -153,6 +159,7 @@ class Topology:
             self.add_binding(source, key, binding, destination)
             if _is_durable(source, destination):
                 self._changes.record(Defined(binding))
+        self._changes.tell("binding.created", binding)
 
     def remove_binding(self, source: Exchange, key: BindingKey) -> None:
         """Remove an existing binding, and an auto-delete source with its last binding."""
@@ -161,6 +168,7 @@ class Topology:
             self._routing.version += 1
             if _is_durable(source, destination):
                 self._changes.record(Deleted(binding))
+        self._changes.tell("binding.deleted", binding)
         if source.definition.auto_delete and not source.bindings and source.name in self._exchanges:
             self.remove_exchange(source)
 
@@ -181,6 +189,7 @@ class Topology:
         From now on its queues accept, deliver and record nothing; queues and bindings are freed in slices.
         """
         self._quota.count -= len(self._queues)
+        self._churn.queue_deleted += len(self._queues)
         for queue in self._queues.values():
             queue.delete()
         for queue in self.leaving.queues.values():

@@ -68,6 +68,7 @@ class Users(Mapping[str, User]):
         with self._changes:
             self._users[definition.name] = User(definition)
             self._changes.record(Defined(definition))
+        self._changes.tell("user.created", definition)
 
     def put(self, definition: UserDefinition) -> None:
         """Add a user, or replace everything but the permissions of an existing one; running connections stay."""
@@ -75,9 +76,7 @@ class Users(Mapping[str, User]):
         if user is None:
             self.add(definition)
         elif user.definition != definition:
-            with self._changes:
-                user.definition = definition
-                self._changes.record(Defined(definition))
+            self._redefine(user, definition)
 
     def delete(self, name: str) -> None:
         """Delete a user with the permissions, and close the user's connections. Raises NoSuchThing."""
@@ -86,6 +85,7 @@ class Users(Mapping[str, User]):
         with self._changes:
             del self._users[name]
             self._changes.record(Deleted(user.definition))
+        self._changes.tell("user.deleted", user.definition)
 
     def change_password(self, name: str, password_hash: str, algorithm: str, scram_sha256: str = "") -> None:
         """Set a new password hash, made by `passwords.hash_password`; running connections stay. Raises NoSuchThing."""
@@ -104,9 +104,19 @@ class Users(Mapping[str, User]):
         user = self.named(name)
         definition = replace(user.definition, **changes)
         if definition != user.definition:
-            with self._changes:
-                user.definition = definition
-                self._changes.record(Defined(definition))
+            self._redefine(user, definition)
+
+    def _redefine(self, user: User, definition: UserDefinition) -> None:
+        before = user.definition
+        with self._changes:
+            user.definition = definition
+            self._changes.record(Defined(definition))
+        if definition.password_hash != before.password_hash:
+            self._changes.tell(f"user.password.{'changed' if definition.password_hash else 'cleared'}", definition)
+        if definition.tags != before.tags:
+            self._changes.tell("user.tags.set", definition)
+        if definition.limits != before.limits:
+            self._changes.tell(f"user.limits.{'set' if definition.limits else 'cleared'}", definition)
 
     # Permissions
 
@@ -118,6 +128,7 @@ class Users(Mapping[str, User]):
             vhost.routing.version += 1
             user.permit(permission)
             self._changes.record(Defined(permission))
+        self._changes.tell("permission.created", permission)
         if before is not None and before.read != permission.read:
             self._check_consumers(user.name, vhost.name)
 
@@ -130,6 +141,7 @@ class Users(Mapping[str, User]):
                 vhost.routing.version += 1
                 user.forbid(vhost_name)
                 self._changes.record(Deleted(permission))
+            self._changes.tell("permission.deleted", permission)
             self._check_consumers(user_name, vhost_name)
 
     def set_topic_permissions(self, permission: TopicPermissionDefinition) -> None:
@@ -142,6 +154,7 @@ class Users(Mapping[str, User]):
             vhost.routing.version += 1
             user.permit_topics(permission)
             self._changes.record(Defined(permission))
+        self._changes.tell("topic.permission.created", permission)
 
     def clear_topic_permissions(self, user_name: str, vhost_name: str, exchange: str | None = None) -> None:
         """Remove the topic permissions of a user in a vhost, of one exchange or of all. Raises NoSuchThing."""
@@ -153,6 +166,8 @@ class Users(Mapping[str, User]):
                 vhost.routing.version += 1
                 user.forbid_topics(permission)
                 self._changes.record(Deleted(permission))
+        for permission in removed:
+            self._changes.tell("topic.permission.deleted", permission)
 
     # Restoring at start
 

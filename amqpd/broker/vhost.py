@@ -33,6 +33,7 @@ from amqpd.broker.arguments import (
 )
 from amqpd.broker.changes import Changes
 from amqpd.broker.clock import Clock
+from amqpd.broker.counts import Churn, Totals
 from amqpd.broker.dead_letter_router import DeadLetterRouter
 from amqpd.broker.definitions import (
     BindingDefinition,
@@ -42,7 +43,9 @@ from amqpd.broker.definitions import (
     PolicyDefinition,
     QueueDefinition,
 )
+from amqpd.broker.events import Events
 from amqpd.broker.exchange import DefaultExchange, Destination, Exchange, binding_key
+from amqpd.broker.firehose import TRACE_EXCHANGE
 from amqpd.broker.limits import MAX_QUEUES, UNLIMITED, QueueQuota, reached_limit
 from amqpd.broker.page_store import MemoryPageStore
 from amqpd.broker.policy_followers import PolicyFollowers
@@ -51,6 +54,7 @@ from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.queue.purge import Purge
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.routing import Routing
+from amqpd.broker.taps import Taps
 from amqpd.broker.topology import Topology
 from amqpd.broker.worklist import Worklist
 from amqpd.errors import ChannelException, ReplyCode
@@ -76,24 +80,28 @@ class Vhost:
     """One virtual host. `next_queue_number` returns numbers that are never used again, also after a restart.
 
     `binding_limit` is the most bindings that a queue can be given; a stored queue may have more. `quota` counts the
-    queues of all vhosts. `connection_count` is the number of open connections; the sessions count.
+    queues of all vhosts. `connection_count` is the number of open connections; the sessions count. `totals` are also
+    added to those of the broker.
     """
 
     def __init__(
         self, name: str, journal: Journal, next_queue_number: Callable[[], int],
         next_message_number: Callable[[], int] | None = None, clock: Clock | None = None,
         page_store: PageStore | None = None, worklist: Worklist | None = None, binding_limit: int = BINDING_LIMIT,
-        quota: QueueQuota | None = None,
+        quota: QueueQuota | None = None, events: Events | None = None, broker_totals: Totals | None = None,
+        churn: Churn | None = None,
     ) -> None:
         self.name = name
         self.limits = UNLIMITED
         self.default_queue_type = ""
         self.connection_count = 0
+        self.totals = Totals(broker_totals)
+        self.churn = churn = churn or Churn()
         self.queues: dict[str, Queue] = {}
         self.exchanges: dict[str, Exchange] = {"": DefaultExchange(name, self.queues)}
         self.reply_subscribers: dict[str, ReplySubscriber] = {}
         self.worklist = worklist = worklist or Worklist()
-        self.changes = Changes(journal)
+        self.changes = Changes(journal, events)
         self.routing = Routing(self.exchanges, worklist.effort)
         self._journal = journal
         self._page_store = page_store or MemoryPageStore()
@@ -101,18 +109,20 @@ class Vhost:
         self._binding_limit = binding_limit
         self._quota = quota = quota or QueueQuota()
         self._clock = clock or Clock()
+        self.taps = Taps(
+            name, self.exchanges, self.routing, worklist, self._clock, next_message_number or next_queue_number)
         self.dead_letters = DeadLetterRouter(
             self.exchanges, self.routing, worklist, self._clock, next_message_number or next_queue_number,
-            self._page_store)
+            self._page_store, journal.write_body, self.taps)
         self.topology = Topology(
-            self.exchanges, self.queues, self.routing, self.dead_letters, self.changes, worklist, quota)
+            self.exchanges, self.queues, self.routing, self.dead_letters, self.changes, worklist, quota, churn)
         self.leaving = self.topology.leaving
         self.followers = PolicyFollowers(
             name, self.exchanges, self.queues, self.routing, self.changes, worklist)
         self.policies = self.followers.policies
         for exchange, kind in PREDECLARED.items():
             self.exchanges[exchange] = Exchange(ExchangeDefinition(name, exchange, kind, durable=True))
-        trace = ExchangeDefinition(name, "amq.rabbitmq.trace", "topic", durable=True, internal=True)
+        trace = ExchangeDefinition(name, TRACE_EXCHANGE, "topic", durable=True, internal=True)
         self.exchanges[trace.name] = Exchange(trace)
 
     # Looking up
@@ -132,6 +142,19 @@ class Vhost:
         self._check_owner(queue, owner, exclusive=queue.definition.exclusive)
         return queue
 
+    def exchange_for_publish(self, user: User, name: str, routing_key: str) -> Exchange:
+        """Return the exchange to which the user may publish with this key; the checks are in RabbitMQ's order.
+
+        Raises ChannelException: ACCESS_REFUSED, also for an internal exchange; NOT_FOUND.
+        """
+        user.require(self.name, "write", "exchange", name)
+        exchange = self.exchange(name)
+        if exchange.definition.internal:
+            raise ChannelException(
+                ReplyCode.ACCESS_REFUSED, f"cannot publish to internal exchange '{name}' in vhost '{self.name}'")
+        self.require_key(user, "write", exchange, routing_key)
+        return exchange
+
     def _check_owner(self, queue: Queue, owner: object | None, *, exclusive: bool) -> None:
         if (queue.owner is not None and queue.owner is not owner) or exclusive != queue.definition.exclusive:
             raise ChannelException(
@@ -143,6 +166,10 @@ class Vhost:
     def bindings(self) -> Iterator[BindingDefinition]:
         """Yield every binding except those of the default exchange."""
         yield from self.topology.bindings
+
+    def bindings_to(self, kind: str, name: str) -> Iterator[BindingDefinition]:
+        """Yield these bindings of a queue or an exchange, without a look at all others; `kind` says which it is."""
+        yield from self.topology.bindings.definitions_to(kind, name)
 
     # Exchanges
 
@@ -175,6 +202,7 @@ class Vhost:
             self.topology.add_exchange(exchange)
             if definition.durable:
                 self.changes.record(Defined(definition))
+        self.changes.tell("exchange.created", definition)
 
     def find_exchange(self, user: User, name: str) -> Exchange:
         """Find an exchange for a passive declare, which needs any right on the name.
@@ -240,6 +268,7 @@ class Vhost:
             check_queue_equivalence(
                 current.definition, self._as_stored(declared if is_of_no_type else definition, name))
             current.expiry.use()
+            self.churn.queue_declared += 1
             return current
         self._check_room_for_queue(name)
         described = describe_queue(name, self.name)
@@ -267,6 +296,9 @@ class Vhost:
             self.topology.add_queue(queue)
             if created.durable:
                 self.changes.record(Defined(created))
+        self.changes.tell("queue.created", created, owner=queue.owner)
+        self.churn.queue_created += 1
+        self.churn.queue_declared += 1
         return queue
 
     def _as_stored(self, definition: QueueDefinition, name: str, number: int = 0) -> QueueDefinition:
@@ -316,7 +348,7 @@ class Vhost:
         return Queue(
             definition, self._journal, owner=owner, rules=self.followers.rules_of(definition), clock=self._clock,
             sink=self.dead_letters, unused=self.topology.remove_queue, page_store=self._page_store,
-            worklist=self.worklist)
+            worklist=self.worklist, totals=self.totals)
 
     # Bindings
 

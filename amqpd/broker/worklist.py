@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from amqpd.broker.effort import Effort
+from amqpd.broker.effort import TURN, Effort
 
 log = logging.getLogger("amqpd")
 
@@ -35,6 +35,14 @@ class Job(Protocol):
 
 def nothing() -> None:
     """Do nothing; stands for a call that is no longer needed."""
+
+
+class UrgentJob(Job, Protocol):
+    """A job with work that should be done before the current batch of the journal is written."""
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether the job has such work."""
 
 
 class Later:
@@ -122,12 +130,17 @@ class Worklist:
         self._new: deque[Job] = deque()
         self._jobs: deque[Job] = deque()
         self._known: set[Job] = set()
+        self._urgent: dict[UrgentJob, None] = {}
 
     def add(self, job: Job) -> None:
         """Add a job with work; a job that is on the list keeps its place."""
         if job not in self._known:
             self._known.add(job)
             self._new.append(job)
+
+    def hurry(self, job: UrgentJob) -> None:
+        """Note that a job on the list has urgent work, which `work_on_urgent` does."""
+        self._urgent[job] = None
 
     @property
     def is_empty(self) -> bool:
@@ -138,6 +151,22 @@ class Worklist:
     def has_new(self) -> bool:
         """Whether a job has been added that has not done its first slice."""
         return bool(self._new)
+
+    @property
+    def has_urgent(self) -> bool:
+        """Whether a job has asked for its urgent work to be done."""
+        return bool(self._urgent)
+
+    def work_on_urgent(self) -> None:
+        """Let jobs do their urgent work, one slice for all of them; what is left is done later, as other work."""
+        urgent, self._urgent = self._urgent, {}
+        self.effort.stop = self.effort.total + TURN
+        for job in urgent:
+            try:
+                while job.is_urgent and not self.effort.is_spent:
+                    job.work()
+            except Exception:
+                log.exception("internal error in a job of the worklist")
 
     def work_on_new(self) -> None:
         """Let new jobs do their first slices, within the current slice of the turn."""

@@ -24,7 +24,6 @@ from amqpd.config.settings import (
     ExchangeDeclaration,
     Listener,
     QueueDeclaration,
-    Tls,
     UserDeclaration,
 )
 from amqpd.config.sources import KeyPath, Sources
@@ -45,9 +44,9 @@ Fault = tuple[Declaration, str]
 class Examination(NamedTuple):
     """A configuration as it was read, and everything that is wrong with it.
 
-    `config` is None if a single value cannot be used. `faulty` has the `where` of each declaration that contradicts
-    another one or itself. `listener_places` and `tls_listener_places` tell where each listener stands. `warnings` do
-    not stop a start.
+    If a single value cannot be used, `config` lacks it, and is good for further checks only: `unread` has the first key
+    of each such value. `faulty` has the `where` of each declaration with a problem of its own. `listener_places` tells
+    where each of `Config.all_listeners` stands. `warnings` do not stop a start.
     """
 
     config: Config | None
@@ -55,7 +54,7 @@ class Examination(NamedTuple):
     faulty: frozenset[str] = frozenset()
     listener_places: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    tls_listener_places: tuple[str, ...] = ()
+    unread: frozenset[str] = frozenset()
 
 
 def load(
@@ -121,22 +120,31 @@ def _examine(sources: Sources, problems: list[str]) -> Examination:
     if config is None:
         return Examination(None, tuple(problems), warnings=warnings)
     config = _with_default_vhost(config)
-    faults = list(_contradictions(config))
+    faults = [(declaration, text) for declaration, text in _contradictions(config)
+              if declaration.where not in reader.faulty]
     problems += [text for _, text in faults]
-    problems += _tls_contradictions(config, sources)
-    places = _places(sources, config, ())
-    tls_places = _places(sources, config.tls, ("tls",))
-    problems += _same_listeners((*config.listeners, *config.tls.listeners), (*places, *tls_places))
-    mechanisms_place = sources.where(("auth_mechanisms",))
-    problems += _login_faults(config, mechanisms_place)
-    warnings += tuple(_login_warnings(config, mechanisms_place))
-    return Examination(
-        config, tuple(problems), frozenset(declaration.where for declaration, _ in faults), places, warnings,
-        tls_places)
+    places = _places(sources, config)
+    if not reader.unread & {"listeners", "tls", "management"}:
+        problems += _tls_contradictions(config, sources)
+        problems += _same_listeners(config.all_listeners, places)
+    if not reader.unread & {"auth_mechanisms", "login", "tls"}:
+        mechanisms_place = sources.where(("auth_mechanisms",))
+        problems += _login_faults(config, mechanisms_place)
+        warnings += tuple(_login_warnings(config, mechanisms_place))
+    faulty = reader.faulty.union(declaration.where for declaration, _ in faults)
+    return Examination(config, tuple(problems), frozenset(faulty), places, warnings, frozenset(reader.unread))
 
 
-def _places(sources: Sources, table: Config | Tls, path: KeyPath) -> tuple[str, ...]:
-    return tuple(sources.where((*path, "listeners", index)) for index in range(len(table.listeners)))
+def _places(sources: Sources, config: Config) -> tuple[str, ...]:
+    """Return where each of `Config.all_listeners` stands."""
+    lists: tuple[tuple[KeyPath, Sequence[Listener]], ...] = (
+        (("listeners",), config.listeners),
+        (("tls", "listeners"), config.tls.listeners),
+        (("management", "listeners"), config.management.listeners),
+        (("management", "tls_listeners"), config.management.tls_listeners),
+        (("management", "metrics_listeners"), config.management.plain_metrics),
+        (("management", "metrics_tls_listeners"), config.management.metrics_tls_listeners))
+    return tuple(sources.where((*path, index)) for path, listeners in lists for index in range(len(listeners)))
 
 
 def _tls_contradictions(config: Config, sources: Sources) -> Iterator[str]:
@@ -144,9 +152,11 @@ def _tls_contradictions(config: Config, sources: Sources) -> Iterator[str]:
     if not config.listeners and not tls.listeners:
         yield (f"{sources.where(('listeners',))} is an empty list, allowed is a list, each entry {WORDS[Listener]}, "
                "unless tls.listeners has one")
+    listening = ("tls", "listeners") if tls.listeners else (
+        "management", "tls_listeners" if config.management.tls_listeners else "metrics_tls_listeners")
     for name in ("certificate", "key"):
-        if tls.listeners and not getattr(tls, name):
-            yield (f"{sources.where(('tls', 'listeners'))} needs tls.{name}, the path of a PEM file; for a first try, "
+        if config.has_tls and not getattr(tls, name):
+            yield (f"{sources.where(listening)} needs tls.{name}, the path of a PEM file; for a first try, "
                    "'amqpctl make_certificates DIR' makes one")
     if tls.client_certificates != "none" and not tls.ca:
         yield (f"{sources.where(('tls', 'client_certificates'))} is '{tls.client_certificates}' and needs tls.ca, the "
@@ -182,6 +192,8 @@ def _contradictions(config: Config) -> Iterator[Fault]:
         yield from _user_contradictions(user)
     for policy in (*config.policies, *config.operator_policies):
         yield from _pattern_contradictions(policy, "pattern", policy.pattern)
+    for limits in config.default_vhost_limits:
+        yield from _pattern_contradictions(limits, "pattern", limits.pattern)
     named: tuple[ExchangeDeclaration | QueueDeclaration, ...] = (*config.exchanges, *config.queues)
     for declaration in named:
         if declaration.name.startswith(RESERVED_PREFIX):

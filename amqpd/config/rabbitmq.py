@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple, get_origin
 
@@ -21,20 +21,29 @@ from amqpd.config.rabbitmq_keys import (
     NO_LIMIT,
     POLICY_KEYS,
     POLICY_TARGETS,
+    VHOST_LIMITS,
     Key,
     Refused,
     Whole,
+    queue_type,
     row_of,
 )
 from amqpd.config.settings import SETTINGS
 from amqpd.config.sources import bare_type, constraints, nearest
 
 POLICIES = "default_policies.operator.$name.*"
+VHOSTS = "default_limits.vhosts.$name.*"
+NAMED = (POLICIES, VHOSTS)          # the third part of a key is the name of what the key belongs to
 DEFAULT_VHOST = "/"
 # Of two settings, the one that RabbitMQ does not use if both are set, and the other one.
 OVERRIDDEN = {
     "limits.memory_high_watermark_absolute": "limits.memory_high_watermark",
     "limits.disk_free_limit": "limits.disk_free_limit_relative",
+}
+# As in RabbitMQ, a listener with TLS takes the place of the default one without, by their settings.
+TAKES_PLACE_OF = {
+    "management.tls_listeners": "management.listeners",
+    "management.metrics_tls_listeners": "management.metrics_listeners",
 }
 ENCRYPTED = "encrypted:"
 
@@ -55,6 +64,9 @@ class Translation(NamedTuple):
     problems: tuple[str, ...]
 
 
+ByName = dict[str, list[Entry]]
+
+
 class Found(NamedTuple):
     """A line that has an effect: its row, and its value as amqpd has it."""
 
@@ -67,10 +79,11 @@ def translate(entries: Iterable[Entry], default_vhost: str | None = None) -> Tra
     """Return the settings that these lines make. `default_vhost` is given if another source sets it."""
     entries = list(entries)
     translator = _Translator()
-    found, policies = translator.sort(entries)
+    found, named = translator.sort(entries)
     values = translator.choose(found)
     vhost = default_vhost or next((value.value for value in values if value.setting == "default_vhost"), DEFAULT_VHOST)
-    values += translator.policies(policies, vhost)
+    values += translator.policies(named[POLICIES], vhost)
+    values += translator.vhost_limits(named[VHOSTS])
 
     def in_order(remarks: dict[Entry, list[str]]) -> tuple[str, ...]:
         return tuple(f"{entry.where} {text}" for entry in entries for text in remarks.get(entry, ()))
@@ -85,25 +98,28 @@ class _Translator:
         self.warnings = defaultdict[Entry, list[str]](list)
         self.problems = defaultdict[Entry, list[str]](list)
 
-    def sort(self, entries: Iterable[Entry]) -> tuple[dict[str, list[Found]], dict[str, list[Entry]]]:
-        """Return the lines with an effect by setting, and those of operator policies by the name of the policy."""
-        found, policies = defaultdict[str, list[Found]](list), defaultdict[str, list[Entry]](list)
+    def sort(self, entries: Iterable[Entry]) -> tuple[dict[str, list[Found]], dict[str, ByName]]:
+        """Return the lines with an effect by setting; and those of `NAMED`, by the name of what they belong to."""
+        found = defaultdict[str, list[Found]](list)
+        named: dict[str, ByName] = {row: {} for row in NAMED}
         for entry in entries:
             row = row_of(entry.key)
             if row is None:
                 self._warn(entry, f"is unknown{_suggestion('.'.join(entry.key))}")
-            elif row.name == POLICIES:
-                policies[entry.key[2]].append(entry)
+            elif row.name in NAMED:
+                named[row.name].setdefault(entry.key[2], []).append(entry)
             elif not row.setting:
                 if entry.value not in row.harmless:
                     self._warn(entry, f"has no effect: {row.remark}")
             elif (value := self._read(row, entry)) is not None:
                 if value == [] and row.convert in LEAVES_OUT:
                     self._warn(entry, f"is {entry.value!r}, which amqpd does not have")
+                    if row.convert is queue_type:
+                        continue
                 if row.caution and value:
                     self._warn(entry, row.caution)
                 found[row.setting].append(Found(row, entry, value))
-        return found, policies
+        return found, named
 
     def _read(self, row: Key, entry: Entry) -> Any:
         """Return the value as amqpd has it; None, and a problem, if it is wrong."""
@@ -123,11 +139,17 @@ class _Translator:
         for setting, instead in OVERRIDDEN.items():
             if setting in found and instead in found:
                 self._overridden(found.pop(setting), found[instead][-1].entry)
-        return [value for setting, candidates in found.items()
-                if (value := self._combined(setting, candidates) if setting in COMBINED
-                    else self._value(setting, candidates)) is not None]
+        values = [Value(plain, [], (found[tls][-1].entry.where,)) for tls, plain in TAKES_PLACE_OF.items()
+                  if tls in found and plain not in found]
+        return values + [
+            value for setting, candidates in found.items()
+            if (value := self._combined(setting, candidates) if setting in COMBINED
+                else self._value(setting, candidates)) is not None]
 
     def _combined(self, setting: str, parts: Sequence[Found]) -> Value | None:
+        highest = max(part.row.rank for part in parts)
+        parts, less = _split(parts, lambda part: part.row.rank == highest)
+        self._overridden(less, parts[-1].entry)
         try:
             value = COMBINED[setting]({".".join(part.entry.key): part.value for part in parts})
         except Refused as error:
@@ -139,7 +161,7 @@ class _Translator:
         highest = max(one.row.rank for one in candidates)
         used = [one for one in candidates if one.row.rank == highest]
         self._overridden([one for one in candidates if one.row.rank < highest], used[-1].entry)
-        if get_origin(bare_type(SETTINGS[setting])) is not tuple:
+        if not _is_list(setting):
             self._overridden(used[:-1], used[-1].entry)
             return Value(setting, self._allowed(setting, used[-1]), (used[-1].entry.where,))
         if used[0].row.is_numbered:
@@ -172,7 +194,7 @@ class _Translator:
                                   "amqpd allows")
         return allowed
 
-    def policies(self, policies: dict[str, list[Entry]], vhost: str) -> list[Value]:
+    def policies(self, policies: ByName, vhost: str) -> list[Value]:
         """Return the operator policies of the default vhost."""
         made = [(policy, entries[0].where) for name, entries in policies.items()
                 if (policy := self._policy(name, entries, vhost)) is not None]
@@ -207,8 +229,42 @@ class _Translator:
                                "'amqpctl set_operator_policy'")
         return policy
 
+    def vhost_limits(self, limits: ByName) -> list[Value]:
+        """Return the limits of new vhosts, in the order in which they begin in the file: the first match counts."""
+        if not limits:
+            return []
+        made = [self._vhost_limits(entries) for entries in limits.values()]
+        return [Value("default_vhost_limits", made, tuple(entries[0].where for entries in limits.values()))]
+
+    def _vhost_limits(self, entries: Sequence[Entry]) -> dict[str, Any]:
+        limits: dict[str, Any] = {}
+        for entry in entries:
+            key = ".".join(entry.key[3:])
+            try:
+                if key == "pattern":
+                    limits["pattern"] = entry.value
+                elif key in VHOST_LIMITS:
+                    limits[key] = Whole(-1)(entry.value)
+                else:
+                    self._warn(entry, f"has no effect: the limits of a vhost are {' and '.join(VHOST_LIMITS)}")
+            except Refused as error:
+                self.problems[entry].append(f"is {entry.value!r}, allowed is {error}")
+        return limits
+
     def _warn(self, entry: Entry, text: str) -> None:
         self.warnings[entry].append(text)
+
+
+def _is_list(setting: str) -> bool:
+    return get_origin(bare_type(SETTINGS[setting])) is tuple
+
+
+def _split(parts: Iterable[Found], is_used: Callable[[Found], bool]) -> tuple[list[Found], list[Found]]:
+    """Return those that are used, and the others."""
+    found: tuple[list[Found], list[Found]] = [], []
+    for part in parts:
+        found[not is_used(part)].append(part)
+    return found
 
 
 def _suggestion(key: str) -> str:

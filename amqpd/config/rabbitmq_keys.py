@@ -9,8 +9,9 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, get_args
 
 from amqpd.config.settings import AuthMechanism
@@ -125,6 +126,36 @@ def listeners(text: str) -> list[str]:
     return [f"{address}:{int(port)}" for address in ([_address(host)] if host else every_address())]
 
 
+def port(text: str) -> int:
+    """Read the number of a port."""
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65_535:
+        raise Refused("a whole number from 0 to 65535")
+    return int(text)
+
+
+def ip_address(text: str) -> str:
+    """Read an IP address, and write it as in a URL."""
+    try:
+        return _address(text)
+    except Refused:
+        raise Refused("an IP address, such as 127.0.0.1") from None
+
+
+def without_tls(text: str) -> bool:
+    """Read `false`: a listener that RabbitMQ would have with TLS must not be without."""
+    if text != "false":
+        raise Refused("false; for a listener with TLS, write management.ssl.port and management.ssl.ip")
+    return False
+
+
+def metrics_path(text: str) -> str:
+    """Read the path of the metrics, which may have a slash at its end."""
+    path = "/" + text.strip("/")
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path) or len(path) > 255:
+        raise Refused("a path, such as /metrics")
+    return path
+
+
 def every_network(text: str) -> list[str]:
     """Read `true` as the networks of all addresses, and `false` as none."""
     return ["0.0.0.0/0", "::/0"] if boolean(text) else []
@@ -178,8 +209,16 @@ def tls_version(text: str) -> list[str]:
     return {"tlsv1.2": ["1.2"], "tlsv1.3": ["1.3"]}.get(text, [])
 
 
+def queue_type(text: str) -> str | list[str]:
+    """Read a type of queues, or the name of its module in RabbitMQ; streams are left out."""
+    kind = text.removeprefix("rabbit_").removesuffix("_queue")
+    if kind not in ("classic", "quorum", "stream"):
+        raise Refused("classic, quorum or stream")
+    return [] if kind == "stream" else kind
+
+
 # These read what amqpd does not have as an empty list.
-LEAVES_OUT: tuple[Callable[[str], list[str]], ...] = (listeners, mechanisms, tls_version)
+LEAVES_OUT: tuple[Callable[[str], Any], ...] = (listeners, mechanisms, tls_version, queue_type)
 
 
 class Key(NamedTuple):
@@ -216,8 +255,32 @@ ERLANG = "it sets how Erlang's runtime works"
 STORE = "amqpd has another store"
 LOG = "the log goes to stderr"
 PLUGIN = "amqpd does not have this plugin"
-HTTP = "amqpd has no HTTP API yet"
+HTTP = "amqpd has no such setting of the management API"
+HEADERS = "amqpd chooses the headers of its answers"
+OAUTH = "amqpd has no OAuth"
 LEVEL = words(**LEVELS)
+
+
+def _listener_keys(prefix: str, setting: str, port_of_protocol: int) -> Iterator[Key]:
+    """Yield the rows of one HTTP listener: its address and port, with TLS its certificate, and the rest."""
+    yield Key(f"{prefix}.port", setting, port, f"{port_of_protocol} without it")
+    yield Key(f"{prefix}.ip", setting, ip_address, "every address without it")
+    if prefix.endswith(".ssl"):
+        yield from _certificate_keys(prefix)
+    yield Key(f"{prefix}.*", remark="amqpd chooses the other options of HTTP and TLS")
+
+
+def _certificate_keys(prefix: str) -> Iterator[Key]:
+    """Yield the rows of the certificate of one HTTP listener; amqpd has the same for all listeners."""
+    for name, setting in (("certfile", "certificate"), ("keyfile", "key"), ("password", "key_password"),
+                          ("cacertfile", "ca")):
+        yield Key(f"{prefix}.{name}", f"tls.{setting}", rank=-1,
+                  remark=f"for all listeners; not used beside `ssl_options.{name}`")
+    yield Key(f"{prefix}.verify", remark="`ssl_options.verify` counts for all listeners", harmless=("verify_none",))
+    yield Key(f"{prefix}.fail_if_no_peer_cert", remark="that of `ssl_options` counts for all listeners",
+              harmless=("false",))
+    yield Key(f"{prefix}.versions.$n", remark="those of `ssl_options` count for all listeners")
+
 
 KEYS = (
     # Listeners
@@ -292,7 +355,7 @@ KEYS = (
     Key("vhost_max", remark="amqpd has no such limit yet"),
     Key("cluster_queue_limit", "limits.max_queues", Whole(1, unlimited="infinity")),
     Key("cluster_exchange_limit", remark="amqpd has no such limit yet"),
-    Key("default_limits.vhosts.*", remark="set the limits of each vhost"),
+    Key("default_limits.vhosts.$name.*", "default_vhost_limits", remark="of a new vhost; the first match counts"),
     Key("initial_frame_max", remark="before a login, a frame has at most 4,096 bytes"),
     Key("session_max_per_connection", remark="amqpd does not speak AMQP 1.0"),
     Key("link_max_per_session", remark="amqpd does not speak AMQP 1.0"),
@@ -303,7 +366,7 @@ KEYS = (
     # Queues and policies
     Key("default_policies.operator.$name.*", "operator_policies",
         remark="a policy of the default vhost, if `vhost_pattern` matches it"),
-    Key("default_queue_type", remark="a queue is classic if it does not say its type", harmless=("classic",)),
+    Key("default_queue_type", "default_queue_type", queue_type, "of vhosts that have no default type themselves"),
     Key("queue_master_locator", remark=ALONE),
     Key("queue_leader_locator", remark=ALONE),
     Key("queue_index_embed_msgs_below", remark=STORE),
@@ -330,14 +393,49 @@ KEYS = (
     Key("log.file", remark=LOG, harmless=("false",)),
     Key("log.file.level", "log.level", LEVEL, "not used beside `log.console.level`"),
     Key("log.*", remark=LOG),
-    # What amqpd does not have
+    # The management API and the metrics
     Key("management.load_definitions", "load_definitions", definitions_file, "one file; not used beside the others"),
+    *_listener_keys("management.tcp", "management.listeners", 15_672),
+    *_listener_keys("management.ssl", "management.tls_listeners", 15_671),
+    Key("management.listener.port", "management.listeners", port, "15672 without it; not used beside `management.tcp`",
+        rank=-1),
+    Key("management.listener.ip", "management.listeners", ip_address, "every address without it; as the port", rank=-1),
+    Key("management.listener.ssl", "management.listeners", without_tls, "false; for TLS, write `management.ssl.port`",
+        rank=-1),
+    Key("management.listener.*", remark="write `management.tcp` and `management.ssl` instead"),
+    Key("management.path_prefix", "management.path_prefix"),
+    Key("management.disable_stats", "management.disable_stats", boolean),
+    Key("management.enable_queue_totals", "management.enable_queue_totals", boolean, "beside `disable_stats`"),
+    Key("management.rates_mode", remark="rates are those of `basic`; `management.disable_stats` turns them off",
+        harmless=("basic",)),
+    Key("management.sample_retention_policies.*", remark="samples are kept for a day, as by RabbitMQ's defaults"),
+    Key("management.http.max_body_size", remark="amqpd has a limit for each route, of 1 MiB to 256 MiB"),
+    Key("management.http_log_dir", remark="amqpd writes no log of requests", harmless=("none",)),
+    Key("management.login_session_timeout", remark="amqpd chooses how long a session lasts"),
+    Key("management.disable_basic_auth", remark="programs log in with it", harmless=("false",)),
+    Key("management.db_cache_multiplier", remark="amqpd has no such cache"),
+    Key("management.cors.*", remark="amqpd lets no page of another site use the API", harmless=("none",)),
+    Key("management.csp.policy", remark=HEADERS),
+    Key("management.hsts.policy", remark=HEADERS),
+    Key("management.headers.*", remark=HEADERS),
+    Key("management.enable_uaa", remark=OAUTH, harmless=("false",)),
+    Key("management.uaa_client_id", remark=OAUTH),
+    Key("management.uaa_location", remark=OAUTH),
+    Key("management.oauth_enabled", remark=OAUTH, harmless=("false",)),
     Key("management.*", remark=HTTP),
+    Key("management_agent.disable_metrics_collector", "management.disable_stats", boolean,
+        "the same as `management.disable_stats`, and not used beside it", rank=-1),
     Key("management_agent.*", remark=HTTP),
-    Key("http_dispatch.*", remark=HTTP),
+    *_listener_keys("prometheus.tcp", "management.metrics_listeners", 15_692),
+    *_listener_keys("prometheus.ssl", "management.metrics_tls_listeners", 15_691),
+    Key("prometheus.path", "management.metrics_path", metrics_path),
+    Key("prometheus.return_per_object_metrics", "management.metrics_per_object", boolean),
+    Key("prometheus.filter_aggregated_queue_metrics_pattern", remark="sums are over all queues"),
     Key("prometheus.*", remark=HTTP),
-    Key("collect_statistics", remark=HTTP),
-    Key("collect_statistics_interval", remark=HTTP),
+    Key("http_dispatch.*", remark=HTTP),
+    Key("collect_statistics", remark="`management.disable_stats` turns statistics off", harmless=("coarse", "fine")),
+    Key("collect_statistics_interval", remark="amqpd takes samples each 5 seconds", harmless=("5000",)),
+    # What amqpd does not have
     Key("cluster_name", remark=ALONE),
     Key("cluster_tags.*", remark=ALONE),
     Key("node_tags.*", remark=ALONE),
@@ -394,14 +492,27 @@ def min_version(values: Mapping[str, Any]) -> str:
     return str(min(versions))
 
 
+def http_listeners(values: Mapping[str, Any], *, default_port: int) -> list[str]:
+    """Return the addresses of a listener, of the keys of its IP address and its port."""
+    hosts = [values[key] for key in values if key.endswith(".ip")]
+    ports = [values[key] for key in values if key.endswith(".port")]
+    return [f"{host}:{ports[-1] if ports else default_port}" for host in (hosts[-1:] or every_address())]
+
+
 # Settings that are made of the values of several keys; the function gets them by key.
 COMBINED: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
-    "tls.client_certificates": client_certificates, "tls.min_version": min_version}
+    "tls.client_certificates": client_certificates, "tls.min_version": min_version,
+    "management.listeners": partial(http_listeners, default_port=15_672),
+    "management.tls_listeners": partial(http_listeners, default_port=15_671),
+    "management.metrics_listeners": partial(http_listeners, default_port=15_692),
+    "management.metrics_tls_listeners": partial(http_listeners, default_port=15_691)}
 
 # The keys of `default_policies.operator.$name`: those that become keys of a policy, and all others that are known.
 POLICY_KEYS: Mapping[str, str] = {
     "expires": "expires", "message_ttl": "message-ttl", "max_length": "max-length",
     "max_length_bytes": "max-length-bytes", "delivery_limit": "delivery-limit"}
+# The keys of `default_limits.vhosts.$name`.
+VHOST_LIMITS = ("max_connections", "max_queues")
 POLICY_TARGETS = words("queues", "classic_queues", "quorum_queues", "all", "exchanges")
 
 

@@ -40,14 +40,21 @@ S = TypeVar("S", bound=Struct)
 
 
 class Reader:
-    """Reads Structs from sources. `problems` has the line in the file and the text of each problem."""
+    """Reads Structs from sources. `problems` has the line in the file and the text of each problem.
+
+    What has a problem is left out, so that the rest can be checked too: `unread` has the first keys of the key paths
+    with a problem, and `faulty` the `where` of each declaration with one.
+    """
 
     def __init__(self, sources: Sources) -> None:
         self.problems: list[tuple[int, str]] = []
+        self.unread: set[str] = set()
+        self.faulty: set[str] = set()
         self._sources = sources
 
     def read(self, kind: type[S], table: Any, path: KeyPath) -> S | None:
-        """Return a Struct made of the table found at `path`; None if there were problems."""
+        """Return a Struct made of the table found at `path`; None if it is not a table, or lacks what it has to have.
+        """
         if not isinstance(table, dict):
             self._note(path, "has to be a table")
             return None
@@ -59,13 +66,17 @@ class Reader:
         values: dict[str, Any] = {}
         for name, field in fields.items():
             if name in table:
-                values[name] = self._value(field.type, table[name], (*path, name))
+                value = self._value(field.type, table[name], (*path, name))
+                if value is not None:
+                    values[name] = value
             elif field.required:
                 self._note(path, f"has no {name}")
-        if len(self.problems) > already:
-            return None
         if issubclass(kind, Declaration):
             values["where"] = self._sources.where(path)
+            if len(self.problems) > already:
+                self.faulty.add(values["where"])
+        if any(field.required and name not in values for name, field in fields.items()):
+            return None
         return kind(**values)
 
     def _value(self, kind: Any, value: Any, path: KeyPath) -> Any:
@@ -81,15 +92,16 @@ class Reader:
             self._refuse(path, "***" if _is_secret(kind) else _shown(value), _allowed(kind))
             return None
 
-    def _list(self, kind: Any, values: Any, path: KeyPath) -> tuple[Any, ...]:
+    def _list(self, kind: Any, values: Any, path: KeyPath) -> tuple[Any, ...] | None:
         item = get_args(bare_type(kind))[0]
         if _is_struct(item) and not isinstance(values, list):
             self._note(path, f"has to be a list of tables, each headed [[{self._sources.spell(path)}]]")
-            return ()
+            return None
         if not isinstance(values, list) or len(values) < (constraints(kind).min_length or 0):
             self._refuse(path, _shown(values), _allowed(kind))
-            return ()
-        return tuple(self._value(item, value, (*path, index)) for index, value in enumerate(values))
+            return None
+        found = tuple(self._value(item, value, (*path, index)) for index, value in enumerate(values))
+        return tuple(one for one in found if one is not None)
 
     def _refuse(self, path: KeyPath, shown: str, allowed: str) -> None:
         self._note(path, f"is {shown}, allowed is {allowed}")
@@ -105,6 +117,7 @@ class Reader:
         self._note(path, f"is not a setting; {hint}")
 
     def _note(self, path: KeyPath, text: str) -> None:
+        self.unread.add(str(path[0]) if path else "")
         self.problems.append((self._sources.line(path), f"{self._sources.where(path)} {text}"))
 
 

@@ -141,8 +141,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
     max_channels: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
     max_queues: Annotated[int, Meta(ge=1, le=10_000_000)] = 10_000_000
-    max_unauthenticated: Annotated[int, Meta(ge=1, le=1_000_000)] = 4_096
-    max_unauthenticated_per_address: Annotated[int, Meta(ge=1, le=1_000_000)] = 1_024
+    max_unauthenticated: Annotated[int, Meta(ge=1, le=1_000_000)] = 8_192
+    max_unauthenticated_per_address: Annotated[int, Meta(ge=1, le=1_000_000)] = 4_096
     handshake_timeout_s: Annotated[float, Meta(ge=0.1, le=600)] = 10.0
     tls_handshake_timeout_s: Annotated[float, Meta(ge=0.1, le=600)] = 5.0
     login_failure_delay_s: Annotated[float, Meta(ge=0, le=60)] = 1.0
@@ -201,6 +201,54 @@ class Tls(Struct, frozen=True, kw_only=True):
     names: tuple[TlsName, ...] = ()
 
 
+DEFAULT_MANAGEMENT = (Listener("127.0.0.1:15672"),)
+DEFAULT_METRICS = (Listener("127.0.0.1:15692"),)
+
+
+class Management(Struct, frozen=True, kw_only=True):
+    """The listeners of the management API, and those of the metrics alone. RabbitMQ docs/management, docs/prometheus.
+
+    Where nobody has set `listeners` or `metrics_listeners`, the program amqpd listens at the default address if that is
+    free; a broker inside another program does not. Without a management API, `metrics_listeners` has to be set.
+    """
+
+    listeners: tuple[Listener, ...] = DEFAULT_MANAGEMENT
+    tls_listeners: tuple[Listener, ...] = ()
+    path_prefix: Annotated[str, Meta(max_length=255, pattern="^(/[A-Za-z0-9._~/-]*)?$")] = ""
+    disable_stats: bool = False
+    enable_queue_totals: bool = False
+    metrics_listeners: tuple[Listener, ...] = DEFAULT_METRICS
+    metrics_tls_listeners: tuple[Listener, ...] = ()
+    metrics_path: Annotated[str, Meta(max_length=255, pattern="^(/[A-Za-z0-9._~-]+)+$")] = "/metrics"
+    metrics_per_object: bool = False
+
+    @property
+    def is_default(self) -> bool:
+        """Whether nobody has set `listeners`."""
+        return self.listeners is DEFAULT_MANAGEMENT
+
+    @property
+    def has_default_metrics(self) -> bool:
+        """Whether nobody has set `metrics_listeners`."""
+        return self.metrics_listeners is DEFAULT_METRICS
+
+    @property
+    def api(self) -> tuple[Listener, ...]:
+        """All listeners of the management API, where users log in."""
+        return (*self.listeners, *self.tls_listeners)
+
+    @property
+    def plain_metrics(self) -> tuple[Listener, ...]:
+        """The listeners of the metrics without TLS, where nobody logs in."""
+        return () if self.has_default_metrics and not self.api else self.metrics_listeners
+
+    @property
+    def optional(self) -> tuple[Listener, ...]:
+        """The listeners without which the program starts as well, with a warning."""
+        return (*(self.listeners if self.is_default else ()),
+                *(self.plain_metrics if self.has_default_metrics else ()))
+
+
 Quota = Annotated[int, Meta(ge=-1, le=10_000_000)]              # -1 is no limit
 
 
@@ -216,6 +264,14 @@ class UserLimits(Struct, frozen=True, kw_only=True):
 
     max_connections: Quota = -1
     max_channels: Quota = -1
+
+
+class DefaultVhostLimits(Declaration, frozen=True, kw_only=True):
+    """The limits that a new vhost gets if the pattern is found in its name. RabbitMQ docs/vhosts."""
+
+    pattern: Pattern = ".*"
+    max_connections: Quota = -1
+    max_queues: Quota = -1
 
 
 class VhostDeclaration(Declaration, frozen=True, kw_only=True):
@@ -316,6 +372,7 @@ class Config(Struct, frozen=True, kw_only=True):
     default_vhost: Name = "/"
     default_user_tags: tuple[Name, ...] = ("administrator",)
     default_permissions: DefaultPermissions = DefaultPermissions()
+    default_queue_type: Literal["classic", "quorum"] = "classic"
     load_definitions: File = File()
     definitions: Definitions = Definitions()
     loopback_users: tuple[Name, ...] = ("guest",)
@@ -324,7 +381,9 @@ class Config(Struct, frozen=True, kw_only=True):
     proxy_protocol_from: tuple[Network, ...] = ()
     log: Log = Log()
     tls: Tls = Tls()
+    management: Management = Management()
     limits: Limits = Limits()
+    default_vhost_limits: tuple[DefaultVhostLimits, ...] = ()
     vhosts: tuple[VhostDeclaration, ...] = ()
     users: tuple[UserDeclaration, ...] = ()
     policies: tuple[PolicyDeclaration, ...] = ()
@@ -332,6 +391,21 @@ class Config(Struct, frozen=True, kw_only=True):
     exchanges: tuple[ExchangeDeclaration, ...] = ()
     queues: tuple[QueueDeclaration, ...] = ()
     bindings: tuple[BindingDeclaration, ...] = ()
+
+    @property
+    def login_listeners(self) -> tuple[Listener, ...]:
+        """The listeners for AMQP, for AMQP over TLS, and of the management API, as far as they are set."""
+        return (*self.listeners, *self.tls.listeners, *self.management.api)
+
+    @property
+    def all_listeners(self) -> tuple[Listener, ...]:
+        """All listeners: those where users log in, and those of the metrics."""
+        return (*self.login_listeners, *self.management.plain_metrics, *self.management.metrics_tls_listeners)
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether any listener is for TLS."""
+        return bool(self.tls.listeners or self.management.tls_listeners or self.management.metrics_tls_listeners)
 
 
 def _settings(kind: type[Struct], prefix: str = "") -> dict[str, Any]:
@@ -352,3 +426,24 @@ def _has_declarations(kind: Any) -> bool:
 # Key path → type, of every single value; declarations are not included. And variable → key path.
 SETTINGS = _settings(Config)
 VARIABLES = {"AMQPD_" + path.upper().replace(".", "_"): path for path in SETTINGS}
+
+
+def effective(config: Config) -> dict[str, Any]:
+    """Return every setting by its key path, as JSON has it; a secret is "***". Declarations are not included."""
+    return {path: _plain(value_at(config, path)) for path in SETTINGS}
+
+
+def value_at(config: Config, path: str) -> Any:
+    """Return the value of a setting, or of a kind of declarations, by its key path."""
+    value: Any = config
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Secret):
+        return repr(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, (str, Path)) else value

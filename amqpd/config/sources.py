@@ -145,7 +145,7 @@ class Sources:
         """Return a key path for people: an element of a list is called by its name, if it has one."""
         spelled, value = "", self.root
         for key in path:
-            value = value[key] if isinstance(value, list) or key in value else {}
+            value = value[key] if isinstance(value, list) or isinstance(value, dict) and key in value else {}
             name = value.get("name") if isinstance(key, int) and isinstance(value, dict) else key
             spelled += f".{_quoted(name)}" if isinstance(name, str) else f"[{key}]"
         return spelled.removeprefix(".")

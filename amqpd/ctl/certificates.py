@@ -40,6 +40,11 @@ client_certificates = "optional"
 """
 
 
+def commands() -> list[click.Command]:
+    """Return the command."""
+    return [make_certificates]
+
+
 @click.command("make_certificates", cls=Command)
 @click.argument("directory", metavar="DIR")
 @click.option("--host", "hosts", metavar="NAME", multiple=True,

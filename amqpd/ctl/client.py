@@ -12,7 +12,8 @@ from __future__ import annotations
 import errno
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from select import select
 from typing import Any
@@ -35,30 +36,55 @@ def ask(
     Failure: the refusal that was answered, 69 if no broker answers, 75 on a timeout.
     """
     size = {"size": len(body)} if body else {}
-    request = json.dumps({"command": command, "arguments": arguments, **size}).encode() + b"\n"
+    with _sent(path, {"command": command, "arguments": arguments, **size}, body, timeout_s) as connection:
+        while meanwhile is not None and not select([connection], [], [], look_s)[0]:
+            meanwhile()
+        answer, following = _read_answer(connection)
+        if until_gone and answer:
+            _read_answer(connection)
+    _check(path, answer)
+    return following if "size" in answer else answer["result"]
+
+
+def follow(path: Path, command: str, arguments: dict[str, Any], *, timeout_s: float) -> Iterator[dict[str, Any]]:
+    """Send a request that is answered with a stream, and yield its records as they come.
+
+    The first answer is waited for at most `timeout_s`, records without limit. Ends with the broker. Raises Failure as
+    `ask` does.
+    """
+    with (_sent(path, {"command": command, "arguments": arguments}, b"", timeout_s) as connection,
+          connection.makefile("rb") as lines):
+        _check(path, json.loads(lines.readline() or b"{}"))
+        connection.settimeout(None)
+        for line in lines:
+            yield json.loads(line)
+
+
+@contextmanager
+def _sent(path: Path, request: dict[str, Any], body: bytes, timeout_s: float) -> Iterator[socket.socket]:
+    """Send a request and yield the connection. Raises Failure in place of an OSError, also of one in the block."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(timeout_s)
             connection.connect(str(path))
-            connection.sendall(request + body)
-            while meanwhile is not None and not select([connection], [], [], look_s)[0]:
-                meanwhile()
-            answer, following = _read_answer(connection)
-            if until_gone and answer:
-                _read_answer(connection)
+            connection.sendall(json.dumps(request).encode() + b"\n" + body)
+            yield connection
     except TimeoutError:
         raise Failure(f"no answer within {timeout_s:g} s from {path}", EXIT_TEMPORARY) from None
     except OSError as error:
         raise Failure(_remedy(path, error), EXIT_UNAVAILABLE) from None
-    if not answer or following is None:
+
+
+def _check(path: Path, answer: dict[str, Any]) -> None:
+    """Check the first line of an answer, which is {} if there was none. Raises Failure."""
+    if not answer:
         raise Failure(f"amqpd ended before it answered at {path}", EXIT_UNAVAILABLE)
     if not answer["ok"]:
         raise Failure(answer["error"], answer["exit_code"])
-    return following if "size" in answer else answer["result"]
 
 
-def _read_answer(connection: socket.socket) -> tuple[dict[str, Any], bytes | None]:
-    """Return the answer and what follows it; {} and None where the connection ends before."""
+def _read_answer(connection: socket.socket) -> tuple[dict[str, Any], bytes]:
+    """Return the answer and what follows it; {} where the connection ends before it has all of both."""
     received = bytearray()
     while b"\n" not in received[-PIECE:] and (piece := connection.recv(PIECE)):
         received += piece
@@ -68,7 +94,7 @@ def _read_answer(connection: socket.socket) -> tuple[dict[str, Any], bytes | Non
     while len(following) < answer.get("size", 0):
         piece = connection.recv(PIECE)
         if not piece:
-            return answer, None
+            return {}, b""
         following += piece
     return answer, bytes(following)
 

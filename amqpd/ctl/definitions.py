@@ -29,7 +29,7 @@ _format = click.option("--format", "file_format", default="json", metavar="json"
                        help="The format of the file: json.  [default: json]")
 
 
-def definitions_commands() -> list[click.Command]:
+def commands() -> list[click.Command]:
     """Return the two commands."""
     return [export_definitions, import_definitions]
 
@@ -55,7 +55,8 @@ def export_definitions(options: Options, file: str, file_format: str) -> None:
         if not path.parent.is_dir():
             raise Failure(f"Bad argument: Directory {path.parent} does not exist", EXIT_DATA)
         options.announce(f'Exporting definitions in JSON to a file at "{file}" ...')
-    exported: bytes = options.ask("export_definitions", vhost=_vhost_given(options))
+    exported: bytes = options.ask_for_long(
+        "exporting", "export_definitions", vhost=_vhost_given(options))
     if file == STDIO:
         sys.stdout.buffer.write(exported)
         return
@@ -82,8 +83,8 @@ def import_definitions(options: Options, file: str, file_format: str, *, skip_if
     where = "standard input" if file == STDIO else f'a file at "{file}"'
     body = _read(file)
     options.announce(f"Importing definitions in JSON from {where} ...")
-    result = options.ask(
-        "import_definitions", body=body, skip_if_unchanged=skip_if_unchanged, vhost=_vhost_given(options))
+    result = options.ask_for_long(
+        "importing", "import_definitions", body=body, skip_if_unchanged=skip_if_unchanged, vhost=_vhost_given(options))
     for warning in result["warnings"]:
         complain("amqpctl", f"warning: {warning}")
     options.report("The file is unchanged: nothing was imported" if result["is_unchanged"] else

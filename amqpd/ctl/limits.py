@@ -21,7 +21,7 @@ UNITS = {
 AMOUNT = re.compile(r"(-?[0-9]+)([a-zA-Z]*)")
 
 
-def limit_commands() -> list[click.Command]:
+def commands() -> list[click.Command]:
     """Return the two commands."""
     return [set_vm_memory_high_watermark, set_disk_free_limit]
 
@@ -38,13 +38,13 @@ def set_vm_memory_high_watermark(options: Options, limit: tuple[str, ...]) -> No
     """
     if limit[0] == "absolute":
         amount = _only(limit[1:])
-        options.announce(f"Setting memory threshold on amqpd at {options.path} to {amount} bytes ...")
+        options.announce(f"Setting memory threshold on {options.node} to {amount} bytes ...")
         options.ask("set_vm_memory_high_watermark", absolute=_byte_count(amount))
     else:
         fraction = _fraction(_only(limit))
         if not 0 <= fraction <= 1:
             raise Failure("Bad argument: The threshold should be a fraction between 0.0 and 1.0", EXIT_DATA)
-        options.announce(f"Setting memory threshold on amqpd at {options.path} to {limit[0]} ...")
+        options.announce(f"Setting memory threshold on {options.node} to {limit[0]} ...")
         options.ask("set_vm_memory_high_watermark", fraction=fraction)
 
 
@@ -61,11 +61,11 @@ def set_disk_free_limit(options: Options, limit: tuple[str, ...]) -> None:
     if limit[0] == "mem_relative":
         text = _only(limit[1:])
         fraction = _fraction(text)
-        options.announce(f"Setting disk free limit on amqpd at {options.path} to {text} times the total RAM ...")
+        options.announce(f"Setting disk free limit on {options.node} to {text} times the total RAM ...")
         options.ask("set_disk_free_limit", mem_relative=fraction)
     else:
         limit_bytes = _byte_count(_only(limit))
-        options.announce(f"Setting disk free limit on amqpd at {options.path} to {limit[0]} bytes ...")
+        options.announce(f"Setting disk free limit on {options.node} to {limit[0]} bytes ...")
         options.ask("set_disk_free_limit", absolute=limit_bytes)
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import click
 
-from amqpd.ctl.options import Command, Options, common
+from amqpd.ctl.options import Command, Completion, Options, columns_of, common
 from amqpd.exit_codes import EXIT_USAGE
 from amqpd.program import Failure
 
@@ -26,6 +26,11 @@ class Listing(NamedTuple):
     heading: str
     default: str
     others: str = ""
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns."""
+        return [*self.default.split(), *self.others.split()]
 
 
 POLICY_COLUMNS = "vhost name pattern apply-to definition priority"
@@ -72,7 +77,7 @@ LISTINGS = {
 }
 
 
-def list_commands() -> Iterator[click.Command]:
+def commands() -> Iterator[click.Command]:
     """Yield the list commands."""
     for name, listing in LISTINGS.items():
         yield _list_command(name, listing)
@@ -84,17 +89,38 @@ def _list_command(name: str, listing: Listing) -> click.Command:
     @click.command(name, cls=Command, help=f"""List {name.removeprefix('list_').replace('_', ' ')}.
 
     Default columns: {', '.join(listing.default.split())}.{more}""")
-    @click.argument("columns", metavar="[COLUMN]...", nargs=-1)
+    @click.argument("columns", metavar="[COLUMN]...", nargs=-1, shell_complete=of_columns(listing))
     @common
     @click.pass_obj
-    def show(options: Options, columns: tuple[str, ...]) -> None:
-        wanted = [column for given in columns for column in given.split(",") if column] or listing.default.split()
-        known = [*listing.default.split(), *listing.others.split()]
-        unknown = [column for column in wanted if column not in known]
+    def show(
+        options: Options, columns: tuple[str, ...], *, is_local: bool = False, is_online: bool = False,
+        is_offline: bool = False
+    ) -> None:
+        wanted = columns_of(columns) or listing.default.split()
+        unknown = [column for column in wanted if column not in listing.columns]
         if unknown:
-            raise Failure(f"Info key(s) {','.join(unknown)} are not supported, only {', '.join(known)}", EXIT_USAGE)
+            raise Failure(
+                f"Info key(s) {','.join(unknown)} are not supported, only {', '.join(listing.columns)}", EXIT_USAGE)
+        if name == "list_queues":
+            options.announce(f"Timeout: {float(options.timeout)} seconds ...")
         options.announce(listing.heading.format(vhost=options.vhost))
         result = options.ask(name, vhost=options.vhost, columns=wanted)
-        options.show(result["columns"], result["rows"])
+        options.show(result["columns"], result["rows"] if is_local or is_online or not is_offline else [])
 
-    return show
+    return of_nodes(show) if name == "list_queues" else show
+
+
+def of_columns(listing: Listing) -> Completion:
+    """Return the function that completes a column in a shell."""
+    return lambda ctx, parameter, incomplete: [
+        column for column in listing.columns if column.startswith(incomplete)]
+
+
+def of_nodes(command: click.Command) -> click.Command:
+    """Add the options that choose queues by their node, of which there is one, and it is online."""
+    command.params[:0] = [
+        click.Option(["--online", "is_online"], is_flag=True, help="Only queues of running nodes: all."),
+        click.Option(["--offline", "is_offline"], is_flag=True, help="Only queues of stopped nodes: none."),
+        click.Option(["--local", "is_local"], is_flag=True, help="Only queues of this node: all."),
+    ]
+    return command

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import click
 
-from amqpd.ctl.options import Command, Options, common
-from amqpd.logs import escape
+from amqpd.ctl.options import Command, Options, common, escaped
 
 
-def parameter_commands() -> list[click.Command]:
+def commands() -> list[click.Command]:
     """Return the commands on parameters."""
     return [
         set_parameter, clear_parameter, list_parameters, set_global_parameter, clear_global_parameter,
@@ -27,14 +26,14 @@ def parameter_commands() -> list[click.Command]:
 def set_parameter(options: Options, component: str, name: str, value: str) -> None:
     """Set a parameter of a vhost.
 
-    VALUE is JSON. COMPONENT is vhost-limits, or one of RabbitMQ's plugins such as shovel: amqpd keeps and
-    exports those, and they have no effect.
+    VALUE is JSON. COMPONENT is vhost-limits, operator_policy, or one of RabbitMQ's plugins such as shovel: amqpd
+    keeps and exports those, and they have no effect.
     """
     options.announce(
         f'Setting runtime parameter "{name}" for component "{component}" to "{value}" in vhost "{options.vhost}" ...')
     note = options.ask("set_parameter", vhost=options.vhost, component=component, name=name, value=value)
     if note:
-        click.echo(escape(note), err=True)
+        click.echo(escaped(note), err=True)
 
 
 @click.command("clear_parameter", cls=Command)

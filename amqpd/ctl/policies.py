@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import click
 
-from amqpd.ctl.options import Command, Options, common
+from amqpd.ctl.options import Command, Options, common, names
 
 
 class Kind(NamedTuple):
@@ -27,7 +27,7 @@ KINDS = (
 )
 
 
-def policy_commands() -> Iterator[click.Command]:
+def commands() -> Iterator[click.Command]:
     """Yield the commands that set and clear policies."""
     for kind in KINDS:
         yield _set_command(kind)
@@ -63,7 +63,7 @@ def _set_command(kind: Kind) -> click.Command:
 
 def _clear_command(kind: Kind) -> click.Command:
     @click.command(f"clear_{kind.name}", cls=Command, help=f"Clear {_article(kind)}.")
-    @click.argument("name")
+    @click.argument("name", shell_complete=names(kind.name))
     @common
     @click.pass_obj
     def clear_policy(options: Options, name: str) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
-from amqpd.ctl.options import Command, Options, common
+from amqpd.ctl.options import Command, Options, common, names
 
 DEFAULT_USER = "guest"
 
 
-def quota_commands() -> list[click.Command]:
+def commands() -> list[click.Command]:
     """Return the commands on limits of vhosts and users."""
     return [
         set_vhost_limits, clear_vhost_limits, list_vhost_limits, set_user_limits, clear_user_limits, list_user_limits]
@@ -58,7 +58,7 @@ def list_vhost_limits(options: Options, *, is_global: bool) -> None:
 
 
 @click.command("set_user_limits", cls=Command)
-@click.argument("user")
+@click.argument("user", shell_complete=names("user"))
 @click.argument("definition")
 @common
 @click.pass_obj
@@ -73,7 +73,7 @@ def set_user_limits(options: Options, user: str, definition: str) -> None:
 
 
 @click.command("clear_user_limits", cls=Command)
-@click.argument("user")
+@click.argument("user", shell_complete=names("user"))
 @click.argument("limit", metavar="LIMIT | all")
 @common
 @click.pass_obj

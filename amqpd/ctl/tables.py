@@ -1,4 +1,4 @@
-"""The output formats of lists: rabbitmqctl's table, boxes, csv and json, and aligned columns on a terminal.
+"""The output formats of lists: rabbitmqctl's table, boxes, csv, json and Erlang terms, and columns on a terminal.
 
 Values are those of JSON. Field tables arrive as in rabbitmqctl's JSON, a list of [name, type, value], and are printed
 as Erlang terms in all formats but json, as rabbitmqctl does: [{"x-max-length",5}].
@@ -12,26 +12,36 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import click
 
-from amqpd.erlang import listed_table_term
+from amqpd.erlang import field_term, listed_table_term
 from amqpd.logs import escape
 
 FIELD_TABLES = ("arguments", "client_properties", "effective_policy_definition")
+ATOMS = ("tags", "state", "type", "source_kind", "destination_kind")
 GAP = "  "
+STATES = ("state", "activity_status", "cluster_state")
+HEAD_COLOUR, OTHER_COLOUR = "cyan", "yellow"
+COLOURS = {"running": "green", "up": "green", "enabled": "green", "unavailable": "red", "blocked": "red"}
 
 Row = Sequence[Any]
-Formatter = Literal["table", "pretty_table", "csv", "json"]
+Formatter = Literal["table", "pretty_table", "csv", "json", "erlang"]
 
 
 def render(columns: Sequence[str], rows: Sequence[Row], formatter: Formatter, *, header: bool) -> Iterator[str]:
-    """Yield the lines for programs: values between tabs, csv, or json. `header` is for tables; csv always has one."""
+    """Yield the lines for programs: values between tabs, csv, json, or an Erlang term.
+
+    `header` is for tables; csv always has one.
+    """
     if formatter == "json":
         yield from _json(columns, rows)
+    elif formatter == "erlang":
+        yield f"[{','.join([_erlang_record(columns, row) for row in rows])}]"
     elif formatter == "csv":
         yield from _csv(columns, rows)
     elif rows:
@@ -51,9 +61,9 @@ def render_aligned(columns: Sequence[str], rows: Sequence[Row], *, header: bool,
         return
     right = [all(_is_number(row[index]) for row in rows) for index in range(len(columns))]
     for line in head:
-        yield click.style(_line(line, widths, right), bold=True)
+        yield click.style(_line(line, widths, right), fg=HEAD_COLOUR, bold=True)
     for line in texts:
-        yield _line(line, widths, right)
+        yield _line(line, widths, right, columns)
 
 
 def render_boxes(columns: Sequence[str], rows: Sequence[Row], *, header: bool) -> Iterator[str]:
@@ -76,12 +86,19 @@ def _blank(cell: str, width: int) -> str:
     return " " * (width - _width(cell))
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool], columns: Sequence[str] = ()) -> str:
+    """Return aligned cells; the states among them in colour, if the columns are named."""
     filled = []
-    for cell, width, is_right in zip(cells, widths, right):
-        blank = _blank(cell, width)
-        filled.append(blank + cell if is_right else cell + blank)
+    for number, (cell, width, is_right) in enumerate(zip(cells, widths, right)):
+        is_last = number == len(cells) - 1
+        blank = "" if is_last and not is_right else _blank(cell, width)
+        shown = _coloured(cell) if columns and columns[number] in STATES else cell
+        filled.append(blank + shown if is_right else shown + blank)
     return GAP.join(filled).rstrip()
+
+
+def _coloured(state: str) -> str:
+    return click.style(state, fg=COLOURS.get(state, OTHER_COLOUR)) if state else state
 
 
 def _records(columns: Sequence[str], texts: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -109,6 +126,40 @@ def _csv(columns: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
     writer.writerow(columns)
     writer.writerows([text(column, value) for column, value in zip(columns, row)] for row in rows)
     yield written.getvalue().removesuffix("\n")
+
+
+def _erlang_record(columns: Sequence[str], row: Row) -> str:
+    pairs = [f"{{{_atom(column)},{_erlang_value(column, value)}}}" for column, value in zip(columns, row)]
+    return f"[{','.join(pairs)}]"
+
+
+def _erlang_value(column: str, value: Any) -> str:
+    """Return a value as rabbitmqctl's Erlang terms have it: tags are atoms, field tables have their types."""
+    if column in FIELD_TABLES and isinstance(value, list):
+        return f"[{','.join([_erlang_field(*entry) for entry in value])}]"
+    if column in ATOMS:
+        return f"[{','.join(map(_atom, value))}]" if isinstance(value, list) else _atom(str(value))
+    return erlang_term(value)
+
+
+def _erlang_field(name: str, kind: str, value: Any) -> str:
+    return f"{{{erlang_term(name)},{kind},{erlang_term(value)}}}"
+
+
+def erlang_term(value: Any) -> str:
+    """Return a value of JSON as an Erlang term: ``[{name,<<"a">>}]`` for an object."""
+    if isinstance(value, dict):
+        return f"[{','.join([f'{{{_atom(name)},{erlang_term(inner)}}}' for name, inner in value.items()])}]"
+    if isinstance(value, list):
+        return f"[{','.join(map(erlang_term, value))}]"
+    return "undefined" if value is None else field_term(value)
+
+
+def _atom(name: str) -> str:
+    if re.fullmatch(r"[a-z][A-Za-z0-9_@]*", name):
+        return name
+    quoted = name.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{quoted}'"
 
 
 def _texts(columns: Sequence[str], row: Row) -> list[str]:

@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from amqpd.ctl.options import Command, Options, common
+from amqpd.ctl.options import Command, Options, common, names
 from amqpd.exit_codes import EXIT_USAGE
 from amqpd.program import Failure
 
 
-def vhost_commands() -> list[click.Command]:
+def commands() -> list[click.Command]:
     """Return the commands on vhosts."""
     return [
         add_vhost, delete_vhost, set_vhost_tags, update_vhost_metadata, enable_vhost_deletion_protection,
@@ -57,7 +57,7 @@ def add_vhost(
 
 
 @click.command("delete_vhost", cls=Command)
-@click.argument("vhost_name", metavar="VHOST")
+@click.argument("vhost_name", shell_complete=names("vhost"), metavar="VHOST")
 @common
 @click.pass_obj
 def delete_vhost(options: Options, vhost_name: str) -> None:
@@ -70,7 +70,7 @@ def delete_vhost(options: Options, vhost_name: str) -> None:
 
 
 @click.command("set_vhost_tags", cls=Command)
-@click.argument("vhost_name", metavar="VHOST")
+@click.argument("vhost_name", shell_complete=names("vhost"), metavar="VHOST")
 @click.argument("tags", nargs=-1, metavar="[TAG]...")
 @common
 @click.pass_obj
@@ -84,14 +84,14 @@ def set_vhost_tags(options: Options, vhost_name: str, tags: tuple[str, ...]) -> 
 
 
 @click.command("update_vhost_metadata", cls=Command)
-@click.argument("vhost_name", metavar="VHOST")
+@click.argument("vhost_name", shell_complete=names("vhost"), metavar="VHOST")
 @_metadata
 @common
 @click.pass_obj
 def update_vhost_metadata(
     options: Options, vhost_name: str, *, description: str | None, tags: str | None, default_queue_type: str | None
 ) -> None:
-    """Change what is said of a vhost.
+    """Change the metadata of a vhost.
 
     An option that is not given leaves its value as it is. An empty TYPE means that there is no default:
     such queues are classic. A new default is for queues that are declared from then on.
@@ -105,7 +105,7 @@ def update_vhost_metadata(
 
 
 @click.command("enable_vhost_deletion_protection", cls=Command)
-@click.argument("vhost_name", metavar="VHOST")
+@click.argument("vhost_name", shell_complete=names("vhost"), metavar="VHOST")
 @common
 @click.pass_obj
 def enable_vhost_deletion_protection(options: Options, vhost_name: str) -> None:
@@ -118,7 +118,7 @@ def enable_vhost_deletion_protection(options: Options, vhost_name: str) -> None:
 
 
 @click.command("disable_vhost_deletion_protection", cls=Command)
-@click.argument("vhost_name", metavar="VHOST")
+@click.argument("vhost_name", shell_complete=names("vhost"), metavar="VHOST")
 @common
 @click.pass_obj
 def disable_vhost_deletion_protection(options: Options, vhost_name: str) -> None:

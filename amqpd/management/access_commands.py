@@ -10,7 +10,7 @@ from amqpd.broker.definitions import PermissionDefinition, TopicPermissionDefini
 from amqpd.broker.passwords import PasswordForm, password_matches
 from amqpd.errors import AlreadyThere
 from amqpd.exit_codes import EXIT_DATA, EXIT_EXISTS, EXIT_NO_USER, EXIT_UNAVAILABLE
-from amqpd.management.refusal import Refusal, check_name, vhost_of
+from amqpd.management.refusal import Refusal, check_name, user_of
 
 
 class AccessCommands:
@@ -50,6 +50,11 @@ class AccessCommands:
         self._broker.users.change_password(
             user, stored.password_hash, stored.hashing_algorithm, stored.scram_sha256)
 
+    def clear_password(self, user: str) -> None:
+        """Remove the password of a user, who cannot log in with one any more."""
+        definition = user_of(self._broker, user).definition
+        self._broker.users.change_password(user, "", definition.hashing_algorithm)
+
     async def authenticate_user(self, user: str, password: str) -> None:
         """Check the password of a user. Raises Refusal if it is wrong."""
         found = self._broker.users.get(user)
@@ -64,8 +69,7 @@ class AccessCommands:
 
     def set_permissions(self, vhost: str, user: str, configure: str, write: str, read: str) -> None:
         """Set what a user may do in a vhost."""
-        self._check_user(user)
-        vhost_of(self._broker, vhost)
+        self._check_row(user, vhost)
         permission = PermissionDefinition(user, vhost, configure, write, read)
         _check_patterns(permission)
         self._broker.users.set_permissions(permission)

@@ -8,7 +8,8 @@ and answers are JSON, one object a line; a client may send several requests, one
     {"ok": false, "error": "Queue not found", "exit_code": 64}
 
 What may be larger than a line follows it: a body after a request with `size`, its number of bytes; and the result after
-an answer that has `size` instead of `result`.
+an answer that has `size` instead of `result`. A command that follows what happens is answered with `"stream": true`,
+and then with a record a line, until the client sends anything or closes.
 
 Always true: a change that was answered with "ok" is on disk. There are sixteen clients at most: a new client replaces
 the client that has been idle longest. A client that does not read its answer is disconnected after a while.
@@ -25,20 +26,24 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from errno import EADDRINUSE
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 
+from amqpd.broker.actor import Actor, acting
 from amqpd.exit_codes import EXIT_BUG, EXIT_DATA, EXIT_TEMPORARY, EXIT_USAGE
 from amqpd.management.commands import Commands
 from amqpd.management.definitions_json.parsing import MOST_BYTES
 from amqpd.management.refusal import Refusal
+from amqpd.management.streams import Stream
 
 log = logging.getLogger("amqpd.control")
 
 LONGEST_REQUEST = 64 * 1024
 MOST_CLIENTS = 16               # descriptors are kept for them, see server/resources.py
+MOST_STREAMS = 8                # so that there is room for other commands
 ANSWER_LIMIT_S = 30.0           # within which a client has to read its answer
 PIECE = 64 * 1024
 MOST_SKIPPED = 256              # pieces that are read and discarded of a request that is too long
@@ -72,6 +77,7 @@ class Control:
         self._wait_committed = wait_committed
         self._clients: set[asyncio.StreamWriter] = set()
         self._idle: dict[asyncio.StreamWriter, None] = {}       # clients without an open request, longest idle first
+        self._streams: dict[Stream[Any], asyncio.StreamWriter] = {}
 
     @contextlib.asynccontextmanager
     async def listening(self, path: Path) -> AsyncIterator[None]:
@@ -86,6 +92,9 @@ class Control:
             yield
         finally:
             server.close()
+            for stream, writer in self._streams.items():
+                stream.close()
+                writer.transport.abort()        # its reader may be slow, and nobody waits for it
             for client in self._clients:
                 client.close()
             path.unlink(missing_ok=True)
@@ -97,12 +106,18 @@ class Control:
                 self._write(writer, _failure("too many clients are connected to the control socket: try again",
                                              EXIT_TEMPORARY))
                 return
-            operator = describe_peer(writer.get_extra_info("socket"))
+            peer = writer.get_extra_info("socket")
+            operator, actor = describe_peer(peer), actor_at(peer)
             while line := await self._next_request(reader, writer):
                 body = await self._read_body(line, reader, writer)
                 if body is None:
                     return
-                await self._send(writer, await self.answer(line, operator, body))
+                with acting(actor):
+                    answer = await self.answer(line, operator, body)
+                if isinstance(answer.get("result"), Stream):
+                    await self._stream(answer["result"], reader, writer)
+                    return
+                await self._send(writer, answer)
         except TimeoutError:
             log.warning("control socket client did not read its answer, or send all of its request, within %g s",
                         self._answer_limit_s)
@@ -178,6 +193,28 @@ class Control:
             async with asyncio.timeout(self._answer_limit_s):
                 await writer.drain()
 
+    async def _stream(
+        self, stream: Stream[Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Write the records of a stream until the client says something or closes, however slowly it reads."""
+        if len(self._streams) >= MOST_STREAMS:
+            stream.close()
+            await self._send(writer, _failure(
+                f"{MOST_STREAMS} clients follow what happens already: end one of them, or try later", EXIT_TEMPORARY))
+            return
+        self._streams[stream] = writer
+        end = asyncio.ensure_future(reader.read(1))
+        end.add_done_callback(lambda _: stream.close())
+        try:
+            self._write(writer, {"ok": True, "stream": True})
+            async with stream:
+                async for record in stream:
+                    self._write(writer, record)
+                    await writer.drain()
+        finally:
+            del self._streams[stream]
+            end.cancel()
+
     def _write(self, writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
         writer.write(msgspec.json.encode(answer) + b"\n")
 
@@ -200,27 +237,49 @@ class Control:
 
     async def _carry_out(self, request: Request, operator: str, body: bytes) -> Any:
         changes = self._commands.changes
-        command = changes.get(request.command) or self._commands.lookups.get(request.command)
+        command = (changes.get(request.command) or self._commands.lookups.get(request.command)
+                   or self._commands.streams.get(request.command))
         if command is None:
             raise Refusal(f"this amqpd has no command '{request.command}'", EXIT_USAGE)
         arguments = request.arguments
         if request.command in self._commands.with_body:
             arguments = {**arguments, "body": body}
-        try:
-            inspect.signature(command).bind(**arguments)
-        except TypeError as error:
-            raise Refusal(f"{request.command}: {error}", EXIT_USAGE) from None
+        arguments = _checked(request.command, command, arguments)
         self._begin()
+        audit = self._commands.audit
         if request.command == "stop":
+            audit.record(request.command, request.arguments)
             log.info("stopping: amqpctl stop, by %s", operator)
         result = command(**arguments)
         if inspect.isawaitable(result):
             result = await result
-        if request.command in changes:
+        is_change = request.command in changes and not arguments.get("dry_run")
+        if is_change or request.command in self._commands.acts:
+            audit.record(request.command, request.arguments)
             await self._wait_committed()
-        if request.command in changes or request.command in self._commands.acts:
             log.info("amqpctl %s, by %s", describe_request(request), operator)
         return result
+
+
+def _checked(name: str, command: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a command, of the types that it declares. Raises Refusal."""
+    try:
+        inspect.signature(command).bind(**arguments)
+    except TypeError as error:
+        raise Refusal(f"{name}: {error}", EXIT_USAGE) from None
+    kinds = _kinds_of(getattr(command, "__func__", command))
+    checked = {}
+    for argument, value in arguments.items():
+        try:
+            checked[argument] = msgspec.convert(value, kinds.get(argument, Any))
+        except msgspec.ValidationError as error:
+            raise Refusal(f"{name}: {argument}: {error}", EXIT_USAGE) from None
+    return checked
+
+
+@cache
+def _kinds_of(command: Callable[..., Any]) -> dict[str, Any]:
+    return get_type_hints(command)
 
 
 def describe_request(request: Request) -> str:
@@ -236,15 +295,21 @@ def _shortened(text: str) -> str:
 
 def describe_peer(connection: Any) -> str:
     """Describe the client of a Unix socket: its user and process where the system tells them (Linux does)."""
+    actor = actor_at(connection)
+    return f"user {actor.user} ({actor.address})" if actor.address else "the owner of the control socket"
+
+
+def actor_at(connection: Any) -> Actor:
+    """Return who is at the other end of a Unix socket: the user of the system, and the process as the address."""
     if not hasattr(socket, "SO_PEERCRED"):
-        return "the owner of the control socket"
+        return Actor("", "", "control")
     pid, uid, _ = PEER_CREDENTIALS.unpack(
         connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER_CREDENTIALS.size))
     try:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:
         name = str(uid)
-    return f"user {name} (pid {pid})"
+    return Actor(name, f"pid {pid}", "control")
 
 
 def _failure(text: str, exit_code: int) -> dict[str, Any]:

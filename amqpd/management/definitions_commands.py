@@ -1,7 +1,8 @@
 """Commands that export and import definitions: RabbitMQ's definitions.json.
 
 Both may take long for a large broker, which serves its clients meanwhile: what needs no state of the broker is done in
-a thread, and an import is carried out in slices.
+a thread, and an import is carried out in slices. Clients may see that some of it is there and some is not yet; but it
+ends in any case: neither a client that disconnects nor a crash leaves half of it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from amqpd.broker.definitions import GlobalParameterDefinition
 from amqpd.broker.passwords import PasswordForm
 from amqpd.exit_codes import EXIT_DATA
 from amqpd.management.definitions_json.applying import carry_out, hash_passwords
+from amqpd.management.definitions_json.begun import text_of
 from amqpd.management.definitions_json.checking import check
 from amqpd.management.definitions_json.exporting import LOADED_HASH, Snapshot
 from amqpd.management.refusal import Refusal, vhost_of
@@ -43,12 +45,16 @@ class DefinitionsCommands:
         self._password_form = password_form
         self._begin = begin
         self._importing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Imported]] = set()
 
-    async def export_definitions(self, vhost: str | None = None) -> bytes:
-        """Return the definitions of the broker, or of one vhost, as JSON."""
+    async def export_definitions(self, vhost: str | None = None, names_vhost: bool = False) -> bytes:
+        """Return the definitions of the broker, or of one vhost, as JSON.
+
+        In those of one vhost, policies and parameters name it if `names_vhost` is true.
+        """
         if vhost is not None:
             vhost_of(self._broker, vhost)
-        snapshot = Snapshot(self._broker, vhost)
+        snapshot = Snapshot(self._broker, vhost, names_vhost=names_vhost)
         return await asyncio.to_thread(lambda: b"".join(snapshot.write()))
 
     async def import_definitions(
@@ -57,6 +63,12 @@ class DefinitionsCommands:
         """Import a file, into one vhost if it is named. Raises Refusal with everything that is wrong with the file."""
         if vhost is not None:
             vhost_of(self._broker, vhost)
+        task = asyncio.create_task(self._import_alone(body, vhost, skip_if_unchanged=skip_if_unchanged))
+        self._tasks.add(task)           # goes on without the client that has asked for it
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def _import_alone(self, body: bytes, vhost: str | None, *, skip_if_unchanged: bool) -> Imported:
         async with self._importing:
             return await self._import(body, vhost, skip_if_unchanged=skip_if_unchanged)
 
@@ -70,7 +82,9 @@ class DefinitionsCommands:
             unknown = [f"warning: {warning}" for warning in listed(plan.unknown)]
             raise Refusal("\n".join([*unknown, *listed(plan.problems)]), EXIT_DATA)
         await asyncio.to_thread(hash_passwords, plan, broker, self._password_form)
+        begun = await asyncio.to_thread(text_of, plan)
         self._begin()
+        broker.parameters.begin_import(begun)
         for wait in carry_out(plan, broker):
             self._begin()
             await (asyncio.sleep(0) if wait is None else until_called(wait))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from amqpd.broker.access import RIGHTS, User
+from amqpd.broker.access import RIGHTS
 from amqpd.broker.broker import Broker
-from amqpd.exit_codes import EXIT_UNAVAILABLE, EXIT_USAGE
+from amqpd.exit_codes import EXIT_USAGE
 from amqpd.management import listings
-from amqpd.management.refusal import Refusal, vhost_of
+from amqpd.management.refusal import Refusal, user_of, vhost_of
 
 Table = dict[str, Any]
 
@@ -23,69 +23,65 @@ class ListCommands:
 
     def list_queues(self, vhost: str, columns: list[str]) -> Table:
         """List the queues of a vhost."""
-        return _table(listings.queues(
+        return table(listings.queues(
             self._broker, vhost_of(self._broker, vhost), columns, self._most_counted), columns)
 
     def list_exchanges(self, vhost: str, columns: list[str]) -> Table:
         """List the exchanges of a vhost."""
-        return _table(listings.exchanges(vhost_of(self._broker, vhost)), columns)
+        return table(listings.exchanges(vhost_of(self._broker, vhost)), columns)
 
     def list_bindings(self, vhost: str, columns: list[str]) -> Table:
         """List the bindings of a vhost."""
-        return _table(listings.bindings(vhost_of(self._broker, vhost)), columns)
+        return table(listings.bindings(vhost_of(self._broker, vhost)), columns)
 
     def list_consumers(self, vhost: str, columns: list[str]) -> Table:
         """List the consumers of a vhost."""
-        return _table(listings.consumers(vhost_of(self._broker, vhost)), columns)
+        return table(listings.consumers(vhost_of(self._broker, vhost)), columns)
 
     def list_permissions(self, vhost: str, columns: list[str]) -> Table:
         """List the permissions in a vhost."""
-        return _table(listings.permissions(self._broker, vhost_of(self._broker, vhost)), columns)
+        return table(listings.permissions(self._broker, vhost_of(self._broker, vhost)), columns)
 
     def list_user_permissions(self, user: str) -> Table:
         """List the permissions of a user in every vhost."""
-        return _table(listings.user_permissions(self._user(user)), ["vhost", *RIGHTS])
+        return table(listings.user_permissions(user_of(self._broker, user)), ["vhost", *RIGHTS])
 
     def list_topic_permissions(self, vhost: str, columns: list[str]) -> Table:
         """List the topic permissions in a vhost."""
-        return _table(listings.topic_permissions(self._broker, vhost_of(self._broker, vhost)), columns)
+        return table(listings.topic_permissions(self._broker, vhost_of(self._broker, vhost)), columns)
 
     def list_user_topic_permissions(self, user: str) -> Table:
         """List the topic permissions of a user in every vhost."""
-        return _table(listings.user_topic_permissions(self._user(user)), ["vhost", "exchange", "write", "read"])
-
-    def _user(self, name: str) -> User:
-        found = self._broker.users.get(name)
-        if found is None:
-            raise Refusal(f'{{:no_such_user, "{name}"}}', EXIT_UNAVAILABLE)
-        return found
+        return table(
+            listings.user_topic_permissions(user_of(self._broker, user)), ["vhost", "exchange", "write", "read"])
 
     def list_policies(self, vhost: str, columns: list[str]) -> Table:
         """List the policies of a vhost."""
-        return _table(listings.policies(vhost_of(self._broker, vhost), is_operator=False), columns)
+        return table(listings.policies(vhost_of(self._broker, vhost), is_operator=False), columns)
 
     def list_operator_policies(self, vhost: str, columns: list[str]) -> Table:
         """List the operator policies of a vhost."""
-        return _table(listings.policies(vhost_of(self._broker, vhost), is_operator=True), columns)
+        return table(listings.policies(vhost_of(self._broker, vhost), is_operator=True), columns)
 
     def list_connections(self, vhost: str, columns: list[str]) -> Table:
         """List the connections to all vhosts."""
-        return _table(listings.connections(self._broker), columns)
+        return table(listings.connections(self._broker), columns)
 
     def list_channels(self, vhost: str, columns: list[str]) -> Table:
         """List the channels of all vhosts."""
-        return _table(listings.channels(self._broker), columns)
+        return table(listings.channels(self._broker), columns)
 
     def list_users(self, vhost: str, columns: list[str]) -> Table:
         """List all users."""
-        return _table(listings.users(self._broker), columns)
+        return table(listings.users(self._broker), columns)
 
     def list_vhosts(self, vhost: str, columns: list[str]) -> Table:
         """List all vhosts."""
-        return _table(listings.vhosts(self._broker), columns)
+        return table(listings.vhosts(self._broker), columns)
 
 
-def _table(records: Iterable[listings.Record], columns: list[str]) -> Table:
+def table(records: Iterable[listings.Record], columns: list[str]) -> Table:
+    """Return these columns of the records. Raises Refusal for one that does not exist."""
     try:
         return {"columns": columns, "rows": [[record[column] for column in columns] for record in records]}
     except KeyError as error:

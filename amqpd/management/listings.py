@@ -61,7 +61,7 @@ def queues(
             "name": queue.name,
             "pid": pid(0, definition.number),
             "type": definition.arguments.get("x-queue-type", "classic"),
-            "state": "running",
+            "state": "paused" if definition.is_paused else "running",
             "durable": definition.durable,
             "auto_delete": definition.auto_delete,
             "exclusive": definition.exclusive,
@@ -145,7 +145,7 @@ def connections(broker: Broker) -> Iterator[Record]:
     """Yield every open connection."""
     for key, connection in broker.connections.items():
         statistics = connection.statistics()
-        yield _tls_of(statistics) | {
+        yield tls_columns(statistics) | {
             "pid": pid(key),
             "name": statistics.name,
             "user": statistics.user,
@@ -172,7 +172,7 @@ def connections(broker: Broker) -> Iterator[Record]:
         }
 
 
-def _tls_of(statistics: ConnectionStatistics) -> Record:
+def tls_columns(statistics: ConnectionStatistics) -> Record:
     """Return the columns on TLS and on the client's certificate."""
     record = dict(WITHOUT_TLS | WITHOUT_CERTIFICATE)
     if (tls := statistics.tls) is not None:
@@ -301,7 +301,7 @@ def vhosts(broker: Broker) -> Iterator[Record]:
             "tags": list(definition.tags),
             "default_queue_type": definition.default_queue_type or "undefined",
             "protected_from_deletion": definition.protected_from_deletion,
-            "tracing": False,
+            "tracing": broker.vhosts[definition.name].taps.firehose is not None,
             "cluster_state": {NODE_NAME: "running"},
         }
 

@@ -26,16 +26,17 @@ class PolicyCommands:
     ) -> Awaitable[None]:
         """Set a policy; `definition` is JSON. It is in force for all queues and exchanges when this is answered."""
         said = _parse_definition(definition)
-        return self._set_policy(PolicyDefinition(vhost, name, pattern, said, priority, apply_to))
+        return self.put(PolicyDefinition(vhost, name, pattern, said, priority, apply_to))
 
     def set_operator_policy(
         self, vhost: str, name: str, pattern: str, definition: str, priority: int = 0, apply_to: str = "all"
     ) -> Awaitable[None]:
         """Set an operator policy, as `set_policy` does."""
         said = _parse_definition(definition)
-        return self._set_policy(PolicyDefinition(vhost, name, pattern, said, priority, apply_to, is_operator=True))
+        return self.put(PolicyDefinition(vhost, name, pattern, said, priority, apply_to, is_operator=True))
 
-    async def _set_policy(self, policy: PolicyDefinition) -> None:
+    async def put(self, policy: PolicyDefinition) -> None:
+        """Set a policy or an operator policy. Raises Refusal."""
         vhost = vhost_of(self._broker, policy.vhost)
         try:
             vhost.followers.set_policy(policy)

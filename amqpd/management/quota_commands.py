@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from amqpd.broker.access import User
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import ParameterDefinition
 from amqpd.broker.limits import LIMITS_OF_USERS, LIMITS_OF_VHOSTS, limit_faults
@@ -13,7 +12,7 @@ from amqpd.broker.parameters import LIMITS, VHOST_LIMITS
 from amqpd.errors import NoSuchThing
 from amqpd.exit_codes import EXIT_DATA, EXIT_UNAVAILABLE
 from amqpd.management.json_values import parsed, shown
-from amqpd.management.refusal import Refusal, vhost_of
+from amqpd.management.refusal import Refusal, user_of, vhost_of
 
 Table = dict[str, Any]
 ALL = "all"
@@ -53,12 +52,12 @@ class QuotaCommands:
     def set_user_limits(self, user: str, definition: str) -> None:
         """Set limits of a user; `definition` is JSON, and limits that it does not name stay."""
         limits = _checked(parsed(definition), LIMITS_OF_USERS, "user-limits", "")
-        found = self._user(user)
+        found = user_of(self._broker, user)
         self._broker.users.set_limits(user, {**found.definition.limits, **limits})
 
     def clear_user_limits(self, user: str, limit: str) -> None:
         """Remove one limit of a user, or "all"."""
-        found = self._user(user)
+        found = user_of(self._broker, user)
         if limit not in (*LIMITS_OF_USERS, ALL):
             raise Refusal(f"Bad argument: limit must be one of {', '.join((*LIMITS_OF_USERS, ALL))}", EXIT_DATA)
         left = {} if limit == ALL else {
@@ -68,16 +67,10 @@ class QuotaCommands:
     def list_user_limits(self, user: str | None = None) -> Table:
         """List the limits of a user, or of every user that has some."""
         if user is not None:
-            return _table("user", [[user, shown(dict(self._user(user).definition.limits))]])
+            return _table("user", [[user, shown(dict(user_of(self._broker, user).definition.limits))]])
         return _table("user", [
             [name, shown(dict(one.definition.limits))] for name, one in self._broker.users.items()
             if one.definition.limits])
-
-    def _user(self, name: str) -> User:
-        found = self._broker.users.get(name)
-        if found is None:
-            raise Refusal(f'{{:no_such_user, "{name}"}}', EXIT_UNAVAILABLE)
-        return found
 
 
 def checked_vhost_limits(value: Any) -> dict[str, int]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from amqpd.broker.access import User
 from amqpd.broker.broker import Broker
+from amqpd.broker.exchange import Exchange
+from amqpd.broker.queue.queue import Queue
 from amqpd.broker.vhost import Vhost
-from amqpd.exit_codes import EXIT_DATA
+from amqpd.exit_codes import EXIT_DATA, EXIT_UNAVAILABLE
 
 LONGEST_NAME = 255      # bytes
 
@@ -23,6 +26,31 @@ def vhost_of(broker: Broker, name: str) -> Vhost:
         return broker.vhosts[name]
     except KeyError:
         raise Refusal(f"Virtual host '{name}' does not exist", EXIT_DATA) from None
+
+
+def queue_of(broker: Broker, vhost: str, name: str) -> tuple[Vhost, Queue]:
+    """Return a vhost and its queue of this name, which may be exclusive. Raises Refusal if one does not exist."""
+    home = vhost_of(broker, vhost)
+    found = home.queues.get(name)
+    if found is None:
+        raise Refusal(f"not_found: no queue '{name}' in vhost '{vhost}'", EXIT_UNAVAILABLE)
+    return home, found
+
+
+def exchange_of(vhost: Vhost, name: str) -> Exchange:
+    """Return the exchange of this name. Raises Refusal if it does not exist."""
+    found = vhost.exchanges.get(name)
+    if found is None:
+        raise Refusal(f"not_found: no exchange '{name}' in vhost '{vhost.name}'", EXIT_UNAVAILABLE)
+    return found
+
+
+def user_of(broker: Broker, name: str) -> User:
+    """Return the user of this name. Raises Refusal if there is none."""
+    found = broker.users.get(name)
+    if found is None:
+        raise Refusal(f'{{:no_such_user, "{name}"}}', EXIT_UNAVAILABLE)
+    return found
 
 
 def check_name(kind: str, name: str) -> None:

@@ -14,6 +14,9 @@ from amqpd.exit_codes import EXIT_DATA, EXIT_UNAVAILABLE
 from amqpd.management.refusal import Refusal, check_name, vhost_of
 
 QUEUE_TYPES = (CLASSIC, QUORUM)
+# Of rabbitmqctl 4; the management API has another text.
+PROTECTED = ("Cannot delete this virtual host: it is protected from deletion. To lift the protection, inspect and "
+             "update its metadata")
 
 
 class VhostCommands:
@@ -36,8 +39,8 @@ class VhostCommands:
         vhost_of(self._broker, vhost)
         try:
             self._broker.delete_vhost(vhost)
-        except ProtectedVhost as error:
-            raise Refusal(error.text, EXIT_UNAVAILABLE) from None
+        except ProtectedVhost:
+            raise Refusal(PROTECTED, EXIT_UNAVAILABLE) from None
 
     def set_vhost_tags(self, vhost: str, tags: list[str]) -> None:
         """Replace the tags of a vhost."""

@@ -23,6 +23,7 @@ from typing import Any
 
 import msgspec
 
+from amqpd.broker.events import Events
 from amqpd.identity import NODE_NAME
 from amqpd.server.loop import LoopTurn
 from amqpd.server.resources import available_bytes, give_back_memory, resident_bytes
@@ -62,7 +63,9 @@ class Alarms:
     def __init__(
         self, turn: LoopTurn, *, memory_fraction: float, memory_absolute: int, disk_free_limit: int,
         data_dir: Path | None = None, ballast: Ballast | None = None, machine: Machine = MACHINE,
+        events: Events | None = None,
     ) -> None:
+        self._events = events
         self._machine = machine
         self._turn = turn
         self._memory_fraction: float | None = None
@@ -154,6 +157,9 @@ class Alarms:
         else:
             self._raised.discard(resource)
             log.warning("%s resource limit alarm cleared on node %s", resource, NODE_NAME)
+        if self._events is not None:
+            self._turn.tell_time()
+            self._events.tell(f"alarm.{'set' if is_on else 'cleared'}", None, source=resource)
         self._turn.set_alarm("low on " + " & ".join(sorted(self._raised)) if self._raised else "")
 
     # Commands of operators

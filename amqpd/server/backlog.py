@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from amqpd.broker.measures import Measures
 from amqpd.store.journal import Journal
 
 COMMIT_S = 0.012
@@ -35,9 +36,15 @@ LIMITS = CommitLimits()
 
 
 class Backlog:
-    """Tells whether the current batch of a journal is too large. Times are in seconds of a monotonic clock."""
+    """Tells whether the current batch of a journal is too large. Times are in seconds of a monotonic clock.
 
-    def __init__(self, journal: Journal, limits: CommitLimits = LIMITS) -> None:
+    Each written batch is added to the measures.
+    """
+
+    def __init__(
+        self, journal: Journal, limits: CommitLimits = LIMITS, measures: Measures | None = None
+    ) -> None:
+        self._measures = measures or Measures()
         self._journal = journal
         self._limits = limits
         self._most, self._most_bytes = limits.most // 4, limits.most_bytes // 4
@@ -75,11 +82,14 @@ class Backlog:
     def written(self, now_s: float) -> int:
         """Adapt the limit to the time that a batch took; return its size in bytes, about."""
         limits = self._limits
-        share = COMMIT_S / max(now_s - self._taken_at, 0.001)
+        took_s = now_s - self._taken_at
+        share = COMMIT_S / max(took_s, 0.001)
         if self._taken_count > limits.fewest // 2:
             most = (self._most + share * self._taken_count) / 2
             self._most = int(min(limits.most, max(limits.fewest, most)))
         if self._taken_weight > limits.fewest_bytes // 2:
             most_bytes = (self._most_bytes + share * self._taken_weight) / 2
             self._most_bytes = int(min(limits.most_bytes, max(limits.fewest_bytes, most_bytes)))
-        return self._taken_weight + ROW_SIZE * self._taken_count
+        size = self._taken_weight + ROW_SIZE * self._taken_count
+        self._measures.committed(took_s, self._taken_count, size)
+        return size

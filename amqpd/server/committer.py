@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
+from amqpd.broker.measures import Measures
 from amqpd.server.backlog import LIMITS, Backlog, CommitLimits
 from amqpd.server.loop import LoopTurn
 from amqpd.server.page_store import DiskPageStore, not_counted
@@ -49,17 +51,21 @@ class Committer:
         on_failure: Callable[[StoreError], None], page_store: DiskPageStore,
         with_room: WithRoom = just_do, follow_clock: Callable[[], None] = _nothing,
         on_written: Callable[[int], None] = not_counted, limits: CommitLimits = LIMITS,
+        measures: Measures | None = None,
     ) -> None:
         self._journal = journal
         self._page_store = page_store
         self._store = store
-        self.backlog = Backlog(journal, limits)
+        self._measures = measures = measures or Measures()
+        self._with_room = with_room
+        self.backlog = Backlog(journal, limits, measures)
         self._turn = turn
         self._loop = loop
         self._on_failure = on_failure
         self._follow_clock = follow_clock
         self._on_written = on_written
         self._is_busy = self._is_told = False
+        self._is_ending = False                 # the thread is given nothing more
         self._was_piece = False                 # what was written last
         self._committed_number = 0
         self._one_more = asyncio.Event()
@@ -72,7 +78,7 @@ class Committer:
         New jobs of the worklist do their first slices before: so a dead letter is mostly moved in the batch of its
         cause. A batch in which everything has been settled again is not written: it counts as committed.
         """
-        if self._has_failed() or self._is_busy:
+        if self._has_failed() or self._is_busy or self._is_ending:
             return
         if not self._was_piece and self._take_piece():
             return
@@ -95,7 +101,7 @@ class Committer:
             return
         self._follow_clock()
         self._is_busy = True
-        self._page_store.close()
+        self._page_store.close(self._journal.first_deferred)
         self.backlog.taken(self._loop.time())
         self.thread.put(self._journal.take())
 
@@ -151,24 +157,49 @@ class Committer:
     async def wait_committed(self) -> None:
         """Return once everything recorded so far is on disk."""
         self.take()
-        awaited = self._journal.filling.number
-        while (self._is_busy or self._journal.hold.is_on or not self._journal.filling.is_empty
-               or self._journal.failure is not None):
-            if self._committed_number >= awaited:
+        journal = self._journal
+        awaited = journal.filling.number
+        is_deferred = False         # whether there were records that had not joined a batch
+        while (self._is_busy or journal.hold.is_on or journal.deferral.is_open or not journal.filling.is_empty
+               or journal.failure is not None):
+            if is_deferred and not journal.deferral.is_open:
+                awaited = journal.filling.number
+            is_deferred = journal.deferral.is_open
+            if self._committed_number >= awaited and not is_deferred:
                 return
             self._one_more.clear()
             await self._one_more.wait()
 
     async def stop(self) -> None:
-        """Commit the current batch and end the thread."""
+        """Commit what has been recorded up to now, and end the thread.
+
+        Jobs go on recording meanwhile: `commit_rest` is to be called before the store is closed.
+        """
         await self.wait_committed()
+        self._is_ending = True
         await self.thread.end()
+        while self._journal.hold.is_on:
+            await asyncio.sleep(0)
+
+    def commit_rest(self) -> None:
+        """Commit in the loop what was recorded while the thread ended. Raises StoreError.
+
+        The store must be closed without a turn of the loop after this: what the queues know in memory then agrees with
+        the store. It would not if a batch were left out: a message that has left its queue in that batch is in its
+        queue again after the start, but the queue has forgotten that it was delivered.
+        """
+        if self._has_failed() or self._journal.filling.is_empty:
+            return
+        self._follow_clock()
+        self._page_store.close()
+        self._with_room(partial(self._store.commit, self._journal.take()))
 
     def _piece_written(self, piece: BodyPiece) -> None:
         if not self.check_files():
             return
         self._is_busy = self._page_store.is_body_written = False
         piece.end()
+        self._measures.wrote_piece(piece.size)
         self._on_written(piece.size)
         self._one_more.set()
         self._page_store.serve()

@@ -17,6 +17,7 @@ from amqpd.server.addresses import describe_failure, unresolved
 from amqpd.server.certificates import CertificateError, read, warnings
 from amqpd.server.declarations import Trial
 from amqpd.store.errors import StoreError, StoreLocked
+from amqpd.store.tools.quick import QuickLook, quick_look
 from amqpd.store.tools.stopped import stored_definitions
 
 
@@ -27,33 +28,37 @@ class Findings(NamedTuple):
     remarks: list[str]
 
 
-def check_config(config: Config, listener_places: Sequence[str], faulty: Collection[str] = ()) -> Findings:
+def check_config(
+    config: Config, listener_places: Sequence[str], faulty: Collection[str] = (),
+    unread: Collection[str] = (),
+) -> Findings:
     """Return what a start with this configuration would find: host names, certificates, store, declarations.
 
-    `listener_places` tells where each listener stands, those for TLS last. `faulty` has the `where` of declarations
-    whose problems are known already: nothing more is told about them.
+    `listener_places` tells where each of `Config.all_listeners` stands. `faulty` has the `where` of declarations
+    whose problems are known already: nothing more is told about them. `unread` has the first keys of values that the
+    configuration lacks, since they cannot be used: nothing is told that may be wrong for that reason.
     """
     problems, remarks = list[str](), list[str]()
-    for where, listener in zip(listener_places, (*config.listeners, *config.tls.listeners)):
+    for where, listener in zip(listener_places, config.all_listeners):
         if error := unresolved(listener.host, listener.port):
             problems.append(f"{where}: {describe_failure(str(listener), listener.port, error)}")
-    if _names_certificates(config.tls):
+    if config.has_tls and _names_certificates(config.tls) and "tls" not in unread:
         try:
             remarks += warnings(read(config.tls).certificates, time.time())
         except CertificateError as error:
             problems += error.problems
     stored: list[Definition] | None = []
     try:
-        stored = _read_store(config)
+        stored = None if "data_dir" in unread else _read_store(config)
     except StoreLocked:
         stored = None
         remarks.append(f"a broker runs in {config.data_dir}: its store was not checked")
     except (StoreError, ValueError) as error:
         stored = None
         remarks.append(f"the store in {config.data_dir} was not checked: {error}")
-    trial = Trial(config, stored, faulty)
+    trial = Trial(config, stored, faulty, is_partial=bool(unread))
     trial.run()
-    if stored is not None:
+    if trial.knows_users:
         fault = exposure.refusal(
             config, lambda: exposure.has_guest_alone(trial.users), is_first_start=not stored)
         if fault:
@@ -66,9 +71,17 @@ def check_config(config: Config, listener_places: Sequence[str], faulty: Collect
 def _names_certificates(tls: Tls) -> bool:
     """Return whether there are files to read; if a listener lacks one, `config` has told it."""
     has_ca = bool(tls.ca) or tls.client_certificates == "none"
-    return bool(tls.listeners and tls.certificate and tls.key and has_ca)
+    return bool(tls.certificate and tls.key and has_ca)
 
 
 def _read_store(config: Config) -> list[Definition]:
     """Return the definitions of the store, an empty list if there is no store. Raises StoreError, ValueError."""
     return [] if config.memory else stored_definitions(config.data_dir)
+
+
+def look_at_store(config: Config, budget_s: float) -> QuickLook | None:
+    """Check the pages of the store for so many seconds at most; None if there is no store.
+
+    Raises StoreLocked if a broker has it open; StoreError if it cannot be read.
+    """
+    return quick_look(config.data_dir, budget_s)

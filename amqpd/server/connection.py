@@ -153,6 +153,8 @@ class ClientProtocol(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the session, as the socket is lost."""
+        if isinstance(exc, OSError):
+            self.session.state.socket_error = exc.strerror or str(exc)
         self._turn.tell_time()
         self._turn.lose(self)
 
@@ -167,6 +169,11 @@ class ClientProtocol(asyncio.BufferedProtocol):
         self._looks_in_vain = self._looks_in_vain + 1 if unsent and taken == self._peer_took else 0
         self._peer_took = taken
         return self._looks_in_vain
+
+    @property
+    def has_gone(self) -> bool:
+        """Return whether the client has closed its connection, which may not have been read up to its end."""
+        return has_gone(self._transport.get_extra_info("socket"))
 
     def acknowledged_ms_ago(self) -> int | None:
         """Return how many ms ago the client's machine acknowledged anything; None if the client has closed.
@@ -221,6 +228,14 @@ class ClientProtocol(asyncio.BufferedProtocol):
     def drop(self) -> None:
         """Close the connection now, with output unsent."""
         self._transport.abort()
+
+
+def has_gone(connection: socket.socket) -> bool:
+    """Return whether a client has closed its connection, or reset it, whatever it sent before."""
+    try:
+        return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != TCP_ESTABLISHED
+    except (AttributeError, OSError):
+        return False        # the system does not tell
 
 
 def set_socket_options(connection: socket.socket) -> None:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from amqpd.broker.access import pattern_faults
 from amqpd.broker.arguments import (
     ALTERNATE_EXCHANGE,
+    CLASSIC,
     DEAD_LETTER_EXCHANGE,
     QUEUE_TYPE,
     InvalidArgument,
@@ -36,6 +37,7 @@ from amqpd.broker.limits import MAX_CHANNELS, MAX_CONNECTIONS, MAX_QUEUES
 from amqpd.broker.parameters import LIMITS, VHOST_LIMITS
 from amqpd.broker.passwords import PasswordForm, StoredPassword, password_matches
 from amqpd.broker.policy import InvalidPolicy, plain_policy_faults
+from amqpd.broker.vhost_defaults import VhostDefaults
 from amqpd.config import (
     BindingDeclaration,
     Config,
@@ -48,7 +50,8 @@ from amqpd.config import (
 from amqpd.config.settings import Declaration
 from amqpd.config.sources import nearest
 from amqpd.errors import AlreadyThere, AmqpException, ReplyCode
-from amqpd.server.definitions_file import load_definitions, try_definitions
+from amqpd.server.definitions_file import finish_begun_import, load_definitions, try_definitions
+from amqpd.patterns import compile_stored
 from amqpd.store.journal import MemoryJournal
 from amqpd.store.restoring import restore
 
@@ -62,10 +65,11 @@ class Undeclared(Exception):
 
 
 def declare(config: Config, broker: Broker) -> None:
-    """Load the file of definitions, then create what is missing; objects that exist as declared are left alone.
+    """Finish an import, load the file of definitions, then create what is missing; what exists as declared stays.
 
     Raises Undeclared, NotLoaded.
     """
+    finish_begun_import(broker)
     load_definitions(config, broker, password_form(config))
     _begin(config, broker)
     for declaration, make in _steps(config, broker):
@@ -79,26 +83,34 @@ class Trial:
     """The declarations of a configuration, tried out on a broker in memory. `problems` would stop a start.
 
     `stored` are the definitions of the store; None if they could not be read: then a declaration may refer to a stored
-    object. `faulty` has the `where` of declarations with known problems, of which nothing more is told.
+    object, and so it may if the configuration `is_partial`. `faulty` has the `where` of declarations with known
+    problems, of which nothing more is told.
     """
 
     def __init__(
-        self, config: Config, stored: Iterable[Definition] | None, faulty: Collection[str] = frozenset()
+        self, config: Config, stored: Iterable[Definition] | None, faulty: Collection[str] = frozenset(), *,
+        is_partial: bool = False,
     ) -> None:
         self.problems: list[str] = []
         self.warnings: list[str] = []
-        self._config, self._may_be_stored, self._faulty = config, stored is None, faulty
+        self._config, self._may_be_stored, self._faulty = config, stored is None or is_partial, faulty
         self._broker = Broker(
-            MemoryJournal(), binding_limit=config.limits.bindings_per_queue, queue_limit=config.limits.max_queues)
+            MemoryJournal(), binding_limit=config.limits.bindings_per_queue, queue_limit=config.limits.max_queues,
+            vhost_defaults=vhost_defaults(config))
         for unrestored in restore(self._broker, stored or ()):
             self.problems.append(f"{config.data_dir}: {unrestored}; restore a backup or salvage it")
-        problems, warnings = try_definitions(config, self._broker, is_whole=stored is not None)
+        problems, warnings = try_definitions(config, self._broker, is_whole=not self._may_be_stored)
         self.problems += problems
         self.warnings += warnings
         if problems:
             self._may_be_stored = True      # so that nothing is told of what the file would have brought
         _begin(config, self._broker)
         self._refused: set[tuple[str, str, str]] = set()
+
+    @property
+    def knows_users(self) -> bool:
+        """Whether store and definitions could be read, so that `users` has all."""
+        return not self._may_be_stored
 
     @property
     def users(self) -> list[UserDefinition]:
@@ -179,6 +191,16 @@ def _argument_faults(queue: QueueDeclaration) -> Iterator[AmqpException]:
             if error.text not in told:
                 told.add(error.text)
                 yield error
+
+
+def vhost_defaults(config: Config) -> VhostDefaults:
+    """Return what vhosts have that is not said of them."""
+    limits = []
+    for one in config.default_vhost_limits:
+        wanted = {MAX_CONNECTIONS: one.max_connections, MAX_QUEUES: one.max_queues}
+        limits.append((compile_stored(one.pattern, one.where), {
+            name: most for name, most in wanted.items() if most >= 0}))
+    return VhostDefaults("" if config.default_queue_type == CLASSIC else config.default_queue_type, tuple(limits))
 
 
 def _begin(config: Config, broker: Broker) -> None:

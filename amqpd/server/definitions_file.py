@@ -18,6 +18,7 @@ from amqpd.broker.passwords import PasswordForm
 from amqpd.config import Config
 from amqpd.management.definitions_commands import listed
 from amqpd.management.definitions_json.applying import CannotWait, carry_out_at_once, hash_passwords
+from amqpd.management.definitions_json.begun import finish_import
 from amqpd.management.definitions_json.checking import ONE_VHOST, check
 from amqpd.management.definitions_json.exporting import LOADED_HASH
 from amqpd.management.definitions_json.parsing import MOST_BYTES
@@ -62,6 +63,14 @@ def load_definitions(config: Config, broker: Broker, form: PasswordForm) -> None
     for warning in listed(warnings):
         log.warning("%s: %s", path, warning)
     log.info("loaded %s from %s", counted(plan.count, "definition"), path)
+
+
+def finish_begun_import(broker: Broker) -> None:
+    """Finish an import during which the last run ended, now or, if it has to wait, at the next start."""
+    try:
+        finish_import(broker)
+    except CannotWait as error:
+        log.warning("an import of definitions, during which an earlier run ended, is not finished: %s", error)
 
 
 def try_definitions(config: Config, broker: Broker, *, is_whole: bool) -> tuple[list[str], list[str]]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from amqpd.broker.definitions import UserDefinition
 from amqpd.broker.passwords import password_matches
-from amqpd.config import Config
+from amqpd.config import Config, Listener
 from amqpd.wording import counted
 
 GUEST = "guest"
@@ -22,9 +22,9 @@ def refusal(config: Config, has_guest_alone: Callable[[], bool], *, is_first_sta
     """Return why a broker whose only user may be guest must not listen as configured, with the remedy.
 
     None if it may; also if `loopback_users` lets guest log in from everywhere, since then it is wanted.
-    `has_guest_alone` may take as long as a hash, so it is called only if it matters.
+    `has_guest_alone` may compute a hash, which takes long: it is called only if the answer depends on it.
     """
-    listener = next((one for one in (*config.listeners, *config.tls.listeners) if one.is_open), None)
+    listener = next((one for one in config.login_listeners if one.is_open), None)
     if listener is None or GUEST not in config.loopback_users or not has_guest_alone():
         return None
     if is_first_start:
@@ -49,11 +49,16 @@ def begins_with_guest_alone(config: Config) -> bool:
         config.default_user, config.default_password.reveal()) == (GUEST, GUEST)
 
 
-def describe(config: Config, users: Collection[UserDefinition]) -> str:
-    """Return in one line what is open to whom, for the log."""
+def describe(
+    config: Config, users: Collection[UserDefinition], api: Sequence[Listener] = (), metrics: Sequence[Listener] = ()
+) -> str:
+    """Return in one line what is open to whom, for the log.
+
+    `api` are the listeners of the management API, `metrics` those of the metrics alone.
+    """
     names = {user.name for user in users}
-    local = _listed(config, are_open=False)
-    network = _listed(config, are_open=True)
+    local = _listed(config, api, metrics, are_open=False)
+    network = _listed(config, api, metrics, are_open=True)
     parts = []
     if network:
         parts.append(f"open to the network: {network}")
@@ -71,7 +76,7 @@ def describe(config: Config, users: Collection[UserDefinition]) -> str:
 def warnings(config: Config, users: Collection[UserDefinition]) -> Iterator[str]:
     """Yield what is open, or closed, by mistake perhaps."""
     names = {user.name for user in users}
-    if any(one.is_open for one in (*config.listeners, *config.tls.listeners)):
+    if any(one.is_open for one in config.login_listeners):
         if names <= {*config.loopback_users}:
             yield ("nobody can log in from the network: loopback_users has all users; add another user, or change "
                    "loopback_users")
@@ -86,10 +91,12 @@ def _has_known_password(user: UserDefinition) -> bool:
     return user.name == GUEST and password_matches(user, GUEST)
 
 
-def _listed(config: Config, *, are_open: bool) -> str:
+def _listed(config: Config, api: Sequence[Listener], metrics: Sequence[Listener], *, are_open: bool) -> str:
     plain = [str(one) for one in config.listeners if one.is_open == are_open]
     tls = [f"{one} with TLS" for one in config.tls.listeners if one.is_open == are_open]
-    return ", ".join([*plain, *_with_certificates(config, tls)])
+    apis = [f"the management API on {one}" for one in api if one.is_open == are_open]
+    of_metrics = [f"metrics, without a login, on {one}" for one in metrics if one.is_open == are_open]
+    return ", ".join([*plain, *_with_certificates(config, tls), *apis, *of_metrics])
 
 
 def _with_certificates(config: Config, listed: Sequence[str]) -> Sequence[str]:

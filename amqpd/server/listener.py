@@ -2,7 +2,9 @@
 
 Owns the list of clients, the number of those before login, and the limit of descriptors for clients. Only so many
 clients of one address may be admitted before login: further ones wait unread, or replace a client that makes no
-progress. A few descriptors are kept for the store and for amqpctl. `server/connection.py` has the single connection.
+progress. If more come at once than can be admitted in a turn of the loop, they wait too. They are admitted in turn by
+address, so that a flood from one address does not delay others; those that have gone meanwhile are only closed. A few
+descriptors are kept for the store and for amqpctl. `server/connection.py` has the single connection.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from amqpd.broker.broker import Broker
 from amqpd.config.settings import is_loopback
 from amqpd.server.acceptor import Acceptor
 from amqpd.server.certificates import Certificates, describe_connection, peer_certificate
-from amqpd.server.connection import ClientProtocol
+from amqpd.server.connection import ClientProtocol, has_gone
 from amqpd.server.gaps import Gaps
 from amqpd.server.guard import guard
 from amqpd.server.login import Logins
@@ -37,7 +39,8 @@ from amqpd.session.settings import SessionSettings
 log = logging.getLogger("amqpd.connection")
 
 CLOSED_IN_A_TURN = 50           # when all are closed
-ADMITTED_IN_A_TURN = 16         # of those that wait
+ADMITTED_IN_A_TURN = 16
+LOOKED_AT_IN_A_TURN = 64        # clients that wait, some of which have gone
 LOOK_S = 0.1                    # between two checks whether waiting clients can be admitted
 
 
@@ -80,13 +83,26 @@ class Listeners:
             for is_tls in (False, True)}
         self._waiting: dict[str, deque[Newcomer]] = {}      # by address, clients that wait for room
         self._waiting_count = 0
+        self._admitted = 0          # in this turn of the loop
+        self._is_admitting = False  # whether `_admit_some` is scheduled
         self._gaps = Gaps(int(LOOK_S * 1000), self.turn.now_ms())
         self._look: asyncio.TimerHandle | None = None
         self._sockets = 0           # of clients, in any state
         self._beginning: set[asyncio.Task[Any]] = set()
         self._accepted = 0
+        self.has_stopped = False
+        self._is_paused = False
         self._sparing_log = SparingLog(log)
         self._proxies = Proxies(proxies, settings.handshake_timeout_ms / 1000, loop, self._sparing_log.warning)
+
+    def change_limits(
+        self, settings: SessionSettings, limit: int, limit_per_address: int, tls_handshake_s: float
+    ) -> None:
+        """Use these settings for new connections, and these limits for clients before login."""
+        self.settings = settings
+        self._unauthenticated.limit = limit
+        self._unauthenticated.limit_per_address = limit_per_address
+        self._tls_handshake_s = tls_handshake_s
 
     def listen(self, sockets: Iterable[socket.socket], *, is_tls: bool = False) -> None:
         """Accept clients at these bound sockets (`addresses.bind`). Raises OSError."""
@@ -96,12 +112,25 @@ class Listeners:
             self._look_again()
 
     def stop_listening(self) -> None:
-        """Accept no more clients."""
+        """Accept no more clients: `has_stopped` from now on."""
+        self.has_stopped = True
         for acceptor in self._acceptors.values():
             acceptor.stop()
         self._proxies.stop()
         if self._look is not None:
             self._look.cancel()
+        self._turn_away_waiting()
+
+    def pause(self) -> None:
+        """Disconnect all clients that are accepted from now on, and those that wait, until `resume`."""
+        self._is_paused = True
+        self._turn_away_waiting()
+
+    def resume(self) -> None:
+        """Admit clients again."""
+        self._is_paused = False
+
+    def _turn_away_waiting(self) -> None:
         for newcomers in self._waiting.values():
             for newcomer in newcomers:
                 self._close(newcomer.connection)
@@ -159,13 +188,40 @@ class Listeners:
             peer=claim.peer, host=claim.host))
 
     def _place(self, newcomer: Newcomer) -> None:
-        """Admit a client, or let it wait until its address has room."""
-        address = newcomer.peer[0]
-        if address not in self._waiting and self._has_room(address):
-            self._admit(newcomer)
+        """Admit a client, or let it wait until its address has room, and a later turn of the loop."""
+        if self._is_paused:
+            self._close(newcomer.connection)
             return
-        self._waiting.setdefault(address, deque()).append(newcomer)
-        self._waiting_count += 1
+        address = newcomer.peer[0]
+        self._admit_soon()
+        if address not in self._waiting and self._admitted < ADMITTED_IN_A_TURN and self._has_room(address):
+            self._admit(newcomer)
+        elif has_gone(newcomer.connection):
+            self._close_unserved(newcomer)
+        else:
+            self._waiting.setdefault(address, deque()).append(newcomer)
+            self._waiting_count += 1
+
+    def _admit_soon(self) -> None:
+        if not self._is_admitting:
+            self._is_admitting = True
+            self._loop.call_soon(self._admit_some)
+
+    def _admit_some(self) -> None:
+        """Begin a turn: admit waiting clients, one of each address after the other, as far as there is room."""
+        self._is_admitting = False
+        self._admitted = 0
+        addresses, left = deque(self._waiting), LOOKED_AT_IN_A_TURN
+        while addresses and self._admitted < ADMITTED_IN_A_TURN and left:
+            address = addresses.popleft()
+            left -= 1
+            if self._has_room(address):
+                self._admit_waiting(address)
+                if address in self._waiting:
+                    self._waiting[address] = self._waiting.pop(address)     # comes last in the next turn
+                    addresses.append(address)
+        if addresses:
+            self._admit_soon()
 
     def _has_room(self, address: str) -> bool:
         """Return whether one more client of this address fits, if need be in place of one without progress."""
@@ -191,18 +247,14 @@ class Listeners:
         now = self.turn.now_ms()
         if gap_ms := self._gaps.look(now):
             self._unauthenticated.excuse(gap_ms, now)
-        admitted = 0
-        for address in list(self._waiting):
-            while address in self._waiting and admitted < ADMITTED_IN_A_TURN and self._has_room(address):
-                self._admit_waiting(address)
-                admitted += 1
-        self._look_again(LOOK_S if admitted < ADMITTED_IN_A_TURN else 0)
+        self._admit_soon()
+        self._look_again()
 
-    def _look_again(self, after_s: float = LOOK_S) -> None:
-        self._look = self._loop.call_later(after_s, self._look_at_waiting)
+    def _look_again(self) -> None:
+        self._look = self._loop.call_later(LOOK_S, self._look_at_waiting)
 
     def _admit_waiting(self, address: str) -> None:
-        """Admit the first waiting client of this address."""
+        """Admit the first waiting client of this address, unless it has gone."""
         newcomers = self._waiting.get(address)
         if not newcomers:
             return
@@ -210,9 +262,13 @@ class Listeners:
         newcomer = newcomers.popleft()
         if not newcomers:
             del self._waiting[address]
-        self._admit(newcomer)
+        if has_gone(newcomer.connection):
+            self._close_unserved(newcomer)
+        else:
+            self._admit(newcomer)
 
     def _admit(self, newcomer: Newcomer) -> None:
+        self._admitted += 1
         protocol = ClientProtocol(
             self, self.turn, self.buffer, self.settings.outgoing_limit, newcomer.peer, newcomer.host)
         protocol.is_known = newcomer.is_known
@@ -242,6 +298,10 @@ class Listeners:
             self._close(connection)
             self._admit_waiting(protocol.peer[0])
 
+    def _close_unserved(self, newcomer: Newcomer) -> None:
+        log.info("%s:%d disconnected before it was served", *newcomer.peer[:2])
+        self._close(newcomer.connection)
+
     def _close(self, connection: socket.socket) -> None:
         self._sockets -= 1
         connection.close()
@@ -260,16 +320,21 @@ class Listeners:
         state.peer_certificate = peer_certificate(connection)
 
     def _on_tls_failed(self, protocol: ClientProtocol, reason: str, *arguments: object) -> None:
-        self._sparing_log.warning(f"%s: closing: TLS: {reason}", protocol.session.name, *arguments)
+        self._sparing_log.warning(
+            f"closing AMQP connection %s: TLS: {reason}", protocol.session.state.title, *arguments)
 
     # Clients
+
+    def take_number(self) -> int:
+        """Return the number of a new connection."""
+        self._accepted += 1
+        return self._accepted
 
     def begin_session(self, protocol: ClientProtocol) -> Session:
         """Return a session for a new client."""
         name = _name(protocol.peer, protocol.host)
-        self._accepted += 1
         turn = self.turn
-        session = Session(self._broker, self.settings, turn, name, turn.now_ms(), self._accepted, turn.intake)
+        session = Session(self._broker, self.settings, turn, name, turn.now_ms(), self.take_number(), turn.intake)
         session.state.is_local = protocol.is_known and is_loopback(protocol.peer[0])
         turn.protocols[session] = protocol
         self._unauthenticated.expect_progress(protocol, turn.now_ms())
@@ -280,7 +345,7 @@ class Listeners:
         self._unauthenticated.note_step(protocol, self.turn.now_ms())
         if protocol.session.login is None:
             self._unauthenticated.expect_progress(protocol, self.turn.now_ms())
-        else:
+        elif not protocol.has_gone:
             self._logins.check(protocol.session, protocol.peer[0], partial(self._on_logged_in, protocol))
 
     def _on_logged_in(self, protocol: ClientProtocol) -> None:

@@ -19,8 +19,9 @@ import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+from amqpd.broker.access import User
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import UserDefinition
 from amqpd.broker.passwords import PasswordForm, StoredPassword, matches_at_once, password_matches
@@ -29,7 +30,6 @@ from amqpd.server.fair_queue import FairQueue
 from amqpd.server.monotonic import now_ms
 from amqpd.server.pace import Pace
 from amqpd.server.sparing_log import SparingLog
-from amqpd.session.connection import Session
 from amqpd.session.sasl_steps import Login, LoginRequest, ProvenLogin
 
 REMEMBERED_MS = 300_000
@@ -38,17 +38,52 @@ THREADS = 2
 MOST_DELAY_MS = 10_000  # of a refusal
 MOST_TO_STORE = 256     # passwords that wait to be stored in another form; others are stored after a later login
 CLEAR_TEXT_INTERVAL_S = 3_600.0     # between two warnings of passwords that can be read on the way
+AMQP, HTTP = "amqp091", "http"      # RabbitMQ's names of the protocols, in its counts of logins
 
 log = logging.getLogger("amqpd.connection")
 
 
-class Attempt(NamedTuple):
-    """A session that waits for an answer, and the callback for a successful login."""
+class Origin(Protocol):
+    """Where a client is, and whether its password can be read on the way."""
 
-    session: Session
+    @property
+    def is_local(self) -> bool:
+        """Whether the client is on this machine."""
+
+    @property
+    def is_private(self) -> bool:
+        """Whether nobody on the way can read what the client sends."""
+
+
+class Applicant(Protocol):
+    """A client that logs in: a session, or a request to the management API."""
+
+    @property
+    def login(self) -> Login | None:
+        """The login to check; None once it is no longer wanted."""
+
+    @property
+    def state(self) -> Origin:
+        """Where the client is."""
+
+    def logged_in(self, user: User) -> object:
+        """Note that the login was right."""
+
+    def login_failed(self, reason: str) -> None:
+        """Note that the login is refused; the reason is for the log."""
+
+
+class Attempt(NamedTuple):
+    """A client that waits for an answer, and the callback for a successful login.
+
+    `counts` has how many logins of its protocol succeeded and failed.
+    """
+
+    session: Applicant
     request: Login
     address: str
     on_logged_in: Callable[[], None]
+    counts: list[int]
 
     @property
     def is_wanted(self) -> bool:
@@ -93,6 +128,7 @@ class Logins:
         self._most_remembered = most_remembered
         self._most_to_store = most_to_store
         self._most_computing = threads
+        self.attempts = {AMQP: [0, 0], HTTP: [0, 0]}        # by protocol, how many logins succeeded and failed
         self._key = secrets.token_bytes(32)
         self._right: dict[bytes, int] = {}
         self._address_pace = Pace(10, 5_000, MOST_DELAY_MS)
@@ -106,13 +142,20 @@ class Logins:
         self._threads = ThreadPoolExecutor(threads, "amqpd-login")
         self._sparing_log = SparingLog(log, CLEAR_TEXT_INTERVAL_S)
 
-    def check(self, session: Session, address: str, on_logged_in: Callable[[], None]) -> None:
-        """Answer the session, now or in a later turn."""
+    def change_rules(self, loopback_users: frozenset[str], failure_delay_s: float) -> None:
+        """Use these for logins from now on."""
+        self._loopback_users = loopback_users
+        self._failure_delay_s = failure_delay_s
+
+    def check(
+        self, session: Applicant, address: str, on_logged_in: Callable[[], None], protocol: str = AMQP
+    ) -> None:
+        """Answer the session, now or in a later turn; the answer counts among those of its protocol."""
         request = session.login
         assert request is not None
         user = self._broker.users.get(request.user)
         definition = user.definition if user is not None else None
-        attempt = Attempt(session, request, address, on_logged_in)
+        attempt = Attempt(session, request, address, on_logged_in, self.attempts[protocol])
         if self._must_be_local(attempt):
             definition = None
         if isinstance(request, ProvenLogin):
@@ -208,6 +251,7 @@ class Logins:
             self._warn_of_clear_text(attempt)
             if not self._form.is_kept_by(user.definition):
                 self._store_anew(user.definition, request)
+        attempt.counts[0] += 1
         attempt.session.logged_in(user)
         attempt.on_logged_in()
 
@@ -230,6 +274,7 @@ class Logins:
 
     def _refuse(self, attempt: Attempt) -> None:
         if attempt.is_wanted:
+            attempt.counts[1] += 1
             attempt.session.login_failed(self._reason(attempt))
 
     def _reason(self, attempt: Attempt) -> str:

@@ -231,10 +231,13 @@ class LoopTurn:
             self._jobs_have_filled = backlog.is_full
 
     def work_on_new(self) -> None:
-        """Let new jobs do their first slices: what they move should join the batch of its cause."""
-        if self._broker.worklist.has_new:
+        """Let new jobs do their first slices, and move rejects: what is moved should join the batch of its cause."""
+        worklist = self._broker.worklist
+        if worklist.has_urgent:
+            worklist.work_on_urgent()
+        if worklist.has_new:
             self._broker.effort.begin()
-            self._broker.worklist.work_on_new()
+            worklist.work_on_new()
 
     def _go_on_with_handshakes(self) -> None:
         advanced, self._advanced = self._advanced, []

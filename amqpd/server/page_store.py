@@ -18,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from amqpd.broker.broker import Broker
+from amqpd.broker.measures import Measures
 from amqpd.broker.ports import Reader
 from amqpd.broker.queue.pages import OnDisk, Page
 from amqpd.broker.queue.segment import Budget, number_of
@@ -47,6 +48,7 @@ class DiskPageStore:
         self.safe_number = self.taken_number = self.committed_batch = 0
         self.is_in_use = False      # by the committer's thread, for other work than a commit
         self.is_body_written = False        # whether that is a piece of a large body
+        self._will_be_safe = 0
         self._is_closed = False
         self.schedule: Callable[[], None] = _nothing
         self._store = store
@@ -60,6 +62,7 @@ class DiskPageStore:
         self._writer = ThreadPoolExecutor(1, "amqpd-spill")
         self._has_ended = False
         self.rewrite_s = REWRITE_S
+        self.measures = Measures()
         self.on_written: Callable[[int], None] = not_counted        # called with the bytes written to a spill file
         spill.on_sparse = self._note_sparse
 
@@ -86,15 +89,20 @@ class DiskPageStore:
 
     # Opened and closed
 
-    def close(self) -> None:
-        """Close for reads: the store is about to write everything that has been published up to now."""
+    def close(self, first_deferred: int | None = None) -> None:
+        """Close for reads: the store is about to write everything that has been published up to now.
+
+        Messages from the number `first_deferred` on may not be written yet.
+        """
         self._is_closed = True
-        self.taken_number = self._numbers()
+        self.taken_number = self._will_be_safe = self._numbers()
+        if first_deferred is not None:
+            self._will_be_safe = first_deferred - 1
 
     def open(self, batch: int) -> None:
         """Open for reads: the store has been written, up to this batch."""
         self._is_closed = False
-        self.safe_number = self.taken_number
+        self.safe_number = self._will_be_safe
         self.committed_batch = batch
         self.serve()
 
@@ -134,6 +142,8 @@ class DiskPageStore:
             self._store.fail(error)
             self._on_failure(error)
             return []
+        self.measures.read_messages += len(found)
+        self.measures.read_bytes += sum([message.body_size for message in found])
         return found
 
     def spill(self, page: Page, run: Sequence[Message]) -> None:
@@ -150,6 +160,7 @@ class DiskPageStore:
         if error is None:
             spill_file = future.result()
             page.let_go(self.budget, spill_file)
+            self.measures.spilled_bytes += spill_file.size
             self.on_written(spill_file.size)
             return
         page.stay(self.budget)

@@ -14,16 +14,19 @@ import ctypes
 import gc
 import logging
 import sys
+from collections.abc import Callable
 
 import anyio
 
 from amqpd import __version__, logs
-from amqpd.config import Config
+from amqpd.config import Config, Examination
 from amqpd.exit_codes import EXIT_IO, EXIT_OK
 from amqpd.server.addresses import describe_address
+from amqpd.server.reloading import Reloading
 from amqpd.server.runtime import Runtime
 from amqpd.server.signals import StopSignals, crash, crash_after
 from amqpd.server.startup import StartError
+from amqpd.server.systemd import Passed, Service, take_passed_sockets
 from amqpd.store.errors import StoreError
 
 __all__ = ["StartError", "serve"]
@@ -41,37 +44,63 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3     # of <malloc.h>
 KEPT_BYTES = 16 * 1024 * 1024
 
 
-def serve(config: Config, *, stop_limit_s: float = STOP_LIMIT_S) -> int:
+def serve(config: Config, read: Callable[[], Examination], *, stop_limit_s: float = STOP_LIMIT_S) -> int:
     """Run the broker until a signal ends it; return the exit code. Raises StartError.
 
-    If a stop takes longer than `stop_limit_s`, the process ends as in a crash.
+    `read` reads the configuration again, on SIGHUP. If a stop takes longer than `stop_limit_s`, the process ends as in
+    a crash. Sockets that were passed to the process take the place of listeners of their kind.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _keep_freed_memory()
+    passed = take_passed_sockets()
+
+    def read_with_passed() -> Examination:
+        found = read()
+        return found if found.config is None else found._replace(config=passed.used_in(found.config))
+
     signals = StopSignals(stop_limit_s)
     with signals.heard():
         return anyio.run(
-            _serve, config, signals, backend="asyncio", backend_options={"use_uvloop": _has_uvloop()})
+            _serve, passed.used_in(config), passed, read_with_passed, signals, backend="asyncio",
+            backend_options={"use_uvloop": _has_uvloop()})
 
 
-async def _serve(config: Config, signals: StopSignals) -> int:
-    loop = asyncio.get_running_loop()
+async def _serve(
+    config: Config, passed: Passed, read: Callable[[], Examination], signals: StopSignals
+) -> int:
+    loop, service = asyncio.get_running_loop(), Service()
     try:
-        async with Runtime(config, _complain) as runtime:
+        async with Runtime(
+            config, _complain, has_default_http=True, sockets=passed.by_listener
+        ) as runtime, anyio.create_task_group() as tasks:
             gc.collect()
             gc.freeze()
             gc.set_threshold(*COLLECTED)
             signals.call_on_stop(lambda: loop.call_soon_threadsafe(runtime.stop))
-            signals.call_on_reload(runtime.read_certificates_again)
+            reloading = Reloading(
+                config, read, lambda new, changed: loop.call_soon_threadsafe(_apply, runtime, new, changed),
+                runtime.read_certificates_again)
+            signals.call_on_reload(reloading.read_again)
             _say_ready(runtime)
+            service.ready([*runtime.addresses, *runtime.tls_addresses])
+            tasks.start_soon(service.keep_alive)
             try:
                 await runtime.wait_until_stopping()
             except StoreError:
                 crash(EXIT_IO)
             signals.begin_stop()
+            service.stopping()
+            tasks.cancel_scope.cancel()
     except StoreError:
         crash(EXIT_IO)
     return EXIT_OK
+
+
+def _apply(runtime: Runtime, config: Config, changed: frozenset[str]) -> None:
+    """Use the settings that have changed."""
+    if changed & {"log.level", "log.format"}:       # else amqpctl may have set another level
+        logs.change(config.log.level, config.log.format)
+    runtime.change_settings(config, changed)
 
 
 def _complain(error: StoreError) -> None:
@@ -85,7 +114,9 @@ def _say_ready(runtime: Runtime) -> None:
     """Print the one line on stdout that tells the parent process that the broker is ready."""
     listeners = " ".join((
         *(f"amqp={describe_address(address)}" for address in runtime.addresses),
-        *(f"amqps={describe_address(address)}" for address in runtime.tls_addresses)))
+        *(f"amqps={describe_address(address)}" for address in runtime.tls_addresses),
+        *(f"http={describe_address(address)}" for address in runtime.http_addresses),
+        *(f"metrics={describe_address(address)}" for address in runtime.metrics_addresses)))
     writer = logs.LineWriter(logs.sink_of(sys.stdout), "amqpd-ready")    # in a thread, since stdout may not be read
     writer.put(f"amqpd {__version__} ready {listeners} data={runtime.data_dir or 'memory'}")
     writer.close()

@@ -17,6 +17,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from amqpd.config.settings import Limits
+
 STATM = Path("/proc/self/statm")
 CGROUPS = Path("/proc/self/cgroup")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
@@ -45,6 +47,13 @@ def available_bytes(groups: Path = CGROUPS, root: Path = CGROUP_ROOT) -> int:
     """Return the memory of the machine in bytes or, if that is less, the limit of the process's container."""
     of_machine = os.sysconf("SC_PHYS_PAGES") * resource.getpagesize()
     return min([of_machine, *_container_limits(groups, root)])
+
+
+def disk_free_limit(limits: Limits) -> int:
+    """Return the limit of the disk alarm in bytes."""
+    if limits.disk_free_limit_relative:
+        return int(available_bytes() * limits.disk_free_limit_relative)
+    return limits.disk_free_limit
 
 
 def descriptors_for_clients() -> int:

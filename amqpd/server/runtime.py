@@ -16,27 +16,35 @@ import logging
 import platform
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from msgspec.structs import replace
 
-from amqpd import __version__
+from amqpd import __version__, logs
+from amqpd.broker.audit_entry import AuditEntry
 from amqpd.broker.broker import Broker
+from amqpd.broker.definitions import UserDefinition
 from amqpd.broker.departure import Departure
-from amqpd.broker.scram import MadeUpVerifiers
-from amqpd.config import Config, Limits, Listener, Tls
-from amqpd.exit_codes import EXIT_CONFIG, EXIT_IO, EXIT_UNAVAILABLE
+from amqpd.broker.events import Events
+from amqpd.broker.measures import Measures
+from amqpd.config import Config, Limits, Listener
+from amqpd.config.settings import effective
+from amqpd.exit_codes import EXIT_CONFIG, EXIT_IO
 from amqpd.identity import CONTROL_SOCKET, RABBITMQ_VERSION
+from amqpd.management.audit_commands import AuditFilter
 from amqpd.management.commands import Commands
 from amqpd.management.control import Control
 from amqpd.management.node_commands import Node
 from amqpd.management.refusal import Refusal
 from amqpd.server import addresses, exposure
 from amqpd.server.alarms import Alarms
+from amqpd.server.application import SHUTDOWN, Application
+from amqpd.server.binding import Binding, Bound, HttpBound, unavailable
 from amqpd.server.certificates import CertificateError, Certificates, warnings
 from amqpd.server.committer import Committer
 from amqpd.server.connection import ClientProtocol
@@ -44,41 +52,51 @@ from amqpd.server.declarations import password_form
 from amqpd.server.exposure import begins_with_guest_alone, has_guest_alone
 from amqpd.server.listener import Listeners
 from amqpd.server.login import Logins
-from amqpd.server.login_key import login_key
 from amqpd.server.loop import LoopTurn
-from amqpd.server.resources import available_bytes, descriptors_for_clients, descriptors_for_connections
-from amqpd.server.server_properties import server_properties
+from amqpd.server.measuring import measure
+from amqpd.server.resources import descriptors_for_clients, disk_free_limit
+from amqpd.server.session_settings import session_settings
 from amqpd.server.startup import StartError, Storage, declare_configuration, is_first_start, open_broker
 from amqpd.server.ticker import Ticker
 from amqpd.server.unauthenticated import Unauthenticated
 from amqpd.server.wall_clock import WallClock
-from amqpd.session.sasl_steps import LoginSettings
-from amqpd.session.settings import SessionSettings
 from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Journal
 from amqpd.store.port import Store
 
+if TYPE_CHECKING:
+    from amqpd.management.statistics import Statistics
+    from amqpd.server.machine_checks import Finding
+
 log = logging.getLogger("amqpd")
 
 CLOSE_OK_WAIT_S = 5.0
 LINGER_S = 1.0      # for clients to read that the store has failed
-SHUTDOWN = "broker forced connection closure with reason 'shutdown'"
 
 
 class Runtime:
     """A broker that runs during its `async with` block. Entering the block raises StartError.
 
     `on_failure` is called at once when the store fails; `wait_until_stopping` raises the error a moment later. A stop
-    waits at most `close_ok_wait_s` for clients to answer `close`.
+    waits at most `close_ok_wait_s` for clients to answer `close`. If the configuration does not say where
+    the management API is, or the metrics, there is none, or with `has_default_http` one at its default address if that
+    is free.
+    `sockets` are bound already, for these listeners of the configuration.
     """
 
     def __init__(
         self, config: Config, on_failure: Callable[[StoreError], None] | None = None, *,
-        close_ok_wait_s: float = CLOSE_OK_WAIT_S,
+        close_ok_wait_s: float = CLOSE_OK_WAIT_S, has_default_http: bool = False,
+        sockets: Mapping[Listener, socket.socket] | None = None,
     ) -> None:
         self.addresses: list[tuple[str, int]] = []      # the first address of each listener without TLS
         self.tls_addresses: list[tuple[str, int]] = []
+        self.http_addresses: list[tuple[str, int]] = []     # of the management API
+        self.metrics_addresses: list[tuple[str, int]] = []
+        self._has_default_http = has_default_http
+        self._sockets = sockets or {}
+        self.measures = Measures()
         self._config = config
         self._close_ok_wait_s = close_ok_wait_s
         self._on_failure = on_failure or (lambda error: log.critical("%s", error))
@@ -91,6 +109,7 @@ class Runtime:
         self._committer: Committer | None = None
         self._listeners: Listeners | None = None
         self._certificates: Certificates | None = None
+        self._changes: list[Callable[[Config, frozenset[str]], None]] = []      # what each part does with new settings
 
     @property
     def data_dir(self) -> Path | None:
@@ -121,6 +140,12 @@ class Runtime:
         """The function that reads the certificates again, which any thread may call; None without TLS."""
         return None if self._certificates is None else self._certificates.read_again
 
+    def change_settings(self, config: Config, changed: frozenset[str]) -> None:
+        """Use the new values of these settings, which are some of `reloading.RELOADABLE`."""
+        self._config = config
+        for change in self._changes:
+            change(config, changed)
+
     async def wait_until_stopping(self) -> None:
         """Wait until a stop is requested. Raises StoreError once the store has failed."""
         await self._stopping.wait()
@@ -134,21 +159,24 @@ class Runtime:
         config, started_s = self._config, time.monotonic()
         log.info("Starting amqpd %s (behaves as RabbitMQ %s) on Python %s", __version__, RABBITMQ_VERSION,
                  platform.python_version())
-        certificates = self._certificates = _certificates(config.tls)
+        certificates = self._certificates = _certificates(config)
         is_first = is_first_start(config)
         # As far as the users are known already, this is checked before the data directory is created.
         _check_exposure(config, lambda: is_first and begins_with_guest_alone(config), is_first)
-        bound = await self._bind(undo, config.listeners)
-        tls_bound = await self._bind(undo, config.tls.listeners, addresses.TLS_LISTEN_OPTION)
+        binding = Binding(undo, self._sockets)
+        bound = await binding.bind(config.listeners)
+        tls_bound = await binding.bind(config.tls.listeners, addresses.TLS_LISTEN_OPTION)
+        http_bound = await binding.bind_http(config.management, has_defaults=self._has_default_http)
         broker, storage = open_broker(config, self._ballast, self._fail)
         if storage is not None:
             self._store = storage.store
             undo.callback(storage.store.abandon)        # does nothing once the store is closed
         turn = LoopTurn(broker, asyncio.get_running_loop())
-        alarms = self._alarms(turn)
+        alarms = self._alarms(turn, broker.events)
         wall_clock = WallClock(broker.clock, Journal() if storage is None else storage.journal, turn)
         if storage is not None:
             storage.page_store.on_written = alarms.on_written
+            storage.page_store.measures = self.measures
             await self._start_committer(undo, broker, storage, turn, wall_clock, alarms)
         try:
             declare_configuration(config, broker)
@@ -166,34 +194,29 @@ class Runtime:
             broker, settings, turn, logins, _unauthenticated(config), asyncio.get_running_loop(),
             certificates, config.proxy_protocol_from, config.limits.tls_handshake_timeout_s)
         undo.callback(listeners.stop_listening)
+        self._changes += [partial(_change_limits, broker, listeners, logins), partial(_change_alarms, alarms)]
         turn.committer.take()
         self.addresses = self._listen(listeners, bound)
         self.tls_addresses = self._listen(listeners, tls_bound, is_tls=True)
-        await self._open_control(undo, broker, turn, alarms)
-        await self._start_tasks(undo, turn, alarms, wall_clock)
+        node = self._node(turn, alarms)
+        node.application = Application(
+            listeners, partial(_declare_anew, config, broker), self._close_ok_wait_s)
+        commands = Commands(broker, node)
+        control = Control(commands, node.wait_committed, turn.begin)
+        statistics = None
+        if any(http_bound):
+            statistics = await self._open_http(
+                undo, http_bound, broker, node, commands, control, logins, listeners, alarms)
+        await self._open_control(undo, control)
+        await self._start_tasks(undo, turn, alarms, wall_clock, statistics)
         undo.push_async_callback(self._shut_down, broker, listeners, storage)
         for warning in exposure.warnings(config, users):
             log.warning("%s", warning)
-        log.info("%s", exposure.describe(config, users))
+        log.info("%s", exposure.describe(config, users, *self._http_listeners()))
         log.info("Server startup complete in %.1f s", time.monotonic() - started_s)
 
-    async def _bind(
-        self, undo: contextlib.AsyncExitStack, listeners: Iterable[Listener], option: str = addresses.LISTEN_OPTION
-    ) -> list[tuple[Listener, list[socket.socket]]]:
-        """Bind every address before anything is created; `option` sets them. Raises StartError."""
-        found = []
-        for listener in listeners:
-            try:
-                sockets = await addresses.bind(listener.host, listener.port)
-            except OSError as error:
-                raise _unavailable(listener, error, option) from None
-            for one in sockets:
-                undo.enter_context(one)
-            found.append((listener, sockets))
-        return found
-
     def _listen(
-        self, listeners: Listeners, bound: list[tuple[Listener, list[socket.socket]]], *, is_tls: bool = False
+        self, listeners: Listeners, bound: list[Bound], *, is_tls: bool = False
     ) -> list[tuple[str, int]]:
         """Accept clients, and return the first address of each listener. Raises StartError."""
         found = []
@@ -201,7 +224,7 @@ class Runtime:
             try:
                 listeners.listen(sockets, is_tls=is_tls)
             except OSError as error:
-                raise _unavailable(listener, error) from None
+                raise unavailable(listener, error) from None
             for one in sockets:
                 log.info("started %s listener on %s", "TLS" if is_tls else "TCP",
                          addresses.describe_address(one.getsockname()[:2]))
@@ -216,17 +239,18 @@ class Runtime:
         storage.page_store.begin(broker, turn.schedule, lambda: "disk" not in turn.alarm)
         turn.committer = self._committer = committer = Committer(
             storage.journal, storage.store, turn, asyncio.get_running_loop(), self._fail, storage.page_store,
-            self._ballast.with_room, wall_clock.follow, alarms.on_written)
+            self._ballast.with_room, wall_clock.follow, alarms.on_written, measures=self.measures)
         committer.thread.start()
         undo.push_async_callback(committer.thread.end)
 
-    def _alarms(self, turn: LoopTurn) -> Alarms:
+    def _alarms(self, turn: LoopTurn, events: Events) -> Alarms:
         """Return the alarms, which know from the start whether the disk is full."""
         limits, is_stored = self._config.limits, self._store is not None
         alarms = Alarms(
             turn, memory_fraction=limits.memory_high_watermark,
-            memory_absolute=limits.memory_high_watermark_absolute, disk_free_limit=_disk_free_limit(limits),
-            data_dir=self._config.data_dir if is_stored else None, ballast=self._ballast if is_stored else None)
+            memory_absolute=limits.memory_high_watermark_absolute, disk_free_limit=disk_free_limit(limits),
+            data_dir=self._config.data_dir if is_stored else None, ballast=self._ballast if is_stored else None,
+            events=events)
         loop = asyncio.get_running_loop()
         self._ballast.on_spent = lambda: loop.call_soon_threadsafe(alarms.check_disk)
         alarms.check_memory()
@@ -234,38 +258,73 @@ class Runtime:
         return alarms
 
     async def _start_tasks(
-        self, undo: contextlib.AsyncExitStack, turn: LoopTurn, alarms: Alarms, wall_clock: WallClock
+        self, undo: contextlib.AsyncExitStack, turn: LoopTurn, alarms: Alarms, wall_clock: WallClock,
+        statistics: Statistics | None,
     ) -> None:
         tasks = await undo.enter_async_context(anyio.create_task_group())
         undo.callback(tasks.cancel_scope.cancel)
-        ticker = Ticker(turn, self._config.limits.outgoing_timeout_s)
+        ticker = Ticker(turn, self._config.limits.outgoing_timeout_s, self.measures)
+        self._changes.append(lambda new, changed: ticker.change_timeout(new.limits.outgoing_timeout_s))
         for task in (ticker.tick_forever, alarms.watch_memory_forever, alarms.watch_disk_forever,
                      wall_clock.follow_forever):
             tasks.start_soon(task)
+        if statistics is not None:
+            tasks.start_soon(statistics.sample_forever)
         if self._committer is not None:
             tasks.start_soon(self._committer.watch_files_forever)
         if self._certificates is not None:
             tasks.start_soon(self._certificates.look_forever)
 
-    async def _open_control(
-        self, undo: contextlib.AsyncExitStack, broker: Broker, turn: LoopTurn, alarms: Alarms
-    ) -> None:
-        """Open the control socket; without a store only if a data directory was named, since the socket is a file."""
-        data_dir, committer = self._config.data_dir, self._committer
-        if self._store is None and data_dir == Config().data_dir:
-            return
+    def _node(self, turn: LoopTurn, alarms: Alarms) -> Node:
+        """Return what the commands need and the broker does not know."""
+        committer = self._committer
         node = Node(
             rabbitmq_version=RABBITMQ_VERSION, data_dir=self.data_dir,
             durability="none" if self._store is None else self._config.durability, alarms=alarms,
             listeners=self.addresses, tls_listeners=self.tls_addresses, stop=self.stop,
-            password_form=password_form(self._config), begin=turn.begin)
+            auth_mechanisms=self._config.auth_mechanisms, password_form=password_form(self._config),
+            environment=lambda: effective(self._config), begin=turn.begin,
+            diagnose=self._diagnose, read_log=_read_log)
         if self._certificates is not None:
             node.certificates = self._certificates.listed
+        if committer is not None:
+            node.wait_committed = committer.wait_committed
         if self._store is not None and committer is not None:
             node.store_info = self._store.info
             node.backup = partial(_back_up, self._store, committer)
-        control = Control(
-            Commands(broker, node), _nothing if committer is None else committer.wait_committed, turn.begin)
+            node.read_audit_log = partial(_read_audit_log, self._store, committer)
+        return node
+
+    def _http_listeners(self) -> tuple[list[Listener], list[Listener]]:
+        """Return where the management API is, and where the metrics are."""
+        api, metrics = [[Listener(addresses.describe_address(address)) for address in found]
+                        for found in (self.http_addresses, self.metrics_addresses)]
+        return api, metrics
+
+    async def _open_http(
+        self, undo: contextlib.AsyncExitStack, bound: HttpBound, broker: Broker, node: Node, commands: Commands,
+        control: Control, logins: Logins, listeners: Listeners, alarms: Alarms,
+    ) -> Statistics:
+        """Serve the management API and the metrics, and return their statistics. Raises StartError."""
+        # Only here: they take time and memory to load.
+        from amqpd.management.statistics import Statistics
+        from amqpd.server.http_server import HttpServer
+
+        statistics = Statistics(
+            broker, listeners.turn.now_ms, partial(measure, alarms, broker, self.measures), self.measures,
+            keeps_samples=bool(bound.api or bound.api_tls) and not self._config.management.disable_stats)
+        server = HttpServer(broker, node, commands, control, logins, listeners, statistics, self._config.management)
+        undo.push_async_callback(server.stop)
+        certificates = self._certificates
+        self.http_addresses, self.metrics_addresses = await server.listen(
+            bound, None if certificates is None else lambda: certificates.context)
+        return statistics
+
+    async def _open_control(self, undo: contextlib.AsyncExitStack, control: Control) -> None:
+        """Open the control socket; without a store only if a data directory was named, since the socket is a file."""
+        data_dir = self._config.data_dir
+        if self._store is None and data_dir == Config().data_dir:
+            return
         try:
             await undo.enter_async_context(control.listening(data_dir / CONTROL_SOCKET))
         except OSError as error:
@@ -290,6 +349,13 @@ class Runtime:
             await self._listeners.fail_all("the store has failed", LINGER_S)
         self._stopping.set()
 
+    def _diagnose(
+        self, status: dict[str, Any], users: Collection[UserDefinition], clock_behind_ms: int
+    ) -> list[Finding]:
+        from amqpd.server.doctor import examine_running     # only here: it takes time to load, and is seldom asked
+
+        return examine_running(self._config, status, users, clock_behind_ms)
+
     # Stopping
 
     async def _close_unused(self, storage: Storage | None) -> None:
@@ -309,8 +375,9 @@ class Runtime:
         if self._committer is not None and storage is not None:
             await self._committer.stop()
             storage.page_store.end()
-            redelivered, bounds = broker.redelivered(), broker.redelivered_to()
             try:
+                self._committer.commit_rest()       # from here on nothing awaits until the store is closed
+                redelivered, bounds = broker.redelivered(), broker.redelivered_to()
                 self._ballast.with_room(lambda: storage.store.close(redelivered, bounds))
             except StoreError as error:
                 self._fail(error)
@@ -324,16 +391,19 @@ def _check_exposure(config: Config, is_guest_alone: Callable[[], bool], is_first
         raise StartError(fault, EXIT_CONFIG)
 
 
-def _unavailable(listener: Listener, error: OSError, option: str = addresses.LISTEN_OPTION) -> StartError:
-    return StartError(addresses.describe_failure(str(listener), listener.port, error, option), EXIT_UNAVAILABLE)
+def _declare_anew(config: Config, broker: Broker) -> None:
+    """Declare the configuration on a broker that has nothing, as at a first start. Raises StartError."""
+    declare_configuration(config, broker)
+    users = [user.definition for user in broker.users.values()]
+    _check_exposure(config, lambda: has_guest_alone(users), is_first=True)
 
 
-def _certificates(tls: Tls) -> Certificates | None:
+def _certificates(config: Config) -> Certificates | None:
     """Read the certificates, if there is a TLS listener. Raises StartError."""
-    if not tls.listeners:
+    if not config.has_tls:
         return None
     try:
-        certificates = Certificates(tls)
+        certificates = Certificates(config.tls)
     except CertificateError as error:
         raise StartError(str(error), EXIT_CONFIG) from None
     for warning in warnings(certificates.certificates, time.time()):
@@ -341,66 +411,73 @@ def _certificates(tls: Tls) -> Certificates | None:
     return certificates
 
 
-async def _back_up(store: Store, committer: Committer, to: Path) -> None:
-    """Copy the store to a new file between commits. Raises Refusal."""
+def _read_log(most: int, level: str, text: str) -> list[dict[str, Any]]:
+    """Return the newest lines of the log. Raises ValueError."""
+    return [line._asdict() for line in logs.recent(most=most, least_level=level, text=text)]
+
+
+async def _read_audit_log(store: Store, committer: Committer, wanted: AuditFilter) -> list[AuditEntry]:
+    """Read the audit log between commits, with everything recorded so far. Raises Refusal."""
+    found: list[AuditEntry] = []
+    await committer.wait_committed()
     try:
-        await committer.thread.run_between(lambda between: store.backup(to, lambda left, total: between()))
+        await committer.thread.run_between(lambda between: found.extend(store.audit_log(
+            limit=wanted.limit, user=wanted.user, door=wanted.door, action=wanted.action, since_ms=wanted.since_ms)))
+    except StoreError as error:
+        raise Refusal(str(error), EXIT_IO) from None
+    return found
+
+
+async def _back_up(store: Store, committer: Committer, to: Path, tell: Callable[[int, int], None]) -> None:
+    """Copy the store to a new file between commits, and tell what is left after each step. Raises Refusal."""
+    def copy(between: Callable[[], None]) -> None:
+        def after_step(left: int, total: int) -> None:
+            tell(left, total)
+            between()
+
+        store.backup(to, after_step)
+
+    try:
+        await committer.thread.run_between(copy)
     except StoreError as error:
         raise Refusal(str(error), EXIT_IO) from None
 
 
-async def _nothing() -> None:
-    """Return at once: without a store, there is nothing to commit."""
+def _change_limits(
+    broker: Broker, listeners: Listeners, logins: Logins, config: Config, changed: frozenset[str]
+) -> None:
+    limits = config.limits
+    broker.quota.limit = limits.max_queues
+    logins.change_rules(frozenset(config.loopback_users), limits.login_failure_delay_s)
+    settings = session_settings(config)
+    # The salts of users that do not exist stay as they are, or a change would tell that they do not.
+    login = replace(settings.login, made_up_verifiers=listeners.settings.login.made_up_verifiers)
+    listeners.change_limits(
+        replace(settings, login=login), *_unauthenticated_limits(limits), limits.tls_handshake_timeout_s)
 
 
-def _disk_free_limit(limits: Limits) -> int:
-    if limits.disk_free_limit_relative:
-        return int(available_bytes() * limits.disk_free_limit_relative)
-    return limits.disk_free_limit
+def _change_alarms(alarms: Alarms, config: Config, changed: frozenset[str]) -> None:
+    """Set the limits that have changed in the configuration; others may have been set by amqpctl."""
+    limits = config.limits
+    if changed & {"limits.memory_high_watermark", "limits.memory_high_watermark_absolute"}:
+        if limits.memory_high_watermark_absolute:
+            alarms.set_memory_watermark_absolute(limits.memory_high_watermark_absolute)
+        else:
+            alarms.set_memory_watermark(limits.memory_high_watermark)
+    if changed & {"limits.disk_free_limit", "limits.disk_free_limit_relative"}:
+        alarms.set_disk_free_limit(disk_free_limit(limits))
 
 
 def _unauthenticated(config: Config) -> Unauthenticated[ClientProtocol]:
-    """Return the clients before login; if few descriptors are left, they get at most half of them."""
-    limits = config.limits
-    return Unauthenticated(
-        min(limits.max_unauthenticated, descriptors_for_clients() // 2), limits.max_unauthenticated_per_address)
+    """Return the clients before login."""
+    return Unauthenticated(*_unauthenticated_limits(config.limits))
 
 
-def _login_settings(config: Config) -> LoginSettings:
-    login = config.login
-    return LoginSettings(
-        mechanisms=config.auth_mechanisms,
-        anonymous_user=login.anonymous_user,
-        certificate_name=login.certificate_name,
-        certificate_san_type=login.certificate_san_type,
-        requires_tls=login.require_tls,
-        made_up_verifiers=MadeUpVerifiers(login_key(_key_dir(config))))
+def _unauthenticated_limits(limits: Limits) -> tuple[int, int]:
+    """Return how many clients before login there may be, and from one address.
 
-
-def _key_dir(config: Config) -> Path | None:
-    """Return where the key for SCRAM is kept; None if none is needed after a restart."""
-    return None if config.memory or "SCRAM-SHA-256" not in config.auth_mechanisms else config.data_dir
-
-
-def session_settings(config: Config) -> SessionSettings:
-    """Return what sessions need of the configuration."""
-    limits = config.limits
-    return SessionSettings(
-        server_properties=server_properties(),
-        login=_login_settings(config),
-        heartbeat_s=limits.heartbeat_s,
-        frame_max=limits.frame_max,
-        channel_max=limits.channel_max,
-        max_body_size=limits.max_message_size,
-        consumer_limit=limits.consumers_per_channel,
-        unacked_limit=limits.unacked_per_consumer,
-        early_bytes=limits.login_buffer_size,
-        incomplete_limit=limits.incomplete_bodies_size,
-        transaction_acts=limits.transaction_operations,
-        transaction_bytes=limits.transaction_size,
-        outgoing_limit=limits.outgoing_buffer_size,
-        handshake_timeout_ms=int(limits.handshake_timeout_s * 1000),
-        connection_limit=min(limits.max_connections, descriptors_for_connections()),
-        channel_limit=limits.max_channels,
-        consumer_timeout_ms=int(limits.consumer_timeout_s * 1000) or None,
-    )
+    If few descriptors are left, they get at most half of them, and those of one address a quarter.
+    """
+    descriptors = descriptors_for_clients()
+    return (min(limits.max_unauthenticated, descriptors // 2),
+            min(limits.max_unauthenticated_per_address, descriptors // 4))

@@ -5,8 +5,7 @@ first signal requests a stop and starts the watchdog. A second signal, or one be
 process as a crash does, which is safe.
 
 SIGHUP stops a broker that runs in a terminal, since the terminal is closed. A service has no terminal: there the signal
-means "reload". The certificates of TLS are read again; a changed configuration is not, and the log says so. If the
-parent process ignores the signal, as `nohup` does, it stays ignored.
+means "reload": see `server/reloading.py`. If the parent process ignores the signal, as `nohup` does, it stays ignored.
 """
 
 from __future__ import annotations
@@ -86,10 +85,8 @@ class StopSignals:
             return      # the shell and the kernel may both report that the terminal is closed
         if signum == signal.SIGHUP and not self._has_terminal:
             if self._on_reload is None:
-                log.info("SIGHUP ignored: a changed configuration takes effect at the next start")
+                log.info("SIGHUP ignored before the start is complete")
             else:
-                log.info("SIGHUP: reading the certificates again; a changed configuration takes effect at the next "
-                         "start")
                 self._on_reload()
             return
         on_stop = self._on_stop

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from amqpd.broker.actor import Actor
 from amqpd.broker.broker import Broker
 from amqpd.broker.clock import Clock
 from amqpd.broker.definitions import QueueDefinition
@@ -19,7 +20,8 @@ from amqpd.broker.queue.segment import Budget
 from amqpd.config import Config
 from amqpd.exit_codes import EXIT_CONFIG, EXIT_IO, EXIT_TEMPORARY
 from amqpd.properties import read_own_properties
-from amqpd.server.declarations import Undeclared, declare
+from amqpd.management.audited import audited
+from amqpd.server.declarations import Undeclared, declare, vhost_defaults
 from amqpd.server.definitions_file import NotLoaded
 from amqpd.server.page_store import DiskPageStore
 from amqpd.server.wall_clock import read_clocks
@@ -81,7 +83,7 @@ def open_broker(
     if config.memory:
         return Broker(
             MemoryJournal(), clock=clock, binding_limit=config.limits.bindings_per_queue,
-            queue_limit=config.limits.max_queues), None
+            queue_limit=config.limits.max_queues, vhost_defaults=vhost_defaults(config)), None
     if config.durability == "process":
         log.warning('durability = "process": confirmed messages survive the end of the process, but not a loss of '
                     "power")
@@ -93,7 +95,8 @@ def open_broker(
         store, Spill(Path(config.data_dir), read_own_properties), Budget(config.limits.message_memory), on_failure)
     broker = Broker(
         journal, first_number=store.first_number, clock=clock, page_store=page_store,
-        binding_limit=config.limits.bindings_per_queue, queue_limit=config.limits.max_queues)
+        binding_limit=config.limits.bindings_per_queue, queue_limit=config.limits.max_queues,
+        vhost_defaults=vhost_defaults(config))
     for finding in restore(broker, recovered.definitions):
         store.abandon()
         raise StartError(str(from_finding(str(finding), Path(store.info().path))), EXIT_IO)
@@ -140,6 +143,7 @@ def _how_it_ended(recovered: Recovered) -> str:
 def declare_configuration(config: Config, broker: Broker) -> None:
     """Load definitions; declare vhosts, users, policies, exchanges, queues and bindings. Raises StartError."""
     try:
-        declare(config, broker)
+        with audited(broker, Actor("", "", "config")):
+            declare(config, broker)
     except (Undeclared, NotLoaded) as error:
         raise StartError(str(error), EXIT_CONFIG) from None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from amqpd.broker.measures import Measures
 from amqpd.server.gaps import Gaps
 from amqpd.server.guard import guard
 from amqpd.server.loop import Client, LoopTurn
@@ -26,17 +27,32 @@ TOLD_MS = 1_000     # a gap from which on it is logged
 
 
 class Ticker:
-    """Checks all connections of the loop. A client that takes no output for `outgoing_timeout_s` is dropped."""
+    """Checks all connections of the loop. A client that takes no output for `outgoing_timeout_s` is dropped.
 
-    def __init__(self, turn: LoopTurn, outgoing_timeout_s: float = TAKES_NOTHING_S) -> None:
+    How late the loop calls it is added to the measures.
+    """
+
+    def __init__(
+        self, turn: LoopTurn, outgoing_timeout_s: float = TAKES_NOTHING_S, measures: Measures | None = None,
+        tick_s: float = TICK_S,
+    ) -> None:
+        self._tick_s = tick_s
         self._turn = turn
+        self._measures = measures or Measures()
         self._outgoing_timeout_s = outgoing_timeout_s
         self._gaps = Gaps(int(TICK_S * 1000), self._turn.now_ms())
 
+    def change_timeout(self, outgoing_timeout_s: float) -> None:
+        """Use another time from now on."""
+        self._outgoing_timeout_s = outgoing_timeout_s
+
     async def tick_forever(self) -> None:
         """Check heartbeats and deadlines, four times a second."""
+        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(TICK_S)
+            due_s = loop.time() + self._tick_s
+            await asyncio.sleep(self._tick_s)
+            self._measures.loop_lag_seconds.observe(max(0.0, loop.time() - due_s))
             await self.tick()
 
     async def tick(self) -> None:
@@ -102,8 +118,7 @@ def _is_there(session: Session, protocol: Client, now: int, outgoing_timeout_s: 
     For a client that is not read, the system is asked. For a blocked client, the TCP acks of its machine count.
     """
     if protocol.looks_in_vain() >= outgoing_timeout_s / TICK_S:
-        log.warning("%s: closing: the client has taken nothing of what it is sent for %g s", session.name,
-                    outgoing_timeout_s, extra={"connection": session.number})
+        session.state.log_end(f"client has taken nothing of what it is sent for {outgoing_timeout_s:g} s")
         return False
     if session.blocking.is_input_full or session.receiver.waits_for_reader:
         age = protocol.acknowledged_ms_ago()

@@ -14,6 +14,7 @@ from pamqp.commands import Basic
 
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.queue import Queue
+from amqpd.broker.rejects import Rejects
 from amqpd.errors import ConnectionException, ReplyCode
 from amqpd.message import Message
 from amqpd.session.channel_state import ChannelState
@@ -33,6 +34,7 @@ class Answers:
     ) -> None:
         self._channel = channel
         self._effort = channel.effort
+        self._counts = channel.counts
         self._uncommitted = uncommitted
         self._unacked = unacked
         self._prefetch = prefetch
@@ -109,7 +111,7 @@ class Answers:
         if uncommitted.is_active:
             uncommitted.hold_answers(taken, verdict)
         else:
-            self.carry_out(verdict, by_consumer(taken.values()))
+            self.carry_out(verdict, by_consumer(taken.values()), self._channel.owner.confirms.rejects)
         if unacked.is_answer_unfinished:
             raise Unfinished
 
@@ -131,12 +133,15 @@ class Answers:
 
     # Effects on the queues
 
-    def carry_out(self, verdict: Verdict, taken: dict[Consumer[Queue], list[Message]]) -> int:
-        """Ack, reject or requeue these deliveries; return the journal's batch that makes it durable, or 0."""
+    def carry_out(self, verdict: Verdict, taken: dict[Consumer[Queue], list[Message]], rejects: Rejects) -> int:
+        """Ack, reject or requeue these deliveries; return the journal's batch that makes it durable, or 0.
+
+        `rejects` counts the rejected messages that are not in that batch, since they have not been dead-lettered yet.
+        """
         if verdict is Verdict.REQUEUE:
             self._requeue(taken)
             return 0
-        batch = self._settle(taken, in_transaction=True) if verdict is Verdict.ACK else self._reject(taken)
+        batch = self._settle(taken, in_transaction=True) if verdict is Verdict.ACK else self._reject(taken, rejects)
         self._dispatch_after(taken)
         return batch
 
@@ -145,14 +150,15 @@ class Answers:
         batch = 0
         for consumer, run in taken.items():
             self._prefetch.answered(consumer, len(run))
+            self._counts.acked += len(run)
             batch = max(batch, consumer.queue.settle(run, in_transaction=in_transaction))
         return batch
 
-    def _reject(self, taken: dict[Consumer[Queue], list[Message]]) -> int:
+    def _reject(self, taken: dict[Consumer[Queue], list[Message]], rejects: Rejects) -> int:
         batch = 0
         for consumer, run in taken.items():
             self._prefetch.answered(consumer, len(run))
-            batch = max(batch, consumer.queue.reject(run))
+            batch = max(batch, consumer.queue.reject(run, rejects))
         return batch
 
     def _requeue(self, taken: dict[Consumer[Queue], list[Message]]) -> None:

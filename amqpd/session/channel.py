@@ -11,13 +11,16 @@ Spec: channel class, §2.2.5, §4.8; RabbitMQ docs/channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
+from typing import Any
 
 from pamqp.base import Frame
 from pamqp.commands import Channel as ChannelMethods
 
 from amqpd.broker.access import User
+from amqpd.broker.actor import Actor, acting
+from amqpd.broker.counts import ChannelCounts
 from amqpd.broker.departure import Departure
 from amqpd.broker.statistics import ChannelStatistics
 from amqpd.broker.step_job import Act
@@ -61,7 +64,9 @@ class Channel:
         self._outbox = owner.outbox
         self._departure: Departure | None = None
         owner.broker.channel_count += 1
+        owner.broker.churn.channel_created += 1
         user.channel_count += 1
+        state.tell("channel.created")
 
     # Commands
 
@@ -96,7 +101,7 @@ class Channel:
             raise ConnectionException(ReplyCode.COMMAND_INVALID, "unimplemented method")
         self.state.begin_answer()
         try:
-            answer = handler(method)
+            answer = self._carry_out(handler, method) if self.state.broker.events.listeners else handler(method)
         except ChannelException as error:
             self.close(error, (method.index >> 16, method.index & 0xFFFF))
             return
@@ -107,6 +112,11 @@ class Channel:
                 self._owner.hold_output_until(self.state.vhost.changes.awaited_batch)
             self._outbox.write(answer if isinstance(answer, bytes) else encode_method(self.number, answer))
         self.state.send_afterwards()
+
+    def _carry_out(self, handler: Callable[[Any], Any], method: Frame) -> Any:
+        """Carry out a method, while there are listeners that want to know which user acts."""
+        with acting(Actor(self.state.user.name, self._owner.name, "amqp")):
+            return handler(method)
 
     # The end
 
@@ -144,10 +154,22 @@ class Channel:
 
     def release(self) -> None:
         """Free the parts of the channel, once its number is free. It may not be used after this."""
+        self.counts()
         self._owner.broker.channel_count -= 1
+        self._owner.broker.churn.channel_closed += 1
         self.state.user.channel_count -= 1
+        self.state.tell("channel.closed")
         self._handlers.clear()
         del self.publishing, self.consuming, self.uncommitted
+
+    def counts(self) -> ChannelCounts:
+        """Return what the channel has counted, and tell the totals of its vhost."""
+        counts, confirms = self.state.counts, self.publishing.confirms
+        counts.delivered = (
+            self.consuming.deliveries.next_tag - 1 - counts.delivered_no_ack - counts.got - counts.got_no_ack)
+        counts.confirmed, counts.confirmable = confirms.confirmed, confirms.sequence
+        self.state.vhost.totals.tell_published(counts)
+        return counts
 
     def statistics(self) -> ChannelStatistics:
         """Return the current counts."""

@@ -32,6 +32,7 @@ class ChannelConfirms:
         self._of_connection = channel.owner.confirms
         self._confirmed = 0         # the last sequence number that went out
         self._ready = 0             # the last sequence number that was confirmed
+        self._nacked = 0            # the number of publishes that were answered with basic.nack
         self._refused: set[int] = set()     # the last one that may be confirmed
         # (batch, the last sequence number and the last message that wait for it), for each run of publishes; instead of
         # the message NO_NUMBER, if acks of consumers do not matter for the run
@@ -41,6 +42,11 @@ class ChannelConfirms:
     def unconfirmed(self) -> int:
         """The number of publishes that wait for their confirm."""
         return self.sequence - self._confirmed
+
+    @property
+    def confirmed(self) -> int:
+        """The number of publishes that were answered with basic.ack."""
+        return self._confirmed - self._nacked
 
     @property
     def awaits_commit(self) -> bool:
@@ -111,6 +117,7 @@ class ChannelConfirms:
                 self._confirm(sequence - 1)
                 self._outbox.write(pack_refusal(self._number, sequence))
                 self._confirmed = sequence
+                self._nacked += 1
             self._confirm(self._ready)
 
     def write_up_to(self, sequence: int) -> None:

@@ -5,9 +5,13 @@ Every part may read it. Only the channel changes `is_stopped`, only `session/top
 
 from __future__ import annotations
 
+from typing import Any
+
 from pamqp.base import Frame
 
 from amqpd.broker.access import User
+from amqpd.broker.counts import ChannelCounts
+from amqpd.broker.firehose import Client
 from amqpd.broker.vhost import Vhost
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.session.state import ConnectionState
@@ -19,7 +23,7 @@ class ChannelState:
 
     __slots__ = (
         "owner", "number", "vhost", "user", "broker", "effort", "outbox", "frame_max", "is_stopped", "last_queue",
-        "_is_answering", "_afterwards")
+        "counts", "_is_answering", "_afterwards")
 
     def __init__(self, owner: ConnectionState, number: int, vhost: Vhost, user: User) -> None:
         self.owner = owner
@@ -31,6 +35,7 @@ class ChannelState:
         self.outbox = owner.outbox
         self.frame_max = owner.frame_max
         self.is_stopped = False             # no more input is accepted: the channel is ending
+        self.counts = ChannelCounts()
         self.last_queue: str | None = None  # the queue declared last on this channel
         self._is_answering = False
         self._afterwards: list[bytes] = []      # methods to send after the answer to the current method
@@ -50,6 +55,19 @@ class ChannelState:
         if self.last_queue is None:
             raise ChannelException(ReplyCode.NOT_FOUND, "no previously declared queue")
         return self.last_queue
+
+    def tell(self, event: str, subject: Any = None) -> None:
+        """Tell listeners of an event on this channel; see `broker/events.py`."""
+        owner, events = self.owner, self.broker.events
+        if events.listeners:
+            events.tell(
+                event, subject, by=self.user.name, connection=owner.name, connection_number=owner.number,
+                channel_number=self.number, user=self.user.name, vhost=self.vhost.name)
+
+    @property
+    def client(self) -> Client:
+        """The client, in the form that watchers of messages get; see `broker/taps.py`."""
+        return Client(self.owner.name, self.number, self.user.name)
 
     # Output
 

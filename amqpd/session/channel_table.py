@@ -13,11 +13,13 @@ from functools import partial
 from pamqp.base import Frame
 from pamqp.commands import Channel as ChannelMethods
 
+from amqpd.broker.broker import OldestUnacked
+from amqpd.broker.counts import ChannelCounts
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.limits import MAX_CHANNELS, reached_limit
 from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.queue.queue import Queue
-from amqpd.broker.statistics import ChannelStatistics
+from amqpd.broker.statistics import ChannelStatistics, UnackedDelivery
 from amqpd.broker.step_job import Act
 from amqpd.errors import ChannelException, ConnectionException, ReplyCode
 from amqpd.identity import NODE_NAME
@@ -150,9 +152,29 @@ class ChannelTable:
                 runs.setdefault(consumer.queue, []).append(message)
             yield from runs.items()
 
+    def oldest_unacked(self, most: int) -> Iterator[list[OldestUnacked]]:
+        """See broker/broker.py."""
+        for channel in [*self.by_number.values()]:
+            yield [*channel.consuming.oldest_unacked(most)]
+
+    def unacked_of(self, queue: Queue) -> Iterator[list[UnackedDelivery]]:
+        """See broker/broker.py."""
+        for channel in [*self.by_number.values()]:
+            if not channel.is_closing:
+                yield [*channel.consuming.unacked_of(queue)]
+
     def statistics(self) -> list[ChannelStatistics]:
         """Return the statistics of each channel."""
         return [channel.statistics() for channel in self.by_number.values()]
+
+    def counts_of(self, number: int) -> ChannelCounts | None:
+        """See broker/broker.py."""
+        channel = self.by_number.get(number)
+        return None if channel is None else channel.counts()
+
+    def counts(self) -> dict[int, ChannelCounts]:
+        """See broker/broker.py."""
+        return {number: channel.counts() for number, channel in self.by_number.items()}
 
     def check(self) -> None:
         """Assert what must hold between calls."""

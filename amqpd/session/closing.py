@@ -11,6 +11,7 @@ Spec: §2.2.4, §4.8; connection.close.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from itertools import chain
 
@@ -57,7 +58,7 @@ class Closing:
         if not self._phases.allows(Event.CLOSE):
             return
         state = self._state
-        state.log.warning("%s: closing: %s", state.name, error)
+        state.log_end(str(error))
         self.end()
         class_id, method_id = error.method or (0, 0)
         state.outbox.write(pack_close(0, error.code, error.reply_text, class_id, method_id))
@@ -109,8 +110,13 @@ class Closing:
 
     # Closed by the client, or lost
 
-    def end_before_answer(self) -> None:
-        """End before the client's close is answered. Raises MessageNotLoaded until everything is released."""
+    def end_before_answer(self, code: int, text: str) -> None:
+        """End before the client's close is answered; `code` and `text` are its reason.
+
+        Raises MessageNotLoaded until everything is released.
+        """
+        why = f": {code} {text}".rstrip() if code or text else ""
+        self._state.log_end(f"client closed it{why}", logging.INFO)
         self.end()
         for departure in self._state.departures:
             if departure.has_work:
@@ -128,7 +134,8 @@ class Closing:
         if phases.current is Phase.AWAIT_HEADER:
             state.log.debug("%s: client closed the TCP connection before it said anything", state.name)
         elif phases.current not in (Phase.CLOSED, Phase.CLOSING):
-            state.log.warning("%s: client unexpectedly closed the TCP connection", state.name)
+            because = f" ({state.socket_error})" if state.socket_error else ""
+            state.log_end(f"client unexpectedly closed TCP connection{because}")
         self.end()
         phases.begin(Event.END)
         self.go_on = nothing
@@ -149,10 +156,11 @@ class Closing:
         self._reader.skip_contents()
         if state.vhost is not None:
             acts = chain(_parting(ended), state.vhost.topology.leave(state), _releases(ended))
+            state.log_end("the broker closed it", logging.INFO)
             state.departs(Departure(acts, state.broker.worklist))
+            state.tell("connection.closed")
             del state.broker.connections[state.number]
             state.count_connection(-1)
-            state.log.info("%s: closing AMQP connection", state.name)
 
     def _let_go(self, act: Callable[[], None]) -> None:
         """Release one thing; an error does not keep the others from being released."""

@@ -1,8 +1,11 @@
 """The commit of a transaction, in slices, as a job of the worklist.
 
-Everything joins one batch of the journal, which is held meanwhile (`broker/hold.py`): so it is on disk completely or
-not at all. Once begun, a commit is completed even if its channel is closed. A queue is looked up once: a queue that is
-deleted between two slices accepts nothing more, and one that is declared again is another queue.
+Everything joins one batch of the journal: so it is on disk completely or not at all. Most long commits hold the batch
+meanwhile (`broker/hold.py`), for which all confirms wait. Publishes to very many queues take too long for that, so they
+are recorded at the end (`broker/deferral.py`).
+
+Once begun, a commit is completed even if its channel is closed. A queue is looked up once: a queue that is deleted
+between two slices accepts nothing more, and one that is declared again is another queue.
 
 Spec: tx class; RabbitMQ docs/semantics.
 """
@@ -11,18 +14,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from enum import Enum, auto
 from itertools import islice
 from typing import NamedTuple
 
 from amqpd.broker.broker import Broker
+from amqpd.broker.counts import ChannelCounts, ExchangeCounts
+from amqpd.broker.deferral import Deferral
 from amqpd.broker.hand_over import MOST_MESSAGES, WIDE, HandOver
 from amqpd.broker.hold import Hold
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.queue import Queue, note_holders
+from amqpd.broker.rejects import Rejects
 from amqpd.broker.worklist import PIECE, Waiters
 from amqpd.message import Message
 
+WAIT_STEPS = 50         # the cost of looking whether rejected messages have been dead-lettered
 RUN_STEPS = 6           # the cost of a run of a queue or a consumer, besides a step for each message
 
 Unacked = tuple[Message, Consumer[Queue]]
@@ -45,28 +53,33 @@ class Held(NamedTuple):
     messages: list[Message]
     queues: tuple[str, ...]
     is_mandatory: bool
+    exchange: ExchangeCounts        # of the exchange that they were published to
 
 
 Answered = tuple[dict[int, Unacked], Verdict]
 # Returns the batch that makes it durable, or 0; see `Answers.carry_out`.
-CarryOut = Callable[[Verdict, dict[Consumer[Queue], list[Message]]], int]
+CarryOut = Callable[[Verdict, dict[Consumer[Queue], list[Message]], Rejects], int]
 
 
 class Commit:
-    """One commit: first the publishes, then the answers. `hold` is its hold on the journal, for a long commit.
+    """One commit: first the publishes, then the answers; then it waits until rejected messages have been dead-lettered.
 
-    `queues` are those of the vhost, by name; `carry_out` carries out equal answers.
+    `hold` is its hold on the journal, for a long commit and for one with rejects; with `deferral` its records wait.
+
+    `counts` are those of the channel, `queues` those of the vhost, by name; `carry_out` carries out equal answers.
     `batch` is the journal's batch that it has joined, or 0; `returned` has the messages to return to the client.
     """
 
     def __init__(
-        self, broker: Broker, queues: Mapping[str, Queue], carry_out: CarryOut, publishes: Sequence[Held],
-        answers: Sequence[Answered], hold: Hold | None,
+        self, broker: Broker, counts: ChannelCounts, queues: Mapping[str, Queue], carry_out: CarryOut,
+        publishes: Sequence[Held], answers: Sequence[Answered], hold: Hold | None,
+        deferral: Deferral | None = None,
     ) -> None:
         self.batch = 0
         self.is_partial = False         # a queue has refused a message
         self.returned: deque[Message] = deque()
         self._broker = broker
+        self._counts = counts
         self._existing = queues
         self._carry_out = carry_out
         self._publishes = deque(publishes)
@@ -75,8 +88,11 @@ class Commit:
         self._hand_over: HandOver | None = None                 # of publishes to very many queues
         self._answered: Iterator[Unacked] | None = None         # what is left of the first answers
         self._requeued: dict[Consumer[Queue], list[Message]] = {}       # collected, for a queue takes them in order
+        self._rejects = Rejects()
+        self._is_over = not (publishes or answers)
         self._found: dict[str, Queue | None] = {}
         self._hold = hold
+        self._deferral = deferral
         self._begun = self._done = 0    # slices
         self._waiters = Waiters(self._broker.worklist)
         self.call = self._waiters.call  # calls back when it is done
@@ -84,7 +100,7 @@ class Commit:
     @property
     def has_work(self) -> bool:
         """See `broker/worklist.py`."""
-        return bool(self._hand_over or self._publishes or self._answers or self._requeued)
+        return not self._is_over
 
     @property
     def has_failed(self) -> bool:
@@ -110,6 +126,10 @@ class Commit:
     def work(self) -> None:
         """Do one slice; see `broker/worklist.py`."""
         self._begun += 1
+        with self._deferral.on() if self._deferral is not None else nullcontext():
+            self._work()
+
+    def _work(self) -> None:
         try:
             if self._hand_over is not None:
                 self._go_on(self._hand_over)
@@ -117,16 +137,22 @@ class Commit:
                 self._publish()
             elif self._answers and (not self._requeued or self._answers[0][1] is Verdict.REQUEUE):
                 self._answer()
-            else:
+            elif self._requeued:
                 self._requeue()
+            else:       # the router has work
+                self._broker.effort.total += WAIT_STEPS
             self._done += 1
         finally:
-            if not self.has_work:
+            if not (self._hand_over or self._publishes or self._answers or self._requeued or self._rejects.has_unmoved):
                 self._end()
 
     def _end(self) -> None:
+        self._is_over = True
         if self._hold is not None:
             self._hold.end()
+        if self._deferral is not None:
+            self._deferral.end()
+            self.batch = self._broker.journal.batch if self.batch else 0
         self._waiters.release()
 
     # Publishes
@@ -151,11 +177,14 @@ class Commit:
             is_timed = is_timed or messages[0].facts.expiration_ms is not None
             room -= 1 + len(messages) * width
             self._number(messages)
+            self._counts.add_published(held.exchange, len(messages), len(queues), mandatory=held.is_mandatory)
             if not queues and held.is_mandatory:
                 self.returned += messages
             queues = [queue for queue in queues if not queue.deleted]
             if len(queues) > 1:
                 note_holders(queues, messages)
+            if self._deferral is not None:
+                _note_several(messages)
             for queue in queues:
                 run = runs.get(queue)
                 if run is None:
@@ -172,8 +201,10 @@ class Commit:
     def _begin_hand_over(self, held: Held, queues: list[Queue]) -> None:
         messages = held.messages[self._at : self._at + MOST_MESSAGES]
         self._advance(held, len(messages))
+        self._counts.add_published(held.exchange, len(messages), len(queues), mandatory=held.is_mandatory)
         self._hand_over = HandOver(
-            self._broker, messages, queues, is_timed=messages[0].facts.expiration_ms is not None)
+            self._broker, messages, queues, is_timed=messages[0].facts.expiration_ms is not None,
+            is_deferred=self._deferral is not None)
         self._go_on(self._hand_over)
 
     def _go_on(self, hand_over: HandOver) -> None:
@@ -226,13 +257,22 @@ class Commit:
                 self._answered, self._at = None, 0
         self._broker.effort.total += PIECE - room
         if verdict is not Verdict.REQUEUE:
-            self.batch = max(self.batch, self._carry_out(verdict, taken))
+            self.batch = max(self.batch, self._carry_out(verdict, taken, self._rejects))
 
     def _requeue(self) -> None:
         """Requeue what was collected, to some queues at a time; each queue does it in slices of its own."""
         taken = {consumer: self._requeued.pop(consumer) for consumer in [*islice(self._requeued, PIECE // RUN_STEPS)]}
         self._broker.effort.total += RUN_STEPS * len(taken)
-        self._carry_out(Verdict.REQUEUE, taken)
+        self._carry_out(Verdict.REQUEUE, taken, self._rejects)
+
+
+def _note_several(messages: Sequence[Message]) -> None:
+    """Have messages stored as those of several queues.
+
+    Messages that are above them may be on disk before them, and those that share a row are in order there.
+    """
+    for message in messages:
+        message.holders = max(message.holders, 2)
 
 
 def by_consumer(answered: Collection[Unacked]) -> dict[Consumer[Queue], list[Message]]:

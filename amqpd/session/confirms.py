@@ -1,5 +1,8 @@
 """The channels of a connection that have confirms to write or to wait for.
 
+A confirm says that all answers that the connection sent before the publish are on disk too. So if rejected messages
+have not been dead-lettered yet, the confirms of their batch and of later ones wait.
+
 Knows the channels whose confirms can be written, which is done once at the end of the turn, and those that wait for a
 commit. `session/channel_confirms.py` knows which messages are confirmed.
 
@@ -11,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import islice
 from typing import Protocol
+
+from amqpd.broker.rejects import Rejects
 
 MOST_TOLD_AT_ONCE = 64      # channels, for acks in a turn
 
@@ -33,13 +38,17 @@ class Confirming(Protocol):
 
 
 class Confirms:
-    """`due` are the channels whose confirms can be written, `awaiting` those that wait for a commit."""
+    """`due` are the channels whose confirms can be written, `awaiting` those that wait for a commit.
 
-    __slots__ = ("due", "awaiting", "_note_output", "_note_commit")
+    `rejects` are the connection's rejects that may not be on disk.
+    """
+
+    __slots__ = ("due", "awaiting", "rejects", "_note_output", "_note_commit")
 
     def __init__(self, note_output: Callable[[], None], note_commit: Callable[[], None]) -> None:
         self.due: dict[Confirming, None] = {}
         self.awaiting: dict[Confirming, None] = {}
+        self.rejects = Rejects()
         self._note_output = note_output
         self._note_commit = note_commit
 
@@ -63,6 +72,8 @@ class Confirms:
 
     def on_commit(self, batch: int) -> None:
         """Report to the waiting channels that this batch and all before it are on disk."""
+        if self.rejects:
+            batch = self.rejects.last_sure(batch)
         for channel in list(self.awaiting):
             channel.on_commit(batch)
             if not channel.awaits_commit:

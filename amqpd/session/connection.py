@@ -21,9 +21,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from amqpd.broker.access import User
-from amqpd.broker.broker import Broker
+from amqpd.broker.broker import Broker, OldestUnacked
+from amqpd.broker.counts import ChannelCounts
 from amqpd.broker.queue.queue import Queue
-from amqpd.broker.statistics import ChannelStatistics, ConnectionStatistics
+from amqpd.broker.statistics import ChannelStatistics, ConnectionStatistics, UnackedDelivery
 from amqpd.broker.step_job import Act
 from amqpd.message import Message
 from amqpd.session.blocking import Blocking
@@ -163,10 +164,9 @@ class Session:
     def log_overdue(self, now_ms: int) -> None:
         """Log why the socket is closed, unless the connection was ending anyway."""
         if not self.phases.is_overdue(now_ms):
-            self.state.log.warning("%s: closing: missed heartbeats from client, timeout: %ss", self.name,
-                                   self.heartbeats.interval_s)
+            self.state.log_end(f"missed heartbeats from client, timeout: {self.heartbeats.interval_s}s")
         elif self.phases.current not in (Phase.CLOSING, Phase.CLOSED):
-            self.state.log.warning("%s: closing: the handshake took too long", self.name)
+            self.state.log_end("the handshake took too long")
 
     def excuse(self, gap_ms: int, now_ms: int) -> None:
         """Do not count a gap, in which the server could not read the client's input."""
@@ -204,6 +204,8 @@ class Session:
     def lost(self) -> None:
         """Release everything, as the socket is lost, and break the reference cycles between the parts."""
         self.closing.lost()
+        if self.state.vhost is not None:
+            self.traffic.tell(self.state.vhost.totals)
         self._deferred.clear()
         self.outbox.clear()
         self._reader.close()
@@ -236,6 +238,14 @@ class Session:
         """See broker/broker.py."""
         return self._channels.statistics()
 
+    def counts_of(self, channel: int) -> ChannelCounts | None:
+        """See broker/broker.py."""
+        return self._channels.counts_of(channel)
+
+    def channel_counts(self) -> dict[int, ChannelCounts]:
+        """See broker/broker.py."""
+        return self._channels.counts()
+
     @property
     def unacked_count(self) -> int:
         """See broker/broker.py."""
@@ -244,6 +254,14 @@ class Session:
     def unacked_runs(self) -> Iterator[tuple[Queue, list[Message]]]:
         """See broker/broker.py."""
         return self._channels.unacked_runs()
+
+    def oldest_unacked(self, most: int) -> Iterator[list[OldestUnacked]]:
+        """See broker/broker.py."""
+        return self._channels.oldest_unacked(most)
+
+    def unacked_of(self, queue: Queue) -> Iterator[list[UnackedDelivery]]:
+        """See broker/broker.py."""
+        return self._channels.unacked_of(queue)
 
     def right_checks(self) -> Iterator[Act]:
         """See broker/broker.py."""

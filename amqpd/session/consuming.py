@@ -17,9 +17,12 @@ from itertools import islice, repeat
 from pamqp.commands import Basic
 
 from amqpd.broker.arguments import check_consumer_arguments, type_of_queue
+from amqpd.broker.broker import OldestUnacked
 from amqpd.broker.departure import REMOVE_STEPS
 from amqpd.broker.queue.consumer import Consumer
+from amqpd.broker.queue.pager import MessageNotLoaded
 from amqpd.broker.queue.queue import Queue
+from amqpd.broker.statistics import UnackedDelivery
 from amqpd.broker.step_job import Act
 from amqpd.broker.vhost import REPLY_TO, generated_name
 from amqpd.broker.worklist import PIECE, nothing
@@ -57,8 +60,10 @@ class Consuming:
         self.writer = DeliveryWriter(channel)
         self.replies = DirectReplies(channel, self.deliveries, self.writer)
         self._channel = channel
+        self._taps = channel.vhost.taps
         self._owner = channel.owner
         self._effort = channel.effort
+        self._counts = channel.counts
         self._uncommitted = uncommitted
         self._at_unacked_limit: set[str] = set()        # tags of consumers for which this was logged
         self._left: list[Consumer[Queue]] = []     # consumers of a channel that is ending
@@ -96,7 +101,10 @@ class Consuming:
         tags = range(deliveries.next_tag, deliveries.next_tag + count)
         deliveries.next_tag += count
         self._effort.total += RUN_STEPS + count
+        if (firehose := self._taps.firehose) is not None:
+            firehose.delivered(self._channel.client, consumer.queue, run)
         if consumer.no_ack:
+            self._counts.delivered_no_ack += count
             self.writer.write(consumer, tags, run)
         else:
             self.timeouts.delivered()
@@ -124,7 +132,7 @@ class Consuming:
         self._owner.fail_soon()
 
     def cancelled(self, consumer: Consumer[Queue]) -> None:
-        """Remove a consumer whose queue is deleted; tell clients that support it, after any delete-ok."""
+        """Remove a consumer that the broker cancels; tell clients that support it, after any delete-ok."""
         channel = self._channel
         del self.consumers[consumer.tag]
         self._forget(consumer)
@@ -167,6 +175,7 @@ class Consuming:
         self.writer.begin(tag)
         self.timeouts.consumer_came(consumer)
         self._answer_consume(tag, method)
+        channel.tell("consumer.created", consumer)
         queue.dispatch()
 
     def _consume_replies(self, tag: str, method: Basic.Consume) -> None:
@@ -207,6 +216,7 @@ class Consuming:
         self._at_unacked_limit.discard(consumer.tag)
         self.prefetch.forget(consumer)
         self._owner.awaiting_room.remove(consumer)
+        self._channel.tell("consumer.deleted", consumer)
 
     def _leave(self, consumer: Consumer[Queue]) -> None:
         consumer.queue.unsubscribe(consumer)
@@ -221,17 +231,27 @@ class Consuming:
         name = channel.queue_name(method.queue)
         channel.user.require(channel.vhost.name, "read", "queue", name)
         queue = channel.vhost.queue(name, self._owner)
+        firehose = self._taps.firehose
+        if firehose is not None and firehose.is_behind:
+            raise MessageNotLoaded(firehose.call)
         message = queue.get(no_ack=method.no_ack)
+        counts = self._counts
         if message is None:
+            counts.got_empty += 1
             return GET_EMPTY % channel.number.to_bytes(2, "big")
+        if firehose is not None:
+            firehose.delivered(channel.client, queue, (message,))
         tag = self.deliveries.next_tag
         self.deliveries.next_tag += 1
         again = queue.redelivery.is_redelivered(message)
         queue.records.counts.redelivered += again
+        counts.redelivered += again
         failures = queue.redelivery.deliveries.get(message.number) if queue.rules.shows_delivery_count else None
         if method.no_ack:
+            counts.got_no_ack += 1
             queue.forget(message)
         else:
+            counts.got += 1
             self.deliveries.by_tag[tag] = message, Consumer("", queue, self)
             self.timeouts.delivered()
             self.contents.sent(len(message.content))
@@ -260,6 +280,25 @@ class Consuming:
     def owed_count(self) -> int:
         """The number of these deliveries."""
         return self.deliveries.count + self._uncommitted.answered_count
+
+    def oldest_unacked(self, most: int) -> Iterator[OldestUnacked]:
+        """Yield, of the first `most` unanswered deliveries, the oldest of each consumer, and of basic.get."""
+        seen: set[tuple[Queue, str]] = set()
+        for tag, (_, consumer) in islice(self.deliveries.by_tag.items(), most):
+            holder = consumer.queue, consumer.tag
+            if holder not in seen:
+                seen.add(holder)
+                yield consumer, self.timeouts.times.made_ms(tag)
+
+    def unacked_of(self, queue: Queue) -> Iterator[UnackedDelivery]:
+        """Yield the deliveries of this queue that are not settled."""
+        number, made_ms = self._channel.number, self.timeouts.times.made_ms
+        for tag, (message, consumer) in self.deliveries.by_tag.items():
+            if consumer.queue is queue:
+                yield UnackedDelivery(message.number, message.body_size, number, consumer.tag, tag, made_ms(tag))
+        for message, consumer in self._uncommitted.answered:
+            if consumer.queue is queue:
+                yield UnackedDelivery(message.number, message.body_size, number, consumer.tag, 0, None)
 
     # The end
 

@@ -111,6 +111,7 @@ class DeliveryWriter:
             head = heads.by_route.known.get(route) or self._head(heads, route)
             again = queue.redelivery.is_redelivered(message)
             queue.records.counts.redelivered += again
+            self._channel.counts.redelivered += again
             failures = counts.get(message.number)
             pieces += (head.front, pack_tag(tag), head.back_redelivered if again else head.back)
             if failures:

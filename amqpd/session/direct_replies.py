@@ -29,8 +29,7 @@ class DirectReplies:
 
     @property
     def address(self) -> str:
-        """What replaces `amq.rabbitmq.reply-to` in a request. Raises ChannelException without a reply consumer."""
-        self.check_consumer()
+        """What replaces `amq.rabbitmq.reply-to` in a request, while there is a reply consumer."""
         return self._address
 
     def check_consumer(self) -> None:

@@ -11,6 +11,7 @@ Spec: §2.2.4, §4.2.2; connection class; RabbitMQ rabbit_reader.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -71,10 +72,9 @@ class Handshake:
         header, rest = self._header[:8], self._header[8:]
         if len(header) < 8 and HEADER_0_9_1.startswith(header[:4]):
             return b""
-        state.log.info("accepting AMQP connection %s", state.name)
+        state.log.info("accepting AMQP connection <0.%d.0> (%s)", state.number, state.name)
         if header not in ACCEPTED_HEADERS:
-            state.log.warning(
-                "%s: not an AMQP 0-9-1 client: it began with %r%s", state.name, header, _advice(header))
+            state.log_end(f"not an AMQP 0-9-1 client: it began with {header!r}{_advice(header)}")
             state.outbox.write(HEADER_0_9_1)
             self.finish()
             return b""
@@ -115,7 +115,6 @@ class Handshake:
             self._answer(type(method), method)
         except SaslError as error:
             self.refuse_silently(str(error))
-            return
         if self._phases.current is Phase.AUTHENTICATING:
             self._go_on_with_login()
 
@@ -176,6 +175,7 @@ class Handshake:
     def _complete_login(self, user: User) -> None:
         settings = self._state.settings
         self._state.user = user
+        self._tell_of_login("success", user.name)
         self._phases.begin(Event.LOGGED_IN)
         self._send(Connection.Tune(settings.channel_max, settings.frame_max, settings.heartbeat_s))
 
@@ -183,7 +183,8 @@ class Handshake:
         """Refuse the login. The reason is for the log; the client always gets the same text."""
         assert self.login is not None
         state = self._state
-        state.log.warning("%s: %s login of user '%s' refused: %s", state.name, state.mechanism, self.login.user, reason)
+        state.log_login_refused(self.login.user, reason)
+        self._tell_of_login("failure", self.login.user, error=reason)
         self.login = None
         self._early.clear()
         if self._phases.current is not Phase.AUTHENTICATING:
@@ -197,6 +198,12 @@ class Handshake:
         else:
             self.finish()
 
+    def _tell_of_login(self, result: str, user: str, **facts: str) -> None:
+        state = self._state
+        state.broker.events.tell(
+            f"user.authentication.{result}", None, by=user, user=user, connection=state.name,
+            mechanism=state.mechanism, is_tls=state.tls is not None, **facts)
+
     # After the login
 
     def _on_tune_ok(self, method: Connection.TuneOk) -> None:
@@ -208,9 +215,9 @@ class Handshake:
             if least <= value <= most:
                 continue
             side, bound = ("lower than the minimum", least) if value < least else ("higher than the maximum", most)
-            text = f"negotiated {field} = {value} is {side} allowed value ({bound})"
-            state.log.warning("%s: %s", state.name, text)
-            raise ConnectionException(ReplyCode.NOT_ALLOWED, text, method=(10, 31))
+            raise ConnectionException(
+                ReplyCode.NOT_ALLOWED, f"negotiated {field} = {value} is {side} allowed value ({bound})",
+                method=(10, 31))
         state.channel_max = method.channel_max
         state.frame_max = self._reader.frame_max = method.frame_max
         self._heartbeats.interval_s = method.heartbeat
@@ -229,13 +236,14 @@ class Handshake:
         else:
             refusal = _limit_refusal(broker.vhosts[name], user)
         if refusal:
-            state.log.warning("%s: %s", state.name, refusal)
             raise ConnectionException(ReplyCode.NOT_ALLOWED, refusal, method=(10, 40))
+        state.log.info(
+            "connection %s: user '%s' authenticated and granted access to vhost '%s'", state.title, user.name, name)
         state.vhost = broker.vhosts[name]
         state.count_connection(1)
         self._phases.drop_at_ms = None
         self._signals.enter(broker, state.number)
-        state.log.info("%s: user '%s' authenticated and granted access to vhost '%s'", state.name, user.name, name)
+        state.tell("connection.created")
         self._send(Connection.OpenOk())
 
     # The open connection
@@ -276,7 +284,7 @@ class Handshake:
 
     def refuse_silently(self, reason: str) -> None:
         """End without a reply, after a delay that slows down guessing. RabbitMQ: rabbit_reader."""
-        self._state.log.warning("%s: closing: %s", self._state.name, reason)
+        self._state.log_end(reason)
         self._phases.begin(Event.END)
         self.login = None       # the result is no longer needed
         self._early.clear()
@@ -284,7 +292,7 @@ class Handshake:
 
     def turn_out(self, reason: str) -> None:
         """End without a reply: the server is about to close the socket."""
-        self._state.log.info("%s: closing: %s", self._state.name, reason)
+        self._state.log_end(reason, logging.INFO)
         self._phases.begin(Event.END)
 
 

@@ -12,8 +12,12 @@ Spec: basic.publish, basic.return; RabbitMQ docs/direct-reply-to, docs/validated
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pamqp.commands import Confirm
 
+from amqpd.broker.counts import ExchangeCounts
+from amqpd.broker.exchange import Exchange
 from amqpd.broker.hand_over import MOST_MESSAGES, WIDE, HandOver
 from amqpd.broker.ports import BodyWrite
 from amqpd.broker.queue.pager import MessageNotLoaded
@@ -44,7 +48,9 @@ class Publishing:
         self.confirms = ChannelConfirms(channel)
         self.targets = Targets(channel, uncommitted)
         self._channel = channel
+        self._taps = channel.vhost.taps
         self._effort = channel.effort
+        self._counts = channel.counts
         self._replies = replies
         self._uncommitted = uncommitted
         self._first_number = 0      # of the current run, which the confirms do not count yet
@@ -85,6 +91,9 @@ class Publishing:
         If one is refused, those before it have been published. Raises MessageNotLoaded while the first of the rest are
         being handed over to very many queues, or their bodies written to the store.
         """
+        firehose = self._taps.firehose
+        if firehose is not None and firehose.is_behind:
+            raise MessageNotLoaded(firehose.call)
         if self._hand_over is not None:
             groups = self._count_handed_over(self._hand_over, groups)
         if self._body is not None and not self._body.is_done:
@@ -98,6 +107,8 @@ class Publishing:
         stop = number + effort.stop - effort.total      # a message is a step
         is_timed = False
         resolved: bytes | None = None
+        exchange: ExchangeCounts | None = None      # of the last publishes
+        first_of_exchange = number
         remaining = iter(groups)
         rest: list[PublishGroup] = []
         try:
@@ -107,7 +118,11 @@ class Publishing:
                     if found is None:
                         found = targets.resolve(arguments)
                         stop = first_number + effort.stop - effort.total - RUN_STEPS * len(runs)
-                    route, only_queue, target = found
+                    route, only_queue, target, counts = found
+                    if counts is not exchange:
+                        if exchange is not None:
+                            exchange.published += number - first_of_exchange
+                        exchange, first_of_exchange = counts, number
                     resolved = arguments
                 read = by_properties.get(properties)
                 if read is None:
@@ -142,6 +157,9 @@ class Publishing:
             rest = [(arguments, properties, body_size, contents)]
         finally:
             broker.next_message_number = number
+            if exchange is not None:
+                exchange.published += number - first_of_exchange
+                self._counts.published += number - first_number
             effort.total += number - first_number + RUN_STEPS * len(runs)
             self._place(runs, number - first_number, first_number, is_timed)
             if has_body:        # it has been written, and is used now or never
@@ -163,6 +181,9 @@ class Publishing:
         if is_special or target.by_headers or target.replies_to is not None:
             self._check(facts)
             queues = self.targets.queues_by_content(target, facts)
+            exchanges = self.targets.passed if self._taps.is_on else None
+        else:
+            exchanges = target.exchanges
         width = max(1, len(queues))
         is_wide = width >= WIDE and not self._uncommitted.is_active
         if is_wide:
@@ -171,28 +192,53 @@ class Publishing:
             del messages[max(1, room // width) :]
         if facts.reply_to == REPLY_TO or facts.has_bcc:
             self._rewrite(facts, messages, room)
+        if (messages[0].body_size > LARGE_BODY and target.replies_to is None and not self._uncommitted.is_active
+                and not self._have_body(messages, queues, content)):
+            return 0
+        if exchanges is not None:
+            self._show(target, exchanges, facts, queues, messages)
         if target.replies_to is not None:
             for message in messages:
                 target.replies_to.deliver_reply(message)
+            if not self._uncommitted.is_active:     # else they are not counted as published either
+                self._counts.add_replies(target.exchange.counts, len(messages))
         elif self._uncommitted.is_active:
             self._hold(target, facts, queues, messages)
             return len(messages)
         elif not queues and target.mandatory:
             self._return(messages, is_first=not runs)
-        elif messages[0].body_size > LARGE_BODY and not self._have_body(messages, queues, content):
-            return 0
         elif is_wide:
             is_timed = facts.expiration_ms is not None
             self._hand_over = HandOver(self._channel.broker, messages, queues, is_timed=is_timed)
             self._channel.broker.worklist.add(self._hand_over)
+            self._counts.add_published(target.exchange.counts, len(messages), width, mandatory=False)
             return 0
         elif len(queues) > 1:
             note_holders(queues, messages)
+        copies = len(messages) * (len(queues) - 1)      # beyond the first
+        if copies > 0:
+            target.exchange.counts.spread += copies
+            self._counts.spread += copies
+        elif copies and target.replies_to is None:
+            self._counts.add_unroutable(target.exchange.counts, len(messages), mandatory=target.mandatory)
         for queue in queues:
             runs.setdefault(queue, []).extend(messages)
         # One step for each queue, of which `on_publishes` counts one; also for what is returned to a client.
-        self._effort.total += len(messages) * abs(len(queues) - 1)
+        self._effort.total += abs(copies)
         return len(messages)
+
+    def _show(
+        self, target: Target, exchanges: Collection[Exchange], facts: MessageProperties, queues: list[Queue],
+        messages: list[Message],
+    ) -> None:
+        """Show messages with equal properties to those who watch; see broker/taps.py."""
+        channel = self._channel
+        keys = (target.route.routing_key, *facts.extra_keys)
+        # As on RabbitMQ: the default exchange routes to a name even if there is no such queue.
+        names = [queue.name for queue in queues] if target.exchange.name else [
+            key for key in sorted({*keys}) if not key.startswith(REPLY_TO)]
+        self._taps.published(
+            channel.client, target.exchange.name, exchanges, keys, queues, names, messages)
 
     def _have_body(self, messages: list[Message], queues: list[Queue], content: bytes) -> bool:
         """Return whether there is no need to wait for the body of the first message, published with this content.
@@ -246,7 +292,7 @@ class Publishing:
         if not target.exchange.name:
             keys = dict.fromkeys((target.route.routing_key, *facts.extra_keys))
             names = [key for key in keys if not key.startswith(REPLY_TO)]
-        self._uncommitted.hold_publishes(Held(messages, tuple(names), target.mandatory))
+        self._uncommitted.hold_publishes(Held(messages, tuple(names), target.mandatory, target.exchange.counts))
 
     def _place(self, runs: dict[Queue, list[Message]], count: int, first_number: int, is_timed: bool) -> None:
         """Publish the runs to their queues and record their confirms."""

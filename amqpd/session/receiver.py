@@ -40,6 +40,7 @@ METHOD_STEPS = 25           # the cost of a method that is not on the hot path, 
 TOPOLOGY_STEPS = 75         # and the additional cost of finding or creating an exchange or a queue
 BYTES_A_STEP = 4           # of a method: its arguments are decoded, sorted and compared one by one
 UNREAD_ANSWERS = 4          # times `outgoing_limit` of unread answers, from which on a client's input waits
+LARGE_METHOD = 4_096        # bytes, from which on a method waits if other clients have used up the turn
 FRAME_STEPS = 2             # for a frame without a command
 CONTENTS = Publishes, TooLarge, Unwanted
 TOPOLOGY = (b"\x28", b"\x32")     # the classes exchange and queue
@@ -126,6 +127,11 @@ class Receiver:
                 if self._driver.alarm and phases.current is Phase.OPEN and isinstance(command, CONTENTS):
                     self._blocking.block(commands, command)
                     return
+                if (isinstance(command, Method) and len(command.payload) > LARGE_METHOD and command is not first
+                        and effort.turn_is_spent):
+                    deferred.defer(commands, Wait.TURN, command)
+                    self._signals.input_deferred()
+                    return
                 try:
                     rest = self._on_command(command)
                 except MessageNotLoaded as reason:
@@ -163,6 +169,8 @@ class Receiver:
             self._broker.effort.total += FRAME_STEPS * command.total
             return None
         if self._phases.current is not Phase.OPEN:
+            if isinstance(command, Method) and self._phases.current not in (Phase.CLOSING, Phase.CLOSED):
+                self._broker.effort.total += METHOD_STEPS + len(command.payload) // BYTES_A_STEP
             self._handshake.on_command(command)
             return None
         channel = self._by_number.get(command.channel)
@@ -196,7 +204,7 @@ class Receiver:
 
     def _on_connection_method(self, method: Frame) -> None:
         if isinstance(method, Connection.Close):
-            self._closing.end_before_answer()
+            self._closing.end_before_answer(int(method.reply_code or 0), str(method.reply_text))
         self._handshake.on_method_when_open(method)
 
     # Deferred input

@@ -67,6 +67,8 @@ class ConnectionState:
         # The end
         self.has_ended = False
         self.has_failed = False                 # by an internal error
+        self.end_is_told = False                # in the log
+        self.socket_error = ""                  # what the system said when the socket was lost
         self.forced = ""                        # why it is closed by force before any more output
         self.departures: list[Departure] = []   # of this connection, or its channels, that may not be done
         self.when_failed: Callable[[], None] = nothing
@@ -88,7 +90,17 @@ class ConnectionState:
         """Count this connection for its vhost and its user (1), or no longer (-1)."""
         assert self.vhost is not None and self.user is not None
         self.vhost.connection_count += change
+        if change > 0:
+            self.broker.churn.connection_created += 1
+        else:
+            self.broker.churn.connection_closed += 1
         self.user.connection_count += change
+
+    def tell(self, event: str) -> None:
+        """Tell listeners of an event of this open connection; see `broker/events.py`."""
+        if self.broker.events.listeners and (connection := self.broker.connections.get(self.number)) is not None:
+            self.broker.events.tell(
+                event, connection.statistics(), by=self.user_name, connection_number=self.number)
 
     @property
     def is_private(self) -> bool:
@@ -146,6 +158,33 @@ class ConnectionState:
 
     # The log
 
+    @property
+    def title(self) -> str:
+        """Return `<0.7.0> (peer:port -> host:port - client's name, vhost: '/', user: 'guest')`, as RabbitMQ's log does.
+
+        What is not known yet is left out.
+        """
+        vhost = f", vhost: '{self.vhost.name}', user: '{self.user_name}'" if self.vhost else ""
+        return f"<0.{self.number}.0> ({self.full_name}{vhost})"
+
+    @property
+    def full_name(self) -> str:
+        """Return the name, with the one that the client gave the connection."""
+        given = self.client_properties.get("connection_name")
+        return f"{self.name} - {given}" if given and isinstance(given, str) else self.name
+
+    def log_end(self, reason: str, level: int = logging.WARNING) -> None:
+        """Log why the connection ends: one line for each connection, with the first reason."""
+        if not self.end_is_told:
+            self.end_is_told = True
+            self.log.log(level, "closing AMQP connection %s: %s", self.title, reason)
+
+    def log_login_refused(self, user: str, reason: str) -> None:
+        """Log why a login was refused, which ends the connection. The form is that of RabbitMQ's log."""
+        self.end_is_told = True
+        self.log.warning("Error on AMQP connection <0.%d.0> (%s, state: starting): %s login refused: user '%s' - %s",
+                         self.number, self.full_name, self.mechanism, user, reason)
+
     def log_channel(self, number: int, text: str) -> None:
         """Log a text about a channel."""
         self.log.warning("%s: channel %d: %s", self.name, number, text)
@@ -159,4 +198,4 @@ class ConnectionState:
 
     def log_channel_error(self, number: int, error: ChannelException) -> None:
         """Log why a channel was closed."""
-        self.log.warning("%s: channel %d error: %s", self.name, number, error)
+        self.log.warning("Channel error on connection %s, channel %d: %s", self.title, number, error)

@@ -5,6 +5,7 @@ RabbitMQ docs/management (connections).
 
 from __future__ import annotations
 
+from amqpd.broker.counts import Totals
 from amqpd.broker.statistics import ConnectionStatistics
 from amqpd.session.blocking import Blocking
 from amqpd.session.channel_table import ChannelTable
@@ -16,11 +17,20 @@ from amqpd.session.state import ConnectionState
 class Traffic:
     """Bytes of one connection, and the number of reads and writes. The server counts what it sends."""
 
-    __slots__ = ("received_bytes", "received_count", "sent_bytes", "sent_count")
+    __slots__ = ("received_bytes", "received_count", "sent_bytes", "sent_count", "_told")
 
     def __init__(self) -> None:
         self.received_bytes = self.received_count = 0
         self.sent_bytes = self.sent_count = 0
+        self._told = 0, 0       # the bytes that the totals know
+
+    def tell(self, totals: Totals) -> tuple[int, int]:
+        """Add to the totals of the vhost the bytes since the last call; return all bytes received and sent."""
+        now, told = (self.received_bytes, self.sent_bytes), self._told
+        if now != told:
+            self._told = now
+            totals.add_bytes(now[0] - told[0], now[1] - told[1])
+        return now
 
 
 class Statistics:

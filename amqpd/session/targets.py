@@ -11,16 +11,17 @@ Spec: basic.publish; RabbitMQ docs/access-control, docs/sender-selected.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from typing import Any, NamedTuple
 
 from amqpd import fields
+from amqpd.broker.counts import ExchangeCounts
 from amqpd.broker.exchange import Exchange
 from amqpd.broker.ports import ReplySubscriber
 from amqpd.broker.queue.queue import Queue
 from amqpd.broker.remembered import Remembered
 from amqpd.broker.routing import Walk
-from amqpd.errors import ChannelException, ConnectionException, ReplyCode
+from amqpd.errors import ConnectionException, ReplyCode
 from amqpd.message import MessageProperties, Route
 from amqpd.properties import read_properties
 from amqpd.session.channel_state import ChannelState
@@ -48,10 +49,12 @@ class Target(NamedTuple):
     mandatory: bool
     by_headers: bool                        # the queues depend on each message's headers
     replies_to: ReplySubscriber | None      # a direct reply, not a queue
+    exchanges: Collection[Exchange] | None = None       # that are passed, if somebody may watch; see broker/taps.py
 
 
-# The cached parts of a target: its route, its queue if there is exactly one, and the rest.
-Resolved = tuple[Route, "Queue | None", Target]
+# The cached parts of a target: its route, its queue if there is exactly one, the rest, and what counts its exchange;
+# that is None in a transaction, which counts at its commit.
+Resolved = tuple[Route, "Queue | None", Target, ExchangeCounts | None]
 
 
 class Targets:
@@ -63,10 +66,12 @@ class Targets:
         # with whether they need more than a queue
         self.by_properties: Remembered[bytes, tuple[MessageProperties, bool]] = Remembered(memory)
         self._channel = channel
+        self._taps = channel.vhost.taps
         self._uncommitted = uncommitted
         self._version = -1
         # by the bytes of exchange and key, and of wide headers
         self._matched: Remembered[tuple[bytes, bytes], list[Queue]] = Remembered(memory)
+        self.passed: Collection[Exchange] = ()          # the exchanges of the last `queues_by_content`
         self._cut_off: dict[Hashable, Walk] = {}        # walks for which a slice was too short; see `_finish`
 
     def refresh(self) -> None:
@@ -92,18 +97,10 @@ class Targets:
         Raises ChannelException, ConnectionException.
         """
         channel = self._channel
-        vhost = channel.vhost
         asked = read_publish(arguments)
         if asked.immediate:
             raise ConnectionException(ReplyCode.NOT_IMPLEMENTED, "immediate=true", method=(60, 40))
-        channel.user.require(vhost.name, "write", "exchange", asked.exchange)
-        exchange = vhost.exchange(asked.exchange)
-        if exchange.definition.internal:
-            raise ChannelException(
-                ReplyCode.ACCESS_REFUSED, f"cannot publish to internal exchange '{exchange.name}' "
-                f"in vhost '{vhost.name}'")
-        vhost.require_key(channel.user, "write", exchange, asked.routing_key)
-        return asked, exchange
+        return asked, channel.vhost.exchange_for_publish(channel.user, asked.exchange, asked.routing_key)
 
     def resolve(self, arguments: bytes) -> Resolved:
         """Find the target of such a publish, and check permissions. Raises as `authorize` does, and WalkUnfinished."""
@@ -112,19 +109,28 @@ class Targets:
         asked, exchange = self.authorize(arguments)
         key = asked.routing_key
         queues, by_headers, is_lasting = vhost.routing.at_once(exchange, key), False, True
+        walk = None
         if queues is None:
             walk = self._finish(arguments, lambda: vhost.routing.find(exchange, (key,)))
             queues, by_headers, is_lasting = walk.queues, walk.needs_headers, walk.is_current
         route = Route(asked.exchange, key, asked.names, channel.number, channel.frame_max)
         replies_to = None if asked.exchange else vhost.reply_subscribers.get(key)
-        target = Target(route, exchange, queues, asked.mandatory, by_headers, replies_to)
-        is_plain = len(queues) == 1 and replies_to is None and not self._uncommitted.is_active
+        exchanges = self._watched(exchange, queues, walk) if self._taps.is_on else None
+        target = Target(
+            route, exchange, queues, asked.mandatory, by_headers, replies_to, exchanges)
+        is_plain = len(queues) == 1 and exchanges is None and replies_to is None and not self._uncommitted.is_active
         only_queue = queues[0] if is_plain else None
-        known = (route, only_queue, target)
+        known = (route, only_queue, target, None if self._uncommitted.is_active else exchange.counts)
         channel.effort.total += RESOLVE_STEPS
         if is_lasting:      # else bindings have changed on the way: the target is valid for this publish only
             self.by_arguments.keep(arguments, known, TARGET_BYTES + 4 * len(arguments) + 8 * len(queues))
         return known
+
+    def _watched(self, exchange: Exchange, queues: list[Queue], walk: Walk | None) -> Collection[Exchange] | None:
+        """Return the exchanges that such publishes pass, if somebody may watch them; see `broker/taps.py`."""
+        exchanges = (exchange,) if walk is None else walk.exchanges
+        is_open = walk is not None and walk.needs_headers       # where they go is not known yet
+        return exchanges if is_open or self._taps.is_watched(exchanges, queues) else None
 
     # By properties
 
@@ -138,7 +144,12 @@ class Targets:
         return known
 
     def queues_by_content(self, target: Target, facts: MessageProperties) -> list[Queue]:
-        """Return the queues of publishes that are routed by headers, or by CC and BCC. Raises WalkUnfinished."""
+        """Return the queues of publishes that are routed by headers, or by CC and BCC. Raises WalkUnfinished.
+
+        The exchanges that they pass are in `passed` afterwards.
+        """
+        if self._taps.is_on:
+            self.passed = target.exchanges or (target.exchange,)
         if target.replies_to is not None:
             return []
         if not target.by_headers and not facts.extra_keys:
@@ -151,7 +162,9 @@ class Targets:
             walk = self._finish(asked, lambda: routing.walk(
                 target.exchange, keys, lambda: self._decode(facts.headers)))
             queues = walk.queues
-            if len(facts.headers) >= WIDE_HEADERS and walk.is_current:
+            if self._taps.is_on:
+                self.passed = walk.exchanges
+            elif len(facts.headers) >= WIDE_HEADERS and walk.is_current:
                 self._matched.keep(asked, queues, TARGET_BYTES + len(facts.headers) + 8 * len(queues))
         return queues
 

@@ -19,7 +19,7 @@ from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import Message
 from amqpd.session.channel_confirms import ChannelConfirms
 from amqpd.session.channel_state import ChannelState
-from amqpd.session.commit import Commit
+from amqpd.session.commit import Commit, Verdict
 from amqpd.session.commit_bodies import CommitBodies
 from amqpd.session.consuming import Consuming
 from amqpd.session.deferred_input import Unfinished
@@ -94,16 +94,23 @@ class Transaction:
                 raise MessageNotLoaded(body.call)
 
     def _begin_commit(self) -> Commit:
-        """Carry out what is held, or begin to. Raises MessageNotLoaded during another long commit."""
+        """Carry out what is held, or begin to. Raises MessageNotLoaded during another long commit of the same kind."""
         broker, uncommitted = self._channel.broker, self._uncommitted
-        hold = broker.journal.hold if uncommitted.acts > AT_ONCE else None
+        has_rejects = any([verdict is Verdict.REJECT for _, verdict in uncommitted.answers])
+        is_long = uncommitted.acts > AT_ONCE
+        # Rejected messages are dead-lettered by jobs of their own, in the batch that is held.
+        is_deferred = is_long and uncommitted.is_wide and not has_rejects
+        deferral = broker.journal.deferral if is_deferred else None
+        hold = broker.journal.hold if has_rejects or is_long and not is_deferred else None
+        if deferral is not None and not deferral.begin():
+            raise MessageNotLoaded(self._wait_for_deferral)
         if hold is not None and not hold.begin():
             raise MessageNotLoaded(self._wait_for_hold)
         commit = Commit(
-            broker, self._channel.vhost.queues, self._consuming.answers.carry_out, uncommitted.publishes,
-            uncommitted.answers, hold)
+            broker, self._channel.counts, self._channel.vhost.queues, self._consuming.answers.carry_out,
+            uncommitted.publishes, uncommitted.answers, hold, deferral)
         uncommitted.forget()
-        if hold is not None:
+        if is_long or has_rejects:
             broker.worklist.add(commit)
         else:
             while commit.has_work:
@@ -113,6 +120,10 @@ class Transaction:
     def _wait_for_hold(self, go_on: Callable[[], None]) -> None:
         broker = self._channel.broker
         broker.journal.hold.call(Later(broker.worklist, go_on).ask)
+
+    def _wait_for_deferral(self, go_on: Callable[[], None]) -> None:
+        broker = self._channel.broker
+        broker.journal.deferral.call(Later(broker.worklist, go_on).ask)
 
     def _send_returns(self, returned: deque[Message]) -> None:
         """Return mandatory messages that reached no queue. Raises Unfinished while there are more than a slice."""

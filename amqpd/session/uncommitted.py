@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
+from amqpd.broker.hand_over import WIDE
 from amqpd.broker.worklist import PIECE, Discard, Worklist
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import LARGE_BODY
@@ -24,6 +25,7 @@ from amqpd.session.settings import SessionSettings
 
 
 LARGE_PART = 256 << 10      # bytes, beyond which a body is written ahead if all of the transaction exceeds LARGE_BODY
+LARGE_OF_MANY = 32 << 10    # bytes, beyond which a body is written ahead that goes to very many queues in hand-overs
 
 
 class Uncommitted:
@@ -47,6 +49,7 @@ class Uncommitted:
         self._large: list[Held] = []
         self.bodies: CommitBodies | None = None
         self.acts = self._bytes = 0
+        self._acts_of_many = 0      # publishes to very many queues
         self._released = 0      # answers whose contents have been released
 
     # In
@@ -54,7 +57,11 @@ class Uncommitted:
     def hold_publishes(self, held: Held) -> None:
         """Keep routed publishes for the commit."""
         self.publishes.append(held)
-        if held.messages[0].body_size > LARGE_PART:     # the others of these have the same size
+        is_wide = len(held.queues) >= WIDE
+        if is_wide:
+            self._acts_of_many += len(held.messages) * len(held.queues)
+        most = LARGE_OF_MANY if is_wide else LARGE_PART
+        if held.messages[0].body_size > most:       # the others of these have the same size
             self._large.append(held)
         self._count(
             len(held.messages) * max(1, len(held.queues)), sum([message.body_size for message in held.messages]))
@@ -79,9 +86,14 @@ class Uncommitted:
     # Out
 
     @property
+    def is_wide(self) -> bool:
+        """Whether most of what is held are publishes to very many queues."""
+        return 2 * self._acts_of_many > self.acts
+
+    @property
     def large(self) -> list[Held]:
         """The publishes whose bodies should be written to the store before the commit."""
-        return self._large if self._bytes > LARGE_BODY else []
+        return self._large if self._bytes > LARGE_BODY or self._acts_of_many else []
 
     def discard_publishes(self) -> None:
         """Drop the publishes."""

@@ -114,7 +114,7 @@ def allocate(descriptor: int, size: int) -> None:
         os.posix_fallocate(descriptor, 0, size)
     except (OSError, AttributeError):
         # Not every file system can, nor every system (macOS); what is written is there in any case.
-        left = size - os.lseek(descriptor, 0, os.SEEK_SET)
+        left = size
         while left:
             left -= os.write(descriptor, PIECE[:left])
         os.fsync(descriptor)

@@ -7,8 +7,8 @@ Always true of a batch:
 - no message is both published and settled: one that was settled before it was written is in neither;
 - only what is published has an expiry, and nothing that is settled has a delivery count;
 - nothing is published, requeued or settled in a queue that a later change of the batch deleted;
-- `count` is the number of changes, publishes, delivery counts, watermarks and settles it holds, and one for each of
-  `clock_behind_ms` and `unfinished`.
+- `count` is the number of changes, entries of the audit log, publishes, delivery counts, watermarks and settles it
+  holds, and one for each of `clock_behind_ms` and `unfinished`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from itertools import repeat
 
 import msgspec
 
+from amqpd.broker.audit_entry import AuditEntry
 from amqpd.broker.definitions import Change, Deleted, QueueDefinition, VhostDefinition
 from amqpd.message import Message
 
@@ -42,6 +43,19 @@ class QueueChanges(msgspec.Struct):
         """Return how many publishes, delivery counts, watermarks and settles these are."""
         return len(self.published) + len(self.deliveries) + len(self.settled) + (self.watermark is not None)
 
+    def join(self, later: QueueChanges) -> None:
+        """Add changes that are later than these, but whose numbers need not be above those of these."""
+        self.deliveries.update(later.deliveries)
+        left = later.settled
+        if left:
+            self.forget_states(left)
+            pop = self.published.pop
+            left = [number for number in left if pop(number, None) is None]
+        if later.published:
+            self.published = dict(sorted([*self.published.items(), *later.published.items()]))
+            self.expiries.update(later.expiries)
+        self.settled += left
+
     def forget_states(self, numbers: Sequence[int]) -> int:
         """Forget expiries and delivery counts of these messages; return how many had a delivery count."""
         expiries, deliveries = self.expiries, self.deliveries
@@ -61,6 +75,7 @@ class Batch:
     def __init__(self, number: int) -> None:
         self.number = number
         self.changes: list[Change] = []
+        self.audited: list[AuditEntry] = []
         self.queues: dict[int, QueueChanges] = {}
         self.clock_behind_ms: int | None = None     # where the wall clock was set
         self.unfinished: int | None = None          # vhosts in which bindings lead nowhere, if that changed
@@ -82,14 +97,22 @@ class Batch:
         """Note a change of a definition; forget what it makes pointless in the queues that it deletes."""
         self.changes.append(change)
         self.count += 1
-        if not isinstance(change, Deleted):
-            return
+        if isinstance(change, Deleted):
+            self.forget(change)
+
+    def forget(self, change: Deleted) -> None:
+        """Forget what this deletion makes pointless."""
         definition = change.definition
         if isinstance(definition, QueueDefinition):
             self._forget(definition.number)
         elif isinstance(definition, VhostDefinition):
             for number in [number for number, queue in self.queues.items() if queue.vhost == definition.name]:
                 self._forget(number)
+
+    def audit(self, entry: AuditEntry) -> None:
+        """Note an entry of the audit log."""
+        self.audited.append(entry)
+        self.count += 1
 
     def _forget(self, queue_number: int) -> None:
         dropped = self.queues.pop(queue_number, None)
@@ -124,19 +147,51 @@ class Batch:
     def settle(self, queue: QueueDefinition, numbers: Sequence[int]) -> None:
         """Note that these messages have left this queue, or forget those that were published in this batch."""
         changes = self._of(queue)
+        numbers = self._withdraw(changes, numbers)
+        changes.settled.extend(numbers)
+        self.count += len(numbers)
+
+    def withdraw(self, queue: QueueDefinition, numbers: Sequence[int]) -> Sequence[int]:
+        """Forget those of these messages that were published in this batch; return the others."""
+        changes = self.queues.get(queue.number)
+        return numbers if changes is None else self._withdraw(changes, numbers)
+
+    def _withdraw(self, changes: QueueChanges, numbers: Sequence[int]) -> Sequence[int]:
         if changes.expiries or changes.deliveries:
             self.count -= changes.forget_states(numbers)
         pending = changes.published
-        if pending:
-            unwritten = [message for message in map(pending.pop, numbers, repeat(None)) if message is not None]
-            self.count -= len(unwritten)
-            self.weight -= self._weight(unwritten)
-            if len(unwritten) == len(numbers):
-                return
-            done = {message.number for message in unwritten}
-            numbers = [number for number in numbers if number not in done]
-        changes.settled.extend(numbers)
-        self.count += len(numbers)
+        if not pending:
+            return numbers
+        unwritten = [message for message in map(pending.pop, numbers, repeat(None)) if message is not None]
+        self.count -= len(unwritten)
+        self.weight -= self._weight(unwritten)
+        if len(unwritten) == len(numbers):
+            return ()
+        done = {message.number for message in unwritten}
+        return [number for number in numbers if number not in done]
+
+    def publishes(self, queue: QueueDefinition, number: int) -> bool:
+        """Return whether this message is published to this queue in this batch."""
+        changes = self.queues.get(queue.number)
+        return changes is not None and number in changes.published
+
+    def join(self, later: Batch) -> None:
+        """Add what another batch does to messages, which is later than what this one does; it must not be used again.
+
+        Definitions are not added.
+        """
+        for number, changes in later.queues.items():
+            known = self.queues.get(number)
+            if known is None:
+                self.queues[number] = changes
+                self.count += changes.count
+                self.weight += self._weight(changes.published.values())
+                continue
+            self.count -= known.count
+            self.weight -= self._weight(known.published.values())
+            known.join(changes)
+            self.count += known.count
+            self.weight += self._weight(known.published.values())
 
     def set_clock(self, behind_ms: int) -> None:
         """Note how far the store's clock is behind the wall clock from now on."""
@@ -159,6 +214,7 @@ class Batch:
             assert changes.published.keys().isdisjoint(changes.settled), "a message is both published and settled"
             assert changes.expiries.keys() <= changes.published.keys(), "a message that is not published expires"
             assert changes.deliveries.keys().isdisjoint(changes.settled), "a settled message has a delivery count"
-        assert self.count == len(self.changes) + sum([changes.count for changes in self.queues.values()]) + (
+        of_queues = sum([changes.count for changes in self.queues.values()])
+        assert self.count == len(self.changes) + len(self.audited) + of_queues + (
             self.clock_behind_ms is not None) + (self.unfinished is not None), "the count is off"
         assert self.weight == sum([self._weight(changes.published.values()) for changes in self.queues.values()])

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from amqpd.broker.definitions import Change, ExchangeDefinition, QueueDefinition
+from amqpd.broker.audit_entry import AuditEntry
+from amqpd.broker.deferral import Deferral, NoDeferral
+from amqpd.broker.definitions import Change, Deleted, ExchangeDefinition, QueueDefinition
 from amqpd.broker.hold import Hold, NoHold
 from amqpd.message import Message
 from amqpd.store.batch import Batch
@@ -26,9 +28,13 @@ class Journal:
     def __init__(self, *, part_bytes: int = PART_BYTES) -> None:
         self.pending_confirms = PendingConfirms()
         self.hold = Hold()
+        self.deferral = Deferral(self._join_deferred)
+        self.first_deferred: int | None = None      # the lowest number of a message whose record is deferred
         self.bodies = BodyQueue(part_bytes=part_bytes)
         self.failure: Exception | None = None       # the error after which nothing may be written
+        self.watermark_count = 0
         self._filling = Batch(1)
+        self._deferred = Batch(0)   # no batch of its own: its records will join one
         self._unfinished = 0        # vhosts
 
     @property
@@ -48,6 +54,17 @@ class Journal:
             return 0
         try:
             self._filling.change(change)
+            if self.deferral.is_open and isinstance(change, Deleted):
+                self._deferred.forget(change)
+        except Exception as error:
+            self.fail(error)
+            raise
+        return self._filling.number
+
+    def audited(self, entry: AuditEntry) -> int:
+        """Record an entry of the audit log."""
+        try:
+            self._filling.audit(entry)
         except Exception as error:
             self.fail(error)
             raise
@@ -72,8 +89,13 @@ class Journal:
         message is recorded for all of these queues before the next batch is taken.
         """
         try:
-            self._filling.publish(queue, run, expiries)
-            self.pending_confirms.published(queue.number, run)
+            if self.deferral.is_on:
+                self._deferred.publish(queue, run, expiries)
+                first = run[0].number
+                self.first_deferred = first if self.first_deferred is None else min(first, self.first_deferred)
+            else:
+                self._filling.publish(queue, run, expiries)
+                self.pending_confirms.published(queue.number, run)
         except Exception as error:
             self.fail(error)
             raise
@@ -86,7 +108,10 @@ class Journal:
     def requeued(self, queue: QueueDefinition, counts: Mapping[int, int]) -> int:
         """Record the delivery counts of messages that were requeued."""
         try:
-            self._filling.requeue(queue, counts)
+            if self.deferral.is_open:
+                counts = self._requeue_deferred(queue, counts)
+            if counts:
+                self._filling.requeue(queue, counts)
         except Exception as error:
             self.fail(error)
             raise
@@ -94,6 +119,7 @@ class Journal:
 
     def watermark_raised(self, queue: QueueDefinition, number: int) -> int:
         """Record that messages of this queue up to this number may have been delivered."""
+        self.watermark_count += 1
         try:
             self._filling.watermark(queue, number)
         except Exception as error:
@@ -107,13 +133,38 @@ class Journal:
         `is_answered` says that a consumer has acked them, so that they may be confirmed to their publishers early.
         """
         try:
-            self._filling.settle(queue, numbers)
+            if self.deferral.is_on:
+                self._deferred.settle(queue, numbers)
+            elif not self.deferral.is_open:
+                self._filling.settle(queue, numbers)
+            elif left := self._deferred.withdraw(queue, numbers):
+                self._filling.settle(queue, left)
             if is_answered:
                 self.pending_confirms.answered(queue.number, numbers)
         except Exception as error:
             self.fail(error)
             raise
         return self._filling.number
+
+    def _requeue_deferred(self, queue: QueueDefinition, counts: Mapping[int, int]) -> Mapping[int, int]:
+        """Defer those of these counts that must be; return the others."""
+        deferred = self._deferred
+        if self.deferral.is_on:
+            deferred.requeue(queue, counts)
+            return {}
+        theirs = {number: count for number, count in counts.items() if deferred.publishes(queue, number)}
+        if theirs:
+            deferred.requeue(queue, theirs)
+        return {number: count for number, count in counts.items() if number not in theirs}
+
+    def _join_deferred(self) -> None:
+        """Let the deferred records join the current batch."""
+        deferred, self._deferred, self.first_deferred = self._deferred, Batch(0), None
+        try:
+            self._filling.join(deferred)
+        except Exception as error:
+            self.fail(error)
+            raise
 
     def clock_set(self, behind_ms: int) -> int:
         """Record that the wall clock was set: how far the store's clock is behind it now."""
@@ -145,10 +196,15 @@ class Journal:
 class MemoryJournal:
     """The journal of a broker without a store. It records nothing, so there is never anything to wait for."""
 
-    batch = 0
+    batch = watermark_count = 0
     hold = NoHold()
+    deferral = NoDeferral()
 
     def changed(self, change: Change) -> int:
+        """Record nothing."""
+        return 0
+
+    def audited(self, entry: AuditEntry) -> int:
         """Record nothing."""
         return 0
 

@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from amqpd.broker.audit_entry import AuditEntry
 from amqpd.broker.definitions import Definition
 from amqpd.broker.queue.pages import StoredMessages
 from amqpd.message import Message, MessageProperties
@@ -155,6 +156,14 @@ class Store(MessageSource, BatchStore, Protocol):
 
         After each step `between` is called with what is left and what there is in all; it may commit. The copy is as
         a crash would leave it, and not synced. Raises StoreError, of the copy only, and what `between` raises.
+        """
+
+    def audit_log(
+        self, *, limit: int, user: str = ..., door: str = ..., action: str = ..., since_ms: int = ...
+    ) -> list[AuditEntry]:
+        """Return the newest `limit` entries of the audit log that fit, the newest last; not during a commit.
+
+        An empty text fits everything; `action` is a pattern with `*`, `?` and `[…]`. Raises StoreError.
         """
 
     def info(self) -> StoreInfo:

@@ -10,12 +10,13 @@ import pytest
 from amqpd.cli import amqpd
 from amqpd.config import load
 from amqpd.config.settings import Config
-from amqpd.ctl.commands import amqpctl
+from amqpd.ctl.commands import all_commands
 from amqpd.store.sqlite.schema import newest_format
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")))
 OPERATING = (ROOT / "docs/operating.md").read_text()
+RABBITMQCTL = (ROOT / "docs/rabbitmqctl.md").read_text()
 MAP = (ROOT / "CONTRIBUTING.md").read_text()
 LINK = re.compile(r"\]\(([^):]+)\)")                # but for those with a scheme, such as https:
 ROOM = re.compile(r"^\| `amqpd/(\w+)/` \|", re.MULTILINE)
@@ -55,8 +56,8 @@ def test_the_map_shows_every_room() -> None:
     assert set(ROOM.findall(MAP)) == {path.parent.name for path in (ROOT / "amqpd").glob("*/__init__.py")}
 
 
-def test_the_page_for_operators_names_every_command_of_amqpctl() -> None:
-    assert not [command for command in amqpctl.commands if f"`{command}`" not in OPERATING]
+def test_the_pages_for_operators_name_every_command_of_amqpctl() -> None:
+    assert not [command for command in all_commands() if f"`{command}`" not in OPERATING + RABBITMQCTL]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)

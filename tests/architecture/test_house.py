@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -45,6 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {"config", "exit_codes", "logs", "program", "server", "store_commands"},
     # A running broker is asked as amqpctl asks.
     "store_commands": {"config", "ctl", "exit_codes", "identity", "program", "store", "wording"},
+    "perf": BASE | {"program", "wire"},         # a client: it knows nothing of the broker
     "ctl": {"erlang", "exit_codes", "identity", "logs", "program", "wording"},
     "__main__": {"cli"},
 }
@@ -55,12 +56,13 @@ WAITING = {
     "anyio", "asyncio", "concurrent", "multiprocessing", "selectors", "socket", "ssl", "subprocess", "threading",
     "time", "uvloop"}
 ONLY_IN = {
-    "sqlite3": {"store"}, "sqlite_utils": {"store"}, "pamqp": {"wire", "session"},
-    "click": {"cli", "ctl", "program", "store_commands"}}
+    "sqlite3": {"store"}, "sqlite_utils": {"store"}, "pamqp": {"perf", "wire", "session", "server", "management"},
+    "click": {"cli", "ctl", "perf", "program", "store_commands"}}
 # pamqp's classes are ours to use, its codec is not: see wire/methods.py.
 CODEC = {"pamqp.body", "pamqp.decode", "pamqp.encode", "pamqp.frame", "pamqp.header"}
 # Who may catch whatever it is, and why nobody else need.
 CATCHES_ALL = {
+    ("management/http/application.py", "_answer"): "a fault of one request is logged, and answered with status 500",
     ("patterns.py", "_compile"): "whatever a library finds wrong with a pattern, only that pattern is refused",
     ("broker/clock.py", "advance"): "a queue that cannot do what is due does not keep others from being woken",
     ("broker/queue/delivery.py", "_deliver"): "an error in one client's connection is not its publishers'",
@@ -72,10 +74,15 @@ CATCHES_ALL = {
     ("broker/dead_letter_router.py", "_move"): "a message that cannot be moved is set aside, and the others are moved",
     ("broker/dead_letter_router.py", "_move_refused"): "one that cannot be moved is set aside, and others follow",
     ("broker/dead_letter_router.py", "_publish"): "a queue that cannot take dead letters leaves them where they were",
+    ("management/statistics/statistics.py", "sample_forever"): "a sampling that fails does not keep the others from it",
+    ("broker/moving.py", "move"): "a message that cannot be moved stays, and the others are moved",
+    ("broker/moving.py", "_carry_out"): "a queue that cannot take messages leaves them where they were",
+    ("management/message_commands.py", "_call"): "what is called back passes its error to the task that waits",
     ("broker/step_job.py", "_do_next"): "an act that fails does not keep the others of its job from being done",
     ("broker/hand_over.py", "_publish"): "a queue that cannot take a message does not keep the others from it",
     ("broker/queue/jobs.py", "run"): "a job that fails is over, whoever caused it",
     ("broker/worklist.py", "_work_on"): "a job that fails is over, and the others go on",
+    ("broker/worklist.py", "work_on_urgent"): "a job that fails is over, and the others go on",
     ("program.py", "run"): "a bug becomes a line on stderr and an exit code",
     ("management/control.py", "answer"): "a bug becomes an answer, and the socket lives on",
     ("server/store_thread.py", "_work_forever"): "a bug in the thread becomes a failure of the store",
@@ -100,6 +107,24 @@ EXCUSE = re.compile(r"#\s*(type: ignore\[[\w, -]+\]|noqa: \w+)\s+(#|\().{8,}")
 def sources(*folders: str) -> list[Path]:
     """Every Python file below these folders, by its name in the repository."""
     return sorted(path.relative_to(ROOT) for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def each_of(files: Iterable[Path]) -> Callable[[Callable[[Path], None]], Callable[[str], None]]:
+    """Try a rule on every file: one test for each folder, since thousands of tests take long for what they do."""
+    folders: dict[str, list[Path]] = {}
+    for file in files:
+        folders.setdefault(str(Path(*file.parts[:2]).with_suffix("")), []).append(file)
+
+    def decorate(rule: Callable[[Path], None]) -> Callable[[str], None]:
+        @pytest.mark.parametrize("folder", folders)
+        def test(folder: str) -> None:
+            for file in folders[folder]:
+                rule(file)
+
+        test.__name__, test.__doc__ = rule.__name__, rule.__doc__
+        return test
+
+    return decorate
 
 
 def room_of(path: Path) -> str:
@@ -132,8 +157,8 @@ def trees_are_forgotten() -> Iterator[None]:
 
 PACKAGE_FILES = sources("amqpd")
 ALL_FILES = sources("amqpd", "tests", "conformance")
-every_package_file = pytest.mark.parametrize("path", PACKAGE_FILES, ids=str)
-every_file = pytest.mark.parametrize("path", ALL_FILES, ids=str)
+every_package_file = each_of(PACKAGE_FILES)
+every_file = each_of(ALL_FILES)
 
 
 # Imports
@@ -278,7 +303,7 @@ def test_asserts_have_no_effects(path: Path) -> None:
 SLEEPERS = {Path("tests", folder) for folder in ("canary", "crash", "examples")}
 
 
-@pytest.mark.parametrize("path", sources("tests"), ids=str)
+@each_of(sources("tests"))
 def test_tests_wait_for_events_and_not_for_a_time(path: Path) -> None:
     if SLEEPERS.isdisjoint(path.parents):
         for node in ast.walk(tree_of(path)):
@@ -286,7 +311,7 @@ def test_tests_wait_for_events_and_not_for_a_time(path: Path) -> None:
                 assert ast.unparse(node.args[0]) == "0", f"{path} line {node.lineno} sleeps"
 
 
-@pytest.mark.parametrize("path", sources("tests", "conformance"), ids=str)
+@each_of(sources("tests", "conformance"))
 def test_no_test_patches_a_constant_of_the_package(path: Path) -> None:
     """What a test wants otherwise is a parameter of the object that uses it."""
     assert not [*patched_constants(tree_of(path))]

@@ -317,6 +317,19 @@ def test_what_was_redelivered_in_durable_queues_is_told_at_the_end(broker: Broke
     assert broker.redelivered() == {broker.vhosts["/"].queues["durable"].definition.number: [1]}
 
 
+def test_where_messages_are_unacked_at_the_end_any_may_have_been_delivered(broker: Broker) -> None:
+    for name in ("unacked", "acked"):
+        broker.ensure(QueueDefinition(0, "/", name, durable=True))
+        queue = broker.vhosts["/"].queues[name]
+        queue.publish([message(broker.take_message_number(), persistent=True)])
+        got = queue.get(no_ack=False)
+    assert got is not None
+    queue.settle([got])
+    last = broker.next_message_number - 1
+    (number, bound), = broker.redelivered_to().items()
+    assert number == broker.vhosts["/"].queues["unacked"].definition.number and bound >= last
+
+
 class LargeQueue:
     """A queue with so much in memory, which it pages out on request; see broker/ports.py."""
 

@@ -69,6 +69,23 @@ def test_pages_that_are_in_memory_yet_count_for_what_is_asked_for(fifo: PagedFif
     assert [page.first for page in fifo.page_out(cost + 1, anything)] == [first.first, 2 * PAGE_MESSAGES + 1]
 
 
+def test_no_more_pages_in_memory_are_asked_for_than_is_wanted(fifo: PagedFifo) -> None:
+    fifo.extend(messages(*range(1, 6 * PAGE_MESSAGES + 1)))
+    cost = PAGE_MESSAGES * (5 + MESSAGE_COST)
+    made = fifo.page_out(3 * cost, anything)
+    assert len(made) == 3
+    assert fifo.page_out(cost, anything) == made[:1]
+    assert fifo.page_out(2 * cost, anything) == made[1:], "the next call begins with other pages"
+
+
+def test_a_cleared_fifo_costs_nothing_of_its_pages_any_more(fifo: PagedFifo, budget: Budget) -> None:
+    fifo.extend(messages(*range(1, 6 * PAGE_MESSAGES + 1)))
+    let_go(fifo.page_out(PAGE_MESSAGES, anything), budget)
+    fifo.page_out(PAGE_MESSAGES, anything)
+    fifo.clear()
+    assert budget.used == 0
+
+
 def test_of_a_head_that_has_become_long_the_end_goes(fifo: PagedFifo, budget: Budget) -> None:
     run = messages(*range(1, 5 * PAGE_MESSAGES + 1))
     fifo.extend(run)
@@ -407,16 +424,29 @@ def test_a_queue_of_priorities_tells_the_next_expiry_of_all_its_pages(by_priorit
     assert by_priority.take_due(15, 1) == [OnDisk([3])]
     assert by_priority.take_due(15, 1) == [OnDisk([6])]
     assert by_priority.next_expiry == 20
-    assert by_priority.take_due(30) == [OnDisk([1]), OnDisk([2]), OnDisk([4])]
+    assert by_priority.take_due(30, until=(30, 1)) == [OnDisk([1]), OnDisk([2])]
+    assert by_priority.take_due(30) == [OnDisk([4])]
     assert by_priority.next_expiry is None and by_priority.numbers() == [5]
     by_priority.check()
     assert by_priority.clear() and len(by_priority) == 0 and by_priority.body_bytes == 0
+    for level, pages in stored.pages(stored.ends(None, Clock(0, 0)), 9):
+        by_priority.restore(level, pages)
+    assert by_priority.next_expiry == 10
+    assert by_priority.clear() and by_priority.next_expiry is None
 
 
 # Pages by themselves
 
 def page_of_sizes(*sizes: int) -> Page:
     return Page(array("q", range(1, len(sizes) + 1)), array("I", sizes))
+
+
+def test_a_message_comes_back_to_a_page_from_which_others_were_taken_out() -> None:
+    page = Page(array("q", [1, 3, 5, 7]), array("I", [5] * 4))
+    page.take_out([3, 5])
+    page.insert(message(4))
+    assert page.numbers == [1, 4, 7] and (page.count, page.body_bytes) == (3, 15)
+    page.check()
 
 
 def test_a_page_twice_as_large_as_what_is_read_at_once_stays_one() -> None:
@@ -475,3 +505,42 @@ def test_what_comes_back_while_others_are_sorted_expires_in_its_turn() -> None:
     assert deadlines.take_due(10, 1) == [], "one of the two is sorted in"
     deadlines.take_back([first])
     assert [one for _ in range(9) for one in deadlines.take_due(10, 1)] == [first, second, third]
+
+
+def test_messages_come_back_in_any_order_between_those_of_pages(fifo: PagedFifo, budget: Budget) -> None:
+    fifo.extend(messages(*range(1, 4 * PAGE_MESSAGES + 1)))
+    back = messages(PAGE_MESSAGES + 9, PAGE_MESSAGES + 3, PAGE_MESSAGES + 5)
+    fifo.remove(back)
+    fifo.page_out(EVERYTHING, anything)
+    fifo.put_back(back)
+    assert fifo.numbers() == [*range(1, 4 * PAGE_MESSAGES + 1)]
+    fifo.check()
+
+
+@pytest.mark.parametrize("most", [[1] * 2 * PAGE_MESSAGES, [PAGE_BYTES] * 2])
+def test_a_page_on_disk_that_is_twice_as_large_as_one_read_takes_no_further_message(
+    budget: Budget, most: list[int]
+) -> None:
+    fifo = PagedFifo(budget, Deadlines(), anything)
+    page = Page(array("q", range(2, 2 * len(most) + 2, 2)), array("I", most))
+    fifo.restore(0, [page])
+    fifo.put_back(messages(3))
+    assert fifo._paged is not None and len(fifo._paged.pages) > 1
+    assert fifo.numbers() == [2, 3, *range(4, 2 * len(most) + 2, 2)]
+    fifo.check()
+
+
+def test_what_is_released_while_others_are_sorted_is_not_kept() -> None:
+    deadlines, run = Deadlines(), messages(1, 2, 3)
+    deadlines.add({one: 10 for one in run})
+    assert deadlines.take_due(10, 1) == [] and len(deadlines._arriving) == 2
+    deadlines.hand_out(run)
+    first, second = [*deadlines._arriving.values()]
+    deadlines.release(first)
+    assert [*deadlines._arriving.values()] == [second] and deadlines._soonest_arriving == 10
+    deadlines.release(second)
+    assert not deadlines._arriving and deadlines._soonest_arriving == NO_EXPIRY
+    deadlines.release(deadlines._in_heap.copy().popitem()[1])
+    assert not deadlines._in_heap
+    deadlines.take_back([first])
+    assert [one for _ in range(9) for one in deadlines.take_due(10, 1)] == [first]

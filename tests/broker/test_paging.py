@@ -89,7 +89,10 @@ def fill(queue: Queue, journal: RecordingJournal, page_store: PageStoreInMemory,
 def test_what_is_not_next_is_on_disk_only(queue: Queue, page_store: PageStoreInMemory) -> None:
     assert len(list(queue.ready)) == PAGE_MESSAGES
     assert (len(queue.ready), queue.ready.body_bytes) == (COUNT, 5 * COUNT)
-    assert page_store.budget.used == PAGE_MESSAGES * (5 + MESSAGE_COST)
+    budget, left = page_store.budget, COUNT - PAGE_MESSAGES
+    assert budget.used == PAGE_MESSAGES * (5 + MESSAGE_COST)
+    assert (budget.paged_out_messages, budget.paged_out_bytes) == (left, 5 * left)
+    assert budget.paged_out_pages == -(-left // PAGE_MESSAGES)
 
 
 def test_what_is_not_committed_stays_in_memory(journal: RecordingJournal, page_store: PageStoreInMemory) -> None:

@@ -267,6 +267,13 @@ def test_very_many_queues_follow_in_pieces_and_who_waits_is_called_at_the_end(ma
     assert called == [MANY]
 
 
+def test_very_many_queues_have_followed_when_a_start_is_complete(many: Vhost) -> None:
+    set_policy(many, max_length=5)
+    assert many.followers.has_work
+    many.followers.finish()
+    assert following(many, QueueRules(max_length=5)) == MANY and not many.followers.has_work
+
+
 def test_each_queue_and_exchange_that_follows_is_counted_with_the_policies_it_is_held_against(vhost: Vhost) -> None:
     effort = vhost.worklist.effort
     for count in (1, 2, 3):

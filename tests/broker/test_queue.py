@@ -173,6 +173,31 @@ def test_what_came_without_an_end_has_none_after_a_restart_either() -> None:
     assert queue.ready.numbers() == [3, 5]
 
 
+def test_what_is_requeued_expires_when_it_would_have(subscriber: ListSubscriber) -> None:
+    clock = Clock(1_000, 5_000_000)
+    queue = Queue(queue_definition(), RefusingJournal(), rules=QueueRules(message_ttl_ms=500), clock=clock)
+    run = messages(1, 2, 3)
+    consumer = subscribe(queue, subscriber)
+    queue.publish(run, is_timed=True)
+    queue.unsubscribe(consumer)
+    queue.requeue(run)
+    clock.advance(1_499)
+    assert ready(queue) == [1, 2, 3]
+    clock.advance(1_500)
+    queue.dispatch()
+    assert ready(queue) == []
+
+
+def test_of_what_is_settled_no_expiry_is_kept(subscriber: ListSubscriber) -> None:
+    queue = Queue(queue_definition(), RefusingJournal(), rules=QueueRules(message_ttl_ms=500), clock=Clock(1_000, 0))
+    run = messages(1, 2)
+    consumer = subscribe(queue, subscriber)
+    queue.publish(run, is_timed=True)
+    assert queue.records.deadlines
+    settle(consumer, *run)
+    assert not queue.records.deadlines
+
+
 class CountingClock(Clock):
     """A clock that counts the requests to be woken."""
 
@@ -497,6 +522,30 @@ def test_a_purge_is_recorded(durable: Queue, journal: RecordingJournal) -> None:
     purge = durable.purge()
     assert (purge.count, purge.batch) == (1, journal.batch)
     assert list(journal.now.messages[1]) == [1]
+
+
+@pytest.mark.parametrize("slices", [0, 5])
+@pytest.mark.parametrize("highest", [0, 2])
+def test_what_is_purged_while_it_is_being_dropped_as_expired_leaves_the_queue_once(
+    journal: RecordingJournal, highest: int, slices: int
+) -> None:
+    clock = Clock(1_000, 5_000_000)
+    rules = QueueRules(message_ttl_ms=500, max_priority=highest)
+    queue = Queue(queue_definition(durable=True), journal, rules=rules, clock=clock)
+    queue.publish(messages(*range(1, 4 * PIECE), persistent=True))
+    clock.advance(1_500)
+    for _ in range(slices):
+        queue.jobs.work()
+    left = len(queue.ready)
+    assert queue.jobs.has_work and left and (left < 4 * PIECE - 1) == bool(slices)
+    purge = queue.purge()
+    queue.publish(messages(4 * PIECE, persistent=True))
+    queue.worklist.work_off()
+    assert (purge.is_done, purge.count, queue.statistics().purged) == (True, left, left)
+    assert [one.number for one in queue.ready] == [4 * PIECE] == [*journal.now.messages[1]]
+    clock.advance(2_000)
+    assert not len(queue.ready) and queue.statistics().expired == 4 * PIECE - left
+    queue.check()
 
 
 # Outlook

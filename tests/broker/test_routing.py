@@ -251,6 +251,16 @@ def test_a_known_way_is_forgotten_when_a_missing_alternate_is_declared(house: Ho
     assert house.steps("x0", "k") >= 10
 
 
+def test_what_sessions_know_of_a_missing_exchange_is_outdated_once_it_is_declared(house: House) -> None:
+    house.exchanges("x", kind="fanout")
+    before = house.vhost.routing.version
+    house.vhost.topology.add_exchange(house.vhost.exchanges["x"])
+    assert house.vhost.routing.version != before
+    before = house.vhost.routing.version
+    house.vhost.delete_exchange(OPERATOR, "x")
+    assert house.vhost.routing.version != before
+
+
 def test_what_is_remembered_is_bounded(house: House) -> None:
     house.vhost.routing.most_known = 1_000
     keys = [f"key {n}" for n in range(30)]

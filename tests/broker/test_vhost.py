@@ -477,3 +477,8 @@ def test_a_sure_dead_letter_waits_until_it_fits(journal: RecordingJournal) -> No
     vhost.worklist.work_off()
     assert not target.ready and [*journal.now.messages[source.definition.number]] == [1_001]
     vhost.check()
+
+
+def test_bad_arguments_of_a_queue_without_a_name_are_refused_with_the_name_it_would_have(vhost: Vhost) -> None:
+    with pytest.raises(ChannelException, match=r"for queue 'amq\.gen-[^']+' in vhost '/'"):
+        queue(vhost, "", arguments={"x-message-ttl": -1})

@@ -8,10 +8,12 @@ import pytest
 
 from conformance import chapters
 from conformance.capabilities import MEANINGS
+from conformance.http.consumers import CONSUMERS
+from conformance.http.differences import DIFFERENCES
 
 SUITE = Path(chapters.__file__).parent
-FILES = sorted([*SUITE.glob("*.py"), *SUITE.glob("*.md"), *SUITE.glob("brokers/*.toml")])
-TESTS = sorted(SUITE.glob("test_*.py"))
+FILES = sorted([*SUITE.rglob("*.py"), *SUITE.rglob("*.md"), *SUITE.glob("brokers/*.toml")])
+TESTS = sorted(SUITE.rglob("test_*.py"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -48,7 +50,9 @@ def needed_by(path: Path) -> set[str]:
 
 def test_what_tests_need_has_a_meaning_and_what_has_a_meaning_is_needed() -> None:
     needed = set().union(*(needed_by(path) for path in [*TESTS, SUITE / "queues.py"]))
-    assert needed | {"reply-texts", "rabbitmq-choices"} == MEANINGS.keys()
+    needed |= {row.needs for rows in CONSUMERS.values() for row in rows}
+    needed |= {line.capability for line in DIFFERENCES}
+    assert needed | {"reply-texts", "rabbitmq-choices", "http-crashes"} == MEANINGS.keys()
 
 
 def test_no_test_asks_which_product_it_talks_to() -> None:

@@ -44,7 +44,8 @@ def test_what_belongs_to_no_chapter_is_told_too() -> None:
 @pytest.fixture(scope="module")
 def amqp_url() -> Iterator[str]:
     """A broker in memory, on a free port, gone with the last test."""
-    command = [sys.executable, "-m", "amqpd", "--memory", "--listen", "127.0.0.1:0", "--log-level", "error"]
+    command = [sys.executable, "-m", "amqpd", "--memory", "--listen", "127.0.0.1:0", "--management", "none",
+               "--log-level", "error"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as broker:
         ready = broker.stdout.readline()
         yield f"amqp://guest:guest@{ready.split('amqp=')[1].split()[0]}/"

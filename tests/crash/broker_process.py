@@ -20,7 +20,8 @@ COMMAND = (sys.executable, "-m", "amqpd")
 SABOTAGED = (sys.executable, str(Path(__file__).with_name("sabotaged.py")))
 START_LIMIT_S = 20.0
 STOP_LIMIT_S = 15.0
-_READY = re.compile(r"amqpd \S+ ready amqp=127\.0\.0\.1:(\d+)(?: amqps=127\.0\.0\.1:(\d+))? data=")
+_READY = re.compile(
+    r"amqpd \S+ ready amqp=127\.0\.0\.1:(\d+)(?: amqps=127\.0\.0\.1:(\d+))?(?: http=\S+)?(?: metrics=\S+)? data=")
 
 
 class BrokerProcess:
@@ -39,10 +40,12 @@ class BrokerProcess:
         self.log_path = log_path
         self._started_at = time.monotonic()
         settings = {name: value for name, value in os.environ.items() if not name.startswith("AMQPD_")}
+        ours = {"PYTHONPATH": str(ROOT), "AMQPD_MANAGEMENT_LISTENERS": "none",
+                "AMQPD_MANAGEMENT_METRICS_LISTENERS": "none"}
         with log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "serve", "--listen", listen, "--data-dir", str(data_dir), "--log-level", level],
-                cwd=ROOT, env=settings | {"PYTHONPATH": str(ROOT), **(variables or {})}, stdin=subprocess.DEVNULL,
+                cwd=ROOT, env={**settings, **ours, **(variables or {})}, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if output is None else output, stderr=log if output is None else output,
                 text=True)
 
@@ -65,11 +68,11 @@ class BrokerProcess:
         self.start_s = time.monotonic() - self._started_at
         return self
 
-    def wait_for_line(self, text: str) -> None:
-        """Wait until the log has a line with this text; AssertionError if that takes too long."""
+    def wait_for_line(self, *texts: str) -> None:
+        """Wait until the log has a line with all of these texts; AssertionError if that takes too long."""
         deadline = time.monotonic() + START_LIMIT_S
-        while text not in self.log_path.read_text():
-            assert time.monotonic() < deadline, f"the log never said {text!r}"
+        while not any(all(text in line for text in texts) for line in self.log_path.read_text().splitlines()):
+            assert time.monotonic() < deadline, f"the log never said {texts!r}"
             time.sleep(0.02)
 
     @property

@@ -84,7 +84,7 @@ class Client:
         properties = {"product": "amqpd crash test", "capabilities": self._capabilities}
         login = f"\0guest\0{self.password}"
         self._send(0, Connection.StartOk(properties, "PLAIN", login, "en_US"))
-        self._expect("Connection.Tune")
+        self.heartbeat_offered: int = self._expect("Connection.Tune").method.heartbeat
         self._send(0, Connection.TuneOk(2047, FRAME_MAX, self._heartbeat_s))
         self._send(0, Connection.Open("/"))
         self._expect("Connection.OpenOk")

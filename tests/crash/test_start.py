@@ -76,11 +76,24 @@ def test_the_log_tells_version_directory_and_what_was_there(is_killed: bool, lin
         assert re.search(f"^{TIME}{text}$", log, re.MULTILINE), f"{text} is not in {log}"
 
 
-def test_sighup_to_a_service_is_logged_and_changes_nothing(tmp_path: Path) -> None:
-    with start(tmp_path).wait_until_ready() as broker:
+def test_sighup_to_a_service_has_the_configuration_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "amqpd.toml"
+    file.write_text("")
+    with BrokerProcess(
+        tmp_path / "data", tmp_path / "log", level="info", variables={"AMQPD_CONFIG_FILE": str(file)},
+    ).wait_until_ready() as broker:
         broker.signal(signal.SIGHUP)
-        broker.wait_for_line("[info] <0.0.0> SIGHUP ignored")
-        Client(broker.port).drop()
+        broker.wait_for_line("[info] <0.0.0> SIGHUP: the configuration has been read again: nothing has changed")
+        file.write_text("[limits]\nheartbeat_s = 7\nframe_mx = 1\n")
+        broker.signal(signal.SIGHUP)
+        broker.wait_for_line("[error] <0.0.0> SIGHUP: the configuration stays as it was: ", "line 3: limits.frame_mx")
+        file.write_text('[log]\nformat = "json"\n[limits]\nheartbeat_s = 7\nballast_size = 1\n')
+        broker.signal(signal.SIGHUP)
+        broker.wait_for_line("limits.heartbeat_s now in effect for new connections; limits.ballast_size in effect at")
+        broker.signal(signal.SIGHUP)
+        broker.wait_for_line('"msg": "SIGHUP: the configuration has been read again: limits.ballast_size in effect')
+        with Client(broker.port) as client:
+            assert client.heartbeat_offered == 7
         assert broker.stop() == 0
 
 

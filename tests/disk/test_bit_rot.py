@@ -6,6 +6,7 @@ files.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import re
@@ -65,7 +66,7 @@ def read(directory: Path) -> Image:
 def make(root: Path, *, commits: int, commits_in_log: int = 0, is_stopped: bool = False) -> Files:
     """The files after so many commits, and so many more that are only in the log; after a kill, or a clean stop."""
     directory = root / "original"
-    directory.mkdir(mode=0o700)
+    directory.mkdir(mode=0o700, parents=True)
     with Disk(directory).at_work():
         work = Workload(directory, SEED, largest_wal=NEVER)
         work.open()
@@ -135,6 +136,12 @@ def places_in_bodies(files: Files) -> list[int]:
     return sorted(places)
 
 
+def make_with_bodies(root: Path, *, is_stopped: bool) -> Files:
+    """Files with at least one body in the database: now and then all that is left after the commits has none."""
+    tries = (make(root / f"{more} more", commits=COMMITS + more, is_stopped=is_stopped) for more in itertools.count())
+    return next(filter(places_in_bodies, tries))
+
+
 def places_of_structure(files: Files) -> list[int]:
     """Where in the file the header is, and heads of pages with the lists of their cells."""
     octets, places = files.image[DATABASE], [*range(100)]
@@ -202,7 +209,7 @@ def test_teeth_without_the_scan_the_log_ends_there_without_a_word(
 def test_a_flipped_bit_in_a_body_keeps_the_message_back(
     tmp_path: Path, chance: random.Random, is_stopped: bool
 ) -> None:
-    files = make(tmp_path, commits=COMMITS, is_stopped=is_stopped)
+    files = make_with_bodies(tmp_path, is_stopped=is_stopped)
     counts = flip_some(files, DATABASE, places_in_bodies(files), FLIPS // 2, tmp_path, chance)
     print(f"\nbitrot: seed {SEED}, {FLIPS // 2} flips in bodies: {dict(counts)}")
     assert counts["set aside"] == FLIPS // 2

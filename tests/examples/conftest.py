@@ -12,7 +12,8 @@ import pytest
 @pytest.fixture(scope="session")
 def amqp_url() -> Iterator[str]:
     """Run a broker in memory, on a free port, until the last test has ended."""
-    command = [sys.executable, "-m", "amqpd", "--memory", "--listen", "127.0.0.1:0", "--log-level", "error"]
+    command = [sys.executable, "-m", "amqpd", "--memory", "--listen", "127.0.0.1:0", "--management", "none",
+               "--log-level", "error"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as broker:
         assert broker.stdout and broker.stderr
         ready = broker.stdout.readline()        # amqpd 0.1.0 ready amqp=127.0.0.1:40619 data=memory

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import pwd
 import socket
@@ -32,11 +33,12 @@ from amqpd.broker.queue.queue import Queue
 from amqpd.broker.scram import read_verifier
 from amqpd.broker.statistics import ChannelStatistics, ConnectionStatistics
 from amqpd.fields import LongString, Timestamp
-from amqpd.identity import CONTROL_SOCKET
+from amqpd.identity import CONTROL_SOCKET, NODE_NAME
 from amqpd.management import control, listings
 from amqpd.management.commands import Commands
 from amqpd.management.control import Control, bind_private, describe_peer
 from amqpd.management.node_commands import Node
+from amqpd.management.refusal import Refusal
 from amqpd.message import Message, MessageProperties, Route, pack_content
 from amqpd.tls_facts import PeerCertificate, TlsFacts
 from tests.support.loops import until
@@ -62,6 +64,12 @@ class ListJournal:
     def changed(self, change: Change) -> int:
         self.changes.append(change)
         return len(self.changes)
+
+    def audited(self, entry: object) -> int:
+        return len(self.changes)
+
+    def write_body(self, message: object) -> None:
+        """Write nothing: no message waits for it."""
 
     def published(self, queue: QueueDefinition, run: object) -> int:
         return 0
@@ -199,13 +207,22 @@ def desk() -> Desk:
 def test_the_store_is_told_of_and_copied_where_there_is_one(desk: Desk) -> None:
     copies: list[Path] = []
 
-    async def backup(to: Path) -> None:
+    async def backup(to: Path, tell: Callable[[int, int], None]) -> None:
         copies.append(to)
+        tell(3, 4)
+        if to.name == "full":
+            raise Refusal("the disk is full", 74)
 
     desk.node.store_info, desk.node.backup = lambda: {"messages": 3}, backup
     assert desk.ask("store_info") == {"messages": 3}
     assert desk.ask("backup_store", to="/tmp/copy.db") is None
-    assert copies == [Path("/tmp/copy.db")]
+    assert desk.ask("backup_store", to="/tmp/backup", unfinished="/tmp/.unfinished") is None
+    assert copies == [Path("/tmp/copy.db"), Path("/tmp/.unfinished")]
+    latest = desk.node.backups.latest
+    assert latest is not None and (latest.to, latest.left, latest.total, latest.error) == ("/tmp/backup", 3, 4, "")
+    assert latest.ended_ms >= latest.begun_ms > 0
+    assert desk.refusal("backup_store", to="/tmp/full") == ("the disk is full", 74)
+    assert desk.node.backups.latest is not None and desk.node.backups.latest.error == "the disk is full"
 
 
 @pytest.mark.parametrize("command, arguments", [("store_info", {}), ("backup_store", {"to": "/tmp/copy.db"})])
@@ -378,7 +395,35 @@ def test_a_connection_that_does_not_exist_is_refused(desk: Desk) -> None:
     assert desk.refusal("close_connection", connection="x", explanation="") == ("no connection 'x'", 69)
 
 
+@pytest.mark.parametrize("arguments, count", [
+    ({}, 3), ({"vhost": "/"}, 2), ({"vhost": "nope"}, 0), ({"limit": 1}, 1), ({"vhost": "/", "limit": 5}, 2),
+])
+def test_all_connections_to_a_vhost_are_closed(desk: Desk, arguments: dict[str, Any], count: int) -> None:
+    connections = [FakeConnection() for _ in range(3)]
+    connections[2].vhost_name = "shop"
+    desk.broker.connections |= dict(enumerate(connections))     # type: ignore[arg-type]    # the fakes do what is asked
+    assert desk.ask("close_all_connections", explanation="bye", **arguments) == count
+    assert [one.closed_for for one in connections].count("bye") == count
+    assert connections[2].closed_for is None or "vhost" not in arguments
+
+
+def test_all_connections_of_a_user_are_closed(desk: Desk) -> None:
+    connections = [FakeConnection() for _ in range(2)]
+    connections[1].user_name = "till"
+    desk.broker.connections |= dict(enumerate(connections))     # type: ignore[arg-type]    # the fakes do what is asked
+    assert desk.ask("close_all_user_connections", user="till", explanation="bye") == 1
+    assert [one.closed_for for one in connections] == [None, "bye"]
+
+
 # Users and vhosts
+
+def test_a_user_without_a_password_cannot_log_in_with_one(desk: Desk) -> None:
+    assert desk.ask("authenticate_user", user="guest", password="guest") is None
+    desk.ask("clear_password", user="guest")
+    for password in ("guest", ""):
+        assert desk.refusal("authenticate_user", user="guest", password=password)[1] == 65
+    assert desk.broker.users["guest"].definition.tags == ("administrator",)
+
 
 def test_a_password_that_is_set_is_stored_in_the_form_of_the_node(desk: Desk) -> None:
     commands = Commands(desk.broker, replace(desk.node, password_form=PasswordForm(with_scram=True)))
@@ -482,7 +527,8 @@ def test_a_protected_vhost_is_not_deleted_before_the_protection_is_removed(desk:
     desk.ask("enable_vhost_deletion_protection", vhost="shop")
     assert desk.rows("list_vhosts", "name", "protected_from_deletion") == [["/", False], ["shop", True]]
     assert desk.refusal("delete_vhost", vhost="shop") == (
-        "Refusing to delete virtual host 'shop' because it is protected from deletion", 69)
+        "Cannot delete this virtual host: it is protected from deletion. To lift the protection, inspect and update "
+        "its metadata", 69)
     desk.ask("disable_vhost_deletion_protection", vhost="shop")
     desk.ask("delete_vhost", vhost="shop")
 
@@ -551,8 +597,9 @@ def wrong_password(user: str) -> tuple[str, int]:
     ("change_password", {"user": "till", "password": "x"}, NO_TILL),
     ("change_password", {"user": "guest", "password": ""},
      ("Bad argument: password cannot be an empty string", 65)),
-    ("set_permissions", {"vhost": "/", "user": "till", **RIGHTS}, NO_TILL),
-    ("set_permissions", {"vhost": "x", "user": "guest", **RIGHTS}, ("Virtual host 'x' does not exist", 65)),
+    ("set_permissions", {"vhost": "/", "user": "till", **RIGHTS}, ("User till does not exist", 67)),
+    ("set_permissions", {"vhost": "x", "user": "guest", **RIGHTS}, ("Virtual host x does not exist", 69)),
+    ("clear_password", {"user": "till"}, ('{:no_such_user, "till"}', 69)),
     ("set_permissions", {"vhost": "/", "user": "guest", **RIGHTS, "read": "a" * 1025},
      (f"regular expression '{'a' * 1025}' is invalid: longer than 1024 bytes", 69)),
     ("clear_permissions", {"vhost": "x", "user": "till"}, ("User till does not exist", 67)),
@@ -617,8 +664,19 @@ def wrong_password(user: str) -> tuple[str, int]:
      ('Validation failed\n\nUnrecognised terms [{<<"max-queue">>,1}] in limits', 69)),
     ("set_parameter", {"vhost": "/", "component": "policy", "name": "p", "value": "{}"},
      ("policies may not be set using this method; use 'amqpctl set_policy'", 69)),
-    ("set_parameter", {"vhost": "/", "component": "operator_policy", "name": "p", "value": "{}"},
-     ("policies may not be set using this method; use 'amqpctl set_operator_policy'", 69)),
+    ("set_parameter", {"vhost": "/", "component": "operator_policy", "name": "z", "value": "5"},
+     ("Validation failed\n\nz not a list 5\n", 69)),
+    ("set_parameter", {"vhost": "/", "component": "operator_policy", "name": "x", "value": '{"pattern":"^a"}'},
+     ('Validation failed\n\nKey "definition" not found in x\nKey "priority" not found in x\n', 69)),
+    ("set_parameter", {"vhost": "/", "component": "operator_policy", "name": "x",
+                       "value": '{"pattern":3,"definition":[1],"priority":1,"more":1}'},
+     ('Validation failed\n\nUnrecognised terms [{<<"more">>,1}] in x\ndefinition must be a dictionary: [1]\n'
+      "pattern should be a binary but was 3\n", 69)),
+    ("set_parameter", {"vhost": "/", "component": "operator_policy", "name": "x",
+                       "value": '{"pattern":"^a","definition":{"max-length":-5},"priority":3}'},
+     ("Validation failed\n\n-5 is not a valid maximum length\n", 69)),
+    ("set_parameter", {"vhost": "x", "component": "operator_policy", "name": "x", "value": "{}"}, NO_VHOST),
+    ("clear_parameter", {"vhost": "/", "component": "operator_policy", "name": "x"}, NO_PARAMETER),
     ("clear_parameter", {"vhost": "x", "component": "shovel", "name": "x"}, NO_PARAMETER),
     ("list_parameters", {"vhost": "x"}, NO_VHOST),
     ("clear_global_parameter", {"name": "x"}, NO_PARAMETER),
@@ -679,6 +737,18 @@ def test_policies_are_set_listed_and_cleared(desk: Desk) -> None:
     assert desk.rows("list_operator_policies", "name") == []
 
 
+def test_operator_policies_are_parameters_too(desk: Desk) -> None:
+    queue = desk.queue("q")
+    value = '{"pattern":"^q","definition":{"max-length":5},"priority":3,"apply-to":"queues"}'
+    assert desk.ask("set_parameter", vhost="/", component="operator_policy", name="y", value=value) == ""
+    assert queue.rules.max_length == 5
+    assert desk.rows("list_operator_policies", *POLICY_COLUMNS) == [["/", "y", "^q", "queues", '{"max-length":5}', 3]]
+    assert desk.ask("list_parameters", vhost="/")["rows"] == [
+        ["operator_policy", "y", '{"apply-to":"queues","definition":{"max-length":5},"pattern":"^q","priority":3}']]
+    desk.ask("clear_parameter", vhost="/", component="operator_policy", name="y")
+    assert desk.rows("list_operator_policies", "name") == [] and queue.rules.max_length is None
+
+
 def test_queues_and_exchanges_tell_which_policies_hold(desk: Desk) -> None:
     desk.queue("q")
     desk.ask("set_policy", vhost="/", name="p", pattern="^q$", definition='{"max-length":5,"overflow":"drop-head"}')
@@ -721,6 +791,59 @@ def test_to_clear_a_policy_that_does_not_exist_is_refused(desk: Desk, sort: str)
     assert desk.refusal(f"clear_{sort}", vhost="/", name="p") == ("Parameter does not exist", 69)
 
 
+# The node
+
+def test_the_management_api_is_a_listener(desk: Desk) -> None:
+    desk.node.http_listeners += [("127.0.0.1", 15672, False), ("::1", 15671, True)]
+    desk.node.metrics_listeners += [("127.0.0.1", 15692, False), ("::1", 15691, True)]
+    listed = [(one["port"], one["protocol"]) for one in desk.ask("status")["listeners"]]
+    assert listed == [(5672, "amqp"), (15672, "http"), (15671, "https"), (15692, "http/prometheus"),
+                      (15691, "https/prometheus")]
+
+
+def test_the_cluster_is_one_node_with_a_name(desk: Desk) -> None:
+    assert desk.ask("cluster_status")["cluster_name"] == NODE_NAME
+    desk.ask("set_cluster_name", name="shop")
+    status = desk.ask("cluster_status")
+    assert (status["cluster_name"], status["running_nodes"]) == ("shop", [NODE_NAME])
+    assert status["listeners"] == {NODE_NAME: desk.ask("status")["listeners"]}
+    assert desk.refusal("set_cluster_name", name="") == ("Bad argument: cluster name cannot be an empty string", 65)
+
+
+def test_the_log_level_is_set_until_the_next_start(desk: Desk) -> None:
+    root = logging.getLogger()
+    before = root.level
+    try:
+        for level in ("debug", "none", "warning"):
+            desk.ask("set_log_level", level=level)
+            assert root.isEnabledFor(logging.DEBUG) is (level == "debug")
+            assert root.isEnabledFor(logging.CRITICAL) is (level != "none")
+        assert desk.refusal("set_log_level", level="loud") == (
+            "level loud is not supported. Try one of debug, info, warning, error, critical, none", 69)
+        assert root.level == logging.WARNING
+    finally:
+        root.setLevel(before)
+
+
+def test_variables_are_told_without_their_secrets(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMQPD_LISTENERS", ":5672")
+    monkeypatch.setenv("RABBITMQ_DEFAULT_PASS", "open sesame")
+    monkeypatch.setenv("HOME", "/root")
+    variables = dict(desk.ask("os_env")["rows"])
+    assert variables["AMQPD_LISTENERS"] == ":5672" and "HOME" not in variables
+    assert variables["RABBITMQ_DEFAULT_PASS"] == "***"
+
+
+def test_feature_flags_that_amqpd_has_are_enabled(desk: Desk) -> None:
+    listed = dict(desk.ask("list_feature_flags", columns=["name", "state"])["rows"])
+    assert (listed["quorum_queue"], listed["stream_queue"]) == ("enabled", "unavailable")
+    for name in ("all", "quorum_queue"):
+        desk.ask("enable_feature_flag", name=name)
+    assert desk.refusal("enable_feature_flag", name="stream_queue")[1] == 69
+    assert desk.refusal("enable_feature_flag", name="bogus")[1] == 64
+    assert desk.refusal("list_feature_flags", columns=["bogus"]) == ("Info key(s) bogus are not supported", 64)
+
+
 # Answers
 
 def test_a_change_is_answered_once_it_is_committed(desk: Desk) -> None:
@@ -746,7 +869,7 @@ def test_status_tells_what_there_is(desk: Desk) -> None:
     assert status["pid"] == os.getpid()
     assert (status["alarms"], status["disk_free_limit"], status["durability"]) == ([], 7, "none")
     assert status["listeners"] == [
-        {"interface": "127.0.0.1", "port": 5672, "protocol": "amqp", "purpose": "AMQP 0-9-1"}]
+        {"node": NODE_NAME, "interface": "127.0.0.1", "port": 5672, "protocol": "amqp", "purpose": "AMQP 0-9-1"}]
 
 
 @pytest.mark.parametrize("request_, text, exit_code", [
@@ -762,8 +885,14 @@ def test_a_request_that_makes_no_sense_is_refused(desk: Desk, request_: bytes, t
     assert answer["exit_code"] == exit_code
 
 
-def test_a_bug_is_answered_and_logged(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    assert desk.refusal("add_vhost", vhost=["no", "text"]) == ("internal error: AttributeError", 70)
+def test_a_bug_is_answered_and_logged(
+    desk: Desk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> dict[str, Any]:
+        raise AttributeError("a bug")
+
+    monkeypatch.setattr(desk.alarms, "statistics", fail)
+    assert desk.refusal("status") == ("internal error: AttributeError", 70)
     assert "internal error" in caplog.text
 
 
@@ -972,3 +1101,35 @@ def test_the_peer_of_a_socket_is_told_by_user_and_process() -> None:
     with left, right:
         expected = f"user {pwd.getpwuid(os.getuid()).pw_name} (pid {os.getpid()})"
         assert describe_peer(left) == expected if hasattr(socket, "SO_PEERCRED") else "the owner of the control socket"
+
+
+def test_the_doctor_is_told_the_status_the_users_and_the_clock(desk: Desk) -> None:
+    asked: list[Any] = []
+
+    def diagnose(status: dict[str, Any], users: list[UserDefinition], clock_behind_ms: int) -> list[str]:
+        asked.append((status["durability"], [user.name for user in users], clock_behind_ms))
+        return ["a finding"]
+
+    assert desk.ask("doctor") == []
+    desk.node.diagnose = diagnose
+    assert desk.ask("doctor") == ["a finding"]
+    assert asked == [("none", ["guest"], 0)]
+
+
+@pytest.mark.parametrize(("command", "arguments", "error"), [
+    ("list_queues", {"vhost": "/", "columns": 5}, "list_queues: columns: Expected `array`, got `int`"),
+    ("purge_queue", {"vhost": "/", "queue": ["q"]}, "purge_queue: queue: Expected `str`, got `array`"),
+    ("explain_route", {"vhost": "/", "exchange": "", "routing_key": "q", "headers": []},
+     "explain_route: headers: Expected `object | null`, got `array`"),
+    ("explain_queues", {"vhost": "/", "watched_s": "1"}, "explain_queues: watched_s: Expected `float`, got `str`"),
+])
+def test_an_argument_of_another_type_is_refused(
+    desk: Desk, command: str, arguments: dict[str, Any], error: str
+) -> None:
+    assert desk.refusal(command, **arguments) == (error, 64)
+
+
+def test_the_arguments_of_all_commands_have_types(desk: Desk) -> None:
+    commands = Commands(desk.broker, desk.node)
+    for command in (*commands.lookups.values(), *commands.changes.values(), *commands.streams.values()):
+        assert control._kinds_of(command)

@@ -12,16 +12,21 @@ import pytest
 
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import VhostDefinition
+from amqpd.broker.parameters import BEGUN_IMPORT
 from amqpd.broker.passwords import password_matches
 from amqpd.identity import CONTROL_SOCKET
 from amqpd.management.commands import Commands
 from amqpd.management.control import Control
 from amqpd.management.definitions_commands import DefinitionsCommands, listed
+from amqpd.management.definitions_json.applying import SLICE
+from amqpd.management.definitions_json.begun import finish_import
 from amqpd.management.definitions_json.exporting import LOADED_HASH
 from amqpd.management.definitions_json.parsing import MOST_BYTES
 from amqpd.management.node_commands import Node
 from amqpd.management.refusal import Refusal
 from amqpd.store.journal import MemoryJournal
+from amqpd.store.restoring import restore
+from tests.support.journals import Kept, RecordingJournal
 
 SAMPLE = (Path(__file__).parent / "definitions" / "rabbitmq-3.10.8.json").read_bytes()
 
@@ -39,11 +44,70 @@ def commands(broker: Broker) -> DefinitionsCommands:
     return DefinitionsCommands(broker)
 
 
+def exported(broker: Broker) -> bytes:
+    """Return all definitions of a broker."""
+    return asyncio.run(DefinitionsCommands(broker).export_definitions())
+
+
 def queues(count: int) -> bytes:
     return json.dumps({"queues": [{"vhost": "/", "name": f"q{number}"} for number in range(count)]}).encode()
 
 
 # The commands
+
+def test_a_crash_leaves_all_of_an_import_or_nothing() -> None:
+    journal = RecordingJournal()
+    broker = Broker(journal)
+    broker.add_vhost(VhostDefinition("/"))
+    states: list[Kept] = []
+    commands = DefinitionsCommands(broker, begin=lambda: states.append(journal.now.copy()))
+    file = json.loads(SAMPLE)
+    for kind in ("exchanges", "queues"):        # what is not durable is gone after a crash in any case
+        file[kind] = [one for one in file[kind] if one["durable"]]
+    file["bindings"] = [one for one in file["bindings"] if one["source"] != "fleeting"]
+    file["queues"] += json.loads(queues(3 * SLICE))["queues"]
+    file["users"].append({"name": "clear", "password": "a password", "tags": []})
+    before = exported(broker)
+    asyncio.run(commands.import_definitions(json.dumps(file).encode()))
+    after = exported(broker)
+    states.append(journal.now)
+    found = []
+    for state in states:
+        reborn = Broker(RecordingJournal(state.copy()), first_number=10_000)
+        assert not list(restore(reborn, state.in_order()))
+        is_whole = exported(reborn) == after
+        finish_import(reborn)
+        found.append((is_whole, exported(reborn) == after))
+        assert exported(reborn) == (after if found[-1][1] else before)
+        assert reborn.parameters.begun_import is None
+        assert "a password" not in repr(list(state.definitions.values()))
+    # Nothing at first, then some of it, which the start completes, then all.
+    assert list(dict.fromkeys(found)) == [(False, False), (False, True), (True, True)]
+
+
+def test_an_import_goes_on_without_the_client_that_asked_for_it(
+    commands: DefinitionsCommands, broker: Broker
+) -> None:
+    async def disconnect() -> None:
+        asked = asyncio.create_task(commands.import_definitions(queues(5 * SLICE)))
+        while not broker.vhosts["/"].queues:
+            await asyncio.sleep(0)
+        asked.cancel()
+        while broker.parameters.begun_import is not None:
+            await asyncio.sleep(0)
+
+    asyncio.run(disconnect())
+    assert len(broker.vhosts["/"].queues) == 5 * SLICE
+
+
+def test_a_begun_import_is_no_parameter(commands: DefinitionsCommands, broker: Broker) -> None:
+    broker.parameters.begin_import("[]")
+    assert not list(broker.parameters.of_broker)
+    assert BEGUN_IMPORT not in asyncio.run(commands.export_definitions()).decode()
+    asyncio.run(commands.import_definitions(json.dumps(
+        {"global_parameters": [{"name": BEGUN_IMPORT, "value": "[]"}]}).encode()))
+    assert broker.parameters.begun_import is None
+
 
 def test_an_import_tells_how_many_definitions_there_were(commands: DefinitionsCommands, broker: Broker) -> None:
     imported = asyncio.run(commands.import_definitions(SAMPLE))

@@ -387,6 +387,9 @@ GOOD: Json = {
     ("users", {"password_hash": "***"}, "$.users[0].password_hash: is not base64"),
     ("users", {"password": "p", "password_hash": "aaaa"},
      "$.users[0]: has both password and password_hash, allowed is one of them"),
+    ("users", {"scram_sha256": "SCRAM-SHA-256$4096:c2FsdA==$a2V5:a2V5"},
+     "$.users[0].scram_sha256: is not a verifier of the form SCRAM-SHA-256$iterations:salt$stored key:server key, each "
+     "of them base64"),
     ("users", {"hashing_algorithm": "rot13"},
      "$.users[0].hashing_algorithm: 'rot13' is not known; there are rabbit_password_hashing_sha256, "
      "rabbit_password_hashing_sha512, rabbit_password_hashing_md5 and scrypt"),

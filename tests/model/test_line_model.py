@@ -213,6 +213,31 @@ class LineMachine(RuleBasedStateMachine):
             went += several
         assert {*went} == due and len(went) == len(due)
 
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def take_out(self, data: st.DataObject) -> None:
+        """Take some out, wherever they are, as an operator does."""
+        numbers = data.draw(st.lists(st.sampled_from(sorted(self.waiting)), min_size=1, unique=True))
+        run = [self.waiting.pop(number) for number in sorted(numbers)]
+        self.line.take_out(run)
+        self.deadlines.forget(run)
+
+    @rule(position=st.integers(0, 30), limit=st.sampled_from([1, 2, 5, 100]))
+    def look(self, position: int, limit: int) -> None:
+        """Walk along the line from a position on, and see what is there, in order."""
+        place, left = self.line.before(position)
+        seen: list[int] = []
+        while True:
+            part, level = self.line.after(place, limit)
+            if not part:
+                break
+            numbers = part.numbers if isinstance(part, OnDisk) else [one.number for one in part]
+            assert 0 < len(numbers) <= limit
+            assert all([self.level_of(self.waiting[number]) == level for number in numbers])
+            place = level, numbers[-1]
+            seen += numbers
+        assert seen[left:] == self.in_order(self.waiting)[position:]
+
     @rule()
     def clear(self) -> None:
         before = self.in_order(self.waiting)

@@ -61,7 +61,8 @@ REASONS: dict[tuple[str, str], dict[str, str]] = {
         "yield (destinations if criteria < met else NOWHERE, _steps_to_hold(criteria))":
             "what is met of a header is its value and that it is there: more than any binding asks of it"},
     ("amqpd/broker/exchange_types/topic.py", "TopicExchange._search_below_any"): {
-        "looks += 2": "an estimate of effort", "if len(children) >= len(marks):": "both ways take as long then"},
+        "looks += 2": "an estimate of effort", "if len(children) >= len(marks):": "both ways take as long then",
+        "yield (len(to_visit) - visited + NODES_A_PIECE + (tries >> 4) + (looks >> 2))": "an estimate of effort"},
     ("amqpd/session/receiver.py", "_ids"): {
         "return (int.from_bytes(payload[:2], 'big'), int.from_bytes(payload[3:4], 'big'))":
             "no method has an id over 255"},
@@ -75,10 +76,48 @@ REASONS: dict[tuple[str, str], dict[str, str]] = {
         "self._blob = self._connection.blobopen('body_parts', 'data', next(self._numbers), readonly=False)":
             "it is only read"},
     ("amqpd/broker/routing.py", "Routing.__init__"): {"self._gone = 1": "only when a cache is tidied"},
+    ("amqpd/session/channel_contents.py", "ChannelContents.__init__"): {
+        "self._unreported = 1": "after how many bytes a channel reports, about"},
+    ("amqpd/broker/dead_letter_router.py", "DeadLetterRouter._targets"): {
+        "- known[keys] = walk.queues":
+            "a cache for the messages of one call: without it, each is routed for itself, to the same queues"},
+    ("amqpd/session/channel.py", "Channel.check"): {"- self.publishing.confirms.check()": "only assertions are in it"},
+    ("amqpd/broker/queue/priority_fifo.py", "PriorityFifo.page_out"): {
+        "- break": "a level of which nothing is wanted pages nothing out"},
+    ("amqpd/broker/queue/priority_fifo.py", "PriorityFifo._drop"): {
+        "- self._levels.clear()": "it is empty, and only keeps some memory"},
+    ("amqpd/broker/queue/priority_fifo.py", "PriorityFifo.take"): {
+        "while self._levels and len(run) < limit and (room >= 0):": "a level gives nothing where there is no room"},
+    ("amqpd/broker/queue/pages.py", "Page.let_go"): {
+        "if spill_file is not None and self.count <= len(self._numbers):":
+            "where none was removed there is none to forget"},
+    ("amqpd/wire/reader.py", "Reader.direct_commands"): {
+        "- del data": "while there is a view of it, a content that grows is copied, which only takes time"},
+    ("amqpd/wire/reader.py", "Reader._commands"): {
+        "kind = method = 1": "method 1 is none of those that are read in runs, so both ways go on to read a frame"},
+    ("amqpd/store/pending_confirms.py", "_Unwritten.first_from"): {
+        "bits = None": "the union of all queues is then made anew, not taken from a cache"},
+    ("amqpd/store/pending_confirms.py", "_Unwritten.add"): {
+        "if first <= self._base:": "to lower the base by 0 changes nothing"},
+    ("amqpd/store/sqlite/reading.py", "MessageReader.fetch"): {
+        "if numbers[-1] - numbers[0] == len(numbers) - 2:": "both statements find the same rows, one of them faster"},
+    ("amqpd/store/sqlite/reading.py", "MessageReader._read"): {"last_size = -2": "no body has either size"},
+    ("amqpd/store/sqlite/store.py", "Store.__init__"): {
+        "self.first_number = 1": "opening the store sets it, before anybody has the store"},
+    ("amqpd/store/bits.py", "bits_of"): {
+        "if numbers[-1] + numbers[0] == len(numbers) - 1:": "both ways make the same set, one of them faster"},
+    ("amqpd/session/uncommitted.py", "Uncommitted.discard_publishes"): {
+        "if not len(publishes) > PIECE:": "in what pieces memory is freed"},
+    ("amqpd/session/answers.py", "Answers._reject"): {
+        "batch = 1": "to wait for batch 1 is to wait for nothing, once anything was committed"},
+    ("amqpd/session/publishing.py", "Publishing._place"): {
+        "self._channel.owner.published_runs += 2": "the server asks only whether it has risen"},
 }
 
 # Functions that only make what a module has from its import on, before there is a mutant.
-AT_IMPORT = {("amqpd/broker/policy.py", name) for name in ("_number", "_text", "_one_of")}
+AT_IMPORT = {
+    ("amqpd/wire/methods.py", "_layout"),
+    *[("amqpd/broker/policy.py", name) for name in ("_number", "_text", "_one_of")]}
 # By the statement alone, wherever it stands.
 ANYWHERE: dict[str, str] = dict.fromkeys(
     [f"{owner}.version += 2" for owner in ("self._routing", "vhost.routing", "channel.vhost.routing")],

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from amqpd.broker.clock import Clock
+from amqpd.broker.events import Event, Events
+from amqpd.broker.feed import Feed
 from amqpd.server import resources
 from amqpd.server.alarms import DISK_MAX_S, DISK_MIN_S, MEMORY_MAX_S, MEMORY_MIN_S, Alarms, Machine
 from amqpd.wire.contents import Intake
@@ -26,6 +29,9 @@ class FakeLoopTurn:
     def __init__(self) -> None:
         self.reasons: list[str] = []
         self.intake = Intake()
+
+    def tell_time(self) -> None:
+        pass
 
     def set_alarm(self, reason: str) -> None:
         self.reasons.append(reason)
@@ -100,6 +106,18 @@ def test_memory_is_looked_at_the_more_often_the_nearer_the_watermark_is(
 ) -> None:
     bench.used = used
     assert bench.alarms.check_memory() == pytest.approx(seconds)
+
+
+def test_listeners_are_told_of_each_alarm_with_its_source(tmp_path: Path) -> None:
+    events, feed = Events(Clock()), Feed[Event]()
+    events.listen(feed)
+    bench = Bench(tmp_path, events=events)
+    for used, free in ((7 * GB, 10 * GB), (7 * GB, 0), (GB, 10 * GB), (GB, 10 * GB)):
+        bench.used, bench.free = used, free
+        bench.alarms.check_memory()
+        bench.alarms.check_disk()
+    assert [(event.name, event.facts["source"]) for event in feed.take()[0]] == [
+        ("alarm.set", "memory"), ("alarm.set", "disk"), ("alarm.cleared", "memory"), ("alarm.cleared", "disk")]
 
 
 def test_an_absolute_watermark_goes_before_the_fraction(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from amqpd.broker.definitions import Defined, VhostDefinition
 from amqpd.server.backlog import LIMITS, MOST_OF_JOBS, Backlog, CommitLimits
-from amqpd.server.committer import Committer
+from amqpd.server.committer import Committer, just_do
 from amqpd.store.batch import Batch
 from amqpd.store.body_writes import PART_BYTES, PIECE_PARTS, BodyPiece, BodyWrite
 from amqpd.store.errors import StoreError, StoreFull
@@ -118,8 +118,8 @@ class FakePageStore:
     def serve(self) -> None:
         """Do nothing: nothing waits."""
 
-    def close(self) -> None:
-        self.acts.append("close")
+    def close(self, first_deferred: int | None = None) -> None:
+        self.acts.append("close" if first_deferred is None else f"close before {first_deferred}")
 
     def open(self, batch: int) -> None:
         self.acts.append(f"open {batch}")
@@ -340,6 +340,28 @@ def test_whoever_waits_until_all_is_committed_waits_for_the_end_of_a_hold_on_not
     assert run(talk).store.committed == [1]
 
 
+def test_batches_are_written_while_records_are_deferred_and_whoever_waits_for_all_waits_for_these() -> None:
+    async def talk(bench: Bench) -> None:
+        bench.journal.deferral.begin()
+        with bench.journal.deferral.on():
+            bench.record(1)
+        bench.record(2)
+        bench.committer.take()
+        assert bench.page_store.acts[-1] == "close before 1"
+        waiting = asyncio.ensure_future(bench.committer.wait_committed())
+        while bench.store.committed != [1]:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        bench.record(3)
+        bench.journal.deferral.end()
+        bench.committer.take()
+        assert bench.page_store.acts[-1] == "close"
+        await waiting
+
+    assert run(talk).store.committed == [1, 2]
+
+
 def test_a_hold_on_a_batch_that_comes_out_empty_may_be_followed_by_another() -> None:
     async def talk(bench: Bench) -> None:
         bench.journal.hold.begin()
@@ -383,6 +405,90 @@ def test_stopping_commits_what_is_there_and_ends_the_thread() -> None:
     bench = run(talk)
     assert bench.store.committed == [1]
     assert not bench.committer.thread._thread.is_alive()
+
+
+def test_a_stop_ends_though_each_batch_brings_another_one_and_none_is_left_out() -> None:
+    """Jobs go on until the end: the dead letters of what was requeued, for example."""
+    async def talk(bench: Bench) -> None:
+        def on_commit(batch: int) -> None:
+            bench.record(batch + 1)
+            if batch == 1:
+                stopping.append(asyncio.ensure_future(bench.committer.stop()))
+
+        bench.turn.on_commit = on_commit        # type: ignore[method-assign]
+        bench.record(1)
+        bench.committer.take()
+        while not stopping:
+            await asyncio.sleep(0)
+        await stopping[0]
+        assert bench.journal.filling.number == bench.store.committed[-1] + 1
+        assert not bench.journal.filling.is_empty
+        bench.committer.commit_rest()
+        assert bench.journal.filling.is_empty
+
+    stopping: list[asyncio.Future[None]] = []
+    bench = run(talk)
+    assert bench.store.committed == [*range(1, len(bench.store.committed) + 1)]
+    assert bench.page_store.acts[-1] == "close", "it is open while the rest is written"
+
+
+def test_what_a_job_holds_at_a_stop_is_not_written_in_halves() -> None:
+    async def talk(bench: Bench) -> None:
+        end = bench.committer.thread.end
+
+        async def hold_and_end() -> None:
+            assert bench.journal.hold.begin()
+            bench.record(1)
+            await end()
+            bench.committer._loop.call_soon(let_go)     # when the stop waits for nothing else
+
+        def let_go() -> None:
+            bench.record(2)
+            bench.journal.hold.end()
+
+        bench.committer.thread.end = hold_and_end       # type: ignore[method-assign]
+        await bench.committer.stop()
+        published = bench.journal.filling.queues[QUEUE.number].published
+        assert [*published] == [1, 2] and not bench.journal.hold.is_on
+        bench.committer.commit_rest()
+
+    assert run(talk).store.committed == [1]
+
+
+def test_the_rest_gets_room_on_a_full_disk_and_an_error_of_it_is_raised() -> None:
+    async def talk(bench: Bench) -> None:
+        def with_room(step: Callable[[], None]) -> None:
+            with pytest.raises(StoreFull):
+                step()
+            bench.store.failure = None
+            step()
+
+        await bench.committer.stop()
+        bench.committer.commit_rest()
+        assert bench.store.committed == [], "there was nothing to commit"
+        bench.committer._with_room = with_room
+        bench.record(1)
+        bench.store.failure = StoreFull("full")
+        bench.committer.commit_rest()
+        bench.committer._with_room = just_do
+        bench.record(2)
+        bench.store.failure = StoreError("the disk is gone")
+        with pytest.raises(StoreError, match="the disk is gone"):
+            bench.committer.commit_rest()
+
+    assert run(talk).store.committed == [1]
+
+
+def test_the_rest_of_a_journal_that_has_failed_is_not_written() -> None:
+    async def talk(bench: Bench) -> None:
+        await bench.committer.stop()
+        bench.record(1)
+        bench.journal.fail(KeyError("no such row"))
+        bench.committer.commit_rest()
+
+    bench = run(talk)
+    assert [str(failure) for failure in bench.failures] == ["a mistake: 'no such row'"]
+    assert bench.store.committed == []
 
 
 def test_a_failure_is_told_once_and_nothing_is_written_after_it() -> None:

@@ -71,3 +71,11 @@ def test_a_store_that_cannot_be_read_is_not_looked_at(directory: Path) -> None:
     query(directory, "UPDATE queue_rows SET arguments = '{'")
     problems, (remark,) = check(directory, QUEUE)
     assert not problems and remark.startswith(f"the store in {directory} was not checked: queue_rows (1,)")
+
+
+def test_of_users_that_cannot_be_read_nothing_is_told(directory: Path) -> None:
+    open_to_all = 'listeners = ["0.0.0.0:0"]\n'
+    assert any("the only user is guest" in problem for problem in check(directory, open_to_all).problems)
+    missing = directory.with_name("missing.json")
+    told, = check(directory, f'{open_to_all}load_definitions = "{missing}"').problems
+    assert told.startswith(f"{missing}: cannot be read")

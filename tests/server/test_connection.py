@@ -45,7 +45,9 @@ class FakeTransport(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
-        self.socket = socket.socket()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.peer = socket.create_connection(server.getsockname())
+            self.socket, _ = server.accept()
         self.writes: list[bytes] = []
         self.calls: list[str] = []
         self.is_closed = False
@@ -83,6 +85,11 @@ class FakeTransport(asyncio.Transport):
     def abort(self) -> None:
         self.is_closed = True
         self.calls.append("abort")
+
+    def close_sockets(self) -> None:
+        """Close both ends of the connection."""
+        self.peer.close()
+        self.socket.close()
 
 
 class WatchedShares(ReadShares):
@@ -174,7 +181,7 @@ def client() -> Iterator[Client]:
     """A client that has connected."""
     client = Client()
     yield client
-    client.transport.socket.close()
+    client.transport.close_sockets()
 
 
 @pytest.fixture
@@ -213,6 +220,12 @@ def test_a_password_is_looked_at_once_however_much_is_said_meanwhile(client: Cli
     assert client.logins.asked == ["10.0.0.1"]
     client.session.logged_in(client.broker.users["guest"])
     assert client.session.phases.current is Phase.OPEN
+
+
+def test_the_password_of_a_client_that_has_disconnected_is_not_checked(client: Client) -> None:
+    client.transport.peer.close()
+    client.say_all(HANDSHAKE)
+    assert not client.logins.asked
 
 
 def is_of(shared: bytearray, room: bytearray | memoryview) -> bool:
@@ -304,7 +317,7 @@ def test_more_than_the_outbox_holds_is_delivered_pass_by_pass() -> None:
     assert 9_000 < len(client.heard()) < 13_000
     client.turn.turns.run_out()
     assert len(client.heard()) > 80_000
-    client.transport.socket.close()
+    client.transport.close_sockets()
 
 
 def test_large_pieces_are_not_joined_before_they_are_written(open_client: Client) -> None:
@@ -357,25 +370,20 @@ def test_the_shared_buffer_may_be_used_by_others_while_a_client_is_blocked(open_
 
 
 def test_the_kernel_tells_whether_a_peer_that_is_not_read_is_there(open_client: Client) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with socket.create_connection(server.getsockname()) as peer:
-            connection, _ = server.accept()
-            with connection:
-                open_client.transport.socket.close()
-                open_client.transport.socket = connection
-                peer.send(b"octet")
-                age = connection.recv(5) and open_client.protocol.acknowledged_ms_ago()
-                assert isinstance(age, int) and age < 5_000
-                peer.send(b"unread")
-                peer.close()
-                assert select.select([connection], [], [], 5)[0] and connection.recv(6)
-                assert select.select([connection], [], [], 5)[0]
-                assert open_client.protocol.acknowledged_ms_ago() is None
+    peer, connection = open_client.transport.peer, open_client.transport.socket
+    peer.send(b"octet")
+    age = connection.recv(5) and open_client.protocol.acknowledged_ms_ago()
+    assert isinstance(age, int) and age < 5_000 and not open_client.protocol.has_gone
+    peer.send(b"unread")
+    peer.close()
+    assert select.select([connection], [], [], 5)[0] and connection.recv(6)
+    assert select.select([connection], [], [], 5)[0]
+    assert open_client.protocol.acknowledged_ms_ago() is None and open_client.protocol.has_gone
 
 
 def test_where_the_kernel_does_not_tell_the_peer_counts_as_alive(open_client: Client) -> None:
     open_client.transport.socket.close()
-    assert open_client.protocol.acknowledged_ms_ago() == 0
+    assert open_client.protocol.acknowledged_ms_ago() == 0 and not open_client.protocol.has_gone
 
 
 # The end
@@ -425,6 +433,16 @@ def test_a_lost_socket_ends_the_session(open_client: Client) -> None:
     assert not open_client.broker.connections and not open_client.broker.vhosts["/"].queues
 
 
+@pytest.mark.parametrize("error, shown", [
+    (None, ""), (ConnectionResetError(104, "Connection reset by peer"), " (Connection reset by peer)")])
+def test_the_log_tells_what_the_system_said_of_a_lost_socket(
+    open_client: Client, caplog: pytest.LogCaptureFixture, error: OSError | None, shown: str
+) -> None:
+    open_client.protocol.connection_lost(error)
+    open_client.turn.turns.run_out()
+    assert caplog.messages[-1].endswith(f"vhost: '/', user: 'guest'): client unexpectedly closed TCP connection{shown}")
+
+
 def test_a_client_is_dropped_whatever_it_has_still_to_hear(open_client: Client) -> None:
     open_client.protocol.drop()
     assert open_client.transport.calls[-1] == "abort"
@@ -466,7 +484,7 @@ def test_a_client_that_must_read_its_answers_first_is_not_read_and_goes_on_when_
     client.turn.turns.run_out()
     assert said + client.heard().count(b"\x01q") == 10_000
     assert client.turn.shares.again == [client.protocol]
-    client.transport.socket.close()
+    client.transport.close_sockets()
 
 
 def test_a_read_of_tls_that_left_something_counts_as_a_full_one_and_its_records_as_work(open_client: Client) -> None:

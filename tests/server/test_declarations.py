@@ -12,7 +12,7 @@ from amqpd.broker.definitions import Definition, QueueDefinition, TopicPermissio
 from amqpd.broker.passwords import password_matches
 from amqpd.broker.scram import read_verifier
 from amqpd.config import Config, load
-from amqpd.server.declarations import Trial, Undeclared, declare
+from amqpd.server.declarations import Trial, Undeclared, declare, vhost_defaults
 from tests.support.journals import RecordingJournal
 
 Loader = Callable[[str], Config]
@@ -63,6 +63,54 @@ def test_the_default_user_has_the_tags_and_permissions_of_the_configuration(conf
     assert guest.definition.tags == ("monitoring", "a")
     for right in ("configure", "write", "read"):
         assert [name for name in "cwr" if guest.may("/", right, name)] == [right[0]]
+
+
+LIMITS = """
+default_queue_type = "quorum"
+[[default_vhost_limits]]
+pattern = "^dev"
+max_connections = 10
+max_queues = 2
+[[default_vhost_limits]]
+max_queues = 20
+[[vhosts]]
+name = "device-1"
+[[vhosts]]
+name = "shop"
+limits = { max_connections = 7 }
+"""
+
+
+def test_a_new_vhost_has_the_first_default_limits_whose_pattern_is_found_in_its_name(config: Loader) -> None:
+    broker = Broker(RecordingJournal(), vhost_defaults=vhost_defaults(config(LIMITS)))
+    declare(config(LIMITS), broker)
+    broker.add_vhost(VhostDefinition("dev"))
+    assert {name: vhost.limits for name, vhost in broker.vhosts.items()} == {
+        "/": {"max-queues": 20}, "device-1": {"max-connections": 10, "max-queues": 2},
+        "dev": {"max-connections": 10, "max-queues": 2}, "shop": {"max-connections": 7, "max-queues": -1}}
+
+
+def test_default_limits_are_set_once(config: Loader) -> None:
+    broker = Broker(RecordingJournal(), vhost_defaults=vhost_defaults(config(LIMITS)))
+    declare(config(LIMITS), broker)
+    broker.parameters.clear("device-1", "vhost-limits", "limits")
+    declare(config(LIMITS), broker)
+    assert broker.vhosts["device-1"].limits == {}
+
+
+def test_a_durable_queue_without_a_type_has_that_of_its_vhost_or_of_all_vhosts(config: Loader) -> None:
+    broker = Broker(RecordingJournal(), vhost_defaults=vhost_defaults(config(LIMITS)))
+    declare(config(LIMITS), broker)
+    broker.add_vhost(VhostDefinition("old", default_queue_type="classic"))
+    for vhost in ("/", "old"):
+        broker.ensure(QueueDefinition(0, vhost, "q", durable=True))
+        broker.ensure(QueueDefinition(0, vhost, "t"))
+    broker.replace_vhost(VhostDefinition("old"))
+    broker.ensure(QueueDefinition(0, "old", "later", durable=True))
+    assert {(vhost.name, name): queue.definition.arguments.get("x-queue-type") for vhost in broker.vhosts.values()
+            for name, queue in vhost.queues.items()} == {
+        ("/", "q"): "quorum", ("/", "t"): None, ("old", "q"): "classic", ("old", "t"): "classic",
+        ("old", "later"): "quorum"}
 
 
 VHOST = """

@@ -189,3 +189,16 @@ def test_what_is_open_or_closed_by_mistake_is_warned_of(
     found = [*warnings(config(text), users)]
     assert [one.partition(";")[0] if one.count(";") else one.partition(": change")[0] for one in found] == (
         [begin] if begin else [])
+
+
+def test_the_log_tells_where_the_management_api_is() -> None:
+    http = [Listener("127.0.0.1:15672"), Listener("0.0.0.0:15671")]
+    assert describe(Config(), [], http, [Listener("0.0.0.0:15692")]) == (
+        "open to the network: the management API on 0.0.0.0:15671, metrics, without a login, on 0.0.0.0:15692; "
+        "open to this machine: 127.0.0.1:5672, the management API on 127.0.0.1:15672; 0 users")
+
+
+def test_metrics_on_the_network_need_no_other_user_than_guest(config: Loader) -> None:
+    open_metrics = config('management = {metrics_listeners = ["0.0.0.0:15692"]}')
+    assert refusal(open_metrics, lambda: True, is_first_start=True) is None
+    assert not [*warnings(open_metrics, [GUEST])]

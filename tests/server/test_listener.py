@@ -12,8 +12,9 @@ from pamqp.header import ProtocolHeader
 
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import UserDefinition, VhostDefinition
+from amqpd.server.acceptor import ACCEPTED_IN_A_TURN
 from amqpd.server.addresses import bind
-from amqpd.server.listener import Listeners
+from amqpd.server.listener import ADMITTED_IN_A_TURN, Listeners
 from amqpd.server.loop import LoopTurn
 from amqpd.server.unauthenticated import Unauthenticated
 from amqpd.session.settings import SessionSettings
@@ -200,5 +201,81 @@ def test_who_waits_at_the_end_is_closed() -> None:
         assert await hears_nothing(second)
         house.listeners.stop_listening()
         assert await hears(second) == b""
+
+    run(10, 1, talk)
+
+
+def crowd(house: House, count: int, address: str = "127.0.0.1") -> list[socket.socket]:
+    """Return clients that connect while the loop does nothing."""
+    clients = []
+    for _ in range(count):
+        clients.append(client := socket.socket())
+        client.bind((address, 0))
+        client.connect(("127.0.0.1", house.port))
+        client.setblocking(False)
+    house.clients += clients
+    return clients
+
+
+def test_who_comes_from_another_address_does_not_wait_for_a_flood(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+
+    async def talk(house: House) -> None:
+        begin = house.listeners.begin_session
+        monkeypatch.setattr(
+            house.listeners, "begin_session", lambda protocol: begun.append(protocol.peer[0]) or begin(protocol))
+        crowd(house, 5 * ADMITTED_IN_A_TURN)
+        crowd(house, 1, "127.0.0.2")
+        await until(lambda: len(begun) == 5 * ADMITTED_IN_A_TURN + 1)
+
+    run(1_000, 1_000, talk)
+    assert begun.index("127.0.0.2") <= ADMITTED_IN_A_TURN + 1
+
+
+@pytest.mark.parametrize("says", [b"", HANDSHAKE], ids=["silent", "with a login"])
+def test_who_has_gone_when_it_is_accepted_is_not_served_if_others_come_too(
+    says: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "amqpd.connection")
+
+    async def talk(house: House) -> None:
+        *gone, last = crowd(house, ACCEPTED_IN_A_TURN)
+        for client in gone:
+            client.send(says)
+            client.close()
+        last.send(HEADER)
+        assert await hears(last) == b"\x01"
+        await until(lambda: house.listeners._sockets == 1)
+        assert house.listeners.take_number() == ADMITTED_IN_A_TURN + 2
+        unserved = [text for text in caplog.messages if text.endswith(" disconnected before it was served")]
+        assert len(unserved) == len(gone) - ADMITTED_IN_A_TURN
+
+    run(1_000, 1_000, talk)
+
+
+def test_who_has_gone_does_not_wait_behind_a_crowd() -> None:
+    async def talk(house: House) -> None:
+        crowd(house, ADMITTED_IN_A_TURN + 1)
+        for client in crowd(house, ACCEPTED_IN_A_TURN // 2):
+            client.close()
+        most = 0
+        while len(house.turn.protocols) < ADMITTED_IN_A_TURN + 1:
+            await asyncio.sleep(0)
+            most = max(most, house.listeners._waiting_count)
+        assert most == 1
+
+    run(1_000, 1_000, talk)
+
+
+@pytest.mark.parametrize("says", [b"", HANDSHAKE], ids=["silent", "with a login"])
+def test_who_goes_while_it_waits_is_only_closed(says: bytes) -> None:
+    async def talk(house: House) -> None:
+        first = await house.client()
+        waiting, last = [await house.client(says) for _ in range(3)], await house.client(HEADER)
+        assert await hears_nothing(last)
+        for client in (*waiting, first):
+            client.close()
+        assert await hears(last) == b"\x01"
+        assert house.listeners.take_number() == 3
 
     run(10, 1, talk)

@@ -96,6 +96,16 @@ def test_numbers_are_taken_with_a_batch_and_safe_once_it_is_written(bench: Bench
     assert (bench.page_store.safe_number, bench.page_store.committed_batch, bench.page_store.is_open) == (109, 7, True)
 
 
+def test_messages_whose_records_are_deferred_are_not_safe(bench: Bench) -> None:
+    bench.broker.next_message_number = 110
+    bench.page_store.close(105)
+    bench.page_store.open(7)
+    assert (bench.page_store.taken_number, bench.page_store.safe_number) == (109, 104)
+    bench.page_store.close()
+    bench.page_store.open(8)
+    assert bench.page_store.safe_number == 109
+
+
 def test_nobody_is_served_while_the_store_is_written(bench: Bench) -> None:
     bench.page_store.close()
     one = bench.waiting()
@@ -155,6 +165,7 @@ def test_what_the_store_does_not_keep_comes_back_from_its_spill_file(bench: Benc
     asyncio.run(main())
     on_disk = page.on_disk
     assert on_disk.spill_file is not None and written == [on_disk.spill_file.size]
+    assert bench.page_store.measures.spilled_bytes == on_disk.spill_file.size
     assert [m.number for m in bench.page_store.fetch(on_disk)] == [1, 2, 3]
     on_disk.spill_file.forget([2, 3])
     fetched = bench.page_store.fetch(OnDisk([1], on_disk.spill_file))

@@ -19,18 +19,26 @@ from msgspec.structs import replace
 from pamqp.base import Frame
 from pamqp.commands import Basic, Confirm, Queue
 
+from amqpd.broker.measures import Measures
 from amqpd.broker.step_job import StepJob
-from amqpd.config import Config, Limits, Listener
+from amqpd.config import Config, Limits, Listener, Management, QueueDeclaration
 from amqpd.ctl.client import ask
 from amqpd.identity import CONTROL_SOCKET
+from amqpd.management.statistics import Statistics
+from amqpd.program import Failure
+from amqpd.server import runtime
+from amqpd.server.committer import Committer
 from amqpd.server.login_key import LOGIN_KEY
 from amqpd.server.loop import LoopTurn
 from amqpd.server.resources import available_bytes
-from amqpd.server.runtime import Runtime, session_settings
+from amqpd.server.runtime import Runtime
+from amqpd.server.session_settings import session_settings
 from amqpd.server.startup import StartError
+from amqpd.server.store_thread import StoreThread
 from amqpd.store.errors import StoreError
 from amqpd.store.sqlite.store import Store
 from tests.crash.crash_client import Client, Refused, pack_content
+from tests.support.api import Api, Reply
 
 PERSISTENT = Basic.Properties(delivery_mode=2)
 NO_BALLAST = Limits(ballast_size=0)
@@ -179,6 +187,86 @@ def test_what_is_unacked_at_a_stop_was_delivered_before_however_long_its_connect
     asyncio.run(main())
 
 
+def test_what_is_recorded_while_a_stop_ends_the_threads_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dead letter that is moved then, for example: if it were not kept, it would be back, and as if never delivered.
+    """
+    end = StoreThread.end
+
+    async def main() -> None:
+        async with Runtime(config(tmp_path / "a")) as broker:
+            await asyncio.to_thread(publish, broker.addresses[0][1], b"purged")
+            assert broker._listeners is not None
+            queue = broker._listeners._broker.vhosts["/"].queues["orders"]
+
+            async def purge_and_end(self: StoreThread) -> None:
+                if len(queue.ready):
+                    queue.purge()
+                await end(self)
+
+            monkeypatch.setattr(StoreThread, "end", purge_and_end)
+        monkeypatch.undo()
+        async with Runtime(config(tmp_path / "a")) as broker:
+            assert await asyncio.to_thread(bodies, broker.addresses[0][1]) == []
+
+    asyncio.run(main())
+
+
+def test_the_management_api_delivers_nothing_once_the_broker_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is served until the store is closed, and nothing that it delivered then could be stored."""
+    end = StoreThread.end
+    wanted = {"count": 1, "ackmode": "ack_requeue_false", "encoding": "auto"}
+    replies: list[Reply] = []
+
+    async def main() -> None:
+        served = replace(config(tmp_path / "a"), management=Management(listeners=(Listener("127.0.0.1:0"),)))
+        async with Runtime(served) as broker:
+            await asyncio.to_thread(publish, broker.addresses[0][1], b"kept")
+            api = Api(broker, asyncio.get_running_loop())
+
+            async def get_and_end(self: StoreThread) -> None:
+                if not replies:
+                    replies.append(await asyncio.to_thread(api.ask, "POST", "/queues/%2F/orders/get", wanted))
+                await end(self)
+
+            monkeypatch.setattr(StoreThread, "end", get_and_end)
+        monkeypatch.undo()
+        async with Runtime(config(tmp_path / "a")) as broker:
+            assert await asyncio.to_thread(bodies, broker.addresses[0][1]) == [b"kept"]
+
+    asyncio.run(main())
+    assert (replies[0].status, replies[0].body["reason"]) == (503, "the broker is stopping")
+
+
+def test_a_store_that_fails_at_the_end_of_a_stop_is_not_closed_as_if_it_were_clean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the start knows that messages may have been delivered."""
+    def get(port: int) -> bool:
+        with Client(port) as client:
+            found = client.get("orders")
+            assert found is not None
+            return bool(found.method.redelivered)
+
+    def fail(self: Committer) -> None:
+        raise StoreError("the disk is gone")
+
+    async def main() -> None:
+        with pytest.raises(StoreError, match="the disk is gone"):
+            async with Runtime(config(tmp_path / "a")) as broker:
+                await asyncio.to_thread(publish, broker.addresses[0][1], b"body")
+                assert not await asyncio.to_thread(get, broker.addresses[0][1])
+                monkeypatch.setattr(Committer, "commit_rest", fail)
+        monkeypatch.undo()
+        async with Runtime(config(tmp_path / "a")) as broker:
+            assert await asyncio.to_thread(get, broker.addresses[0][1])
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("is_stored", [True, False])
 def test_limits_of_the_configuration_hold(tmp_path: Path, is_stored: bool) -> None:
     limits = Limits(ballast_size=0, max_channels=1, max_queues=2, consumers_per_channel=1, bindings_per_queue=1)
@@ -224,6 +312,16 @@ def test_sessions_have_the_limits_of_the_configuration(limit: str, setting: str)
     assert getattr(settings, setting) == value
 
 
+@pytest.mark.parametrize("limits, expected", [
+    (Limits(), (50, 25)), (Limits(max_unauthenticated=9, max_unauthenticated_per_address=8), (9, 8))])
+def test_clients_before_login_have_half_of_the_descriptors_and_one_address_a_quarter(
+    monkeypatch: pytest.MonkeyPatch, limits: Limits, expected: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(runtime, "descriptors_for_clients", lambda: 100)
+    clients = runtime._unauthenticated(Config(limits=limits))
+    assert (clients.limit, clients.limit_per_address) == expected
+
+
 def test_a_broker_is_stopped_by_whoever_may(tmp_path: Path) -> None:
     async def main(stop: Callable[[Runtime], Any]) -> None:
         async with Runtime(config(tmp_path / "a")) as broker:
@@ -260,3 +358,108 @@ def test_what_scram_needs_is_kept_where_it_is_enabled(tmp_path: Path, mechanisms
 
     is_enabled = "SCRAM-SHA-256" in mechanisms
     assert asyncio.run(main()) == (is_enabled, is_enabled)
+
+
+def test_commits_are_measured(tmp_path: Path) -> None:
+    async def main() -> Measures:
+        async with Runtime(config(tmp_path)) as runtime:
+            await asyncio.to_thread(publish, runtime.addresses[0][1], b"measured")
+            return runtime.measures
+
+    measures = asyncio.run(main())
+    assert measures.commit_seconds.count == measures.batch_bytes.count >= 2
+    assert 0 < measures.commit_seconds.sum < 60
+    assert measures.batch_bytes.sum > len(b"measured")
+
+
+def test_clients_are_turned_away_while_the_application_is_stopped(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Runtime(config(tmp_path), close_ok_wait_s=0.1) as broker:
+            port, control = broker.addresses[0][1], tmp_path / CONTROL_SOCKET
+            await asyncio.to_thread(publish, port, b"kept")
+
+            def stop_and_start() -> None:
+                with Client(port) as client:
+                    refusal = refused(control, "reset")
+                    assert refusal.exit_code == 64 and "requires the 'rabbit' app to be stopped" in str(refusal)
+                    ask(control, "stop_app", {}, timeout_s=10)
+                    with pytest.raises((Refused, OSError, EOFError)):
+                        client.call(Queue.Declare(0, "orders", durable=True))
+                with pytest.raises((Refused, OSError, EOFError)):
+                    Client(port)
+                assert ask(control, "is_running", {}, timeout_s=10) is False
+                ask(control, "start_app", {}, timeout_s=10)
+                assert ask(control, "is_running", {}, timeout_s=10) is True
+                assert bodies(port) == [b"kept"]
+
+            await asyncio.to_thread(stop_and_start)
+
+    asyncio.run(main())
+
+
+def test_a_reset_broker_is_a_new_one_also_after_a_restart(tmp_path: Path) -> None:
+    declared = replace(config(tmp_path), queues=(QueueDeclaration(name="declared", vhost="/"),))
+
+    def names(control: Path) -> list[list[Any]]:
+        return [
+            ask(control, command, {"vhost": "/", "columns": [column]}, timeout_s=10)["rows"]
+            for command, column in (("list_vhosts", "name"), ("list_users", "user"), ("list_queues", "name"))]
+
+    async def main() -> None:
+        control = tmp_path / CONTROL_SOCKET
+
+        def reset(port: int) -> None:
+            publish(port, b"lost")
+            for command, arguments in (
+                    ("add_user", {"user": "till", "password": "x"}), ("add_vhost", {"vhost": "shop"}),
+                    ("enable_vhost_deletion_protection", {"vhost": "shop"}),
+                    ("set_global_parameter", {"name": "mine", "value": "1"}), ("stop_app", {}), ("reset", {})):
+                ask(control, command, arguments, timeout_s=10)
+            assert ask(control, "list_global_parameters", {}, timeout_s=10)["rows"] == []
+
+        new = [[["/"]], [["guest"]], [["declared"]]]
+        async with Runtime(declared) as broker:
+            await asyncio.to_thread(reset, broker.addresses[0][1])
+            assert await asyncio.to_thread(names, control) == new
+        async with Runtime(declared) as broker:
+            assert await asyncio.to_thread(names, control) == new
+            await asyncio.to_thread(publish, broker.addresses[0][1], b"a restart starts the application")
+
+    asyncio.run(main())
+
+
+def refused(control: Path, command: str) -> Failure:
+    """Return the refusal of a command."""
+    with pytest.raises(Failure) as caught:
+        ask(control, command, {}, timeout_s=10)
+    return caught.value
+
+
+def test_statistics_are_sampled_while_the_api_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        sampled = asyncio.Event()
+
+        async def sample_forever(statistics: Statistics) -> None:
+            statistics.sample()
+            assert statistics.node()["mem_used"] > 0 < statistics.node()["fd_used"]
+            assert statistics.measures is runtime.measures
+            sampled.set()
+
+        monkeypatch.setattr(Statistics, "sample_forever", sample_forever)
+        runtime = Runtime(replace(config(tmp_path), management=Management(listeners=(Listener("127.0.0.1:0"),))))
+        async with runtime:
+            await asyncio.wait_for(sampled.wait(), 20)
+
+    asyncio.run(main())
+
+
+def test_the_doctor_knows_the_settings_in_effect(tmp_path: Path) -> None:
+    async def main() -> None:
+        before = config(tmp_path)
+        async with Runtime(before) as runtime:
+            after = replace(before, limits=replace(before.limits, disk_free_limit=123 << 20))
+            runtime.change_settings(after, frozenset({"limits.disk_free_limit"}))
+            found = await asyncio.to_thread(ask, tmp_path / CONTROL_SOCKET, "doctor", {}, timeout_s=20)
+        assert "the disk alarm is raised below 123 MiB" in str(found)
+
+    asyncio.run(main())

@@ -257,7 +257,7 @@ def test_the_certificate_of_a_client_decides_whether_it_gets_in(
 
     serve(files.config(client_certificates=asked), talk)
     told = [record.getMessage() for record in caplog.records if "TLS:" in record.getMessage()]
-    assert [line.partition(": closing: TLS: ")[2] for line in told] == [problem] * bool(problem)
+    assert [line.partition("): TLS: ")[2] for line in told] == [problem] * bool(problem)
 
 
 def test_the_names_of_a_client_are_known_from_its_certificate(files: Files) -> None:
@@ -398,7 +398,7 @@ def test_a_handshake_that_takes_too_long_ends(files: Files, loop: str, caplog: p
 
     settings = files.config()
     serve(replace(settings, limits=Limits(tls_handshake_timeout_s=0.1)), talk, loop)
-    assert "closing: TLS: no handshake within 0.1 s" in caplog.text
+    assert "): TLS: no handshake within 0.1 s" in caplog.text
 
 
 def test_a_stop_does_not_wait_for_a_handshake(files: Files, loop: str) -> None:

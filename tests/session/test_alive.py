@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from pamqp import frame
 from pamqp.commands import Basic, Channel, Connection, Queue
 from pamqp.heartbeat import Heartbeat
 
 from amqpd.session.heartbeats import Heartbeats
-from tests.support.talk import Stage, Talk
+from tests.support.talk import Stage, Talk, content_frames
 
 
 # Heartbeats
@@ -194,6 +195,31 @@ def test_a_session_tells_of_itself(stage: Stage) -> None:
     }
     channel, = talk.session.channel_statistics()
     assert (channel.name, channel.number, channel.user) == ("10.0.0.1:40000 -> 10.0.0.2:5672 (3)", 3, "bob")
+
+
+def test_a_session_counts_each_read_once(talk: Talk) -> None:
+    talk.open_channel()
+    talk.client(Queue.Declare(queue="q")).hear(Queue.DeclareOk)
+    octets = b"".join((
+        frame.marshal(Basic.Publish(routing_key="q"), 1),
+        content_frames(1, bytes(500_000), None, talk.session.state.frame_max)))
+    before = talk.session.traffic.received_count, talk.session.traffic.received_bytes
+    at = reads = in_place = 0
+    while at < len(octets):
+        room = talk.session.direct_room()
+        size = min(50_000, len(octets) - at)
+        if room is None:
+            talk.session.receive(octets[at : at + size], talk.stage.now_ms)
+        else:
+            size = min(size, len(room))
+            room[:size] = octets[at : at + size]
+            talk.session.receive_direct(size, talk.stage.now_ms)
+            in_place += 1
+        at += size
+        reads += 1
+    assert in_place and before == (
+        talk.session.traffic.received_count - reads, talk.session.traffic.received_bytes - len(octets))
+    talk.stage.end_turn()
 
 
 @pytest.mark.parametrize("piece", [0])

@@ -12,6 +12,7 @@ from amqpd.broker.queue.page_limits import PageLimits
 from amqpd.broker.queue.segment import MESSAGE_COST
 from amqpd.broker.unacked_contents import UnackedContents
 from amqpd.message import Message
+from amqpd.session.contents import release_contents
 from tests.support.talk import Stage, Talk
 
 SIZE = 20_000
@@ -144,6 +145,16 @@ def test_what_is_not_on_disk_stays(talk: Talk, persistent: bool) -> None:
         talk.stage.commit()
         end_rounds(talk.stage)
         assert not octets_in_memory(talk), "it is on disk now"
+
+
+def test_what_is_never_on_disk_is_not_waited_for(talk: Talk) -> None:
+    fill(talk, count=2, persistent=False)
+    fill(talk, count=2)
+    consume(talk)
+    talk.hear_all()
+    deliveries = dict(talk.session.channels[1].consuming.deliveries.by_tag)
+    assert release_contents(deliveries, [1, 2, 3, 4], 0) == 0
+    assert [bool(message.content) for message, _ in deliveries.values()] == [True, True, False, False]
 
 
 def test_small_contents_stay(talk: Talk) -> None:

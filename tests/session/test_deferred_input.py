@@ -14,7 +14,7 @@ from amqpd.broker.effort import SLICE, SMALLEST_SLICE, TURN
 from amqpd.broker.worklist import PIECE
 from amqpd.session.connection import Session
 from amqpd.session.unacked import ANSWERS_AT_ONCE
-from amqpd.session.receiver import METHOD_STEPS, TOPOLOGY_STEPS
+from amqpd.session.receiver import BYTES_A_STEP, LARGE_METHOD, METHOD_STEPS, TOPOLOGY_STEPS
 from tests.support.samples import message
 from tests.support.talk import Stage, Talk
 
@@ -259,3 +259,25 @@ def test_blocked_clients_go_on_in_turn_when_the_alarm_ends_and_stays_off(stage: 
     stage.set_alarm("")
     talk.broker(Connection.Unblocked()).nothing()
     assert len(ready) == 1
+
+
+def test_a_large_method_waits_for_another_turn_if_others_have_used_up_this_one() -> None:
+    stage = Stage()     # of which the server's own turns go on with deferred input
+    first, second, small = [stage.client().open_channel() for _ in range(3)]
+    wide = {f"{number:04x}": None for number in range(8_000)}
+    for talk, name, arguments in ((first, "first", wide), (second, "second", wide), (small, "small", {})):
+        octets = frame.marshal(Queue.Declare(queue=name, arguments=arguments), 1)
+        assert len(octets) > LARGE_METHOD or talk is small
+        talk.session.receive(octets, stage.now_ms)
+    assert [*stage.broker.vhosts["/"].queues] == ["first", "small"] and second.session.receiver.is_deferred
+    stage.end_turn()
+    for talk in (first, second, small):
+        talk.hear(Queue.DeclareOk)
+
+
+def test_the_input_before_the_end_of_the_handshake_counts() -> None:
+    stage = Stage()
+    stranger = stage.stranger().greet()
+    before = stage.broker.effort.total
+    stranger.log_in("guest", capabilities={f"{number:04x}": True for number in range(100)})
+    assert stage.broker.effort.total - before > 100 * 6 // BYTES_A_STEP

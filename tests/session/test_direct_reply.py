@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from pamqp.commands import Basic, Channel, Confirm, Queue
 
+from amqpd.session.reply_address import new_reply_address
 from amqpd.wire.methods import encode_method
 from tests.support.talk import Stage, Talk
 
@@ -40,6 +43,11 @@ def test_a_reply_comes_to_the_channel_that_asked(requester: Talk, responder: Tal
     assert address.startswith(REPLY_TO + ".") and len(address) > 40
     responder.publish(address, b"answer")
     requester.broker(Basic.Deliver("replies", 1, False, "", address), content=b"answer")
+
+
+def test_an_address_has_the_numbers_of_connection_and_channel_where_rabbitmq_has_them() -> None:
+    process = base64.b64decode(new_reply_address((1 << 32) + 0x01020304, 5).removeprefix(REPLY_TO + ".").split(".")[0])
+    assert process == b"\x83Xv\0\x07reply@0" + bytes((1, 2, 3, 4, 0, 0, 0, 5, 0, 0, 0, 0))
 
 
 def test_replies_do_not_count_delivery_tags(requester: Talk, responder: Talk) -> None:

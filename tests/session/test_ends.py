@@ -31,7 +31,9 @@ def test_missed_heartbeats_are_logged_with_their_interval(
 ) -> None:
     talk = stage.client(heartbeat=heartbeat)
     talk.session.log_overdue(stage.now_ms + 2_000 * heartbeat + 51)
-    assert caplog.messages == [f"{talk.session.name}: closing: missed heartbeats from client, timeout: {heartbeat}s"]
+    assert caplog.messages == [
+        f"closing AMQP connection <0.{talk.session.number}.0> ({talk.session.name}, vhost: '/', user: 'guest'): "
+        f"missed heartbeats from client, timeout: {heartbeat}s"]
 
 
 def test_a_handshake_that_takes_too_long_is_logged_and_a_late_answer_to_a_close_is_not(
@@ -41,7 +43,9 @@ def test_a_handshake_that_takes_too_long_is_logged_and_a_late_answer_to_a_close_
     late = stage.now_ms + stage.settings.handshake_timeout_ms
     assert not stranger.session.is_overdue(late - 1) and stranger.session.is_overdue(late)
     stranger.session.log_overdue(late)
-    assert caplog.messages[-1] == f"{stranger.session.name}: closing: the handshake took too long"
+    assert caplog.messages[-1] == (
+        f"closing AMQP connection <0.{stranger.session.number}.0> ({stranger.session.name}): "
+        "the handshake took too long")
     talk.session.force_close("bye")
     stage.end_turn()
     talk.hear(Connection.Close)
@@ -52,23 +56,44 @@ def test_a_handshake_that_takes_too_long_is_logged_and_a_late_answer_to_a_close_
     assert not caplog.messages
 
 
-def test_a_socket_that_is_lost_is_told_by_what_came_before(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error, shown", [("", ""), ("Connection reset by peer", " (Connection reset by peer)")])
+def test_a_socket_that_is_lost_is_told_by_what_came_before(
+    stage: Stage, caplog: pytest.LogCaptureFixture, error: str, shown: str
+) -> None:
     with caplog.at_level("DEBUG", logger="amqpd"):
         stranger, talk = stage.stranger(), stage.client()
         caplog.clear()
         stranger.lose()
         assert caplog.messages == [
             f"{stranger.session.name}: client closed the TCP connection before it said anything"]
+        talk.session.state.socket_error = error
         talk.lose()
-    assert f"{talk.session.name}: client unexpectedly closed the TCP connection" in caplog.messages
-    assert f"{talk.session.name}: closing AMQP connection" in caplog.messages
+    assert caplog.messages[1:] == [
+        f"closing AMQP connection {talk.session.state.title}: client unexpectedly closed TCP connection{shown}"]
 
 
-def test_an_orderly_end_is_logged_once(talk: Talk, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("code, text, why", [(200, "Goodbye", ": 200 Goodbye"), (320, "", ": 320"), (0, "", "")])
+def test_an_orderly_end_is_logged_once(
+    talk: Talk, caplog: pytest.LogCaptureFixture, code: int, text: str, why: str
+) -> None:
     with caplog.at_level("INFO", logger="amqpd"):
-        talk.client(Connection.Close(200, "", 0, 0)).broker(Connection.CloseOk())
+        talk.session.state.client_properties["connection_name"] = "the\nshop"
+        talk.client(Connection.Close(code, text, 0, 0)).broker(Connection.CloseOk())
         talk.lose()
-    assert caplog.messages == [f"{talk.session.name}: closing AMQP connection"]
+    assert caplog.messages == [
+        f"closing AMQP connection <0.{talk.session.number}.0> ({talk.session.name} - the\nshop, vhost: '/', "
+        f"user: 'guest'): client closed it{why}"]
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+
+
+def test_a_close_by_the_broker_is_told_once_with_its_reason(talk: Talk, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="amqpd"):
+        talk.session.force_close("Closed by an operator")
+        talk.stage.end_turn()
+        talk.hear(Connection.Close)
+        talk.client(Connection.CloseOk()).lose()
+    assert caplog.messages == [
+        f"closing AMQP connection {talk.session.state.title}: CONNECTION_FORCED - Closed by an operator"]
 
 
 # Framing is lost
@@ -82,6 +107,12 @@ def test_what_follows_lost_framing_is_not_heard_but_for_close_ok(talk: Talk) -> 
     assert talk.session.phases.current is Phase.CLOSED and talk.session.is_finished
 
 
+def test_a_close_after_lost_framing_is_not_answered(talk: Talk) -> None:
+    talk.octets(UNKNOWN).hear(Connection.Close)
+    talk.client(Connection.Close(200, "bye", 0, 0)).nothing()
+    assert talk.session.phases.current is Phase.CLOSING
+
+
 def test_a_client_that_does_not_answer_lost_framing_has_a_moment(talk: Talk) -> None:
     talk.octets(UNKNOWN).hear(Connection.Close)
     assert not talk.session.is_overdue(talk.stage.now_ms + LINGER_MS - 1)
@@ -92,7 +123,8 @@ def test_a_handshake_that_makes_no_sense_ends_without_a_word(stage: Stage, caplo
     talk = stage.stranger().greet()
     talk.octets(b"\x01\x00\x00\x00\x00\x00\x06\x00\x0a\x00\x0b\xff\xff\xce").nothing()
     assert talk.session.phases.current is Phase.CLOSED
-    assert caplog.messages[-1].startswith(f"{talk.session.name}: closing: FRAME_ERROR - cannot decode")
+    assert caplog.messages[-1].startswith(
+        f"closing AMQP connection <0.{talk.session.number}.0> ({talk.session.name}): FRAME_ERROR - cannot decode")
 
 
 def test_an_error_of_ours_before_a_client_has_said_anything_ends_its_connection_without_a_word(stage: Stage) -> None:
@@ -233,11 +265,11 @@ def test_where_a_plain_publish_goes_is_known_as_one_queue(talk: Talk) -> None:
     talk.publish("q", b"a").publish("nowhere", b"b")
     known = talk.session.channels[1].publishing.targets.by_arguments.known
     queue = talk.stage.broker.vhosts["/"].queues["q"]
-    assert [(only, target.queues, target.by_headers) for _, only, target in known.values()] == [
+    assert [(only, target.queues, target.by_headers) for _, only, target, _ in known.values()] == [
         (queue, [queue], False), (None, [], False)]
     talk.client(Tx.Select()).hear(Tx.SelectOk)
     talk.publish("q", b"c")
-    assert [(only, target.queues) for _, only, target in known.values()] == [(None, [queue])]
+    assert [(only, target.queues) for _, only, target, _ in known.values()] == [(None, [queue])]
 
 
 def test_close_ok_on_a_channel_is_no_answer_to_our_close(talk: Talk) -> None:

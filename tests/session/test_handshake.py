@@ -33,7 +33,7 @@ def start_ok(mechanism: str, response: str) -> Connection.StartOk:
 def assert_gone_without_a_word(talk: Talk) -> None:
     """Assert that nothing is sent, input is ignored, and the socket is closed after a pause."""
     talk.nothing()
-    assert not talk.is_dropped
+    assert not talk.is_dropped and talk.session.phases.current is Phase.CLOSED
     talk.client(Connection.Open("/")).nothing()
     talk.stage.pass_time(1)
     assert talk.is_dropped
@@ -334,9 +334,11 @@ def test_an_open_connection_is_not_held_to_the_time_of_the_handshake(talk: Talk)
 @pytest.mark.parametrize(("said", "told"), [
     (b"", []), (b"AMQP", []),
     (b"AMQP\0\0\x09\x01", [
-        "accepting AMQP connection {name}", "{name}: client unexpectedly closed the TCP connection"]),
+        "accepting AMQP connection {name}",
+        "closing AMQP connection {name}: client unexpectedly closed TCP connection"]),
     (b"GET / HTTP/1.1\r\n\r\n", [
-        "accepting AMQP connection {name}", "{name}: not an AMQP 0-9-1 client: it began with b'G"]),
+        "accepting AMQP connection {name}",
+        "closing AMQP connection {name}: not an AMQP 0-9-1 client: it began with b'G"]),
 ])
 def test_who_comes_and_goes_without_a_word_leaves_nothing_in_the_log(
     stage: Stage, caplog: pytest.LogCaptureFixture, said: bytes, told: list[str]
@@ -347,7 +349,19 @@ def test_who_comes_and_goes_without_a_word_leaves_nothing_in_the_log(
     if said:
         talk.octets(said)
     talk.lose().hear_all()
-    name = talk.session.name
+    name = f"<0.{talk.session.number}.0> ({talk.session.name})"
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == len(told)
     assert all(line.startswith(text.format(name=name)) for line, text in zip(lines, told))
+
+
+def test_who_is_turned_out_is_named_in_the_log_with_the_reason(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    talk = stage.stranger().greet()
+    talk.session.handshake.turn_out("others wait")
+    assert talk.session.phases.current is Phase.CLOSED
+    record = caplog.records[-1]
+    assert record.levelname == "INFO" and record.getMessage().endswith(": others wait")
+    talk.hear_all()

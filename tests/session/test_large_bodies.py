@@ -6,9 +6,12 @@ import pytest
 from pamqp.commands import Basic, Channel, Confirm, Exchange, Queue, Tx
 
 from amqpd.broker.broker import OPERATOR
+from amqpd.broker.dead_letter_router import DeadLetterRouter
 from amqpd.broker.definitions import BindingDefinition, PermissionDefinition, QueueDefinition
+from amqpd.broker.hand_over import WIDE
 from amqpd.errors import ChannelException, ReplyCode
 from amqpd.message import LARGE_BODY, Message, StoredBody, StoredMessage
+from amqpd.session.uncommitted import LARGE_OF_MANY
 from amqpd.store.body_writes import BodyQueue, BodyWrite, parts_of
 from tests.support.talk import Stage, Talk
 
@@ -228,6 +231,96 @@ def test_a_dead_letter_has_the_body_of_its_message(stage: Stage, talk: Talk) -> 
     assert bodies(stage) == [] == released(stage)
 
 
+# Dead letters whose bodies the store does not have
+
+@pytest.fixture
+def transient(talk: Talk) -> Talk:
+    """The same client, with two queues that are not durable and dead-letter to `other`, or to `lost`."""
+    for name, to in (("source", "other"), ("beside", "other"), ("gone", "lost")):
+        arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": to, "x-max-length": 0}
+        if name == "source":
+            arguments["x-max-length"] = 9
+        talk.client(Queue.Declare(queue=name, arguments=arguments)).broker(Queue.DeclareOk(name, 0, 0))
+    return talk
+
+
+def reject_all(talk: Talk, count: int) -> None:
+    for _ in range(count):
+        talk.client(Basic.Get(queue="source"))
+    talk.hear_all()
+    talk.client(Basic.Nack(count, multiple=True, requeue=False))
+
+
+def test_a_dead_letter_of_a_transient_queue_is_moved_when_its_body_has_been_written(
+    stage: Stage, transient: Talk
+) -> None:
+    transient.publish("source", b"1", LARGE, b"2", LARGE, persistent=True)
+    transient.hear_all()
+    reject_all(transient, 4)
+    assert sizes(stage, "other") == [1] and len(bodies(stage)) == 1
+    transient.publish("beside", b"3", persistent=True).broker(Basic.Ack(5))
+    assert sizes(stage, "other") == [1, 1], "another queue does not wait"
+    before = stage.broker.effort.total
+    stage.end_turn()
+    assert stage.broker.effort.total == before and stage.broker.worklist.is_empty, "it works while it waits"
+    write(stage)
+    assert sizes(stage, "other") == [1, 1, len(LARGE), 1] and len(bodies(stage)) == 1
+    write(stage)
+    found = ready(stage, "other")
+    assert [message.body for message in found] == [b"1", b"3", LARGE, b"2", LARGE]
+    assert [type(message) for message in found] == [Message, Message, StoredMessage, Message, StoredMessage]
+    assert bodies(stage) == [] == released(stage)
+
+
+@pytest.mark.parametrize("queue, properties", [("gone", PERSISTENT), ("beside", None)])
+def test_a_dead_letter_that_no_queue_keeps_does_not_wait(stage: Stage, transient: Talk, queue, properties) -> None:
+    transient.publish(queue, LARGE, properties=properties).broker(Basic.Ack(1))
+    assert bodies(stage) == [] and sizes(stage, "lost" if queue == "gone" else "other") == [len(LARGE)]
+
+
+def test_dead_letters_that_wait_for_a_body_survive_the_deletion_of_their_queue(stage: Stage, transient: Talk) -> None:
+    transient.publish("source", LARGE, b"1", persistent=True)
+    transient.hear_all()
+    reject_all(transient, 2)
+    stage.client().open_channel().client(Queue.Delete(queue="source"))
+    assert sizes(stage, "other") == []
+    write(stage)
+    assert sizes(stage, "other") == [len(LARGE), 1]
+
+
+def test_a_target_that_is_deleted_while_a_body_is_written_gets_nothing(stage: Stage, transient: Talk) -> None:
+    transient.publish("source", LARGE, persistent=True)
+    transient.hear_all()
+    reject_all(transient, 1)
+    stage.client().open_channel().client(Queue.Delete(queue="other"))
+    write(stage)
+    assert released(stage) == [1] and not stage.broker.vhosts["/"].dead_letters.has_work
+
+
+def test_a_large_dead_letter_whose_route_fails_is_set_aside_alone(
+    stage: Stage, transient: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router, targets = stage.broker.vhosts["/"].dead_letters, DeadLetterRouter._targets
+
+    def fail_for_large(self: DeadLetterRouter, exchange: object, keys: object, copy: Message, known: object) -> object:
+        if copy.body_size > LARGE_BODY:
+            raise RuntimeError("a mistake of ours")
+        return targets(self, exchange, keys, copy, known)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(DeadLetterRouter, "_targets", fail_for_large)
+    transient.publish("source", b"1", LARGE, b"2", persistent=True)
+    transient.hear_all()
+    reject_all(transient, 3)
+    assert sizes(stage, "other") == [1, 1] and not router.has_work and bodies(stage) == []
+    assert len(stage.broker.vhosts["/"].queues["source"].dead_letters.aside) == 1
+
+
+def test_a_journal_in_memory_lets_no_dead_letter_wait(stage: Stage, transient: Talk) -> None:
+    stage.journal.bodies = None
+    transient.publish("beside", LARGE, persistent=True).broker(Basic.Ack(1))
+    assert sizes(stage, "other") == [len(LARGE)]
+
+
 # Transactions
 
 @pytest.fixture
@@ -271,6 +364,25 @@ def test_bodies_that_are_large_together_are_written_before_the_commit(
         write(stage)
     tx.broker(Tx.CommitOk())
     assert [type(message) for message in ready(stage)] == [StoredMessage if waits else Message] * count + [Message]
+
+
+@pytest.mark.parametrize("queues, waits", [(WIDE, True), (WIDE - 1, False)])
+def test_a_body_for_very_many_queues_is_written_before_the_commit_since_a_batch_may_have_it_often(
+    stage: Stage, tx: Talk, queues: int, waits: bool
+) -> None:
+    vhost = stage.broker.vhosts["/"]
+    for n in range(queues):
+        vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", f"q{n}", durable=True), OPERATOR)
+        vhost.bind(OPERATOR, BindingDefinition("/", "amq.fanout", "queue", f"q{n}", "", {}), OPERATOR)
+    stage.end_turn()
+    tx.publish("", bytes(LARGE_OF_MANY), bytes(LARGE_OF_MANY + 1), exchange="amq.fanout", persistent=True)
+    tx.client(Tx.Commit())
+    assert len(bodies(stage)) == waits
+    while bodies(stage):
+        write(stage)
+    tx.broker(Tx.CommitOk())
+    assert sizes(stage, "q0") == [LARGE_OF_MANY, LARGE_OF_MANY + 1]
+    assert [type(message) for message in ready(stage, "q0")] == [Message, StoredMessage if waits else Message]
 
 
 @pytest.mark.parametrize("queue, properties", [("lost", PERSISTENT), ("none", PERSISTENT), ("q", None)])

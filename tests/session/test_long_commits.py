@@ -8,6 +8,8 @@ import pytest
 from pamqp import frame
 from pamqp.commands import Basic, Confirm, Queue, Tx
 
+from amqpd.broker.broker import OPERATOR
+from amqpd.broker.definitions import BindingDefinition, QueueDefinition
 from amqpd.broker.effort import SLICE, Effort
 from amqpd.broker.hand_over import WIDE
 from amqpd.broker.worklist import PIECE
@@ -30,7 +32,7 @@ class SteppingStage(Stage):
 
     def end_turn(self) -> None:
         """Go on, a turn at a time, while a command has something left; only then may the journal be committed."""
-        while self.broker.journal.hold.is_on or self.has_deferred:
+        while self.broker.journal.hold.is_on or self.broker.journal.deferral.is_open or self.has_deferred:
             before = self.broker.effort.total
             self.go_on_with_deferred()
             self.broker.effort.stop = 0         # a piece a turn
@@ -279,6 +281,145 @@ def test_a_commit_of_publishes_to_very_many_queues_goes_in_pieces(stage: Steppin
     assert len(stage.turns) > 4 and max(stage.turns) < 2 * PIECE
     assert all(stage.journal.safe.bodies(name) == BODIES[:10] for name in names if name != "wide 7")
     assert bodies(tx, "wide 7") == stage.journal.safe.bodies("wide 7") == [*BODIES[:10], b"last"]
+
+
+# Publishes to very many queues
+
+MANY = [f"wide {number}" for number in range(WIDE + 50)]
+FEW = BODIES[:7]
+
+
+@pytest.fixture
+def wide(tx: Talk) -> Talk:
+    """The same client; there are very many durable queues, bound to `amq.fanout` as well, which keep 8 messages."""
+    vhost = tx.stage.broker.vhosts["/"]
+    for name in MANY:
+        arguments = {"x-max-length": 8}
+        vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", name, durable=True, arguments=arguments), OPERATOR)
+        vhost.bind(OPERATOR, BindingDefinition("/", "amq.fanout", "queue", name, "", {}), OPERATOR)
+    tx.stage.end_turn()
+    return tx
+
+
+def safe(stage: Stage, *names: str) -> list[list[bytes]]:
+    """What is on disk of these queues."""
+    return [stage.journal.safe.bodies(name) for name in names]
+
+
+def commit(stage: Stage) -> None:
+    """Have the current batch written, as a committer does while a commit goes on."""
+    assert not stage.journal.hold.is_on
+    stage.commit()
+
+
+def test_others_are_committed_while_a_commit_to_very_many_queues_goes_on(stage: SteppingStage, wide: Talk) -> None:
+    other = stage.client().open_channel()
+    other.client(Confirm.Select()).broker(Confirm.SelectOk())
+    wide.publish("", *FEW, exchange="amq.fanout", persistent=True).publish("d", b"last", persistent=True)
+    seen: list[tuple[list[list[bytes]], list[type]]] = []
+
+    def look() -> None:
+        say_publish(other, "e", b"of another")
+        commit(stage)
+        seen.append((safe(stage, "d", MANY[0], MANY[-1]), [type(one.said) for one in other.hear_all()]))
+
+    between(stage, lambda: None, *[look] * 5)
+    batch = stage.journal.batch
+    stage.commits_at_once = False
+    wide.client(Tx.Commit()).nothing()
+    assert seen == [([[], [], []], [Basic.Ack])] * 5
+    assert stage.journal.batch == batch + 5 and max(stage.turns) < 2 * PIECE
+    assert safe(stage, "e") == [[b"of another"] * 5]
+    assert {*bodies(wide, MANY[0])} == {*FEW}
+    stage.commit()
+    wide.broker(Tx.CommitOk())
+    assert safe(stage, *MANY) == [FEW] * len(MANY) and safe(stage, "d") == [[*FEW, b"last"]]
+    assert sorted(bodies(wide, "e")) == sorted([*FEW, *[b"of another"] * 5])
+
+
+def say_publish(talk: Talk, queue: str, body: bytes) -> None:
+    """Publish a persistent message without the end of the turn."""
+    talk.session.receive(b"".join(frame.marshal(part, 1) for part in (
+        Basic.Publish(routing_key=queue), frame.header.ContentHeader(0, len(body), Basic.Properties(delivery_mode=2)),
+        frame.body.ContentBody(body))), talk.stage.now_ms)
+
+
+def test_what_a_commit_to_very_many_queues_drops_and_acks_stays_on_disk_until_it_is_committed(
+        stage: SteppingStage, wide: Talk) -> None:
+    take(wide, "d", 1)
+    wide.publish("", *BODIES[:5], exchange="amq.fanout", persistent=True, channel=2)
+    wide.client(Basic.Ack(1)).publish("", *FEW, exchange="amq.fanout", persistent=True)
+    found: list[list[list[bytes]]] = []
+
+    def look() -> None:
+        commit(stage)
+        found.append(safe(stage, MANY[0], "d"))
+
+    between(stage, *[look] * 5)
+    wide.client(Tx.Commit()).broker(Tx.CommitOk())
+    assert found == [[BODIES[:5], [BODIES[0], *BODIES[:5]]]] * 5
+    assert safe(stage, MANY[0], MANY[-1]) == [[BODIES[4], *FEW]] * 2 and safe(stage, "d") == [[*BODIES[:5], *FEW]]
+
+
+def test_what_is_consumed_of_a_commit_that_goes_on_is_never_written(stage: SteppingStage, wide: Talk) -> None:
+    other = stage.client().open_channel()
+    wide.publish("", *FEW, exchange="amq.fanout", persistent=True)
+    get = b"".join(frame.marshal(Basic.Get(queue=MANY[0], no_ack=True), 1) for _ in FEW)
+    left: list[int] = []
+    between(
+        stage, lambda: None, lambda: None, lambda: other.session.receive(get, stage.now_ms),
+        lambda: (commit(stage), left.append(len(bodies(wide, MANY[0])))),
+        lambda: say(other, Queue.Delete(queue=MANY[1])))
+    wide.client(Tx.Commit()).broker(Tx.CommitOk())
+    assert left == [0] and len(other.hear_all()) == len(FEW) + 1
+    assert safe(stage, MANY[0], MANY[1], MANY[2]) == [[], [], FEW]
+
+
+def test_one_commit_to_very_many_queues_at_a_time(stage: SteppingStage, wide: Talk) -> None:
+    other = stage.client().open_channel()
+    other.client(Tx.Select()).broker(Tx.SelectOk())
+    other.publish("", *[b"other"] * len(FEW), exchange="amq.fanout", persistent=True)
+    wide.publish("", *FEW, exchange="amq.fanout", persistent=True)
+    between(stage, lambda: say(other, Tx.Commit()))
+    wide.client(Tx.Commit()).broker(Tx.CommitOk())
+    other.broker(Tx.CommitOk())
+    assert safe(stage, MANY[0], MANY[-1]) == [[FEW[-1], *[b"other"] * len(FEW)]] * 2
+
+
+def test_a_long_commit_of_another_kind_may_go_on_beside_it(stage: SteppingStage, wide: Talk) -> None:
+    other = stage.client().open_channel()
+    other.client(Tx.Select()).broker(Tx.SelectOk())
+    other.publish("d", *BODIES, persistent=True)
+    wide.publish("", *FEW, exchange="amq.fanout", persistent=True)
+    between(stage, lambda: say(other, Tx.Commit()))
+    wide.client(Tx.Commit()).broker(Tx.CommitOk())
+    other.broker(Tx.CommitOk())
+    assert len(bodies(wide)) == LONG + len(FEW) and sorted(safe(stage, "d")[0]) == sorted([*BODIES, *FEW])
+
+
+def test_messages_of_a_commit_that_goes_on_cannot_be_read_from_the_store(stage: SteppingStage, wide: Talk) -> None:
+    wide.publish("", *FEW, exchange="amq.fanout", persistent=True)
+    are_safe: list[bool] = []
+    queue = stage.broker.vhosts["/"].queues["d"]
+
+    def look() -> None:
+        commit(stage)
+        are_safe.extend([queue.records.is_stored(message) for message in queue.ready])  # type: ignore[arg-type]
+
+    between(stage, look, look)
+    wide.client(Tx.Commit()).broker(Tx.CommitOk())
+    assert are_safe == [False] * 2 * len(FEW)
+    stage.commit()
+    assert all(queue.records.is_stored(message) for message in queue.ready)     # type: ignore[arg-type]
+
+
+def test_a_commit_to_very_many_queues_with_rejects_holds_its_batch(stage: SteppingStage, wide: Talk) -> None:
+    take(wide, "d", 1)
+    wide.client(Basic.Reject(1, False)).publish("", *FEW, exchange="amq.fanout", persistent=True)
+    held: list[bool] = []
+    between(stage, lambda: held.append(stage.journal.hold.is_on))
+    wide.client(Tx.Commit()).broker(Tx.CommitOk())
+    assert held == [True] and safe(stage, MANY[0], "d") == [FEW] * 2
 
 
 def test_what_is_owed_is_known_between_any_two_pieces_of_a_commit(stage: SteppingStage, tx: Talk) -> None:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from pamqp.commands import Basic, Channel, Queue, Tx
 
+from amqpd.broker.counts import ExchangeCounts
 from amqpd.broker.worklist import Worklist
 from amqpd.errors import ChannelException
 from amqpd.session.commit import Held
@@ -273,7 +274,8 @@ def test_a_message_s_place_in_its_queues_is_that_of_the_commit(tx: Talk) -> None
 def test_a_transaction_may_hold_what_its_limits_say_and_no_more(acts: int, size: int, *, is_allowed: bool) -> None:
     settings = msgspec.structs.replace(SETTINGS, transaction_acts=3, transaction_bytes=100)
     uncommitted = Uncommitted(settings, Worklist())
-    held = Held([message(number, bytes(size)) for number in range(acts)], ("q",), is_mandatory=False)
+    messages = [message(number, bytes(size)) for number in range(acts)]
+    held = Held(messages, ("q",), is_mandatory=False, exchange=ExchangeCounts())
     if is_allowed:
         uncommitted.hold_publishes(held)
     else:

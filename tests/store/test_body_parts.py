@@ -245,6 +245,16 @@ def test_a_body_that_is_given_up_while_it_is_written_is_deleted(store, journal):
     assert sweep(store) and query_of(store, PARTS) == []
 
 
+def test_a_body_that_is_dropped_twice_tells_of_it_once_and_is_not_written_any_more(journal):
+    body, calls = journal.write_body(large(1)), []
+    body.call(lambda: calls.append(body.is_dropped))
+    body.end()
+    body.end()
+    assert calls == [True]
+    body.note_written([0] * body.part_count)        # a piece that was on its way
+    assert not body.is_done and body.is_dropped
+
+
 def test_deleting_keeps_pace_with_writing(store, journal):
     """However busy the store is: a batch, and each part that is written, deletes some."""
     sizes = []

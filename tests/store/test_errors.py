@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from amqpd.store.errors import StoreFull, from_system
+from amqpd.store.errors import StoreError, StoreFull, from_system
+from amqpd.store.sqlite.connecting import connect
 
 
 @pytest.mark.parametrize("number, remedy", [
@@ -50,3 +51,8 @@ def test_a_directory_that_this_user_may_not_pass_is_named(tmp_path: Path, monkey
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
     error = from_system(OSError(errno.EACCES, "Permission denied"), tmp_path / "below" / "it")
     assert str(error).endswith(f": check the permissions of {tmp_path}")
+
+
+def test_a_file_that_cannot_be_opened_is_an_error_of_the_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="amqpd.db"):
+        connect(tmp_path / "amqpd.db")

@@ -221,6 +221,103 @@ def test_in_memory_there_is_nothing_to_wait_for():
     assert journal.settled(ORDERS, [1]) == 0
 
 
+# Deferred records
+
+def deferring() -> Journal:
+    """A journal whose messages 11, 12 and 13 are deferred, the first two for both queues; the store has 1 to 3."""
+    journal = Journal()
+    journal.published(ORDERS, [message(1), message(2), message(3)])
+    journal.take()
+    journal.deferral.begin()
+    with journal.deferral.on():
+        for definition in (ORDERS, INVOICES):
+            journal.published(definition, [message(11, holders=2), message(12, holders=2)], {11: 5_000})
+        journal.published(ORDERS, [message(13, holders=2)])
+    return journal
+
+
+def test_deferred_records_join_one_batch_at_the_end_and_none_before():
+    journal = deferring()
+    with journal.deferral.on():
+        journal.settled(ORDERS, [1])
+        journal.requeued(ORDERS, {2: 3})
+    journal.published(ORDERS, [message(20)])
+    journal.settled(ORDERS, [3])
+    batch = journal.take()
+    assert list(batch.queues) == [1] and list(batch.queues[1].published) == [20] and batch.queues[1].settled == [3]
+    assert journal.filling.is_empty and journal.first_deferred == 11
+    journal.published(ORDERS, [message(21)])
+    journal.deferral.end()
+    batch = journal.take()
+    batch.check()
+    assert list(batch.queues[1].published) == [11, 12, 13, 21] and list(batch.queues[2].published) == [11, 12]
+    assert [batch.queues[number].expiries for number in (1, 2)] == [{11: 5_000}] * 2
+    assert (batch.queues[1].settled, batch.queues[1].deliveries) == ([1], {2: 3})
+    assert journal.first_deferred is None and journal.filling.is_empty
+    journal.deferral.begin()
+    journal.deferral.end()
+    assert journal.filling.is_empty
+
+
+def test_a_deferred_message_that_is_settled_meanwhile_is_forgotten():
+    journal = deferring()
+    journal.requeued(ORDERS, {11: 1, 2: 1})
+    journal.settled(ORDERS, [11, 1])
+    with journal.deferral.on():
+        journal.settled(ORDERS, [12, 2])
+    batch = journal.take()
+    assert (batch.queues[1].settled, batch.queues[1].deliveries) == ([1], {2: 1})
+    journal.deferral.end()
+    batch = journal.take()
+    batch.check()
+    assert list(batch.queues[1].published) == [13] and batch.queues[1].settled == [2]
+    assert list(batch.queues[2].published) == [11, 12] and not batch.queues[1].expiries
+
+
+def test_a_deferred_message_that_is_requeued_meanwhile_has_its_delivery_count_with_it():
+    journal = deferring()
+    journal.requeued(ORDERS, {11: 1, 2: 4})
+    assert journal.take().queues[1].deliveries == {2: 4}
+    journal.deferral.end()
+    assert journal.filling.queues[1].deliveries == {11: 1}
+
+
+def test_what_a_deletion_makes_pointless_is_not_deferred_any_more():
+    journal = deferring()
+    journal.changed(Deleted(ORDERS))
+    journal.deferral.end()
+    assert list(journal.filling.queues) == [2]
+    journal.take().check()
+    journal = deferring()
+    journal.changed(Deleted(VhostDefinition("/")))
+    journal.deferral.end()
+    assert not journal.filling.queues
+
+
+def test_what_is_settled_at_the_end_and_was_published_in_the_same_batch_is_in_neither():
+    journal = deferring()
+    journal.published(ORDERS, [message(20), message(21)], {20: 9_000})
+    journal.requeued(ORDERS, {20: 1})
+    with journal.deferral.on():
+        journal.settled(ORDERS, [20, 1])
+    journal.deferral.end()
+    batch = journal.take()
+    batch.check()
+    assert list(batch.queues[1].published) == [11, 12, 13, 21] and batch.queues[1].settled == [1]
+
+
+def test_an_error_while_deferred_records_join_a_batch_ends_the_writing(monkeypatch):
+    journal, mistake = deferring(), KeyError("a mistake of ours")
+
+    def fail(*_):
+        raise mistake
+
+    monkeypatch.setattr(Batch, "join", fail)
+    with pytest.raises(KeyError):
+        journal.deferral.end()
+    assert journal.failure is mistake
+
+
 RUNS = st.tuples(
     st.sampled_from(["publish", "expiring", "requeue", "settle", "delete"]), st.integers(1, 3), st.integers(1, 4))
 

@@ -139,6 +139,19 @@ def test_a_block_is_deleted_with_its_last_message(store, journal, saved, on_disk
     assert store.info().messages == 60
 
 
+def test_of_a_block_with_one_gap_the_last_message_leaves_as_well(store, journal):
+    numbers = [number for number in range(1, 2 * FEWEST + 2) if number != FEWEST]
+    run = run_of(numbers)
+    journal.published(ONE, run)
+    save(store, journal)
+    settle(journal, ONE, run[:-1])
+    save(store, journal)
+    assert store.info().messages == 1
+    settle(journal, ONE, run[-1:])
+    save(store, journal)
+    assert store.info().messages == 0
+
+
 def test_messages_are_read_from_any_blocks_and_rows(store, journal, saved):
     single = [message(number) for number in (200, 201)]
     journal.published(ONE, single)

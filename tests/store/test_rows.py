@@ -123,6 +123,7 @@ def test_what_json_lacks_is_tagged():
     PolicyDefinition("/", "p", "^q", {"max-length": 5, "dead-letter-exchange": "Überlauf"}, -3, "queues", True),
     ExchangeDefinition("/", "e", "topic", True, True, True, {"alternate-exchange": "f"}),
     QueueDefinition(7, "/", "q", True, False, True, {"x-max-length": 5}),
+    QueueDefinition(8, "/", "paused", True, is_paused=True),
     BindingDefinition("/", "e", "queue", "q", "a.#", {"x": Timestamp(1)}),
 ], ids=lambda definition: type(definition).__name__)
 def test_a_definition_comes_back_from_its_row(definition):

@@ -200,7 +200,7 @@ ODD_ROWS = [
      "binding of queue 'gone' to exchange 'amq.topic' in vhost '/'"),
     ("INSERT INTO bindings VALUES ('/', 'gone', 'queue', 'queue-1', 'a', '{}')",
      "binding of queue 'queue-1' to exchange 'gone' in vhost '/'"),
-    ("INSERT INTO queue_rows VALUES (7, 'nowhere', 'q', 0, '{}', 0)", "queue 'q' in vhost 'nowhere'"),
+    ("INSERT INTO queue_rows VALUES (7, 'nowhere', 'q', 0, '{}', 0, 0)", "queue 'q' in vhost 'nowhere'"),
     ("INSERT INTO permissions VALUES ('nobody', '/', '', '', '')", "permissions of user 'nobody' in vhost '/'"),
     ("UPDATE queue_rows SET arguments = '[1]' WHERE number = 2", "queue_rows (2,"),
 ]

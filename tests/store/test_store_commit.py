@@ -39,6 +39,31 @@ def listen(store) -> list[str]:
 
 # Messages
 
+def test_deferred_messages_are_on_disk_as_a_whole_and_in_the_order_of_their_numbers(store, journal, after_crash):
+    """Messages above them are on disk before them, and some that the queue dropped for them stay as long."""
+    before = [message(number) for number in range(1, 21)]
+    journal.published(ONE, before)
+    save(store, journal)
+    journal.deferral.begin()
+    deferred = [message(number, holders=2) for number in (30, 41, 42)]
+    for run in (deferred[:1], deferred[1:]):
+        with journal.deferral.on():
+            journal.published(ONE, run)
+            journal.published(TWO, run)
+            journal.settled(ONE, [run[0].number - 25])
+        others = [message(number) for number in range(run[-1].number + 1, run[-1].number + 9)]
+        journal.published(ONE, others)
+        before += others
+        save(store, journal)
+        assert contents(after_crash().messages[1]) == contents(before)
+    journal.deferral.end()
+    save(store, journal)
+    back = after_crash().messages
+    expected = sorted([*before, *deferred], key=lambda one: one.number)
+    assert contents(back[1]) == contents([one for one in expected if one.number not in (5, 16)])
+    assert contents(back[2]) == contents(deferred)
+
+
 @pytest.mark.parametrize("sent", [
     message(1, b""),
     message(1, b"hello"),

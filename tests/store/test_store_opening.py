@@ -333,3 +333,14 @@ def test_a_format_that_is_not_that_of_the_tables_is_damage(directory, opened, fl
     assert checked(directory) == [told]
     assert tree(directory) == before
     assert salvage(directory, directory.with_name("saved"), NOW).gaps == 0
+
+
+# The audit log
+
+def test_the_audit_log_keeps_the_newest_rows(directory, opened):
+    opened().close({})
+    rows = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?) " \
+        "INSERT INTO audit_log (at_ms, user, address, door, action, detail) SELECT n, '', '', '', '', '' FROM n"
+    query(directory, rows, [schema.AUDIT_ROWS + 5])
+    assert query(directory, "SELECT count(*), min(at_ms), max(at_ms) FROM audit_log") == [
+        (schema.AUDIT_ROWS, 6, schema.AUDIT_ROWS + 5)]

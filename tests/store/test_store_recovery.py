@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import tracemalloc
+from array import array
 from decimal import Decimal
 from itertools import product
 
@@ -25,6 +26,7 @@ from amqpd.broker.definitions import (
 )
 from amqpd.fields import LongString, Timestamp
 from amqpd.message import MessageProperties
+from amqpd.store.sqlite import recovery
 from amqpd.store.sqlite.limits import StoreLimits
 from amqpd.message import LARGE_BODY
 from tests.store.store_samples import NOW, contents, crash, define, load, message, query, queue, save
@@ -146,6 +148,24 @@ def test_messages_that_differ_in_one_thing_from_those_before_them_come_back(stor
     found = reopen(store, opened).messages[1]
     assert contents(found) == contents(run)
     assert [m.content for m in found] == [m.content for m in run]
+
+
+def test_messages_of_one_route_and_different_properties_have_checksums_of_their_own(store, journal, opened):
+    run = [message(1), message(2, properties=b"\x18\x00\x02\x05"), message(3)]
+    for one in run:
+        one.route = run[0].route
+    journal.published(ONE, run)
+    save(store, journal)
+    found = reopen(store, opened)
+    assert contents(found.messages[1]) == contents(run) and not found.damaged
+
+
+@pytest.mark.parametrize("runs", [
+    [(1, 4, 7), (2, 5, 8), (3, 6, 9)], [(3, 9), (2, 4), (1, 5, 6)], [(5,), (2,), (7,), (1,)]])
+def test_numbers_of_several_runs_are_put_in_order_by_pieces(runs):
+    numbers = array("q", [number for run in runs for number in run])
+    pieces = iter(recovery._in_order(numbers))
+    assert [number for start, stop in zip(pieces, pieces) for number in numbers[start:stop]] == sorted(numbers)
 
 
 def test_every_durable_queue_has_its_messages_if_only_none(store, journal, opened):

@@ -20,7 +20,7 @@ from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import BODIES, BOTH, checked, expect_kept, large_body, page_of, spoil, stop, tree
 from tests.store.store_samples import NOW, contents, define, load, message, query, queue, save
 from tests.store.test_store_tools import ROWS_AND_BLOCKS
-from tests.store.test_store_upgrade import DEFINITIONS, FORMATS, make_old, messages_in, places_in
+from tests.store.test_store_upgrade import FORMATS, definitions_in, make_old, messages_in, places_in
 from tests.support.sizes import sized
 
 
@@ -134,6 +134,19 @@ def test_progress_is_told_of_every_so_many_messages(kept, tmp_path):
     assert told == [(120, 300), (240, 300)]
 
 
+def test_a_message_whose_queue_is_no_number_gets_a_queue_of_its_own(kept, tmp_path, opened):
+    query(stop(kept), "UPDATE message_rows SET queue = 'orders' WHERE number = 7")
+    salvage(kept, tmp_path / "saved", NOW)
+    found = load(opened(tmp_path / "saved"))
+    assert [m.number for m in found.messages[0]] == [7] and 7 not in {m.number for m in found.messages[1]}
+    assert [one.name for one in found.definitions if isinstance(one, QueueDefinition)].count("salvaged-0") == 1
+
+
+def test_messages_that_cannot_be_counted_are_told_of_as_none_in_all(kept):
+    with closing(sqlite3.connect(":memory:")) as empty:
+        assert salvaging._Rescue(empty, 6, None)._count() == 0
+
+
 def test_a_state_that_is_no_number_becomes_one_with_which_the_message_stays(kept, tmp_path, opened):
     query(stop(kept), "UPDATE message_rows SET expires_at = 'soon', redelivered = 'x', deliveries = 'y' WHERE number=7")
     query(kept, "UPDATE message_rows SET deliveries = 3, redelivered = 0 WHERE number IN (5, 8)")
@@ -235,10 +248,22 @@ def test_an_earlier_format_is_salvaged_into_todays(directory, tmp_path, opened, 
     assert (result.saved["messages"], result.lost, result.gaps) == (count, 0, 0)
     assert query(tmp_path / "saved", "SELECT number, noticed FROM damaged") == [(7, 1_800_000_000)]
     found = load(opened(tmp_path / "saved"))
-    assert found.definitions == DEFINITIONS
+    assert found.definitions == definitions_in(format_)
     assert {queue: contents(run) for queue, run in found.messages.items()} == {
         queue: messages_in(format_, queue) for queue in found.messages}
     assert found.expiries[1] == {1: 1_900_000_000_123, 2: 1_900_000_000_456}
+
+
+def test_paused_queues_and_the_audit_log_are_salvaged(kept, tmp_path, opened):
+    acts = [(number, NOW, "ann", "", "control", "pause_queue", "{}") for number in (1, 2)]
+    stop(kept)
+    for act in acts:
+        query(kept, "INSERT INTO audit_log VALUES (?, ?, ?, ?, ?, ?, ?)", act)
+    query(kept, "INSERT INTO audit_log VALUES (3, 'then', 'ann', '', 'control', 'x', '{}')")
+    query(kept, "UPDATE queue_rows SET is_paused = 1 WHERE number = 2")
+    salvage(kept, tmp_path / "saved", NOW)
+    assert query(tmp_path / "saved", "SELECT * FROM audit_log") == acts
+    assert query(tmp_path / "saved", "SELECT number, is_paused FROM queue_rows ORDER BY 1") == [(1, 0), (2, 1)]
 
 
 def test_a_salvaged_store_gives_no_number_a_second_time(kept, tmp_path, opened):

@@ -27,7 +27,7 @@ from amqpd.store.sqlite.schema import newest_format
 from amqpd.store.tools.stopped import held, name_in, reading
 from tests.store.kept_store import ONE, checked, expect_kept, large_body, page_of, spoil, stop, tree
 from tests.store.store_samples import NOW, contents, define, load, message, query, save
-from tests.store.test_store_upgrade import DEFINITIONS, FORMATS, make_old, messages_in, places_in
+from tests.store.test_store_upgrade import FORMATS, definitions_in, make_old, messages_in, places_in
 
 ROWS_AND_BLOCKS = pytest.mark.parametrize("kept", ["rows", "blocks"], indirect=True)
 
@@ -330,7 +330,7 @@ def test_a_backup_of_a_store_of_an_earlier_format_is_one_too(directory, tmp_path
     directory.mkdir()
     copies.backup(make_old(directory, format_), tmp_path / "backup")
     found = load(opened(tmp_path / "backup"))
-    assert found.definitions == DEFINITIONS
+    assert found.definitions == definitions_in(format_)
     assert contents(found.messages[1]) == messages_in(format_, 1)
     assert found.redelivered == {queue: {*numbers} for queue, numbers in places_in(format_).items()}
 

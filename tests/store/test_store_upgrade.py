@@ -19,10 +19,14 @@ import pytest
 
 from amqpd.broker.definitions import (
     BindingDefinition,
+    Definition,
     ExchangeDefinition,
+    GlobalParameterDefinition,
+    ParameterDefinition,
     PermissionDefinition,
     PolicyDefinition,
     QueueDefinition,
+    TopicPermissionDefinition,
     UserDefinition,
     VhostDefinition,
 )
@@ -34,7 +38,7 @@ from tests.store.store_samples import NOW, PERSISTENT, Whole, contents, load, qu
 from tests.support.sizes import sized
 
 STEP = sized(12, 4)     # between the points at which one part kills
-FORMATS = {number: Path(__file__).with_name(f"format_{number}.sql").read_text() for number in (1, 2, 3, 4)}
+FORMATS = {number: Path(__file__).with_name(f"format_{number}.sql").read_text() for number in (1, 2, 3, 4, 5)}
 
 # What is in those files.
 DEFINITIONS = [
@@ -62,11 +66,24 @@ MESSAGES = {
 PLACES = {1: [1, 2, 3, 4, 5], 2: [2, 5], 3: [6]}
 REDELIVERED = {1: {2, 3}, 2: {5}, 3: set()}
 
-# What is in those of formats 3 and 4 besides: a message with a large body, and a row that several messages share.
+# What is in those of format 5 besides, by the definitions that it comes after.
+LATER_DEFINITIONS = {
+    PermissionDefinition: [
+        TopicPermissionDefinition("ann", "/", "e", "^a", "^b"), GlobalParameterDefinition("cluster_name", "x"),
+        ParameterDefinition("/", "vhost-limits", "limits", {"max-queues": 7})],
+}
+
+# What is in those of formats 3 to 5 besides: a message with a large body, and a row that several messages share.
 LATER_MESSAGES = {number: (number, "e", "a.run", PERSISTENT, b"%d of a run" % number) for number in range(101, 121)}
 LATER_MESSAGES[200] = (200, "", "orders", PERSISTENT, bytes(1_200_000))
 LATER_PLACES = {1: [200], 2: [number for number in range(102, 121) if number != 108], 3: []}
 LATER_REDELIVERED = {1: set(), 2: {103, 104}, 3: set()}
+
+
+def definitions_in(format_: int) -> list[Definition]:
+    """The definitions in a store of this format."""
+    later = LATER_DEFINITIONS if format_ >= 5 else {}
+    return [one for definition in DEFINITIONS for one in (definition, *later.get(type(definition), ()))]
 
 
 def places_in(format_: int) -> dict[int, list[int]]:
@@ -117,7 +134,7 @@ def make_old(directory: Path, format_: int) -> Path:
 def expect_all(found: Whole, format_: int) -> None:
     """See that what was in the old store is in the new one, and nothing else."""
     assert found.was_clean and not found.damaged
-    assert found.definitions == DEFINITIONS
+    assert found.definitions == definitions_in(format_)
     assert {queue: contents(run) for queue, run in found.messages.items()} == {
         queue: messages_in(format_, queue) for queue in PLACES}
     assert found.redelivered == redelivered_in(format_)
@@ -175,6 +192,7 @@ def test_bodies_come_last_in_their_rows(old, opened):
     (2, {1: {1, 2, 3}, 2: {5}, 3: set()}),
     (3, {1: {1, 2, 3}, 2: {5, 103, 104}, 3: set()}),
     (4, {1: {1, 2, 3}, 2: {5, 103, 104}, 3: set()}),
+    (5, {1: {1, 2, 3}, 2: {5, 103, 104}, 3: set()}),
 ])
 def test_what_an_unclean_stop_left_stays_an_unclean_stop(old, format_, opened, redelivered):
     query(old, "UPDATE meta SET value = 0 WHERE key = 'clean'")

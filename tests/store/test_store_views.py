@@ -18,7 +18,7 @@ from amqpd.store.sqlite.message_blocks import BlockLimits
 from tests.store.store_samples import PERSISTENT, define, message, queue, save, settle
 
 ONE, TWO = queue(1), queue(2)
-QUORUM = QueueDefinition(3, "/other", "kept", True, False, True, {"x-queue-type": "quorum"})
+QUORUM = QueueDefinition(3, "/other", "kept", True, False, True, {"x-queue-type": "quorum"}, is_paused=True)
 
 
 @pytest.fixture
@@ -66,12 +66,12 @@ def test_a_queue_is_shown_with_what_is_in_it(journal, shown):
     both = message(2, bytes(70_000), holders=2)
     journal.published(ONE, [message(1, b"hello"), both])
     journal.published(QUORUM, [both])
-    plain = {"vhost": "/", "type": "classic", "auto_delete": 0, "arguments": "{}"}
+    plain = {"vhost": "/", "type": "classic", "auto_delete": 0, "arguments": "{}", "is_paused": 0}
     assert shown("SELECT * FROM queues ORDER BY number") == [
         plain | {"name": "queue-1", "messages": 2, "octets": 70_005, "number": 1},
         plain | {"name": "queue-2", "messages": 0, "octets": 0, "number": 2},
         {"vhost": "/other", "name": "kept", "type": "quorum", "auto_delete": 1,
-         "arguments": '{"x-queue-type": "quorum"}', "messages": 1, "octets": 70_000, "number": 3},
+         "arguments": '{"x-queue-type": "quorum"}', "messages": 1, "octets": 70_000, "number": 3, "is_paused": 1},
     ]
 
 
@@ -93,7 +93,7 @@ def test_messages_that_share_a_row_are_shown_as_if_they_did_not(store, journal, 
          "exchange": m.route.exchange, "routing_key": m.route.routing_key, "size": m.body_size,
          "text": m.body.decode(), "redelivered": int(m.number == 1), "deliveries": 0, "expires": None,
          "expires_at": None, "properties": m.properties, "body": m.body} for m in expected]
-    alike = {"vhost": "/", "type": "classic", "auto_delete": 0, "arguments": "{}"}
+    alike = {"vhost": "/", "type": "classic", "auto_delete": 0, "arguments": "{}", "is_paused": 0}
     odd, even = ([m.body_size for m in expected if bool(m.number % 3) == is_odd] for is_odd in (True, False))
     with closing(sqlite3.connect(store.info().path)) as tool:
         tool.row_factory = sqlite3.Row
@@ -107,7 +107,7 @@ def test_messages_that_share_a_row_are_shown_as_if_they_did_not(store, journal, 
     "messages": [
         "vhost", "queue", "number", "exchange", "routing_key", "size", "text", "redelivered", "deliveries", "expires",
         "expires_at", "properties", "body"],
-    "queues": ["vhost", "name", "type", "auto_delete", "arguments", "messages", "octets", "number"],
+    "queues": ["vhost", "name", "type", "auto_delete", "arguments", "messages", "octets", "number", "is_paused"],
 }.items())
 def test_views_have_the_columns_that_are_promised(shown, view, names):
     """Others rely on them, and on what the module says of them."""

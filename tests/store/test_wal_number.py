@@ -221,3 +221,11 @@ def fail_with(code: int):
         raise OSError(code, os.strerror(code))
 
     return fail
+
+
+def test_to_reserve_space_for_the_note_leaves_one_that_is_there(tmp_path: Path) -> None:
+    database = tmp_path / "amqpd.db"
+    wal_number.note(database, 77)
+    noted = wal_number.note_beside(database).read_bytes()
+    wal_number.prepare(database)
+    assert wal_number.note_beside(database).read_bytes() == noted

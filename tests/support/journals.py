@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from amqpd.broker.audit_entry import AuditEntry
+from amqpd.broker.deferral import Deferral
 from amqpd.broker.definitions import (
     BindingDefinition,
     Change,
@@ -76,7 +78,7 @@ class Kept:
             self.definitions[identity(definition)] = definition
             if isinstance(definition, QueueDefinition):
                 for kept in self._by_queue:
-                    kept[definition.number] = {}
+                    kept.setdefault(definition.number, {})      # it may be there: then it is paused or resumed
             return
         assert self.definitions.pop(identity(definition), None) is not None, f"{definition} was not there to delete"
         if isinstance(definition, QueueDefinition):
@@ -138,9 +140,13 @@ class RecordingJournal:
         self.batch = 1
         self.now = kept or Kept()
         self.safe = self.now.copy()
+        self.entries: list[AuditEntry] = []
         self.changes: list[Change] = []
         self.pending_confirms = PendingConfirms()
         self.hold = Hold()
+        self.deferral = Deferral(self._join)
+        self._deferred = Kept()         # messages that are in `now`, and not in the current batch yet
+        self._still_there = Kept()      # messages that are not in `now`, and still in the current batch
         self.answered: list[tuple[str, int]] = []       # by queue: what consumers have taken over
         self.failure: Exception | None = None
         self.is_empty = True
@@ -153,6 +159,11 @@ class RecordingJournal:
             assert definition.durable, f"{definition} is not durable"
         self.changes.append(change)
         self.now.change(change)
+        return self._joined()
+
+    def audited(self, entry: AuditEntry) -> int:
+        """See broker/ports.py."""
+        self.entries.append(entry)
         return self._joined()
 
     def unfinished(self, is_unfinished: bool) -> int:
@@ -172,7 +183,10 @@ class RecordingJournal:
             assert message.facts.persistent, f"message {message.number} is not persistent"
             assert message.number not in kept, f"message {message.number} is published twice"
             kept[message.number] = message
-        self.pending_confirms.published(queue.number, run)
+            if self.deferral.is_on:
+                self._deferred.messages.setdefault(queue.number, {})[message.number] = message
+        if not self.deferral.is_on:
+            self.pending_confirms.published(queue.number, run)
         assert (expiries or {}).keys() <= {message.number for message in run}, "what is not published cannot expire"
         self.now.expiries[queue.number].update(expiries or {})
         return self._joined()
@@ -195,13 +209,40 @@ class RecordingJournal:
         """See broker/ports.py."""
         kept = self._kept(queue)
         for number in numbers:
-            assert kept.pop(number, None) is not None, f"message {number} was not there to settle"
+            message = kept.pop(number, None)
+            assert message is not None, f"message {number} was not there to settle"
+            unwritten = self._deferred.messages.get(queue.number, {}).pop(number, None)
+            if self.deferral.is_on and unwritten is None:
+                self._still_there.messages.setdefault(queue.number, {})[number] = message
             self.now.expiries[queue.number].pop(number, None)
             self.now.deliveries[queue.number].pop(number, None)
         if is_answered:
             self.pending_confirms.answered(queue.number, numbers)
             self.answered += [(queue.name, number) for number in numbers]
         return self._joined()
+
+    def _join(self) -> None:
+        """Let what was deferred join the current batch."""
+        if self._deferred.messages or self._still_there.messages:
+            self._joined()
+        self._deferred, self._still_there = Kept(), Kept()
+
+    @property
+    def first_deferred(self) -> int | None:
+        """See store/journal.py."""
+        return min([number for kept in self._deferred.messages.values() for number in kept], default=None)
+
+    def _without_deferred(self) -> Kept:
+        """What the current batch has of all that was recorded."""
+        found = self.now.copy()
+        for queue, messages in self._deferred.messages.items():
+            for number in messages if queue in found.messages else ():
+                for kept in found._by_queue:
+                    kept[queue].pop(number, None)
+        for queue, messages in self._still_there.messages.items():
+            if queue in found.messages:
+                found.messages[queue] |= messages
+        return found
 
     def _kept(self, queue: QueueDefinition) -> dict[int, Message]:
         assert queue.durable, f"{queue} is not durable"
@@ -236,7 +277,7 @@ class RecordingJournal:
     def commit(self) -> int:
         """End the batch, and return its number."""
         assert not self.hold.is_on, "a batch is committed that is kept"
-        self.safe = self.now.copy()
+        self.safe = self._without_deferred()
         self.pending_confirms.taken()
         self.pending_confirms.committed()
         self.hold.taken()
@@ -251,6 +292,10 @@ class RefusingJournal:
     def changed(self, change: Change) -> int:
         """Refuse."""
         raise AssertionError(f"{change} was recorded")
+
+    def audited(self, entry: AuditEntry) -> int:
+        """Refuse."""
+        raise AssertionError(f"{entry} was recorded")
 
     def unfinished(self, is_unfinished: bool) -> int:
         """Refuse."""

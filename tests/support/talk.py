@@ -202,8 +202,11 @@ class Stage:
 
     def commit(self) -> None:
         """Commit the journal's batch, and continue what waits for it."""
+        first_deferred = self.journal.first_deferred
         number = self.journal.commit()
         self.page_store.safe_number = self.page_store.taken_number = self.broker.next_message_number - 1
+        if first_deferred is not None:
+            self.page_store.safe_number = first_deferred - 1
         self.page_store.committed_batch = number
         self._pages.begin()
         self.loop_turn.on_commit(number)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from amqpd.errors import ConnectionException
 from amqpd.wire.publish import read_publish
+from amqpd.wire.contents import LARGE_BODY, ROOM_AHEAD
 from amqpd.wire.commands import Acks, Command, Frames, Method, Publishes, TooLarge, Unwanted
 from amqpd.wire.publish_runs import MOST_HEADS, PublishRuns
 from amqpd.wire.reader import Reader
@@ -406,6 +407,16 @@ def test_a_large_body_is_read_into_its_own_place() -> None:
     assert list(reader.commands(octets[:1_000])) == []
     room = reader.direct_room()
     assert room is not None and len(room) == len(octets) - 1_000
+    room.release()
+
+
+@pytest.mark.parametrize("more, whole", [(LARGE_BODY // 2, True), (2 * LARGE_BODY, False)])
+def test_a_little_more_room_is_made_if_that_completes_a_body(more: int, *, whole: bool) -> None:
+    reader = new_reader(max_body=2 * ROOM_AHEAD)
+    octets = publish(1, bytes(ROOM_AHEAD + more))
+    assert list(reader.commands(octets[:1_000])) == []
+    room = reader.direct_room()
+    assert room is not None and (len(room) == len(octets) - 1_000) is whole
     room.release()
 
 

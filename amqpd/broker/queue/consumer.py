@@ -5,8 +5,8 @@ Owns the number of its unanswered deliveries. The channel knows which deliveries
 The channel also needs the queue of a consumer, to answer its deliveries there. The parts of a queue do not use it: for
 them the type of `queue` is open (`OfQueue`), and the code above a queue has a `Consumer[Queue]`.
 
-Always true between calls: 0 ≤ in_flight, and in_flight ≤ prefetch where there is one. `in_flight` is
-raised in `Delivery.hand_out`, and lowered by the channel with each answer.
+Always true between calls: 0 ≤ in_flight, and in_flight ≤ prefetch where there is one, unless an operator has lowered
+it. `in_flight` is raised in `Delivery.hand_out`, and lowered by the channel with each answer.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Subscriber(Protocol[OfQueue]):
         """Note that a consumer lacks credit or room: it is skipped until its queue's `unblock` is called."""
 
     def cancelled(self, consumer: Consumer[OfQueue]) -> None:
-        """Note that the queue is deleted: this consumer gets nothing more."""
+        """Note that the queue is deleted, or an operator cancelled the consumer: it gets nothing more."""
 
     def fail(self) -> None:
         """Note an internal error in a delivery: there is no room any more, and the connection closes soon."""
@@ -67,6 +67,7 @@ class Consumer(msgspec.Struct, Generic[OfQueue], eq=False):
     unacked_limit: int = 50_000
     arguments: Arguments = {}
     in_flight: int = 0
+    in_flight_before: int = 0       # when an operator changed its prefetch, which may have been higher
     is_blocked: bool = False        # without credit or room, so it is skipped; see broker/queue/dispatcher.py
 
     @property

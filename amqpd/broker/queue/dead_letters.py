@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from typing import NamedTuple, Protocol
@@ -23,11 +23,14 @@ from amqpd.broker.queue.page_limits import PageLimits
 from amqpd.broker.queue.pages import OnDisk, Removed
 from amqpd.broker.queue.records import QueueRecords
 from amqpd.broker.queue.segment import number_of
+from amqpd.broker.rejects import Reject, Rejects
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.step_job import Act
 from amqpd.broker.worklist import Worklist
 from amqpd.message import Message
 
+DISABLED, AT_MOST_ONCE, AT_LEAST_ONCE = "disabled", "at_most_once", "at_least_once"
+CONFIRMED = "confirmed"     # stands beside the reasons, for copies that are on disk
 PAGES_A_TURN = 1        # read for one queue before other queues are served
 
 log = logging.getLogger("amqpd")
@@ -53,16 +56,18 @@ class DeadLetters:
     """
 
     __slots__ = (
-        "is_wanted", "aside", "moving", "_to_load", "_records", "_pager", "_page_limits", "_worklist", "_to_router",
-        "_is_behind")
+        "is_wanted", "aside", "moving", "_rejects", "_to_load", "_records", "_pager", "_page_limits", "_worklist",
+        "_to_router", "_is_behind", "_strategy")
 
     def __init__(
         self, records: QueueRecords, pager: Pager, worklist: Worklist, send: Send | None,
         is_behind: Callable[[], bool],
     ) -> None:
         self.is_wanted = False                  # whether dropped messages are dead-lettered
+        self._strategy = DISABLED               # RabbitMQ's name of what becomes of them
         self.aside: dict[int, Message] = {}     # by number, messages that could not be moved
         self.moving = 0                         # messages that the router has, and that stay until it has moved them
+        self._rejects: dict[int, Reject] = {}   # by number of messages that have not been moved, what waits for that
         self._to_load: deque[_Dropped] = deque()
         self._records = records
         self._pager = pager
@@ -74,6 +79,7 @@ class DeadLetters:
     def apply(self, rules: QueueRules) -> None:
         """Apply these rules from now on."""
         self.is_wanted = rules.dead_letter_exchange is not None and self._to_router is not None
+        self._strategy = DISABLED if not self.is_wanted else AT_LEAST_ONCE if rules.is_at_least_once else AT_MOST_ONCE
 
     @property
     def is_behind(self) -> bool:
@@ -95,7 +101,7 @@ class DeadLetters:
     def drop(self, run: Sequence[Message], reason: str) -> int:
         """Drop messages that are in memory, and have left the FIFO or were unacked."""
         records = self._records
-        records.counts.dropped[reason] += len(run)
+        records.count_dropped(reason, self._strategy, len(run))
         if not self.is_wanted:
             return records.settled(run)
         self.moving += len(run)
@@ -113,12 +119,16 @@ class DeadLetters:
         else:
             self.drop(run, reason)
 
-    def drop_unacked(self, run: Sequence[Message], reason: str) -> int:
+    def drop_unacked(self, run: Sequence[Message], reason: str, rejects: Rejects | None = None) -> int:
         """Drop messages that were unacked; those on disk are loaded first.
 
         Messages in memory do not wait for others that have to be loaded: a reject should be on disk with the current
-        batch.
+        batch. `rejects` counts those that are not.
         """
+        if rejects is not None and self.is_wanted and (batch := self._records.batch_of(run)):
+            kept = self._records.kept(run)
+            reject = rejects.add(len(kept), batch)
+            self._rejects.update(dict.fromkeys([message.number for message in kept], reject))
         if not self.is_wanted or all([message.content for message in run]):
             return self.drop(run, reason)
         records = self._records
@@ -140,7 +150,7 @@ class DeadLetters:
             return
         for part in removed:
             if isinstance(part, OnDisk):
-                records.counts.dropped[reason] += len(part.numbers)
+                records.count_dropped(reason, self._strategy, len(part.numbers))
                 records.settled_on_disk(part)
             else:
                 self.drop(part, reason)
@@ -180,6 +190,7 @@ class DeadLetters:
         missing = {*part.numbers}.difference([message.number for message in run])
         if missing:
             self._records.settled_on_disk(OnDisk(sorted(missing), part.spill_file))
+            self._forget_rejects(missing)
         if part.spill_file is not None:
             part.spill_file.forget(part.numbers)
 
@@ -188,6 +199,8 @@ class DeadLetters:
         if self._to_router is None or not self.is_wanted:
             return
         self._worklist.effort.total += len(run)
+        if not is_stored:       # others have been counted when they were dropped
+            self._records.totals.add_dropped(self._records.queue_type, reason, self._strategy, len(run))
         try:
             self._to_router(run, reason, is_stored=is_stored)
         except Exception:
@@ -202,20 +215,39 @@ class DeadLetters:
     def moved(self, run: Sequence[Message]) -> None:
         """Forget messages that the router has moved: their copies are in their queues."""
         if run:
+            self._forget_rejects(map(number_of, run))       # first: if this fails, all are set aside
+            records = self._records
             self.moving -= len(run)
-            self._records.counts.dead_lettered += len(run)
-            self._records.settled(run)
+            records.counts.dead_lettered += len(run)
+            if self._strategy == AT_LEAST_ONCE:
+                records.totals.add_dropped(records.queue_type, CONFIRMED, self._strategy, len(run))
+            records.settled(run)
 
     def lost(self, on_disk: OnDisk) -> None:
         """Forget messages that the router had paged out, and that cannot be loaded."""
         self.moving -= len(on_disk.numbers)
         self._records.settled_on_disk(on_disk)
 
+    def kept(self, message: Message) -> None:
+        """Note that the router keeps this message until there is room for it: no confirm waits for that."""
+        self._forget_rejects([message.number])
+
+    def _forget_rejects(self, numbers: Iterable[int]) -> None:
+        """Note that messages have been moved, or will not be moved for now, in the current batch."""
+        if not self._rejects:
+            return
+        batch = self._records.current_batch
+        for number in numbers:
+            reject = self._rejects.pop(number, None)
+            if reject is not None:
+                reject.moved(batch)
+
     def set_aside(self, run: Sequence[Message]) -> None:
         """Keep messages that cannot be dead-lettered: they are counted and listed, and stay in the store."""
         self.moving -= len(run)
         if not self._records.is_closed:
             self.aside.update({message.number: message for message in run})
+        self._forget_rejects(map(number_of, run))
 
     def stop(self) -> None:
         """Stop dead-lettering: the queue is deleted. The router still moves the messages that it has."""
@@ -227,12 +259,14 @@ class DeadLetters:
         """Forget the messages that wait for loading, after `stop`; return the acts that drop their spill files."""
         waiting = [part for part, _ in self._to_load if isinstance(part, OnDisk)]
         self._to_load.clear()
+        self._forget_rejects([*self._rejects])
         return ((len(part.numbers), partial(part.spill_file.forget, part.numbers))
                 for part in waiting if part.spill_file is not None)
 
     def check(self) -> None:
         """Assert what must hold between calls."""
         assert self.moving >= 0, "more were moved than were to be dead-lettered"
+        assert len(self._rejects) <= self.count, "a reject is awaited that has been moved"
 
 
 def _by_place(run: Sequence[Message], limits: PageLimits) -> Removed:

@@ -3,7 +3,7 @@
 `dispatcher.py` chooses the consumer, the FIFO the next message.
 
 Always true between calls: no message is ready while a consumer has credit and its connection has room, unless the queue
-is busy with a job, or waits for the disk or for its delivery watermark.
+is paused or busy with a job, or waits for the disk or for its delivery watermark.
 
 Spec: §4.7; RabbitMQ docs/consumers, docs/consumer-prefetch.
 """
@@ -35,13 +35,14 @@ class Delivery(Generic[OfQueue]):
     """The deliveries of one queue. `later` dispatches in a later slice of the worklist."""
 
     __slots__ = (
-        "_is_by_priority", "_shows_count", "_ready", "_dispatcher", "_records", "_watermark", "_pager",
+        "is_paused", "_is_by_priority", "_shows_count", "_ready", "_dispatcher", "_records", "_watermark", "_pager",
         "_jobs", "_worklist", "_later")
 
     def __init__(
         self, ready: Fifo, dispatcher: Dispatcher[OfQueue], records: QueueRecords, pager: Pager, jobs: QueueJobs,
         worklist: Worklist, later: Later,
     ) -> None:
+        self.is_paused = False      # by an operator: nothing is delivered
         self._is_by_priority = self._shows_count = False
         self._ready = ready
         self._dispatcher = dispatcher
@@ -61,6 +62,8 @@ class Delivery(Generic[OfQueue]):
 
     def sole_taker(self, run: Sequence[Message]) -> Consumer[OfQueue] | None:
         """Return the consumer that can take all of this at once, if it is the only one that can take any."""
+        if self.is_paused:
+            return None
         taker = self._dispatcher.next_taker()
         if taker is None or not self._dispatcher.is_sole(taker) or taker.credit < len(run):
             return None
@@ -69,7 +72,7 @@ class Delivery(Generic[OfQueue]):
 
     def dispatch(self) -> None:
         """Deliver ready messages to consumers, in turn, until there is no message or no consumer left."""
-        if self._jobs.has_work:
+        if self._jobs.has_work or self.is_paused:
             return
         ready, dispatcher, effort = self._ready, self._dispatcher, self._worklist.effort
         while ready:
@@ -142,13 +145,14 @@ class Delivery(Generic[OfQueue]):
         records = self._records
         if self._watermark is not None:
             self._raise_watermark(run)
-        records.counts.delivered += len(run)
         if consumer.no_ack:
+            records.counts.delivered_no_ack += len(run)
             if self._deliver(consumer, run):
                 records.settled(run)
             else:
                 self._ready.put_back(run)
         else:
+            records.counts.delivered += len(run)
             records.unacked += len(run)
             consumer.in_flight += len(run)
             if records.deadlines:
@@ -176,22 +180,27 @@ class Delivery(Generic[OfQueue]):
     # To basic.get
 
     def get(self, *, no_ack: bool) -> Message | None:
-        """Take the first ready message; unless `no_ack`, it is unacked from now on.
+        """Take the first ready message; unless `no_ack`, it is unacked from now on. A paused queue counts as empty.
 
         Raises MessageNotLoaded if it is on disk and cannot be loaded now, or if the queue is busy.
         """
+        if self.is_paused:
+            return None
         if self._jobs.has_work:
             raise MessageNotLoaded(self._jobs.call)
         if not self.next_is_at_hand():
             raise MessageNotLoaded(self._pager.call)
         taken = self._take(1, NO_LIMIT)
-        if not taken:
-            return None
         records = self._records
+        if not taken:
+            records.counts.got_empty += 1
+            return None
         if self._watermark is not None:
             self._raise_watermark(taken)
-        records.counts.got += 1
-        if not no_ack:
+        if no_ack:
+            records.counts.got_no_ack += 1
+        else:
+            records.counts.got += 1
             records.unacked += 1
             if records.deadlines:
                 records.deadlines.hand_out(taken)

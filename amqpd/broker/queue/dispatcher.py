@@ -179,7 +179,8 @@ class Dispatcher(Generic[OfQueue]):
         assert (self.active is not None) == (self._is_single_active and bool(self.consumers))
         for consumer in self.consumers:
             assert consumer.in_flight >= 0
-            assert not consumer.prefetch or consumer.in_flight <= consumer.prefetch, "prefetch exceeded"
+            most = max(consumer.prefetch, consumer.in_flight_before)
+            assert not consumer.prefetch or consumer.in_flight <= most, "prefetch exceeded"
 
     @property
     def has_idle(self) -> bool:

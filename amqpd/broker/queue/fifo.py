@@ -5,14 +5,16 @@ RabbitMQ docs/priority, docs/semantics (requeueing), docs/lazy-queues.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from amqpd.broker.queue.pages import NEVER_DUE, Cleared, Due, Page, Removed
+from amqpd.broker.queue.pages import NEVER_DUE, Cleared, Due, OnDisk, Page, Removed
 from amqpd.broker.queue.segment import NO_BOUND
 from amqpd.message import Message
 
 NO_LIMIT = 1 << 62
+Place = tuple[int, int]     # behind the message with this priority, and this number
+HEAD: Place = NO_LIMIT, -1
 Bound = Callable[[int], int]
 
 
@@ -93,6 +95,18 @@ class Fifo(Protocol):
 
     def remove(self, run: Collection[Message]) -> None:
         """Take out these messages, which are in memory and in no page, at any position."""
+
+    def after(self, place: Place, limit: int) -> tuple[list[Message] | OnDisk, int]:
+        """Return the next messages behind a place, at most `limit` and of one level, and the level; they stay.
+
+        If there is no message behind the place, the list is empty.
+        """
+
+    def before(self, position: int) -> tuple[Place, int]:
+        """Return a place before the message at this position, and how many messages are between them."""
+
+    def take_out(self, run: Sequence[Message]) -> None:
+        """Take out these messages, wherever they are. They are in order, and those on disk have been loaded."""
 
     def take_due(self, now_ms: int, limit: int = NO_LIMIT, until: Due = NEVER_DUE) -> Removed:
         """Take expired messages out of pages; stop after the page with which `limit` messages are reached.

@@ -1,8 +1,8 @@
 """The long work of one queue, in slices: expire, trim, requeue or purge very many messages.
 
-A job is an iterator: each step does a slice. The jobs of a queue run in the order in which they came. During a job the
-queue delivers nothing, so that no client gets an expired message, or a message before one that is being requeued;
-publishes and acks go on. A small job is done at once, without being queued here.
+A job is an iterator: each step does a slice. The jobs of a queue run in the order in which they came, but for purges.
+During a job the queue delivers nothing, so that no client gets an expired message, or a message before one that is
+being requeued; publishes and acks go on. A small job is done at once, without being queued here.
 
 Always true between calls: a queue that has jobs is on the worklist.
 """
@@ -49,6 +49,14 @@ class QueueJobs:
                 return
         self._jobs.append(job)
         self._worklist.add(self)
+
+    def run_first(self, job: Iterator[None]) -> None:
+        """Run a job whose messages have left the queue, before the rest of others, which must not find these messages.
+        """
+        if self._jobs:
+            self._jobs.insert(0, job)
+        else:
+            self.run(job)
 
     def call(self, go_on: Callable[[], None]) -> None:
         """Call back when the queue is no longer busy."""

@@ -9,9 +9,9 @@ RabbitMQ docs/lazy-queues.
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count, groupby
 
 from amqpd.broker.queue.deadlines import Deadlines
@@ -217,6 +217,46 @@ class PageList:
         if has_empty:
             self.pages = deque([page for page in self.pages if page.count])
         return left
+
+    def after(self, number: int, limit: int) -> list[Message] | OnDisk:
+        """Return the next messages of a page behind this number, at most `limit`; they stay. Empty behind the pages."""
+        pages = self.pages
+        for at in range(bisect_right(pages, number, key=_last_of), len(pages)):
+            page = pages[at]
+            if page.content is not None:
+                found = [message for message in page.messages if message.number > number][:limit]
+                if found:
+                    return found
+                continue
+            numbers = page.numbers
+            start = bisect_right(numbers, number)
+            if start < len(numbers):
+                return OnDisk(numbers[start : start + limit], page.spill_file)
+        return []
+
+    def before(self, place: int) -> tuple[int, int]:
+        """See `Segment.before`; the position is one of the pages or of the tail."""
+        for page in self.pages:
+            if place < page.count:
+                return (page.numbers[place - 1] if place else page.first - 1), 0
+            place -= page.count
+        return self.tail.before(place) if place else (self.pages[-1].last, 0)
+
+    def take_out(self, run: Sequence[Message]) -> None:
+        """Remove these messages, in order, which are in pages."""
+        start, has_empty = 0, False
+        while start < len(run):
+            page = self.pages[bisect_left(self.pages, run[start].number, key=_last_of)]
+            end = bisect_right(run, page.last, start, key=number_of)
+            self._discount(page)
+            page.take_out([message.number for message in run[start:end]])
+            if page.count:
+                self._count(page)
+            else:
+                has_empty = True
+            start = end
+        if has_empty:
+            self.pages = deque([page for page in self.pages if page.count])
 
     # Between memory and disk
 

@@ -16,14 +16,15 @@ RabbitMQ docs/priority, docs/semantics (requeueing), docs/lazy-queues.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain
 
 from amqpd.broker.queue.deadlines import Deadlines
-from amqpd.broker.queue.fifo import NO_LIMIT, Bound, without_bound
+from amqpd.broker.queue.fifo import NO_LIMIT, Bound, Place, without_bound
 from amqpd.broker.queue.page_list import PageList
 from amqpd.broker.queue.page_limits import PageLimits
-from amqpd.broker.queue.pages import NEVER_DUE, Cleared, Due, Page, Removed
+from amqpd.broker.queue.pages import NEVER_DUE, Cleared, Due, OnDisk, Page, Removed
 from amqpd.broker.queue.segment import Budget, Segment, body_bytes, number_of
 from amqpd.message import Message
 
@@ -231,6 +232,39 @@ class PagedFifo:
         ):
             if part:
                 segment.remove(part)
+
+    def after(self, place: Place, limit: int) -> tuple[list[Message] | OnDisk, int]:
+        """See `Fifo`; the level of a place does not matter."""
+        _, number = place
+        found: list[Message] | OnDisk = self._head.after(number, limit)
+        if not found and self._paged is not None:
+            found = self._paged.after(number, limit) or self._paged.tail.after(number, limit)
+        return found, 0
+
+    def before(self, position: int) -> tuple[Place, int]:
+        """See `Fifo`."""
+        paged, in_head = self._paged, len(self._head)
+        if paged is None or position < in_head:
+            number, left = self._head.before(min(position, in_head))
+            left += max(0, position - in_head)
+        else:
+            number, left = paged.before(min(position - in_head, paged.count + len(paged.tail)))
+        return (0, number), left
+
+    def take_out(self, run: Sequence[Message]) -> None:
+        """See `Fifo`."""
+        paged = self._paged
+        if paged is None:
+            self._head.remove(run)
+            return
+        start = bisect_left(run, paged.pages[0].first, key=number_of)
+        end = bisect_right(run, paged.pages[-1].last, start, key=number_of)
+        if start:
+            self._head.remove(run[:start])
+        if end < len(run):
+            paged.tail.remove(run[end:])
+        paged.take_out(run[start:end])
+        self._join()
 
     @property
     def next_expiry(self) -> int | None:

@@ -68,7 +68,7 @@ class Pager:
     def end(self) -> None:
         """Stop loading and paging out; callbacks for the page store are still made."""
         self._has_ended = True
-        self._go_on = nothing
+        self._go_on, self._is_spared_now = nothing, never
         self._page_store.budget.large.pop(self, None)
 
     @property

@@ -103,6 +103,11 @@ class StoredMessages(NamedTuple):
 Removed = list["list[Message] | OnDisk"]
 
 
+def numbers_of(part: Sequence[Message] | OnDisk) -> list[int]:
+    """Return the numbers of these messages, wherever they are."""
+    return part.numbers if isinstance(part, OnDisk) else [*map(number_of, part)]
+
+
 class Page:
     """Consecutive messages of a FIFO. `ends` are expiries in ms of the broker's clock, NO_EXPIRY for none."""
 
@@ -187,6 +192,9 @@ class Page:
                 spill_file.forget(spill_file.numbers)
             return
         budget.used -= self.cost
+        budget.paged_out_pages += 1
+        budget.paged_out_messages += self.count
+        budget.paged_out_bytes += self.body_bytes
         self.is_leaving = False
         self.content, self.spill_file = None, spill_file
         if spill_file is not None and self.count < len(self._numbers):
@@ -242,13 +250,23 @@ class Page:
         while (end := self.next_expiry) is not None and end <= now_ms:
             assert self._by_expiry is not None
             place = self._by_expiry[self._next_by_expiry]
-            if self._left is None:
-                self._left = bytearray(b"\1") * len(self._numbers)
-            self._left[place] = 0
-            self.count -= 1
-            self.body_bytes -= self._sizes[place]
+            self._remove(place)
             due.append(self._numbers[place])
         return sorted(due)
+
+    def take_out(self, numbers: Iterable[int]) -> None:
+        """Remove these messages, all of which are here, at any position. The caller removes an empty page."""
+        for number in numbers:
+            self._remove(bisect_left(self._numbers, number))
+        if self.spill_file is not None:
+            self.spill_file.forget(numbers)
+
+    def _remove(self, place: int) -> None:
+        if self._left is None:
+            self._left = bytearray(b"\1") * len(self._numbers)
+        self._left[place] = 0
+        self.count -= 1
+        self.body_bytes -= self._sizes[place]
 
     # Messages in
 
@@ -257,6 +275,8 @@ class Page:
         place = bisect_left(self._numbers, message.number, self._start)
         self._numbers.insert(place, message.number)
         self._sizes.insert(place, message.body_size)
+        if self._left is not None:
+            self._left.insert(place, 1)
         self.count += 1
         self.body_bytes += message.body_size
 

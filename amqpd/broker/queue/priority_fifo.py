@@ -12,15 +12,15 @@ RabbitMQ docs/priority.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Callable, Collection, Iterable, Iterator
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 
 from amqpd.broker.queue.deadlines import Deadlines
-from amqpd.broker.queue.fifo import NO_LIMIT, Bound, without_bound
+from amqpd.broker.queue.fifo import NO_LIMIT, Bound, Place, without_bound
 from amqpd.broker.queue.paged_fifo import PagedFifo, is_nowhere
-from amqpd.broker.queue.pages import NEVER_DUE, Cleared, Due, Page, Removed
+from amqpd.broker.queue.pages import NEVER_DUE, Cleared, Due, OnDisk, Page, Removed
 from amqpd.broker.queue.segment import DELIVERY_OVERHEAD, Budget
 from amqpd.message import Message
 
@@ -49,6 +49,11 @@ class PriorityFifo:
 
     def __iter__(self) -> Iterator[Message]:
         return chain.from_iterable(self._from_highest())
+
+    @property
+    def lengths(self) -> dict[int, int]:
+        """The number of messages of each priority that has some."""
+        return {level: len(line) for level, line in self._lines.items()}
 
     def numbers(self) -> list[int]:
         """See `Fifo`."""
@@ -206,6 +211,31 @@ class PriorityFifo:
         """See `Fifo`."""
         for level, messages in by_level(run, self._highest).items():
             self._on(level, partial(PagedFifo.remove, run=messages))
+
+    def after(self, place: Place, limit: int) -> tuple[list[Message] | OnDisk, int]:
+        """See `Fifo`."""
+        level, number = place
+        for at in range(bisect_right(self._levels, level) - 1, -1, -1):
+            own = self._levels[at]
+            found, _ = self._lines[own].after((own, number if own == level else -1), limit)
+            if found:
+                return found, own
+        return [], 0
+
+    def before(self, position: int) -> tuple[Place, int]:
+        """See `Fifo`."""
+        for level in reversed(self._levels):
+            line = self._lines[level]
+            if position < len(line):
+                (_, number), left = line.before(position)
+                return (level, number), left
+            position -= len(line)
+        return (-1, -1), position
+
+    def take_out(self, run: Sequence[Message]) -> None:
+        """See `Fifo`."""
+        for level, messages in by_level(run, self._highest).items():
+            self._on(level, partial(PagedFifo.take_out, run=messages))
 
     @property
     def next_due(self) -> Due:

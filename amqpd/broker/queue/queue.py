@@ -20,6 +20,7 @@ from typing import Protocol
 import msgspec
 
 from amqpd.broker.clock import Clock
+from amqpd.broker.counts import Totals
 from amqpd.broker.dead_letter import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED
 from amqpd.broker.definitions import QueueDefinition
 from amqpd.broker.departure import Departure
@@ -40,7 +41,7 @@ from amqpd.broker.queue.priority_fifo import PriorityFifo
 from amqpd.broker.queue.purge import Purge
 from amqpd.broker.queue.records import QueueRecords
 from amqpd.broker.queue.requeue import Requeue
-from amqpd.broker.queue.statistics import QueueCounts
+from amqpd.broker.rejects import Rejects
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.statistics import QueueStatistics
 from amqpd.broker.worklist import Discard, Later, Worklist
@@ -95,7 +96,7 @@ class Queue:
         self, definition: QueueDefinition, journal: Journal, *, owner: object | None = None,
         rules: QueueRules = NO_RULES, clock: Clock | None = None, sink: DeadLetterSink | None = None,
         unused: Callable[[Queue], None] | None = None, page_store: PageStore | None = None,
-        worklist: Worklist | None = None,
+        worklist: Worklist | None = None, totals: Totals | None = None,
     ) -> None:
         page_store, clock = page_store or MemoryPageStore(), clock or Clock()
         self.worklist = worklist = worklist or Worklist()
@@ -105,7 +106,7 @@ class Queue:
         self.had_consumer = False
         self.deleted = False
         self.is_remembered = False      # whether a cached walk refers to it; see broker/routing.py
-        self.records = records = QueueRecords(definition, journal, clock, page_store)
+        self.records = records = QueueRecords(definition, journal, clock, page_store, totals)
         self.redelivery = records.redelivery
         self.ready: Fifo = (
             PriorityFifo(rules.max_priority, page_store.budget, records.deadlines, records.is_stored)
@@ -113,7 +114,7 @@ class Queue:
         self.dispatcher: Dispatcher[Queue] = Dispatcher(is_single_active=rules.single_active_consumer)
         self.pager = Pager(
             self.ready, records, page_store, worklist.effort, self._read_on, records.settled_on_disk,
-            partial(_keeps_up, self.dispatcher, records.counts))
+            self._keeps_up)
         self.dead_letters = DeadLetters(
             records, self.pager, worklist, partial(sink.dead_letter, self) if sink is not None else None,
             partial(sink.is_behind, self) if sink is not None else never)
@@ -128,6 +129,7 @@ class Queue:
             self.ready, self.dispatcher, records, self.pager, self.jobs, worklist, self._dispatch_later)
         self._requeue = Requeue(
             self.ready, records, self.pager, self.dead_letters, self.limits, self.expiry)
+        self.delivery.is_paused = definition.is_paused
         self.apply(rules)
 
     def apply(self, rules: QueueRules) -> None:
@@ -138,6 +140,11 @@ class Queue:
         self._requeue.apply(rules)
         self.expiry.apply(rules)
         self.limits.apply(rules)
+
+    def define(self, definition: QueueDefinition) -> None:
+        """Replace the definition by one that differs in whether the queue is paused. The caller dispatches."""
+        self.definition = self.records.definition = definition
+        self.delivery.is_paused = definition.is_paused
 
     # Messages in
 
@@ -240,10 +247,13 @@ class Queue:
         self.expiry.drop_due()
         return self.delivery.get(no_ack=no_ack)
 
-    def reject(self, run: Sequence[Message]) -> int:
-        """Drop unacked messages, to the dead-letter exchange or for good. Returns as `settle` does."""
+    def reject(self, run: Sequence[Message], rejects: Rejects | None = None) -> int:
+        """Drop unacked messages, to the dead-letter exchange or for good. Returns as `settle` does.
+
+        `rejects` counts the messages that are not on disk as dead letters yet.
+        """
         self.records.unacked -= len(run)
-        return self.dead_letters.drop_unacked(run, REJECTED)
+        return self.dead_letters.drop_unacked(run, REJECTED, rejects)
 
     def settle(self, run: Sequence[Message], *, in_transaction: bool = False) -> int:
         """Remove unacked messages for good: they were acked, alone or in a transaction.
@@ -262,14 +272,26 @@ class Queue:
         """Drop every ready message; unacked ones stay. Spec: queue.purge."""
         purge = Purge(len(self.ready), self.worklist)
         self.records.counts.purged += purge.count
-        self.jobs.run(purge.settle_in_pieces(self.ready.clear(), self.records))
+        self.jobs.run_first(purge.settle_in_pieces(self.ready.clear(), self.records))
         return purge
+
+    def take_out(self, run: Sequence[Message]) -> None:
+        """Take ready messages of one priority, in order, out of the FIFO, at any position, to `drop_taken` them."""
+        self.ready.take_out(run)
+        self.dead_letters.moving += len(run)
+
+    def drop_taken(self, run: Sequence[Message]) -> int:
+        """Remove for good messages that were taken out: they are elsewhere, or not wanted. Returns as `settle` does."""
+        self.dead_letters.moving -= len(run)
+        self.records.counts.purged += len(run)
+        return self.records.settled(run)
 
     # The end
 
     def delete(self, *, is_still_stored: bool = False) -> None:
         """Stop accepting, delivering and recording, before `end`; still settle dead letters if `is_still_stored`."""
         self.deleted = True
+        self.records.tell_delivered()
         self.dead_letters.stop()
         if not is_still_stored:
             self.records.close()
@@ -329,6 +351,10 @@ class Queue:
         """Whether it had consumers and has none: then an auto-delete queue is deleted."""
         return self.had_consumer and not self.consumers
 
+    def _keeps_up(self) -> bool:
+        """Return whether there are consumers that nearly keep up with the publishers."""
+        return bool(self.consumers) and not self.delivery.is_paused and self.records.counts.keeps_up()
+
     # Statistics
 
     @property
@@ -346,8 +372,8 @@ class Queue:
             set_aside=len(self.dead_letters.aside),
             consumers=len(self.consumers),
             published=counts.published,
-            delivered=counts.delivered,
-            got=counts.got,
+            delivered=counts.delivered + counts.delivered_no_ack,
+            got=counts.got + counts.got_no_ack,
             redelivered=counts.redelivered,
             settled=counts.settled,
             acked=counts.acked,
@@ -370,9 +396,5 @@ class Queue:
         here = len(self.ready) + self.unacked + self.dead_letters.count
         assert len(self.redelivery.numbers) <= here, "a settled message counts as redelivered"
         waits = self.pager.is_waiting or self.jobs.has_work or self._dispatch_later.has_work
+        waits = waits or self.delivery.is_paused
         assert waits or not (len(self.ready) and self.dispatcher.has_idle), "ready message, idle consumer"
-
-
-def _keeps_up(dispatcher: Dispatcher[Queue], counts: QueueCounts) -> bool:
-    """Return whether there are consumers that nearly keep up with the publishers."""
-    return bool(dispatcher.consumers) and counts.keeps_up()

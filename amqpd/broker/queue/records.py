@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from amqpd.broker.arguments import type_of_queue
 from amqpd.broker.clock import Clock
+from amqpd.broker.counts import Totals, Values
 from amqpd.broker.definitions import QueueDefinition
 from amqpd.broker.ports import Journal, PageStore
 from amqpd.broker.queue.deadlines import Deadlines
@@ -27,12 +29,17 @@ class QueueRecords:
     """The records of one queue. Methods that record return the journal's batch, or 0 if nothing is written."""
 
     __slots__ = (
-        "definition", "counts", "deadlines", "redelivery", "watermark", "unacked", "has_released", "kept_on_disk",
-        "is_closed", "_journal", "_clock", "_page_store")
+        "definition", "counts", "totals", "queue_type", "deadlines", "redelivery", "watermark", "unacked",
+        "has_released", "kept_on_disk", "is_closed", "_journal", "_clock", "_page_store")
 
-    def __init__(self, definition: QueueDefinition, journal: Journal, clock: Clock, page_store: PageStore) -> None:
+    def __init__(
+        self, definition: QueueDefinition, journal: Journal, clock: Clock, page_store: PageStore,
+        totals: Totals | None = None,
+    ) -> None:
         self.definition = definition
         self.counts = QueueCounts()
+        self.totals = totals or Totals()        # of the vhost
+        self.queue_type = type_of_queue(definition.arguments)
         self.deadlines = Deadlines()
         self.redelivery = Redelivery()
         self.watermark = DeliveryWatermark(definition, journal, page_store) if definition.durable else None
@@ -43,6 +50,18 @@ class QueueRecords:
         self._journal = journal
         self._clock = clock
         self._page_store = page_store
+
+    # What is counted
+
+    def tell_delivered(self) -> Values:
+        """Add to the totals of the vhost what was delivered since the last call; return the counts of the queue."""
+        return self.counts.tell(self.totals, self.queue_type)
+
+    def count_dropped(self, reason: str, strategy: str, count: int) -> None:
+        """Count messages that the queue dropped for this reason; `strategy` is RabbitMQ's name of what becomes of them.
+        """
+        self.counts.dropped[reason] += count
+        self.totals.add_dropped(self.queue_type, reason, strategy, count)
 
     # What is kept
 
@@ -70,6 +89,11 @@ class QueueRecords:
     def batch_of(self, run: Iterable[Message]) -> int:
         """Return the current batch if any of these is kept on disk, else 0."""
         return self._journal.batch if self.kept(run) else 0
+
+    @property
+    def current_batch(self) -> int:
+        """The journal's current batch, or 0."""
+        return self._journal.batch
 
     def restore(
         self, numbers: Sequence[int], redelivered: set[int], redelivered_to: int, deliveries: Mapping[int, int]

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from amqpd.broker.queue.segment import number_of
+from amqpd.broker.statistics import UnackedDelivery
 from amqpd.message import Message
 
 
@@ -33,7 +34,7 @@ class Redelivery:
         self.bound = bound
         self.deliveries |= deliveries
 
-    def is_redelivered(self, message: Message) -> bool:
+    def is_redelivered(self, message: Message | UnackedDelivery) -> bool:
         """Return whether the message has been delivered before, or may have been."""
         return message.number <= self.bound or message.number in self.numbers
 

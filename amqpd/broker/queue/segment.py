@@ -15,6 +15,7 @@ RabbitMQ docs/semantics (requeueing).
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice, repeat
@@ -61,13 +62,14 @@ class Budget:
 
     `large` are the queues with so much in memory, now or at the last check, that paging them out is worth it.
     `effort` counts the walks along whole segments; the broker sets its own here. `page_limits` are for the pages of
-    all queues.
+    all queues. `paged_out_…` count the pages whose content has left memory, with their messages and bytes of bodies.
     """
 
     def __init__(self, limit: int = 1 << 62, *, page_limits: PageLimits = PAGE_LIMITS) -> None:
         self.limit = limit
         self.page_limits = page_limits
         self.used = 0
+        self.paged_out_pages = self.paged_out_messages = self.paged_out_bytes = 0
         self.large: dict[Pageable, None] = {}
         self.effort = Effort.without_end()
 
@@ -123,6 +125,26 @@ class Segment:
         if not messages:
             return self._last_back if self._back else 0
         return messages[min(max(0, place - len(self._back)), len(messages) - 1)].number
+
+    def after(self, number: int, limit: int) -> list[Message]:
+        """Return the next messages behind this number, at most `limit`; they stay."""
+        messages, back, gone = self._messages, self._back, self._gone
+        while True:
+            found = _part_of(messages, bisect_right(messages, number, key=number_of), limit)
+            if back:
+                end = found[-1].number if len(found) == limit else NO_BOUND
+                found += [message for put_back, message in back if number < put_back <= end]
+                found = sorted(found, key=number_of)[:limit]
+            left = [message for message in found if message.number not in gone] if gone else found
+            if left or not found:
+                return left
+            number = found[-1].number
+
+    def before(self, place: int) -> tuple[int, int]:
+        """Return the number of a place before the message at this position, and how many messages are between them."""
+        if self._back or self._gone or not place:
+            return self.first_number - 1, place
+        return self._messages[place - 1].number, 0
 
     def _charge(self, total_bytes: int, count: int) -> None:
         self.body_bytes += total_bytes
@@ -292,3 +314,11 @@ class Segment:
 def body_bytes(run: Iterable[Message]) -> int:
     """Return the bytes of the bodies of these messages."""
     return sum([message.body_size for message in run])
+
+
+def _part_of(messages: deque[Message], start: int, limit: int) -> list[Message]:
+    """Return the messages from this position on, at most `limit`; the walk to them begins at the nearer end."""
+    end = min(start + limit, len(messages))
+    if end <= len(messages) // 2:
+        return [*islice(messages, start, end)]
+    return [*islice(reversed(messages), len(messages) - end, len(messages) - start)][::-1]

@@ -19,9 +19,10 @@ from amqpd.broker.definitions import (
     VhostDefinition,
 )
 from amqpd.broker.limits import LIMITS_OF_USERS, LIMITS_OF_VHOSTS
-from amqpd.broker.parameters import LIMITS, VHOST_LIMITS
+from amqpd.broker.parameters import BEGUN_IMPORT, LIMITS, VHOST_LIMITS
 from amqpd.broker.passwords import SALTED_HASHES, SCRYPT, SHA256
 from amqpd.broker.policy import keys_without_effect, plain_policy_faults
+from amqpd.broker.scram import read_verifier
 from amqpd.management.definitions_json.checks import Checks
 from amqpd.management.definitions_json.entries import Entry
 from amqpd.management.definitions_json.exporting import LOADED_HASH, OPERATOR_POLICY
@@ -131,6 +132,10 @@ class AccessChecks:
                                               f"{', '.join(SALTED_HASHES)} and {SCRYPT}")
         if not _is_base64(password_hash):
             entry.refuse("password_hash", "is not base64")
+        verifier = entry.values.get("scram_sha256")
+        if verifier and isinstance(verifier, str) and read_verifier(verifier) is None:
+            entry.refuse("scram_sha256", "is not a verifier of the form SCRAM-SHA-256$iterations:salt$stored key:"
+                                         "server key, each of them base64")
         if password and password_hash:
             entry.refuse(None, "has both password and password_hash, allowed is one of them")
         if self._checks.is_first(entry, "user", name):
@@ -194,7 +199,7 @@ class AccessChecks:
         name = entry.name("name")
         if "value" not in entry.values:
             entry.refuse(None, "has no value")
-        if name == LOADED_HASH:
+        if name in (LOADED_HASH, BEGUN_IMPORT):
             return
         if name not in IDLE_GLOBAL_PARAMETERS and entry.is_valid:
             entry.warn(None, f"the global parameter '{name}' has no effect in amqpd; it is kept")

@@ -2,7 +2,7 @@
 
 Everything has been checked before, so each step is one that cannot be refused, unless the broker has changed since.
 Then the step is left out and reported. An import that was interrupted can be repeated: what exists already is left as
-it is.
+it is. `begun` lets the next start do so.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def carry_out(plan: Plan, broker: Broker) -> Iterator[Wait | None]:
             break
         if number % SLICE == 0:
             yield None
+    broker.parameters.end_import()
     for vhost in {policy.vhost for policy in plan.policies} & broker.vhosts.keys():
         followers = broker.vhosts[vhost].followers
         if followers.has_work:

@@ -9,8 +9,7 @@ begin with `amq.` are left out. What a field table can hold and JSON cannot is w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from decimal import Decimal
+from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
 from itertools import islice
 from typing import Any, TypeVar
@@ -36,6 +35,7 @@ from amqpd.broker.parameters import LIMITS, VHOST_LIMITS
 from amqpd.broker.vhost import RESERVED_PREFIX
 from amqpd.identity import RABBITMQ_VERSION
 from amqpd.management.definitions_json.kept import KEPT, name_of
+from amqpd.management.json_values import plain
 
 PRODUCT = "amqpd"
 OF_BROKER, OF_ONE_VHOST = "cluster", "single_virtual_host"
@@ -49,10 +49,14 @@ _SECTION_OF = {component: section for section, component in KEPT.items()}
 
 
 class Snapshot:
-    """The definitions of a broker, or of one vhost, at one moment. Raises KeyError if there is no such vhost."""
+    """The definitions of a broker, or of one vhost, at one moment. Raises KeyError if there is no such vhost.
 
-    def __init__(self, broker: Broker, vhost: str | None = None) -> None:
+    In those of one vhost, policies and parameters name it if `names_vhost` is true, as in RabbitMQ's management API.
+    """
+
+    def __init__(self, broker: Broker, vhost: str | None = None, *, names_vhost: bool = False) -> None:
         self._vhost = vhost
+        self._with_vhost = ("parameters", "policies") if names_vhost else ()
         names = [*broker.vhosts] if vhost is None else [vhost]
         vhosts = [broker.vhosts[name] for name in names]
         self._vhosts = [broker.vhost_definitions[name] for name in names]
@@ -109,7 +113,8 @@ class Snapshot:
                 [one for one in self._bindings if self._is_exported(one)], _binding_place))),
         }
         if self._vhost is not None:
-            return {name: map(_without_vhost, entries) for name, entries in sections.items()}
+            return {name: entries if name in self._with_vhost else map(_without_vhost, entries)
+                    for name, entries in sections.items()}
         return {
             **sections,
             "users": map(_user, _in_order(self._users, _name)),
@@ -170,7 +175,7 @@ def _place(one: PolicyDefinition | ExchangeDefinition | QueueDefinition | Parame
 
 
 def _binding_place(one: BindingDefinition) -> tuple[str, str, str, str, str, bytes]:
-    arguments = _encode(_json(one.arguments)) if one.arguments else b""
+    arguments = _encode(plain(one.arguments)) if one.arguments else b""
     return one.vhost, one.source, one.destination_type, one.destination, one.routing_key, arguments
 
 
@@ -178,21 +183,6 @@ def _binding_place(one: BindingDefinition) -> tuple[str, str, str, str, str, byt
 
 def _encode(value: Any) -> bytes:
     return msgspec.json.encode(value, order="sorted")
-
-
-def _json(value: Any) -> Any:
-    """Return a field value as JSON has it."""
-    if isinstance(value, Mapping):
-        return {name: _json(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_json(inner) for inner in value]
-    if isinstance(value, bytes):
-        return value.decode(errors="backslashreplace")
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, int):
-        return int(value)
-    return float(value) if isinstance(value, (float, Decimal)) else value
 
 
 def _without_vhost(entry: Entry, *others: str) -> Entry:
@@ -247,16 +237,16 @@ def _policy(one: PolicyDefinition) -> Entry:
 def _exchange(one: ExchangeDefinition) -> Entry:
     return {
         "vhost": one.vhost, "name": one.name, "type": one.type, "durable": one.durable,
-        "auto_delete": one.auto_delete, "internal": one.internal, "arguments": _json(one.arguments)}
+        "auto_delete": one.auto_delete, "internal": one.internal, "arguments": plain(one.arguments)}
 
 
 def _queue(one: QueueDefinition) -> Entry:
     return {
         "vhost": one.vhost, "name": one.name, "type": str(one.arguments.get(QUEUE_TYPE, CLASSIC)),
-        "durable": one.durable, "auto_delete": one.auto_delete, "arguments": _json(one.arguments)}
+        "durable": one.durable, "auto_delete": one.auto_delete, "arguments": plain(one.arguments)}
 
 
 def _binding(one: BindingDefinition) -> Entry:
     return {
         "vhost": one.vhost, "source": one.source, "destination": one.destination,
-        "destination_type": one.destination_type, "routing_key": one.routing_key, "arguments": _json(one.arguments)}
+        "destination_type": one.destination_type, "routing_key": one.routing_key, "arguments": plain(one.arguments)}

@@ -67,6 +67,30 @@ class Plan(msgspec.Struct):
         yield from self.bindings
         yield from self.parameters.values()
 
+    def add(self, definition: AnyDefinition) -> None:
+        """Add a definition that has been checked."""
+        match definition:
+            case UserDefinition():
+                self.users[definition.name] = definition
+            case VhostDefinition():
+                self.vhosts[definition.name] = definition
+            case PermissionDefinition():
+                self.permissions.append(definition)
+            case TopicPermissionDefinition():
+                self.topic_permissions.append(definition)
+            case ExchangeDefinition():
+                self.exchanges[definition.vhost, definition.name] = definition
+            case GlobalParameterDefinition():
+                self.global_parameters.append(definition)
+            case PolicyDefinition():
+                self.policies.append(definition)
+            case QueueDefinition():
+                self.queues[definition.vhost, definition.name] = definition
+            case BindingDefinition():
+                self.bindings.append(definition)
+            case ParameterDefinition():
+                self.add_parameter(definition)
+
     def add_parameter(self, parameter: ParameterDefinition) -> None:
         """Add a parameter, in place of one of the same name."""
         self.parameters[parameter.vhost, parameter.component, parameter.name] = parameter

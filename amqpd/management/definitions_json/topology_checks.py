@@ -101,7 +101,8 @@ class TopologyChecks:
     def _typed(self, entry: Entry, queue: QueueDefinition) -> QueueDefinition:
         """Return the queue with its type as an argument, unless that is classic.
 
-        The type is in the arguments, else beside them, else it is the default of the vhost, as on RabbitMQ 4.
+        The type is in the arguments, else beside them, else it is the default of the vhost or of all vhosts, as
+        on RabbitMQ 4.
         """
         written = entry.text("type", "")
         if written and written not in QUEUE_TYPES:
@@ -112,11 +113,11 @@ class TopologyChecks:
         return replace(queue, arguments={**queue.arguments, QUEUE_TYPE: kind})
 
     def _default_type(self, vhost: str) -> str:
-        in_file = self._checks.default_types.get(vhost)
-        if in_file is not None:
-            return in_file
-        known = self._broker.vhost_definitions.get(vhost)
-        return known.default_queue_type if known else ""
+        found = self._checks.default_types.get(vhost)
+        if found is None:
+            known = self._broker.vhost_definitions.get(vhost)
+            found = known.default_queue_type if known else ""
+        return found or self._broker.vhost_defaults.queue_type
 
     def _check_queue_arguments(self, entry: Entry, queue: QueueDefinition) -> None:
         """Note each wrong argument under its path, and what is wrong with all of them together."""

@@ -11,8 +11,11 @@ import sqlite3
 from collections.abc import Collection, Mapping
 from itertools import chain
 
+from msgspec.structs import astuple
+
 from amqpd.message import Message, StoredBody
 from amqpd.store.batch import Batch, QueueChanges
+from amqpd.store.sqlite.audit_rows import AUDIT_COLUMNS
 from amqpd.store.sqlite.block_index import BlockIndex
 from amqpd.store.sqlite.body_parts import DELETED_WITH_BATCH, BodyParts
 from amqpd.store.sqlite.definition_rows import apply_change
@@ -54,6 +57,7 @@ class BatchWriter:
         added = self._insert(batch)
         removed += self._settle({number: changes.settled for number, changes in queues.items() if changes.settled})
         self._count_deliveries(queues)
+        insert_rows(connection, "audit_log", AUDIT_COLUMNS, [astuple(entry) for entry in batch.audited])
         self._blocks.write()
         if self._parts.find_dead():
             self._parts.delete(DELETED_WITH_BATCH)

@@ -35,7 +35,7 @@ from amqpd.fields import Byte, Float, Long, LongString, Short, Timestamp, Unsign
 from amqpd.packed_table import packed_if_large
 
 # Columns of definitions that have numbers; the others have text.
-_NUMBERS = {"number", "auto_delete", "internal", "is_operator", "priority", "protected_from_deletion"}
+_NUMBERS = {"number", "auto_delete", "internal", "is_operator", "priority", "protected_from_deletion", "is_paused"}
 _OF_VHOST = (
     "permissions", "topic_permissions", "parameters", "policies", "exchanges", "queue_rows", "bindings")
 _OF_USER = ("permissions", "topic_permissions")
@@ -186,6 +186,7 @@ _FROM_COLUMN: dict[str, Callable[[Any], Any]] = {
     "auto_delete": bool,
     "internal": bool,
     "is_operator": bool,
+    "is_paused": bool,
 }
 
 
@@ -215,7 +216,8 @@ TABLES: dict[type, Table] = {
     ExchangeDefinition: Table(
         ExchangeDefinition, "exchanges", ("vhost", "name"), ("type", "auto_delete", "internal", "arguments"), _DURABLE),
     QueueDefinition: Table(
-        QueueDefinition, "queue_rows", ("number",), ("vhost", "name", "auto_delete", "arguments"), _DURABLE),
+        QueueDefinition, "queue_rows", ("number",), ("vhost", "name", "auto_delete", "arguments", "is_paused"),
+        _DURABLE),
     BindingDefinition: Table(
         BindingDefinition, "bindings",
         ("vhost", "source", "destination_type", "destination", "routing_key", "arguments")),

@@ -7,7 +7,8 @@ The tables; `views.py` has the views that other programs may use:
 - `vhosts`, `users`, `permissions`, `topic_permissions`, `parameters`, `global_parameters`, `policies`, `exchanges`,
   `queue_rows`, `bindings`: the durable definitions. Tags, limits, values, arguments and definitions of policies are
   JSON, with ``{"$type": …, "value": …}`` for values that JSON does not have;
-- `queue_rows` has a `delivery_watermark`: messages with numbers up to it may have been delivered;
+- `queue_rows` has a `delivery_watermark`: messages with numbers up to it may have been delivered; and `is_paused`, 1
+  while nothing of the queue is delivered;
 - `message_rows`: one row for each message. `queue` is the number of its queue, or NULL if it is in several queues,
   which are in `entries`. `checksum` is the CRC-32 of exchange and routing key as short strings, properties and body.
   The columns before the body can be read without the overflow pages of a large body. A body that was written before
@@ -24,6 +25,9 @@ The tables; `views.py` has the views that other programs may use:
   these messages expires or has a delivery count;
 - `block_flags`: which messages of a block have left since it was written, and which have been delivered; most blocks
   have no row here;
+- `audit_log`: the newest 10,000 administrative acts: `at_ms`, in milliseconds since 1970; the `user` who did it, from
+  which `address`, by which `door` (control, http, amqp, config); the `action`, and its `detail` as JSON. A trigger
+  deletes the oldest row beyond that;
 - `damaged`: messages that failed their check, and when that was detected, in seconds since 1970;
 - `meta`: `epoch`, which each start increments, has the upper bits of all numbers that the start assigns; `clean` is 1
   after a clean stop; `synced` is 0 if the last run did not sync its commits; `created` is in seconds since 1970;
@@ -54,6 +58,7 @@ if TYPE_CHECKING:
     from sqlite_utils.db import Table
 
 APPLICATION_ID = 0x616D7164     # "amqd"
+AUDIT_ROWS = 10_000             # the newest rows of the audit log, which are kept
 EPOCH_SHIFT = 40                # one run may assign a million million numbers
 
 
@@ -168,6 +173,24 @@ def _format_5(db: Database) -> None:
     db.execute("CREATE TABLE global_parameters (name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL)")
 
 
+def _format_6(db: Database) -> None:
+    """Queues can be paused, and there is an audit log."""
+    db.execute("ALTER TABLE queue_rows ADD COLUMN is_paused INTEGER NOT NULL DEFAULT 0")
+    db.execute("""
+        CREATE TABLE audit_log (
+            id INTEGER PRIMARY KEY NOT NULL, at_ms INTEGER NOT NULL, user TEXT NOT NULL, address TEXT NOT NULL,
+            door TEXT NOT NULL, action TEXT NOT NULL, detail TEXT NOT NULL
+        )""")
+    db.execute(f"""
+        CREATE TRIGGER audit_log_bound AFTER INSERT ON audit_log BEGIN
+            DELETE FROM audit_log WHERE id <= new.id - {AUDIT_ROWS};
+        END""")
+    for view in ("messages", "queues", "block_heads"):
+        db.execute(f"DROP VIEW {view}")
+    for view in VIEWS:
+        db.execute(view)
+
+
 def _create(
     db: Database, name: str, columns: dict[str, type], *key: str, nullable: tuple[str, ...] = (),
     defaults: dict[str, int] | None = None,
@@ -178,7 +201,7 @@ def _create(
 
 # The step at index n leads from format n to format n + 1; format 0 is an empty file.
 Steps = tuple[Callable[["Database"], None], ...]
-STEPS: Steps = (_format_1, _format_2, _format_3, _format_4, _format_5)
+STEPS: Steps = (_format_1, _format_2, _format_3, _format_4, _format_5, _format_6)
 
 
 class Upgraded(NamedTuple):
@@ -190,7 +213,7 @@ class Upgraded(NamedTuple):
 
 
 # For each format a table that it was the first to have.
-_NEW_TABLES = {2: "message_rows", 3: "run_rows", 4: "body_parts", 5: "parameters"}
+_NEW_TABLES = {2: "message_rows", 3: "run_rows", 4: "body_parts", 5: "parameters", 6: "audit_log"}
 
 
 def newest_format() -> int:

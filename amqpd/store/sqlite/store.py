@@ -24,6 +24,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
 
+from amqpd.broker.audit_entry import AuditEntry
 from amqpd.message import Message, MessageProperties
 from amqpd.store import files
 from amqpd.store.batch import Batch
@@ -31,6 +32,7 @@ from amqpd.store.body_writes import BodyPiece
 from amqpd.store.errors import StoreError, from_mistake
 from amqpd.store.port import Durability, Recovered, StoreInfo
 from amqpd.store.sqlite import connecting, copying, inspection, schema, wal_number
+from amqpd.store.sqlite.audit_rows import read_audit_log
 from amqpd.store.sqlite.batch_writer import BatchWriter
 from amqpd.store.sqlite.block_index import BlockIndex
 from amqpd.store.sqlite.body_parts import DELETED_AT_ONCE, BodyParts
@@ -258,6 +260,14 @@ class Store:
         """See `store/port.py`."""
         copying.copy_pages(
             self.database.connection, self.database.path, to, pages=self._limits.backup_pages, between=between)
+
+    def audit_log(
+        self, *, limit: int, user: str = "", door: str = "", action: str = "", since_ms: int = 0
+    ) -> list[AuditEntry]:
+        """See `store/port.py`."""
+        with self.database.guarded() as connection:
+            return read_audit_log(
+                connection, limit=limit, user=user, door=door, action=action, since_ms=since_ms)
 
     def info(self) -> StoreInfo:
         """See `store/port.py`."""

@@ -12,7 +12,8 @@ They are in every store, so in every backup. `messages` has a row for each messa
 - `properties`, `body`: bytes; properties are flags and values as in a content header (Spec: §4.2.6.1).
 
 `queues` has a row for each durable queue: `vhost`, `name`, `type`, `auto_delete`, `arguments` as JSON, `messages`,
-how many there are, `octets`, the bytes of their bodies, and `number`, which tells it from an earlier one of its name.
+how many there are, `octets`, the bytes of their bodies, `number`, which tells it from an earlier one of its name, and
+`is_paused`, 1 while nothing of it is delivered.
 
 They stand on a third, `block_heads`, which takes blocks apart, and is ours to change too.
 """
@@ -157,7 +158,7 @@ _QUEUES = f"""
             + (SELECT coalesce(sum(bytes), 0) FROM message_blocks AS block
                WHERE block.queue = queue.number AND first NOT IN (SELECT first FROM block_flags))
             + coalesce(marked.bytes, 0) AS octets,
-        number
+        number, is_paused
     FROM queue_rows AS queue LEFT JOIN marked ON marked.queue = queue.number"""
 
 VIEWS = (_BLOCK_HEADS, _MESSAGES, _QUEUES)

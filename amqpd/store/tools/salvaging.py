@@ -25,6 +25,7 @@ from amqpd.properties import read_own_properties
 from amqpd.store.journal import MemoryJournal
 from amqpd.store.restoring import restore
 from amqpd.store.sqlite import schema
+from amqpd.store.sqlite.audit_rows import AUDIT_COLUMNS
 from amqpd.store.sqlite.body_parts import ID_STEP
 from amqpd.store.sqlite.definition_rows import TABLES, Table, definition_of, read_definitions
 from amqpd.store.sqlite.message_blocks import taken_apart, unpack_flags
@@ -49,6 +50,7 @@ from amqpd.store.tools.stopped import (
 
 _CHECKED = "CAST(exchange AS BLOB), CAST(routing_key AS BLOB), properties, body, checksum"
 _BLOCK = "first, queue, CAST(heads AS BLOB), CAST(contents AS BLOB)"
+_AUDIT = ("id", *AUDIT_COLUMNS)
 _MESSAGE = ("number", "queue", "redelivered", "expires_at", "deliveries", "exchange", "routing_key", "properties",
             "checksum", "body", "body_id", "body_size")
 
@@ -82,6 +84,7 @@ def salvage(
             rescue = _Rescue(source, found, out)
             rescue.definitions()
             rescue.messages(now, progress, every)
+            rescue.audit_log()
             rescue.tidy()
             out.execute("COMMIT")
         finish(copy, copy)
@@ -272,6 +275,15 @@ class _Rescue:
             return int(self._source.execute(COUNT_MESSAGES).fetchone()[0])
         except UNREADABLE:
             return 0
+
+    # Audit log
+
+    def audit_log(self) -> None:
+        """Copy the rows of the audit log that can be read."""
+        columns = select_in(self._format, "audit_log", _AUDIT)
+        for row in () if columns is None else self._rows("audit_log", columns):
+            if isinstance(row[1], int) and all(isinstance(value, str) for value in row[2:]):
+                self._insert("audit_log", row)
 
     # What holds together
 

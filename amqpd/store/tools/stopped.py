@@ -35,15 +35,17 @@ _NEW_COLUMNS: dict[int, dict[str, str]] = {
     3: {"message_rows": "NULL AS body_id, NULL AS body_size", "damaged": "NULL AS body_id, NULL AS body_size"},
     4: {"vhosts": "'' AS default_queue_type, 0 AS protected_from_deletion",
         "users": "'' AS scram_sha256, '{}' AS limits"},
+    5: {"queue_rows": "0 AS is_paused"},
 }
 _NEW_TABLES: dict[int, dict[str, str]] = {
     2: {"message_blocks": "first last queue count bytes heads contents", "block_flags": "first flags"},
     3: {"body_parts": "number data"},
     4: {"topic_permissions": "user vhost exchange write read", "parameters": "vhost component name value",
         "global_parameters": "name value"},
+    5: {"audit_log": "id at_ms user address door action detail"},
 }
 _COLUMNS_OF = {
-    "queue_rows": ("number", "vhost", "name", "auto_delete", "arguments", "delivery_watermark"),
+    "queue_rows": ("number", "vhost", "name", "auto_delete", "arguments", "delivery_watermark", "is_paused"),
     "message_blocks": ("first", "last", "queue", "count", "bytes", "heads", "contents"),
     "block_flags": ("first", "flags"),
 }

@@ -129,8 +129,10 @@ def deleted_queue(world: World) -> None:
     """A queue with very many consumers is deleted."""
     with world.peer() as peer:
         declare(peer, "crowded")
-        for octets in batches(lambda at: consume("crowded", f"c{at}", nowait=True), world.of(20_000, 60_000)):
-            peer.send(octets)
+        for channel in range(2, 2 + world.of(2, 6)):
+            peer.call(channel_open(channel), methods.CHANNEL_OPEN_OK)
+            for octets in batches(lambda at: consume("crowded", f"c{at}", nowait=True, channel=channel), 10_000):
+                peer.send(octets)
         peer.sync()
         peer.call(queue_delete("crowded"), methods.QUEUE_DELETE_OK)
         peer.sync()

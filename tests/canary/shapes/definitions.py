@@ -17,10 +17,12 @@ def declare_and_delete(world: World) -> None:
         pair = b"".join(
             queue_declare(f"s{number}", durable=number % 2 == 0, nowait=True) + queue_delete(f"s{number}", nowait=True)
             for number in range(200))
-        is_on = world.until_time_is_up()
+        is_on, count = world.until_time_is_up(), 0
         while is_on():
             peer.send(pair)
             peer.sync()
+            count += 200
+    world.note(f"{count} queues")
 
 
 @shape("declare-and-delete-exchanges", "sibling", memory_mib=60)
@@ -48,6 +50,19 @@ def nested_tables(world: World) -> None:
 
 
 LARGE: dict[str, object] = {"x-unknown": {}, **{f"{number:04x}": None for number in range(17_000)}}      # 117 KB
+
+
+@shape("declarations-with-large-arguments", "sibling", in_ci=False)
+def large_declarations(world: World) -> None:
+    """Thirty durable queues at a time, each with 108 KB of arguments."""
+    is_on, number = world.until_time_is_up(), 0
+    arguments = {f"{at:04x}": "x" * 20 for at in range(3_600)}
+    with world.peer() as peer:
+        while is_on():
+            peer.send(b"".join(queue_declare(
+                f"large.{at}", arguments, durable=True, nowait=True) for at in range(number, number + 30))).sync()
+            peer.send(b"".join(queue_delete(f"large.{at}", nowait=True) for at in range(number, number + 30))).sync()
+            number += 30
 
 
 @shape("consumers-of-a-queue-with-large-arguments", "sibling", in_ci=False)

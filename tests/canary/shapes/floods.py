@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from conformance import methods
 from conformance.client import BODY, HEADER, frame, method_frame
@@ -166,6 +167,9 @@ def backlog_drained(world: World) -> None:
     count = world.of(60_000, 300_000)
     with world.peer() as peer:
         declare(peer, "backlog", durable=True)
+        begun = time.monotonic()
         fill(peer, "backlog", count, b"x" * 1_000, PERSISTENT)
+        filled = time.monotonic()
         peer.send(consume("backlog", no_ack=True, nowait=True))
         peer.await_count("basic.deliver", count)
+    world.note(f"filled in {filled - begun:.1f} s, drained in {time.monotonic() - filled:.1f} s")

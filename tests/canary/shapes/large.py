@@ -41,18 +41,29 @@ def large_to_thousands(world: World) -> None:
     publish_to_many(world, world.of(2_000, 5_000), bytes(15 * MIB))
 
 
-@shape("large-dead-letters", "sibling", memory_mib=300, in_ci=False)
-def large_dead_letters(world: World) -> None:
-    """Persistent messages of 15 MiB that are rejected all at once, and move to another durable queue."""
+def reject_large(world: World, *, durable: bool) -> None:
+    """Reject persistent messages of 15 MiB all at once: they move to a durable queue."""
     count = world.of(15, 30)
     with world.peer() as peer:
         declare(peer, "target", durable=True)
-        declare(peer, "source", durable=True, arguments=dead_letter_to("target"))
+        declare(peer, "source", durable=durable, arguments=dead_letter_to("target"))
         fill(peer, "source", count, bytes(15 * MIB), PERSISTENT)
         peer.call(consume("source", "c"), methods.BASIC_CONSUME_OK)
         peer.await_count("basic.deliver", count)
         peer.send(nack(count, multiple=True))
         await_depth(peer, "target", count)
+
+
+@shape("large-dead-letters", "sibling", memory_mib=300, in_ci=False)
+def large_dead_letters(world: World) -> None:
+    """Persistent messages of 15 MiB that are rejected all at once, and move to another durable queue."""
+    reject_large(world, durable=True)
+
+
+@shape("large-dead-letters-of-a-transient-queue", "sibling", memory_mib=700, in_ci=False)
+def large_dead_letters_of_transient(world: World) -> None:
+    """The same, from a queue that is not durable: the store has none of them before."""
+    reject_large(world, durable=False)
 
 
 def commit_large(peer: Peer, count: int, body: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import resource
 import socket
 import threading
 import time
@@ -162,3 +163,42 @@ def fast_guesses(world: World) -> None:
         for one in guessing:
             one.join()
     world.note(f"{sum(counts)} guesses in {world.seconds:.0f} s")
+
+
+@shape("thousands-of-strangers", "D14", memory_mib=100)
+def thousands(world: World) -> None:
+    """Thousands of clients of one address connect at the same moment, and say nothing more than which protocol."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    count = min(world.of(1_500, 3_900), most - 100)
+    strangers = [socket.socket() for _ in range(count)]
+    for stranger in strangers:
+        stranger.setblocking(False)
+        stranger.connect_ex((world.address.host, world.address.port))
+        with contextlib.suppress(OSError):
+            stranger.send(PROTOCOL_HEADER)
+    took = honest_login_s(world)
+    world.note(f"a login took {took:.2f} s beside {count} others")
+    assert took < LOGIN_S, f"an honest login took {took:.1f} s"
+    for stranger in strangers:
+        stranger.close()
+
+
+@shape("abandoned-logins", "sibling", memory_mib=64)
+def abandoned(world: World) -> None:
+    """Logins that are abandoned as soon as they are sent, as fast as two clients can, beside honest logins."""
+    is_on, counts = world.until_time_is_up(), [0] * 2
+
+    def abandon(number: int) -> None:
+        while is_on():
+            with contextlib.suppress(OSError), connected(world) as stranger:
+                stranger.sendall(PROTOCOL_HEADER + start_ok("attack", f"guess {number} {counts[number]}"))
+                counts[number] += 1
+
+    abandoning = [threading.Thread(target=abandon, args=(number, )) for number in range(len(counts))]
+    with honest_logins(world):
+        for one in abandoning:
+            one.start()
+        for one in abandoning:
+            one.join()
+    world.note(f"{sum(counts)} abandoned logins in {world.seconds:.0f} s")

@@ -1,0 +1,1 @@
+"""What rabbitmqctl and rabbitmq-diagnostics print, to compare amqpctl with."""
