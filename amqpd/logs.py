@@ -26,6 +26,8 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import Literal, NamedTuple, TextIO
 
+from amqpd.wording import escape
+
 MOST_BYTES_WAITING = 4 * 1024 * 1024   # of lines that are not written yet
 MOST_RECENT, LONGEST_RECENT = 1_000, 2_000      # lines that are kept for operators, and characters of each
 FLUSH_LIMIT_S = 1.0                     # at the end of the process, for lines that are not written yet
@@ -267,13 +269,6 @@ class JsonFormatter(logging.Formatter):
 
 def _formatter(style: Literal["text", "json"]) -> logging.Formatter:
     return JsonFormatter() if style == "json" else TextFormatter()
-
-
-def escape(text: str) -> str:
-    """Return the text with all characters that are not printable, also line ends, as Python escapes."""
-    if text.isprintable():
-        return text
-    return "".join([c if c.isprintable() else c.encode("unicode_escape").decode() for c in text])
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import click
 
 from amqpd.exit_codes import EXIT_BUG, EXIT_INTERRUPTED, EXIT_IO, EXIT_UNAVAILABLE, EXIT_USAGE
+from amqpd.wording import escape
 
 
 class Failure(Exception):
@@ -75,8 +76,6 @@ def print_findings(findings: Sequence[Mapping[str, str]], *, as_json: bool) -> N
     if as_json:
         click.echo(json.dumps(findings))
     else:
-        from amqpd.logs import escape       # only here: few commands need it
-
         for line in _finding_lines(findings):
             click.echo(escape(line))
     if any(one["level"] == "problem" for one in findings):

@@ -18,3 +18,10 @@ def lasting(milliseconds: int) -> str:
             tenths = milliseconds * 10 // size
             return f"{tenths // 10}{f'.{tenths % 10}' if tenths % 10 and tenths < 100 else ''} {unit}"
     return f"{milliseconds} ms"
+
+
+def escape(text: str) -> str:
+    """Return the text with all characters that are not printable, also line ends, as Python escapes."""
+    if text.isprintable():
+        return text
+    return "".join([c if c.isprintable() else c.encode("unicode_escape").decode() for c in text])

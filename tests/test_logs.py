@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqpd import logs
+from amqpd.wording import escape
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_a_json_line_has_rabbitmqs_keys() -> None:
 
 
 def test_control_characters_are_escaped() -> None:
-    assert logs.escape("a\nb\tc\x1b[31m\u2028é名") == "a\\nb\\tc\\x1b[31m\\u2028é名"
+    assert escape("a\nb\tc\x1b[31m\u2028é名") == "a\\nb\\tc\\x1b[31m\\u2028é名"
 
 
 @given(st.text(), st.sampled_from([logs.TextFormatter(), logs.JsonFormatter()]))

@@ -10,9 +10,8 @@ import click
 
 from amqpd.ctl.options import Command, Options, common, names
 from amqpd.exit_codes import EXIT_USAGE
-from amqpd.logs import escape
 from amqpd.program import Failure
-from amqpd.wording import counted
+from amqpd.wording import counted, escape
 
 LONGEST_SHOWN = 200     # characters of a body, on one line
 

@@ -24,6 +24,7 @@ from amqpd.ctl import client
 from amqpd.exit_codes import EXIT_OK, EXIT_TEMPORARY
 from amqpd.identity import CONTROL_SOCKET, NODE_NAME
 from amqpd.program import Failure
+from amqpd.wording import escape
 
 if TYPE_CHECKING:
     from amqpd.ctl import tables
@@ -237,7 +238,7 @@ class Options:
     def announce(self, text: str) -> None:
         """Print the heading of a command."""
         if not (self.quiet or self.silent or self.formatter in ("csv", "json")):
-            click.echo(text if text.isprintable() else escaped(text))
+            click.echo(text if text.isprintable() else escape(text))
 
     def report(self, text: str, **facts: Any) -> None:
         """Print the result of a command, as a text or as JSON with these facts."""
@@ -254,7 +255,7 @@ class Options:
             click.echo(erlang_term(value))
         else:
             for line in [value] if lines is None else lines:
-                click.echo(escaped(line))
+                click.echo(escape(line))
 
     def show_sections(self, result: Any, sections: Callable[[Any], Sections]) -> None:
         """Print a result as `--formatter` says, or its sections, each with a title and lines."""
@@ -263,7 +264,7 @@ class Options:
             return
         for title, lines in sections(result):
             click.echo(f"{click.style(title, bold=True)}\n")
-            click.echo("".join([f"{escaped(line)}\n" for line in lines]))
+            click.echo("".join([f"{escape(line)}\n" for line in lines]))
 
     def show(self, columns: Sequence[str], rows: Sequence[tables.Row]) -> None:
         """Print a list: aligned on a terminal, separated by tabs elsewhere, or as `--formatter` says."""
@@ -306,12 +307,6 @@ def names(kind: str) -> Completion:
 def columns_of(given: Iterable[str]) -> list[str]:
     """Return the columns that were asked for, which are separated by spaces or commas."""
     return [column for text in given for column in text.split(",") if column]
-
-
-def escaped(text: str) -> str:
-    """Return the text without control characters."""
-    from amqpd.logs import escape       # the log's parts are imported only where a text needs it
-    return escape(text)
 
 
 def _note(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:

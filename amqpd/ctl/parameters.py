@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import click
 
-from amqpd.ctl.options import Command, Options, common, escaped
+from amqpd.ctl.options import Command, Options, common
+from amqpd.wording import escape
 
 
 def commands() -> list[click.Command]:
@@ -33,7 +34,7 @@ def set_parameter(options: Options, component: str, name: str, value: str) -> No
         f'Setting runtime parameter "{name}" for component "{component}" to "{value}" in vhost "{options.vhost}" ...')
     note = options.ask("set_parameter", vhost=options.vhost, component=component, name=name, value=value)
     if note:
-        click.echo(escaped(note), err=True)
+        click.echo(escape(note), err=True)
 
 
 @click.command("clear_parameter", cls=Command)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import click
 
 from amqpd.erlang import field_term, listed_table_term
-from amqpd.logs import escape
+from amqpd.wording import escape
 
 FIELD_TABLES = ("arguments", "client_properties", "effective_policy_definition")
 ATOMS = ("tags", "state", "type", "source_kind", "destination_kind")

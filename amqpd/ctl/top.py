@@ -19,8 +19,8 @@ import click
 from amqpd.ctl import tables
 from amqpd.ctl.options import Command, Options, common
 from amqpd.exit_codes import EXIT_USAGE
-from amqpd.logs import escape
 from amqpd.program import Failure
+from amqpd.wording import escape
 
 FIRST_S = 1.0                   # between the two readings of a single table
 NAME_AT_LEAST = 12              # columns of a terminal

@@ -29,8 +29,8 @@ from urllib.parse import quote, unquote, urlsplit
 import click
 
 from amqpd.exit_codes import EXIT_CONFIG, EXIT_NO_PERMISSION, EXIT_TEMPORARY, EXIT_UNAVAILABLE, EXIT_USAGE
-from amqpd.logs import escape
 from amqpd.program import Failure
+from amqpd.wording import escape
 
 PASSWORD_VARIABLE = "AMQPCTL_PASSWORD"
 PASSWORDS = Path("~/.config/amqpd/passwords")

@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tls_facts": set(),
     "wording": set(),
     "properties": {"erlang", "errors", "fields", "message"},
-    "logs": set(),
+    "logs": {"wording"},
     "wire": BASE,
     "broker": BASE,
     "store": BASE | {"broker"},
@@ -41,12 +41,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "management": BASE | {"broker"},
     "config": BASE,
     "server": BASE | ROOMS,
-    "program": {"exit_codes"},      # the way to complain, of both programs
+    "program": {"exit_codes", "wording"},      # the way to complain, of both programs
     "cli": {"config", "exit_codes", "logs", "program", "server", "store_commands"},
     # A running broker is asked as amqpctl asks.
     "store_commands": {"config", "ctl", "exit_codes", "identity", "program", "store", "wording"},
     "perf": BASE | {"program", "wire"},         # a client: it knows nothing of the broker
-    "ctl": {"erlang", "exit_codes", "identity", "logs", "program", "wording"},
+    "ctl": {"erlang", "exit_codes", "identity", "program", "wording"},
     "__main__": {"cli"},
 }
 OPENS_THE_STORE, READS_A_STOPPED_STORE = Path("server", "startup.py"), Path("server", "config_check.py")
