@@ -33,16 +33,17 @@ class Bindings:
         self._incoming: dict[_End, dict[tuple[str, BindingKey], BindingDefinition]] = {}
 
     def __iter__(self) -> Iterator[BindingDefinition]:
-        for incoming in self._incoming.values():
-            yield from incoming.values()
+        """Yield all bindings, which may be added and removed meanwhile: a long list is read over several turns."""
+        for incoming in [*self._incoming.values()]:
+            yield from [*incoming.values()]
 
     def leading_to(self, kind: str, name: str) -> list[tuple[str, BindingKey]]:
         """Return sources and keys of the bindings to this queue or exchange; `kind` is "queue" or "exchange"."""
         return list(self._incoming.get((kind, name), ()))
 
     def definitions_to(self, kind: str, name: str) -> Iterator[BindingDefinition]:
-        """Yield the bindings to this queue or exchange."""
-        yield from self._incoming.get((kind, name), {}).values()
+        """Yield the bindings to this queue or exchange, which may be added and removed meanwhile."""
+        yield from [*self._incoming.get((kind, name), {}).values()]
 
     def count_to(self, kind: str, name: str) -> int:
         """Return the number of these bindings."""

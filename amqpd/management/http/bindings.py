@@ -69,7 +69,7 @@ def record(binding: BindingDefinition) -> dict[str, Any]:
 
 def bindings_of(vhost: Vhost) -> Iterator[BindingDefinition]:
     """Yield the bindings of a vhost; first those of every queue to the default exchange."""
-    yield from map(partial(_default, vhost), vhost.queues)
+    yield from map(partial(_default, vhost), [*vhost.queues])
     yield from vhost.bindings()
 
 
@@ -81,9 +81,9 @@ def _default(vhost: Vhost, queue: str) -> BindingDefinition:
 def bindings_from(vhost: Vhost, name: str) -> Iterator[BindingDefinition]:
     """Yield the bindings whose source is an exchange; none if there is no such exchange."""
     if not name:
-        yield from map(partial(_default, vhost), vhost.queues)
+        yield from map(partial(_default, vhost), [*vhost.queues])
     elif name in vhost.exchanges:
-        yield from (binding for binding, _ in vhost.exchanges[name].bindings.values())
+        yield from (binding for binding, _ in [*vhost.exchanges[name].bindings.values()])
 
 
 def bindings_to(vhost: Vhost, kind: str, name: str) -> Iterator[BindingDefinition]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from amqpd.broker.broker import Broker
 from amqpd.broker.queue.consumer import Consumer
 from amqpd.broker.queue.queue import Queue
+from amqpd.broker.vhost import Vhost
 from amqpd.identity import NODE_NAME
 from amqpd.management.http.access import Access
 from amqpd.management.http.lists import Source, whole_list
@@ -61,9 +63,15 @@ def list_consumers(request: Request) -> Any:
     visible = request.visible_vhosts()
     if "vhost" in request.names and not request.user_may_see(request.names["vhost"]):
         visible = []
-    found = ((queue, consumer) for vhost in visible for queue in vhost.queues.values() for consumer in queue.consumers)
     return whole_list(request, Source(
-        found, lambda one: one[1].tag, lambda one: record(request.broker, *one)))
+        consumers_of(visible), lambda one: one[1].tag, lambda one: record(request.broker, *one)))
+
+
+def consumers_of(vhosts: Iterable[Vhost]) -> Iterator[tuple[Queue, Consumer[Queue]]]:
+    """Yield the consumers in vhosts with their queues, which may come and go meanwhile."""
+    for vhost in vhosts:
+        for queue in [*vhost.queues.values()]:
+            yield from ((queue, consumer) for consumer in [*queue.consumers])
 
 
 ROUTES = [

@@ -46,8 +46,9 @@ encode = msgspec.json.Encoder(enc_hook=str).encode
 class Source(NamedTuple, Generic[Thing]):
     """What a list is made of: the objects, the name of each for filters and sorting, and how each becomes a record.
 
-    `quick` has columns that can be had without the record, so that sorting by one needs no other records than those of
-    the page.
+    The objects are read over several turns of the event loop: of what clients add to and remove from, `things` walks
+    copies. `quick` has columns that can be had without the record, so that sorting by one needs no other records than
+    those of the page.
     """
 
     things: Iterable[Thing]

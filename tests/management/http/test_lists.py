@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from amqpd.broker.broker import OPERATOR
+from amqpd.broker.definitions import BindingDefinition, QueueDefinition
 from amqpd.config import Management
+from amqpd.management.http.bindings import bindings_from, bindings_of, bindings_to
+from amqpd.management.http.consumers import consumers_of
 from amqpd.management.http.lists import KEPT
 from tests.support.api import FREE, Api, running
+from tests.support.subscribers import ListSubscriber, subscribe
+from tests.support.talk import Stage
 
 COUNT = KEPT + 100
 
@@ -96,3 +103,22 @@ def test_a_broker_without_statistics_answers_every_request_so() -> None:
     with running(management=replace(settings, enable_queue_totals=True)) as api:
         assert api.put("/queues/%2F/q") == 201
         assert api.get("/queues")[0]["messages"] == 0 and api.get("/overview")["enable_queue_totals"] is True
+
+
+def test_what_is_added_and_removed_while_a_list_is_read_does_no_harm() -> None:
+    vhost = Stage().broker.vhosts["/"]
+    numbers = count()
+
+    def add() -> None:
+        name = f"q{next(numbers)}"
+        vhost.declare_queue(OPERATOR, QueueDefinition(0, "/", name), OPERATOR)
+        vhost.bind(OPERATOR, BindingDefinition("/", "amq.direct", "queue", name, name, {}), OPERATOR)
+        vhost.bind(OPERATOR, BindingDefinition("/", "amq.direct", "queue", "q0", name, {}), OPERATOR)
+        subscribe(vhost.queues["q0"], ListSubscriber(), name)
+
+    add()
+    add()
+    for walk in (bindings_of(vhost), bindings_from(vhost, ""), bindings_from(vhost, "amq.direct"),
+                 bindings_to(vhost, "queue", "q0"), consumers_of([vhost])):
+        for _ in walk:
+            add()
