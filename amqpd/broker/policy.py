@@ -17,6 +17,7 @@ RabbitMQ docs/policies, docs/parameters, docs/ha.
 from __future__ import annotations
 
 import re
+from bisect import insort
 from collections.abc import Callable, Collection, Iterator, Mapping
 from difflib import get_close_matches
 from functools import partial
@@ -293,11 +294,16 @@ class _Candidate(NamedTuple):
 
 
 class Policies:
-    """The policies of a vhost. They do not know the queues; `policy_followers` applies them."""
+    """The policies of a vhost. They do not know the queues; `policy_followers` applies them.
+
+    They remember which ones were set and cleared until `forget_changes`: only queues and exchanges that one of those
+    matches can follow other policies than before.
+    """
 
     def __init__(self) -> None:
         self._of_users: list[_Candidate] = []
         self._of_operator: list[_Candidate] = []
+        self._changed: list[_Candidate] = []
 
     def listed(self, *, is_operator: bool) -> Iterator[PolicyDefinition]:
         """Yield the users' policies or the operator policies, lowest priority first, as RabbitMQ lists them."""
@@ -318,9 +324,9 @@ class Policies:
         """Add a policy, in place of one of the same kind and name."""
         whose = f"policy '{definition.name}' in vhost '{definition.vhost}'"
         added = _Candidate(definition, compile_stored(definition.pattern, whose))
-        candidates = self._of_sort(is_operator=definition.is_operator)
-        others = [other for other in candidates if other.definition.name != definition.name]
-        candidates[:] = sorted([*others, added], key=_order)
+        self.clear(definition.name, is_operator=definition.is_operator)
+        insort(self._of_sort(is_operator=definition.is_operator), added, key=_order)
+        self._changed.append(added)
 
     def clear(self, name: str, *, is_operator: bool) -> PolicyDefinition | None:
         """Remove a policy and return it; None if there was none."""
@@ -328,8 +334,22 @@ class Policies:
         for candidate in candidates:
             if candidate.definition.name == name:
                 candidates.remove(candidate)
+                self._changed.append(candidate)
                 return candidate.definition
         return None
+
+    def changed_patterns(self) -> list[Pattern] | None:
+        """Return the patterns of what was set and cleared: what none of them matches follows the policies as before.
+
+        None if all policies have to be looked at: that takes no longer, or a slow pattern may find what it missed.
+        """
+        if len(self._changed) >= self.count or self.has_slow_pattern:
+            return None
+        return [candidate.pattern for candidate in self._changed]
+
+    def forget_changes(self) -> None:
+        """Everything follows the policies of this moment."""
+        self._changed.clear()
 
     def of_queue(self, queue: QueueDefinition) -> Applied:
         """Return what applies to this queue: of each kind, the first policy that matches its name and type."""

@@ -9,7 +9,7 @@ RabbitMQ docs/policies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 from amqpd.broker.changes import Changes
@@ -21,8 +21,9 @@ from amqpd.broker.routing import Routing
 from amqpd.broker.rules import QueueRules, queue_rules
 from amqpd.broker.step_job import Act, StepJob
 from amqpd.broker.worklist import Waiters, Worklist
+from amqpd.patterns import Pattern
 
-LOOK_STEPS = 10         # the cost of finding the rules of a queue or an exchange, besides a step for each policy
+LOOK_STEPS = 9          # the cost of finding the rules of a queue or an exchange, besides a step for each policy
 
 
 class PolicyFollowers:
@@ -112,10 +113,22 @@ class PolicyFollowers:
         self._job = StepJob(self._acts(), self._worklist, begins_at_once=True)
 
     def _acts(self) -> Iterator[Act]:
-        steps = LOOK_STEPS + self.policies.count
-        followers: list[Callable[[], None]] = [
-            *[partial(self.apply_to_queue, queue) for queue in self._queues.values()],
-            *[partial(self.apply_to_exchange, exchange) for exchange in self._exchanges.values()]]
+        changed = self.policies.changed_patterns()
+        followers: list[Queue | Exchange] = [*self._queues.values(), *self._exchanges.values()]
         while followers:
-            yield steps, followers.pop()
-        yield 0, self._waiters.release
+            yield 1 + len(changed or ()), partial(self._update, followers.pop(), changed)
+        yield 0, self._all_updated
+
+    def _update(self, follower: Queue | Exchange, changed: list[Pattern] | None) -> None:
+        """Apply the policies to a queue or an exchange if a changed pattern matches it, or if `changed` is None."""
+        if changed is not None and not any(pattern.matches(follower.name) for pattern in changed):
+            return
+        self._worklist.effort.total += LOOK_STEPS + self.policies.count
+        if isinstance(follower, Queue):
+            self.apply_to_queue(follower)
+        else:
+            self.apply_to_exchange(follower)
+
+    def _all_updated(self) -> None:
+        self.policies.forget_changes()
+        self._waiters.release()

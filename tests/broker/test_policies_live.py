@@ -274,13 +274,35 @@ def test_very_many_queues_have_followed_when_a_start_is_complete(many: Vhost) ->
     assert following(many, QueueRules(max_length=5)) == MANY and not many.followers.has_work
 
 
-def test_each_queue_and_exchange_that_follows_is_counted_with_the_policies_it_is_held_against(vhost: Vhost) -> None:
-    effort = vhost.worklist.effort
-    for count in (1, 2, 3):
+def test_only_what_a_changed_policy_matches_is_held_against_all_policies(vhost: Vhost) -> None:
+    queue(vhost, "q")
+    effort, followers = vhost.worklist.effort, len(vhost.queues) + len(vhost.exchanges)
+
+    def steps(number: int, pattern: str) -> int:
         before = effort.total
-        vhost.followers.set_policy(PolicyDefinition("/", f"none {count}", "^nothing$", {"max-length": 5}))
+        vhost.followers.set_policy(PolicyDefinition("/", f"p{number}", pattern, {"max-length": 5}, priority=number))
         vhost.worklist.work_off()
-        assert effort.total - before == (len(vhost.queues) + len(vhost.exchanges)) * (LOOK_STEPS + count)
+        return effort.total - before
+
+    assert steps(1, "^nothing$") == followers * (1 + LOOK_STEPS + 1)      # the only one: it is all of them
+    assert steps(2, "^nothing$") == followers * 2
+    assert steps(3, "^q$") == followers * 2 + LOOK_STEPS + 3
+    assert steps(2, "^nothing else$") == followers * 3                      # the one before, and the new one
+
+
+def test_policies_that_change_while_queues_follow_others_are_followed_as_well(many: Vhost) -> None:
+    for number in range(3):
+        many.followers.set_policy(PolicyDefinition("/", f"other {number}", "^nothing$", {"max-length": 1}))
+    many.worklist.work_off()
+    set_policy(many, max_length=5)
+    assert many.followers.has_work
+    many.followers.set_policy(PolicyDefinition("/", "last", "^nothing$", {"max-length": 1}))
+    many.worklist.work_off()
+    assert following(many, QueueRules(max_length=5)) == MANY
+    many.followers.clear_policy("p")
+    many.followers.set_policy(PolicyDefinition("/", "last", "^none$", {"max-length": 1}))
+    many.worklist.work_off()
+    assert following(many, QueueRules()) == MANY
 
 
 def test_what_queues_drop_as_they_follow_is_counted(vhost: Vhost) -> None:
