@@ -26,7 +26,13 @@ OF_BUSY = (
     "/vhosts !.head button", "/limits !.head button", "/limits/users", "/policies/%2F/orders-limit",
     "/policies !.head button", "/operator-policies",
     "/exchanges/%2F/shop", "/exchanges/%2F/shop/route?routing_key=order.created", "/exchanges !.head button",
-    "/dead-letters/%2F/dead.letters", "/dead-letters/%2F/dead.letters/retry?reason=rejected&origin=orders.created",
+    "/dead-letters/%2F/dead.letters",
+    "/queues/%2F/dead.letters/messages/act/retry?reason=rejected&origin=orders.created",
+    "/queues/%2F/dead.letters/messages", "/queues/%2F/dead.letters/messages !tbody th a",
+    "/queues/%2F/dead.letters/messages ![data-mark-all]", "/queues/%2F/invoices/messages !tbody th a",
+    "/queues/%2F/orders.created/messages?text=nowhere&older_than=x", "/queues/%2F/search.index/messages",
+    "/queues/%2F/dead.letters/messages/act/move", "/queues/%2F/invoices/publish", "/queues/%2F/invoices/get",
+    "/exchanges/%2F/shop/publish",
     "/topology?around=queue:orders.created", "/topology?exchange=shop&routing_key=order.created",
     "/channels !tbody th a", "/channels?sort=consumer_count&reverse=1 !tbody th a")
 

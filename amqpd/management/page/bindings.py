@@ -21,7 +21,8 @@ def _to_destination(record: Record) -> str:
     return path_of(section, record["vhost"], record["destination"])
 
 
-def _to_source(record: Record) -> str:
+def to_source(record: Record) -> str:
+    """Return the path of the page of a binding's source."""
     return path_of("exchanges", record["vhost"], record["source"] or DEFAULT_EXCHANGE)
 
 
@@ -29,7 +30,7 @@ KEY_AND_ARGUMENTS = (
     Column("routing_key", "Routing key", "code"), Column("arguments", "Arguments", "json", is_sorted=False))
 FROM: Sequence[Column] = (
     Column("destination", "To", link=_to_destination), Column("destination_type", "Kind"), *KEY_AND_ARGUMENTS)
-TO: Sequence[Column] = (Column("source", "From", "exchange", link=_to_source), *KEY_AND_ARGUMENTS)
+TO: Sequence[Column] = (Column("source", "From", "exchange", link=to_source), *KEY_AND_ARGUMENTS)
 
 
 async def from_exchange(request: Request, path: str, api: str) -> Listing:

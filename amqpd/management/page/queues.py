@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from amqpd.management.http.access import Access
 from amqpd.management.http.answers import Answer, HttpError
 from amqpd.management.http.request import Request
 from amqpd.management.page import bulk
+from amqpd.management.page.bindings import KEY_AND_ARGUMENTS, to_source
+from amqpd.management.page.consumers import complete
 from amqpd.management.page.forms import Form, done
 from amqpd.management.page.lists import Column, Listing, Record, vhost_filter
 from amqpd.management.page.shown import Shown, form, page, path_of
+from amqpd.management.page.words import lasting, number
 
 TYPES = ("classic", "quorum")
 IN_PATH = "/queues/{vhost}/{queue}"
@@ -39,6 +44,29 @@ COLUMNS: Sequence[Column] = (
 )
 
 
+BINDING = ("vhost", "source", "destination", "destination_type", "routing_key", "arguments", "properties_key")
+INCOMING: Sequence[Column] = (Column("source", "From", "exchange", link=to_source), *KEY_AND_ARGUMENTS)
+MOVEMENTS = ("deliver_get_details", "ack_details", "redeliver_details")
+MOST_HELD, MOST_CONSUMERS = 10, 100
+DURATIONS = ("message-ttl", "expires", "consumer-timeout")
+MEANINGS = {
+    "message-ttl": "Messages expire {0} after they came.",
+    "expires": "The queue is deleted when nobody has used it for {0}.",
+    "max-length": "It keeps at most {0} ready messages.",
+    "max-length-bytes": "It keeps at most {0} bytes of ready messages.",
+    "max-priority": "Messages with a higher priority come first, up to {0}.",
+    "delivery-limit": "A message that was given back {0} times is dead-lettered, or dropped.",
+    "consumer-timeout": "A consumer that does not ack within {0} is cut off.",
+}
+CHOICES = {
+    ("overflow", "drop-head"): "If it is full, the oldest messages give way.",
+    ("overflow", "reject-publish"): "If it is full, publishes are refused.",
+    ("overflow", "reject-publish-dlx"): "If it is full, publishes are refused, and dead-lettered.",
+    ("single-active-consumer", True): "One consumer gets all messages; the others wait to take over.",
+    ("queue-type", "quorum"): "It is a quorum queue: durable, and it counts deliveries.",
+}
+
+
 async def list_queues(request: Request) -> Shown:
     """Show the queues of the vhosts that the user sees, or of one."""
     vhost = request.query.get("vhost", "")
@@ -57,12 +85,67 @@ def _choices(request: Request) -> dict[str, Any]:
 
 
 async def show_queue(request: Request) -> Shown:
-    """Show one queue."""
+    """Show one queue. Raises HttpError."""
     vhost, name = request.names["vhost"], request.names["queue"]
     api = "/api" + path_of("queues", vhost, name)
     queue = await request.ask("GET", api)
-    bindings = await request.ask("GET", api + "/bindings")
-    return Shown("queue.html", {"queue": queue, "bindings": bindings, "api": api, "form": Form()}, "queues")
+    why = msgspec.to_builtins(await request.ask("GET", api + "/why", {"seconds": "0"}))["queues"]
+    held = await request.ask("GET", api + "/unacked", {"count": str(MOST_HELD)})
+    listing = Listing(request, path_of("queues", vhost, name), INCOMING, noun="binding", needs=BINDING, sort="source",
+                      searched="Queue", empty="Only what is published to it by name comes here.")
+    await listing.load(request, api + "/bindings")
+    for row in queue["consumer_details"]:
+        complete(row)
+    rules = effective(queue["arguments"], queue["effective_policy_definition"])
+    return Shown("queue.html", {
+        "queue": queue, "listing": listing, "api": api, "rules": in_words(rules), "dead": _dead_letters(rules),
+        "why": why[0] if why and not _is_quiet(queue, why[0]["cause"]) else None,
+        "held": [dict(zip(held["columns"], row)) for row in held["rows"]],
+        "consumers": queue["consumer_details"][:MOST_CONSUMERS]}, "queues")
+
+
+def _is_quiet(queue: Record, cause: str) -> bool:
+    """Return whether a queue needs no attention: nothing comes, or it moves; for a moment every queue stands still."""
+    stats = queue.get("message_stats") or {}
+    is_moving = any(stats.get(name, {}).get("rate", 0) > 0 for name in MOVEMENTS)
+    return cause in ("moves", "nothing_published") or is_moving and cause != "paused"
+
+
+def effective(arguments: Record, policy: Record) -> Record:
+    """Return the rules of a queue: of two numbers the lower one holds, and otherwise the argument, as on RabbitMQ."""
+    rules = {key.removeprefix("x-"): value for key, value in arguments.items()}
+    for key, value in policy.items():
+        own = rules.get(key, value)
+        rules[key] = min(own, value) if isinstance(own, int) and isinstance(value, int) else own
+    return rules
+
+
+def in_words(rules: Record) -> list[str]:
+    """Return what arguments and policies of a queue mean, a sentence each; those without a sentence are left out."""
+    found = []
+    for key, value in rules.items():
+        if (key, value if isinstance(value, (str, bool)) else "") in CHOICES:
+            found.append(CHOICES[key, value])
+        elif key in MEANINGS and isinstance(value, int):
+            found.append(MEANINGS[key].format(lasting(value / 1000) if key in DURATIONS else number(value)))
+    return found
+
+
+def _dead_letters(rules: Record) -> Record | None:
+    """Return where messages go that die here: exchange, routing key, and the queue if it is known; None if nowhere."""
+    exchange = rules.get("dead-letter-exchange")
+    if not isinstance(exchange, str):
+        return None
+    key = rules.get("dead-letter-routing-key")
+    return {"exchange": exchange, "key": key, "to_queue": key if not exchange else None}
+
+
+async def set_paused(request: Request) -> Answer:
+    """Pause a queue, or resume it. Raises HttpError."""
+    vhost, name = request.names["vhost"], request.names["queue"]
+    is_paused = Form(request).flag("paused")
+    await request.ask("PUT", "/api" + path_of("queues", vhost, name, "paused"), body={"value": is_paused})
+    return done(f"Queue {name} is {'paused' if is_paused else 'resumed'}.")
 
 
 async def declare_queue(request: Request) -> Shown | Answer:
@@ -108,6 +191,7 @@ ROUTES = [
     page("/queues", list_queues, "The queues"),
     form("/queues", declare_queue, "Declare a queue"),
     page(IN_PATH, show_queue, "A queue", access=Access.VHOST),
+    form(IN_PATH + "/paused", set_paused, "Pause a queue, or resume it", access=Access.VHOST),
     form(IN_PATH + "/purge", purge_queue, "Drop the ready messages of a queue", access=Access.VHOST),
     form(IN_PATH + "/delete", delete_queue, "Delete a queue", access=Access.VHOST),
 ]

@@ -1,0 +1,219 @@
+"""The message browser: filters, one message in each way, and what is done to messages after they were counted."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from amqpd.management.page import bodies
+from amqpd.management.page.bodies import views_of
+from tests.management.page.conftest import Visitor, user_with
+from tests.management.page.test_clients import HOSTILE
+from tests.support.api import Api
+
+HERE = "/queues/%2F/browsed/messages"
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
+
+
+def publish(api: Api, payload: bytes, key: str = "browsed", exchange: str = "amq.default", **properties: Any) -> None:
+    """Publish one message."""
+    assert api.ask("POST", f"/exchanges/%2F/{exchange}/publish", {
+        "routing_key": key, "payload": base64.b64encode(payload).decode(), "payload_encoding": "base64",
+        "properties": properties}).body == {"routed": True}
+
+
+@pytest.fixture
+def browsed(api: Api) -> Iterator[list[int]]:
+    """A queue with messages of some kinds; their numbers."""
+    api.put("/queues/%2F/browsed")
+    publish(api, b'{"order": {"id": 7}}', content_type="application/json", headers={"region": "eu"}, priority=5)
+    publish(api, HOSTILE.encode(), headers={HOSTILE: HOSTILE}, timestamp=1_000_000_000)
+    publish(api, PNG, message_id="picture")
+    publish(api, msgspec.msgpack.encode({"packed": [1, 2]}), content_type="application/msgpack")
+    publish(api, b"\xff\xfe binary")
+    yield [one["id"] for one in api.get("/queues/%2F/browsed/messages?count=10")["messages"]]
+    for queue in ("browsed", "aside", "jobs"):
+        api.ask("DELETE", f"/queues/%2F/{queue}")
+
+
+def ready(api: Api, queue: str = "browsed") -> int:
+    """Return how many messages a queue has."""
+    return int(api.get(f"/queues/%2F/{queue}/messages?count=1")["ready"])
+
+
+def test_all_messages_are_listed_and_stay(api: Api, guest: Visitor, browsed: list[int]) -> None:
+    shown = guest.text(HERE)
+    assert "5 messages shown, of 5 ready." in shown and "<img src=x" not in shown and "binary" in shown
+    assert all(f'href="{HERE}/{number}"' in shown for number in browsed) and ready(api) == 5
+
+
+@pytest.mark.parametrize(("query", "number"), [
+    ("text=order", 0), ("json=%24.order.id%3D7", 0), ("header=region%3Deu", 0), ("property=priority%3D5", 0),
+    ("property=message_id%3Dpicture", 2), ("older_than=100", 1)])
+def test_a_filter_leaves_what_matches(guest: Visitor, browsed: list[int], query: str, number: int) -> None:
+    shown = guest.text(f"{HERE}?{query}")
+    assert "1 message shown; 5 messages were looked at, of 5 ready." in shown
+    assert f'href="{HERE}/{browsed[number]}"' in shown
+    assert f'href="{HERE}/act/move?{query}"' in shown and f'href="{HERE}/export?{query}"' in shown
+
+
+@pytest.mark.parametrize("query", [
+    "min_deliveries=1", "redelivered=true", "reason=rejected", "origin=none", "routing_key=none", "younger_than=5"])
+def test_a_filter_that_nothing_matches_says_so(guest: Visitor, browsed: list[int], query: str) -> None:
+    assert "No message matches." in guest.text(f"{HERE}?{query}")
+
+
+@pytest.mark.parametrize(("query", "field"), [
+    ("json=abc", "json"), ("json=%24%5B", "json"), ("header=%3Dx", "header"), ("property=%3Dx", "property"),
+    ("older_than=x", "older_than"), ("max_deliveries=-1", "max_deliveries"), ("redelivered=perhaps", "redelivered")])
+def test_what_is_wrong_with_a_filter_stands_beside_its_field(
+    guest: Visitor, browsed: list[int], query: str, field: str,
+) -> None:
+    reply = guest.get(f"{HERE}?{query}")
+    assert (reply.status, f'id="{field}-error"'.encode() in reply.body) == (422, True)
+
+
+def test_a_long_queue_is_shown_part_by_part(api: Api, guest: Visitor, browsed: list[int]) -> None:
+    for number in range(50):
+        publish(api, b"%d" % number)
+    shown = guest.text(HERE)
+    assert "50 messages shown" in shown and shown.count('name="id"') == 50
+    following = shown.split('" rel="next"')[0].rpartition('href="')[2].replace("&amp;", "&")
+    shown = guest.text(following)
+    assert shown.count('name="id"') == 5 and ">51</a>" in shown and "From the start" in shown
+
+
+def test_a_message_is_shown_in_the_way_that_suits_its_body(guest: Visitor, browsed: list[int]) -> None:
+    document, hostile, picture, packed, binary = (guest.text(f"{HERE}/{number}") for number in browsed)
+    assert "<b>order</b>" in document and "<b>id</b>" in document and "region" in document
+    assert "<img src=x" not in hostile and "&lt;img" in hostile
+    assert f'src="data:image/png;base64,{base64.b64encode(PNG).decode()}"' in picture
+    assert "<b>packed</b>" in packed and "2 entries" in packed
+    assert "ff fe 20 62" in binary
+    assert '<pre class="body">{&#34;order&#34;' in guest.text(f"{HERE}/{browsed[0]}?as=text")
+    assert "7b 22 6f" in guest.text(f"{HERE}/{browsed[0]}?as=hex")
+
+
+def test_a_message_that_is_not_there_is_told(guest: Visitor, browsed: list[int]) -> None:
+    for name in ("999", "none", "1" * 30, "-1"):
+        assert guest.get(f"{HERE}/{name}").status == 404
+    assert "is not ready any more" in guest.get(f"{HERE}/999").body.decode()
+    assert guest.get("/queues/%2F/none/messages").status == 404
+
+
+def test_a_body_is_downloaded_as_it_is_and_never_shown_by_the_browser(guest: Visitor, browsed: list[int]) -> None:
+    reply = guest.get(f"{HERE}/{browsed[1]}/body")
+    assert reply.body == HOSTILE.encode()
+    assert reply.headers["content-type"] == "application/octet-stream"
+    assert reply.headers["content-disposition"].startswith("attachment;")
+    assert reply.headers["x-content-type-options"] == "nosniff"
+
+
+def test_messages_are_exported_as_lines(api: Api, guest: Visitor, browsed: list[int]) -> None:
+    for number in range(250):
+        publish(api, b"%d" % number)
+    lines = guest.get(f"{HERE}/export").body.splitlines()
+    assert len(lines) == 255 and json.loads(lines[0])["payload"] == '{"order": {"id": 7}}'
+    found = guest.get(f"{HERE}/export?id={browsed[2]}&id={browsed[0]}").body.splitlines()
+    assert [json.loads(line)["id"] for line in found] == [browsed[0], browsed[2]]
+    assert len(guest.get(f"{HERE}/export?header=region").body.splitlines()) == 1
+
+
+def test_marked_messages_are_counted_and_then_moved(api: Api, guest: Visitor, browsed: list[int]) -> None:
+    api.put("/queues/%2F/aside")
+    shown = guest.text(f"{HERE}/act/move?id={browsed[0]}&id={browsed[2]}&id=5")
+    assert "Move 2 messages" in shown and "of 3 marked" in shown and ready(api) == 5
+    fields = {"id": [browsed[0], browsed[2]], "limit": 2, "kind": "queue"}
+    for target, error in (("", b"Enter a name."), ("none", b'id="target-error"')):
+        reply = guest.post(f"{HERE}/act/move", "act", **fields, target=target)
+        assert (reply.status, error in reply.body) == (422, True)
+    assert guest.post(f"{HERE}/act/move", **fields, target="aside").status == 204
+    assert (ready(api), ready(api, "aside")) == (3, 2)
+
+
+def test_messages_are_moved_to_an_exchange_with_a_routing_key(api: Api, guest: Visitor, browsed: list[int]) -> None:
+    api.put("/queues/%2F/aside")
+    api.ask("POST", "/bindings/%2F/e/amq.topic/q/aside", {"routing_key": "moved.#"})
+    reply = guest.post(
+        f"{HERE}/act/move", header="region", limit="5", kind="exchange", target="amq.topic", key="moved.here")
+    assert "1 of 1 are moved." in reply.headers["hx-trigger"] and ready(api, "aside") == 1
+
+
+def test_only_as_many_are_deleted_as_were_counted(api: Api, guest: Visitor, browsed: list[int]) -> None:
+    assert "Delete 5 messages" in guest.text(f"{HERE}/act/delete") and "all that are ready" in guest.text(
+        f"{HERE}/act/delete")
+    assert guest.post(f"{HERE}/act/delete").status == 400
+    assert "2 of 2 are deleted." in guest.post(f"{HERE}/act/delete", limit="2").headers["hx-trigger"]
+    assert ready(api) == 3
+    assert "Nothing is left to do" in guest.text(f"{HERE}/act/delete?text=nowhere")
+
+
+def test_dead_letters_are_retried_without_their_headers_if_wanted(api: Api, guest: Visitor, browsed: list[int]) -> None:
+    api.put("/queues/%2F/jobs", {"arguments": {
+        "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "browsed", "x-max-length": 0}})
+    publish(api, b"died", "jobs")
+    died = api.get("/queues/%2F/browsed/messages?reason=maxlen")["messages"][0]["id"]
+    shown = guest.text(f"{HERE}/{died}")
+    assert "Where it died" in shown and f'href="{HERE}/act/retry?id={died}"' in shown
+    api.delete("/queues/%2F/jobs")
+    api.put("/queues/%2F/jobs")
+    assert "Retry 1 message" in guest.text(f"{HERE}/act/retry?id={died}")
+    assert guest.post(f"{HERE}/act/retry", id=str(died), limit="1", forget_deaths="on").status == 204
+    assert api.get("/queues/%2F/jobs/messages")["messages"][0]["properties"].get("headers", {}) == {}
+
+
+@pytest.mark.parametrize("path", ["act/none", "act/none?id=1"])
+def test_there_is_no_other_act(guest: Visitor, browsed: list[int], path: str) -> None:
+    assert guest.get(f"{HERE}/{path}").status == 404
+    assert guest.post(f"{HERE}/act/none", limit="1").status == 404
+
+
+def test_numbers_that_no_browser_sends_are_refused(guest: Visitor, browsed: list[int]) -> None:
+    for query in ("id=x", "id=" + "1" * 30, "&".join(["id=1"] * 1_001), "older_than=x"):
+        assert guest.get(f"{HERE}/act/delete?{query}").status == 400
+
+
+def test_who_may_not_read_a_queue_sees_no_message_of_it(api: Api, browsed: list[int]) -> None:
+    visitor = user_with(api, "blind", "management")
+    api.put("/permissions/%2F/blind", {"configure": ".*", "write": ".*", "read": "^$"})
+    for path in ("", f"/{browsed[0]}", f"/{browsed[0]}/body", "/export", "/act/delete"):
+        assert visitor.get(HERE + path).status in (401, 403), path
+    assert visitor.post(f"{HERE}/act/delete", limit="5").status in (401, 403) and ready(api) == 5
+
+
+# Bodies
+
+def test_bodies_are_bounded_in_every_way() -> None:
+    wide = views_of(json.dumps({"many": list(range(10_000)), "text": "x" * 10_000}).encode())
+    assert wide.tree is not None and wide.tree.branches[0].is_cut and wide.tree.branches[0].size == 10_000
+    deep = views_of(b"[" * 100 + b"]" * 100)
+    assert deep.tree is not None
+    one, depth = deep.tree, 0
+    while one.branches:
+        one, depth = one.branches[0], depth + 1
+    assert depth == bodies.MOST_DEPTH and one.is_cut
+    long = views_of(b"x" * (2 << 20))
+    assert long.text is not None and len(long.text) == bodies.MOST_TEXT and long.is_text_cut and long.is_hex_cut
+    assert views_of(b"[" + b"1," * (1 << 20) + b"1]").tree is None
+    assert views_of(PNG + b"\0" * bodies.MOST_IMAGE).image == ""
+
+
+@pytest.mark.parametrize("body", [
+    b"", b"1", b'"text"', b"[" * 100_000, b"{", b"\xc1", b"\xdf" + struct.pack(">I", 1 << 31), b"\x91" * 5_000,
+    b"RIFF\0\0\0\0WEBP", b"\x81\xc0\x01", b"\xd6\xff\0\0\0\0"])
+def test_no_body_breaks_the_page(body: bytes) -> None:
+    for kind in ("", "application/msgpack"):
+        assert "hex" in views_of(body, kind).names
+
+
+@pytest.mark.parametrize(("start", "kind"), [
+    (b"\xff\xd8\xff", "jpeg"), (b"GIF89a", "gif"), (b"RIFF\0\0\0\0WEBP", "webp"), (b"<svg", "")])
+def test_only_pictures_without_scripts_are_shown(start: bytes, kind: str) -> None:
+    assert views_of(start).image.startswith(f"data:image/{kind};" if kind else "")
+    assert bool(views_of(start).image) is bool(kind)
