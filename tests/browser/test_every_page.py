@@ -53,7 +53,10 @@ def pages(browser: Browser) -> list[str]:
     for path in tuple(found):
         browser.open(path)
         found += [path_of(browser, one) for one in browser.all("tbody tr:first-child th a")[:1]]
-    found += ["/queues/%2F/orders.created", "/queues?name=nothing-like-this"]
+    found += [f"/queues/%2F/orders.created{part}" for part in ("", "/messages", "/bindings", "/publish", "/get")]
+    browser.open("/queues/%2F/dead.letters/messages")
+    found += [path_of(browser, browser.all("tbody tr:first-child th a")[0]), "/queues?name=nothing-like-this",
+              "/queues/%2F/dead.letters/messages/act/move", "/exchanges/%2F/shop/publish"]
     return list(dict.fromkeys(found))
 
 

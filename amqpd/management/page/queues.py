@@ -11,7 +11,6 @@ from amqpd.management.http.access import Access
 from amqpd.management.http.answers import Answer, HttpError
 from amqpd.management.http.request import Request
 from amqpd.management.page import bulk
-from amqpd.management.page.bindings import KEY_AND_ARGUMENTS, to_source
 from amqpd.management.page.consumers import complete
 from amqpd.management.page.forms import Form, done
 from amqpd.management.page.lists import Column, Listing, Record, vhost_filter
@@ -44,8 +43,6 @@ COLUMNS: Sequence[Column] = (
 )
 
 
-BINDING = ("vhost", "source", "destination", "destination_type", "routing_key", "arguments", "properties_key")
-INCOMING: Sequence[Column] = (Column("source", "From", "exchange", link=to_source), *KEY_AND_ARGUMENTS)
 MOVEMENTS = ("deliver_get_details", "ack_details", "redeliver_details")
 MOST_HELD, MOST_CONSUMERS = 10, 100
 DURATIONS = ("message-ttl", "expires", "consumer-timeout")
@@ -91,14 +88,11 @@ async def show_queue(request: Request) -> Shown:
     queue = await request.ask("GET", api)
     why = msgspec.to_builtins(await request.ask("GET", api + "/why", {"seconds": "0"}))["queues"]
     held = await request.ask("GET", api + "/unacked", {"count": str(MOST_HELD)})
-    listing = Listing(request, path_of("queues", vhost, name), INCOMING, noun="binding", needs=BINDING, sort="source",
-                      searched="Queue", empty="Only what is published to it by name comes here.")
-    await listing.load(request, api + "/bindings")
     for row in queue["consumer_details"]:
         complete(row)
     rules = effective(queue["arguments"], queue["effective_policy_definition"])
     return Shown("queue.html", {
-        "queue": queue, "listing": listing, "api": api, "rules": in_words(rules), "dead": _dead_letters(rules),
+        "queue": queue, "api": api, "rules": in_words(rules), "dead": _dead_letters(rules),
         "why": why[0] if why and not _is_quiet(queue, why[0]["cause"]) else None,
         "held": [dict(zip(held["columns"], row)) for row in held["rows"]],
         "consumers": queue["consumer_details"][:MOST_CONSUMERS]}, "queues")

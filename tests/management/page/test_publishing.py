@@ -122,7 +122,7 @@ def test_of_arguments_and_policies_the_lower_number_holds_and_otherwise_the_argu
 def test_a_queue_tells_its_rules_in_words(api: Api, guest: Visitor, typed: str) -> None:
     shown = guest.text(QUEUE)
     assert "It keeps at most 3 ready messages." in shown and "Messages expire 1 min 30 s after they came." in shown
-    assert "there is no dead-letter exchange" in shown and "typed.#" in shown
+    assert "there is no dead-letter exchange" in shown
     api.put("/policies/%2F/dies", {"pattern": "^typed$", "definition": {
         "dead-letter-exchange": "", "dead-letter-routing-key": "the.dead", "overflow": "reject-publish"}})
     shown = guest.text(QUEUE)
@@ -145,6 +145,16 @@ def test_a_queue_that_stands_still_says_why_and_who_holds_its_messages(api: Api,
         assert "Why is nothing moving?" in shown and "has used its prefetch (1)" in shown
         assert "Unacked messages, the oldest first" in shown and shown.count(">worker<") == 2
         assert 'data-open="prefetch"' in shown and 'data-open="cancel"' in shown
+
+
+def test_the_bindings_of_a_queue_are_shown_added_and_deleted(api: Api, guest: Visitor, typed: str) -> None:
+    assert "typed.#" in guest.text(f"{QUEUE}/bindings") and 'data-open="unbind"' in guest.text(f"{QUEUE}/bindings")
+    for fields, field in (({}, "exchange"), ({"exchange": "none"}, "exchange"),
+                          ({"exchange": "amq.topic", "arguments": "{"}, "arguments")):
+        reply = guest.post(f"{QUEUE}/bind", "bind", **fields)
+        assert (reply.status, f'id="{field}-error"' in reply.body.decode()) == (422, True)
+    assert guest.post(f"{QUEUE}/bind", exchange="amq.direct", routing_key="other").status == 204
+    assert "other" in guest.text(f"{QUEUE}/bindings") and len(api.get(f"{QUEUE}/bindings")) == 3
 
 
 def test_a_queue_is_paused_and_resumed(api: Api, guest: Visitor, typed: str) -> None:
