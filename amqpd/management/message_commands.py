@@ -56,17 +56,20 @@ class MessageCommands:
 
     async def peek(
         self, vhost: str, queue: str, offset: int = 0, count: int = 10, cursor: str | None = None,
-        filter: Filter = {}, truncate: int = 50_000, scan: int = 10_000,
+        filter: Filter = {}, truncate: int = 50_000, scan: int = 10_000, ids: Sequence[int] | None = None,
     ) -> Record:
         """Return the ready messages from an offset, or from behind a cursor, that match a filter; change nothing.
 
-        At most `scan` messages are looked at. `cursor` of the answer is where to go on; None if that was the end.
+        At most `scan` messages are looked at. `cursor` of the answer is where to go on; None if that was the end. With
+        `ids`, only those are looked at, in the order of their ids.
         """
         _check_range("offset", offset, NO_LIMIT)
         _check_range("count", count, MOST_SHOWN)
         _check_range("truncate", truncate, MOST_PAYLOAD)
         _check_range("scan", scan, MOST_SCANNED)
         _, found = queue_of(self._broker, vhost, queue)
+        if ids is not None:
+            return await self._look(found, Selected(found, _checked_ids(ids)), 0, count, filter, truncate, scan)
         browser = Browser(found, _place(cursor), self._newest)
         if cursor is None and offset:
             await self._skip(browser, browser.begin_at(offset))

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from amqpd.management.http.access import Access
-from amqpd.management.http.answers import Answer, not_authorised
-from amqpd.management.http.beyond import body_as, carry_out, fraction, whole
+from amqpd.management.http.answers import Answer, bad_request, not_authorised
+from amqpd.management.http.beyond import LONGEST_NUMBER, body_as, carry_out, fraction, whole
 from amqpd.management.http.bindings import exchange_name
 from amqpd.management.http.queues import IN_PATH, named
 from amqpd.management.http.request import TRUE, Request
@@ -94,7 +94,18 @@ async def peek(request: Request) -> Any:
     return await carry_out(
         request, "peek", **place, offset=whole(request, "offset", 0), count=whole(request, "count", 10),
         cursor=request.query.get("cursor"), filter=_filter(request),
-        truncate=whole(request, "truncate", 50_000), scan=whole(request, "scan", 10_000))
+        truncate=whole(request, "truncate", 50_000), scan=whole(request, "scan", 10_000), ids=_ids(request))
+
+
+def _ids(request: Request) -> list[int] | None:
+    """Return the ids of the query, which are parted by commas, or None. Raises HttpError: 400."""
+    text = request.query.get("ids")
+    if text is None:
+        return None
+    found = text.split(",")
+    if not all(one.isascii() and one.isdecimal() and len(one) <= LONGEST_NUMBER for one in found):
+        raise bad_request("ids: numbers with commas between them, as the `id` of a message")
+    return [int(one) for one in found]
 
 
 def _filter(request: Request) -> dict[str, Any]:
@@ -173,7 +184,8 @@ ROUTES = [
           Query("count", "how many messages, 10 by default"),
           Query("cursor", "the `cursor` of an earlier answer, to go on from there"),
           Query("truncate", "bytes of a body that are shown, 50000 by default"),
-          Query("scan", "how many messages are looked at, at most, 10000 by default"), *FILTER_QUERY),
+          Query("scan", "how many messages are looked at, at most, 10000 by default"),
+          Query("ids", "only the messages with these ids, with commas between them"), *FILTER_QUERY),
           summary="Ready messages of a queue, which stay as they are"),
     Route(method="POST", path=MESSAGES + "/export", handler=export, access=Access.VHOST, body=Export, is_audited=False,
           summary="Ready messages with their whole bodies, a part at a time"),

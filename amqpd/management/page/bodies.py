@@ -1,7 +1,7 @@
 """How the page shows the body of a message: as text, folded JSON or MessagePack, hexadecimal digits, or an image.
 
-Always true: what is shown is bounded, whatever the body holds: characters of text, values and depth of a tree, bytes of
-hexadecimal digits and of an image. The whole body can be downloaded.
+Always true: what is shown is bounded, whatever the body holds: bytes of text, values and depth of a tree, bytes of
+hexadecimal digits. An image is an address of its own. The whole body can be downloaded.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ import msgspec
 
 from amqpd.management.page.lists import Record
 
-MOST_TEXT = 64 << 10        # characters
-MOST_TREE = 1 << 20         # bytes of a body that is read as JSON or MessagePack
+SHOWN = 64 << 10            # bytes of a body that a page looks at
 MOST_VALUES, MOST_DEPTH, LONGEST_VALUE = 2_000, 30, 2_000
 MOST_HEX, IN_A_ROW = 4 << 10, 16
-MOST_IMAGE = 1 << 20
 IMAGES = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"), (b"GIF87a", "gif"), (b"GIF89a", "gif"))
 MSGPACK_TYPES = ("application/msgpack", "application/x-msgpack", "application/vnd.msgpack")
 
@@ -49,7 +47,7 @@ class Views(NamedTuple):
     tree_name: str
     hex: Sequence[str]
     is_hex_cut: bool
-    image: str
+    image: bool
 
     @property
     def names(self) -> list[str]:
@@ -60,7 +58,7 @@ class Views(NamedTuple):
 
 
 def body_of(message: Record) -> bytes:
-    """Return the body of a message as the API has it, as far as it is there."""
+    """Return the body of a message of the API, as far as it is there."""
     payload: str = message["payload"]
     if message["payload_encoding"] == "string":
         return payload.encode(errors="surrogatepass")
@@ -70,34 +68,33 @@ def body_of(message: Record) -> bytes:
         return b""
 
 
-def views_of(body: bytes, content_type: str = "") -> Views:
-    """Return the ways to show a body. What its publisher says of it counts for MessagePack only."""
-    text = _text(body)
-    tree, name = None, ""
-    if text is not None:
+def views_of(message: Record) -> Views:
+    """Return the ways to show the body of a message of the API, or the beginning that the message has of it.
+
+    What its publisher says of it counts for MessagePack only.
+    """
+    body, size, properties = body_of(message), message["payload_bytes"], message["properties"]
+    text = message["payload"] if message["payload_encoding"] == "string" else None
+    is_cut, tree, name = len(body) < size or size > SHOWN, None, ""
+    if text is not None and not is_cut:
         tree, name = _tree(body, msgspec.json.decode), "JSON"
-    elif content_type in MSGPACK_TYPES or body[:1] >= b"\x80":
+    elif not is_cut and (_content_type(properties) in MSGPACK_TYPES or body[:1] >= b"\x80"):
         tree, name = _tree(body, msgspec.msgpack.decode), "MessagePack"
     return Views(
-        len(body), None if text is None else text[:MOST_TEXT], text is not None and len(text) > MOST_TEXT, tree, name,
-        _hex(body[:MOST_HEX]), len(body) > MOST_HEX, _image(body))
+        size, text, text is not None and len(body) < size, tree, name, _hex(body[:MOST_HEX]), size > MOST_HEX,
+        bool(image_type(body)))
 
 
-def _text(body: bytes) -> str | None:
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        return None
+def _content_type(properties: Any) -> str:
+    return str(properties.get("content_type", "")) if isinstance(properties, dict) else ""
 
 
-def _image(body: bytes) -> str:
-    """Return an image as an address that holds it; nothing for another body."""
-    if len(body) > MOST_IMAGE:
-        return ""
+def image_type(body: bytes) -> str:
+    """Return the media type of a body that is an image which browsers show, by its first bytes, or nothing."""
     kind = next((kind for start, kind in IMAGES if body.startswith(start)), "")
     if body[:4] == b"RIFF" and body[8:12] == b"WEBP":
         kind = "webp"
-    return f"data:image/{kind};base64,{base64.b64encode(body).decode()}" if kind else ""
+    return f"image/{kind}" if kind else ""
 
 
 def _hex(body: bytes) -> list[str]:
@@ -111,9 +108,7 @@ def _hex(body: bytes) -> list[str]:
 
 
 def _tree(body: bytes, decode: Callable[[bytes], Any]) -> Branch | None:
-    """Return a body as a tree; None if it is too large, no such document, or only a single value."""
-    if len(body) > MOST_TREE:
-        return None
+    """Return a body as a tree; None if it is no such document, or only a single value."""
     try:
         document = decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError, TypeError, OverflowError):

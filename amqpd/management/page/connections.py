@@ -89,5 +89,5 @@ async def close_connection(request: Request) -> Answer:
 ROUTES = [
     page("/connections", list_connections, "The connections"),
     page("/connections/{connection}", show_connection, "A connection"),
-    form("/connections/{connection}/close", close_connection, "Close a connection"),
+    form("/connections/{connection}/close", close_connection, "Close a connection", is_for_watchers=True),
 ]

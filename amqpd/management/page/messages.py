@@ -5,6 +5,8 @@ The address holds the filter. Whatever is done to messages is counted before, an
 
 from __future__ import annotations
 
+import asyncio
+import base64
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,15 +15,18 @@ import msgspec
 from amqpd.management.http.access import Access
 from amqpd.management.http.answers import Answer, HttpError, bad_request
 from amqpd.management.http.request import TRUE, Request
-from amqpd.management.page.bodies import body_of, views_of
+from amqpd.management.page.bodies import SHOWN, body_of, image_type, views_of
 from amqpd.management.page.forms import Form, done
 from amqpd.management.page.lists import Record
+from amqpd.management.page.navigation import require_changes
 from amqpd.management.page.shown import Shown, form, page, path_of
 
 IN_PATH = "/queues/{vhost}/{queue}/messages"
 ON_A_PAGE, PREVIEWED, LOOKED_AT = 50, 300, 10_000      # messages, bytes of a body, messages of the queue
 MOST_MARKED, MOST_NUMBER = 1_000, 999_999_999
 EXPORTED_AT_ONCE = 100
+PIECE = 1 << 18             # characters of base64 that are decoded in one turn: a multiple of four
+RUNS_NOTHING = {"content-security-policy": "default-src 'none'; sandbox"}       # whatever a body is
 TEXTS = ("text", "routing_key", "reason", "origin")
 LISTS = ("header", "property", "json")
 NUMBERS = ("older_than", "younger_than", "min_deliveries", "max_deliveries")
@@ -93,15 +98,15 @@ def filter_of(found: Form) -> Record:
 async def show_message(request: Request) -> Shown:
     """Show one message. Raises HttpError: 404 if it is not ready any more."""
     message = await read_message(request, request.names["message"])
-    body, properties = body_of(message), message["properties"]
-    views = views_of(body, str(properties.get("content_type", "")))
+    properties = message["properties"]
+    views = views_of(message)
     view = request.query.get("as", "")
     view = view if view in views.names else views.names[0]
     headers = properties.get("headers") or {}
     deaths = headers.get("x-death")
     here = path_of("queues", *_place(request).values(), "messages", message["id"])
     return Shown("message.html", {
-        **_place(request), "found": message, "views": views, "view": view,
+        **_place(request), "found": message, "views": views, "view": view, "shown": SHOWN,
         "ways_shown": [
             (name[0].upper() + name[1:], here + path_of(**{"as": name})[1:], name == view) for name in views.names],
         "properties": {key: value for key, value in properties.items() if key != "headers"},
@@ -109,11 +114,11 @@ async def show_message(request: Request) -> Shown:
         "deaths": [one for one in deaths if isinstance(one, dict)] if isinstance(deaths, list) else []}, "queues")
 
 
-async def read_message(request: Request, number: str) -> Record:
-    """Return a message of the queue of the path, with its whole body. Raises HttpError: 404."""
+async def read_message(request: Request, number: str, most: int = SHOWN) -> Record:
+    """Return a message of the queue of the path, with at most so many bytes of its body. Raises HttpError: 404."""
     if not (number.isascii() and number.isdecimal() and len(number) < 19):
         raise HttpError(404, "not_found", "A message is named by its number.")
-    found = await request.ask("POST", api_of(request) + "/export", body={"ids": [int(number)], "count": 1})
+    found = await request.ask("GET", api_of(request), {"ids": number, "count": "1", "truncate": str(most)})
     if not found["messages"]:
         raise HttpError(404, "not_found", f"Message {number} is not ready any more: it was delivered, acked, moved or "
                         "deleted, or it has expired.")
@@ -122,21 +127,45 @@ async def read_message(request: Request, number: str) -> Record:
 
 
 async def download_body(request: Request) -> Answer:
-    """Return the body of a message as a file. Raises HttpError: 404."""
-    number = request.names["message"]
-    body = body_of(await read_message(request, number))
-    return Answer(200, body, _as_file(f"message-{number}.bin"), "application/octet-stream")
+    """Return the body of a message as a file, which no browser shows. Raises HttpError: 404."""
+    body = await _whole_body(request)
+    return Answer(200, body, _as_file(f"message-{request.names['message']}.bin"), "application/octet-stream")
+
+
+async def show_image(request: Request) -> Answer:
+    """Return the body of a message that is an image. Raises HttpError: 404 for any other."""
+    body = await _whole_body(request)
+    media_type = image_type(body)
+    if not media_type:
+        raise HttpError(404, "not_found", "This body is no image that browsers show.")
+    return Answer(200, body, RUNS_NOTHING, media_type)
+
+
+async def _whole_body(request: Request) -> bytes:
+    """Return the body of the message of the path, up to 16 MiB. Raises HttpError: 404."""
+    number = (await read_message(request, request.names["message"], 0))["id"]
+    found = await request.ask("POST", api_of(request) + "/export", body={"ids": [number], "count": 1})
+    if not found["messages"]:
+        raise HttpError(404, "not_found", f"Message {number} is not ready any more.")
+    message = found["messages"][0]
+    if message["payload_encoding"] == "string":
+        return body_of(message)
+    payload, pieces = message["payload"], list[bytes]()
+    for start in range(0, len(payload), PIECE):
+        pieces.append(base64.b64decode(payload[start:start + PIECE]))
+        await asyncio.sleep(0)
+    return b"".join(pieces)
 
 
 def _as_file(name: str) -> dict[str, str]:
-    return {"content-disposition": f'attachment; filename="{name}"'}
+    return {**RUNS_NOTHING, "content-disposition": f'attachment; filename="{name}"'}
 
 
 # What is done to messages
 
 async def export(request: Request) -> Answer:
     """Return messages as JSON, one in each line: those that are marked, or all that match. Raises HttpError."""
-    chosen = _chosen(request.pairs)
+    chosen = _chosen([*request.pairs, ("all", "1")])
     body: Record = {**chosen, "count": EXPORTED_AT_ONCE}
     body.pop("everything", None)
     first = await request.ask("POST", api_of(request) + "/export", body=body)
@@ -145,10 +174,16 @@ async def export(request: Request) -> Answer:
 
 
 async def _lines(request: Request, body: Record, part: Record) -> AsyncIterator[bytes]:
-    """Yield the lines of a part, and then those of the following parts. An error ends them with a line about it."""
+    """Yield the lines of a part, and then those of the following parts. An error ends them with a line about it.
+
+    No more messages are looked at than were ready at the beginning, so that it ends while others publish.
+    """
+    left = part["ready"]
     while True:
-        yield b"".join([msgspec.json.encode(one, enc_hook=str) + b"\n" for one in part["messages"]])
-        if part["cursor"] is None:
+        for one in part["messages"]:
+            yield msgspec.json.encode(one, enc_hook=str) + b"\n"
+        left -= part["scanned"]
+        if part["cursor"] is None or left <= 0:
             return
         try:
             part = await request.ask("POST", api_of(request) + "/export", body={**body, "cursor": part["cursor"]})
@@ -159,6 +194,7 @@ async def _lines(request: Request, body: Record, part: Record) -> AsyncIterator[
 
 async def preview(request: Request) -> Shown:
     """Show what an act would do, and ask. Raises HttpError."""
+    require_changes(request)
     _act(request)
     chosen = _chosen(request.pairs)
     # Where messages are moved to is not known yet, so they are counted as if they were deleted.
@@ -170,10 +206,10 @@ async def preview(request: Request) -> Shown:
 def _shown(request: Request, found: Form, pairs: Any, matched: int) -> Shown:
     act = request.names["act"]
     verb, _, text = ACTS[act]
-    kept = [(name, value) for name, value in pairs if name in (*FIELDS, "id") and value]
+    kept = [(name, value) for name, value in pairs if name in (*FIELDS, "id", "all") and value]
     return Shown("messages_act.html", {
         **_place(request), "act": act, "verb": verb, "text": text, "kept": kept, "matched": matched, "form": found,
-        "conditions": [(name, value) for name, value in kept if name != "id"],
+        "conditions": [(name, value) for name, value in kept if name in FIELDS],
         "marked": sum(name == "id" for name, _ in kept)}, "queues", 200 if found.is_valid else 422)
 
 
@@ -231,6 +267,8 @@ def _chosen(pairs: Any) -> Record:
     chosen = filter_of(asked)
     if not asked.is_valid:
         raise bad_request(" ".join(asked.errors.values()))
+    if not chosen and ("all", "1") not in pairs:
+        raise bad_request("mark messages, or search for some, or choose all")
     return {"filter": chosen, "everything": not chosen}
 
 
@@ -239,6 +277,7 @@ ROUTES = [
     page(IN_PATH + "/export", export, "Messages as a file", access=Access.VHOST),
     page(IN_PATH + "/{message}", show_message, "One message", access=Access.VHOST),
     page(IN_PATH + "/{message}/body", download_body, "The body of a message as a file", access=Access.VHOST),
+    page(IN_PATH + "/{message}/image", show_image, "The body of a message that is an image", access=Access.VHOST),
     page(IN_PATH + "/act/{act}", preview, "What an act on messages would do", access=Access.VHOST),
     form(IN_PATH + "/act/{act}", carry_out, "Retry, move or delete messages", access=Access.VHOST),
 ]

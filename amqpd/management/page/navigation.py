@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from amqpd.broker.access import User
 from amqpd.management.http.access import is_administrator, may_make_policies, may_see_all
+from amqpd.management.http.answers import not_authorised
+from amqpd.management.http.request import Request
 
 
 class Entry(NamedTuple):
@@ -66,6 +68,12 @@ class Rights(NamedTuple):
     def changes(self) -> bool:
         """Whether pages offer changes: not to users who only watch. What each of them may do is a matter of rights."""
         return self.administrates or self.makes_policies or not self.sees_all
+
+
+def require_changes(request: Request) -> None:
+    """Refuse a form of a user who only watches, to whom no page offers a change. Raises HttpError: 401."""
+    if not rights_of(request.user).changes:
+        raise not_authorised("Your tags let you watch, and change nothing here.")
 
 
 def rights_of(user: User) -> Rights:

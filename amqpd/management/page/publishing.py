@@ -14,7 +14,7 @@ from amqpd.management.http.access import Access
 from amqpd.management.http.answers import HttpError
 from amqpd.management.http.bindings import DEFAULT_EXCHANGE
 from amqpd.management.http.request import Request
-from amqpd.management.page.bodies import body_of, views_of
+from amqpd.management.page.bodies import SHOWN, views_of
 from amqpd.management.page.exchanges import IN_PATH as EXCHANGE
 from amqpd.management.page.exchanges import read
 from amqpd.management.page.forms import Form
@@ -31,7 +31,8 @@ REFUSALS = {
     "not_int": ("properties", "{} has to be a whole number."), "not_string": ("properties", "{} has to be a text."),
     "not_table": ("properties", "{} has to be a JSON object."), "not_base64": ("payload", "This is not base64.")}
 MOST_NAMED = 20             # queues in the answer to a publish
-MOST_GOT, MOST_SHOWN = 100, 50_000      # messages; bytes of a body
+MOST_GOT = 100              # messages
+MOST_AGAIN = 256 << 10      # bytes of a body that the form begins with
 MODES = (("ack_requeue_true", "look: put them back, marked as redelivered"),
          ("ack_requeue_false", "take them away"),
          ("reject_requeue_false", "reject them: they are dead-lettered, or dropped"))
@@ -52,7 +53,10 @@ async def show_form(request: Request) -> Shown:
 async def _as_before(request: Request) -> dict[str, str]:
     """Return the fields for a message of the queue that the address names."""
     names = {"vhost": request.names["vhost"], "queue": request.query.get("queue", "")}
-    message = await read_message(msgspec.structs.replace(request, names=names), request.query["id"])
+    message = await read_message(msgspec.structs.replace(request, names=names), request.query["id"], MOST_AGAIN)
+    if message["truncated"]:
+        raise HttpError(400, "too_long", f"A body of more than {MOST_AGAIN >> 10} KiB is too long for this form. "
+                        "Download it, and publish it with a program.")
     properties, is_text = message["properties"], message["payload_encoding"] == "string"
     return {
         "routing_key": message["routing_key"], "payload": message["payload"],
@@ -174,7 +178,7 @@ async def get(request: Request) -> Shown:
         api = "/api" + path_of("queues", request.names["vhost"], request.names["queue"])
         try:
             messages = await request.ask("POST", api + "/get", body={
-                "count": count, "ackmode": mode, "encoding": "auto", "truncate": MOST_SHOWN})
+                "count": count, "ackmode": mode, "encoding": "auto", "truncate": SHOWN})
         except HttpError as error:
             found.refused(error)
     return await _got(request, found, messages)
@@ -183,11 +187,16 @@ async def get(request: Request) -> Shown:
 async def _got(request: Request, found: Form, messages: list[Record] | None = None) -> Shown:
     vhost, name = request.names["vhost"], request.names["queue"]
     queue = await request.ask("GET", "/api" + path_of("queues", vhost, name))
-    shown = None if messages is None else [
-        {**one, "views": views_of(body_of(one))} for one in messages]
+    shown = None if messages is None else [_viewed(one) for one in messages]
     return Shown("queue_get.html", {
         "vhost": vhost, "name": name, "asked": found, "messages": shown, "modes": MODES, "most": MOST_GOT,
         "ready": queue["messages_ready"]}, "queues", 200 if found.is_valid else 422)
+
+
+def _viewed(message: Record) -> Record:
+    """Return a message that was got with the best way to show it; an image has no address any more."""
+    views = views_of(message)
+    return {**message, "views": views, "view": next(name for name in views.names if name != "image")}
 
 
 ROUTES = [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -12,6 +14,7 @@ from amqpd.management.http.access import Access
 from amqpd.management.http.answers import Answer
 from amqpd.management.http.request import Request
 from amqpd.management.http.routes import Handler, Query, Route
+from amqpd.management.page.navigation import require_changes
 
 HTML = "text/html; charset=utf-8"
 MOST_FORM = 1 << 20
@@ -46,14 +49,23 @@ def page(
 
 def form(
     path: str, handler: Handler, summary: str, *, access: Access = Access.LOGIN, most_body: int = MOST_FORM,
-    body: type[bytes] | None = None,
+    body: type[bytes] | None = None, is_for_watchers: bool = False,
 ) -> Route:
     """Return the route that a form is sent to. What it asks of the API is in the audit log, the form is not.
 
-    With `body`, the form has a file.
+    With `body`, the form has a file. Users who only watch are refused, unless it `is_for_watchers`.
     """
+    if access is not Access.ANYONE and not is_for_watchers:
+        handler = partial(_for_those_who_change, handler)
     return Route(method="POST", path=path, handler=handler, access=access, summary=summary, takes_forms=True,
                  body=body, is_audited=False, most_body=most_body)
+
+
+async def _for_those_who_change(handler: Handler, request: Request) -> Any:
+    """Carry out a form, unless its user only watches. Raises HttpError: 401."""
+    require_changes(request)
+    result = handler(request)
+    return await result if inspect.isawaitable(result) else result
 
 
 def path_of(*segments: object, **query: object) -> str:

@@ -262,6 +262,17 @@ def test_a_message_goes_through_an_exchange_and_a_queue_of_any_name(api: Api, na
         "count": 1, "ackmode": "ack_requeue_true", "encoding": "auto"}).status == 400
 
 
+def test_messages_are_looked_at_by_their_ids(api: Api) -> None:
+    assert api.put("/queues/%2F/by-id", {}) == 201
+    for payload in "abc":
+        api.ask("POST", "/exchanges/%2F/amq.default/publish", {
+            "routing_key": "by-id", "payload": payload, "payload_encoding": "string", "properties": {}})
+    first, _, last = [one["id"] for one in api.get("/queues/%2F/by-id/messages")["messages"]]
+    found = api.get(f"/queues/%2F/by-id/messages?ids={last},{first},{last + 1}")
+    assert [one["payload"] for one in found["messages"]] == ["a", "c"] and found["ready"] == 3
+    api.delete("/queues/%2F/by-id")
+
+
 @pytest.mark.parametrize(("path", "body"), [
     ("get", {"count": 1, "ackmode": {}, "encoding": "auto"}), ("get", {"count": 1, "ackmode": [1], "encoding": {}}),
     ("actions", {"action": [[]]})])
@@ -270,7 +281,8 @@ def test_a_word_that_is_no_text_is_refused(api: Api, path: str, body: Any) -> No
 
 
 @pytest.mark.parametrize("query", [
-    "count=x", "count=99999999", "offset=-1", "cursor=a", "older_than=nan", "truncate=1e3", "json=$[", "header==x"])
+    "count=x", "count=99999999", "offset=-1", "cursor=a", "older_than=nan", "truncate=1e3", "json=$[", "header==x",
+    "ids=x", "ids=1,,2", "ids=-1"])
 def test_a_query_that_is_not_understood_is_refused(api: Api, query: str) -> None:
     assert api.ask("GET", f"{ORDERS}/messages?{query}").status == 400
 

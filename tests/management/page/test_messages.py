@@ -93,10 +93,10 @@ def test_a_message_is_shown_in_the_way_that_suits_its_body(guest: Visitor, brows
     document, hostile, picture, packed, binary = (guest.text(f"{HERE}/{number}") for number in browsed)
     assert "<b>order</b>" in document and "<b>id</b>" in document and "region" in document
     assert "<img src=x" not in hostile and "&lt;img" in hostile
-    assert f'src="data:image/png;base64,{base64.b64encode(PNG).decode()}"' in picture
+    assert f'src="{HERE}/{browsed[2]}/image"' in picture and "89 50 4e 47" in guest.text(f"{HERE}/{browsed[2]}?as=hex")
     assert "<b>packed</b>" in packed and "2 entries" in packed
     assert "ff fe 20 62" in binary
-    assert '<pre class="body">{&#34;order&#34;' in guest.text(f"{HERE}/{browsed[0]}?as=text")
+    assert 'aria-label="Body">{&#34;order&#34;' in guest.text(f"{HERE}/{browsed[0]}?as=text")
     assert "7b 22 6f" in guest.text(f"{HERE}/{browsed[0]}?as=hex")
 
 
@@ -113,6 +113,27 @@ def test_a_body_is_downloaded_as_it_is_and_never_shown_by_the_browser(guest: Vis
     assert reply.headers["content-type"] == "application/octet-stream"
     assert reply.headers["content-disposition"].startswith("attachment;")
     assert reply.headers["x-content-type-options"] == "nosniff"
+    assert reply.headers["content-security-policy"] == "default-src 'none'; sandbox"
+
+
+def test_an_image_has_an_address_of_its_own_that_runs_nothing(guest: Visitor, browsed: list[int]) -> None:
+    reply = guest.get(f"{HERE}/{browsed[2]}/image")
+    assert (reply.status, reply.headers["content-type"], reply.body) == (200, "image/png", PNG)
+    assert reply.headers["content-security-policy"] == "default-src 'none'; sandbox"
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    assert guest.get(f"{HERE}/{browsed[1]}/image").status == guest.get(f"{HERE}/999/image").status == 404
+
+
+def test_a_long_body_is_shown_in_part_and_the_download_has_all(api: Api, guest: Visitor, browsed: list[int]) -> None:
+    body = b"0123456789abcdef" * 100_000
+    publish(api, body)
+    publish(api, b"\xff" * len(body))
+    text, binary = [one["id"] for one in api.get("/queues/%2F/browsed/messages?offset=5&truncate=0")["messages"]]
+    shown = guest.text(f"{HERE}/{text}")
+    assert "The first 64 KiB" in shown and len(shown) < 100_000 and "The first 4 KiB" in guest.text(f"{HERE}/{binary}")
+    assert guest.get(f"{HERE}/{text}/body").body == body and len(guest.get(f"{HERE}/{binary}/body").body) == len(body)
+    reply = guest.get(f"/exchanges/%2F/amq.default/publish?queue=browsed&id={text}")
+    assert (reply.status, b"too long for this form" in reply.body) == (400, True)
 
 
 def test_messages_are_exported_as_lines(api: Api, guest: Visitor, browsed: list[int]) -> None:
@@ -146,10 +167,11 @@ def test_messages_are_moved_to_an_exchange_with_a_routing_key(api: Api, guest: V
 
 
 def test_only_as_many_are_deleted_as_were_counted(api: Api, guest: Visitor, browsed: list[int]) -> None:
-    assert "Delete 5 messages" in guest.text(f"{HERE}/act/delete") and "all that are ready" in guest.text(
-        f"{HERE}/act/delete")
-    assert guest.post(f"{HERE}/act/delete").status == 400
-    assert "2 of 2 are deleted." in guest.post(f"{HERE}/act/delete", limit="2").headers["hx-trigger"]
+    shown = guest.text(f"{HERE}/act/delete?all=1")
+    assert "Delete 5 messages" in shown and "all that are ready" in shown and 'name="all" value="1"' in shown
+    assert guest.post(f"{HERE}/act/delete", all="1").status == guest.post(f"{HERE}/act/delete", limit="5").status == 400
+    assert guest.get(f"{HERE}/act/delete").status == 400
+    assert "2 of 2 are deleted." in guest.post(f"{HERE}/act/delete", limit="2", all="1").headers["hx-trigger"]
     assert ready(api) == 3
     assert "Nothing is left to do" in guest.text(f"{HERE}/act/delete?text=nowhere")
 
@@ -182,38 +204,59 @@ def test_numbers_that_no_browser_sends_are_refused(guest: Visitor, browsed: list
 def test_who_may_not_read_a_queue_sees_no_message_of_it(api: Api, browsed: list[int]) -> None:
     visitor = user_with(api, "blind", "management")
     api.put("/permissions/%2F/blind", {"configure": ".*", "write": ".*", "read": "^$"})
-    for path in ("", f"/{browsed[0]}", f"/{browsed[0]}/body", "/export", "/act/delete"):
+    for path in ("", f"/{browsed[0]}", f"/{browsed[0]}/body", "/export", "/act/delete?all=1"):
         assert visitor.get(HERE + path).status in (401, 403), path
-    assert visitor.post(f"{HERE}/act/delete", limit="5").status in (401, 403) and ready(api) == 5
+    assert visitor.post(f"{HERE}/act/delete", limit="5", all="1").status in (401, 403) and ready(api) == 5
 
 
 # Bodies
 
+def record(body: bytes, content_type: str = "") -> dict[str, Any]:
+    """Return a message as the API tells it to a page."""
+    shown = body[:bodies.SHOWN]
+    try:
+        payload, encoding = shown.decode(), "string"
+    except UnicodeDecodeError:
+        payload, encoding = base64.b64encode(shown).decode(), "base64"
+    return {"payload": payload, "payload_encoding": encoding, "payload_bytes": len(body), "properties": {
+        "content_type": content_type}}
+
+
 def test_bodies_are_bounded_in_every_way() -> None:
-    wide = views_of(json.dumps({"many": list(range(10_000)), "text": "x" * 10_000}).encode())
-    assert wide.tree is not None and wide.tree.branches[0].is_cut and wide.tree.branches[0].size == 10_000
-    deep = views_of(b"[" * 100 + b"]" * 100)
+    wide = views_of(record(json.dumps({"many": list(range(5_000)), "text": "x" * 10_000}).encode()))
+    assert wide.tree is not None and wide.tree.branches[0].is_cut and wide.tree.branches[0].size == 5_000
+    deep = views_of(record(b"[" * 100 + b"]" * 100))
     assert deep.tree is not None
     one, depth = deep.tree, 0
     while one.branches:
         one, depth = one.branches[0], depth + 1
     assert depth == bodies.MOST_DEPTH and one.is_cut
-    long = views_of(b"x" * (2 << 20))
-    assert long.text is not None and len(long.text) == bodies.MOST_TEXT and long.is_text_cut and long.is_hex_cut
-    assert views_of(b"[" + b"1," * (1 << 20) + b"1]").tree is None
-    assert views_of(PNG + b"\0" * bodies.MOST_IMAGE).image == ""
+    long = views_of(record(b"x" * (2 << 20)))
+    assert long.text is not None and len(long.text) == bodies.SHOWN and long.is_text_cut and long.is_hex_cut
+    assert views_of(record(b"[" + b"1," * bodies.SHOWN + b"1]")).tree is None
 
 
 @pytest.mark.parametrize("body", [
-    b"", b"1", b'"text"', b"[" * 100_000, b"{", b"\xc1", b"\xdf" + struct.pack(">I", 1 << 31), b"\x91" * 5_000,
-    b"RIFF\0\0\0\0WEBP", b"\x81\xc0\x01", b"\xd6\xff\0\0\0\0"])
+    b"", b"1", b'"text"', b"[" * 60_000, b"{", b"\xc1", b"\xdf" + struct.pack(">I", 1 << 31), b"\x91" * 5_000,
+    b"\xdd\xff\xff\xff\xff", b"[1" + b"0" * 5_000 + b"]", b"RIFF\0\0\0\0WEBP", b"\x81\xc0\x01",
+    b"\xd6\xff\0\0\0\0", msgspec.msgpack.encode([msgspec.msgpack.Ext(5, b"ab"), 1e999])])
 def test_no_body_breaks_the_page(body: bytes) -> None:
     for kind in ("", "application/msgpack"):
-        assert "hex" in views_of(body, kind).names
+        assert "hex" in views_of(record(body, kind)).names
 
 
 @pytest.mark.parametrize(("start", "kind"), [
-    (b"\xff\xd8\xff", "jpeg"), (b"GIF89a", "gif"), (b"RIFF\0\0\0\0WEBP", "webp"), (b"<svg", "")])
+    (PNG, "png"), (b"\xff\xd8\xff", "jpeg"), (b"GIF89a", "gif"), (b"RIFF\0\0\0\0WEBP", "webp"), (b"<svg", "")])
 def test_only_pictures_without_scripts_are_shown(start: bytes, kind: str) -> None:
-    assert views_of(start).image.startswith(f"data:image/{kind};" if kind else "")
-    assert bool(views_of(start).image) is bool(kind)
+    assert bodies.image_type(start) == (f"image/{kind}" if kind else "")
+    assert views_of(record(start)).image is bool(kind)
+
+
+def test_who_only_watches_looks_and_acts_on_nothing(api: Api, browsed: list[int]) -> None:
+    watcher = user_with(api, "watcher", "monitoring")
+    assert len(watcher.get(f"{HERE}/export").body.splitlines()) == 5 and "Delete …" not in watcher.text(HERE)
+    assert "Delete …" not in watcher.text(f"{HERE}/{browsed[0]}")
+    for act in ("move", "retry", "delete"):
+        assert watcher.get(f"{HERE}/act/{act}?all=1").status == 401
+        assert watcher.post(f"{HERE}/act/{act}", all="1", limit="5", kind="queue", target="x").status == 401
+    assert ready(api) == 5

@@ -171,6 +171,8 @@ def test_who_only_watches_can_change_nothing(api: Api, guest: Visitor, typed: st
         assert button not in shown
     assert "All messages" not in watcher.text(f"{QUEUE}/messages")
     reply = watcher.post(f"{QUEUE}/publish", "publish", payload="y", payload_encoding="string")
-    assert reply.status == 422 and len(messages(api)) == 1
-    assert watcher.post(f"{QUEUE}/paused", paused="on").status == 401
+    assert reply.status == 401 and len(messages(api)) == 1
+    for act, fields in (("paused", {"paused": "on"}), ("purge", {}), ("delete", {}), (
+            "get", {"count": "1", "mode": "ack_requeue_false"})):
+        assert watcher.post(f"{QUEUE}/{act}", **fields).status == 401
     assert json.dumps(messages(api)[0]["payload"]) == '"x"'

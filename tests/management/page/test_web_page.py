@@ -68,6 +68,15 @@ def test_every_page_but_the_form_needs_a_login() -> None:
     assert {route.path for route in page_routes() if route.access is Access.ANYONE} == {"/login", "/logout"}
 
 
+@pytest.mark.parametrize("path", [
+    route.path for route in page_routes() if route.method == "POST" and route.access is not Access.ANYONE])
+def test_who_only_watches_sends_no_form(api: Api, path: str) -> None:
+    watcher = user_with(api, "watching", "monitoring")
+    # Watchers may close connections of their own: one that there is not is refused as such.
+    assert watcher.post(re.sub(r"{[a-z]+}", "%2F", path)).status == (
+        404 if path == "/connections/{connection}/close" else 401)
+
+
 # Signing in
 
 @pytest.mark.parametrize(("wanted", "location"), [
@@ -134,7 +143,7 @@ def test_a_page_shows_what_the_api_would_show(api: Api, guest: Visitor) -> None:
 
 def test_a_form_does_what_the_api_would_do(api: Api) -> None:
     api.put("/queues/%2F/kept")
-    user = user_with(api, "watcher", "monitoring")
+    user = user_with(api, "reader", "management")
     assert user.post("/queues/%2F/kept/delete").status == 401
     refused = user.post("/queues", "declare", vhost="/", name="new", type="classic")
     assert (refused.status, b"Access refused." in refused.body) == (422, True)
