@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from amqpd.management.http.access import Access
 from amqpd.management.http.answers import Answer, HttpError, bad_request
 from amqpd.management.http.request import TRUE, Request
 from amqpd.management.page.bodies import SHOWN, body_of, image_type, views_of
+from amqpd.management.page.deaths import deaths_of
 from amqpd.management.page.forms import Form, done
 from amqpd.management.page.lists import Record
 from amqpd.management.page.navigation import require_changes
@@ -29,8 +31,16 @@ PIECE = 1 << 18             # characters of base64 that are decoded in one turn:
 RUNS_NOTHING = {"content-security-policy": "default-src 'none'; sandbox"}       # whatever a body is
 TEXTS = ("text", "routing_key", "reason", "origin")
 LISTS = ("header", "property", "json")
-NUMBERS = ("older_than", "younger_than", "min_deliveries", "max_deliveries")
-FIELDS = (*TEXTS, *LISTS, *NUMBERS, "redelivered")
+NUMBERS, AGES = ("min_deliveries", "max_deliveries"), ("older_than", "younger_than")
+FIELDS = (*TEXTS, *LISTS, *AGES, *NUMBERS, "redelivered")
+AGE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*(s|min|m|h|d|days?)?")
+SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "day": 86_400, "days": 86_400}
+QUICK = 10_000              # ready messages of which those that match are counted without being asked
+WORDS = {
+    "text": "body contains", "routing_key": "routing key is", "reason": "died because", "origin": "died first in",
+    "header": "header", "property": "property", "json": "JSON", "older_than": "older than",
+    "younger_than": "younger than", "min_deliveries": "delivered at least", "max_deliveries": "delivered at most",
+    "redelivered": "redelivered"}
 # Which field of the filter a refusal of the API is about, by a part of its text.
 ABOUT = (("JSON path", "json"), ("a text to look for", "text"))
 REASONS = (("", "any"), ("rejected", "rejected"), ("expired", "expired"), ("maxlen", "queue was full"),
@@ -58,8 +68,20 @@ async def list_messages(request: Request) -> Shown:
             asked.refused(error, next((field for part, field in ABOUT if part in str(error.reason)), ""))
     return Shown("messages.html", {
         **_place(request), "asked": asked, "found": found, "reasons": REASONS, "acts": ACTS,
-        "chosen": {name: asked.values[name] for name in FIELDS if asked.values.get(name)}, "looked_at": LOOKED_AT,
-        "is_begin": not request.query.get("cursor")}, "queues", 200 if asked.is_valid else 422)
+        "chosen": {name: asked.values[name] for name in FIELDS if asked.values.get(name)},
+        "is_begin": not request.query.get("cursor") and not request.query.get("offset"),
+        "matching": await _count(request, chosen, found["ready"]) if found else None},
+        "queues", 200 if asked.is_valid else 422)
+
+
+async def _count(request: Request, chosen: Record, ready: int) -> int | None:
+    """Return how many messages match, or None if that would take long and nobody asks for it. Raises HttpError."""
+    if not chosen:
+        return ready
+    if ready > QUICK and request.query.get("counted") != "1":
+        return None
+    told = await request.ask("POST", api_of(request) + "/delete", body={"filter": chosen, "dry_run": True})
+    return int(told["matched"])
 
 
 def _place(request: Request) -> Record:
@@ -85,6 +107,12 @@ def filter_of(found: Form) -> Record:
             chosen[name] = [text]
             if name != "json" and text.startswith("="):
                 found.errors[name] = "Enter NAME=VALUE, or a NAME alone."
+    for name in AGES:
+        if text := found.text(name).strip():
+            if (age := AGE.fullmatch(text)) is None:
+                found.errors[name] = "Enter a time such as 90 s, 15 min, 2 h or 1 d."
+            else:
+                chosen[name] = float(age[1]) * SECONDS[age[2] or "s"]
     for name in NUMBERS:
         if (number := found.whole(name, most=MOST_NUMBER)) is not None:
             chosen[name] = number
@@ -103,7 +131,6 @@ async def show_message(request: Request) -> Shown:
     view = request.query.get("as", "")
     view = view if view in views.names else views.names[0]
     headers = properties.get("headers") or {}
-    deaths = headers.get("x-death")
     here = path_of("queues", *_place(request).values(), "messages", message["id"])
     return Shown("message.html", {
         **_place(request), "found": message, "views": views, "view": view, "shown": SHOWN,
@@ -111,7 +138,7 @@ async def show_message(request: Request) -> Shown:
             (name[0].upper() + name[1:], here + path_of(**{"as": name})[1:], name == view) for name in views.names],
         "properties": {key: value for key, value in properties.items() if key != "headers"},
         "headers": {key: value for key, value in headers.items() if key != "x-death"},
-        "deaths": [one for one in deaths if isinstance(one, dict)] if isinstance(deaths, list) else []}, "queues")
+        "deaths": deaths_of(properties)}, "queues")
 
 
 async def read_message(request: Request, number: str, most: int = SHOWN) -> Record:
@@ -209,7 +236,8 @@ def _shown(request: Request, found: Form, pairs: Any, matched: int) -> Shown:
     kept = [(name, value) for name, value in pairs if name in (*FIELDS, "id", "all") and value]
     return Shown("messages_act.html", {
         **_place(request), "act": act, "verb": verb, "text": text, "kept": kept, "matched": matched, "form": found,
-        "conditions": [(name, value) for name, value in kept if name in FIELDS],
+        "chosen": {name: value for name, value in kept if name in FIELDS},
+        "conditions": [(WORDS[name], value) for name, value in kept if name in FIELDS],
         "marked": sum(name == "id" for name, _ in kept)}, "queues", 200 if found.is_valid else 422)
 
 
@@ -235,7 +263,8 @@ async def carry_out(request: Request) -> Shown | Answer:
             found.refused(error, "target" if act == "move" else "")
     if not found.is_valid:
         return _shown(request, found, found.pairs, limit)
-    return done(_sentence(act, told), to=path_of("queues", *_place(request).values(), "messages"))
+    return done(_sentence(act, told), to=path_of(
+        "queues", *_place(request).values(), "messages", **_asked(found.values).values))
 
 
 def _sentence(act: str, told: Record) -> str:

@@ -25,12 +25,16 @@ def _to_queue(record: Record) -> str:
     return path_of("queues", record["vhost"], record["name"])
 
 
+def _to_messages(record: Record) -> str:
+    return path_of("queues", record["vhost"], record["name"], "messages")
+
+
 COLUMNS: Sequence[Column] = (
     Column("name", "Name", link=_to_queue),
     Column("vhost", "Vhost"),
     Column("type", "Type", is_shown=False),
     Column("state", "State", "state", is_sorted=False),
-    Column("messages_ready", "Ready", "number", hint="Messages that wait for a consumer"),
+    Column("messages_ready", "Ready", "number", link=_to_messages, hint="Messages that wait for a consumer"),
     Column("messages_unacknowledged", "Unacked", "number", hint="Messages that consumers hold and have not acked"),
     Column("messages", "Total", "number"),
     Column("message_bytes_ready", "Ready bytes", "size", is_shown=False),
@@ -62,6 +66,12 @@ CHOICES = {
     ("single-active-consumer", True): "One consumer gets all messages; the others wait to take over.",
     ("queue-type", "quorum"): "It is a quorum queue: durable, and it counts deliveries.",
 }
+# Fields of the form that declares a queue, and the arguments that they become.
+NUMBERS = (("max_length", "x-max-length"), ("message_ttl", "x-message-ttl"), ("expires", "x-expires"),
+           ("max_priority", "x-max-priority"))
+TEXTS = (("dead_letter_exchange", "x-dead-letter-exchange"), ("dead_letter_routing_key", "x-dead-letter-routing-key"))
+OVERFLOWS = (("", "drop the oldest messages"), ("reject-publish", "refuse publishes"),
+             ("reject-publish-dlx", "refuse publishes, and dead-letter them"))
 
 
 async def list_queues(request: Request) -> Shown:
@@ -78,7 +88,7 @@ async def list_queues(request: Request) -> Shown:
 
 
 def _choices(request: Request) -> dict[str, Any]:
-    return {"types": TYPES, "vhosts": sorted(vhost.name for vhost in request.visible_vhosts())}
+    return {"types": TYPES, "overflows": OVERFLOWS, "vhosts": sorted(vhost.name for vhost in request.visible_vhosts())}
 
 
 async def show_queue(request: Request) -> Shown:
@@ -149,12 +159,16 @@ async def declare_queue(request: Request) -> Shown | Answer:
     name = form.text("name", required="Enter a name.")
     kind = form.choice("type", TYPES)
     arguments = form.json_object("arguments")
-    for field, argument in (("max_length", "x-max-length"), ("message_ttl", "x-message-ttl")):
-        if (number := form.whole(field)) is not None:
-            arguments[argument] = number
-    for field, argument in (("dead_letter_exchange", "x-dead-letter-exchange"),):
+    for field, argument in NUMBERS:
+        if (value := form.whole(field)) is not None:
+            arguments[argument] = value
+    for field, argument in TEXTS:
         if text := form.text(field):
             arguments[argument] = text
+    if form.text("overflow"):
+        arguments["x-overflow"] = form.choice("overflow", [one for one, _ in OVERFLOWS if one])
+    if form.flag("single_active_consumer"):
+        arguments["x-single-active-consumer"] = True
     if form.is_valid:
         body = {"durable": form.flag("durable"), "auto_delete": form.flag("auto_delete"),
                 "arguments": {"x-queue-type": kind, **arguments} if kind != "classic" else arguments}

@@ -27,11 +27,23 @@ def test_a_queue_is_declared_with_a_form(api: Api, guest: Visitor) -> None:
         "x-queue-type": "quorum", "x-max-length": 10, "x-dead-letter-exchange": "dead", "x-expires": 60000}
 
 
+def test_what_a_form_says_in_words_becomes_arguments(api: Api, guest: Visitor) -> None:
+    assert guest.post("/queues", "declare", vhost="/", name="worded", type="classic", overflow="reject-publish",
+                      single_active_consumer="on", dead_letter_exchange="dead", dead_letter_routing_key="key",
+                      max_priority="5", expires="60000").status == 204
+    assert api.get("/queues/%2F/worded")["arguments"] == {
+        "x-overflow": "reject-publish", "x-single-active-consumer": True, "x-dead-letter-exchange": "dead",
+        "x-dead-letter-routing-key": "key", "x-max-priority": 5, "x-expires": 60000}
+    api.delete("/queues/%2F/worded")
+
+
 @pytest.mark.parametrize(("field", "value", "error"), [
     ("name", "", "Enter a name."), ("vhost", "nowhere", "Choose one of /."),
     ("type", "stream", "Choose one of classic"),
     ("max_length", "-1", "Enter a whole number"), ("max_length", "many", "Enter a whole number"),
-    ("message_ttl", "1" * 30, "Enter a whole number"), ("arguments", "{", "This is not JSON"),
+    ("message_ttl", "1" * 30, "Enter a whole number"), ("expires", "x", "Enter a whole number"),
+    ("max_priority", "-5", "Enter a whole number"), ("overflow", "spill", "Choose one of reject-publish"),
+    ("arguments", "{", "This is not JSON"),
     ("arguments", "[1]", "Enter a JSON object")])
 def test_wrong_input_is_told_beside_its_field_and_kept(
     guest: Visitor, field: str, value: str, error: str

@@ -13,8 +13,9 @@ import pytest
 
 from amqpd.management.page import bodies
 from amqpd.management.page.bodies import views_of
+from amqpd.management.page.messages import QUICK
 from tests.management.page.conftest import Visitor, user_with
-from tests.management.page.test_clients import HOSTILE
+from tests.management.page.test_clients import HOSTILE, client
 from tests.support.api import Api
 
 HERE = "/queues/%2F/browsed/messages"
@@ -49,29 +50,31 @@ def ready(api: Api, queue: str = "browsed") -> int:
 
 def test_all_messages_are_listed_and_stay(api: Api, guest: Visitor, browsed: list[int]) -> None:
     shown = guest.text(HERE)
-    assert "5 messages shown, of 5 ready." in shown and "<img src=x" not in shown and "binary" in shown
+    assert "<b>5 ready messages</b>" in shown and "<img src=x" not in shown and "binary" in shown
     assert all(f'href="{HERE}/{number}"' in shown for number in browsed) and ready(api) == 5
 
 
 @pytest.mark.parametrize(("query", "number"), [
     ("text=order", 0), ("json=%24.order.id%3D7", 0), ("header=region%3Deu", 0), ("property=priority%3D5", 0),
-    ("property=message_id%3Dpicture", 2), ("older_than=100", 1)])
+    ("property=message_id%3Dpicture", 2), ("older_than=100", 1), ("older_than=1.5+h", 1), ("older_than=7d", 1)])
 def test_a_filter_leaves_what_matches(guest: Visitor, browsed: list[int], query: str, number: int) -> None:
     shown = guest.text(f"{HERE}?{query}")
-    assert "1 message shown; 5 messages were looked at, of 5 ready." in shown
+    assert "<b>1 message</b> of 5 matches" in shown and "1 shown, 5 looked at" in shown
     assert f'href="{HERE}/{browsed[number]}"' in shown
     assert f'href="{HERE}/act/move?{query}"' in shown and f'href="{HERE}/export?{query}"' in shown
 
 
 @pytest.mark.parametrize("query", [
-    "min_deliveries=1", "redelivered=true", "reason=rejected", "origin=none", "routing_key=none", "younger_than=5"])
+    "min_deliveries=1", "redelivered=true", "reason=rejected", "origin=none", "routing_key=none", "younger_than=5",
+    "younger_than=15min"])
 def test_a_filter_that_nothing_matches_says_so(guest: Visitor, browsed: list[int], query: str) -> None:
     assert "No message matches." in guest.text(f"{HERE}?{query}")
 
 
 @pytest.mark.parametrize(("query", "field"), [
     ("json=abc", "json"), ("json=%24%5B", "json"), ("header=%3Dx", "header"), ("property=%3Dx", "property"),
-    ("older_than=x", "older_than"), ("max_deliveries=-1", "max_deliveries"), ("redelivered=perhaps", "redelivered")])
+    ("older_than=x", "older_than"), ("younger_than=5+years", "younger_than"),
+    ("max_deliveries=-1", "max_deliveries"), ("redelivered=perhaps", "redelivered")])
 def test_what_is_wrong_with_a_filter_stands_beside_its_field(
     guest: Visitor, browsed: list[int], query: str, field: str,
 ) -> None:
@@ -83,10 +86,37 @@ def test_a_long_queue_is_shown_part_by_part(api: Api, guest: Visitor, browsed: l
     for number in range(50):
         publish(api, b"%d" % number)
     shown = guest.text(HERE)
-    assert "50 messages shown" in shown and shown.count('name="id"') == 50
+    assert "<b>55 ready messages</b>" in shown and "50 shown" in shown and shown.count('name="id"') == 50
     following = shown.split('" rel="next"')[0].rpartition('href="')[2].replace("&amp;", "&")
     shown = guest.text(following)
     assert shown.count('name="id"') == 5 and ">51</a>" in shown and "From the start" in shown
+
+
+def test_a_search_in_very_many_messages_is_counted_when_asked(api: Api, guest: Visitor) -> None:
+    api.put("/queues/%2F/jobs")
+    with client(api) as channel:
+        for _ in range(QUICK):
+            channel.basic_publish("", "jobs", b"x")
+        channel.basic_publish("", "jobs", b"needle")
+        channel.queue_declare("jobs", passive=True)
+    path = "/queues/%2F/jobs/messages"
+    shown = guest.text(f"{path}?text=needle")
+    assert "is not counted" in shown and f'href="{path}?counted=1&amp;text=needle"' in shown
+    assert "No message matches so far" in shown and "Go on looking" in shown
+    assert "<b>1 message</b> of 10,001 matches" in guest.text(f"{path}?text=needle&counted=1")
+    api.delete("/queues/%2F/jobs")
+
+
+@pytest.mark.parametrize("deaths", [
+    5, [5], [{}], [{"routing-keys": 5, "count": {"a": 1}, "time": "x", "queue": [1], "reason": HOSTILE}],
+    [{"routing-keys": "key", "time": 1 << 60, "exchange": {}, "queue": HOSTILE}]])
+def test_deaths_that_a_publisher_made_up_break_no_page(
+    api: Api, guest: Visitor, browsed: list[int], deaths: Any
+) -> None:
+    publish(api, b"liar", headers={"x-death": deaths, "x-last-death-reason": deaths})
+    number = api.get("/queues/%2F/browsed/messages?text=liar")["messages"][0]["id"]
+    for path in (HERE, f"{HERE}/{number}", f"{HERE}?reason=rejected", "/dead-letters/%2F/browsed"):
+        assert "<img src=x" not in guest.text(path)
 
 
 def test_a_message_is_shown_in_the_way_that_suits_its_body(guest: Visitor, browsed: list[int]) -> None:
@@ -154,7 +184,8 @@ def test_marked_messages_are_counted_and_then_moved(api: Api, guest: Visitor, br
     for target, error in (("", b"Enter a name."), ("none", b'id="target-error"')):
         reply = guest.post(f"{HERE}/act/move", "act", **fields, target=target)
         assert (reply.status, error in reply.body) == (422, True)
-    assert guest.post(f"{HERE}/act/move", **fields, target="aside").status == 204
+    reply = guest.post(f"{HERE}/act/move", **fields, target="aside", text="e")
+    assert (reply.status, json.loads(reply.headers["hx-trigger"])["amqpd:done"]["to"]) == (204, f"{HERE}?text=e")
     assert (ready(api), ready(api, "aside")) == (3, 2)
 
 
@@ -182,7 +213,7 @@ def test_dead_letters_are_retried_without_their_headers_if_wanted(api: Api, gues
     publish(api, b"died", "jobs")
     died = api.get("/queues/%2F/browsed/messages?reason=maxlen")["messages"][0]["id"]
     shown = guest.text(f"{HERE}/{died}")
-    assert "Where it died" in shown and f'href="{HERE}/act/retry?id={died}"' in shown
+    assert "Where it died" in shown and "the queue was full" in shown and f'href="{HERE}/act/retry?id={died}"' in shown
     api.delete("/queues/%2F/jobs")
     api.put("/queues/%2F/jobs")
     assert "Retry 1 message" in guest.text(f"{HERE}/act/retry?id={died}")
