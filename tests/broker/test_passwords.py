@@ -24,6 +24,7 @@ from amqpd.broker.passwords import (
     password_matches,
 )
 from amqpd.broker.scram import MadeUpVerifiers, make_verifier, read_verifier
+from tests.support import quick_scrypt
 
 ALGORITHMS = ["scrypt", *SALTED_HASHES]
 
@@ -52,7 +53,8 @@ def scrypts(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return computed
 
 
-def test_a_slow_hash_matches_its_password_and_no_other() -> None:
+def test_a_slow_hash_matches_its_password_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords.hashlib, "scrypt", quick_scrypt.WITH_FULL_COST)
     definition = UserDefinition("somebody", *hash_password("pässword"))
     assert definition.hashing_algorithm == "scrypt"
     assert password_matches(definition, "pässword")
