@@ -315,7 +315,7 @@ def test_types_have_rabbitmqs_names(value: Value, name: str) -> None:
 
 @pytest.mark.parametrize("value, name", [({"a": 1}, "table"), ([1], "array")])
 def test_the_type_is_told_whatever_is_in_it(value: Value, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amqpd.fields._write_value", None)      # what is in it is not written for that
+    monkeypatch.setattr("amqpd.fields.writing.write_value", None)      # what is in it is not written for that
     assert type_name(value) == name
 
 
