@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -39,6 +39,9 @@ MOST_SCANNED = 100_000      # messages that one peek, or one part of an export, 
 MOST_IDS = 10_000
 MOST_PAYLOAD = 1 << 20      # bytes of a body that a peek shows
 MOST_EXPORTED = 16 << 20    # bytes of a body that an export contains
+MOST_READ = 1 << 20         # bytes of text that are searched in one turn, or what takes as long
+TIMES_PROPERTIES = 8        # a byte of properties takes as long as so many of a body, but for the first ones
+FREE_PROPERTIES = 1 << 10
 
 Filter = Mapping[str, Any]
 Result = TypeVar("Result")
@@ -51,6 +54,7 @@ class MessageCommands:
         self._broker = broker
         self._node = node
         self._limits = node.message_limits
+        self._one_reads = asyncio.Lock()
 
     # Looking
 
@@ -102,7 +106,7 @@ class MessageCommands:
     ) -> Record:
         """Return the next messages of a walk that match. `offset` is that of the first one it looks at."""
         wanted = self._filter(filter, queue)
-        before, size = walk.passed, 0
+        before, size, turns = walk.passed, 0, Turns(self._pause)
         records: list[Record] = []
         while not walk.is_at_end and len(records) < count and size < self._limits.answer_bytes:
             limit = min(self._limits.slice, scan - (walk.passed - before))
@@ -113,9 +117,13 @@ class MessageCommands:
             position = offset + walk.passed - before
             run = await self._loaded(partial(walk.next, limit))
             for at, message in enumerate(run):
+                await turns.spend(wanted.cost(message))
+                if not wanted.is_light(message):
+                    await self._judge(wanted, message)
                 if wanted.matches(message):
                     records.append({"offset": position + at, **await queued_record(queue, message, truncate)})
-                    size += min(message.body_size, truncate)
+                    size += (shown := _shown(message, truncate))
+                    await turns.spend(shown)
                     if len(records) >= count or size >= self._limits.answer_bytes:
                         walk.turn_back(message.number, len(run) - at - 1)
                         break
@@ -190,10 +198,13 @@ class MessageCommands:
         told: Record = {"matched": 0, "matched_bytes": 0, "dry_run": dry_run, "stopped": None}
         walk = Browser(queue, HEAD, self._newest) if ids is None else Selected(queue, _checked_ids(ids))
 
+        heavy: Message | None = None        # its turn is next, when it has been judged
+
         def carry_out() -> int:
             """Do a slice, all within this turn; return about how many bytes it has recorded."""
+            nonlocal heavy
             queue.expiry.drop_due()
-            found = walk.next(self._limits.slice)
+            found, heavy = _readable(wanted, walk, walk.next(self._limits.slice))
             run = [message for message in found if wanted.matches(message)][: most - told["matched"]]
             if run and not dry_run:
                 act(run)
@@ -212,6 +223,8 @@ class MessageCommands:
                 recorded = 0
                 await self._node.wait_committed()
             await self._pause()
+            if heavy is not None:
+                await self._judge(wanted, heavy)
         if queue.deleted:
             told["stopped"] = f"queue '{queue.name}' has been deleted"
         if isinstance(walk, Selected):
@@ -238,6 +251,12 @@ class MessageCommands:
             count -= passed
             await self._pause()
 
+    async def _judge(self, wanted: MessageFilter, message: Message) -> None:
+        """Look into a long message: into one at a time, so that one thread at most competes with the event loop."""
+        async with self._one_reads:
+            await wanted.judge(message)
+        self._node.begin()
+
     async def _pause(self) -> None:
         """Leave the event loop to others, and begin another slice."""
         await asyncio.sleep(0)
@@ -249,6 +268,43 @@ class MessageCommands:
 
     def _filter(self, filter: Filter, queue: Queue) -> MessageFilter:
         return MessageFilter(filter, queue, self._broker.clock.wall_ms // 1000)
+
+
+class Turns:
+    """What is spent in a turn of the event loop; if it is too much, `pause` ends the turn."""
+
+    def __init__(self, pause: Callable[[], Awaitable[None]]) -> None:
+        self._pause = pause
+        self._spent = 0
+
+    async def spend(self, cost: int) -> None:
+        """Count what is about to be done, or has been done; end the turn when it is full."""
+        self._spent += cost
+        if self._spent > MOST_READ:
+            self._spent = 0
+            await self._pause()
+
+
+def _shown(message: Message, truncate: int) -> int:
+    """Return about how much of an answer a message takes, in bytes of a body."""
+    return min(message.body_size, truncate) + max(0, len(message.properties) - FREE_PROPERTIES) * TIMES_PROPERTIES
+
+
+def _readable(
+    wanted: MessageFilter, walk: Browser | Selected, run: list[Message]
+) -> tuple[list[Message], Message | None]:
+    """Return those of the next messages that can be checked in one turn, and the one that has to be judged before it.
+
+    The walk goes back to behind the last of those.
+    """
+    cost = 0
+    for at, message in enumerate(run):
+        cost += wanted.cost(message)
+        is_light = wanted.is_light(message)
+        if not is_light or at and cost > MOST_READ:
+            walk.turn_back(message.number - 1, len(run) - at)
+            return run[:at], None if is_light else message
+    return run, None
 
 
 def _destination(

@@ -13,6 +13,7 @@ from amqpd.message import Message
 from amqpd.properties import all_properties
 
 PIECE = 3 << 18     # bytes that are encoded at once; a multiple of three
+LIGHT_PROPERTIES = 4 << 10      # bytes that are decoded in the event loop: a few milliseconds
 
 Record = dict[str, Any]
 
@@ -28,12 +29,19 @@ async def queued_record(queue: Queue, message: Message, truncate: int) -> Record
         "redelivered": queue.redelivery.is_redelivered(message),
         "delivery_count": queue.redelivery.deliveries.get(message.number, 0),
         "persistent": message.facts.persistent,
-        "properties": properties_record(message),
+        "properties": await _properties(message),
         "payload_bytes": message.body_size,
         "payload_encoding": "base64" if payload is None else "string",
         "payload": await _in_base64(body) if payload is None else payload,
         "truncated": len(body) < message.body_size,
     }
+
+
+async def _properties(message: Message) -> Record:
+    """Return the properties by name; long ones are decoded in a thread, which leaves the event loop to clients."""
+    if len(message.properties) <= LIGHT_PROPERTIES:
+        return properties_record(message)
+    return await asyncio.to_thread(properties_record, message)
 
 
 async def _in_base64(body: bytes) -> str:

@@ -2,7 +2,7 @@
 
 Owns the sockets and the clients, with their limits: how many there are, how long a request may take to arrive, how much
 of one is discarded after its answer, and how long a client may take to read its answer. A new client replaces the one
-that has been idle longest.
+that has been idle longest or, without any, one whose request is still arriving: so who sends slowly keeps nobody out.
 
 Uvicorn's own `Server` is not used, since it handles signals and runs a timer of its own.
 """
@@ -76,15 +76,17 @@ class HttpListeners:
         return ApiProtocol(self._config, self._state, {}, listeners=self)
 
     def arrived(self, client: ApiProtocol) -> None:
-        """Note a new client; if there are too many, close the one that has been idle longest, or else this one."""
+        """Note a new client; if there are too many, close an idle one, one that is still sending, or else this one."""
         self._clients[client] = None
         if len(self._clients) <= self.most_clients:
             return
-        idle = next((one for one in self._clients if one.is_idle), client)
+        others = [one for one in self._clients if one is not client]
+        idle = next((one for one in others if one.is_idle), None)
+        slow = next((one for one in others if one.is_arriving), None)
         self._sparing_log.warning(
-            "%d clients of %s are connected, as many as there may be: the one that has been idle longest is closed",
+            "%d clients of %s are connected, as many as there may be: one that is idle or sends slowly is closed",
             self.most_clients, self.purpose)
-        idle.abort()
+        (idle or slow or client).abort()
 
     def active(self, client: ApiProtocol) -> None:
         """Note that a client has sent something."""
@@ -128,7 +130,7 @@ class ApiProtocol(H11Protocol):
         return self.cycle is None or bool(self.cycle.response_complete)
 
     @property
-    def _is_arriving(self) -> bool:
+    def is_arriving(self) -> bool:
         """Whether a request has not arrived completely."""
         return self.is_idle or bool(self.cycle.more_body)
 
@@ -191,7 +193,7 @@ class ApiProtocol(H11Protocol):
         if self._discarded is not None and not self._is_answered_early:
             self._discarded = None
             self._cancel_arrival()
-        if not self._is_arriving:
+        if not self.is_arriving:
             self._cancel_arrival()
         elif self._arrival is None:
             self._arrival = self.loop.call_later(BODY_LIMIT_S, self._give_up)

@@ -27,6 +27,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="the numbers of the short form")
     parser.add_argument("--broker", help="amqp://HOST:PORT of a broker that runs")
     parser.add_argument("--ctl", default="", help="what its operator calls")
+    parser.add_argument("--http", type=int, default=0, help="the port of its management API")
     parser.add_argument("--pid", type=int, default=0, help="its process, for its size and for SIGSTOP")
     options = parser.parse_args()
     for part in options.shapes:
@@ -60,7 +61,7 @@ def broker_for(shape: Shape, options: argparse.Namespace) -> AbstractContextMana
     if not options.broker:
         return own_broker(shape)
     url = parse_url(options.broker)
-    return given_broker(url.host, url.port, options.pid, shlex.split(options.ctl))
+    return given_broker(url.host, url.port, options.pid, shlex.split(options.ctl), options.http)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ CONFIGURATION = """\
 [limits]
 message_memory = 67_108_864
 """ + "".join(f'[[vhosts]]\nname = "{vhost}"\n' for vhost in VHOSTS) + "".join(
-    f'[[users]]\nname = "{user}"\npassword = "{PASSWORD}"\n' + "".join(
+    f'[[users]]\nname = "{user}"\npassword = "{PASSWORD}"\ntags = ["monitoring"]\n' + "".join(
         f'[[users.permissions]]\nvhost = "{vhost}"\nconfigure = ".*"\nwrite = ".*"\nread = ".*"\n' for vhost in vhosts)
     for user, vhosts in (("canary", VHOSTS[:1]), ("attack", VHOSTS[1:]))) + (
     f'[[users]]\nname = "nobody"\npassword = "{PASSWORD}"\n'
@@ -38,6 +38,7 @@ class Broker(NamedTuple):
     pid: int
     ctl: list[str]
     log: Path | None = None
+    http_port: int = 0
 
     def address(self, user: str, vhost: str) -> Address:
         """The address for one of our users."""
@@ -72,20 +73,24 @@ def own_broker(shape: Shape) -> Iterator[Broker]:
         log = directory / "log"
         unread = None if shape.log_is_read else unread_pipe(log)
         variables = {"AMQPD_CONFIG_FILE": str(directory / "amqpd.toml"), **dict(shape.variables)}
+        if shape.has_http:
+            variables["AMQPD_MANAGEMENT_LISTENERS"] = "127.0.0.1:0"
         with BrokerProcess(directory / "data", log, variables=variables) as process:
             process.wait_until_ready()
             ctl = [AMQPCTL, "--quiet", "--data-dir", str(directory / "data")]
-            yield Broker("127.0.0.1", process.port, process.pid, ctl, log if shape.log_is_read else None)
+            yield Broker("127.0.0.1", process.port, process.pid, ctl, log if shape.log_is_read else None,
+                         process.http_port)
         if unread is not None:
             os.close(unread)
 
 
 @contextmanager
-def given_broker(host: str, port: int, pid: int, ctl: list[str]) -> Iterator[Broker]:
+def given_broker(host: str, port: int, pid: int, ctl: list[str], http_port: int = 0) -> Iterator[Broker]:
     """A broker that runs, furnished for one shape and cleared afterwards."""
-    broker = Broker(host, port, pid, ctl)
+    broker = Broker(host, port, pid, ctl, http_port=http_port)
     for user in ("canary", "attack", "nobody"):
         _tell(broker, "add_user", user, PASSWORD, may_fail=True)
+    _tell(broker, "set_user_tags", "attack", "monitoring")
     for vhost in VHOSTS:
         _tell(broker, "add_vhost", vhost)
     _tell(broker, "set_permissions", "-p", "canary", "canary", ".*", ".*", ".*")

@@ -158,6 +158,7 @@ def attack(shape: Shape, broker: Broker, is_long: bool, seconds: float) -> tuple
     world = {
         "address": vars(broker.address("attack", "attack")), "other_vhost": "other",
         "canary": vars(broker.address("canary", "canary")), "ctl_command": broker.ctl, "pid": broker.pid,
+        "http_port": broker.http_port,
         "is_long": is_long, "seconds": seconds}
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.canary.attacker", shape.name], cwd=ROOT, stdin=subprocess.PIPE,

@@ -16,13 +16,17 @@ SHAPES: dict[str, Shape] = {}
 
 @dataclass
 class World:
-    """What an attacker can reach. `other_vhost` is a second one of its own; `pid` is the broker's, or 0."""
+    """What an attacker can reach. `other_vhost` is a second one of its own; `pid` is the broker's, or 0.
+
+    `http_port` is that of the management API, or 0 if it is not served.
+    """
 
     address: Address
     other_vhost: str
     canary: Address
     ctl_command: list[str]
     pid: int
+    http_port: int
     is_long: bool
     seconds: float
 
@@ -71,6 +75,7 @@ class Shape:
     bounds_delay: bool = True               # False where the attack itself stops the broker for a while
     log_is_read: bool = True                # False: the broker's stderr is a pipe that nobody reads
     in_ci: bool = True
+    has_http: bool = False                  # the management API is served
     variables: tuple[tuple[str, str], ...] = ()     # the broker's environment
 
 

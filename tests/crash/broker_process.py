@@ -21,7 +21,8 @@ SABOTAGED = (sys.executable, str(Path(__file__).with_name("sabotaged.py")))
 START_LIMIT_S = 20.0
 STOP_LIMIT_S = 15.0
 _READY = re.compile(
-    r"amqpd \S+ ready amqp=127\.0\.0\.1:(\d+)(?: amqps=127\.0\.0\.1:(\d+))?(?: http=\S+)?(?: metrics=\S+)? data=")
+    r"amqpd \S+ ready amqp=127\.0\.0\.1:(\d+)(?: amqps=127\.0\.0\.1:(\d+))?"
+    r"(?: http=\S+?(?::(\d+))?)?(?: metrics=\S+)? data=")
 
 
 class BrokerProcess:
@@ -35,7 +36,7 @@ class BrokerProcess:
         variables: Mapping[str, str] | None = None, level: str = "warning", output: int | None = None,
     ) -> None:
         self.port = int(listen.rpartition(":")[2])
-        self.tls_port = 0
+        self.tls_port = self.http_port = 0
         self.start_s = 0.0
         self.log_path = log_path
         self._started_at = time.monotonic()
@@ -64,7 +65,7 @@ class BrokerProcess:
         line = self._process.stdout.readline()
         ready = _READY.match(line)
         assert ready, f"the broker said {line!r} instead of being ready"
-        self.port, self.tls_port = int(ready[1]), int(ready[2] or 0)
+        self.port, self.tls_port, self.http_port = (int(port or 0) for port in ready.groups())
         self.start_s = time.monotonic() - self._started_at
         return self
 

@@ -14,7 +14,7 @@ import pytest
 from amqpd.management.http.answers import HttpError
 from amqpd.management.http.lists import searched
 from amqpd.management.http.turns import Turns
-from amqpd.server.http_listener import PIECE_OF_CHUNKS, ApiProtocol
+from amqpd.server.http_listener import MOST_CLIENTS, PIECE_OF_CHUNKS, ApiProtocol
 from tests.support.api import Api, basic, running
 
 DEEP = b"[" * 500 + b"]" * 500
@@ -113,6 +113,16 @@ def test_a_client_that_goes_on_with_a_request_that_is_refused_is_disconnected(
         with contextlib.suppress(ConnectionError):
             client.sendall(b" " * sent)
             assert client.recv(1) == b""
+
+
+def test_clients_that_send_their_bodies_slowly_keep_nobody_out(api: Api) -> None:
+    with contextlib.ExitStack() as slow:
+        for _ in range(MOST_CLIENTS):
+            client = slow.enter_context(begun(
+                api, "PUT /api/queues/%2F/q", "Expect: 100-continue", "Content-Length: 9000"))
+            assert client.recv(12) == b"HTTP/1.1 100"       # so it is logged in, and the body is waited for
+        for _ in range(10):
+            assert api.get("/whoami", user=MANAGER)["name"] == "manager"
 
 
 class SlowSearch:
