@@ -31,7 +31,7 @@ OF_BUSY = (
     "/queues/%2F/dead.letters/messages", "/queues/%2F/dead.letters/messages !tbody th a",
     "/queues/%2F/dead.letters/messages ![data-mark-all]", "/queues/%2F/invoices/messages !tbody th a",
     "/queues/%2F/orders.created/messages?text=nowhere&older_than=x", "/queues/%2F/search.index/messages",
-    "/queues/%2F/dead.letters/messages/act/move", "/queues/%2F/invoices/bindings",
+    "/queues/%2F/dead.letters/messages/act/move?all=1", "/queues/%2F/invoices/bindings",
     "/queues/%2F/invoices/publish", "/queues/%2F/invoices/get",
     "/exchanges/%2F/shop/publish",
     "/topology?around=queue:orders.created", "/topology?exchange=shop&routing_key=order.created",

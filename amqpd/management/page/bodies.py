@@ -18,6 +18,7 @@ from amqpd.management.page.lists import Record
 SHOWN = 64 << 10            # bytes of a body that a page looks at
 MOST_VALUES, MOST_DEPTH, LONGEST_VALUE = 2_000, 30, 2_000
 MOST_HEX, IN_A_ROW = 4 << 10, 16
+IN_A_LINE = 160             # characters of a body in a list
 IMAGES = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"), (b"GIF87a", "gif"), (b"GIF89a", "gif"))
 MSGPACK_TYPES = ("application/msgpack", "application/x-msgpack", "application/vnd.msgpack")
 
@@ -83,6 +84,17 @@ def views_of(message: Record) -> Views:
     return Views(
         size, text, text is not None and len(body) < size, tree, name, _hex(body[:MOST_HEX]), size > MOST_HEX,
         bool(image_type(body)))
+
+
+def snippet_of(message: Record) -> tuple[str, bool]:
+    """Return the beginning of a body in one line, for a list; and whether it only describes a body that is no text."""
+    body, size = body_of(message), message["payload_bytes"]
+    if kind := image_type(body):
+        return f"an image, {kind.removeprefix('image/').upper()}", True
+    if message["payload_encoding"] == "string":
+        text = " ".join(message["payload"][:IN_A_LINE].split())
+        return text + (" …" if size > len(body) or len(message["payload"]) > IN_A_LINE else ""), False
+    return body[:IN_A_ROW].hex(" ") + (" …" if size > IN_A_ROW else ""), True
 
 
 def _content_type(properties: Any) -> str:

@@ -16,7 +16,7 @@ import msgspec
 from amqpd.management.http.access import Access
 from amqpd.management.http.answers import Answer, HttpError, bad_request
 from amqpd.management.http.request import TRUE, Request
-from amqpd.management.page.bodies import SHOWN, body_of, image_type, views_of
+from amqpd.management.page.bodies import SHOWN, body_of, image_type, snippet_of, views_of
 from amqpd.management.page.deaths import deaths_of
 from amqpd.management.page.forms import Form, done
 from amqpd.management.page.lists import Record
@@ -68,10 +68,19 @@ async def list_messages(request: Request) -> Shown:
             asked.refused(error, next((field for part, field in ABOUT if part in str(error.reason)), ""))
     return Shown("messages.html", {
         **_place(request), "asked": asked, "found": found, "reasons": REASONS, "acts": ACTS,
+        "rows": [_row(one) for one in found["messages"]] if found else [],
         "chosen": {name: asked.values[name] for name in FIELDS if asked.values.get(name)},
         "is_begin": not request.query.get("cursor") and not request.query.get("offset"),
         "matching": await _count(request, chosen, found["ready"]) if found else None},
         "queues", 200 if asked.is_valid else 422)
+
+
+def _row(message: Record) -> Record:
+    """Return a message with what its row shows besides."""
+    properties, (snippet, is_described) = message["properties"], snippet_of(message)
+    stamp, deaths = properties.get("timestamp"), deaths_of(properties)
+    return {**message, "snippet": snippet, "is_described": is_described, "reason": deaths[0].reason if deaths else "",
+            "published_ms": stamp * 1_000 if isinstance(stamp, int) else None}
 
 
 async def _count(request: Request, chosen: Record, ready: int) -> int | None:
