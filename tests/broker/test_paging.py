@@ -224,6 +224,14 @@ def test_what_is_requeued_goes_back_between_pages(queue: Queue, page_store: Page
     assert queue.ready.numbers() == list(ALL)
 
 
+def test_a_queue_that_was_deleted_is_not_paged_out_any_more(queue: Queue, page_store: PageStoreInMemory) -> None:
+    queue.pager.note_size()
+    assert queue.pager in page_store.budget.large
+    queue.pager.end()
+    queue.pager.note_size()
+    assert queue.pager not in page_store.budget.large
+
+
 # References, which stand for unacked messages that are on disk only
 
 @pytest.fixture

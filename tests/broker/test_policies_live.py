@@ -20,6 +20,7 @@ from amqpd.broker.definitions import (
 )
 from amqpd.broker.policy import InvalidPolicy, NoSuchPolicy
 from amqpd.broker.queue.queue import Queue
+from amqpd.broker.routing import LONG_WALK
 from amqpd.broker.rules import QueueRules
 from amqpd.broker.policy_followers import LOOK_STEPS
 from amqpd.broker.vhost import Vhost
@@ -173,6 +174,16 @@ def test_an_exchange_gets_and_loses_its_alternate_at_once(vhost: Vhost, lost: st
     vhost.followers.clear_policy("p")
     assert routed(vhost, "amq.direct") == []
     assert vhost.routing.version > before
+
+
+def test_a_long_route_by_way_of_an_alternate_is_not_remembered_for_longer_than_that(vhost: Vhost) -> None:
+    for number in range(LONG_WALK):
+        queue(vhost, f"q{number}")
+        vhost.bind(OPERATOR, BindingDefinition("/", "amq.fanout", "queue", f"q{number}"), "me")
+    set_policy(vhost, pattern=r"^amq\.direct$", alternate_exchange="amq.fanout")
+    assert len(routed(vhost, "amq.direct")) == LONG_WALK
+    vhost.followers.clear_policy("p")
+    assert routed(vhost, "amq.direct") == []
 
 
 def test_an_exchange_declared_later_has_its_alternate(vhost: Vhost, lost: str) -> None:

@@ -98,6 +98,9 @@ def test_a_made_up_verifier_looks_like_a_new_one_to_the_client() -> None:
     ("I\u00adX", "IX"), ("\u00aa", "a"), ("\u2168", "IX"),
     ("a\u0301", "\u00e1"),
     ("\u0627\u0031", "\u0627\u0031"),               # refused for its direction: as it is
+    ("\u0627\u00ad\u0628", "\u0627\u0628"),         # from right to left only: prepared
+    ("\u0627\u00ad1", "\u0627\u00ad1"), ("1\u00ad\u0627", "1\u00ad\u0627"),
+    ("\u0627\u00ada\u0628", "\u0627\u00ada\u0628"),
     ("\u00e9\u0007", "\u00e9\u0007"),               # refused for a control character: as it is
     ("\u00ad", "\u00ad"),                           # nothing would be left
 ])

@@ -40,6 +40,12 @@ def test_a_walk_is_paid_for_by_what_was_removed_and_counted(segment: Segment, bu
     segment.check()
 
 
+def test_the_number_at_a_place_counts_what_was_put_back(segment: Segment) -> None:
+    segment.put_back(messages(5))
+    segment.put_back(messages(7, 9))
+    assert [segment.number_at(place) for place in (0, 3, 10, COUNT)] == [5, 11, 18, COUNT]
+
+
 def test_gaps_at_either_end_are_gone_at_once(segment: Segment, budget: Budget) -> None:
     for one in list(segment)[::-1][:-1]:
         segment.remove([one])

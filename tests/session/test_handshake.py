@@ -97,6 +97,12 @@ def test_a_wrong_login_is_told_without_saying_what_was_wrong(stranger: Talk, use
     stranger.broker(Connection.Close(403, REFUSED.format("PLAIN"), 0, 0))
 
 
+def test_the_log_says_who_was_refused_and_why(stranger: Talk, caplog: pytest.LogCaptureFixture) -> None:
+    stranger.greet().log_in("guest", "wrong").hear(Connection.Close)
+    line, = [record.getMessage() for record in caplog.records if "login refused" in record.getMessage()]
+    assert line.endswith("state: starting): PLAIN login refused: user 'guest' - the password is wrong")
+
+
 def test_the_refusal_of_a_login_names_its_mechanism(stranger: Talk) -> None:
     stranger.greet().client(start_ok("AMQPLAIN", amqplain("guest", "wrong")))
     stranger.broker(Connection.Close(403, REFUSED.format("AMQPLAIN"), 0, 0)).client(Connection.CloseOk())

@@ -659,8 +659,9 @@ def test_arguments_of_a_publish_must_be_whole_and_nothing_more(arguments: bytes)
 
 
 def test_names_of_a_publish_must_be_utf_8() -> None:
-    with pytest.raises(ConnectionException, match="FRAME_ERROR - Malformed UTF-8 in shortstr"):
+    with pytest.raises(ConnectionException, match="FRAME_ERROR - Malformed UTF-8 in shortstr") as refused:
         read_publish(b"\0\0\x01\xff\0\0")
+    assert refused.value.method == (0, 0)
 
 
 def test_a_content_on_another_channel_than_its_method_is_refused_although_its_head_is_known() -> None:
