@@ -26,6 +26,7 @@ from amqpd.management.http.request import Request
 from amqpd.management.http.routes import Query, Route
 from amqpd.management.http.statistics import STATISTICS_QUERY, ranges_of, wants_statistics, wants_totals
 from amqpd.management.json_values import plain
+from amqpd.management.statistics.statistics import QUEUE_DELIVERIES, QUEUE_PUBLISHES
 from amqpd.management.waiting import until_called
 
 IN_PATH = "/api/queues/{vhost}/{queue}"
@@ -203,7 +204,11 @@ def list_queues(request: Request) -> Any:
     """Return the queues of the vhosts that the user sees."""
     form = QueueForm(request)
     found = [(vhost, queue) for vhost in request.visible_vhosts() for queue in vhost.queues.values()]
-    quick = {name: lambda one, value=value: value(one[1]) for name, value in QUICK.items()}
+    quick: dict[str, Any] = {name: lambda one, value=value: value(one[1]) for name, value in QUICK.items()}
+    if wants_statistics(request):
+        rate = request.context.statistics.queue_rate
+        quick |= {f"message_stats.{field.details}.rate": lambda one, field=field: rate(one[1], field)
+                  for field in (*QUEUE_PUBLISHES, *QUEUE_DELIVERIES)}
     return listed(request, Source(found, lambda one: one[1].name, lambda one: form.record(*one), quick))
 
 

@@ -144,6 +144,14 @@ class Statistics:
         record = view.render(QUEUE_LENGTHS, ranges.lengths) | self._reductions(ranges.msg_rates)
         return record | _stats(view, QUEUE_PUBLISHES, QUEUE_DELIVERIES, ranges)
 
+    def queue_rate(self, queue: Queue, field: Field) -> float:
+        """Return one rate of a queue, of `QUEUE_PUBLISHES` or `QUEUE_DELIVERIES`, without a record of all of them."""
+        history = self._sampling.queues.get(queue.records.counts)
+        if history is None or history.tick < self._moment.tick:
+            return 0.0
+        last, previous = history.last, history.previous
+        return sum([last[part] - previous[part] for part in QUEUES.parts(field.place)]) / (TICK_S * self._moment.ticks)
+
     def idle_since_ms(self, queue: Queue) -> int:
         """Return when the numbers of a queue changed last, in ms since 1970, by the samplings; at most a day ago."""
         history = self._sampling.queues.get(queue.records.counts)

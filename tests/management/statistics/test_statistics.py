@@ -14,6 +14,7 @@ from pamqp.commands import Basic, Channel, Confirm, Queue, Tx
 from amqpd.broker.definitions import VhostDefinition
 from amqpd.broker.queue.queue import Queue as BrokerQueue
 from amqpd.management.statistics import InvalidRange, Range, Ranges, Statistics
+from amqpd.management.statistics.statistics import QUEUE_DELIVERIES, QUEUE_PUBLISHES
 from tests.support.talk import Stage, Talk
 
 RANGES = Ranges(lengths=Range(15, 5), msg_rates=Range(15, 5), data_rates=Range(15, 5), node_stats=Range(15, 5))
@@ -213,6 +214,24 @@ def test_rates_are_those_of_the_last_sampling(stage: Stage, statistics: Statisti
     talk.publish("q", *[b"x"] * 30)
     next_tick(stage, statistics)
     assert statistics.queue(queue(stage))["message_stats"]["publish_details"] == {"rate": 3.0}
+
+
+def test_a_rate_that_a_list_is_sorted_by_is_that_of_the_record(
+    stage: Stage, statistics: Statistics, talk: Talk,
+) -> None:
+    talk.publish("q", *[b"x"] * 10)
+    talk.client(Basic.Get(queue="q", no_ack=True)).hear_all()
+    fields = (*QUEUE_PUBLISHES, *QUEUE_DELIVERIES)
+
+    def rates() -> dict[str, float]:
+        return {field.details: statistics.queue_rate(queue(stage), field) for field in fields}
+
+    next_tick(stage, statistics)
+    stats = statistics.queue(queue(stage))["message_stats"]
+    assert rates() == {field.details: stats[field.details]["rate"] for field in fields}
+    assert (rates()["publish_details"], rates()["deliver_get_details"]) == (2.0, 0.2)
+    next_tick(stage, statistics)
+    assert set(rates().values()) == {0.0}
 
 
 def test_samples_have_rabbitmq_s_form(stage: Stage, statistics: Statistics, talk: Talk) -> None:
