@@ -16,7 +16,7 @@ import msgspec
 from amqpd.management.page.lists import Record
 
 SHOWN = 64 << 10            # bytes of a body that a page looks at
-MOST_VALUES, MOST_DEPTH, LONGEST_VALUE = 2_000, 30, 2_000
+MOST_VALUES, MOST_DEPTH, LONGEST_VALUE = 1_000, 30, 2_000
 MOST_HEX, IN_A_ROW = 4 << 10, 16
 IN_A_LINE = 160             # characters of a body in a list
 IMAGES = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"), (b"GIF87a", "gif"), (b"GIF89a", "gif"))

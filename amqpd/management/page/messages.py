@@ -6,9 +6,8 @@ The address holds the filter. Whatever is done to messages is counted before, an
 from __future__ import annotations
 
 import asyncio
-import base64
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
@@ -27,7 +26,7 @@ IN_PATH = "/queues/{vhost}/{queue}/messages"
 ON_A_PAGE, PREVIEWED, LOOKED_AT = 50, 300, 10_000      # messages, bytes of a body, messages of the queue
 MOST_MARKED, MOST_NUMBER = 1_000, 999_999_999
 EXPORTED_AT_ONCE = 100
-PIECE = 1 << 18             # characters of base64 that are decoded in one turn: a multiple of four
+PIECE = 1 << 18             # characters of a body that are written in one turn: a multiple of four, for base64
 RUNS_NOTHING = {"content-security-policy": "default-src 'none'; sandbox"}       # whatever a body is
 TEXTS = ("text", "routing_key", "reason", "origin")
 LISTS = ("header", "property", "json")
@@ -164,33 +163,31 @@ async def read_message(request: Request, number: str, most: int = SHOWN) -> Reco
 
 async def download_body(request: Request) -> Answer:
     """Return the body of a message as a file, which no browser shows. Raises HttpError: 404."""
-    body = await _whole_body(request)
-    return Answer(200, body, _as_file(f"message-{request.names['message']}.bin"), "application/octet-stream")
+    return Answer(headers=_as_file(f"message-{request.names['message']}.bin"), pieces=await _whole_body(request),
+                  media_type="application/octet-stream")
 
 
 async def show_image(request: Request) -> Answer:
     """Return the body of a message that is an image. Raises HttpError: 404 for any other."""
-    body = await _whole_body(request)
-    media_type = image_type(body)
+    pieces = await _whole_body(request)
+    media_type = image_type(pieces[0])
     if not media_type:
         raise HttpError(404, "not_found", "This body is no image that browsers show.")
-    return Answer(200, body, RUNS_NOTHING, media_type)
+    return Answer(headers=RUNS_NOTHING, pieces=pieces, media_type=media_type)
 
 
-async def _whole_body(request: Request) -> bytes:
-    """Return the body of the message of the path, up to 16 MiB. Raises HttpError: 404."""
+async def _whole_body(request: Request) -> list[bytes]:
+    """Return the body of the message of the path, up to 16 MiB, in pieces: at least one. Raises HttpError: 404."""
     number = (await read_message(request, request.names["message"], 0))["id"]
     found = await request.ask("POST", api_of(request) + "/export", body={"ids": [number], "count": 1})
     if not found["messages"]:
         raise HttpError(404, "not_found", f"Message {number} is not ready any more.")
     message = found["messages"][0]
-    if message["payload_encoding"] == "string":
-        return body_of(message)
     payload, pieces = message["payload"], list[bytes]()
-    for start in range(0, len(payload), PIECE):
-        pieces.append(base64.b64decode(payload[start:start + PIECE]))
+    for start in range(0, max(1, len(payload)), PIECE):
+        pieces.append(body_of({**message, "payload": payload[start:start + PIECE]}))
         await asyncio.sleep(0)
-    return b"".join(pieces)
+    return pieces
 
 
 def _as_file(name: str) -> dict[str, str]:
@@ -217,7 +214,9 @@ async def _lines(request: Request, body: Record, part: Record) -> AsyncIterator[
     left = part["ready"]
     while True:
         for one in part["messages"]:
-            yield msgspec.json.encode(one, enc_hook=str) + b"\n"
+            for piece in _line(one):
+                yield piece
+                await asyncio.sleep(0)
         left -= part["scanned"]
         if part["cursor"] is None or left <= 0:
             return
@@ -226,6 +225,19 @@ async def _lines(request: Request, body: Record, part: Record) -> AsyncIterator[
         except HttpError as error:
             yield msgspec.json.encode({"error": str(error.reason)}) + b"\n"
             return
+
+
+def _line(message: Record) -> Iterator[bytes]:
+    """Yield the line of a message, with a long body in pieces."""
+    payload = message["payload"]
+    head = msgspec.json.encode({key: value for key, value in message.items() if key != "payload"}, enc_hook=str)
+    line = head[:-1] + b',"payload":"'
+    for start in range(0, len(payload), PIECE):
+        line += msgspec.json.encode(payload[start:start + PIECE])[1:-1]
+        if start + PIECE < len(payload):
+            yield line
+            line = b""
+    yield line + b'"}\n'
 
 
 async def preview(request: Request) -> Shown:

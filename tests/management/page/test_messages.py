@@ -156,12 +156,14 @@ def test_an_image_has_an_address_of_its_own_that_runs_nothing(guest: Visitor, br
 
 
 def test_a_long_body_is_shown_in_part_and_the_download_has_all(api: Api, guest: Visitor, browsed: list[int]) -> None:
-    body = b"0123456789abcdef" * 100_000
+    body = "0\"é🐰\n56789abcdef".encode() * 100_000
     publish(api, body)
     publish(api, b"\xff" * len(body))
     text, binary = [one["id"] for one in api.get("/queues/%2F/browsed/messages?offset=5&truncate=0")["messages"]]
     shown = guest.text(f"{HERE}/{text}")
     assert "The first 64 KiB" in shown and len(shown) < 100_000 and "The first 4 KiB" in guest.text(f"{HERE}/{binary}")
+    lines = [json.loads(line) for line in guest.get(f"{HERE}/export?id={text}&id={binary}").body.splitlines()]
+    assert lines[0]["payload"].encode() == body and base64.b64decode(lines[1]["payload"]) == b"\xff" * len(body)
     assert guest.get(f"{HERE}/{text}/body").body == body and len(guest.get(f"{HERE}/{binary}/body").body) == len(body)
     reply = guest.get(f"/exchanges/%2F/amq.default/publish?queue=browsed&id={text}")
     assert (reply.status, b"too long for this form" in reply.body) == (400, True)
