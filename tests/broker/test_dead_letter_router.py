@@ -532,6 +532,7 @@ def test_a_queue_of_which_very_many_dead_letters_wait_is_behind(scene: Scene) ->
     assert not router.is_behind(scene.source)
     reject(scene, scene.source, 1)
     assert router.is_behind(scene.source) and not router.is_behind(scene.dead) and router.has_work
+    assert scene.source.dead_letters.is_behind and not scene.dead.dead_letters.is_behind
     scene.vhost.worklist.work_off()
     assert not router.is_behind(scene.source) and not router.has_work
     assert len(scene.bodies(scene.dead)) == 11

@@ -224,6 +224,16 @@ def test_what_is_requeued_goes_back_between_pages(queue: Queue, page_store: Page
     assert queue.ready.numbers() == list(ALL)
 
 
+def test_a_queue_that_has_been_read_back_may_be_paged_out_again(queue: Queue, page_store: PageStoreInMemory) -> None:
+    budget = page_store.budget
+    queue.pager.page_out(1 << 30)
+    queue.pager.shrunk()
+    budget.large.pop(queue.pager, None)
+    while queue.pager not in budget.large and queue.get(no_ack=True) is not None:
+        pass
+    assert queue.pager in budget.large and queue.pager.is_large
+
+
 def test_a_queue_that_was_deleted_is_not_paged_out_any_more(queue: Queue, page_store: PageStoreInMemory) -> None:
     queue.pager.note_size()
     assert queue.pager in page_store.budget.large

@@ -88,7 +88,9 @@ def test_a_vhost_begins_with_its_predeclared_exchanges(vhost: Vhost) -> None:
 
 
 def test_declaring_again_finds_the_same_queue(vhost: Vhost) -> None:
+    declared = vhost.churn.queue_declared
     assert queue(vhost) is queue(vhost)
+    assert vhost.churn.queue_declared == declared + 2
 
 
 def test_names_are_given_where_none_is(vhost: Vhost) -> None:

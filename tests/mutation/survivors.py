@@ -38,6 +38,7 @@ REASONS: dict[tuple[str, str], dict[str, str]] = {
     ("amqpd/store/sqlite/errors.py", "from_sqlite"): {
         "code = getattr(error, 'sqlite_errorcode', 1) & _PRIMARY_CODE": "neither number has a text of its own"},
     ("amqpd/store/sqlite/recovery.py", "_in_order"): {
+        "return None": "its caller asks only whether there is something",
         "stop = bisect_left(numbers, min(parts[1:4])[0], start + 1, end) if len(parts) > 1 else end":
             "in a heap the second least is the second or the third"},
     ("amqpd/store/tools/copies.py", "expect_sound"): {
@@ -46,6 +47,7 @@ REASONS: dict[tuple[str, str], dict[str, str]] = {
         "return sqlite3.connect(f'{connecting.uri_of(path)}?{mode}', isolation_level=None, "
         "timeout=connecting.BUSY_WAIT_S)": "some builds of SQLite take URIs without being told, Debian's is one"},
     ("amqpd/store/sqlite/wal.py", "WriteAheadLog.is_due"): {
+        "return size >= self._limits.largest_wal": "at which size there is a checkpoint, about",
         "pass": "whether a small batch goes before a long checkpoint, which only takes time"},
     ("amqpd/broker/queue/records.py", "QueueRecords.batch_of"): {
         "return self._journal.batch if self.kept(run) else 1":
@@ -62,7 +64,8 @@ REASONS: dict[tuple[str, str], dict[str, str]] = {
             "what is met of a header is its value and that it is there: more than any binding asks of it"},
     ("amqpd/broker/exchange_types/topic.py", "TopicExchange._search_below_any"): {
         "looks += 2": "an estimate of effort", "if len(children) >= len(marks):": "both ways take as long then",
-        "yield (len(to_visit) - visited + NODES_A_PIECE + (tries >> 4) + (looks >> 2))": "an estimate of effort"},
+        "yield (len(to_visit) - visited + NODES_A_PIECE + (tries >> 4) + (looks >> 2))": "an estimate of effort",
+        "tries = looks = 1": "an estimate of effort"},
     ("amqpd/session/receiver.py", "_ids"): {
         "return (int.from_bytes(payload[:2], 'big'), int.from_bytes(payload[3:4], 'big'))":
             "no method has an id over 255"},
@@ -112,11 +115,39 @@ REASONS: dict[tuple[str, str], dict[str, str]] = {
         "batch = 1": "to wait for batch 1 is to wait for nothing, once anything was committed"},
     ("amqpd/session/publishing.py", "Publishing._place"): {
         "self._channel.owner.published_runs += 2": "the server asks only whether it has risen"},
+    ("amqpd/broker/queue/delivery.py", "Delivery.__init__"): {"self.is_paused = True": "it is set before it is read"},
+    ("amqpd/broker/queue/delivery.py", "Delivery.dispatch"): {
+        "self._deal(takers, 2 if self._is_rewritten else rounds)": "how much is delivered in one step, about"},
+    ("amqpd/broker/queue/segment.py", "Segment._take_pieces"): {
+        "while not (messages and len(run) < limit):": "a fast path: without it, each message is taken by itself"},
+    ("amqpd/broker/queue/expiry.py", "Expiry.expiries_of"): {
+        "if ttl is not None and ttl <= own:": "both are the same number then"},
+    ("amqpd/broker/queue/deadlines.py", "Deadlines._drop"): {
+        "if len(self._waiting) <= min(self._fewest_entries, 2 * len(ends)):":
+            "when a heap is replaced, which only takes time"},
+    ("amqpd/broker/routing.py", "Routing.remember"): {
+        "if self._known_size + walk.size >= self.most_known:": "how much is cached, about"},
+    ("amqpd/broker/routing.py", "Walk.let_go"): {
+        "- self._reached = {}": "it is not read any more, and only keeps some memory"},
+    ("amqpd/broker/unacked_contents.py", "UnackedContents._release_in_pieces"): {
+        "- self._worklist.effort.total += CHANNEL_STEPS": "an estimate of effort"},
+    ("amqpd/session/channel_confirms.py", "ChannelConfirms.write_confirms"): {
+        "if self._ready >= self._confirmed:": "nothing is left to be confirmed or refused then"},
+    ("amqpd/wire/publish_runs.py", "PublishRuns.cut"): {"misses += 2": "when a cache is given up, about"},
+    ("amqpd/wire/writer.py", "content_pieces"): {
+        "if len(content) < SHARED or (frames - message.body_size // frame_max) * LEAST_PIECE > message.body_size:":
+            "whether receivers share the memory of a body; the frames are the same"},
+    ("amqpd/store/sqlite/schema.py", "create"): {
+        "with closing(sqlite3.connect(making)) as connection:":
+            "Python begins no transaction where one was begun by hand"},
+    ("amqpd/store/sqlite/recovery.py", "_Waiting.add_block"): {
+        "if waiting.bit_count() <= len(found):": "all of them are chosen then, one by one"},
 }
 
 # Functions that only make what a module has from its import on, before there is a mutant.
 AT_IMPORT = {
     ("amqpd/wire/methods.py", "_layout"),
+    *[("amqpd/store/sqlite/views.py", name) for name in ("_after_ascii", "_number")],
     *[("amqpd/broker/policy.py", name) for name in ("_number", "_text", "_one_of")]}
 # By the statement alone, wherever it stands.
 ANYWHERE: dict[str, str] = dict.fromkeys(

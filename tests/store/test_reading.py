@@ -6,7 +6,7 @@ import pytest
 
 from amqpd.message import MessageProperties
 from amqpd.store.sqlite import message_blocks
-from amqpd.store.sqlite.message_blocks import Record, iter_heads, pack_blocks, records_of, taken_apart
+from amqpd.store.sqlite.message_blocks import HEAD, SPAN, Record, iter_heads, pack_blocks, records_of, taken_apart
 from amqpd.store.sqlite.reading import MessageReader, Unreadable
 from tests.store.store_samples import PERSISTENT, message, read_properties
 
@@ -48,6 +48,14 @@ def test_what_it_remembers_has_a_bound(reader: MessageReader) -> None:
         assert [one.route.routing_key for one in found] == [f"k{number}"] * 2
     held = (reader._routes, reader._block_routes, reader._facts)
     assert [len(of_kind) for of_kind in held] == [2, 2, 1 + 1]
+
+
+def test_a_damaged_head_beyond_the_span_of_a_block_hides_no_other_message(reader: MessageReader) -> None:
+    (first, *_, heads, contents), = pack_blocks(1, {n: message(n) for n in range(1, 20)}, ())[0]
+    _, *others = next(iter_heads(heads))
+    beyond = HEAD.pack(SPAN, *others)
+    found = reader.read_block(first, beyond + heads[HEAD.size :], contents, (1 << 19) - 1)
+    assert [one.number for one in found] == [*range(2, 20)]
 
 
 def test_messages_of_one_route_share_it(reader: MessageReader) -> None:
