@@ -33,6 +33,8 @@ COSTS: list[tuple[str, str, Growth]] = [
     ("bindings_of_a_headers_exchange", "* publish to a headers exchange", Growth.LINEAR),
     ("bindings_of_a_headers_exchange", "publish to a headers exchange", Growth.LINEAR),
     # A new policy is held against all queues and exchanges, and a new queue or exchange against all policies.
+    ("queues_and_policies", "* a policy", Growth.LINEARITHMIC),
+    ("queues_and_policies", "declare a*", Growth.LINEAR),
     ("*queues*", "* a policy", Growth.LINEAR),
     ("exchanges", "* a policy", Growth.LINEAR),
     ("*bindings_of_a_fanout_exchange", "* a policy", Growth.LINEAR),

@@ -240,6 +240,12 @@ def policies(world: World, n: int) -> None:
     world.stage.broker.worklist.work_off()
 
 
+def queues_and_policies(world: World, n: int) -> None:
+    """A change that holds each queue against each policy is quadratic here."""
+    queues(world, n)
+    policies(world, n)
+
+
 def waiting(world: World, n: int) -> None:
     world.publish("q", *[b"x"] * n)
 
@@ -335,7 +341,7 @@ WORLDS: dict[str, Callable[[World, int], None]] = {
         consumers_of_many_priorities, consumers_of_a_client_that_does_not_read,
         waiting_consumers_of_a_single_active_queue, consumers_of_a_channel,
         consumers_of_a_channel_with_a_shared_limit, unacked_of_a_channel, unacked_of_a_queue, connections, channels,
-        channels_with_something_unacked, users, vhosts, policies, waiting, waiting_with_gaps,
+        channels_with_something_unacked, users, vhosts, policies, queues_and_policies, waiting, waiting_with_gaps,
         waiting_that_were_given_back_from_the_first, refused_publishes, waiting_that_expire,
         waiting_with_priorities, waiting_on_disk, waiting_on_disk_with_gaps_that_were_filled,
         held_publishes_of_a_transaction, held_acks_of_a_transaction, pending_confirms)}
