@@ -14,6 +14,8 @@ from conformance.channel import Channel, Got
 from conformance.client import Client
 from conformance.conftest import Broker, Names
 from conformance.fields import Array, LongString, Properties, SignedInt, Table, decode_table
+from conformance.queues import drained, fill
+from conformance.restarting import restart
 from conformance.waiting import wait_until
 
 pytestmark = pytest.mark.needs("ctl", "firehose")
@@ -29,10 +31,10 @@ class Traces:
     def __init__(self, command: str, broker: Broker, names: Names) -> None:
         self._command = command
         self._vhost = broker.parts.vhost
-        self._channel = broker.channel()
+        self.channel = broker.channel()
         self._queue = names.queue()
-        self._channel.declare_queue(self._queue)
-        self._channel.bind_queue(self._queue, TRACE, "#")
+        self.channel.declare_queue(self._queue)
+        self.channel.bind_queue(self._queue, TRACE, "#")
         self.run("trace_on")
 
     def run(self, word: str) -> None:
@@ -46,7 +48,7 @@ class Traces:
         found: list[Got] = []
 
         def has_all() -> bool:
-            while (got := self._channel.get(self._queue, no_ack=True)) is not None:
+            while (got := self.channel.get(self._queue, no_ack=True)) is not None:
                 found.append(got)
             return len(found) >= count
 
@@ -200,3 +202,27 @@ def test_nothing_is_copied_while_it_is_off(ch: Channel, queue_name: str, traces:
 def test_nobody_can_publish_to_its_exchange(ch: Channel, traces: Traces) -> None:
     ch.publish(TRACE, "publish.x")
     ch.fails(403, f"ACCESS_REFUSED - cannot publish to internal exchange '{TRACE}' in vhost '/'", 60, 40)
+
+
+@pytest.mark.needs("restart")
+def test_a_restart_turns_it_off(
+    ch: Channel, names: Names, traces: Traces, broker: Broker, request: pytest.FixtureRequest
+) -> None:
+    """It is not kept, so that nobody pays for copies that were forgotten; turned on again, it copies what comes."""
+    restart(request.config.getoption("--restart"), [ch.client, traces.channel.client])
+    after = broker.channel()
+    queue, copies = names.queue(), names.queue()
+    for name in (queue, copies):
+        after.declare_queue(name)
+    after.bind_queue(copies, TRACE, "#")
+    fill(after, queue, "not copied")
+    traces.run("trace_on")
+    fill(after, queue, "copied")
+    found = list[str]()
+
+    def has_some() -> bool:
+        found.extend(drained(after, copies))
+        return bool(found)
+
+    wait_until(has_some)
+    assert found == ["copied"]

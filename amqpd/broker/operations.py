@@ -23,6 +23,7 @@ def set_paused(vhost: Vhost, queue: Queue, *, is_paused: bool) -> bool:
         queue.define(definition)
         if definition.durable:
             vhost.changes.record(Defined(definition))
+    vhost.changes.tell("queue.paused" if is_paused else "queue.resumed", definition)
     queue.dispatch()
     return True
 

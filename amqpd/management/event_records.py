@@ -255,6 +255,8 @@ _RECORDS: dict[str, Callable[[Event], Record]] = {
     "user.limits.cleared": _of_user_limits,
     "vhost.limits.set": lambda event: _named(event) | event.subject.value,
     "queue.deleted": _named,
+    "queue.paused": _named,         # RabbitMQ has no such event
+    "queue.resumed": _named,
     "exchange.deleted": _named,
     "vhost.deleted": _named,
     "permission.deleted": _permission_deleted,

@@ -27,6 +27,7 @@ from amqpd.broker.definitions import (
 )
 from amqpd.broker.events import Event
 from amqpd.broker.feed import Feed
+from amqpd.broker.operations import set_paused
 from amqpd.ctl.client import follow
 from amqpd.management.commands import Commands
 from amqpd.management.control import Control
@@ -187,6 +188,18 @@ def test_the_broker_itself_deletes_as_rabbitmq_names_itself(stage: Stage) -> Non
     broker.vhosts["/"].declare_queue(OPERATOR, QueueDefinition(0, "/", "q", arguments={"x-expires": 1_000}), None)
     stage.pass_time(2)
     assert [record["user_who_performed_action"] for record in listener.heard()] == ["rmq-internal"] * 2
+
+
+def test_a_queue_that_is_paused_and_resumed_is_told_once_each(stage: Stage) -> None:
+    broker, listener = broker_of(stage)
+    queue = broker.vhosts["/"].declare_queue(OPERATOR, QueueDefinition(0, "/", "q"), None)
+    listener.heard()
+    for is_paused in (True, True, False, False):
+        with acting(Actor("ann", "10.0.0.9", "http")):
+            set_paused(broker.vhosts["/"], queue, is_paused=is_paused)
+    assert listener.heard() == [
+        {"event": event, "name": "q", "vhost": "/", "user_who_performed_action": "ann"}
+        for event in ("queue.paused", "queue.resumed")]
 
 
 def test_nothing_is_made_without_a_listener(stage: Stage) -> None:
