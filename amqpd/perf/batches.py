@@ -101,9 +101,9 @@ def read_acks(data: bytearray, at: int) -> tuple[list[tuple[int, bool]], int]:
 
 
 class Row(NamedTuple):
-    """The form of deliveries whose frames have all equal sizes.
+    """The form of deliveries whose frames have the same sizes.
 
-    `columns` are places and bytes that all of them have in common and that tell where their frames begin and end.
+    `columns` has the bytes that all of them share, with their places: these bytes tell where the frames begin and end.
     """
 
     size: int

@@ -255,6 +255,6 @@ _QUEUE_ROWS: dict[str, Callable[[Queue], Row]] = {
 
 
 def _raft(queue: Queue, latency: float) -> Row:
-    """Return what a queue without a Raft log shows of one: each publish and settle is an entry that is committed."""
+    """Return the Raft numbers of a queue. It has no Raft log: each publish and settle counts as a committed entry."""
     entries = queue.records.counts.published + queue.records.counts.settled
     return 1, entries, entries, entries, entries, latency

@@ -39,7 +39,7 @@ class Branch(NamedTuple):
 
 
 class Views(NamedTuple):
-    """The ways in which a body can be shown, the best first. Those that do not suit it are None, or empty."""
+    """The ways to show a body, the best one first. A way that does not fit the body is None or empty."""
 
     size: int
     text: str | None
@@ -59,7 +59,7 @@ class Views(NamedTuple):
 
 
 def body_of(message: Record) -> bytes:
-    """Return the body of a message of the API, as far as it is there."""
+    """Return the body of a message as the API gave it: the whole body, or its beginning."""
     payload: str = message["payload"]
     if message["payload_encoding"] == "string":
         return payload.encode(errors="surrogatepass")
@@ -72,7 +72,7 @@ def body_of(message: Record) -> bytes:
 def views_of(message: Record) -> Views:
     """Return the ways to show the body of a message of the API, or the beginning that the message has of it.
 
-    What its publisher says of it counts for MessagePack only.
+    The content type that the publisher gave is used for MessagePack only.
     """
     body, size, properties = body_of(message), message["payload_bytes"], message["properties"]
     text = message["payload"] if message["payload_encoding"] == "string" else None

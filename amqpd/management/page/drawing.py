@@ -1,8 +1,8 @@
 """Where the nodes of a topology stand in a picture: in layers from left to right, with few crossings.
 
 An arrow leads to a later layer, unless it closes a cycle, as a retry of dead letters does. Within a layer, nodes are
-sorted by the mean place of their neighbours (barycentre), first from the left, then from the right, a few times. The
-work is that of a few passes over at most 500 nodes and 2,000 arrows, and others get a turn after each pass.
+sorted by the mean place of their neighbours (barycentre), first from the left, then from the right, a few times. This
+takes a few passes over at most 500 nodes and 2,000 arrows, and the event loop goes on after each pass.
 
 K. Sugiyama, S. Tagawa, M. Toda: Methods for Visual Understanding of Hierarchical System Structures (1981).
 """

@@ -23,7 +23,7 @@ LONGEST_DETAIL = 300
 
 
 def _chosen(request: Request, name: str, choices: Sequence[str], default: str) -> str:
-    """Return a choice of the address; what is none of the choices is the default."""
+    """Return the choice that the address names, or the default if it names none of them."""
     value = request.query.get(name, "")
     return value if value in choices else default
 

@@ -1,6 +1,6 @@
 """The message browser: the ready messages of a queue, which stay as they are, and what is done to some of them.
 
-The address holds the filter. Whatever is done to messages is counted before, and done to at most as many.
+The address holds the filter. Messages are counted before anything is done to them, and at most that number is changed.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ async def list_messages(request: Request) -> Shown:
 
 
 def _row(message: Record) -> Record:
-    """Return a message with what its row shows besides."""
+    """Return a message, with the values that only its row in the list needs."""
     properties, (snippet, is_described) = message["properties"], snippet_of(message)
     stamp, deaths = properties.get("timestamp"), deaths_of(properties)
     return {**message, "snippet": snippet, "is_described": is_described, "reason": deaths[0].reason if deaths else "",

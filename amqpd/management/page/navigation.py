@@ -71,7 +71,7 @@ class Rights(NamedTuple):
 
 
 def require_changes(request: Request) -> None:
-    """Refuse a form of a user who only watches, to whom no page offers a change. Raises HttpError: 401."""
+    """Refuse a form from a user who may only watch. Raises HttpError: 401."""
     if not rights_of(request.user).changes:
         raise not_authorised("Your tags let you watch, and change nothing here.")
 

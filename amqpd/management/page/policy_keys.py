@@ -55,7 +55,7 @@ class _ByKey(dict[str, Key]):
     """The keys by name."""
 
     def written(self, definition: Mapping[str, Any]) -> str:
-        """Return what there is no field for as JSON, or nothing."""
+        """Return the keys that have no field of their own as JSON; an empty text if there are none."""
         return json.dumps(definition, ensure_ascii=False) if definition else ""
 
 

@@ -107,7 +107,7 @@ async def _of_queue(request: Request, found: Form, result: Record | None = None)
 
 
 async def _publish(request: Request, api: str, found: Form, key: str) -> Record | None:
-    """Publish what a form describes, and return where it went; None if it was refused, which the form tells then."""
+    """Publish what a form describes, and return where it went. If it was refused, return None and note the error."""
     properties = found.json_object("properties")
     headers = found.json_object("headers")
     if headers:

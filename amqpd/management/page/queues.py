@@ -109,14 +109,14 @@ async def show_queue(request: Request) -> Shown:
 
 
 def _is_quiet(queue: Record, cause: str) -> bool:
-    """Return whether a queue needs no attention: nothing comes, or it moves; for a moment every queue stands still."""
+    """Return whether a queue needs no attention: no messages arrive, or it delivers them. A short pause is normal."""
     stats = queue.get("message_stats") or {}
     is_moving = any(stats.get(name, {}).get("rate", 0) > 0 for name in MOVEMENTS)
     return cause in ("moves", "nothing_published") or is_moving and cause != "paused"
 
 
 def effective(arguments: Record, policy: Record) -> Record:
-    """Return the rules of a queue: of two numbers the lower one holds, and otherwise the argument, as on RabbitMQ."""
+    """Return the rules in force: the lower one of two numbers, otherwise the argument, as on RabbitMQ."""
     rules = {key.removeprefix("x-"): value for key, value in arguments.items()}
     for key, value in policy.items():
         own = rules.get(key, value)

@@ -132,7 +132,7 @@ class History:
             ring.use_64_bits()
 
     def is_old(self, tick: int) -> bool:
-        """Return whether the last change was so long ago that nothing more can be said of it than the numbers."""
+        """Return whether the last change is older than all rings, so that only the numbers themselves are known."""
         return tick - self.tick > KEPT
 
     def forget(self) -> None:
