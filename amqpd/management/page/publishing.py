@@ -20,6 +20,7 @@ from amqpd.management.page.exchanges import read
 from amqpd.management.page.forms import Form
 from amqpd.management.page.lists import Record
 from amqpd.management.page.messages import read_message
+from amqpd.management.page.navigation import require_changes
 from amqpd.management.page.shown import Shown, form, page, path_of
 
 QUEUE = "/queues/{vhost}/{queue}"
@@ -43,6 +44,7 @@ MODES = (("ack_requeue_true", "look: put them back, marked as redelivered"),
 async def show_form(request: Request) -> Shown:
     """Show the form that publishes to an exchange; as an earlier message, if the address names one. Raises HttpError.
     """
+    require_changes(request)
     found = Form()
     found.values = {"routing_key": request.query.get("key", "")}
     if request.query.get("id"):
@@ -88,6 +90,7 @@ async def _of_exchange(request: Request, found: Form, result: Record | None = No
 
 async def show_queue_form(request: Request) -> Shown:
     """Show the form that publishes to a queue. Raises HttpError."""
+    require_changes(request)
     return await _of_queue(request, Form())
 
 
@@ -163,6 +166,7 @@ def _refuse(found: Form, error: HttpError) -> None:
 
 async def show_get(request: Request) -> Shown:
     """Show the form that gets messages of a queue. Raises HttpError."""
+    require_changes(request)
     return await _got(request, Form())
 
 

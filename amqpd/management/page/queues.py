@@ -103,6 +103,7 @@ async def show_queue(request: Request) -> Shown:
     rules = effective(queue["arguments"], queue["effective_policy_definition"])
     return Shown("queue.html", {
         "queue": queue, "api": api, "rules": in_words(rules), "dead": _dead_letters(rules),
+        "which_die": _which_die(rules),
         "why": why[0] if why and not _is_quiet(queue, why[0]["cause"]) else None,
         "held": [dict(zip(held["columns"], row)) for row in held["rows"]],
         "consumers": queue["consumer_details"][:MOST_CONSUMERS]}, "queues")
@@ -142,6 +143,12 @@ def _dead_letters(rules: Record) -> Record | None:
         return None
     key = rules.get("dead-letter-routing-key")
     return {"exchange": exchange, "key": key, "to_queue": key if not exchange else None}
+
+
+def _which_die(rules: Record) -> str:
+    """Return which messages are dead-lettered or dropped: those without room are not, if their publish is refused."""
+    is_refused = rules.get("overflow") == "reject-publish"
+    return "that are rejected or expire" + ("" if is_refused else ", or for which there is no room,")
 
 
 async def set_paused(request: Request) -> Answer:

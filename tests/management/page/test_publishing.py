@@ -123,10 +123,12 @@ def test_a_queue_tells_its_rules_in_words(api: Api, guest: Visitor, typed: str) 
     shown = guest.text(QUEUE)
     assert "It keeps at most 3 ready messages." in shown and "Messages expire 1 min 30 s after they came." in shown
     assert "there is no dead-letter exchange" in shown
+    assert "rejected or expire, or for which there is no room, are" in shown
     api.put("/policies/%2F/dies", {"pattern": "^typed$", "definition": {
         "dead-letter-exchange": "", "dead-letter-routing-key": "the.dead", "overflow": "reject-publish"}})
     shown = guest.text(QUEUE)
     assert 'go to queue <a href="/queues/%2F/the.dead">the.dead</a>' in shown and "publishes are refused" in shown
+    assert "Messages that are rejected or expire go to queue" in shown and "no room" not in shown
     api.put("/policies/%2F/dies", {"pattern": "^typed$", "definition": {"dead-letter-exchange": "amq.fanout"}})
     assert 'go to exchange <a href="/exchanges/%2F/amq.fanout">amq.fanout</a>, with their own routing key' in (
         guest.text(QUEUE))
@@ -167,6 +169,10 @@ def test_who_only_watches_can_change_nothing(api: Api, guest: Visitor, typed: st
     guest.post(f"{QUEUE}/publish", payload="x", payload_encoding="string")
     watcher = user_with(api, "looker", "monitoring")
     shown = watcher.text(QUEUE)
+    for path in (f"{QUEUE}/publish", f"{QUEUE}/get", "/exchanges/%2F/amq.topic/publish"):
+        assert watcher.get(path).status == 401
+        assert f'href="{path}"' not in watcher.text(path.rpartition("/")[0])
+        assert f'href="{path}"' in guest.text(path.rpartition("/")[0])
     for button in ("Purge", "Pause</button>", 'data-open="delete"', "Unbind"):
         assert button not in shown
     assert "All messages" not in watcher.text(f"{QUEUE}/messages")
