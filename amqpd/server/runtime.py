@@ -25,40 +25,37 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from msgspec.structs import replace
 
-from amqpd import __version__, logs
-from amqpd.broker.audit_entry import AuditEntry
+from amqpd import __version__
 from amqpd.broker.broker import Broker
 from amqpd.broker.definitions import UserDefinition
 from amqpd.broker.departure import Departure
 from amqpd.broker.events import Events
 from amqpd.broker.measures import Measures
-from amqpd.config import Config, Limits, Listener
+from amqpd.config import Config, Listener
 from amqpd.config.settings import effective
-from amqpd.exit_codes import EXIT_CONFIG, EXIT_IO
+from amqpd.exit_codes import EXIT_CONFIG
 from amqpd.identity import CONTROL_SOCKET, RABBITMQ_VERSION
-from amqpd.management.audit_commands import AuditFilter
 from amqpd.management.commands import Commands
 from amqpd.management.control import Control
 from amqpd.management.node_commands import Node
-from amqpd.management.refusal import Refusal
 from amqpd.server import addresses, exposure
 from amqpd.server.alarms import Alarms
 from amqpd.server.application import SHUTDOWN, Application
 from amqpd.server.binding import Binding, Bound, HttpBound, unavailable
 from amqpd.server.certificates import CertificateError, Certificates, warnings
 from amqpd.server.committer import Committer
-from amqpd.server.connection import ClientProtocol
 from amqpd.server.declarations import password_form
 from amqpd.server.exposure import begins_with_guest_alone, has_guest_alone
 from amqpd.server.listener import Listeners
+from amqpd.server.live_limits import change_alarms, change_limits, unauthenticated_clients
 from amqpd.server.login import Logins
 from amqpd.server.loop import LoopTurn
 from amqpd.server.measuring import measure
-from amqpd.server.resources import descriptors_for_clients, disk_free_limit
+from amqpd.server.resources import disk_free_limit
 from amqpd.server.session_settings import session_settings
 from amqpd.server.startup import StartError, Storage, declare_configuration, is_first_start, open_broker
+from amqpd.server.store_jobs import back_up, read_audit_log, read_log
 from amqpd.server.ticker import Ticker
-from amqpd.server.unauthenticated import Unauthenticated
 from amqpd.server.wall_clock import WallClock
 from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError
@@ -191,10 +188,10 @@ class Runtime:
             form=replace(password_form(config), made_up=settings.login.made_up_verifiers), on_change=turn.begin)
         undo.callback(logins.close)
         listeners = self._listeners = Listeners(
-            broker, settings, turn, logins, _unauthenticated(config), asyncio.get_running_loop(),
+            broker, settings, turn, logins, unauthenticated_clients(config), asyncio.get_running_loop(),
             certificates, config.proxy_protocol_from, config.limits.tls_handshake_timeout_s)
         undo.callback(listeners.stop_listening)
-        self._changes += [partial(_change_limits, broker, listeners, logins), partial(_change_alarms, alarms)]
+        self._changes += [partial(change_limits, broker, listeners, logins), partial(change_alarms, alarms)]
         turn.committer.take()
         self.addresses = self._listen(listeners, bound)
         self.tls_addresses = self._listen(listeners, tls_bound, is_tls=True)
@@ -284,15 +281,15 @@ class Runtime:
             listeners=self.addresses, tls_listeners=self.tls_addresses, stop=self.stop,
             auth_mechanisms=self._config.auth_mechanisms, password_form=password_form(self._config),
             environment=lambda: effective(self._config), begin=turn.begin,
-            diagnose=self._diagnose, read_log=_read_log)
+            diagnose=self._diagnose, read_log=read_log)
         if self._certificates is not None:
             node.certificates = self._certificates.listed
         if committer is not None:
             node.wait_committed = committer.wait_committed
         if self._store is not None and committer is not None:
             node.store_info = self._store.info
-            node.backup = partial(_back_up, self._store, committer)
-            node.read_audit_log = partial(_read_audit_log, self._store, committer)
+            node.backup = partial(back_up, self._store, committer)
+            node.read_audit_log = partial(read_audit_log, self._store, committer)
         return node
 
     def _http_listeners(self) -> tuple[list[Listener], list[Listener]]:
@@ -409,75 +406,3 @@ def _certificates(config: Config) -> Certificates | None:
     for warning in warnings(certificates.certificates, time.time()):
         log.warning("%s", warning)
     return certificates
-
-
-def _read_log(most: int, level: str, text: str) -> list[dict[str, Any]]:
-    """Return the newest lines of the log. Raises ValueError."""
-    return [line._asdict() for line in logs.recent(most=most, least_level=level, text=text)]
-
-
-async def _read_audit_log(store: Store, committer: Committer, wanted: AuditFilter) -> list[AuditEntry]:
-    """Read the audit log between commits, with everything recorded so far. Raises Refusal."""
-    found: list[AuditEntry] = []
-    await committer.wait_committed()
-    try:
-        await committer.thread.run_between(lambda between: found.extend(store.audit_log(
-            limit=wanted.limit, user=wanted.user, door=wanted.door, action=wanted.action, since_ms=wanted.since_ms)))
-    except StoreError as error:
-        raise Refusal(str(error), EXIT_IO) from None
-    return found
-
-
-async def _back_up(store: Store, committer: Committer, to: Path, tell: Callable[[int, int], None]) -> None:
-    """Copy the store to a new file between commits, and tell what is left after each step. Raises Refusal."""
-    def copy(between: Callable[[], None]) -> None:
-        def after_step(left: int, total: int) -> None:
-            tell(left, total)
-            between()
-
-        store.backup(to, after_step)
-
-    try:
-        await committer.thread.run_between(copy)
-    except StoreError as error:
-        raise Refusal(str(error), EXIT_IO) from None
-
-
-def _change_limits(
-    broker: Broker, listeners: Listeners, logins: Logins, config: Config, changed: frozenset[str]
-) -> None:
-    limits = config.limits
-    broker.quota.limit = limits.max_queues
-    logins.change_rules(frozenset(config.loopback_users), limits.login_failure_delay_s)
-    settings = session_settings(config)
-    # The salts of users that do not exist stay as they are, or a change would tell that they do not.
-    login = replace(settings.login, made_up_verifiers=listeners.settings.login.made_up_verifiers)
-    listeners.change_limits(
-        replace(settings, login=login), *_unauthenticated_limits(limits), limits.tls_handshake_timeout_s)
-
-
-def _change_alarms(alarms: Alarms, config: Config, changed: frozenset[str]) -> None:
-    """Set the limits that have changed in the configuration; others may have been set by amqpctl."""
-    limits = config.limits
-    if changed & {"limits.memory_high_watermark", "limits.memory_high_watermark_absolute"}:
-        if limits.memory_high_watermark_absolute:
-            alarms.set_memory_watermark_absolute(limits.memory_high_watermark_absolute)
-        else:
-            alarms.set_memory_watermark(limits.memory_high_watermark)
-    if changed & {"limits.disk_free_limit", "limits.disk_free_limit_relative"}:
-        alarms.set_disk_free_limit(disk_free_limit(limits))
-
-
-def _unauthenticated(config: Config) -> Unauthenticated[ClientProtocol]:
-    """Return the clients before login."""
-    return Unauthenticated(*_unauthenticated_limits(config.limits))
-
-
-def _unauthenticated_limits(limits: Limits) -> tuple[int, int]:
-    """Return how many clients before login there may be, and from one address.
-
-    If few descriptors are left, they get at most half of them, and those of one address a quarter.
-    """
-    descriptors = descriptors_for_clients()
-    return (min(limits.max_unauthenticated, descriptors // 2),
-            min(limits.max_unauthenticated_per_address, descriptors // 4))

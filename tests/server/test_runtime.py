@@ -26,7 +26,7 @@ from amqpd.ctl.client import ask
 from amqpd.identity import CONTROL_SOCKET
 from amqpd.management.statistics import Statistics
 from amqpd.program import Failure
-from amqpd.server import runtime
+from amqpd.server import live_limits
 from amqpd.server.committer import Committer
 from amqpd.server.login_key import LOGIN_KEY
 from amqpd.server.loop import LoopTurn
@@ -317,8 +317,8 @@ def test_sessions_have_the_limits_of_the_configuration(limit: str, setting: str)
 def test_clients_before_login_have_half_of_the_descriptors_and_one_address_a_quarter(
     monkeypatch: pytest.MonkeyPatch, limits: Limits, expected: tuple[int, int]
 ) -> None:
-    monkeypatch.setattr(runtime, "descriptors_for_clients", lambda: 100)
-    clients = runtime._unauthenticated(Config(limits=limits))
+    monkeypatch.setattr(live_limits, "descriptors_for_clients", lambda: 100)
+    clients = live_limits.unauthenticated_clients(Config(limits=limits))
     assert (clients.limit, clients.limit_per_address) == expected
 
 
