@@ -103,7 +103,9 @@ def test_no_hostile_name_runs_on_any_page(browser: Browser, busy: Api) -> None:
         busy.put(f"/policies/%2F/{path}", {"pattern": "^nothing$", "definition": {"dead-letter-routing-key": name}})
     listed = [f"{path}?size=500" for path in pages(browser) if "/" not in path[1:] and "?" not in path]
     try:
-        shown = [f"/queues/%2F/{one}" for one in encoded] + [f"/queues?name={one}" for one in encoded[:10]]
+        shown = [f"/{kind}/%2F/{one}" for kind in ("queues", "exchanges") for one in encoded]
+        shown += [f"/{kind}?name={one}" for kind in ("queues", "exchanges") for one in encoded[:10]]
+        shown += [f"/exchanges/%2F/{one}/route?routing_key={one}" for one in encoded[:10]]
         for path in [*listed, *shown]:
             browser.open(path)      # the fixture finds errors, requests that left, and scripts that were refused
             assert browser.driver.execute_script(
