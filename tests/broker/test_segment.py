@@ -46,6 +46,11 @@ def test_the_number_at_a_place_counts_what_was_put_back(segment: Segment) -> Non
     assert [segment.number_at(place) for place in (0, 3, 10, COUNT)] == [5, 11, 18, COUNT]
 
 
+def test_all_messages_before_a_number_are_taken_and_no_other(segment: Segment) -> None:
+    assert [one.number for one in segment.take_before(14)] == [11, 12, 13]
+    assert segment.take_before(14) == [] and segment.first_number == 14
+
+
 def test_gaps_at_either_end_are_gone_at_once(segment: Segment, budget: Budget) -> None:
     for one in list(segment)[::-1][:-1]:
         segment.remove([one])

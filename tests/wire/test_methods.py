@@ -273,3 +273,7 @@ def test_start_carries_server_properties() -> None:
 def test_a_name_over_255_octets_cannot_be_packed() -> None:
     with pytest.raises(ValueError):
         methods.pack_consume_ok(1, "é" * 128)
+
+
+def test_a_challenge_is_sent_on_the_channel_of_the_connection() -> None:
+    assert methods.pack_secure(b"once") == b"\1\0\0\0\0\0\x0c\0\x0a\0\x14\0\0\0\x04once\xce"
