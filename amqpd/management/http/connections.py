@@ -22,6 +22,7 @@ from amqpd.management.json_values import plain
 from amqpd.management.statistics import Ranges
 
 CLOSED = "Closed via management plugin"
+MOST_SEARCHED = 255     # characters of the name that a client gave
 TLS_COLUMNS = ("ssl_protocol", "ssl_key_exchange", "ssl_cipher", "ssl_hash",
                "peer_cert_issuer", "peer_cert_subject", "peer_cert_validity")
 
@@ -93,7 +94,14 @@ def record(request: Request, one: _Open, ranges: Ranges | None) -> dict[str, Any
 
 def _connection_source(request: Request, found: Any) -> Source[_Open]:
     ranges = ranges_of(request) if wants_statistics(request) else None
-    return Source(found, lambda one: one.facts.name, lambda one: record(request, one, ranges))
+    return Source(found, lambda one: one.facts.name, lambda one: record(request, one, ranges),
+                  searched=_texts if request.is_of_page else None)      # RabbitMQ's API searches names only
+
+
+def _texts(one: _Open) -> tuple[str, str, str]:
+    """Return what the web page finds a connection by: its addresses, its user, and the name that the client gave it."""
+    given = one.facts.client_properties.get("connection_name")
+    return one.facts.name, one.facts.user, given[:MOST_SEARCHED] if isinstance(given, str) else ""
 
 
 def list_connections(request: Request) -> Any:

@@ -48,13 +48,20 @@ class Source(NamedTuple, Generic[Thing]):
 
     The objects are read over several turns of the event loop: of what clients add to and remove from, `things` walks
     copies. `quick` has columns that can be had without the record, so that sorting by one needs no other records than
-    those of the page.
+    those of the page. `searched` has the texts that a filter looks at, if the name is not all.
     """
 
     things: Iterable[Thing]
     name: Callable[[Thing], str]
     record: Callable[[Thing], Record]
     quick: Mapping[str, Callable[[Thing], Any]] = {}
+    searched: Callable[[Thing], Iterable[str]] | None = None
+
+    def is_found(self, thing: Thing, wanted: Callable[[str], bool]) -> bool:
+        """Whether a filter finds this object."""
+        if self.searched is None:
+            return wanted(self.name(thing))
+        return any(map(wanted, self.searched(thing)))
 
 
 class Page(NamedTuple):
@@ -73,10 +80,10 @@ async def listed(request: Request, source: Source[Any]) -> Answer:
         wanted = _name_filter(request)
         if request.flag("use_regex"):
             found = await searched(
-                things, lambda thing: wanted(source.name(thing)), asyncio.get_running_loop().time,
+                things, lambda thing: source.is_found(thing, wanted), asyncio.get_running_loop().time,
                 request.context.turns.next)
         else:
-            found = [thing async for thing in _slices(things, LOOKED_AT, request) if wanted(source.name(thing))]
+            found = [thing async for thing in _slices(things, LOOKED_AT, request) if source.is_found(thing, wanted)]
         if (page.number - 1) * page.size >= max(1, len(found)):
             raise HttpError(400, "page_out_of_range", (
                 f"Page out of range, page: {page.number} page size: {page.size}, len: {len(found)}"))

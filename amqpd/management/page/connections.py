@@ -46,7 +46,8 @@ async def load(request: Request) -> Listing:
     """Return the list of connections that the address asks for. Raises HttpError."""
     vhost = request.query.get("vhost", "")
     listing = Listing(
-        request, "/connections", COLUMNS, noun="connection", filters=[channels.vhost_filter(request)],
+        request, "/connections", COLUMNS, noun="connection",
+        searched="Address, user or client", filters=[channels.vhost_filter(request)],
         needs=("name", "user"),
         empty="A client connects with an AMQP address, such as amqp://guest:guest@localhost/.")
     return await listing.load(

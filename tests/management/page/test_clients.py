@@ -56,6 +56,16 @@ def test_the_lists_lead_to_a_connection_and_its_channels(api: Api, guest: Visito
         assert "tag-1" in listed and f'href="{to_channel}"' in listed and "gets messages" in listed
 
 
+def test_a_connection_is_found_by_address_user_and_the_name_of_its_client(api: Api, guest: Visitor) -> None:
+    with client(api, "Worker of invoices"):
+        for wanted in ("127.0.0.1", "GUEST", "of+inv", "regex=1&name=^gue.t$", "regex=1&name=^worker.*s$"):
+            query = wanted if "=" in wanted else f"name={wanted}"
+            assert "1–1 of 1 connection" in guest.text(f"/connections?{query}"), wanted
+        assert ">Worker of invoices</td>" not in guest.text("/connections?name=another")
+        # RabbitMQ's API, and so amqpd's, searches names only.
+        assert api.get("/connections?page=1&name=invoices")["filtered_count"] == 0
+
+
 def test_lists_without_clients_say_what_to_do(guest: Visitor) -> None:
     assert "A client connects with an AMQP address" in guest.text("/connections")
     assert "A client opens channels" in guest.text("/channels")
