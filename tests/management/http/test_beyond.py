@@ -35,6 +35,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
                 (WATCHER, "monitoring", {"configure": "", "write": "", "read": ""})):
             assert found.put(f"/users/{user[0]}", {"password": "pw", "tags": tag}) == 201
             assert found.put(f"/permissions/%2F/{user[0]}", rights) == 201
+        assert found.put("/vhosts/foreign") == 201
         level = logging.getLogger().level
         yield found
         logging.getLogger().setLevel(level)
@@ -190,6 +191,14 @@ def test_a_consumer_is_changed_and_cancelled_by_policymakers(
     (POLICY, "GET", ORDERS + "/tail", None, 401),
     (READER, "GET", "/amqpd/events", None, 401),
     (READER, "PUT", "/vhosts/%2F/tracing", {"value": True}, 401),
+    (READER, "GET", "/vhosts/%2F/topology", None, 200),
+    (READER, "GET", "/vhosts/foreign/topology", None, 401),
+    (READER, "POST", "/vhosts/%2F/policy-preview", {"pattern": "^o", "definition": {"max-length": 1}}, 401),
+    (READER, "GET", "/vhosts/foreign/matches?pattern=o", None, 401),
+    (READER, "GET", "/amqpd/certificates", None, 401),
+    (WATCHER, "GET", "/amqpd/certificates", None, 200),
+    (WATCHER, "GET", "/amqpd/backup", None, 401),
+    (WATCHER, "POST", "/amqpd/definitions-preview", {"queues": []}, 401),
     (WATCHER, "GET", "/amqpd/audit", None, 401),
     (WATCHER, "POST", "/amqpd/backup", {"to": "x"}, 401),
     (WATCHER, "GET", "/amqpd/environment", None, 401),
