@@ -355,9 +355,9 @@ def dead_letters_twice() -> None:
     """Promise 11: each dead letter is in its target queue twice."""
     move = DeadLetterRouter._move
 
-    def move_twice(self: DeadLetterRouter, deaths: Any, run: Sequence[Message]) -> int:
+    def move_twice(self: DeadLetterRouter, deaths: Any, run: Sequence[Message], line: Any = None) -> int:
         move(self, type(deaths)(deaths.queue, deaths.dead_route, run, is_stored=False), run)
-        return move(self, deaths, run)
+        return move(self, deaths, run, line)
 
     patch(DeadLetterRouter, "_move", move_twice)
 
