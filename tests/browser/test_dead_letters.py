@@ -13,7 +13,7 @@ def test_a_group_of_dead_letters_is_moved_after_it_was_counted(browser: Browser,
     before = busy.get("/queues/%2F/dead.letters/messages?count=1&reason=rejected&origin=orders.created")["ready"]
     busy.put("/queues/%2F/moved-by-browser")
     browser.press("Move …", "table")
-    browser.wait_for("origin: orders.created", "main")
+    browser.wait_for("died first in orders.created", "main")
     browser.fill("target", "none", "#act")
     browser.click("#act [type=submit]")
     browser.wait(lambda: browser.all("#target-error"))

@@ -56,7 +56,7 @@ def pages(browser: Browser) -> list[str]:
     found += [f"/queues/%2F/orders.created{part}" for part in ("", "/messages", "/bindings", "/publish", "/get")]
     browser.open("/queues/%2F/dead.letters/messages")
     found += [path_of(browser, browser.all("tbody tr:first-child th a")[0]), "/queues?name=nothing-like-this",
-              "/queues/%2F/dead.letters/messages/act/move", "/exchanges/%2F/shop/publish"]
+              "/queues/%2F/dead.letters/messages/act/move?all=1", "/exchanges/%2F/shop/publish"]
     return list(dict.fromkeys(found))
 
 
