@@ -75,7 +75,6 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference("first-delivery-without-count", r"POST /queues/shapes/jobs/get$", "body.*.properties",
                "a first delivery has no x-delivery-count, as on RabbitMQ 4"),
     Difference(OWN, r"HEAD /(vhost|user)-limits", "status", "what can be read has a head", "must be 405, is "),
-    Difference(OWN, r"GET /topic-permissions/shapes/shapes-user", "body.*.exchange", "RabbitMQ's have no order"),
     # What is set
     Difference(OWN, r"PUT /policies/shapes/half-priority$", "status", "a priority is a whole number", "priority"),
     Difference(OWN, r"GET /policies/shapes\?sort=name", "body", "that policy was refused", "half-priority"),

@@ -50,6 +50,10 @@ def test_more_keys_fit_and_an_empty_list_where_one_was(shape: Any, value: Any) -
     assert not list(misfits(shape, value))
 
 
+def permission(exchange: str) -> dict[str, str]:
+    return {"vhost": "v", "user": "u", "exchange": exchange, "write": "", "read": ""}
+
+
 @pytest.mark.parametrize("recorded, outcome, places", [
     ({"status": 204}, {"status": 204}, []),
     ({"status": 204}, {"status": 201}, ["status"]),
@@ -65,6 +69,9 @@ def test_more_keys_fit_and_an_empty_list_where_one_was(shape: Any, value: Any) -
     ({"status": 200, "body": {"a": 1}}, {"status": 200, "json": {"a": 1, "b": 2}}, []),
     ({"status": 200, "body": {"a": 1}}, {"status": 200, "json": {"a": True}}, ["body.a"]),
     ({"status": 200, "body": [1]}, {"status": 200, "json": [1, 2]}, ["body"]),
+    ({"status": 200, "body": [1, 2]}, {"status": 200, "json": [2, 1]}, ["body.0", "body.1"]),
+    ({"status": 200, "body": [permission("a"), permission("b")]},
+     {"status": 200, "json": [permission("b"), permission("a")]}, []),
     ({"status": 200, "shape": {"a": "number"}, "values": {"a": 1}}, {"status": 200, "json": {"a": 2}}, ["body.a"]),
     ({"status": 200, "shape": {}}, {"status": 200, "json": {}, "waited in vain for": ["b"]}, ["body.b"])])
 def test_an_answer_is_held_against_its_record(
