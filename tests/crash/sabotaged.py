@@ -39,7 +39,7 @@ from amqpd.session.connection import Session
 from amqpd.store.batch import Batch, QueueChanges
 from amqpd.store.errors import StoreError
 from amqpd.store.sqlite.limits import StoreLimits
-from amqpd.store.sqlite.message_blocks import BlockLimits
+from amqpd.store.rows.message_blocks import BlockLimits
 from amqpd.store.port import Recovered
 from amqpd.store.sqlite.store import Store
 

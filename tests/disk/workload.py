@@ -18,7 +18,7 @@ from amqpd.store.errors import StoreFull
 from amqpd.store.journal import Journal
 from amqpd.store.port import Durability
 from amqpd.store.sqlite.limits import LARGEST_WAL, StoreLimits
-from amqpd.store.sqlite.message_blocks import BlockLimits
+from amqpd.store.rows.message_blocks import BlockLimits
 from amqpd.store.sqlite.store import Store
 from tests.store.store_samples import NOW, contents
 from tests.store.store_samples import load as load_whole

@@ -37,7 +37,7 @@ REASONS: dict[tuple[str, str], dict[str, str]] = {
     ("amqpd/wire/contents.py", "Content.__init__"): {"- self.body_size = 0": "it is set before it is read"},
     ("amqpd/store/sqlite/errors.py", "from_sqlite"): {
         "code = getattr(error, 'sqlite_errorcode', 1) & _PRIMARY_CODE": "neither number has a text of its own"},
-    ("amqpd/store/sqlite/recovery.py", "_in_order"): {
+    ("amqpd/store/rows/waiting.py", "_in_order"): {
         "return None": "its caller asks only whether there is something",
         "stop = bisect_left(numbers, min(parts[1:4])[0], start + 1, end) if len(parts) > 1 else end":
             "in a heap the second least is the second or the third"},
@@ -102,9 +102,9 @@ REASONS: dict[tuple[str, str], dict[str, str]] = {
         "bits = None": "the union of all queues is then made anew, not taken from a cache"},
     ("amqpd/store/pending_confirms.py", "_Unwritten.add"): {
         "if first <= self._base:": "to lower the base by 0 changes nothing"},
-    ("amqpd/store/sqlite/reading.py", "MessageReader.fetch"): {
+    ("amqpd/store/sqlite/reading.py", "fetch"): {
         "if numbers[-1] - numbers[0] == len(numbers) - 2:": "both statements find the same rows, one of them faster"},
-    ("amqpd/store/sqlite/reading.py", "MessageReader._read"): {"last_size = -2": "no body has either size"},
+    ("amqpd/store/rows/reading.py", "MessageReader.read_rows"): {"last_size = -2": "no body has either size"},
     ("amqpd/store/sqlite/store.py", "Store.__init__"): {
         "self.first_number = 1": "opening the store sets it, before anybody has the store"},
     ("amqpd/store/bits.py", "bits_of"): {
@@ -140,7 +140,7 @@ REASONS: dict[tuple[str, str], dict[str, str]] = {
     ("amqpd/store/sqlite/schema.py", "create"): {
         "with closing(sqlite3.connect(making)) as connection:":
             "Python begins no transaction where one was begun by hand"},
-    ("amqpd/store/sqlite/recovery.py", "_Waiting.add_block"): {
+    ("amqpd/store/rows/waiting.py", "WaitingMessages.add_block"): {
         "if waiting.bit_count() <= len(found):": "all of them are chosen then, one by one"},
 }
 

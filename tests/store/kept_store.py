@@ -11,7 +11,7 @@ from amqpd.store import files
 from amqpd.store.journal import Journal
 from amqpd.store.sqlite import connecting
 from amqpd.store.sqlite.limits import StoreLimits
-from amqpd.store.sqlite.message_blocks import BlockLimits
+from amqpd.store.rows.message_blocks import BlockLimits
 from amqpd.store.sqlite.store import Store
 from amqpd.store.tools.checking import findings
 from amqpd.store.tools.stopped import reading

@@ -16,7 +16,7 @@ from amqpd.store.batch import Batch
 from amqpd.store.body_writes import PART_BYTES, PIECE_PARTS, BodyWrite
 from amqpd.store.errors import StoreFull
 from amqpd.store.journal import Journal
-from amqpd.store.sqlite.body_parts import DELETED_AT_ONCE, ID_STEP
+from amqpd.store.rows.body_use import DELETED_AT_ONCE, ID_STEP
 from amqpd.store.sqlite.store import Store
 from amqpd.store.tools import compacting, copies
 from amqpd.store.tools.salvaging import salvage

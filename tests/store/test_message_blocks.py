@@ -16,9 +16,9 @@ from amqpd.broker.definitions import Deleted, VhostDefinition
 from amqpd.message import MessageProperties
 from amqpd.store.bits import bits_of
 from amqpd.store.errors import StoreError
-from amqpd.store.sqlite import message_blocks, recovery
+from amqpd.store.rows import message_blocks, waiting
 from amqpd.store.sqlite.limits import StoreLimits
-from amqpd.store.sqlite.message_blocks import (
+from amqpd.store.rows.message_blocks import (
     FEWEST,
     LARGEST,
     MOST_BYTES,
@@ -388,7 +388,7 @@ def test_a_block_for_which_memory_is_short_is_not_taken_for_damaged(stopped, ope
 
     store = opened()
     with monkeypatch.context() as patch:
-        patch.setattr(recovery, "parse_block", parse)
+        patch.setattr(waiting, "parse_block", parse)
         with pytest.raises(StoreError) as failure:
             store.load(read_properties)
     store.abandon()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from amqpd.message import MessageProperties
-from amqpd.store.sqlite import message_blocks
-from amqpd.store.sqlite.message_blocks import HEAD, SPAN, Record, iter_heads, pack_blocks, records_of, taken_apart
-from amqpd.store.sqlite.reading import MessageReader, Unreadable
+from amqpd.store.rows import message_blocks
+from amqpd.store.rows.message_blocks import HEAD, SPAN, Record, iter_heads, pack_blocks, records_of, taken_apart
+from amqpd.store.rows.reading import MessageReader, Unreadable
 from tests.store.store_samples import PERSISTENT, message, read_properties
 
 REMEMBERED = 3

@@ -25,7 +25,7 @@ from amqpd.broker.definitions import (
 )
 from amqpd.fields import Byte, Float, Long, LongString, Short, Timestamp, UnsignedByte, UnsignedInt, UnsignedShort
 from amqpd.packed_table import SMALL, PackedTable
-from amqpd.store.sqlite.definition_rows import TABLES, pack_arguments, unpack_arguments
+from amqpd.store.rows.definition_rows import TABLES, pack_arguments, unpack_arguments
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 NUMBER_TYPES = st.sampled_from([Byte, UnsignedByte, Short, UnsignedShort, UnsignedInt, Long, Float])

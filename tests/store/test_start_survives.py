@@ -35,7 +35,8 @@ from amqpd.store.errors import StoreError
 from amqpd.store.journal import Journal, MemoryJournal
 from amqpd.store.restoring import restore
 from amqpd.store.spill import Spill
-from amqpd.store.sqlite import block_index, reading, recovery
+from amqpd.store.rows import reading, waiting
+from amqpd.store.sqlite import block_index
 from amqpd.store.sqlite.store import Store
 from amqpd.store.tools.salvaging import salvage
 from tests.store.kept_store import checked
@@ -122,7 +123,7 @@ def test_check_finds_them_and_what_salvage_makes_starts(
 
 STEPS = [
     (reading, "route_of"), (reading, "frames_around"), (reading, "Message"), (reading, "names_of"),
-    (reading, "are_sizes_of"), (reading, "crc32"), (recovery, "parse_block"), (block_index, "taken_apart"),
+    (reading, "are_sizes_of"), (reading, "crc32"), (waiting, "parse_block"), (block_index, "taken_apart"),
     (reading.MessageReader, "_before"), (reading.MessageReader, "_route"), (properties, "read_own_properties"),
 ]
 
@@ -158,7 +159,7 @@ def test_a_fault_in_a_step_costs_one_message_at_most_and_no_start(
 def test_a_block_that_cannot_be_taken_apart_is_left_as_it_is(
     filled: Path, opened: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for where, step in ((recovery, "parse_block"), (block_index, "taken_apart")):
+    for where, step in ((waiting, "parse_block"), (block_index, "taken_apart")):
         monkeypatch.setattr(where, step, lambda *_: 1 // 0)
     store = opened()
     found = load(store, read_own_properties)

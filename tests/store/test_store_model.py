@@ -17,7 +17,7 @@ from amqpd.message import Message
 from amqpd.store.errors import StoreFull
 from amqpd.store.journal import Journal
 from amqpd.store.sqlite.limits import StoreLimits
-from amqpd.store.sqlite.message_blocks import BlockLimits
+from amqpd.store.rows.message_blocks import BlockLimits
 from amqpd.store.sqlite.store import Store
 from tests.store.store_samples import NOW, contents, crash, load, message, queue, settle
 from tests.support.sizes import sized

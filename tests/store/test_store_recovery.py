@@ -26,7 +26,7 @@ from amqpd.broker.definitions import (
 )
 from amqpd.fields import LongString, Timestamp
 from amqpd.message import MessageProperties
-from amqpd.store.sqlite import recovery
+from amqpd.store.rows import waiting
 from amqpd.store.sqlite.limits import StoreLimits
 from amqpd.message import LARGE_BODY
 from tests.store.store_samples import NOW, contents, crash, define, load, message, query, queue, save
@@ -164,7 +164,7 @@ def test_messages_of_one_route_and_different_properties_have_checksums_of_their_
     [(1, 4, 7), (2, 5, 8), (3, 6, 9)], [(3, 9), (2, 4), (1, 5, 6)], [(5,), (2,), (7,), (1,)]])
 def test_numbers_of_several_runs_are_put_in_order_by_pieces(runs):
     numbers = array("q", [number for run in runs for number in run])
-    pieces = iter(recovery._in_order(numbers))
+    pieces = iter(waiting._in_order(numbers))
     assert [number for start, stop in zip(pieces, pieces) for number in numbers[start:stop]] == sorted(numbers)
 
 

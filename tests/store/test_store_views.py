@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from amqpd.broker.definitions import QueueDefinition
 from amqpd.store.sqlite import views
 from amqpd.store.sqlite.limits import StoreLimits
-from amqpd.store.sqlite.message_blocks import BlockLimits
+from amqpd.store.rows.message_blocks import BlockLimits
 from tests.store.store_samples import PERSISTENT, define, message, queue, save, settle
 
 ONE, TWO = queue(1), queue(2)

@@ -17,11 +17,12 @@ from amqpd.message import Message, StoredBody
 from amqpd.store.batch import Batch, QueueChanges
 from amqpd.store.sqlite.audit_rows import AUDIT_COLUMNS
 from amqpd.store.sqlite.block_index import BlockIndex
-from amqpd.store.sqlite.body_parts import DELETED_WITH_BATCH, BodyParts
-from amqpd.store.sqlite.definition_rows import apply_change
+from amqpd.store.sqlite.body_parts import BodyParts
+from amqpd.store.sqlite.definitions import apply_change
 from amqpd.store.sqlite.limits import StoreLimits
-from amqpd.store.sqlite.message_blocks import BlockRow, pack_blocks
-from amqpd.store.sqlite.message_rows import (
+from amqpd.store.rows.body_use import DELETED_WITH_BATCH
+from amqpd.store.rows.message_blocks import BlockRow, pack_blocks
+from amqpd.store.rows.message_rows import (
     ENTRY_COLUMNS,
     MESSAGE_COLUMNS,
     STATE_COLUMNS,

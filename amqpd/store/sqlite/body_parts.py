@@ -1,14 +1,6 @@
-"""The parts of large bodies: they are written before their messages, and deleted after them, a few at a time.
+"""The table of the parts of large bodies: they are written before their messages, and deleted after them.
 
-Owns the table `body_parts`, and the list of message rows with a body there. Several rows may have the same body: copies
-that were dead-lettered, or were published to very many queues. Parts are unused once no row has their body and no
-message in memory has it, which may still get a row; see `message.StoredBody`.
-
-Deleting a part takes a third of the time of writing it. So unused parts are deleted in slices: with each write, so that
-deleting keeps pace, and while there is nothing else to do.
-
-Always true between transactions: `_bodies` are the bodies of message rows; each part belongs to a body of a message
-row, of a row in `damaged`, or of a message in memory, or it is about to be deleted.
+Owns the table `body_parts`; `rows/body_use.py` knows which of them are used.
 """
 
 from __future__ import annotations
@@ -16,18 +8,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from binascii import crc32
-from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from itertools import chain
 
-from amqpd.message import StoredBody
 from amqpd.store.body_writes import BodyPiece
-from amqpd.store.sqlite.message_rows import checksum_of_parts
+from amqpd.store.rows.body_use import DELETED_A_PART, ID_STEP, BodyUse
+from amqpd.store.rows.message_rows import checksum_of_parts
 
-ID_STEP = 1_024             # between the numbers of two bodies, which have 512 parts at most
-DELETED_AT_ONCE = 8         # parts, while there is nothing else to do
-DELETED_WITH_BATCH = 2
-DELETED_A_PART = 2          # with each part that is written
 HAS_PARTS = "body_id IS NOT NULL"
 # Of a row `m`: the size of its body, or NULL where not all of its parts are there.
 BODY_SIZE = f"""
@@ -38,66 +26,22 @@ _SELECT_BODIES = f"SELECT number, body_id FROM message_rows WHERE {HAS_PARTS}"
 _IN_ORDER = f"FROM body_parts WHERE number BETWEEN ? AND ? + {ID_STEP - 1} ORDER BY number"
 
 
-class BodyParts:
-    """The parts of one store. Changes within a transaction are staged until `keep`, or dropped by `forget`."""
+class BodyParts(BodyUse):
+    """The parts of one store, and their table."""
 
     def __init__(self, connection: sqlite3.Connection, part_bytes: int) -> None:
+        super().__init__()
         self._connection = connection
         self._part_bytes = part_bytes
-        self._next_id = 0
-        self._bodies: dict[int, int] = {}                   # the body of each message row
-        self._rows: Counter[int] = Counter()                # how many have this body, damaged ones too
-        self._counts: dict[int, int] = {}                   # parts of each body that is in use
-        self._in_memory: Counter[int] = Counter()           # how many `StoredBody` objects there are
-        self._news: deque[tuple[int, int]] = deque()        # how these change; any thread may append
-        self._dead: deque[tuple[int, int]] = deque()        # parts to be deleted: the first, and how many
-        self._recorded: dict[int, int] = {}                 # as `_bodies`, in this transaction
-        self._gone: set[int] = set()                        # messages, likewise
-        self._written: tuple[int, int] | None = None        # a body and its parts, likewise
-        self._deleted = 0                                   # parts, likewise
 
     def load(self, first_id: int) -> None:
         """Read which bodies and unused parts there are, at start; new bodies get numbers from `first_id` on."""
-        self._next_id = first_id
-        self._bodies = self._read_bodies()
-        self._rows.update(self._bodies.values())
-        self._rows.update([body_id for body_id, in self._connection.execute(
-            f"SELECT body_id FROM damaged WHERE {HAS_PARTS}")])
-        found: dict[int, list[int]] = {}
-        for number, in self._connection.execute("SELECT number FROM body_parts ORDER BY number"):
-            found.setdefault(number - number % ID_STEP, []).append(number)
-        for body_id, numbers in found.items():
-            count = numbers[-1] - numbers[0] + 1
-            if body_id in self._rows:
-                self._counts[body_id] = count
-            else:
-                self._dead.append((numbers[0], count))
+        damaged = self._connection.execute(f"SELECT body_id FROM damaged WHERE {HAS_PARTS}")
+        parts = self._connection.execute("SELECT number FROM body_parts ORDER BY number")
+        self.know(self._read_bodies(), [body_id for body_id, in damaged], [number for number, in parts], first_id)
 
     def _read_bodies(self) -> dict[int, int]:
         return dict(self._connection.execute(_SELECT_BODIES).fetchall())
-
-    # Messages in memory
-
-    def hold(self, size: int, body_id: int, checksums: Sequence[int]) -> StoredBody:
-        """Return the body of a message that has been read."""
-        self._news.append((body_id, 1))
-        return StoredBody(size, self.release, body_id, checksums)
-
-    def release(self, body_id: int) -> None:
-        """Note that there is one `StoredBody` less with this body. Any thread may call this."""
-        self._news.append((body_id, -1))
-
-    def _take_news(self) -> None:
-        while self._news:
-            body_id, change = self._news.popleft()
-            self._in_memory[body_id] += change
-            if not self._in_memory[body_id]:
-                del self._in_memory[body_id]
-                self._delete_if_unused(body_id)
-
-    def _delete_if_unused(self, body_id: int) -> None:
-        if body_id not in self._rows and body_id not in self._in_memory and body_id in self._counts:
-            self._dead.append((body_id, self._counts.pop(body_id)))
 
     # Changes
 
@@ -105,10 +49,7 @@ class BodyParts:
         """Write some parts of a body. Raises sqlite3.Error, as all changes do."""
         stored, execute = piece.body.stored, self._connection.execute
         self.delete(DELETED_A_PART * len(piece.parts))      # before, so that their pages are used again
-        if not stored.body_id:
-            stored.body_id = self._next_id
-            self._next_id += ID_STEP
-            self._news.append((stored.body_id, 1))
+        self.give_id(stored)
         checksums = []
         for number, part in enumerate(piece.parts, stored.body_id + piece.start):
             execute("INSERT INTO body_parts (number, data) VALUES (?, zeroblob(?))", (number, sum(map(len, part))))
@@ -120,77 +61,21 @@ class BodyParts:
                     checksum = crc32(view, checksum)
             checksums.append(checksum)
         piece.checksums = checksums
-        self._written = stored.body_id, piece.start + len(checksums)
-
-    def record(self, bodies: Iterable[tuple[int, int]]) -> None:
-        """Note the bodies of messages whose rows have been written, by message number."""
-        self._recorded.update(bodies)
+        self.note_written(stored, piece.start + len(checksums))
 
     def settle(self, numbers: Iterable[int] | None = None) -> None:
         """Note which of these messages, or of all, have no row any more."""
-        if self._bodies:
-            candidates = [*self._bodies] if numbers is None else [*self._bodies.keys() & numbers]
-            if candidates:
-                left = self._connection.execute(
-                    "SELECT number FROM message_rows WHERE number IN (SELECT value FROM json_each(?))",
-                    (json.dumps(candidates),)).fetchall()
-                self._gone |= {*candidates}.difference(chain.from_iterable(left))
+        candidates = self.of_messages(numbers)
+        if candidates:
+            left = self._connection.execute(
+                "SELECT number FROM message_rows WHERE number IN (SELECT value FROM json_each(?))",
+                (json.dumps(candidates),)).fetchall()
+            self.note_gone(candidates, chain.from_iterable(left))
 
     def delete(self, most: int) -> None:
         """Delete up to so many unused parts."""
-        self._take_news()
-        left = most
-        skipped = self._deleted
-        for first, count in self._dead:
-            if skipped >= count:
-                skipped -= count
-                continue
-            first, count = first + skipped, count - skipped
-            skipped = 0
-            now = min(count, left)
-            self._connection.execute("DELETE FROM body_parts WHERE number BETWEEN ? AND ?", (first, first + now - 1))
-            self._deleted += now
-            left -= now
-            if not left:
-                return
-
-    def find_dead(self) -> bool:
-        """Return whether there are unused parts."""
-        self._take_news()
-        return bool(self._dead)
-
-    def keep(self) -> None:
-        """Note that the changes are committed."""
-        if self._recorded:
-            self._bodies.update(self._recorded)
-            self._rows.update(self._recorded.values())
-        if self._written is not None:
-            body_id, count = self._written
-            self._counts[body_id] = count
-        while self._deleted:
-            first, count = self._dead.popleft()
-            now = min(count, self._deleted)
-            self._deleted -= now
-            if now < count:
-                self._dead.appendleft((first + now, count - now))
-        for number in self._gone:
-            body_id = self._bodies.pop(number)
-            self._rows[body_id] -= 1
-            if not self._rows[body_id]:
-                del self._rows[body_id]
-                self._delete_if_unused(body_id)
-
-    def forget(self) -> None:
-        """Forget what was changed since the last transaction."""
-        self._recorded.clear()
-        self._gone.clear()
-        self._written = None
-        self._deleted = 0
-
-    def leave(self, numbers: Iterable[int]) -> None:
-        """Keep the bodies of these messages, which are moved to the table `damaged`."""
-        for number in numbers:
-            self._bodies.pop(number, None)
+        for first, last in self.next_dead(most):
+            self._connection.execute("DELETE FROM body_parts WHERE number BETWEEN ? AND ?", (first, last))
 
     def check(self) -> None:
         """Assert what must hold between transactions."""

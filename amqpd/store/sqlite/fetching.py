@@ -13,7 +13,8 @@ from amqpd.store.sqlite.body_parts import BodyParts
 from amqpd.store.sqlite.counts import MessageCounts
 from amqpd.store.sqlite.database import Database
 from amqpd.store.sqlite.places import listed, queues_of
-from amqpd.store.sqlite.reading import MessageReader
+from amqpd.store.rows.reading import MessageReader
+from amqpd.store.sqlite.reading import fetch
 from amqpd.store.sqlite.recovery import set_aside
 from amqpd.wording import counted
 
@@ -36,7 +37,7 @@ class MessageFetcher:
         """Return the messages of these numbers, which rise, in order; without damaged ones. Raises StoreError."""
         with self._database.guarded() as connection:
             in_blocks, single = self._blocks.split(numbers)
-            messages, damaged = self._reader.fetch(connection, single)
+            messages, damaged = fetch(connection, self._reader, single)
             damaged_blocks = []
             for first, bits in in_blocks.items():
                 found = self._reader.read_block(first, *self._blocks.read(first)[1:], bits)
@@ -54,7 +55,7 @@ class MessageFetcher:
     def _fetch_single_rows(self, numbers: list[int]) -> list[Message]:
         """Fetch messages of damaged blocks that were not damaged themselves, and now have rows of their own."""
         with self._database.guarded() as connection:
-            messages, damaged = self._reader.fetch(connection, numbers)
+            messages, damaged = fetch(connection, self._reader, numbers)
         if damaged:
             self._set_aside(damaged, [])
         return messages

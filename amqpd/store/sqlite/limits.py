@@ -7,8 +7,8 @@ import msgspec
 from amqpd.message import LARGE_BODY
 from amqpd.store.body_writes import PART_BYTES
 from amqpd.store.sqlite.connecting import BUSY_WAIT_S
-from amqpd.store.sqlite.message_blocks import BlockLimits
-from amqpd.store.sqlite.reading import REMEMBERED
+from amqpd.store.rows.message_blocks import BlockLimits
+from amqpd.store.rows.reading import REMEMBERED
 
 LARGEST_WAL = 8 << 20       # bytes of the write-ahead log before it is written back, which takes 10 ms or so
 

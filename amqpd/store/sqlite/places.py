@@ -11,7 +11,8 @@ import struct
 from collections.abc import Sequence
 
 from amqpd.broker.arguments import describe_queue
-from amqpd.store.sqlite.message_blocks import COUNT_WAITING, iter_heads, unpack_flags
+from amqpd.store.rows.message_blocks import iter_heads, unpack_flags
+from amqpd.store.sqlite.statements import COUNT_WAITING
 
 _MOST_NAMED = 3
 _LARGEST = (1 << 63) - 1

@@ -7,26 +7,22 @@ and counted; an entry without a message row is deleted.
 
 from __future__ import annotations
 
-import heapq
 import json
 import logging
 import sqlite3
-from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterable
-from itertools import islice, pairwise
-from operator import gt
+from collections.abc import Callable
+from contextlib import closing
 from typing import NamedTuple
 
 from amqpd.broker.definitions import Definition, QueueDefinition
-from amqpd.broker.queue.pages import NO_EXPIRY, StoredMessages
 from amqpd.store.port import Recovered
 from amqpd.store.restoring import split_leftovers
-from amqpd.store.sqlite.block_index import SELECT_BLOCKS, BlockIndex, parse_block
+from amqpd.store.rows.reading import MessageReader
+from amqpd.store.rows.waiting import WaitingMessages, gather_blocks, gather_rows, queues_of_definitions
+from amqpd.store.sqlite.block_index import SELECT_BLOCKS, BlockIndex
 from amqpd.store.sqlite.body_parts import BODY_SIZE
-from amqpd.store.sqlite.definition_rows import delete_definitions, read_definitions
+from amqpd.store.sqlite.definitions import delete_definitions, read_definitions
 from amqpd.store.sqlite.places import queues_of
-from amqpd.store.sqlite.reading import MessageReader, Unreadable
 
 # A flipped bit can change the type of a value; such a value is read as NULL or 0.
 _STATE = "{0}.redelivered, CASE typeof({0}.expires_at) WHEN 'integer' THEN {0}.expires_at END, " \
@@ -58,8 +54,6 @@ COPIED = "copied"                   # 1 in a file that `amqpd store` made from a
 
 logger = logging.getLogger(__name__)
 
-Row = tuple[int, int, "int | None", int, "int | None", int, "bytes | None"]
-
 
 def recover(
     connection: sqlite3.Connection, reader: MessageReader, blocks: BlockIndex, *, was_clean: bool, now: int
@@ -71,7 +65,7 @@ def recover(
     """
     definitions, left = _definitions(connection)
     _finish_deletions(connection, left)
-    waiting = _queues(definitions, reader)
+    waiting = queues_of_definitions(definitions, reader)
     damaged_in_blocks, damaged_in = 0, []
     for first in _gather_blocks(connection, blocks.know, waiting):
         queues = queues_of(connection, (), (first,))
@@ -101,7 +95,7 @@ class Survey(NamedTuple):
 def survey(connection: sqlite3.Connection, reader: MessageReader) -> Survey:
     """Read all that a start reads, without a change. Raises what `recover` raises."""
     definitions, _ = _definitions(connection)
-    waiting = _queues(definitions, reader)
+    waiting = queues_of_definitions(definitions, reader)
     odd = _gather_blocks(connection, lambda *_: None, waiting)
     damaged = _gather_rows(connection, definitions, waiting)
     return Survey(
@@ -123,13 +117,8 @@ def _finish_deletions(connection: sqlite3.Connection, left: list[Definition]) ->
     connection.execute("DELETE FROM meta WHERE key = ?", (UNFINISHED,))
 
 
-def _queues(definitions: list[Definition], reader: MessageReader) -> dict[int, _Waiting]:
-    return {
-        definition.number: _Waiting(reader) for definition in definitions if isinstance(definition, QueueDefinition)}
-
-
 def _recovered(
-    connection: sqlite3.Connection, definitions: list[Definition], waiting: dict[int, _Waiting], damaged: int, *,
+    connection: sqlite3.Connection, definitions: list[Definition], waiting: dict[int, WaitingMessages], damaged: int, *,
     was_clean: bool, damaged_in: tuple[str, ...] = (),
 ) -> Recovered:
     watermarks = dict(connection.execute(
@@ -144,8 +133,15 @@ def _recovered(
         behind[0] or 0 if behind else 0, bool(copied and copied[0]), damaged_in)
 
 
+def _gather_blocks(
+    connection: sqlite3.Connection, know: Callable[[int, int, int], None], waiting: dict[int, WaitingMessages]
+) -> list[int]:
+    with closing(connection.execute(SELECT_BLOCKS)) as rows:
+        return gather_blocks(rows, know, waiting)
+
+
 def _gather_rows(
-    connection: sqlite3.Connection, definitions: list[Definition], waiting: dict[int, _Waiting]
+    connection: sqlite3.Connection, definitions: list[Definition], waiting: dict[int, WaitingMessages]
 ) -> list[int]:
     """Add the messages with rows of their own to their queues; return the numbers of damaged and orphan rows."""
     by_priority = json.dumps([
@@ -153,144 +149,9 @@ def _gather_rows(
         if isinstance(definition, QueueDefinition) and "x-max-priority" in definition.arguments])
     damaged: list[int] = []
     for select in (_SELECT_OWN, _SELECT_SHARED):
-        damaged += _gather(waiting, connection.execute(select, (by_priority,)))
+        damaged += gather_rows(waiting, connection.execute(select, (by_priority,)))
     damaged += [number for number, in connection.execute(_UNHELD)]
     return list(dict.fromkeys(damaged))     # a message of several queues may be listed more than once
-
-
-def _gather(waiting: dict[int, _Waiting], rows: Iterable[Row]) -> list[int]:
-    """Add the messages of these rows to their queues; return the numbers of damaged and orphan rows."""
-    useless = []
-    for queue, number, size, redelivered, expires_at, deliveries, properties in rows:
-        here = waiting.get(queue)
-        if here is None or type(size) is not int or not (properties is None or here.can_note(properties)):
-            useless.append(number)
-            continue
-        here.numbers.append(number)
-        here.sizes.append(size)
-        if redelivered or deliveries:
-            here.mark(number, redelivered, deliveries)
-        if properties is not None:
-            here.note(properties, expires_at)
-    return useless
-
-
-def _gather_blocks(
-    connection: sqlite3.Connection, know: Callable[[int, int, int], None], waiting: dict[int, _Waiting]
-) -> list[int]:
-    """Add the messages of blocks to their queues, and call `know` for each block.
-
-    Return the first numbers of damaged blocks: their messages are to get rows of their own.
-    """
-    odd = []
-    for row in connection.execute(SELECT_BLOCKS):
-        try:
-            found, bits, redelivered = parse_block(row)
-            here = waiting[row[1]] if bits else None
-        except MemoryError:
-            raise
-        except Exception:
-            odd.append(row[0])
-            continue
-        if here is not None:
-            here.add_block(row[0], found, bits, redelivered)
-        know(row[0], bits, redelivered)
-    return odd
-
-
-class _Waiting:
-    """The messages of one queue. Columns that few messages need are filled only up to the last message that does."""
-
-    def __init__(self, reader: MessageReader) -> None:
-        self.numbers = array("q")
-        self.sizes = array("I")
-        self.redelivered: set[int] = set()
-        self.deliveries: dict[int, int] = {}
-        self._reader = reader
-        self._expiries = array("q")
-        self._lifetimes = array("q")
-        self._priorities = bytearray()
-
-    def add_block(self, first: int, found: list[tuple[int, int]], waiting: int, redelivered: int) -> None:
-        """Add the messages of a block that wait, which have these bits; `found` has the places and sizes of all."""
-        if waiting.bit_count() < len(found):
-            found = [one for one in found if waiting >> one[0] & 1]
-        self.numbers.extend([first + place for place, _ in found])
-        self.sizes.extend([size for _, size in found])
-        if redelivered:
-            self.redelivered.update([first + place for place, _ in found if redelivered >> place & 1])
-
-    def mark(self, number: int, redelivered: int, deliveries: int) -> None:
-        """Note that a message has been delivered, and how often."""
-        if redelivered:
-            self.redelivered.add(number)
-        if deliveries:
-            self.deliveries[number] = deliveries
-
-    def can_note(self, properties: bytes) -> bool:
-        """Return whether these properties can be read."""
-        try:
-            self._reader.facts(properties)
-        except Unreadable:
-            return False
-        return True
-
-    def note(self, properties: bytes, expires_at: int | None) -> None:
-        """Note priority and expiry of the message that was added last."""
-        facts = self._reader.facts(properties)
-        before = len(self.numbers) - 1
-        if expires_at is not None:
-            self._fill(before)
-            self._expiries.append(expires_at)
-            self._lifetimes.append(NO_EXPIRY if facts.expiration_ms is None else facts.expiration_ms)
-        if facts.priority:
-            self._priorities += bytes(before - len(self._priorities))
-            self._priorities.append(min(facts.priority, 255))
-
-    def _fill(self, length: int) -> None:
-        for column in (self._expiries, self._lifetimes):
-            column.extend([NO_EXPIRY] * (length - len(column)))
-
-    def messages(self) -> StoredMessages:
-        """Return all messages, sorted by number: they were added in the order of the tables."""
-        count = len(self.numbers)
-        if self._expiries:
-            self._fill(count)
-        if self._priorities:
-            self._priorities += bytes(count - len(self._priorities))
-        if pieces := _in_order(self.numbers):
-            columns: tuple[array[int] | bytearray, ...] = (
-                self.numbers, self.sizes, self._expiries, self._lifetimes, self._priorities)
-            for column in columns:
-                before = column[:]
-                del column[:]
-                for at in range(0, len(pieces), 2):
-                    column.extend(before[pieces[at] : pieces[at + 1]])
-        return StoredMessages(
-            self.numbers, self.sizes, self._expiries or None, self._lifetimes or None, self._priorities or None)
-
-
-def _in_order(numbers: array[int]) -> array[int]:
-    """Return the pieces that make these numbers rise when they are put one after the other: starts and ends in turn.
-
-    Return nothing if all numbers rise already. They consist of a few long runs that rise, so that pieces take much less
-    memory than a sorted list of places.
-    """
-    falls = [at for at, falls in enumerate(map(gt, numbers, islice(numbers, 1, None)), 1) if falls]
-    pieces = array("q")
-    if not falls:
-        return pieces
-    parts = [(numbers[start], start, stop) for start, stop in pairwise((0, *falls, len(numbers)))]
-    heapq.heapify(parts)
-    while parts:
-        _, start, end = parts[0]
-        stop = bisect_left(numbers, min(parts[1:3])[0], start + 1, end) if len(parts) > 1 else end
-        pieces.extend((start, stop))
-        if stop < end:
-            heapq.heapreplace(parts, (numbers[stop], stop, end))
-        else:
-            heapq.heappop(parts)
-    return pieces
 
 
 def set_aside(connection: sqlite3.Connection, damaged: list[int], now: int) -> None:

@@ -15,10 +15,12 @@ from itertools import chain, pairwise
 from typing import Any
 
 from amqpd.message import StoredBody
-from amqpd.store.sqlite.message_blocks import COUNT_WAITING
-from amqpd.store.sqlite.message_rows import PARTS_COLUMNS, LargeBody
+from amqpd.store.rows.message_rows import PARTS_COLUMNS, LargeBody
 
 SET_META = "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)"
+
+# An expression over a block and its flags: how many of its messages wait.
+COUNT_WAITING = "CASE WHEN flags IS NULL THEN count ELSE length(replace(flags, '-', '')) END"
 
 # What must not be: messages and entries that lead nowhere, or twice.
 ORPHAN_ROWS = """

@@ -35,14 +35,15 @@ from amqpd.store.sqlite import connecting, copying, inspection, schema, wal_numb
 from amqpd.store.sqlite.audit_rows import read_audit_log
 from amqpd.store.sqlite.batch_writer import BatchWriter
 from amqpd.store.sqlite.block_index import BlockIndex
-from amqpd.store.sqlite.body_parts import DELETED_AT_ONCE, BodyParts
+from amqpd.store.sqlite.body_parts import BodyParts
 from amqpd.store.sqlite.counts import MessageCounts
 from amqpd.store.sqlite.database import Database
 from amqpd.store.sqlite.errors import from_damage
 from amqpd.store.sqlite.fetching import MessageFetcher
 from amqpd.store.sqlite.file_watch import FileWatch
 from amqpd.store.sqlite.limits import LIMITS, StoreLimits
-from amqpd.store.sqlite.reading import MessageReader
+from amqpd.store.rows.body_use import DELETED_AT_ONCE
+from amqpd.store.rows.reading import MessageReader
 from amqpd.store.sqlite.recovery import COPIED, recover
 from amqpd.store.sqlite.shrinking import shrink
 from amqpd.store.sqlite.statements import COUNT_MESSAGES, ORPHAN_ROWS, SET_META

@@ -21,8 +21,9 @@ They stand on a third, `block_heads`, which takes blocks apart, and is ours to c
 from __future__ import annotations
 
 from amqpd.message import BODY_OFFSET_IN_HEADER_FRAME
-from amqpd.store.sqlite.body_parts import ID_STEP
-from amqpd.store.sqlite.message_blocks import COUNT_WAITING, HEAD
+from amqpd.store.rows.body_use import ID_STEP
+from amqpd.store.rows.message_blocks import HEAD
+from amqpd.store.sqlite.statements import COUNT_WAITING
 
 # All of ASCII that is text, but for tab, line feed and carriage return.
 _ASCII = "' !\"#$%&''()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~'"

@@ -16,13 +16,14 @@ from amqpd.broker.broker import Broker
 from amqpd.properties import read_own_properties
 from amqpd.store.journal import MemoryJournal
 from amqpd.store.restoring import restore
-from amqpd.store.sqlite.block_index import SELECT_BLOCKS, parse_block
+from amqpd.store.rows.block_bits import parse_block
+from amqpd.store.sqlite.block_index import SELECT_BLOCKS
 from amqpd.store.sqlite.body_parts import checksum_from_parts
-from amqpd.store.sqlite.definition_rows import TABLES, definition_of
-from amqpd.store.sqlite.message_blocks import Record, records_of
-from amqpd.store.sqlite.message_rows import checksum_of
+from amqpd.store.rows.definition_rows import TABLES, definition_of
+from amqpd.store.rows.message_blocks import Record, records_of
+from amqpd.store.rows.message_rows import checksum_of
 from amqpd.store.sqlite.places import describe_message
-from amqpd.store.sqlite.reading import MessageReader, Unreadable
+from amqpd.store.rows.reading import MessageReader, Unreadable
 from amqpd.store.sqlite.recovery import survey
 from amqpd.store.sqlite.schema import format_of_tables
 from amqpd.store.sqlite.statements import COUNT_MESSAGES, ORPHAN_ROWS

@@ -26,10 +26,11 @@ from amqpd.store.journal import MemoryJournal
 from amqpd.store.restoring import restore
 from amqpd.store.sqlite import schema
 from amqpd.store.sqlite.audit_rows import AUDIT_COLUMNS
-from amqpd.store.sqlite.body_parts import ID_STEP
-from amqpd.store.sqlite.definition_rows import TABLES, Table, definition_of, read_definitions
-from amqpd.store.sqlite.message_blocks import taken_apart, unpack_flags
-from amqpd.store.sqlite.reading import MessageReader
+from amqpd.store.rows.body_use import ID_STEP
+from amqpd.store.rows.definition_rows import TABLES, Table, definition_of
+from amqpd.store.sqlite.definitions import read_definitions
+from amqpd.store.rows.message_blocks import taken_apart, unpack_flags
+from amqpd.store.rows.reading import MessageReader
 from amqpd.store.sqlite.recovery import CLOCK_BEHIND
 from amqpd.store.sqlite.statements import COUNT_MESSAGES
 from amqpd.store.tools.checking import EVERY, UNREADABLE, flaw_of, flaw_of_record, is_damage, sum_of_parts

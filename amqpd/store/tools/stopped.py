@@ -14,7 +14,7 @@ from amqpd.store import files
 from amqpd.store.ballast import is_full
 from amqpd.store.errors import StoreError
 from amqpd.store.sqlite import connecting, inspection, wal_number
-from amqpd.store.sqlite.definition_rows import read_definitions
+from amqpd.store.sqlite.definitions import read_definitions
 from amqpd.store.sqlite.errors import from_sqlite, is_io_error
 from amqpd.store.sqlite.schema import format_of_tables, newest_format
 

@@ -24,7 +24,7 @@ from itertools import pairwise
 import msgspec
 
 from amqpd.message import BODY_OFFSET_IN_HEADER_FRAME, FRAME_OVERHEAD, Message
-from amqpd.store.sqlite.message_rows import checksum_of, sizes_at
+from amqpd.store.rows.message_rows import checksum_of, sizes_at
 
 FEWEST = 16                 # messages of a block: fewer get rows of their own
 SPAN = 1_024                # of the numbers of a block
@@ -52,8 +52,6 @@ _WAITING = bytes(48 + (byte != ord("-")) for byte in range(256))
 _REDELIVERED = bytes(48 + (byte == ord("R")) for byte in range(256))
 
 BlockRow = tuple[int, int, int, int, int, bytes, bytes]
-# An expression over a block and its flags: how many of its messages wait.
-COUNT_WAITING = "CASE WHEN flags IS NULL THEN count ELSE length(replace(flags, '-', '')) END"
 BLOCK_COLUMNS = ("first", "last", "queue", "count", "bytes", "heads", "contents")
 
 

@@ -7,7 +7,6 @@ its fields. Only durable definitions are kept, so being durable needs no column.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from math import isfinite
@@ -18,8 +17,6 @@ import msgspec
 from amqpd.broker.definitions import (
     Arguments,
     BindingDefinition,
-    Change,
-    Defined,
     Definition,
     ExchangeDefinition,
     GlobalParameterDefinition,
@@ -35,10 +32,10 @@ from amqpd.fields import Byte, Float, Long, LongString, Short, Timestamp, Unsign
 from amqpd.packed_table import packed_if_large
 
 # Columns of definitions that have numbers; the others have text.
-_NUMBERS = {"number", "auto_delete", "internal", "is_operator", "priority", "protected_from_deletion", "is_paused"}
-_OF_VHOST = (
-    "permissions", "topic_permissions", "parameters", "policies", "exchanges", "queue_rows", "bindings")
-_OF_USER = ("permissions", "topic_permissions")
+NUMBERS = {"number", "auto_delete", "internal", "is_operator", "priority", "protected_from_deletion", "is_paused"}
+# Tables of what goes with a vhost, and with a user.
+OF_VHOST = ("permissions", "topic_permissions", "parameters", "policies", "exchanges", "queue_rows", "bindings")
+OF_USER = ("permissions", "topic_permissions")
 
 
 # Arguments
@@ -228,7 +225,7 @@ TABLES: dict[type, Table] = {
 
 def definition_of(table: Table, row: Sequence[object]) -> Definition | None:
     """Return the definition in a row, or None where that holds something else."""
-    if any(isinstance(value, int) != (column in _NUMBERS) or not isinstance(value, (int, str))
+    if any(isinstance(value, int) != (column in NUMBERS) or not isinstance(value, (int, str))
            for column, value in zip(table.columns, row)):
         return None
     try:
@@ -237,48 +234,3 @@ def definition_of(table: Table, row: Sequence[object]) -> Definition | None:
         return None
     tables = [getattr(definition, name, {}) for name in ("arguments", "definition", "limits")]
     return definition if all(isinstance(value, Mapping) for value in tables) else None
-
-
-def read_definitions(connection: sqlite3.Connection) -> list[Definition]:
-    """Return all definitions, in an order in which they can be restored. Raises ValueError, sqlite3.Error."""
-    definitions = []
-    for table in TABLES.values():
-        for row in connection.execute(table.select):
-            definition = definition_of(table, row)
-            if definition is None:
-                raise ValueError(f"{table.name} {row[:len(table.key)]} is no definition")
-            definitions.append(definition)
-    return definitions
-
-
-# Changes
-
-def apply_change(connection: sqlite3.Connection, change: Change) -> list[int]:
-    """Write a change; return the numbers of the queues whose messages are to be deleted with it.
-
-    Raises sqlite3.Error.
-    """
-    execute, definition = connection.execute, change.definition
-    table = TABLES[type(definition)]
-    if isinstance(change, Defined):
-        execute(table.upsert, table.row_of(definition))
-        return []
-    execute(table.delete, table.key_of(definition))
-    if isinstance(definition, QueueDefinition):
-        return [definition.number]
-    if isinstance(definition, UserDefinition):
-        for name in _OF_USER:
-            execute(f"DELETE FROM {name} WHERE user = ?", (definition.name,))
-    if not isinstance(definition, VhostDefinition):
-        return []
-    queues = execute("SELECT number FROM queue_rows WHERE vhost = ?", (definition.name,)).fetchall()
-    for name in _OF_VHOST:
-        execute(f"DELETE FROM {name} WHERE vhost = ?", (definition.name,))
-    return [number for number, in queues]
-
-
-def delete_definitions(connection: sqlite3.Connection, definitions: Iterable[Definition]) -> None:
-    """Delete these definitions, and nothing else with them. Raises sqlite3.Error."""
-    for definition in definitions:
-        table = TABLES[type(definition)]
-        connection.execute(table.delete, table.key_of(definition))
