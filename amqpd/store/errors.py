@@ -101,8 +101,13 @@ def _not_directory(path: Path) -> Path:
 
 def from_mistake(error: Exception, path: Path) -> StoreError:
     """Return the error of the store for any other exception: only a mistake of ours can cause one."""
+    return from_mistake_at(error, str(path))
+
+
+def from_mistake_at(error: Exception, place: str) -> StoreError:
+    """Return the same for a store that is no file."""
     text = one_line(f"{type(error).__name__}: {error}")
-    return StoreError(f"cannot use {path} ({text}): this is a mistake in amqpd, report it")
+    return StoreError(f"cannot use {place} ({text}): this is a mistake in amqpd, report it")
 
 
 def one_line(text: str) -> str:

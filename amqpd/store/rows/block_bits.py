@@ -12,7 +12,7 @@ Always true between transactions: nothing is staged; `_emptied` are the blocks w
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from amqpd.store.bits import bits_of
@@ -154,6 +154,17 @@ class BlockBits:
             if self._now_waiting(first) >> number - first & 1:
                 return first
         return None
+
+    def check_against(self, blocks: Iterable[tuple[Any, ...]]) -> None:
+        """Assert what must hold between transactions, by rows as `parse_block` takes them."""
+        assert not self._added and not self._changed, "a change was neither kept nor forgotten"
+        assert self._firsts == sorted(self._waiting)
+        rows = {row[0]: parse_block(row) for row in blocks}
+        assert sorted(self._emptied) == [first for first, (_, waiting, _) in rows.items() if not waiting]
+        rows = {first: row for first, row in rows.items() if row[1]}
+        assert {first: waiting for first, (_, waiting, _) in rows.items()} == self._waiting
+        for first, (_, waiting, redelivered) in rows.items():
+            assert redelivered == self._redelivered.get(first, 0) & waiting
 
 
 def parse_block(row: tuple[Any, ...]) -> tuple[list[tuple[int, int]], int, int]:

@@ -147,7 +147,14 @@ class BodyUse:
             self._deleted -= now
             if now < count:
                 self._dead.appendleft((first + now, count - now))
-        for number in self._gone:
+        self._drop(self._gone)
+
+    def drop_rows(self, candidates: Iterable[int], left: Iterable[int]) -> None:
+        """Note that those of these messages that are not left have lost their rows: it is committed already."""
+        self._drop({*candidates}.difference(left))
+
+    def _drop(self, gone: Iterable[int]) -> None:
+        for number in gone:
             body_id = self._bodies.pop(number)
             self._rows[body_id] -= 1
             if not self._rows[body_id]:
@@ -165,3 +172,15 @@ class BodyUse:
         """Keep the bodies of these messages, which are moved to the table `damaged`."""
         for number in numbers:
             self._bodies.pop(number, None)
+
+    def check_against(self, bodies: Mapping[int, int], there: set[int]) -> None:
+        """Assert what must hold between transactions: the bodies of rows, and the parts that there are."""
+        assert not (self._recorded or self._gone or self._written or self._deleted)
+        assert self._bodies == bodies
+        assert Counter(self._bodies.values()) <= self._rows
+        assert min([*self._rows.values(), *self._in_memory.values()], default=1) > 0
+        kept = {one for body_id in self._bodies.values()
+                for one in range(body_id, body_id + self._counts[body_id])}
+        dead = {one for first, count in self._dead for one in range(first, first + count)}
+        assert kept <= there, "a body lacks parts"
+        assert not kept & dead, "a body is to be deleted that a message has"

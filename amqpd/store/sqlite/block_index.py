@@ -14,7 +14,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from amqpd.store.rows.block_bits import BlockBits, parse_block
+from amqpd.store.rows.block_bits import BlockBits
 from amqpd.store.rows.message_blocks import (
     BLOCK_COLUMNS,
     BlockRow,
@@ -149,11 +149,4 @@ class BlockIndex(BlockBits):
 
     def check(self) -> None:
         """Assert what must hold between transactions."""
-        assert not self._added and not self._changed, "a change was neither kept nor forgotten"
-        assert self._firsts == sorted(self._waiting)
-        rows = {row[0]: parse_block(row) for row in self._connection.execute(SELECT_BLOCKS)}
-        assert sorted(self._emptied) == [first for first, (_, waiting, _) in rows.items() if not waiting]
-        rows = {first: row for first, row in rows.items() if row[1]}
-        assert {first: waiting for first, (_, waiting, _) in rows.items()} == self._waiting
-        for first, (_, waiting, redelivered) in rows.items():
-            assert redelivered == self._redelivered.get(first, 0) & waiting
+        self.check_against(self._connection.execute(SELECT_BLOCKS))

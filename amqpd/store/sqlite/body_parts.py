@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from binascii import crc32
-from collections import Counter
 from collections.abc import Iterable
 from itertools import chain
 
@@ -79,16 +78,8 @@ class BodyParts(BodyUse):
 
     def check(self) -> None:
         """Assert what must hold between transactions."""
-        assert not (self._recorded or self._gone or self._written or self._deleted)
-        assert self._bodies == self._read_bodies()
-        assert Counter(self._bodies.values()) <= self._rows
-        assert min([*self._rows.values(), *self._in_memory.values()], default=1) > 0
-        there = {number for number, in self._connection.execute("SELECT number FROM body_parts")}
-        kept = {one for body_id in self._bodies.values()
-                for one in range(body_id, body_id + self._counts[body_id])}
-        dead = {one for first, count in self._dead for one in range(first, first + count)}
-        assert kept <= there, "a body lacks parts"
-        assert not kept & dead, "a body is to be deleted that a message has"
+        parts = self._connection.execute("SELECT number FROM body_parts")
+        self.check_against(self._read_bodies(), {number for number, in parts})
 
 
 # Reading

@@ -12,7 +12,8 @@ from amqpd.store.sqlite.block_index import BlockIndex
 from amqpd.store.sqlite.body_parts import BodyParts
 from amqpd.store.sqlite.counts import MessageCounts
 from amqpd.store.sqlite.database import Database
-from amqpd.store.sqlite.places import listed, queues_of
+from amqpd.store.sqlite.places import queues_of
+from amqpd.store.rows.listing import listed
 from amqpd.store.rows.reading import MessageReader
 from amqpd.store.sqlite.reading import fetch
 from amqpd.store.sqlite.recovery import set_aside

@@ -11,10 +11,10 @@ import struct
 from collections.abc import Sequence
 
 from amqpd.broker.arguments import describe_queue
+from amqpd.store.rows.listing import listed
 from amqpd.store.rows.message_blocks import iter_heads, unpack_flags
 from amqpd.store.sqlite.statements import COUNT_WAITING
 
-_MOST_NAMED = 3
 _LARGEST = (1 << 63) - 1
 _NAMES = "CAST(vhost AS BLOB), CAST(name AS BLOB)"
 _QUEUES_OF = f"""
@@ -42,15 +42,6 @@ def queues_of(connection: sqlite3.Connection, numbers: Sequence[int], blocks: Se
     """Describe the queues of these messages, and of blocks with these first numbers. Raises sqlite3.Error."""
     rows = connection.execute(_QUEUES_OF, {"numbers": json.dumps(numbers), "blocks": json.dumps(blocks)})
     return [_described(*names) for names in rows]
-
-
-def listed(queues: Sequence[str]) -> str:
-    """Join descriptions of queues to a short text: the first three, and the number of the others."""
-    named = [*queues[:_MOST_NAMED]]
-    if len(queues) > _MOST_NAMED:
-        named.append(f"{len(queues) - _MOST_NAMED} more")
-    *others, last = named
-    return f"{', '.join(others)} and {last}" if others else last
 
 
 def describe_message(connection: sqlite3.Connection, number: int) -> str:
