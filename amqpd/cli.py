@@ -95,6 +95,9 @@ RABBITMQ_CONF = click.option(
 @click.option("--metrics", metavar="HOST:PORT|none", callback=_check_http,
               help="Serve metrics for Prometheus on this address, or only by the management API.  "
                    "[default: 127.0.0.1:15692]")
+@click.option("--store", metavar="URL",
+              help="Keep everything in PostgreSQL, at postgresql://USER@HOST/DATABASE.  "
+                   "[default: in a file of the data directory]")
 @click.option("--memory", is_flag=True, default=None, help="Keep everything in memory.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
               help="Log messages of this level and above.  [default: info]")
@@ -130,7 +133,7 @@ def serve(config: str | None, rabbitmq_conf: Sequence[str], **options: Any) -> N
 
 def _overrides(
     data_dir: str | None, listen: Sequence[str], tls_listen: Sequence[str], management: list[str] | None,
-    metrics: list[str] | None, memory: bool | None, log_level: str | None, log_format: str | None
+    metrics: list[str] | None, store: str | None, memory: bool | None, log_level: str | None, log_format: str | None
 ) -> dict[str, Any]:
     given = {
         "data_dir": data_dir,
@@ -138,6 +141,7 @@ def _overrides(
         "tls.listeners": list(tls_listen) or None,
         "management.listeners": management,
         "management.metrics_listeners": metrics,
+        "store": store,
         "memory": memory,
         "log.level": log_level,
         "log.format": log_format,

@@ -16,9 +16,10 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 import msgspec
 from msgspec import Struct
 
-from amqpd.config.settings import SETTINGS, Declaration, File, Listener, Network, Passphrase, Secret
+from amqpd.config.settings import SETTINGS, Declaration, File, Listener, Network, Passphrase, Secret, StoreUrl
 from amqpd.config.sources import KeyPath, Sources, bare_type, constraints, nearest
 
+STORE_SCHEMES = ("postgresql://", "postgres://")
 LONGEST_SHOWN = 80      # characters of a wrong value
 LISTENER = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:/\s]*):\d{1,5}")
 
@@ -29,12 +30,13 @@ WORDS = {
     Path: "the path of a directory",
     Secret: "a text that is not empty",
     Passphrase: "a text",
+    StoreUrl: "postgresql://USER@HOST/DATABASE, or nothing for a file in data_dir",
     File: "the path of a file",
     Network: "an IP address or a network, such as '10.0.0.0/8'",
     Listener: "HOST:PORT, such as '127.0.0.1:5672' or '[::1]:0'",
 }
 
-MAY_BE_EMPTY = (File, Passphrase)
+MAY_BE_EMPTY = (File, Passphrase, StoreUrl)
 
 S = TypeVar("S", bound=Struct)
 
@@ -140,6 +142,8 @@ def _decode(kind: type, value: Any) -> Any:
     value.encode()      # a variable may hold bytes that are not UTF-8
     if kind is Listener and not is_listener(value):
         raise ValueError("not HOST:PORT")
+    if kind is StoreUrl and value and not value.startswith(STORE_SCHEMES):
+        raise ValueError("no URL of PostgreSQL")
     if kind is Network:
         ipaddress.ip_network(value, strict=False)
     return kind(value)

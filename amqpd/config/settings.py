@@ -58,6 +58,12 @@ class Passphrase(Secret):
     __slots__ = ()
 
 
+class StoreUrl(Passphrase):
+    """The URL of a database, which may have a password in it; an empty one means that the store is a file."""
+
+    __slots__ = ()
+
+
 class File(str):
     """The path of a file; an empty one means that there is none."""
 
@@ -365,6 +371,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
     listeners: tuple[Listener, ...] = (Listener("127.0.0.1:5672"),)
     data_dir: Path = Path("amqpd-data")
+    store: StoreUrl = StoreUrl("")
     memory: bool = False
     durability: Literal["power", "process"] = "power"
     default_user: Name = "guest"

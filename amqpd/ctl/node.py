@@ -19,9 +19,10 @@ from amqpd.wording import counted
 SURVIVES = {
     "power": "a power loss",
     "process": "the end of the process, not a power loss",
+    "server": "as PostgreSQL keeps it, {}",
     "none": "nothing: everything is in memory",
 }
-ALARMS = {"disk": "Free disk space alarm", "memory": "Memory alarm"}
+ALARMS = {"disk": "Free disk space alarm", "memory": "Memory alarm", "store": "Store alarm"}
 
 
 def commands() -> list[click.Command]:
@@ -65,7 +66,7 @@ def _status_sections(status: dict[str, Any]) -> list[tuple[str, list[str]]]:
         ]),
         ("Data directory", [
             f"Node data directory: {status['data_directory']}",
-            f"A confirmed message survives: {SURVIVES[status['durability']]}",
+            f"A confirmed message survives: {SURVIVES[status['durability']].format(status.get('confirms', ''))}",
         ]),
         ("Alarms", [alarm_line(alarm) for alarm in status["alarms"]] or ["(none)"]),
         ("Memory", [

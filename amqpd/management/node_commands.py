@@ -92,7 +92,8 @@ class Node(msgspec.Struct, kw_only=True):
     without a store. `backup` copies the store to a new file, tells what is left and
     what there is in all, and raises Refusal. `environment` returns the settings in
     effect, without secrets. `durability` is what a confirmed message survives:
-    "power", "process", or "none" without a store. `read_log` returns the newest lines of the log: at most so many, of a
+    "power", "process", "server" if `confirms` tells, or "none" without a store.
+    `read_log` returns the newest lines of the log: at most so many, of a
     level or above, with a text in them; it raises ValueError for a level that does not exist. `begin` is called before
     each slice of a long command, as before each command. `wait_committed` returns once everything recorded before is on
     disk.
@@ -101,6 +102,7 @@ class Node(msgspec.Struct, kw_only=True):
     rabbitmq_version: str
     data_dir: Path | None
     durability: str
+    confirms: str = ""
     alarms: Alarms
     listeners: list[tuple[str, int]]
     stop: Callable[[], None]
@@ -161,6 +163,7 @@ class NodeCommands:
             "python_version": platform.python_version(),
             "data_directory": str(node.data_dir.absolute()) if node.data_dir else "(memory)",
             "durability": node.durability,
+            "confirms": node.confirms,
             **node.alarms.statistics(),
             "file_descriptors": {
                 "total_used": len(os.listdir("/dev/fd")),

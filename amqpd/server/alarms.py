@@ -1,4 +1,4 @@
-"""The memory alarm and the disk alarm: when they are raised, and when they clear.
+"""The alarms of memory, disk and store: when they are raised, and when they clear.
 
 Owns the limits, which operators may change while the broker runs, and decides when memory and disk are measured. The
 effect of an alarm on a client is in `session/connection.py`.
@@ -31,7 +31,7 @@ from amqpd.store.ballast import Ballast, free_bytes
 
 log = logging.getLogger("amqpd.alarms")
 
-MEMORY, DISK = "memory", "disk"
+MEMORY, DISK, STORE = "memory", "disk", "store"
 ENDS_AT = 0.95                      # of the memory watermark
 MEMORY_MIN_S, MEMORY_MAX_S = 0.02, 1.0      # between two measurements
 FAST_MEMORY = 1_000_000_000         # bytes a second that might be published, at most
@@ -74,6 +74,7 @@ class Alarms:
         self._data_dir = data_dir
         self._ballast = ballast
         self._raised: set[str] = set()
+        self._unreachable = ""
         self._collects_at = 0.0
         self._memory_limit_set, self._look_at_disk = asyncio.Event(), asyncio.Event()
         self._may_write = 0         # bytes, before the disk is measured again
@@ -160,7 +161,14 @@ class Alarms:
         if self._events is not None:
             self._turn.tell_time()
             self._events.tell(f"alarm.{'set' if is_on else 'cleared'}", None, source=resource)
-        self._turn.set_alarm("low on " + " & ".join(sorted(self._raised)) if self._raised else "")
+        low = sorted(self._raised - {STORE})
+        self._turn.set_alarm(" & ".join([*(["low on " + " & ".join(low)] if low else []), *(
+            [self._unreachable] if self._unreachable else [])]))
+
+    def set_unreachable(self, reason: str) -> None:
+        """Raise the alarm of the store with a reason, or clear it with an empty one."""
+        self._unreachable = reason
+        self._change(STORE, bool(reason))
 
     # Commands of operators
 

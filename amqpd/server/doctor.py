@@ -42,6 +42,7 @@ DATABASE = "amqpd.db"
 DURABILITY = {
     "power": "a confirmed persistent message survives a power loss",
     "process": "a confirmed persistent message survives the end of the process, but not a power loss",
+    "server": "a confirmed persistent message is where PostgreSQL's settings say; a start logs it",
     "none": "everything is in memory: nothing survives the end of the process",
 }
 
@@ -58,7 +59,7 @@ def examine_stopped(config: Config, found: Examination, files: Sequence[str]) ->
     yield check_descriptors(config.limits.max_connections)
     yield check_memory(_memory_limit(config), is_running=False)
     yield check_clock(None if config.memory else config.data_dir / DATABASE)
-    yield _durability("none" if config.memory else config.durability)
+    yield _durability("none" if config.memory else "server" if config.store.reveal() else config.durability)
 
 
 def _configuration(config: Config, found: Examination) -> Iterator[Finding]:

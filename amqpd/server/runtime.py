@@ -237,6 +237,13 @@ class Runtime:
         turn.committer = self._committer = committer = Committer(
             storage.journal, storage.store, turn, asyncio.get_running_loop(), self._fail, storage.page_store,
             self._ballast.with_room, wall_clock.follow, alarms.on_written, measures=self.measures)
+        loop = asyncio.get_running_loop()
+
+        def tell(reason: str) -> None:
+            with contextlib.suppress(RuntimeError):     # the loop has ended
+                loop.call_soon_threadsafe(alarms.set_unreachable, reason)
+
+        storage.store.on_reachable(tell)
         committer.thread.start()
         undo.push_async_callback(committer.thread.end)
 
@@ -277,7 +284,7 @@ class Runtime:
         committer = self._committer
         node = Node(
             rabbitmq_version=RABBITMQ_VERSION, data_dir=self.data_dir,
-            durability="none" if self._store is None else self._config.durability, alarms=alarms,
+            durability="none" if self._store is None else self._store.info().durability, alarms=alarms,
             listeners=self.addresses, tls_listeners=self.tls_addresses, stop=self.stop,
             auth_mechanisms=self._config.auth_mechanisms, password_form=password_form(self._config),
             environment=lambda: effective(self._config), begin=turn.begin,
@@ -288,6 +295,7 @@ class Runtime:
             node.wait_committed = committer.wait_committed
         if self._store is not None and committer is not None:
             node.store_info = self._store.info
+            node.confirms = self._store.info().confirms
             node.backup = partial(back_up, self._store, committer)
             node.read_audit_log = partial(read_audit_log, self._store, committer)
         return node

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from amqpd.broker.actor import Actor
 from amqpd.broker.broker import Broker
@@ -33,6 +33,9 @@ from amqpd.store.restoring import restore
 from amqpd.store.spill import Spill
 from amqpd.store.sqlite.store import Store as SqliteStore
 from amqpd.wording import counted
+
+if TYPE_CHECKING:
+    from amqpd.store.postgres.store import Store as PostgresStore
 
 log = logging.getLogger("amqpd")
 
@@ -68,8 +71,13 @@ class Storage(NamedTuple):
 
 
 def is_first_start(config: Config) -> bool:
-    """Return whether there is no store yet, as far as this user can see."""
-    return config.memory or not SqliteStore.exists(config.data_dir)
+    """Return whether there is no store yet, as far as this user can see. Raises StartError."""
+    if config.memory or not config.store.reveal():
+        return config.memory or not SqliteStore.exists(config.data_dir)
+    try:
+        return not _postgres_store().exists(config.store.reveal())
+    except StoreError as error:
+        raise StartError(str(error), EXIT_IO) from None
 
 
 def open_broker(
@@ -84,7 +92,7 @@ def open_broker(
         return Broker(
             MemoryJournal(), clock=clock, binding_limit=config.limits.bindings_per_queue,
             queue_limit=config.limits.max_queues, vhost_defaults=vhost_defaults(config)), None
-    if config.durability == "process":
+    if config.durability == "process" and not config.store.reveal():
         log.warning('durability = "process": confirmed messages survive the end of the process, but not a loss of '
                     "power")
     began_s = time.monotonic()
@@ -99,7 +107,7 @@ def open_broker(
         vhost_defaults=vhost_defaults(config))
     for finding in restore(broker, recovered.definitions):
         store.abandon()
-        raise StartError(str(from_finding(str(finding), Path(store.info().path))), EXIT_IO)
+        raise StartError(str(from_finding(str(finding), store.info().path)), EXIT_IO)
     clock.set_stored(recovered.clock_behind_ms)
     broker.restore_messages(recovered.messages, recovered.redelivered, recovered.redelivered_to, recovered.deliveries)
     _log_recovered(recovered, config.data_dir, time.monotonic() - began_s)
@@ -111,8 +119,7 @@ def open_broker(
 
 def _open_store(config: Config, ballast: Ballast) -> tuple[Store, Recovered]:
     try:
-        store: Store = ballast.with_room(lambda: SqliteStore.open(
-            config.data_dir, durability=config.durability, now=int(time.time())), is_start=True)
+        store: Store = ballast.with_room(lambda: _open_engine(config), is_start=True)
         try:
             recovered = ballast.with_room(lambda: store.load(read_own_properties), is_start=True)
         except StoreError:
@@ -123,6 +130,25 @@ def _open_store(config: Config, ballast: Ballast) -> tuple[Store, Recovered]:
     except StoreError as error:
         raise StartError(str(error), EXIT_IO) from None
     return store, recovered
+
+
+def _open_engine(config: Config) -> Store:
+    now, url = int(time.time()), config.store.reveal()
+    if not url:
+        return SqliteStore.open(config.data_dir, durability=config.durability, now=now)
+    if SqliteStore.exists(config.data_dir):
+        log.warning("%s has a store of its own, which is not used: all is in the database", config.data_dir)
+    return _postgres_store().open(url, directory=config.data_dir, now=now)
+
+
+def _postgres_store() -> type[PostgresStore]:
+    """Return the store in PostgreSQL, whose driver is an extra. Raises StartError."""
+    try:
+        from amqpd.store.postgres.store import Store as found
+    except ImportError as error:
+        text = f"store: PostgreSQL needs psycopg ({error}): pip install 'amqpd[postgres]'"
+        raise StartError(text, EXIT_CONFIG) from None
+    return found
 
 
 def _log_recovered(recovered: Recovered, data_dir: Path, took_s: float) -> None:

@@ -27,7 +27,7 @@ def full(path: Path) -> StoreFull:
     return StoreFull(f"no space left for {path}: free some on its disk")
 
 
-def from_finding(finding: str, path: Path) -> StoreError:
+def from_finding(finding: str, path: Path | str) -> StoreError:
     """Return the error of the store for damage that a check has found."""
     return StoreError(
         f"{path} is damaged ({one_line(finding)}): restore a backup, or save what can be read with "

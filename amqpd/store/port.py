@@ -1,6 +1,7 @@
 """What the server asks of a store: the calls, and the records that cross the border. No engine is named here.
 
-`sqlite/store.py` is the one engine today. `server/startup.py` opens it; everybody else holds one of these protocols.
+`sqlite/store.py` and `postgres/store.py` are the engines. `server/startup.py` opens one; everybody else holds one of
+these protocols.
 
 Threads: one thread at a time calls a store. That is the main thread at start and stop, and the committer's in between;
 while no batch is being written, the loop may call `fetch`. `release_body`, `check_files`, `fail` and `info` may be
@@ -26,13 +27,15 @@ from amqpd.store.batch import Batch
 from amqpd.store.body_writes import BodyPiece
 from amqpd.store.errors import StoreError
 
-Durability = Literal["power", "process"]    # what a committed batch survives: a power cut, or the end of the process
+# What a committed batch survives: a power cut, the end of the process, or what the settings of a database server say.
+Durability = Literal["power", "process", "server"]
 
 
 class StoreInfo(msgspec.Struct, frozen=True):
     """What a store tells of itself. Sizes are in bytes; `wal_bytes` is that of its write-ahead log.
 
-    `messages` wait in queues; `damaged` ones were set aside.
+    `messages` wait in queues; `damaged` ones were set aside. `confirms` tells where a committed batch is, as a part of
+    a sentence, if `durability` does not.
     """
 
     path: str
@@ -42,6 +45,7 @@ class StoreInfo(msgspec.Struct, frozen=True):
     wal_bytes: int
     messages: int
     damaged: int
+    confirms: str = ""
 
 
 class Recovered(msgspec.Struct, frozen=True):
@@ -146,6 +150,12 @@ class Store(MessageSource, BatchStore, Protocol):
 
         `read_properties` reads the properties of a content header. What cannot be read is set aside and logged.
         Raises StoreFull, StoreError; the store is left as it was then.
+        """
+
+    def on_reachable(self, tell: Callable[[str], None]) -> None:
+        """Call this, in any thread, with a reason when the store cannot be reached, and with "" when it can again.
+
+        Calls of the store wait meanwhile. A store in a file is always reachable.
         """
 
     def release_body(self, body_id: int) -> None:

@@ -197,6 +197,7 @@ def node_record(request: Request) -> dict[str, Any]:
         "enabled_plugins": ["rabbitmq_management"],
         "rabbitmq_version": RABBITMQ_VERSION,
         "durability": status["durability"],
+        "confirms": status["confirms"],
     }
     return found if request.context.disable_stats else found | request.context.statistics.node(ranges_of(request))
 

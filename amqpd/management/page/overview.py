@@ -13,6 +13,7 @@ CONFIRMS = {
     "power": "A confirmed persistent message is on disk and synced: it survives a power cut.",
     "process": "A confirmed persistent message is written, not synced: it survives a crash of the broker, and may be "
                "lost in a power cut.",
+    "server": "A confirmed persistent message is {}.",
     "none": "There is no store: messages are in memory, and lost when the broker stops.",
 }
 RECENT = 8      # lines of the log, and of the audit log
@@ -30,7 +31,7 @@ async def show_overview(request: Request) -> Shown:
         values["overview"] = await request.ask("GET", "/api/overview")
         if may_see_all(user):
             values["node"] = await request.ask("GET", f"/api/nodes{path_of(NODE_NAME)}")
-            values["confirms"] = CONFIRMS[values["node"]["durability"]]
+            values["confirms"] = CONFIRMS[values["node"]["durability"]].format(values["node"]["confirms"])
     if part in ("", "recent") and is_administrator(user):
         values["audit"] = (await request.ask("GET", "/api/amqpd/audit", {"limit": str(RECENT)}))[::-1]
         values["log"] = (await request.ask("GET", "/api/amqpd/log", {"most": str(RECENT)}))[::-1]

@@ -9,8 +9,10 @@ See `store/port.py` for the calls, their threads and their errors. Always true b
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,10 +21,11 @@ import psycopg
 
 from amqpd.broker.audit_entry import AuditEntry
 from amqpd.message import Message, MessageProperties
+from amqpd.store import files
 from amqpd.store.batch import Batch
 from amqpd.store.body_writes import BodyPiece
 from amqpd.store.errors import StoreError, from_mistake_at
-from amqpd.store.port import Durability, Recovered, StoreInfo
+from amqpd.store.port import Recovered, StoreInfo
 from amqpd.store.postgres import schema
 from amqpd.store.postgres.audit_rows import read_audit_log
 from amqpd.store.postgres.batch_writer import BatchWriter
@@ -50,7 +53,9 @@ _SIZE = "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_cl
 class Store:
     """See `store/port.py`."""
 
-    def __init__(self, database: Database, lease: Lease, limits: StoreLimits, *, now: int) -> None:
+    def __init__(
+        self, database: Database, lease: Lease, limits: StoreLimits, *, now: int, confirms: str
+    ) -> None:
         self.first_number = database.epoch << schema.EPOCH_SHIFT
         self.database = database
         self._lease = lease
@@ -62,6 +67,8 @@ class Store:
         self._writer = BatchWriter(database, self._blocks, self._parts, self._counts, limits)
         self._fetcher: MessageFetcher | None = None
         self._file_bytes = 0
+        self._confirms = confirms
+        self._held = ExitStack()        # connection, lease and lock of the directory
         database.staged = self._blocks, self._parts, self._counts
         lease.on_lost = database.fail
 
@@ -79,27 +86,34 @@ class Store:
 
     @classmethod
     def open(
-        cls, url: str, *, node: str | None = None, now: int, limits: StoreLimits = LIMITS, **lease_times: float
+        cls, url: str, *, directory: str | Path | None = None, node: str | None = None, now: int,
+        limits: StoreLimits = LIMITS, **lease_times: float
     ) -> Store:
         """Open the store at this URL, or make one; `now` is the wall clock, in seconds since 1970.
 
-        `node` names this broker to others. Raises StoreLocked while another broker leads it; StoreError for a server
-        that cannot be reached or will not do.
+        `directory` is for what one broker has beside the store; no other broker can have it. `node` names this broker
+        to others. Raises StoreLocked while another broker leads the store; StoreError for a server that cannot be reached
+        or will not do.
         """
         address = Address(url)
-        connection = address.connect_first()
-        lease = Lease(address, node or f"amqpd@{socket.gethostname()}", **lease_times)
-        try:
-            schema.prepare(connection, address.schema, address.place, now)
-            lease.take()
-        except psycopg.Error as error:
-            connection.close()
-            raise from_postgres(error, address.place) from error
-        except StoreError:
-            connection.close()
-            raise
-        logger.info("store: %s; confirm = %s", address.place, describe_commits(connection))
-        return cls(Database(address, connection, lease.epoch), lease, limits, now=now)
+        with ExitStack() as undo:
+            connection = address.connect_first()
+            undo.callback(connection.close)
+            lease = Lease(address, node or f"amqpd@{socket.gethostname()}", **lease_times)
+            try:
+                schema.prepare(connection, address.schema, address.place, now)
+                lease.take()
+                undo.callback(lease.end)
+                confirms = describe_commits(connection)
+            except psycopg.Error as error:
+                raise from_postgres(error, address.place) from error
+            if directory is not None:
+                files.prepare_directory(Path(directory))
+                undo.callback(os.close, files.take_lock(Path(directory)))
+            store = cls(Database(address, connection, lease.epoch), lease, limits, now=now, confirms=confirms)
+            store._held = undo.pop_all()
+        logger.info("store: %s; confirm = %s", address.place, confirms)
+        return store
 
     def load(self, read_properties: Callable[[bytes], MessageProperties]) -> Recovered:
         """See `store/port.py`."""
@@ -186,11 +200,12 @@ class Store:
         self.database.run([*statements, Statement(SET_META, ("clean", 1))])
         self.database.close()
         self._lease.give_back()
+        self._held.close()
 
     def abandon(self) -> None:
         """See `store/port.py`."""
         self.database.close()
-        self._lease.end()
+        self._held.close()
 
     # Failing
 
@@ -221,10 +236,9 @@ class Store:
 
     def info(self) -> StoreInfo:
         """See `store/port.py`."""
-        durability: Durability = "power"
         return StoreInfo(
-            self.database.address.place, durability, schema.newest_format(), self._file_bytes, 0,
-            self._counts.messages, self._counts.damaged)
+            self.database.address.place, "server", schema.newest_format(), self._file_bytes, 0, self._counts.messages,
+            self._counts.damaged, self._confirms)
 
     def check(self) -> None:
         """Assert what must hold between calls."""

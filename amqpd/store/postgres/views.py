@@ -77,8 +77,8 @@ _QUEUES = f"""
     CREATE VIEW queues AS SELECT
         vhost, name,
         CASE WHEN strpos(arguments, '"x-queue-type": "quorum"') > 0 THEN 'quorum' ELSE 'classic' END AS type,
-        auto_delete, arguments, coalesce(held.messages, 0) AS messages, coalesce(held.octets, 0)::bigint AS octets, number,
-        is_paused
+        auto_delete, arguments, coalesce(held.messages, 0) AS messages, coalesce(held.octets, 0)::bigint AS octets,
+        number, is_paused
     FROM queue_rows LEFT JOIN (
         SELECT queue, count(*) AS messages, sum(size) AS octets FROM ({_PLACES}) AS place GROUP BY queue
     ) AS held ON held.queue = queue_rows.number"""

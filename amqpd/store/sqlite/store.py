@@ -166,6 +166,9 @@ class Store:
         assert self._fetcher is not None, "the store has not been loaded"
         return self._fetcher.fetch(numbers)
 
+    def on_reachable(self, tell: Callable[[str], None]) -> None:
+        """See `store/port.py`: a file is always there."""
+
     # Writing
 
     def commit(self, batch: Batch) -> None:
