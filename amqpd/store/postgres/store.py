@@ -92,8 +92,8 @@ class Store:
         """Open the store at this URL, or make one; `now` is the wall clock, in seconds since 1970.
 
         `directory` is for what one broker has beside the store; no other broker can have it. `node` names this broker
-        to others. Raises StoreLocked while another broker leads the store; StoreError for a server that cannot be reached
-        or will not do.
+        to others. Raises StoreLocked while another broker leads the store; StoreError for a server that cannot be
+        reached or will not do.
         """
         address = Address(url)
         with ExitStack() as undo:
