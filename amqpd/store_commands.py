@@ -53,9 +53,16 @@ def _on_directory(command: Callable[..., None]) -> Callable[..., None]:
 def info(config: str | None, data_dir: str | None) -> None:
     """Show format, sizes, counts, and how the store was stopped.
 
-    Changes nothing. If a broker runs, it is asked.
+    Changes nothing. If a broker runs, it is asked. With 'store' in the configuration, or with AMQPD_STORE, the database
+    is asked.
     """
     settings = _settings(config, data_dir)
+    if url := settings.store.reveal():
+        from amqpd.store.tools.databases import facts_at
+
+        with _complaining():
+            _say(**{name.replace(" ", "_"): value for name, value in facts_at(url).items()})
+        return
     from amqpd.store.errors import StoreLocked
     from amqpd.store.tools.facts import facts
 
@@ -95,7 +102,7 @@ def check(config: str | None, data_dir: str | None) -> None:
 
     Changes nothing. Prints one line for each problem; the exit code is 65 if there is any.
     """
-    directory = _settings(config, data_dir).data_dir
+    directory = _of_file(_settings(config, data_dir)).data_dir
     from amqpd.store.sqlite.statements import COUNT_MESSAGES
     from amqpd.store.tools.checking import findings
     from amqpd.store.tools.stopped import expect_wal, held, reading
@@ -125,7 +132,7 @@ def backup(target: Path, config: str | None, data_dir: str | None) -> None:
     A broker can be started on TARGET. The broker may run meanwhile: every message confirmed before is in the backup.
     Changes nothing in the data directory. In the copy every message counts as delivered before.
     """
-    settings = _settings(config, data_dir)
+    settings = _of_file(_settings(config, data_dir))
     from amqpd.store.errors import StoreLocked
     from amqpd.store.sqlite.connecting import DATABASE
     from amqpd.store.tools import copies
@@ -171,7 +178,7 @@ def restore(backup: Path, config: str | None, data_dir: str | None) -> None:
 
     BACKUP is checked first, and not changed. Every message counts as delivered before.
     """
-    directory = _settings(config, data_dir).data_dir
+    directory = _of_file(_settings(config, data_dir)).data_dir
     from amqpd.store.tools import copies
 
     with _complaining(), _bar("checking") as progress:
@@ -189,7 +196,7 @@ def salvage(target: Path, config: str | None, data_dir: str | None) -> None:
     checksum go to the table 'damaged'; messages whose queue cannot be read go to queues named 'salvaged-…'. Every
     message counts as delivered before.
     """
-    directory = _settings(config, data_dir).data_dir
+    directory = _of_file(_settings(config, data_dir)).data_dir
     from amqpd.store.tools.salvaging import salvage as save
 
     with _complaining(), _bar("reading") as progress:
@@ -207,7 +214,7 @@ def compact(config: str | None, data_dir: str | None) -> None:
 
     If that fails, for example because the disk is full, nothing is changed.
     """
-    directory = _settings(config, data_dir).data_dir
+    directory = _of_file(_settings(config, data_dir)).data_dir
     from amqpd.store.tools import compacting
 
     with _complaining(), _bar("writing") as progress:
@@ -224,6 +231,15 @@ def _settings(config: str | None, data_dir: str | None) -> Config:
         return load(config, os.environ, {} if data_dir is None else {"data_dir": data_dir})
     except ConfigError as error:
         raise Failure(str(error), EXIT_CONFIG) from None
+
+
+def _of_file(settings: Config) -> Config:
+    """Return the settings of a store in a file. Raises Failure for one in PostgreSQL, which has tools of its own."""
+    if settings.store.reveal():
+        raise Failure(
+            "the store is in PostgreSQL, as 'store' says: use its tools (pg_dump, pg_basebackup, pg_amcheck), or leave "
+            "'store' out for a data directory", EXIT_CONFIG)
+    return settings
 
 
 @contextmanager

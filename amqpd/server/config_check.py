@@ -7,7 +7,7 @@ refer to objects that are not known here.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from amqpd.broker.definitions import Definition
@@ -17,6 +17,7 @@ from amqpd.server.addresses import describe_failure, unresolved
 from amqpd.server.certificates import CertificateError, read, warnings
 from amqpd.server.declarations import Trial
 from amqpd.store.errors import StoreError, StoreLocked
+from amqpd.store.tools.databases import definitions_at, examine
 from amqpd.store.tools.quick import QuickLook, quick_look
 from amqpd.store.tools.stopped import stored_definitions
 
@@ -76,7 +77,18 @@ def _names_certificates(tls: Tls) -> bool:
 
 def _read_store(config: Config) -> list[Definition]:
     """Return the definitions of the store, an empty list if there is no store. Raises StoreError, ValueError."""
-    return [] if config.memory else stored_definitions(config.data_dir)
+    if config.memory:
+        return []
+    url = config.store.reveal()
+    return definitions_at(url) if url else stored_definitions(config.data_dir)
+
+
+def look_at_database(config: Config) -> Iterator[tuple[str, str, bool]]:
+    """Yield what is found of the database that has the store: the text, the remedy, and whether it is a problem.
+
+    Raises StoreError.
+    """
+    yield from examine(config.store.reveal())
 
 
 def look_at_store(config: Config, budget_s: float) -> QuickLook | None:

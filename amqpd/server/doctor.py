@@ -19,7 +19,7 @@ from amqpd.broker.definitions import UserDefinition
 from amqpd.config import Config, Examination, Listener
 from amqpd.server import addresses, exposure
 from amqpd.server.certificates import WARNING_DAYS, files_of
-from amqpd.server.config_check import check_config, look_at_store
+from amqpd.server.config_check import check_config, look_at_database, look_at_store
 from amqpd.server.machine_checks import (
     Finding,
     Level,
@@ -101,6 +101,8 @@ def _store(config: Config) -> tuple[list[Finding], str]:
     """Return what a quick look at the store finds, and the process number of a broker that runs on it, or ""."""
     if config.memory:
         return [], ""
+    if config.store.reveal():
+        return [*_database(config)], ""
     try:
         look = look_at_store(config, LOOK_S)
     except StoreLocked as error:
@@ -115,6 +117,14 @@ def _store(config: Config) -> tuple[list[Finding], str]:
         return [*_told_flaws(config.data_dir, look.flaws)], ""
     sound = "its pages are sound" if look.is_whole else "its pages are sound as far as there was time"
     return [Finding("store", "ok", f"{config.data_dir / DATABASE}: {sound}")], ""
+
+
+def _database(config: Config) -> Iterator[Finding]:
+    try:
+        for text, remedy, is_problem in look_at_database(config):
+            yield Finding("store", "problem" if is_problem else "warning" if remedy else "ok", text, remedy)
+    except StoreError as error:
+        yield Finding("store", "problem", str(error))
 
 
 def _told_flaws(directory: Path, flaws: Iterable[str]) -> Iterator[Finding]:

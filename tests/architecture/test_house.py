@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ctl": {"erlang", "exit_codes", "identity", "program", "wording"},
     "__main__": {"cli"},
 }
+ENGINES = ("amqpd.store.sqlite", "amqpd.store.postgres")
 OPENS_THE_STORE, READS_A_STOPPED_STORE = Path("server", "startup.py"), Path("server", "config_check.py")
 # All the thinking is plain and synchronous: what these rooms know of time and of the world is handed to them.
 THINKING = BASE | {"broker", "session", "wire"}
@@ -56,7 +57,8 @@ WAITING = {
     "anyio", "asyncio", "concurrent", "multiprocessing", "selectors", "socket", "ssl", "subprocess", "threading",
     "time", "uvloop"}
 ONLY_IN = {
-    "sqlite3": {"store"}, "sqlite_utils": {"store"}, "pamqp": {"perf", "wire", "session", "server", "management"},
+    "sqlite3": {"store"}, "sqlite_utils": {"store"}, "psycopg": {"store"},
+    "pamqp": {"perf", "wire", "session", "server", "management"},
     "click": {"cli", "ctl", "perf", "program", "store_commands"}}
 # pamqp's classes are ours to use, its codec is not: see wire/methods.py.
 CODEC = {"pamqp.body", "pamqp.decode", "pamqp.encode", "pamqp.frame", "pamqp.header"}
@@ -96,6 +98,7 @@ CATCHES_ALL = {
     ("store/restoring.py", "restore"): "a definition that cannot be built is told in a line",
     ("store/spill.py", "read"): "a message that cannot be read back is dropped, and the others are read",
     ("store/sqlite/database.py", "guarded"): "whatever kept a batch from being written, nobody may go on",
+    ("store/postgres/database.py", "guarded"): "likewise",
 }
 # Bases that say nothing of their heirs' methods; of other bases those inherit what they do, docstring and all.
 PLAIN_BASES = {
@@ -194,18 +197,24 @@ def test_some_libraries_belong_to_some_rooms(path: Path) -> None:
 
 @every_package_file
 def test_only_its_own_room_and_who_opens_it_know_the_engine_of_the_store(path: Path) -> None:
-    """Another store takes the place of this one where a start opens it; the commands of `amqpd store` are its own."""
+    """One store or the other is opened by a start; the commands of `amqpd store` are those of SQLite's."""
     place = path.relative_to("amqpd")
-    if not {Path("store", "sqlite"), Path("store", "tools")} & {*place.parents}:
-        engine = [name for name in imports_of(path) if name.startswith(("amqpd.store.sqlite", "sqlite"))]
+    if not {Path("store", "sqlite"), Path("store", "postgres"), Path("store", "tools")} & {*place.parents}:
+        engine = [name for name in imports_of(path) if name.startswith((*ENGINES, "sqlite", "psycopg"))]
         assert not engine or place in (Path("store_commands.py"), OPENS_THE_STORE), f"{path} imports {engine}"
         tools = [name for name in imports_of(path) if name.startswith("amqpd.store.tools")]
         assert not tools or place in (Path("store_commands.py"), READS_A_STOPPED_STORE), f"{path} imports {tools}"
 
 
 def test_a_start_uses_the_engine_to_open_the_store_and_for_nothing_else() -> None:
-    used = [name for name in imports_of(Path("amqpd", OPENS_THE_STORE)) if name.startswith("amqpd.store.sqlite")]
-    assert used == ["amqpd.store.sqlite.store.Store"]
+    used = {name for name in imports_of(Path("amqpd", OPENS_THE_STORE)) if name.startswith(ENGINES)}
+    assert used == {f"{engine}.store.Store" for engine in ENGINES}
+
+
+@pytest.mark.parametrize("own, other", [ENGINES, ENGINES[::-1]])
+def test_no_engine_knows_the_other(own: str, other: str) -> None:
+    for path in PACKAGE.glob(f"{own.replace('.', '/').removeprefix('amqpd/')}/*.py"):
+        assert not [name for name in imports_of(path.relative_to(ROOT)) if name.startswith(other)], path
 
 
 def test_conformance_knows_nothing_of_amqpd() -> None:

@@ -9,9 +9,9 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
+import threading
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 import psycopg
 
@@ -44,6 +44,7 @@ class Server:
         self.directory = Path(tempfile.mkdtemp(prefix="amqpd-postgres-"))
         self.data = self.directory / "data"
         self.settings = {**SETTINGS, "port": str(self.port), **settings}
+        self._log: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._user: dict[str, object] = {}
         if not os.geteuid():
@@ -68,18 +69,20 @@ class Server:
     def start(self) -> None:
         """Start it, and wait until it can be asked."""
         options = [option for name, value in self.settings.items() for option in ("-c", f"{name}={value}")]
-        with open(self.directory / "log", "ab") as log:
-            self._process = subprocess.Popen(
-                [programs() / "postgres", "-D", self.data, *options], stdout=log, stderr=log, cwd=self.directory,
-                **self._user)       # type: ignore
-        end = time.monotonic() + WITHIN_S
-        while True:
-            try:
-                psycopg.connect(self.url("postgres"), connect_timeout=2).close()
-                return
-            except psycopg.OperationalError:
-                assert self._process.poll() is None and time.monotonic() < end, self.log()
-                time.sleep(0.05)
+        self._process = subprocess.Popen(
+            [programs() / "postgres", "-D", self.data, *options], stderr=subprocess.PIPE, cwd=self.directory,
+            **self._user)       # type: ignore
+        is_ready = threading.Event()
+        threading.Thread(target=self._read_log, args=(self._process.stderr, is_ready), daemon=True).start()
+        assert is_ready.wait(WITHIN_S), self.log()
+
+    def _read_log(self, log: IO[bytes], is_ready: threading.Event) -> None:
+        with log:
+            for line in log:
+                self._log.append(line.decode(errors="replace"))
+                if b"ready to accept" in line:      # connections, or read-only ones
+                    is_ready.set()
+        is_ready.set()
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop it: SIGINT ends sessions, SIGQUIT is a crash, SIGKILL too, without the server's own cleaning up."""
@@ -92,7 +95,8 @@ class Server:
             self._process = None
 
     def log(self) -> str:
-        return (self.directory / "log").read_text()
+        """Return what the server has logged."""
+        return "".join(self._log)
 
     def url(self, database: str) -> str:
         return f"postgresql://amqpd@127.0.0.1:{self.port}/{database}"

@@ -23,7 +23,7 @@ from amqpd.broker.definitions import (
 from amqpd.message import LARGE_BODY
 from amqpd.store.errors import StoreError, StoreLocked
 from amqpd.store.journal import Journal
-from amqpd.store.postgres import schema
+from amqpd.store.postgres import database, schema
 from amqpd.store.postgres.store import Store
 from tests.postgres.proxy import Proxy
 from tests.postgres.servers import server
@@ -226,7 +226,7 @@ def test_who_lost_the_lease_hears_of_it_without_a_commit(opened, store, url):
 def test_a_batch_that_is_on_its_way_is_in_before_the_store_is_taken_over(opened, store, journal, url):
     """A take-over waits for a transaction that holds the lease's row."""
     with psycopg.connect(url, options="-csearch_path=amqpd") as batch:
-        batch.execute("SELECT FROM leases WHERE name = '' FOR KEY SHARE")
+        batch.execute(database.FENCE, (store.database.epoch, store.database.epoch, 999))
         store.abandon()
         taken = threading.Event()
 

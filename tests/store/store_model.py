@@ -1,4 +1,4 @@
-"""Journal and store against a plain model, with commits, clean stops and crashes as steps, for a store of any engine."""
+"""Journal and store against a plain model, with commits, clean stops and crashes as steps, for any engine."""
 
 from __future__ import annotations
 

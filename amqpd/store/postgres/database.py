@@ -66,7 +66,7 @@ class Staged(Protocol):
 
 
 # The number is NULL, which is refused, unless this run has the lease. FOR KEY SHARE lets it be renewed meanwhile.
-_FENCE = """
+FENCE = """
     WITH held AS (SELECT FROM leases WHERE name = '' AND epoch = %s FOR KEY SHARE)
     INSERT INTO batches (epoch, number) SELECT %s, CASE WHEN EXISTS (SELECT FROM held) THEN %s::bigint END"""
 _FORGET_NUMBERS = "DELETE FROM batches WHERE epoch = %s AND number < %s OR epoch < %s"
@@ -114,7 +114,7 @@ class Database:
         """
         with self.guarded():
             self._number += 1
-            sent = [Statement(_FENCE, (self.epoch, self.epoch, self._number)), *statements]
+            sent = [Statement(FENCE, (self.epoch, self.epoch, self._number)), *statements]
             if self._number % KEPT_NUMBERS == 0:
                 sent.append(Statement(_FORGET_NUMBERS, (self.epoch, self._number - KEPT_NUMBERS, self.epoch)))
             try:
