@@ -75,6 +75,10 @@ def _check_http(ctx: click.Context, parameter: click.Parameter, given: str | Non
     return list(_check_listeners(ctx, parameter, (given,)))
 
 
+def _check_cluster(ctx: click.Context, parameter: click.Parameter, given: str | None) -> list[str] | None:
+    return None if given is None else list(_check_listeners(ctx, parameter, (given,)))
+
+
 CONFIG = click.option(
     "--config", metavar="FILE", envvar="AMQPD_CONFIG_FILE", help="Read settings from this TOML file.")
 RABBITMQ_CONF = click.option(
@@ -98,6 +102,10 @@ RABBITMQ_CONF = click.option(
 @click.option("--store", metavar="URL",
               help="Keep everything in PostgreSQL, at postgresql://USER@HOST/DATABASE.  "
                    "[default: in a file of the data directory]")
+@click.option("--cluster-listen", metavar="HOST:PORT", callback=_check_cluster,
+              help="Share the store in PostgreSQL with nodes that reach this one here: one leads, the others pass "
+                   "their clients on to it, and take over.")
+@click.option("--node-name", metavar="NAME", help="The name of this node for the others.  [default: amqpd@HOST]")
 @click.option("--memory", is_flag=True, default=None, help="Keep everything in memory.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]),
               help="Log messages of this level and above.  [default: info]")
@@ -133,7 +141,8 @@ def serve(config: str | None, rabbitmq_conf: Sequence[str], **options: Any) -> N
 
 def _overrides(
     data_dir: str | None, listen: Sequence[str], tls_listen: Sequence[str], management: list[str] | None,
-    metrics: list[str] | None, store: str | None, memory: bool | None, log_level: str | None, log_format: str | None
+    metrics: list[str] | None, store: str | None, cluster_listen: list[str] | None, node_name: str | None,
+    memory: bool | None, log_level: str | None, log_format: str | None
 ) -> dict[str, Any]:
     given = {
         "data_dir": data_dir,
@@ -142,6 +151,8 @@ def _overrides(
         "management.listeners": management,
         "management.metrics_listeners": metrics,
         "store": store,
+        "cluster.listeners": cluster_listen,
+        "node_name": node_name,
         "memory": memory,
         "log.level": log_level,
         "log.format": log_format,
@@ -180,7 +191,7 @@ def check_config(ctx: click.Context, file: str | None, config: str | None, rabbi
     # The broker takes time to load: it is imported only for declarations, open listeners, host names and files.
     has_files = bool(settings.has_tls or settings.load_definitions)
     needs_names = any(one.is_open or not one.is_address for one in settings.all_listeners)
-    if any(declared.values()) or has_files or needs_names:
+    if any(declared.values()) or has_files or needs_names or settings.store.reveal():
         from amqpd.server import config_check
 
         more, remarks = config_check.check_config(

@@ -132,6 +132,17 @@ class Login(Struct, frozen=True, kw_only=True):
     rehash_imported: bool = False
 
 
+class Cluster(Struct, frozen=True, kw_only=True):
+    """How nodes that share a store in PostgreSQL reach each other: `listeners` has one address, or none for one node.
+
+    `address` is what others connect to, if that is another one; `secret` has 32 octets at least, beyond loopback.
+    """
+
+    listeners: Annotated[tuple[Listener, ...], Meta(max_length=1)] = ()
+    address: Annotated[str, Meta(max_length=255)] = ""
+    secret: Passphrase = Passphrase("")
+
+
 class Definitions(Struct, frozen=True, kw_only=True):
     """How the file `load_definitions` is loaded. RabbitMQ docs/definitions."""
 
@@ -372,6 +383,8 @@ class Config(Struct, frozen=True, kw_only=True):
     listeners: tuple[Listener, ...] = (Listener("127.0.0.1:5672"),)
     data_dir: Path = Path("amqpd-data")
     store: StoreUrl = StoreUrl("")
+    node_name: Annotated[str, Meta(max_length=255)] = ""
+    cluster: Cluster = Cluster()
     memory: bool = False
     durability: Literal["power", "process"] = "power"
     default_user: Name = "guest"

@@ -95,14 +95,15 @@ class Node(msgspec.Struct, kw_only=True):
     "power", "process", "server" if `confirms` tells, or "none" without a store.
     `read_log` returns the newest lines of the log: at most so many, of a
     level or above, with a text in them; it raises ValueError for a level that does not exist. `begin` is called before
-    each slice of a long command, as before each command. `wait_committed` returns once everything recorded before is on
-    disk.
+    each slice of a long command, as before each command. `members` lists the nodes that share the store; there are
+    none without a cluster. `wait_committed` returns once everything recorded before is on disk.
     """
 
     rabbitmq_version: str
     data_dir: Path | None
     durability: str
     confirms: str = ""
+    members: Callable[[], list[dict[str, Any]]] = list
     alarms: Alarms
     listeners: list[tuple[str, int]]
     stop: Callable[[], None]
@@ -164,6 +165,7 @@ class NodeCommands:
             "data_directory": str(node.data_dir.absolute()) if node.data_dir else "(memory)",
             "durability": node.durability,
             "confirms": node.confirms,
+            "members": node.members(),
             **node.alarms.statistics(),
             "file_descriptors": {
                 "total_used": len(os.listdir("/dev/fd")),

@@ -15,6 +15,7 @@ from typing import Any
 
 FIRST_UNPRIVILEGED_PORT = 1024
 LISTEN_OPTION, TLS_LISTEN_OPTION = "--listen HOST:PORT", "--tls-listen HOST:PORT"
+CLUSTER_OPTION = "--cluster-listen HOST:PORT"
 MANAGEMENT_OPTION, METRICS_OPTION = "--management HOST:PORT", "--metrics HOST:PORT"
 
 

@@ -56,7 +56,8 @@ def check_config(
         remarks.append(f"a broker runs in {config.data_dir}: its store was not checked")
     except (StoreError, ValueError) as error:
         stored = None
-        remarks.append(f"the store in {config.data_dir} was not checked: {error}")
+        where = "" if config.store.reveal() else f" in {config.data_dir}"
+        remarks.append(f"the store{where} was not checked: {error}")
     trial = Trial(config, stored, faulty, is_partial=bool(unread))
     trial.run()
     if trial.knows_users:

@@ -183,6 +183,14 @@ class Listeners:
         else:
             self._place(newcomer)
 
+    def take_in(self, connection: socket.socket, claim: Claim, is_tls: bool) -> None:
+        """Take in a client that another node passes on, as if it had come to a listener of this one."""
+        self._sockets += 1
+        if self.has_stopped or is_tls and self._certificates is None or self._sockets > self.most_sockets:
+            self._close(connection)
+        else:
+            self._place(Newcomer(connection, claim.peer, claim.host, is_tls))
+
     def _arrive_by_proxy(self, newcomer: Newcomer, claim: Claim | None) -> None:
         self._place(newcomer._replace(is_known=False) if claim is None else newcomer._replace(
             peer=claim.peer, host=claim.host))

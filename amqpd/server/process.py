@@ -15,19 +15,23 @@ import gc
 import logging
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 
 from amqpd import __version__, logs
 from amqpd.config import Config, Examination
-from amqpd.exit_codes import EXIT_IO, EXIT_OK
+from amqpd.exit_codes import EXIT_IO, EXIT_OK, EXIT_TEMPORARY
 from amqpd.server.addresses import describe_address
+from amqpd.server.cluster.phase import stand_by
+from amqpd.server.cluster.settings import check_cluster
 from amqpd.server.reloading import Reloading
 from amqpd.server.runtime import Runtime
 from amqpd.server.signals import StopSignals, crash, crash_after
-from amqpd.server.startup import StartError
+from amqpd.server.startup import StartError, membership_of
 from amqpd.server.systemd import Passed, Service, take_passed_sockets
 from amqpd.store.errors import StoreError
+from amqpd.store.port import Membership
 
 __all__ = ["StartError", "serve"]
 
@@ -68,10 +72,37 @@ def serve(config: Config, read: Callable[[], Examination], *, stop_limit_s: floa
 async def _serve(
     config: Config, passed: Passed, read: Callable[[], Examination], signals: StopSignals
 ) -> int:
-    loop, service = asyncio.get_running_loop(), Service()
+    service = Service()
+    if not config.cluster.listeners:
+        return await _lead(config, passed, read, signals, service)
+    check_cluster(config)
+    membership = await asyncio.to_thread(membership_of, config)
+    try:
+        while await stand_by(config, membership, signals, partial(_announce, service)):
+            try:
+                return await _lead(config, passed, read, signals, service, membership)
+            except StartError as error:
+                if error.exit_code != EXIT_TEMPORARY:
+                    raise       # else another node was quicker
+        return EXIT_OK
+    finally:
+        membership.leave()
+
+
+def _announce(service: Service, ready: str, addresses: list[tuple[str, int]]) -> None:
+    """Tell the parent process that a node passes clients on."""
+    _say(ready)
+    service.ready(addresses)
+
+
+async def _lead(
+    config: Config, passed: Passed, read: Callable[[], Examination], signals: StopSignals, service: Service,
+    membership: Membership | None = None,
+) -> int:
+    loop = asyncio.get_running_loop()
     try:
         async with Runtime(
-            config, _complain, has_default_http=True, sockets=passed.by_listener
+            config, _complain, has_default_http=True, sockets=passed.by_listener, membership=membership
         ) as runtime, anyio.create_task_group() as tasks:
             gc.collect()
             gc.freeze()
@@ -117,8 +148,13 @@ def _say_ready(runtime: Runtime) -> None:
         *(f"amqps={describe_address(address)}" for address in runtime.tls_addresses),
         *(f"http={describe_address(address)}" for address in runtime.http_addresses),
         *(f"metrics={describe_address(address)}" for address in runtime.metrics_addresses)))
-    writer = logs.LineWriter(logs.sink_of(sys.stdout), "amqpd-ready")    # in a thread, since stdout may not be read
-    writer.put(f"amqpd {__version__} ready {listeners} data={runtime.data_dir or 'memory'}")
+    _say(f"amqpd {__version__} ready {listeners} data={runtime.data_dir or 'memory'}")
+
+
+def _say(line: str) -> None:
+    """Print a line on stdout, in a thread, since stdout may not be read."""
+    writer = logs.LineWriter(logs.sink_of(sys.stdout), "amqpd-ready")
+    writer.put(line)
     writer.close()
 
 

@@ -43,6 +43,9 @@ from amqpd.server.alarms import Alarms
 from amqpd.server.application import SHUTDOWN, Application
 from amqpd.server.binding import Binding, Bound, HttpBound, unavailable
 from amqpd.server.certificates import CertificateError, Certificates, warnings
+from amqpd.server.cluster.gate import Gate
+from amqpd.server.cluster.members import Members
+from amqpd.server.cluster.settings import reached_at
 from amqpd.server.committer import Committer
 from amqpd.server.declarations import password_form
 from amqpd.server.exposure import begins_with_guest_alone, has_guest_alone
@@ -60,7 +63,7 @@ from amqpd.server.wall_clock import WallClock
 from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError
 from amqpd.store.journal import Journal
-from amqpd.store.port import Store
+from amqpd.store.port import Membership, Store
 
 if TYPE_CHECKING:
     from amqpd.management.statistics import Statistics
@@ -79,13 +82,14 @@ class Runtime:
     waits at most `close_ok_wait_s` for clients to answer `close`. If the configuration does not say where
     the management API is, or the metrics, there is none, or with `has_default_http` one at its default address if that
     is free.
-    `sockets` are bound already, for these listeners of the configuration.
+    `sockets` are bound already, for these listeners of the configuration. `membership` is this node's, if it shares
+    the store with others.
     """
 
     def __init__(
         self, config: Config, on_failure: Callable[[StoreError], None] | None = None, *,
         close_ok_wait_s: float = CLOSE_OK_WAIT_S, has_default_http: bool = False,
-        sockets: Mapping[Listener, socket.socket] | None = None,
+        sockets: Mapping[Listener, socket.socket] | None = None, membership: Membership | None = None,
     ) -> None:
         self.addresses: list[tuple[str, int]] = []      # the first address of each listener without TLS
         self.tls_addresses: list[tuple[str, int]] = []
@@ -93,10 +97,12 @@ class Runtime:
         self.metrics_addresses: list[tuple[str, int]] = []
         self._has_default_http = has_default_http
         self._sockets = sockets or {}
+        self._membership = membership
         self.measures = Measures()
         self._config = config
         self._close_ok_wait_s = close_ok_wait_s
         self._on_failure = on_failure or (lambda error: log.critical("%s", error))
+        self._members = None if membership is None else Members(membership)
         self._stopping = asyncio.Event()
         self._failure: StoreError | None = None
         self._telling: asyncio.Task[None] | None = None
@@ -164,7 +170,9 @@ class Runtime:
         bound = await binding.bind(config.listeners)
         tls_bound = await binding.bind(config.tls.listeners, addresses.TLS_LISTEN_OPTION)
         http_bound = await binding.bind_http(config.management, has_defaults=self._has_default_http)
-        broker, storage = open_broker(config, self._ballast, self._fail)
+        cluster_bound = await binding.bind(config.cluster.listeners, addresses.CLUSTER_OPTION)
+        reached = reached_at(config, cluster_bound[0][1]) if cluster_bound else ""
+        broker, storage = open_broker(config, self._ballast, self._fail, reached)
         if storage is not None:
             self._store = storage.store
             undo.callback(storage.store.abandon)        # does nothing once the store is closed
@@ -194,6 +202,8 @@ class Runtime:
         self._changes += [partial(change_limits, broker, listeners, logins), partial(change_alarms, alarms)]
         turn.committer.take()
         self.addresses = self._listen(listeners, bound)
+        if cluster_bound:
+            self._open_gate(undo, listeners, cluster_bound[0][1], reached)
         self.tls_addresses = self._listen(listeners, tls_bound, is_tls=True)
         node = self._node(turn, alarms)
         node.application = Application(
@@ -211,6 +221,20 @@ class Runtime:
             log.warning("%s", warning)
         log.info("%s", exposure.describe(config, users, *self._http_listeners()))
         log.info("Server startup complete in %.1f s", time.monotonic() - started_s)
+
+    def _open_gate(
+        self, undo: contextlib.AsyncExitStack, listeners: Listeners, sockets: list[socket.socket], reached: str
+    ) -> None:
+        """Accept the clients that other nodes pass on. Raises StartError."""
+        gate = Gate(self._config.cluster.secret.reveal().encode(), listeners.take_in, asyncio.get_running_loop())
+        try:
+            gate.listen(sockets)
+        except OSError as error:
+            raise unavailable(self._config.cluster.listeners[0], error, addresses.CLUSTER_OPTION) from None
+        undo.callback(gate.stop)
+        if self._membership is not None:
+            self._membership.address = reached
+        log.info("other nodes reach this one at %s", reached)
 
     def _listen(
         self, listeners: Listeners, bound: list[Bound], *, is_tls: bool = False
@@ -278,6 +302,8 @@ class Runtime:
             tasks.start_soon(self._committer.watch_files_forever)
         if self._certificates is not None:
             tasks.start_soon(self._certificates.look_forever)
+        if self._members is not None:
+            tasks.start_soon(self._members.note_forever)
 
     def _node(self, turn: LoopTurn, alarms: Alarms) -> Node:
         """Return what the commands need and the broker does not know."""
@@ -291,6 +317,8 @@ class Runtime:
             diagnose=self._diagnose, read_log=read_log)
         if self._certificates is not None:
             node.certificates = self._certificates.listed
+        if self._members is not None:
+            node.members = self._members.listed
         if committer is not None:
             node.wait_committed = committer.wait_committed
         if self._store is not None and committer is not None:

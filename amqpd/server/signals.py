@@ -57,8 +57,11 @@ class StopSignals:
             self._thread.join()
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    def call_on_stop(self, on_stop: Callable[[], object]) -> None:
-        """Let the next signal call this, in the thread of the signals, instead of ending the process."""
+    def call_on_stop(self, on_stop: Callable[[], object] | None) -> None:
+        """Let the next signal call this, in the thread of the signals, instead of ending the process.
+
+        None lets it end the process.
+        """
         self._on_stop = on_stop
 
     def call_on_reload(self, on_reload: Callable[[], object] | None) -> None:

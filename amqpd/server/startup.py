@@ -7,6 +7,7 @@ and an exit code.
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,7 +29,7 @@ from amqpd.server.wall_clock import read_clocks
 from amqpd.store.ballast import Ballast
 from amqpd.store.errors import StoreError, StoreLocked, from_finding
 from amqpd.store.journal import Journal, MemoryJournal
-from amqpd.store.port import Recovered, Store
+from amqpd.store.port import Membership, Recovered, Store
 from amqpd.store.restoring import restore
 from amqpd.store.spill import Spill
 from amqpd.store.sqlite.store import Store as SqliteStore
@@ -80,12 +81,28 @@ def is_first_start(config: Config) -> bool:
         raise StartError(str(error), EXIT_IO) from None
 
 
+def membership_of(config: Config) -> Membership:
+    """Return what tells this node of the others with which it shares a store. Raises StartError."""
+    _postgres_store()
+    from amqpd.store.postgres.membership import Membership as PostgresMembership
+
+    try:
+        return PostgresMembership(config.store.reveal(), node_name_of(config), now=int(time.time()))
+    except StoreError as error:
+        raise StartError(str(error), EXIT_IO) from None
+
+
+def node_name_of(config: Config) -> str:
+    """Return the name of this node for others."""
+    return config.node_name or f"amqpd@{socket.gethostname()}"
+
+
 def open_broker(
-    config: Config, ballast: Ballast, on_failure: Callable[[StoreError], None]
+    config: Config, ballast: Ballast, on_failure: Callable[[StoreError], None], reached_at: str = ""
 ) -> tuple[Broker, Storage | None]:
     """Return the broker as it was when it last stopped, and its storage; None without a store. Raises StartError.
 
-    `on_failure` is called if the store fails later.
+    `on_failure` is called if the store fails later. Other nodes reach this one at `reached_at`.
     """
     clock = Clock(*read_clocks())
     if config.memory:
@@ -96,7 +113,7 @@ def open_broker(
         log.warning('durability = "process": confirmed messages survive the end of the process, but not a loss of '
                     "power")
     began_s = time.monotonic()
-    store, recovered = _open_store(config, ballast)
+    store, recovered = _open_store(config, ballast, reached_at)
     journal = Journal()
     journal.bodies.release = store.release_body
     page_store = DiskPageStore(
@@ -117,9 +134,9 @@ def open_broker(
     return broker, Storage(store, journal, page_store, recovered.redelivered_to if was_closed else None)
 
 
-def _open_store(config: Config, ballast: Ballast) -> tuple[Store, Recovered]:
+def _open_store(config: Config, ballast: Ballast, reached_at: str) -> tuple[Store, Recovered]:
     try:
-        store: Store = ballast.with_room(lambda: _open_engine(config), is_start=True)
+        store: Store = ballast.with_room(lambda: _open_engine(config, reached_at), is_start=True)
         try:
             recovered = ballast.with_room(lambda: store.load(read_own_properties), is_start=True)
         except StoreError:
@@ -132,13 +149,16 @@ def _open_store(config: Config, ballast: Ballast) -> tuple[Store, Recovered]:
     return store, recovered
 
 
-def _open_engine(config: Config) -> Store:
+def _open_engine(config: Config, reached_at: str) -> Store:
     now, url = int(time.time()), config.store.reveal()
     if not url:
         return SqliteStore.open(config.data_dir, durability=config.durability, now=now)
     if SqliteStore.exists(config.data_dir):
         log.warning("%s has a store of its own, which is not used: all is in the database", config.data_dir)
-    return _postgres_store().open(url, directory=config.data_dir, now=now)
+    return _postgres_store().open(
+        url, directory=config.data_dir, node=node_name_of(config), reached_at=reached_at, now=now,
+        # In a cluster, a node that was not quick enough stands by at once.
+        **({"patience_s": 0.0} if reached_at else {}))
 
 
 def _postgres_store() -> type[PostgresStore]:

@@ -70,6 +70,37 @@ class Recovered(msgspec.Struct, frozen=True):
     damaged_in: tuple[str, ...] = ()
 
 
+class Member(msgspec.Struct, frozen=True, kw_only=False):
+    """A node that shares a store with others. `started` is in seconds since 1970, by the clock of the server."""
+
+    name: str
+    address: str
+    is_up: bool
+    is_leader: bool
+    started: int
+
+
+class Membership(Protocol):
+    """What a node knows of the nodes with which it shares a store. All calls may wait for the server.
+
+    Others reach this node at `address`, while it leads.
+    """
+
+    address: str
+
+    def note(self) -> None:
+        """Note that this node is up. Raises StoreError if another one has its name, or the server is away."""
+
+    def leader(self) -> Member | None:
+        """Return who leads the store; None if a node could take it. Raises StoreError."""
+
+    def members(self) -> list[Member]:
+        """Return all nodes, by name. Raises StoreError."""
+
+    def leave(self) -> None:
+        """Note that this node is gone, and let go of the server."""
+
+
 class MessageSource(Protocol):
     """What the page store reads."""
 

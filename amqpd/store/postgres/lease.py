@@ -25,9 +25,9 @@ _TRY_S = 0.25           # between two attempts to take it
 
 logger = logging.getLogger(__name__)
 
-_LOCK = "SELECT pg_try_advisory_lock(hashtext('amqpd ' || current_schema()), 0)"
+LOCK = "SELECT pg_try_advisory_lock(hashtext('amqpd ' || current_schema()), 0)"
 _TAKE = """
-    UPDATE leases SET epoch = epoch + 1, node = %s, since = clock_timestamp(),
+    UPDATE leases SET epoch = epoch + 1, node = %s, address = %s, since = clock_timestamp(),
         until = clock_timestamp() + %s * interval '1 second'
     WHERE name = '' AND (until < clock_timestamp() OR %s) RETURNING epoch"""
 _RENEW = """
@@ -39,16 +39,24 @@ _END = "UPDATE leases SET until = '-infinity' WHERE name = '' AND epoch = %s"
 class Lease:
     """The lease of this run, with a connection and a thread of its own; `epoch` is 0 until it is taken.
 
+    Other nodes reach the one that has it at `reached_at`. A start waits for `patience_s`, which is long enough for a
+    lease to run out unless it is said.
+
     `on_lost` is called in the thread when another run has taken it.
     """
 
-    def __init__(self, address: Address, node: str, *, lease_s: float = LEASE_S, renew_s: float = RENEW_S) -> None:
+    def __init__(
+        self, address: Address, node: str, *, reached_at: str = "", lease_s: float = LEASE_S, renew_s: float = RENEW_S,
+        patience_s: float | None = None
+    ) -> None:
         self.epoch = 0
         self.on_lost: Callable[[StoreError], None] = _nobody
         self._address = address
         self._node = node
+        self._reached_at = reached_at
         self._lease_s = lease_s
         self._renew_s = renew_s
+        self._patience_s = lease_s + renew_s if patience_s is None else patience_s
         self._connection: Connection | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew_forever, name="amqpd-lease", daemon=True)
@@ -57,10 +65,10 @@ class Lease:
         """Take it, and renew it from now on; wait for one that nobody renews. Raises StoreError, StoreLocked."""
         try:
             self._connection = connection = self._address.connect(plans=False)
-            gives_up_at = time.monotonic() + self._lease_s + self._renew_s
+            gives_up_at = time.monotonic() + self._patience_s
             while True:
-                is_alone = connection.execute(_LOCK).fetchall()[0][0]
-                row = connection.execute(_TAKE, (self._node, self._lease_s, is_alone)).fetchone()
+                is_alone = connection.execute(LOCK).fetchall()[0][0]
+                row = connection.execute(_TAKE, (self._node, self._reached_at, self._lease_s, is_alone)).fetchone()
                 if row is not None:
                     break
                 if time.monotonic() > gives_up_at:
@@ -81,7 +89,7 @@ class Lease:
             try:
                 if self._connection is None:
                     self._connection = self._address.connect(plans=False)
-                    self._connection.execute(_LOCK)
+                    self._connection.execute(LOCK)
                 if not self._connection.execute(_RENEW, (self._lease_s, self.epoch)).rowcount:
                     self.on_lost(taken_over(self._address.place))
                     return

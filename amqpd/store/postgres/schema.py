@@ -5,8 +5,9 @@ are those of the file in SQLite, see `sqlite/schema.py`, with these differences:
 - names of messages are bytes; other texts are as `texts.py` keeps them;
 - `meta` has the `format`, and nothing of a write-ahead log;
 - `leases` has one row, with the empty name, for the one broker that may write: its `epoch`, which each start
-  increments and which has the upper bits of all numbers that the start assigns, its `node` name, and `until` when it
-  holds unless it is renewed, by the server's clock;
+  increments and which has the upper bits of all numbers that the start assigns, its `node` name,
+  the `address` at which other nodes reach it, and `until` when it holds unless it is renewed, by the server's clock;
+- `nodes` has the nodes that share the store, and when each was `seen`;
 - `batches` has the numbers of the last transactions of an epoch, by which a broker whose connection broke during a
   commit finds out whether it took place.
 
@@ -55,11 +56,13 @@ BINDING_KEY = "vhost, source, destination_type, destination, routing_key, md5(ar
 _FORMAT_1 = (
     "CREATE TABLE meta (key text PRIMARY KEY, value bigint NOT NULL)",
     "CREATE TABLE leases (name text PRIMARY KEY, epoch bigint NOT NULL, node text NOT NULL, "
-    "since timestamptz NOT NULL, until timestamptz NOT NULL)",
+    "address text NOT NULL, since timestamptz NOT NULL, until timestamptz NOT NULL)",
     # Whoever changes the epoch waits for a batch that holds it, and whoever renews a lease does not: the epoch is in a
     # key (PostgreSQL docs/explicit-locking, FOR KEY SHARE).
     "CREATE UNIQUE INDEX leases_by_epoch ON leases (name, epoch)",
-    "INSERT INTO leases VALUES ('', 0, '', '-infinity', '-infinity')",
+    "INSERT INTO leases VALUES ('', 0, '', '', '-infinity', '-infinity')",
+    "CREATE TABLE nodes (name text PRIMARY KEY, address text NOT NULL, instance text NOT NULL, "
+    "started timestamptz NOT NULL, seen timestamptz NOT NULL)",
     "CREATE TABLE batches (epoch bigint, number bigint NOT NULL, PRIMARY KEY (epoch, number))",
     *map(_definitions, TABLES.values()),
     "CREATE UNIQUE INDEX queue_rows_by_name ON queue_rows (vhost, name)",
