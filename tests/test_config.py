@@ -117,7 +117,7 @@ def test_every_setting_has_a_variable(variable: str, setting: str) -> None:
         "tls.listeners": "0.0.0.0:1", "management.listeners": "0.0.0.0:1", "management.tls_listeners": "0.0.0.0:1",
         "management.path_prefix": "/broker", "management.metrics_listeners": "0.0.0.0:1",
         "management.metrics_tls_listeners": "0.0.0.0:1", "management.metrics_path": "/mine",
-        "tls.client_certificates": "required",
+        "tls.client_certificates": "required", "store": "postgresql://a@b/c", "cluster.listeners": "127.0.0.1:1",
         "tls.min_version": "1.3", "proxy_protocol_from": "10.0.0.0/8, ::1",
     }.get(setting, "5000")
     config = examine(None, {variable: text}).config     # those of TLS need others
@@ -149,7 +149,13 @@ def test_what_is_no_network_is_refused(load_text: Loader, text: str) -> None:
 
 
 def test_the_password_of_a_key_is_not_shown() -> None:
-    assert "secret" not in repr(examine(None, {"AMQPD_TLS_KEY_PASSWORD": "secret"}).config)
+    assert "sesame" not in repr(examine(None, {"AMQPD_TLS_KEY_PASSWORD": "sesame"}).config)
+
+
+def test_the_url_of_a_store_is_not_shown_since_it_may_have_a_password_in_it() -> None:
+    told, = problems(lambda: load(None, {"AMQPD_STORE": "mysql://a:sesame@b/c"}))
+    assert told == "AMQPD_STORE is ***, allowed is postgresql://USER@HOST/DATABASE, or nothing for a file in data_dir"
+    assert "sesame" not in repr(examine(None, {"AMQPD_STORE": "postgresql://a:sesame@b/c"}).config)
 
 
 def test_a_list_in_a_variable_has_commas() -> None:

@@ -32,7 +32,7 @@ def commands() -> list[click.Command]:
 @common
 @click.pass_obj
 def cluster_status(options: Options) -> None:
-    """Show the cluster, which is this node."""
+    """Show the nodes that share the store: which one leads, and which stand by. Without a cluster that is this node."""
     options.announce(f"Cluster status of node {options.node} ...")
     options.show_sections(options.ask("cluster_status"), _cluster_sections)
 
@@ -41,6 +41,10 @@ def _cluster_sections(status: dict[str, Any]) -> Sections:
     yield "Basics", [f"Cluster name: {status['cluster_name']}"]
     yield "Disk Nodes", status["disk_nodes"]
     yield "Running Nodes", status["running_nodes"]
+    if members := status.get("members"):
+        yield "Leader", [f"{one['name']}, reached at {one['address']}" for one in members if one["leads"]] or ["(none)"]
+        yield "Standbys", [f"{one['name']}, {'up' if one['running'] else 'gone'}"
+                           for one in members if not one["leads"]] or ["(none)"]
     yield "Versions", [
         f"{node}: RabbitMQ {versions['rabbitmq_version']}, as amqpd {versions['amqpd_version']} on Python "
         f"{versions['python_version']}" for node, versions in status["versions"].items()]

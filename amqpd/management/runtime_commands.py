@@ -38,13 +38,15 @@ class RuntimeCommands:
         self._of_node = of_node
 
     def cluster_status(self) -> dict[str, Any]:
-        """Return the cluster of one node, under the names of `rabbitmqctl cluster_status --formatter json`."""
+        """Return the nodes that share the store, under the names of `rabbitmqctl cluster_status --formatter json`."""
         status = self._of_node.status()
+        members = status["members"]
         return {
             "cluster_name": self._broker.parameters.global_value(CLUSTER_NAME) or NODE_NAME,
-            "disk_nodes": [NODE_NAME],
+            "disk_nodes": [one["name"] for one in members] or [NODE_NAME],
             "ram_nodes": [],
-            "running_nodes": [NODE_NAME],
+            "running_nodes": [one["name"] for one in members if one["running"]] or [NODE_NAME],
+            "members": members,
             "versions": {NODE_NAME: {
                 "rabbitmq_name": "RabbitMQ",
                 "rabbitmq_version": status["rabbitmq_version"],

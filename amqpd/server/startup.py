@@ -157,8 +157,7 @@ def _open_engine(config: Config, reached_at: str) -> Store:
         log.warning("%s has a store of its own, which is not used: all is in the database", config.data_dir)
     return _postgres_store().open(
         url, directory=config.data_dir, node=node_name_of(config), reached_at=reached_at, now=now,
-        # In a cluster, a node that was not quick enough stands by at once.
-        **({"patience_s": 0.0} if reached_at else {}))
+        is_patient=not reached_at)      # in a cluster, a node that was not quick enough stands by at once
 
 
 def _postgres_store() -> type[PostgresStore]:

@@ -1,4 +1,9 @@
-"""PostgreSQL servers for tests: on loopback, in a folder of their own, ended by process id."""
+"""PostgreSQL servers for tests: on loopback, in a folder of their own, ended by process id.
+
+    python -m tests.postgres.server
+
+runs one until it is ended, and prints the URL of a database.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Self
 
@@ -111,3 +117,15 @@ class Server:
 def _children(parent: int) -> list[int]:
     found = Path(f"/proc/{parent}/task/{parent}/children").read_text()
     return [int(number) for number in found.split()]
+
+
+def main() -> None:
+    """Run a server with an empty database until SIGTERM or Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Server() as server, suppress(KeyboardInterrupt):
+        print(server.new_database("amqpd"), flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

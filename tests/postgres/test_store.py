@@ -183,7 +183,7 @@ def test_the_views_show_messages_and_queues(store, journal, url):
 # Who may write
 
 def test_a_second_broker_is_refused_while_the_first_one_lives(opened, store):
-    with pytest.raises(StoreLocked, match="is led by amqpd@"):
+    with pytest.raises(StoreLocked, match="is led by amqpd, since 20.*: stop that broker"):
         opened(lease_s=0.2, renew_s=0.1)
 
 

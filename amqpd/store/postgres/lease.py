@@ -21,11 +21,12 @@ from amqpd.store.postgres.errors import from_postgres, held, is_away, taken_over
 
 LEASE_S = 5.0           # how long a lease holds without being renewed
 RENEW_S = 1.5           # between two renewals
-_TRY_S = 0.25           # between two attempts to take it
+TRY_S = 0.25           # between two attempts to take it
 
 logger = logging.getLogger(__name__)
 
 LOCK = "SELECT pg_try_advisory_lock(hashtext('amqpd ' || current_schema()), 0)"
+UNLOCK = LOCK.replace("pg_try_advisory_lock", "pg_advisory_unlock")
 _TAKE = """
     UPDATE leases SET epoch = epoch + 1, node = %s, address = %s, since = clock_timestamp(),
         until = clock_timestamp() + %s * interval '1 second'
@@ -39,15 +40,14 @@ _END = "UPDATE leases SET until = '-infinity' WHERE name = '' AND epoch = %s"
 class Lease:
     """The lease of this run, with a connection and a thread of its own; `epoch` is 0 until it is taken.
 
-    Other nodes reach the one that has it at `reached_at`. A start waits for `patience_s`, which is long enough for a
-    lease to run out unless it is said.
+    Other nodes reach the one that has it at `reached_at`. A start that `is_patient` waits until a lease has run out.
 
     `on_lost` is called in the thread when another run has taken it.
     """
 
     def __init__(
-        self, address: Address, node: str, *, reached_at: str = "", lease_s: float = LEASE_S, renew_s: float = RENEW_S,
-        patience_s: float | None = None
+        self, address: Address, node: str, reached_at: str = "", *, is_patient: bool = True, lease_s: float = LEASE_S,
+        renew_s: float = RENEW_S
     ) -> None:
         self.epoch = 0
         self.on_lost: Callable[[StoreError], None] = _nobody
@@ -56,7 +56,7 @@ class Lease:
         self._reached_at = reached_at
         self._lease_s = lease_s
         self._renew_s = renew_s
-        self._patience_s = lease_s + renew_s if patience_s is None else patience_s
+        self._patience_s = lease_s + renew_s if is_patient else 0.0
         self._connection: Connection | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew_forever, name="amqpd-lease", daemon=True)
@@ -74,7 +74,7 @@ class Lease:
                 if time.monotonic() > gives_up_at:
                     node, since = connection.execute(_HOLDER).fetchall()[0]
                     raise held(self._address.place, node, since)
-                time.sleep(_TRY_S)
+                time.sleep(TRY_S)
         except psycopg.Error as error:
             self.end()
             raise from_postgres(error, self._address.place) from error

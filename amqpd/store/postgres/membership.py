@@ -6,6 +6,7 @@ Owns the table `nodes`. Each node notes there that it is up, about once a second
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 
 import psycopg
@@ -15,7 +16,7 @@ from amqpd.store.port import Member
 from amqpd.store.postgres import schema
 from amqpd.store.postgres.connecting import Address, Connection
 from amqpd.store.postgres.errors import from_postgres, is_away
-from amqpd.store.postgres.lease import LOCK
+from amqpd.store.postgres.lease import LOCK, TRY_S, UNLOCK
 
 GONE_S = 5              # without a word, after which a node counts as gone
 _FORGOTTEN_S = 3_600    # after which it is not listed any more
@@ -24,8 +25,8 @@ _NOTE = """
     INSERT INTO nodes VALUES (%s, %s, %s, clock_timestamp(), clock_timestamp())
     ON CONFLICT (name) DO UPDATE SET
         seen = excluded.seen, address = excluded.address, instance = excluded.instance,
-        started = CASE WHEN nodes.instance = excluded.instance THEN nodes.started ELSE excluded.started END
-    WHERE nodes.instance = excluded.instance OR nodes.seen < clock_timestamp() - %s * interval '1 second'"""
+        started = CASE WHEN nodes.instance = excluded.instance THEN nodes.started ELSE excluded.started END"""
+_LOCK_NAME = "SELECT pg_try_advisory_lock(hashtext('amqpd ' || current_schema()), hashtext(%s))"
 _FORGET = "DELETE FROM nodes WHERE seen < clock_timestamp() - %s * interval '1 second'"
 _LEAVE = "DELETE FROM nodes WHERE name = %s AND instance = %s"
 _MEMBERS = """
@@ -49,18 +50,30 @@ class Membership:
     def _connected(self) -> Connection:
         if self._connection is None:
             connection = self._place.connect_first()
-            schema.prepare(connection, self._place.schema, self._place.place, self._now)
+            try:
+                schema.prepare(connection, self._place.schema, self._place.place, self._now)
+                self._take_name(connection)
+            except BaseException:
+                connection.close()
+                raise
             self._connection = connection
         return self._connection
+
+    def _take_name(self, connection: Connection) -> None:
+        """Lock the name for this session; one that was killed lets go of it as soon as the server notices."""
+        gives_up_at = time.monotonic() + GONE_S
+        while not connection.execute(_LOCK_NAME, (f"node {self._name}",)).fetchall()[0][0]:
+            if time.monotonic() > gives_up_at:
+                raise StoreError(
+                    f"a node with the name '{self._name}' is up already at {self._place.place}: give this one another "
+                    "name, with --node-name")
+            time.sleep(TRY_S)
 
     def note(self) -> None:
         """See `store/port.py`."""
         try:
             connection = self._connected()
-            if not connection.execute(_NOTE, (self._name, self.address, self._instance, GONE_S)).rowcount:
-                raise StoreError(
-                    f"a node with the name '{self._name}' is up already at {self._place.place}: give this one another "
-                    "name, with --node-name")
+            connection.execute(_NOTE, (self._name, self.address, self._instance))
             connection.execute(_FORGET, (_FORGOTTEN_S,))
         except psycopg.Error as error:
             raise self._failed(error) from error
@@ -73,7 +86,7 @@ class Membership:
             if not is_led:
                 return None
             if connection.execute(LOCK).fetchall()[0][0]:       # the session of the leader is gone
-                connection.execute("SELECT pg_advisory_unlock_all()")
+                connection.execute(UNLOCK)
                 return None
         except psycopg.Error as error:
             raise self._failed(error) from error

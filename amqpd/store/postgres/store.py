@@ -86,19 +86,20 @@ class Store:
     @classmethod
     def open(
         cls, url: str, *, directory: str | Path | None = None, node: str = "amqpd", reached_at: str = "",
-        now: int, limits: StoreLimits = LIMITS, **lease_times: float
+        is_patient: bool = True, now: int, limits: StoreLimits = LIMITS, **lease_times: float
     ) -> Store:
         """Open the store at this URL, or make one; `now` is the wall clock, in seconds since 1970.
 
         `directory` is for what one broker has beside the store; no other broker can have it. `node` names this broker
-        to others, which reach it at `reached_at`. Raises StoreLocked while another broker leads the store; StoreError
-        for a server that cannot be reached or will not do.
+        to others, which reach it at `reached_at`. It waits until the lease of another one has run out if it
+        `is_patient`. Raises StoreLocked while another broker leads the store; StoreError for a server that cannot be
+        reached or will not do.
         """
         address = Address(url)
         with ExitStack() as undo:
             connection = address.connect_first()
             undo.callback(connection.close)
-            lease = Lease(address, node, reached_at=reached_at, **lease_times)
+            lease = Lease(address, node, reached_at, is_patient=is_patient, **lease_times)
             try:
                 schema.prepare(connection, address.schema, address.place, now)
                 lease.take()

@@ -20,7 +20,7 @@ def is_database(store: str) -> bool:
 
 def _check_driver() -> None:
     try:
-        import psycopg  # noqa: F401
+        import psycopg  # noqa: F401 (only to find out whether it is there)
     except ImportError as error:
         raise StoreError(f"PostgreSQL needs psycopg ({error}): pip install 'amqpd[postgres]'") from None
 
