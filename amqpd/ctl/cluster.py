@@ -32,7 +32,10 @@ def commands() -> list[click.Command]:
 @common
 @click.pass_obj
 def cluster_status(options: Options) -> None:
-    """Show the nodes that share the store: which one leads, and which stand by. Without a cluster that is this node."""
+    """Show the nodes that share the store.
+
+    One leads, the others stand by. Without a cluster that is this node.
+    """
     options.announce(f"Cluster status of node {options.node} ...")
     options.show_sections(options.ask("cluster_status"), _cluster_sections)
 

@@ -26,7 +26,8 @@ from amqpd.server.runtime import Runtime
 from amqpd.server.ticker import Ticker
 
 NEXT_START = {
-    "listeners", "data_dir", "memory", "durability", "load_definitions", "definitions.skip_if_unchanged",
+    "listeners", "data_dir", "store", "node_name", "cluster.listeners", "cluster.address", "cluster.secret", "memory",
+    "durability", "load_definitions", "definitions.skip_if_unchanged",
     "auth_mechanisms", "login.rehash_imported", "proxy_protocol_from", "limits.message_memory", "limits.ballast_size",
     "limits.bindings_per_queue", "default_queue_type"}
 
